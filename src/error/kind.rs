@@ -1,0 +1,150 @@
+//! Every way to fail, with the values that its message needs.
+
+use std::path::PathBuf;
+
+use crate::tensor::{Dtype, Shape};
+
+use super::Error;
+
+/// What went wrong. Messages are lower-case fragments that name what, where, expected and found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum ErrorKind {
+    // Several at once.
+    #[error("{} things are wrong", errors.len())]
+    Several { errors: Vec<Error> },
+
+    // The command line (2).
+    #[error("`{flag} {value}`: {accepted}")]
+    Usage { flag: String, value: String, accepted: String },
+
+    // Input missing (66).
+    #[error("no {what} at `{}`", path.display())]
+    Missing { what: &'static str, path: PathBuf },
+
+    // Bad input data (65): containers.
+    #[error("`{}` is not a readable safetensors file", path.display())]
+    Header { path: PathBuf },
+    #[error("`{}` is not a usable index", path.display())]
+    Index { path: PathBuf },
+    #[error("`{}` is not usable JSON", path.display())]
+    Json { path: PathBuf },
+    #[error("`{}` is a git-lfs pointer, not the file itself", path.display())]
+    LfsPointer { path: PathBuf },
+    #[error("`{}` holds {found} shards but no `model.safetensors.index.json`", path.display())]
+    NoIndex { path: PathBuf, found: usize },
+    #[error("tensor `{tensor}` is in two shards, `{first}` and `{second}`")]
+    TensorTwice { tensor: String, first: String, second: String },
+    #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]
+    IndexDisagrees { tensor: String, shard: String },
+    #[error("`{shard}` holds `{tensor}`, which the index does not list")]
+    NotInIndex { tensor: String, shard: String },
+    #[error("`{}` was named by a file and leads out of its folder", path.display())]
+    LeadsOut { path: PathBuf },
+
+    // Bad input data (65): adapters.
+    #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
+    PeftType { adapter: String, found: String, why: String },
+    #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
+    Field { adapter: String, field: String, value: String, why: String },
+    #[error("adapter `{adapter}` has no tensors")]
+    EmptyAdapter { adapter: String },
+    #[error("adapter `{adapter}` would change nothing: {why}")]
+    NoEffect { adapter: String, why: String },
+    #[error("{count} adapter {} no base tensor: {}", if *count == 1 { "tensor matches" } else { "tensors match" }, listing(keys, *count))]
+    Unmatched { adapter: String, count: usize, keys: Vec<String>, nearest: Vec<String> },
+    #[error("adapter tensor `{key}` is of no kind that can be merged yet: {why}")]
+    Unclaimed { adapter: String, key: String, why: String },
+    #[error("adapter tensor `{key}` has no partner `{partner}`")]
+    NoPartner { adapter: String, key: String, partner: String },
+    #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]
+    KeyTwice { adapter: String, key: String, first: String, second: String },
+    #[error("delta for `{tensor}` has shape {delta}, base tensor has {base}")]
+    DeltaShape { adapter: String, tensor: String, delta: Shape, base: Shape, factors: String },
+    #[error("replacement for `{tensor}` has shape {replacement}, base tensor has {base}")]
+    ReplacementShape { adapter: String, tensor: String, replacement: Shape, base: Shape },
+    #[error("adapter tensor `{key}` has shape {found}, expected {expected}")]
+    FactorShape { adapter: String, key: String, found: Shape, expected: String },
+    #[error("adapter tensor `{key}` has dtype {found:?}, expected BF16, F16 or F32")]
+    FactorDtype { adapter: String, key: String, found: Dtype },
+    #[error("`{module}` has rank {found} in the adapter's tensors, but {expected} by its config")]
+    Rank { adapter: String, module: String, found: u64, expected: u64 },
+    #[error(
+        "module `{module}` is named by `target_modules` entry `{entry}`, but the adapter has no tensor for that entry"
+    )]
+    TargetWithoutTensor { adapter: String, entry: String, module: String },
+    #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
+    TargetDtype { tensor: String, found: Dtype },
+    #[error("`{tensor}` is quantised: {why}")]
+    Quantised { tensor: String, why: String },
+    #[error("`{tensor}` is tied to the output head, which has no tensor of its own")]
+    Tied { tensor: String },
+    #[error("a replacement of `{tensor}` cannot have weight {weight}")]
+    WeightedReplacement { adapter: String, tensor: String, weight: f64 },
+    #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
+    ReplacedDelta { tensor: String, earlier: String, later: String },
+    #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]
+    NoBaseBias { adapter: String, tensor: String },
+    #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
+    ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
+    #[error("pattern `{pattern}` in `{field}` is not a regular expression shardfold can read")]
+    Pattern { adapter: String, field: String, pattern: String },
+
+    // Bad input data (65): found in the data.
+    #[error("adapter tensor `{key}` holds a value that is not finite")]
+    NonFiniteFactor { adapter: String, key: String },
+    #[error("merging `{tensor}` gives a value that is not finite where the base was finite")]
+    NonFiniteResult { tensor: String },
+
+    // Budget (71).
+    #[error("`--max-ram {}` is too small: {what} need {}", size(*budget), size(*needed))]
+    Budget { budget: u64, needed: u64, what: String },
+
+    // Output (73).
+    #[error("`{}` holds something else, and is left as it is", path.display())]
+    OutputHolds { path: PathBuf },
+    #[error("another shardfold is writing `{}`", path.display())]
+    OutputInUse { path: PathBuf },
+    #[error("`{}` is the result of this merge, but `{file}` is not as it was written", path.display())]
+    OutputDamaged { path: PathBuf, file: String },
+    #[error("cannot create `{}`", path.display())]
+    OutputUnwritable { path: PathBuf },
+
+    // I/O (74).
+    #[error("cannot read `{}` at byte {offset}", path.display())]
+    Read { path: PathBuf, offset: u64 },
+    #[error("`{}` ends at byte {found}, its header promises {expected}", path.display())]
+    Truncated { path: PathBuf, expected: u64, found: u64 },
+    #[error("cannot write `{}`", path.display())]
+    Write { path: PathBuf },
+    #[error("`{}` has room for {}, the result needs {}", path.display(), size(*free), size(*needed))]
+    DiskFull { path: PathBuf, needed: u64, free: u64 },
+
+    // Stopped (75).
+    #[error("stopped by a signal")]
+    Stopped,
+
+    // Bugs (70).
+    #[error("the {stage} panicked: this is a bug in shardfold")]
+    Panicked { stage: &'static str },
+    #[error("`{module}` of adapter `{adapter}` was planned but not applied: this is a bug in shardfold")]
+    Unapplied { adapter: String, module: String },
+}
+
+/// The first key and how many more there are.
+fn listing(keys: &[String], count: usize) -> String {
+    match keys.first() {
+        Some(first) if count > 1 => format!("`{first}` and {} more", count - 1),
+        Some(first) => format!("`{first}`"),
+        None => String::new(),
+    }
+}
+
+/// Bytes in binary units, as `1.5 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}

@@ -1,0 +1,111 @@
+//! The one error type: what went wrong, where, what was expected and found, and how to cure it.
+//!
+//! An [`Error`] has a kind with the values that make up its message, perhaps a cause, and a hint where the cure is known.
+//! Every kind maps to one exit code, in [`exit`]. The library never prints and never exits: the binary prints the chain.
+
+pub mod exit;
+mod kind;
+
+use std::error::Error as StdError;
+use std::fmt;
+
+pub use kind::ErrorKind;
+
+/// What the library's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error with its cause and, where the cure is known, a hint.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    hint: Option<String>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error with neither cause nor hint.
+    pub fn new(kind: ErrorKind) -> Error {
+        Error(Box::new(Inner { kind, hint: None, cause: None }))
+    }
+
+    /// All of `errors` as one, so that everything that is wrong is reported together; `Ok` if there are none.
+    ///
+    /// # Errors
+    /// The one error as it is, or [`ErrorKind::Several`].
+    pub fn all(mut errors: Vec<Error>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::new(ErrorKind::Several { errors })),
+        }
+    }
+
+    /// Adds advice, printed on a line of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause, printed after the message.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The advice, if there is any.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The errors it stands for: itself, or those it gathers.
+    pub fn each(&self) -> &[Error] {
+        match &self.0.kind {
+            ErrorKind::Several { errors } => errors,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// The code a process ends with because of it.
+    pub fn exit_code(&self) -> exit::Code {
+        exit::code_of(&self.0.kind)
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Error {
+        Error::new(kind)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.kind, f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.kind)?;
+        if let Some(cause) = &self.0.cause {
+            write!(f, " because {cause}")?;
+        }
+        if let Some(hint) = &self.0.hint {
+            write!(f, " (hint: {hint})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,7 @@
+//! The `shardfold` command: parse, run, print what went wrong, exit.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shardfold::cli::main()
+}

@@ -1,0 +1,31 @@
+//! Where a tensor's bytes lie.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dtype, Shape, bytes_of};
+
+/// Index of a file in a plan's list of inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FileId(pub u32);
+
+/// A tensor's place in one file. Its elements are row-major; a format with other strides adds them here, and
+/// [`crate::plan::Placement`] is the one place that turns an element's index into an offset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorRef {
+    /// Which of the plan's inputs holds it.
+    pub file: FileId,
+    /// First byte, counted from the start of the file (not of the data section).
+    pub offset: u64,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape, slowest axis first.
+    pub shape: Shape,
+}
+
+impl TensorRef {
+    /// Length in bytes. Readers of headers have checked that it is whole and lies inside the file.
+    pub fn bytes(&self) -> u64 {
+        bytes_of(self.dtype, self.shape.elements()).expect("the header reader refuses sizes that overflow")
+    }
+}

@@ -1,0 +1,58 @@
+//! A shape whose number of elements is known to fit 64 bits.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes of the axes, slowest first. Rank 0 is a scalar with one element.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shape(Box<[u64]>);
+
+impl Shape {
+    /// A shape, or `None` if its number of elements does not fit 64 bits.
+    pub fn new(axes: &[u64]) -> Option<Shape> {
+        axes.iter().try_fold(1u64, |n, &axis| n.checked_mul(axis))?;
+        Some(Shape(axes.into()))
+    }
+
+    /// Number of elements; cannot overflow, as `new` checked it.
+    pub fn elements(&self) -> u64 {
+        self.0.iter().product()
+    }
+
+    /// The axes, slowest first.
+    pub fn axes(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (i, axis) in self.0.iter().enumerate() {
+            write!(f, "{}{axis}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_prints() {
+        let shape = Shape::new(&[4096, 11008]).expect("fits");
+        assert_eq!((shape.elements(), shape.to_string().as_str()), (45_088_768, "[4096, 11008]"));
+        assert_eq!(Shape::new(&[]).expect("a scalar").elements(), 1);
+        assert_eq!(Shape::new(&[7, 0]).expect("empty").elements(), 0);
+        assert!(Shape::new(&[u64::MAX, 2]).is_none());
+    }
+}
