@@ -1,7 +1,7 @@
 //! How fast the kernels are: GB/s of two- or four-byte codes per kernel and dtype, and for the product GFLOP/s and what
 //! that means in GB/s of bf16 output, at the ranks and sub-tiles a merge may use.
 //!
-//! `cargo bench --bench kernels`. Each number is the median of several runs on data that has been touched before. Tiles
+//! `cargo bench --bench kernels`, or `-- conversions` or `-- products` for one half. Each number is the median of several runs on data that has been touched before. Tiles
 //! are small enough for the second cache, as they are in a merge; there is one thread.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
@@ -20,8 +20,14 @@ const RANKS: [usize; 5] = [8, 16, 64, 128, 256];
 const IN_FEATURES: usize = 4096;
 
 fn main() {
-    conversions();
-    products();
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+    if wanted("conversions") {
+        conversions();
+    }
+    if wanted("products") {
+        products();
+    }
 }
 
 fn conversions() {

@@ -1,8 +1,9 @@
 //! Bodies that decode to f32 and encode from it, written so that the compiler turns each loop into vector code.
 //!
 //! Nothing here is called directly: `dispatch.rs` compiles every body once per set of CPU features. To stay branch-free
-//! they do not ask of each element whether it is finite, but keep the largest code without its sign: as integers, the
-//! codes of infinity and NaN are above all others. Changed elements are counted in an integer as wide as the code,
+//! they do not ask of each element whether it is finite. Infinity and NaN have all exponent bits set, so adding one to the
+//! exponent of a code without its sign carries into the sign's place for them alone; the sums are or-ed together and
+//! looked at once. (The largest code would tell as much, but SSE2 has no maximum for these integers.) Changed elements are counted in an integer as wide as the code,
 //! which keeps the lanes of the loop alike, and are added up after every [`RUN`] elements, before it can overflow.
 
 use super::dispatch::Narrowed;
@@ -10,87 +11,85 @@ use super::dispatch::Narrowed;
 /// Elements counted in one go. Must fit a `u16`; 2¹² is 16 KiB of f32, which stays in the first cache.
 pub(super) const RUN: usize = 1 << 12;
 
-/// Codes from here on, sign removed, are infinite or NaN.
-const BF16_INFINITY: u16 = 0x7f80;
-pub(super) const F16_INFINITY: u16 = 0x7c00;
-const F32_INFINITY: u32 = 0x7f80_0000;
+/// The lowest bit of the exponent.
+const BF16_EXPONENT: u16 = 0x0080;
+pub(super) const F16_EXPONENT: u16 = 0x0400;
+const F32_EXPONENT: u32 = 0x0080_0000;
 
 #[inline(always)]
 pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
-    let mut largest = 0;
+    let mut carries = 0;
     for (code, out) in bytes.as_chunks().0.iter().zip(out) {
-        let bits = u32::from(u16::from_le_bytes(*code)) << 16;
-        largest = largest.max(bits & 0x7fff_ffff);
-        *out = f32::from_bits(bits);
+        let code = u16::from_le_bytes(*code);
+        carries |= (code & 0x7fff) + BF16_EXPONENT;
+        *out = f32::from_bits(u32::from(code) << 16);
     }
-    largest < F32_INFINITY
+    carries >> 15 == 0
 }
 
 #[inline(always)]
 pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
-    let mut largest = 0;
+    let mut carries = 0;
     for (code, out) in bytes.as_chunks().0.iter().zip(out) {
         let code = u16::from_le_bytes(*code);
-        largest = largest.max(u32::from(code & 0x7fff));
+        carries |= (code & 0x7fff) + F16_EXPONENT;
         *out = f16_to_f32(code);
     }
-    largest < u32::from(F16_INFINITY)
+    carries >> 15 == 0
 }
 
 #[inline(always)]
 pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
-    let mut largest = 0;
+    let mut carries = 0;
     for (code, out) in bytes.as_chunks().0.iter().zip(out) {
         let bits = u32::from_le_bytes(*code);
-        largest = largest.max(bits & 0x7fff_ffff);
+        carries |= (bits & 0x7fff_ffff) + F32_EXPONENT;
         *out = f32::from_bits(bits);
     }
-    largest < F32_INFINITY
+    carries >> 31 == 0
 }
 
 #[inline(always)]
 pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
-    let (largest, changed) = narrow_u16(values, bytes, f32_to_bf16);
-    Narrowed { finite: largest < BF16_INFINITY, changed }
+    narrow_u16(values, bytes, BF16_EXPONENT, f32_to_bf16)
 }
 
 #[inline(always)]
 pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
-    let (largest, changed) = narrow_u16(values, bytes, f32_to_f16);
-    Narrowed { finite: largest < F16_INFINITY, changed }
+    narrow_u16(values, bytes, F16_EXPONENT, f32_to_f16)
 }
 
 #[inline(always)]
 pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
-    let (mut largest, mut changed) = (0, 0);
+    let (mut carries, mut changed) = (0, 0);
     for (values, codes) in values.chunks(RUN).zip(bytes.as_chunks_mut().0.chunks_mut(RUN)) {
         let mut differing = 0_u32;
         for (value, code) in values.iter().zip(codes) {
             let new = value.to_bits();
-            largest = largest.max(new & 0x7fff_ffff);
+            carries |= (new & 0x7fff_ffff) + F32_EXPONENT;
             differing += u32::from(new != u32::from_le_bytes(*code));
             *code = new.to_le_bytes();
         }
         changed += u64::from(differing);
     }
-    Narrowed { finite: largest < F32_INFINITY, changed }
+    Narrowed { finite: carries >> 31 == 0, changed }
 }
 
-/// Encodes into two-byte codes; gives the largest code without its sign, and how many changed.
+/// Encodes into two-byte codes; `exponent` is the lowest bit of theirs.
 #[inline(always)]
-fn narrow_u16(values: &[f32], bytes: &mut [u8], encode: impl Fn(f32) -> u16) -> (u16, u64) {
-    let (mut largest, mut changed) = (0, 0);
+fn narrow_u16(values: &[f32], bytes: &mut [u8], exponent: u16, encode: impl Fn(f32) -> u16) -> Narrowed {
+    let (mut carries, mut changed) = (0, 0);
     for (values, codes) in values.chunks(RUN).zip(bytes.as_chunks_mut().0.chunks_mut(RUN)) {
         let mut differing = 0_u16;
         for (value, code) in values.iter().zip(codes) {
             let new = encode(*value);
-            largest = largest.max(new & 0x7fff);
+            carries |= (new & 0x7fff) + exponent;
             differing += u16::from(new != u16::from_le_bytes(*code));
             *code = new.to_le_bytes();
         }
         changed += u64::from(differing);
     }
-    (largest, changed)
+    Narrowed { finite: carries >> 15 == 0, changed }
 }
 
 /// Rounds to nearest even: adding just under half a unit, or half where the last kept bit is odd, carries exactly when
@@ -98,9 +97,9 @@ fn narrow_u16(values: &[f32], bytes: &mut [u8], encode: impl Fn(f32) -> u16) -> 
 #[inline(always)]
 fn f32_to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    let quiet = (bits >> 16) | 0x0040;
-    (if value.is_nan() { quiet } else { rounded }) as u16
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let quiet = bits | 0x0040_0000;
+    ((if value.is_nan() { quiet } else { rounded }) >> 16) as u16
 }
 
 /// Rounds to nearest even. Three cases are computed and one picked:
@@ -112,6 +111,7 @@ fn f32_to_bf16(value: f32) -> u16 {
 fn f32_to_f16(value: f32) -> u16 {
     const SMALLEST_NORMAL: u32 = 113 << 23; // 2⁻¹⁴
     const TOO_LARGE: u32 = 143 << 23; // 2¹⁶
+    const INFINITY: u32 = 255 << 23;
     const HALF: u32 = 126 << 23;
     const MOVE_EXPONENT: u32 = 112 << 23;
 
@@ -123,7 +123,7 @@ fn f32_to_f16(value: f32) -> u16 {
     let normal = magnitude.wrapping_sub(MOVE_EXPONENT).wrapping_add(0x0fff + odd) >> 13;
     let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(HALF);
     let quiet = 0x7e00 | ((magnitude >> 13) & 0x03ff);
-    let special = if magnitude > F32_INFINITY { quiet } else { u32::from(F16_INFINITY) };
+    let special = if magnitude > INFINITY { quiet } else { 0x7c00 };
 
     let small = if magnitude < SMALLEST_NORMAL { subnormal } else { normal };
     (sign | if magnitude >= TOO_LARGE { special } else { small }) as u16

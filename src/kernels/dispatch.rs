@@ -32,7 +32,8 @@ enum Level {
     Scalar,
     /// The bodies with what every CPU of the target has: SSE2 on x86-64, NEON on aarch64.
     Baseline,
-    /// AVX2, FMA and F16C.
+    /// AVX2, FMA and F16C. Compiling for AVX-512 too was tried: rounding to bf16 gained half, all else nothing, 8 % of a
+    /// tile at rank 16. The product uses AVX-512 by itself where it is there.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
