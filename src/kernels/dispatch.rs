@@ -4,7 +4,10 @@
 //! such a function on a CPU without the features would be undefined behaviour, so a `Level` that needs any is made in
 //! [`Kernels::available`] only, after asking the CPU. That is the whole safety argument of this file.
 
-#![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")
+)]
 
 #[cfg(target_arch = "x86_64")]
 use super::f16c;

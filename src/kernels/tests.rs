@@ -208,7 +208,7 @@ fn all_ties_and_their_neighbours_narrow_as_half() {
 }
 
 #[test]
-#[ignore = "walks all 2^32 values, minutes in an optimised build; run when convert.rs or f16c.rs changes"]
+#[ignore = "walks all 2^32 values, a minute in release; run when convert.rs or f16c.rs changes"]
 fn every_value_narrows_as_half() {
     for high in 0..=u16::MAX {
         let patterns: Vec<u32> = (0..=u16::MAX).map(|low| (u32::from(high) << 16) | u32::from(low)).collect();
