@@ -201,9 +201,9 @@ impl Kernels {
     /// Writes `u · v` to `out`, row-major and contiguous, whatever it held before.
     ///
     /// Shapes: `u [rows, rank]`, `v [rank, cols]`, `out [rows, cols]`. Each element is summed with fused multiply-add
-    /// in increasing rank, in blocks of [`RANK_BLOCK`] that start from +0, and the block sums are added in order to +0:
-    /// the same bits for every kernel, layout and cut into rows or columns. A sum of zero is always +0. At rank 0 the
-    /// result is zeros.
+    /// in increasing rank, in blocks of [`RANK_BLOCK`](super::RANK_BLOCK) that start from +0, and the block sums are
+    /// added in order to +0: the same bits for every kernel, layout and cut into rows or columns. A sum of zero is
+    /// always +0. At rank 0 the result is zeros.
     ///
     /// Allocates up to [`packing_bytes`](super::packing_bytes) and frees them again. Packing `v` is paid at every call:
     /// hand over 128 rows or more at once.
