@@ -1,0 +1,247 @@
+//! Which kernels run: one choice made at the start, and the safe entry points that check lengths and obey it.
+//!
+//! A body is compiled once for each [`Level`], under that level's CPU features, by the macro [`compile_for`]. Calling
+//! such a function on a CPU without the features would be undefined behaviour, so a `Level` that needs any is made in
+//! [`Kernels::available`] only, after asking the CPU. That is the whole safety argument of this file.
+
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")
+)]
+
+#[cfg(target_arch = "x86_64")]
+use super::f16c;
+use super::product::{self, Matrix};
+use super::{accumulate, convert, scalar};
+
+/// What narrowing a run of values met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// Every encoded value is finite. A finite f32 too large for the dtype rounds to infinity and makes this false.
+    pub finite: bool,
+    /// Number of elements whose bytes differ from those that were there before.
+    pub changed: u64,
+}
+
+/// The implementation that runs, picked once; a small value to hand to every worker.
+///
+/// All of them give the same bits. Byte slices are little-endian and may start at any address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    /// Plain loops.
+    Scalar,
+    /// The bodies with what every CPU of the target has: SSE2 on x86-64, NEON on aarch64.
+    Baseline,
+    /// AVX2, FMA and F16C. Compiling for AVX-512 too was tried: rounding to bf16 gained half, all else nothing, 8 % of a
+    /// tile at rank 16. The product uses AVX-512 by itself where it is there.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+/// Compiles the bodies into a module, each under the given `#[target_feature]` attribute if any.
+macro_rules! compile_for {
+    ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
+        mod $level {
+            use super::{Narrowed, accumulate, convert};
+
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
+                convert::widen_bf16(bytes, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+                $widen_f16(bytes, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
+                convert::widen_f32(bytes, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+                convert::narrow_bf16(values, bytes)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+                $narrow_f16(values, bytes)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+                convert::narrow_f32(values, bytes)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn add_scaled(acc: &mut [f32], delta: &[f32], scale: f32) {
+                accumulate::add_scaled(acc, delta, scale);
+            }
+        }
+    };
+}
+
+compile_for!(baseline: widen_f16 = convert::widen_f16, narrow_f16 = convert::narrow_f16);
+#[cfg(target_arch = "x86_64")]
+compile_for!(avx2, "avx2,fma,f16c": widen_f16 = super::f16c::widen_f16, narrow_f16 = super::f16c::narrow_f16);
+
+/// Calls the named function of the module that stands for the level.
+macro_rules! dispatch {
+    ($kernels:ident, $function:ident($($argument:expr),+)) => {
+        match $kernels.0 {
+            Level::Scalar => scalar::$function($($argument),+),
+            Level::Baseline => baseline::$function($($argument),+),
+            // SAFETY: this level is made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::$function($($argument),+) },
+        }
+    };
+}
+
+impl Kernels {
+    /// The best for this CPU.
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or_else(Self::scalar)
+    }
+
+    /// The reference: plain loops and `f32::mul_add`. Right everywhere, slow everywhere.
+    pub fn scalar() -> Self {
+        Self(Level::Scalar)
+    }
+
+    /// All that this CPU can run, scalar first and best last, for tests and benches.
+    pub fn available() -> Vec<Self> {
+        let levels = [
+            Level::Scalar,
+            Level::Baseline,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2,
+        ];
+        levels.into_iter().filter(|level| level.runs_here()).map(Self).collect()
+    }
+
+    /// A short name for logs: `scalar`, `baseline`, `neon` or `avx2`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "scalar",
+            Level::Baseline if cfg!(target_arch = "aarch64") => "neon",
+            Level::Baseline => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+        }
+    }
+
+    /// Decodes bf16 to f32, exactly; a NaN keeps all its bits. True when every value is finite.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds two bytes for each element of `out`.
+    pub fn widen_bf16(self, bytes: &[u8], out: &mut [f32]) -> bool {
+        check_lengths(bytes, out, 2);
+        dispatch!(self, widen_bf16(bytes, out))
+    }
+
+    /// Decodes f16 to f32, exactly; a NaN becomes quiet. True when every value is finite.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds two bytes for each element of `out`.
+    pub fn widen_f16(self, bytes: &[u8], out: &mut [f32]) -> bool {
+        check_lengths(bytes, out, 2);
+        dispatch!(self, widen_f16(bytes, out))
+    }
+
+    /// Decodes f32: a copy that looks. True when every value is finite.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds four bytes for each element of `out`.
+    pub fn widen_f32(self, bytes: &[u8], out: &mut [f32]) -> bool {
+        check_lengths(bytes, out, 4);
+        dispatch!(self, widen_f32(bytes, out))
+    }
+
+    /// Encodes as bf16, rounding once, to nearest even, over the elements' former encoding in `bytes`.
+    ///
+    /// Subnormals are kept. A NaN keeps its upper half and becomes quiet, which makes this equal to the `half` crate for
+    /// every value.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds two bytes for each element of `values`.
+    pub fn narrow_bf16(self, values: &[f32], bytes: &mut [u8]) -> Narrowed {
+        check_lengths(bytes, values, 2);
+        dispatch!(self, narrow_bf16(values, bytes))
+    }
+
+    /// Encodes as f16, rounding once, to nearest even, over the elements' former encoding in `bytes`.
+    ///
+    /// Subnormals are kept; from 65520 on the result is infinite. A NaN keeps its sign and upper ten bits and becomes
+    /// quiet, which makes this equal to the `half` crate for every value.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds two bytes for each element of `values`.
+    pub fn narrow_f16(self, values: &[f32], bytes: &mut [u8]) -> Narrowed {
+        check_lengths(bytes, values, 2);
+        dispatch!(self, narrow_f16(values, bytes))
+    }
+
+    /// Encodes as f32, a copy that looks and counts, over the elements' former encoding in `bytes`.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds four bytes for each element of `values`.
+    pub fn narrow_f32(self, values: &[f32], bytes: &mut [u8]) -> Narrowed {
+        check_lengths(bytes, values, 4);
+        dispatch!(self, narrow_f32(values, bytes))
+    }
+
+    /// Sets `acc[i]` to `acc[i] + (delta[i] * scale)`: two roundings to f32, never fused. `scale` has no unit.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_scaled(self, acc: &mut [f32], delta: &[f32], scale: f32) {
+        assert_eq!(acc.len(), delta.len(), "`acc` and `delta` must have the same number of elements");
+        dispatch!(self, add_scaled(acc, delta, scale));
+    }
+
+    /// Writes `u · v` to `out`, row-major and contiguous, whatever it held before.
+    ///
+    /// Shapes: `u [rows, rank]`, `v [rank, cols]`, `out [rows, cols]`. Each element is summed with fused multiply-add
+    /// in increasing rank, in blocks of [`RANK_BLOCK`](super::RANK_BLOCK) that start from +0, and the block sums are
+    /// added in order to +0: the same bits for every kernel, layout and cut into rows or columns. A sum of zero is
+    /// always +0. At rank 0 the result is zeros.
+    ///
+    /// Allocates up to [`packing_bytes`](super::packing_bytes) and frees them again. Packing `v` is paid at every call:
+    /// hand over 128 rows or more at once.
+    ///
+    /// # Panics
+    /// If the shapes disagree, or strides lead beyond the end of a matrix's data.
+    pub fn product(self, u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
+        product::check(u, v, out);
+        if self.0.has_fma() { product::blocked(u, v, out) } else { scalar::product(u, v, out) }
+    }
+}
+
+impl Level {
+    /// Whether this CPU has what the level is compiled for.
+    fn runs_here(self) -> bool {
+        match self {
+            Self::Scalar | Self::Baseline => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+        }
+    }
+
+    /// Whether `matrixmultiply` is sure to use fused multiply-add where this level runs. On x86-64 it does so if the CPU
+    /// has AVX2 and FMA, on aarch64 always; elsewhere its sums round twice and have other bits.
+    fn has_fma(self) -> bool {
+        match self {
+            Self::Scalar => false,
+            Self::Baseline => cfg!(target_arch = "aarch64"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => true,
+        }
+    }
+}
+
+fn check_lengths(bytes: &[u8], values: &[f32], width: usize) {
+    assert_eq!(bytes.len(), values.len() * width, "`bytes` must hold {width} bytes for each of the values");
+}

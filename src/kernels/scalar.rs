@@ -1,0 +1,87 @@
+//! The reference: one element at a time, in the plainest code that is right. Every other kernel is tested against it.
+//!
+//! It runs where nothing better can, and in tests. Conversions lean on the `half` crate's portable code, which shares
+//! nothing with ours.
+
+use half::{bf16, f16};
+
+use super::dispatch::Narrowed;
+use super::product::{Matrix, RANK_BLOCK};
+
+pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
+    widen(bytes, out, |code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16))
+}
+
+pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+    widen(bytes, out, |code| f16::from_le_bytes(code).to_f32_const())
+}
+
+pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
+    widen(bytes, out, f32::from_le_bytes)
+}
+
+pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+    narrow(values, bytes, |value| {
+        let code = bf16::from_f32_const(value);
+        (code.to_le_bytes(), code.is_finite())
+    })
+}
+
+pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+    narrow(values, bytes, |value| {
+        let code = f16::from_f32_const(value);
+        (code.to_le_bytes(), code.is_finite())
+    })
+}
+
+pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+    narrow(values, bytes, |value| (value.to_le_bytes(), value.is_finite()))
+}
+
+pub(super) fn add_scaled(acc: &mut [f32], delta: &[f32], scale: f32) {
+    for (acc, delta) in acc.iter_mut().zip(delta) {
+        let scaled = *delta * scale;
+        *acc += scaled;
+    }
+}
+
+/// The product as it is pinned. `f32::mul_add` is fused on every CPU, in software where it must be.
+pub(super) fn product(u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
+    for row in 0..u.rows {
+        for col in 0..v.cols {
+            let mut total = 0.0;
+            for start in (0..u.cols).step_by(RANK_BLOCK) {
+                let mut sum = 0.0_f32;
+                for k in start..u.cols.min(start + RANK_BLOCK) {
+                    sum = u.at(row, k).mul_add(v.at(k, col), sum);
+                }
+                total += sum;
+            }
+            out[row * v.cols + col] = total;
+        }
+    }
+}
+
+fn widen<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) -> f32) -> bool {
+    let mut finite = true;
+    for (code, out) in bytes.as_chunks().0.iter().zip(out) {
+        *out = decode(*code);
+        finite &= out.is_finite();
+    }
+    finite
+}
+
+fn narrow<const N: usize>(
+    values: &[f32],
+    bytes: &mut [u8],
+    encode: impl Fn(f32) -> ([u8; N], bool),
+) -> Narrowed {
+    let mut narrowed = Narrowed { finite: true, changed: 0 };
+    for (value, code) in values.iter().zip(bytes.as_chunks_mut().0) {
+        let (new, finite) = encode(*value);
+        narrowed.finite &= finite;
+        narrowed.changed += u64::from(new != *code);
+        *code = new;
+    }
+    narrowed
+}

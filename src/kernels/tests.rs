@@ -1,0 +1,433 @@
+//! Every kernel against the scalar one bit for bit, the scalar one against oracles that share no code with it.
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::{Kernels, Matrix, Narrowed, RANK_BLOCK};
+
+/// Around the widths of vectors and of the counting run, and beyond it.
+const SIZES: [usize; 16] = [0, 1, 2, 3, 7, 8, 15, 17, 31, 33, 255, 257, 4095, 4096, 4097, 40_001];
+
+type Widen = fn(Kernels, &[u8], &mut [f32]) -> bool;
+type Narrow = fn(Kernels, &[f32], &mut [u8]) -> Narrowed;
+
+const WIDENERS: [(&str, usize, Widen); 3] =
+    [("bf16", 2, Kernels::widen_bf16), ("f16", 2, Kernels::widen_f16), ("f32", 4, Kernels::widen_f32)];
+const NARROWERS: [(&str, usize, Narrow); 3] =
+    [("bf16", 2, Kernels::narrow_bf16), ("f16", 2, Kernels::narrow_f16), ("f32", 4, Kernels::narrow_f32)];
+
+/// A stream of bits from a seed (splitmix64).
+struct Bits(u64);
+
+impl Bits {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Finite, of mixed sign, spread over 24 binary orders of magnitude.
+    fn value(&mut self) -> f32 {
+        let mantissa = (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5;
+        mantissa * 2.0_f32.powi((self.next() % 24) as i32 - 12)
+    }
+
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.value()).collect()
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn vector_kernels() -> Vec<Kernels> {
+    Kernels::available().split_off(1)
+}
+
+fn assert_widens_alike(bytes: &[u8]) {
+    for (dtype, width, widen) in WIDENERS {
+        let bytes = &bytes[..bytes.len() / width * width];
+        let mut expected = vec![0.0; bytes.len() / width];
+        let finite = widen(Kernels::scalar(), bytes, &mut expected);
+        assert_eq!(finite, expected.iter().all(|value| value.is_finite()), "{dtype}");
+        for kernels in vector_kernels() {
+            let mut out = vec![f32::NAN; expected.len()];
+            assert_eq!(widen(kernels, bytes, &mut out), finite, "{dtype} {}", kernels.name());
+            assert_eq!(bits(&out), bits(&expected), "{dtype} {}", kernels.name());
+        }
+    }
+}
+
+/// `offset` shifts the codes away from any alignment; `before` fills them.
+fn assert_narrows_alike(values: &[f32], offset: usize, before: &[u8]) {
+    for (dtype, width, narrow) in NARROWERS {
+        let before = &before[..offset + values.len() * width];
+        let mut expected = before.to_vec();
+        let narrowed = narrow(Kernels::scalar(), values, &mut expected[offset..]);
+        let differing = before[offset..].chunks(width).zip(expected[offset..].chunks(width));
+        assert_eq!(narrowed.changed, differing.filter(|(old, new)| old != new).count() as u64, "{dtype}");
+        for kernels in vector_kernels() {
+            let mut bytes = before.to_vec();
+            assert_eq!(narrow(kernels, values, &mut bytes[offset..]), narrowed, "{dtype} {}", kernels.name());
+            assert!(bytes == expected, "{dtype} {}", kernels.name());
+            let again = narrow(kernels, values, &mut bytes[offset..]);
+            assert_eq!(again, Narrowed { changed: 0, ..narrowed }, "{dtype} {}", kernels.name());
+        }
+    }
+}
+
+/// One special value at each place of a short run must be seen, by the vector loop as by the tail.
+#[test]
+fn one_value_that_is_not_finite_is_found_wherever_it_stands() {
+    for place in 0..40 {
+        for special in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+            let mut values = [1.5; 40];
+            values[place] = special;
+            for kernels in Kernels::available() {
+                for ((dtype, width, narrow), (_, _, widen)) in NARROWERS.into_iter().zip(WIDENERS) {
+                    let mut bytes = vec![0; 40 * width];
+                    assert!(!narrow(kernels, &values, &mut bytes).finite, "{dtype} {}", kernels.name());
+                    assert!(!widen(kernels, &bytes, &mut [0.0; 40]), "{dtype} {}", kernels.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_size_and_alignment_gives_the_scalar_result() {
+    let mut stream = Bits(1);
+    for size in SIZES {
+        for offset in 0..4 {
+            let bytes = stream.bytes(offset + 4 * size);
+            assert_widens_alike(&bytes[offset..]);
+            let values = stream.values(size);
+            assert_narrows_alike(&values, offset, &bytes);
+            for kernels in vector_kernels() {
+                let delta = stream.values(size);
+                let (mut expected, mut acc) = (values.clone(), values.clone());
+                Kernels::scalar().add_scaled(&mut expected, &delta, 0.3);
+                kernels.add_scaled(&mut acc, &delta, 0.3);
+                assert_eq!(bits(&acc), bits(&expected), "{} {size}", kernels.name());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_bits_convert_as_scalar_does(
+        patterns in prop::collection::vec(any::<u32>(), 0..600),
+        seed in any::<u64>(),
+        offset in 0_usize..4,
+    ) {
+        let values: Vec<f32> = patterns.iter().map(|bits| f32::from_bits(*bits)).collect();
+        let bytes = Bits(seed).bytes(offset + 4 * values.len());
+        assert_narrows_alike(&values, offset, &bytes);
+        assert_widens_alike(&bytes[offset..]);
+    }
+}
+
+#[test]
+fn all_two_byte_codes_widen_exactly() {
+    let codes: Vec<u16> = (0..=u16::MAX).collect();
+    let bytes: Vec<u8> = codes.iter().flat_map(|code| code.to_le_bytes()).collect();
+    for kernels in Kernels::available() {
+        let mut out = vec![0.0; codes.len()];
+        assert!(!kernels.widen_f16(&bytes, &mut out));
+        for (code, value) in codes.iter().zip(&out) {
+            assert_eq!(value.to_bits(), f16::from_bits(*code).to_f32().to_bits(), "f16 {code:#06x}");
+        }
+        assert!(!kernels.widen_bf16(&bytes, &mut out));
+        for (code, value) in codes.iter().zip(&out) {
+            assert_eq!(value.to_bits(), u32::from(*code) << 16, "bf16 {code:#06x}");
+            let oracle = bf16::from_bits(*code).to_f32(); // makes a NaN quiet, which loses a bit
+            assert!(oracle.is_nan() && value.is_nan() || oracle.to_bits() == value.to_bits());
+        }
+    }
+}
+
+/// Narrows `patterns` with every kernel and compares each code with `half`.
+fn assert_narrows_as_half(patterns: &[u32]) {
+    let values: Vec<f32> = patterns.iter().map(|bits| f32::from_bits(*bits)).collect();
+    let mut bytes = vec![0; 2 * values.len()];
+    for kernels in Kernels::available() {
+        kernels.narrow_bf16(&values, &mut bytes);
+        for (value, code) in values.iter().zip(bytes.as_chunks().0) {
+            let expected = bf16::from_f32(*value).to_bits();
+            assert_eq!(
+                u16::from_le_bytes(*code),
+                expected,
+                "bf16 of {:#010x} {}",
+                value.to_bits(),
+                kernels.name()
+            );
+        }
+        kernels.narrow_f16(&values, &mut bytes);
+        for (value, code) in values.iter().zip(bytes.as_chunks().0) {
+            let expected = f16::from_f32(*value).to_bits();
+            assert_eq!(
+                u16::from_le_bytes(*code),
+                expected,
+                "f16 of {:#010x} {}",
+                value.to_bits(),
+                kernels.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_walk_through_all_exponents_narrows_as_half() {
+    let patterns: Vec<u32> = (0..=u32::MAX).step_by(4099).collect();
+    assert_narrows_as_half(&patterns);
+}
+
+#[test]
+fn all_ties_and_their_neighbours_narrow_as_half() {
+    let low_halves = [0x0000, 0x0001, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let bf16_ties = (0..=u32::from(u16::MAX)).flat_map(|high| low_halves.map(|low| (high << 16) | low));
+    assert_narrows_as_half(&bf16_ties.collect::<Vec<_>>());
+
+    // Half-way between an f16 and the next, from 0 up to where infinity begins.
+    let f16_ties = (0..0x7c00_u16).flat_map(|code| {
+        let here = f16::from_bits(code).to_f32();
+        let next = if code == 0x7bff { 65536.0 } else { f16::from_bits(code + 1).to_f32() };
+        let tie = (here + (next - here) / 2.0).to_bits();
+        [tie - 1, tie, tie + 1].into_iter().flat_map(|bits| [bits, bits | 0x8000_0000])
+    });
+    assert_narrows_as_half(&f16_ties.collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "walks all 2^32 values, a minute in release; run when convert.rs or f16c.rs changes"]
+fn every_value_narrows_as_half() {
+    for high in 0..=u16::MAX {
+        let patterns: Vec<u32> = (0..=u16::MAX).map(|low| (u32::from(high) << 16) | u32::from(low)).collect();
+        assert_narrows_as_half(&patterns);
+    }
+}
+
+#[test]
+fn overflow_is_reported() {
+    for kernels in Kernels::available() {
+        let name = kernels.name();
+        let bytes = &mut [0; 2];
+        assert!(kernels.narrow_f16(&[65519.996], bytes).finite, "{name}");
+        assert!(!kernels.narrow_f16(&[65520.0], bytes).finite, "{name}");
+        assert_eq!(*bytes, 0x7c00_u16.to_le_bytes(), "{name}");
+        assert!(kernels.narrow_bf16(&[f32::from_bits(0x7f7f_7fff)], bytes).finite, "{name}");
+        assert!(!kernels.narrow_bf16(&[-f32::MAX], bytes).finite, "{name}");
+    }
+}
+
+/// A case where fusing would give another sum.
+#[test]
+fn adding_rounds_twice() {
+    let (delta, scale, acc) = (1.0 + f32::EPSILON, 1.0 + f32::EPSILON, -(1.0 + 2.0 * f32::EPSILON));
+    assert_ne!(delta.mul_add(scale, acc), 0.0);
+    for kernels in Kernels::available() {
+        let mut values = [acc; 19];
+        kernels.add_scaled(&mut values, &[delta; 19], scale);
+        assert_eq!(values, [0.0; 19], "{}", kernels.name());
+    }
+}
+
+/// Subnormals survive every operation.
+#[test]
+fn nothing_is_flushed_to_zero() {
+    let tiny = f32::from_bits(1);
+    for kernels in Kernels::available() {
+        let mut values = [tiny; 19];
+        kernels.add_scaled(&mut values, &[tiny; 19], 2.0);
+        assert_eq!(bits(&values), [3; 19], "{}", kernels.name());
+        let mut product = [0.0; 19];
+        kernels.product(Matrix::row_major(&[tiny], 1, 1), Matrix::row_major(&[3.0; 19], 1, 19), &mut product);
+        assert_eq!(bits(&product), [3; 19], "{}", kernels.name());
+    }
+}
+
+/// The pinned sum, written once more.
+fn pinned_product(u: Matrix<'_>, v: Matrix<'_>) -> Vec<f32> {
+    let mut out = vec![0.0; u.rows * v.cols];
+    for (place, out) in out.iter_mut().enumerate() {
+        let (row, col) = (place / v.cols, place % v.cols);
+        let terms: Vec<(f32, f32)> = (0..u.cols)
+            .map(|k| {
+                (u.data[row * u.row_stride + k * u.col_stride], v.data[k * v.row_stride + col * v.col_stride])
+            })
+            .collect();
+        *out = terms
+            .chunks(256)
+            .map(|block| block.iter().fold(0.0_f32, |sum, (u, v)| u.mul_add(*v, sum)))
+            .fold(0.0, |total, sum| total + sum);
+    }
+    out
+}
+
+/// A matrix of random values with gaps between its rows, or columns, that hold NaN.
+struct Strided {
+    data: Vec<f32>,
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl Strided {
+    fn new(stream: &mut Bits, rows: usize, cols: usize, row_major: bool) -> Self {
+        let (row_stride, col_stride) = if row_major { (cols + 3, 1) } else { (1, rows + 3) };
+        let mut data = vec![f32::NAN; (rows + 3) * (cols + 3)];
+        for row in 0..rows {
+            for col in 0..cols {
+                data[row * row_stride + col * col_stride] = stream.value();
+            }
+        }
+        Self { data, rows, cols, row_stride, col_stride }
+    }
+
+    fn rows(&self, start: usize, end: usize) -> Matrix<'_> {
+        Matrix {
+            data: &self.data[start * self.row_stride..],
+            rows: end - start,
+            cols: self.cols,
+            row_stride: self.row_stride,
+            col_stride: self.col_stride,
+        }
+    }
+
+    fn all(&self) -> Matrix<'_> {
+        self.rows(0, self.rows)
+    }
+}
+
+#[test]
+fn the_product_is_the_pinned_sum_in_every_layout_and_cut() {
+    assert_eq!(RANK_BLOCK, 256);
+    let mut stream = Bits(2);
+    for rank in [1, 2, 5, 16, 64, 255, 256, 257, 300, 513] {
+        for (rows, cols) in [(1, 1), (1, 40), (9, 1), (131, 27)] {
+            for (u_row_major, v_row_major) in [(true, true), (true, false), (false, true), (false, false)] {
+                let u = Strided::new(&mut stream, rows, rank, u_row_major);
+                let v = Strided::new(&mut stream, rank, cols, v_row_major);
+                let expected = bits(&pinned_product(u.all(), v.all()));
+                for kernels in Kernels::available() {
+                    let mut out = vec![f32::NAN; rows * cols];
+                    kernels.product(u.all(), v.all(), &mut out);
+                    assert_eq!(bits(&out), expected, "{} {rows}x{rank}x{cols}", kernels.name());
+                }
+                for chunk in [1, 7, 128] {
+                    let mut out = vec![f32::NAN; rows * cols];
+                    for (index, out) in out.chunks_mut(chunk * cols).enumerate() {
+                        let start = index * chunk;
+                        let part = u.rows(start, rows.min(start + chunk));
+                        Kernels::detect().product(part, v.all(), out);
+                    }
+                    assert_eq!(bits(&out), expected, "rows {chunk} at a time, {rows}x{rank}x{cols}");
+                }
+            }
+        }
+    }
+}
+
+/// More columns than are packed at once.
+#[test]
+fn a_wide_product_is_the_pinned_sum_too() {
+    let mut stream = Bits(3);
+    let (u, v) = (Strided::new(&mut stream, 70, 260, true), Strided::new(&mut stream, 260, 1030, true));
+    let mut out = vec![f32::NAN; 70 * 1030];
+    Kernels::detect().product(u.all(), v.all(), &mut out);
+    assert!(bits(&out) == bits(&pinned_product(u.all(), v.all())));
+}
+
+#[test]
+fn empty_products_are_zeros_or_nothing() {
+    for kernels in Kernels::available() {
+        let mut out = [f32::NAN; 6];
+        kernels.product(Matrix::row_major(&[], 2, 0), Matrix::row_major(&[], 0, 3), &mut out);
+        assert_eq!(bits(&out), [0; 6], "{}", kernels.name());
+        kernels.product(Matrix::row_major(&[], 0, 2), Matrix::row_major(&[1.0; 6], 2, 3), &mut []);
+        kernels.product(Matrix::row_major(&[1.0; 6], 3, 2), Matrix::row_major(&[], 2, 0), &mut []);
+        kernels.product(Matrix::row_major(&[], 0, 0), Matrix::row_major(&[], 0, 0), &mut []);
+    }
+}
+
+/// `fma(-1e-30, 1e-30, +0)` underflows to -0, which kernels for AVX-512 and NEON would store.
+#[test]
+fn a_zero_sum_is_positive() {
+    for kernels in Kernels::available() {
+        for rank in [1, 256, 257] {
+            let (u, v) = (vec![-1e-30; 17 * rank], vec![1e-30; rank * 33]);
+            let mut out = [f32::NAN; 17 * 33];
+            kernels.product(Matrix::row_major(&u, 17, rank), Matrix::row_major(&v, rank, 33), &mut out);
+            assert_eq!(bits(&out), [0; 17 * 33], "{} rank {rank}", kernels.name());
+        }
+    }
+}
+
+/// A stride that is never walked may be anything; one that is, may not.
+#[test]
+fn a_stride_counts_only_where_it_is_walked() {
+    let (one, other) = ([2.0], [1.0, 2.0]);
+    let u = Matrix { data: &one, rows: 1, cols: 1, row_stride: usize::MAX, col_stride: usize::MAX };
+    let v = Matrix { data: &other, rows: 1, cols: 2, row_stride: usize::MAX, col_stride: 1 };
+    for kernels in Kernels::available() {
+        let mut out = [0.0; 2];
+        kernels.product(u, v, &mut out);
+        assert_eq!(out, [2.0, 4.0]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "`v` has 2 x 2 elements at strides 2 and 1, beyond its 3 values")]
+fn strides_beyond_the_data_are_refused() {
+    Kernels::detect().product(
+        Matrix::row_major(&[1.0; 4], 2, 2),
+        Matrix::row_major(&[1.0; 3], 2, 2),
+        &mut [0.0; 4],
+    );
+}
+
+#[test]
+#[should_panic(
+    expected = "`u` has 3 x 1 elements at strides 18446744073709551615 and 1, beyond its 4 values"
+)]
+#[cfg(target_pointer_width = "64")]
+fn strides_that_overflow_are_refused() {
+    let u = Matrix { data: &[1.0; 4], rows: 3, cols: 1, row_stride: usize::MAX, col_stride: 1 };
+    Kernels::detect().product(u, Matrix::row_major(&[1.0], 1, 1), &mut [0.0; 3]);
+}
+
+#[test]
+#[should_panic(expected = "`u` must have as many columns as `v` has rows")]
+fn shapes_that_disagree_are_refused() {
+    Kernels::detect().product(
+        Matrix::row_major(&[1.0; 4], 2, 2),
+        Matrix::row_major(&[1.0; 3], 3, 1),
+        &mut [0.0; 2],
+    );
+}
+
+#[test]
+#[should_panic(expected = "`bytes` must hold 2 bytes for each of the values")]
+fn a_length_that_disagrees_is_refused() {
+    Kernels::detect().widen_bf16(&[0; 5], &mut [0.0; 2]);
+}
+
+#[test]
+fn the_best_kernel_is_the_last_available() {
+    let available = Kernels::available();
+    assert_eq!(available.first(), Some(&Kernels::scalar()));
+    assert_eq!(available.last(), Some(&Kernels::detect()));
+    let mut names: Vec<_> = available.iter().map(|kernels| kernels.name()).collect();
+    names.dedup();
+    assert_eq!(names.len(), available.len());
+}
