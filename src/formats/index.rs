@@ -190,11 +190,10 @@ impl<'de> Visitor<'de> for Top<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error;
-
     use serde_json::json;
 
     use super::*;
+    use crate::formats::testing::chain;
 
     /// As transformers writes it, with a key of its own and one of a stranger.
     const TEXT: &str = r#"{
@@ -323,16 +322,5 @@ mod tests {
             problem.to_string(),
             "`weight_map` puts `w` into `../x`, which is no file name inside the folder"
         );
-    }
-
-    /// The messages of an error and its causes, as the binary prints them.
-    fn chain(error: &dyn Error) -> String {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
-        text
     }
 }

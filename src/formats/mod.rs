@@ -7,6 +7,8 @@
 mod index;
 mod json;
 mod safetensors;
+#[cfg(test)]
+mod testing;
 
 pub use index::{Index, IndexProblem, build_index, parse_index};
 pub use json::{JsonProblem, MAX_DEPTH, parse_json_strict};
