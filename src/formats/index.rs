@@ -1,0 +1,326 @@
+//! The index of a sharded checkpoint, `model.safetensors.index.json`: which shard holds which tensor.
+//!
+//! The order of the file is kept, and so is whatever else it holds, so that an index that is read and built again differs
+//! only where it must. Whether the shards agree with it is for the reader of the checkpoint to see.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
+
+use super::json::{self, Cause, JsonProblem, Pairs, Strict, first_twice};
+
+/// An index, in the order of its file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Index {
+    /// Each tensor's name and the name of the shard that holds it: a plain file name inside the index's folder.
+    pub weight_map: Vec<(String, String)>,
+    /// Bytes of all tensors together, as the file claims; `None` if it is missing or no whole number. Never to be relied
+    /// on: one tool writes the number of tensors here.
+    pub total_size: Option<u64>,
+    /// All of `metadata` as it stood in the file, `total_size` included so that it keeps its place.
+    pub metadata: Map<String, Value>,
+    /// All keys beside `weight_map` and `metadata`.
+    pub other: Map<String, Value>,
+}
+
+/// What is wrong with an index.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum IndexProblem {
+    #[error("it cannot be read as JSON")]
+    Json(#[source] JsonProblem),
+    #[error("it has no `weight_map`")]
+    NoWeightMap,
+    #[error("`weight_map` does not map names to shards")]
+    WeightMap(#[source] serde_json::Error),
+    #[error("`metadata` is not an object")]
+    Metadata,
+    #[error("`weight_map` has tensor `{tensor}` twice")]
+    Twice { tensor: String },
+    #[error("`weight_map` puts `{tensor}` into `{}`, which is no file name inside the folder", shard.escape_debug())]
+    LeadsOut { tensor: String, shard: String },
+}
+
+/// Reads an index.
+///
+/// # Errors
+/// If it is no JSON object, has a key twice in any of its objects, has no `weight_map` of strings, or names a shard that
+/// is no plain file name.
+pub fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
+    let text = json::utf8(json).map_err(IndexProblem::Json)?;
+    let cause = Cause::default();
+    let index = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
+        Some(Note::Is(problem)) => problem,
+        Some(Note::InWeightMap) if error.is_data() => IndexProblem::WeightMap(error),
+        _ => IndexProblem::Json(JsonProblem::Syntax(error)),
+    })?;
+    if let Some(tensor) = first_twice(index.weight_map.iter().map(|(tensor, _)| tensor.as_str())) {
+        return Err(IndexProblem::Twice { tensor: tensor.to_owned() });
+    }
+    match index.weight_map.iter().find(|(_, shard)| !is_plain_name(shard)) {
+        Some((tensor, shard)) => Err(IndexProblem::LeadsOut { tensor: tensor.clone(), shard: shard.clone() }),
+        None => Ok(index),
+    }
+}
+
+/// Writes an index as transformers does: indented by two, with a newline at the end.
+///
+/// `total_size`, in bytes, takes the place of the one in `index.metadata`, or is added to it.
+pub fn build_index(index: &Index, total_size: u64) -> String {
+    let mut text = serde_json::to_string_pretty(&Built { index, total_size })
+        .expect("strings and JSON values always serialise");
+    text.push('\n');
+    text
+}
+
+/// Whether `name` means a file in the folder itself, on every platform.
+fn is_plain_name(name: &str) -> bool {
+    let names_a_drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0']) && !names_a_drive
+}
+
+struct Built<'a> {
+    index: &'a Index,
+    total_size: u64,
+}
+
+impl Serialize for Built<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut metadata = self.index.metadata.clone();
+        metadata.insert("total_size".to_owned(), self.total_size.into());
+        let mut top = serializer.serialize_map(None)?;
+        top.serialize_entry("metadata", &metadata)?;
+        top.serialize_entry("weight_map", &WeightMap(&self.index.weight_map))?;
+        for (key, value) in &self.index.other {
+            top.serialize_entry(key, value)?;
+        }
+        top.end()
+    }
+}
+
+struct WeightMap<'a>(&'a [(String, String)]);
+
+impl Serialize for WeightMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(tensor, shard)| (tensor, shard)))
+    }
+}
+
+/// What a visitor knows when serde stops.
+enum Note {
+    Is(IndexProblem),
+    InWeightMap,
+}
+
+struct Top<'a>(&'a Cause<Note>);
+
+impl Top<'_> {
+    fn value<'de, A: MapAccess<'de>>(&self, object: &mut A) -> Result<Value, A::Error> {
+        let cause = Cause::default();
+        object.next_value_seed(Strict::keep(&cause)).inspect_err(|_| {
+            if let Some(problem) = cause.take() {
+                self.0.note(Note::Is(IndexProblem::Json(problem)));
+            }
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = Index;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Index, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = Index;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Index, A::Error> {
+        let twice = |key: &str| -> A::Error {
+            let problem = JsonProblem::Twice { key: key.to_owned() };
+            self.0.stop(Note::Is(IndexProblem::Json(problem)))
+        };
+        let (mut weight_map, mut metadata) = (None, None);
+        let mut other = Map::new();
+        while let Some(key) = object.next_key::<String>()? {
+            match key.as_str() {
+                "weight_map" if weight_map.is_some() => return Err(twice(&key)),
+                "metadata" if metadata.is_some() => return Err(twice(&key)),
+                "weight_map" => {
+                    let pairs = object.next_value_seed(Pairs);
+                    weight_map = Some(pairs.inspect_err(|_| self.0.note(Note::InWeightMap))?);
+                }
+                "metadata" => {
+                    metadata = Some(match self.value(&mut object)? {
+                        Value::Object(items) => items,
+                        Value::Null => Map::new(),
+                        _ => return Err(self.0.stop(Note::Is(IndexProblem::Metadata))),
+                    });
+                }
+                _ if other.contains_key(&key) => return Err(twice(&key)),
+                _ => {
+                    let value = self.value(&mut object)?;
+                    other.insert(key, value);
+                }
+            }
+        }
+        let Some(weight_map) = weight_map else {
+            return Err(self.0.stop(Note::Is(IndexProblem::NoWeightMap)));
+        };
+        let metadata = metadata.unwrap_or_default();
+        Ok(Index {
+            weight_map,
+            total_size: metadata.get("total_size").and_then(Value::as_u64),
+            metadata,
+            other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::formats::testing::chain;
+
+    /// As transformers writes it, with a key of its own and one of a stranger.
+    const TEXT: &str = r#"{
+  "metadata": {
+    "total_parameters": 6,
+    "total_size": 12
+  },
+  "weight_map": {
+    "b.weight": "model-00001-of-00002.safetensors",
+    "a.weight": "model-00002-of-00002.safetensors"
+  },
+  "note": [
+    1,
+    {}
+  ]
+}
+"#;
+
+    #[test]
+    fn reads_and_builds_the_same() {
+        let index = parse_index(TEXT.as_bytes()).unwrap();
+        let names: Vec<_> = index.weight_map.iter().map(|(tensor, _)| tensor.as_str()).collect();
+        assert_eq!(names, ["b.weight", "a.weight"], "order of the file");
+        assert_eq!(index.weight_map[0].1, "model-00001-of-00002.safetensors");
+        assert_eq!(index.total_size, Some(12));
+        assert_eq!(index.other["note"], json!([1, {}]));
+        assert_eq!(build_index(&index, 12), TEXT);
+        assert_eq!(build_index(&index, 34), TEXT.replace("12", "34"));
+    }
+
+    #[test]
+    fn builds_from_nothing() {
+        let expected = "{\n  \"metadata\": {\n    \"total_size\": 5\n  },\n  \"weight_map\": {}\n}\n";
+        assert_eq!(build_index(&Index::default(), 5), expected);
+    }
+
+    #[test]
+    fn tolerates_what_tools_write() {
+        let cases = [
+            (r#"{"weight_map":{}}"#, None),
+            (r#"{"weight_map":{},"metadata":null}"#, None),
+            (r#"{"weight_map":{},"metadata":{}}"#, None),
+            (r#"{"weight_map":{},"metadata":{"total_size":0}}"#, Some(0)),
+            (r#"{"weight_map":{},"metadata":{"total_size":8.0}}"#, None),
+            (r#"{"weight_map":{},"metadata":{"total_size":-8}}"#, None),
+            (r#"{"weight_map":{},"metadata":{"total_size":"8"}}"#, None),
+            (r#"{"weight_map":{},"metadata":{"total_size":99999999999999999999}}"#, None),
+            (
+                r#"{"weight_map":{"a":"model..v2.safetensors","":"x y:z"},"metadata":{"total_size":8}}"#,
+                Some(8),
+            ),
+        ];
+        for (text, total_size) in cases {
+            assert_eq!(parse_index(text.as_bytes()).unwrap().total_size, total_size, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        let cases = [
+            (
+                "[]",
+                "it cannot be read as JSON: invalid type: sequence, expected an object at line 1 column 0",
+            ),
+            ("{", "it cannot be read as JSON: EOF while parsing an object at line 1 column 1"),
+            (r#"{"weight_map":{}} {}"#, "it cannot be read as JSON: trailing characters at line 1 column 19"),
+            ("{}", "it has no `weight_map`"),
+            (r#"{"weight_map":{"a":"f","a":"f"}}"#, "`weight_map` has tensor `a` twice"),
+            (r#"{"weight_map":{"a":"f","\u0061":"g"}}"#, "`weight_map` has tensor `a` twice"),
+            (
+                r#"{"weight_map":{"a":1}}"#,
+                "`weight_map` does not map names to shards: invalid type: integer `1`, expected a string at line 1 column 20",
+            ),
+            (
+                r#"{"weight_map":[]}"#,
+                "`weight_map` does not map names to shards: invalid type: sequence, expected an object of strings at \
+                 line 1 column 14",
+            ),
+            (
+                r#"{"weight_map":{},"weight_map":{}}"#,
+                "it cannot be read as JSON: `weight_map` is there twice in one object",
+            ),
+            (
+                r#"{"weight_map":{},"x":1,"x":1}"#,
+                "it cannot be read as JSON: `x` is there twice in one object",
+            ),
+            (
+                r#"{"weight_map":{},"metadata":{"total_size":1,"total_size":2}}"#,
+                "it cannot be read as JSON: `total_size` is there twice in one object",
+            ),
+            (r#"{"weight_map":{},"metadata":[1]}"#, "`metadata` is not an object"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(chain(&parse_index(text.as_bytes()).unwrap_err()), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn shards_stay_in_the_folder() {
+        let names = [
+            "",
+            ".",
+            "..",
+            "/etc/x",
+            "a/b",
+            "../x",
+            "./x",
+            r"a\b",
+            r"..\x",
+            r"\\host\x",
+            "C:x",
+            "c:",
+            "a\0b",
+            "x/",
+        ];
+        for name in names {
+            let text = json!({"weight_map": {"w": name}}).to_string();
+            let problem = parse_index(text.as_bytes()).unwrap_err();
+            assert!(
+                matches!(&problem, IndexProblem::LeadsOut { tensor, shard } if tensor == "w" && shard == name),
+                "{name:?} gave {problem}"
+            );
+        }
+        let problem = parse_index(br#"{"weight_map":{"w":"../x"}}"#).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "`weight_map` puts `w` into `../x`, which is no file name inside the folder"
+        );
+    }
+}

@@ -1,0 +1,306 @@
+//! JSON read strictly: objects refuse a key that is there twice, and nesting has a limit.
+//!
+//! Two readers of one file can disagree about a key that is there twice, so everything we read refuses it. serde calls
+//! visitors back with its own error type, which holds only text; a typed problem therefore travels beside it, in a
+//! [`Cause`] that the visitor fills in before it makes serde stop.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Objects and lists inside each other that [`parse_json_strict`] accepts; serde_json itself stops at 128.
+pub const MAX_DEPTH: u32 = 64;
+
+/// What is wrong with a piece of JSON.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum JsonProblem {
+    #[error("byte {at} is not UTF-8")]
+    NotUtf8 { at: usize },
+    #[error("`{key}` is there twice in one object")]
+    Twice { key: String },
+    #[error("objects and lists are nested more than {limit} deep")]
+    TooDeep { limit: u32 },
+    #[error(transparent)]
+    Syntax(#[from] serde_json::Error),
+}
+
+/// Reads one JSON value, refusing duplicate keys in all its objects.
+///
+/// Python's `json` writes `NaN`, `Infinity` and `-Infinity`, which are no JSON but stand in real model configs
+/// (`"time_step_limit": [0.0, Infinity]`). They are read as `null`, the nearest thing a JSON value can hold.
+///
+/// # Errors
+/// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], or has a key twice in an object.
+pub fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
+    let text = utf8(json)?;
+    match parse_text(text) {
+        Err(JsonProblem::Syntax(error)) => match without_python_numbers(text) {
+            Cow::Owned(text) => parse_text(&text),
+            Cow::Borrowed(_) => Err(JsonProblem::Syntax(error)),
+        },
+        done => done,
+    }
+}
+
+fn parse_text(text: &str) -> Result<Value, JsonProblem> {
+    let cause = Cause::default();
+    read(text, Strict::keep(&cause)).map_err(|error| cause.take().unwrap_or(JsonProblem::Syntax(error)))
+}
+
+/// Runs `seed` over all of `text`, after which only whitespace may follow.
+pub(super) fn read<'de, S: DeserializeSeed<'de>>(
+    text: &'de str,
+    seed: S,
+) -> Result<S::Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = seed.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// `bytes` as text.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, JsonProblem> {
+    std::str::from_utf8(bytes).map_err(|error| JsonProblem::NotUtf8 { at: error.valid_up_to() })
+}
+
+/// `text` with `null` for each of Python's extra numbers outside strings; borrowed if there is none.
+fn without_python_numbers(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    while let Some(&byte) = text.as_bytes().get(at) {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte == b'"' {
+            in_string = true;
+        } else if matches!(byte, b'N' | b'I' | b'-')
+            && let Some(word) = ["NaN", "Infinity", "-Infinity"].iter().find(|w| text[at..].starts_with(**w))
+        {
+            out.push_str(&text[copied..at]);
+            out.push_str("null");
+            at += word.len();
+            copied = at;
+            continue;
+        }
+        at += 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// The first of `names` that came before.
+pub(super) fn first_twice<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::with_capacity(names.len());
+    names.into_iter().find(|name| !seen.insert(*name))
+}
+
+/// Why a visitor made serde stop; empty if serde stopped by itself.
+pub(super) struct Cause<P>(Cell<Option<P>>);
+
+impl<P> Default for Cause<P> {
+    fn default() -> Cause<P> {
+        Cause(Cell::new(None))
+    }
+}
+
+impl<P> Cause<P> {
+    /// Notes `problem` and gives the error that makes serde stop.
+    pub(super) fn stop<E: de::Error>(&self, problem: P) -> E {
+        self.note(problem);
+        E::custom("refused")
+    }
+
+    /// Notes `problem`, unless a visitor further inside has noted one.
+    pub(super) fn note(&self, problem: P) {
+        let first = self.0.take().unwrap_or(problem);
+        self.0.set(Some(first));
+    }
+
+    /// What was noted.
+    pub(super) fn take(&self) -> Option<P> {
+        self.0.take()
+    }
+}
+
+/// Reads any value with the checks of [`parse_json_strict`].
+#[derive(Clone, Copy)]
+pub(super) struct Strict<'a> {
+    cause: &'a Cause<JsonProblem>,
+    /// Levels that may still be opened.
+    depth: u32,
+    /// Whether the value is built. If not, it is only checked and lists and objects come back empty: a built value can
+    /// take sixteen times the memory of its text.
+    keep: bool,
+}
+
+impl<'a> Strict<'a> {
+    /// Builds the value.
+    pub(super) fn keep(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
+        Strict { cause, depth: MAX_DEPTH, keep: true }
+    }
+
+    /// Checks the value and forgets it.
+    pub(super) fn check(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
+        Strict { cause, depth: MAX_DEPTH, keep: false }
+    }
+
+    fn deeper<E: de::Error>(self) -> Result<Strict<'a>, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Strict { depth, ..self }),
+            None => Err(self.cause.stop(JsonProblem::TooDeep { limit: MAX_DEPTH })),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        Ok(if self.keep { Value::String(value.to_owned()) } else { Value::Null })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(inner)? {
+            if self.keep {
+                items.push(item);
+            }
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut seen = HashSet::new();
+        let mut items = Map::new();
+        while let Some(key) = object.next_key::<String>()? {
+            if items.contains_key(&key) || seen.contains(&key) {
+                return Err(self.cause.stop(JsonProblem::Twice { key }));
+            }
+            let value = object.next_value_seed(inner)?;
+            if self.keep {
+                items.insert(key, value);
+            } else {
+                seen.insert(key);
+            }
+        }
+        Ok(Value::Object(items))
+    }
+}
+
+/// Reads an object of strings as pairs in the order of the file; whether a key is there twice is for the caller to see.
+pub(super) struct Pairs;
+
+impl<'de> DeserializeSeed<'de> for Pairs {
+    type Value = Vec<(String, String)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Vec<(String, String)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = object.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_serde_json_reads() {
+        let text =
+            r#" {"a": [1, -2, 3.5, 18446744073709551615, "x\u00e9", true, null], "b": {"a": {}}, "": []} "#;
+        let ours = parse_json_strict(text.as_bytes()).unwrap();
+        assert_eq!(ours, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn refuses() {
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let cases = [
+            (r#"{"a":1,"a":2}"#, "`a` is there twice in one object"),
+            (r#"{"a":1,"\u0061":2}"#, "`a` is there twice in one object"),
+            (r#"[{"x":{"b":1,"c":2,"b":1}}]"#, "`b` is there twice in one object"),
+            (&deep(65), "objects and lists are nested more than 64 deep"),
+            (&deep(100_000), "objects and lists are nested more than 64 deep"),
+            ("", "EOF while parsing a value at line 1 column 0"),
+            ("{} x", "trailing characters at line 1 column 4"),
+            ("[1,]", "trailing comma at line 1 column 4"),
+            ("[Infinite]", "expected value at line 1 column 2"),
+            (r#"{"a":NaN,"a":NaN}"#, "`a` is there twice in one object"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(parse_json_strict(text.as_bytes()).unwrap_err().to_string(), message, "{text:.40}");
+        }
+        assert!(parse_json_strict(deep(64).as_bytes()).is_ok());
+        assert_eq!(parse_json_strict(b"\"a\xff\"").unwrap_err().to_string(), "byte 2 is not UTF-8");
+    }
+
+    #[test]
+    fn numbers_of_python_are_null() {
+        let text = r#"{"limit": [0.0, Infinity, -Infinity, NaN, -1], "s": "NaN \" Infinity \\", "t": NaN}"#;
+        let expected = json!({"limit": [0.0, null, null, null, -1], "s": "NaN \" Infinity \\", "t": null});
+        assert_eq!(parse_json_strict(text.as_bytes()).unwrap(), expected);
+    }
+}

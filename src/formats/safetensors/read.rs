@@ -1,0 +1,113 @@
+//! Reading a header: the rules that need no JSON reader.
+
+use crate::tensor::{Shape, bytes_of};
+
+use super::super::json::{self, Cause, JsonProblem, first_twice};
+use super::visit::{Note, Raw, Top};
+use super::{Header, HeaderProblem, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
+
+/// Length of the JSON header in bytes, from the file's first eight bytes.
+///
+/// Zeros may stand for bytes that a shorter file does not have: its length is looked at first.
+///
+/// # Errors
+/// If the file is too short, is a git-lfs pointer, or the length is 0, above [`MAX_HEADER_BYTES`] or leads past its end.
+pub fn header_len(first: [u8; 8], file_len: u64) -> Result<u64, HeaderProblem> {
+    if file_len < LENGTH_BYTES {
+        return Err(HeaderProblem::TooShort { found: file_len });
+    }
+    if first == LFS_START[..8] {
+        return Err(HeaderProblem::LfsPointer);
+    }
+    let len = u64::from_le_bytes(first);
+    data_len(len, file_len)?;
+    Ok(len)
+}
+
+const LFS_START: &[u8] = b"version https://git-lfs";
+
+/// Whether a file that starts with these bytes is a git-lfs pointer, which stands for a file that was not fetched.
+pub fn is_lfs_pointer(first_bytes: &[u8]) -> bool {
+    first_bytes.starts_with(LFS_START)
+}
+
+/// Bytes of data behind a header of `len` bytes.
+fn data_len(len: u64, file_len: u64) -> Result<u64, HeaderProblem> {
+    match len {
+        0 => Err(HeaderProblem::Empty),
+        len if len > MAX_HEADER_BYTES => Err(HeaderProblem::TooLong { found: len }),
+        len => file_len
+            .checked_sub(LENGTH_BYTES + len)
+            .ok_or(HeaderProblem::PastEnd { header: LENGTH_BYTES + len, file: file_len }),
+    }
+}
+
+/// Reads a header's JSON, the bytes after the length, of a file of `file_len` bytes in all.
+///
+/// # Errors
+/// If any rule of the format is broken: JSON with a key twice anywhere, an entry that is no tensor, a size that shape and
+/// dtype do not give, ranges that do not tile the data, or a file longer or shorter than they promise.
+pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header, HeaderProblem> {
+    let data_len = data_len(json.len() as u64, file_len)?;
+    match json.first() {
+        Some(b'{') => (),
+        found => return Err(HeaderProblem::NoBrace { found: found.copied().unwrap_or_default() }),
+    }
+    let text = json::utf8(json).map_err(HeaderProblem::Json)?;
+    let cause = Cause::default();
+    let mut header = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
+        Some(Note::Is(problem)) => problem,
+        Some(Note::InMetadata) if error.is_data() => HeaderProblem::Metadata(error),
+        Some(Note::InEntry { tensor }) if error.is_data() => HeaderProblem::Entry { tensor, cause: error },
+        Some(Note::InField { tensor, field }) if error.is_data() => {
+            HeaderProblem::Field { tensor, field, cause: error }
+        }
+        _ => HeaderProblem::Json(JsonProblem::Syntax(error)),
+    })?;
+    if let Some(key) = first_twice(header.metadata.iter().map(|(key, _)| key.as_str())) {
+        return Err(HeaderProblem::KeyTwice { within: METADATA.to_owned(), key: key.to_owned() });
+    }
+    if let Some(name) = first_twice(header.tensors.iter().map(|tensor| tensor.name.as_str())) {
+        return Err(HeaderProblem::Twice { name: name.to_owned() });
+    }
+    // Stable: tensors without bytes come before the one that starts where they lie, and keep their order.
+    header.tensors.sort_by_key(|tensor| (tensor.start, tensor.end));
+    let promised = tile(&header.tensors)?;
+    if promised != data_len {
+        let before = file_len - data_len;
+        return Err(HeaderProblem::FileLength { promised: before.saturating_add(promised), found: file_len });
+    }
+    Ok(header)
+}
+
+/// Checks that sorted tensors follow each other without gap or overlap; gives the end of the last.
+fn tile(tensors: &[HeaderTensor]) -> Result<u64, HeaderProblem> {
+    let mut at = 0;
+    for tensor in tensors {
+        if tensor.start != at {
+            let (name, start, end) = (tensor.name.clone(), tensor.start, tensor.end);
+            return Err(HeaderProblem::Untiled { tensor: name, start, end, expected: at });
+        }
+        at = tensor.end;
+    }
+    Ok(at)
+}
+
+/// Checks one tensor by itself.
+pub(super) fn checked(name: String, raw: Raw) -> Result<HeaderTensor, HeaderProblem> {
+    let Raw { dtype, shape: axes, start, end } = raw;
+    let Some(found) = end.checked_sub(start) else {
+        return Err(HeaderProblem::Backwards { tensor: name, start, end });
+    };
+    let Some(shape) = Shape::new(&axes) else {
+        return Err(HeaderProblem::Overflow { tensor: name, shape: axes, dtype });
+    };
+    match bytes_of(dtype, shape.elements()) {
+        Some(expected) if expected == found => Ok(HeaderTensor { name, dtype, shape, start, end }),
+        Some(expected) => Err(HeaderProblem::Size { tensor: name, shape, dtype, expected, found }),
+        None => Err(match shape.elements().checked_mul(dtype.bitsize() as u64) {
+            Some(bits) => HeaderProblem::PartialByte { tensor: name, shape, dtype, bits },
+            None => HeaderProblem::Overflow { tensor: name, shape: axes, dtype },
+        }),
+    }
+}
