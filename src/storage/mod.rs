@@ -2,6 +2,44 @@
 //!
 //! [`Source`] and [`Sink`] are what the pipeline sees; a [`Store`] makes them by name. `folder.rs` is a folder of the
 //! file system, `memory.rs` a map in memory. What only one operating system has lives in `os/`.
+//!
+//! Three things hold for every store, and `conformance.rs` checks them: a name never leads out of its store, a read gives
+//! all it was asked for or an error, and a file is seen whole after its commit or not at all.
+//!
+//! ```
+//! use shardfold::storage::{Memory, Store};
+//!
+//! let store = Memory::new();
+//! let mut sink = store.sink("model.safetensors", 4)?;
+//! sink.write(b"ab")?;
+//! sink.write(b"cd")?;
+//! assert!(store.source("model.safetensors").is_err(), "not seen before its commit");
+//! sink.commit()?;
+//!
+//! let mut tail = [0; 2];
+//! store.source("model.safetensors")?.read_at(&mut tail, 2)?;
+//! assert_eq!(&tail, b"cd");
+//! # Ok::<(), shardfold::error::Error>(())
+//! ```
+
+#![allow(clippy::disallowed_methods, reason = "this module is the one that touches the file system")]
+
+mod faulty;
+mod files;
+mod folder;
+mod memory;
+mod os;
+mod reading;
+mod rules;
+mod writing;
+
+#[cfg(test)]
+mod conformance;
+
+pub use faulty::{Failure, Faulty, Operation};
+pub use files::{copy_file, free_bytes, is_mount_point, rename_no_replace, sync_folder, write_small};
+pub use folder::Folder;
+pub use memory::Memory;
 
 use crate::error::Result;
 
@@ -18,7 +56,8 @@ pub trait Source: Send + Sync {
     /// Fills `buf` from `offset`. A file that ends early is an error, never a short read.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Read`] with the path and the offset.
+    /// [`crate::error::ErrorKind::Read`] with the path and the offset; [`crate::error::ErrorKind::Truncated`] if the bytes
+    /// wanted go past the end, or the file was cut after it was opened.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 
     /// Says that bytes before `offset` will not be read again, so that a cache may let them go. A hint only.
@@ -30,13 +69,15 @@ pub trait Sink: Send {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Write`] with the path; after one error the sink is lost.
+    /// [`crate::error::ErrorKind::Write`] with the path, also for more bytes than were announced;
+    /// [`crate::error::ErrorKind::DiskFull`]. After one error the sink is lost.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Write`], and then nothing is visible.
+    /// [`crate::error::ErrorKind::Write`], also for fewer bytes than were announced, or
+    /// [`crate::error::ErrorKind::DiskFull`]; and then nothing is visible.
     fn commit(self: Box<Self>) -> Result<()>;
 
     /// Throws away what was written.
@@ -48,12 +89,14 @@ pub trait Store: Send + Sync {
     /// Opens `name` for reading.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Missing`] or [`crate::error::ErrorKind::Read`].
+    /// [`crate::error::ErrorKind::Missing`]; [`crate::error::ErrorKind::Read`], also for what is no regular file;
+    /// [`crate::error::ErrorKind::LeadsOut`] for a name that is not plainly inside the store.
     fn source(&self, name: &str) -> Result<Box<dyn Source>>;
 
     /// Begins the file `name`, which will have `len` bytes; room for them is reserved where that is possible.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Write`], also when there is no room for `len` bytes.
+    /// [`crate::error::ErrorKind::Write`]; [`crate::error::ErrorKind::DiskFull`] when there is no room for `len` bytes;
+    /// [`crate::error::ErrorKind::LeadsOut`] for a name that is not plainly inside the store.
     fn sink(&self, name: &str, len: u64) -> Result<Box<dyn Sink>>;
 }

@@ -1,0 +1,221 @@
+//! What only files of a file system can do wrong.
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use super::super::{copy_file, is_mount_point, os, write_small};
+use super::*;
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn refused(store: &Folder, name: &str) -> Error {
+    store.source(name).err().expect("it should be refused")
+}
+
+#[test]
+fn temporary_files_lie_beside_their_target_and_are_gone_after_drop() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Folder::new(folder.path());
+    let long = "x".repeat(255);
+    for name in ["name", &long] {
+        let mut sink = store.sink(name, 6).unwrap();
+        sink.write(b"abc").unwrap();
+        let temporary = names(folder.path());
+        assert_eq!(temporary.len(), 1);
+        assert!(temporary[0].starts_with(".") && temporary[0].ends_with(".tmp"), "{temporary:?}");
+        drop(sink);
+        assert!(names(folder.path()).is_empty());
+
+        let mut sink = store.sink(name, 3).unwrap();
+        sink.write(b"abcd").unwrap_err();
+        sink.commit().unwrap_err();
+        assert!(names(folder.path()).is_empty());
+
+        write_small(&store, name, b"abc").unwrap();
+        assert_eq!(names(folder.path()), [name]);
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_commit_that_cannot_be_shown_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("taken")).unwrap();
+    let error = write_small(&Folder::new(folder.path()), "taken", b"abc").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Write { .. }), "{error:?}");
+    assert_eq!(names(folder.path()), ["taken"]);
+    let error = write_small(&Folder::new(folder.path().join("taken")), "a\u{0}b", b"abc").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::LeadsOut { .. }), "{error:?}");
+}
+
+#[test]
+fn a_length_changed_behind_our_back_is_found_at_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Folder::new(folder.path()).sink("name", 3).unwrap();
+    sink.write(b"abc").unwrap();
+    let temporary = folder.path().join(&names(folder.path())[0]);
+    fs::OpenOptions::new().write(true).open(temporary).unwrap().set_len(2).unwrap();
+    let error = sink.commit().unwrap_err();
+    assert_eq!(format!("{error:?}").matches("3 bytes were announced, 2 are there").count(), 1, "{error:?}");
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn a_file_cut_after_it_was_opened_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Folder::new(folder.path());
+    write_small(&store, "name", &[7; 10_000]).unwrap();
+    let source = store.source("name").unwrap();
+    fs::OpenOptions::new().write(true).open(folder.path().join("name")).unwrap().set_len(5_000).unwrap();
+    let mut buf = vec![0; 8_000];
+    source.read_at(&mut buf[..5_000], 0).unwrap();
+    for offset in [0, 2_000] {
+        let error = source.read_at(&mut buf, offset).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Truncated { expected: 10_000, found: 5_000, .. }),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn symlinks_are_followed_and_a_commit_replaces_the_link_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("blob"), "bytes").unwrap();
+    symlink(elsewhere.path().join("blob"), folder.path().join("name")).unwrap();
+    symlink("nowhere", folder.path().join("dangling")).unwrap();
+    symlink("loop", folder.path().join("loop")).unwrap();
+    let store = Folder::open(folder.path()).unwrap();
+    let mut bytes = [0; 5];
+    store.source("name").unwrap().read_at(&mut bytes, 0).unwrap();
+    assert_eq!(&bytes, b"bytes");
+    assert!(matches!(refused(&store, "dangling").kind(), ErrorKind::Missing { .. }));
+    assert!(matches!(refused(&store, "loop").kind(), ErrorKind::Read { .. }));
+
+    write_small(&store, "name", b"other").unwrap();
+    assert_eq!(fs::read(elsewhere.path().join("blob")).unwrap(), b"bytes");
+    assert_eq!(fs::read(folder.path().join("name")).unwrap(), b"other");
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_blocking() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Folder::new(folder.path());
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    symlink("/dev/zero", folder.path().join("device")).unwrap();
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status();
+    for name in ["folder", "device", "pipe"] {
+        if name == "pipe" && !made.as_ref().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no mkfifo here");
+            continue;
+        }
+        let error = refused(&store, name);
+        assert!(matches!(error.kind(), ErrorKind::Read { offset: 0, .. }), "{error:?}");
+        assert!(format!("{error:?}").contains("not a file"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_opened_must_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(Folder::open(folder.path()).unwrap().path(), folder.path());
+    assert!(matches!(Folder::open(&file).unwrap_err().kind(), ErrorKind::Read { .. }));
+    let error = Folder::open(folder.path().join("absent")).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Missing { what: "folder", .. }), "{error:?}");
+}
+
+#[test]
+fn bytes_are_right_across_the_steps_of_the_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Folder::new(folder.path()).write_step(LEAST_WRITE_STEP);
+    let bytes: Vec<u8> = (0u32..300_000).flat_map(u32::to_le_bytes).collect();
+    for piece in [1 << 20, 65_536, 40_000, 1_200_000] {
+        let mut sink = store.sink("name", bytes.len() as u64).unwrap();
+        for part in bytes.chunks(piece) {
+            sink.write(part).unwrap();
+        }
+        sink.commit().unwrap();
+        assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "pieces of {piece}");
+    }
+    let from = store.source("name").unwrap();
+    copy_file(&*from, &store, "copy", &mut vec![0; 99_999]).unwrap();
+    assert!(fs::read(folder.path().join("copy")).unwrap() == bytes);
+}
+
+#[test]
+fn more_than_the_disk_holds_is_refused_before_the_first_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Folder::new(folder.path()).sink("name", 1 << 60).err().unwrap();
+    let ErrorKind::DiskFull { needed, free, .. } = error.kind() else { panic!("{error:?}") };
+    assert!(*needed == 1 << 60 && *free < *needed);
+    assert!(names(folder.path()).is_empty());
+}
+
+/// A file system of 1 MiB in memory, unmounted when dropped; `None` where that cannot be had.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Option<Small> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "shardfold-test"]).arg(folder.path());
+        let is_mounted =
+            mount.output().is_ok_and(|output| output.status.success()) && is_mount_point(folder.path());
+        if !is_mounted {
+            eprintln!("skipped: cannot mount a small file system here");
+        }
+        is_mounted.then_some(Small(folder))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_with_its_numbers() {
+    let Some(small) = Small::mount() else { return };
+    let store = Folder::open(small.0.path()).unwrap();
+    let is_full =
+        |error: &Error| matches!(error.kind(), ErrorKind::DiskFull { free, .. } if *free <= 1 << 20);
+
+    let error = store.sink("whole", 2 << 20).err().unwrap();
+    assert!(is_full(&error), "{error:?}");
+
+    // What is reserved is gone for others, and comes back with the sink.
+    let first = store.sink("first", 700_000).unwrap();
+    let error = store.sink("second", 700_000).err().unwrap();
+    assert!(is_full(&error), "{error:?}");
+    first.abort();
+    write_small(&store, "second", &[1; 700_000]).unwrap();
+
+    // A reservation that fails does so with the number that we take for a full disk.
+    let file = fs::File::create(small.0.path().join("file")).unwrap();
+    assert_eq!(os::reserve(&file, 2 << 20).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    drop(file);
+    fs::remove_file(small.0.path().join("file")).unwrap();
+
+    // Room that vanishes under an unreserved file: the write says so, and the temporary file goes.
+    let mut sink = store.sink("third", 300_000).unwrap();
+    let temporary = names(small.0.path()).into_iter().find(|name| name.starts_with(".third")).unwrap();
+    let cut = fs::OpenOptions::new().write(true).open(small.0.path().join(temporary)).unwrap();
+    cut.set_len(0).unwrap();
+    let rest = super::super::free_bytes(small.0.path()).unwrap();
+    fs::write(small.0.path().join("filler"), vec![0; rest as usize]).unwrap();
+    let error = sink.write(&[1; 300_000]).unwrap_err();
+    assert!(is_full(&error), "{error:?}");
+    sink.commit().unwrap_err();
+    assert_eq!(names(small.0.path()), ["filler", "second"]);
+}

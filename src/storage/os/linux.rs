@@ -1,0 +1,167 @@
+//! Linux: page cache advice, reserving room, write-back of a range, the list of mounts.
+//!
+//! Kernels, file systems and sandboxes lack some of these calls and say so by various error numbers: `ENOSYS` (no such
+//! call), `EOPNOTSUPP`, `EINVAL`, `ENODEV`, `ESPIPE` (not for this file), `EPERM` (a seccomp profile).
+
+#![expect(unsafe_code, reason = "`sync_file_range` has no safe wrapper")]
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{Advice, CWD, FallocateFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+/// Lets the cache forget the clean pages of `file` from `from` up to `to`, or to the end. A hint only.
+pub(crate) fn drop_cache(file: &File, from: u64, to: Option<u64>) {
+    let len = match to.map(|to| NonZeroU64::new(to.saturating_sub(from))) {
+        Some(None) => return, // a length of 0 would mean "to the end"
+        Some(len) => len,
+        None => None,
+    };
+    // Nothing depends on it, so a refusal is no error.
+    let _ = rustix::fs::fadvise(file, from, len, Advice::DontNeed);
+}
+
+/// Reserves `len` bytes of disk for `file`, or does nothing where that cannot be done.
+///
+/// The file then has that length. Keeping the length as it is would be refused by NFS, which knows only this way.
+///
+/// # Errors
+/// No room, a spent quota, a length the file system cannot hold.
+pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)) {
+        Err(errno) if !is_not_here(errno) => Err(errno.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Starts to write the range's dirty pages to disk and does not wait. `false`: there is no such call here.
+///
+/// # Errors
+/// The disk failed or is full; the kernel may say so only this once.
+pub(crate) fn start_write_back(file: &File, from: u64, len: u64) -> io::Result<bool> {
+    sync_range(file, from, len, libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits until the range's pages are on disk, so that the cache can drop them; this makes nothing durable. `false`: there
+/// is no such call here.
+///
+/// # Errors
+/// The disk failed or is full; the kernel may say so only this once.
+pub(crate) fn finish_write_back(file: &File, from: u64, len: u64) -> io::Result<bool> {
+    let all =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    sync_range(file, from, len, all)
+}
+
+fn sync_range(file: &File, from: u64, len: u64, flags: libc::c_uint) -> io::Result<bool> {
+    let (Ok(from), Ok(len)) = (from.try_into(), len.try_into()) else { return Ok(false) };
+    let call = || {
+        // SAFETY: the call takes numbers only, no pointers, and the descriptor is open while `file` is borrowed.
+        match unsafe { libc::sync_file_range(file.as_raw_fd(), from, len, flags) } {
+            0 => Ok(()),
+            _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        }
+    };
+    match retry_on_intr(call) {
+        Ok(()) => Ok(true),
+        Err(errno) if is_not_here(errno) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether the error number means that the call is missing here, and not that it failed.
+fn is_not_here(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV | Errno::SPIPE | Errno::PERM
+    )
+}
+
+/// Renames in one step, and only if nothing has the new name.
+///
+/// # Errors
+/// `EEXIST`; `ENOSYS` or `EINVAL` where this is not to be had; and what a rename says.
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+/// Whether the list of mounts has exactly this path, which is absolute and without symlinks.
+pub(crate) fn is_listed_mount(path: &Path) -> bool {
+    fs::read("/proc/self/mountinfo").is_ok_and(|list| has_mount(&list, path.as_os_str().as_bytes()))
+}
+
+/// Whether a list in the form of proc(5), `mountinfo`, has a mount at `path`: the fifth word of a line.
+fn has_mount(list: &[u8], path: &[u8]) -> bool {
+    list.split(|&byte| byte == b'\n')
+        .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
+        .any(|word| unescaped(word) == path)
+}
+
+/// `word` with `\040` and its like (space, tab, newline, backslash) turned back.
+fn unescaped(word: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&first, tail)) = rest.split_first() {
+        match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if first == b'\\' => {
+                bytes.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found_by_their_whole_name() {
+        let list = b"22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+                     30 22 0:25 /x /mnt/my\\040disk rw shared:1 - tmpfs tmpfs rw\n\
+                     31 22 0:26 / /odd\\134\\012\\377name rw - tmpfs tmpfs rw\n\
+                     broken line\n";
+        for path in [&b"/"[..], b"/mnt/my disk", b"/odd\\\n\xffname"] {
+            assert!(has_mount(list, path), "{}", String::from_utf8_lossy(path));
+        }
+        for path in [&b"/mnt"[..], b"/mnt/my", b"/mnt/my\\040disk", b"/x", b""] {
+            assert!(!has_mount(list, path), "{}", String::from_utf8_lossy(path));
+        }
+    }
+
+    #[test]
+    fn only_numbers_that_mean_not_here_are_passed_over() {
+        for errno in [Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL, Errno::SPIPE] {
+            assert!(is_not_here(errno));
+        }
+        for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::BADF] {
+            assert!(!is_not_here(errno));
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_be_reserved_or_flushed_are_passed_over() {
+        let null = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        reserve(&null, 1 << 20).unwrap();
+        assert!(!start_write_back(&null, 0, 1 << 20).unwrap());
+        let file = tempfile::tempfile().unwrap();
+        reserve(&file, 1 << 20).unwrap();
+        reserve(&file, 0).unwrap();
+        assert!(!start_write_back(&file, u64::MAX, 1).unwrap());
+        drop_cache(&file, 5, Some(5));
+        drop_cache(&file, 0, None);
+    }
+}

@@ -1,0 +1,17 @@
+//! What only one operating system has, behind the same functions everywhere.
+//!
+//! All of it is a courtesy: where a call is missing, its function does nothing and says so, and files are still right.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as here;
+
+#[cfg(not(target_os = "linux"))]
+mod other;
+#[cfg(not(target_os = "linux"))]
+use other as here;
+
+pub(super) use here::{
+    drop_cache, finish_write_back, is_listed_mount, rename_no_replace, reserve, start_write_back,
+};

@@ -1,0 +1,35 @@
+//! Every other system: nothing is reserved, flushed early or dropped from the cache, and files are still right.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+/// Does nothing.
+pub(crate) fn drop_cache(_file: &File, _from: u64, _to: Option<u64>) {}
+
+/// Reserves nothing: a full disk shows at the write.
+pub(crate) fn reserve(_file: &File, _len: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no such call here.
+pub(crate) fn start_write_back(_file: &File, _from: u64, _len: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// There is no such call here.
+pub(crate) fn finish_write_back(_file: &File, _from: u64, _len: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// There is no such call here: `ENOSYS`, so that the caller looks first and then renames.
+pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(Errno::NOSYS.into())
+}
+
+/// There is no list: device numbers must tell.
+pub(crate) fn is_listed_mount(_path: &Path) -> bool {
+    false
+}

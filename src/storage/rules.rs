@@ -1,0 +1,141 @@
+//! What every store holds its callers to: names stay inside, announced lengths are kept, a full disk is told apart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where `name` lies below `root`.
+///
+/// A name is one or more parts joined by `/`. Empty parts, `.` and `..` are refused, which leaves one spelling per file;
+/// so is a NUL, which no file name may hold.
+///
+/// # Errors
+/// [`ErrorKind::LeadsOut`].
+pub(super) fn place(root: &Path, name: &str) -> Result<PathBuf> {
+    let is_inside = !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if is_inside {
+        Ok(root.join(name))
+    } else {
+        Err(ErrorKind::LeadsOut { path: PathBuf::from(name) }.into())
+    }
+}
+
+/// The error of a read that wanted the bytes up to `end` of a source of `len` bytes, where `end` lies past the end.
+pub(super) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
+    ErrorKind::Truncated { path: path.to_path_buf(), expected: end, found: len }.into()
+}
+
+/// The error for a write to `path` that failed by `cause`, with `needed` bytes still to come.
+///
+/// A full disk and a spent quota become [`ErrorKind::DiskFull`]; `free` is only called for these.
+pub(super) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
+    let path = path.to_path_buf();
+    match cause.kind() {
+        io::ErrorKind::StorageFull => Error::new(ErrorKind::DiskFull { path, needed, free: free() }),
+        io::ErrorKind::QuotaExceeded => Error::new(ErrorKind::DiskFull { path, needed, free: free() })
+            .hint("a quota is spent, which the free space of the file system does not show"),
+        _ => Error::new(ErrorKind::Write { path }),
+    }
+    .because(cause)
+}
+
+/// How much of an announced length has come, and whether the sink is lost.
+pub(super) struct Length {
+    /// Bytes announced when the sink was begun.
+    announced: u64,
+    /// Bytes that are written.
+    come: u64,
+    /// Whether a write has failed: the bytes behind it are unknown, so nothing more may come.
+    lost: bool,
+}
+
+impl Length {
+    pub(super) fn new(announced: u64) -> Length {
+        Length { announced, come: 0, lost: false }
+    }
+
+    /// Bytes still to come.
+    pub(super) fn missing(&self) -> u64 {
+        self.announced.saturating_sub(self.come)
+    }
+
+    /// Does one write of `bytes` more bytes by `write`, unless they are too many or an earlier write failed.
+    pub(super) fn extend(
+        &mut self,
+        bytes: usize,
+        write: impl FnOnce(u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.lost {
+            return Err(io::Error::other("an earlier write failed"));
+        }
+        self.lost = true;
+        if bytes as u64 > self.missing() {
+            let text = format!("{} bytes were announced, more came", self.announced);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        write(self.come)?;
+        self.come += bytes as u64;
+        self.lost = false;
+        Ok(())
+    }
+
+    /// Whether everything announced has come, and nothing failed.
+    pub(super) fn check_whole(&self) -> io::Result<()> {
+        if self.lost {
+            return Err(io::Error::other("an earlier write failed"));
+        }
+        check_length(self.announced, self.come)
+    }
+
+    /// Whether `found` bytes, what the file system says is there, are what was announced.
+    pub(super) fn check_found(&self, found: u64) -> io::Result<()> {
+        check_length(self.announced, found)
+    }
+}
+
+fn check_length(announced: u64, found: u64) -> io::Result<()> {
+    if announced == found {
+        return Ok(());
+    }
+    let text = format!("{announced} bytes were announced, {found} are there");
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_names_stay_inside() {
+        for name in ["a", "a/b", "..a", "a..", ".hidden", "a b", "ü/…"] {
+            assert_eq!(place(Path::new("/r"), name).unwrap(), Path::new("/r").join(name));
+        }
+        for name in ["", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/../b", "../a", "a/..", "a\0"] {
+            let error = place(Path::new("/r"), name).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::LeadsOut { .. }), "{name:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_spent_quota_are_told_apart_from_other_failures() {
+        let error = |kind: io::ErrorKind| cannot_write(Path::new("f"), 7, || 5, kind.into());
+        let full = error(io::ErrorKind::StorageFull);
+        assert!(matches!(full.kind(), ErrorKind::DiskFull { needed: 7, free: 5, .. }));
+        assert_eq!(full.advice(), None);
+        let quota = error(io::ErrorKind::QuotaExceeded);
+        assert!(matches!(quota.kind(), ErrorKind::DiskFull { .. }));
+        assert!(quota.advice().unwrap().contains("quota"));
+        assert!(matches!(error(io::ErrorKind::PermissionDenied).kind(), ErrorKind::Write { .. }));
+    }
+
+    #[test]
+    fn a_failed_write_loses_the_length() {
+        let mut length = Length::new(4);
+        length.extend(2, |at| (at == 0).then_some(()).ok_or(io::ErrorKind::Other.into())).unwrap();
+        assert_eq!(length.missing(), 2);
+        length.extend(3, |_| panic!("too many bytes reach no file")).unwrap_err();
+        length.extend(2, |_| panic!("nothing is written after an error")).unwrap_err();
+        assert!(length.check_whole().is_err());
+    }
+}

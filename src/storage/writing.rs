@@ -1,0 +1,206 @@
+//! Writing a file of a folder: a temporary file beside the target, a window of dirty pages, and one function that makes it
+//! last and shows it.
+//!
+//! Dirty pages are charged to the writer's cgroup and pile up until the sync stalls. So after each step of some MiB its
+//! write-back is started, and the step two behind is waited for and dropped from the cache: about three steps are in the
+//! cache at any time, and the disk always has work. The window makes nothing durable; that is the commit's part.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::files::{free_bytes, sync_folder};
+use super::reading::OVERLAP;
+use super::rules::{self, Length};
+use super::{Sink, os};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Names of temporary files are cut to this many bytes before the suffix: file systems allow 255.
+const NAME_BYTES: usize = 200;
+
+/// A file being made under a temporary name.
+///
+/// The order of fields matters: the file is closed before its temporary name is removed.
+pub(super) struct FileSink {
+    file: File,
+    temporary: Temporary,
+    /// Its final name, and what messages call it.
+    target: PathBuf,
+    /// The folder of `target` and those above it up to the store's root: all that may have a new name in them.
+    folders: Vec<PathBuf>,
+    length: Length,
+    window: Window,
+}
+
+impl FileSink {
+    /// Begins the file `target`, somewhere below `root`, with room for `len` bytes.
+    ///
+    /// Folders that are missing are made. `step` is the window's step in bytes.
+    pub(super) fn begin(
+        root: &Path,
+        target: PathBuf,
+        len: u64,
+        step: u64,
+        keeping_cache: bool,
+    ) -> Result<FileSink> {
+        let folders: Vec<PathBuf> = target
+            .ancestors()
+            .skip(1)
+            .take_while(|path| path.starts_with(root))
+            .map(Path::to_path_buf)
+            .collect();
+        let folder = folders.first().map_or(root, PathBuf::as_path);
+        let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
+
+        fs::create_dir_all(folder).map_err(fail)?;
+        // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
+        let free = free_bytes(folder).unwrap_or(u64::MAX);
+        if free < len {
+            return Err(ErrorKind::DiskFull { path: target, needed: len, free }.into());
+        }
+        let (file, temporary) = Temporary::create(folder, &target).map_err(fail)?;
+        os::reserve(&file, len).map_err(fail)?;
+        let window = Window::new(step, keeping_cache);
+        Ok(FileSink { file, temporary, target, folders, length: Length::new(len), window })
+    }
+
+    fn cannot_write(&self, cause: io::Error) -> Error {
+        let free = || self.target.parent().and_then(|folder| free_bytes(folder).ok()).unwrap_or(0);
+        rules::cannot_write(&self.target, self.length.missing(), free, cause)
+    }
+
+    /// Everything up to the rename: the bytes and the length are on disk.
+    fn sync(&self) -> io::Result<()> {
+        self.length.check_whole()?;
+        self.file.sync_all()?;
+        self.length.check_found(self.file.metadata()?.len())?;
+        self.window.forget(&self.file);
+        Ok(())
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let (file, window) = (&self.file, &mut self.window);
+        self.length
+            .extend(bytes.len(), |mut offset| {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at(rest.len().min(window.room(offset)));
+                    file.write_all_at(now, offset)?;
+                    offset += now.len() as u64;
+                    window.wrote(file, offset)?;
+                    rest = later;
+                }
+                Ok(())
+            })
+            .map_err(|cause| self.cannot_write(cause))
+    }
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        self.sync().map_err(|cause| self.cannot_write(cause))?;
+        let FileSink { file, temporary, target, folders, .. } = *self;
+        let fail = |cause| rules::cannot_write(&target, 0, || 0, cause);
+        drop(file);
+        temporary.rename(&target).map_err(fail)?;
+        for folder in &folders {
+            if let Err(cause) = sync_folder(folder) {
+                // The name may be gone after a power cut, so it must not be seen before one either.
+                let _ = fs::remove_file(&target);
+                return Err(fail(cause));
+            }
+        }
+        Ok(())
+    }
+
+    fn abort(self: Box<Self>) {}
+}
+
+/// The name of a file that nobody may see, removed when dropped unless it was renamed.
+struct Temporary {
+    path: PathBuf,
+    is_renamed: bool,
+}
+
+impl Temporary {
+    /// Makes a new file in `folder` whose name tells of `target`.
+    ///
+    /// A process number is not unique for long, nor across hosts, so a name that is taken means the next number.
+    fn create(folder: &Path, target: &Path) -> io::Result<(File, Temporary)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+        let name = &name[..name.floor_char_boundary(NAME_BYTES)];
+        loop {
+            let number = NEXT.fetch_add(1, Relaxed);
+            let path = folder.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
+            match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok((file, Temporary { path, is_renamed: false })),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        self.is_renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_renamed {
+            // Nobody is left to tell, and a temporary file that stays is only in the way.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The steps of a file whose pages are dirty or on their way to disk.
+struct Window {
+    /// Bytes of one step.
+    step: u64,
+    /// Bytes whose write-back was started: a multiple of `step`.
+    started: u64,
+    /// Whether the system has the calls that it takes.
+    is_on: bool,
+    keeping_cache: bool,
+}
+
+impl Window {
+    fn new(step: u64, keeping_cache: bool) -> Window {
+        Window { step, started: 0, is_on: true, keeping_cache }
+    }
+
+    /// Bytes from `offset` to the end of its step.
+    fn room(&self, offset: u64) -> usize {
+        usize::try_from(self.step - offset % self.step).unwrap_or(usize::MAX)
+    }
+
+    /// Moves on to `written`, the bytes written so far.
+    fn wrote(&mut self, file: &File, written: u64) -> io::Result<()> {
+        while self.is_on && written - self.started >= self.step {
+            self.is_on = os::start_write_back(file, self.started, self.step)?;
+            self.started += self.step;
+            if let Some(behind) = self.started.checked_sub(3 * self.step)
+                && self.is_on
+            {
+                self.is_on = os::finish_write_back(file, behind, self.step)?;
+                if !self.keeping_cache {
+                    os::drop_cache(file, behind.saturating_sub(OVERLAP), Some(behind + self.step));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what is left of a file that is synced.
+    fn forget(&self, file: &File) {
+        if !self.keeping_cache {
+            os::drop_cache(file, 0, None);
+        }
+    }
+}
