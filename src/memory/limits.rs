@@ -8,6 +8,8 @@
 //! host does and the second as its own. The smallest limit may be set on any group on the way up, and a group without
 //! limit files (the controller is not enabled there) may lie below one that has them. So: subtract the mount's root
 //! from the group's path, start at the mount point if that leads nowhere, and look into every folder from there up.
+//! One case stays out of reach: in a new cgroup namespace that still sees the mounts of the old one (`unshare -C` and
+//! no more), the group is `/` and the mount's root `/../..`, and nothing tells the names in between.
 //! `sysinfo` looks at one group only, which is why it serves here for the machine and nothing else.
 //!
 //! All inputs stand in an [`Environment`], so that tests run on made-up trees. Nothing here fails: what cannot be read
@@ -261,7 +263,7 @@ impl Group {
                 .ok()
                 // A process outside its cgroup namespace's root is at `/..` and so on.
                 .filter(|below| below.components().all(|part| matches!(part, Component::Normal(_))))
-                .map(|below| top.join(below))
+                .map(|below| top.join(below).components().collect::<PathBuf>()) // no slash at the end for `/`
                 .filter(|own| own.is_dir());
             let found = own.is_some();
             let above = within.components().count();
@@ -463,8 +465,14 @@ mod tests {
             ("sys/fs/cgroup/memory.high", "33554432\n"),
             ("sys/fs/cgroup/memory.peak", "4096\n"),
         ]);
-        let kinds: Vec<_> = tree.found().into_iter().map(|(kind, bytes, ..)| (kind, bytes)).collect();
-        assert_eq!(kinds, [(LimitKind::CgroupHigh, 32 * MIB), (LimitKind::CgroupV2, 64 * MIB)]);
+        let [high, max] = ["memory.high", "memory.max"].map(|name| format!("{name} of /sys/fs/cgroup"));
+        assert_eq!(
+            tree.found(),
+            [
+                (LimitKind::CgroupHigh, 32 * MIB, 32 * MIB, high),
+                (LimitKind::CgroupV2, 64 * MIB, 64 * MIB, max)
+            ]
+        );
         let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
         assert_eq!(group.peak(), Some(4096));
     }
@@ -625,7 +633,8 @@ mod tests {
 
     #[test]
     fn slurm_variables() {
-        let cases: [(&[(&str, &str)], Option<(LimitKind, u64)>); 11] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<(LimitKind, u64)>);
+        let cases: [Case<'_>; 11] = [
             (&[("SLURM_MEM_PER_NODE", "16384")], Some((LimitKind::SlurmNode, 16 << 30))),
             (&[("SLURM_MEM_PER_NODE", "16G")], Some((LimitKind::SlurmNode, 16 << 30))),
             (
