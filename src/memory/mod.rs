@@ -1,1 +1,9 @@
-//! (to be written)
+//! What memory may be used, what is used, and how sizes are written.
+
+mod limits;
+mod size;
+mod usage;
+
+pub use limits::{Environment, Limit, LimitKind, Machine, ResourceLimits, find, tightest};
+pub use size::{parse_size, show_rate, show_size};
+pub use usage::{Usage, cgroup_peak, process};

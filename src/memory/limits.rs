@@ -1,0 +1,717 @@
+//! Which limits on memory hold for this process, and what is free under each.
+//!
+//! Limits come from four places: the memory cgroup and every group above it, Slurm's variables, the resource limits of
+//! the process, and the machine itself. [`find`] lists them all; choosing a budget from them is left to the caller.
+//!
+//! Finding the cgroup is the part with traps. `/proc/self/cgroup` names the group by its path in the whole hierarchy,
+//! `/proc/self/mountinfo` tells which part of the hierarchy is mounted where, and a container may see the first as the
+//! host does and the second as its own. The smallest limit may be set on any group on the way up, and a group without
+//! limit files (the controller is not enabled there) may lie below one that has them. So: subtract the mount's root
+//! from the group's path, start at the mount point if that leads nowhere, and look into every folder from there up.
+//! One case stays out of reach: in a new cgroup namespace that still sees the mounts of the old one (`unshare -C` and
+//! no more), the group is `/` and the mount's root `/../..`, and nothing tells the names in between.
+//! `sysinfo` looks at one group only, which is why it serves here for the machine and nothing else.
+//!
+//! All inputs stand in an [`Environment`], so that tests run on made-up trees. Nothing here fails: what cannot be read
+//! is no limit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use super::show_size;
+use super::usage::Status;
+
+/// From here on a number means "no limit": the kernel writes 2⁶³ cut down to whole pages.
+const NONE_FROM: u64 = 1 << 60;
+
+/// Nobody has more mounts than fit in this; it keeps a broken file from filling memory.
+const MOST_READ: u64 = 4 << 20;
+
+/// What sets a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitKind {
+    /// `memory.max` of a cgroup v2: beyond it the kernel kills.
+    CgroupV2,
+    /// `memory.limit_in_bytes` of a cgroup v1: beyond it the kernel kills.
+    CgroupV1,
+    /// `memory.high` of a cgroup v2: beyond it the kernel slows the process down.
+    CgroupHigh,
+    /// `SLURM_MEM_PER_NODE`: what the job asked for on each node.
+    SlurmNode,
+    /// `SLURM_MEM_PER_CPU` times `SLURM_CPUS_ON_NODE`.
+    SlurmCpu,
+    /// RLIMIT_AS: everything mapped, touched or not; beyond it mapping fails.
+    AddressSpace,
+    /// RLIMIT_DATA: private memory, mapped files not counted; beyond it mapping fails.
+    DataSegment,
+    /// RLIMIT_RSS: Linux does not enforce it, but a batch system that sets it means it.
+    Resident,
+    /// The memory of the machine.
+    Machine,
+}
+
+/// One limit on the memory of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What sets it.
+    pub kind: LimitKind,
+    /// The limit in bytes.
+    pub bytes: u64,
+    /// Bytes that may still be taken under it now, at most `bytes`; `bytes` where the use is not known. What this
+    /// process already holds counts as taken; page cache that the kernel would give up first does not.
+    pub free: u64,
+    /// The file or variable it was read from, for messages.
+    pub from: String,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            LimitKind::CgroupV1 | LimitKind::CgroupV2 => "cgroup limit",
+            LimitKind::CgroupHigh => "cgroup soft limit",
+            LimitKind::SlurmNode | LimitKind::SlurmCpu => "Slurm request",
+            LimitKind::AddressSpace => "address space limit",
+            LimitKind::DataSegment => "data segment limit",
+            LimitKind::Resident => "resident set limit",
+            LimitKind::Machine => "memory of this machine",
+        };
+        write!(f, "{what} {} ({})", show_size(self.bytes), self.from)
+    }
+}
+
+/// Memory of the machine in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// All of it.
+    pub total: u64,
+    /// What can be had without swapping (`MemAvailable`).
+    pub available: u64,
+}
+
+/// Soft resource limits in bytes; `None` where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// RLIMIT_AS.
+    pub address_space: Option<u64>,
+    /// RLIMIT_DATA.
+    pub data: Option<u64>,
+    /// RLIMIT_RSS.
+    pub resident: Option<u64>,
+}
+
+/// Everything that [`find`] looks at.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// What stands for `/`: mount points are looked up below it.
+    pub root: PathBuf,
+    /// What stands for `/proc`: `self/cgroup`, `self/mountinfo` and `self/status` are read in it.
+    pub proc: PathBuf,
+    /// Environment variables by name; only those of Slurm are asked for.
+    pub variables: BTreeMap<String, String>,
+    /// Resource limits of the process.
+    pub resources: ResourceLimits,
+    /// The machine's memory, if the system tells it.
+    pub machine: Option<Machine>,
+}
+
+impl Environment {
+    /// The environment that this process runs in, as it is now.
+    pub fn of_this_process() -> Environment {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with("SLURM_"))
+            .collect();
+        Environment {
+            root: PathBuf::from("/"),
+            proc: PathBuf::from("/proc"),
+            variables,
+            resources: own_resource_limits(),
+            machine: this_machine(),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn own_resource_limits() -> ResourceLimits {
+    use rustix::process::{Resource, getrlimit};
+
+    ResourceLimits {
+        address_space: getrlimit(Resource::As).current,
+        data: getrlimit(Resource::Data).current,
+        // On macOS it is another name for RLIMIT_AS.
+        #[cfg(target_os = "linux")]
+        resident: getrlimit(Resource::Rss).current,
+        #[cfg(not(target_os = "linux"))]
+        resident: None,
+    }
+}
+
+#[cfg(not(unix))]
+fn own_resource_limits() -> ResourceLimits {
+    ResourceLimits::default()
+}
+
+fn this_machine() -> Option<Machine> {
+    use sysinfo::{MemoryRefreshKind, System};
+
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let machine = Machine { total: system.total_memory(), available: system.available_memory() };
+    (machine.total > 0).then_some(machine)
+}
+
+/// All limits in force, the one with the least `free` first.
+///
+/// Every group from our own up to the mount point has an entry of its own for each limit set on it: what is free under
+/// an outer one depends on its other members too, so that a larger limit may be the tighter one.
+pub fn find(environment: &Environment) -> Vec<Limit> {
+    let status = open(&environment.proc.join("self/status"))
+        .map(|mut file| Status::scan(|buf| file.read(buf).unwrap_or(0)))
+        .unwrap_or_default();
+    let mut limits = Vec::new();
+    if let Some(group) = Group::find(&environment.root, &environment.proc) {
+        group.limits(&mut limits);
+    }
+    slurm_limits(&environment.variables, status.resident, &mut limits);
+    let resources = [
+        (LimitKind::AddressSpace, environment.resources.address_space, status.address_space, "RLIMIT_AS"),
+        (LimitKind::DataSegment, environment.resources.data, status.data, "RLIMIT_DATA"),
+        (LimitKind::Resident, environment.resources.resident, status.resident, "RLIMIT_RSS"),
+    ];
+    for (kind, bytes, used, from) in resources {
+        limits.extend(bytes.and_then(|bytes| limit(kind, bytes, used, from)));
+    }
+    limits.extend(environment.machine.map(|Machine { total, available }| Limit {
+        kind: LimitKind::Machine,
+        bytes: total,
+        free: available.min(total),
+        from: "MemAvailable".to_owned(),
+    }));
+    limits.sort_by_key(|limit| (limit.free, limit.bytes, limit.kind));
+    limits
+}
+
+/// The limit with the least `free`, if any is known.
+pub fn tightest(environment: &Environment) -> Option<Limit> {
+    find(environment).into_iter().next()
+}
+
+/// A limit under which `used` bytes are taken, unless `bytes` stands for none.
+fn limit(kind: LimitKind, bytes: u64, used: Option<u64>, from: impl Into<String>) -> Option<Limit> {
+    (bytes < NONE_FROM).then(|| Limit {
+        kind,
+        bytes,
+        free: bytes.saturating_sub(used.unwrap_or(0)),
+        from: from.into(),
+    })
+}
+
+/// What Slurm was asked for. The variables hold MiB, or a number with `K`, `M`, `G` or `T` (powers of 1024 to Slurm); 0
+/// asks for the whole node.
+fn slurm_limits(variables: &BTreeMap<String, String>, resident: Option<u64>, limits: &mut Vec<Limit>) {
+    let request = |name: &str| {
+        let text = variables.get(name)?.trim();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit: u64 = match &text[digits.len()..] {
+            "K" | "k" => 1 << 10,
+            "" | "M" | "m" => 1 << 20,
+            "G" | "g" => 1 << 30,
+            "T" | "t" => 1 << 40,
+            _ => return None,
+        };
+        digits.parse::<u64>().ok()?.checked_mul(unit).filter(|&bytes| bytes > 0)
+    };
+    if let Some(bytes) = request("SLURM_MEM_PER_NODE") {
+        limits.extend(limit(LimitKind::SlurmNode, bytes, resident, "SLURM_MEM_PER_NODE"));
+    }
+    let cpus = variables.get("SLURM_CPUS_ON_NODE").and_then(|cpus| cpus.trim().parse::<u64>().ok());
+    if let (Some(per_cpu), Some(cpus @ 1..)) = (request("SLURM_MEM_PER_CPU"), cpus) {
+        let from = "SLURM_MEM_PER_CPU × SLURM_CPUS_ON_NODE";
+        let bytes = per_cpu.saturating_mul(cpus);
+        limits.extend(limit(LimitKind::SlurmCpu, bytes, resident, from));
+    }
+}
+
+/// The memory cgroup of this process, as far as it is mounted.
+#[derive(Debug)]
+pub(super) struct Group {
+    version: Version,
+    /// The topmost folder of the hierarchy that can be seen.
+    top: PathBuf,
+    /// Our own group's folder: `top` or below it.
+    own: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+impl Group {
+    /// Finds the group by `self/cgroup` and `self/mountinfo` in `proc`, with mount points below `root`.
+    pub(super) fn find(root: &Path, proc: &Path) -> Option<Group> {
+        let (version, path) = own_path(&read(&proc.join("self/cgroup"))?)?;
+        let mounts = read(&proc.join("self/mountinfo"))?;
+        let groups = mounts.lines().filter_map(|line| mount(line, version)).map(|(within, point)| {
+            let top = root.join(point.strip_prefix("/").unwrap_or(&point));
+            let own = Path::new(&path)
+                .strip_prefix(&within)
+                .ok()
+                // A process outside its cgroup namespace's root is at `/..` and so on.
+                .filter(|below| below.components().all(|part| matches!(part, Component::Normal(_))))
+                .map(|below| top.join(below).components().collect::<PathBuf>()) // no slash at the end for `/`
+                .filter(|own| own.is_dir());
+            let found = own.is_some();
+            let above = within.components().count();
+            (found, above, Group { version, own: own.unwrap_or_else(|| top.clone()), top })
+        });
+        // Of several mounts, one that shows our group is best, then the one that shows most above it; a later one lies
+        // on top of an earlier one.
+        groups
+            .filter(|(_, _, group)| group.top.is_dir())
+            .max_by_key(|&(found, above, _)| (found, usize::MAX - above))
+            .map(|(_, _, group)| group)
+    }
+
+    /// The limits of the group and of all above it that can be seen.
+    fn limits(&self, limits: &mut Vec<Limit>) {
+        let files: &[(LimitKind, &str)] = match self.version {
+            Version::V1 => &[(LimitKind::CgroupV1, "memory.limit_in_bytes")],
+            Version::V2 => &[(LimitKind::CgroupV2, "memory.max"), (LimitKind::CgroupHigh, "memory.high")],
+        };
+        for folder in self.own.ancestors().take_while(|folder| folder.starts_with(&self.top)) {
+            for &(kind, name) in files {
+                let Some(bytes) = number(&folder.join(name)) else { continue };
+                limits.extend(limit(
+                    kind,
+                    bytes,
+                    self.used(folder),
+                    format!("{name} of {}", folder.display()),
+                ));
+            }
+        }
+    }
+
+    /// Bytes charged to the group in `folder` without cache that has not been used lately, which is given up first.
+    fn used(&self, folder: &Path) -> Option<u64> {
+        let (usage, inactive) = match self.version {
+            // In v1 the plain field leaves the groups below out.
+            Version::V1 => ("memory.usage_in_bytes", "total_inactive_file"),
+            Version::V2 => ("memory.current", "inactive_file"),
+        };
+        let reclaimable = read(&folder.join("memory.stat")).and_then(|stat| {
+            stat.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse::<u64>().ok())
+        });
+        Some(number(&folder.join(usage))?.saturating_sub(reclaimable.unwrap_or(0)))
+    }
+
+    /// The most bytes that were ever charged to our own group.
+    pub(super) fn peak(&self) -> Option<u64> {
+        number(&self.own.join(match self.version {
+            Version::V1 => "memory.max_usage_in_bytes",
+            Version::V2 => "memory.peak",
+        }))
+    }
+}
+
+/// The line of `/proc/self/cgroup` that counts. The memory controller is in one hierarchy only, so on a machine with
+/// both a v1 line that names it wins.
+fn own_path(cgroup: &str) -> Option<(Version, String)> {
+    let mut v2 = None;
+    for line in cgroup.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(id), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        if controllers.split(',').any(|controller| controller == "memory") {
+            return Some((Version::V1, path.to_owned()));
+        }
+        if id == "0" && controllers.is_empty() {
+            v2 = Some((Version::V2, path.to_owned()));
+        }
+    }
+    v2
+}
+
+/// The root within the hierarchy and the mount point, if this line of mountinfo is a mount of the wanted kind.
+fn mount(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
+    // id parent major:minor ROOT POINT options optional-fields... - TYPE source OPTIONS
+    let (place, file_system) = line.split_once(" - ")?;
+    let mut file_system = file_system.split(' ');
+    let (kind, options) = (file_system.next()?, file_system.nth(1).unwrap_or(""));
+    let wanted = match version {
+        Version::V1 => kind == "cgroup" && options.split(',').any(|option| option == "memory"),
+        Version::V2 => kind == "cgroup2",
+    };
+    let mut place = place.split(' ').skip(3);
+    let (root, point) = (place.next()?, place.next()?);
+    wanted.then(|| (unescape(root).into(), unescape(point).into()))
+}
+
+/// Undoes mountinfo's `\040` for a space, and its like for tab, newline and backslash.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+/// The number that a file of one line holds; `max` and garbage are none.
+fn number(path: &Path) -> Option<u64> {
+    read(path)?.trim().parse().ok()
+}
+
+/// The beginning of a text file. Files of `/proc` and of cgroups have no length to go by.
+fn read(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    open(path)?.take(MOST_READ).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn open(path: &Path) -> Option<File> {
+    File::open(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    const MIB: u64 = 1 << 20;
+    const V2_MOUNT: &str = "41 31 0:38 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const V1_MOUNT: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw shared:7 - cgroup cgroup rw,memory\n";
+
+    /// A made-up machine: `files` in a folder that stands for `/`.
+    struct Tree {
+        folder: TempDir,
+        environment: Environment,
+    }
+
+    fn tree(files: &[(&str, &str)]) -> Tree {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let environment = Environment {
+            root: folder.path().to_owned(),
+            proc: folder.path().join("proc"),
+            variables: BTreeMap::new(),
+            resources: ResourceLimits::default(),
+            machine: None,
+        };
+        Tree { folder, environment }
+    }
+
+    impl Tree {
+        /// Kind, limit, free and folder of every cgroup limit, tightest first.
+        fn found(&self) -> Vec<(LimitKind, u64, u64, String)> {
+            let root = self.folder.path().to_str().unwrap();
+            find(&self.environment)
+                .into_iter()
+                .map(|limit| (limit.kind, limit.bytes, limit.free, limit.from.replace(root, "")))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn v2_smallest_limit_above_the_leaf() {
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/job/step/task\n"),
+            ("proc/self/mountinfo", V2_MOUNT),
+            ("sys/fs/cgroup/job/memory.max", "67108864\n"),
+            ("sys/fs/cgroup/job/memory.current", "1048576\n"),
+            ("sys/fs/cgroup/job/step/memory.max", "max\n"),
+            ("sys/fs/cgroup/job/step/task/memory.max", "1073741824\n"),
+            ("sys/fs/cgroup/job/step/task/memory.high", "max\n"),
+        ]);
+        assert_eq!(
+            tree.found(),
+            [
+                (LimitKind::CgroupV2, 64 * MIB, 63 * MIB, "memory.max of /sys/fs/cgroup/job".to_owned()),
+                (
+                    LimitKind::CgroupV2,
+                    1024 * MIB,
+                    1024 * MIB,
+                    "memory.max of /sys/fs/cgroup/job/step/task".to_owned()
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn v2_leaf_without_the_controller_is_skipped() {
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/job/leaf\n"),
+            ("proc/self/mountinfo", V2_MOUNT),
+            ("sys/fs/cgroup/job/leaf/cgroup.procs", "1\n"),
+            ("sys/fs/cgroup/job/memory.max", "67108864\n"),
+        ]);
+        assert_eq!(tightest(&tree.environment).map(|limit| limit.bytes), Some(64 * MIB));
+        let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
+        assert_eq!(group.peak(), None);
+    }
+
+    #[test]
+    fn v2_high_lower_than_max() {
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/\n"),
+            ("proc/self/mountinfo", V2_MOUNT),
+            ("sys/fs/cgroup/memory.max", "67108864\n"),
+            ("sys/fs/cgroup/memory.high", "33554432\n"),
+            ("sys/fs/cgroup/memory.peak", "4096\n"),
+        ]);
+        let [high, max] = ["memory.high", "memory.max"].map(|name| format!("{name} of /sys/fs/cgroup"));
+        assert_eq!(
+            tree.found(),
+            [
+                (LimitKind::CgroupHigh, 32 * MIB, 32 * MIB, high),
+                (LimitKind::CgroupV2, 64 * MIB, 64 * MIB, max)
+            ]
+        );
+        let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
+        assert_eq!(group.peak(), Some(4096));
+    }
+
+    #[test]
+    fn v2_inactive_file_is_free() {
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/job\n"),
+            ("proc/self/mountinfo", V2_MOUNT),
+            ("sys/fs/cgroup/job/memory.max", "67108864\n"),
+            ("sys/fs/cgroup/job/memory.current", "62914560\n"),
+            (
+                "sys/fs/cgroup/job/memory.stat",
+                "anon 1048576\ninactive_file_x 9\ninactive_file 41943040\nactive_file 4096\n",
+            ),
+        ]);
+        assert_eq!(tree.found()[0].2, (64 - 60 + 40) * MIB);
+    }
+
+    #[test]
+    fn v1_limits_with_the_files_below_counted() {
+        let tree = tree(&[
+            ("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:hugetlb,memory:/job\n"),
+            ("proc/self/mountinfo", V1_MOUNT),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "67108864\n"),
+            ("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "62914560\n"),
+            ("sys/fs/cgroup/memory/job/memory.max_usage_in_bytes", "62914561\n"),
+            ("sys/fs/cgroup/memory/job/memory.stat", "inactive_file 0\ntotal_inactive_file 41943040\n"),
+        ]);
+        let from = "memory.limit_in_bytes of /sys/fs/cgroup/memory/job".to_owned();
+        assert_eq!(tree.found(), [(LimitKind::CgroupV1, 64 * MIB, 44 * MIB, from)]);
+        let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
+        assert_eq!(group.peak(), Some(62_914_561));
+    }
+
+    #[test]
+    fn v1_container_that_sees_the_paths_of_the_host() {
+        // As Docker mounts it: the mount shows /docker/abc, and that is where we are.
+        let mountinfo = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+        let tree = tree(&[
+            ("proc/self/cgroup", "4:memory:/docker/abc/inner\n"),
+            ("proc/self/mountinfo", mountinfo),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "67108864\n"),
+            ("sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "33554432\n"),
+        ]);
+        let bytes: Vec<_> = tree.found().into_iter().map(|(_, bytes, ..)| bytes).collect();
+        assert_eq!(bytes, [32 * MIB, 64 * MIB]);
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_starts_at_the_mount_point() {
+        let paths = ["/kubepods/pod1/abc", "/../other", "/../../sys/fs/cgroup/memory/secret", ""];
+        for path in paths {
+            for (line, mount, file) in [
+                (format!("0::{path}\n"), V2_MOUNT, "sys/fs/cgroup/memory.max"),
+                (format!("4:memory:{path}\n"), V1_MOUNT, "sys/fs/cgroup/memory/memory.limit_in_bytes"),
+            ] {
+                let tree = tree(&[
+                    ("proc/self/cgroup", &line),
+                    ("proc/self/mountinfo", mount),
+                    (file, "67108864\n"),
+                    ("sys/fs/cgroup/memory/secret/memory.limit_in_bytes", "1\n"),
+                ]);
+                let bytes: Vec<_> = tree.found().into_iter().map(|(_, bytes, ..)| bytes).collect();
+                assert_eq!(bytes, [64 * MIB], "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn hybrid_takes_the_v1_line() {
+        let mountinfo = V2_MOUNT.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified") + V1_MOUNT;
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/job\n4:memory:/job\n1:name=systemd:/\n"),
+            ("proc/self/mountinfo", &mountinfo),
+            ("sys/fs/cgroup/unified/job/memory.max", "1\n"),
+            ("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "67108864\n"),
+        ]);
+        let kinds: Vec<_> = tree.found().into_iter().map(|(kind, bytes, ..)| (kind, bytes)).collect();
+        assert_eq!(kinds, [(LimitKind::CgroupV1, 64 * MIB)]);
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_shows_most() {
+        let mountinfo = "1 0 0:1 /job/step /a rw - cgroup2 cgroup2 rw\n\
+                         2 0 0:1 /other /b rw - cgroup2 cgroup2 rw\n\
+                         3 0 0:1 / /with\\040space\\134 rw - cgroup2 cgroup2 rw\n\
+                         4 0 0:1 / /gone rw - cgroup2 cgroup2 rw\n";
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/job/step\n"),
+            ("proc/self/mountinfo", mountinfo),
+            ("a/memory.max", "67108864\n"),
+            ("b/memory.max", "1\n"),
+            ("with space\\/job/memory.max", "33554432\n"),
+            ("with space\\/job/step/memory.max", "67108864\n"),
+        ]);
+        let bytes: Vec<_> = tree.found().into_iter().map(|(_, bytes, ..)| bytes).collect();
+        assert_eq!(bytes, [32 * MIB, 64 * MIB]);
+    }
+
+    #[test]
+    fn numbers_that_mean_none() {
+        for text in ["max", "9223372036854771712", "9223372036854710272", "9223372036854775807", "-1"] {
+            let tree = tree(&[
+                ("proc/self/cgroup", "4:memory:/\n"),
+                ("proc/self/mountinfo", V1_MOUNT),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", text),
+            ]);
+            assert_eq!(tree.found(), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_files_are_no_limits() {
+        let long = "9".repeat(5 * MIB as usize);
+        let texts = ["", "\n\n", ":::", "0::", "4:memory", "\0\u{fffd}", " - ", "a - cgroup2", &long];
+        for text in texts {
+            for (cgroup, mountinfo) in [(text, V2_MOUNT), ("0::/job\n", text), (text, text)] {
+                let tree = tree(&[("proc/self/cgroup", cgroup), ("proc/self/mountinfo", mountinfo)]);
+                assert_eq!(tree.found(), []);
+            }
+            let tree = tree(&[
+                ("proc/self/cgroup", "0::/job\n"),
+                ("proc/self/mountinfo", V2_MOUNT),
+                ("proc/self/status", text),
+                ("sys/fs/cgroup/job/memory.max", text),
+                ("sys/fs/cgroup/memory.max", "67108864"),
+                ("sys/fs/cgroup/memory.current", text),
+                ("sys/fs/cgroup/memory.stat", text),
+            ]);
+            let found: Vec<_> = tree.found().into_iter().map(|(_, bytes, free, _)| (bytes, free)).collect();
+            assert_eq!(found, [(64 * MIB, 64 * MIB)]);
+        }
+        // A folder where a file should be, bytes that are no text, and nothing at all.
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/job\n"),
+            ("proc/self/mountinfo", V2_MOUNT),
+            ("sys/fs/cgroup/job/memory.max/x", ""),
+        ]);
+        assert_eq!(tree.found(), []);
+        std::fs::write(tree.folder.path().join("proc/self/cgroup"), [0xff, b':', 0xfe]).unwrap();
+        assert_eq!(tree.found(), []);
+        let nowhere = Environment { proc: tree.folder.path().join("nowhere"), ..tree.environment };
+        assert_eq!(find(&nowhere), []);
+    }
+
+    #[test]
+    fn more_charged_than_allowed_leaves_nothing_free() {
+        let tree = tree(&[
+            ("proc/self/cgroup", "0::/\n"),
+            ("proc/self/mountinfo", V2_MOUNT),
+            ("sys/fs/cgroup/memory.max", "4096"),
+            ("sys/fs/cgroup/memory.current", "18446744073709551615"),
+        ]);
+        assert_eq!(tree.found()[0].2, 0);
+    }
+
+    #[test]
+    fn slurm_variables() {
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<(LimitKind, u64)>);
+        let cases: [Case<'_>; 11] = [
+            (&[("SLURM_MEM_PER_NODE", "16384")], Some((LimitKind::SlurmNode, 16 << 30))),
+            (&[("SLURM_MEM_PER_NODE", "16G")], Some((LimitKind::SlurmNode, 16 << 30))),
+            (
+                &[("SLURM_MEM_PER_CPU", "1024"), ("SLURM_CPUS_ON_NODE", "4")],
+                Some((LimitKind::SlurmCpu, 4 << 30)),
+            ),
+            (&[("SLURM_MEM_PER_CPU", "1024")], None),
+            (&[("SLURM_MEM_PER_CPU", "1024"), ("SLURM_CPUS_ON_NODE", "0")], None),
+            (&[("SLURM_MEM_PER_CPU", "9999999999999"), ("SLURM_CPUS_ON_NODE", "99999999999")], None),
+            (&[("SLURM_MEM_PER_NODE", "0")], None),
+            (&[("SLURM_MEM_PER_NODE", "")], None),
+            (&[("SLURM_MEM_PER_NODE", "lots")], None),
+            (&[("SLURM_MEM_PER_NODE", "５G")], None),
+            (&[("SLURM_MEM_PER_NODE", "99999999999999999999")], None),
+        ];
+        for (variables, expected) in cases {
+            let mut tree = tree(&[]);
+            tree.environment.variables =
+                variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let found = tightest(&tree.environment).map(|limit| (limit.kind, limit.bytes));
+            assert_eq!(found, expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn resource_limits_and_the_machine_in_order() {
+        let status = "VmSize:\t 2097152 kB\nVmHWM:\t 2048 kB\nVmRSS:\t 1024 kB\nVmData:\t 524288 kB\n";
+        let mut tree = tree(&[("proc/self/status", status)]);
+        tree.environment.resources = ResourceLimits {
+            address_space: Some(4096 * MIB),
+            data: Some(2048 * MIB),
+            resident: Some(u64::MAX),
+        };
+        tree.environment.machine = Some(Machine { total: 8192 * MIB, available: 1024 * MIB });
+        tree.environment.variables.insert("SLURM_MEM_PER_NODE".to_owned(), "512".to_owned());
+        let found: Vec<_> =
+            find(&tree.environment).iter().map(|limit| (limit.to_string(), limit.free)).collect();
+        let expected = [
+            ("Slurm request 512MiB (SLURM_MEM_PER_NODE)", 511),
+            ("memory of this machine 8GiB (MemAvailable)", 1024),
+            ("data segment limit 2GiB (RLIMIT_DATA)", 1536),
+            ("address space limit 4GiB (RLIMIT_AS)", 2048),
+        ];
+        assert_eq!(found, expected.map(|(text, free)| (text.to_owned(), free * MIB)));
+    }
+
+    #[test]
+    fn messages_name_the_file() {
+        let limit = Limit {
+            kind: LimitKind::CgroupV2,
+            bytes: 64 * MIB,
+            free: 1,
+            from: "memory.max of /sys/fs/cgroup/job".to_owned(),
+        };
+        assert_eq!(limit.to_string(), "cgroup limit 64MiB (memory.max of /sys/fs/cgroup/job)");
+        let high = Limit { kind: LimitKind::CgroupHigh, ..limit };
+        assert_eq!(high.to_string(), "cgroup soft limit 64MiB (memory.max of /sys/fs/cgroup/job)");
+    }
+
+    #[test]
+    fn this_process_has_a_machine() {
+        let limits = find(&Environment::of_this_process());
+        assert!(limits.is_sorted_by_key(|limit| limit.free));
+        assert!(limits.iter().any(|limit| limit.kind == LimitKind::Machine && limit.bytes > 0));
+    }
+
+    /// Run it under a limit, in a group, under `prlimit` or in a batch job, with the limit's bytes in the variable.
+    #[test]
+    #[ignore = "needs a limit in force and SHARDFOLD_TEST_LIMIT to say how many bytes it has"]
+    fn finds_the_limit_it_runs_under() {
+        let bytes = std::env::var("SHARDFOLD_TEST_LIMIT").unwrap().parse().unwrap();
+        let limits = find(&Environment::of_this_process());
+        for limit in &limits {
+            println!("{limit}, {} free", show_size(limit.free));
+        }
+        println!("{:?}, cgroup peak {:?}", crate::memory::process(), crate::memory::cgroup_peak());
+        assert_eq!(limits[0].bytes, bytes);
+        assert!(limits[0].free < bytes && limits[0].free > bytes / 8);
+    }
+}
