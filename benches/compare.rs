@@ -35,7 +35,7 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let options = Options { dtype_aware: cli.dtype_aware, max_ulp: cli.max_ulp };
-    match comparison::compare(&cli.a, &cli.b, &options) {
+    match comparison::compare(&cli.a, &cli.b, options) {
         Ok(report) => finish(&report),
         Err(error) => {
             eprintln!("error: {error}");

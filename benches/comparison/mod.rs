@@ -19,15 +19,16 @@ use number::Number;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// What counts as equal.
+#[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) dtype_aware: bool,
     pub(crate) max_ulp: Option<u64>,
 }
 
 /// Compares all tensors of two checkpoints, in the order of their names.
-pub(crate) fn compare(a: &Path, b: &Path, options: &Options) -> Result<Report> {
+pub(crate) fn compare(a: &Path, b: &Path, options: Options) -> Result<Report> {
     let (a, b) = (Checkpoint::open(a)?, Checkpoint::open(b)?);
-    let mut report = Report::new(&a, &b, options.max_ulp);
+    let mut report = Report::new(&a, &b, options);
     let mut buffers = Buffers::default();
     for (name, left) in &a.tensors {
         match b.tensors.get(name) {
@@ -50,7 +51,7 @@ pub(crate) fn compare(a: &Path, b: &Path, options: &Options) -> Result<Report> {
 }
 
 /// Whether two tensors of one name can be held against each other.
-fn is_comparable(left: &Located, right: &Located, options: &Options) -> bool {
+fn is_comparable(left: &Located, right: &Located, options: Options) -> bool {
     let dtypes_fit = left.dtype == right.dtype
         || options.dtype_aware && Number::narrower(left.dtype, right.dtype).is_some();
     left.shape == right.shape && dtypes_fit

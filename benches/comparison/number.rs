@@ -75,9 +75,12 @@ impl Number {
 
     /// Reads one element from its little-endian bytes.
     pub(super) fn read(self, bytes: &[u8]) -> Element {
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        let bits = u64::from_le_bytes(word);
+        let bits = match *bytes {
+            [a] => a.into(),
+            [a, b] => u16::from_le_bytes([a, b]).into(),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+            _ => u64::from_le_bytes(bytes.try_into().expect("an element has 1, 2, 4 or 8 bytes")),
+        };
         let value = match self {
             Self::F64 => f64::from_bits(bits),
             Self::F32 => f32::from_bits(bits as u32).into(),
@@ -98,8 +101,8 @@ impl Number {
     pub(super) fn round(self, value: f64) -> Element {
         match self {
             Self::F32 => self.read(&(value as f32).to_le_bytes()),
-            Self::F16 => self.read(&f16::from_f64(value).to_le_bytes()),
-            Self::Bf16 => self.read(&bf16::from_f64(value).to_le_bytes()),
+            Self::F16 => self.read(&f16::from_f32(round_to_odd(value)).to_le_bytes()),
+            Self::Bf16 => self.read(&bf16::from_f32(round_to_odd(value)).to_le_bytes()),
             _ => Self::F64.read(&value.to_le_bytes()),
         }
     }
@@ -110,6 +113,18 @@ impl Number {
         let magnitude = (bits & (sign - 1)).cast_signed();
         if bits & sign == 0 { magnitude } else { -magnitude }
     }
+}
+
+/// Rounds to f32 so that rounding once more, to a dtype of at most 22 bits, is as good as rounding once: cuts towards
+/// zero and marks in the last bit that something was cut off. (`half`'s own `from_f64` ignores the low 32 bits, and so
+/// takes some values for ties that are none.)
+fn round_to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) == value || near.is_nan() {
+        return near;
+    }
+    let cut = near.to_bits() - u32::from(f64::from(near).abs() > value.abs());
+    f32::from_bits(cut | 1)
 }
 
 /// An 8-bit float: e4m3 (no infinity, one NaN) or e5m2 (as IEEE has it).
@@ -164,6 +179,13 @@ mod tests {
     fn a_wider_value_is_rounded_to_nearest_even() {
         assert_eq!(Number::narrower(Dtype::F32, Dtype::BF16), Some(Number::Bf16));
         assert_eq!(Number::narrower(Dtype::F32, Dtype::I32), None);
-        assert_eq!(Number::Bf16.round(1.0 + 1.0 / 256.0).value, 1.0);
+        let tie = 1.0 + 1.0 / 256.0;
+        assert_eq!(Number::Bf16.round(tie).value, 1.0);
+        for beyond_the_tie in [tie + 2_f64.powi(-23), tie + 2_f64.powi(-50)] {
+            assert_eq!(Number::Bf16.round(beyond_the_tie).value, 1.0 + 1.0 / 128.0);
+            assert_eq!(Number::Bf16.round(-beyond_the_tie).value, -1.0 - 1.0 / 128.0);
+        }
+        assert_eq!(Number::F16.round(65519.999).value, 65504.0);
+        assert!(Number::F16.round(65520.0).value.is_infinite());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Options;
 use super::elements::Difference;
 use super::folder::Checkpoint;
 
@@ -11,7 +12,7 @@ const SHOWN: usize = 8;
 /// The findings of one comparison.
 pub(crate) struct Report {
     heads: [String; 2],
-    max_ulp: Option<u64>,
+    options: Options,
     /// Tensors that are missing on one side, or of another shape or dtype.
     pub(super) mismatches: Vec<String>,
     identical: usize,
@@ -21,7 +22,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// An empty report on two checkpoints.
-    pub(super) fn new(a: &Checkpoint, b: &Checkpoint, max_ulp: Option<u64>) -> Self {
+    pub(super) fn new(a: &Checkpoint, b: &Checkpoint, options: Options) -> Self {
         let head = |checkpoint: &Checkpoint| {
             let bytes: u64 = checkpoint.tensors.values().map(|tensor| tensor.bytes).sum();
             let (tensors, files) = (checkpoint.tensors.len(), checkpoint.files.len());
@@ -29,7 +30,7 @@ impl Report {
             format!("{path}: {tensors} tensors, {:.3} GB, files: {files}", bytes as f64 / 1e9)
         };
         let heads = [head(a), head(b)];
-        Self { heads, max_ulp, mismatches: Vec::new(), identical: 0, differing: Vec::new() }
+        Self { heads, options, mismatches: Vec::new(), identical: 0, differing: Vec::new() }
     }
 
     /// Takes in the outcome of one tensor.
@@ -43,7 +44,7 @@ impl Report {
 
     /// Same names, shapes and dtypes, and nothing beyond the limit.
     pub(crate) fn passed(&self) -> bool {
-        let limit = self.max_ulp.unwrap_or(u64::MAX);
+        let limit = self.options.max_ulp.unwrap_or(u64::MAX);
         self.mismatches.is_empty() && self.differing.iter().all(|(_, tensor)| tensor.max_ulps <= limit)
     }
 
@@ -97,7 +98,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "A  {}\nB  {}", self.heads[0], self.heads[1])?;
         let compared = self.identical + self.differing.len();
-        writeln!(f, "{} of {compared} compared tensors are byte-identical", self.identical)?;
+        let same = if self.options.dtype_aware {
+            "equal where rounded, else byte-identical"
+        } else {
+            "byte-identical"
+        };
+        writeln!(f, "{} of {compared} compared tensors are {same}", self.identical)?;
         if !self.differing.is_empty() {
             writeln!(f, "{} differ", self.differing.len())?;
             self.write_differences(f)?;
@@ -110,9 +116,9 @@ impl fmt::Display for Report {
             writeln_rest(f, self.mismatches.len())?;
         }
         let verdict = if self.passed() { "passed" } else { "FAILED" };
-        match self.max_ulp {
-            Some(limit) => write!(f, "{verdict}: at most {limit} ulp allowed"),
-            None => write!(f, "{verdict}: names, shapes and dtypes only, any difference in value allowed"),
+        match self.options.max_ulp {
+            Some(limit) => write!(f, "{verdict} (names, shapes, dtypes; values within {limit} ulp)"),
+            None => write!(f, "{verdict} (names, shapes, dtypes; values are judged with --max-ulp only)"),
         }
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn write(request: &Request) -> Result<String> {
     let mb = adapter.bytes as f64 / 1e6;
     write!(
         said,
-        "{}: {} modules, rank {}, {mb:.1} MB",
+        "{}: modules {}, rank {}, {mb:.1} MB",
         adapter.folder.display(),
         adapter.modules,
         request.rank
