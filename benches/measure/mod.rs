@@ -10,7 +10,7 @@ mod settings;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::Parser as _;
 
@@ -35,16 +35,15 @@ pub(crate) fn run(record: bool) -> Result<()> {
         return Err("`--record` needs a date: set BENCH_DATE".into());
     }
     fs::create_dir_all(&settings.folder)?;
-    let base = settings.folder.join("base");
     let mut rows = Vec::new();
     let host = host::describe(&settings.folder)?;
     println!("{host}");
     for &rank in &settings.ranks {
-        println!("{}", synthetic::write(&generate(&settings, rank)?)?);
-        let bytes = folder_bytes(&base)?;
+        let made = synthetic::write(&generate(&settings, rank)?)?;
+        println!("{made}");
+        let bytes = folder_bytes(&made.base)?;
         check_space(&settings.folder, bytes)?;
-        let adapter = settings.folder.join(format!("adapter-r{rank}-all-linear"));
-        let pairs = run_pairs(&settings, &base, &adapter)?;
+        let pairs = run_pairs(&settings, &made.base, &made.adapter)?;
         let row = record::Row::new(&settings, &host, rank, bytes, &pairs);
         println!("rank {rank}: {}\n", row.summary());
         rows.push(row);
@@ -71,7 +70,7 @@ fn run_pairs(settings: &Settings, base: &Path, adapter: &Path) -> Result<Vec<Pai
     let mut merge = Command::new(&settings.binary);
     let merged = settings.folder.join("merged");
     merge.arg("merge").arg("--base").arg(base).arg("--adapter").arg(adapter).arg("--output").arg(&merged);
-    merge.args(["--max-ram", &settings.max_ram, "--quiet"]);
+    merge.args(["--max-ram", &settings.max_ram, "--quiet"]).stdout(Stdio::null());
     let inputs = [base, adapter];
     let mut pairs = Vec::new();
     for number in 1..=settings.pairs {
@@ -97,9 +96,9 @@ fn timed(command: &mut Command, output: &Path, inputs: &[&Path], announce: bool)
     if announce && cold == Cold::Advised {
         println!("not root: the cache was dropped by posix_fadvise on the input files, not by drop_caches");
     }
-    let usage = child::run_and_sync(command, output)?;
+    let usage = child::run_and_sync(command, output);
     remove(output)?;
-    Ok(usage)
+    usage
 }
 
 /// Removes an output and what an interrupted merge may have left beside it.

@@ -38,7 +38,11 @@ pub(super) fn write(model: &Model, request: &Request) -> Result<Base> {
         Err(_) if folder.exists() => {
             return Err(format!("{} is unfinished or not ours: remove it first", folder.display()).into());
         }
-        Err(_) => fs::create_dir_all(&folder)?,
+        Err(_) => {
+            fs::create_dir_all(&request.out)?;
+            check_space(&request.out, if request.sparse { 0 } else { bytes })?;
+            fs::create_dir(&folder)?;
+        }
     }
     write_shards(&folder, &shards, request)?;
     write_json(&folder.join("config.json"), &model.config)?;
@@ -47,6 +51,17 @@ pub(super) fn write(model: &Model, request: &Request) -> Result<Base> {
     }
     fs::write(identity, request.base_identity())?;
     Ok(made(false))
+}
+
+/// Refuses what would fill the disk.
+fn check_space(folder: &Path, bytes: u64) -> Result<()> {
+    let file_system = rustix::fs::statvfs(folder)?;
+    let free = file_system.f_bavail * file_system.f_frsize;
+    if free < bytes {
+        let (free, needed) = (free as f64 / 1e9, bytes as f64 / 1e9);
+        return Err(format!("{} has {free:.1} GB free, the base needs {needed:.1}", folder.display()).into());
+    }
+    Ok(())
 }
 
 /// The largest shard: as asked, else transformers' former default, else what gives the published number of shards.

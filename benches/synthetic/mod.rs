@@ -14,7 +14,8 @@ mod single;
 mod values;
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use safetensors::Dtype;
@@ -84,35 +85,46 @@ impl Tensor {
     }
 }
 
-/// Writes the base (unless the same one is there already) and the adapter, and says in a few lines what was made.
-pub(crate) fn write(request: &Request) -> Result<String> {
+/// What was made, or found there already.
+pub(crate) struct Made {
+    /// The checkpoint's folder.
+    pub(crate) base: PathBuf,
+    /// The adapter's folder.
+    pub(crate) adapter: PathBuf,
+    /// Size and speed of either, in words.
+    said: [String; 2],
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [base, adapter] = &self.said;
+        write!(f, "{}: {base}\n{}: {adapter}", self.base.display(), self.adapter.display())
+    }
+}
+
+/// Writes the base (unless the same one is there already) and the adapter.
+pub(crate) fn write(request: &Request) -> Result<Made> {
     request.check()?;
     let model = match request.shape {
         Shape::Moe | Shape::MoeTiny => moe::model(request),
         Shape::OneTensor => single::model(request),
         _ => llama::model(request),
     };
-    let mut said = String::new();
     let start = Instant::now();
     let base = base::write(&model, request)?;
     let seconds = start.elapsed().as_secs_f64();
-    let rate = base.bytes as f64 / 1e9 / seconds;
-    let how = if base.kept { "kept".to_owned() } else { format!("{seconds:.1} s, {rate:.2} GB/s") };
-    let (tensors, gb) = (model.tensors.len(), base.bytes as f64 / 1e9);
-    writeln!(
-        said,
-        "{}: {tensors} tensors in {} shards, {gb:.3} GB ({how})",
-        base.folder.display(),
-        base.shards
-    )?;
     let adapter = adapter::write(&model, request)?;
-    let mb = adapter.bytes as f64 / 1e6;
-    write!(
-        said,
-        "{}: modules {}, rank {}, {mb:.1} MB",
-        adapter.folder.display(),
-        adapter.modules,
-        request.rank
-    )?;
-    Ok(said)
+    let gb = base.bytes as f64 / 1e9;
+    let how = match (base.kept, request.sparse) {
+        (true, _) => "kept".to_owned(),
+        (false, true) => "sparse".to_owned(),
+        (false, false) => format!("{seconds:.1} s, {:.2} GB/s", gb / seconds),
+    };
+    let (tensors, shards, modules) = (model.tensors.len(), base.shards, adapter.modules);
+    let (rank, mb) = (request.rank, adapter.bytes as f64 / 1e6);
+    let said = [
+        format!("tensors {tensors}, shards {shards}, {gb:.3} GB ({how})"),
+        format!("modules {modules}, rank {rank}, {mb:.1} MB"),
+    ];
+    Ok(Made { base: base.folder, adapter: adapter.folder, said })
 }
