@@ -1,0 +1,31 @@
+//! Writes a made-up checkpoint of a real model's shape, and a LoRA adapter for it.
+//!
+//! ```text
+//! cargo run --release --example generate -- --shape llama-3b --out target/bench
+//! cargo run --release --example generate -- --shape llama-3b --out target/bench --rank 64   # base kept, new adapter
+//! ```
+//!
+//! `OUT/base` is laid out as transformers writes it, `OUT/adapter-r16-all-linear` as PEFT does; both load there. A base
+//! that is already there and was made by the same request is kept. See `--help` for the shapes.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
+
+mod synthetic;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let request = synthetic::Request::parse();
+    match synthetic::write(&request) {
+        Ok(done) => {
+            println!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

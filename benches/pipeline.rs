@@ -1,0 +1,47 @@
+//! A whole merge against a plain copy of the same checkpoint, in interleaved pairs.
+//!
+//! ```text
+//! cargo bench --bench pipeline
+//! BENCH_RANKS=16 BENCH_PAIRS=9 BENCH_DATE=2026-01-31 cargo bench --bench pipeline -- --record
+//! ```
+//!
+//! A is `cp -r --reflink=never` of the base, B the merge; both are timed until `sync -f` of the result returns, from a
+//! cold cache, A first in one pair and B in the next. What counts is the median of B/A within pairs: the disks of
+//! shared machines drift by more than the difference between two versions. Both results are removed after each run.
+//!
+//! Settings, by environment variables:
+//!
+//! | name | default | meaning |
+//! | --- | --- | --- |
+//! | `SHARDFOLD` | this build | the binary to measure |
+//! | `BENCH_DIR` | `target/bench` | work folder: needs twice the base and is where its file system is measured |
+//! | `BENCH_SHAPE`, `BENCH_LAYERS` | `llama-3b`, all | what `generate` makes, if it is not there yet |
+//! | `BENCH_RANKS` | `16,64` | ranks of the adapters, one table row each |
+//! | `BENCH_PAIRS` | `5` | pairs per rank |
+//! | `BENCH_MAX_RAM` | `256M` | `--max-ram` of the merge |
+//! | `BENCH_DATE` | none | the date to record; `--record` needs it |
+//!
+//! `--record` appends the rows to `benches/record/pipeline.md`. Linux only: reads `/proc`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
+
+mod measure;
+mod synthetic;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("pipeline: runs under `cargo bench --bench pipeline` only");
+        return ExitCode::SUCCESS;
+    }
+    let record = arguments.iter().any(|argument| argument == "--record");
+    match measure::run(record) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
