@@ -20,6 +20,7 @@ pub mod encodings;
 pub mod error;
 pub mod families;
 pub mod formats;
+pub mod job;
 pub mod kernels;
 pub mod memory;
 pub mod pipeline;

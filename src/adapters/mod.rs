@@ -1,3 +1,20 @@
-//! (to be written)
-/// (to be written)
-pub trait Method {}
+//! Adapters: a PEFT folder's config and tensors, and the methods that turn its tensors into ops.
+//!
+//! [`Adapter`] is a folder as it is; [`keys`] is the grammar of its tensors' names. A [`Method`] claims the tensors it
+//! knows, through a [`Claiming`] that also finds the base tensors they mean, and later applies its ops to tiles. One file
+//! per method and one row in [`METHODS`].
+
+mod claiming;
+pub mod config;
+mod folder;
+pub mod keys;
+pub mod methods;
+mod scan;
+mod targets;
+
+pub use claiming::{Claimed, Claiming, Effect};
+pub use config::AdapterConfig;
+pub use folder::{Adapter, AdapterTensor};
+pub use methods::{Block, FactorView, METHODS, Method, find};
+pub use scan::{Contents, scan};
+pub use targets::check_targets;

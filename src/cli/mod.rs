@@ -1,6 +1,48 @@
-//! (to be written)
+//! The command line: what was typed, what it means, one file per command, and how a process ends.
 
-/// (to be written)
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod args;
+mod config;
+mod failure;
+mod merge;
+mod plan;
+mod signals;
+
+use std::process::ExitCode;
+
+use crate::error::Result;
+use crate::error::exit::Code;
+
+use args::Command;
+
+/// Runs the command that was typed and returns what the process should end with.
+pub fn main() -> ExitCode {
+    let command = match args::parse() {
+        Ok(command) => command,
+        // clap prints to where it belongs: help to stdout, misuse to stderr.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Done as u8 });
+        }
+    };
+    match run(command) {
+        Ok(()) => ExitCode::from(Code::Done as u8),
+        Err(error) => {
+            failure::show(&error);
+            ExitCode::from(error.exit_code() as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Merge(args) => merge::run(&args),
+        Command::Plan(args) => plan::run(&args),
+    }
+}
+
+/// Prints to stdout; a reader that has gone away is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -1,3 +1,19 @@
-//! (to be written)
-/// (to be written)
-pub struct Placement;
+//! What a merge will do, decided from headers and adapters alone and checked before anything is written.
+//!
+//! A [`Plan`] is plain, serialisable data with a digest. It knows no budget, thread count or absolute path; any process
+//! with the same inputs makes the same one and could run a part of it.
+
+mod build;
+mod check;
+mod digest;
+mod explain;
+mod layout;
+mod op;
+mod out_tensor;
+mod placement;
+
+pub use build::{Planned, Planner};
+pub use explain::Explained;
+pub use op::{Claim, ClaimId, Factor, FactorIndex, FactorRuns, Need, Op};
+pub use out_tensor::{AdapterUse, Counts, Identity, Input, Logical, Making, OutShard, OutTensor, Plan, Role};
+pub use placement::{Axis, Grid, Line, Placement, Run, Window};

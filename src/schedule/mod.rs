@@ -1,1 +1,15 @@
-//! (to be written)
+//! How a plan is run on this host under this budget: memory split into slabs and slots, output cut into tiles.
+//!
+//! A schedule is local and never hashed: another budget, another number of workers or another cut give the same bytes.
+//! [`split`] decides the sizes, [`shape`] the largest tile of a tensor that fits them, and [`steps`] yields tiles in the
+//! order of the output's bytes.
+
+pub mod blocks;
+pub mod shape;
+pub mod split;
+pub mod steps;
+
+pub use blocks::{BlockSpec, Slab, shared_blocks};
+pub use shape::{Requirement, TileShape};
+pub use split::{Asked, Budget, Schedule, split};
+pub use steps::{Tile, Work, tiles};

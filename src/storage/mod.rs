@@ -27,6 +27,7 @@
 mod faulty;
 mod files;
 mod folder;
+pub mod list;
 mod memory;
 mod os;
 mod reading;

@@ -1,0 +1,197 @@
+//! `adapter_config.json`: typed access, PEFT's pattern rule, and the refusal of fields that nothing honours.
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind};
+
+/// What a config field means to a merge.
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// Honoured by a method, or without effect on the merge.
+    Fine,
+    /// Fine while it is null, false, empty, or one of these; anything else is refused for the reason.
+    Only(&'static [&'static str], &'static str),
+}
+
+/// The parsed `adapter_config.json`, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct AdapterConfig {
+    /// Name of the adapter, for messages.
+    pub adapter: String,
+    fields: Map<String, Value>,
+}
+
+impl AdapterConfig {
+    /// A config; `adapter` names it in messages.
+    pub fn new(adapter: String, fields: Map<String, Value>) -> AdapterConfig {
+        AdapterConfig { adapter, fields }
+    }
+
+    /// A field that is there and not null.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A string.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_str()
+    }
+
+    /// A number.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        self.get(name)?.as_f64()
+    }
+
+    /// Whether a flag is set.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// A list of strings; empty if it is none.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let values = self.get(name).and_then(Value::as_array);
+        values.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Every field that `known` does not allow to have its value, `ignored` ones aside.
+    pub fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (name, value) in &self.fields {
+            if is_inactive(value) || ignored.iter().any(|ignored| ignored == name) {
+                continue;
+            }
+            let why = match known.iter().find(|(known, _)| known == name) {
+                Some((_, Field::Fine)) => continue,
+                Some((_, Field::Only(values, _)))
+                    if values.iter().any(|allowed| is_value(value, allowed)) =>
+                {
+                    continue;
+                }
+                Some((_, Field::Only(_, why))) => *why,
+                None => "is a field shardfold does not know, so it cannot tell whether it changes the merge",
+            };
+            let kind = ErrorKind::Field {
+                adapter: self.adapter.clone(),
+                field: name.clone(),
+                value: shortened(value),
+                why: why.to_owned(),
+            };
+            let error = Error::new(kind);
+            errors.push(match known.iter().any(|(known, _)| known == name) {
+                true => error,
+                false => error.hint(format!("if it does not, `--ignore-field {name}` merges without it")),
+            });
+        }
+        errors
+    }
+
+    /// A per-module number: `default`, unless a key of the object `pattern` matches `module`.
+    ///
+    /// PEFT's rule (`get_pattern_key`): the first key in file order for which `(.*\.)?(KEY)$` matches from the start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Pattern`] for a key that is no regular expression, [`ErrorKind::Field`] for a value that is no number.
+    pub fn patterned(&self, pattern: &str, default: f64, module: &str) -> Result<f64, Error> {
+        let Some(keys) = self.get(pattern).and_then(Value::as_object) else { return Ok(default) };
+        for (key, value) in keys {
+            let matcher = Regex::new(&format!(r"^(?:(.*\.)?({key}))$")).map_err(|cause| {
+                Error::new(ErrorKind::Pattern {
+                    adapter: self.adapter.clone(),
+                    field: pattern.to_owned(),
+                    pattern: key.clone(),
+                })
+                .because(cause)
+            })?;
+            if matcher.is_match(module) {
+                return value.as_f64().ok_or_else(|| self.bad(pattern, value, "is not a number"));
+            }
+        }
+        Ok(default)
+    }
+
+    /// The refusal of one field's value.
+    pub fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
+        let (adapter, value) = (self.adapter.clone(), shortened(value));
+        ErrorKind::Field { adapter, field: field.to_owned(), value, why: why.to_owned() }.into()
+    }
+}
+
+/// Null, false, and what is empty switch nothing on.
+fn is_inactive(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_value(value: &Value, text: &str) -> bool {
+    value.as_str() == Some(text) || value.to_string() == text
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match text.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> AdapterConfig {
+        AdapterConfig::new("style".into(), serde_json::from_str(json).expect("valid"))
+    }
+
+    #[test]
+    fn patterns_follow_peft() {
+        let config = config(
+            r#"{"rank_pattern": {"layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7}}"#,
+        );
+        for (module, rank) in [
+            ("model.layers.1", 3.0),
+            ("model.layers.11", 8.0),
+            ("model.layers.1.q_proj", 4.0),
+            ("q_proj", 4.0),
+            ("x.my_q_proj", 8.0),
+            ("model.layers.0.k_proj", 5.0),
+            ("model.v_proj", 8.0),
+            ("v_proj", 6.0),
+            ("model.layers.3.o_proj", 7.0),
+            ("mlp.up", 7.0),
+            ("layersx1", 3.0),
+        ] {
+            assert_eq!(config.patterned("rank_pattern", 8.0, module).expect("valid"), rank, "{module}");
+        }
+        assert!(config.patterned("alpha_pattern", 16.0, "q_proj").is_ok_and(|alpha| alpha == 16.0));
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_only_when_they_are_on() {
+        let known = [
+            ("r", Field::Fine),
+            ("use_dora", Field::Only(&[], "is not merged yet")),
+            ("init", Field::Only(&["true", "gaussian"], "changes the base")),
+        ];
+        let config = config(
+            r#"{"r": 8, "use_dora": true, "init": "pissa", "new": {"a": 1}, "off": false, "none": null, "empty": []}"#,
+        );
+        let errors = config.refused(&known, &[]);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "adapter `style` sets `use_dora` to `true`, which is not merged yet",
+                "adapter `style` sets `init` to `pissa`, which changes the base",
+                "adapter `style` sets `new` to `{\"a\":1}`, which is a field shardfold does not know, so it cannot tell whether it changes the merge",
+            ]
+        );
+        assert_eq!(errors[2].advice(), Some("if it does not, `--ignore-field new` merges without it"));
+        assert_eq!(config.refused(&known, &["new".into()]).len(), 2);
+    }
+}

@@ -1,0 +1,134 @@
+//! An adapter folder: where its files are, its config, and its tensors from the header.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::checkpoint::{header_hash, read_header};
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats::parse_json_strict;
+use crate::storage::list::{read_small, subfolders};
+use crate::storage::{Folder, Source, Store};
+use crate::tensor::{FileId, TensorRef};
+
+use super::AdapterConfig;
+
+/// File name of the config.
+const CONFIG: &str = "adapter_config.json";
+/// File name of the tensors.
+pub(super) const TENSORS: &str = "adapter_model.safetensors";
+const MOST_CONFIG_BYTES: u64 = 16 << 20;
+
+/// One tensor of an adapter.
+#[derive(Clone, Debug)]
+pub struct AdapterTensor {
+    /// Its key as the file has it.
+    pub key: String,
+    /// Where its bytes are.
+    pub tensor: TensorRef,
+}
+
+/// A PEFT adapter folder, read as far as headers go.
+pub struct Adapter {
+    /// Name for messages: the folder's.
+    pub name: String,
+    /// The folder that holds the two files.
+    pub path: PathBuf,
+    /// Its config.
+    pub config: AdapterConfig,
+    /// BLAKE3 of the config file, in hex.
+    pub config_hash: String,
+    /// BLAKE3 of the header of its tensors' file, in hex.
+    pub header_hash: String,
+    /// Its tensors, in the order of their bytes.
+    pub tensors: Vec<AdapterTensor>,
+    /// What its deltas are multiplied by.
+    pub weight: f64,
+    /// The file of its tensors.
+    pub source: Box<dyn Source>,
+}
+
+impl Adapter {
+    /// Reads the adapter in `path`, or in its only sub-folder that holds one. Its tensors get `file` as their file;
+    /// `header_room` is how many bytes of header the budget has room for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] for what is not there, [`ErrorKind::Json`], [`ErrorKind::PeftType`], [`ErrorKind::EmptyAdapter`],
+    /// or as [`read_header`].
+    pub fn open(path: &Path, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
+        let home = find_home(path)?;
+        let name = name_of(path);
+        let config_at = home.join(CONFIG);
+        let bytes = read_small(&config_at, MOST_CONFIG_BYTES)?.unwrap_or_default();
+        let not_json = || ErrorKind::Json { path: config_at.clone() };
+        let fields =
+            match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
+                Value::Object(fields) => fields,
+                _ => return Err(Error::new(not_json()).because("it holds no object")),
+            };
+        let config = AdapterConfig::new(name.clone(), fields);
+        if config.text("peft_type").is_none() {
+            let why = "names no method PEFT has: it is not a PEFT adapter".to_owned();
+            let error = Error::new(ErrorKind::PeftType { adapter: name, found: String::new(), why });
+            return Err(error.hint(
+                "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
+            ));
+        }
+        let at = home.join(TENSORS);
+        let source = Folder::open(&home)?.source(TENSORS).map_err(|error| match error.kind() {
+            ErrorKind::Missing { .. } if home.join("adapter_model.bin").exists() => error.hint(
+                "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again",
+            ),
+            _ => error,
+        })?;
+        let (header, parsed) = read_header(source.as_ref(), &at, header_room)?;
+        if parsed.tensors.is_empty() {
+            return Err(ErrorKind::EmptyAdapter { adapter: name }.into());
+        }
+        let start = 8 + header.len() as u64;
+        let place = |entry: crate::formats::HeaderTensor| AdapterTensor {
+            key: entry.name,
+            tensor: TensorRef { file, offset: start + entry.start, dtype: entry.dtype, shape: entry.shape },
+        };
+        Ok(Adapter {
+            name,
+            path: home,
+            config,
+            config_hash: blake3::hash(&bytes).to_hex().to_string(),
+            header_hash: header_hash(&header),
+            tensors: parsed.tensors.into_iter().map(place).collect(),
+            weight,
+            source,
+        })
+    }
+}
+
+/// `path` if it holds an adapter, else its only sub-folder that does.
+fn find_home(path: &Path) -> Result<PathBuf> {
+    if path.join(CONFIG).exists() {
+        return Ok(path.to_owned());
+    }
+    let missing = || Error::new(ErrorKind::Missing { what: CONFIG, path: path.to_owned() });
+    if !path.is_dir() {
+        return Err(missing());
+    }
+    let mut homes: Vec<String> = subfolders(path)?;
+    homes.retain(|name| path.join(name).join(CONFIG).exists());
+    match homes.as_slice() {
+        [home] => Ok(path.join(home)),
+        [] => {
+            Err(missing()
+                .hint("`--adapter` takes the folder that PEFT's `save_pretrained` or a trainer wrote"))
+        }
+        homes => {
+            Err(missing()
+                .hint(format!("it holds several adapters; name one of them: `{}`", homes.join("`, `"))))
+        }
+    }
+}
+
+/// The last name of a path, for messages.
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().or_else(|| path.parent()?.file_name());
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

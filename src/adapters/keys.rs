@@ -1,0 +1,97 @@
+//! The grammar of adapter keys: `base_model.model.<module path><role>[.NAME]<ending>`.
+//!
+//! A method names its roles as [`Tail`]s (`.lora_A` + `.weight`). Raw dumps keep the adapter's name between the two, which
+//! may be any single segment; it is taken off only there, never searched for in the path. Keys are module paths of a
+//! running model: wrappers of training frameworks are stripped, nothing that means something is.
+
+/// A role and what follows it in a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Begins with a dot: `.lora_A`.
+    pub role: &'static str,
+    /// `.weight`, `.bias`, or nothing.
+    pub ending: &'static str,
+}
+
+impl Tail {
+    /// The module path of `key` if it ends in this tail, with or without an adapter's name.
+    pub fn module<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let stem = key.strip_suffix(self.ending)?;
+        if let Some(module) = stem.strip_suffix(self.role) {
+            return Some(module);
+        }
+        let (stem, name) = stem.rsplit_once('.')?;
+        // An ending must not pass for a name: `.lora_B.weight` is no `.lora_B` called `weight`.
+        if name == "weight" || name == "bias" {
+            return None;
+        }
+        stem.strip_suffix(self.role)
+    }
+
+    /// The key that a module has under this tail, without an adapter's name.
+    pub fn key(&self, module: &str) -> String {
+        format!("{module}{}{}", self.role, self.ending)
+    }
+}
+
+/// Segments that training wrappers put into paths; they name no module of the model.
+const WRAPPERS: &[&str] = &["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// A key without its prefix and wrappers, and what was taken off beyond PEFT's own prefix.
+pub fn normalise(key: &str) -> (String, Option<&'static str>) {
+    let mut wrapper = None;
+    let mut segments: Vec<&str> = key.split('.').collect();
+    segments.retain(|segment| match WRAPPERS.iter().find(|wrapper| *wrapper == segment) {
+        Some(found) => {
+            wrapper = Some(*found);
+            false
+        }
+        None => true,
+    });
+    if segments.first() == Some(&"module") {
+        segments.remove(0);
+        wrapper = Some("module");
+    }
+    let path = segments.join(".");
+    let stripped = path.strip_prefix("base_model.model.").or_else(|| path.strip_prefix("base_model."));
+    match stripped {
+        Some(stripped) => (stripped.to_owned(), wrapper),
+        None => (path.clone(), wrapper),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_take_off_the_adapters_name_and_nothing_else() {
+        let a = Tail { role: ".lora_A", ending: ".weight" };
+        for (key, module) in [
+            ("layers.0.q_proj.lora_A.weight", Some("layers.0.q_proj")),
+            ("layers.0.q_proj.lora_A.default.weight", Some("layers.0.q_proj")),
+            ("layers.0.lora_A.lora.weight", Some("layers.0")),
+            ("layers.0.q_proj.lora_B.weight", None),
+            ("layers.0.q_proj.weight", None),
+            ("lora_A.x.y.weight", None),
+        ] {
+            assert_eq!(a.module(key), module, "{key}");
+        }
+        let bare = Tail { role: ".lora_magnitude_vector", ending: "" };
+        assert_eq!(bare.module("q.lora_magnitude_vector"), Some("q"));
+        assert_eq!(bare.module("q.lora_magnitude_vector.weight"), None, "that is another tail");
+        assert_eq!(a.key("q"), "q.lora_A.weight");
+    }
+
+    #[test]
+    fn wrappers_are_taken_off_and_told() {
+        for (key, path, wrapper) in [
+            ("base_model.model.model.layers.0.q.lora_A.weight", "model.layers.0.q.lora_A.weight", None),
+            ("base_model.model._orig_mod.model.q.lora_A.weight", "model.q.lora_A.weight", Some("_orig_mod")),
+            ("module.base_model.model.q.lora_A.weight", "q.lora_A.weight", Some("module")),
+            ("encoder.module.q.lora_A.weight", "encoder.module.q.lora_A.weight", None),
+        ] {
+            assert_eq!(normalise(key), (path.to_owned(), wrapper), "{key}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! LoRA's bias: `b + s·lora_B.bias`, with one value for every output.
+//!
+//! PEFT: `lora/layer.py`, `Linear.merge` with `lora_bias`; the scale is the module's own (peft-methods.md 3.3).
+
+use crate::adapters::Claiming;
+use crate::adapters::claiming::{Claimed, Effect};
+use crate::adapters::keys::Tail;
+use crate::error::{Error, ErrorKind};
+use crate::plan::{Factor, FactorIndex, Need, Placement};
+
+use super::lora::{B, scale};
+use super::{Block, Method};
+
+/// A vector added to a bias.
+pub(super) struct LoraBias;
+
+const BIAS: Tail = Tail { role: ".lora_B", ending: ".bias" };
+
+impl Method for LoraBias {
+    fn name(&self) -> &'static str {
+        "lora_bias"
+    }
+
+    fn peft_type(&self) -> Option<&'static str> {
+        Some("LORA")
+    }
+
+    fn claim(&self, claiming: &mut Claiming<'_>) {
+        for (module, tensor) in claiming.take(BIAS) {
+            if let Err(error) = claim_bias(claiming, &module, tensor) {
+                claiming.refuse(error);
+            }
+        }
+    }
+
+    fn apply(&self, block: &mut Block<'_>) {
+        let cols = &block.window.cols;
+        let vector = &block.factors[0];
+        for (value, position) in block.scratch.iter_mut().zip(cols.range.clone()) {
+            *value = vector.at(position, 0);
+        }
+        let width = cols.len();
+        block.add(|_, _| 0..width);
+    }
+}
+
+fn claim_bias(claiming: &mut Claiming<'_>, module: &str, tensor: usize) -> Result<(), Error> {
+    let bias = claiming.tensor(tensor).clone();
+    let adapter = claiming.adapter.name.clone();
+    let rank = claiming.beside(&bias.key, BIAS, B).and_then(|b| b.tensor.shape.axes().get(1).copied());
+    let Some(rank) = rank else {
+        claiming.lacks_partner(tensor, &B.key(module));
+        return Ok(());
+    };
+    if claiming.lookup(module, "bias").is_none() && claiming.lookup(module, "weight").is_some() {
+        let tensor = format!("{module}.weight");
+        let error = Error::new(ErrorKind::NoBaseBias { adapter, tensor });
+        return Err(error.hint("the base layer was made without a bias; PEFT refuses this adapter too"));
+    }
+    let Some(target) = claiming.target(&[tensor], module, "bias") else { return Ok(()) };
+    let base = claiming.base_tensor(target);
+    let (name, shape) = (base.name.clone(), base.tensor.shape.clone());
+    if bias.tensor.shape != shape || shape.axes().len() != 1 {
+        let factors = format!("`{}` {}", bias.key, bias.tensor.shape);
+        let delta = bias.tensor.shape.clone();
+        return Err(ErrorKind::DeltaShape { adapter, tensor: name, delta, base: shape, factors }.into());
+    }
+    let scale = scale(claiming, module, rank)?;
+    let placement = Placement::vector(shape.elements());
+    let index = Some(FactorIndex { axis: 0, stride: 1 });
+    let factors = vec![Factor { tensor: bias.tensor, start: 0, index, inner: 1, inner_stride: 1 }];
+    claiming.claim(Claimed {
+        method: "lora_bias",
+        module: module.to_owned(),
+        keys: vec![bias.key],
+        target,
+        elements: placement.elements(),
+        effect: Effect::Add { placement, factors, scale, need: Need::Elements },
+    });
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! All tensors of a checkpoint, findable by name.
+
+use crate::plan::Identity;
+use crate::tensor::TensorRef;
+
+/// One shard, as its header describes it.
+#[derive(Clone, Debug)]
+pub struct BaseShard {
+    /// File name.
+    pub name: String,
+    /// The JSON header with its padding, without the eight bytes of its length.
+    pub header: String,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Which state of the file this is.
+    pub identity: Identity,
+}
+
+/// One tensor of the base. Its `file` counts in [`Catalogue::shards`].
+#[derive(Clone, Debug)]
+pub struct BaseTensor {
+    /// Name on disk.
+    pub name: String,
+    /// Where its bytes are.
+    pub tensor: TensorRef,
+}
+
+/// The shards of a checkpoint and their tensors, in the order of shards and bytes.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// The shards, in the order of their names.
+    pub shards: Vec<BaseShard>,
+    /// The tensors: shard by shard, in the order of their bytes.
+    pub tensors: Vec<BaseTensor>,
+    by_name: Vec<u32>,
+}
+
+impl Catalogue {
+    /// A catalogue, and the pairs of tensors that share a name.
+    pub fn new(shards: Vec<BaseShard>, tensors: Vec<BaseTensor>) -> (Catalogue, Vec<(usize, usize)>) {
+        let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
+        by_name.sort_by(|&i, &j| tensors[i as usize].name.cmp(&tensors[j as usize].name));
+        let same = |pair: &&[u32]| tensors[pair[0] as usize].name == tensors[pair[1] as usize].name;
+        let twice =
+            by_name.windows(2).filter(same).map(|pair| (pair[0] as usize, pair[1] as usize)).collect();
+        (Catalogue { shards, tensors, by_name }, twice)
+    }
+
+    /// The place of `name` in `tensors`.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        let found =
+            self.by_name.binary_search_by(|&i| self.tensors[i as usize].name.as_str().cmp(name)).ok()?;
+        Some(self.by_name[found] as usize)
+    }
+
+    /// The tensor of that name.
+    pub fn find(&self, name: &str) -> Option<&BaseTensor> {
+        self.position(name).map(|i| &self.tensors[i])
+    }
+
+    /// Whether a tensor's name starts with `prefix`.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        let at = self.by_name.partition_point(|&i| self.tensors[i as usize].name.as_str() < prefix);
+        self.by_name.get(at).is_some_and(|&i| self.tensors[i as usize].name.starts_with(prefix))
+    }
+
+    /// The `count` names most like `name`, best first.
+    pub fn nearest(&self, name: &str, count: usize) -> Vec<String> {
+        let mut scored: Vec<(f64, &str)> = self
+            .tensors
+            .iter()
+            .map(|tensor| (strsim::normalized_damerau_levenshtein(name, &tensor.name), tensor.name.as_str()))
+            .collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        scored
+            .into_iter()
+            .take(count)
+            .filter(|(score, _)| *score > 0.5)
+            .map(|(_, name)| name.to_owned())
+            .collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! What a checkpoint's `config.json` says, as far as a merge needs it.
+
+use serde_json::Value;
+
+/// The parsed `config.json`; empty if there is none.
+#[derive(Clone, Debug, Default)]
+pub struct Config(pub Value);
+
+impl Config {
+    /// A string at the top level.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.as_str()
+    }
+
+    /// `model_type`, which names the model's family.
+    pub fn model_type(&self) -> Option<&str> {
+        self.text("model_type")
+    }
+
+    /// `tie_word_embeddings`, at the top level or in `text_config`; `None` where it is left to the class.
+    pub fn ties_embeddings(&self) -> Option<bool> {
+        let flag = |value: &Value| value.get("tie_word_embeddings")?.as_bool();
+        flag(&self.0).or_else(|| flag(self.0.get("text_config")?))
+    }
+
+    /// Whether the model has a head that predicts tokens, by the name of its class.
+    pub fn predicts_tokens(&self) -> bool {
+        let heads =
+            ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining"];
+        let classes = self.0.get("architectures").and_then(Value::as_array);
+        let named = |class: &Value| {
+            class.as_str().is_some_and(|class| heads.iter().any(|head| class.ends_with(head)))
+        };
+        classes.is_some_and(|classes| classes.iter().any(named))
+    }
+
+    /// The `quantization_config`, wherever configs keep it.
+    pub fn quantization(&self) -> Option<&Value> {
+        let nested = ["text_config", "llm_config", "language_config"];
+        let all = std::iter::once(&self.0).chain(nested.iter().filter_map(|key| self.0.get(key)));
+        all.filter_map(|config| config.get("quantization_config").or_else(|| config.get("quantization")))
+            .find(|value| !value.is_null())
+    }
+
+    /// Whether the quantisation's list of plain modules names `module`, whole or by its last segments.
+    pub fn is_kept_plain(&self, module: &str) -> bool {
+        let lists =
+            ["ignore", "modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "skip_modules"];
+        let Some(config) = self.quantization() else { return true };
+        let entries =
+            lists.iter().filter_map(|key| config.get(key)?.as_array()).flatten().filter_map(Value::as_str);
+        entries.into_iter().any(|entry| {
+            entry == module
+                || module.ends_with(&format!(".{entry}"))
+                || module.starts_with(&format!("{entry}."))
+        })
+    }
+}

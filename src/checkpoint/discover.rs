@@ -1,0 +1,216 @@
+//! From a folder to a catalogue: which files are the shards, and whether headers and index agree.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats::{
+    Header, HeaderProblem, Index, IndexProblem, header_len, is_lfs_pointer, parse_header, parse_index,
+    parse_json_strict,
+};
+use crate::plan::Identity;
+use crate::storage::list::{list, read_small};
+use crate::storage::{Folder, Source, Store};
+use crate::tensor::{FileId, TensorRef};
+
+use super::{BaseShard, BaseTensor, Catalogue, Config, header_hash, sampled};
+
+const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+const MOST_INDEX_BYTES: u64 = 256 << 20;
+const MOST_CONFIG_BYTES: u64 = 64 << 20;
+
+/// A checkpoint folder, read as far as headers go.
+pub struct Checkpoint {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its shards and tensors.
+    pub catalogue: Catalogue,
+    /// Its `config.json`.
+    pub config: Config,
+    /// Its index as it stands on disk, and what it says.
+    pub index: Option<(String, Index)>,
+    /// Things worth saying that are no errors.
+    pub notices: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Reads the headers of the checkpoint in `path`. `header_room` is how many bytes of headers the budget has room for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] when there is no checkpoint, and every way in which headers and index can be wrong, all of
+    /// them together.
+    pub fn open(path: &Path, header_room: u64) -> Result<Checkpoint> {
+        let folder = Folder::open(path)?;
+        let (names, index, notices) = shard_names(path)?;
+        let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut room = header_room;
+        for (i, name) in names.iter().enumerate() {
+            match read_shard(&folder, path, name, room) {
+                Ok((shard, header)) => {
+                    room -= room.min(shard.header.len() as u64);
+                    let start = 8 + shard.header.len() as u64;
+                    tensors.extend(header.tensors.into_iter().map(|entry| BaseTensor {
+                        name: entry.name,
+                        tensor: TensorRef {
+                            file: FileId(i as u32),
+                            offset: start + entry.start,
+                            dtype: entry.dtype,
+                            shape: entry.shape,
+                        },
+                    }));
+                    shards.push(shard);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        Error::all(errors)?;
+        let (catalogue, twice) = Catalogue::new(shards, tensors);
+        Error::all(disagreements(&catalogue, &twice, index.as_ref().map(|(_, index)| index)))?;
+        let config = read_config(path)?;
+        Ok(Checkpoint { path: path.to_owned(), catalogue, config, index, notices })
+    }
+}
+
+type Names = (Vec<String>, Option<(String, Index)>, Vec<String>);
+
+/// The shards' file names in order, the index if there is one, and notices about files that are left out.
+fn shard_names(path: &Path) -> Result<Names> {
+    let found = list(path, &|_| true)?;
+    let on_disk: Vec<&str> =
+        found.iter().map(|file| file.name.as_str()).filter(|name| name.ends_with(".safetensors")).collect();
+    if let Some(bytes) = read_small(&path.join(INDEX), MOST_INDEX_BYTES)? {
+        let at = path.join(INDEX);
+        if is_lfs_pointer(&bytes) {
+            return Err(lfs_pointer(at));
+        }
+        let index = parse_index(&bytes).map_err(|problem| match problem {
+            IndexProblem::LeadsOut { shard, .. } => {
+                Error::new(ErrorKind::LeadsOut { path: path.join(shard) })
+            }
+            problem => Error::new(ErrorKind::Index { path: at.clone() }).because(problem),
+        })?;
+        let mut names: Vec<String> = index.weight_map.iter().map(|(_, shard)| shard.clone()).collect();
+        names.sort();
+        names.dedup();
+        let left_out: Vec<&&str> =
+            on_disk.iter().filter(|name| !names.iter().any(|shard| shard == **name)).collect();
+        let notices = match left_out.as_slice() {
+            [] => Vec::new(),
+            [first, rest @ ..] => {
+                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+                vec![format!("`{first}`{more} is not named by the index and is left out")]
+            }
+        };
+        let text = String::from_utf8(bytes)
+            .map_err(|cause| Error::new(ErrorKind::Index { path: at }).because(cause))?;
+        return Ok((names, Some((text, index)), notices));
+    }
+    if on_disk.contains(&SINGLE) {
+        let notices = if on_disk.len() > 1 {
+            vec![format!("`{SINGLE}` is the checkpoint; the other safetensors files are left out")]
+        } else {
+            Vec::new()
+        };
+        return Ok((vec![SINGLE.to_owned()], None, notices));
+    }
+    let shards =
+        on_disk.iter().filter(|name| name.starts_with("model-") || name.starts_with("model_")).count();
+    if shards > 0 {
+        let error = Error::new(ErrorKind::NoIndex { path: path.to_owned(), found: shards });
+        return Err(error.hint(
+            "copy the index from where the checkpoint came from: it says which shards belong together",
+        ));
+    }
+    let error = Error::new(ErrorKind::Missing { what: "safetensors checkpoint", path: path.to_owned() });
+    let other = found.iter().find(|file| file.name.ends_with(".bin") || file.name.ends_with(".gguf"));
+    Err(match other {
+        Some(file) => error.hint(format!(
+            "`{}` is not read yet: save the model with `save_pretrained(..., safe_serialization=True)` first",
+            file.name
+        )),
+        None => error,
+    })
+}
+
+fn lfs_pointer(path: PathBuf) -> Error {
+    Error::new(ErrorKind::LfsPointer { path })
+        .hint("run `git lfs pull` in that folder, or download the file itself")
+}
+
+/// Reads and checks the header of `source`: its text and what it says.
+///
+/// # Errors
+/// [`ErrorKind::Header`], [`ErrorKind::LfsPointer`], [`ErrorKind::Truncated`] (the file is shorter than promised),
+/// [`ErrorKind::Budget`] (the header alone is longer than `room`), or as [`Source::read_at`].
+pub fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<(String, Header)> {
+    let wrong = |problem: HeaderProblem| match problem {
+        HeaderProblem::LfsPointer => lfs_pointer(path.to_owned()),
+        HeaderProblem::PastEnd { .. } | HeaderProblem::FileLength { .. } | HeaderProblem::TooShort { .. } => {
+            Error::new(ErrorKind::Header { path: path.to_owned() })
+                .because(problem)
+                .hint("the file was not copied or downloaded whole: fetch it again")
+        }
+        problem => Error::new(ErrorKind::Header { path: path.to_owned() }).because(problem),
+    };
+    let mut first = [0; 8];
+    if source.len() >= 8 {
+        source.read_at(&mut first, 0)?;
+    }
+    let len = header_len(first, source.len()).map_err(wrong)?;
+    if len > room {
+        let what = format!("the headers of `{}`", path.display());
+        return Err(ErrorKind::Budget { budget: room, needed: len, what }.into());
+    }
+    let mut json = vec![0; len as usize];
+    source.read_at(&mut json, 8)?;
+    let header = parse_header(&json, source.len()).map_err(wrong)?;
+    let text = String::from_utf8(json).expect("the header parser accepts UTF-8 only");
+    Ok((text, header))
+}
+
+fn read_shard(folder: &Folder, path: &Path, name: &str, room: u64) -> Result<(BaseShard, Header)> {
+    let source = folder.source(name)?;
+    let (text, header) = read_header(source.as_ref(), &path.join(name), room)?;
+    let identity = Identity {
+        bytes: source.len(),
+        header: header_hash(&text),
+        content: sampled(source.as_ref(), 8 + text.len() as u64)?,
+    };
+    Ok((BaseShard { name: name.to_owned(), header: text, bytes: source.len(), identity }, header))
+}
+
+/// Tensors in two shards, and every way in which the index and the headers disagree.
+fn disagreements(catalogue: &Catalogue, twice: &[(usize, usize)], index: Option<&Index>) -> Vec<Error> {
+    let shard_of = |tensor: &BaseTensor| catalogue.shards[tensor.tensor.file.0 as usize].name.clone();
+    let mut errors = Vec::new();
+    for &(i, j) in twice {
+        let (first, second) = (&catalogue.tensors[i], &catalogue.tensors[j]);
+        let (tensor, first, second) = (first.name.clone(), shard_of(first), shard_of(second));
+        errors.push(ErrorKind::TensorTwice { tensor, first, second }.into());
+    }
+    let Some(index) = index else { return errors };
+    let mut listed = vec![false; catalogue.tensors.len()];
+    for (name, shard) in &index.weight_map {
+        match catalogue.position(name) {
+            Some(i) if shard_of(&catalogue.tensors[i]) == *shard => listed[i] = true,
+            _ => errors.push(ErrorKind::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
+        }
+    }
+    if errors.is_empty() {
+        let unlisted = catalogue.tensors.iter().zip(&listed).filter(|(_, listed)| !**listed);
+        errors.extend(unlisted.map(|(tensor, _)| {
+            Error::new(ErrorKind::NotInIndex { tensor: tensor.name.clone(), shard: shard_of(tensor) })
+        }));
+    }
+    errors
+}
+
+fn read_config(path: &Path) -> Result<Config> {
+    let at = path.join("config.json");
+    match read_small(&at, MOST_CONFIG_BYTES)? {
+        None => Ok(Config::default()),
+        Some(bytes) => parse_json_strict(&bytes)
+            .map(Config)
+            .map_err(|problem| Error::new(ErrorKind::Json { path: at }).because(problem)),
+    }
+}

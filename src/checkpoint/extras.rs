@@ -1,0 +1,112 @@
+//! The files of a checkpoint beside its weights: which of them belong to the result.
+//!
+//! Everything is carried over (configs, tokenizer, chat template, processor, model code, modules of other libraries)
+//! except what is, or duplicates, the weights, what a training run left behind, and the model card, which is written anew.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::storage::list::{Found, list};
+
+const WEIGHT_ENDINGS: &[&str] = &[
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".ggml",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".ot",
+    ".tflite",
+    ".mlmodel",
+    ".npz",
+    ".pdparams",
+    ".safetensors.index.json",
+    ".bin.index.json",
+    ".h5.index.json",
+    ".msgpack.index.json",
+    ".tmp",
+    ".lock",
+    ".incomplete",
+];
+const NAMES: &[&str] = &[
+    "README.md",
+    "shardfold.json",
+    "trainer_state.json",
+    "training_args.bin",
+    "params.json",
+    ".gitattributes",
+];
+const FOLDERS: &[&str] =
+    &["original", "onnx", "openvino", "coreml", "metal", "mlx", "gguf", "__pycache__", "runs"];
+
+/// Names with one of these start are adapters' own files, or a trainer's.
+const STARTS: &[&str] =
+    &["adapter_", "consolidated.", "optimizer.", "scheduler.", "rng_state", "events.out."];
+
+/// The files to carry over from `folder`, in the order of their names.
+///
+/// # Errors
+/// As [`list`].
+pub fn carried(folder: &Path) -> Result<Vec<Found>> {
+    let skip =
+        |name: &str| name.starts_with('.') || name.starts_with("checkpoint-") || FOLDERS.contains(&name);
+    let mut found = list(folder, &skip)?;
+    found.retain(|file| is_carried(&file.name));
+    Ok(found)
+}
+
+fn is_carried(name: &str) -> bool {
+    let leaf = name.rsplit('/').next().unwrap_or(name);
+    let is_weight = WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
+    !(is_weight
+        || NAMES.contains(&name)
+        || leaf.starts_with('.')
+        || STARTS.iter().any(|start| leaf.starts_with(start)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_carried;
+
+    #[test]
+    fn weights_and_leavings_stay_behind() {
+        for name in [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer.model",
+            "chat_template.jinja",
+            "modeling_custom.py",
+            "1_Pooling/config.json",
+            "preprocessor_config.json",
+            "vocab.txt",
+            "LICENSE",
+            "1_Pooling/README.md",
+        ] {
+            assert!(is_carried(name), "{name} belongs to the result");
+        }
+        for name in [
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "pytorch_model.bin.index.json",
+            "tf_model.h5",
+            "README.md",
+            "shardfold.json",
+            "optimizer.pt",
+            "rng_state_0.pth",
+            "adapter_config.json",
+            "consolidated.00.pth",
+            "training_args.bin",
+            "model.fp16.safetensors",
+            ".gitattributes",
+        ] {
+            assert!(!is_carried(name), "{name} stays behind");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What tells one state of a file from another: its length, its header, and samples of its data.
+//!
+//! A shard may be 50 GB, so its identity must not cost reading it; but two checkpoints of one architecture have equal
+//! headers. Samples spread over the data tell them apart: training moves nearly every weight.
+
+use crate::error::Result;
+use crate::storage::Source;
+
+const SAMPLES: u64 = 16;
+const SAMPLE_BYTES: u64 = 4096;
+
+/// BLAKE3 of a header, its eight bytes of length included, in hex.
+pub fn header_hash(json: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(json.len() as u64).to_le_bytes());
+    hasher.update(json.as_bytes());
+    hasher.finalize().to_hex().to_string()
+}
+
+/// BLAKE3 of evenly spread samples of everything from `data_start` on, in hex.
+///
+/// # Errors
+/// As [`Source::read_at`].
+pub fn sampled(source: &dyn Source, data_start: u64) -> Result<String> {
+    let data = source.len() - data_start;
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = [0; SAMPLE_BYTES as usize];
+    let span = data.saturating_sub(SAMPLE_BYTES);
+    let mut last = None;
+    for i in 0..SAMPLES {
+        let at = data_start + (span as u128 * i as u128 / (SAMPLES - 1) as u128) as u64;
+        if last == Some(at) {
+            continue;
+        }
+        last = Some(at);
+        let piece = &mut buf[..SAMPLE_BYTES.min(source.len() - at) as usize];
+        source.read_at(piece, at)?;
+        hasher.update(piece);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,176 @@
+//! What was typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::exit::TABLE;
+
+/// Merge fine-tuning adapters into checkpoints larger than memory
+#[derive(Parser)]
+#[command(name = "shardfold", version, after_help = TABLE, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Merge adapters into a checkpoint and write the result
+    ///
+    /// Reads the base tensor by tensor, adds every adapter's delta in f32 in the order given, rounds once, and writes a
+    /// checkpoint that loads wherever the base loaded. OUTPUT appears only when it is whole.
+    ///
+    /// Example: shardfold merge --base llama-8b --adapter style-lora --output merged --max-ram 16G
+    #[command(after_help = TABLE)]
+    Merge(MergeArgs),
+    /// Say what `merge` would do, and write nothing
+    ///
+    /// Takes the same flags, reads headers and adapters only, and prints the tensors that would change, how the budget would
+    /// be split, and the smallest budget that would do.
+    ///
+    /// Example: shardfold plan --base llama-8b --adapter style-lora --json
+    #[command(after_help = TABLE)]
+    Plan(MergeArgs),
+}
+
+/// The flags of `merge` and `plan`.
+#[derive(Args)]
+pub(super) struct MergeArgs {
+    /// Folder of the checkpoint to merge into
+    ///
+    /// One `model.safetensors`, or shards with `model.safetensors.index.json`. Symlinks are followed, so a snapshot of a
+    /// Hugging Face cache will do.
+    #[arg(long, value_name = "DIR")]
+    pub(super) base: PathBuf,
+
+    /// Folder of an adapter to add with weight 1; may be repeated
+    ///
+    /// The folder that PEFT's `save_pretrained` or a trainer wrote, or the one above it. Adapters are added in the order in
+    /// which they stand on the command line.
+    #[arg(long, value_name = "DIR")]
+    adapter: Vec<PathBuf>,
+
+    /// Folder of an adapter and the weight to add it with
+    ///
+    /// The weight multiplies the adapter's own scale and may be negative. May be repeated and mixed with `--adapter`.
+    #[arg(long, num_args = 2, value_names = ["DIR", "WEIGHT"], action = ArgAction::Append, allow_hyphen_values = true)]
+    scaled_adapter: Vec<OsString>,
+
+    /// Folder to make for the result
+    ///
+    /// It must not exist, or be empty, or hold the result of this very merge already. `plan` does not need it.
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Memory the process may take, as 16G or 16GiB
+    ///
+    /// A bound on the peak resident set. `16G` is 16·10⁹ bytes, `16GiB` and `16Gi` are 16·2³⁰. By default as much as makes
+    /// the merge fast and no more, below 80 % of what is free under the limits of the cgroup, the batch system and the
+    /// machine.
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_ram: Option<String>,
+
+    /// Worker threads [default: one for each CPU]
+    ///
+    /// A reader and a writer run beside them. The result does not depend on it.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<String>,
+
+    /// Pass over a field of an adapter's config; may be repeated
+    ///
+    /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it
+    /// cannot be passed over.
+    #[arg(long, value_name = "NAME")]
+    pub(super) ignore_field: Vec<String>,
+
+    /// Print the plan and write nothing, as `plan` does
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Print one JSON document on stdout, and progress as JSON lines on stderr
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print notes and errors only
+    #[arg(long, conflicts_with = "json")]
+    pub(super) quiet: bool,
+
+    /// Cut slabs of this size, for tests
+    #[arg(long, value_name = "SIZE", hide = true, requires = "depth")]
+    pub(super) slab: Option<String>,
+
+    /// Make this many slabs, for tests
+    #[arg(long, value_name = "N", hide = true, requires = "slab")]
+    pub(super) depth: Option<usize>,
+
+    /// Run the reference arithmetic, for tests
+    #[arg(long, hide = true)]
+    pub(super) scalar: bool,
+
+    /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
+    #[arg(skip)]
+    pub(super) adapters: Vec<(PathBuf, Option<String>)>,
+}
+
+/// Parses the process's arguments.
+///
+/// # Errors
+/// Misuse, or a request for help or the version; clap knows how to print either.
+pub(super) fn parse() -> Result<Command, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let (Command::Merge(args) | Command::Plan(args)) = &mut cli.command;
+    if let Some((_, matches)) = matches.subcommand() {
+        args.adapters = in_order(args, matches);
+    }
+    Ok(cli.command)
+}
+
+/// Both kinds of adapter flags in the order in which they were typed.
+fn in_order(args: &MergeArgs, matches: &clap::ArgMatches) -> Vec<(PathBuf, Option<String>)> {
+    let places = |id| matches.indices_of(id).into_iter().flatten();
+    let plain = places("adapter").zip(args.adapter.iter().map(|path| (path.clone(), None)));
+    let pairs = args.scaled_adapter.chunks_exact(2);
+    let pairs = pairs.map(|pair| (PathBuf::from(&pair[0]), Some(pair[1].to_string_lossy().into_owned())));
+    let scaled = places("scaled_adapter").step_by(2).zip(pairs);
+    let mut all: Vec<_> = plain.chain(scaled).collect();
+    all.sort_by_key(|(place, _)| *place);
+    all.into_iter().map(|(_, adapter)| adapter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_keep_the_rules() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for command in command.get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(!help.is_empty() && help.len() <= 75, "{}: `{help}`", arg.get_id());
+                assert!(
+                    help.starts_with(char::is_uppercase) && !help.ends_with('.'),
+                    "{}: `{help}`",
+                    arg.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn adapters_keep_their_order() {
+        let line =
+            "shardfold merge --base b --scaled-adapter x -0.5 --adapter y --scaled-adapter z 2 --output o";
+        let matches = Cli::command().try_get_matches_from(line.split(' ')).expect("valid");
+        let cli = Cli::from_arg_matches(&matches).expect("valid");
+        let Command::Merge(args) = cli.command else { panic!("merge was typed") };
+        let adapters = in_order(&args, matches.subcommand().expect("merge").1);
+        let weight = |text: &str| Some(text.to_owned());
+        assert_eq!(adapters, [("x".into(), weight("-0.5")), ("y".into(), None), ("z".into(), weight("2"))]);
+    }
+}

@@ -1,0 +1,79 @@
+//! What was typed means.
+
+use std::path::PathBuf;
+
+use crate::error::{ErrorKind, Result};
+use crate::job::Request;
+use crate::memory::parse_size;
+use crate::report::Style;
+
+use super::args::MergeArgs;
+
+/// A merge as the flags ask for it.
+pub(super) struct MergeConfig {
+    /// What to do.
+    pub(super) request: Request,
+    /// Where to.
+    pub(super) output: Option<PathBuf>,
+    /// Whether to stop after the plan.
+    pub(super) dry_run: bool,
+    /// What to show.
+    pub(super) style: Style,
+}
+
+impl MergeConfig {
+    /// Reads the flags' values.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with the flag, the value and what is accepted.
+    pub(super) fn new(args: &MergeArgs) -> Result<MergeConfig> {
+        if args.adapters.is_empty() {
+            return Err(usage(
+                "--adapter",
+                "",
+                "at least one `--adapter DIR` or `--scaled-adapter DIR WEIGHT` is needed",
+            ));
+        }
+        let adapters =
+            args.adapters.iter().map(|(path, weight)| Ok((path.clone(), read_weight(weight.as_deref())?)));
+        let forced = match (&args.slab, args.depth) {
+            (Some(slab), Some(depth)) => Some((read_size("--slab", slab)? as usize, depth)),
+            _ => None,
+        };
+        let request = Request {
+            base: args.base.clone(),
+            adapters: adapters.collect::<Result<_>>()?,
+            max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
+            threads: args.threads.as_deref().map(read_threads).transpose()?,
+            ignored_fields: args.ignore_field.clone(),
+            forced,
+            scalar: args.scalar,
+        };
+        let style = match (args.json, args.quiet) {
+            (true, _) => Style::Json,
+            (_, true) => Style::Quiet,
+            _ => Style::Human,
+        };
+        Ok(MergeConfig { request, output: args.output.clone(), dry_run: args.dry_run, style })
+    }
+}
+
+fn usage(flag: &str, value: &str, accepted: impl Into<String>) -> crate::error::Error {
+    ErrorKind::Usage { flag: flag.to_owned(), value: value.to_owned(), accepted: accepted.into() }.into()
+}
+
+fn read_size(flag: &str, text: &str) -> Result<u64> {
+    parse_size(text).map_err(|accepted| usage(flag, text, accepted))
+}
+
+fn read_weight(text: Option<&str>) -> Result<f64> {
+    let Some(text) = text else { return Ok(1.0) };
+    let weight = text.parse::<f64>().ok().filter(|weight| weight.is_finite());
+    weight
+        .ok_or_else(|| usage("--scaled-adapter DIR", text, "a finite number is accepted, such as 0.5 or -1"))
+}
+
+fn read_threads(text: &str) -> Result<usize> {
+    let threads = text.parse::<usize>().ok().filter(|threads| (1..=256).contains(threads));
+    threads.ok_or_else(|| usage("--threads", text, "a whole number from 1 to 256 is accepted"))
+}

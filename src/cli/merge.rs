@@ -1,0 +1,38 @@
+//! `shardfold merge`.
+
+use std::io::IsTerminal;
+
+use crate::error::{ErrorKind, Result};
+use crate::job::prepare;
+use crate::report::{Event, Style, choose};
+
+use super::args::MergeArgs;
+use super::config::MergeConfig;
+use super::{plan, print, signals};
+
+/// Merges, or prints the plan if the run is dry.
+pub(super) fn run(args: &MergeArgs) -> Result<()> {
+    let config = MergeConfig::new(args)?;
+    if config.dry_run {
+        return plan::show(&config);
+    }
+    let Some(output) = &config.output else {
+        let accepted = "`merge` needs a folder to make for the result".to_owned();
+        return Err(ErrorKind::Usage { flag: "--output".into(), value: String::new(), accepted }.into());
+    };
+    let stop = signals::listen();
+    let mut reporter = choose(config.style, std::io::stderr().is_terminal());
+    let prepared = prepare(&config.request)?;
+    for notice in &prepared.notices {
+        reporter.event(&Event::Notice(notice));
+    }
+    let summary = prepared.merge(output, &stop, reporter.as_mut())?;
+    match config.style {
+        Style::Json => {
+            print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))
+        }
+        Style::Human => print(&summary.to_string()),
+        Style::Quiet => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Signals: the first asks for a clean stop, the second ends the process at once.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
+
+use crate::error::exit::Code;
+
+/// What `setrlimit` sends when a file grows past RLIMIT_FSIZE; handled, it becomes an error of the write.
+#[cfg(unix)]
+const SIGXFSZ: i32 = 25;
+
+/// A flag that signals set. `sbatch --signal` sends USR1 or USR2 as an early warning; they count as TERM.
+pub(super) fn listen() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2] {
+        // Armed by the first signal, the second ends the process. Where a signal cannot be handled, it acts as always.
+        let _ = flag::register_conditional_shutdown(signal, Code::Stopped as i32, stop.clone());
+        let _ = flag::register(signal, stop.clone());
+    }
+    #[cfg(unix)]
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    stop
+}

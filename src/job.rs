@@ -1,0 +1,259 @@
+//! One merge from folders to a published result: what the command line, a test or another program calls.
+//!
+//! [`prepare`] reads headers and adapters, plans, and splits the budget; [`Prepared::merge`] does it. Everything in between
+//! is told to a [`Reporter`].
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use crate::adapters::{Adapter, scan};
+use crate::checkpoint::Checkpoint;
+use crate::error::exit::Code;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::Kernels;
+use crate::memory::{self, Environment, Limit, LimitKind};
+use crate::pipeline::Run;
+use crate::plan::{Plan, Planned, Planner, Role};
+use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
+use crate::report::{Event, Reporter, Summary};
+use crate::schedule::{Asked, Schedule, split};
+use crate::storage::{Folder, Source, Store, copy_file, free_bytes, write_small};
+use crate::tensor::FileId;
+
+/// What a merge is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Folder of the base.
+    pub base: PathBuf,
+    /// Folders of the adapters with their weights, in order.
+    pub adapters: Vec<(PathBuf, f64)>,
+    /// The memory budget in bytes.
+    pub max_ram: Option<u64>,
+    /// Worker threads.
+    pub threads: Option<usize>,
+    /// Config fields to pass over.
+    pub ignored_fields: Vec<String>,
+    /// Bytes of a slab and number of slabs, for tests.
+    pub forced: Option<(usize, usize)>,
+    /// Whether to run the reference arithmetic.
+    pub scalar: bool,
+}
+
+/// A merge that is planned and scheduled.
+pub struct Prepared {
+    /// What it will do.
+    pub plan: Plan,
+    /// The plan's digest.
+    pub digest: String,
+    /// How it will do it here.
+    pub schedule: Schedule,
+    /// Things worth saying.
+    pub notices: Vec<String>,
+    /// Why the budget is what it is.
+    pub reason: String,
+    base_name: String,
+    sources: Vec<Box<dyn Source>>,
+    base: PathBuf,
+    kernels: Kernels,
+}
+
+/// Headers may take so much of the budget.
+const HEADER_SHARE: u64 = 4;
+/// Of what is free under the tightest limit, a budget chosen here takes at most so many hundredths.
+const FREE_SHARE: u64 = 80;
+
+/// Reads headers and adapters, makes the plan, splits the budget.
+///
+/// # Errors
+/// Every reason to refuse.
+pub fn prepare(request: &Request) -> Result<Prepared> {
+    let room = request.max_ram.map_or(u64::MAX, |max_ram| max_ram / HEADER_SHARE);
+    let base = Checkpoint::open(&request.base, room)?;
+    let (adapters, errors) = open_adapters(request, base.catalogue.shards.len(), room);
+    Error::all(errors)?;
+    let contents = adapters.iter().map(scan).collect::<Result<Vec<_>>>()?;
+    let planner = Planner {
+        base: &base,
+        adapters: &adapters,
+        contents: &contents,
+        ignored_fields: &request.ignored_fields,
+    };
+    let Planned { plan, notices } = planner.plan()?;
+    let base_name = name_of_base(&base, &adapters);
+    let sources = open_sources(&plan, &request.base, adapters)?;
+    let digest = plan.digest();
+    drop(base);
+    let (asked, reason) = asked(request);
+    let schedule = split(&plan, &asked)?;
+    let kernels = if request.scalar { Kernels::scalar() } else { Kernels::detect() };
+    Ok(Prepared {
+        plan,
+        digest,
+        schedule,
+        notices,
+        reason,
+        base_name,
+        sources,
+        base: request.base.clone(),
+        kernels,
+    })
+}
+
+fn open_adapters(request: &Request, shards: usize, room: u64) -> (Vec<Adapter>, Vec<Error>) {
+    let (mut adapters, mut errors) = (Vec::new(), Vec::new());
+    for (i, (path, weight)) in request.adapters.iter().enumerate() {
+        match Adapter::open(path, *weight, FileId((shards + i) as u32), room) {
+            Ok(adapter) => adapters.push(adapter),
+            Err(error) => errors.push(error),
+        }
+    }
+    (adapters, errors)
+}
+
+/// The plan's inputs in its order.
+fn open_sources(plan: &Plan, base: &Path, adapters: Vec<Adapter>) -> Result<Vec<Box<dyn Source>>> {
+    let folder = Folder::open(base)?;
+    let shards = plan.inputs.iter().filter(|input| input.role == Role::Base);
+    let mut sources = shards.map(|input| folder.source(&input.name)).collect::<Result<Vec<_>>>()?;
+    sources.extend(adapters.into_iter().map(|adapter| adapter.source));
+    Ok(sources)
+}
+
+/// What the base is called: by the first adapter, by its own config, else by its folder.
+fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
+    let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
+    let by_adapter = adapters.first().and_then(|adapter| adapter.config.text("base_model_name_or_path"));
+    let by_config = base.config.text("_name_or_path");
+    let by_folder = || {
+        base.path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    by_adapter.filter(is_name).or(by_config.filter(is_name)).map_or_else(by_folder, str::to_owned)
+}
+
+/// What to ask the split for, and why.
+fn asked(request: &Request) -> (Asked, String) {
+    let cpus = available_parallelism().map_or(1, |cpus| cpus.get());
+    let now = memory::process();
+    let mut asked = Asked {
+        max_ram: request.max_ram,
+        ceiling: None,
+        workers: request.threads,
+        cpus,
+        resident: now.resident.max(now.peak),
+        forced: request.forced,
+    };
+    let limits = memory::find(&Environment::of_this_process());
+    // Limits on address space count what is never touched, and RLIMIT_RSS limits nothing in Linux.
+    let counts = |limit: &&Limit| !matches!(limit.kind, LimitKind::AddressSpace | LimitKind::Resident);
+    let tightest = limits.iter().find(counts);
+    let reason = match (request.max_ram, tightest) {
+        (Some(_), _) => "as `--max-ram` says".to_owned(),
+        (None, None) => "what makes it fast; no limit was found".to_owned(),
+        (None, Some(limit)) => {
+            asked.ceiling = Some(limit.free / 100 * FREE_SHARE);
+            format!("what makes it fast, below {FREE_SHARE} % of what is free under the {limit}")
+        }
+    };
+    (asked, reason)
+}
+
+impl Prepared {
+    /// Merges into `output`, or finds that it is done already.
+    ///
+    /// # Errors
+    /// Whatever went wrong first; `output` is then as it was.
+    pub fn merge(
+        &self,
+        output: &Path,
+        interrupted: &AtomicBool,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Summary> {
+        let started = Instant::now();
+        let way = match publish::look(output, &self.digest)? {
+            Output::AlreadyDone => {
+                let summary = Summary::already_done(self, output);
+                reporter.event(&Event::Finished(&summary));
+                return Ok(summary);
+            }
+            Output::Open(way) => way,
+        };
+        reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Stopped.into());
+        }
+        let mut staging = way.begin(&self.digest)?;
+        match self.fill(&way, &mut staging, interrupted, reporter, started) {
+            Ok(summary) => {
+                way.publish(staging)?;
+                reporter.event(&Event::Finished(&summary));
+                Ok(summary)
+            }
+            Err(error) => {
+                // What is staged serves a later run only if that run can do better.
+                if !matches!(error.exit_code(), Code::Io | Code::Stopped) {
+                    staging.discard();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the plan into the staging folder and adds all other files.
+    fn fill(
+        &self,
+        way: &Way,
+        staging: &mut Staging,
+        interrupted: &AtomicBool,
+        reporter: &mut dyn Reporter,
+        started: Instant,
+    ) -> Result<Summary> {
+        self.check_room(way.folder())?;
+        let store = Folder::new(staging.folder()).write_step(self.schedule.window_bytes as u64);
+        let run = Run {
+            plan: &self.plan,
+            schedule: &self.schedule,
+            sources: &self.sources,
+            store: &store,
+            kernels: self.kernels,
+            interrupted,
+        };
+        let mut read_bytes = 0;
+        let applied = run.run(&mut |shard| staging.shard_done(shard), &mut |now| {
+            read_bytes = now.read_bytes;
+            reporter.event(&Event::Progress(now));
+        })?;
+        self.write_others(&store, staging)?;
+        Ok(Summary::done(self, way.output(), applied, read_bytes, started.elapsed()))
+    }
+
+    fn check_room(&self, folder: &Path) -> Result<()> {
+        let needed = self.plan.disk_bytes();
+        match free_bytes(folder) {
+            Ok(free) if free < needed => {
+                Err(ErrorKind::DiskFull { path: folder.to_owned(), needed, free }.into())
+            }
+            // A file system that does not tell is found out by writing.
+            _ => Ok(()),
+        }
+    }
+
+    /// The files beside the shards: those carried over, the index, the card, the record.
+    fn write_others(&self, store: &Folder, staging: &Staging) -> Result<()> {
+        let base = Folder::open(&self.base)?;
+        let mut buf = vec![0; 1 << 18];
+        for (name, _) in &self.plan.carried {
+            copy_file(base.source(name)?.as_ref(), store, name, &mut buf)?;
+        }
+        if let Some((name, content)) = &self.plan.index {
+            write_small(store, name, content.as_bytes())?;
+        }
+        write_small(store, "README.md", card(&self.plan, &self.base_name).as_bytes())?;
+        write_small(
+            store,
+            RECORD,
+            Record::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
+        )
+    }
+}

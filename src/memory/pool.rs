@@ -1,0 +1,199 @@
+//! The one block of memory that tiles and factors live in, and the leases it is lent by.
+//!
+//! A single anonymous map is cut into equal slabs for tiles and equal slots for factors. Only the reader takes leases, in
+//! the order of the schedule; whoever drops one gives it back. So nobody can wait for memory in a circle: every lease that
+//! is out belongs to work that goes on without the reader.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use memmap2::MmapMut;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Sizes are multiples of this, so that direct I/O stays possible.
+pub const PAGE: usize = 4096;
+
+/// How the pool is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes of a slab, a multiple of [`PAGE`].
+    pub slab_bytes: usize,
+    /// Number of slabs.
+    pub slabs: usize,
+    /// Bytes of a factor slot, a multiple of [`PAGE`]; zero if no op needs one.
+    pub slot_bytes: usize,
+    /// Number of factor slots.
+    pub slots: usize,
+}
+
+impl Cut {
+    /// Bytes of the whole pool.
+    pub fn bytes(&self) -> usize {
+        self.slab_bytes * self.slabs + self.slot_bytes * self.slots
+    }
+}
+
+/// The map behind a [`Pool`].
+pub struct Memory {
+    map: Option<MmapMut>,
+    cut: Cut,
+}
+
+impl Memory {
+    /// Maps memory for `cut`. Nothing is resident before it is touched.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Budget`] when the system refuses the map.
+    pub fn new(cut: Cut) -> Result<Memory> {
+        let bytes = cut.bytes();
+        let map = match bytes {
+            0 => None,
+            _ => Some(MmapMut::map_anon(bytes).map_err(|cause| {
+                let what = "the slabs, which the system would not map,".to_owned();
+                Error::new(ErrorKind::Budget { budget: bytes as u64, needed: bytes as u64, what })
+                    .because(cause)
+            })?),
+        };
+        Ok(Memory { map, cut })
+    }
+
+    /// The pool over this memory.
+    pub fn pool(&mut self) -> Pool<'_> {
+        let bytes: &mut [u8] = self.map.as_deref_mut().unwrap_or_default();
+        let (slabs, slots) = bytes.split_at_mut(self.cut.slab_bytes * self.cut.slabs);
+        Pool { slabs: Shelf::new(slabs, self.cut.slab_bytes), slots: Shelf::new(slots, self.cut.slot_bytes) }
+    }
+}
+
+/// Slabs for tiles and slots for factors.
+pub struct Pool<'m> {
+    /// For tiles.
+    pub slabs: Shelf<'m>,
+    /// For factors that several tiles share.
+    pub slots: Shelf<'m>,
+}
+
+impl Pool<'_> {
+    /// Bytes that are lent now.
+    pub fn held(&self) -> u64 {
+        self.slabs.held() + self.slots.held()
+    }
+}
+
+/// Equal pieces of memory that are lent and given back.
+pub struct Shelf<'m> {
+    piece_bytes: usize,
+    held: AtomicU64,
+    give: Sender<&'m mut [u8]>,
+    take: Receiver<&'m mut [u8]>,
+}
+
+impl<'m> Shelf<'m> {
+    fn new(bytes: &'m mut [u8], piece_bytes: usize) -> Shelf<'m> {
+        let pieces = bytes.len().checked_div(piece_bytes).unwrap_or(0);
+        let (give, take) = bounded(pieces.max(1));
+        for piece in bytes.chunks_exact_mut(piece_bytes.max(1)).take(pieces) {
+            give.send(piece).expect("the shelf holds as many pieces as it was made for");
+        }
+        Shelf { piece_bytes, held: AtomicU64::new(0), give, take }
+    }
+
+    /// Waits for a piece; `None` once `stopped` says so.
+    ///
+    /// # Panics
+    /// If the shelf was made without pieces: the schedule never asks for one then.
+    pub fn lease(&self, stopped: impl Fn() -> bool) -> Option<Lease<'_, 'm>> {
+        assert!(self.piece_bytes > 0, "the schedule made no pieces of this kind");
+        loop {
+            if stopped() {
+                return None;
+            }
+            match self.take.recv_timeout(Duration::from_millis(50)) {
+                Ok(bytes) => {
+                    self.held.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    return Some(Lease { bytes: Some(bytes), shelf: self });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the shelf holds a sender itself"),
+            }
+        }
+    }
+
+    /// Bytes that are lent now.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+/// A piece of memory, given back when dropped.
+pub struct Lease<'s, 'm> {
+    bytes: Option<&'m mut [u8]>,
+    shelf: &'s Shelf<'m>,
+}
+
+impl std::ops::Deref for Lease<'_, '_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.as_deref().expect("held until dropped")
+    }
+}
+
+impl std::ops::DerefMut for Lease<'_, '_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes.as_deref_mut().expect("held until dropped")
+    }
+}
+
+impl Drop for Lease<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            self.shelf.held.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
+            self.shelf.give.send(bytes).expect("the shelf has room for all its pieces");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn leases_never_exceed_the_pool() {
+        let cut = Cut { slab_bytes: PAGE, slabs: 3, slot_bytes: 2 * PAGE, slots: 1 };
+        let mut memory = Memory::new(cut).expect("small");
+        let pool = memory.pool();
+        let most = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let (send, receive) = bounded::<Lease<'_, '_>>(8);
+            scope.spawn(move || receive.iter().for_each(drop));
+            for i in 0..200u8 {
+                let mut lease = pool.slabs.lease(|| false).expect("never stopped");
+                lease.fill(i);
+                most.fetch_max(pool.held(), Ordering::Relaxed);
+                send.send(lease).expect("the other side listens");
+            }
+        });
+        assert_eq!(pool.held(), 0);
+        assert!(most.into_inner() <= 3 * PAGE as u64);
+        let slot = pool.slots.lease(|| false).expect("free");
+        assert_eq!((slot.len(), pool.held()), (2 * PAGE, 2 * PAGE as u64));
+    }
+
+    #[test]
+    fn a_wait_ends_when_stopped() {
+        let cut = Cut { slab_bytes: PAGE, slabs: 1, slot_bytes: 0, slots: 0 };
+        let mut memory = Memory::new(cut).expect("small");
+        let pool = memory.pool();
+        let stop = AtomicBool::new(false);
+        let _first = pool.slabs.lease(|| false).expect("free");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.slabs.lease(|| stop.load(Ordering::Relaxed)).is_none());
+            stop.store(true, Ordering::Relaxed);
+            assert!(waiting.join().expect("no panic"));
+        });
+    }
+}

@@ -1,0 +1,67 @@
+//! How far a run is: counters that the stages raise and the caller looks at.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::plan::Plan;
+
+/// Counters of a run.
+pub struct Progress {
+    total_bytes: u64,
+    shards: usize,
+    read: AtomicU64,
+    written: AtomicU64,
+    shard: AtomicUsize,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes of all output shards.
+    pub total_bytes: u64,
+    /// Bytes read of the inputs.
+    pub read_bytes: u64,
+    /// Bytes handed to sinks.
+    pub written_bytes: u64,
+    /// Number of shards.
+    pub shards: usize,
+    /// The shard being written, from 0.
+    pub shard: usize,
+    /// Bytes of the pool on lease.
+    pub held_bytes: u64,
+}
+
+impl Progress {
+    /// Nothing done yet.
+    pub(super) fn new(plan: &Plan) -> Progress {
+        Progress {
+            total_bytes: plan.output_bytes(),
+            shards: plan.shards.len(),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            shard: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn enter_shard(&self, shard: usize) {
+        self.shard.store(shard, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self, held_bytes: u64) -> Snapshot {
+        Snapshot {
+            total_bytes: self.total_bytes,
+            read_bytes: self.read.load(Ordering::Relaxed),
+            written_bytes: self.written.load(Ordering::Relaxed),
+            shards: self.shards,
+            shard: self.shard.load(Ordering::Relaxed),
+            held_bytes,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The reader: takes leases in the order of the schedule, reads what tiles need, decodes their factors.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use crate::encodings;
+use crate::error::{ErrorKind, Result};
+use crate::kernels::Kernels;
+use crate::memory::{Lease, Pool};
+use crate::plan::{Claim, Op};
+use crate::schedule::blocks::start_encoding;
+use crate::schedule::shape::Merged;
+use crate::schedule::{BlockSpec, Slab, Tile, Work, shared_blocks, tiles};
+use crate::tensor::{FileId, Rect, bytes_of};
+
+use super::message::{Loaded, Shared};
+use super::{Progress, Run, Stop};
+
+/// Reads every tile and sends it on; returns quietly when the workers are gone or the run is stopped.
+pub(super) fn run<'s, 'm>(
+    run: &Run<'_>,
+    pool: &'s Pool<'m>,
+    progress: &Progress,
+    to_merge: &Sender<Loaded<'s, 'm>>,
+    stop: &Stop,
+) -> Result<()> {
+    let mut reader = Reader { run, pool, progress, stop, band: None };
+    for tile in tiles(run.plan, run.schedule) {
+        let Some(loaded) = reader.load(tile)? else { return Ok(()) };
+        if to_merge.send(loaded).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The band whose factors are in a slot: its tensor, its columns, and the factors.
+type Band<'s, 'm> = ((usize, usize), Range<u64>, Arc<Shared<'s, 'm>>);
+
+struct Reader<'r, 's, 'm> {
+    run: &'r Run<'r>,
+    pool: &'s Pool<'m>,
+    progress: &'r Progress,
+    stop: &'r Stop,
+    band: Option<Band<'s, 'm>>,
+}
+
+impl<'s, 'm> Reader<'_, 's, 'm> {
+    /// A tile with its bytes; `None` when the run is stopped.
+    fn load(&mut self, tile: Tile) -> Result<Option<Loaded<'s, 'm>>> {
+        match &tile.work {
+            Work::Header => Ok(Some(Loaded { tile, slab: None, shared: None })),
+            &Work::Copy { from, offset, bytes, .. } => {
+                let Some(mut slab) = self.slab() else { return Ok(None) };
+                self.read(from, &mut slab[..bytes as usize], offset)?;
+                self.done_before(from, offset + bytes);
+                Ok(Some(Loaded { tile, slab: Some(slab), shared: None }))
+            }
+            Work::Write { tensor, rect, band } => {
+                let out = &self.run.plan.shards[tile.shard].tensors[*tensor];
+                let merged = Merged::of(out).expect("write tiles are made for merged tensors only");
+                let Some(shared) = self.shared((tile.shard, *tensor), merged, band)? else { return Ok(None) };
+                let Some(mut slab) = self.slab() else { return Ok(None) };
+                self.load_values(merged, rect, &mut slab)?;
+                Ok(Some(Loaded { tile, slab: Some(slab), shared: Some(shared) }))
+            }
+        }
+    }
+
+    fn slab(&self) -> Option<Lease<'s, 'm>> {
+        self.pool.slabs.lease(|| self.stop.is_raised())
+    }
+
+    /// Reads what a tile starts from, and the factors of its own.
+    fn load_values(&self, merged: Merged<'_>, rect: &Rect, slab: &mut [u8]) -> Result<()> {
+        let Merged { tensor, start, ops, view } = merged;
+        let layout = Slab::new(tensor, start, ops, view, rect);
+        let encoding = start_encoding(start);
+        let mut at = 0;
+        for (i, part) in start.parts.iter().enumerate() {
+            let runs = encoding.runs(i, view, rect);
+            let bytes = runs.len as usize;
+            for run in 0..runs.count {
+                let offset = part.offset + runs.first + run * runs.stride;
+                self.read(part.file, &mut slab[at..at + bytes], offset)?;
+                at += bytes;
+            }
+            self.done_before(part.file, part.offset + runs.first);
+        }
+        self.load_factors(ops, &layout.own, &mut slab[layout.own_at..])
+    }
+
+    /// The factors of a band, from the slot that holds them or newly read; `None` when the run is stopped.
+    fn shared(
+        &mut self,
+        of: (usize, usize),
+        merged: Merged<'_>,
+        columns: &Range<u64>,
+    ) -> Result<Option<Arc<Shared<'s, 'm>>>> {
+        if let Some((tensor, held, shared)) = &self.band
+            && *tensor == of
+            && held == columns
+        {
+            return Ok(Some(shared.clone()));
+        }
+        // The last band's slot is given back by the last worker that needs it: we must not wait for one we hold.
+        self.band = None;
+        let blocks = shared_blocks(merged.ops, merged.view, columns);
+        let mut slot = None;
+        if !blocks.is_empty() {
+            let Some(mut lease) = self.pool.slots.lease(|| self.stop.is_raised()) else { return Ok(None) };
+            self.load_factors(merged.ops, &blocks, &mut lease)?;
+            slot = Some(lease);
+        }
+        let shared = Arc::new(Shared { blocks, slot });
+        self.band = Some((of, columns.clone(), shared.clone()));
+        Ok(Some(shared))
+    }
+
+    /// Reads and decodes parts of factors to where `blocks` says.
+    fn load_factors(&self, ops: &[Op], blocks: &[BlockSpec], region: &mut [u8]) -> Result<()> {
+        for block in blocks {
+            let (op, factor) = (&ops[block.op], &ops[block.op].factors[block.factor]);
+            let encoding = encodings::plain(factor.tensor.dtype).expect("factors of other types are refused");
+            let size = bytes_of(factor.tensor.dtype, 1).expect("plain floats are whole bytes");
+            let runs = factor.runs(&block.positions);
+            let values: &mut [f32] = bytemuck::cast_slice_mut(&mut region[block.at.clone()]);
+            let len = (runs.len * size) as usize;
+            let raw_at = values.len() * size_of::<f32>() - len * runs.count as usize;
+            // The bytes are read to the end of where the values go, and decoded from the front: a value is never longer
+            // in the file than in memory, so that none is overwritten before it is decoded.
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+            for run in 0..runs.count {
+                let at = raw_at + run as usize * len;
+                let offset = factor.tensor.offset + (runs.first + run * runs.stride) * size;
+                self.read(factor.tensor.file, &mut bytes[at..at + len], offset)?;
+            }
+            if !widen_in_place(encoding, self.run.kernels, bytes, raw_at, size as usize) {
+                return Err(not_finite(&self.run.plan.claims[op.claim.0 as usize], block.factor, self.run));
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, from: FileId, buf: &mut [u8], offset: u64) -> Result<()> {
+        if self.stop.is_raised() {
+            return Err(ErrorKind::Stopped.into());
+        }
+        self.run.sources[from.0 as usize].read_at(buf, offset)?;
+        self.progress.add_read(buf.len() as u64);
+        Ok(())
+    }
+
+    fn done_before(&self, from: FileId, offset: u64) {
+        self.run.sources[from.0 as usize].done_before(offset);
+    }
+}
+
+/// Decodes the plain numbers that lie from `raw_at` to the end of `bytes` to f32 from its start; true if all are finite.
+fn widen_in_place(
+    encoding: &dyn encodings::Encoding,
+    kernels: Kernels,
+    bytes: &mut [u8],
+    raw_at: usize,
+    size: usize,
+) -> bool {
+    const STEP: usize = 512;
+    let (mut raw, mut values) = ([0; STEP * size_of::<f32>()], [0.0; STEP]);
+    let count = (bytes.len() - raw_at) / size;
+    let mut finite = true;
+    for first in (0..count).step_by(STEP) {
+        let n = STEP.min(count - first);
+        let (raw, values) = (&mut raw[..n * size], &mut values[..n]);
+        raw.copy_from_slice(&bytes[raw_at + first * size..raw_at + (first + n) * size]);
+        finite &= encoding.decode_flat(kernels, raw, values);
+        bytes[first * size_of::<f32>()..(first + n) * size_of::<f32>()]
+            .copy_from_slice(bytemuck::cast_slice(values));
+    }
+    finite
+}
+
+fn not_finite(claim: &Claim, factor: usize, run: &Run<'_>) -> crate::error::Error {
+    let adapter = run.plan.adapters[claim.adapter as usize].name.clone();
+    let key = claim.keys.get(factor).cloned().unwrap_or_else(|| claim.module.clone());
+    ErrorKind::NonFiniteFactor { adapter, key }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_in_place_overwrites_nothing_it_still_needs() {
+        for n in [0usize, 1, 2, 511, 512, 513, 1500] {
+            let expected: Vec<f32> = (0..n).map(|i| i as f32 - 700.0).collect();
+            let mut bytes = vec![0u8; n * 4];
+            for (i, value) in expected.iter().enumerate() {
+                bytes[n * 2 + 2 * i..][..2].copy_from_slice(&half::f16::from_f32(*value).to_le_bytes());
+            }
+            let encoding = encodings::find("f16").expect("in the table");
+            assert!(widen_in_place(encoding, Kernels::scalar(), &mut bytes, n * 2, 2));
+            let values: Vec<f32> =
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            assert_eq!(values, expected);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! How stages stop each other: a flag that all look at, and the first cause.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Set once, by the first thing that goes wrong.
+pub struct Stop {
+    raised: AtomicBool,
+    cause: Mutex<Option<Error>>,
+    owner: Thread,
+}
+
+impl Default for Stop {
+    /// Not raised; the thread that makes it is woken whenever a stage ends.
+    fn default() -> Stop {
+        Stop { raised: AtomicBool::new(false), cause: Mutex::new(None), owner: thread::current() }
+    }
+}
+
+impl Stop {
+    /// Asks all stages to return. Only the first cause is kept.
+    pub fn raise(&self, cause: Error) {
+        let mut kept = self.cause.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        kept.get_or_insert(cause);
+        self.raised.store(true, Ordering::Release);
+    }
+
+    /// Whether stages should return.
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    /// Runs a stage: its error, or its panic, stops the others, and its end wakes the owner.
+    pub fn watch(&self, name: &'static str, stage: impl FnOnce() -> Result<()>) {
+        // A panic would leave the others waiting for what this stage holds, so it is noticed before the join.
+        let alarm = Alarm { stop: self, name };
+        if let Err(cause) = stage() {
+            self.raise(cause);
+        }
+        drop(alarm);
+    }
+
+    /// The cause, if there was one.
+    pub fn into_cause(self) -> Option<Error> {
+        self.cause.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+struct Alarm<'s> {
+    stop: &'s Stop,
+    name: &'static str,
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.stop.raise(Error::new(ErrorKind::Panicked { stage: self.name }));
+        }
+        self.stop.owner.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_cause_wins_and_a_panic_is_one() {
+        let stop = Stop::default();
+        thread::scope(|scope| {
+            let stage = scope.spawn(|| stop.watch("worker", || panic!("on purpose")));
+            assert!(stage.join().is_err());
+        });
+        assert!(stop.is_raised());
+        stop.watch("reader", || Err(ErrorKind::Stopped.into()));
+        let cause = stop.into_cause().expect("raised");
+        assert!(matches!(cause.kind(), ErrorKind::Panicked { stage: "worker" }));
+    }
+}

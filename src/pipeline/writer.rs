@@ -1,0 +1,120 @@
+//! The writer: puts tiles back into order, hands each shard's bytes to its sink, commits it, tells its hash.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::Receiver;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, Result};
+use crate::schedule::Work;
+use crate::storage::Sink;
+
+use super::message::Merged;
+use super::{Progress, Run, Stop};
+
+/// A shard that is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardDone {
+    /// File name.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, in hex.
+    pub hash: String,
+    /// BLAKE3 of the bytes that were copied from the base, in order, in hex: what identifies the untouched part of it.
+    pub passed: String,
+}
+
+/// Writes every tile in the order of the schedule; returns quietly when there are no more.
+pub(super) fn run(
+    run: &Run<'_>,
+    merged: Receiver<Merged<'_, '_>>,
+    progress: &Progress,
+    shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+    stop: &Stop,
+) -> Result<()> {
+    let mut writer = Writer { run, progress, shard_done, open: None };
+    let mut waiting: VecDeque<Option<Merged<'_, '_>>> = VecDeque::new();
+    let mut next = 0;
+    for tile in merged {
+        let place = (tile.tile.seq - next) as usize;
+        if waiting.len() <= place {
+            waiting.resize_with(place + 1, || None);
+        }
+        waiting[place] = Some(tile);
+        while let Some(tile) = waiting.front_mut().and_then(Option::take) {
+            if stop.is_raised() {
+                return Ok(());
+            }
+            waiting.pop_front();
+            next += 1;
+            writer.write(tile)?;
+        }
+    }
+    Ok(())
+}
+
+/// The shard that is being written.
+struct Open {
+    shard: usize,
+    sink: Box<dyn Sink>,
+    written: u64,
+    all: blake3::Hasher,
+    passed: blake3::Hasher,
+}
+
+struct Writer<'w> {
+    run: &'w Run<'w>,
+    progress: &'w Progress,
+    shard_done: &'w mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+    open: Option<Open>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, tile: Merged<'_, '_>) -> Result<()> {
+        let shard = &self.run.plan.shards[tile.tile.shard];
+        if tile.tile.work == Work::Header {
+            self.progress.enter_shard(tile.tile.shard);
+            let sink = self.run.store.sink(&shard.name, shard.bytes)?;
+            let (all, passed) = (blake3::Hasher::new(), blake3::Hasher::new());
+            self.open = Some(Open { shard: tile.tile.shard, sink, written: 0, all, passed });
+            self.append(&(shard.header.len() as u64).to_le_bytes(), false)?;
+            self.append(shard.header.as_bytes(), false)?;
+        }
+        if let Some(slab) = &tile.slab {
+            let is_passed = matches!(tile.tile.work, Work::Copy { claim: None, .. });
+            self.append(&slab[tile.bytes.clone()], is_passed)?;
+        }
+        drop(tile);
+        self.close_if_whole()
+    }
+
+    fn append(&mut self, bytes: &[u8], is_passed: bool) -> Result<()> {
+        let open = self.open.as_mut().expect("a header tile opened the shard");
+        open.sink.write(bytes)?;
+        open.all.update(bytes);
+        if is_passed {
+            open.passed.update(bytes);
+        }
+        open.written += bytes.len() as u64;
+        self.progress.add_written(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Commits the shard once all its bytes are written.
+    fn close_if_whole(&mut self) -> Result<()> {
+        let bytes = match &self.open {
+            Some(open) => self.run.plan.shards[open.shard].bytes,
+            None => return Ok(()),
+        };
+        let Some(open) = self.open.take_if(|open| open.written >= bytes) else { return Ok(()) };
+        let name = self.run.plan.shards[open.shard].name.clone();
+        if open.written > bytes {
+            let cause = format!("{} bytes were written where {bytes} were planned", open.written);
+            return Err(crate::error::Error::new(ErrorKind::Write { path: name.into() }).because(cause));
+        }
+        open.sink.commit()?;
+        let hex = |hasher: &blake3::Hasher| hasher.finalize().to_hex().to_string();
+        (self.shard_done)(ShardDone { name, bytes, hash: hex(&open.all), passed: hex(&open.passed) })
+    }
+}

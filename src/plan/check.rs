@@ -1,0 +1,127 @@
+//! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
+
+use crate::adapters::config::Field;
+use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, METHODS};
+use crate::checkpoint::Config;
+use crate::error::{Error, ErrorKind};
+
+/// Fields that any adapter's config may have and that no merge depends on, or that only select modules.
+const COMMON: &[(&str, Field)] = &[
+    ("peft_type", Field::Fine),
+    ("peft_version", Field::Fine),
+    ("base_model_name_or_path", Field::Fine),
+    ("revision", Field::Fine),
+    ("task_type", Field::Fine),
+    ("inference_mode", Field::Fine),
+    ("auto_mapping", Field::Fine),
+    ("runtime_config", Field::Fine),
+    ("target_modules", Field::Fine),
+    ("exclude_modules", Field::Fine),
+    ("layers_to_transform", Field::Fine),
+    ("layers_pattern", Field::Fine),
+    ("modules_to_save", Field::Fine),
+];
+
+/// Types that no tool can merge, and why.
+const NO_WEIGHTS: &[&str] = &[
+    "PROMPT_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "ADAPTION_PROMPT",
+    "CPT",
+    "CARTRIDGE",
+];
+const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
+
+/// Every field and the type, as far as they are not merged.
+pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
+    let found = config.text("peft_type").unwrap_or_default();
+    let methods = METHODS.iter().filter(|method| method.peft_type() == Some(found));
+    let mut known: Vec<(&str, Field)> = COMMON.to_vec();
+    let mut is_known = false;
+    for method in methods {
+        known.extend_from_slice(method.fields());
+        is_known = true;
+    }
+    if is_known {
+        return config.refused(&known, ignored);
+    }
+    let why = if NO_WEIGHTS.contains(&found) {
+        "adds inputs and changes no weight, so that there is nothing to merge"
+    } else if INPUT_DEPENDENT.contains(&found) {
+        "depends on the input, so that no merge can hold it"
+    } else {
+        "is not merged yet"
+    };
+    let mut types: Vec<&str> = METHODS.iter().filter_map(|method| method.peft_type()).collect();
+    types.dedup();
+    let kind =
+        ErrorKind::PeftType { adapter: config.adapter.clone(), found: found.to_owned(), why: why.to_owned() };
+    vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
+}
+
+/// Tensors that are not finite, and adapters whose every delta is zero (`claimed` is given when the claims are sound).
+pub(super) fn check_contents(
+    adapter: &Adapter,
+    contents: &Contents,
+    claimed: Option<&Vec<Claimed>>,
+) -> Vec<Error> {
+    let tensors = adapter.tensors.iter().zip(&contents.tensors);
+    let mut errors: Vec<Error> = Vec::new();
+    for (tensor, _) in tensors.clone().filter(|(_, contents)| !contents.finite) {
+        let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
+        errors.push(ErrorKind::NonFiniteFactor { adapter, key }.into());
+    }
+    let Some(claimed) = claimed else { return errors };
+    let zero: std::collections::HashSet<&str> =
+        tensors.filter(|(_, contents)| contents.zero).map(|(tensor, _)| tensor.key.as_str()).collect();
+    let adds = |claimed: &Claimed| matches!(claimed.effect, crate::adapters::Effect::Add { .. });
+    let is_dead =
+        |claimed: &Claimed| adds(claimed) && claimed.keys.iter().any(|key| zero.contains(key.as_str()));
+    if claimed.is_empty() {
+        errors.push(no_effect(adapter, "no tensor of it was placed"));
+    } else if adapter.weight == 0.0 && claimed.iter().all(adds) {
+        errors.push(no_effect(adapter, "its weight is 0"));
+    } else if claimed.iter().all(is_dead) {
+        errors.push(no_effect(adapter, "a factor of every delta is all zero, as before training"));
+    }
+    errors
+}
+
+fn no_effect(adapter: &Adapter, why: &str) -> Error {
+    ErrorKind::NoEffect { adapter: adapter.name.clone(), why: why.to_owned() }.into()
+}
+
+/// What the adapter says of its base, where that disagrees with this one.
+pub(super) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
+    let Some(trained_on) = adapter.config.text("base_model_name_or_path").filter(|name| !name.is_empty())
+    else {
+        return Vec::new();
+    };
+    let mut notices = Vec::new();
+    let lower = trained_on.to_lowercase();
+    let is_4bit =
+        ["-bnb-4bit", "-4bit", "-bnb-8bit", "-int4", "-awq", "-gptq"].iter().any(|end| lower.ends_with(end));
+    if is_4bit && base.quantization().is_none() {
+        notices.push(format!(
+            "`{}` was trained on `{trained_on}`, a quantised build, and is merged into a base that is not quantised: this is \
+             the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then",
+            adapter.name
+        ));
+    } else if let Some(name) = base.text("_name_or_path").filter(|name| !name.is_empty())
+        && leaf(name) != leaf(trained_on)
+    {
+        notices.push(format!(
+            "`{}` was trained on `{trained_on}`, and this base calls itself `{name}`: its shapes fit, but make sure it is the \
+             same model",
+            adapter.name
+        ));
+    }
+    notices
+}
+
+/// The last segment of a path or of `org/name`.
+fn leaf(name: &str) -> &str {
+    name.trim_end_matches('/').rsplit('/').next().unwrap_or(name)
+}

@@ -1,0 +1,181 @@
+//! Output tensors, the executed unit, and the shards they stand in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::{Dtype, FileId, Shape, TensorRef, View};
+
+use super::{Claim, ClaimId, Op};
+
+/// A logical weight on disk: what a name means, whatever its encoding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logical {
+    /// Name of its encoding (see [`crate::encodings::find`]).
+    pub encoding: String,
+    /// The tensors that make it up, in any shard; one for plain floats.
+    pub parts: Vec<TensorRef>,
+}
+
+/// What happens to an output tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Making {
+    /// Its bytes are those of one tensor on disk.
+    Copy {
+        /// Whose bytes.
+        from: TensorRef,
+        /// The claim that put an adapter's tensor in place of the base's, if one did.
+        claim: Option<ClaimId>,
+    },
+    /// It is decoded, ops are applied in order, and the result is encoded.
+    Merge {
+        /// What it starts from.
+        start: Logical,
+        /// The claim that put an adapter's tensor in place of the base's, if one did.
+        claim: Option<ClaimId>,
+        /// What is done to it, in order; may be empty when it is only cast.
+        ops: Vec<Op>,
+        /// The matrix that tiles cut and ops' placements are read in.
+        view: View,
+    },
+}
+
+/// One tensor of the output and all that makes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutTensor {
+    /// Name in the header.
+    pub name: String,
+    /// Shape in the header.
+    pub shape: Shape,
+    /// Element type in the header.
+    pub dtype: Dtype,
+    /// Name of the encoding it is written in; empty for bytes that are only copied.
+    pub encoding: String,
+    /// First byte, from the start of the output shard's file.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// What makes it.
+    pub making: Making,
+}
+
+/// One shard of the output. Its tensors follow each other without a gap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutShard {
+    /// File name.
+    pub name: String,
+    /// The JSON header with its padding, without the eight bytes of its length; the base's, verbatim, where unchanged.
+    pub header: String,
+    /// Tensors in the order of their bytes.
+    pub tensors: Vec<OutTensor>,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// What a file is to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A shard of the base.
+    Base,
+    /// The tensors of the adapter at this position of the command line.
+    Adapter(u32),
+}
+
+/// What tells one state of a file from another, without a path or a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the header (its length included).
+    pub header: String,
+    /// BLAKE3 of the content: of all of it for an adapter, of evenly spread samples for a shard of the base.
+    pub content: String,
+}
+
+/// A file that a plan reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Base or adapter.
+    pub role: Role,
+    /// File name in its folder.
+    pub name: String,
+    /// Which state of it was planned with.
+    pub identity: Identity,
+}
+
+/// An adapter as the command line gave it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterUse {
+    /// Name for messages and the model card: its folder's name.
+    pub name: String,
+    /// What its deltas are multiplied by.
+    pub weight: f64,
+    /// `peft_type` of its config.
+    pub peft_type: String,
+    /// BLAKE3 of its config file.
+    pub config: String,
+}
+
+/// All that a merge will do: plain data made from headers and adapters, which knows no budget, thread or path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// Version of shardfold that made it.
+    pub version: String,
+    /// Files to read; [`FileId`] counts in this list.
+    pub inputs: Vec<Input>,
+    /// The adapters, in order.
+    pub adapters: Vec<AdapterUse>,
+    /// Output shards, in order.
+    pub shards: Vec<OutShard>,
+    /// What every op and replacement must reach.
+    pub claims: Vec<Claim>,
+    /// The index of the output, if it has several shards: file name and content.
+    pub index: Option<(String, String)>,
+    /// Files that are carried over from the base as they are, by relative name, with their sizes.
+    pub carried: Vec<(String, u64)>,
+}
+
+impl Plan {
+    /// The input that `file` means.
+    pub fn input(&self, file: FileId) -> &Input {
+        &self.inputs[file.0 as usize]
+    }
+
+    /// Bytes of all output shards.
+    pub fn output_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.bytes).sum()
+    }
+
+    /// Bytes of all files of the output, as the free-space check counts them.
+    pub fn disk_bytes(&self) -> u64 {
+        let index = self.index.as_ref().map_or(0, |(_, content)| content.len() as u64);
+        self.output_bytes() + index + self.carried.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
+    /// All tensors, shard by shard.
+    pub fn tensors(&self) -> impl Iterator<Item = &OutTensor> {
+        self.shards.iter().flat_map(|shard| &shard.tensors)
+    }
+
+    /// How many tensors are merged, replaced and copied.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for tensor in self.tensors() {
+            match &tensor.making {
+                Making::Merge { ops, .. } if !ops.is_empty() => counts.merged += 1,
+                Making::Merge { .. } | Making::Copy { claim: Some(_), .. } => counts.replaced += 1,
+                Making::Copy { claim: None, .. } => counts.copied += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// Tensors of the output by what is done to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// A delta is added.
+    pub merged: usize,
+    /// An adapter's tensor stands in their place.
+    pub replaced: usize,
+    /// Byte for byte the base's.
+    pub copied: usize,
+}

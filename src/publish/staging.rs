@@ -1,0 +1,94 @@
+//! The folder in which a result is made before it is seen, with its journal and its lock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::ShardDone;
+use crate::storage::list::{State, state};
+use crate::storage::sync_folder;
+
+use super::Record;
+use super::journal::{JOURNAL, Journal};
+
+/// A staging folder that this process holds.
+pub struct Staging {
+    folder: PathBuf,
+    journal: Journal,
+    shards: Vec<ShardDone>,
+}
+
+/// The digest of the plan that made what is in `folder`; `None` if nothing there tells.
+pub(super) fn owner(folder: &Path) -> Result<Option<String>> {
+    if let Some(digest) = Journal::digest(folder)? {
+        return Ok(Some(digest));
+    }
+    // The journal goes just before the result is shown: what is whole and not yet shown has its record.
+    Ok(Record::read(folder)?.map(|record| record.plan))
+}
+
+/// Whether new files can be made in `folder`.
+pub(super) fn is_writable(folder: &Path) -> bool {
+    if !folder.exists() {
+        return folder.parent().is_some_and(is_writable);
+    }
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+impl Staging {
+    /// Makes `folder` if it is not there, takes its lock, and clears what an earlier run left in it.
+    pub(super) fn begin(folder: &Path, digest: &str) -> Result<Staging> {
+        let unwritable =
+            |cause| Error::new(ErrorKind::OutputUnwritable { path: folder.to_owned() }).because(cause);
+        fs::create_dir_all(folder).map_err(unwritable)?;
+        let journal = Journal::begin(folder, digest)?;
+        for entry in fs::read_dir(folder).map_err(unwritable)? {
+            let entry = entry.map_err(unwritable)?;
+            if entry.file_name() == JOURNAL {
+                continue;
+            }
+            let removed = match entry.file_type().map_err(unwritable)?.is_dir() {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
+            removed.map_err(unwritable)?;
+        }
+        Ok(Staging { folder: folder.to_owned(), journal, shards: Vec::new() })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Records that a shard is whole and will last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`].
+    pub fn shard_done(&mut self, shard: ShardDone) -> Result<()> {
+        self.journal.append(&shard)?;
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    /// The shards that are whole, in order.
+    pub fn shards(&self) -> &[ShardDone] {
+        &self.shards
+    }
+
+    /// Throws away all that is staged.
+    pub fn discard(self) {
+        // Nothing is lost if this fails: the next run clears it.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// Takes the journal out of what is staged, which is then only the result.
+    pub(super) fn finish(self) -> Result<PathBuf> {
+        let Staging { folder, journal, .. } = self;
+        journal.remove()?;
+        let failed = |cause| Error::new(ErrorKind::Write { path: folder.clone() }).because(cause);
+        sync_folder(&folder).map_err(failed)?;
+        debug_assert_ne!(state(&folder)?, State::Absent);
+        Ok(folder)
+    }
+}

@@ -1,0 +1,57 @@
+//! JSON objects, one a line, on stderr; the summary goes to stdout, which is the command's to print.
+
+#![expect(clippy::print_stderr, reason = "a reporter prints")]
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::memory::process;
+
+use super::lines::EVERY;
+use super::rate::Rate;
+use super::{Event, Reporter};
+
+/// Progress as JSON lines.
+#[derive(Default)]
+pub(super) struct Json {
+    clock: Option<(Rate, Instant)>,
+}
+
+impl Reporter for Json {
+    fn event(&mut self, event: &Event<'_>) {
+        let line = match event {
+            Event::Notice(text) => json!({"event": "notice", "text": text}),
+            Event::Budget { schedule, reason } => json!({
+                "event": "budget",
+                "budget": schedule.budget,
+                "reason": reason,
+                "workers": schedule.workers,
+                "slabs": schedule.cut.slabs,
+                "slab_bytes": schedule.cut.slab_bytes,
+                "slots": schedule.cut.slots,
+                "slot_bytes": schedule.cut.slot_bytes,
+            }),
+            Event::Progress(now) => {
+                let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
+                if last.elapsed() < EVERY {
+                    return;
+                }
+                *last = Instant::now();
+                json!({
+                    "event": "progress",
+                    "written_bytes": now.written_bytes,
+                    "total_bytes": now.total_bytes,
+                    "bytes_per_second": rate.per_second(now.written_bytes).round(),
+                    "seconds_left": rate.left(now.written_bytes, now.total_bytes).map(|left| left.as_secs()),
+                    "shard": now.shard + 1,
+                    "shards": now.shards,
+                    "held_bytes": now.held_bytes,
+                    "peak_rss": process().peak,
+                })
+            }
+            Event::Finished(_) => return,
+        };
+        eprintln!("{line}");
+    }
+}

@@ -1,0 +1,49 @@
+//! Speed and time left, from how much was done since when.
+
+use std::time::{Duration, Instant};
+
+/// A clock over bytes.
+pub(super) struct Rate {
+    started: Instant,
+}
+
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate { started: Instant::now() }
+    }
+}
+
+impl Rate {
+    /// Bytes per second since the start.
+    pub(super) fn per_second(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
+    }
+
+    /// Time that the rest takes at that speed; none before anything is done.
+    pub(super) fn left(&self, bytes: u64, total: u64) -> Option<Duration> {
+        let rate = self.per_second(bytes);
+        (bytes > 0).then(|| Duration::from_secs_f64((total.saturating_sub(bytes)) as f64 / rate))
+    }
+}
+
+/// Seconds as `1h02m`, `3m20s` or `12s`.
+pub(super) fn show(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (200, "3m20s"), (3720, "1h02m")] {
+            assert_eq!(show(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What lies where in a slab, and which parts of which factors a tile needs.
+//!
+//! A factor that runs along a tile's columns, or along none of its directions, is the same for all tiles of a band of
+//! columns: it is read once into a slot that they share. One that runs along rows is the tile's own and lies behind its
+//! values in its slab.
+
+use std::ops::Range;
+
+use crate::encodings::{self, Encoding};
+use crate::plan::{Factor, Logical, Op, OutTensor};
+use crate::tensor::{Rect, View, bytes_of};
+
+/// Pieces in a slab start at multiples of this, so that they can be seen as `f32`.
+const ALIGN: usize = 64;
+
+/// Bytes of an f32.
+const F32: usize = size_of::<f32>();
+
+fn aligned(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGN)
+}
+
+/// The part of one factor that a tile or a band needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockSpec {
+    /// Which op of the tensor.
+    pub op: usize,
+    /// Which factor of the op.
+    pub factor: usize,
+    /// Positions on the factor's axis; empty if it has none.
+    pub positions: Range<u64>,
+    /// Where its values go, in bytes from the start of the region.
+    pub at: Range<usize>,
+}
+
+/// Appends a block of `factor` for `positions` behind what `blocks` holds.
+fn push(blocks: &mut Vec<BlockSpec>, op: usize, index: usize, factor: &Factor, positions: Range<u64>) {
+    let count = if factor.index.is_some() { positions.end - positions.start } else { 1 };
+    let bytes = (count * factor.inner) as usize * F32;
+    let start = blocks.last().map_or(0, |last| aligned(last.at.end));
+    blocks.push(BlockSpec { op, factor: index, positions, at: start..start + bytes });
+}
+
+/// The factors that all tiles of the columns `band` share.
+pub fn shared_blocks(ops: &[Op], view: View, band: &Range<u64>) -> Vec<BlockSpec> {
+    blocks(ops, view, &Rect { rows: 0..view.rows, cols: band.clone() }, false)
+}
+
+/// The factors that only the tile `rect` needs.
+fn own_blocks(ops: &[Op], view: View, rect: &Rect) -> Vec<BlockSpec> {
+    blocks(ops, view, rect, true)
+}
+
+fn blocks(ops: &[Op], view: View, rect: &Rect, own: bool) -> Vec<BlockSpec> {
+    let mut blocks = Vec::new();
+    for (i, op) in ops.iter().enumerate() {
+        let window = op.placement.grid(view).and_then(|grid| grid.window(rect));
+        let Some(window) = window else { continue };
+        for (j, factor) in op.factors.iter().enumerate() {
+            match factor.index {
+                Some(index) if Some(index.axis) == window.rows.axis => {
+                    if own {
+                        push(&mut blocks, i, j, factor, window.rows.range.clone());
+                    }
+                }
+                Some(_) if !own => push(&mut blocks, i, j, factor, window.cols.range.clone()),
+                None if !own => push(&mut blocks, i, j, factor, 0..0),
+                _ => {}
+            }
+        }
+    }
+    blocks
+}
+
+/// Bytes of a region that holds `blocks`.
+pub fn region_bytes(blocks: &[BlockSpec]) -> usize {
+    blocks.last().map_or(0, |last| aligned(last.at.end))
+}
+
+/// What lies where in the slab of one tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slab {
+    /// The bytes it starts from, part after part.
+    pub source: Range<usize>,
+    /// The bytes to write; the same range where values keep their size and are changed in place.
+    pub out: Range<usize>,
+    /// The factors of its own, each relative to `own_at`.
+    pub own: Vec<BlockSpec>,
+    /// Where they start.
+    pub own_at: usize,
+}
+
+impl Slab {
+    /// The layout of the tile `rect` of `tensor`.
+    pub fn new(tensor: &OutTensor, start: &Logical, ops: &[Op], view: View, rect: &Rect) -> Slab {
+        let encoding = start_encoding(start);
+        let source = (0..encoding.parts()).map(|part| encoding.runs(part, view, rect).bytes() as usize).sum();
+        let out_bytes =
+            bytes_of(tensor.dtype, rect.elements()).expect("the header reader checked it") as usize;
+        let out = match is_in_place(tensor, encoding) {
+            true => 0..source,
+            false => aligned(source)..aligned(source) + out_bytes,
+        };
+        let own_at = aligned(source.max(out.end));
+        Slab { source: 0..source, out, own: own_blocks(ops, view, rect), own_at }
+    }
+
+    /// Bytes of all of it.
+    pub fn bytes(&self) -> usize {
+        self.own_at + region_bytes(&self.own)
+    }
+}
+
+/// The encoding a tensor starts from.
+pub fn start_encoding(start: &Logical) -> &'static dyn Encoding {
+    encodings::find(&start.encoding).expect("a plan names encodings of the table")
+}
+
+/// The encoding a tensor is written in.
+pub fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
+    encodings::find(&tensor.encoding).expect("a plan names encodings of the table")
+}
+
+/// Whether a tile's values keep their size, so that they are changed where they lie.
+fn is_in_place(tensor: &OutTensor, start: &dyn Encoding) -> bool {
+    start.parts() == 1 && start.dtype().bitsize() == tensor.dtype.bitsize()
+}

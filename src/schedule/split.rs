@@ -1,0 +1,231 @@
+//! How a budget is split: what the process holds already, a margin, the page cache it is charged for, the workers'
+//! scratch, slabs for tiles and slots for factors.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels;
+use crate::memory::{Cut, PAGE, show_size};
+use crate::plan::Plan;
+
+use super::Requirement;
+
+/// Rows of the block a worker has in f32 at a time. The right-hand factor is packed anew for each, so that fewer rows
+/// cost time: 16 rows take twice as long as 128 at rank 64.
+pub const BLOCK_ROWS: usize = 128;
+/// Columns of that block: with it, values and delta of a block stay in the second-level cache.
+pub const BLOCK_COLS: usize = 512;
+
+/// A worker's two blocks of f32, and one row to look again at.
+pub const SCRATCH_BYTES: usize = (2 * BLOCK_ROWS + 1) * BLOCK_COLS * size_of::<f32>();
+
+const MIB: u64 = 1 << 20;
+/// What else grows a little while it runs: code that is touched for the first time, stacks, allocator, channels.
+const MARGIN: u64 = 3 * MIB;
+/// The touched part of a thread's stack.
+const STACK: u64 = MIB / 8;
+/// The page cache that reading leaves between a read and its drop-behind.
+const READ_WINDOW: u64 = 2 * MIB;
+/// Slabs beyond these sizes and this number make nothing faster.
+const SLAB_MOST: u64 = 4 * MIB;
+const SLABS_MOST: u64 = 16;
+const SLABS_LEAST: u64 = 3;
+const SLAB_FINE: u64 = 256 << 10;
+/// Slots let the reader go on to the next tensors while workers still need the factors of the last.
+const SLOTS_MOST: u64 = 4;
+
+/// What the caller wants and what is given.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The budget; none lets the schedule take what makes it fast.
+    pub max_ram: Option<u64>,
+    /// The most that a budget chosen here may be.
+    pub ceiling: Option<u64>,
+    /// Worker threads; none lets the schedule choose.
+    pub workers: Option<usize>,
+    /// CPUs there are.
+    pub cpus: usize,
+    /// Bytes resident now, the plan included.
+    pub resident: u64,
+    /// Bytes of a slab and number of slabs, for tests: the budget is not looked at then.
+    pub forced: Option<(usize, usize)>,
+}
+
+/// One line of a budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What the bytes are for.
+    pub what: &'static str,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// A budget and what it is spent on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// All of it.
+    pub total: u64,
+    /// What it is split into; never more than the total.
+    pub lines: Vec<Line>,
+    /// The smallest budget that would do, with one worker.
+    pub smallest: u64,
+    /// Tensors whose factors are read once for each row, as no slot holds them: none at a budget of this size.
+    pub factors_once_at: Option<u64>,
+}
+
+/// How a plan is run here.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Worker threads.
+    pub workers: usize,
+    /// How the pool is cut.
+    pub cut: Cut,
+    /// Bytes written before their write-back is waited for.
+    pub window_bytes: usize,
+    /// What the memory is spent on.
+    pub budget: Budget,
+}
+
+/// What does not depend on the budget.
+struct Fixed {
+    requirement: Requirement,
+    resident: u64,
+    per_worker: u64,
+    counter_slack: u64,
+}
+
+impl Fixed {
+    fn of(plan: &Plan, asked: &Asked) -> Fixed {
+        let requirement = Requirement::of(plan);
+        let packing = kernels::packing_bytes(requirement.rank as usize, BLOCK_ROWS, BLOCK_COLS) as u64;
+        // The kernel may hold back so many pages of the count on each CPU (platform: Linux 6.2 and later).
+        let counter_slack = (asked.cpus * (2 * asked.cpus).max(32) * PAGE) as u64;
+        Fixed {
+            requirement,
+            resident: asked.resident,
+            per_worker: packing + SCRATCH_BYTES as u64 + STACK,
+            counter_slack,
+        }
+    }
+
+    /// The smallest budget for so many workers.
+    fn smallest(&self, workers: u64) -> u64 {
+        let slab = page(self.requirement.slab_bytes as u64).max(64 << 10);
+        let pool = SLABS_LEAST * slab + page(self.requirement.slot_bytes as u64);
+        self.resident + MARGIN + READ_WINDOW + 2 * window(0) + workers * self.per_worker + pool
+    }
+}
+
+fn page(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE as u64)
+}
+
+/// Bytes between write-back's start and its end, for a budget.
+fn window(total: u64) -> u64 {
+    (total / 32).clamp(MIB / 2, 8 * MIB) / (MIB / 2) * (MIB / 2)
+}
+
+/// Splits the budget for `plan`.
+///
+/// # Errors
+/// [`ErrorKind::Budget`] with the smallest budget that would do.
+pub fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
+    let fixed = Fixed::of(plan, asked);
+    let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, 64) as u64;
+    if let Some((slab_bytes, slabs)) = asked.forced {
+        return forced(&fixed, wanted, slab_bytes, slabs);
+    }
+    let total = asked.max_ram.unwrap_or_else(|| comfortable(&fixed, wanted, asked.ceiling));
+    let least = if asked.workers.is_some() { wanted } else { 1 };
+    let fits = (least..=wanted).rev().find_map(|workers| divide(&fixed, total, workers));
+    fits.ok_or_else(|| {
+        let needed = fixed.smallest(least);
+        let what = format!(
+            "what is resident already ({}), {least} worker{}, {SLABS_LEAST} slabs and the factors of `{}`",
+            show_size(fixed.resident),
+            if least == 1 { "" } else { "s" },
+            fixed.requirement.of
+        );
+        let error = Error::new(ErrorKind::Budget { budget: total, needed, what });
+        match fixed.smallest(1) {
+            one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
+            one => error.hint(format!("`--max-ram {}` would do", show_size(one.div_ceil(MIB) * MIB))),
+        }
+    })
+}
+
+/// What makes it fast and no more, below the ceiling.
+fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
+    let slab = SLAB_MOST.max(page(fixed.requirement.slab_bytes as u64));
+    let pool = SLABS_MOST * slab + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64);
+    let rest =
+        fixed.resident + MARGIN + READ_WINDOW + fixed.counter_slack + 16 * MIB + workers * fixed.per_worker;
+    (rest + pool).min(ceiling.unwrap_or(u64::MAX))
+}
+
+/// The split of `total` among `workers`, if it is enough.
+fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
+    let window_bytes = window(total);
+    let margin = MARGIN + fixed.counter_slack.min(total / 16);
+    let cache = READ_WINDOW + 2 * window_bytes;
+    let spent = fixed.resident + margin + cache + workers * fixed.per_worker;
+    let pool = total.checked_sub(spent)?;
+    let slab_least = page(fixed.requirement.slab_bytes as u64).max(64 << 10);
+    let (least, full) =
+        (page(fixed.requirement.slot_bytes as u64), page(fixed.requirement.full_slot_bytes as u64));
+    let for_slots = pool.checked_sub(SLABS_LEAST * slab_least)?;
+    // As many whole slots as leave most of the pool to the slabs, else one, as large as can be.
+    let (slot, slots) = match (least, full) {
+        (0, _) | (_, 0) => (0, 0),
+        _ if full <= for_slots => (full, (pool / 2 / full).clamp(1, SLOTS_MOST)),
+        _ if least <= for_slots => (for_slots / PAGE as u64 * PAGE as u64, 1),
+        _ => return None,
+    };
+    let for_slabs = pool - slot * slots;
+    let even = for_slabs / 12 / PAGE as u64 * PAGE as u64;
+    let slab = even
+        .clamp(SLAB_FINE, SLAB_MOST)
+        .max(slab_least)
+        .min(for_slabs / SLABS_LEAST / PAGE as u64 * PAGE as u64);
+    let slabs = (for_slabs / slab).clamp(SLABS_LEAST, SLABS_MOST);
+    let cut = Cut {
+        slab_bytes: slab as usize,
+        slabs: slabs as usize,
+        slot_bytes: slot as usize,
+        slots: slots as usize,
+    };
+    let lines = vec![
+        Line { what: "resident already: code, headers, plan", bytes: fixed.resident },
+        Line { what: "margin: stacks, allocator, the kernel's counters", bytes: margin },
+        Line { what: "page cache: read and write windows", bytes: cache },
+        Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
+        Line { what: "slots for factors", bytes: slot * slots },
+        Line { what: "slabs for tiles", bytes: slab * slabs },
+    ];
+    debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
+    let budget = Budget {
+        total,
+        lines,
+        smallest: fixed.smallest(1),
+        factors_once_at: (slot < full).then(|| total + (full - slot)),
+    };
+    Some(Schedule { workers: workers as usize, cut, window_bytes: window_bytes as usize, budget })
+}
+
+/// A cut that a test asks for, with slots that hold every factor.
+fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
+    if slab_bytes < fixed.requirement.slab_bytes || slab_bytes % PAGE != 0 || slabs == 0 {
+        let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
+        let what = format!("slabs for `{}`", fixed.requirement.of);
+        return Err(ErrorKind::Budget { budget, needed, what }.into());
+    }
+    let slot_bytes = page(fixed.requirement.full_slot_bytes as u64) as usize;
+    let cut = Cut { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };
+    let budget = Budget {
+        total: cut.bytes() as u64,
+        lines: Vec::new(),
+        smallest: fixed.smallest(1),
+        factors_once_at: None,
+    };
+    Ok(Schedule { workers: workers as usize, cut, window_bytes: 1 << 20, budget })
+}
