@@ -1,0 +1,84 @@
+//! What the suite's files share: a work folder, the command, and safetensors files made on the spot.
+
+#![allow(dead_code, reason = "each file of the suite uses what it needs")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use shardfold::formats::build_header;
+use shardfold::tensor::Dtype;
+
+/// The fixtures of the repository.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// A folder that goes when dropped.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// What a run of the command gave.
+pub struct Ran {
+    /// The exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Its stdout.
+    pub out: String,
+    /// Its stderr.
+    pub err: String,
+}
+
+/// The command with arguments.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardfold"));
+    command.args(args);
+    command
+}
+
+/// Runs the command to its end.
+pub fn run(args: &[&str]) -> Ran {
+    ran(command(args).output().expect("the binary starts"))
+}
+
+/// What an output says.
+pub fn ran(output: Output) -> Ran {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// Writes a safetensors file of tensors given by name, dtype, shape and bytes.
+pub fn write_safetensors(path: &Path, tensors: &[(&str, Dtype, &[u64], Vec<u8>)]) {
+    let entries: Vec<(&str, Dtype, &[u64])> = tensors.iter().map(|(n, d, s, _)| (*n, *d, *s)).collect();
+    let header = build_header(&entries, &[("format", "pt")]).expect("a small header");
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    tensors.iter().for_each(|(_, _, _, data)| bytes.extend(data));
+    fs::write(path, bytes).expect("a small file");
+}
+
+/// The little-endian bytes of f32 values.
+pub fn f32s(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+/// Copies a folder and what is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder to read").map(|entry| entry.expect("an entry")) {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("a file to copy")),
+        }
+    }
+}
+
+/// Every file below a folder with its bytes, by relative name.
+pub fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let found = shardfold::storage::list::list(folder, &|_| false).expect("a folder to list");
+    found
+        .into_iter()
+        .map(|file| (file.name.clone(), fs::read(folder.join(&file.name)).expect("a file")))
+        .collect()
+}
