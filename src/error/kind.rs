@@ -144,7 +144,7 @@ fn listing(keys: &[String], count: usize) -> String {
     }
 }
 
-/// Bytes in binary units, as `1.5 GiB`.
+/// Bytes in binary units, as `1.5GiB`.
 pub(super) fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string()
+    bytesize::ByteSize(bytes).display().iec().to_string().replace(' ', "")
 }
