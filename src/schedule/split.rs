@@ -177,7 +177,10 @@ pub fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
         let error = Error::new(ErrorKind::Budget { budget: total, needed, what });
         match fixed.smallest(1) {
             one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
-            one => error.hint(format!("`--max-ram {}` would do", show_size(one.div_ceil(MIB) * MIB))),
+            // What is resident differs a little from run to run, and the size named must work in the next.
+            one => {
+                error.hint(format!("`--max-ram {}` would do", show_size((one + MIB / 2).div_ceil(MIB) * MIB)))
+            }
         }
     })
 }
