@@ -176,7 +176,7 @@ impl Prepared {
         let started = Instant::now();
         let way = match publish::look(output, &self.digest)? {
             Output::AlreadyDone => {
-                let summary = Summary::already_done(self, output);
+                let summary = self.summary(output);
                 reporter.event(&Event::Finished(&summary));
                 return Ok(summary);
             }
@@ -228,7 +228,11 @@ impl Prepared {
             reporter.event(&Event::Progress(now));
         })?;
         self.write_others(&store, staging)?;
-        Ok(Summary::done(self, way.output(), applied, read_bytes, started.elapsed()))
+        Ok(self.summary(way.output()).done(applied, read_bytes, started.elapsed()))
+    }
+
+    fn summary(&self, output: &Path) -> Summary {
+        Summary::already_done(&self.plan, &self.digest, &self.schedule, output)
     }
 
     fn check_room(&self, folder: &Path) -> Result<()> {

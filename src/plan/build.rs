@@ -6,10 +6,9 @@ use crate::adapters::{Adapter, Claimed, Claiming, Contents, Effect, METHODS, che
 use crate::checkpoint::{Checkpoint, carried};
 use crate::error::{Error, ErrorKind, Result};
 use crate::families;
-use crate::tensor::TensorRef;
 
 use super::check::{check_config, check_contents, provenance};
-use super::layout::lay_out;
+use super::layout::{Touched, lay_out};
 use super::{AdapterUse, Claim, ClaimId, Identity, Input, Op, Plan, Role};
 
 /// What plans are made from.
@@ -30,15 +29,6 @@ pub struct Planned {
     pub plan: Plan,
     /// Things worth saying that are no errors.
     pub notices: Vec<String>,
-}
-
-/// What all adapters together do to one base tensor.
-#[derive(Default)]
-pub(super) struct Touched {
-    /// The tensor that stands in its place, and the claim that put it there.
-    pub(super) replaced: Option<(TensorRef, ClaimId)>,
-    /// What is added to it, in order.
-    pub(super) ops: Vec<Op>,
 }
 
 /// Claims of all adapters by base tensor.

@@ -5,10 +5,18 @@ use std::collections::HashMap;
 use crate::checkpoint::{BaseTensor, Checkpoint};
 use crate::encodings;
 use crate::error::Result;
-use crate::tensor::View;
+use crate::tensor::{TensorRef, View};
 
-use super::build::Touched;
-use super::{Logical, Making, OutShard, OutTensor, Placement};
+use super::{ClaimId, Logical, Making, Op, OutShard, OutTensor, Placement};
+
+/// What all adapters together do to one base tensor.
+#[derive(Default)]
+pub(super) struct Touched {
+    /// The tensor that stands in its place, and the claim that put it there.
+    pub(super) replaced: Option<(TensorRef, ClaimId)>,
+    /// What is added to it, in order.
+    pub(super) ops: Vec<Op>,
+}
 
 /// The output's shards in order, from what the adapters do to each base tensor.
 pub(super) fn lay_out(base: &Checkpoint, mut touched: HashMap<usize, Touched>) -> Result<Vec<OutShard>> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::Prepared;
 use crate::memory::{Environment, LimitKind, cgroup_peak, find, process, show_rate, show_size};
 use crate::pipeline::Applied;
-use crate::plan::Counts;
+use crate::plan::{Counts, Plan};
+use crate::schedule::Schedule;
 
 /// What a merge came to. Bytes and seconds; memory as the kernel counts it.
 #[derive(Clone, Debug, Serialize)]
@@ -41,47 +41,29 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary of a run.
-    pub(crate) fn done(
-        job: &Prepared,
-        output: &Path,
-        applied: Applied,
-        read_bytes: u64,
-        time: Duration,
-    ) -> Summary {
-        let seconds = time.as_secs_f64();
-        let bytes_per_second = job.plan.output_bytes() as f64 / seconds.max(1e-6);
-        Summary {
-            applied: Some(applied),
-            read_bytes,
-            seconds,
-            bytes_per_second,
-            ..Summary::already_done(job, output)
-        }
-        .named("done")
-    }
-
     /// The summary of a result that is there already.
-    pub(crate) fn already_done(job: &Prepared, output: &Path) -> Summary {
+    pub(crate) fn already_done(plan: &Plan, digest: &str, schedule: &Schedule, output: &Path) -> Summary {
         Summary {
             state: "already done",
             output: output.display().to_string(),
-            digest: job.digest.clone(),
-            tensors: job.plan.counts(),
+            digest: digest.to_owned(),
+            tensors: plan.counts(),
             applied: None,
-            output_bytes: job.plan.output_bytes(),
+            output_bytes: plan.output_bytes(),
             read_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
-            max_ram: job.schedule.budget.total,
+            max_ram: schedule.budget.total,
             peak_rss: process().peak,
             cgroup_peak: confined_peak(),
         }
     }
 
-    fn named(mut self, state: &'static str) -> Summary {
-        self.state = state;
-        self
+    /// The same for a run that has just made it.
+    pub(crate) fn done(self, applied: Applied, read_bytes: u64, time: Duration) -> Summary {
+        let seconds = time.as_secs_f64();
+        let bytes_per_second = self.output_bytes as f64 / seconds.max(1e-6);
+        Summary { state: "done", applied: Some(applied), read_bytes, seconds, bytes_per_second, ..self }
     }
 }
 

@@ -1,1 +1,180 @@
-//! (to be written)
+//! Golden cases: checkpoints merged by PEFT, merged again by us, whole and in the smallest pieces.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use shardfold::error::ErrorKind;
+use shardfold::job::{Request, prepare};
+use shardfold::report::{Style, choose};
+
+use crate::oracle::{Case, Shown, Tensor, compare, read};
+use crate::support::{contents, fixtures, quick_folder};
+
+/// Every case: the golden ones and the demo.
+fn cases() -> Vec<PathBuf> {
+    let golden = std::fs::read_dir(fixtures().join("golden")).expect("the golden folder");
+    let mut cases: Vec<PathBuf> = golden.map(|entry| entry.expect("an entry").path()).collect();
+    cases.sort();
+    cases.push(fixtures().join("demo"));
+    assert!(cases.len() > 70, "only {} cases", cases.len());
+    cases
+}
+
+fn request(folder: &Path, case: &Case) -> Request {
+    let adapters = case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir), weight)).collect();
+    Request { base: folder.join("base"), adapters, ..Request::default() }
+}
+
+/// Merges and returns every file of the result; the budget's refusal if it is too small.
+fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
+    let work = quick_folder();
+    let output = work.path().join("merged");
+    let prepared = match prepare(request) {
+        Ok(prepared) => prepared,
+        Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
+        Err(error) => panic!("{}: {error:?}", request.base.display()),
+    };
+    let mut reporter = choose(Style::Quiet, false);
+    let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
+    done.unwrap_or_else(|error| panic!("{}: {error:?}", request.base.display()));
+    Ok(contents(&output))
+}
+
+/// The slabs were too small for the case.
+struct ErrorRefused;
+
+/// What a merged folder holds, by tensor.
+fn merged(request: &Request) -> (tempfile::TempDir, BTreeMap<String, Tensor>) {
+    let work = quick_folder();
+    for (name, bytes) in merge(request).ok().expect("no budget was given") {
+        let path = work.path().join(&name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, bytes).expect("a file");
+    }
+    let tensors = read(work.path(), "model");
+    (work, tensors)
+}
+
+/// Everything that is wrong with one case.
+fn check(folder: &Path, shown: &mut Shown) -> Vec<String> {
+    let case = Case::read(folder);
+    let (work, ours) = merged(&request(folder, &case));
+    let mut wrong = Vec::new();
+    if ours.keys().ne(case.base.keys()) {
+        wrong.push("the names of the tensors are not the base's".to_owned());
+        return wrong;
+    }
+    for (name, tensor) in &ours {
+        let base = &case.base[name];
+        if (tensor.dtype, &tensor.shape) != (base.dtype, &base.shape) {
+            wrong.push(format!("{name} changed its dtype or shape"));
+            continue;
+        }
+        match case.expected(name, 1.0, false) {
+            Some(expected) => wrong.extend(compare(name, &expected, tensor, &case.merged[name], shown).err()),
+            None if case.replaced(name).is_some() && tensor.raw != case.merged[name].raw => {
+                wrong.push(format!("{name} is not what PEFT put in its place"));
+            }
+            None if case.replaced(name).is_none() && tensor.raw != base.raw => {
+                wrong.push(format!("{name} is not touched, and not the base's bytes"));
+            }
+            None => {}
+        }
+    }
+    wrong.extend(files_that_changed(&folder.join("base"), work.path()));
+    wrong
+}
+
+/// Headers, index and config must be the base's, byte for byte.
+fn files_that_changed(base: &Path, ours: &Path) -> Vec<String> {
+    let header = |bytes: &[u8]| {
+        let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+        bytes[..8 + len].to_vec()
+    };
+    let (base, ours) = (contents(base), contents(ours));
+    let mut wrong = Vec::new();
+    for (name, bytes) in &base {
+        let same = match (ours.get(name), name.ends_with(".safetensors")) {
+            (Some(found), true) => header(bytes) == header(found),
+            (Some(found), false) => bytes == found,
+            (None, _) => false,
+        };
+        if !same {
+            wrong.push(format!("{name} is not as in the base"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_case_equals_peft() {
+    let mut failures = Vec::new();
+    println!("{:32} {:>8} {:>12} {:>9} {:>9}", "case", "elements", "not as PEFT", "max ulp", "error/tol");
+    for folder in cases() {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let mut shown = Shown::default();
+        let wrong = check(&folder, &mut shown);
+        let share = 100.0 * shown.differing as f64 / shown.elements.max(1) as f64;
+        println!("{name:32} {:8} {share:11.3}% {:9.2} {:9.3}", shown.elements, shown.most_ulps, shown.worst);
+        assert!(shown.elements > 0, "{name} merges nothing");
+        failures.extend(wrong.into_iter().map(|wrong| format!("{name}: {wrong}")));
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn bytes_do_not_depend_on_the_cut() {
+    let mut larger = Vec::new();
+    for folder in cases() {
+        let whole = request(&folder, &Case::read(&folder));
+        let expected = merge(&whole).ok().expect("no budget was given");
+        let mut slab = 4096;
+        while merge(&Request { forced: Some((slab, 1)), threads: Some(1), ..whole.clone() }).is_err() {
+            slab += 4096;
+        }
+        if slab > 4096 {
+            larger.push(format!("{} ({slab})", folder.file_name().expect("a name").to_string_lossy()));
+        }
+        for (what, request) in [
+            (
+                "smallest slabs, depth 1",
+                Request { forced: Some((slab, 1)), threads: Some(1), ..whole.clone() },
+            ),
+            ("3 workers", Request { forced: Some((slab, 1)), threads: Some(3), ..whole.clone() }),
+            ("depth 3", Request { forced: Some((2 * slab, 3)), threads: Some(3), ..whole.clone() }),
+            // The budget counts all that this test process holds.
+            ("512 MB", Request { max_ram: Some(512_000_000), threads: Some(1), ..whole.clone() }),
+            ("4 GB", Request { max_ram: Some(4_000_000_000), ..whole.clone() }),
+            ("scalar kernels", Request { scalar: true, ..whole.clone() }),
+        ] {
+            let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));
+            for (name, bytes) in &expected {
+                assert!(found.get(name) == Some(bytes), "{}: {name} differs with {what}", folder.display());
+            }
+            assert_eq!(found.len(), expected.len());
+        }
+    }
+    println!("slabs larger than 4096 bytes: {}", larger.join(", "));
+    assert!(larger.len() <= 8, "too many cases need larger slabs: {larger:?}");
+}
+
+#[test]
+fn the_check_can_fail() {
+    let folder = fixtures().join("demo");
+    let case = Case::read(&folder);
+    let (_work, ours) = merged(&request(&folder, &case));
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let (tensor, peft) = (&ours[name], &case.merged[name]);
+    let check = |scale, turned, tensor: &Tensor| {
+        let expected = case.expected(name, scale, turned).expect("it is merged");
+        compare(name, &expected, tensor, peft, &mut Shown::default()).is_ok()
+    };
+    assert!(check(1.0, false, tensor));
+    assert!(!check(1.05, false, tensor), "another scale");
+    assert!(!check(1.0, true, tensor), "another orientation");
+    assert!(!check(1.0, false, &case.base[name]), "the base itself");
+    let mut flipped = tensor.clone();
+    flipped.raw[100] ^= 4;
+    assert!(!check(1.0, false, &flipped), "four units in the last place of one element");
+}

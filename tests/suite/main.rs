@@ -4,6 +4,7 @@
 
 mod faults;
 mod golden;
+mod oracle;
 mod publishing;
 mod refusals;
 mod support;

@@ -19,6 +19,11 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+/// The same in memory where the system has such a place: for many small merges, whose syncs would be most of the time.
+pub fn quick_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| folder())
+}
+
 /// What a run of the command gave.
 pub struct Ran {
     /// The exit code; -1 if a signal ended it.
