@@ -61,6 +61,9 @@ pub struct Prepared {
 
 /// Headers may take so much of the budget.
 const HEADER_SHARE: u64 = 4;
+/// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
+/// the split can name the smallest that would do.
+const HEADER_LEAST: u64 = 1 << 20;
 /// Of what is free under the tightest limit, a budget chosen here takes at most so many hundredths.
 const FREE_SHARE: u64 = 80;
 
@@ -69,7 +72,7 @@ const FREE_SHARE: u64 = 80;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    let room = request.max_ram.map_or(u64::MAX, |max_ram| max_ram / HEADER_SHARE);
+    let room = request.max_ram.map_or(u64::MAX, |max_ram| (max_ram / HEADER_SHARE).max(HEADER_LEAST));
     let base = Checkpoint::open(&request.base, room)?;
     let (adapters, errors) = open_adapters(request, base.catalogue.shards.len(), room);
     Error::all(errors)?;

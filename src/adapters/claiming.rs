@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::checkpoint::{BaseTensor, Checkpoint};
+use crate::encodings;
 use crate::error::{Error, ErrorKind};
 use crate::families::Family;
 use crate::plan::{Factor, Need, Placement};
@@ -203,8 +204,24 @@ impl<'a> Claiming<'a> {
         }
     }
 
-    /// Records a claim.
+    /// Records a claim, unless its factors are of a type that is not read.
     pub fn claim(&mut self, claimed: Claimed) {
+        if let Effect::Add { factors, .. } = &claimed.effect {
+            let odd = |factor: &Factor| encodings::plain(factor.tensor.dtype).is_none();
+            let odd: Vec<(usize, Dtype)> = factors
+                .iter()
+                .enumerate()
+                .filter(|(_, f)| odd(f))
+                .map(|(i, f)| (i, f.tensor.dtype))
+                .collect();
+            if !odd.is_empty() {
+                self.errors.extend(odd.into_iter().map(|(i, found)| {
+                    let key = claimed.keys.get(i).unwrap_or(&claimed.module).clone();
+                    Error::new(ErrorKind::FactorDtype { adapter: self.adapter.name.clone(), key, found })
+                }));
+                return;
+            }
+        }
         self.claimed.push(claimed);
     }
 

@@ -54,14 +54,16 @@ impl AdapterConfig {
         values.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Every field that `known` does not allow to have its value, `ignored` ones aside.
+    /// Every field that `known` does not allow to have its value; of those it does not have, `ignored` ones aside.
     pub fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
         let mut errors = Vec::new();
         for (name, value) in &self.fields {
-            if is_inactive(value) || ignored.iter().any(|ignored| ignored == name) {
+            let known = known.iter().find(|(known, _)| known == name);
+            // A field that is known to change the merge cannot be passed over.
+            if is_inactive(value) || known.is_none() && ignored.iter().any(|ignored| ignored == name) {
                 continue;
             }
-            let why = match known.iter().find(|(known, _)| known == name) {
+            let why = match known {
                 Some((_, Field::Fine)) => continue,
                 Some((_, Field::Only(values, _)))
                     if values.iter().any(|allowed| is_value(value, allowed)) =>
@@ -78,7 +80,7 @@ impl AdapterConfig {
                 why: why.to_owned(),
             };
             let error = Error::new(kind);
-            errors.push(match known.iter().any(|(known, _)| known == name) {
+            errors.push(match known.is_some() {
                 true => error,
                 false => error.hint(format!("if it does not, `--ignore-field {name}` merges without it")),
             });
@@ -192,6 +194,10 @@ mod tests {
             ]
         );
         assert_eq!(errors[2].advice(), Some("if it does not, `--ignore-field new` merges without it"));
-        assert_eq!(config.refused(&known, &["new".into()]).len(), 2);
+        assert_eq!(
+            config.refused(&known, &["new".into(), "use_dora".into()]).len(),
+            2,
+            "known ones stay refused"
+        );
     }
 }

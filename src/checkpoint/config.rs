@@ -42,17 +42,15 @@ impl Config {
             .find(|value| !value.is_null())
     }
 
-    /// Whether the quantisation's list of plain modules names `module`, whole or by its last segments.
+    /// Whether the quantisation's list of plain modules names `module`, or some segments of its path.
     pub fn is_kept_plain(&self, module: &str) -> bool {
         let lists =
             ["ignore", "modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "skip_modules"];
         let Some(config) = self.quantization() else { return true };
         let entries =
             lists.iter().filter_map(|key| config.get(key)?.as_array()).flatten().filter_map(Value::as_str);
-        entries.into_iter().any(|entry| {
-            entry == module
-                || module.ends_with(&format!(".{entry}"))
-                || module.starts_with(&format!("{entry}."))
-        })
+        // Loaders match an entry anywhere in the path, so `self_attn` covers every projection below it: whole segments here.
+        let path = format!(".{module}.");
+        entries.into_iter().any(|entry| path.contains(&format!(".{entry}.")))
     }
 }

@@ -84,8 +84,8 @@ fn shard_names(path: &Path) -> Result<Names> {
             return Err(lfs_pointer(at));
         }
         let index = parse_index(&bytes).map_err(|problem| match problem {
-            IndexProblem::LeadsOut { shard, .. } => {
-                Error::new(ErrorKind::LeadsOut { path: path.join(shard) })
+            IndexProblem::LeadsOut { ref shard, .. } => {
+                Error::new(ErrorKind::LeadsOut { path: path.join(shard) }).because(problem)
             }
             problem => Error::new(ErrorKind::Index { path: at.clone() }).because(problem),
         })?;

@@ -10,14 +10,41 @@ use crate::error::{Error, ErrorKind};
 /// Keys of one error that are listed.
 const LISTED: usize = 20;
 
-/// Prints the error, or each of several, with causes and hints.
+/// Errors alike that are shown before the rest is counted.
+const ALIKE: usize = 3;
+
+/// Prints the error, or several: those alike together, with their hint once.
 pub(super) fn show(error: &Error) {
+    let mut groups: Vec<Vec<&Error>> = Vec::new();
     for one in error.each() {
-        eprint!("{}", text(one));
+        match groups.iter_mut().find(|group| is_alike(group[0], one)) {
+            Some(group) => group.push(one),
+            None => groups.push(vec![one]),
+        }
+    }
+    for group in groups {
+        eprint!("{}", group_text(&group));
     }
 }
 
-/// One error's text, which ends with a newline.
+/// Whether two errors differ only in what they name.
+fn is_alike(one: &Error, other: &Error) -> bool {
+    std::mem::discriminant(one.kind()) == std::mem::discriminant(other.kind()) && one.advice() == other.advice()
+}
+
+/// The text of errors that are alike.
+fn group_text(group: &[&Error]) -> String {
+    let mut all: String = group.iter().take(ALIKE).map(|error| text(error)).collect();
+    if group.len() > ALIKE {
+        let _ = writeln!(all, "  … and {} more like it", group.len() - ALIKE);
+    }
+    if let Some(hint) = group[0].advice() {
+        let _ = writeln!(all, "hint: {}", clean(hint));
+    }
+    all
+}
+
+/// One error's text without its hint, which ends with a newline.
 fn text(error: &Error) -> String {
     let mut text = format!("error: {}\n", clean(&error.to_string()));
     let mut cause = error.source();
@@ -39,9 +66,6 @@ fn text(error: &Error) -> String {
             }
         }
         _ => {}
-    }
-    if let Some(hint) = error.advice() {
-        let _ = writeln!(text, "hint: {}", clean(hint));
     }
     text
 }
@@ -74,8 +98,18 @@ mod tests {
             .because(std::io::Error::from_raw_os_error(5))
             .hint("look at the disk");
         assert_eq!(
-            text(&error),
+            group_text(&[&error]),
             "error: cannot read `a\\u{1b}[2J` at byte 7\n  because Input/output error (os error 5)\nhint: look at the disk\n"
         );
+    }
+
+    #[test]
+    fn many_alike_are_counted() {
+        let errors: Vec<Error> = (0..5)
+            .map(|i| Error::new(ErrorKind::Tied { tensor: format!("t{i}") }).hint("untie"))
+            .collect();
+        let text = group_text(&errors.iter().collect::<Vec<_>>());
+        assert_eq!(text.matches("error:").count(), 3);
+        assert!(text.ends_with("  … and 2 more like it\nhint: untie\n"), "{text}");
     }
 }

@@ -81,7 +81,7 @@ pub enum ErrorKind {
     TargetDtype { tensor: String, found: Dtype },
     #[error("`{tensor}` is quantised: {why}")]
     Quantised { tensor: String, why: String },
-    #[error("`{tensor}` is tied to the output head, which has no tensor of its own")]
+    #[error("`{tensor}` is tied: the embedding and the output head share one tensor")]
     Tied { tensor: String },
     #[error("a replacement of `{tensor}` cannot have weight {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
@@ -144,7 +144,7 @@ fn listing(keys: &[String], count: usize) -> String {
     }
 }
 
-/// Bytes in binary units, as `1.5 GiB`.
+/// Bytes in binary units, as `1.5GiB`.
 pub(super) fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string()
+    bytesize::ByteSize(bytes).display().iec().to_string().replace(' ', "")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::job::Prepared;
-use crate::memory::{cgroup_peak, process, show_rate, show_size};
+use crate::memory::{Environment, LimitKind, cgroup_peak, find, process, show_rate, show_size};
 use crate::pipeline::Applied;
 use crate::plan::Counts;
 
@@ -36,7 +36,7 @@ pub struct Summary {
     pub max_ram: u64,
     /// Peak resident set (VmHWM).
     pub peak_rss: u64,
-    /// Peak charge of the process's own memory cgroup, where there is one.
+    /// Peak charge of the process's own memory cgroup, where one limits it.
     pub cgroup_peak: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ impl Summary {
             bytes_per_second: 0.0,
             max_ram: job.schedule.budget.total,
             peak_rss: process().peak,
-            cgroup_peak: cgroup_peak(),
+            cgroup_peak: confined_peak(),
         }
     }
 
@@ -83,6 +83,13 @@ impl Summary {
         self.state = state;
         self
     }
+}
+
+/// The peak charge of our own cgroup, where one limits us: elsewhere it counts every process of the machine.
+fn confined_peak() -> Option<u64> {
+    let is_cgroup = |kind| matches!(kind, LimitKind::CgroupV1 | LimitKind::CgroupV2 | LimitKind::CgroupHigh);
+    let limits = find(&Environment::of_this_process());
+    limits.iter().any(|limit| is_cgroup(limit.kind)).then(cgroup_peak).flatten()
 }
 
 impl fmt::Display for Summary {

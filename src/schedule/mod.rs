@@ -9,6 +9,9 @@ pub mod shape;
 pub mod split;
 pub mod steps;
 
+#[cfg(test)]
+mod tests;
+
 pub use blocks::{BlockSpec, Slab, shared_blocks};
 pub use shape::{Requirement, TileShape};
 pub use split::{Asked, Budget, Schedule, split};

@@ -108,11 +108,34 @@ impl Fixed {
         }
     }
 
-    /// The smallest budget for so many workers.
+    /// Bytes of the smallest slab.
+    fn slab_least(&self) -> u64 {
+        page(self.requirement.slab_bytes as u64).max(64 << 10)
+    }
+
+    /// Bytes of the smallest pool.
+    fn pool_least(&self) -> u64 {
+        SLABS_LEAST * self.slab_least() + page(self.requirement.slot_bytes as u64)
+    }
+
+    /// What the kernel's counters and small growth may take of `total`.
+    fn margin(&self, total: u64) -> u64 {
+        MARGIN + self.counter_slack.min(total / 16)
+    }
+
+    /// What is not the pool's in a budget of `total`.
+    fn spent(&self, total: u64, workers: u64) -> u64 {
+        self.resident + self.margin(total) + cache(total) + workers * self.per_worker
+    }
+
+    /// The smallest budget for so many workers: what is spent beside the pool grows with the budget, but slower than it.
     fn smallest(&self, workers: u64) -> u64 {
-        let slab = page(self.requirement.slab_bytes as u64).max(64 << 10);
-        let pool = SLABS_LEAST * slab + page(self.requirement.slot_bytes as u64);
-        self.resident + MARGIN + READ_WINDOW + 2 * window(0) + workers * self.per_worker + pool
+        let (mut total, mut needed) = (0, self.spent(0, workers) + self.pool_least());
+        while total < needed {
+            total = needed;
+            needed = self.spent(total, workers) + self.pool_least();
+        }
+        total
     }
 }
 
@@ -123,6 +146,11 @@ fn page(bytes: u64) -> u64 {
 /// Bytes between write-back's start and its end, for a budget.
 fn window(total: u64) -> u64 {
     (total / 32).clamp(MIB / 2, 8 * MIB) / (MIB / 2) * (MIB / 2)
+}
+
+/// The page cache between a write, or a read, and its drop-behind.
+fn cache(total: u64) -> u64 {
+    READ_WINDOW + 2 * window(total)
 }
 
 /// Splits the budget for `plan`.
@@ -149,7 +177,10 @@ pub fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
         let error = Error::new(ErrorKind::Budget { budget: total, needed, what });
         match fixed.smallest(1) {
             one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
-            one => error.hint(format!("`--max-ram {}` would do", show_size(one.div_ceil(MIB) * MIB))),
+            // What is resident differs a little from run to run, and the size named must work in the next.
+            one => {
+                error.hint(format!("`--max-ram {}` would do", show_size((one + MIB / 2).div_ceil(MIB) * MIB)))
+            }
         }
     })
 }
@@ -165,12 +196,8 @@ fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
 
 /// The split of `total` among `workers`, if it is enough.
 fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
-    let window_bytes = window(total);
-    let margin = MARGIN + fixed.counter_slack.min(total / 16);
-    let cache = READ_WINDOW + 2 * window_bytes;
-    let spent = fixed.resident + margin + cache + workers * fixed.per_worker;
-    let pool = total.checked_sub(spent)?;
-    let slab_least = page(fixed.requirement.slab_bytes as u64).max(64 << 10);
+    let pool = total.checked_sub(fixed.spent(total, workers))?;
+    let slab_least = fixed.slab_least();
     let (least, full) =
         (page(fixed.requirement.slot_bytes as u64), page(fixed.requirement.full_slot_bytes as u64));
     let for_slots = pool.checked_sub(SLABS_LEAST * slab_least)?;
@@ -196,8 +223,8 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
     };
     let lines = vec![
         Line { what: "resident already: code, headers, plan", bytes: fixed.resident },
-        Line { what: "margin: stacks, allocator, the kernel's counters", bytes: margin },
-        Line { what: "page cache: read and write windows", bytes: cache },
+        Line { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
+        Line { what: "page cache: read and write windows", bytes: cache(total) },
         Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
         Line { what: "slots for factors", bytes: slot * slots },
         Line { what: "slabs for tiles", bytes: slab * slabs },
@@ -209,7 +236,7 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         smallest: fixed.smallest(1),
         factors_once_at: (slot < full).then(|| total + (full - slot)),
     };
-    Some(Schedule { workers: workers as usize, cut, window_bytes: window_bytes as usize, budget })
+    Some(Schedule { workers: workers as usize, cut, window_bytes: window(total) as usize, budget })
 }
 
 /// A cut that a test asks for, with slots that hold every factor.

@@ -2,8 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make and read files of their own")]
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test has no users, and panics")]
+
 mod faults;
 mod golden;
 mod publishing;
 mod refusals;
 mod support;
+mod work;

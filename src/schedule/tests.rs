@@ -1,0 +1,155 @@
+//! Tiles of made-up plans: every byte once and in order, nothing larger than its slab or slot, no split above its budget.
+
+use proptest::prelude::*;
+
+use crate::plan::{
+    ClaimId, Factor, FactorIndex, Logical, Making, Need, Op, OutShard, OutTensor, Placement, Plan,
+};
+use crate::schedule::shape::Merged;
+use crate::schedule::{Asked, Requirement, Slab, Work, blocks::region_bytes, shared_blocks, split, tiles};
+use crate::tensor::{Dtype, FileId, Shape, TensorRef};
+
+/// What one tensor of a made-up plan is: its sides, a rank (0 copies it), and whether it is stored transposed.
+type Made = (u64, u64, u64, bool);
+
+fn tensor_ref(file: u32, offset: u64, dtype: Dtype, axes: &[u64]) -> TensorRef {
+    TensorRef { file: FileId(file), offset, dtype, shape: Shape::new(axes).expect("small") }
+}
+
+fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
+    if rank == 0 {
+        return Making::Copy { from: base, claim: None };
+    }
+    let placement = Placement::matrix(out, input, transposed);
+    let view = Placement::view(&base.shape, std::iter::once(&placement)).expect("it covers the tensor");
+    let index = |axis, stride| Some(FactorIndex { axis, stride });
+    let a = Factor {
+        tensor: tensor_ref(1, 0, Dtype::F32, &[rank, input]),
+        start: 0,
+        index: index(1, 1),
+        inner: rank,
+        inner_stride: input,
+    };
+    let b = Factor {
+        tensor: tensor_ref(1, 0, Dtype::BF16, &[out, rank]),
+        start: 0,
+        index: index(0, rank),
+        inner: rank,
+        inner_stride: 1,
+    };
+    let (method, factors) = ("lora".to_owned(), vec![a, b]);
+    let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need: Need::Elements };
+    Making::Merge { start: Logical { encoding: "bf16".into(), parts: vec![base] }, claim: None, ops: vec![op], view }
+}
+
+fn plan(made: &[Made]) -> Plan {
+    let mut shard = OutShard { name: "s".into(), header: "{}".into(), tensors: Vec::new(), bytes: 10 };
+    for (i, &(out, input, rank, transposed)) in made.iter().enumerate() {
+        let axes = if transposed { [input, out] } else { [out, input] };
+        let base = tensor_ref(0, shard.bytes, Dtype::BF16, &axes);
+        let bytes = base.bytes();
+        shard.tensors.push(OutTensor {
+            name: format!("t{i}"),
+            shape: base.shape.clone(),
+            dtype: Dtype::BF16,
+            encoding: "bf16".into(),
+            offset: shard.bytes,
+            bytes,
+            making: making(base, (out, input, rank, transposed)),
+        });
+        shard.bytes += bytes;
+    }
+    Plan {
+        version: String::new(),
+        inputs: Vec::new(),
+        adapters: Vec::new(),
+        shards: vec![shard],
+        claims: Vec::new(),
+        index: None,
+        carried: Vec::new(),
+    }
+}
+
+/// Checks every tile of a plan under a cut; returns how many there are.
+fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
+    let schedule = split(plan, asked).expect("large enough");
+    let shard = &plan.shards[0];
+    let (mut next, mut count) = (10, 0);
+    for tile in tiles(plan, &schedule) {
+        assert_eq!(tile.seq, count);
+        count += 1;
+        match tile.work {
+            Work::Header => assert_eq!(next, 10, "the header comes first"),
+            Work::Copy { offset, bytes, .. } => {
+                assert!(bytes <= schedule.cut.slab_bytes as u64);
+                assert_eq!(offset, next, "copied bytes keep their place");
+                next += bytes;
+            }
+            Work::Write { tensor, rect, band } => {
+                let out = &shard.tensors[tensor];
+                let merged = Merged::of(out).expect("a merged tensor");
+                let first = out.offset + 2 * (rect.rows.start * merged.view.cols + rect.cols.start);
+                assert_eq!(first, next, "bytes go out in order");
+                assert!(rect.height() == 1 || rect.width() == merged.view.cols, "whole rows, or a piece of one");
+                assert!(band.start <= rect.cols.start && rect.cols.end <= band.end);
+                let slab = Slab::new(out, merged.start, merged.ops, merged.view, &rect);
+                assert!(slab.bytes() <= schedule.cut.slab_bytes);
+                assert!(region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes);
+                next += 2 * rect.elements();
+            }
+        }
+    }
+    assert_eq!(next, shard.bytes, "every byte is written");
+    count as usize
+}
+
+fn asked(forced: Option<(usize, usize)>, max_ram: Option<u64>) -> Asked {
+    Asked { max_ram, ceiling: None, workers: None, cpus: 2, resident: 4 << 20, forced }
+}
+
+proptest! {
+    #[test]
+    fn tiles_write_every_byte_once_and_in_order(
+        made in proptest::collection::vec((1u64..70, 1u64..900, 0u64..5, any::<bool>()), 1..6),
+    ) {
+        let plan = plan(&made);
+        let small = check_tiles(&plan, &asked(Some((8192, 1)), None));
+        let large = check_tiles(&plan, &asked(None, Some(1 << 30)));
+        prop_assert!(small >= large);
+    }
+
+    #[test]
+    fn a_split_never_exceeds_its_budget_and_the_smallest_does(
+        rank in 1u64..600, side in 1u64..20_000, max_ram in 1u64 << 20..1 << 31, cpus in 1usize..129,
+    ) {
+        let plan = plan(&[(side, side, rank, false), (7, 9, 0, false)]);
+        let asked = Asked { cpus, ..asked(None, Some(max_ram)) };
+        let smallest = match split(&plan, &asked) {
+            Ok(schedule) => {
+                let spent: u64 = schedule.budget.lines.iter().map(|line| line.bytes).sum();
+                prop_assert!(spent <= max_ram);
+                prop_assert!(schedule.cut.slab_bytes >= Requirement::of(&plan).slab_bytes);
+                schedule.budget.smallest
+            }
+            Err(error) => match error.kind() {
+                crate::error::ErrorKind::Budget { needed, .. } => *needed,
+                other => panic!("{other:?}"),
+            },
+        };
+        let least = Asked { max_ram: Some(smallest), workers: Some(1), ..asked };
+        prop_assert!(split(&plan, &least).is_ok(), "what is called the smallest is enough");
+    }
+}
+
+#[test]
+fn a_row_longer_than_a_slab_is_cut() {
+    let plan = plan(&[(3, 9000, 2, false)]);
+    let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
+    let rows: Vec<_> = tiles(&plan, &schedule)
+        .filter_map(|tile| match tile.work {
+            Work::Write { rect, .. } => Some((rect.rows.start, rect.cols)),
+            _ => None,
+        })
+        .collect();
+    assert!(rows.len() > 6 && rows.iter().all(|(_, cols)| cols.end - cols.start < 4097));
+}
