@@ -29,7 +29,8 @@ pub(super) fn show(error: &Error) {
 
 /// Whether two errors differ only in what they name.
 fn is_alike(one: &Error, other: &Error) -> bool {
-    std::mem::discriminant(one.kind()) == std::mem::discriminant(other.kind()) && one.advice() == other.advice()
+    std::mem::discriminant(one.kind()) == std::mem::discriminant(other.kind())
+        && one.advice() == other.advice()
 }
 
 /// The text of errors that are alike.
@@ -105,9 +106,8 @@ mod tests {
 
     #[test]
     fn many_alike_are_counted() {
-        let errors: Vec<Error> = (0..5)
-            .map(|i| Error::new(ErrorKind::Tied { tensor: format!("t{i}") }).hint("untie"))
-            .collect();
+        let errors: Vec<Error> =
+            (0..5).map(|i| Error::new(ErrorKind::Tied { tensor: format!("t{i}") }).hint("untie")).collect();
         let text = group_text(&errors.iter().collect::<Vec<_>>());
         assert_eq!(text.matches("error:").count(), 3);
         assert!(text.ends_with("  … and 2 more like it\nhint: untie\n"), "{text}");

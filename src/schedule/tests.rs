@@ -39,7 +39,12 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     };
     let (method, factors) = ("lora".to_owned(), vec![a, b]);
     let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need: Need::Elements };
-    Making::Merge { start: Logical { encoding: "bf16".into(), parts: vec![base] }, claim: None, ops: vec![op], view }
+    Making::Merge {
+        start: Logical { encoding: "bf16".into(), parts: vec![base] },
+        claim: None,
+        ops: vec![op],
+        view,
+    }
 }
 
 fn plan(made: &[Made]) -> Plan {
@@ -90,11 +95,16 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
                 let merged = Merged::of(out).expect("a merged tensor");
                 let first = out.offset + 2 * (rect.rows.start * merged.view.cols + rect.cols.start);
                 assert_eq!(first, next, "bytes go out in order");
-                assert!(rect.height() == 1 || rect.width() == merged.view.cols, "whole rows, or a piece of one");
+                assert!(
+                    rect.height() == 1 || rect.width() == merged.view.cols,
+                    "whole rows, or a piece of one"
+                );
                 assert!(band.start <= rect.cols.start && rect.cols.end <= band.end);
                 let slab = Slab::new(out, merged.start, merged.ops, merged.view, &rect);
                 assert!(slab.bytes() <= schedule.cut.slab_bytes);
-                assert!(region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes);
+                assert!(
+                    region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes
+                );
                 next += 2 * rect.elements();
             }
         }
