@@ -8,6 +8,7 @@
 //! matter. Exit code 0: same names, shapes and dtypes, and values within `--max-ulp`; 1: not so; 2: could not tell.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
+#![expect(clippy::disallowed_methods, reason = "a developer command reads and writes files of its own")]
 
 mod comparison;
 

@@ -9,6 +9,7 @@
 //! that is already there and was made by the same request is kept. See `--help` for the shapes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
+#![expect(clippy::disallowed_methods, reason = "a developer command reads and writes files of its own")]
 
 mod synthetic;
 

@@ -24,6 +24,7 @@
 //! `--record` appends the rows to `benches/record/pipeline.md`. Linux only: reads `/proc`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
+#![expect(clippy::disallowed_methods, reason = "a developer command reads and writes files of its own")]
 
 mod measure;
 mod synthetic;

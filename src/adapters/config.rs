@@ -131,7 +131,8 @@ fn is_inactive(value: &Value) -> bool {
 }
 
 fn is_value(value: &Value, text: &str) -> bool {
-    value.as_str() == Some(text) || value.to_string() == text
+    let shown = value.to_string();
+    value.as_str() == Some(text) || shown == text
 }
 
 fn shortened(value: &Value) -> String {

@@ -15,6 +15,8 @@
 //! All inputs stand in an [`Environment`], so that tests run on made-up trees. Nothing here fails: what cannot be read
 //! is no limit.
 
+#![expect(clippy::disallowed_methods, reason = "`/proc` and cgroups are read here, and made up by the tests")]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;

@@ -128,7 +128,7 @@ impl<'s, 'm> Reader<'_, 's, 'm> {
             let runs = factor.runs(&block.positions);
             let values: &mut [f32] = bytemuck::cast_slice_mut(&mut region[block.at.clone()]);
             let len = (runs.len * size) as usize;
-            let raw_at = values.len() * size_of::<f32>() - len * runs.count as usize;
+            let raw_at = size_of_val(values) - len * runs.count as usize;
             // The bytes are read to the end of where the values go, and decoded from the front: a value is never longer
             // in the file than in memory, so that none is overwritten before it is decoded.
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);

@@ -75,7 +75,7 @@ impl Placement {
         let mut cols = 1;
         for &axis in shape.axes().iter().rev() {
             cols *= axis;
-            let view = View { rows: if cols == 0 { 0 } else { elements / cols }, cols };
+            let view = View { rows: elements.checked_div(cols).unwrap_or(0), cols };
             if placements.clone().all(|placement| placement.grid(view).is_some()) {
                 return Some(view);
             }

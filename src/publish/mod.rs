@@ -8,7 +8,7 @@
 //!  OUTPUT holds anything else          → refused, and left as it is
 //! ```
 //!
-//! One way is one file and one row in [`WAYS`]. What is staged has a journal with the plan's digest, and a lock on it, so
+//! One way is one file and one row in `WAYS`. What is staged has a journal with the plan's digest, and a lock on it, so
 //! that two processes do not write one output and a later run knows whose leavings it found.
 
 #![allow(clippy::disallowed_methods, reason = "publishing is renaming and removing files")]

@@ -57,15 +57,14 @@ fn blocks(ops: &[Op], view: View, rect: &Rect, own: bool) -> Vec<BlockSpec> {
         let window = op.placement.grid(view).and_then(|grid| grid.window(rect));
         let Some(window) = window else { continue };
         for (j, factor) in op.factors.iter().enumerate() {
-            match factor.index {
-                Some(index) if Some(index.axis) == window.rows.axis => {
-                    if own {
-                        push(&mut blocks, i, j, factor, window.rows.range.clone());
-                    }
-                }
-                Some(_) if !own => push(&mut blocks, i, j, factor, window.cols.range.clone()),
-                None if !own => push(&mut blocks, i, j, factor, 0..0),
-                _ => {}
+            let follows_rows = factor.index.is_some_and(|index| Some(index.axis) == window.rows.axis);
+            let positions = match factor.index {
+                Some(_) if follows_rows => window.rows.range.clone(),
+                Some(_) => window.cols.range.clone(),
+                None => 0..0,
+            };
+            if follows_rows == own {
+                push(&mut blocks, i, j, factor, positions);
             }
         }
     }

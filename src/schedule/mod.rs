@@ -1,7 +1,7 @@
 //! How a plan is run on this host under this budget: memory split into slabs and slots, output cut into tiles.
 //!
 //! A schedule is local and never hashed: another budget, another number of workers or another cut give the same bytes.
-//! [`split`] decides the sizes, [`shape`] the largest tile of a tensor that fits them, and [`steps`] yields tiles in the
+//! [`mod@split`] decides the sizes, [`shape`] the largest tile of a tensor that fits them, and [`steps`] yields tiles in the
 //! order of the output's bytes.
 
 pub mod blocks;

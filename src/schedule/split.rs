@@ -241,7 +241,7 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
 
 /// A cut that a test asks for, with slots that hold every factor.
 fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
-    if slab_bytes < fixed.requirement.slab_bytes || slab_bytes % PAGE != 0 || slabs == 0 {
+    if slab_bytes < fixed.requirement.slab_bytes || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
         let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
         let what = format!("slabs for `{}`", fixed.requirement.of);
         return Err(ErrorKind::Budget { budget, needed, what }.into());

@@ -1,6 +1,12 @@
 //! The suite: the command as users run it, one file per feature, over fixtures and small checkpoints made on the spot.
 
-#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test has no users, and panics")]
+#![allow(clippy::disallowed_methods, reason = "tests make and read files of their own")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test has no users, panics, and tells"
+)]
 
 mod faults;
 mod golden;

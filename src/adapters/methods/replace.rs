@@ -70,11 +70,9 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
         };
         return Err(Error::new(kind).hint("a vocabulary that grew or shrank is not merged yet"));
     }
-    if value.tensor.dtype != dtype {
-        if !is_mergeable(dtype) || !is_mergeable(value.tensor.dtype) {
-            let kind = ErrorKind::ReplacementDtype { tensor: name, found: value.tensor.dtype, base: dtype };
-            return Err(kind.into());
-        }
+    if value.tensor.dtype != dtype && !(is_mergeable(dtype) && is_mergeable(value.tensor.dtype)) {
+        let kind = ErrorKind::ReplacementDtype { tensor: name, found: value.tensor.dtype, base: dtype };
+        return Err(kind.into());
     }
     if claiming.adapter.weight != 1.0 {
         let kind = ErrorKind::WeightedReplacement { adapter, tensor: name, weight: claiming.adapter.weight };

@@ -1,0 +1,87 @@
+# Every command a developer needs; `make` alone lists them.
+
+CARGO  ?= cargo
+PYTHON ?= python3
+
+BINARY  := target/release/shardfold
+DEMO    := fixtures/demo
+MERGED  := target/demo/merged
+MERGE   := --base $(DEMO)/base --adapter $(DEMO)/adapter
+MACOS   := aarch64-apple-darwin
+STATIC  := x86_64-unknown-linux-musl
+VENV    := .venv
+VENV_OK := $(VENV)/installed
+
+# $(call with-target,TRIPLE,COMMANDS): runs them if rustup has the target or can get it, else says what was skipped.
+with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || rustup target add $(1) >/dev/null 2>&1; \
+	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test golden real check check-macos check-static check-memory bench doc fmt lint install
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the release binary, target/release/shardfold
+	$(CARGO) build --release --bin shardfold
+
+demo: ## Plan and merge a small checkpoint, and compare with what PEFT gave
+	$(CARGO) build --release --bin shardfold --example compare
+	rm -rf $(MERGED) $(MERGED).partial
+	mkdir -p $(dir $(MERGED))
+	$(BINARY) plan $(MERGE) --output $(MERGED)
+	$(BINARY) merge $(MERGE) --output $(MERGED)
+	target/release/examples/compare $(MERGED) $(DEMO)/merged --max-ulp 1
+
+test: ## Run all tests
+	$(CARGO) test
+
+golden: $(VENV_OK) ## Make the fixtures again with the pinned PEFT, see that none changed, and run their tests
+	$(VENV)/bin/python fixtures/make_golden.py
+	git diff --exit-code --stat -- fixtures/golden fixtures/demo
+	test -z "$$(git status --porcelain -- fixtures/golden fixtures/demo)"
+	$(CARGO) test --test suite golden
+
+real: build $(VENV_OK) ## Merge a trained LoRA into a pretrained encoder, and compare with PEFT in use
+	$(VENV)/bin/python tests/real.py $(BINARY) target/real
+
+check: lint doc test check-macos check-static check-memory ## Run what must pass before a push
+
+check-macos: ## Check that it compiles for macOS
+	$(call with-target,$(MACOS),$(CARGO) check --target $(MACOS))
+
+check-static: ## Build a static binary for Linux, and start it
+ifeq ($(shell uname -sm),Linux x86_64)
+	$(call with-target,$(STATIC),\
+		$(CARGO) build --release --bin shardfold --target $(STATIC); \
+		ldd target/$(STATIC)/release/shardfold 2>&1 | grep -E 'statically linked|not a dynamic executable'; \
+		target/$(STATIC)/release/shardfold --version)
+else
+	@echo "skipped: the static build is made on Linux x86-64"
+endif
+
+check-memory: ## Check that benches/memory.sh can confine a process (Linux, root)
+	@rc=0; benches/memory.sh --self-test || rc=$$?; \
+	if [ $$rc -eq 77 ]; then echo "skipped: memory cgroups need root and a memory controller"; else exit $$rc; fi
+
+bench: ## Measure the kernels, and a whole merge against a plain copy
+	$(CARGO) bench --bench kernels
+	$(CARGO) bench --bench pipeline
+
+doc: ## Build the documentation, with warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: ## Check formatting, and clippy with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+install: ## Install the command for this user
+	$(CARGO) install --path . --locked
+
+$(VENV_OK): fixtures/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r fixtures/requirements.txt
+	touch $@
