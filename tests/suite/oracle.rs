@@ -66,7 +66,6 @@ pub fn read(folder: &Path, start: &str) -> Tensors {
 
 /// A golden case.
 pub struct Case {
-    pub name: String,
     pub json: Value,
     pub base: Tensors,
     pub merged: Tensors,
@@ -99,7 +98,6 @@ impl Case {
             read(&inner.next().expect("one adapter below"), "adapter_model")
         };
         Case {
-            name: folder.file_name().expect("a name").to_string_lossy().into_owned(),
             adapters: json["adapters"].as_array().expect("a list").iter().map(adapter).collect(),
             base: read(&folder.join("base"), "model"),
             merged: read(&folder.join("merged"), "model"),
