@@ -101,7 +101,7 @@ impl Run<'_> {
                     stop.watch("writer", || writer::run(self, merged, progress, shard_done, stop))
                 }),
             ));
-            while stages.iter().any(|(_, stage)| !stage.is_finished()) {
+            while stop.ended() < stages.len() {
                 thread::park_timeout(TICK);
                 if self.interrupted.load(Ordering::Relaxed) {
                     stop.raise(ErrorKind::Stopped.into());

@@ -1,7 +1,7 @@
 //! How stages stop each other: a flag that all look at, and the first cause.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -10,13 +10,20 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Stop {
     raised: AtomicBool,
     cause: Mutex<Option<Error>>,
+    /// Stages that have come to their end.
+    ended: AtomicUsize,
     owner: Thread,
 }
 
 impl Default for Stop {
     /// Not raised; the thread that makes it is woken whenever a stage ends.
     fn default() -> Stop {
-        Stop { raised: AtomicBool::new(false), cause: Mutex::new(None), owner: thread::current() }
+        Stop {
+            raised: AtomicBool::new(false),
+            cause: Mutex::new(None),
+            ended: AtomicUsize::new(0),
+            owner: thread::current(),
+        }
     }
 }
 
@@ -43,6 +50,11 @@ impl Stop {
         drop(alarm);
     }
 
+    /// How many stages have come to their end. A thread is not finished yet when it wakes the owner, so they are counted.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// The cause, if there was one.
     pub fn into_cause(self) -> Option<Error> {
         self.cause.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -59,6 +71,7 @@ impl Drop for Alarm<'_> {
         if thread::panicking() {
             self.stop.raise(Error::new(ErrorKind::Panicked { stage: self.name }));
         }
+        self.stop.ended.fetch_add(1, Ordering::Release);
         self.stop.owner.unpark();
     }
 }

@@ -1,5 +1,5 @@
-//! Staged inside the output and moved into place file by file, the index and the config last: a loader needs the config, so
-//! until then nothing takes the folder for a checkpoint.
+//! Staged inside the output and moved into place file by file, the index and the config late: a loader needs the config, so
+//! until then nothing takes the folder for a checkpoint. The record comes last of all: where it is, everything is.
 //!
 //! This serves for an output that is a mount point, as the volume of a batch job is, and where nothing can be made beside it.
 
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::list::{State, list};
 use crate::storage::sync_folder;
 
-use super::Publish;
+use super::{Publish, RECORD};
 
 /// The move of every file.
 pub(super) struct IntoPlace;
@@ -60,9 +60,10 @@ pub(super) fn move_all(staging: &Path, output: &Path) -> Result<()> {
     sync_folder(output).map_err(|cause| failed(output, cause))
 }
 
-/// The order of files: everything, then the index, then the config.
+/// The order of files: everything, then the index, then the config, then the record.
 fn rank(name: &str) -> u8 {
     match name {
+        RECORD => 3,
         "config.json" => 2,
         name if name.ends_with(".index.json") => 1,
         _ => 0,

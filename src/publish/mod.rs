@@ -8,8 +8,8 @@
 //!  OUTPUT holds anything else          → refused, and left as it is
 //! ```
 //!
-//! One way is one file and one row in `WAYS`. What is staged has a journal with the plan's digest, and a lock on it, so
-//! that two processes do not write one output and a later run knows whose leavings it found.
+//! One way is one file and one row in `WAYS`. What is staged has a journal with the plan's digest, and a lock that is held
+//! until it is shown, so that two processes do not write one output and a later run knows whose leavings it found.
 
 #![allow(clippy::disallowed_methods, reason = "publishing is renaming and removing files")]
 
@@ -138,9 +138,22 @@ impl Way {
     /// Begins: makes the staging folder, locks it, and clears what an earlier run of the same plan left in it.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputInUse`] if another process has it, [`ErrorKind::OutputUnwritable`].
+    /// [`ErrorKind::OutputInUse`] if another process has it or had it since it was looked at,
+    /// [`ErrorKind::OutputUnwritable`].
     pub fn begin(&self, digest: &str) -> Result<Staging> {
-        Staging::begin(&self.staging, digest)
+        let staging = Staging::begin(&self.staging, digest)?;
+        let is_taken = match self.staging.starts_with(&self.output) {
+            true => Record::read(&self.output)?.is_some(),
+            false => !matches!(state(&self.output)?, State::Absent | State::EmptyFolder),
+        };
+        if is_taken {
+            staging.discard();
+            let error = Error::new(ErrorKind::OutputInUse { path: self.output.clone() });
+            return Err(error.hint(
+                "it has finished just now: run the command again to see whether it is the same merge",
+            ));
+        }
+        Ok(staging)
     }
 
     /// Publishes what was staged.
@@ -148,7 +161,7 @@ impl Way {
     /// # Errors
     /// As [`Publish::publish`].
     pub fn publish(&self, staging: Staging) -> Result<()> {
-        let folder = staging.finish()?;
+        let (folder, _lock) = staging.finish()?;
         self.publish.publish(&folder, &self.output)
     }
 }

@@ -1,6 +1,6 @@
 //! The folder in which a result is made before it is seen, with its journal and its lock.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +14,8 @@ use super::journal::{JOURNAL, Journal};
 /// A staging folder that this process holds.
 pub struct Staging {
     folder: PathBuf,
+    /// Held until the result is shown: the journal goes before that. None where folders cannot be locked.
+    lock: Option<File>,
     journal: Journal,
     shards: Vec<ShardDone>,
 }
@@ -35,12 +37,35 @@ pub(super) fn is_writable(folder: &Path) -> bool {
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
+/// Locks `folder` itself, which goes on when it is renamed.
+fn lock(folder: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else { return Ok(None) };
+    match file.try_lock() {
+        // Whoever had it may have shown it, or thrown it away, since it was opened.
+        Ok(()) if is_still(&file, folder) => Ok(Some(file)),
+        Ok(()) | Err(TryLockError::WouldBlock) => {
+            Err(ErrorKind::OutputInUse { path: folder.to_owned() }.into())
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Whether `path` names what was opened as `file`.
+fn is_still(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(opened), Ok(now)) => (opened.dev(), opened.ino()) == (now.dev(), now.ino()),
+        _ => false,
+    }
+}
+
 impl Staging {
     /// Makes `folder` if it is not there, takes its lock, and clears what an earlier run left in it.
     pub(super) fn begin(folder: &Path, digest: &str) -> Result<Staging> {
         let unwritable =
             |cause| Error::new(ErrorKind::OutputUnwritable { path: folder.to_owned() }).because(cause);
         fs::create_dir_all(folder).map_err(unwritable)?;
+        let lock = lock(folder)?;
         let journal = Journal::begin(folder, digest)?;
         for entry in fs::read_dir(folder).map_err(unwritable)? {
             let entry = entry.map_err(unwritable)?;
@@ -53,7 +78,7 @@ impl Staging {
             };
             removed.map_err(unwritable)?;
         }
-        Ok(Staging { folder: folder.to_owned(), journal, shards: Vec::new() })
+        Ok(Staging { folder: folder.to_owned(), lock, journal, shards: Vec::new() })
     }
 
     /// Where it is.
@@ -82,13 +107,13 @@ impl Staging {
         let _ = fs::remove_dir_all(&self.folder);
     }
 
-    /// Takes the journal out of what is staged, which is then only the result.
-    pub(super) fn finish(self) -> Result<PathBuf> {
-        let Staging { folder, journal, .. } = self;
+    /// Takes the journal out of what is staged, which is then only the result, and hands its lock on.
+    pub(super) fn finish(self) -> Result<(PathBuf, Option<File>)> {
+        let Staging { folder, lock, journal, .. } = self;
         journal.remove()?;
         let failed = |cause| Error::new(ErrorKind::Write { path: folder.clone() }).because(cause);
         sync_folder(&folder).map_err(failed)?;
         debug_assert_ne!(state(&folder)?, State::Absent);
-        Ok(folder)
+        Ok((folder, lock))
     }
 }

@@ -239,7 +239,8 @@ fn a_mounted_output_is_filled_in_place() {
     for name in ["config.json", "shardfold.json", "model-00003-of-00003.safetensors"] {
         fs::rename(work.output.join(name), inside.join(name)).unwrap();
     }
-    work.succeeds(&[]);
+    let ran = work.succeeds(&[]);
+    assert!(ran.out.starts_with("merged into"), "{}", ran.out);
     is_whole(&work.output);
     assert!(contents(&plain) == contents(&work.output));
     assert!(!inside.exists());

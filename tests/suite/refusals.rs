@@ -27,9 +27,6 @@ fn all_are_refused(wrongs: &[Wrong]) {
 /// Merges, and expects this code, these texts, and nothing where the output or its beginnings would be.
 fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
     let ran = work.merge(flags);
-    if std::env::var_os("SHOW_MESSAGES").is_some() {
-        eprintln!("--- {what} ({})\n{}", ran.code, ran.err);
-    }
     assert_eq!(ran.code, code, "{what}: {}", ran.err);
     for text in says {
         assert!(ran.err.contains(text), "{what}: no `{text}` in\n{}", ran.err);
