@@ -146,5 +146,5 @@ fn listing(keys: &[String], count: usize) -> String {
 
 /// Bytes in binary units, as `1.5GiB`.
 pub(super) fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string().replace(' ', "")
+    bytesize::ByteSize(bytes).display().iec().to_string().replace(".0 ", " ").replace(' ', "")
 }

@@ -306,7 +306,7 @@ fn a_disk_that_is_too_small_is_found_out_before_anything_is_written() {
     for output in [disk.clone(), disk.join("output")] {
         let ran = work.merge_into(&output, &[]);
         assert_eq!(ran.code, 74, "{}", ran.err);
-        for text in ["disk` has room for ", " KiB, the result needs 313.1 KiB"] {
+        for text in ["disk` has room for ", "KiB, the result needs 313.1KiB"] {
             assert!(ran.err.contains(text), "no `{text}` in {}", ran.err);
         }
         let left = contents(&disk).into_keys().filter(|name| name.ends_with(".safetensors"));

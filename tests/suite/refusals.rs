@@ -513,7 +513,8 @@ fn a_base_that_is_not_plain_numbers() {
                 });
             },
             &[
-                "`model.layers.0.self_attn.q_proj.weight` is quantised: `quantization_config` of the base covers it",
+                "`model.layers.0.mlp.down_proj.weight` is quantised: `quantization_config` of the base covers it",
+                "… and 25 more like it",
                 "hint: merge into the 16-bit checkpoint",
             ],
         ),
@@ -666,7 +667,7 @@ fn a_budget_that_is_too_small_names_one_that_works() {
         &work,
         &["--max-ram", "1MiB"],
         71,
-        &["`--max-ram 1.0 MiB` is too small", "hint: `--max-ram "],
+        &["`--max-ram 1MiB` is too small", "hint: `--max-ram "],
     );
     let ran = work.merge(&["--max-ram", "1MiB"]);
     let (_, named) = ran.err.split_once("hint: `--max-ram ").expect("a hint");
