@@ -69,7 +69,7 @@ impl Adapter {
         let config = AdapterConfig::new(name.clone(), fields);
         if config.text("peft_type").is_none() {
             let why = "names no method PEFT has: it is not a PEFT adapter".to_owned();
-            let error = Error::new(ErrorKind::PeftType { adapter: name, found: String::new(), why });
+            let error = Error::new(ErrorKind::PeftType { adapter: name, found: "(none)".to_owned(), why });
             return Err(error.hint(
                 "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
             ));

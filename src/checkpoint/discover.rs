@@ -60,6 +60,13 @@ impl Checkpoint {
                     }));
                     shards.push(shard);
                 }
+                Err(error) if matches!(error.kind(), ErrorKind::Missing { .. }) => {
+                    errors.push(
+                        error.hint(
+                            "the index names it, so the checkpoint is not whole: fetch what is missing",
+                        ),
+                    );
+                }
                 Err(error) => errors.push(error),
             }
         }

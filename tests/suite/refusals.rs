@@ -53,7 +53,7 @@ fn a_damaged_base() {
             "a shard is missing",
             66,
             |work| fs::remove_file(work.shard(2)).expect("it was there"),
-            &["model-00002-of-00003.safetensors"],
+            &["model-00002-of-00003.safetensors", "the index names it"],
         ),
         (
             "two shards are missing",
