@@ -135,7 +135,9 @@ fn shard_names(path: &Path) -> Result<Names> {
             "`{}` is not read yet: save the model with `save_pretrained(..., safe_serialization=True)` first",
             file.name
         )),
-        None => error,
+        None => {
+            error.hint(format!("`--base` takes the folder that holds `{SINGLE}`, or shards and `{INDEX}`"))
+        }
     })
 }
 

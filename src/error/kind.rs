@@ -19,7 +19,7 @@ pub enum ErrorKind {
     Several { errors: Vec<Error> },
 
     // The command line (2).
-    #[error("`{flag} {value}`: {accepted}")]
+    #[error("`{}`: {accepted}", format!("{flag} {value}").trim_end())]
     Usage { flag: String, value: String, accepted: String },
 
     // Input missing (66).

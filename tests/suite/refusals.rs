@@ -683,7 +683,7 @@ fn misuse_of_the_command_line() {
         (&["--max-ram", "lots"][..], &["`--max-ram lots`"][..]),
         (&["--max-ram", "16Q"], &["`--max-ram 16Q`"]),
         (&["--max-ram=-1G"], &["`--max-ram -1G`"]),
-        (&["--max-ram", ""], &["`--max-ram `"]),
+        (&["--max-ram", ""], &["`--max-ram`: expected a size such as `16G`"]),
         (&["--threads", "0"], &["`--threads 0`", "from 1 to 256"]),
         (&["--threads", "many"], &["`--threads many`", "from 1 to 256"]),
         (&["--scaled-adapter", "x", "NaN"], &["NaN", "a finite number is accepted"]),
