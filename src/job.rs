@@ -16,6 +16,7 @@ use crate::kernels::Kernels;
 use crate::memory::{self, Environment, Limit, LimitKind};
 use crate::pipeline::Run;
 use crate::plan::{Plan, Planned, Planner, Role};
+pub use crate::plan::Tied;
 use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
 use crate::report::{Event, Reporter, Summary};
 use crate::schedule::{Asked, Schedule, split};
@@ -35,6 +36,10 @@ pub struct Request {
     pub threads: Option<usize>,
     /// Config fields to pass over.
     pub ignored_fields: Vec<String>,
+    /// What happens to a tied head when an adapter changes one of the two ends.
+    pub tied: Tied,
+    /// Whether encoded weights stay encoded.
+    pub keep_quantized: bool,
     /// Bytes of a slab and number of slabs, for tests.
     pub forced: Option<(usize, usize)>,
     /// Whether to run the reference arithmetic.
@@ -82,6 +87,8 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         adapters: &adapters,
         contents: &contents,
         ignored_fields: &request.ignored_fields,
+        tied: request.tied,
+        keep_quantized: request.keep_quantized,
     };
     let Planned { plan, notices } = planner.plan()?;
     let base_name = name_of_base(&base, &adapters);
@@ -253,8 +260,8 @@ impl Prepared {
         for (name, _) in &self.plan.carried {
             copy_file(base.source(name)?.as_ref(), store, name, &mut buf)?;
         }
-        if let Some((name, content)) = &self.plan.index {
-            write_small(store, name, content.as_bytes())?;
+        for file in &self.plan.files {
+            write_small(store, &file.name, file.content.as_bytes())?;
         }
         write_small(store, "README.md", card(&self.plan, &self.base_name).as_bytes())?;
         write_small(

@@ -5,35 +5,53 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::checkpoint::{BaseTensor, Checkpoint};
+use crate::checkpoint::{Checkpoint, Stored};
 use crate::encodings;
-use crate::error::{Error, ErrorKind};
-use crate::families::Family;
-use crate::plan::{Factor, Need, Placement};
-use crate::tensor::{Dtype, TensorRef, is_mergeable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::families::{Family, is_head};
+use crate::plan::{Factor, Need, Outline, Placement, Target, Tied, Weight};
+use crate::tensor::{Dtype, TensorRef};
 
-use super::keys::{Tail, normalise};
+use super::keys::{Tail, normalise, replaced};
 use super::{Adapter, AdapterTensor};
 
-/// What a claim does to its base tensor.
+/// What a claim does to its tensor.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Adds a delta.
-    Add {
-        /// Where the delta falls.
-        placement: Placement,
-        /// What makes it.
-        factors: Vec<Factor>,
-        /// What it is multiplied by.
-        scale: f32,
-        /// What it must see at once.
-        need: Need,
-    },
+    /// Changes its values, in one or several places.
+    Change(Vec<Change>),
     /// Puts another tensor in its place.
     Replace {
         /// The adapter's tensor.
         value: TensorRef,
     },
+}
+
+/// One change of some of a tensor's values: an op before it has a claim's number.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Name of the method that applies it.
+    pub method: &'static str,
+    /// Where its delta falls.
+    pub placement: Placement,
+    /// What makes it.
+    pub factors: Vec<Factor>,
+    /// What it is multiplied by.
+    pub scale: f32,
+    /// What it must see at once.
+    pub need: Need,
+    /// Whether it wants what the tensor starts from beside the running values.
+    pub original: bool,
+    /// Numbers that its method reads back.
+    pub settings: Vec<f64>,
+}
+
+impl Change {
+    /// A change that may see any elements at once and needs nothing but its factors.
+    pub fn new(method: &'static str, placement: Placement, factors: Vec<Factor>, scale: f32) -> Change {
+        let (need, original, settings) = (Need::Elements, false, Vec::new());
+        Change { method, placement, factors, scale, need, original, settings }
+    }
 }
 
 /// What a method claimed.
@@ -45,13 +63,30 @@ pub struct Claimed {
     pub module: String,
     /// The keys it uses.
     pub keys: Vec<String>,
-    /// Position of the base tensor in the catalogue.
-    pub target: usize,
+    /// The tensor it is for.
+    pub target: Target,
     /// Elements of the output that it must reach.
     pub elements: u64,
     /// What it does.
     pub effect: Effect,
 }
+
+impl Claimed {
+    /// A claim that changes values: it must reach every element that its changes fall on.
+    pub fn change(
+        method: &'static str,
+        module: &str,
+        keys: Vec<String>,
+        target: Target,
+        changes: Vec<Change>,
+    ) -> Claimed {
+        let elements = changes.iter().map(|change| change.placement.elements()).sum();
+        Claimed { method, module: module.to_owned(), keys, target, elements, effect: Effect::Change(changes) }
+    }
+}
+
+/// Bytes that are compared at a time.
+const COMPARED: usize = 1 << 16;
 
 /// An adapter whose tensors are being claimed.
 pub struct Claiming<'a> {
@@ -59,12 +94,19 @@ pub struct Claiming<'a> {
     pub adapter: &'a Adapter,
     /// The family of the base.
     pub family: &'a dyn Family,
+    /// The output's tensors so far.
+    pub outline: Outline<'a>,
     base: &'a Checkpoint,
+    /// Which tensor of the adapter stands in place of the tensor of that name.
+    values: HashMap<String, usize>,
     paths: Vec<String>,
     by_key: HashMap<&'a str, usize>,
+    by_path: HashMap<String, usize>,
     taken: Vec<bool>,
     unmatched: Vec<(String, String)>,
     claimed: Vec<Claimed>,
+    ignored: Vec<String>,
+    head_follows: bool,
     errors: Vec<Error>,
     notices: Vec<String>,
 }
@@ -73,6 +115,10 @@ pub struct Claiming<'a> {
 pub struct Outcome {
     /// The claims, in the order they were made.
     pub claimed: Vec<Claimed>,
+    /// Paths of tensors that are left aside by a rule.
+    pub ignored: Vec<String>,
+    /// Whether a tied head follows what is done to the embedding.
+    pub head_follows: bool,
     /// All that is wrong.
     pub errors: Vec<Error>,
     /// Things worth saying.
@@ -81,7 +127,7 @@ pub struct Outcome {
 
 impl<'a> Claiming<'a> {
     /// Begins with every tensor of `adapter` unclaimed.
-    pub fn new(adapter: &'a Adapter, base: &'a Checkpoint, family: &'a dyn Family) -> Claiming<'a> {
+    pub fn new(adapter: &'a Adapter, outline: Outline<'a>, family: &'a dyn Family) -> Claiming<'a> {
         let mut stripped: BTreeMap<&str, usize> = BTreeMap::new();
         let mut paths = Vec::with_capacity(adapter.tensors.len());
         for tensor in &adapter.tensors {
@@ -91,16 +137,26 @@ impl<'a> Claiming<'a> {
             }
             paths.push(path);
         }
+        let named = |(i, path): (usize, &String)| {
+            let (module, parameter) = replaced(path);
+            (family.name_on_disk(&module, parameter), i)
+        };
+        let values = paths.iter().enumerate().map(named).collect();
         let told = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
         Claiming {
             adapter,
             family,
-            base,
+            base: outline.base,
+            outline,
+            values,
             by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
+            by_path: paths.iter().enumerate().map(|(i, path)| (path.clone(), i)).collect(),
             taken: vec![false; paths.len()],
             paths,
             unmatched: Vec::new(),
             claimed: Vec::new(),
+            ignored: Vec::new(),
+            head_follows: false,
             errors: Vec::new(),
             notices: stripped.into_iter().map(told).collect(),
         }
@@ -108,12 +164,18 @@ impl<'a> Claiming<'a> {
 
     /// Takes every tensor with that tail, by module path.
     pub fn take(&mut self, tail: Tail) -> BTreeMap<String, usize> {
+        self.take_where(tail, |_| true)
+    }
+
+    /// Takes every tensor with that tail whose module is one of those.
+    pub fn take_where(&mut self, tail: Tail, is_one: impl Fn(&str) -> bool) -> BTreeMap<String, usize> {
         let mut modules = BTreeMap::new();
         for i in 0..self.paths.len() {
             if self.taken[i] {
                 continue;
             }
-            let Some(module) = tail.module(&self.paths[i]).map(str::to_owned) else { continue };
+            let module = tail.module(&self.paths[i]).filter(|module| is_one(module)).map(str::to_owned);
+            let Some(module) = module else { continue };
             self.taken[i] = true;
             if let Some(first) = modules.insert(module, i) {
                 self.errors.push(self.twice(first, i));
@@ -146,6 +208,64 @@ impl<'a> Claiming<'a> {
         &self.paths[i]
     }
 
+    /// The tensor at that path.
+    pub fn at_path(&self, path: &str) -> Option<usize> {
+        self.by_path.get(path).copied()
+    }
+
+    /// Whether two of the adapter's tensors are the same, byte for byte.
+    ///
+    /// # Errors
+    /// As [`crate::storage::Source::read_at`].
+    pub fn are_equal(&self, first: usize, second: usize) -> Result<bool> {
+        let (a, b) = (&self.tensor(first).tensor, &self.tensor(second).tensor);
+        if (a.dtype, &a.shape) != (b.dtype, &b.shape) {
+            return Ok(false);
+        }
+        let source = self.adapter.source.as_ref();
+        let (mut left, mut right) = (vec![0; COMPARED], vec![0; COMPARED]);
+        for at in (0..a.bytes()).step_by(COMPARED) {
+            let n = COMPARED.min((a.bytes() - at) as usize);
+            source.read_at(&mut left[..n], a.offset + at)?;
+            source.read_at(&mut right[..n], b.offset + at)?;
+            if left[..n] != right[..n] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a matrix `[rows, cols]` is another `[cols, rows]` turned round, bit for bit.
+    ///
+    /// # Errors
+    /// As [`crate::storage::Source::read_at`].
+    pub fn are_transposed(&self, first: usize, second: usize) -> Result<bool> {
+        let (a, b) = (&self.tensor(first).tensor, &self.tensor(second).tensor);
+        let (&[rows, cols], &[b_rows, b_cols]) = (a.shape.axes(), b.shape.axes()) else { return Ok(false) };
+        if (a.dtype, rows, cols) != (b.dtype, b_cols, b_rows) {
+            return Ok(false);
+        }
+        let source = self.adapter.source.as_ref();
+        let size = a.dtype.bitsize() / 8;
+        // So many columns of the one, and rows of the other, at a time.
+        let step = (COMPARED / size / rows.max(1) as usize).max(1) as u64;
+        let (mut left, mut right) = (vec![0; step as usize * size], vec![0; step as usize * rows as usize * size]);
+        for col in (0..cols).step_by(step as usize) {
+            let n = step.min(cols - col) as usize;
+            source.read_at(&mut right[..n * rows as usize * size], b.offset + col * rows * size as u64)?;
+            for row in 0..rows {
+                source.read_at(&mut left[..n * size], a.offset + (row * cols + col) * size as u64)?;
+                for i in 0..n {
+                    let at = (i * rows as usize + row as usize) * size;
+                    if left[i * size..(i + 1) * size] != right[at..at + size] {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// The tensor whose key is `key` with its tail `from` exchanged for `to`, an adapter's name between them kept.
     pub fn beside(&self, key: &str, from: Tail, to: Tail) -> Option<&'a AdapterTensor> {
         let module = from.module(key)?;
@@ -154,44 +274,61 @@ impl<'a> Claiming<'a> {
         self.by_key.get(beside.as_str()).map(|&i| self.tensor(i))
     }
 
-    /// A base tensor by its place.
-    pub fn base_tensor(&self, target: usize) -> &'a BaseTensor {
-        &self.base.catalogue.tensors[target]
+    /// A target's name, type and shape, as it is once the adapter's own replacements are made.
+    pub fn weight(&self, target: Target) -> Weight {
+        let mut weight = self.outline.weight(target);
+        if let Some(&value) = self.values.get(&weight.name) {
+            weight.shape = self.adapter.tensors[value].tensor.shape.clone();
+        }
+        weight
     }
 
-    /// The place of a module's parameter among the base tensors.
-    pub fn lookup(&self, module: &str, parameter: &str) -> Option<usize> {
-        self.base.catalogue.position(&self.family.name_on_disk(module, parameter))
+    /// The tensor of a module's parameter.
+    pub fn lookup(&self, module: &str, parameter: &str) -> Option<Target> {
+        self.outline.find(&self.family.name_on_disk(module, parameter))
     }
 
     /// The same, for something to be put in its place; what does not match is noted.
-    pub fn place(&mut self, tensors: &[usize], module: &str, parameter: &str) -> Option<usize> {
+    pub fn place(&mut self, tensors: &[usize], module: &str, parameter: &str) -> Option<Target> {
         let name = self.family.name_on_disk(module, parameter);
-        let Some(target) = self.base.catalogue.position(&name) else {
-            if let Some(error) = self.quantised_elsewhere(module, &name).or_else(|| self.tied_head(&name)) {
-                self.errors.push(error);
-            } else {
-                let adapter = self.adapter;
-                self.unmatched
-                    .extend(tensors.iter().map(|&i| (adapter.tensors[i].key.clone(), name.clone())));
-            }
-            return None;
-        };
-        if self.is_tied_source(&name) {
-            self.errors.push(tied(name));
+        if let Some(target) = self.outline.find(&name) {
+            return Some(target);
+        }
+        if let Some(error) = self.quantised_elsewhere(module, &name) {
+            self.errors.push(error);
             return None;
         }
-        Some(target)
+        if is_head(&name) && self.outline.head.is_some() {
+            return self.head(name);
+        }
+        let adapter = self.adapter;
+        self.unmatched.extend(tensors.iter().map(|&i| (adapter.tensors[i].key.clone(), name.clone())));
+        None
     }
 
-    /// The same, for a delta to be added: it must be plain numbers and nothing else.
-    pub fn target(&mut self, tensors: &[usize], module: &str, parameter: &str) -> Option<usize> {
+    /// The tensor of a head that the base has not, because it is tied.
+    fn head(&mut self, name: String) -> Option<Target> {
+        let mut head = self.outline.head.clone()?;
+        match (self.outline.tied, head.inseparable) {
+            (Tied::Fold, _) => Some(Target::Base(head.source)),
+            (Tied::Untie, Some(why)) => {
+                self.errors.push(inseparable(name, why));
+                None
+            }
+            (Tied::Untie, None) => {
+                head.head = name;
+                Some(self.outline.untie(&head))
+            }
+        }
+    }
+
+    /// The same, for its values to be changed: they must be plain numbers, or codes of a known encoding.
+    pub fn target(&mut self, tensors: &[usize], module: &str, parameter: &str) -> Option<Target> {
         let target = self.place(tensors, module, parameter)?;
-        let base = self.base_tensor(target);
-        let refused = self.quantised(module, &base.name).or_else(|| {
-            let (tensor, found) = (base.name.clone(), base.tensor.dtype);
-            (!is_mergeable(found)).then(|| {
-                let error = Error::new(ErrorKind::TargetDtype { tensor, found });
+        let weight = self.outline.weight(target);
+        let refused = self.quantised(module, target, &weight.name).or_else(|| {
+            (!weight.is_known).then(|| {
+                let error = Error::new(ErrorKind::TargetDtype { tensor: weight.name.clone(), found: weight.dtype });
                 error.hint("only BF16, F16 and F32 tensors can be merged into")
             })
         });
@@ -206,23 +343,27 @@ impl<'a> Claiming<'a> {
 
     /// Records a claim, unless its factors are of a type that is not read.
     pub fn claim(&mut self, claimed: Claimed) {
-        if let Effect::Add { factors, .. } = &claimed.effect {
-            let odd = |factor: &Factor| encodings::plain(factor.tensor.dtype).is_none();
-            let odd: Vec<(usize, Dtype)> = factors
-                .iter()
-                .enumerate()
-                .filter(|(_, f)| odd(f))
-                .map(|(i, f)| (i, f.tensor.dtype))
-                .collect();
-            if !odd.is_empty() {
-                self.errors.extend(odd.into_iter().map(|(i, found)| {
-                    let key = claimed.keys.get(i).unwrap_or(&claimed.module).clone();
-                    Error::new(ErrorKind::FactorDtype { adapter: self.adapter.name.clone(), key, found })
-                }));
-                return;
+        let factors: &[Change] = match &claimed.effect {
+            Effect::Change(changes) => changes,
+            Effect::Replace { .. } => &[],
+        };
+        let odd = |tensor: &&TensorRef| encodings::plain(tensor.dtype).is_none();
+        let odd = factors.iter().flat_map(|change| &change.factors).map(|factor| &factor.tensor).find(odd);
+        match odd {
+            Some(tensor) => {
+                let (found, error) = (tensor.dtype, self.factor_dtype(tensor, &claimed.module));
+                self.errors.push(error(found));
             }
+            None => self.claimed.push(claimed),
         }
-        self.claimed.push(claimed);
+    }
+
+    /// The refusal of a factor for its type, but for the type.
+    fn factor_dtype(&self, tensor: &TensorRef, module: &str) -> impl FnOnce(Dtype) -> Error + use<> {
+        let mut all = self.adapter.tensors.iter();
+        let key = all.find(|other| other.tensor.offset == tensor.offset).map(|other| other.key.clone());
+        let (adapter, key) = (self.adapter.name.clone(), key.unwrap_or_else(|| module.to_owned()));
+        move |found| Error::new(ErrorKind::FactorDtype { adapter, key, found })
     }
 
     /// Records an error.
@@ -236,6 +377,13 @@ impl<'a> Claiming<'a> {
         self.errors.push(ErrorKind::Unclaimed { adapter, key, why: why.to_owned() }.into());
     }
 
+    /// The refusal of a tensor for its shape.
+    pub fn factor_shape(&self, i: usize, expected: String) -> Error {
+        let tensor = self.tensor(i);
+        let (adapter, key, found) = (self.adapter.name.clone(), tensor.key.clone(), tensor.tensor.shape.clone());
+        ErrorKind::FactorShape { adapter, key, found, expected }.into()
+    }
+
     /// Notes that a tensor lacks the one it needs.
     pub fn lacks_partner(&mut self, i: usize, partner: &str) {
         let (adapter, key) = (self.adapter.name.clone(), self.tensor(i).key.clone());
@@ -243,8 +391,15 @@ impl<'a> Claiming<'a> {
         self.errors.push(error.hint("the adapter was not saved whole: save it again, or get the whole file"));
     }
 
+    /// Notes that whatever the adapter does to the embedding, the tied head follows.
+    pub fn head_follows(&mut self) {
+        self.head_follows = true;
+    }
+
     /// Leaves a tensor aside by a rule, and says so.
     pub fn ignore(&mut self, i: usize, rule: &str) {
+        self.taken[i] = true;
+        self.ignored.push(self.paths[i].clone());
         self.notices.push(format!("`{}` is left aside: {rule}", self.tensor(i).key));
     }
 
@@ -253,8 +408,8 @@ impl<'a> Claiming<'a> {
         self.notices.push(notice);
     }
 
-    /// What all of it came to.
-    pub fn finish(mut self) -> Outcome {
+    /// What all of it came to, and the outline as it left it.
+    pub fn finish(mut self) -> (Outcome, Outline<'a>) {
         for i in self.untaken() {
             self.refuse_tensor(i, "no method knows it");
         }
@@ -268,11 +423,20 @@ impl<'a> Claiming<'a> {
             let (adapter, count) = (self.adapter.name.clone(), keys.len());
             self.errors.push(Error::new(ErrorKind::Unmatched { adapter, count, keys, nearest }).hint(hint));
         }
-        Outcome { claimed: self.claimed, errors: self.errors, notices: self.notices }
+        let Claiming { claimed, ignored, head_follows, errors, notices, outline, .. } = self;
+        (Outcome { claimed, ignored, head_follows, errors, notices }, outline)
     }
 
     /// Why a base tensor's numbers are not what they seem, if they are not.
-    fn quantised(&self, module: &str, name: &str) -> Option<Error> {
+    fn quantised(&self, module: &str, target: Target, name: &str) -> Option<Error> {
+        if let Target::Base(i) = target
+            && let Some(stored) = self.outline.weights.get(i)
+        {
+            return match stored {
+                Stored::Coded(_) => None,
+                _ => Some(quantised(name, "it belongs to the codes of another".to_owned())),
+            };
+        }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
         let companions = [
             "weight_scale",
@@ -306,35 +470,12 @@ impl<'a> Claiming<'a> {
         let found = packed.chain(blocks).find(|name| self.base.catalogue.find(name).is_some())?;
         Some(quantised(name, format!("it is stored as `{found}`")))
     }
-
-    /// The refusal for a head that has no tensor because it shares the embedding's.
-    fn tied_head(&self, name: &str) -> Option<Error> {
-        let stem = name.strip_suffix(".weight")?;
-        let is_head = HEADS.contains(&stem.rsplit('.').next().unwrap_or(stem));
-        (is_head && self.base.config.ties_embeddings() != Some(false)).then(|| tied(name.to_owned()))
-    }
-
-    /// Whether a tensor also serves as an output head that has none of its own.
-    fn is_tied_source(&self, name: &str) -> bool {
-        let Some(stem) = name.strip_suffix(".weight") else { return false };
-        let config = &self.base.config;
-        EMBEDDINGS.contains(&stem.rsplit('.').next().unwrap_or(stem))
-            && config.predicts_tokens()
-            && config.ties_embeddings() != Some(false)
-            && !self.base.catalogue.tensors.iter().any(|tensor| {
-                let stem = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
-                HEADS.contains(&stem.rsplit('.').next().unwrap_or(stem))
-            })
-    }
 }
 
-const HEADS: &[&str] = &["lm_head", "embed_out", "proj_out", "decoder"];
-const EMBEDDINGS: &[&str] =
-    &["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings"];
-
-fn tied(tensor: String) -> Error {
-    Error::new(ErrorKind::Tied { tensor })
-        .hint("merging into tied weights would change both ends of the model; it is not merged yet")
+/// The refusal to part two tied ends.
+pub(crate) fn inseparable(tensor: String, why: &str) -> Error {
+    Error::new(ErrorKind::Tied { tensor, why: why.to_owned() })
+        .hint("`--tied fold` changes the one tensor that both ends share, as PEFT's merge does")
 }
 
 fn quantised(tensor: &str, why: String) -> Error {

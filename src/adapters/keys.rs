@@ -60,6 +60,25 @@ pub fn normalise(key: &str) -> (String, Option<&'static str>) {
     }
 }
 
+/// What stands between a module's path and its parameter in the keys of wrapped modules.
+const MODULE_WRAPPERS: &[&str] = &["token_adapter.base_layer", "base_layer", "modules_to_save"];
+
+/// The module and the parameter of a path, wrappers and the adapter's name behind them left out.
+pub fn replaced(path: &str) -> (String, &str) {
+    let (module, parameter) = path.rsplit_once('.').unwrap_or(("", path));
+    for wrapper in MODULE_WRAPPERS {
+        if let Some(module) = module.strip_suffix(wrapper).and_then(|module| module.strip_suffix('.')) {
+            return (module.to_owned(), parameter);
+        }
+        if let Some((module, _name)) = module.rsplit_once('.')
+            && let Some(module) = module.strip_suffix(wrapper).and_then(|module| module.strip_suffix('.'))
+        {
+            return (module.to_owned(), parameter);
+        }
+    }
+    (module.to_owned(), parameter)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +111,21 @@ mod tests {
             ("encoder.module.q.lora_A.weight", "encoder.module.q.lora_A.weight", None),
         ] {
             assert_eq!(normalise(key), (path.to_owned(), wrapper), "{key}");
+        }
+    }
+
+    #[test]
+    fn wrappers_are_left_out_only_before_the_parameter() {
+        for (path, module, parameter) in [
+            ("lm_head.weight", "lm_head", "weight"),
+            ("score.modules_to_save.default.weight", "score", "weight"),
+            ("score.modules_to_save.bias", "score", "bias"),
+            ("a.q_proj.base_layer.bias", "a.q_proj", "bias"),
+            ("base_layer.x.weight", "base_layer.x", "weight"),
+            ("scale", "", "scale"),
+            ("e.token_adapter.base_layer.weight", "e", "weight"),
+        ] {
+            assert_eq!(replaced(path), (module.to_owned(), parameter), "{path}");
         }
     }
 }

@@ -4,17 +4,18 @@
 //! knows, through a [`Claiming`] that also finds the base tensors they mean, and later applies its ops to tiles. One file
 //! per method and one row in [`METHODS`].
 
-mod claiming;
+pub(crate) mod claiming;
 pub mod config;
 mod folder;
 pub mod keys;
+mod layers;
 pub mod methods;
 mod scan;
 mod targets;
 
-pub use claiming::{Claimed, Claiming, Effect};
+pub use claiming::{Change, Claimed, Claiming, Effect};
 pub use config::AdapterConfig;
 pub use folder::{Adapter, AdapterTensor};
-pub use methods::{Block, FactorView, METHODS, Method, find};
+pub use methods::{Block, FactorView, Folded, METHODS, Method, Seen, find, reads};
 pub use scan::{Contents, scan};
 pub use targets::check_targets;

@@ -52,7 +52,7 @@ pub fn scan(adapter: &Adapter) -> Result<Contents> {
         read_through(source, tensor.tensor.offset, tensor.tensor.bytes(), &mut bytes, |piece| {
             hasher.update(piece);
             let Some(encoding) = encoding else { return };
-            let size = bytes_of(encoding.dtype(), 1).expect("whole bytes") as usize;
+            let size = bytes_of(tensor.tensor.dtype, 1).expect("whole bytes") as usize;
             let values = &mut values[..piece.len() / size];
             contents.finite &= encoding.decode_flat(kernels, piece, values);
             contents.zero &= values.iter().all(|&value| value == 0.0);

@@ -58,6 +58,12 @@ impl Catalogue {
         self.position(name).map(|i| &self.tensors[i])
     }
 
+    /// The place of the tensor that lies there.
+    pub fn at(&self, tensor: &TensorRef) -> Option<usize> {
+        let key = |tensor: &TensorRef| (tensor.file, tensor.offset);
+        self.tensors.binary_search_by_key(&key(tensor), |other| key(&other.tensor)).ok()
+    }
+
     /// Whether a tensor's name starts with `prefix`.
     pub fn has_prefix(&self, prefix: &str) -> bool {
         let at = self.by_name.partition_point(|&i| self.tensors[i as usize].name.as_str() < prefix);

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::tensor::Dtype;
+
 /// The parsed `config.json`; empty if there is none.
 #[derive(Clone, Debug, Default)]
 pub struct Config(pub Value);
@@ -15,6 +17,23 @@ impl Config {
     /// `model_type`, which names the model's family.
     pub fn model_type(&self) -> Option<&str> {
         self.text("model_type")
+    }
+
+    /// The first class of `architectures`.
+    pub fn class(&self) -> Option<&str> {
+        self.0.get("architectures")?.as_array()?.first()?.as_str()
+    }
+
+    /// The element type that `dtype` (or `torch_dtype`) names, at the top level or in `text_config`.
+    pub fn dtype(&self) -> Option<Dtype> {
+        let name = |value: &Value| value.get("dtype").or_else(|| value.get("torch_dtype"))?.as_str().map(str::to_owned);
+        let name = name(&self.0).or_else(|| name(self.0.get("text_config")?))?;
+        match name.trim_start_matches("torch.") {
+            "bfloat16" => Some(Dtype::BF16),
+            "float16" => Some(Dtype::F16),
+            "float32" => Some(Dtype::F32),
+            _ => None,
+        }
     }
 
     /// `tie_word_embeddings`, at the top level or in `text_config`; `None` where it is left to the class.

@@ -8,9 +8,11 @@ mod config;
 mod discover;
 mod extras;
 mod identity;
+mod weights;
 
 pub use catalogue::{BaseShard, BaseTensor, Catalogue};
 pub use config::Config;
 pub use discover::{Checkpoint, read_header};
 pub use extras::carried;
 pub use identity::{header_hash, sampled};
+pub use weights::{Stored, Weights};

@@ -79,6 +79,21 @@ pub(super) struct MergeArgs {
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<String>,
 
+    /// What to do when an adapter changes one of two tied ends
+    ///
+    /// The input embedding and the output head of many models share one tensor. `untie` gives the head a tensor of its own,
+    /// so that each end is what was trained; `fold` changes the one tensor, and with it the other end, as PEFT's merge does.
+    #[arg(long, value_name = "untie|fold", value_parser = ["untie", "fold"], default_value = "untie", hide_possible_values = true)]
+    pub(super) tied: String,
+
+    /// Keep a quantised base quantised
+    ///
+    /// By default a base of block FP8 is written in 16 bit, with all of the delta. With this flag the weights that an adapter
+    /// changes are encoded again with the scales they had, and all others are copied: most of a small delta may be rounded
+    /// away, which is measured and told.
+    #[arg(long)]
+    pub(super) keep_quantized: bool,
+
     /// Pass over a field of an adapter's config; may be repeated
     ///
     /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it

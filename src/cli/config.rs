@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{ErrorKind, Result};
-use crate::job::Request;
+use crate::job::{Request, Tied};
 use crate::memory::parse_size;
 use crate::report::Style;
 
@@ -46,6 +46,8 @@ impl MergeConfig {
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
+            tied: if args.tied == "fold" { Tied::Fold } else { Tied::Untie },
+            keep_quantized: args.keep_quantized,
             forced,
             scalar: args.scalar,
         };

@@ -1,18 +1,24 @@
 //! How the values of a logical weight are stored: which bytes a rectangle of it takes, and the way to `f32` and back.
 //!
-//! One file per encoding and one row in [`ENCODINGS`]. An encoding knows bytes and values, no files and no threads. Rows of
-//! a tile are decoded and encoded one after the other, so that one whose values share a scale can look it up by row and
-//! column.
+//! One file per encoding and one row in [`ENCODINGS`]. An encoding knows bytes and values, no files and no threads. A
+//! logical weight may be made of several tensors (its parts: codes and scales). Decoding is many to one: the parts of a
+//! tile lie one behind the other and give one value each. Encoding is one to many: each part of the output is made on its
+//! own from the same values, so that parts may stand in different shards, in any order, and none waits for another.
 
 mod bf16;
 mod f16;
 mod f32;
+mod fp8_block;
+mod logical;
 mod plain;
 
 use std::ops::Range;
 
+use crate::error::Result;
 use crate::kernels::{Kernels, Narrowed};
 use crate::tensor::{Dtype, Rect, View};
+
+pub use logical::{Found, Logical};
 
 /// Equal runs of bytes at equal distances, relative to the start of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,43 +49,54 @@ impl Runs {
     }
 }
 
+/// A tile of a logical weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The weight, as it is stored.
+    pub logical: &'a Logical,
+    /// The matrix it is cut as.
+    pub view: View,
+    /// Which part of the matrix the tile is.
+    pub rect: &'a Rect,
+}
+
 /// One encoding.
 pub trait Encoding: Sync {
     /// Its name in plans.
     fn name(&self) -> &'static str;
 
-    /// The element type of its first part in a header.
-    fn dtype(&self) -> Dtype;
-
-    /// The smallest rows × columns that can be decoded and encoded on their own.
-    fn quantum(&self) -> (u64, u64);
-
-    /// How many tensors make up a logical weight.
-    fn parts(&self) -> usize;
-
-    /// The bytes of one part that hold `rect` of `view`. In a tile they lie one run after the other.
-    fn runs(&self, part: usize, view: View, rect: &Rect) -> Runs;
-
-    /// Decodes plain numbers that lie next to each other, for encodings of one part and a quantum of one; true if all are
-    /// finite.
-    fn decode_flat(&self, kernels: Kernels, bytes: &[u8], out: &mut [f32]) -> bool {
-        let tile = Rect { rows: 0..1, cols: 0..out.len() as u64 };
-        self.decode_row(kernels, bytes, &tile, RowPiece { row: 0, cols: 0..out.len() }, out)
+    /// The element type whose tensors are this encoding and need nothing else; none for codes that need companions.
+    fn plain(&self) -> Option<Dtype> {
+        None
     }
 
-    /// Decodes columns `cols` of row `row` (both counted from the tile's corner) of a tile of size `tile` into `out`; true
-    /// if all values are finite. `parts` holds the bytes that `runs` names, part after part.
-    fn decode_row(&self, kernels: Kernels, part: &[u8], tile: &Rect, at: RowPiece, out: &mut [f32]) -> bool;
+    /// Recognises a tensor that is stored this way by its companions in the checkpoint.
+    ///
+    /// # Errors
+    /// When a tensor is stored this way and something is wrong with its companions.
+    fn recognise(&self, _: &Found<'_>) -> Result<Option<Logical>> {
+        Ok(None)
+    }
 
-    /// Encodes `values` over the same place of a tile's bytes, rounding once, to nearest even.
-    fn encode_row(
-        &self,
-        kernels: Kernels,
-        values: &[f32],
-        tile: &Rect,
-        at: RowPiece,
-        part: &mut [u8],
-    ) -> Narrowed;
+    /// Rows × columns of the logical weight that must be encoded together.
+    fn quantum(&self, logical: &Logical) -> (u64, u64);
+
+    /// The bytes of one part that hold a tile. In a slab they lie one run after the other, part after part.
+    fn runs(&self, part: usize, place: Place<'_>) -> Runs;
+
+    /// Decodes some columns of one row (both counted from the tile's corner) into `out`; true if all values are finite.
+    /// `parts` holds the bytes that `runs` names, part after part.
+    fn decode_row(&self, kernels: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool;
+
+    /// Encodes a block of values into one part's bytes of the tile, rounding once, to nearest even. Afterwards the values
+    /// are what the bytes decode to.
+    fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed;
+
+    /// Decodes plain numbers that lie next to each other, for encodings that are [`plain`](Self::plain); true if all are
+    /// finite.
+    fn decode_flat(&self, _: Kernels, _: &[u8], _: &mut [f32]) -> bool {
+        unreachable!("only plain numbers are decoded without a place")
+    }
 }
 
 /// Some columns of one row, counted from a tile's corner.
@@ -91,8 +108,24 @@ pub struct RowPiece {
     pub cols: Range<usize>,
 }
 
+/// A block of values that is to be encoded.
+pub struct ToEncode<'a> {
+    /// The values, row-major.
+    pub values: &'a mut [f32],
+    /// Rows of the block, from the tile's first.
+    pub rows: Range<usize>,
+    /// Columns of the block, from the tile's first.
+    pub cols: Range<usize>,
+    /// The tile.
+    pub place: Place<'a>,
+    /// Which part is written.
+    pub part: usize,
+    /// The bytes that the tile starts from, part after part, where its encoding is this one and they are still there.
+    pub source: &'a [u8],
+}
+
 /// Every encoding there is.
-pub static ENCODINGS: &[&dyn Encoding] = &[&bf16::Bf16, &f16::F16, &f32::F32];
+pub static ENCODINGS: &[&dyn Encoding] = &[&bf16::Bf16, &f16::F16, &f32::F32, &fp8_block::Fp8Block];
 
 /// The encoding of that name.
 pub fn find(name: &str) -> Option<&'static dyn Encoding> {
@@ -101,5 +134,5 @@ pub fn find(name: &str) -> Option<&'static dyn Encoding> {
 
 /// The encoding of plain numbers of that element type.
 pub fn plain(dtype: Dtype) -> Option<&'static dyn Encoding> {
-    ENCODINGS.iter().copied().find(|encoding| encoding.parts() == 1 && encoding.dtype() == dtype)
+    ENCODINGS.iter().copied().find(|encoding| encoding.plain() == Some(dtype))
 }

@@ -1,11 +1,10 @@
 //! What the encodings of plain numbers share: one part, elements next to each other.
 
-use crate::tensor::{Rect, View};
+use super::{Place, RowPiece, Runs};
 
-use super::{RowPiece, Runs};
-
-/// The bytes of `rect` where an element takes `size` bytes.
-pub(super) fn runs(size: u64, view: View, rect: &Rect) -> Runs {
+/// The bytes of a tile where an element takes `size` bytes.
+pub(super) fn runs(size: u64, place: Place<'_>) -> Runs {
+    let Place { view, rect, .. } = place;
     Runs {
         first: (rect.rows.start * view.cols + rect.cols.start) * size,
         len: rect.width() * size,
@@ -16,8 +15,8 @@ pub(super) fn runs(size: u64, view: View, rect: &Rect) -> Runs {
 }
 
 /// The bytes of a piece of a row in a tile whose rows lie next to each other.
-pub(super) fn piece(size: usize, tile: &Rect, at: &RowPiece) -> std::ops::Range<usize> {
-    let row = at.row * tile.width() as usize;
+pub(super) fn piece(size: usize, place: Place<'_>, at: &RowPiece) -> std::ops::Range<usize> {
+    let row = at.row * place.rect.width() as usize;
     (row + at.cols.start) * size..(row + at.cols.end) * size
 }
 
@@ -29,42 +28,50 @@ macro_rules! plain {
                 $name
             }
 
-            fn dtype(&self) -> crate::tensor::Dtype {
-                crate::tensor::Dtype::$dtype
+            fn plain(&self) -> Option<crate::tensor::Dtype> {
+                Some(crate::tensor::Dtype::$dtype)
             }
 
-            fn quantum(&self) -> (u64, u64) {
+            fn quantum(&self, _: &super::Logical) -> (u64, u64) {
                 (1, 1)
             }
 
-            fn parts(&self) -> usize {
-                1
-            }
-
-            fn runs(&self, _: usize, view: crate::tensor::View, rect: &crate::tensor::Rect) -> super::Runs {
-                super::plain::runs($size, view, rect)
+            fn runs(&self, _: usize, place: super::Place<'_>) -> super::Runs {
+                super::plain::runs($size, place)
             }
 
             fn decode_row(
                 &self,
                 kernels: crate::kernels::Kernels,
-                part: &[u8],
-                tile: &crate::tensor::Rect,
+                parts: &[u8],
+                place: super::Place<'_>,
                 at: super::RowPiece,
                 out: &mut [f32],
             ) -> bool {
-                kernels.$widen(&part[super::plain::piece($size, tile, &at)], out)
+                kernels.$widen(&parts[super::plain::piece($size, place, &at)], out)
             }
 
-            fn encode_row(
+            fn encode(
                 &self,
                 kernels: crate::kernels::Kernels,
-                values: &[f32],
-                tile: &crate::tensor::Rect,
-                at: super::RowPiece,
-                part: &mut [u8],
+                block: &mut super::ToEncode<'_>,
+                bytes: &mut [u8],
             ) -> crate::kernels::Narrowed {
-                kernels.$narrow(values, &mut part[super::plain::piece($size, tile, &at)])
+                let mut narrowed = crate::kernels::Narrowed { finite: true, changed: 0 };
+                let rows = block.rows.clone().zip(block.values.chunks_exact_mut(block.cols.len()));
+                for (row, values) in rows {
+                    let at = super::RowPiece { row, cols: block.cols.clone() };
+                    let bytes = &mut bytes[super::plain::piece($size, block.place, &at)];
+                    let row = kernels.$narrow(values, bytes);
+                    kernels.$widen(bytes, values);
+                    narrowed.finite &= row.finite;
+                    narrowed.changed += row.changed;
+                }
+                narrowed
+            }
+
+            fn decode_flat(&self, kernels: crate::kernels::Kernels, bytes: &[u8], out: &mut [f32]) -> bool {
+                kernels.$widen(bytes, out)
             }
         }
     };

@@ -81,8 +81,16 @@ pub enum ErrorKind {
     TargetDtype { tensor: String, found: Dtype },
     #[error("`{tensor}` is quantised: {why}")]
     Quantised { tensor: String, why: String },
-    #[error("`{tensor}` is tied: the embedding and the output head share one tensor")]
-    Tied { tensor: String },
+    #[error("`{tensor}` is tied, and the embedding and the output head cannot be parted: {why}")]
+    Tied { tensor: String, why: String },
+    #[error("adapter tensor `{key}` is not the same as `{expected}`, although both belong to tied weights")]
+    Untied { adapter: String, key: String, expected: String },
+    #[error("one adapter changes both ends of the tied weights `{tensor}` as one and another parts them")]
+    TiedBothWays { tensor: String },
+    #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]
+    Vocabulary { first: String, first_rows: u64, second: String, second_rows: u64 },
+    #[error("`{what}` cannot have weight {weight}: {why}")]
+    Weighted { adapter: String, what: String, weight: f64, why: String },
     #[error("a replacement of `{tensor}` cannot have weight {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
     #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
@@ -99,6 +107,8 @@ pub enum ErrorKind {
     NonFiniteFactor { adapter: String, key: String },
     #[error("merging `{tensor}` gives a value that is not finite where the base was finite")]
     NonFiniteResult { tensor: String },
+    #[error("the codes or the scales of `{tensor}` hold a value that is not finite")]
+    NonFiniteCodes { tensor: String },
 
     // Budget (71).
     #[error("`--max-ram {}` is too small: {what} need {}", size(*budget), size(*needed))]

@@ -5,8 +5,11 @@
 
 mod conv1d;
 mod plain;
+mod tied;
 
 use crate::checkpoint::Config;
+
+pub use tied::{TiedHead, is_embedding, is_head, tied_head};
 
 /// One family of models.
 pub trait Family: Sync {

@@ -21,6 +21,16 @@ pub(super) struct Loaded<'s, 'm> {
     pub(super) slab: Option<Lease<'s, 'm>>,
     /// The factors it shares with its neighbours.
     pub(super) shared: Option<Arc<Shared<'s, 'm>>>,
+    /// What the passes over its tensor came to.
+    pub(super) folded: Arc<Vec<Pass>>,
+}
+
+/// What a pass over a tensor came to.
+pub(super) struct Pass {
+    /// Which op it was for.
+    pub(super) op: usize,
+    /// What is known of each position of the op's axis.
+    pub(super) state: Vec<f64>,
 }
 
 /// A tile whose bytes are ready to be written.

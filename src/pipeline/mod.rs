@@ -7,6 +7,9 @@
 //!    └──────────────────────── slabs, when their bytes are written ┘
 //! ```
 //!
+//! What a fold over a tensor comes to travels back from the writer to the reader, which sends the first tile that is written
+//! only when it has it: folding needs the order of the schedule, and only the writer has that.
+//!
 //! The reader takes leases in the order of the schedule and is the only one that waits for memory. Channels hold as many
 //! tiles as there are slabs, so a send never waits for anything but a stage that has stopped. The writer puts tiles back
 //! into order: the tile it waits for was leased before every tile that is held up, so it is always under way.
@@ -18,6 +21,7 @@ mod message;
 mod progress;
 mod reader;
 mod stop;
+mod survival;
 mod tally;
 mod worker;
 mod writer;
@@ -26,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, unbounded};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Kernels;
@@ -37,7 +41,8 @@ use crate::storage::{Source, Store};
 
 pub use progress::{Progress, Snapshot};
 pub use stop::Stop;
-pub use tally::Applied;
+pub use survival::Survival;
+pub use tally::{Applied, ModuleSurvival};
 pub use writer::ShardDone;
 
 /// What a run reads, writes and tells.
@@ -76,12 +81,14 @@ impl Run<'_> {
         let tally = tally::Tally::new(self.plan);
         let (to_merge, loaded) = bounded(self.schedule.cut.slabs + 1);
         let (to_write, merged) = bounded(self.schedule.cut.slabs + 1);
+        let (pass_done, passes) = unbounded();
         thread::scope(|scope| {
             let (pool, stop, progress, tally) = (&pool, &stop, &progress, &tally);
             let mut stages = vec![(
                 "reader",
                 scope.spawn(move || {
-                    stop.watch("reader", || reader::run(self, pool, progress, &to_merge, stop))
+                    let ends = reader::Ends { to_merge: &to_merge, passes: &passes };
+                    stop.watch("reader", || reader::run(self, pool, progress, &ends, stop))
                 }),
             )];
             for _ in 0..self.schedule.workers {
@@ -98,7 +105,8 @@ impl Run<'_> {
             stages.push((
                 "writer",
                 scope.spawn(move || {
-                    stop.watch("writer", || writer::run(self, merged, progress, shard_done, stop))
+                    let ends = writer::Ends { merged, pass_done };
+                    stop.watch("writer", || writer::run(self, ends, progress, shard_done, stop))
                 }),
             ));
             while stop.ended() < stages.len() {

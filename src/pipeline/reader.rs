@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::encodings;
+use crate::adapters::methods;
+use crate::encodings::{self, Place};
 use crate::error::{ErrorKind, Result};
 use crate::kernels::Kernels;
 use crate::memory::{Lease, Pool};
@@ -15,7 +17,7 @@ use crate::schedule::shape::Merged;
 use crate::schedule::{BlockSpec, Slab, Tile, Work, shared_blocks, tiles};
 use crate::tensor::{FileId, Rect, bytes_of};
 
-use super::message::{Loaded, Shared};
+use super::message::{Loaded, Pass, Shared};
 use super::{Progress, Run, Stop};
 
 /// Reads every tile and sends it on; returns quietly when the workers are gone or the run is stopped.
@@ -23,50 +25,120 @@ pub(super) fn run<'s, 'm>(
     run: &Run<'_>,
     pool: &'s Pool<'m>,
     progress: &Progress,
-    to_merge: &Sender<Loaded<'s, 'm>>,
+    ends: &Ends<'_, 's, 'm>,
     stop: &Stop,
 ) -> Result<()> {
-    let mut reader = Reader { run, pool, progress, stop, band: None };
+    let mut reader = Reader { run, pool, progress, stop, passes: ends.passes, band: None, folding: Folding::default() };
     for tile in tiles(run.plan, run.schedule) {
         let Some(loaded) = reader.load(tile)? else { return Ok(()) };
-        if to_merge.send(loaded).is_err() {
+        if ends.to_merge.send(loaded).is_err() {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// The band whose factors are in a slot: its tensor, its columns, and the factors.
-type Band<'s, 'm> = ((usize, usize), Range<u64>, Arc<Shared<'s, 'm>>);
+/// The reader's ends of its channels.
+pub(super) struct Ends<'c, 's, 'm> {
+    /// Where tiles go.
+    pub(super) to_merge: &'c Sender<Loaded<'s, 'm>>,
+    /// Where what passes came to is told.
+    pub(super) passes: &'c Receiver<Pass>,
+}
+
+/// The passes over the tensor that is being read.
+#[derive(Default)]
+struct Folding {
+    /// Passes that were sent out and are not done.
+    open: usize,
+    /// The tensor, and what those that are done came to.
+    of: Option<(usize, usize)>,
+    done: Arc<Vec<Pass>>,
+}
+
+/// Bytes that are read at once where only some elements of a stretch are kept.
+const PICKED: usize = 1 << 14;
+/// How often a wait looks whether the run is stopped.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The band whose factors are in a slot: its tensor (and the op, for a pass), its columns, and the factors.
+type Band<'s, 'm> = ((usize, usize, Option<usize>), Range<u64>, Arc<Shared<'s, 'm>>);
 
 struct Reader<'r, 's, 'm> {
     run: &'r Run<'r>,
     pool: &'s Pool<'m>,
     progress: &'r Progress,
     stop: &'r Stop,
+    passes: &'r Receiver<Pass>,
     band: Option<Band<'s, 'm>>,
+    folding: Folding,
 }
 
-impl<'s, 'm> Reader<'_, 's, 'm> {
+impl<'r, 's, 'm> Reader<'r, 's, 'm> {
     /// A tile with its bytes; `None` when the run is stopped.
     fn load(&mut self, tile: Tile) -> Result<Option<Loaded<'s, 'm>>> {
         match &tile.work {
-            Work::Header => Ok(Some(Loaded { tile, slab: None, shared: None })),
+            Work::Header => Ok(Some(Loaded { tile, slab: None, shared: None, folded: Arc::default() })),
             &Work::Copy { from, offset, bytes, .. } => {
                 let Some(mut slab) = self.slab() else { return Ok(None) };
                 self.read(from, &mut slab[..bytes as usize], offset)?;
                 self.done_before(from, offset + bytes);
-                Ok(Some(Loaded { tile, slab: Some(slab), shared: None }))
+                Ok(Some(Loaded { tile, slab: Some(slab), shared: None, folded: Arc::default() }))
             }
-            Work::Write { tensor, rect, band } => {
-                let out = &self.run.plan.shards[tile.shard].tensors[*tensor];
-                let merged = Merged::of(out).expect("write tiles are made for merged tensors only");
-                let Some(shared) = self.shared((tile.shard, *tensor), merged, band)? else { return Ok(None) };
-                let Some(mut slab) = self.slab() else { return Ok(None) };
-                self.load_values(merged, rect, &mut slab)?;
-                Ok(Some(Loaded { tile, slab: Some(slab), shared: Some(shared) }))
+            &Work::Fold { tensor, op, ref rect, ref band, is_last } => {
+                let merged = self.merged(tile.shard, tensor).pass(op);
+                let loaded = self.load_tile(merged, (tile.shard, tensor, Some(op)), rect, band)?;
+                self.folding.open += usize::from(is_last);
+                let Some((slab, shared)) = loaded else { return Ok(None) };
+                Ok(Some(Loaded { tile, slab: Some(slab), shared: Some(shared), folded: Arc::default() }))
+            }
+            &Work::Write { tensor, ref rect, ref band } => {
+                if !self.wait_for_passes((tile.shard, tensor)) {
+                    return Ok(None);
+                }
+                let merged = self.merged(tile.shard, tensor);
+                let loaded = self.load_tile(merged, (tile.shard, tensor, None), rect, band)?;
+                let Some((slab, shared)) = loaded else { return Ok(None) };
+                let folded = self.folding.done.clone();
+                Ok(Some(Loaded { tile, slab: Some(slab), shared: Some(shared), folded }))
             }
         }
+    }
+
+    fn merged(&self, shard: usize, tensor: usize) -> Merged<'r> {
+        let out = &self.run.plan.shards[shard].tensors[tensor];
+        Merged::of(out).expect("such tiles are made for merged tensors only")
+    }
+
+    /// A slab with the values and the factors of a tile, and the factors that it shares.
+    fn load_tile(
+        &mut self,
+        merged: Merged<'_>,
+        of: (usize, usize, Option<usize>),
+        rect: &Rect,
+        band: &Range<u64>,
+    ) -> Result<Option<(Lease<'s, 'm>, Arc<Shared<'s, 'm>>)>> {
+        let Some(shared) = self.shared(of, merged, band)? else { return Ok(None) };
+        let Some(mut slab) = self.slab() else { return Ok(None) };
+        self.load_values(merged, rect, &mut slab)?;
+        Ok(Some((slab, shared)))
+    }
+
+    /// Waits until every pass over the tensor that is to be written is done; false when the run is stopped.
+    fn wait_for_passes(&mut self, tensor: (usize, usize)) -> bool {
+        if self.folding.of == Some(tensor) {
+            return true;
+        }
+        let mut done = Vec::with_capacity(self.folding.open);
+        while done.len() < self.folding.open {
+            match self.passes.recv_timeout(LOOK) {
+                Ok(pass) => done.push(pass),
+                Err(RecvTimeoutError::Timeout) if !self.stop.is_raised() => {}
+                Err(_) => return false,
+            }
+        }
+        self.folding = Folding { open: 0, of: Some(tensor), done: Arc::new(done) };
+        true
     }
 
     fn slab(&self) -> Option<Lease<'s, 'm>> {
@@ -75,12 +147,13 @@ impl<'s, 'm> Reader<'_, 's, 'm> {
 
     /// Reads what a tile starts from, and the factors of its own.
     fn load_values(&self, merged: Merged<'_>, rect: &Rect, slab: &mut [u8]) -> Result<()> {
-        let Merged { tensor, start, ops, view } = merged;
-        let layout = Slab::new(tensor, start, ops, view, rect);
+        let Merged { start, ops, view, .. } = merged;
+        let layout = Slab::new(&merged, rect);
         let encoding = start_encoding(start);
+        let place = Place { logical: start, view, rect };
         let mut at = 0;
         for (i, part) in start.parts.iter().enumerate() {
-            let runs = encoding.runs(i, view, rect);
+            let runs = encoding.runs(i, place);
             let bytes = runs.len as usize;
             for run in 0..runs.count {
                 let offset = part.offset + runs.first + run * runs.stride;
@@ -95,7 +168,7 @@ impl<'s, 'm> Reader<'_, 's, 'm> {
     /// The factors of a band, from the slot that holds them or newly read; `None` when the run is stopped.
     fn shared(
         &mut self,
-        of: (usize, usize),
+        of: (usize, usize, Option<usize>),
         merged: Merged<'_>,
         columns: &Range<u64>,
     ) -> Result<Option<Arc<Shared<'s, 'm>>>> {
@@ -126,7 +199,8 @@ impl<'s, 'm> Reader<'_, 's, 'm> {
             let encoding = encodings::plain(factor.tensor.dtype).expect("factors of other types are refused");
             let size = bytes_of(factor.tensor.dtype, 1).expect("plain floats are whole bytes");
             let runs = factor.runs(&block.positions);
-            let values: &mut [f32] = bytemuck::cast_slice_mut(&mut region[block.at.clone()]);
+            let all: &mut [f32] = bytemuck::cast_slice_mut(&mut region[block.at.clone()]);
+            let values = &mut all[..(runs.len * runs.count) as usize];
             let len = (runs.len * size) as usize;
             let raw_at = size_of_val(values) - len * runs.count as usize;
             // The bytes are read to the end of where the values go, and decoded from the front: a value is never longer
@@ -135,11 +209,37 @@ impl<'s, 'm> Reader<'_, 's, 'm> {
             for run in 0..runs.count {
                 let at = raw_at + run as usize * len;
                 let offset = factor.tensor.offset + (runs.first + run * runs.stride) * size;
-                self.read(factor.tensor.file, &mut bytes[at..at + len], offset)?;
+                self.read_picked(factor.tensor.file, &mut bytes[at..at + len], offset, runs.step, size)?;
             }
             if !widen_in_place(encoding, self.run.kernels, bytes, raw_at, size as usize) {
                 return Err(not_finite(&self.run.plan.claims[op.claim.0 as usize], block.factor, self.run));
             }
+            if factor.made.is_some() {
+                methods::find(&op.method).expect("a plan names methods of the table").prepare(op, block.factor, all);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` with every `step`-th element of `size` bytes from `offset` on.
+    fn read_picked(&self, from: FileId, buf: &mut [u8], offset: u64, step: u64, size: u64) -> Result<()> {
+        if step == 1 {
+            return self.read(from, buf, offset);
+        }
+        let mut stretch = [0; PICKED];
+        let size = size as usize;
+        let apart = step as usize * size;
+        // So many of the elements that are kept lie in one stretch.
+        let most = PICKED.saturating_sub(size) / apart + 1;
+        let mut at = offset;
+        for kept in buf.chunks_mut(most * size) {
+            let count = kept.len() / size;
+            let stretch = &mut stretch[..(count - 1) * apart + size];
+            self.read(from, stretch, at)?;
+            for (to, from) in kept.chunks_exact_mut(size).zip(stretch.chunks(apart)) {
+                to.copy_from_slice(&from[..size]);
+            }
+            at += (count * apart) as u64;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Accounting of a run: every claim must reach the elements it was planned for, and something must have changed.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
@@ -7,9 +8,12 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{ClaimId, Making, Plan};
 
+use super::Survival;
+
 /// Elements reached by each claim, and elements that each tensor's ops changed.
 pub(super) struct Tally {
     reached: Vec<AtomicU64>,
+    survived: Vec<Mutex<Survival>>,
     changed: Vec<Vec<AtomicU64>>,
 }
 
@@ -22,6 +26,27 @@ pub struct Applied {
     pub merged_elements: u64,
     /// Merged tensors in which no element changed, because the delta is below half a unit in the last place everywhere.
     pub unchanged: Vec<String>,
+    /// How much of each adapter's deltas is left after rounding, in the order of the adapters.
+    pub survival: Vec<Survival>,
+    /// The same for every module.
+    pub modules: Vec<ModuleSurvival>,
+}
+
+/// How much of one module's delta is left after rounding.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModuleSurvival {
+    /// Position of the adapter.
+    pub adapter: u32,
+    /// Module path as the adapter spells it.
+    pub module: String,
+    /// The output tensor.
+    pub tensor: String,
+    /// Norm of the delta.
+    pub norm: f64,
+    /// `⟨Δ, W′ − W⟩ / ‖Δ‖²`; none if the delta is zero.
+    pub survival: Option<f64>,
+    /// The share of the delta's elements that left the weight as it was.
+    pub unmoved: Option<f64>,
 }
 
 impl Tally {
@@ -30,12 +55,39 @@ impl Tally {
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Tally {
             reached: zeros(plan.claims.len()),
+            survived: plan.claims.iter().map(|_| Mutex::default()).collect(),
             changed: plan.shards.iter().map(|shard| zeros(shard.tensors.len())).collect(),
         }
     }
 
     pub(super) fn reach(&self, claim: ClaimId, elements: u64) {
         self.reached[claim.0 as usize].fetch_add(elements, Ordering::Relaxed);
+    }
+
+    pub(super) fn survive(&self, claim: ClaimId, survival: &Survival) {
+        let mut sums = self.survived[claim.0 as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sums.add(survival);
+    }
+
+    /// What is left of the deltas, by adapter and by module.
+    fn survival(&self, plan: &Plan) -> (Vec<Survival>, Vec<ModuleSurvival>) {
+        let mut by_adapter = vec![Survival::default(); plan.adapters.len()];
+        let mut modules = Vec::new();
+        for (claim, survived) in plan.claims.iter().zip(&self.survived) {
+            let survival = *survived.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            by_adapter[claim.adapter as usize].add(&survival);
+            if survival.nonzero > 0 {
+                modules.push(ModuleSurvival {
+                    adapter: claim.adapter,
+                    module: claim.module.clone(),
+                    tensor: claim.tensor.clone(),
+                    norm: survival.squares.sqrt(),
+                    survival: survival.share(),
+                    unmoved: survival.unmoved_share(),
+                });
+            }
+        }
+        (by_adapter, modules)
     }
 
     pub(super) fn change(&self, shard: usize, tensor: usize, elements: u64) {
@@ -54,7 +106,9 @@ impl Tally {
                 return Err(ErrorKind::Unapplied { adapter, module: claim.module.clone() }.into());
             }
         }
-        let mut applied = Applied { changed_elements: 0, merged_elements: 0, unchanged: Vec::new() };
+        let (survival, modules) = self.survival(plan);
+        let mut applied =
+            Applied { changed_elements: 0, merged_elements: 0, unchanged: Vec::new(), survival, modules };
         let mut effective = vec![false; plan.adapters.len()];
         for (shard, changed) in plan.shards.iter().zip(&self.changed) {
             for (tensor, changed) in shard.tensors.iter().zip(changed) {
@@ -66,7 +120,7 @@ impl Tally {
                 if let Some(claim) = replaced {
                     effective[by(claim)] = true;
                 }
-                if ops.is_empty() {
+                if ops.is_empty() || tensor.part > 0 {
                     continue;
                 }
                 applied.merged_elements += tensor.shape.elements();

@@ -1,15 +1,19 @@
-//! The writer: puts tiles back into order, hands each shard's bytes to its sink, commits it, tells its hash.
+//! The writer: puts tiles back into order, hands each shard's bytes to its sink, commits it, tells its hash; and folds what
+//! passes observe, as it is the one stage that sees tiles in order.
 
 use std::collections::VecDeque;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
+use crate::adapters::methods::{self, Seen};
 use crate::error::{ErrorKind, Result};
-use crate::schedule::Work;
+use crate::plan::Need;
+use crate::schedule::{Merged as Merge, Work};
 use crate::storage::Sink;
+use crate::tensor::Rect;
 
-use super::message::Merged;
+use super::message::{Merged, Pass};
 use super::{Progress, Run, Stop};
 
 /// A shard that is committed.
@@ -28,12 +32,13 @@ pub struct ShardDone {
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
 pub(super) fn run(
     run: &Run<'_>,
-    merged: Receiver<Merged<'_, '_>>,
+    ends: Ends<'_, '_>,
     progress: &Progress,
     shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
     stop: &Stop,
 ) -> Result<()> {
-    let mut writer = Writer { run, progress, shard_done, open: None };
+    let Ends { merged, pass_done } = ends;
+    let mut writer = Writer { run, progress, shard_done, pass_done, open: None, state: Vec::new() };
     let mut waiting: VecDeque<Option<Merged<'_, '_>>> = VecDeque::new();
     let mut next = 0;
     for tile in merged {
@@ -54,6 +59,14 @@ pub(super) fn run(
     Ok(())
 }
 
+/// The writer's ends of its channels.
+pub(super) struct Ends<'s, 'm> {
+    /// Where tiles come from.
+    pub(super) merged: Receiver<Merged<'s, 'm>>,
+    /// Who waits for what passes come to.
+    pub(super) pass_done: Sender<Pass>,
+}
+
 /// The shard that is being written.
 struct Open {
     shard: usize,
@@ -67,12 +80,25 @@ struct Writer<'w> {
     run: &'w Run<'w>,
     progress: &'w Progress,
     shard_done: &'w mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+    pass_done: Sender<Pass>,
     open: Option<Open>,
+    /// What the pass under way has come to.
+    state: Vec<f64>,
 }
 
 impl Writer<'_> {
     fn write(&mut self, tile: Merged<'_, '_>) -> Result<()> {
         let shard = &self.run.plan.shards[tile.tile.shard];
+        if let Work::Fold { tensor, op, rect, is_last, .. } = &tile.tile.work {
+            let slab = tile.slab.as_ref().expect("tiles that are folded have a slab");
+            let merge = Merge::of(&shard.tensors[*tensor]).expect("such tiles are made for merged tensors only");
+            self.fold(merge, *op, rect, bytemuck::cast_slice(&slab[tile.bytes.clone()]));
+            if *is_last {
+                // The reader may be gone; then the run has stopped.
+                let _ = self.pass_done.send(Pass { op: *op, state: std::mem::take(&mut self.state) });
+            }
+            return Ok(());
+        }
         if tile.tile.work == Work::Header {
             self.progress.enter_shard(tile.tile.shard);
             let sink = self.run.store.sink(&shard.name, shard.bytes)?;
@@ -87,6 +113,19 @@ impl Writer<'_> {
         }
         drop(tile);
         self.close_if_whole()
+    }
+
+    /// Adds observed values to what the pass under way knows. Here they come in order, whoever observed them.
+    fn fold(&mut self, merge: Merge<'_>, op: usize, rect: &Rect, values: &[f32]) {
+        let op = &merge.ops[op];
+        let Need::Fold { axis, values: per } = op.need else { unreachable!("only folds have passes") };
+        if self.state.is_empty() {
+            self.state = vec![0.0; op.placement.axes[axis].count as usize * per];
+        }
+        let grid = op.placement.grid(merge.view).expect("the plan chose the view so that it has one");
+        let Some(window) = grid.window(rect) else { return };
+        let seen = Seen { values, width: rect.width() as usize, window: &window, axis, first: 0, per };
+        methods::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
     }
 
     fn append(&mut self, bytes: &[u8], is_passed: bool) -> Result<()> {

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::adapters::{Adapter, Claimed, Claiming, Contents, Effect, METHODS, check_targets};
-use crate::checkpoint::{Checkpoint, carried};
+use crate::adapters::claiming::inseparable;
+use crate::adapters::{Adapter, Change, Claimed, Claiming, Contents, Effect, METHODS, check_targets, reads};
+use crate::checkpoint::{Checkpoint, Weights, carried};
 use crate::error::{Error, ErrorKind, Result};
 use crate::families;
 
-use super::check::{check_config, check_contents, provenance};
-use super::layout::{Touched, lay_out};
-use super::{AdapterUse, Claim, ClaimId, Identity, Input, Op, Plan, Role};
+use super::check::{check_config, check_contents, check_vocabulary, provenance};
+use super::files::{self, QUANTISATION_FILES};
+use super::layout::{Layout, Touched};
+use super::{AdapterUse, Claim, ClaimId, Identity, Input, Op, Outline, Plan, Role, Target, Tied};
 
 /// What plans are made from.
 pub struct Planner<'a> {
@@ -21,6 +23,10 @@ pub struct Planner<'a> {
     pub contents: &'a [Contents],
     /// Config fields that the user said to pass over.
     pub ignored_fields: &'a [String],
+    /// What happens to tied heads.
+    pub tied: Tied,
+    /// Whether encoded weights stay encoded.
+    pub keep_quantized: bool,
 }
 
 /// A plan, and what is worth saying about it.
@@ -31,11 +37,13 @@ pub struct Planned {
     pub notices: Vec<String>,
 }
 
-/// Claims of all adapters by base tensor.
+/// Claims of all adapters by tensor.
 #[derive(Default)]
 struct Gathered {
-    touched: HashMap<usize, Touched>,
+    touched: HashMap<Target, Touched>,
     claims: Vec<Claim>,
+    /// Adapters whose changes of the embedding a tied head follows.
+    head_follows: Vec<bool>,
     errors: Vec<Error>,
     notices: Vec<String>,
 }
@@ -46,53 +54,74 @@ impl Planner<'_> {
     /// # Errors
     /// Every reason to refuse, together.
     pub fn plan(&self) -> Result<Planned> {
-        let mut gathered = Gathered { notices: self.base.notices.clone(), ..Gathered::default() };
+        let (weights, errors) = Weights::of(&self.base.catalogue, &self.base.config);
+        let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
+        let mut outline = Outline::new(self.base, weights, self.tied);
         for (i, (adapter, contents)) in self.adapters.iter().zip(self.contents).enumerate() {
             gathered.notices.extend(provenance(&self.base.config, adapter));
-            let claimed = self.claim(adapter, contents, &mut gathered);
+            let (claimed, with_claims) = self.claim(adapter, contents, &mut gathered, outline);
+            outline = with_claims;
             for claimed in claimed {
-                gathered.add(i as u32, claimed, self);
+                gathered.add(i as u32, claimed, self, &outline);
             }
         }
-        let Gathered { touched, claims, errors, notices } = gathered;
+        gathered.part_tied_ends(&mut outline);
+        gathered.errors.extend(check_vocabulary(&outline));
+        let Gathered { touched, claims, errors, notices, .. } = gathered;
         Error::all(errors)?;
-        let shards = lay_out(self.base, touched)?;
+        let layout = Layout { outline: &outline, touched: &touched, keep_quantized: self.keep_quantized };
+        let shards = layout.shards()?;
+        let is_decoded = outline.weights.any() && !self.keep_quantized;
+        let index = files::index(&outline, &shards);
+        let files: Vec<_> = index.into_iter().chain(files::config(&outline, self.adapters, is_decoded)).collect();
+        let is_left = |name: &str| {
+            files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
+        };
+        let carried = carried(&self.base.path)?.into_iter().filter(|file| !is_left(&file.name));
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(),
             adapters: self.adapters.iter().map(used).collect(),
             shards,
             claims,
-            index: self.index(),
-            carried: carried(&self.base.path)?.into_iter().map(|file| (file.name, file.bytes)).collect(),
+            carried: carried.map(|file| (file.name, file.bytes)).collect(),
+            files,
         };
         Ok(Planned { plan, notices })
     }
 
     /// Lets every method of the adapter's type claim, and checks what they claimed.
-    fn claim(&self, adapter: &Adapter, contents: &Contents, gathered: &mut Gathered) -> Vec<Claimed> {
+    fn claim<'o>(
+        &'o self,
+        adapter: &'o Adapter,
+        contents: &Contents,
+        gathered: &mut Gathered,
+        outline: Outline<'o>,
+    ) -> (Vec<Claimed>, Outline<'o>) {
         let refused = check_config(&adapter.config, self.ignored_fields);
         if !refused.is_empty() {
             gathered.errors.extend(refused);
-            return Vec::new();
+            gathered.head_follows.push(false);
+            return (Vec::new(), outline);
         }
         let family = families::of(&self.base.config);
-        let mut claiming = Claiming::new(adapter, self.base, family);
-        let peft_type = adapter.config.text("peft_type");
-        for method in METHODS.iter().filter(|method| method.peft_type().is_none_or(|t| Some(t) == peft_type))
-        {
+        let mut claiming = Claiming::new(adapter, outline, family);
+        let peft_type = adapter.config.text("peft_type").unwrap_or_default();
+        for method in METHODS.iter().filter(|method| reads(**method, peft_type)) {
             method.claim(&mut claiming);
         }
-        let outcome = claiming.finish();
+        let (outcome, outline) = claiming.finish();
         let is_sound = outcome.errors.is_empty();
         gathered.errors.extend(outcome.errors);
         gathered.notices.extend(outcome.notices);
+        gathered.head_follows.push(outcome.head_follows);
         gathered.errors.extend(check_contents(adapter, contents, is_sound.then_some(&outcome.claimed)));
-        let adapted: Vec<&str> = outcome.claimed.iter().map(|claimed| claimed.module.as_str()).collect();
         if is_sound {
+            let claimed = outcome.claimed.iter().map(|claimed| claimed.module.as_str());
+            let adapted: Vec<&str> = claimed.chain(outcome.ignored.iter().map(String::as_str)).collect();
             gathered.errors.extend(check_targets(&adapter.config, &adapted, &self.base.catalogue));
         }
-        outcome.claimed
+        (outcome.claimed, outline)
     }
 
     /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::FileId`]s count.
@@ -115,17 +144,6 @@ impl Planner<'_> {
         });
         base.chain(adapters).collect()
     }
-
-    /// The base's index, with its size in bytes put right if it was wrong.
-    fn index(&self) -> Option<(String, String)> {
-        let (text, index) = self.base.index.as_ref()?;
-        let total: u64 = self.base.catalogue.tensors.iter().map(|tensor| tensor.tensor.bytes()).sum();
-        let content = match index.total_size == Some(total) {
-            true => text.clone(),
-            false => crate::formats::build_index(index, total),
-        };
-        Some(("model.safetensors.index.json".to_owned(), content))
-    }
 }
 
 fn used(adapter: &Adapter) -> AdapterUse {
@@ -139,21 +157,12 @@ fn used(adapter: &Adapter) -> AdapterUse {
 
 impl Gathered {
     /// Adds one claim. Replacements come before the deltas of the same adapter and must not undo those of an earlier one.
-    fn add(&mut self, adapter: u32, claimed: Claimed, planner: &Planner<'_>) {
-        let name = planner.base.catalogue.tensors[claimed.target].name.clone();
+    fn add(&mut self, adapter: u32, claimed: Claimed, planner: &Planner<'_>, outline: &Outline<'_>) {
+        let name = outline.weight(claimed.target).name;
         let touched = self.touched.entry(claimed.target).or_default();
         let claim = ClaimId(self.claims.len() as u32);
         match claimed.effect {
-            Effect::Add { placement, factors, scale, need } => {
-                touched.ops.push(Op {
-                    claim,
-                    method: claimed.method.to_owned(),
-                    placement,
-                    factors,
-                    scale,
-                    need,
-                });
-            }
+            Effect::Change(changes) => touched.ops.extend(changes.into_iter().map(|change| op(claim, change))),
             Effect::Replace { value } => {
                 let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
                 if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
@@ -194,4 +203,33 @@ impl Gathered {
             elements: claimed.elements,
         });
     }
+
+    /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow.
+    fn part_tied_ends(&mut self, outline: &mut Outline<'_>) {
+        let Some(head) = outline.head.clone().filter(|_| outline.tied == Tied::Untie) else { return };
+        let Some(touched) = self.touched.get(&Target::Base(head.source)) else { return };
+        let by = |id: ClaimId| self.claims[id.0 as usize].adapter as usize;
+        let claims = touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
+        let (follow, part): (Vec<ClaimId>, Vec<ClaimId>) = claims.partition(|&claim| self.head_follows[by(claim)]);
+        let is_parted = outline.find(&head.head).is_some();
+        let name = outline.weight(Target::Base(head.source)).name;
+        if !follow.is_empty() && (is_parted || !part.is_empty()) {
+            self.errors.push(
+                Error::new(ErrorKind::TiedBothWays { tensor: name }).hint("merge these adapters one after the other"),
+            );
+        } else if !part.is_empty() && !is_parted {
+            match head.inseparable {
+                Some(why) => self.errors.push(inseparable(name, why)),
+                None => {
+                    outline.untie(&head);
+                }
+            }
+        }
+    }
+}
+
+/// A change with the claim that it counts for.
+fn op(claim: ClaimId, change: Change) -> Op {
+    let Change { method, placement, factors, scale, need, original, settings } = change;
+    Op { claim, method: method.to_owned(), placement, factors, scale, need, original, settings }
 }

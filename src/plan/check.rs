@@ -1,9 +1,12 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::config::Field;
-use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, METHODS};
+use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, Effect, METHODS, find};
 use crate::checkpoint::Config;
 use crate::error::{Error, ErrorKind};
+use crate::families::{is_embedding, is_head};
+
+use super::{Outline, Target};
 
 /// Fields that any adapter's config may have and that no merge depends on, or that only select modules.
 const COMMON: &[(&str, Field)] = &[
@@ -37,7 +40,7 @@ const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 /// Every field and the type, as far as they are not merged.
 pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
     let found = config.text("peft_type").unwrap_or_default();
-    let methods = METHODS.iter().filter(|method| method.peft_type() == Some(found));
+    let methods = METHODS.iter().filter(|method| method.peft_types().contains(&found));
     let mut known: Vec<(&str, Field)> = COMMON.to_vec();
     let mut is_known = false;
     for method in methods {
@@ -54,7 +57,8 @@ pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     } else {
         "is not merged yet"
     };
-    let mut types: Vec<&str> = METHODS.iter().filter_map(|method| method.peft_type()).collect();
+    let mut types: Vec<&str> = METHODS.iter().flat_map(|method| method.peft_types()).copied().collect();
+    types.sort_unstable();
     types.dedup();
     let kind =
         ErrorKind::PeftType { adapter: config.adapter.clone(), found: found.to_owned(), why: why.to_owned() };
@@ -76,9 +80,11 @@ pub(super) fn check_contents(
     let Some(claimed) = claimed else { return errors };
     let zero: std::collections::HashSet<&str> =
         tensors.filter(|(_, contents)| contents.zero).map(|(tensor, _)| tensor.key.as_str()).collect();
-    let adds = |claimed: &Claimed| matches!(claimed.effect, crate::adapters::Effect::Add { .. });
-    let is_dead =
-        |claimed: &Claimed| adds(claimed) && claimed.keys.iter().any(|key| zero.contains(key.as_str()));
+    let adds = |claimed: &Claimed| matches!(claimed.effect, Effect::Change(_));
+    let dies = |claimed: &Claimed| find(claimed.method).is_some_and(|method| method.dies_with_zero());
+    let is_dead = |claimed: &Claimed| {
+        adds(claimed) && dies(claimed) && claimed.keys.iter().any(|key| zero.contains(key.as_str()))
+    };
     if claimed.is_empty() {
         errors.push(no_effect(adapter, "no tensor of it was placed"));
     } else if adapter.weight == 0.0 && claimed.iter().all(adds) {
@@ -87,6 +93,26 @@ pub(super) fn check_contents(
         errors.push(no_effect(adapter, "a factor of every delta is all zero, as before training"));
     }
     errors
+}
+
+/// Embedding and head must have one number of tokens. Shrinking loses tokens that a tokenizer may still have.
+pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
+    if outline.resized().next().is_none() {
+        return Vec::new();
+    }
+    let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
+    let all = base.chain((0..outline.additions.len()).map(Target::New)).map(|target| outline.weight(target));
+    let of_vocabulary = all.filter(|weight| is_embedding(&weight.name) || is_head(&weight.name));
+    let sizes: Vec<(String, u64)> =
+        of_vocabulary.map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0))).collect();
+    let Some((first, first_rows)) = sizes.first().cloned() else { return Vec::new() };
+    let others = sizes.into_iter().filter(|(_, rows)| *rows != first_rows);
+    let error = |(second, second_rows)| {
+        let first = first.clone();
+        Error::new(ErrorKind::Vocabulary { first, first_rows, second, second_rows })
+            .hint("the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`")
+    };
+    others.map(error).collect()
 }
 
 fn no_effect(adapter: &Adapter, why: &str) -> Error {

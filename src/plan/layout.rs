@@ -1,72 +1,203 @@
-//! The output's shards: the base's, with the same header bytes, and for every tensor what makes it.
+//! The output's shards: the base's, and for every tensor what makes it. A shard in which no tensor changed its name, type
+//! or shape keeps its header's bytes.
 
 use std::collections::HashMap;
 
-use crate::checkpoint::{BaseTensor, Checkpoint};
-use crate::encodings;
-use crate::error::Result;
-use crate::tensor::{TensorRef, View};
+use crate::checkpoint::{BaseTensor, Stored};
+use crate::encodings::{self, Encoding, Logical};
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats::{build_header, parse_header};
+use crate::tensor::{Dtype, Shape, TensorRef, View, bytes_of};
 
-use super::{ClaimId, Logical, Making, Op, OutShard, OutTensor, Placement};
+use super::{ClaimId, Making, Op, OutShard, OutTensor, Outline, Placement, Target};
 
-/// What all adapters together do to one base tensor.
-#[derive(Default)]
+/// What all adapters together do to one tensor.
+#[derive(Clone, Default)]
 pub(super) struct Touched {
     /// The tensor that stands in its place, and the claim that put it there.
     pub(super) replaced: Option<(TensorRef, ClaimId)>,
-    /// What is added to it, in order.
+    /// What is done to it, in order.
     pub(super) ops: Vec<Op>,
 }
 
-/// The output's shards in order, from what the adapters do to each base tensor.
-pub(super) fn lay_out(base: &Checkpoint, mut touched: HashMap<usize, Touched>) -> Result<Vec<OutShard>> {
-    let mut shards: Vec<OutShard> = base
-        .catalogue
-        .shards
-        .iter()
-        .map(|shard| OutShard {
-            name: shard.name.clone(),
-            header: shard.header.clone(),
-            tensors: Vec::new(),
-            bytes: shard.bytes,
-        })
-        .collect();
-    for (i, tensor) in base.catalogue.tensors.iter().enumerate() {
-        let touched = touched.remove(&i).unwrap_or_default();
-        shards[tensor.tensor.file.0 as usize].tensors.push(out_tensor(tensor, touched));
+impl Touched {
+    fn is_nothing(&self) -> bool {
+        self.replaced.is_none() && self.ops.is_empty()
     }
-    Ok(shards)
 }
 
-/// One output tensor: a copy where bytes can be copied, else a merge from what it starts from.
-fn out_tensor(base: &BaseTensor, touched: Touched) -> OutTensor {
-    let Touched { replaced, ops } = touched;
-    let dtype = base.tensor.dtype;
-    let (from, claim) = match replaced {
-        Some((value, claim)) => (value, Some(claim)),
-        None => (base.tensor.clone(), None),
-    };
-    let making = if ops.is_empty() && from.dtype == dtype {
-        Making::Copy { from, claim }
-    } else {
-        let placements = ops.iter().map(|op| &op.placement);
-        let view = Placement::view(&base.tensor.shape, placements)
-            .unwrap_or(View { rows: 1, cols: base.tensor.shape.elements() });
-        let encoding = encodings::plain(from.dtype).expect("claims of other dtypes are refused");
-        Making::Merge {
-            start: Logical { encoding: encoding.name().to_owned(), parts: vec![from] },
-            claim,
-            ops,
-            view,
+/// All that decides how the output lies.
+pub(super) struct Layout<'l> {
+    /// The output's tensors.
+    pub(super) outline: &'l Outline<'l>,
+    /// What is done to them.
+    pub(super) touched: &'l HashMap<Target, Touched>,
+    /// Whether encoded weights stay encoded.
+    pub(super) keep_quantized: bool,
+}
+
+impl Layout<'_> {
+    /// The output's shards in order; those that would be empty are left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Quantised`] for what cannot be encoded again.
+    pub(super) fn shards(&self) -> Result<Vec<OutShard>> {
+        let base = &self.outline.base.catalogue;
+        let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
+        let mut errors = Vec::new();
+        for (i, tensor) in base.tensors.iter().enumerate() {
+            match self.out_tensor(i, tensor) {
+                Ok(Some(out)) => shards[tensor.tensor.file.0 as usize].push(out),
+                Ok(None) => {}
+                Err(error) => errors.push(error),
+            }
         }
-    };
-    OutTensor {
-        name: base.name.clone(),
-        shape: base.tensor.shape.clone(),
-        dtype,
-        encoding: encodings::plain(dtype).map_or_else(String::new, |encoding| encoding.name().to_owned()),
-        offset: base.tensor.offset,
-        bytes: base.tensor.bytes(),
-        making,
+        for i in 0..self.outline.additions.len() {
+            let beside = &base.tensors[self.outline.additions[i].beside].tensor;
+            shards[beside.file.0 as usize].push(self.addition(i));
+        }
+        Error::all(errors)?;
+        let mut of_base = base.tensors.as_slice();
+        let mut laid = Vec::new();
+        for (i, tensors) in shards.into_iter().enumerate() {
+            let count = of_base.iter().take_while(|tensor| tensor.tensor.file.0 as usize == i).count();
+            let (own, rest) = of_base.split_at(count);
+            of_base = rest;
+            if !tensors.is_empty() || own.is_empty() {
+                laid.push(shard(&base.shards[i], own, tensors)?);
+            }
+        }
+        Ok(laid)
     }
+
+    /// The output tensor of a base tensor; none if it is not in the output.
+    fn out_tensor(&self, i: usize, base: &BaseTensor) -> Result<Option<OutTensor>> {
+        let nothing = Touched::default();
+        let touched = |i: usize| self.touched.get(&Target::Base(i)).unwrap_or(&nothing);
+        match (self.outline.weights.get(i), self.keep_quantized) {
+            (None, _) => {
+                let shape = self.outline.weight(Target::Base(i)).shape;
+                Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), touched(i))))
+            }
+            (Some(Stored::Coded(logical)), false) => {
+                Ok(Some(decoded(&base.name, self.outline.float_dtype(), logical, touched(i))))
+            }
+            (Some(_), false) => Ok(None),
+            (Some(Stored::Coded(logical)), true) => encoded(base, logical, 0, touched(i)).map(Some),
+            (Some(&Stored::Companion { of, part }), true) => {
+                let Some(Stored::Coded(logical)) = self.outline.weights.get(of) else {
+                    unreachable!("a companion belongs to codes")
+                };
+                encoded(base, logical, part, touched(of)).map(Some)
+            }
+            (Some(Stored::Aside), true) => Ok(Some(copied(base))),
+        }
+    }
+
+    /// A tensor that the base has not.
+    fn addition(&self, i: usize) -> OutTensor {
+        let addition = &self.outline.additions[i];
+        let shape = self.outline.weight(Target::New(i)).shape;
+        let from = addition.copy_of.map(|from| &self.outline.base.catalogue.tensors[from].tensor);
+        let nothing = Touched::default();
+        let touched = self.touched.get(&Target::New(i)).unwrap_or(&nothing);
+        plain(&addition.name, addition.dtype, shape, from, touched)
+    }
+}
+
+/// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
+fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touched: &Touched) -> OutTensor {
+    let (from, claim) = match &touched.replaced {
+        Some((value, claim)) => (value, Some(*claim)),
+        None => (base.expect("a tensor that only an adapter has is a replacement"), None),
+    };
+    let making = if touched.ops.is_empty() && from.dtype == dtype {
+        Making::Copy { from: from.clone(), claim }
+    } else {
+        let start = Logical::plain(from).expect("claims of other dtypes are refused");
+        merge(start, claim, touched.ops.clone())
+    };
+    out(name, dtype, shape, encodings::plain(dtype), 0, making)
+}
+
+/// An encoded weight that is written as plain numbers.
+fn decoded(name: &str, dtype: Dtype, logical: &Logical, touched: &Touched) -> OutTensor {
+    let (start, claim) = match &touched.replaced {
+        Some((value, claim)) => (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim)),
+        None => (logical.clone(), None),
+    };
+    let shape = start.shape.clone();
+    out(name, dtype, shape, encodings::plain(dtype), 0, merge(start, claim, touched.ops.clone()))
+}
+
+/// One part of an encoded weight that stays encoded.
+fn encoded(base: &BaseTensor, logical: &Logical, part: usize, touched: &Touched) -> Result<OutTensor> {
+    if touched.is_nothing() {
+        return Ok(copied(base));
+    }
+    let refused = |why: &str| {
+        let kind = ErrorKind::Quantised { tensor: base.name.clone(), why: why.to_owned() };
+        Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
+    };
+    if touched.replaced.is_some() {
+        return Err(refused("a value that replaces it has no scales to be encoded with"));
+    }
+    let encoding = encodings::find(&logical.encoding).expect("the table made it");
+    let axes = logical.shape.axes();
+    if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.quantum(logical).0) {
+        return Err(refused("its matrices end within a block of rows, so that they cannot be encoded one by one"));
+    }
+    let making = merge(logical.clone(), None, touched.ops.clone());
+    Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, making))
+}
+
+fn copied(base: &BaseTensor) -> OutTensor {
+    let making = Making::Copy { from: base.tensor.clone(), claim: None };
+    let (dtype, shape) = (base.tensor.dtype, base.tensor.shape.clone());
+    out(&base.name, dtype, shape, encodings::plain(dtype), 0, making)
+}
+
+fn merge(start: Logical, claim: Option<ClaimId>, ops: Vec<Op>) -> Making {
+    let placements = ops.iter().map(|op| &op.placement);
+    let elements = start.shape.elements();
+    let view = Placement::view(&start.shape, placements).unwrap_or(View { rows: 1, cols: elements });
+    Making::Merge { start, claim, ops, view }
+}
+
+fn out(
+    name: &str,
+    dtype: Dtype,
+    shape: Shape,
+    encoding: Option<&dyn Encoding>,
+    part: usize,
+    making: Making,
+) -> OutTensor {
+    let bytes = bytes_of(dtype, shape.elements()).expect("every shape here fits a file");
+    let encoding = encoding.map_or_else(String::new, |encoding| encoding.name().to_owned());
+    OutTensor { name: name.to_owned(), shape, dtype, encoding, part, offset: 0, bytes, making }
+}
+
+/// A shard: the base's header if it still describes the tensors, else a new one.
+fn shard(base: &crate::checkpoint::BaseShard, own: &[BaseTensor], mut tensors: Vec<OutTensor>) -> Result<OutShard> {
+    let is_same = |base: &BaseTensor, out: &OutTensor| {
+        base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
+    };
+    let unchanged = own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
+    let header = if unchanged { base.header.clone() } else { new_header(base, &tensors)? };
+    let mut offset = 8 + header.len() as u64;
+    for tensor in &mut tensors {
+        tensor.offset = offset;
+        offset += tensor.bytes;
+    }
+    Ok(OutShard { name: base.name.clone(), header, tensors, bytes: offset })
+}
+
+/// A header for other tensors, with the base's metadata.
+fn new_header(base: &crate::checkpoint::BaseShard, tensors: &[OutTensor]) -> Result<String> {
+    let parsed = parse_header(base.header.as_bytes(), base.bytes).expect("it was read before");
+    let metadata: Vec<(&str, &str)> = parsed.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let entries: Vec<(&str, Dtype, &[u64])> =
+        tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.axes())).collect();
+    let wrong = |problem| Error::new(ErrorKind::Header { path: base.name.clone().into() }).because(problem);
+    build_header(&entries, &metadata).map_err(wrong)
 }

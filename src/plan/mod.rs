@@ -7,13 +7,18 @@ mod build;
 mod check;
 mod digest;
 mod explain;
+mod files;
 mod layout;
 mod op;
 mod out_tensor;
+mod outline;
 mod placement;
 
 pub use build::{Planned, Planner};
 pub use explain::Explained;
 pub use op::{Claim, ClaimId, Factor, FactorIndex, FactorRuns, Need, Op};
-pub use out_tensor::{AdapterUse, Counts, Identity, Input, Logical, Making, OutShard, OutTensor, Plan, Role};
+pub use out_tensor::{
+    AdapterUse, Counts, Identity, Input, Making, OutShard, OutTensor, Plan, Role, SideFile,
+};
+pub use outline::{Addition, Outline, Target, Tied, Weight};
 pub use placement::{Axis, Grid, Line, Placement, Run, Window};

@@ -2,18 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encodings::Logical;
 use crate::tensor::{Dtype, FileId, Shape, TensorRef, View};
 
 use super::{Claim, ClaimId, Op};
-
-/// A logical weight on disk: what a name means, whatever its encoding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logical {
-    /// Name of its encoding (see [`crate::encodings::find`]).
-    pub encoding: String,
-    /// The tensors that make it up, in any shard; one for plain floats.
-    pub parts: Vec<TensorRef>,
-}
 
 /// What happens to an output tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +41,8 @@ pub struct OutTensor {
     pub dtype: Dtype,
     /// Name of the encoding it is written in; empty for bytes that are only copied.
     pub encoding: String,
+    /// Which part of the encoded weight it is: codes or scales. 0 for plain numbers.
+    pub part: usize,
     /// First byte, from the start of the output shard's file.
     pub offset: u64,
     /// Length in bytes.
@@ -114,6 +108,15 @@ pub struct AdapterUse {
     pub config: String,
 }
 
+/// A small file of the output whose content the plan decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideFile {
+    /// File name.
+    pub name: String,
+    /// All of it.
+    pub content: String,
+}
+
 /// All that a merge will do: plain data made from headers and adapters, which knows no budget, thread or path.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -127,8 +130,8 @@ pub struct Plan {
     pub shards: Vec<OutShard>,
     /// What every op and replacement must reach.
     pub claims: Vec<Claim>,
-    /// The index of the output, if it has several shards: file name and content.
-    pub index: Option<(String, String)>,
+    /// Small files that are written with this content: the index, and configs that the weights force to change.
+    pub files: Vec<SideFile>,
     /// Files that are carried over from the base as they are, by relative name, with their sizes.
     pub carried: Vec<(String, u64)>,
 }
@@ -146,8 +149,8 @@ impl Plan {
 
     /// Bytes of all files of the output, as the free-space check counts them.
     pub fn disk_bytes(&self) -> u64 {
-        let index = self.index.as_ref().map_or(0, |(_, content)| content.len() as u64);
-        self.output_bytes() + index + self.carried.iter().map(|(_, bytes)| bytes).sum::<u64>()
+        let files: u64 = self.files.iter().map(|file| file.content.len() as u64).sum();
+        self.output_bytes() + files + self.carried.iter().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// All tensors, shard by shard.

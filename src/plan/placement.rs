@@ -48,6 +48,12 @@ impl Placement {
         self.axes.iter().map(|axis| axis.count).product()
     }
 
+    /// One past the last element it covers.
+    pub fn end(&self) -> u64 {
+        let last = self.axes.iter().map(|axis| axis.count.saturating_sub(1) * axis.stride).sum::<u64>();
+        self.start + last + 1
+    }
+
     /// Which axis moves along the rows of `view` and which along its columns, or `None` if the view cuts an axis.
     pub fn grid(&self, view: View) -> Option<Grid> {
         let cols = view.cols.max(1);

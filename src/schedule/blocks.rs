@@ -6,9 +6,11 @@
 
 use std::ops::Range;
 
-use crate::encodings::{self, Encoding};
-use crate::plan::{Factor, Logical, Op, OutTensor};
-use crate::tensor::{Rect, View, bytes_of};
+use crate::encodings::{self, Encoding, Logical, Place};
+use crate::plan::{Factor, Op, OutTensor};
+use crate::tensor::{Rect, View};
+
+use super::shape::{Merged, Output};
 
 /// Pieces in a slab start at multiples of this, so that they can be seen as `f32`.
 const ALIGN: usize = 64;
@@ -29,14 +31,14 @@ pub struct BlockSpec {
     pub factor: usize,
     /// Positions on the factor's axis; empty if it has none.
     pub positions: Range<u64>,
-    /// Where its values go, in bytes from the start of the region.
+    /// Where its values go, in bytes from the start of the region; as many as its method makes of it.
     pub at: Range<usize>,
 }
 
 /// Appends a block of `factor` for `positions` behind what `blocks` holds.
 fn push(blocks: &mut Vec<BlockSpec>, op: usize, index: usize, factor: &Factor, positions: Range<u64>) {
     let count = if factor.index.is_some() { positions.end - positions.start } else { 1 };
-    let bytes = (count * factor.inner) as usize * F32;
+    let bytes = (count * factor.values()) as usize * F32;
     let start = blocks.last().map_or(0, |last| aligned(last.at.end));
     blocks.push(BlockSpec { op, factor: index, positions, at: start..start + bytes });
 }
@@ -90,15 +92,17 @@ pub struct Slab {
 }
 
 impl Slab {
-    /// The layout of the tile `rect` of `tensor`.
-    pub fn new(tensor: &OutTensor, start: &Logical, ops: &[Op], view: View, rect: &Rect) -> Slab {
+    /// The layout of the tile `rect`.
+    pub fn new(merged: &Merged<'_>, rect: &Rect) -> Slab {
+        let Merged { tensor, start, ops, view, output } = *merged;
+        let place = Place { logical: start, view, rect };
         let encoding = start_encoding(start);
-        let source = (0..encoding.parts()).map(|part| encoding.runs(part, view, rect).bytes() as usize).sum();
-        let out_bytes =
-            bytes_of(tensor.dtype, rect.elements()).expect("the header reader checked it") as usize;
-        let out = match is_in_place(tensor, encoding) {
-            true => 0..source,
-            false => aligned(source)..aligned(source) + out_bytes,
+        let source = (0..start.parts.len()).map(|part| encoding.runs(part, place).bytes() as usize).sum();
+        let behind = |bytes: usize| aligned(source)..aligned(source) + bytes;
+        let out = match output {
+            Output::Encoded if is_in_place(tensor, encoding) => 0..source,
+            Output::Encoded => behind(out_encoding(tensor).runs(tensor.part, place).bytes() as usize),
+            Output::Observed => behind(rect.elements() as usize * F32),
         };
         let own_at = aligned(source.max(out.end));
         Slab { source: 0..source, out, own: own_blocks(ops, view, rect), own_at }
@@ -122,5 +126,6 @@ pub fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
 
 /// Whether a tile's values keep their size, so that they are changed where they lie.
 fn is_in_place(tensor: &OutTensor, start: &dyn Encoding) -> bool {
-    start.parts() == 1 && start.dtype().bitsize() == tensor.dtype.bitsize()
+    let size = |encoding: &dyn Encoding| encoding.plain().map(|dtype| dtype.bitsize());
+    size(start).is_some_and(|bits| size(out_encoding(tensor)) == Some(bits))
 }

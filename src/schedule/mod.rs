@@ -13,6 +13,6 @@ pub mod steps;
 mod tests;
 
 pub use blocks::{BlockSpec, Slab, shared_blocks};
-pub use shape::{Requirement, TileShape};
-pub use split::{Asked, Budget, Schedule, split};
+pub use shape::{Merged, Output, Requirement, TileShape};
+pub use split::{Asked, Budget, Schedule, Scratch, split};
 pub use steps::{Tile, Work, tiles};

@@ -4,15 +4,20 @@
 //! stay in a slot for all rows of a band of columns. A band narrower than the tensor means that they are read again for
 //! every row; that is accepted for tensors of few rows, and otherwise the schedule asks for a larger budget.
 
-use crate::plan::{Logical, Making, Need, Op, OutTensor, Plan};
+use crate::adapters::find;
+use crate::encodings::Logical;
+use crate::plan::{Making, Need, Op, OutTensor, Plan};
 use crate::tensor::{Rect, View};
 
-use super::blocks::{Slab, region_bytes, shared_blocks};
+use super::blocks::{Slab, out_encoding, region_bytes, shared_blocks};
+use super::split::{BLOCK_COLS, BLOCK_ROWS};
 
 /// Tensors of at most so many rows may have their columns' factors read once for each row.
 const FEW_ROWS: u64 = 16;
 /// Columns that the smallest tile should have, where the tensor has them.
 const FEW_COLS: u64 = 256;
+/// A row that takes no more than this fits every slab, as none is cut smaller but in tests.
+const ANY_SLAB: usize = 64 << 10;
 
 /// How the tiles of one tensor are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,15 @@ pub struct TileShape {
     pub cols: u64,
     /// Columns whose factors are in a slot at once.
     pub band: u64,
+}
+
+/// What becomes of a tile's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// They are encoded as the output's bytes.
+    Encoded,
+    /// They are added up by a fold, and nothing is written.
+    Observed,
 }
 
 /// A tensor that is merged, as the schedule looks at it.
@@ -36,42 +50,76 @@ pub struct Merged<'p> {
     pub ops: &'p [Op],
     /// The matrix it is cut as.
     pub view: View,
+    /// What becomes of its values.
+    pub output: Output,
 }
 
 impl<'p> Merged<'p> {
     /// The merge that makes `tensor`, if it is not a copy.
     pub fn of(tensor: &'p OutTensor) -> Option<Merged<'p>> {
         match &tensor.making {
-            Making::Merge { start, ops, view, .. } => Some(Merged { tensor, start, ops, view: *view }),
+            Making::Merge { start, ops, view, .. } => {
+                Some(Merged { tensor, start, ops, view: *view, output: Output::Encoded })
+            }
             Making::Copy { .. } => None,
         }
     }
 
+    /// The pass before it that folds what one op must know.
+    pub fn pass(self, op: usize) -> Merged<'p> {
+        Merged { ops: &self.ops[op..=op], output: Output::Observed, ..self }
+    }
+
+    /// Whether tiles of that shape hold all that a position of the op's fold needs, so that it is folded inside them.
+    pub fn folds_in_tile(&self, op: &Op, shape: TileShape) -> bool {
+        let rows = op.placement.grid(self.view).and_then(|grid| grid.rows.axis);
+        matches!(op.need, Need::Fold { axis, .. } if rows == Some(axis)) && shape.cols == self.view.cols
+    }
+
+    /// The ops that need a pass before tiles of that shape are written.
+    pub fn passes(self, shape: TileShape) -> impl Iterator<Item = usize> + use<'p> {
+        let is_pass =
+            move |op: &Op| matches!(op.need, Need::Fold { .. }) && !self.folds_in_tile(op, shape);
+        self.ops.iter().enumerate().filter(move |(_, op)| is_pass(op)).map(|(i, _)| i)
+    }
+
+    /// Rows × columns that are encoded together.
+    pub fn quantum(&self) -> (u64, u64) {
+        match self.output {
+            Output::Encoded => out_encoding(self.tensor).quantum(self.start),
+            Output::Observed => (1, 1),
+        }
+    }
+
     fn slab_bytes(&self, rows: u64, cols: u64) -> usize {
-        let rect = Rect { rows: 0..rows, cols: 0..cols };
-        Slab::new(self.tensor, self.start, self.ops, self.view, &rect).bytes()
+        Slab::new(self, &Rect { rows: 0..rows, cols: 0..cols }).bytes()
     }
 
     fn slot_bytes(&self, band: u64) -> usize {
         region_bytes(&shared_blocks(self.ops, self.view, &(0..band)))
     }
 
+    /// Whether an op must see whole rows, and whether one must see all of the tensor.
     fn need(&self) -> Need {
         let wider = |a: Need, b: Need| match (a, b) {
             (Need::Whole, _) | (_, Need::Whole) => Need::Whole,
             (Need::Rows, _) | (_, Need::Rows) => Need::Rows,
             _ => Need::Elements,
         };
-        self.ops.iter().map(|op| op.need).fold(Need::Elements, wider)
+        match self.output {
+            Output::Encoded => self.ops.iter().map(|op| op.need).fold(Need::Elements, wider),
+            Output::Observed => Need::Elements,
+        }
     }
 
     /// The least rows × columns of a tile.
     fn least(&self) -> (u64, u64) {
         let View { rows, cols } = self.view;
-        match self.need() {
-            Need::Elements => (1.min(rows), FEW_COLS.min(cols)),
-            Need::Rows => (1.min(rows), cols),
-            Need::Whole => (rows, cols),
+        match (self.need(), self.quantum()) {
+            (Need::Whole, _) => (rows, cols),
+            (Need::Rows, (high, _)) => (high.min(rows), cols),
+            (_, (1, 1)) => (1.min(rows), FEW_COLS.min(cols)),
+            (_, (high, _)) => (high.min(rows), cols),
         }
     }
 
@@ -94,12 +142,15 @@ impl<'p> Merged<'p> {
         let band = Self::largest(cols, slot_bytes, |band| self.slot_bytes(band));
         if band == cols {
             let high = Self::largest(rows, slab_bytes, |rows| self.slab_bytes(rows, cols));
+            // Tiles start at whole blocks of what is encoded together.
+            let high = if high < rows { high - high % self.quantum().0 } else { high };
             if high >= self.least().0 && high > 0 {
                 return Some(TileShape { rows: high, cols, band });
             }
         }
         let wide = Self::largest(cols, slab_bytes, |cols| self.slab_bytes(1, cols)).min(band);
-        let may_cut_rows = self.need() == Need::Elements && (band == cols || rows <= FEW_ROWS);
+        let is_free = self.need() == Need::Elements && self.quantum() == (1, 1);
+        let may_cut_rows = is_free && (band == cols || rows <= FEW_ROWS);
         (may_cut_rows && wide >= 1).then_some(TileShape { rows: 1, cols: wide, band })
     }
 
@@ -112,9 +163,79 @@ impl<'p> Merged<'p> {
             slab_bytes: self.slab_bytes(rows, cols),
             slot_bytes: least,
             full_slot_bytes: if self.view.rows > 1 { full } else { least },
-            rank: self.ops.iter().flat_map(|op| &op.factors).map(|factor| factor.inner).max().unwrap_or(0),
+            rank: self.ranks().max().unwrap_or(0),
+            fold_bytes: 0,
+            block: 0,
+            rooms: 0,
+            casts: false,
             of: self.tensor.name.clone(),
         }
+    }
+
+    /// Inner dimensions of products.
+    fn ranks(&self) -> impl Iterator<Item = u64> {
+        let along = self.ops.iter().flat_map(|op| &op.factors).filter(|factor| factor.index.is_some());
+        along.map(|factor| factor.inner)
+    }
+
+    /// The same with all passes before it, and what workers need beside the slab.
+    fn with_passes(&self) -> Requirement {
+        let folded = |op: &&(usize, &Op)| matches!(op.1.need, Need::Fold { .. });
+        let ops: Vec<(usize, &Op)> = self.ops.iter().enumerate().collect();
+        let passes = ops.iter().filter(folded).map(|(i, _)| self.pass(*i).requirement());
+        let most = passes.fold(self.requirement(), Requirement::or);
+        Requirement { fold_bytes: self.fold_bytes(), block: self.block(), rooms: self.rooms(), casts: self.is_cast(), ..most }
+    }
+
+    /// Bytes of what its passes come to, for those that cannot be folded in a tile under every budget.
+    fn fold_bytes(&self) -> usize {
+        let row_fits = self.slab_bytes(1.min(self.view.rows), self.view.cols) <= ANY_SLAB;
+        let whole = TileShape { rows: 1, cols: self.view.cols, band: self.view.cols };
+        let of = |op: &Op| match op.need {
+            Need::Fold { .. } if row_fits && self.folds_in_tile(op, whole) => 0,
+            Need::Fold { axis, values } => op.placement.axes[axis].count as usize * values * size_of::<f64>(),
+            _ => 0,
+        };
+        self.ops.iter().map(of).sum()
+    }
+
+    /// Elements of the blocks that a worker has in f32 at a time.
+    fn block(&self) -> usize {
+        let (rows, cols) = self.quantum();
+        let width = if self.need() == Need::Elements { cols.min(self.view.cols) } else { self.view.cols };
+        (BLOCK_ROWS * BLOCK_COLS).max((rows * width) as usize)
+    }
+
+    /// Rooms of a block's size that deltas need: those of one op, and one for every other that may fall on the same
+    /// elements.
+    fn rooms(&self) -> usize {
+        let own = self.ops.iter().map(|op| find(&op.method).map_or(1, |method| method.rooms())).max().unwrap_or(0);
+        // Where there are several, their sum is kept too.
+        own + if self.layers() > 1 { self.layers() } else { 0 }
+    }
+
+    /// Whether the output is another type than what it starts from.
+    fn is_cast(&self) -> bool {
+        self.tensor.encoding != self.start.encoding
+    }
+
+    /// An upper bound of how many ops fall on one element: as many as there are claims, as the ops of one claim lie side by
+    /// side, and as many as have an element both before and behind one place.
+    fn layers(&self) -> usize {
+        let mut claims: Vec<u32> = self.ops.iter().map(|op| op.claim.0).collect();
+        claims.dedup();
+        if claims.len() < 2 {
+            return claims.len();
+        }
+        let mut ends: Vec<(u64, i32)> =
+            self.ops.iter().flat_map(|op| [(op.placement.start, 1), (op.placement.end(), -1)]).collect();
+        ends.sort_unstable();
+        let (mut now, mut most) = (0, 0);
+        for (_, step) in ends {
+            now += step;
+            most = most.max(now);
+        }
+        claims.len().min(most as usize)
     }
 }
 
@@ -127,8 +248,16 @@ pub struct Requirement {
     pub slot_bytes: usize,
     /// Bytes of a slot that lets every factor be read once.
     pub full_slot_bytes: usize,
-    /// The largest inner dimension of a factor.
+    /// The largest inner dimension of a product.
     pub rank: u64,
+    /// Bytes of what passes before a tensor come to.
+    pub fold_bytes: usize,
+    /// Elements of a worker's block.
+    pub block: usize,
+    /// Rooms of a block's size for deltas.
+    pub rooms: usize,
+    /// Whether an output is of another type than what it starts from.
+    pub casts: bool,
     /// The tensor that needs most.
     pub of: String,
 }
@@ -136,16 +265,23 @@ pub struct Requirement {
 impl Requirement {
     /// The least that runs every tensor of `plan`.
     pub fn of(plan: &Plan) -> Requirement {
-        let all = plan.tensors().filter_map(Merged::of).map(|merged| merged.requirement());
-        all.fold(Requirement::default(), |most, one| {
-            let more = one.slab_bytes + one.slot_bytes > most.slab_bytes + most.slot_bytes;
-            Requirement {
-                slab_bytes: most.slab_bytes.max(one.slab_bytes),
-                slot_bytes: most.slot_bytes.max(one.slot_bytes),
-                full_slot_bytes: most.full_slot_bytes.max(one.full_slot_bytes),
-                rank: most.rank.max(one.rank),
-                of: if more { one.of } else { most.of },
-            }
-        })
+        let all = plan.tensors().filter_map(Merged::of).map(|merged| merged.with_passes());
+        all.fold(Requirement::default(), Requirement::or)
+    }
+
+    /// What is enough for both.
+    fn or(self, other: Requirement) -> Requirement {
+        let more = other.slab_bytes + other.slot_bytes > self.slab_bytes + self.slot_bytes;
+        Requirement {
+            slab_bytes: self.slab_bytes.max(other.slab_bytes),
+            slot_bytes: self.slot_bytes.max(other.slot_bytes),
+            full_slot_bytes: self.full_slot_bytes.max(other.full_slot_bytes),
+            rank: self.rank.max(other.rank),
+            fold_bytes: self.fold_bytes.max(other.fold_bytes),
+            block: self.block.max(other.block),
+            rooms: self.rooms.max(other.rooms),
+            casts: self.casts || other.casts,
+            of: if more { other.of } else { self.of },
+        }
     }
 }

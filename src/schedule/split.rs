@@ -16,8 +16,8 @@ pub const BLOCK_ROWS: usize = 128;
 /// Columns of that block: with it, values and delta of a block stay in the second-level cache.
 pub const BLOCK_COLS: usize = 512;
 
-/// A worker's two blocks of f32, and one row to look again at.
-pub const SCRATCH_BYTES: usize = (2 * BLOCK_ROWS + 1) * BLOCK_COLS * size_of::<f32>();
+/// Rows of a block whose fold is made in the tile, at most: what is known of each is kept while they are written.
+pub const FOLDED_ROWS: usize = 1024;
 
 const MIB: u64 = 1 << 20;
 /// The product allocates its packing buffer anew at each call, aligned, and glibc's heap then holds several: a chunk that
@@ -86,8 +86,33 @@ pub struct Schedule {
     pub cut: Cut,
     /// Bytes written before their write-back is waited for.
     pub window_bytes: usize,
+    /// What a worker has of its own.
+    pub scratch: Scratch,
     /// What the memory is spent on.
     pub budget: Budget,
+}
+
+/// What a worker has of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Elements of a block.
+    pub block: usize,
+    /// Rooms of a block's size for deltas.
+    pub rooms: usize,
+    /// Whether an output is of another type than what it starts from.
+    pub casts: bool,
+}
+
+impl Scratch {
+    fn of(requirement: &Requirement) -> Scratch {
+        let block = requirement.block.max(BLOCK_ROWS * BLOCK_COLS);
+        Scratch { block, rooms: requirement.rooms.max(1), casts: requirement.casts }
+    }
+
+    /// Bytes of it: running values, what the tensor started from, what that is in the output's type, and the rooms.
+    fn bytes(self) -> usize {
+        (2 + usize::from(self.casts) + self.rooms) * self.block * size_of::<f32>()
+    }
 }
 
 /// What does not depend on the budget.
@@ -101,14 +126,15 @@ struct Fixed {
 impl Fixed {
     fn of(plan: &Plan, asked: &Asked) -> Fixed {
         let requirement = Requirement::of(plan);
-        let packing = kernels::packing_bytes(requirement.rank as usize, BLOCK_ROWS, BLOCK_COLS) as u64;
+        let widest = requirement.block.max(BLOCK_COLS);
+        let packing = kernels::packing_bytes(requirement.rank as usize, BLOCK_ROWS, widest) as u64;
         // The kernel may hold back so many pages of the count on each CPU (platform: Linux 6.2 and later).
         let counter_slack = (asked.cpus * (2 * asked.cpus).max(32) * PAGE) as u64;
         Fixed {
-            requirement,
             resident: asked.resident,
-            per_worker: PACKING_COPIES * packing + SCRATCH_BYTES as u64 + STACK,
+            per_worker: PACKING_COPIES * packing + Scratch::of(&requirement).bytes() as u64 + STACK,
             counter_slack,
+            requirement,
         }
     }
 
@@ -127,9 +153,14 @@ impl Fixed {
         MARGIN + self.counter_slack.min(total / 16)
     }
 
+    /// What passes come to: of the tensor that is written, and of the next.
+    fn folds(&self) -> u64 {
+        2 * self.requirement.fold_bytes as u64
+    }
+
     /// What is not the pool's in a budget of `total`.
     fn spent(&self, total: u64, workers: u64) -> u64 {
-        self.resident + self.margin(total) + cache(total) + workers * self.per_worker
+        self.resident + self.margin(total) + cache(total) + self.folds() + workers * self.per_worker
     }
 
     /// The smallest budget for so many workers: what is spent beside the pool grows with the budget, but slower than it.
@@ -194,7 +225,7 @@ fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
     let slab = SLAB_MOST.max(page(fixed.requirement.slab_bytes as u64));
     let pool = SLABS_MOST * slab + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64);
     let rest =
-        fixed.resident + MARGIN + READ_WINDOW + fixed.counter_slack + 16 * MIB + workers * fixed.per_worker;
+        fixed.resident + MARGIN + READ_WINDOW + fixed.counter_slack + 16 * MIB + fixed.folds() + workers * fixed.per_worker;
     (rest + pool).min(ceiling.unwrap_or(u64::MAX))
 }
 
@@ -230,9 +261,11 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         Line { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
         Line { what: "page cache: read and write windows", bytes: cache(total) },
         Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
+        Line { what: "what passes over a tensor come to", bytes: fixed.folds() },
         Line { what: "slots for factors", bytes: slot * slots },
         Line { what: "slabs for tiles", bytes: slab * slabs },
     ];
+    let lines: Vec<Line> = lines.into_iter().filter(|line| line.bytes > 0).collect();
     debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
     let budget = Budget {
         total,
@@ -240,7 +273,7 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         smallest: fixed.smallest(1),
         factors_once_at: (slot < full).then(|| total + (full - slot)),
     };
-    Some(Schedule { workers: workers as usize, cut, window_bytes: window(total) as usize, budget })
+    Some(Schedule { workers: workers as usize, cut, window_bytes: window(total) as usize, scratch: Scratch::of(&fixed.requirement), budget })
 }
 
 /// A cut that a test asks for, with slots that hold every factor.
@@ -258,5 +291,5 @@ fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Resul
         smallest: fixed.smallest(1),
         factors_once_at: None,
     };
-    Ok(Schedule { workers: workers as usize, cut, window_bytes: 1 << 20, budget })
+    Ok(Schedule { workers: workers as usize, cut, window_bytes: 1 << 20, scratch: Scratch::of(&fixed.requirement), budget })
 }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::plan::{ClaimId, Making, OutShard, OutTensor, Plan};
-use crate::tensor::{FileId, Rect, bytes_of};
+use crate::tensor::{FileId, Rect, View, bytes_of};
 
-use super::shape::Merged;
+use super::shape::{Merged, TileShape};
 use super::split::Schedule;
 
 /// A piece of work that travels as a unit.
@@ -34,6 +34,19 @@ pub enum Work {
         bytes: u64,
         /// The replacement it is a part of, and how many of its elements.
         claim: Option<(ClaimId, u64)>,
+    },
+    /// Read a rectangle of one tensor and fold it, for one op that must know something before the tensor is written.
+    Fold {
+        /// Which tensor of the shard.
+        tensor: usize,
+        /// Which op of the tensor.
+        op: usize,
+        /// Which part of it.
+        rect: Rect,
+        /// The columns whose factors it shares with its neighbours.
+        band: Range<u64>,
+        /// Whether it is the last of its pass.
+        is_last: bool,
     },
     /// Read, merge and write a rectangle of one tensor.
     Write {
@@ -115,23 +128,34 @@ impl Step {
     }
 }
 
-/// The tiles of one merged tensor: rows of tiles from the top, in each the columns from the left.
-fn cut_tensor(out: &OutTensor, tensor: usize, schedule: &Schedule) -> impl Iterator<Item = Work> + use<> {
+/// The tiles of one merged tensor: those of its passes, then those that are written.
+fn cut_tensor<'s>(out: &'s OutTensor, tensor: usize, schedule: &Schedule) -> impl Iterator<Item = Work> + use<'s> {
     debug_assert_eq!(bytes_of(out.dtype, out.shape.elements()), Some(out.bytes));
     let merged = Merged::of(out).expect("a write step is made for merged tensors only");
-    let shape = merged
-        .shape(schedule.cut.slab_bytes, schedule.cut.slot_bytes)
-        .expect("the split made sure that it fits");
-    let view = merged.view;
+    let cut = schedule.cut;
+    let shape = move |merged: Merged<'_>| {
+        merged.shape(cut.slab_bytes, cut.slot_bytes).expect("the split made sure that it fits")
+    };
+    let passes = merged.passes(shape(merged)).flat_map(move |op| {
+        let mut rects = rects(merged.view, shape(merged.pass(op))).peekable();
+        std::iter::from_fn(move || {
+            let (rect, band) = rects.next()?;
+            Some(Work::Fold { tensor, op, rect, band, is_last: rects.peek().is_none() })
+        })
+    });
+    passes.chain(rects(merged.view, shape(merged)).map(move |(rect, band)| Work::Write { tensor, rect, band }))
+}
+
+/// Rectangles of a view with the band of each: rows of tiles from the top, in each the columns from the left.
+fn rects(view: View, shape: TileShape) -> impl Iterator<Item = (Rect, Range<u64>)> {
     (0..if view.cols == 0 { 0 } else { view.rows }).step_by(shape.rows as usize).flat_map(move |row| {
         let rows = row..(row + shape.rows).min(view.rows);
         (0..view.cols).step_by(shape.band as usize).flat_map(move |first| {
             let rows = rows.clone();
             let band = first..(first + shape.band).min(view.cols);
-            band.clone().step_by(shape.cols as usize).map(move |col| Work::Write {
-                tensor,
-                rect: Rect { rows: rows.clone(), cols: col..(col + shape.cols).min(band.end) },
-                band: band.clone(),
+            let end = band.end;
+            (first..end).step_by(shape.cols as usize).map(move |col| {
+                (Rect { rows: rows.clone(), cols: col..(col + shape.cols).min(end) }, band.clone())
             })
         })
     })

@@ -1,18 +1,20 @@
-//! LoRA on linear layers: `W + s·(B·A)`, with `A [rank, in]` and `B [out, rank]`.
+//! LoRA: `W + s·(B·A)`, with `A [rank, in]` and `B [out, rank]`, on linear layers, embeddings and convolutions.
 //!
 //! Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; `s = alpha/√rank`: Kalajdzievski 2023 (arXiv:2312.03732). PEFT:
 //! `lora/layer.py`, `Linear.get_delta_weight`. The product and the sum run in f32 and the result is rounded once, as PEFT
 //! does without `safe_merge`; sums differ from PEFT's in order only.
 //!
 //! Storage `[in, out]` (transformers' `Conv1D`) needs nothing of its own here: the placement swaps which factor runs along
-//! rows.
+//! rows. An embedding is such a layer, with tokens as inputs. A convolution's inputs and its kernel are one axis, as `B` has
+//! a kernel of one (peft-methods.md 3.1).
 
-use crate::adapters::claiming::{Claimed, Effect};
+use crate::adapters::claiming::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
 use crate::adapters::{AdapterTensor, Claiming};
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Factor, FactorIndex, Need, Placement};
+use crate::adapters::layers::layer_of;
+use crate::plan::{Factor, Placement, Target, Weight};
 use crate::tensor::Shape;
 
 use super::{Block, Method};
@@ -20,8 +22,11 @@ use super::{Block, Method};
 /// LoRA's product of two factors.
 pub(super) struct Lora;
 
-const A: Tail = Tail { role: ".lora_A", ending: ".weight" };
+pub(super) const A: Tail = Tail { role: ".lora_A", ending: ".weight" };
 pub(super) const B: Tail = Tail { role: ".lora_B", ending: ".weight" };
+
+const EMBEDDING_A: Tail = Tail { role: ".lora_embedding_A", ending: "" };
+const EMBEDDING_B: Tail = Tail { role: ".lora_embedding_B", ending: "" };
 
 const NOT_YET: &str = "is not merged yet";
 const CHANGES_BASE: &str =
@@ -37,14 +42,14 @@ const FIELDS: &[(&str, Field)] = &[
     ("lora_bias", Field::Fine),
     ("bias", Field::Only(&["none", "all", "lora_only"], "is none of `none`, `all`, `lora_only`")),
     ("init_lora_weights", Field::Only(&["true", "gaussian", "orthogonal", "eva"], CHANGES_BASE)),
-    ("use_dora", Field::Only(&[], NOT_YET)),
-    ("trainable_token_indices", Field::Only(&[], NOT_YET)),
+    ("use_dora", Field::Fine),
+    ("trainable_token_indices", Field::Fine),
+    ("ensure_weight_tying", Field::Fine),
     ("target_parameters", Field::Only(&[], NOT_YET)),
     ("layer_replication", Field::Only(&[], NOT_YET)),
-    ("ensure_weight_tying", Field::Only(&[], NOT_YET)),
     ("use_bdlora", Field::Only(&[], NOT_YET)),
-    ("velora_config", Field::Only(&[], NOT_YET)),
-    ("monteclora_config", Field::Only(&[], NOT_YET)),
+    ("velora_config", Field::Fine),
+    ("monteclora_config", Field::Fine),
     ("kasa_config", Field::Only(&[], "replaces the base by a truncation of it, which is not merged yet")),
     (
         "use_qalora",
@@ -68,8 +73,8 @@ impl Method for Lora {
         "lora"
     }
 
-    fn peft_type(&self) -> Option<&'static str> {
-        Some("LORA")
+    fn peft_types(&self) -> &'static [&'static str] {
+        &["LORA"]
     }
 
     fn fields(&self) -> &'static [(&'static str, Field)] {
@@ -77,100 +82,174 @@ impl Method for Lora {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
-        let (a, mut b) = (claiming.take(A), claiming.take(B));
-        for (module, a) in a {
-            match b.remove(&module) {
-                Some(b) => {
-                    if let Err(error) = claim_pair(claiming, &module, a, b) {
-                        claiming.refuse(error);
-                    }
-                }
-                None => claiming.lacks_partner(a, &B.key(&module)),
+        for pair in take_pairs(claiming) {
+            match resolve(claiming, &pair) {
+                Ok(Some(found)) => found.claim(claiming),
+                Ok(None) => {}
+                Err(error) => claiming.refuse(error),
             }
-        }
-        for (module, b) in b {
-            claiming.lacks_partner(b, &A.key(&module));
         }
     }
 
     fn apply(&self, block: &mut Block<'_>) {
-        let (rows, cols) = (&block.window.rows, &block.window.cols);
-        let along = |axis| block.factors.iter().find(|factor| factor.axis == axis);
-        let (Some(u), Some(v)) = (along(rows.axis), along(cols.axis)) else {
-            unreachable!("a lora op has a factor along each axis of its delta")
-        };
-        let elements = rows.len() * cols.len();
-        block.kernels.product(u.rows(&rows.range), v.cols(&cols.range), &mut block.scratch[..elements]);
-        let width = cols.len();
-        block.add(|_, p| p * width..(p + 1) * width);
+        block.product_of(0, 1);
+        block.add_scaled();
     }
 }
 
-/// Claims one module's pair of factors.
-fn claim_pair(claiming: &mut Claiming<'_>, module: &str, a: usize, b: usize) -> Result<(), Error> {
-    let Some(target) = claiming.target(&[a, b], module, "weight") else { return Ok(()) };
-    let (a, b) = (claiming.tensor(a).clone(), claiming.tensor(b).clone());
-    let adapter = claiming.adapter.name.clone();
-    let two = |tensor: &AdapterTensor, what: &str| match *tensor.tensor.shape.axes() {
-        [rows, cols] if rows > 0 && cols > 0 => Ok((rows, cols)),
-        _ => Err(Error::new(ErrorKind::FactorShape {
-            adapter: adapter.clone(),
-            key: tensor.key.clone(),
-            found: tensor.tensor.shape.clone(),
-            expected: what.to_owned(),
-        })),
-    };
-    let (rank, input) = two(&a, "[rank, in], both above zero")?;
-    let (out, b_rank) = two(&b, "[out, rank], both above zero")?;
-    if rank != b_rank {
-        let (key, found) = (b.key.clone(), b.tensor.shape.clone());
-        let expected = format!("[{out}, {rank}], as `{}` has rank {rank}", a.key);
-        return Err(ErrorKind::FactorShape { adapter, key, found, expected }.into());
-    }
-    let transposed = orientation(claiming, target, module, out, input, &a, &b)?;
-    let scale = scale(claiming, module, rank)?;
-    let placement = Placement::matrix(out, input, transposed);
-    let factors = vec![
-        Factor {
-            tensor: a.tensor,
-            start: 0,
-            index: Some(FactorIndex { axis: 1, stride: 1 }),
-            inner: rank,
-            inner_stride: input,
-        },
-        Factor {
-            tensor: b.tensor,
-            start: 0,
-            index: Some(FactorIndex { axis: 0, stride: rank }),
-            inner: rank,
-            inner_stride: 1,
-        },
-    ];
-    claiming.claim(Claimed {
-        method: "lora",
-        module: module.to_owned(),
-        keys: vec![a.key, b.key],
-        target,
-        elements: placement.elements(),
-        effect: Effect::Add { placement, factors, scale, need: Need::Elements },
-    });
-    Ok(())
+/// Two factors of one module.
+pub(super) struct Pair {
+    /// Module path as the adapter spells it.
+    pub(super) module: String,
+    /// `A [rank, in]`.
+    pub(super) a: usize,
+    /// `B [out, rank]`.
+    pub(super) b: usize,
+    /// Whether they are an embedding's, whose inputs are tokens.
+    is_embedding: bool,
 }
 
-/// Whether the target is stored as `[in, out]`: by its shape, and by the model's family only if it is square.
-fn orientation(
+/// Takes all pairs of factors that nobody has taken; notes those that are half.
+pub(super) fn take_pairs(claiming: &mut Claiming<'_>) -> Vec<Pair> {
+    let mut pairs = take_tails(claiming, A, B, false, |_| true);
+    pairs.extend(take_tails(claiming, EMBEDDING_A, EMBEDDING_B, true, |_| true));
+    pairs
+}
+
+/// Takes the pairs of two tails whose modules are some of all.
+pub(super) fn take_tails(
     claiming: &mut Claiming<'_>,
-    target: usize,
-    module: &str,
-    out: u64,
-    input: u64,
+    a_tail: Tail,
+    b_tail: Tail,
+    is_embedding: bool,
+    is_one: impl Fn(&str) -> bool,
+) -> Vec<Pair> {
+    let (a, mut b) = (claiming.take_where(a_tail, &is_one), claiming.take_where(b_tail, &is_one));
+    let mut pairs = Vec::new();
+    for (module, a) in a {
+        match b.remove(&module) {
+            Some(b) => pairs.push(Pair { module, a, b, is_embedding }),
+            None => claiming.lacks_partner(a, &b_tail.key(&module)),
+        }
+    }
+    for (module, b) in b {
+        claiming.lacks_partner(b, &a_tail.key(&module));
+    }
+    pairs
+}
+
+/// A pair of factors and where its delta falls.
+pub(super) struct Resolved {
+    /// Module path as the adapter spells it.
+    pub(super) module: String,
+    /// The keys it uses.
+    pub(super) keys: Vec<String>,
+    /// The tensor it is for.
+    pub(super) target: Target,
+    /// Outputs and inputs of the delta.
+    pub(super) out: u64,
+    /// See `out`.
+    pub(super) input: u64,
+    /// Whether the tensor is stored as `[in, out]`.
+    pub(super) is_transposed: bool,
+    /// What it does to the tensor: `A` and `B` are its first factors.
+    pub(super) change: Change,
+}
+
+impl Resolved {
+    /// Records it as a claim of the method that applies it.
+    pub(super) fn claim(self, claiming: &mut Claiming<'_>) {
+        let method = self.change.method;
+        claiming.claim(Claimed::change(method, &self.module, self.keys, self.target, vec![self.change]));
+    }
+}
+
+/// Finds the tensor of a pair and checks its shapes; `None` if what is wrong is noted already.
+pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option<Resolved>, Error> {
+    let layer = layer_of(claiming, &pair.module);
+    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, layer.parameter) else { return Ok(None) };
+    let (rank, input) = matrix(claiming, pair.a, "[rank, in, ...], all above zero")?;
+    let (out, b_rank) = factor_b(claiming, pair.b)?;
+    let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
+    if rank != b_rank {
+        return Err(claiming.factor_shape(pair.b, format!("[{out}, {rank}], as `{}` has rank {rank}", a.key)));
+    }
+    let is_transposed = match pair.is_embedding {
+        true => embedding(claiming, target, (out, input), &a, &b)?,
+        false => orientation(claiming, target, &pair.module, (out, input), &a, &b)?,
+    };
+    let scale = (layer.times * scale(claiming, &pair.module, rank)?) as f32;
+    let factors = vec![Factor::along(1, a.tensor, 1, rank, input), Factor::along(0, b.tensor, rank, rank, 1)];
+    let change = Change::new("lora", Placement::matrix(out, input, is_transposed), factors, scale);
+    let module = pair.module.clone();
+    Ok(Some(Resolved { module, keys: vec![a.key, b.key], target, out, input, is_transposed, change }))
+}
+
+/// `A` as a matrix: the first axis, and all others as one (a convolution's inputs and its kernel).
+pub(super) fn matrix(claiming: &Claiming<'_>, i: usize, expected: &str) -> Result<(u64, u64), Error> {
+    match claiming.tensor(i).tensor.shape.axes() {
+        [rows, rest @ ..] if !rest.is_empty() && *rows > 0 && rest.iter().all(|&axis| axis > 0) => {
+            Ok((*rows, rest.iter().product()))
+        }
+        _ => Err(claiming.factor_shape(i, expected.to_owned())),
+    }
+}
+
+/// `B` as a matrix: a convolution's has a kernel of one.
+pub(super) fn factor_b(claiming: &Claiming<'_>, i: usize) -> Result<(u64, u64), Error> {
+    match *claiming.tensor(i).tensor.shape.axes() {
+        [out, rank, ref kernel @ ..] if out > 0 && rank > 0 && kernel.iter().all(|&axis| axis == 1) => Ok((out, rank)),
+        _ => Err(claiming.factor_shape(i, "[out, rank], both above zero".to_owned())),
+    }
+}
+
+/// An embedding is stored as `[tokens, width]`, which is `[in, out]`.
+fn embedding(
+    claiming: &Claiming<'_>,
+    target: Target,
+    (out, input): (u64, u64),
     a: &AdapterTensor,
     b: &AdapterTensor,
 ) -> Result<bool, Error> {
-    let base = claiming.base_tensor(target);
-    let shape = base.tensor.shape.clone();
+    let weight = claiming.weight(target);
+    if weight.shape.axes() == [input, out] {
+        return Ok(true);
+    }
+    let delta = Shape::new(&[input, out]).expect("both fit a file");
+    let error = delta_shape(claiming, &weight, delta, a, b);
+    Err(match weight.shape.axes() {
+        [rows, cols] if *cols == out && *rows != input => error.hint(
+            "the vocabulary was changed in training and the adapter does not hold the new embedding: save it again with \
+             `save_embedding_layers=True`",
+        ),
+        _ => error,
+    })
+}
+
+fn delta_shape(
+    claiming: &Claiming<'_>,
+    weight: &Weight,
+    delta: Shape,
+    a: &AdapterTensor,
+    b: &AdapterTensor,
+) -> Error {
+    let factors = format!("`{}` {} and `{}` {}", a.key, a.tensor.shape, b.key, b.tensor.shape);
+    let (adapter, tensor, base) = (claiming.adapter.name.clone(), weight.name.clone(), weight.shape.clone());
+    ErrorKind::DeltaShape { adapter, tensor, delta, base, factors }.into()
+}
+
+/// Whether the target is stored as `[in, out]`: by its shape, and by the model's family only if it is square.
+pub(super) fn orientation(
+    claiming: &mut Claiming<'_>,
+    target: Target,
+    module: &str,
+    (out, input): (u64, u64),
+    a: &AdapterTensor,
+    b: &AdapterTensor,
+) -> Result<bool, Error> {
+    let weight = claiming.weight(target);
     let family_says = claiming.family.stores_linear_transposed();
-    match *shape.axes() {
+    match *weight.shape.axes() {
         [rows, cols] if rows == cols && (rows, cols) == (out, input) => {
             let flag = claiming.adapter.config.is_set("fan_in_fan_out");
             if flag != family_says {
@@ -184,23 +263,25 @@ fn orientation(
         }
         [rows, cols] if (rows, cols) == (out, input) => Ok(false),
         [rows, cols] if (rows, cols) == (input, out) => Ok(true),
-        _ => {
+        // A convolution: inputs and kernel are one axis.
+        [rows, ref rest @ ..] if rest.len() > 1 && (rows, rest.iter().product()) == (out, input) => Ok(false),
+        ref axes => {
+            let hint = match axes {
+                [_, per_group, kernel @ ..]
+                    if !kernel.is_empty() && input.is_multiple_of(per_group * kernel.iter().product::<u64>()) =>
+                {
+                    "it is a grouped convolution, which PEFT cannot merge LoRA into either"
+                }
+                _ => "the adapter was trained on a model with other sizes: is it for this base?",
+            };
             let delta = Shape::new(&[out, input]).expect("both fit a file");
-            let factors = format!("`{}` {} and `{}` {}", a.key, a.tensor.shape, b.key, b.tensor.shape);
-            let adapter = claiming.adapter.name.clone();
-            let tensor = base.name.clone();
-            let error =
-                Error::new(ErrorKind::DeltaShape { adapter, tensor, delta, base: shape.clone(), factors });
-            Err(error.hint(match shape.axes().len() {
-                2 => "the adapter was trained on a model with other sizes: is it for this base?",
-                _ => "only linear layers are merged yet: convolutions and fused parameters are not",
-            }))
+            Err(delta_shape(claiming, &weight, delta, a, b).hint(hint))
         }
     }
 }
 
-/// `weight · alpha / rank`, or `/ √rank`, in f64, rounded to f32 once.
-pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<f32, Error> {
+/// `weight · alpha / rank`, or `/ √rank`, in f64. Whoever makes an op of it rounds it to f32 once.
+pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<f64, Error> {
     let config = &claiming.adapter.config;
     let number = |name: &str, default: f64| match config.get(name) {
         None => Ok(default),
@@ -215,8 +296,8 @@ pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<
         return Err(ErrorKind::Rank { adapter, module, found: rank, expected }.into());
     }
     let divisor = if config.is_set("use_rslora") { (rank as f64).sqrt() } else { rank as f64 };
-    let scale = (claiming.adapter.weight * alpha / divisor) as f32;
-    match scale.is_finite() {
+    let scale = claiming.adapter.weight * alpha / divisor;
+    match (scale as f32).is_finite() {
         true => Ok(scale),
         false => {
             let value = serde_json::Value::from(alpha);

@@ -3,10 +3,10 @@
 //! PEFT: `lora/layer.py`, `Linear.merge` with `lora_bias`; the scale is the module's own (peft-methods.md 3.3).
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Claimed, Effect};
+use crate::adapters::claiming::{Change, Claimed};
 use crate::adapters::keys::Tail;
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Factor, FactorIndex, Need, Placement};
+use crate::plan::{Factor, Placement};
 
 use super::lora::{B, scale};
 use super::{Block, Method};
@@ -21,8 +21,8 @@ impl Method for LoraBias {
         "lora_bias"
     }
 
-    fn peft_type(&self) -> Option<&'static str> {
-        Some("LORA")
+    fn peft_types(&self) -> &'static [&'static str] {
+        &["LORA"]
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
@@ -34,13 +34,12 @@ impl Method for LoraBias {
     }
 
     fn apply(&self, block: &mut Block<'_>) {
-        let cols = &block.window.cols;
-        let vector = &block.factors[0];
-        for (value, position) in block.scratch.iter_mut().zip(cols.range.clone()) {
+        let positions = block.window.cols.range.clone();
+        let vector = block.factors[0];
+        for (value, position) in block.scratch.iter_mut().zip(positions) {
             *value = vector.at(position, 0);
         }
-        let width = cols.len();
-        block.add(|_, _| 0..width);
+        block.add_scaled();
     }
 }
 
@@ -58,24 +57,16 @@ fn claim_bias(claiming: &mut Claiming<'_>, module: &str, tensor: usize) -> Resul
         return Err(error.hint("the base layer was made without a bias; PEFT refuses this adapter too"));
     }
     let Some(target) = claiming.target(&[tensor], module, "bias") else { return Ok(()) };
-    let base = claiming.base_tensor(target);
-    let (name, shape) = (base.name.clone(), base.tensor.shape.clone());
+    let weight = claiming.weight(target);
+    let (name, shape) = (weight.name, weight.shape);
     if bias.tensor.shape != shape || shape.axes().len() != 1 {
         let factors = format!("`{}` {}", bias.key, bias.tensor.shape);
         let delta = bias.tensor.shape.clone();
         return Err(ErrorKind::DeltaShape { adapter, tensor: name, delta, base: shape, factors }.into());
     }
-    let scale = scale(claiming, module, rank)?;
-    let placement = Placement::vector(shape.elements());
-    let index = Some(FactorIndex { axis: 0, stride: 1 });
-    let factors = vec![Factor { tensor: bias.tensor, start: 0, index, inner: 1, inner_stride: 1 }];
-    claiming.claim(Claimed {
-        method: "lora_bias",
-        module: module.to_owned(),
-        keys: vec![bias.key],
-        target,
-        elements: placement.elements(),
-        effect: Effect::Add { placement, factors, scale, need: Need::Elements },
-    });
+    let scale = scale(claiming, module, rank)? as f32;
+    let factors = vec![Factor::along(0, bias.tensor, 1, 1, 1)];
+    let change = Change::new("lora_bias", Placement::vector(shape.elements()), factors, scale);
+    claiming.claim(Claimed::change("lora_bias", module, vec![bias.key], target, vec![change]));
     Ok(())
 }

@@ -5,7 +5,10 @@
 
 use crate::adapters::Claiming;
 use crate::adapters::claiming::{Claimed, Effect};
-use crate::error::{Error, ErrorKind};
+use crate::adapters::keys::replaced;
+use crate::error::{Error, ErrorKind, Result};
+use crate::families::{is_embedding, is_head};
+use crate::plan::{Addition, Target};
 use crate::tensor::is_mergeable;
 
 use super::{Block, Method};
@@ -13,25 +16,24 @@ use super::{Block, Method};
 /// A tensor in another's place.
 pub(super) struct Replace;
 
-/// What stands between a module's path and its parameter in the keys of wrapped modules.
-const WRAPPERS: &[&str] = &["base_layer", "modules_to_save"];
-
 /// Segments of keys that other kinds of adapter write, and what they are.
 const OTHER_KINDS: &[(&str, &str)] = &[
-    ("lora_embedding_A", "LoRA on embeddings is not merged yet"),
-    ("lora_embedding_B", "LoRA on embeddings is not merged yet"),
-    ("lora_magnitude_vector", "DoRA is not merged yet"),
-    ("trainable_tokens_delta", "trainable tokens are not merged yet"),
+    ("lora_magnitude_vector", "`use_dora` is not set in the config, so it is not known what it means"),
     ("prompt_embeddings", "prompt methods have nothing to merge"),
 ];
+
+/// Tasks whose head is new: PEFT saves it whole, and no base has it.
+const HEAD_TASKS: &[&str] = &["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"];
+/// Last segments of the paths of such heads.
+const TASK_HEADS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head", "v_head"];
 
 impl Method for Replace {
     fn name(&self) -> &'static str {
         "replace"
     }
 
-    fn peft_type(&self) -> Option<&'static str> {
-        None
+    fn peft_types(&self) -> &'static [&'static str] {
+        &[]
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
@@ -54,23 +56,31 @@ impl Method for Replace {
     }
 }
 
-fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result<(), Error> {
-    let (module, parameter) = split(path);
-    let Some(target) = claiming.place(&[tensor], &module, parameter) else { return Ok(()) };
-    let value = claiming.tensor(tensor).clone();
-    let base = claiming.base_tensor(target);
-    let (adapter, name) = (claiming.adapter.name.clone(), base.name.clone());
-    let (shape, dtype) = (base.tensor.shape.clone(), base.tensor.dtype);
-    if value.tensor.shape != shape {
-        let kind = ErrorKind::ReplacementShape {
-            adapter,
-            tensor: name,
-            replacement: value.tensor.shape.clone(),
-            base: shape,
-        };
-        return Err(Error::new(kind).hint("a vocabulary that grew or shrank is not merged yet"));
+fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result<()> {
+    let (module, parameter) = replaced(path);
+    if is_saved_twice(claiming, path, &module, parameter, tensor)? {
+        claiming.ignore(tensor, "a second copy of the same values");
+        return Ok(());
     }
-    if value.tensor.dtype != dtype && !(is_mergeable(dtype) && is_mergeable(value.tensor.dtype)) {
+    let target = match new_head(claiming, &module, parameter, tensor)? {
+        Some(target) => target,
+        None => match claiming.place(&[tensor], &module, parameter) {
+            Some(target) => target,
+            None => return Ok(()),
+        },
+    };
+    let value = claiming.tensor(tensor).clone();
+    let weight = claiming.outline.weight(target);
+    let (adapter, name, dtype) = (claiming.adapter.name.clone(), weight.name, weight.dtype);
+    if value.tensor.shape != weight.shape {
+        if !is_vocabulary(&name, value.tensor.shape.axes(), weight.shape.axes()) {
+            let (replacement, base) = (value.tensor.shape.clone(), weight.shape);
+            let kind = ErrorKind::ReplacementShape { adapter, tensor: name, replacement, base };
+            return Err(Error::new(kind).hint("the adapter was trained on a model with other sizes: is it for this base?"));
+        }
+        claiming.outline.resize(target, value.tensor.shape.clone());
+    }
+    if value.tensor.dtype != dtype && !(weight.is_known && is_mergeable(value.tensor.dtype)) {
         let kind = ErrorKind::ReplacementDtype { tensor: name, found: value.tensor.dtype, base: dtype };
         return Err(kind.into());
     }
@@ -80,48 +90,56 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
             Error::new(kind).hint("give this adapter weight 1: a value that replaces another has no scale")
         );
     }
+    let elements = value.tensor.shape.elements();
     claiming.claim(Claimed {
         method: "replace",
         module,
         keys: vec![value.key],
         target,
-        elements: shape.elements(),
+        elements,
         effect: Effect::Replace { value: value.tensor },
     });
     Ok(())
 }
 
-/// The module and the parameter of a path, wrappers and the adapter's name behind them left out.
-fn split(path: &str) -> (String, &str) {
-    let (module, parameter) = path.rsplit_once('.').unwrap_or(("", path));
-    for wrapper in WRAPPERS {
-        if let Some(module) = module.strip_suffix(wrapper).and_then(|module| module.strip_suffix('.')) {
-            return (module.to_owned(), parameter);
-        }
-        if let Some((module, _name)) = module.rsplit_once('.')
-            && let Some(module) = module.strip_suffix(wrapper).and_then(|module| module.strip_suffix('.'))
-        {
-            return (module.to_owned(), parameter);
-        }
-    }
-    (module.to_owned(), parameter)
+/// Whether only the number of tokens differs: a vocabulary that grew or shrank.
+fn is_vocabulary(name: &str, value: &[u64], base: &[u64]) -> bool {
+    let same_width = matches!((value, base), ([_, a], [_, b]) if a == b) || matches!((value, base), ([_], [_]));
+    same_width && (is_embedding(name) || is_head(name) || is_head(&name.replace(".bias", ".weight")))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn wrappers_are_left_out_only_before_the_parameter() {
-        for (path, module, parameter) in [
-            ("lm_head.weight", "lm_head", "weight"),
-            ("score.modules_to_save.default.weight", "score", "weight"),
-            ("score.modules_to_save.bias", "score", "bias"),
-            ("a.q_proj.base_layer.bias", "a.q_proj", "bias"),
-            ("base_layer.x.weight", "base_layer.x", "weight"),
-            ("scale", "", "scale"),
-        ] {
-            assert_eq!(split(path), (module.to_owned(), parameter), "{path}");
-        }
+/// PEFT 0.21 writes a wrapped module's values a second time under `modules_to_save`; both must be the same.
+fn is_saved_twice(
+    claiming: &Claiming<'_>,
+    path: &str,
+    module: &str,
+    parameter: &str,
+    tensor: usize,
+) -> Result<bool> {
+    let plain = format!("{module}.{parameter}");
+    if path == plain {
+        return Ok(false);
     }
+    match claiming.at_path(&plain) {
+        Some(first) if first != tensor => claiming.are_equal(first, tensor),
+        _ => Ok(false),
+    }
+}
+
+/// A head that the task added and the base has not; `None` if it is no such thing.
+fn new_head(claiming: &mut Claiming<'_>, module: &str, parameter: &str, tensor: usize) -> Result<Option<Target>> {
+    let config = &claiming.adapter.config;
+    let is_task = config.text("task_type").is_some_and(|task| HEAD_TASKS.contains(&task));
+    let named = module.split('.').any(|segment| TASK_HEADS.contains(&segment));
+    if !is_task || !named || claiming.lookup(module, parameter).is_some() {
+        return Ok(None);
+    }
+    let value = claiming.tensor(tensor).tensor.clone();
+    let Some(beside) = claiming.outline.base.catalogue.tensors.len().checked_sub(1) else { return Ok(None) };
+    let dtype = match is_mergeable(value.dtype) {
+        true => claiming.outline.float_dtype(),
+        false => value.dtype,
+    };
+    let name = claiming.family.name_on_disk(module, parameter);
+    Ok(Some(claiming.outline.add(Addition { name, shape: value.shape, dtype, copy_of: None, beside })))
 }

@@ -1,0 +1,266 @@
+//! Block FP8 as DeepSeek-V3 stores it: E4M3 codes, and one scale for every block of rows × columns.
+//!
+//! `value = code · scale` in f32, although the scales are called `…_scale_inv` (quantized-bases.md 4.1). The block size
+//! comes from `weight_block_size` of the config, never from a division of shapes: last blocks may be ragged (576 rows have
+//! five rows of scales of 128). Scales may stand in another shard than the codes.
+//!
+//! Encoding keeps a block's scale as it is, so that untouched values come out as they went in, and makes a new one,
+//! `amax / 448`, only where a value would not fit (quantized-bases.md 15.3). Codes and scales are two outputs, each made
+//! from the values on its own.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::{Kernels, Narrowed};
+use crate::tensor::{Dtype, Shape, TensorRef};
+
+use super::{Encoding, Found, Logical, Place, RowPiece, Runs, ToEncode};
+
+/// E4M3 codes with a scale for each block.
+pub(super) struct Fp8Block;
+
+const CODES: usize = 0;
+/// The largest finite E4M3 value.
+const MOST: f32 = 448.0;
+/// The block size where the config names none.
+const DEFAULT_BLOCK: u64 = 128;
+
+impl Encoding for Fp8Block {
+    fn name(&self) -> &'static str {
+        "fp8_block"
+    }
+
+    fn recognise(&self, found: &Found<'_>) -> Result<Option<Logical>> {
+        if found.tensor.dtype != Dtype::F8_E4M3 {
+            return Ok(None);
+        }
+        let scale_name = format!("{}_scale_inv", found.name);
+        let Some(scale) = (found.find)(&scale_name) else { return Ok(None) };
+        let wrong = |why: String| Error::new(ErrorKind::Quantised { tensor: found.name.to_owned(), why });
+        let Some(config) = found.quantization else {
+            return Err(wrong(format!("`{scale_name}` belongs to it, but config.json has no `quantization_config`")));
+        };
+        if config.get("quant_method").and_then(Value::as_str) != Some("fp8") {
+            return Err(wrong(format!("`{scale_name}` belongs to it, but `quant_method` is not `fp8`")));
+        }
+        let block = block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
+        if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16) {
+            return Err(wrong(format!("`{scale_name}` has dtype {:?}, expected F32 or BF16", scale.dtype)));
+        }
+        let expected = scale_shape(&found.tensor.shape, block);
+        if expected.as_ref() != Some(&scale.shape) {
+            let expected = expected.map_or_else(|| "two axes".to_owned(), |shape| shape.to_string());
+            let (rows, cols) = block;
+            return Err(wrong(format!(
+                "`{scale_name}` has shape {}, expected {expected} for blocks of {rows} × {cols}",
+                scale.shape
+            )));
+        }
+        Ok(Some(Logical {
+            encoding: self.name().to_owned(),
+            shape: found.tensor.shape.clone(),
+            block,
+            parts: vec![found.tensor.clone(), scale],
+        }))
+    }
+
+    fn quantum(&self, logical: &Logical) -> (u64, u64) {
+        logical.block
+    }
+
+    fn runs(&self, part: usize, place: Place<'_>) -> Runs {
+        if part == CODES {
+            return super::plain::runs(1, place);
+        }
+        let scales = Scales::of(place);
+        let size = scales.size as u64;
+        Runs {
+            first: (scales.rows.start * scales.cols_in_all + scales.cols.start) * size,
+            len: (scales.cols.end - scales.cols.start) * size,
+            count: scales.rows.end - scales.rows.start,
+            stride: scales.cols_in_all * size,
+        }
+        .joined()
+    }
+
+    fn decode_row(&self, kernels: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
+        let scales = Scales::of(place);
+        let (codes, stored) = parts.split_at(place.rect.elements() as usize);
+        let mut finite = kernels.widen_e4m3(&codes[super::plain::piece(1, place, &at)], out);
+        let row = place.rect.rows.start + at.row as u64;
+        for (columns, scale_col) in scales.pieces(&at.cols, place) {
+            let scale = scales.read(stored, row, scale_col);
+            finite &= scale.is_finite();
+            for value in &mut out[columns.start - at.cols.start..columns.end - at.cols.start] {
+                *value *= scale;
+            }
+        }
+        finite
+    }
+
+    fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+        let (place, part) = (block.place, block.part);
+        let scales = Scales::of(place);
+        let width = block.cols.len();
+        let stored = &block.source[place.rect.elements() as usize..];
+        let mut narrowed = Narrowed { finite: true, changed: 0 };
+        for (rows, columns, scale_col) in scales.cells(&block.rows, &block.cols, place) {
+            let row = place.rect.rows.start + rows.start as u64;
+            let old = scales.read(stored, row, scale_col);
+            let piece = |row: usize| {
+                let start = (row - block.rows.start) * width + (columns.start - block.cols.start);
+                start..start + columns.len()
+            };
+            let largest = rows
+                .clone()
+                .flat_map(|row| block.values[piece(row)].iter())
+                .fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let scale = if largest / old > MOST { scales.rounded(largest / MOST) } else { old };
+            if part != CODES {
+                narrowed.finite &= scale.is_finite();
+                scales.write(bytes, row, scale_col, scale);
+                continue;
+            }
+            for row in rows {
+                let values = &mut block.values[piece(row)];
+                values.iter_mut().for_each(|value| *value /= scale);
+                let codes = &mut bytes[super::plain::piece(1, place, &RowPiece { row, cols: columns.clone() })];
+                let one = kernels.narrow_e4m3(values, codes);
+                kernels.widen_e4m3(codes, values);
+                values.iter_mut().for_each(|value| *value *= scale);
+                narrowed.finite &= one.finite;
+                narrowed.changed += one.changed;
+            }
+        }
+        narrowed
+    }
+}
+
+/// `weight_block_size`, or its default.
+fn block_of(config: &Value) -> Option<(u64, u64)> {
+    match config.get("weight_block_size") {
+        None => Some((DEFAULT_BLOCK, DEFAULT_BLOCK)),
+        Some(value) => match value.as_array()?.as_slice() {
+            [rows, cols] => Some((rows.as_u64().filter(|n| *n > 0)?, cols.as_u64().filter(|n| *n > 0)?)),
+            _ => None,
+        },
+    }
+}
+
+/// The shape of the scales: the last two axes in blocks, the last of each ragged.
+fn scale_shape(shape: &Shape, block: (u64, u64)) -> Option<Shape> {
+    let [before @ .., rows, cols] = shape.axes() else { return None };
+    let axes = [before, &[rows.div_ceil(block.0), cols.div_ceil(block.1)]].concat();
+    Shape::new(&axes)
+}
+
+/// The scales that a tile needs: which rows and columns of the scale tensor, and how they lie in the tile's bytes.
+struct Scales {
+    block: (u64, u64),
+    /// Rows of one matrix of the weight, and of its scales.
+    matrix_rows: u64,
+    scale_rows: u64,
+    cols_in_all: u64,
+    rows: Range<u64>,
+    cols: Range<u64>,
+    dtype: Dtype,
+    size: usize,
+}
+
+impl Scales {
+    fn of(place: Place<'_>) -> Scales {
+        let Place { logical, view, rect } = place;
+        let (bn, bk) = logical.block;
+        let axes = logical.shape.axes();
+        let matrix_rows = axes[axes.len() - 2];
+        debug_assert_eq!(Some(&view.cols), axes.last(), "the plan cuts such a weight by its last axis");
+        let dtype = scale_part(logical).dtype;
+        let mut scales = Scales {
+            block: logical.block,
+            matrix_rows,
+            scale_rows: matrix_rows.div_ceil(bn),
+            cols_in_all: view.cols.div_ceil(bk),
+            rows: 0..0,
+            cols: rect.cols.start / bk..rect.cols.end.div_ceil(bk),
+            dtype,
+            size: dtype.bitsize() / 8,
+        };
+        scales.rows = scales.row_of(rect.rows.start)..scales.row_of(rect.rows.end.max(1) - 1) + 1;
+        scales
+    }
+
+    /// The row of scales for a row of the weight.
+    fn row_of(&self, row: u64) -> u64 {
+        row / self.matrix_rows * self.scale_rows + row % self.matrix_rows / self.block.0
+    }
+
+    /// Cuts columns of a tile where the scale changes: the columns, and the column of scales.
+    fn pieces(&self, cols: &Range<usize>, place: Place<'_>) -> impl Iterator<Item = (Range<usize>, u64)> + use<> {
+        let (first, bk) = (place.rect.cols.start, self.block.1);
+        let (start, end) = (first + cols.start as u64, first + cols.end as u64);
+        (start / bk..end.div_ceil(bk)).map(move |scale| {
+            let from = (scale * bk).max(start) - first;
+            let to = ((scale + 1) * bk).min(end) - first;
+            (from as usize..to as usize, scale)
+        })
+    }
+
+    /// Cuts rows and columns of a tile into pieces that share a scale.
+    fn cells(
+        &self,
+        rows: &Range<usize>,
+        cols: &Range<usize>,
+        place: Place<'_>,
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>, u64)> + use<> {
+        let first = place.rect.rows.start;
+        let (bn, matrix) = (self.block.0, self.matrix_rows);
+        let (start, end) = (first + rows.start as u64, first + rows.end as u64);
+        let columns: Vec<_> = self.pieces(cols, place).collect();
+        let mut next = start;
+        let bands = std::iter::from_fn(move || {
+            (next < end).then(|| {
+                let within = next % matrix;
+                let to = (next - within + ((within / bn + 1) * bn).min(matrix)).min(end);
+                let band = (next - first) as usize..(to - first) as usize;
+                next = to;
+                band
+            })
+        });
+        bands.flat_map(move |band| columns.clone().into_iter().map(move |(cols, scale)| (band.clone(), cols, scale)))
+    }
+
+    /// Where the scale of a row of the weight and a column of scales lies in the tile's bytes of scales.
+    fn at(&self, row: u64, scale_col: u64) -> Range<usize> {
+        let in_row = (scale_col - self.cols.start) as usize;
+        let cols = (self.cols.end - self.cols.start) as usize;
+        let start = ((self.row_of(row) - self.rows.start) as usize * cols + in_row) * self.size;
+        start..start + self.size
+    }
+
+    fn read(&self, stored: &[u8], row: u64, scale_col: u64) -> f32 {
+        match (self.dtype, &stored[self.at(row, scale_col)]) {
+            (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+            (_, bytes) => half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        }
+    }
+
+    /// A new scale as it will be stored.
+    fn rounded(&self, scale: f32) -> f32 {
+        if self.dtype == Dtype::F32 { scale } else { half::bf16::from_f32(scale).to_f32() }
+    }
+
+    fn write(&self, stored: &mut [u8], row: u64, scale_col: u64, scale: f32) {
+        let at = self.at(row, scale_col);
+        match self.dtype {
+            Dtype::F32 => stored[at].copy_from_slice(&scale.to_le_bytes()),
+            _ => stored[at].copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes()),
+        }
+    }
+}
+
+/// The tensor of scales.
+fn scale_part(logical: &Logical) -> &TensorRef {
+    &logical.parts[1]
+}

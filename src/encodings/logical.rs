@@ -1,0 +1,39 @@
+//! A logical weight: what a name means, whatever the tensors that hold it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::tensor::{Shape, TensorRef};
+
+/// A logical weight on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logical {
+    /// Name of its encoding (see [`super::find`]).
+    pub encoding: String,
+    /// Its shape in values.
+    pub shape: Shape,
+    /// Rows × columns of values that share a scale; 1 × 1 for plain numbers.
+    pub block: (u64, u64),
+    /// The tensors that make it up, in any shard; one for plain floats.
+    pub parts: Vec<TensorRef>,
+}
+
+impl Logical {
+    /// Plain numbers of a type that has an encoding; `None` for all others.
+    pub fn plain(tensor: &TensorRef) -> Option<Logical> {
+        let encoding = super::plain(tensor.dtype)?.name().to_owned();
+        Some(Logical { encoding, shape: tensor.shape.clone(), block: (1, 1), parts: vec![tensor.clone()] })
+    }
+}
+
+/// A tensor of a checkpoint, as an encoding looks at it to see whether it is one of its own.
+pub struct Found<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it is.
+    pub tensor: &'a TensorRef,
+    /// The checkpoint's `quantization_config`, if it has one.
+    pub quantization: Option<&'a Value>,
+    /// The other tensors, by name.
+    pub find: &'a dyn Fn(&str) -> Option<TensorRef>,
+}

@@ -1,0 +1,75 @@
+//! Embeddings that also serve as the output head: which tensor it is, what the head is called, and whether they can part.
+//!
+//! A head that is tied has no tensor on disk. (Names by class, as transformers knows them, are a later table; these are the
+//! ones in wide use: key-mapping.md 8.)
+
+use crate::checkpoint::Checkpoint;
+
+/// Last segments of the paths of output heads.
+const HEADS: &[&str] = &["lm_head", "embed_out", "proj_out", "decoder"];
+/// Last segments of the paths of embeddings that heads are tied to.
+const EMBEDDINGS: &[&str] =
+    &["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings"];
+/// Models whose forward pass reads the flag: they scale the head's input only while it is tied.
+const SCALED_WHILE_TIED: &[&str] =
+    &["t5", "mt5", "umt5", "longt5", "switch_transformers", "udop", "pop2piano"];
+
+/// A head that shares its tensor with an embedding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TiedHead {
+    /// Name that the head's tensor would have.
+    pub head: String,
+    /// Place of the embedding among the base's tensors.
+    pub source: usize,
+    /// Why the two cannot be parted, if they cannot.
+    pub inseparable: Option<&'static str>,
+}
+
+/// The tied head of a checkpoint, if it has one.
+pub fn tied_head(base: &Checkpoint) -> Option<TiedHead> {
+    let config = &base.config;
+    if !config.predicts_tokens() || config.ties_embeddings() == Some(false) {
+        return None;
+    }
+    let tensors = &base.catalogue.tensors;
+    if tensors.iter().any(|tensor| is_head(&tensor.name)) {
+        return None;
+    }
+    let mut sources = (0..tensors.len()).filter(|&i| is_embedding(&tensors[i].name));
+    let source = sources.next()?;
+    let model_type = config.model_type().unwrap_or_default();
+    let class = config.class().unwrap_or_default();
+    let inseparable = if SCALED_WHILE_TIED.contains(&model_type) {
+        Some("this model scales the head's input only while it is tied")
+    } else if sources.next().is_some() {
+        Some("several embeddings may be the one it is tied to")
+    } else if class.ends_with("ForMaskedLM") || class.ends_with("ForPreTraining") {
+        Some("the name of a head of its own is not known for this class")
+    } else if tensors[source].name.starts_with("wte.") {
+        Some("a file without the model's prefix and with a head does not load in transformers 4")
+    } else {
+        None
+    };
+    let head = match model_type {
+        "gpt_neox" => "embed_out.weight",
+        "whisper" => "proj_out.weight",
+        _ => "lm_head.weight",
+    };
+    Some(TiedHead { head: head.to_owned(), source, inseparable })
+}
+
+/// Whether a tensor's name is that of an output head.
+pub fn is_head(name: &str) -> bool {
+    leaf(name).is_some_and(|leaf| HEADS.contains(&leaf))
+}
+
+/// Whether a tensor's name is that of a token embedding.
+pub fn is_embedding(name: &str) -> bool {
+    leaf(name).is_some_and(|leaf| EMBEDDINGS.contains(&leaf))
+}
+
+/// The last segment of the path of the module whose weight it is.
+fn leaf(name: &str) -> Option<&str> {
+    let stem = name.strip_suffix(".weight")?;
+    Some(stem.rsplit('.').next().unwrap_or(stem))
+}
