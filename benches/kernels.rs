@@ -1,4 +1,4 @@
-//! How fast the kernels are: GB/s of two- or four-byte codes per kernel and dtype, and for the product GFLOP/s and what
+//! How fast the kernels are: GB/s of codes of one, two or four bytes per kernel and dtype, and for the product GFLOP/s and what
 //! that means in GB/s of bf16 output, at the ranks and sub-tiles a merge may use.
 //!
 //! `cargo bench --bench kernels`, or `-- conversions` or `-- products` for one half. Each number is the median of several runs on data that has been touched before. Tiles
@@ -36,7 +36,7 @@ fn conversions() {
         let mut values: Vec<f32> = (0..ELEMENTS).map(|i| (i as f32).sin()).collect();
         let delta = values.clone();
         let mut bytes = vec![0; 4 * ELEMENTS];
-        let (two, four) = (2 * ELEMENTS, 4 * ELEMENTS);
+        let (one, two, four) = (ELEMENTS, 2 * ELEMENTS, 4 * ELEMENTS);
         let line = |operation: &str, bytes: usize, seconds: f64| {
             println!("{:<10} {operation:<12} {:>8.2}", kernels.name(), bytes as f64 / seconds / 1e9);
         };
@@ -46,6 +46,9 @@ fn conversions() {
         line("widen_f16", two, median(|| kernels.widen_f16(black_box(&bytes[..two]), &mut values)));
         line("narrow_f32", four, median(|| kernels.narrow_f32(black_box(&values), &mut bytes)));
         line("widen_f32", four, median(|| kernels.widen_f32(black_box(&bytes), &mut values)));
+        line("narrow_e4m3", one, median(|| kernels.narrow_e4m3(black_box(&values), &mut bytes[..one])));
+        line("widen_e4m3", one, median(|| kernels.widen_e4m3(black_box(&bytes[..one]), &mut values)));
+        line("widen_e8m0", one, median(|| kernels.widen_e8m0(black_box(&bytes[..one]), &mut values)));
         line("add_scaled", four, median(|| kernels.add_scaled(&mut values, black_box(&delta), 1e-9)));
     }
 }

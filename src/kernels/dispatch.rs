@@ -17,7 +17,8 @@ use super::{accumulate, convert, scalar};
 /// What narrowing a run of values met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Narrowed {
-    /// Every encoded value is finite. A finite f32 too large for the dtype rounds to infinity and makes this false.
+    /// Every encoded value is finite. A finite f32 too large for the dtype rounds to infinity, or to NaN where there is none,
+    /// and makes this false.
     pub finite: bool,
     /// Number of elements whose bytes differ from those that were there before.
     pub changed: u64,
@@ -60,6 +61,14 @@ macro_rules! compile_for {
                 convert::widen_f32(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
+            pub(super) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
+                convert::widen_e4m3(bytes, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
+                convert::widen_e8m0(bytes, out)
+            }
+            $(#[target_feature(enable = $features)])?
             pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 convert::narrow_bf16(values, bytes)
             }
@@ -70,6 +79,10 @@ macro_rules! compile_for {
             $(#[target_feature(enable = $features)])?
             pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 convert::narrow_f32(values, bytes)
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+                convert::narrow_e4m3(values, bytes)
             }
             $(#[target_feature(enable = $features)])?
             pub(super) fn add_scaled(acc: &mut [f32], delta: &[f32], scale: f32) {
@@ -156,6 +169,25 @@ impl Kernels {
         dispatch!(self, widen_f32(bytes, out))
     }
 
+    /// Decodes E4M3 (`F8_E4M3`, the kind without infinity) to f32, exactly; a NaN, code 0x7f or 0xff, keeps its bits. True
+    /// when every value is finite.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds one byte for each element of `out`.
+    pub fn widen_e4m3(self, bytes: &[u8], out: &mut [f32]) -> bool {
+        check_lengths(bytes, out, 1);
+        dispatch!(self, widen_e4m3(bytes, out))
+    }
+
+    /// Decodes E8M0, powers of two from 2⁻¹²⁷ to 2¹²⁷, to f32, exactly. True unless there is a NaN, code 0xff.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds one byte for each element of `out`.
+    pub fn widen_e8m0(self, bytes: &[u8], out: &mut [f32]) -> bool {
+        check_lengths(bytes, out, 1);
+        dispatch!(self, widen_e8m0(bytes, out))
+    }
+
     /// Encodes as bf16, rounding once, to nearest even, over the elements' former encoding in `bytes`.
     ///
     /// Subnormals are kept. A NaN keeps its upper half and becomes quiet, which makes this equal to the `half` crate for
@@ -178,6 +210,19 @@ impl Kernels {
     pub fn narrow_f16(self, values: &[f32], bytes: &mut [u8]) -> Narrowed {
         check_lengths(bytes, values, 2);
         dispatch!(self, narrow_f16(values, bytes))
+    }
+
+    /// Encodes as E4M3 (`F8_E4M3`, the kind without infinity), rounding once, to nearest even, over the elements' former
+    /// encoding in `bytes`.
+    ///
+    /// Subnormals, of unit 2⁻⁹, and the sign of zero are kept. Nothing saturates: beyond 464, half-way from the largest
+    /// number 448 to what would follow it, the result is a NaN of the value's sign, and is reported.
+    ///
+    /// # Panics
+    /// Unless `bytes` holds one byte for each element of `values`.
+    pub fn narrow_e4m3(self, values: &[f32], bytes: &mut [u8]) -> Narrowed {
+        check_lengths(bytes, values, 1);
+        dispatch!(self, narrow_e4m3(values, bytes))
     }
 
     /// Encodes as f32, a copy that looks and counts, over the elements' former encoding in `bytes`.

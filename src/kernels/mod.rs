@@ -8,7 +8,8 @@
 //!
 //! What is pinned:
 //!
-//! - Rounding to bf16, f16: to nearest, ties to even; subnormals are kept, overflow becomes infinity and is reported.
+//! - Rounding to bf16, f16, e4m3: to nearest, ties to even; subnormals are kept, overflow becomes infinity, or NaN where
+//!   there is none, and is reported. Nothing saturates.
 //! - The product (`product.rs`): increasing rank, fused multiply-add, in blocks of [`RANK_BLOCK`] added in order.
 //! - Adding: `acc + (delta * scale)`, two roundings, never fused.
 //!
@@ -38,10 +39,12 @@ mod convert;
 mod dispatch;
 #[cfg(target_arch = "x86_64")]
 mod f16c;
+mod float8;
 mod product;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 pub use dispatch::{Kernels, Narrowed};
+pub use float8::ceil_log2;
 pub use product::{Matrix, RANK_BLOCK, packing_bytes};

@@ -1,11 +1,12 @@
 //! The reference: one element at a time, in the plainest code that is right. Every other kernel is tested against it.
 //!
-//! It runs where nothing better can, and in tests. Conversions lean on the `half` crate's portable code, which shares
-//! nothing with ours.
+//! It runs where nothing better can, and in tests. Conversions lean on the `half` crate's portable code, or are written
+//! another way: they share nothing with `convert.rs`.
 
 use half::{bf16, f16};
 
 use super::dispatch::Narrowed;
+use super::float8::{E4M3, power_of_two};
 use super::product::{Matrix, RANK_BLOCK};
 
 pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
@@ -18,6 +19,18 @@ pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
 
 pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, f32::from_le_bytes)
+}
+
+pub(super) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
+    widen(bytes, out, |[code]| E4M3[usize::from(code)])
+}
+
+pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
+    widen(bytes, out, |[code]| match code {
+        0 => power_of_two(-126) / 2.0,
+        255 => f32::NAN,
+        _ => power_of_two(i32::from(code) - 127),
+    })
 }
 
 pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
@@ -36,6 +49,25 @@ pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
 
 pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow(values, bytes, |value| (value.to_le_bytes(), value.is_finite()))
+}
+
+pub(super) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+    narrow(values, bytes, |value| {
+        let code = f32_to_e4m3(value.abs());
+        ([code | if value.is_sign_negative() { 0x80 } else { 0 }], code != 0x7f)
+    })
+}
+
+/// Rounds in units of the last place of the value's binade, or of the lowest that has normal numbers.
+fn f32_to_e4m3(magnitude: f32) -> u8 {
+    // Half-way between 448 and the 480 that would follow; the even one of the two is 448.
+    if magnitude.is_nan() || magnitude > 464.0 {
+        return 0x7f;
+    }
+    let exponent = ((magnitude.to_bits() >> 23) as i32 - 127).max(-6);
+    let units = (magnitude * power_of_two(3 - exponent)).round_ties_even();
+    // 8 to 16 units where the result is normal: 16 are the next exponent's 8, to which the sum carries.
+    (((exponent + 7) << 3) - 8 + units as i32) as u8
 }
 
 pub(super) fn add_scaled(acc: &mut [f32], delta: &[f32], scale: f32) {

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{Kernels, Matrix, Narrowed, RANK_BLOCK};
+use super::{Kernels, Matrix, Narrowed, RANK_BLOCK, ceil_log2};
 
 /// Around the widths of vectors and of the counting run, and beyond it.
 const SIZES: [usize; 16] = [0, 1, 2, 3, 7, 8, 15, 17, 31, 33, 255, 257, 4095, 4096, 4097, 40_001];
@@ -11,10 +11,19 @@ const SIZES: [usize; 16] = [0, 1, 2, 3, 7, 8, 15, 17, 31, 33, 255, 257, 4095, 40
 type Widen = fn(Kernels, &[u8], &mut [f32]) -> bool;
 type Narrow = fn(Kernels, &[f32], &mut [u8]) -> Narrowed;
 
-const WIDENERS: [(&str, usize, Widen); 3] =
-    [("bf16", 2, Kernels::widen_bf16), ("f16", 2, Kernels::widen_f16), ("f32", 4, Kernels::widen_f32)];
-const NARROWERS: [(&str, usize, Narrow); 3] =
-    [("bf16", 2, Kernels::narrow_bf16), ("f16", 2, Kernels::narrow_f16), ("f32", 4, Kernels::narrow_f32)];
+const WIDENERS: [(&str, usize, Widen); 5] = [
+    ("bf16", 2, Kernels::widen_bf16),
+    ("f16", 2, Kernels::widen_f16),
+    ("f32", 4, Kernels::widen_f32),
+    ("e4m3", 1, Kernels::widen_e4m3),
+    ("e8m0", 1, Kernels::widen_e8m0), // the last: nothing narrows to it
+];
+const NARROWERS: [(&str, usize, Narrow); 4] = [
+    ("bf16", 2, Kernels::narrow_bf16),
+    ("f16", 2, Kernels::narrow_f16),
+    ("f32", 4, Kernels::narrow_f32),
+    ("e4m3", 1, Kernels::narrow_e4m3),
+];
 
 /// A stream of bits from a seed (splitmix64).
 struct Bits(u64);
@@ -216,6 +225,129 @@ fn every_value_narrows_as_half() {
     }
 }
 
+/// What the format's definition says: s eeee mmm.
+fn e4m3(code: u8) -> f64 {
+    let (exponent, mantissa) = (i32::from(code >> 3 & 15), f64::from(code & 7));
+    let magnitude = match code & 0x7f {
+        0x7f => f64::NAN,
+        0..8 => mantissa * 2.0_f64.powi(-9),
+        _ => (1.0 + mantissa / 8.0) * 2.0_f64.powi(exponent - 7),
+    };
+    if code < 0x80 { magnitude } else { -magnitude }
+}
+
+#[test]
+fn all_one_byte_codes_widen_exactly() {
+    let codes: Vec<u8> = (0..=u8::MAX).collect();
+    for kernels in Kernels::available() {
+        let mut out = vec![0.0; 256];
+        assert!(!kernels.widen_e4m3(&codes, &mut out));
+        for (code, value) in codes.iter().zip(&out) {
+            let expected = match code {
+                0x7f => 0x7ff0_0000,
+                0xff => 0xfff0_0000,
+                _ => (e4m3(*code) as f32).to_bits(),
+            };
+            assert_eq!(value.to_bits(), expected, "e4m3 {code:#04x} {}", kernels.name());
+        }
+        assert!(kernels.widen_e4m3(&codes[..0x7f], &mut out[..0x7f]));
+        assert!(kernels.widen_e4m3(&codes[0x80..0xff], &mut out[..0x7f]));
+
+        assert!(!kernels.widen_e8m0(&codes, &mut out));
+        for (code, value) in codes[..255].iter().zip(&out) {
+            let expected = 2.0_f64.powi(i32::from(*code) - 127) as f32; // which a subnormal can hold
+            assert_eq!(value.to_bits(), expected.to_bits(), "e8m0 {code} {}", kernels.name());
+        }
+        assert!(out[255].is_nan());
+        assert!(kernels.widen_e8m0(&codes[..255], &mut out[..255]));
+    }
+}
+
+/// The E4M3 code whose value is nearest, the even one of two: looked for among all. Past 448 a 480 would follow, and what
+/// is nearest to that is NaN.
+fn nearest_e4m3(value: f32) -> u8 {
+    let sign = if value.is_sign_negative() { 0x80 } else { 0 };
+    if value.is_nan() {
+        return sign | 0x7f;
+    }
+    let magnitude = f64::from(value.abs()).min(480.0); // so that f64 tells all distances apart
+    let distance = |code| (magnitude - if code == 0x7f { 480.0 } else { e4m3(code) }).abs();
+    let nearest = (0..=0x7f).min_by(|a, b| distance(*a).total_cmp(&distance(*b)).then((a & 1).cmp(&(b & 1))));
+    sign | nearest.unwrap()
+}
+
+/// Narrows `patterns` with every kernel and compares each code with the nearest, and what is reported with the codes.
+fn assert_narrows_to_the_nearest_e4m3(patterns: &[u32]) {
+    let values: Vec<f32> = patterns.iter().map(|bits| f32::from_bits(*bits)).collect();
+    let expected: Vec<u8> = values.iter().map(|value| nearest_e4m3(*value)).collect();
+    for kernels in Kernels::available() {
+        let mut bytes = vec![0; values.len()];
+        let narrowed = kernels.narrow_e4m3(&values, &mut bytes);
+        for (bits, (code, expected)) in patterns.iter().zip(bytes.iter().zip(&expected)) {
+            assert_eq!(code, expected, "e4m3 of {bits:#010x} {}", kernels.name());
+        }
+        assert_eq!(narrowed.finite, expected.iter().all(|code| code & 0x7f != 0x7f), "{}", kernels.name());
+        assert_eq!(narrowed.changed, expected.iter().filter(|code| **code != 0).count() as u64);
+    }
+}
+
+#[test]
+fn any_value_narrows_to_the_nearest_e4m3() {
+    let mut stream = Bits(4);
+    assert_narrows_to_the_nearest_e4m3(&(0..100_000).map(|_| stream.next() as u32).collect::<Vec<_>>());
+    // Most of those are beyond the format; these are not.
+    let within = (0..100_000).map(|_| ((stream.value() / 8.0).to_bits()) ^ (stream.next() as u32 >> 24));
+    assert_narrows_to_the_nearest_e4m3(&within.collect::<Vec<_>>());
+}
+
+/// Every number, every half-way point and what lies beside them, up to where NaN begins and at the ends of f32.
+#[test]
+fn all_e4m3_ties_and_their_neighbours_narrow_to_the_nearest() {
+    let numbers: Vec<f64> = (0..0x7f).map(e4m3).chain([480.0]).collect();
+    let ties = numbers.windows(2).map(|pair| f64::midpoint(pair[0], pair[1]));
+    let points = numbers.iter().copied().chain(ties).map(|point| (point as f32).to_bits());
+    let ends = [0, 1, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, 0x7f80_0000, 0x7f80_0001, 0x7fff_ffff];
+    let around = points.flat_map(|bits| [bits.saturating_sub(1), bits, bits + 1]).chain(ends);
+    assert_narrows_to_the_nearest_e4m3(&around.flat_map(|bits| [bits, bits | 1 << 31]).collect::<Vec<_>>());
+}
+
+/// Rounding keeps order, so all values between two of the same code have that code and need not be looked up.
+#[test]
+#[ignore = "walks all 2^32 values, a minute in release; run when convert.rs or scalar.rs changes"]
+fn every_value_narrows_to_the_nearest_e4m3() {
+    for high in 0..=u16::MAX {
+        let patterns: Vec<u32> = (0..=u16::MAX).map(|low| (u32::from(high) << 16) | u32::from(low)).collect();
+        let values: Vec<f32> = patterns.iter().map(|bits| f32::from_bits(*bits)).collect();
+        let (first, last) = (nearest_e4m3(values[0]), nearest_e4m3(values[0xffff]));
+        let expected: Vec<u8> = if first == last {
+            vec![first; values.len()]
+        } else {
+            values.iter().map(|value| nearest_e4m3(*value)).collect()
+        };
+        let mut bytes = vec![0; values.len()];
+        for kernels in Kernels::available() {
+            kernels.narrow_e4m3(&values, &mut bytes);
+            assert!(bytes == expected, "{high:#06x} {}", kernels.name());
+        }
+    }
+}
+
+/// Beside every power of two an f32 can hold, and at both ends.
+#[test]
+fn the_logarithm_rounds_up_from_the_bits() {
+    for exponent in -149..=127 {
+        let power = 2.0_f64.powi(exponent) as f32;
+        assert_eq!(ceil_log2(power), Some(exponent));
+        assert_eq!(ceil_log2(power.next_up()), Some(exponent + 1));
+    }
+    assert_eq!(ceil_log2(f32::from_bits(7)), Some(-146));
+    assert_eq!(ceil_log2(f32::MIN_POSITIVE.next_down()), Some(-126));
+    assert_eq!(ceil_log2(f32::MAX), Some(128));
+    for value in [0.0, -0.0, -1.0, -f32::from_bits(1), f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        assert_eq!(ceil_log2(value), None, "{value}");
+    }
+}
+
 #[test]
 fn overflow_is_reported() {
     for kernels in Kernels::available() {
@@ -226,6 +358,13 @@ fn overflow_is_reported() {
         assert_eq!(*bytes, 0x7c00_u16.to_le_bytes(), "{name}");
         assert!(kernels.narrow_bf16(&[f32::from_bits(0x7f7f_7fff)], bytes).finite, "{name}");
         assert!(!kernels.narrow_bf16(&[-f32::MAX], bytes).finite, "{name}");
+        let byte = &mut [0];
+        assert!(kernels.narrow_e4m3(&[464.0], byte).finite, "{name}");
+        assert_eq!(*byte, [0x7e], "{name}");
+        assert!(!kernels.narrow_e4m3(&[464.0_f32.next_up()], byte).finite, "{name}");
+        assert_eq!(*byte, [0x7f], "{name}");
+        assert!(!kernels.narrow_e4m3(&[f32::NEG_INFINITY], byte).finite, "{name}");
+        assert_eq!(*byte, [0xff], "{name}");
     }
 }
 
