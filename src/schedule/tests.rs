@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::plan::{
-    ClaimId, Factor, FactorIndex, Logical, Making, Need, Op, OutShard, OutTensor, Placement, Plan,
-};
+use crate::encodings::Logical;
+use crate::plan::{ClaimId, Factor, Making, Need, Op, OutShard, OutTensor, Placement, Plan};
 use crate::schedule::shape::Merged;
 use crate::schedule::{Asked, Requirement, Slab, Work, blocks::region_bytes, shared_blocks, split, tiles};
 use crate::tensor::{Dtype, FileId, Shape, TensorRef};
@@ -22,29 +21,15 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     }
     let placement = Placement::matrix(out, input, transposed);
     let view = Placement::view(&base.shape, std::iter::once(&placement)).expect("it covers the tensor");
-    let index = |axis, stride| Some(FactorIndex { axis, stride });
-    let a = Factor {
-        tensor: tensor_ref(1, 0, Dtype::F32, &[rank, input]),
-        start: 0,
-        index: index(1, 1),
-        inner: rank,
-        inner_stride: input,
-    };
-    let b = Factor {
-        tensor: tensor_ref(1, 0, Dtype::BF16, &[out, rank]),
-        start: 0,
-        index: index(0, rank),
-        inner: rank,
-        inner_stride: 1,
-    };
+    let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
+    let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
     let (method, factors) = ("lora".to_owned(), vec![a, b]);
-    let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need: Need::Elements };
-    Making::Merge {
-        start: Logical { encoding: "bf16".into(), parts: vec![base] },
-        claim: None,
-        ops: vec![op],
-        view,
-    }
+    // Every second one must know something of its outputs first.
+    let need = if rank % 2 == 0 { Need::Elements } else { Need::Fold { axis: 0, values: 1 } };
+    let (original, settings) = (false, Vec::new());
+    let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need, original, settings };
+    let start = Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
+    Making::Merge { start, claim: None, ops: vec![op], view }
 }
 
 fn plan(made: &[Made]) -> Plan {
@@ -58,6 +43,7 @@ fn plan(made: &[Made]) -> Plan {
             shape: base.shape.clone(),
             dtype: Dtype::BF16,
             encoding: "bf16".into(),
+            part: 0,
             offset: shard.bytes,
             bytes,
             making: making(base, (out, input, rank, transposed)),
@@ -70,7 +56,7 @@ fn plan(made: &[Made]) -> Plan {
         adapters: Vec::new(),
         shards: vec![shard],
         claims: Vec::new(),
-        index: None,
+        files: Vec::new(),
         carried: Vec::new(),
     }
 }
@@ -80,6 +66,7 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
     let schedule = split(plan, asked).expect("large enough");
     let shard = &plan.shards[0];
     let (mut next, mut count) = (10, 0);
+    let mut folded: Option<u64> = None;
     for tile in tiles(plan, &schedule) {
         assert_eq!(tile.seq, count);
         count += 1;
@@ -100,12 +87,27 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
                     "whole rows, or a piece of one"
                 );
                 assert!(band.start <= rect.cols.start && rect.cols.end <= band.end);
-                let slab = Slab::new(out, merged.start, merged.ops, merged.view, &rect);
-                assert!(slab.bytes() <= schedule.cut.slab_bytes);
+                assert!(Slab::new(&merged, &rect).bytes() <= schedule.cut.slab_bytes);
                 assert!(
                     region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes
                 );
+                assert_eq!(folded.take(), None, "the pass is whole before the first byte is written");
                 next += 2 * rect.elements();
+            }
+            Work::Fold { tensor, op, rect, band, is_last } => {
+                let out = &shard.tensors[tensor];
+                let merged = Merged::of(out).expect("a merged tensor").pass(op);
+                let at = folded.get_or_insert(0);
+                assert_eq!(*at, rect.rows.start * merged.view.cols + rect.cols.start, "in order");
+                *at += rect.elements();
+                assert!(Slab::new(&merged, &rect).bytes() <= schedule.cut.slab_bytes);
+                assert!(
+                    region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes
+                );
+                assert_eq!(is_last, *at == out.shape.elements());
+                if is_last {
+                    folded = None;
+                }
             }
         }
     }

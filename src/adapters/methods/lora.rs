@@ -146,10 +146,8 @@ pub(super) struct Resolved {
     pub(super) keys: Vec<String>,
     /// The tensor it is for.
     pub(super) target: Target,
-    /// Outputs and inputs of the delta.
+    /// Outputs of the delta.
     pub(super) out: u64,
-    /// See `out`.
-    pub(super) input: u64,
     /// Whether the tensor is stored as `[in, out]`.
     pub(super) is_transposed: bool,
     /// What it does to the tensor: `A` and `B` are its first factors.
@@ -182,7 +180,7 @@ pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option
     let factors = vec![Factor::along(1, a.tensor, 1, rank, input), Factor::along(0, b.tensor, rank, rank, 1)];
     let change = Change::new("lora", Placement::matrix(out, input, is_transposed), factors, scale);
     let module = pair.module.clone();
-    Ok(Some(Resolved { module, keys: vec![a.key, b.key], target, out, input, is_transposed, change }))
+    Ok(Some(Resolved { module, keys: vec![a.key, b.key], target, out, is_transposed, change }))
 }
 
 /// `A` as a matrix: the first axis, and all others as one (a convolution's inputs and its kernel).
