@@ -1,5 +1,8 @@
 //! Golden cases: checkpoints merged by PEFT, merged again by us, whole and in the smallest pieces.
 
+mod config;
+mod files;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -91,27 +94,7 @@ fn check(folder: &Path, shown: &mut Shown) -> Vec<String> {
             wrong.push(format!("{name} is {found:?}, should be {dtype:?} {shape:?}"));
         }
     }
-    wrong.extend(files_that_changed(&contents(&folder.join("base")), &files));
-    wrong
-}
-
-/// Headers, index and config must be the base's, byte for byte.
-fn files_that_changed(base: &BTreeMap<String, Vec<u8>>, ours: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
-    let header = |bytes: &[u8]| {
-        let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
-        bytes[..8 + len].to_vec()
-    };
-    let mut wrong = Vec::new();
-    for (name, bytes) in base {
-        let same = match (ours.get(name), name.ends_with(".safetensors")) {
-            (Some(found), true) => header(bytes) == header(found),
-            (Some(found), false) => bytes == found,
-            (None, _) => false,
-        };
-        if !same {
-            wrong.push(format!("{name} is not as in the base"));
-        }
-    }
+    wrong.extend(files::wrong(&contents(&folder.join("base")), &files, &case));
     wrong
 }
 
