@@ -11,7 +11,7 @@ use shardfold::error::ErrorKind;
 use shardfold::job::{Request, prepare};
 use shardfold::report::{Style, choose};
 
-use crate::oracle::{Case, Shown, Tensor, compare, read};
+use crate::oracle::{Case, Right, Shown, Tensor, compare, read};
 use crate::support::{contents, fixtures, quick_folder};
 
 /// There are more cases than this: a folder that is lost must not go unnoticed.
@@ -111,6 +111,27 @@ fn every_case_equals_peft() {
         let case = Case::read(&folder);
         assert!(case.names().iter().any(|name| case.is_touched(name)), "{name} merges nothing");
         failures.extend(wrong.into_iter().map(|wrong| format!("{name}: {wrong}")));
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The reference and PEFT agree, whatever we do: a wrong entry of `case.json` fails here.
+#[test]
+fn the_reference_equals_peft() {
+    let mut failures = Vec::new();
+    for folder in cases() {
+        let case = Case::read(&folder);
+        for name in case.names() {
+            let (right, peft) = (case.right(name), &case.merged[name]);
+            let (dtype, shape) = case.kind(name);
+            let rounded = match &right {
+                Right::Near(sum) => Tensor::rounded(&sum.exact, &shape, dtype),
+                Right::Bytes(raw) => Tensor { dtype, shape, raw: raw.clone() },
+                Right::Codes(_) => peft.clone(),
+            };
+            let wrong = compare(name, &right, &rounded, peft, &mut Shown::default()).err();
+            failures.extend(wrong.map(|wrong| format!("{}: {wrong}", folder.display())));
+        }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }

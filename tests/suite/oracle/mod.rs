@@ -19,7 +19,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 
-pub use case::Case;
+pub use case::{Case, Right};
 pub use compare::{Shown, compare};
 pub use float::Tensor;
 
