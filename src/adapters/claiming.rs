@@ -249,7 +249,8 @@ impl<'a> Claiming<'a> {
         let size = a.dtype.bitsize() / 8;
         // So many columns of the one, and rows of the other, at a time.
         let step = (COMPARED / size / rows.max(1) as usize).max(1) as u64;
-        let (mut left, mut right) = (vec![0; step as usize * size], vec![0; step as usize * rows as usize * size]);
+        let (mut left, mut right) =
+            (vec![0; step as usize * size], vec![0; step as usize * rows as usize * size]);
         for col in (0..cols).step_by(step as usize) {
             let n = step.min(cols - col) as usize;
             source.read_at(&mut right[..n * rows as usize * size], b.offset + col * rows * size as u64)?;
@@ -328,7 +329,8 @@ impl<'a> Claiming<'a> {
         let weight = self.outline.weight(target);
         let refused = self.quantised(module, target, &weight.name).or_else(|| {
             (!weight.is_known).then(|| {
-                let error = Error::new(ErrorKind::TargetDtype { tensor: weight.name.clone(), found: weight.dtype });
+                let error =
+                    Error::new(ErrorKind::TargetDtype { tensor: weight.name.clone(), found: weight.dtype });
                 error.hint("only BF16, F16 and F32 tensors can be merged into")
             })
         });
@@ -380,7 +382,8 @@ impl<'a> Claiming<'a> {
     /// The refusal of a tensor for its shape.
     pub fn factor_shape(&self, i: usize, expected: String) -> Error {
         let tensor = self.tensor(i);
-        let (adapter, key, found) = (self.adapter.name.clone(), tensor.key.clone(), tensor.tensor.shape.clone());
+        let (adapter, key, found) =
+            (self.adapter.name.clone(), tensor.key.clone(), tensor.tensor.shape.clone());
         ErrorKind::FactorShape { adapter, key, found, expected }.into()
     }
 

@@ -21,7 +21,9 @@ pub(super) fn layer_of(claiming: &mut Claiming<'_>, path: &str) -> Layer {
     let is_attention = |module: &str| claiming.lookup(module, "in_proj_weight").is_some();
     if let Some(attention) = path.strip_suffix(".base_layer.out_proj").filter(|module| is_attention(module)) {
         let module = format!("{attention}.out_proj");
-        claiming.notice(format!("the delta of `{module}` is added twice, as PEFT's multi-head attention does in training"));
+        claiming.notice(format!(
+            "the delta of `{module}` is added twice, as PEFT's multi-head attention does in training"
+        ));
         return Layer { module, parameter: "weight", times: 2.0 };
     }
     let parameter = match claiming.lookup(path, "weight").is_none() && is_attention(path) {

@@ -26,7 +26,9 @@ impl Config {
 
     /// The element type that `dtype` (or `torch_dtype`) names, at the top level or in `text_config`.
     pub fn dtype(&self) -> Option<Dtype> {
-        let name = |value: &Value| value.get("dtype").or_else(|| value.get("torch_dtype"))?.as_str().map(str::to_owned);
+        let name = |value: &Value| {
+            value.get("dtype").or_else(|| value.get("torch_dtype"))?.as_str().map(str::to_owned)
+        };
         let name = name(&self.0).or_else(|| name(self.0.get("text_config")?))?;
         match name.trim_start_matches("torch.") {
             "bfloat16" => Some(Dtype::BF16),

@@ -38,7 +38,8 @@ impl Weights {
     pub fn of(catalogue: &Catalogue, config: &Config) -> (Weights, Vec<Error>) {
         let (mut weights, mut errors) = (Weights::default(), Vec::new());
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
-        for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, t)| !is_mergeable(t.tensor.dtype)) {
+        for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, t)| !is_mergeable(t.tensor.dtype))
+        {
             let quantization = config.quantization();
             let found = Found { name: &tensor.name, tensor: &tensor.tensor, quantization, find: &find };
             for encoding in ENCODINGS {

@@ -106,8 +106,9 @@ mod tests {
 
     #[test]
     fn many_alike_are_counted() {
-        let errors: Vec<Error> =
-            (0..5).map(|i| Error::new(ErrorKind::TiedBothWays { tensor: format!("t{i}") }).hint("untie")).collect();
+        let errors: Vec<Error> = (0..5)
+            .map(|i| Error::new(ErrorKind::TiedBothWays { tensor: format!("t{i}") }).hint("untie"))
+            .collect();
         let text = group_text(&errors.iter().collect::<Vec<_>>());
         assert_eq!(text.matches("error:").count(), 3);
         assert!(text.ends_with("  … and 2 more like it\nhint: untie\n"), "{text}");

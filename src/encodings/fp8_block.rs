@@ -40,12 +40,15 @@ impl Encoding for Fp8Block {
         let Some(scale) = (found.find)(&scale_name) else { return Ok(None) };
         let wrong = |why: String| Error::new(ErrorKind::Quantised { tensor: found.name.to_owned(), why });
         let Some(config) = found.quantization else {
-            return Err(wrong(format!("`{scale_name}` belongs to it, but config.json has no `quantization_config`")));
+            return Err(wrong(format!(
+                "`{scale_name}` belongs to it, but config.json has no `quantization_config`"
+            )));
         };
         if config.get("quant_method").and_then(Value::as_str) != Some("fp8") {
             return Err(wrong(format!("`{scale_name}` belongs to it, but `quant_method` is not `fp8`")));
         }
-        let block = block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
+        let block =
+            block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
         if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16) {
             return Err(wrong(format!("`{scale_name}` has dtype {:?}, expected F32 or BF16", scale.dtype)));
         }
@@ -85,7 +88,14 @@ impl Encoding for Fp8Block {
         .joined()
     }
 
-    fn decode_row(&self, kernels: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
+    fn decode_row(
+        &self,
+        kernels: Kernels,
+        parts: &[u8],
+        place: Place<'_>,
+        at: RowPiece,
+        out: &mut [f32],
+    ) -> bool {
         let scales = Scales::of(place);
         let (codes, stored) = parts.split_at(place.rect.elements() as usize);
         let mut finite = kernels.widen_e4m3(&codes[super::plain::piece(1, place, &at)], out);
@@ -126,7 +136,8 @@ impl Encoding for Fp8Block {
             for row in rows {
                 let values = &mut block.values[piece(row)];
                 values.iter_mut().for_each(|value| *value /= scale);
-                let codes = &mut bytes[super::plain::piece(1, place, &RowPiece { row, cols: columns.clone() })];
+                let codes =
+                    &mut bytes[super::plain::piece(1, place, &RowPiece { row, cols: columns.clone() })];
                 let one = kernels.narrow_e4m3(values, codes);
                 kernels.widen_e4m3(codes, values);
                 values.iter_mut().for_each(|value| *value *= scale);
@@ -197,7 +208,11 @@ impl Scales {
     }
 
     /// Cuts columns of a tile where the scale changes: the columns, and the column of scales.
-    fn pieces(&self, cols: &Range<usize>, place: Place<'_>) -> impl Iterator<Item = (Range<usize>, u64)> + use<> {
+    fn pieces(
+        &self,
+        cols: &Range<usize>,
+        place: Place<'_>,
+    ) -> impl Iterator<Item = (Range<usize>, u64)> + use<> {
         let (first, bk) = (place.rect.cols.start, self.block.1);
         let (start, end) = (first + cols.start as u64, first + cols.end as u64);
         (start / bk..end.div_ceil(bk)).map(move |scale| {
@@ -228,7 +243,9 @@ impl Scales {
                 band
             })
         });
-        bands.flat_map(move |band| columns.clone().into_iter().map(move |(cols, scale)| (band.clone(), cols, scale)))
+        bands.flat_map(move |band| {
+            columns.clone().into_iter().map(move |(cols, scale)| (band.clone(), cols, scale))
+        })
     }
 
     /// Where the scale of a row of the weight and a column of scales lies in the tile's bytes of scales.

@@ -86,7 +86,14 @@ pub trait Encoding: Sync {
 
     /// Decodes some columns of one row (both counted from the tile's corner) into `out`; true if all values are finite.
     /// `parts` holds the bytes that `runs` names, part after part.
-    fn decode_row(&self, kernels: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool;
+    fn decode_row(
+        &self,
+        kernels: Kernels,
+        parts: &[u8],
+        place: Place<'_>,
+        at: RowPiece,
+        out: &mut [f32],
+    ) -> bool;
 
     /// Encodes a block of values into one part's bytes of the tile, rounding once, to nearest even. Afterwards the values
     /// are what the bytes decode to.

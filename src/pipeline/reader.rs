@@ -28,7 +28,8 @@ pub(super) fn run<'s, 'm>(
     ends: &Ends<'_, 's, 'm>,
     stop: &Stop,
 ) -> Result<()> {
-    let mut reader = Reader { run, pool, progress, stop, passes: ends.passes, band: None, folding: Folding::default() };
+    let mut reader =
+        Reader { run, pool, progress, stop, passes: ends.passes, band: None, folding: Folding::default() };
     for tile in tiles(run.plan, run.schedule) {
         let Some(loaded) = reader.load(tile)? else { return Ok(()) };
         if ends.to_merge.send(loaded).is_err() {
@@ -215,7 +216,11 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
                 return Err(not_finite(&self.run.plan.claims[op.claim.0 as usize], block.factor, self.run));
             }
             if factor.made.is_some() {
-                methods::find(&op.method).expect("a plan names methods of the table").prepare(op, block.factor, all);
+                methods::find(&op.method).expect("a plan names methods of the table").prepare(
+                    op,
+                    block.factor,
+                    all,
+                );
             }
         }
         Ok(())

@@ -88,7 +88,14 @@ pub(super) fn survive(of: Measured<'_>, delta: &[f32], step: usize, survival: &m
 mod tests {
     use super::*;
 
-    fn measure(values: &[f32], before: &[f32], is_sum: bool, still: &[f32], delta: &[f32], step: usize) -> Survival {
+    fn measure(
+        values: &[f32],
+        before: &[f32],
+        is_sum: bool,
+        still: &[f32],
+        delta: &[f32],
+        step: usize,
+    ) -> Survival {
         let mut survival = Survival::default();
         survive(Measured { values, before, is_sum, still }, delta, step, &mut survival);
         survival

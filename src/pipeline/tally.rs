@@ -65,7 +65,8 @@ impl Tally {
     }
 
     pub(super) fn survive(&self, claim: ClaimId, survival: &Survival) {
-        let mut sums = self.survived[claim.0 as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut sums =
+            self.survived[claim.0 as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         sums.add(survival);
     }
 

@@ -192,7 +192,10 @@ impl Job<'_> {
         };
         let rows = (block / cols).max(1);
         let rows = if folds_here { rows.min(FOLDED_ROWS) } else { rows };
-        (if rows > high as usize { rows / high as usize * high as usize } else { rows.max(high as usize) }, cols)
+        (
+            if rows > high as usize { rows / high as usize * high as usize } else { rows.max(high as usize) },
+            cols,
+        )
     }
 
     fn applying(&self) -> Vec<Applying<'_>> {
@@ -403,7 +406,11 @@ impl Job<'_> {
         let block = |values: &mut [f32], bytes: &mut [u8]| {
             let (rows, cols) = (piece.rows.clone(), piece.cols.clone());
             let part = self.merge.tensor.part;
-            out.encode(kernels, &mut ToEncode { values, rows, cols, place: self.place(), part, source }, bytes)
+            out.encode(
+                kernels,
+                &mut ToEncode { values, rows, cols, place: self.place(), part, source },
+                bytes,
+            )
         };
         // A cast is no change: the original is rounded first, to be compared with.
         let is_cast = start.name() != out.name();

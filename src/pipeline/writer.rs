@@ -91,7 +91,8 @@ impl Writer<'_> {
         let shard = &self.run.plan.shards[tile.tile.shard];
         if let Work::Fold { tensor, op, rect, is_last, .. } = &tile.tile.work {
             let slab = tile.slab.as_ref().expect("tiles that are folded have a slab");
-            let merge = Merge::of(&shard.tensors[*tensor]).expect("such tiles are made for merged tensors only");
+            let merge =
+                Merge::of(&shard.tensors[*tensor]).expect("such tiles are made for merged tensors only");
             self.fold(merge, *op, rect, bytemuck::cast_slice(&slab[tile.bytes.clone()]));
             if *is_last {
                 // The reader may be gone; then the run has stopped.

@@ -73,7 +73,8 @@ impl Planner<'_> {
         let shards = layout.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let index = files::index(&outline, &shards);
-        let files: Vec<_> = index.into_iter().chain(files::config(&outline, self.adapters, is_decoded)).collect();
+        let files: Vec<_> =
+            index.into_iter().chain(files::config(&outline, self.adapters, is_decoded)).collect();
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
         };
@@ -162,7 +163,9 @@ impl Gathered {
         let touched = self.touched.entry(claimed.target).or_default();
         let claim = ClaimId(self.claims.len() as u32);
         match claimed.effect {
-            Effect::Change(changes) => touched.ops.extend(changes.into_iter().map(|change| op(claim, change))),
+            Effect::Change(changes) => {
+                touched.ops.extend(changes.into_iter().map(|change| op(claim, change)))
+            }
             Effect::Replace { value } => {
                 let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
                 if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
@@ -209,13 +212,16 @@ impl Gathered {
         let Some(head) = outline.head.clone().filter(|_| outline.tied == Tied::Untie) else { return };
         let Some(touched) = self.touched.get(&Target::Base(head.source)) else { return };
         let by = |id: ClaimId| self.claims[id.0 as usize].adapter as usize;
-        let claims = touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
-        let (follow, part): (Vec<ClaimId>, Vec<ClaimId>) = claims.partition(|&claim| self.head_follows[by(claim)]);
+        let claims =
+            touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
+        let (follow, part): (Vec<ClaimId>, Vec<ClaimId>) =
+            claims.partition(|&claim| self.head_follows[by(claim)]);
         let is_parted = outline.find(&head.head).is_some();
         let name = outline.weight(Target::Base(head.source)).name;
         if !follow.is_empty() && (is_parted || !part.is_empty()) {
             self.errors.push(
-                Error::new(ErrorKind::TiedBothWays { tensor: name }).hint("merge these adapters one after the other"),
+                Error::new(ErrorKind::TiedBothWays { tensor: name })
+                    .hint("merge these adapters one after the other"),
             );
         } else if !part.is_empty() && !is_parted {
             match head.inseparable {

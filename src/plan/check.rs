@@ -103,8 +103,9 @@ pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
     let all = base.chain((0..outline.additions.len()).map(Target::New)).map(|target| outline.weight(target));
     let of_vocabulary = all.filter(|weight| is_embedding(&weight.name) || is_head(&weight.name));
-    let sizes: Vec<(String, u64)> =
-        of_vocabulary.map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0))).collect();
+    let sizes: Vec<(String, u64)> = of_vocabulary
+        .map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0)))
+        .collect();
     let Some((first, first_rows)) = sizes.first().cloned() else { return Vec::new() };
     let others = sizes.into_iter().filter(|(_, rows)| *rows != first_rows);
     let error = |(second, second_rows)| {

@@ -14,7 +14,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Objects of a config that describe the part of the model with the vocabulary.
 const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
 /// Files that only a quantised checkpoint has.
-pub(super) const QUANTISATION_FILES: &[&str] = &["hf_quant_config.json", "quantize_config.json", "quant_config.json"];
+pub(super) const QUANTISATION_FILES: &[&str] =
+    &["hf_quant_config.json", "quantize_config.json", "quant_config.json"];
 
 /// The index of the output's shards: the base's, with what changed.
 pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFile> {
@@ -146,7 +147,10 @@ fn add_head(config: &mut Map<String, Value>, outline: &Outline<'_>, adapter: &Ad
     let Some(head) = heads.find(|addition| addition.name.ends_with(".weight")) else { return };
     let classes = config.get("architectures").and_then(Value::as_array);
     let class = classes.and_then(|classes| classes.first()).and_then(Value::as_str).unwrap_or_default();
-    let stem = class.find("For").or_else(|| class.find("LMHead")).or_else(|| class.strip_suffix("Model").map(str::len));
+    let stem = class
+        .find("For")
+        .or_else(|| class.find("LMHead"))
+        .or_else(|| class.strip_suffix("Model").map(str::len));
     if let Some(stem) = stem.map(|at| &class[..at]).filter(|stem| !stem.is_empty()) {
         let class = format!("{stem}{task}");
         config.insert("architectures".to_owned(), json!([class]));

@@ -123,7 +123,9 @@ fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touch
 /// An encoded weight that is written as plain numbers.
 fn decoded(name: &str, dtype: Dtype, logical: &Logical, touched: &Touched) -> OutTensor {
     let (start, claim) = match &touched.replaced {
-        Some((value, claim)) => (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim)),
+        Some((value, claim)) => {
+            (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim))
+        }
         None => (logical.clone(), None),
     };
     let shape = start.shape.clone();
@@ -145,7 +147,9 @@ fn encoded(base: &BaseTensor, logical: &Logical, part: usize, touched: &Touched)
     let encoding = encodings::find(&logical.encoding).expect("the table made it");
     let axes = logical.shape.axes();
     if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.quantum(logical).0) {
-        return Err(refused("its matrices end within a block of rows, so that they cannot be encoded one by one"));
+        return Err(refused(
+            "its matrices end within a block of rows, so that they cannot be encoded one by one",
+        ));
     }
     let making = merge(logical.clone(), None, touched.ops.clone());
     Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, making))
@@ -178,11 +182,16 @@ fn out(
 }
 
 /// A shard: the base's header if it still describes the tensors, else a new one.
-fn shard(base: &crate::checkpoint::BaseShard, own: &[BaseTensor], mut tensors: Vec<OutTensor>) -> Result<OutShard> {
+fn shard(
+    base: &crate::checkpoint::BaseShard,
+    own: &[BaseTensor],
+    mut tensors: Vec<OutTensor>,
+) -> Result<OutShard> {
     let is_same = |base: &BaseTensor, out: &OutTensor| {
         base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
-    let unchanged = own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
+    let unchanged =
+        own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
     let header = if unchanged { base.header.clone() } else { new_header(base, &tensors)? };
     let mut offset = 8 + header.len() as u64;
     for tensor in &mut tensors {

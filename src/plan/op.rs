@@ -78,7 +78,14 @@ impl Factor {
 
     /// A factor that runs along an axis: `inner` values for each position, from the tensor's first element on.
     pub fn along(axis: usize, tensor: TensorRef, stride: u64, inner: u64, inner_stride: u64) -> Factor {
-        Factor { tensor, start: 0, index: Some(FactorIndex { axis, stride }), inner, inner_stride, made: None }
+        Factor {
+            tensor,
+            start: 0,
+            index: Some(FactorIndex { axis, stride }),
+            inner,
+            inner_stride,
+            made: None,
+        }
     }
 
     /// The same, from another element on.
@@ -206,18 +213,40 @@ mod tests {
         let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
         // lora_A [rank 3, in 5]: columns 1..3 are three runs of two, all columns are one run.
         let a = Factor::along(1, tensor.clone(), 1, 3, 5);
-        let some =
-            FactorRuns { first: 1, len: 2, step: 1, count: 3, stride: 5, position_stride: 1, inner_stride: 2 };
+        let some = FactorRuns {
+            first: 1,
+            len: 2,
+            step: 1,
+            count: 3,
+            stride: 5,
+            position_stride: 1,
+            inner_stride: 2,
+        };
         let all = FactorRuns { len: 15, count: 1, stride: 15, inner_stride: 5, first: 0, ..some };
         assert_eq!((a.runs(&(1..3)), a.runs(&(0..5))), (some, all));
         // lora_B [out 3, rank 5]: any rows are one run.
         let b = Factor::along(0, tensor.clone(), 5, 5, 1);
-        let rows =
-            FactorRuns { first: 5, len: 10, step: 1, count: 1, stride: 10, position_stride: 5, inner_stride: 1 };
+        let rows = FactorRuns {
+            first: 5,
+            len: 10,
+            step: 1,
+            count: 1,
+            stride: 10,
+            position_stride: 5,
+            inner_stride: 1,
+        };
         assert_eq!(b.runs(&(1..3)), rows);
         // Every third column, from the second: picked from each row.
         let picked = Factor::along(0, tensor, 5, 2, 3).starting(1);
-        let rows = FactorRuns { first: 6, len: 2, step: 3, count: 2, stride: 5, position_stride: 2, inner_stride: 1 };
+        let rows = FactorRuns {
+            first: 6,
+            len: 2,
+            step: 3,
+            count: 2,
+            stride: 5,
+            position_stride: 2,
+            inner_stride: 1,
+        };
         assert_eq!(picked.runs(&(1..3)), rows);
     }
 }

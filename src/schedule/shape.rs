@@ -78,8 +78,7 @@ impl<'p> Merged<'p> {
 
     /// The ops that need a pass before tiles of that shape are written.
     pub fn passes(self, shape: TileShape) -> impl Iterator<Item = usize> + use<'p> {
-        let is_pass =
-            move |op: &Op| matches!(op.need, Need::Fold { .. }) && !self.folds_in_tile(op, shape);
+        let is_pass = move |op: &Op| matches!(op.need, Need::Fold { .. }) && !self.folds_in_tile(op, shape);
         self.ops.iter().enumerate().filter(move |(_, op)| is_pass(op)).map(|(i, _)| i)
     }
 
@@ -184,7 +183,13 @@ impl<'p> Merged<'p> {
         let ops: Vec<(usize, &Op)> = self.ops.iter().enumerate().collect();
         let passes = ops.iter().filter(folded).map(|(i, _)| self.pass(*i).requirement());
         let most = passes.fold(self.requirement(), Requirement::or);
-        Requirement { fold_bytes: self.fold_bytes(), block: self.block(), rooms: self.rooms(), casts: self.is_cast(), ..most }
+        Requirement {
+            fold_bytes: self.fold_bytes(),
+            block: self.block(),
+            rooms: self.rooms(),
+            casts: self.is_cast(),
+            ..most
+        }
     }
 
     /// Bytes of what its passes come to, for those that cannot be folded in a tile under every budget.
@@ -209,7 +214,8 @@ impl<'p> Merged<'p> {
     /// Rooms of a block's size that deltas need: those of one op, and one for every other that may fall on the same
     /// elements.
     fn rooms(&self) -> usize {
-        let own = self.ops.iter().map(|op| find(&op.method).map_or(1, |method| method.rooms())).max().unwrap_or(0);
+        let own =
+            self.ops.iter().map(|op| find(&op.method).map_or(1, |method| method.rooms())).max().unwrap_or(0);
         // Where there are several, their sum is kept too.
         own + if self.layers() > 1 { self.layers() } else { 0 }
     }

@@ -224,8 +224,13 @@ pub fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
 fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
     let slab = SLAB_MOST.max(page(fixed.requirement.slab_bytes as u64));
     let pool = SLABS_MOST * slab + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64);
-    let rest =
-        fixed.resident + MARGIN + READ_WINDOW + fixed.counter_slack + 16 * MIB + fixed.folds() + workers * fixed.per_worker;
+    let rest = fixed.resident
+        + MARGIN
+        + READ_WINDOW
+        + fixed.counter_slack
+        + 16 * MIB
+        + fixed.folds()
+        + workers * fixed.per_worker;
     (rest + pool).min(ceiling.unwrap_or(u64::MAX))
 }
 
@@ -273,7 +278,13 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         smallest: fixed.smallest(1),
         factors_once_at: (slot < full).then(|| total + (full - slot)),
     };
-    Some(Schedule { workers: workers as usize, cut, window_bytes: window(total) as usize, scratch: Scratch::of(&fixed.requirement), budget })
+    Some(Schedule {
+        workers: workers as usize,
+        cut,
+        window_bytes: window(total) as usize,
+        scratch: Scratch::of(&fixed.requirement),
+        budget,
+    })
 }
 
 /// A cut that a test asks for, with slots that hold every factor.
@@ -291,5 +302,11 @@ fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Resul
         smallest: fixed.smallest(1),
         factors_once_at: None,
     };
-    Ok(Schedule { workers: workers as usize, cut, window_bytes: 1 << 20, scratch: Scratch::of(&fixed.requirement), budget })
+    Ok(Schedule {
+        workers: workers as usize,
+        cut,
+        window_bytes: 1 << 20,
+        scratch: Scratch::of(&fixed.requirement),
+        budget,
+    })
 }

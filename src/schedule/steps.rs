@@ -129,7 +129,11 @@ impl Step {
 }
 
 /// The tiles of one merged tensor: those of its passes, then those that are written.
-fn cut_tensor<'s>(out: &'s OutTensor, tensor: usize, schedule: &Schedule) -> impl Iterator<Item = Work> + use<'s> {
+fn cut_tensor<'s>(
+    out: &'s OutTensor,
+    tensor: usize,
+    schedule: &Schedule,
+) -> impl Iterator<Item = Work> + use<'s> {
     debug_assert_eq!(bytes_of(out.dtype, out.shape.elements()), Some(out.bytes));
     let merged = Merged::of(out).expect("a write step is made for merged tensors only");
     let cut = schedule.cut;
@@ -143,7 +147,11 @@ fn cut_tensor<'s>(out: &'s OutTensor, tensor: usize, schedule: &Schedule) -> imp
             Some(Work::Fold { tensor, op, rect, band, is_last: rects.peek().is_none() })
         })
     });
-    passes.chain(rects(merged.view, shape(merged)).map(move |(rect, band)| Work::Write { tensor, rect, band }))
+    passes.chain(rects(merged.view, shape(merged)).map(move |(rect, band)| Work::Write {
+        tensor,
+        rect,
+        band,
+    }))
 }
 
 /// Rectangles of a view with the band of each: rows of tiles from the top, in each the columns from the left.

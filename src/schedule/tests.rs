@@ -28,7 +28,8 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     let need = if rank % 2 == 0 { Need::Elements } else { Need::Fold { axis: 0, values: 1 } };
     let (original, settings) = (false, Vec::new());
     let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need, original, settings };
-    let start = Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
+    let start =
+        Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
     Making::Merge { start, claim: None, ops: vec![op], view }
 }
 

@@ -36,9 +36,10 @@ fn request(folder: &Path, case: &Case) -> Request {
 fn apply_flags(request: Request, flags: &[&str]) -> Request {
     match flags {
         [] => request,
-        // Stub: take these two lines in when `Request` has the fields.
-        // ["--tied", "fold", rest @ ..] => apply_flags(Request { tied: shardfold::job::Tied::Fold, ..request }, rest),
-        // ["--keep-quantized", rest @ ..] => apply_flags(Request { keep_quantized: true, ..request }, rest),
+        ["--tied", "fold", rest @ ..] => {
+            apply_flags(Request { tied: shardfold::job::Tied::Fold, ..request }, rest)
+        }
+        ["--keep-quantized", rest @ ..] => apply_flags(Request { keep_quantized: true, ..request }, rest),
         unknown => panic!("flags of a golden case that this test does not know: {unknown:?}"),
     }
 }

@@ -11,9 +11,9 @@
 use crate::adapters::claiming::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
+use crate::adapters::layers::layer_of;
 use crate::adapters::{AdapterTensor, Claiming};
 use crate::error::{Error, ErrorKind};
-use crate::adapters::layers::layer_of;
 use crate::plan::{Factor, Placement, Target, Weight};
 use crate::tensor::Shape;
 
@@ -165,7 +165,9 @@ impl Resolved {
 /// Finds the tensor of a pair and checks its shapes; `None` if what is wrong is noted already.
 pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option<Resolved>, Error> {
     let layer = layer_of(claiming, &pair.module);
-    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, layer.parameter) else { return Ok(None) };
+    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, layer.parameter) else {
+        return Ok(None);
+    };
     let (rank, input) = matrix(claiming, pair.a, "[rank, in, ...], all above zero")?;
     let (out, b_rank) = factor_b(claiming, pair.b)?;
     let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
@@ -196,7 +198,9 @@ pub(super) fn matrix(claiming: &Claiming<'_>, i: usize, expected: &str) -> Resul
 /// `B` as a matrix: a convolution's has a kernel of one.
 pub(super) fn factor_b(claiming: &Claiming<'_>, i: usize) -> Result<(u64, u64), Error> {
     match *claiming.tensor(i).tensor.shape.axes() {
-        [out, rank, ref kernel @ ..] if out > 0 && rank > 0 && kernel.iter().all(|&axis| axis == 1) => Ok((out, rank)),
+        [out, rank, ref kernel @ ..] if out > 0 && rank > 0 && kernel.iter().all(|&axis| axis == 1) => {
+            Ok((out, rank))
+        }
         _ => Err(claiming.factor_shape(i, "[out, rank], both above zero".to_owned())),
     }
 }
@@ -266,7 +270,8 @@ pub(super) fn orientation(
         ref axes => {
             let hint = match axes {
                 [_, per_group, kernel @ ..]
-                    if !kernel.is_empty() && input.is_multiple_of(per_group * kernel.iter().product::<u64>()) =>
+                    if !kernel.is_empty()
+                        && input.is_multiple_of(per_group * kernel.iter().product::<u64>()) =>
                 {
                     "it is a grouped convolution, which PEFT cannot merge LoRA into either"
                 }

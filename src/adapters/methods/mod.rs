@@ -67,13 +67,8 @@ pub trait Method: Sync {
 }
 
 /// Every method, in the order in which they claim: the last takes what names a base tensor outright.
-pub static METHODS: &[&dyn Method] = &[
-    &tied_copy::TiedCopy,
-    &dora::Dora,
-    &lora::Lora,
-    &lora_bias::LoraBias,
-    &replace::Replace,
-];
+pub static METHODS: &[&dyn Method] =
+    &[&tied_copy::TiedCopy, &dora::Dora, &lora::Lora, &lora_bias::LoraBias, &replace::Replace];
 
 /// The method of that name.
 pub fn find(name: &str) -> Option<&'static dyn Method> {

@@ -76,7 +76,8 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
         if !is_vocabulary(&name, value.tensor.shape.axes(), weight.shape.axes()) {
             let (replacement, base) = (value.tensor.shape.clone(), weight.shape);
             let kind = ErrorKind::ReplacementShape { adapter, tensor: name, replacement, base };
-            return Err(Error::new(kind).hint("the adapter was trained on a model with other sizes: is it for this base?"));
+            return Err(Error::new(kind)
+                .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
         claiming.outline.resize(target, value.tensor.shape.clone());
     }
@@ -104,7 +105,8 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
 
 /// Whether only the number of tokens differs: a vocabulary that grew or shrank.
 fn is_vocabulary(name: &str, value: &[u64], base: &[u64]) -> bool {
-    let same_width = matches!((value, base), ([_, a], [_, b]) if a == b) || matches!((value, base), ([_], [_]));
+    let same_width =
+        matches!((value, base), ([_, a], [_, b]) if a == b) || matches!((value, base), ([_], [_]));
     same_width && (is_embedding(name) || is_head(name) || is_head(&name.replace(".bias", ".weight")))
 }
 
@@ -127,7 +129,12 @@ fn is_saved_twice(
 }
 
 /// A head that the task added and the base has not; `None` if it is no such thing.
-fn new_head(claiming: &mut Claiming<'_>, module: &str, parameter: &str, tensor: usize) -> Result<Option<Target>> {
+fn new_head(
+    claiming: &mut Claiming<'_>,
+    module: &str,
+    parameter: &str,
+    tensor: usize,
+) -> Result<Option<Target>> {
     let config = &claiming.adapter.config;
     let is_task = config.text("task_type").is_some_and(|task| HEAD_TASKS.contains(&task));
     let named = module.split('.').any(|segment| TASK_HEADS.contains(&segment));

@@ -31,7 +31,9 @@ impl Method for TiedCopy {
             ("lora_B.weight", "lora_embedding_A", true),
         ] {
             let (first, second) = (format!("{embedding}.{of_embedding}"), format!("{head}.{of_head}"));
-            let (Some(first), Some(second)) = (claiming.at_path(&first), claiming.at_path(&second)) else { continue };
+            let (Some(first), Some(second)) = (claiming.at_path(&first), claiming.at_path(&second)) else {
+                continue;
+            };
             if is_turned && !must_be_equal {
                 continue;
             }
@@ -66,7 +68,8 @@ fn settle(
     must_be_equal: bool,
 ) -> Result<()> {
     if equal? {
-        claiming.ignore(second, "the head is tied to the embedding, whose copy of the same values is used once");
+        claiming
+            .ignore(second, "the head is tied to the embedding, whose copy of the same values is used once");
         claiming.head_follows();
     } else if must_be_equal {
         let (adapter, key) = (claiming.adapter.name.clone(), claiming.tensor(second).key.clone());
