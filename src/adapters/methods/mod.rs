@@ -9,8 +9,10 @@ mod block;
 mod dora;
 mod lora;
 mod lora_bias;
+mod lora_parameter;
 mod replace;
 mod tied_copy;
+mod tokens;
 
 use crate::plan::{Op, Window};
 
@@ -67,8 +69,15 @@ pub trait Method: Sync {
 }
 
 /// Every method, in the order in which they claim: the last takes what names a base tensor outright.
-pub static METHODS: &[&dyn Method] =
-    &[&tied_copy::TiedCopy, &dora::Dora, &lora::Lora, &lora_bias::LoraBias, &replace::Replace];
+pub static METHODS: &[&dyn Method] = &[
+    &tied_copy::TiedCopy,
+    &tokens::Tokens,
+    &lora_parameter::LoraParameter,
+    &dora::Dora,
+    &lora::Lora,
+    &lora_bias::LoraBias,
+    &replace::Replace,
+];
 
 /// The method of that name.
 pub fn find(name: &str) -> Option<&'static dyn Method> {
