@@ -147,7 +147,6 @@ fn dead_modules_are_named() {
         (&module["module"], &module["norm"], &module["dead"]),
         (&json!(MODULE), &json!(0.0), &json!("its B is all zero"))
     );
-    work.configure("lora_alpha", json!(0));
     work.adapt(1, 4, 4, 0.0, 1.0);
     assert_eq!(document(&work.adapter)["modules"][0]["dead"], "its A is all zero");
     work.adapt(1, 4, 4, 1.0, 1.0);
