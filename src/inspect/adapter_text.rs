@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::adapter::{AdapterReport, KeyLine, Module};
 use super::group::{Group, group};
-use super::text::{Row, Rows, grouped, line, short, shorter, tensors};
+use super::text::{Row, Rows, counted, grouped, line, short, shorter, tensors};
 use super::totals::lines;
 
 /// Names of one kind that are written out before the rest is counted.
@@ -131,7 +131,7 @@ impl Alike {
             self.kind.to_owned(),
             self.rank.map(|rank| format!("rank {rank}")).unwrap_or_default(),
             scale.unwrap_or_default(),
-            format!("{} parameters", grouped(self.parameters)),
+            counted(self.parameters, ["parameter", "parameters"]),
             format!("norm {norm}"),
         ]
     }
@@ -147,11 +147,6 @@ fn spread_of(mut norms: Vec<f64>) -> String {
     }
     let median = f64::midpoint(norms[(norms.len() - 1) / 2], norms[norms.len() / 2]);
     format!("{first} / {} / {last}", short(median))
-}
-
-/// A number of things, and the word for one or for several.
-fn counted(n: usize, [one, several]: [&str; 2]) -> String {
-    format!("{} {}", grouped(n as u64), if n == 1 { one } else { several })
 }
 
 /// A value as JSON, or its length if that is too long.

@@ -12,7 +12,7 @@ use crate::tensor::{Dtype, Shape};
 
 use super::group::group;
 use super::quantisation::{Quantisation, quantisation};
-use super::text::{grouped, line, tensors as table_of};
+use super::text::{counted, line, tensors as table_of};
 use super::totals::{DtypeTotals, Totals, lines, sum};
 
 /// Last segments of the modules that predict tokens.
@@ -54,7 +54,7 @@ pub struct ShardLine {
     /// File name.
     pub name: String,
     /// Number of its tensors.
-    pub tensors: u64,
+    pub tensors: usize,
     /// Length of the file.
     pub bytes: u64,
 }
@@ -95,7 +95,7 @@ impl CheckpointReport {
     pub fn new(checkpoint: Checkpoint, name: String) -> CheckpointReport {
         let Checkpoint { catalogue, config, index, notices, .. } = checkpoint;
         let (totals, dtypes) = sum(catalogue.tensors.iter().map(|tensor| &tensor.tensor));
-        let mut counts = vec![0; catalogue.shards.len()];
+        let mut counts = vec![0_usize; catalogue.shards.len()];
         catalogue.tensors.iter().for_each(|tensor| counts[tensor.tensor.file.0 as usize] += 1);
         let shards = catalogue.shards.iter().zip(counts);
         let shards = shards.map(|(shard, tensors)| ShardLine {
@@ -179,8 +179,8 @@ impl CheckpointReport {
         };
         line(f, "shards", &format!("{} and {index}", self.shards.len()))?;
         for shard in self.shards.iter().take(SHARDS_SHOWN) {
-            let (tensors, bytes) = (grouped(shard.tensors), show_size(shard.bytes));
-            line(f, "", &format!("{}  {tensors} tensors, {bytes}", shard.name))?;
+            let tensors = counted(shard.tensors, ["tensor", "tensors"]);
+            line(f, "", &format!("{}  {tensors}, {}", shard.name, show_size(shard.bytes)))?;
         }
         match self.shards.len().saturating_sub(SHARDS_SHOWN) {
             0 => Ok(()),
@@ -222,15 +222,9 @@ fn show_quantisation(quantisation: &Quantisation, f: &mut fmt::Formatter<'_>) ->
         text.push_str(&format!(", block {block}"));
     }
     line(f, "quantised", &text)?;
-    line(
-        f,
-        "",
-        &format!(
-            "{} tensors of codes, {} that belong to them",
-            grouped(*codes as u64),
-            grouped(*companions as u64)
-        ),
-    )?;
+    let codes = counted(*codes, ["tensor of codes", "tensors of codes"]);
+    let companions = counted(*companions, ["that belongs to them", "that belong to them"]);
+    line(f, "", &format!("{codes}, {companions}"))?;
     if kept_plain.is_empty() {
         return Ok(());
     }

@@ -37,7 +37,8 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     (".weight_g_idx", &[".weight_packed"]),
     (".weight_format", &[".weight"]),
     (".input_global_scale", &[".weight_packed", ".weight"]),
-    (".input_scale", &[".weight", ".weight_packed"]),
+    (".input_scale", &[".weight", ".weight_packed", ".weight._data", ".weight._data._data"]),
+    (".output_scale", &[".weight._data", ".weight._data._data"]),
     (".activation_scale", &[".weight"]),
     (".pre_quant_scale", &[".weight"]),
     (".qscale_weight", &[".weight"]),
@@ -48,8 +49,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     (".g_idx", &[".qweight"]),
     (".scales", &[".qweight", ".weight"]),
     (".biases", &[".weight"]),
-    (".scale", &[".weight", ".W_q"]),
-    (".zero", &[".W_q"]),
+    (".scale", &[".weight"]),
     ("._scale", &["._data", "._data._data"]),
     ("._shift", &["._data._data"]),
     ("_weight_scale", &["_weight_qdata"]),
@@ -111,6 +111,13 @@ fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
     let beside = BESIDE.iter().find_map(|ending| name.strip_suffix(ending));
     let beside = beside.or_else(|| name.find(RECORD).map(|at| &name[..at]));
     if let Some(codes) = beside.and_then(|codes| catalogue.position(codes)) {
+        return Some(codes);
+    }
+    // hqq keeps a dozen scalars beside its codes.
+    if let Some((stem, leaf)) = name.rsplit_once('.')
+        && !matches!(leaf, "W_q" | "bias")
+        && let Some(codes) = catalogue.position(&format!("{stem}.W_q"))
+    {
         return Some(codes);
     }
     let rows = COMPANIONS.iter().filter_map(|(ending, codes)| Some((name.strip_suffix(ending)?, codes)));
@@ -212,6 +219,7 @@ mod tests {
                 (1, 1),
             ),
             ("mlx", &[("a.weight", U32), ("a.scales", BF16), ("a.biases", BF16)], (1, 2)),
+            ("hqq", &[("a.W_q", U8), ("a.scale", BF16), ("a.axis", I32), ("a.bias", BF16)], (1, 2)),
             ("no scales", &[("a.weight", F8_E4M3)], (1, 0)),
         ];
         for (what, tensors, counts) in cases {

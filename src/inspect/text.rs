@@ -98,6 +98,12 @@ pub(super) fn grouped(n: u64) -> String {
     text
 }
 
+/// A number of things, and the word for one or for several.
+pub(super) fn counted(n: impl TryInto<u64>, [one, several]: [&str; 2]) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    format!("{} {}", grouped(n), if n == 1 { one } else { several })
+}
+
 /// Four significant digits: `0.01234`, `12.30`, `1234`, `1.234e-7`; zero is `0`.
 pub(super) fn short(value: f64) -> String {
     let size = value.abs();

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::memory::show_size;
 use crate::tensor::{Dtype, TensorRef};
 
-use super::text::grouped;
+use super::text::{counted, grouped};
 
 /// What some tensors come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -58,8 +58,8 @@ pub(super) fn sum<'t>(tensors: impl IntoIterator<Item = &'t TensorRef>) -> (Tota
 /// `tensors  12, 3,456 parameters, 6.8KiB`, and a line for each dtype if there are several.
 pub(super) fn lines(totals: &Totals, dtypes: &[DtypeTotals]) -> Vec<(&'static str, String)> {
     let text = |totals: &Totals| {
-        let (parameters, bytes) = (grouped(totals.parameters), show_size(totals.bytes));
-        format!("{}, {}, {bytes}", grouped(totals.tensors), counted(parameters, totals.parameters))
+        let parameters = counted(totals.parameters, ["parameter", "parameters"]);
+        format!("{}, {parameters}, {}", grouped(totals.tensors), show_size(totals.bytes))
     };
     let mut lines = Vec::new();
     match dtypes {
@@ -72,10 +72,6 @@ pub(super) fn lines(totals: &Totals, dtypes: &[DtypeTotals]) -> Vec<(&'static st
         }
     }
     lines
-}
-
-fn counted(shown: String, n: u64) -> String {
-    format!("{shown} parameter{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
