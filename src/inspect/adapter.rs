@@ -97,7 +97,6 @@ const NEUTRAL: &[&str] = &[
     "inference_mode",
     "layers_pattern",
     "layers_to_transform",
-    "lora_dropout",
     "megatron_core",
     "peft_type",
     "peft_version",
@@ -171,6 +170,8 @@ fn settings(config: &AdapterConfig, is_lora: bool) -> Map<String, Value> {
     let is_usual = |name: &str, value: &Value| match name {
         "bias" => value == "none",
         "init_lora_weights" | "init_weights" => value == true,
+        // Dropout acts while training only.
+        _ if name.ends_with("dropout") => true,
         _ => NEUTRAL.contains(&name) || is_lora && SHOWN_APART.contains(&name),
     };
     let set = config.active().filter(|(name, value)| !is_usual(name, value));

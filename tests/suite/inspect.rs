@@ -255,7 +255,7 @@ fn methods_without_a_norm_show_none() {
 #[test]
 fn an_unknown_type_is_listed_and_said_not_to_be_merged() {
     let folder = adapter(
-        json!({"peft_type": "NOVEL", "strength": 3}),
+        json!({"peft_type": "NOVEL", "strength": 3, "novel_dropout": 0.5}),
         &[("base_model.model.h.0.novel", &[4], 0.5), ("base_model.model.h.1.novel", &[4], 0.5)],
     );
     let ran = inspect(folder.path(), &[]);
@@ -265,7 +265,11 @@ fn an_unknown_type_is_listed_and_said_not_to_be_merged() {
     );
     says(
         &ran.out,
-        &["modules    none\n", "  base_model.model.h.{0, 1}.novel  2 × F32 [4]\n", "settings   strength 3\n"],
+        &[
+            "modules    none\n",
+            "  base_model.model.h.{0, 1}.novel  2 × F32 [4]\n",
+            "settings   strength 3\ntensors",
+        ],
     );
     assert_eq!(document(folder.path())["unknown"].as_array().expect("a list").len(), 2);
 }
