@@ -10,7 +10,7 @@ use crate::tensor::{Dtype, Shape};
 use super::group::printable;
 use super::modules::{Parts, Sorted, is_known, sort};
 use super::norm::{Norms, sizes};
-use super::scale::Scales;
+use super::scale::{Scales, paths};
 use super::totals::{DtypeTotals, Totals, sum};
 
 /// What an adapter is.
@@ -244,22 +244,25 @@ impl Reader<'_> {
         let tensors = &self.adapter.tensors;
         let (a_ref, b_ref) = (&tensors[a].tensor, &tensors[b].tensor);
         let rows = a_ref.shape.axes().first().copied().unwrap_or(0);
-        let planned = scales.rank(&parts.module)?;
         let config = &self.adapter.config;
+        module.dead = self.dead_factor(parts, a, b);
+        let Some((planned, alpha)) = scales.of(&paths(config, &parts.module))? else {
+            let why = "its parameters have different ranks or alphas, and the file does not say which of them this is";
+            module.notes.push(why.to_owned());
+            return Ok(());
+        };
         // Parameters of many experts have one pair of factors for all of them, expert by expert.
         let is_stacked = config.get("target_parameters").is_some()
             && planned >= 1.0
             && planned != rows as f64
-            && (rows as f64 % planned) == 0.0;
+            && rows as f64 % planned == 0.0;
         if is_stacked {
             (module.kind, module.rank) = ("lora_experts", Some(planned as u64));
-            module.scale = scales.scale(&parts.module, planned as u64)?;
-            module.dead = self.dead(module, parts, a, b);
-            module.norm = module.dead.is_some().then_some(0.0);
+            module.scale = scales.scale(alpha, planned as u64);
             return Ok(());
         }
         module.rank = Some(rows);
-        module.scale = if rows > 0 { scales.scale(&parts.module, rows)? } else { None };
+        module.scale = scales.scale(alpha, rows);
         if planned != rows as f64 {
             module.notes.push(format!("its A has rank {rows}, the config says {planned}"));
         }
@@ -270,29 +273,34 @@ impl Reader<'_> {
                 module.notes.push(format!("its A {} and B {} do not fit", a_ref.shape, b_ref.shape));
             }
         } else if is_plain && let Some(scale) = module.scale {
-            let zero = |i: usize| self.contents.tensors[i].zero;
-            let norm = if zero(a) || zero(b) { Some(0.0) } else { self.norms.product(a_ref, b_ref)? };
+            let norm = self.norms.product(a_ref, b_ref)?;
             module.norm = norm.map(|norm| scale.abs() * norm).filter(|norm| norm.is_finite());
         }
-        module.dead = self.dead(module, parts, a, b);
+        if module.dead.is_none() && module.norm == Some(0.0) && self.is_all(parts) {
+            module.dead = Some(
+                if module.scale == Some(0.0) { "its scale is 0" } else { "its factors cancel" }.to_owned(),
+            );
+        }
         Ok(())
     }
 
-    /// Why a module changes nothing. DoRA's magnitudes rescale the base even where the factors add nothing.
-    fn dead(&self, module: &Module, parts: &Parts, a: usize, b: usize) -> Option<String> {
+    /// Which factor makes a module change nothing.
+    fn dead_factor(&self, parts: &Parts, a: usize, b: usize) -> Option<String> {
         let zero = |i: usize| self.contents.tensors[i].zero;
-        if parts.magnitude.is_some() || parts.bias.is_some_and(|bias| !zero(bias)) {
-            return None;
-        }
         let why = match (zero(a), zero(b)) {
+            _ if !self.is_all(parts) => return None,
             (true, true) => "both factors are all zero",
             (true, false) => "its A is all zero",
             (false, true) => "its B is all zero",
-            _ if module.scale == Some(0.0) => "its scale is 0",
-            _ if module.norm == Some(0.0) => "its factors cancel",
-            _ => return None,
+            (false, false) => return None,
         };
         Some(why.to_owned())
+    }
+
+    /// Whether the factors are all that a module adds: DoRA's magnitudes rescale the base even where the factors add
+    /// nothing, and a bias may be added.
+    fn is_all(&self, parts: &Parts) -> bool {
+        parts.magnitude.is_none() && parts.bias.is_none_or(|bias| self.contents.tensors[bias].zero)
     }
 }
 

@@ -239,6 +239,18 @@ fn factors_of_many_experts_have_no_norm() {
         (&json!(2.0), &Value::Null, &json!([]))
     );
     assert_eq!(of(0.0)["dead"], "its B is all zero");
+    // Two parameters of one module whose ranks and alphas differ: the file does not say which pair is whose.
+    let differ = document(&fixtures().join("golden/experts-patterns/adapter"));
+    for module in differ["modules"].as_array().expect("a list") {
+        assert_eq!(
+            (&module["rank"], &module["scale"], &module["norm"]),
+            (&Value::Null, &Value::Null, &Value::Null)
+        );
+        assert!(
+            module["notes"][0].as_str().is_some_and(|note| note.contains("does not say which")),
+            "{module}"
+        );
+    }
 }
 
 #[test]
