@@ -61,7 +61,6 @@ impl Block<'_> {
             let delta = &mut self.scratch[p * cols..(p + 1) * cols];
             if step == 1 {
                 self.kernels.add_scaled(&mut self.values[start..start + cols], delta, self.scale);
-                delta.iter_mut().for_each(|d| *d *= self.scale);
             } else {
                 for (q, d) in delta.iter_mut().enumerate() {
                     *d *= self.scale;

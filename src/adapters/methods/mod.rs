@@ -14,6 +14,7 @@ mod replace;
 mod tied_copy;
 mod tokens;
 
+use crate::kernels::Kernels;
 use crate::plan::{Op, Window};
 
 use super::Claiming;
@@ -103,4 +104,6 @@ pub struct Seen<'s> {
     pub first: u64,
     /// Values of the state for each position.
     pub per: usize,
+    /// Which implementation runs.
+    pub kernels: Kernels,
 }
