@@ -5,8 +5,11 @@
 //! block needs already decoded; if its op needs a fold, it has seen the tensor before ([`Method::observe`],
 //! [`Method::fold`]). It never sees a file, a thread, an encoding or a budget.
 
+mod bdlora;
 mod block;
 mod dora;
+mod hira;
+mod ia3;
 mod lora;
 mod lora_bias;
 mod replace;
@@ -67,8 +70,16 @@ pub trait Method: Sync {
 }
 
 /// Every method, in the order in which they claim: the last takes what names a base tensor outright.
-pub static METHODS: &[&dyn Method] =
-    &[&tied_copy::TiedCopy, &dora::Dora, &lora::Lora, &lora_bias::LoraBias, &replace::Replace];
+pub static METHODS: &[&dyn Method] = &[
+    &tied_copy::TiedCopy,
+    &dora::Dora,
+    &bdlora::BdLora,
+    &lora::Lora,
+    &lora_bias::LoraBias,
+    &ia3::Ia3,
+    &hira::Hira,
+    &replace::Replace,
+];
 
 /// The method of that name.
 pub fn find(name: &str) -> Option<&'static dyn Method> {
