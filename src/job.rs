@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use crate::adapters::{Adapter, scan};
+use crate::adapters::{Adapter, ExpertLayout, scan};
 use crate::checkpoint::Checkpoint;
 use crate::error::exit::Code;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +40,8 @@ pub struct Request {
     pub tied: Tied,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// How the factors of experts lie, where an adapter does not tell.
+    pub experts: ExpertLayout,
     /// Bytes of a slab and number of slabs, for tests.
     pub forced: Option<(usize, usize)>,
     /// Whether to run the reference arithmetic.
@@ -115,7 +117,7 @@ fn open_adapters(request: &Request, shards: usize, room: u64) -> (Vec<Adapter>, 
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (path, weight)) in request.adapters.iter().enumerate() {
         match Adapter::open(path, *weight, FileId((shards + i) as u32), room) {
-            Ok(adapter) => adapters.push(adapter),
+            Ok(adapter) => adapters.push(Adapter { experts: request.experts, ..adapter }),
             Err(error) => errors.push(error),
         }
     }

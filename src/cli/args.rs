@@ -94,6 +94,18 @@ pub(super) struct MergeArgs {
     #[arg(long)]
     pub(super) keep_quantized: bool,
 
+    /// Order of the experts in an adapter's fused `lora_B`
+    ///
+    /// `rank_major` is PEFT's, `grouped_by_expert` Unsloth's until September 2026. Needed only where an adapter does not tell.
+    #[arg(long, value_name = "ORDER", value_parser = ["rank_major", "grouped_by_expert"], hide_possible_values = true)]
+    pub(super) expert_packing: Option<String>,
+
+    /// Axis of an adapter's fused `lora_A`
+    ///
+    /// `straight` is PEFT's up to 0.18, `swapped` its later one. Needed only for square parameters of which nothing tells.
+    #[arg(long, value_name = "AXIS", value_parser = ["straight", "swapped"], hide_possible_values = true)]
+    pub(super) expert_orientation: Option<String>,
+
     /// Pass over a field of an adapter's config; may be repeated
     ///
     /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it

@@ -10,8 +10,10 @@
 
 mod faults;
 mod golden;
+mod multiplied;
 mod oracle;
 mod publishing;
 mod refusals;
+mod refusals_lora;
 mod support;
 mod work;

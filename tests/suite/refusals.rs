@@ -13,10 +13,10 @@ const A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 const B: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 
 /// One thing that is wrong: what it is, the exit code, how the demo gets there, and what the message must say.
-type Wrong = (&'static str, i32, fn(&Work), &'static [&'static str]);
+pub type Wrong = (&'static str, i32, fn(&Work), &'static [&'static str]);
 
 /// Does each to a fresh demo and checks how the merge of it ends.
-fn all_are_refused(wrongs: &[Wrong]) {
+pub fn all_are_refused(wrongs: &[Wrong]) {
     for (what, code, damage, says) in wrongs {
         let work = Work::demo();
         damage(&work);
@@ -25,7 +25,7 @@ fn all_are_refused(wrongs: &[Wrong]) {
 }
 
 /// Merges, and expects this code, these texts, and nothing where the output or its beginnings would be.
-fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
+pub fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
     let ran = work.merge(flags);
     assert_eq!(ran.code, code, "{what}: {}", ran.err);
     for text in says {
@@ -36,7 +36,7 @@ fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
     assert!(!work.partial().exists(), "{what}: something staged is there");
 }
 
-fn named<'t>(tensors: &'t mut [Tensor], name: &str) -> &'t mut Tensor {
+pub fn named<'t>(tensors: &'t mut [Tensor], name: &str) -> &'t mut Tensor {
     tensors.iter_mut().find(|tensor| tensor.name == name).expect("a tensor of that name")
 }
 
@@ -433,10 +433,10 @@ fn adapter_configs_that_are_not_merged() {
             &["it is not a PEFT adapter", "hint: adapters of other trainers"],
         ),
         (
-            "DoRA",
+            "KaSA",
             65,
-            |work| work.configure("use_dora", json!(true)),
-            &["adapter `adapter` sets `use_dora` to `true`"],
+            |work| work.configure("kasa_config", json!({"beta": 1e-4})),
+            &["adapter `adapter` sets `kasa_config` to `{\"beta\":0.0001}`"],
         ),
         (
             "PiSSA",
@@ -474,8 +474,8 @@ fn a_field_that_is_passed_over_lets_the_merge_through() {
     }
     // A field that is known to change the merge cannot be passed over.
     let work = Work::demo();
-    work.configure("use_dora", json!(true));
-    refused("DoRA passed over", &work, &["--ignore-field", "use_dora"], 65, &["use_dora"]);
+    work.configure("kasa_config", json!({"beta": 1e-4}));
+    refused("KaSA passed over", &work, &["--ignore-field", "kasa_config"], 65, &["kasa_config"]);
 }
 
 #[test]
@@ -727,10 +727,10 @@ fn all_that_is_wrong_is_said_at_once() {
             "the adapter's config",
             65,
             |work| {
-                work.configure("use_dora", json!(true));
+                work.configure("use_qalora", json!(true));
                 work.configure("use_future", json!(true));
             },
-            &["use_dora", "use_future"],
+            &["use_qalora", "use_future"],
         ),
         (
             "the adapter's tensors",

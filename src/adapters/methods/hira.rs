@@ -67,7 +67,7 @@ impl Method for Hira {
 }
 
 fn claim_module(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<()> {
-    let layer = Layer { module: pair.module.clone(), parameter: "weight", times: 1.0 };
+    let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned(), times: 1.0 };
     let Some(placed) = lora::place(claiming, pair, &layer)? else { return Ok(()) };
     lora::check_rank(claiming, &pair.module, placed.rank, DEFAULT_RANK)?;
     let scale = claiming.adapter.weight as f32;

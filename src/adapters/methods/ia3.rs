@@ -129,9 +129,10 @@ fn claim_module(claiming: &mut Claiming<'_>, module: &str, tensor: usize) -> Res
         }
         _ => {
             let shape = claiming.weight(target).shape;
-            return Err(
-                claiming.factor_shape(tensor, format!("a layer to multiply: `{module}.weight` is {shape}"))
-            );
+            return Err(claiming.factor_shape(
+                tensor,
+                format!("a matrix or a convolution to multiply, and `{module}.weight` is {shape}"),
+            ));
         }
     };
     claiming.claim(Claimed::change("ia3", module, vec![vector.key.clone()], target, vec![change]));

@@ -28,8 +28,6 @@ pub(super) const B: Tail = Tail { role: ".lora_B", ending: ".weight" };
 const EMBEDDING_A: Tail = Tail { role: ".lora_embedding_A", ending: "" };
 const EMBEDDING_B: Tail = Tail { role: ".lora_embedding_B", ending: "" };
 
-const NOT_YET: &str = "is not merged yet";
-
 /// Initialisations that leave the base as it was.
 const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica"];
 const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
@@ -83,7 +81,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("use_dora", Field::Fine),
     ("trainable_token_indices", Field::Fine),
     ("ensure_weight_tying", Field::Fine),
-    ("target_parameters", Field::Only(&[], NOT_YET)),
+    ("target_parameters", Field::Fine),
     (
         "layer_replication",
         Field::Cured(
@@ -204,6 +202,8 @@ pub(super) struct Pair {
     pub(super) b: usize,
     /// Whether they are an embedding's, whose inputs are tokens.
     is_embedding: bool,
+    /// The module and its parameter, where the path is that of a parameter.
+    pub(super) parameter: Option<(String, String)>,
 }
 
 /// Takes all pairs of factors that nobody has taken; notes those that are half.
@@ -225,7 +225,7 @@ pub(super) fn take_tails(
     let mut pairs = Vec::new();
     for (module, a) in a {
         match b.remove(&module) {
-            Some(b) => pairs.push(Pair { module, a, b, is_embedding }),
+            Some(b) => pairs.push(Pair { module, a, b, is_embedding, parameter: None }),
             None => claiming.lacks_partner(a, &b_tail.key(&module)),
         }
     }
@@ -261,7 +261,12 @@ impl Resolved {
 
 /// Finds the tensor of a pair and checks its shapes; `None` if what is wrong is noted already.
 pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option<Resolved>, Error> {
-    let layer = layer_of(claiming, &pair.module);
+    let layer = match &pair.parameter {
+        Some((module, parameter)) => {
+            Layer { module: module.clone(), parameter: parameter.clone(), times: 1.0 }
+        }
+        None => layer_of(claiming, &pair.module),
+    };
     let Some(placed) = place(claiming, pair, &layer)? else { return Ok(None) };
     let scale = (layer.times * scale(claiming, &pair.module, placed.rank)?) as f32;
     let change = Change::new("lora", placed.placement(), placed.factors(), scale);
@@ -310,7 +315,7 @@ pub(super) fn place(
     pair: &Pair,
     layer: &Layer,
 ) -> Result<Option<Placed>, Error> {
-    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, layer.parameter) else {
+    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, &layer.parameter) else {
         return Ok(None);
     };
     let (rank, input) = matrix(claiming, pair.a, "[rank, in, ...], all above zero")?;
@@ -321,6 +326,8 @@ pub(super) fn place(
     }
     let is_transposed = match pair.is_embedding {
         true => embedding(claiming, target, (out, input), &a, &b)?,
+        // A parameter is what it is, whatever the family does with the weights of its linear layers.
+        false if pair.parameter.is_some() && claiming.weight(target).shape.axes() == [out, input] => false,
         false => orientation(claiming, target, &pair.module, (out, input), &a, &b)?,
     };
     Ok(Some(Placed { target, rank, out, input, is_transposed, a, b }))

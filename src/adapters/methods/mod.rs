@@ -12,8 +12,10 @@ mod hira;
 mod ia3;
 mod lora;
 mod lora_bias;
+mod lora_parameter;
 mod replace;
 mod tied_copy;
+mod tokens;
 
 use crate::plan::{Op, Window};
 
@@ -72,6 +74,8 @@ pub trait Method: Sync {
 /// Every method, in the order in which they claim: the last takes what names a base tensor outright.
 pub static METHODS: &[&dyn Method] = &[
     &tied_copy::TiedCopy,
+    &tokens::Tokens,
+    &lora_parameter::LoraParameter,
     &dora::Dora,
     &bdlora::BdLora,
     &lora::Lora,
