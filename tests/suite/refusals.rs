@@ -405,7 +405,7 @@ fn adapter_configs_that_are_not_merged() {
             |work| work.configure("peft_type", json!("MAGIC")),
             &[
                 "adapter `adapter` has `peft_type` `MAGIC`, which is not merged yet",
-                "hint: shardfold merges LORA",
+                "hint: shardfold merges ",
             ],
         ),
         (

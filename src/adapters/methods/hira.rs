@@ -26,9 +26,8 @@ const B: Tail = Tail { role: ".hira_B", ending: "" };
 const EMBEDDING_A: Tail = Tail { role: ".hira_embedding_A", ending: "" };
 const EMBEDDING_B: Tail = Tail { role: ".hira_embedding_B", ending: "" };
 
-/// PEFT's default, for files that leave the field out.
-const DEFAULT_RANK: f64 = 32.0;
-
+/// No scale depends on the rank, so that the factors' own is taken: PEFT 0.21 gives a first adapter `r` whatever its
+/// `rank_pattern` says.
 const FIELDS: &[(&str, Field)] = &[
     ("r", Field::Fine),
     ("rank_pattern", Field::Fine),
@@ -69,7 +68,6 @@ impl Method for Hira {
 fn claim_module(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<()> {
     let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned(), times: 1.0 };
     let Some(placed) = lora::place(claiming, pair, &layer)? else { return Ok(()) };
-    lora::check_rank(claiming, &pair.module, placed.rank, DEFAULT_RANK)?;
     let scale = claiming.adapter.weight as f32;
     let change =
         Change { original: true, ..Change::new("hira", placed.placement(), placed.factors(), scale) };

@@ -280,7 +280,7 @@ pub(super) struct Placed {
     /// The tensor it is for.
     pub(super) target: Target,
     /// What both factors have.
-    pub(super) rank: u64,
+    rank: u64,
     /// Outputs of the product.
     out: u64,
     /// Its inputs, a convolution's kernel among them.
@@ -434,9 +434,18 @@ pub(super) fn orientation(
 /// `weight · alpha / rank`, or `/ √rank`, in f64. Whoever makes an op of it rounds it to f32 once.
 pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<f64, Error> {
     let config = &claiming.adapter.config;
+    let number = |name: &str, default: f64| match config.get(name) {
+        None => Ok(default),
+        Some(value) => value.as_f64().ok_or_else(|| config.bad(name, value, "is not a number")),
+    };
     // PEFT's defaults, for files that leave a field out.
-    let alpha = config.patterned("alpha_pattern", number(claiming, "lora_alpha", 8.0)?, module)?;
-    check_rank(claiming, module, rank, 8.0)?;
+    let planned = config.patterned("rank_pattern", number("r", 8.0)?, module)?;
+    let alpha = config.patterned("alpha_pattern", number("lora_alpha", 8.0)?, module)?;
+    if planned != rank as f64 {
+        let adapter = claiming.adapter.name.clone();
+        let (module, expected) = (module.to_owned(), planned as u64);
+        return Err(ErrorKind::Rank { adapter, module, found: rank, expected }.into());
+    }
     let divisor = if config.is_set("use_rslora") { (rank as f64).sqrt() } else { rank as f64 };
     let scale = claiming.adapter.weight * alpha / divisor;
     match (scale as f32).is_finite() {
@@ -445,30 +454,5 @@ pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<
             let value = serde_json::Value::from(alpha);
             Err(config.bad("lora_alpha", &value, "gives a scale that is not a finite number"))
         }
-    }
-}
-
-/// A module's rank must be the one that its config plans, `default` if that says none.
-pub(super) fn check_rank(
-    claiming: &Claiming<'_>,
-    module: &str,
-    rank: u64,
-    default: f64,
-) -> Result<(), Error> {
-    let planned =
-        claiming.adapter.config.patterned("rank_pattern", number(claiming, "r", default)?, module)?;
-    if planned == rank as f64 {
-        return Ok(());
-    }
-    let adapter = claiming.adapter.name.clone();
-    let (module, expected) = (module.to_owned(), planned as u64);
-    Err(ErrorKind::Rank { adapter, module, found: rank, expected }.into())
-}
-
-fn number(claiming: &Claiming<'_>, name: &str, default: f64) -> Result<f64, Error> {
-    let config = &claiming.adapter.config;
-    match config.get(name) {
-        None => Ok(default),
-        Some(value) => value.as_f64().ok_or_else(|| config.bad(name, value, "is not a number")),
     }
 }
