@@ -200,7 +200,7 @@ fn convolution(
             return Err(claiming.factor_shape(tensor, expected));
         }
     };
-    let groups = if inputs > 0 { features / inputs } else { 0 };
+    let groups = features.checked_div(inputs).unwrap_or(0);
     let fits_inputs = groups > 0 && groups * inputs == features && outputs.is_multiple_of(groups);
     let side = match (features == outputs, fits_inputs) {
         (true, true) => side_by_config(claiming, module, tensor)?,
