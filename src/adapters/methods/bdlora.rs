@@ -1,6 +1,6 @@
 //! BdLoRA: LoRA with one factor block-diagonal, of which only the blocks are stored, one below another.
 //!
-//! Source: Lee et al. 2025 (Block-Diagonal LoRA, arXiv:2510.23346). PEFT: `lora/variants.py`, `BlockDiagonalLinear` and
+//! Source: Wang et al. 2025 (arXiv:2510.23346). PEFT: `lora/variants.py`, `BlockDiagonalLinear` and
 //! `BdLoraLinearVariant`. With `n` blocks, `A` is stored as `[rank, in/n]`, or `B` as `[out, rank/n]`. Block `i` of `A` meets
 //! its own columns of the weight and columns `i·rank/n..` of `B`; block `i` of `B` meets its own rows and rows `i·rank/n..` of
 //! `A`. So each block is a low-rank delta on part of the weight, and LoRA's method applies it (peft-methods.md 3.9).

@@ -1,6 +1,6 @@
 //! HiRA: `W + W₀∘(B·A)`, the low-rank product times the original weight, element by element; there is no alpha.
 //!
-//! Source: Huang et al. 2025 (HiRA: Parameter-Efficient Hadamard High-Rank Adaptation, ICLR), equation 3. PEFT:
+//! Source: Huang et al. 2025 (HiRA: Parameter-Efficient Hadamard High-Rank Adaptation, ICLR). PEFT:
 //! `hira/layer.py`, `HiraLayer._merge` and `get_delta_weight`. Factors are placed as LoRA's are, on linear layers, embeddings
 //! and convolutions. `W₀` is what the tensor starts from: adapters that are merged together do not see one another
 //! (`W₀∘(1 + Σ B·A)`).
