@@ -18,7 +18,7 @@ use crate::pipeline::Run;
 pub use crate::plan::Tied;
 use crate::plan::{Plan, Planned, Planner, Role};
 use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
-use crate::report::{Event, Reporter, Summary};
+use crate::report::{Event, Reporter, Summary, lost};
 use crate::schedule::{Asked, Schedule, split};
 use crate::storage::{Folder, Source, Store, copy_file, free_bytes, write_small};
 use crate::tensor::FileId;
@@ -236,6 +236,9 @@ impl Prepared {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
+        for lost in lost(&applied) {
+            reporter.event(&Event::Notice(&lost));
+        }
         self.write_others(&store, staging)?;
         Ok(self.summary(way.output()).done(applied, read_bytes, started.elapsed()))
     }

@@ -34,6 +34,28 @@ pub(super) enum Command {
     /// Example: shardfold plan --base llama-8b --adapter style-lora --json
     #[command(after_help = TABLE)]
     Plan(MergeArgs),
+    /// Say what a checkpoint or an adapter holds
+    ///
+    /// Of a checkpoint, from its headers and its config: sizes, dtypes, shards, how it is quantised, and its tensors. Of an
+    /// adapter: the fields that change the merge, and for each module its kind, rank, scale and the norm of what it adds.
+    /// Tensors that differ only in the number of a layer or an expert stand in one line; `--json` lists every one.
+    ///
+    /// Example: shardfold inspect style-lora
+    #[command(after_help = TABLE)]
+    Inspect(InspectArgs),
+}
+
+/// The arguments of `inspect`.
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    /// Folder of a checkpoint or of an adapter
+    ///
+    /// Which it is shows from its files: an adapter has `adapter_config.json` with a `peft_type`.
+    pub(super) path: PathBuf,
+
+    /// Print one JSON document, which lists every tensor and module
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The flags of `merge` and `plan`.
@@ -149,8 +171,9 @@ pub(super) struct MergeArgs {
 pub(super) fn parse() -> Result<Command, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    let (Command::Merge(args) | Command::Plan(args)) = &mut cli.command;
-    if let Some((_, matches)) = matches.subcommand() {
+    if let Command::Merge(args) | Command::Plan(args) = &mut cli.command
+        && let Some((_, matches)) = matches.subcommand()
+    {
         args.adapters = in_order(args, matches);
     }
     Ok(cli.command)

@@ -37,8 +37,13 @@ impl Encoding for Fp8Block {
             return Ok(None);
         }
         let scale_name = format!("{}_scale_inv", found.name);
-        let Some(scale) = (found.find)(&scale_name) else { return Ok(None) };
         let wrong = |why: String| Error::new(ErrorKind::Quantised { tensor: found.name.to_owned(), why });
+        let Some(scale) = (found.find)(&scale_name) else {
+            return match lacks_scale(found) {
+                true => Err(wrong(format!("it has no `{scale_name}`"))),
+                false => Ok(None),
+            };
+        };
         let Some(config) = found.quantization else {
             return Err(wrong(format!(
                 "`{scale_name}` belongs to it, but config.json has no `quantization_config`"
@@ -147,6 +152,19 @@ impl Encoding for Fp8Block {
         }
         narrowed
     }
+}
+
+/// Scales of other encodings of the same codes.
+const OTHER_SCALES: &[&str] = &["_scale", "_scale_2"];
+
+/// Whether the config says that every weight has a scale for each block, and this one has none of any kind.
+fn lacks_scale(found: &Found<'_>) -> bool {
+    let is_block = |config: &Value| {
+        config.get("quant_method").and_then(Value::as_str) == Some("fp8")
+            && config.get("weight_block_size").is_some_and(Value::is_array)
+    };
+    let other = |end: &&str| (found.find)(&format!("{}{end}", found.name)).is_some();
+    found.quantization.is_some_and(is_block) && !OTHER_SCALES.iter().any(|end| other(&end))
 }
 
 /// `weight_block_size`, or its default.
