@@ -11,9 +11,11 @@
 mod faults;
 mod golden;
 mod inspect;
+mod multiplied;
 mod oracle;
 mod publishing;
 mod refusals;
 mod refusals_kinds;
+mod refusals_lora;
 mod support;
 mod work;

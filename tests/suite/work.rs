@@ -100,6 +100,28 @@ impl Work {
         fs::write(self.adapter.join("adapter_config.json"), config.to_string()).expect("a small file");
     }
 
+    /// Replaces the base by one shard of f32 tensors.
+    pub fn rebase(&self, tensors: &[(&str, &[u64], Vec<f32>)]) {
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape, data)| (*name, Dtype::F32, *shape, f32s(data.clone())))
+            .collect();
+        write_safetensors(&self.base.join("model.safetensors"), &tensors);
+    }
+
+    /// Replaces the adapter by one with this config and these f32 tensors, by what follows the prefix in their keys.
+    pub fn adapt_by(&self, config: &Value, tensors: &[(&str, &[u64], Vec<f32>)]) {
+        fs::create_dir_all(&self.adapter).expect("a folder");
+        let keys: Vec<String> = tensors.iter().map(|(key, _, _)| format!("base_model.model.{key}")).collect();
+        let tensors: Vec<_> = keys
+            .iter()
+            .zip(tensors)
+            .map(|(key, (_, shape, data))| (key.as_str(), Dtype::F32, *shape, f32s(data.clone())))
+            .collect();
+        write_safetensors(&self.weights(), &tensors);
+        fs::write(self.adapter.join("adapter_config.json"), config.to_string()).expect("a small file");
+    }
+
     /// The shard of the base with this number.
     pub fn shard(&self, number: u32) -> PathBuf {
         self.base.join(format!("model-{number:05}-of-00003.safetensors"))
@@ -133,6 +155,24 @@ impl Work {
     /// Merges.
     pub fn merge(&self, flags: &[&str]) -> Ran {
         ran(self.command(flags).output().expect("the binary starts"))
+    }
+
+    /// Merges with a weight for the adapter.
+    pub fn merge_scaled(&self, weight: &str) -> Ran {
+        let mut command = command(&["merge"]);
+        command.arg("--base").arg(&self.base).arg("--scaled-adapter").arg(&self.adapter).arg(weight);
+        ran(command.arg("--output").arg(&self.output).output().expect("the binary starts"))
+    }
+
+    /// The values of an f32 tensor of the result, which has one shard.
+    pub fn merged(&self, name: &str) -> Vec<f32> {
+        let mut values = Vec::new();
+        edit(&self.output.join("model.safetensors"), |tensors| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == name).expect("a tensor of that name");
+            values =
+                tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        });
+        values
     }
 
     /// Merges into another output.

@@ -70,6 +70,21 @@ impl Block<'_> {
         }
     }
 
+    /// Adds `original · (scale ·` the first room`)` to the window's elements.
+    ///
+    /// Three roundings: `delta · scale`, `t` = that times the original, then `value + t`. Afterwards the room holds `t`.
+    pub fn add_share(&mut self) {
+        let cols = self.window.cols.len();
+        for p in 0..self.window.rows.len() {
+            let (start, step) = self.row(p);
+            let delta = &mut self.scratch[p * cols..(p + 1) * cols];
+            for (q, d) in delta.iter_mut().enumerate() {
+                *d = self.original[start + q * step] * (*d * self.scale);
+                self.values[start + q * step] += *d;
+            }
+        }
+    }
+
     /// Puts `change(p, q, value, room)` in place of every element of the window, where `room` is what the first room holds
     /// for it. Afterwards the room holds the differences.
     pub fn change(&mut self, change: impl Fn(usize, usize, f32, f32) -> f32) {

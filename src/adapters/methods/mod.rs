@@ -5,8 +5,11 @@
 //! block needs already decoded; if its op needs a fold, it has seen the tensor before ([`Method::observe`],
 //! [`Method::fold`]). It never sees a file, a thread, an encoding or a budget.
 
+mod bdlora;
 mod block;
 mod dora;
+mod hira;
+mod ia3;
 mod lora;
 mod lora_bias;
 mod lora_parameter;
@@ -75,8 +78,11 @@ pub static METHODS: &[&dyn Method] = &[
     &tokens::Tokens,
     &lora_parameter::LoraParameter,
     &dora::Dora,
+    &bdlora::BdLora,
     &lora::Lora,
     &lora_bias::LoraBias,
+    &ia3::Ia3,
+    &hira::Hira,
     &replace::Replace,
 ];
 
