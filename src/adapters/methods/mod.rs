@@ -7,8 +7,12 @@
 
 mod block;
 mod dora;
+mod loha;
+mod lokr;
 mod lora;
 mod lora_bias;
+mod lycoris;
+mod oft;
 mod replace;
 mod tied_copy;
 
@@ -67,8 +71,16 @@ pub trait Method: Sync {
 }
 
 /// Every method, in the order in which they claim: the last takes what names a base tensor outright.
-pub static METHODS: &[&dyn Method] =
-    &[&tied_copy::TiedCopy, &dora::Dora, &lora::Lora, &lora_bias::LoraBias, &replace::Replace];
+pub static METHODS: &[&dyn Method] = &[
+    &tied_copy::TiedCopy,
+    &dora::Dora,
+    &lora::Lora,
+    &lora_bias::LoraBias,
+    &oft::Oft,
+    &loha::Loha,
+    &lokr::Lokr,
+    &replace::Replace,
+];
 
 /// The method of that name.
 pub fn find(name: &str) -> Option<&'static dyn Method> {
