@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use crate::adapters::{Adapter, scan};
+use crate::adapters::{Adapter, ExpertLayout, scan};
 use crate::checkpoint::Checkpoint;
 use crate::error::exit::Code;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +18,7 @@ use crate::pipeline::Run;
 pub use crate::plan::Tied;
 use crate::plan::{Plan, Planned, Planner, Role};
 use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
-use crate::report::{Event, Reporter, Summary};
+use crate::report::{Event, Reporter, Summary, lost};
 use crate::schedule::{Asked, Schedule, split};
 use crate::storage::{Folder, Source, Store, copy_file, free_bytes, write_small};
 use crate::tensor::FileId;
@@ -40,6 +40,8 @@ pub struct Request {
     pub tied: Tied,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// How the factors of experts lie, where an adapter does not tell.
+    pub experts: ExpertLayout,
     /// Bytes of a slab and number of slabs, for tests.
     pub forced: Option<(usize, usize)>,
     /// Whether to run the reference arithmetic.
@@ -115,7 +117,7 @@ fn open_adapters(request: &Request, shards: usize, room: u64) -> (Vec<Adapter>, 
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (path, weight)) in request.adapters.iter().enumerate() {
         match Adapter::open(path, *weight, FileId((shards + i) as u32), room) {
-            Ok(adapter) => adapters.push(adapter),
+            Ok(adapter) => adapters.push(Adapter { experts: request.experts, ..adapter }),
             Err(error) => errors.push(error),
         }
     }
@@ -234,6 +236,9 @@ impl Prepared {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
+        for lost in lost(&applied) {
+            reporter.event(&Event::Notice(&lost));
+        }
         self.write_others(&store, staging)?;
         Ok(self.summary(way.output()).done(applied, read_bytes, started.elapsed()))
     }

@@ -11,6 +11,8 @@
 //!    [`encodings`] and [`kernels`].
 //! 5. **publish**: [`publish`] makes the result visible, whole or not at all.
 //!
+//! [`inspect`] stands beside the pipeline: it says what a checkpoint or an adapter holds.
+//!
 //! [`cli`] turns arguments into these calls and [`report`] tells how they go; only these two print.
 
 pub mod adapters;
@@ -20,6 +22,7 @@ pub mod encodings;
 pub mod error;
 pub mod families;
 pub mod formats;
+pub mod inspect;
 pub mod job;
 pub mod kernels;
 pub mod memory;

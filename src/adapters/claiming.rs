@@ -394,6 +394,12 @@ impl<'a> Claiming<'a> {
         self.errors.push(error.hint("the adapter was not saved whole: save it again, or get the whole file"));
     }
 
+    /// Whether any of its tensors is for the tied head.
+    pub fn names_the_head(&self) -> bool {
+        let head = self.outline.head.as_ref().and_then(|head| head.head.strip_suffix("weight"));
+        head.is_some_and(|head| self.paths.iter().any(|path| path.starts_with(head)))
+    }
+
     /// Notes that whatever the adapter does to the embedding, the tied head follows.
     pub fn head_follows(&mut self) {
         self.head_follows = true;

@@ -88,6 +88,24 @@ impl AdapterConfig {
         errors
     }
 
+    /// Every field that switches something on, in the order of the file: not null, not false, not empty.
+    pub fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.fields
+            .iter()
+            .filter(|(_, value)| !is_inactive(value))
+            .map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The keys of the object `pattern`, compiled once for many modules.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Pattern`] for a key that is no regular expression.
+    pub fn patterns(&self, pattern: &'static str) -> Result<Patterns<'_>, Error> {
+        let keys = self.get(pattern).and_then(Value::as_object).into_iter().flatten();
+        let entries = keys.map(|(key, value)| Ok((self.matcher(pattern, key)?, value)));
+        Ok(Patterns { config: self, field: pattern, entries: entries.collect::<Result<_, Error>>()? })
+    }
+
     /// A per-module number: `default`, unless a key of the object `pattern` matches `module`.
     ///
     /// PEFT's rule (`get_pattern_key`): the first key in file order for which `(.*\.)?(KEY)$` matches from the start.
@@ -97,25 +115,47 @@ impl AdapterConfig {
     pub fn patterned(&self, pattern: &str, default: f64, module: &str) -> Result<f64, Error> {
         let Some(keys) = self.get(pattern).and_then(Value::as_object) else { return Ok(default) };
         for (key, value) in keys {
-            let matcher = Regex::new(&format!(r"^(?:(.*\.)?({key}))$")).map_err(|cause| {
-                Error::new(ErrorKind::Pattern {
-                    adapter: self.adapter.clone(),
-                    field: pattern.to_owned(),
-                    pattern: key.clone(),
-                })
-                .because(cause)
-            })?;
-            if matcher.is_match(module) {
+            if self.matcher(pattern, key)?.is_match(module) {
                 return value.as_f64().ok_or_else(|| self.bad(pattern, value, "is not a number"));
             }
         }
         Ok(default)
     }
 
+    /// What PEFT makes of one key of a pattern.
+    fn matcher(&self, field: &str, key: &str) -> Result<Regex, Error> {
+        Regex::new(&format!(r"^(?:(.*\.)?({key}))$")).map_err(|cause| {
+            let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), key.to_owned());
+            Error::new(ErrorKind::Pattern { adapter, field, pattern }).because(cause)
+        })
+    }
+
     /// The refusal of one field's value.
     pub fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
         let (adapter, value) = (self.adapter.clone(), shortened(value));
         ErrorKind::Field { adapter, field: field.to_owned(), value, why: why.to_owned() }.into()
+    }
+}
+
+/// One field of patterns, as [`AdapterConfig::patterned`] reads it, for many modules.
+pub struct Patterns<'c> {
+    config: &'c AdapterConfig,
+    field: &'static str,
+    entries: Vec<(Regex, &'c Value)>,
+}
+
+impl Patterns<'_> {
+    /// The number of the first key that matches `module`, else `default`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Field`] for a value that is no number.
+    pub fn number(&self, default: f64, module: &str) -> Result<f64, Error> {
+        match self.entries.iter().find(|(key, _)| key.is_match(module)) {
+            None => Ok(default),
+            Some((_, value)) => {
+                value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"))
+            }
+        }
     }
 }
 
@@ -170,6 +210,8 @@ mod tests {
             ("layersx1", 3.0),
         ] {
             assert_eq!(config.patterned("rank_pattern", 8.0, module).expect("valid"), rank, "{module}");
+            let patterns = config.patterns("rank_pattern").expect("valid");
+            assert_eq!(patterns.number(8.0, module).expect("valid"), rank, "{module}");
         }
         assert!(config.patterned("alpha_pattern", 16.0, "q_proj").is_ok_and(|alpha| alpha == 16.0));
     }

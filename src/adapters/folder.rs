@@ -11,7 +11,7 @@ use crate::storage::list::{read_small, subfolders};
 use crate::storage::{Folder, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
-use super::AdapterConfig;
+use super::{AdapterConfig, ExpertLayout};
 
 /// File name of the config.
 const CONFIG: &str = "adapter_config.json";
@@ -44,6 +44,8 @@ pub struct Adapter {
     pub tensors: Vec<AdapterTensor>,
     /// What its deltas are multiplied by.
     pub weight: f64,
+    /// What the user says of the factors of its experts.
+    pub experts: ExpertLayout,
     /// The file of its tensors.
     pub source: Box<dyn Source>,
 }
@@ -98,6 +100,7 @@ impl Adapter {
             header_hash: header_hash(&header),
             tensors: parsed.tensors.into_iter().map(place).collect(),
             weight,
+            experts: ExpertLayout::default(),
             source,
         })
     }

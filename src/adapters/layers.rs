@@ -7,7 +7,7 @@ pub(super) struct Layer {
     /// Path of the module that owns it.
     pub(super) module: String,
     /// Its name in the module.
-    pub(super) parameter: &'static str,
+    pub(super) parameter: String,
     /// How often the delta is added.
     pub(super) times: f64,
 }
@@ -24,11 +24,11 @@ pub(super) fn layer_of(claiming: &mut Claiming<'_>, path: &str) -> Layer {
         claiming.notice(format!(
             "the delta of `{module}` is added twice, as PEFT's multi-head attention does in training"
         ));
-        return Layer { module, parameter: "weight", times: 2.0 };
+        return Layer { module, parameter: "weight".to_owned(), times: 2.0 };
     }
     let parameter = match claiming.lookup(path, "weight").is_none() && is_attention(path) {
         true => "in_proj_weight",
         false => "weight",
     };
-    Layer { module: path.to_owned(), parameter, times: 1.0 }
+    Layer { module: path.to_owned(), parameter: parameter.to_owned(), times: 1.0 }
 }

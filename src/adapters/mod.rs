@@ -6,6 +6,7 @@
 
 pub(crate) mod claiming;
 pub mod config;
+pub mod expert_layout;
 mod folder;
 pub mod keys;
 mod layers;
@@ -15,6 +16,7 @@ mod targets;
 
 pub use claiming::{Change, Claimed, Claiming, Effect};
 pub use config::AdapterConfig;
+pub use expert_layout::{ExpertLayout, Orientation, Packing};
 pub use folder::{Adapter, AdapterTensor};
 pub use methods::{Block, FactorView, Folded, METHODS, Method, Seen, find, reads};
 pub use scan::{Contents, scan};

@@ -136,7 +136,7 @@ fn shard_names(path: &Path) -> Result<Names> {
             file.name
         )),
         None => {
-            error.hint(format!("`--base` takes the folder that holds `{SINGLE}`, or shards and `{INDEX}`"))
+            error.hint(format!("a checkpoint is a folder that holds `{SINGLE}`, or shards and `{INDEX}`"))
         }
     })
 }

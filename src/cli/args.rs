@@ -34,6 +34,28 @@ pub(super) enum Command {
     /// Example: shardfold plan --base llama-8b --adapter style-lora --json
     #[command(after_help = TABLE)]
     Plan(MergeArgs),
+    /// Say what a checkpoint or an adapter holds
+    ///
+    /// Of a checkpoint, from its headers and its config: sizes, dtypes, shards, how it is quantised, and its tensors. Of an
+    /// adapter: the fields that change the merge, and for each module its kind, rank, scale and the norm of what it adds.
+    /// Tensors that differ only in the number of a layer or an expert stand in one line; `--json` lists every one.
+    ///
+    /// Example: shardfold inspect style-lora
+    #[command(after_help = TABLE)]
+    Inspect(InspectArgs),
+}
+
+/// The arguments of `inspect`.
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    /// Folder of a checkpoint or of an adapter
+    ///
+    /// Which it is shows from its files: an adapter has `adapter_config.json` with a `peft_type`.
+    pub(super) path: PathBuf,
+
+    /// Print one JSON document, which lists every tensor and module
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The flags of `merge` and `plan`.
@@ -94,6 +116,18 @@ pub(super) struct MergeArgs {
     #[arg(long)]
     pub(super) keep_quantized: bool,
 
+    /// Order of the experts in an adapter's fused `lora_B`
+    ///
+    /// `rank_major` is PEFT's, `grouped_by_expert` Unsloth's until September 2026. Needed only where an adapter does not tell.
+    #[arg(long, value_name = "ORDER", value_parser = ["rank_major", "grouped_by_expert"], hide_possible_values = true)]
+    pub(super) expert_packing: Option<String>,
+
+    /// Axis of an adapter's fused `lora_A`
+    ///
+    /// `straight` is PEFT's up to 0.18, `swapped` its later one. Needed only for square parameters of which nothing tells.
+    #[arg(long, value_name = "AXIS", value_parser = ["straight", "swapped"], hide_possible_values = true)]
+    pub(super) expert_orientation: Option<String>,
+
     /// Pass over a field of an adapter's config; may be repeated
     ///
     /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it
@@ -137,8 +171,9 @@ pub(super) struct MergeArgs {
 pub(super) fn parse() -> Result<Command, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    let (Command::Merge(args) | Command::Plan(args)) = &mut cli.command;
-    if let Some((_, matches)) = matches.subcommand() {
+    if let Command::Merge(args) | Command::Plan(args) = &mut cli.command
+        && let Some((_, matches)) = matches.subcommand()
+    {
         args.adapters = in_order(args, matches);
     }
     Ok(cli.command)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::adapters::{ExpertLayout, Orientation, Packing};
 use crate::error::{ErrorKind, Result};
 use crate::job::{Request, Tied};
 use crate::memory::parse_size;
@@ -48,6 +49,16 @@ impl MergeConfig {
             ignored_fields: args.ignore_field.clone(),
             tied: if args.tied == "fold" { Tied::Fold } else { Tied::Untie },
             keep_quantized: args.keep_quantized,
+            experts: ExpertLayout {
+                packing: args.expert_packing.as_deref().map(|order| match order {
+                    "grouped_by_expert" => Packing::GroupedByExpert,
+                    _ => Packing::RankMajor,
+                }),
+                orientation: args.expert_orientation.as_deref().map(|axis| match axis {
+                    "swapped" => Orientation::Swapped,
+                    _ => Orientation::Straight,
+                }),
+            },
             forced,
             scalar: args.scalar,
         };

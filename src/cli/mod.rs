@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod failure;
+mod inspect;
 mod merge;
 mod plan;
 mod signals;
@@ -37,6 +38,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Merge(args) => merge::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     }
 }
 

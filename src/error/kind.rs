@@ -83,12 +83,22 @@ pub enum ErrorKind {
     Quantised { tensor: String, why: String },
     #[error("`{tensor}` is tied, and the embedding and the output head cannot be parted: {why}")]
     Tied { tensor: String, why: String },
-    #[error("adapter tensor `{key}` is not the same as `{expected}`, although both belong to tied weights")]
-    Untied { adapter: String, key: String, expected: String },
     #[error("one adapter changes both ends of the tied weights `{tensor}` as one and another parts them")]
     TiedBothWays { tensor: String },
     #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]
     Vocabulary { first: String, first_rows: u64, second: String, second_rows: u64 },
+    #[error("adapters `{earlier}` and `{later}` both replace row {token} of `{tensor}`")]
+    TokenTwice { tensor: String, token: u64, earlier: String, later: String },
+    #[error("`{module}` has {found} pairs of factors for {} targeted parameters: {}", parameters.len(), parameters.join(", "))]
+    ParameterCount { adapter: String, module: String, parameters: Vec<String>, found: usize },
+    #[error("{found} orders of {} fit the factors at `{module}`, expected one", parameters.join(", "))]
+    ParameterOrder { adapter: String, module: String, parameters: Vec<String>, found: usize },
+    #[error("factors of widths {a} (`lora_A`) and {b} (`lora_B`) fit `{parameter}` {shape:?} neither way")]
+    ExpertShape { adapter: String, parameter: String, shape: [u64; 3], a: u64, b: u64 },
+    #[error("the factors of `{first}` and of `{second}` at `{module}` lie on different axes")]
+    ExpertsDisagree { adapter: String, module: String, first: String, second: String },
+    #[error("`{parameter}` does not tell {what}: {why}")]
+    Unclear { adapter: String, parameter: String, what: String, why: String },
     #[error("`{what}` cannot have weight {weight}: {why}")]
     Weighted { adapter: String, what: String, weight: f64, why: String },
     #[error("a replacement of `{tensor}` cannot have weight {weight}")]

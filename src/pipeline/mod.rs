@@ -42,7 +42,7 @@ use crate::storage::{Source, Store};
 pub use progress::{Progress, Snapshot};
 pub use stop::Stop;
 pub use survival::Survival;
-pub use tally::{Applied, ModuleSurvival};
+pub use tally::{AdapterSurvival, Applied, ModuleSurvival};
 pub use writer::ShardDone;
 
 /// What a run reads, writes and tells.

@@ -27,10 +27,28 @@ pub struct Applied {
     /// Merged tensors in which no element changed, because the delta is below half a unit in the last place everywhere.
     pub unchanged: Vec<String>,
     /// How much of each adapter's deltas is left after rounding, in the order of the adapters.
-    pub survival: Vec<Survival>,
+    pub adapters: Vec<AdapterSurvival>,
     /// The same for every module.
     pub modules: Vec<ModuleSurvival>,
 }
+
+/// How much of one adapter's deltas is left after rounding.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdapterSurvival {
+    /// Name of the adapter.
+    pub adapter: String,
+    /// Norm of all its deltas.
+    pub norm: f64,
+    /// `⟨Δ, W′ − W⟩ / ‖Δ‖²`; none if it has no delta, only replacements.
+    pub survival: Option<f64>,
+    /// The share of its deltas' elements that left the weight as it was.
+    pub unmoved: Option<f64>,
+    /// Modules that lost more than half of their delta.
+    pub lost: usize,
+}
+
+/// Modules with less than this share of their delta left are told.
+const LOST: f64 = 0.5;
 
 /// How much of one module's delta is left after rounding.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +65,13 @@ pub struct ModuleSurvival {
     pub survival: Option<f64>,
     /// The share of the delta's elements that left the weight as it was.
     pub unmoved: Option<f64>,
+}
+
+impl ModuleSurvival {
+    /// Whether more than half of its delta was rounded away.
+    pub fn is_lost(&self) -> bool {
+        self.survival.is_some_and(|survival| survival < LOST)
+    }
 }
 
 impl Tally {
@@ -71,12 +96,12 @@ impl Tally {
     }
 
     /// What is left of the deltas, by adapter and by module.
-    fn survival(&self, plan: &Plan) -> (Vec<Survival>, Vec<ModuleSurvival>) {
-        let mut by_adapter = vec![Survival::default(); plan.adapters.len()];
+    fn survival(&self, plan: &Plan) -> (Vec<AdapterSurvival>, Vec<ModuleSurvival>) {
+        let mut sums = vec![Survival::default(); plan.adapters.len()];
         let mut modules = Vec::new();
         for (claim, survived) in plan.claims.iter().zip(&self.survived) {
             let survival = *survived.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            by_adapter[claim.adapter as usize].add(&survival);
+            sums[claim.adapter as usize].add(&survival);
             if survival.nonzero > 0 {
                 modules.push(ModuleSurvival {
                     adapter: claim.adapter,
@@ -88,7 +113,18 @@ impl Tally {
                 });
             }
         }
-        (by_adapter, modules)
+        let adapters =
+            plan.adapters.iter().zip(sums).enumerate().map(|(i, (adapter, sum))| AdapterSurvival {
+                adapter: adapter.name.clone(),
+                norm: sum.squares.sqrt(),
+                survival: sum.share(),
+                unmoved: sum.unmoved_share(),
+                lost: modules
+                    .iter()
+                    .filter(|module| module.adapter as usize == i && module.is_lost())
+                    .count(),
+            });
+        (adapters.collect(), modules)
     }
 
     pub(super) fn change(&self, shard: usize, tensor: usize, elements: u64) {
@@ -107,9 +143,9 @@ impl Tally {
                 return Err(ErrorKind::Unapplied { adapter, module: claim.module.clone() }.into());
             }
         }
-        let (survival, modules) = self.survival(plan);
+        let (adapters, modules) = self.survival(plan);
         let mut applied =
-            Applied { changed_elements: 0, merged_elements: 0, unchanged: Vec::new(), survival, modules };
+            Applied { changed_elements: 0, merged_elements: 0, unchanged: Vec::new(), adapters, modules };
         let mut effective = vec![false; plan.adapters.len()];
         for (shard, changed) in plan.shards.iter().zip(&self.changed) {
             for (tensor, changed) in shard.tensors.iter().zip(changed) {

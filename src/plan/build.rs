@@ -83,6 +83,7 @@ impl Planner<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(),
             adapters: self.adapters.iter().map(used).collect(),
+            choices: choices(&outline, self.keep_quantized),
             shards,
             claims,
             carried: carried.map(|file| (file.name, file.bytes)).collect(),
@@ -145,6 +146,32 @@ impl Planner<'_> {
         });
         base.chain(adapters).collect()
     }
+}
+
+/// What was decided beyond adding deltas, as the model card tells it.
+fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
+    let mut choices = Vec::new();
+    for addition in &outline.additions {
+        choices.push(match addition.copy_of {
+            Some(from) => format!(
+                "`{}` has a tensor of its own; in the base it shares `{}`",
+                addition.name, outline.base.catalogue.tensors[from].name
+            ),
+            None => format!("`{}` is new: no base has it", addition.name),
+        });
+    }
+    if let Some((old, new)) = files::vocabulary(outline) {
+        choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
+    }
+    if outline.weights.any() {
+        choices.push(match keep_quantized {
+            true => "changed weights of the quantised base are encoded again with the scales they had, and new ones where a \
+                     value would not fit"
+                .to_owned(),
+            false => format!("the quantised base is decoded to {:?}", outline.float_dtype()),
+        });
+    }
+    choices
 }
 
 fn used(adapter: &Adapter) -> AdapterUse {

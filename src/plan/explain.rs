@@ -18,6 +18,8 @@ pub struct Explained<'a> {
     tensors: Counts,
     /// Bytes of the output shards.
     output_bytes: u64,
+    /// What is decided beyond adding deltas.
+    choices: Vec<&'a str>,
     /// The shards: name, bytes, tensors that change.
     shards: Vec<ShardLine<'a>>,
     /// The adapters: name, weight, type, ops by method.
@@ -82,6 +84,7 @@ impl Plan {
             digest: self.digest(),
             tensors: self.counts(),
             output_bytes: self.output_bytes(),
+            choices: self.choices.iter().map(String::as_str).collect(),
             shards: self
                 .shards
                 .iter()
@@ -137,6 +140,9 @@ impl fmt::Display for Explained<'_> {
                 adapter.peft_type,
                 claims.join(", ")
             )?;
+        }
+        for choice in &self.choices {
+            writeln!(f, "choice     {choice}")?;
         }
         let Counts { merged, replaced, copied } = self.tensors;
         writeln!(f, "tensors    {merged} merged, {replaced} replaced, {copied} copied")?;

@@ -157,7 +157,7 @@ fn add_head(config: &mut Map<String, Value>, outline: &Outline<'_>, adapter: &Ad
     }
     let labels = head.shape.axes().first().copied().unwrap_or_default();
     let has_labels = config.get("id2label").and_then(Value::as_object).map(|labels| labels.len() as u64);
-    if task != "ForQuestionAnswering" && has_labels.unwrap_or(2) != labels {
+    if task != "ForQuestionAnswering" && has_labels != Some(labels) {
         let name = |i: u64| format!("LABEL_{i}");
         let by_id: Map<String, Value> = (0..labels).map(|i| (i.to_string(), name(i).into())).collect();
         let by_label: Map<String, Value> = (0..labels).map(|i| (name(i), i.into())).collect();

@@ -126,6 +126,8 @@ pub struct Plan {
     pub inputs: Vec<Input>,
     /// The adapters, in order.
     pub adapters: Vec<AdapterUse>,
+    /// What was decided beyond adding deltas, in words: tied ends parted, codes decoded.
+    pub choices: Vec<String>,
     /// Output shards, in order.
     pub shards: Vec<OutShard>,
     /// What every op and replacement must reach.

@@ -66,12 +66,21 @@ pub struct Outline<'a> {
     /// New tensors.
     pub additions: Vec<Addition>,
     resized: HashMap<Target, Shape>,
+    reserved: HashMap<(Target, u64), String>,
 }
 
 impl<'a> Outline<'a> {
     /// The base as it is.
     pub fn new(base: &'a Checkpoint, weights: Weights, tied: Tied) -> Outline<'a> {
-        Outline { base, weights, tied, head: tied_head(base), additions: Vec::new(), resized: HashMap::new() }
+        Outline {
+            base,
+            weights,
+            tied,
+            head: tied_head(base),
+            additions: Vec::new(),
+            resized: HashMap::new(),
+            reserved: HashMap::new(),
+        }
     }
 
     /// The target of that name.
@@ -130,6 +139,17 @@ impl<'a> Outline<'a> {
     /// Notes that a replacement gives a target another shape.
     pub fn resize(&mut self, target: Target, shape: Shape) {
         self.resized.insert(target, shape);
+    }
+
+    /// Notes that an adapter alone says what some rows are; one that another adapter has noted, and that adapter, if any is.
+    pub fn reserve(&mut self, target: Target, rows: &[u64], adapter: &str) -> Option<(u64, String)> {
+        let mut taken =
+            rows.iter().filter_map(|&row| Some((row, self.reserved.get(&(target, row))?.clone())));
+        if let Some(taken) = taken.next() {
+            return Some(taken);
+        }
+        self.reserved.extend(rows.iter().map(|&row| ((target, row), adapter.to_owned())));
+        None
     }
 
     /// Targets whose shape changed.

@@ -5,7 +5,7 @@ use crate::plan::Plan;
 /// The text of `README.md`. `base` names the base as its config or its folder does.
 pub fn card(plan: &Plan, base: &str) -> String {
     let mut text = format!(
-        "---\nbase_model: {}\nbase_model_relation: merge\nlibrary_name: transformers\ntags:\n- merge\n- shardfold\n---\n\n# {} with {}\n\n",
+        "---\nbase_model:\n- {}\nbase_model_relation: merge\nlibrary_name: transformers\ntags:\n- merge\n- shardfold\n---\n\n# {} with {}\n\n",
         yaml(base),
         base,
         if plan.adapters.len() == 1 { "one adapter merged" } else { "adapters merged" },
@@ -13,6 +13,12 @@ pub fn card(plan: &Plan, base: &str) -> String {
     text.push_str("| adapter | method | weight |\n| --- | --- | --- |\n");
     for adapter in &plan.adapters {
         text.push_str(&format!("| {} | {} | {} |\n", adapter.name, adapter.peft_type, adapter.weight));
+    }
+    if !plan.choices.is_empty() {
+        text.push('\n');
+    }
+    for choice in &plan.choices {
+        text.push_str(&format!("- {choice}\n"));
     }
     let counts = plan.counts();
     text.push_str(&format!(

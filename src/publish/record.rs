@@ -24,6 +24,9 @@ pub struct Record {
     pub plan: String,
     /// The adapters, in order, with their weights.
     pub adapters: Vec<AdapterUse>,
+    /// What was decided beyond adding deltas.
+    #[serde(default)]
+    pub choices: Vec<String>,
     /// What identifies each file that was read.
     pub inputs: Vec<Input>,
     /// The shards, with their hashes.
@@ -37,6 +40,7 @@ impl Record {
             shardfold: plan.version.clone(),
             plan: digest.to_owned(),
             adapters: plan.adapters.clone(),
+            choices: plan.choices.clone(),
             inputs: plan.inputs.clone(),
             shards: shards.to_vec(),
         }

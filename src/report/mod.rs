@@ -13,6 +13,7 @@ use crate::pipeline::Snapshot;
 use crate::schedule::Schedule;
 
 pub use summary::Summary;
+pub(crate) use summary::lost;
 
 /// Something worth showing.
 #[non_exhaustive]

@@ -74,6 +74,28 @@ fn confined_peak() -> Option<u64> {
     limits.iter().any(|limit| is_cgroup(limit.kind)).then(cgroup_peak).flatten()
 }
 
+/// What is worth a warning: modules that lost more than half of their delta, with the worst of each adapter.
+pub(crate) fn lost(applied: &Applied) -> Vec<String> {
+    let of = |i: usize| {
+        let mut modules: Vec<_> = applied
+            .modules
+            .iter()
+            .filter(|module| module.adapter as usize == i && module.is_lost())
+            .collect();
+        modules.sort_by(|a, b| a.survival.unwrap_or(0.0).total_cmp(&b.survival.unwrap_or(0.0)));
+        let worst = modules.first()?;
+        Some(format!(
+            "{} of the modules of `{}` lost more than half of their delta to rounding, the worst is `{}` with {:.1} % left: \
+             a base of more precision keeps it",
+            modules.len(),
+            applied.adapters[i].adapter,
+            worst.module,
+            100.0 * worst.survival.unwrap_or_default()
+        ))
+    };
+    (0..applied.adapters.len()).filter_map(of).collect()
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(applied) = &self.applied else {
@@ -89,6 +111,16 @@ impl fmt::Display for Summary {
         if applied.merged_elements > 0 {
             let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
             writeln!(f, "  changed  {share:.1} % of the elements of merged tensors")?;
+        }
+        for adapter in &applied.adapters {
+            let Some(survival) = adapter.survival else { continue };
+            writeln!(
+                f,
+                "  survival {:.1} % of the deltas of `{}`; {:.1} % of their elements moved nothing",
+                100.0 * survival,
+                adapter.adapter,
+                100.0 * adapter.unmoved.unwrap_or_default()
+            )?;
         }
         if let Some(first) = applied.unchanged.first() {
             let n = applied.unchanged.len();

@@ -173,7 +173,8 @@ impl<'p> Merged<'p> {
 
     /// Inner dimensions of products.
     fn ranks(&self) -> impl Iterator<Item = u64> {
-        let along = self.ops.iter().flat_map(|op| &op.factors).filter(|factor| factor.index.is_some());
+        let products = self.ops.iter().filter(|op| op.factors.len() > 1);
+        let along = products.flat_map(|op| &op.factors).filter(|factor| factor.index.is_some());
         along.map(|factor| factor.inner)
     }
 

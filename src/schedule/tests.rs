@@ -55,6 +55,7 @@ fn plan(made: &[Made]) -> Plan {
         version: String::new(),
         inputs: Vec::new(),
         adapters: Vec::new(),
+        choices: Vec::new(),
         shards: vec![shard],
         claims: Vec::new(),
         files: Vec::new(),

@@ -10,6 +10,7 @@
 
 mod faults;
 mod golden;
+mod inspect;
 mod oracle;
 mod publishing;
 mod refusals;

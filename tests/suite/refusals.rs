@@ -13,10 +13,10 @@ const A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 const B: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 
 /// One thing that is wrong: what it is, the exit code, how the demo gets there, and what the message must say.
-type Wrong = (&'static str, i32, fn(&Work), &'static [&'static str]);
+pub type Wrong = (&'static str, i32, fn(&Work), &'static [&'static str]);
 
 /// Does each to a fresh demo and checks how the merge of it ends.
-fn all_are_refused(wrongs: &[Wrong]) {
+pub fn all_are_refused(wrongs: &[Wrong]) {
     for (what, code, damage, says) in wrongs {
         let work = Work::demo();
         damage(&work);
@@ -25,7 +25,7 @@ fn all_are_refused(wrongs: &[Wrong]) {
 }
 
 /// Merges, and expects this code, these texts, and nothing where the output or its beginnings would be.
-fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
+pub fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
     let ran = work.merge(flags);
     assert_eq!(ran.code, code, "{what}: {}", ran.err);
     for text in says {
@@ -36,7 +36,7 @@ fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
     assert!(!work.partial().exists(), "{what}: something staged is there");
 }
 
-fn named<'t>(tensors: &'t mut [Tensor], name: &str) -> &'t mut Tensor {
+pub fn named<'t>(tensors: &'t mut [Tensor], name: &str) -> &'t mut Tensor {
     tensors.iter_mut().find(|tensor| tensor.name == name).expect("a tensor of that name")
 }
 

@@ -89,6 +89,28 @@ impl Work {
         fs::write(self.adapter.join("adapter_config.json"), config.to_string()).expect("a small file");
     }
 
+    /// Replaces the base by one shard of f32 tensors.
+    pub fn rebase(&self, tensors: &[(&str, &[u64], Vec<f32>)]) {
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape, data)| (*name, Dtype::F32, *shape, f32s(data.clone())))
+            .collect();
+        write_safetensors(&self.base.join("model.safetensors"), &tensors);
+    }
+
+    /// Replaces the adapter by one with this config and these f32 tensors, by what follows the prefix in their keys.
+    pub fn adapt_by(&self, config: &Value, tensors: &[(&str, &[u64], Vec<f32>)]) {
+        fs::create_dir_all(&self.adapter).expect("a folder");
+        let keys: Vec<String> = tensors.iter().map(|(key, _, _)| format!("base_model.model.{key}")).collect();
+        let tensors: Vec<_> = keys
+            .iter()
+            .zip(tensors)
+            .map(|(key, (_, shape, data))| (key.as_str(), Dtype::F32, *shape, f32s(data.clone())))
+            .collect();
+        write_safetensors(&self.weights(), &tensors);
+        fs::write(self.adapter.join("adapter_config.json"), config.to_string()).expect("a small file");
+    }
+
     /// The shard of the base with this number.
     pub fn shard(&self, number: u32) -> PathBuf {
         self.base.join(format!("model-{number:05}-of-00003.safetensors"))

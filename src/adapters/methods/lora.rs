@@ -11,7 +11,7 @@
 use crate::adapters::claiming::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
-use crate::adapters::layers::layer_of;
+use crate::adapters::layers::{Layer, layer_of};
 use crate::adapters::{AdapterTensor, Claiming};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Factor, Placement, Target, Weight};
@@ -45,7 +45,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("use_dora", Field::Fine),
     ("trainable_token_indices", Field::Fine),
     ("ensure_weight_tying", Field::Fine),
-    ("target_parameters", Field::Only(&[], NOT_YET)),
+    ("target_parameters", Field::Fine),
     ("layer_replication", Field::Only(&[], NOT_YET)),
     ("use_bdlora", Field::Only(&[], NOT_YET)),
     ("velora_config", Field::Fine),
@@ -107,6 +107,8 @@ pub(super) struct Pair {
     pub(super) b: usize,
     /// Whether they are an embedding's, whose inputs are tokens.
     is_embedding: bool,
+    /// The module and its parameter, where the path is that of a parameter.
+    pub(super) parameter: Option<(String, String)>,
 }
 
 /// Takes all pairs of factors that nobody has taken; notes those that are half.
@@ -128,7 +130,7 @@ pub(super) fn take_tails(
     let mut pairs = Vec::new();
     for (module, a) in a {
         match b.remove(&module) {
-            Some(b) => pairs.push(Pair { module, a, b, is_embedding }),
+            Some(b) => pairs.push(Pair { module, a, b, is_embedding, parameter: None }),
             None => claiming.lacks_partner(a, &b_tail.key(&module)),
         }
     }
@@ -164,8 +166,13 @@ impl Resolved {
 
 /// Finds the tensor of a pair and checks its shapes; `None` if what is wrong is noted already.
 pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option<Resolved>, Error> {
-    let layer = layer_of(claiming, &pair.module);
-    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, layer.parameter) else {
+    let layer = match &pair.parameter {
+        Some((module, parameter)) => {
+            Layer { module: module.clone(), parameter: parameter.clone(), times: 1.0 }
+        }
+        None => layer_of(claiming, &pair.module),
+    };
+    let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, &layer.parameter) else {
         return Ok(None);
     };
     let (rank, input) = matrix(claiming, pair.a, "[rank, in, ...], all above zero")?;
@@ -176,6 +183,8 @@ pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option
     }
     let is_transposed = match pair.is_embedding {
         true => embedding(claiming, target, (out, input), &a, &b)?,
+        // A parameter is what it is, whatever the family does with the weights of its linear layers.
+        false if pair.parameter.is_some() && claiming.weight(target).shape.axes() == [out, input] => false,
         false => orientation(claiming, target, &pair.module, (out, input), &a, &b)?,
     };
     let scale = (layer.times * scale(claiming, &pair.module, rank)?) as f32;

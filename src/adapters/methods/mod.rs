@@ -11,10 +11,12 @@ mod loha;
 mod lokr;
 mod lora;
 mod lora_bias;
+mod lora_parameter;
 mod lycoris;
 mod oft;
 mod replace;
 mod tied_copy;
+mod tokens;
 
 use crate::plan::{Op, Window};
 
@@ -73,6 +75,8 @@ pub trait Method: Sync {
 /// Every method, in the order in which they claim: the last takes what names a base tensor outright.
 pub static METHODS: &[&dyn Method] = &[
     &tied_copy::TiedCopy,
+    &tokens::Tokens,
+    &lora_parameter::LoraParameter,
     &dora::Dora,
     &lora::Lora,
     &lora_bias::LoraBias,

@@ -1,0 +1,27 @@
+//! `shardfold inspect`.
+
+use std::io::IsTerminal;
+
+use crate::error::Result;
+use crate::inspect::inspect;
+use crate::report::{Event, Style, choose};
+
+use super::args::InspectArgs;
+use super::print;
+
+/// Prints what a folder holds.
+pub(super) fn run(args: &InspectArgs) -> Result<()> {
+    let style = if args.json { Style::Json } else { Style::Human };
+    let inspected = inspect(&args.path)?;
+    let mut reporter = choose(style, std::io::stderr().is_terminal());
+    for notice in inspected.notices() {
+        reporter.event(&Event::Notice(notice));
+    }
+    if args.json {
+        let json = serde_json::to_string_pretty(&inspected).expect("strings and finite numbers");
+        print(&format!("{json}\n"));
+    } else {
+        print(&inspected.to_string());
+    }
+    Ok(())
+}

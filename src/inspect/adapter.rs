@@ -1,0 +1,310 @@
+//! What an adapter is: its config as far as it changes the arithmetic, its modules, and the size of what each adds.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::adapters::{Adapter, AdapterConfig, Contents, scan};
+use crate::error::Result;
+use crate::tensor::{Dtype, Shape};
+
+use super::group::printable;
+use super::modules::{Parts, Sorted, is_known, sort};
+use super::norm::{Norms, sizes};
+use super::scale::{Scales, paths};
+use super::totals::{DtypeTotals, Totals, sum};
+
+/// What an adapter is.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdapterReport {
+    /// The folder's name.
+    pub name: String,
+    /// `peft_type` of the config.
+    pub peft_type: String,
+    /// `peft_version` of the config.
+    pub peft_version: Option<String>,
+    /// The base it was trained on, as the config names it.
+    pub base: Option<String>,
+    /// `task_type` of the config.
+    pub task_type: Option<String>,
+    /// BLAKE3 of the file of its tensors, in hex.
+    pub blake3: String,
+    /// `r`, for LoRA; PEFT's default if the config has none.
+    pub r: Option<f64>,
+    /// `lora_alpha`, for LoRA; PEFT's default if the config has none.
+    pub alpha: Option<f64>,
+    /// `use_rslora`: the scale is `alpha/√rank`.
+    pub rslora: bool,
+    /// `use_dora`.
+    pub dora: bool,
+    /// Every other field that is set and may change the arithmetic.
+    pub settings: Map<String, Value>,
+    /// All tensors together.
+    pub totals: Totals,
+    /// The same by dtype, most bytes first.
+    pub dtypes: Vec<DtypeTotals>,
+    /// The modules that it changes.
+    pub modules: Vec<Module>,
+    /// Tensors that stand in place of one of the base (`modules_to_save`, biases).
+    pub replacements: Vec<KeyLine>,
+    /// Tensors of a method that shardfold does not know.
+    pub unknown: Vec<KeyLine>,
+    /// Keys of tensors with a value that is not finite.
+    pub non_finite: Vec<String>,
+    /// Things worth saying.
+    #[serde(skip)]
+    pub notices: Vec<String>,
+}
+
+/// One module that an adapter changes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Module {
+    /// Its path; empty for what belongs to the whole model.
+    pub module: String,
+    /// What its tensors are: `lora`, `dora`, `lora_embedding`, `ia3` and so on.
+    pub kind: &'static str,
+    /// Inner dimension of its factors, for LoRA.
+    pub rank: Option<u64>,
+    /// What the product of its factors is multiplied by, for LoRA.
+    pub scale: Option<f64>,
+    /// Elements of its tensors.
+    pub parameters: u64,
+    /// ‖scale·B·A‖, the Frobenius norm; none where the factors alone do not give it.
+    pub norm: Option<f64>,
+    /// Whether what is added also depends on the base, as DoRA's does.
+    pub depends_on_base: bool,
+    /// Why it changes nothing, if it does not.
+    pub dead: Option<String>,
+    /// What is odd about it.
+    pub notes: Vec<String>,
+}
+
+/// One tensor of an adapter.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyLine {
+    /// Its key.
+    pub key: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape, slowest axis first.
+    pub shape: Shape,
+}
+
+/// Fields that say where an adapter comes from, what was selected or how it was trained, but not what is added.
+const NEUTRAL: &[&str] = &[
+    "auto_mapping",
+    "base_model_name_or_path",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "target_modules",
+    "task_type",
+];
+/// Fields of LoRA that have a place of their own in the report.
+const SHOWN_APART: &[&str] = &["lora_alpha", "r", "use_dora", "use_rslora"];
+
+impl AdapterReport {
+    /// What `adapter` is. Its file is read twice at most, a small piece at a time.
+    ///
+    /// # Errors
+    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::Source::read_at).
+    pub fn new(adapter: &Adapter) -> Result<AdapterReport> {
+        let config = &adapter.config;
+        let text = |name| config.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let peft_type = text("peft_type").unwrap_or_default();
+        let (totals, dtypes) = sum(adapter.tensors.iter().map(|tensor| &tensor.tensor));
+        let contents = scan(adapter)?;
+        let Sorted { modules, replacements, unknown } = sort(&adapter.tensors, &peft_type);
+        let scales = if peft_type == "LORA" { Some(Scales::new(config)?) } else { None };
+        let mut reader = Reader {
+            adapter,
+            contents: &contents,
+            scales: &scales,
+            norms: Norms::new(adapter.source.as_ref()),
+        };
+        let modules = modules.into_iter().map(|parts| reader.module(parts)).collect::<Result<Vec<_>>>()?;
+        let non_finite =
+            adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
+        let notices = match is_known(&peft_type) {
+            true => Vec::new(),
+            false => {
+                let shown = printable(&peft_type);
+                vec![format!("`peft_type` `{shown}` is not merged: its tensors are only listed")]
+            }
+        };
+        Ok(AdapterReport {
+            name: adapter.name.clone(),
+            peft_version: text("peft_version"),
+            base: text("base_model_name_or_path"),
+            task_type: text("task_type"),
+            blake3: contents.hash.clone(),
+            r: scales.as_ref().map(|scales| scales.rank),
+            alpha: scales.as_ref().map(|scales| scales.alpha),
+            rslora: config.is_set("use_rslora"),
+            dora: config.is_set("use_dora"),
+            settings: settings(config, scales.is_some()),
+            totals,
+            dtypes,
+            modules,
+            replacements: replacements.into_iter().map(|i| key_line(adapter, i)).collect(),
+            unknown: unknown.into_iter().map(|i| key_line(adapter, i)).collect(),
+            non_finite: non_finite.map(|(tensor, _)| tensor.key.clone()).collect(),
+            notices,
+            peft_type,
+        })
+    }
+}
+
+fn key_line(adapter: &Adapter, i: usize) -> KeyLine {
+    let tensor = &adapter.tensors[i];
+    KeyLine { key: tensor.key.clone(), dtype: tensor.tensor.dtype, shape: tensor.tensor.shape.clone() }
+}
+
+/// The fields that are set and not known to leave the arithmetic alone.
+fn settings(config: &AdapterConfig, is_lora: bool) -> Map<String, Value> {
+    let is_usual = |name: &str, value: &Value| match name {
+        "bias" => value == "none",
+        "init_lora_weights" | "init_weights" => value == true,
+        // Dropout acts while training only.
+        _ if name.ends_with("dropout") => true,
+        _ => NEUTRAL.contains(&name) || is_lora && SHOWN_APART.contains(&name),
+    };
+    let set = config.active().filter(|(name, value)| !is_usual(name, value));
+    set.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+}
+
+/// What it takes to report modules.
+struct Reader<'r> {
+    adapter: &'r Adapter,
+    contents: &'r Contents,
+    scales: &'r Option<Scales<'r>>,
+    norms: Norms<'r>,
+}
+
+impl Reader<'_> {
+    fn module(&mut self, parts: Parts) -> Result<Module> {
+        let elements = parts.tensors.iter().map(|&i| self.adapter.tensors[i].tensor.shape.elements());
+        let mut module = Module {
+            kind: self.kind(&parts),
+            rank: None,
+            scale: None,
+            parameters: elements.fold(0, u64::saturating_add),
+            norm: None,
+            depends_on_base: parts.magnitude.is_some(),
+            dead: None,
+            notes: Vec::new(),
+            module: parts.module.clone(),
+        };
+        if parts.twice {
+            module.notes.push("a tensor is there in two spellings".to_owned());
+        }
+        match (parts.a, parts.b, self.scales) {
+            (Some(a), Some(b), Some(scales)) => self.factors(&mut module, &parts, a, b, scales)?,
+            (Some(_), None, _) => module.notes.push("its B is missing".to_owned()),
+            (None, Some(_), _) => module.notes.push("its A is missing".to_owned()),
+            (None, None, _) if parts.method == "lora" => {
+                module.notes.push("its factors are missing".to_owned())
+            }
+            _ => {}
+        }
+        Ok(module)
+    }
+
+    /// The kind of a module by its tensors.
+    fn kind(&self, parts: &Parts) -> &'static str {
+        let factor = parts.a.or(parts.b);
+        let is_embedding = factor.is_some_and(|i| self.adapter.tensors[i].key.contains(".lora_embedding_"));
+        match (parts.method, self.scales) {
+            ("lora", None) => "adalora",
+            ("lora", _) if parts.middle.is_some() => "kasa",
+            ("lora", _) => match (parts.magnitude.is_some(), is_embedding) {
+                (true, true) => "dora_embedding",
+                (true, false) => "dora",
+                (false, true) => "lora_embedding",
+                (false, false) => "lora",
+            },
+            (method, _) => method,
+        }
+    }
+
+    /// Rank, scale and norm of a module with both factors.
+    fn factors(
+        &mut self,
+        module: &mut Module,
+        parts: &Parts,
+        a: usize,
+        b: usize,
+        scales: &Scales<'_>,
+    ) -> Result<()> {
+        let tensors = &self.adapter.tensors;
+        let (a_ref, b_ref) = (&tensors[a].tensor, &tensors[b].tensor);
+        let rows = a_ref.shape.axes().first().copied().unwrap_or(0);
+        let config = &self.adapter.config;
+        module.dead = self.dead_factor(parts, a, b);
+        let Some((planned, alpha)) = scales.of(&paths(config, &parts.module))? else {
+            let why = "its parameters have different ranks or alphas, and the file does not say which of them this is";
+            module.notes.push(why.to_owned());
+            return Ok(());
+        };
+        // Parameters of many experts have one pair of factors for all of them, expert by expert.
+        let is_stacked = config.get("target_parameters").is_some()
+            && planned >= 1.0
+            && planned != rows as f64
+            && rows as f64 % planned == 0.0;
+        if is_stacked {
+            (module.kind, module.rank) = ("lora_experts", Some(planned as u64));
+            module.scale = scales.scale(alpha, planned as u64);
+            return Ok(());
+        }
+        module.rank = Some(rows);
+        module.scale = scales.scale(alpha, rows);
+        if planned != rows as f64 {
+            module.notes.push(format!("its A has rank {rows}, the config says {planned}"));
+        }
+        let is_plain =
+            parts.middle.is_none() && !["use_bdlora", "use_qalora"].iter().any(|field| is_on(config, field));
+        if sizes(&a_ref.shape, &b_ref.shape).is_none() {
+            if is_plain {
+                module.notes.push(format!("its A {} and B {} do not fit", a_ref.shape, b_ref.shape));
+            }
+        } else if is_plain && let Some(scale) = module.scale {
+            let norm = self.norms.product(a_ref, b_ref)?;
+            module.norm = norm.map(|norm| scale.abs() * norm).filter(|norm| norm.is_finite());
+        }
+        if module.dead.is_none() && module.norm == Some(0.0) && self.is_all(parts) {
+            module.dead = Some(
+                if module.scale == Some(0.0) { "its scale is 0" } else { "its factors cancel" }.to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Which factor makes a module change nothing.
+    fn dead_factor(&self, parts: &Parts, a: usize, b: usize) -> Option<String> {
+        let zero = |i: usize| self.contents.tensors[i].zero;
+        let why = match (zero(a), zero(b)) {
+            _ if !self.is_all(parts) => return None,
+            (true, true) => "both factors are all zero",
+            (true, false) => "its A is all zero",
+            (false, true) => "its B is all zero",
+            (false, false) => return None,
+        };
+        Some(why.to_owned())
+    }
+
+    /// Whether the factors are all that a module adds: DoRA's magnitudes rescale the base even where the factors add
+    /// nothing, and a bias may be added.
+    fn is_all(&self, parts: &Parts) -> bool {
+        parts.magnitude.is_none() && parts.bias.is_none_or(|bias| self.contents.tensors[bias].zero)
+    }
+}
+
+/// Whether a field is set to more than null and false.
+fn is_on(config: &AdapterConfig, field: &str) -> bool {
+    config.active().any(|(name, _)| name == field)
+}

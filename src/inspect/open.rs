@@ -1,0 +1,104 @@
+//! What a folder holds: a checkpoint or an adapter, by its content.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::adapters::Adapter;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats::parse_json_strict;
+use crate::storage::list::{list, read_small, resolved, subfolders};
+use crate::tensor::FileId;
+
+use super::{AdapterReport, CheckpointReport};
+
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const MOST_CONFIG_BYTES: u64 = 16 << 20;
+/// How names of files end that hold a model's weights, or say where they are.
+const WEIGHTS: &[&str] = &[".safetensors", ".safetensors.index.json", ".bin", ".gguf"];
+
+/// What a folder holds.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+pub enum Inspected {
+    /// A checkpoint.
+    Checkpoint(Box<CheckpointReport>),
+    /// An adapter.
+    Adapter(Box<AdapterReport>),
+}
+
+impl Inspected {
+    /// Things worth saying that are no part of the report.
+    pub fn notices(&self) -> &[String] {
+        match self {
+            Inspected::Checkpoint(report) => &report.notices,
+            Inspected::Adapter(report) => &report.notices,
+        }
+    }
+}
+
+impl fmt::Display for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Inspected::Checkpoint(report) => report.fmt(f),
+            Inspected::Adapter(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Reads the folder `path`: headers and configs of a checkpoint, all of an adapter.
+///
+/// # Errors
+/// [`ErrorKind::Missing`] if it holds neither, or as [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
+pub fn inspect(path: &Path) -> Result<Inspected> {
+    if !holds_adapter(path)? {
+        let checkpoint = Checkpoint::open(path, u64::MAX)?;
+        let report = CheckpointReport::new(checkpoint, name_of(path));
+        return Ok(Inspected::Checkpoint(Box::new(report)));
+    }
+    let adapter = Adapter::open(path, 1.0, FileId(0), u64::MAX)?;
+    let mut report = AdapterReport::new(&adapter)?;
+    if adapter.path != path {
+        report.notices.push(format!("the adapter is in `{}`", adapter.path.display()));
+    }
+    Ok(Inspected::Adapter(Box::new(report)))
+}
+
+/// The last name of a path, also of one like `.`.
+fn name_of(path: &Path) -> String {
+    let resolved = resolved(path);
+    let name = path.file_name().or_else(|| resolved.file_name());
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Whether `path` is to be read as an adapter; if not, as a checkpoint.
+fn holds_adapter(path: &Path) -> Result<bool> {
+    let found = list(path, &|_| true).map_err(|error| error.hint(EXPECTED))?;
+    let config = read_small(&path.join(ADAPTER_CONFIG), MOST_CONFIG_BYTES)?;
+    let names_method = |bytes: &[u8]| match parse_json_strict(bytes) {
+        Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
+        // What is wrong with it is for the reader of adapters to say.
+        Err(_) => true,
+    };
+    if config.as_deref().is_some_and(names_method) {
+        return Ok(true);
+    }
+    let is_weight =
+        |name: &str| !name.starts_with("adapter_") && WEIGHTS.iter().any(|end| name.ends_with(end));
+    if found.iter().any(|file| is_weight(&file.name)) {
+        return Ok(false);
+    }
+    let is_home = |name: &String| path.join(name).join(ADAPTER_CONFIG).exists();
+    if config.is_some() || subfolders(path)?.iter().any(is_home) {
+        return Ok(true);
+    }
+    let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: path.to_owned() };
+    Err(Error::new(kind).hint(EXPECTED))
+}
+
+const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors`, or with shards and \
+                        `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
+                        `adapter_model.safetensors`";
