@@ -14,5 +14,6 @@ mod inspect;
 mod oracle;
 mod publishing;
 mod refusals;
+mod refusals_methods;
 mod support;
 mod work;

@@ -146,6 +146,24 @@ impl Work {
         ran(self.command(flags).output().expect("the binary starts"))
     }
 
+    /// Merges with a weight for the adapter.
+    pub fn merge_scaled(&self, weight: &str) -> Ran {
+        let mut command = command(&["merge"]);
+        command.arg("--base").arg(&self.base).arg("--scaled-adapter").arg(&self.adapter).arg(weight);
+        ran(command.arg("--output").arg(&self.output).output().expect("the binary starts"))
+    }
+
+    /// The values of an f32 tensor of the result, which has one shard.
+    pub fn merged(&self, name: &str) -> Vec<f32> {
+        let mut values = Vec::new();
+        edit(&self.output.join("model.safetensors"), |tensors| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == name).expect("a tensor of that name");
+            values =
+                tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        });
+        values
+    }
+
     /// Merges into another output.
     pub fn merge_into(&self, output: &Path, flags: &[&str]) -> Ran {
         ran(self.command_into(output, flags).output().expect("the binary starts"))

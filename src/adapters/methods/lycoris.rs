@@ -38,6 +38,8 @@ pub(super) struct Layer {
     pub(super) target: Target,
     name: String,
     shape: Shape,
+    /// What PEFT calls the method.
+    what: &'static str,
 }
 
 impl Layer {
@@ -49,7 +51,7 @@ impl Layer {
         claiming: &mut Claiming<'_>,
         module: &str,
         tensors: &[usize],
-        what: &str,
+        what: &'static str,
     ) -> Result<Option<Layer>> {
         let Some(target) = claiming.target(tensors, module, "weight") else { return Ok(None) };
         let weight = claiming.weight(target);
@@ -59,7 +61,7 @@ impl Layer {
             [rows, cols] if rows == cols && claiming.family.stores_linear_transposed() && !is_head(&name) => {
                 "stored as [in, out]"
             }
-            [_, _] | [_, _, _] | [_, _, _, _] => return Ok(Some(Layer { target, name, shape })),
+            [_, _] | [_, _, _] | [_, _, _, _] => return Ok(Some(Layer { target, name, shape, what })),
             _ => "neither a linear layer nor a convolution of one or two dimensions",
         };
         Err(unfit(claiming, tensors[0], &name, layer, what))
@@ -83,7 +85,7 @@ impl Layer {
         let axes = self.shape.axes();
         if (axes[0], axes[1..].iter().product()) != (out, input) {
             if axes == [input, out] {
-                return Err(unfit(claiming, used[0], &self.name, "stored as [in, out]", change.method));
+                return Err(unfit(claiming, used[0], &self.name, "stored as [in, out]", self.what));
             }
             let shown = |&i: &usize| {
                 let tensor = claiming.tensor(i);

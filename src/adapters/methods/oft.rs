@@ -461,3 +461,179 @@ fn unfit(claiming: &Claiming<'_>, r: usize, name: &str, layer: &str) -> Error {
     let why = format!("`{name}` is {layer}, which PEFT's OFT does not fit");
     ErrorKind::Unclaimed { adapter, key, why }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ClaimId;
+    use crate::tensor::{Dtype, FileId, TensorRef};
+
+    /// Numbers between -1 and 1 times `size`.
+    fn packed(blocks: usize, side: usize, size: f32) -> Vec<f32> {
+        let mut state = 88172645463325252u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % 2001) as f32 / 1000.0 - 1.0
+        };
+        (0..blocks * side * (side - 1) / 2).map(|_| size * next()).collect()
+    }
+
+    type Square = Vec<Vec<f64>>;
+
+    fn times(a: &Square, b: &Square) -> Square {
+        let n = a.len();
+        let element = |i: usize, j: usize| (0..n).map(|k| a[i][k] * b[k][j]).sum();
+        (0..n).map(|i| (0..n).map(|j| element(i, j)).collect()).collect()
+    }
+
+    fn plus(a: &Square, b: &Square, factor: f64) -> Square {
+        a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + factor * b).collect()).collect()
+    }
+
+    fn identity(n: usize) -> Square {
+        (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect()
+    }
+
+    fn skew(packed: &[f32], side: usize, factor: f64) -> Square {
+        let mut square = vec![vec![0.0; side]; side];
+        let above = (0..side).flat_map(|i| (i + 1..side).map(move |j| (i, j)));
+        for ((i, j), &value) in above.zip(packed) {
+            (square[i][j], square[j][i]) = (f64::from(value) * factor, -f64::from(value) * factor);
+        }
+        square
+    }
+
+    fn largest(a: &Square) -> f64 {
+        a.iter().flatten().fold(0.0, |most, value| value.abs().max(most))
+    }
+
+    /// What `prepare` makes of packed blocks.
+    fn prepared(making: Making, side: usize, packed: &[f32]) -> Vec<Square> {
+        let blocks = packed.len() / (side * (side - 1) / 2);
+        let width = blocks * side;
+        let settings = Rotation { making, side, blocks, width, is_embedding: false }.settings();
+        assert_eq!(Rotation::of(&settings).making, making);
+        let shape = Shape::new(&[blocks as u64, (side * (side - 1) / 2) as u64]).expect("small");
+        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
+        let made = (blocks * side * side) as u64 + making.room(side as u64);
+        let op = Op {
+            claim: ClaimId(0),
+            method: "oft".into(),
+            placement: Placement::matrix(1, width as u64, false),
+            factors: vec![Factor { made: Some(made), ..Factor::whole(tensor) }],
+            scale: 1.0,
+            need: Need::Rows,
+            original: false,
+            settings,
+        };
+        // At both evennesses, as a slot's start is not a multiple of eight by itself.
+        let mut all = Vec::new();
+        for skip in [0, 1] {
+            let mut values = vec![f32::NAN; skip + made as usize];
+            values[skip..skip + packed.len()].copy_from_slice(packed);
+            Oft.prepare(&op, 0, &mut values[skip..]);
+            all.push(values[skip..skip + blocks * side * side].to_vec());
+        }
+        assert_eq!(all[0], all[1]);
+        let row = |row: &[f32]| row.iter().map(|&value| f64::from(value)).collect();
+        all[0].chunks(side * side).map(|block| block.chunks(side).map(row).collect()).collect()
+    }
+
+    #[test]
+    fn the_series_is_that_of_peft() {
+        // Sides around the rows that are made at a time, and one block or several.
+        for (side, blocks) in [(2, 5), (3, 1), (7, 2), (8, 3), (9, 2), (17, 1)] {
+            let packed = packed(blocks, side, 0.2);
+            for terms in 0..=9 {
+                let making = Making { series: Some(terms), eps: None };
+                let made = prepared(making, side, &packed);
+                for (made, packed) in made.iter().zip(packed.chunks(side * (side - 1) / 2)) {
+                    // As PEFT's loop has it.
+                    let q = skew(packed, side, 1.0);
+                    let mut r = identity(side);
+                    if terms > 1 {
+                        r = plus(&r, &q, 2.0);
+                    }
+                    if terms > 2 {
+                        let mut power = times(&q, &q);
+                        r = plus(&r, &power, 2.0);
+                        for _ in 3..(terms - 1).max(3) {
+                            power = times(&power, &q);
+                            r = plus(&r, &power, 2.0);
+                        }
+                        r = plus(&r, &times(&power, &q), 1.0);
+                    }
+                    let off = largest(&plus(made, &r, -1.0));
+                    assert!(off <= largest(&r) * 2f64.powi(-24), "{side} {terms}: {off}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_exact_rotation_solves_its_equation() {
+        // Larger elements than the identity's need other pivots than those on the diagonal.
+        for (side, blocks, size) in [(2, 3, 0.1), (3, 2, 40.0), (8, 2, 1.0), (17, 2, 300.0), (33, 1, 0.01)] {
+            let packed = packed(blocks, side, size);
+            let made = prepared(Making { series: None, eps: None }, side, &packed);
+            for (r, packed) in made.iter().zip(packed.chunks(side * (side - 1) / 2)) {
+                let (q, one) = (skew(packed, side, 1.0), identity(side));
+                let (plus_q, minus_q) = (plus(&one, &q, 1.0), plus(&one, &q, -1.0));
+                let unit = 2f64.powi(-24);
+                let off = largest(&plus(&times(r, &plus_q), &minus_q, -1.0));
+                assert!(off <= side as f64 * unit * largest(&plus_q), "{side} {size}: {off}");
+                let turned: Square = (0..side).map(|i| r.iter().map(|row| row[i]).collect()).collect();
+                let off = largest(&plus(&times(r, &turned), &one, -1.0));
+                assert!(off <= 2.0 * side as f64 * unit, "{side} {size}: no rotation, by {off}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_constraint_shortens_what_is_longer() {
+        let (side, blocks) = (4, 3);
+        let mut packed = packed(blocks, side, 0.5);
+        packed[6..12].iter_mut().for_each(|value| *value *= 1e-3); // the second block is short already
+        let eps = 0.1;
+        for series in [Some(5), None] {
+            let made = prepared(Making { series, eps: Some(eps) }, side, &packed);
+            for (i, (r, packed)) in made.iter().zip(packed.chunks(6)).enumerate() {
+                let length = packed.iter().map(|q| 2.0 * f64::from(*q).powi(2)).sum::<f64>().sqrt();
+                let most = eps / 3f64.sqrt();
+                let factor = if length > most { most / length } else { 1.0 };
+                assert_eq!(factor == 1.0, i == 1);
+                let q = skew(packed, side, factor);
+                let q2 = times(&q, &q);
+                // To the second order, with the sign that each kind has.
+                let sign = if series.is_some() { 2.0 } else { -2.0 };
+                let near = plus(&plus(&identity(side), &q, sign), &q2, 2.0);
+                assert!(largest(&plus(r, &near, -1.0)) < 3.0 * most.powi(3));
+            }
+        }
+    }
+
+    #[test]
+    fn versions() {
+        let config = |version: serde_json::Value| {
+            let fields = [("peft_version".to_owned(), version)].into_iter().collect();
+            AdapterConfig::new("style".into(), fields)
+        };
+        for (version, early) in [
+            ("0.17.1", true),
+            ("0.18.0.dev0@abc", true),
+            ("0.18.0rc1", true),
+            ("0.18.0", false),
+            ("0.18.0@abc", false),
+            ("0.18.0.post1", false),
+            ("0.18.1", false),
+            ("0.21.2", false),
+            ("1.0", false),
+            ("", true),
+        ] {
+            assert_eq!(is_before_0_18(&config(version.into())), early, "{version}");
+        }
+        assert!(is_before_0_18(&config(serde_json::Value::Null)));
+    }
+}
