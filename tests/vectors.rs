@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use shardfold::encodings::{Found, Logical, Place, RowPiece, ToEncode, find as find_encoding};
+use shardfold::formats::parse_header;
 use shardfold::kernels::{Kernels, ceil_log2};
+use shardfold::tensor::{FileId, Rect, Shape as Shape_, TensorRef, View};
 
 /// Vectors whose weight is E4M3 with a scale for each block, and the name of the scale beside `.weight`.
 const BLOCK_FP8: [(&str, &str); 5] = [
@@ -39,6 +42,138 @@ fn decode(codes: &[u8], scale: &[f32], shape: Shape, block: Shape) -> Vec<f32> {
     let mut values = vec![0.0; codes.len()];
     assert!(Kernels::detect().widen_e4m3(codes, &mut values));
     scaled(&values, scale, shape, block, |value, scale| value * scale)
+}
+
+/// A weight as the library recognises it in the vector's file.
+fn logical(vector: &str) -> (Logical, Vec<u8>) {
+    let config = json(vector, "config.json");
+    let bytes = fs::read(path(vector, "model.safetensors")).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let header = parse_header(&bytes[8..start as usize], bytes.len() as u64).unwrap();
+    let find = |name: &str| {
+        let entry = header.tensors.iter().find(|entry| entry.name == name)?;
+        let (dtype, shape) = (entry.dtype, entry.shape.clone());
+        Some(TensorRef { file: FileId(0), offset: start + entry.start, dtype, shape })
+    };
+    let name = &header.tensors.iter().find(|entry| entry.name.ends_with(".weight")).unwrap().name;
+    let tensor = find(name).unwrap();
+    let quantization = Some(&config["quantization_config"]);
+    let found = Found { name, tensor: &tensor, quantization, find: &find };
+    (find_encoding("fp8_block").unwrap().recognise(&found).unwrap().unwrap(), bytes)
+}
+
+/// The bytes of a tile, part after part, as the reader would lay them.
+fn tile_bytes(place: Place<'_>, file: &[u8]) -> Vec<u8> {
+    let encoding = find_encoding("fp8_block").unwrap();
+    let parts = place.logical.parts.iter().enumerate();
+    let runs = parts.flat_map(|(i, part)| {
+        let runs = encoding.runs(i, place);
+        (0..runs.count).map(move |run| (part.offset + runs.first + run * runs.stride, runs.len))
+    });
+    runs.flat_map(|(at, len)| file[at as usize..(at + len) as usize].to_vec()).collect()
+}
+
+/// Decodes a weight in tiles of so many rows and columns.
+fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<f32> {
+    let [height, width] = *logical.shape.axes() else { panic!("two axes") };
+    let view = View { rows: height, cols: width };
+    let mut values = vec![f32::NAN; (height * width) as usize];
+    for top in (0..height).step_by(rows as usize) {
+        for left in (0..width).step_by(cols as usize) {
+            let rect = Rect { rows: top..(top + rows).min(height), cols: left..(left + cols).min(width) };
+            let place = Place { logical, view, rect: &rect };
+            let parts = tile_bytes(place, file);
+            for row in 0..rect.height() as usize {
+                let at = RowPiece { row, cols: 0..rect.width() as usize };
+                let start = (rect.rows.start as usize + row) * width as usize + rect.cols.start as usize;
+                let out = &mut values[start..start + rect.width() as usize];
+                let encoding = find_encoding("fp8_block").unwrap();
+                assert!(encoding.decode_row(Kernels::detect(), &parts, place, at, out));
+            }
+        }
+    }
+    values
+}
+
+/// Encodes one part of a weight as one tile, from what its file holds now.
+fn encode_part(logical: &Logical, file: &[u8], values: &[f32], part: usize) -> (Vec<u8>, Vec<f32>) {
+    let [rows, cols] = *logical.shape.axes() else { panic!("two axes") };
+    let (view, rect) = (View { rows, cols }, Rect { rows: 0..rows, cols: 0..cols });
+    let place = Place { logical, view, rect: &rect };
+    let (source, mut values) = (tile_bytes(place, file), values.to_vec());
+    let encoding = find_encoding("fp8_block").unwrap();
+    let mut bytes = vec![0; encoding.runs(part, place).bytes() as usize];
+    let (rows, cols) = (0..rows as usize, 0..cols as usize);
+    let mut block = ToEncode { values: &mut values, rows, cols, place, part, source: &source };
+    assert!(encoding.encode(Kernels::detect(), &mut block, &mut bytes).finite);
+    (bytes, values)
+}
+
+/// The same file with other bytes in one part.
+fn with_part(logical: &Logical, file: &[u8], part: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let at = logical.parts[part].offset as usize;
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+    file
+}
+
+#[test]
+fn the_encoding_decodes_in_tiles_of_any_size() {
+    for (name, _) in BLOCK_FP8 {
+        let (logical, file) = logical(name);
+        let expected = block_fp8(name, BLOCK_FP8.iter().find(|(n, _)| *n == name).unwrap().1).expected;
+        for (rows, cols) in [(1, 1_000), (5, 7), (16, 16), (1_000, 1_000), (3, 33)] {
+            let values = decode_in_tiles(&logical, &file, rows, cols);
+            assert!(values == expected, "{name} in tiles of {rows} x {cols}");
+        }
+    }
+}
+
+#[test]
+fn the_encoding_keeps_scales_and_makes_new_ones_only_where_it_must() {
+    for (name, scale_suffix) in BLOCK_FP8 {
+        let (logical, file) = logical(name);
+        let vector = block_fp8(name, scale_suffix);
+        // What was decoded comes out as it went in, both parts.
+        let kept = encode_part(&logical, &file, &vector.expected, 0);
+        assert!(kept.0 == vector.codes && kept.1 == vector.expected, "{name}");
+        assert!(encode_part(&logical, &file, &vector.expected, 1).0 == vector.scale_bytes, "{name}");
+        let Some(source) = vector.source.filter(|_| name != "fp8_block_hf_float") else { continue };
+        // The smallest scales there are take no value, so that all are made anew: as the library made them.
+        let tiny: Vec<u8> = match logical.parts[1].dtype {
+            Dtype::F32 => 1.1e-30f32.to_le_bytes().repeat(vector.scale.len()),
+            Dtype::BF16 => [0x01, 0x10].repeat(vector.scale.len()),
+            _ => vec![1; vector.scale.len()],
+        };
+        let small = with_part(&logical, &file, 1, &tiny);
+        assert!(encode_part(&logical, &small, &source, 0).0 == vector.codes, "{name}");
+        assert!(encode_part(&logical, &small, &source, 1).0 == vector.scale_bytes, "{name}");
+    }
+}
+
+#[test]
+fn one_value_that_does_not_fit_changes_the_scale_of_its_block_alone() {
+    // Blocks that are not square, so that rows and columns cannot be taken for each other.
+    let shape = |axes: &[u64]| Shape_::new(axes).unwrap();
+    let part = |offset, dtype, axes: &[u64]| TensorRef { file: FileId(0), offset, dtype, shape: shape(axes) };
+    let parts = vec![part(0, Dtype::F8_E4M3, &[5, 9]), part(45, Dtype::F32, &[3, 3])];
+    let logical = Logical { encoding: "fp8_block".into(), shape: shape(&[5, 9]), block: (2, 4), parts };
+    let mut file = vec![0x38; 45]; // 1.0
+    let scales: Vec<f32> = (0..9).map(|i| 1.3 + i as f32).collect();
+    file.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+    let mut values = decode_in_tiles(&logical, &file, 2, 9);
+    assert_eq!(
+        (values[0], values[4], values[8], values[2 * 9], values[4 * 9 + 8]),
+        (1.3, 2.3, 3.3, 4.3, 9.3)
+    );
+    values[3 * 9 + 5] = -10_000.0; // rows 2 and 3, columns 4 to 7: scale 4
+    let (_, decoded) = encode_part(&logical, &file, &values, 0);
+    let new = encode_part(&logical, &file, &values, 1).0;
+    for (i, (old, new)) in scales.iter().zip(new.as_chunks::<4>().0).enumerate() {
+        let expected = if i == 4 { 10_000.0 / 448.0 } else { *old };
+        assert_eq!(f32::from_le_bytes(*new), expected, "scale {i}");
+    }
+    assert_eq!(decoded[3 * 9 + 5], -448.0 * (10_000.0f32 / 448.0));
 }
 
 /// The codes of a weight: each value divided by the scale of its block, as stored, in f32, then rounded.

@@ -309,17 +309,14 @@ impl<'a> Claiming<'a> {
 
     /// The tensor of a head that the base has not, because it is tied.
     fn head(&mut self, name: String) -> Option<Target> {
-        let mut head = self.outline.head.clone()?;
+        let head = self.outline.head.clone()?;
         match (self.outline.tied, head.inseparable) {
             (Tied::Fold, _) => Some(Target::Base(head.source)),
             (Tied::Untie, Some(why)) => {
                 self.errors.push(inseparable(name, why));
                 None
             }
-            (Tied::Untie, None) => {
-                head.head = name;
-                Some(self.outline.untie(&head))
-            }
+            (Tied::Untie, None) => Some(self.outline.untie(&head)),
         }
     }
 

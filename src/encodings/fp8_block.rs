@@ -13,7 +13,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{Kernels, Narrowed};
+use crate::kernels::{Kernels, Narrowed, ceil_log2};
 use crate::tensor::{Dtype, Shape, TensorRef};
 
 use super::{Encoding, Found, Logical, Place, RowPiece, Runs, ToEncode};
@@ -36,9 +36,16 @@ impl Encoding for Fp8Block {
         if found.tensor.dtype != Dtype::F8_E4M3 {
             return Ok(None);
         }
-        let scale_name = format!("{}_scale_inv", found.name);
-        let Some(scale) = (found.find)(&scale_name) else { return Ok(None) };
+        let names = scale_names(found.name);
+        let there = |name: &&String| (found.find)(name).is_some();
+        let scale_name = names.iter().find(there).unwrap_or(&names[0]);
         let wrong = |why: String| Error::new(ErrorKind::Quantised { tensor: found.name.to_owned(), why });
+        let Some(scale) = (found.find)(scale_name) else {
+            return match lacks_scale(found) {
+                true => Err(wrong(format!("it has no `{scale_name}`"))),
+                false => Ok(None),
+            };
+        };
         let Some(config) = found.quantization else {
             return Err(wrong(format!(
                 "`{scale_name}` belongs to it, but config.json has no `quantization_config`"
@@ -49,8 +56,9 @@ impl Encoding for Fp8Block {
         }
         let block =
             block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
-        if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16) {
-            return Err(wrong(format!("`{scale_name}` has dtype {:?}, expected F32 or BF16", scale.dtype)));
+        if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F8_E8M0) {
+            let found = scale.dtype;
+            return Err(wrong(format!("`{scale_name}` has dtype {found:?}, expected F32, BF16 or F8_E8M0")));
         }
         let expected = scale_shape(&found.tensor.shape, block);
         if expected.as_ref() != Some(&scale.shape) {
@@ -127,7 +135,7 @@ impl Encoding for Fp8Block {
                 .clone()
                 .flat_map(|row| block.values[piece(row)].iter())
                 .fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = if largest / old > MOST { scales.rounded(largest / MOST) } else { old };
+            let scale = if largest / old > MOST { scales.fresh(largest, old) } else { old };
             if part != CODES {
                 narrowed.finite &= scale.is_finite();
                 scales.write(bytes, row, scale_col, scale);
@@ -147,6 +155,26 @@ impl Encoding for Fp8Block {
         }
         narrowed
     }
+}
+
+/// What the scales of a weight may be called: `X.weight_scale_inv`, and `X.scale` in DeepSeek-V4.
+fn scale_names(weight: &str) -> Vec<String> {
+    let mut names = vec![format!("{weight}_scale_inv")];
+    names.extend(weight.strip_suffix(".weight").map(|module| format!("{module}.scale")));
+    names
+}
+
+/// Scales of other encodings of the same codes.
+const OTHER_SCALES: &[&str] = &["_scale", "_scale_2"];
+
+/// Whether the config says that every weight has a scale for each block, and this one has none of any kind.
+fn lacks_scale(found: &Found<'_>) -> bool {
+    let is_block = |config: &Value| {
+        config.get("quant_method").and_then(Value::as_str) == Some("fp8")
+            && config.get("weight_block_size").is_some_and(Value::is_array)
+    };
+    let other = |end: &&str| (found.find)(&format!("{}{end}", found.name)).is_some();
+    found.quantization.is_some_and(is_block) && !OTHER_SCALES.iter().any(|end| other(&end))
 }
 
 /// `weight_block_size`, or its default.
@@ -259,22 +287,43 @@ impl Scales {
     fn read(&self, stored: &[u8], row: u64, scale_col: u64) -> f32 {
         match (self.dtype, &stored[self.at(row, scale_col)]) {
             (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-            (_, bytes) => half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+            (Dtype::BF16, &[a, b]) => half::bf16::from_le_bytes([a, b]).to_f32(),
+            (_, codes) => {
+                let mut scale = [0.0];
+                Kernels::scalar().widen_e8m0(codes, &mut scale);
+                scale[0]
+            }
         }
     }
 
-    /// A new scale as it will be stored.
-    fn rounded(&self, scale: f32) -> f32 {
-        if self.dtype == Dtype::F32 { scale } else { half::bf16::from_f32(scale).to_f32() }
+    /// The scale for values up to `largest`, as it will be stored. A power of two stays one, rounded up, whatever its type:
+    /// loaders of such checkpoints rely on it (quantized-bases.md 4.2).
+    fn fresh(&self, largest: f32, old: f32) -> f32 {
+        let is_power = old.to_bits() & 0x007f_ffff == 0;
+        match self.dtype {
+            Dtype::F8_E8M0 => power(largest),
+            Dtype::F32 if is_power && old > 0.0 => power(largest),
+            Dtype::F32 => largest / MOST,
+            _ => half::bf16::from_f32(largest / MOST).to_f32(),
+        }
     }
 
     fn write(&self, stored: &mut [u8], row: u64, scale_col: u64, scale: f32) {
-        let at = self.at(row, scale_col);
+        let bytes = &mut stored[self.at(row, scale_col)];
         match self.dtype {
-            Dtype::F32 => stored[at].copy_from_slice(&scale.to_le_bytes()),
-            _ => stored[at].copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes()),
+            Dtype::F32 => bytes.copy_from_slice(&scale.to_le_bytes()),
+            Dtype::BF16 => bytes.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes()),
+            // The exponent is the code, as a power of two has nothing else.
+            _ => bytes[0] = (scale.to_bits() >> 23) as u8,
         }
     }
+}
+
+/// The least power of two that takes values up to `largest`, by the rule of transformers' quantiser.
+fn power(largest: f32) -> f32 {
+    let scale = 1.0 / ((1.0 / largest) * MOST);
+    ceil_log2(scale)
+        .map_or(f32::NAN, |exponent| f32::from_bits(((exponent.clamp(-126, 127) + 127) as u32) << 23))
 }
 
 /// The tensor of scales.

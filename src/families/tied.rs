@@ -50,12 +50,19 @@ pub fn tied_head(base: &Checkpoint) -> Option<TiedHead> {
     } else {
         None
     };
-    let head = match model_type {
+    let leaf = match model_type {
         "gpt_neox" => "embed_out.weight",
         "whisper" => "proj_out.weight",
         _ => "lm_head.weight",
     };
-    Some(TiedHead { head: head.to_owned(), source, inseparable })
+    // A language model inside another keeps its head beside its layers.
+    let inner = tensors[source]
+        .name
+        .split_once('.')
+        .map(|(first, _)| first)
+        .filter(|first| *first == "language_model");
+    let head = inner.map_or_else(|| leaf.to_owned(), |inner| format!("{inner}.{leaf}"));
+    Some(TiedHead { head, source, inseparable })
 }
 
 /// Whether a tensor's name is that of an output head.

@@ -15,9 +15,6 @@ use super::quantisation::{Quantisation, quantisation};
 use super::text::{counted, line, tensors as table_of};
 use super::totals::{DtypeTotals, Totals, lines, sum};
 
-/// Last segments of the modules that predict tokens.
-const HEADS: &[&str] = &["lm_head", "embed_out", "proj_out", "decoder"];
-
 /// What a checkpoint is.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckpointReport {
@@ -138,8 +135,7 @@ fn table(catalogue: &Catalogue) -> Vec<TensorLine> {
 
 /// Whether a tensor is the weight of a head, by its name and because it is a matrix.
 fn is_head(tensor: &BaseTensor) -> bool {
-    let module = tensor.name.strip_suffix(".weight").and_then(|stem| stem.rsplit('.').next());
-    module.is_some_and(|module| HEADS.contains(&module)) && tensor.tensor.shape.axes().len() == 2
+    families::is_head(&tensor.name) && tensor.tensor.shape.axes().len() == 2
 }
 
 impl Display for CheckpointReport {

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, Weights, carried};
 use crate::error::{Error, ErrorKind, Result};
 use crate::families;
 
-use super::check::{check_config, check_contents, check_vocabulary, provenance};
+use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
 use super::files::{self, QUANTISATION_FILES};
 use super::layout::{Layout, Touched};
 use super::{AdapterUse, Claim, ClaimId, Identity, Input, Op, Outline, Plan, Role, Target, Tied};
@@ -67,6 +67,9 @@ impl Planner<'_> {
         }
         gathered.part_tied_ends(&mut outline);
         gathered.errors.extend(check_vocabulary(&outline));
+        if !self.keep_quantized {
+            gathered.errors.extend(check_encodings(&outline));
+        }
         let Gathered { touched, claims, errors, notices, .. } = gathered;
         Error::all(errors)?;
         let layout = Layout { outline: &outline, touched: &touched, keep_quantized: self.keep_quantized };

@@ -5,6 +5,7 @@ use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, Effect, METHODS
 use crate::checkpoint::Config;
 use crate::error::{Error, ErrorKind};
 use crate::families::{is_embedding, is_head};
+use crate::tensor::Dtype;
 
 use super::{Outline, Target};
 
@@ -114,6 +115,22 @@ pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
             .hint("the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`")
     };
     others.map(error).collect()
+}
+
+/// Codes of an encoding that is not known, in a base whose other codes are decoded: the config that explains them goes.
+pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
+    if !outline.weights.any() {
+        return Vec::new();
+    }
+    let is_codes = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
+    let tensors = outline.base.catalogue.tensors.iter().enumerate();
+    let unknown = tensors.filter(|(i, t)| is_codes(t.tensor.dtype) && outline.weights.get(*i).is_none());
+    let error = |(_, tensor): (usize, &crate::checkpoint::BaseTensor)| {
+        let why = "its codes are of no encoding that is read, and the rest of the base is decoded".to_owned();
+        Error::new(ErrorKind::Quantised { tensor: tensor.name.clone(), why })
+            .hint("`--keep-quantized` leaves codes that no adapter changes as they are")
+    };
+    unknown.map(error).collect()
 }
 
 fn no_effect(adapter: &Adapter, why: &str) -> Error {

@@ -14,6 +14,7 @@ mod inspect;
 mod oracle;
 mod publishing;
 mod refusals;
+mod refusals_kinds;
 mod refusals_methods;
 mod support;
 mod work;

