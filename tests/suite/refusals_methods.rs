@@ -243,7 +243,7 @@ fn oft_has_no_weight() {
 #[test]
 fn oft_of_older_versions_is_told() {
     let old = "trained with PEFT before 0.18, which made rotations from a slightly different series";
-    let few = "sets `num_cayley_neumann_terms` below 2, so that nothing is rotated";
+    let few = "sets `num_cayley_neumann_terms` below 2, so that it rotates nothing";
     for (fields, says_old, says_few) in [
         (json!({}), false, false),
         (json!({"peft_version": null}), true, false),

@@ -71,23 +71,18 @@ impl Method for Oft {
             claiming.take(tail).into_iter().map(move |(module, r)| (module, r, is_embedding))
         });
         let modules: Vec<(String, usize, bool)> = modules.into_iter().flatten().collect();
-        match refused(claiming, &old).map_or_else(|| Making::read(&claiming.adapter.config), Err) {
-            Ok(making) => {
-                if !modules.is_empty() && making.series.is_some() && is_before_0_18(&claiming.adapter.config)
-                {
-                    claiming.notice(format!(
-                        "`{}` was trained with PEFT before 0.18, which made rotations from a slightly different series: PEFT \
-                         warns of this too, and merges it as shardfold does",
-                        claiming.adapter.name
-                    ));
-                }
-                for (module, r, is_embedding) in modules {
-                    if let Err(error) = claim_module(claiming, &module, r, is_embedding, making) {
-                        claiming.refuse(error);
-                    }
-                }
+        let making = refused(claiming, &old).map_or_else(|| Making::read(&claiming.adapter.config), Err);
+        let making = match making {
+            Ok(making) => making,
+            Err(error) => return claiming.refuse(error),
+        };
+        if let Some(terms) = making.series.filter(|_| !modules.is_empty()) {
+            tell(claiming, terms);
+        }
+        for (module, r, is_embedding) in modules {
+            if let Err(error) = claim_module(claiming, &module, r, is_embedding, making) {
+                claiming.refuse(error);
             }
-            Err(error) => claiming.refuse(error),
         }
     }
 
@@ -357,6 +352,22 @@ fn refused(claiming: &Claiming<'_>, old: &[usize]) -> Option<Error> {
         let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale".to_owned());
         Error::new(ErrorKind::Weighted { adapter, what, weight, why }).hint("give this adapter weight 1")
     })
+}
+
+/// Says what a series may surprise with.
+fn tell(claiming: &mut Claiming<'_>, terms: usize) {
+    let adapter = &claiming.adapter.name;
+    if is_before_0_18(&claiming.adapter.config) {
+        claiming.notice(format!(
+            "`{adapter}` was trained with PEFT before 0.18, which made rotations from a slightly different series: PEFT warns of \
+             this too, and merges it as shardfold does"
+        ));
+    }
+    if terms < 2 {
+        claiming.notice(format!(
+            "`{adapter}` sets `num_cayley_neumann_terms` below 2, so that it rotates nothing, as in PEFT"
+        ));
+    }
 }
 
 /// PEFT writes its version from 0.18 on.
