@@ -227,6 +227,21 @@ fn oft_that_does_not_fit() {
 }
 
 #[test]
+fn blocks_of_one_change_nothing() {
+    for (shape, blocks, fits) in [([4, 4], 4, true), ([4, 3], 4, false)] {
+        let tensors = [("oft_R.weight", &[blocks, 0][..]), ("base_layer.bias", &[4])];
+        let work = adapted("llama", MODULE, &shape, oft(), &tensors);
+        work.rebase(&[
+            (&format!("{MODULE}.weight"), &shape, vec![0.25; (shape[0] * shape[1]) as usize]),
+            (&format!("{MODULE}.bias"), &[4], vec![0.5; 4]),
+        ]);
+        let ran = work.merge(&[]);
+        let told = "q_proj.weight` has blocks of one element, which rotate nothing";
+        assert_eq!((ran.code, ran.err.contains(told)), (if fits { 0 } else { 65 }, fits), "{}", ran.err);
+    }
+}
+
+#[test]
 fn oft_has_no_weight() {
     let work = adapted("llama", MODULE, &[4, 4], oft(), &[("oft_R.weight", &[2, 1])]);
     let ran = work.merge_scaled("0.5");

@@ -398,6 +398,12 @@ fn claim_module(
         return Err(claiming.factor_shape(r, expected));
     }
     let fits = if is_shared { width.is_multiple_of(side) } else { blocks.checked_mul(side) == Some(width) };
+    if fits && side == 1 {
+        claiming.notice(format!("`{}` has blocks of one element, which rotate nothing", weight.name));
+        let keys = vec![claiming.tensor(r).key.clone()];
+        claiming.claim(Claimed::change("oft", module, keys, target, Vec::new()));
+        return Ok(());
+    }
     if !fits {
         if !is_embedding && weight.shape.axes().len() == 2 && blocks * side == out {
             return Err(unfit(claiming, r, &weight.name, STORED_TRANSPOSED));
@@ -423,15 +429,14 @@ fn claim_module(
 /// Rows of a block, and how many blocks the file has.
 fn packed(claiming: &Claiming<'_>, r: usize) -> Result<(u64, u64)> {
     let found = match *claiming.tensor(r).tensor.shape.axes() {
-        [blocks, packed] if blocks > 0 && packed > 0 => {
+        // Where nothing else divides a row, PEFT takes blocks of one element, which have nothing above their diagonal.
+        [blocks, packed] if blocks > 0 => {
             let side = (1 + 8 * packed).isqrt().div_ceil(2);
             (side * (side - 1) / 2 == packed).then_some((side, blocks))
         }
         _ => None,
     };
-    found.ok_or_else(|| {
-        claiming.factor_shape(r, "[blocks, b·(b - 1)/2] for blocks of b · b, both above zero".to_owned())
-    })
+    found.ok_or_else(|| claiming.factor_shape(r, "[blocks, b·(b - 1)/2] for blocks of b · b".to_owned()))
 }
 
 const STORED_TRANSPOSED: &str = "stored as [in, out]";
