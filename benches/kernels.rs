@@ -49,7 +49,7 @@ fn conversions() {
         line("narrow_e4m3", one, median(|| kernels.narrow_e4m3(black_box(&values), &mut bytes[..one])));
         line("widen_e4m3", one, median(|| kernels.widen_e4m3(black_box(&bytes[..one]), &mut values)));
         line("widen_e8m0", one, median(|| kernels.widen_e8m0(black_box(&bytes[..one]), &mut values)));
-        line("add_scaled", four, median(|| kernels.add_scaled(&mut values, black_box(&delta), 1e-9)));
+        line("add_scaled", four, median(|| kernels.add_scaled(&mut values, black_box(&mut delta), 1.0)));
     }
 }
 
@@ -74,7 +74,7 @@ fn products() {
             let tile = median(|| {
                 let finite = kernels.widen_bf16(black_box(&bytes), &mut values);
                 kernels.product(black_box(u), black_box(v), &mut delta);
-                kernels.add_scaled(&mut values, &delta, 1e-3);
+                kernels.add_scaled(&mut values, &mut delta, 1e-3);
                 (finite, kernels.narrow_bf16(&values, &mut bytes))
             });
             let output = (2 * rows * cols) as f64;

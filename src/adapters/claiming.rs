@@ -409,6 +409,22 @@ impl<'a> Claiming<'a> {
         self.notices.push(format!("`{}` is left aside: {rule}", self.tensor(i).key));
     }
 
+    /// Leaves all untaken tensors of such paths aside by one rule, and says so once.
+    pub fn ignore_where(&mut self, is_one: impl Fn(&str) -> bool, rule: &str) {
+        let found = (0..self.paths.len()).filter(|&i| !self.taken[i] && is_one(&self.paths[i]));
+        let found: Vec<usize> = found.collect();
+        let Some(&first) = found.first() else { return };
+        for &i in &found {
+            self.taken[i] = true;
+            self.ignored.push(self.paths[i].clone());
+        }
+        let key = &self.tensor(first).key;
+        self.notices.push(match found.len() - 1 {
+            0 => format!("`{key}` is left aside: {rule}"),
+            more => format!("`{key}` and {more} more are left aside: {rule}"),
+        });
+    }
+
     /// Says something that is no error.
     pub fn notice(&mut self, notice: String) {
         self.notices.push(notice);

@@ -12,7 +12,25 @@ pub enum Field {
     Fine,
     /// Fine while it is null, false, empty, or one of these; anything else is refused for the reason.
     Only(&'static [&'static str], &'static str),
+    /// The same, with what helps: of anything else, the first that its value starts with says both.
+    Cured(&'static [&'static str], &'static [Refused]),
 }
+
+/// Why values of a field are refused, and what helps.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// What such values start with; empty for all.
+    pub starts: &'static str,
+    /// The reason, which follows on "which".
+    pub why: &'static str,
+    /// The hint.
+    pub cure: &'static str,
+}
+
+const UNKNOWN_FIELD: &str =
+    "is a field shardfold does not know, so it cannot tell whether it changes the merge";
+const UNKNOWN_VALUE: &str =
+    "is a value shardfold does not know, so it cannot tell whether it changes the merge";
 
 /// The parsed `adapter_config.json`, in the order of the file.
 #[derive(Clone, Debug)]
@@ -63,26 +81,24 @@ impl AdapterConfig {
             if is_inactive(value) || known.is_none() && ignored.iter().any(|ignored| ignored == name) {
                 continue;
             }
-            let why = match known {
+            let is_one = |values: &[&str]| values.iter().any(|allowed| is_value(value, allowed));
+            let (why, hint) = match known {
                 Some((_, Field::Fine)) => continue,
-                Some((_, Field::Only(values, _)))
-                    if values.iter().any(|allowed| is_value(value, allowed)) =>
-                {
-                    continue;
+                Some((_, Field::Only(values, _) | Field::Cured(values, _))) if is_one(values) => continue,
+                Some((_, Field::Only(_, why))) => (*why, None),
+                Some((_, Field::Cured(_, refused))) => match reason(value, refused) {
+                    Some(refused) => (refused.why, Some(refused.cure.to_owned())),
+                    None => (UNKNOWN_VALUE, None),
+                },
+                None => {
+                    let hint = format!("if it does not, `--ignore-field {name}` merges without it");
+                    (UNKNOWN_FIELD, Some(hint))
                 }
-                Some((_, Field::Only(_, why))) => *why,
-                None => "is a field shardfold does not know, so it cannot tell whether it changes the merge",
             };
-            let kind = ErrorKind::Field {
-                adapter: self.adapter.clone(),
-                field: name.clone(),
-                value: shortened(value),
-                why: why.to_owned(),
-            };
-            let error = Error::new(kind);
-            errors.push(match known.is_some() {
-                true => error,
-                false => error.hint(format!("if it does not, `--ignore-field {name}` merges without it")),
+            let error = self.bad(name, value, why);
+            errors.push(match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
             });
         }
         errors
@@ -173,6 +189,12 @@ fn is_inactive(value: &Value) -> bool {
 fn is_value(value: &Value, text: &str) -> bool {
     let shown = value.to_string();
     value.as_str() == Some(text) || shown == text
+}
+
+/// The first that a value starts with.
+fn reason<'r>(value: &Value, refused: &'r [Refused]) -> Option<&'r Refused> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    refused.iter().find(|refused| text.starts_with(refused.starts))
 }
 
 fn shortened(value: &Value) -> String {

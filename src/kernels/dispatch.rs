@@ -24,6 +24,19 @@ pub struct Narrowed {
     pub changed: u64,
 }
 
+/// What is left of a delta after rounding, as sums over its elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Survived {
+    /// `⟨Δ, after − before⟩`.
+    pub arrived: f64,
+    /// `‖Δ‖²`.
+    pub squares: f64,
+    /// Elements of the delta that are not zero.
+    pub nonzero: u64,
+    /// Of those, elements that changed nothing.
+    pub unmoved: u64,
+}
+
 /// The implementation that runs, picked once; a small value to hand to every worker.
 ///
 /// All of them give the same bits. Byte slices are little-endian and may start at any address.
@@ -46,7 +59,7 @@ enum Level {
 macro_rules! compile_for {
     ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
         mod $level {
-            use super::{Narrowed, accumulate, convert};
+            use super::{Narrowed, Survived, accumulate, convert};
 
             $(#[target_feature(enable = $features)])?
             pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
@@ -85,8 +98,20 @@ macro_rules! compile_for {
                 convert::narrow_e4m3(values, bytes)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn add_scaled(acc: &mut [f32], delta: &[f32], scale: f32) {
+            pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
                 accumulate::add_scaled(acc, delta, scale);
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn add_squares(values: &[f32], lanes: &mut [f64; accumulate::LANES]) {
+                accumulate::add_squares(values, lanes);
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
+                accumulate::add_squares_each(values, sums);
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+                accumulate::survived(values, before, still, delta)
             }
         }
     };
@@ -234,13 +259,42 @@ impl Kernels {
         dispatch!(self, narrow_f32(values, bytes))
     }
 
-    /// Sets `acc[i]` to `acc[i] + (delta[i] * scale)`: two roundings to f32, never fused. `scale` has no unit.
+    /// Sets `delta[i]` to `delta[i] * scale` and `acc[i]` to `acc[i] + delta[i]`: two roundings to f32, never fused.
+    /// `scale` has no unit.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn add_scaled(self, acc: &mut [f32], delta: &[f32], scale: f32) {
+    pub fn add_scaled(self, acc: &mut [f32], delta: &mut [f32], scale: f32) {
         assert_eq!(acc.len(), delta.len(), "`acc` and `delta` must have the same number of elements");
         dispatch!(self, add_scaled(acc, delta, scale));
+    }
+
+    /// Adds the square of `values[i]`, exact in f64, to `lanes[i % 8]`, in the order of the values.
+    pub fn add_squares(self, values: &[f32], lanes: &mut [f64; 8]) {
+        dispatch!(self, add_squares(values, lanes));
+    }
+
+    /// Adds the square of `values[i]`, exact in f64, to `sums[i]`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_squares_each(self, values: &[f32], sums: &mut [f64]) {
+        assert_eq!(values.len(), sums.len(), "`values` and `sums` must have the same number of elements");
+        dispatch!(self, add_squares_each(values, sums));
+    }
+
+    /// Measures what is left of `delta` where `before` became `values`: sums of 64 elements in f32, of these in f64. `still`
+    /// is what would have become of it without the delta.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn survived(self, values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+        let n = delta.len();
+        assert!(
+            [values.len(), before.len(), still.len()] == [n; 3],
+            "all must have the same number of elements"
+        );
+        dispatch!(self, survived(values, before, still, delta))
     }
 
     /// Writes `u · v` to `out`, row-major and contiguous, whatever it held before.

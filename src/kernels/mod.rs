@@ -28,7 +28,7 @@
 //! let mut weights = [0x3f80_u16; 6].map(u16::to_le_bytes).concat(); // six times 1.0 in bf16
 //! let mut values = [0.0; 6];
 //! assert!(kernels.widen_bf16(&weights, &mut values));
-//! kernels.add_scaled(&mut values, &delta, 2.0);
+//! kernels.add_scaled(&mut values, &mut delta, 2.0);
 //! assert_eq!(values, [2.0, 0.5, 9.0, 3.0, 0.0, 17.0]);
 //! let narrowed = kernels.narrow_bf16(&values, &mut weights);
 //! assert!(narrowed.finite && narrowed.changed == 6);
@@ -45,6 +45,6 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{Kernels, Narrowed};
+pub use dispatch::{Kernels, Narrowed, Survived};
 pub use float8::ceil_log2;
 pub use product::{Matrix, RANK_BLOCK, packing_bytes};

@@ -5,7 +5,8 @@
 
 use half::{bf16, f16};
 
-use super::dispatch::Narrowed;
+use super::accumulate::{LANES, RUN, total};
+use super::dispatch::{Narrowed, Survived};
 use super::float8::{E4M3, power_of_two};
 use super::product::{Matrix, RANK_BLOCK};
 
@@ -70,11 +71,42 @@ fn f32_to_e4m3(magnitude: f32) -> u8 {
     (((exponent + 7) << 3) - 8 + units as i32) as u8
 }
 
-pub(super) fn add_scaled(acc: &mut [f32], delta: &[f32], scale: f32) {
+pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
     for (acc, delta) in acc.iter_mut().zip(delta) {
         let scaled = *delta * scale;
+        *delta = scaled;
         *acc += scaled;
     }
+}
+
+pub(super) fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
+    for (i, value) in values.iter().enumerate() {
+        lanes[i % LANES] += f64::from(*value) * f64::from(*value);
+    }
+}
+
+pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
+    for (i, value) in values.iter().enumerate() {
+        sums[i] += f64::from(*value) * f64::from(*value);
+    }
+}
+
+pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+    let mut survived = Survived::default();
+    for start in (0..delta.len()).step_by(RUN) {
+        let (mut arrived, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
+        for i in start..delta.len().min(start + RUN) {
+            arrived[i % LANES] += delta[i] * (values[i] - before[i]);
+            squares[i % LANES] += delta[i] * delta[i];
+            if delta[i] != 0.0 {
+                survived.nonzero += 1;
+                survived.unmoved += u64::from(values[i] == still[i]);
+            }
+        }
+        survived.arrived += f64::from(total(arrived));
+        survived.squares += f64::from(total(squares));
+    }
+    survived
 }
 
 /// The product as it is pinned. `f32::mul_add` is fused on every CPU, in software where it must be.

@@ -121,8 +121,20 @@ fn every_size_and_alignment_gives_the_scalar_result() {
             for kernels in vector_kernels() {
                 let delta = stream.values(size);
                 let (mut expected, mut acc) = (values.clone(), values.clone());
-                Kernels::scalar().add_scaled(&mut expected, &delta, 0.3);
-                kernels.add_scaled(&mut acc, &delta, 0.3);
+                let (mut by_scalar, mut scaled) = (delta.clone(), delta.clone());
+                Kernels::scalar().add_scaled(&mut expected, &mut by_scalar, 0.3);
+                kernels.add_scaled(&mut acc, &mut scaled, 0.3);
+                assert!(bits(&by_scalar) == bits(&scaled), "what was added is left");
+                let (mut lanes, mut expected_lanes) = ([0.5; 8], [0.5; 8]);
+                Kernels::scalar().add_squares(&delta, &mut expected_lanes);
+                kernels.add_squares(&delta, &mut lanes);
+                assert_eq!(lanes, expected_lanes);
+                let (mut sums, mut expected_sums) = (vec![0.25; delta.len()], vec![0.25; delta.len()]);
+                Kernels::scalar().add_squares_each(&delta, &mut expected_sums);
+                kernels.add_squares_each(&delta, &mut sums);
+                assert_eq!(sums, expected_sums);
+                let survived = |kernels: Kernels| kernels.survived(&acc, &delta, &scaled, &delta);
+                assert_eq!(survived(kernels), survived(Kernels::scalar()));
                 assert_eq!(bits(&acc), bits(&expected), "{} {size}", kernels.name());
             }
         }
@@ -375,7 +387,7 @@ fn adding_rounds_twice() {
     assert_ne!(delta.mul_add(scale, acc), 0.0);
     for kernels in Kernels::available() {
         let mut values = [acc; 19];
-        kernels.add_scaled(&mut values, &[delta; 19], scale);
+        kernels.add_scaled(&mut values, &mut [delta; 19], scale);
         assert_eq!(values, [0.0; 19], "{}", kernels.name());
     }
 }
@@ -386,7 +398,7 @@ fn nothing_is_flushed_to_zero() {
     let tiny = f32::from_bits(1);
     for kernels in Kernels::available() {
         let mut values = [tiny; 19];
-        kernels.add_scaled(&mut values, &[tiny; 19], 2.0);
+        kernels.add_scaled(&mut values, &mut [tiny; 19], 2.0);
         assert_eq!(bits(&values), [3; 19], "{}", kernels.name());
         let mut product = [0.0; 19];
         kernels.product(Matrix::row_major(&[tiny], 1, 1), Matrix::row_major(&[3.0; 19], 1, 19), &mut product);

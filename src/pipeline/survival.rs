@@ -6,6 +6,8 @@
 
 use serde::Serialize;
 
+use crate::kernels::Kernels;
+
 /// Sums over the elements of a delta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Survival {
@@ -39,9 +41,6 @@ impl Survival {
     }
 }
 
-/// Independent sums, so that they need not wait for each other.
-const LANES: usize = 8;
-
 /// Rows of a block that a delta is measured by, from the delta's first element on.
 #[derive(Clone, Copy)]
 pub(super) struct Measured<'b> {
@@ -56,32 +55,28 @@ pub(super) struct Measured<'b> {
 }
 
 /// Adds one row of a delta, whose elements fall on every `step`-th value.
-pub(super) fn survive(of: Measured<'_>, delta: &[f32], step: usize, survival: &mut Survival) {
-    let (mut arrived, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
-    let (mut nonzero, mut unmoved) = (0u64, 0u64);
-    let mut add = |i: usize, d: f32, value: f32, before: f32, still: f32| {
-        let (lane, wide) = (i % LANES, f64::from(d));
-        arrived[lane] += wide * f64::from(value - before);
-        squares[lane] += wide * wide;
-        nonzero += u64::from(d != 0.0);
-        unmoved += u64::from(d != 0.0) & u64::from(value == still);
+pub(super) fn survive(
+    kernels: Kernels,
+    of: Measured<'_>,
+    delta: &[f32],
+    step: usize,
+    survival: &mut Survival,
+) {
+    let Measured { values, before, is_sum, still } = of;
+    let survived = match step {
+        1 => kernels.survived(&values[..delta.len()], &before[..delta.len()], &still[..delta.len()], delta),
+        step => {
+            let every =
+                |all: &[f32]| -> Vec<f32> { all.iter().step_by(step).take(delta.len()).copied().collect() };
+            kernels.survived(&every(values), &every(before), &every(still), delta)
+        }
     };
-    if step == 1 {
-        let n = delta.len();
-        let (values, before, still) = (&of.values[..n], &of.before[..n], &of.still[..n]);
-        for (i, &d) in delta.iter().enumerate() {
-            add(i, d, values[i], before[i], still[i]);
-        }
-    } else {
-        for (i, &d) in delta.iter().enumerate() {
-            add(i, d, of.values[i * step], of.before[i * step], of.still[i * step]);
-        }
-    }
-    let squares: f64 = squares.iter().sum();
-    survival.arrived += arrived.iter().sum::<f64>() + if of.is_sum { squares } else { 0.0 };
-    survival.squares += squares;
-    survival.nonzero += nonzero;
-    survival.unmoved += unmoved;
+    survival.add(&Survival {
+        arrived: survived.arrived + if is_sum { survived.squares } else { 0.0 },
+        squares: survived.squares,
+        nonzero: survived.nonzero,
+        unmoved: survived.unmoved,
+    });
 }
 
 #[cfg(test)]
@@ -97,7 +92,7 @@ mod tests {
         step: usize,
     ) -> Survival {
         let mut survival = Survival::default();
-        survive(Measured { values, before, is_sum, still }, delta, step, &mut survival);
+        survive(Kernels::detect(), Measured { values, before, is_sum, still }, delta, step, &mut survival);
         survival
     }
 

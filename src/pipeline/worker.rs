@@ -254,7 +254,8 @@ impl Job<'_> {
                 self.decode(&piece, data, values);
                 self.observe(applying, &piece, &window, values, &mut scratch.rooms);
                 let (width, first) = (piece.cols.len(), window.rows.range.start);
-                let seen = Seen { values, width, window: &window, axis, first, per };
+                let kernels = self.run.kernels;
+                let seen = Seen { values, width, window: &window, axis, first, per, kernels };
                 applying.method.fold(&seen, &mut scratch.states[i]);
             }
         }
@@ -319,7 +320,7 @@ impl Job<'_> {
         }
         scratch.values[..elements].copy_from_slice(&scratch.original[..elements]);
         let (applied, sum) = self.apply(piece, applying, scratch);
-        let is_cast = self.encode(piece, finite, data, scratch)?;
+        let (is_cast, changed) = self.encode(piece, finite, data, scratch)?;
         if self.merge.tensor.part > 0 {
             return Ok(0);
         }
@@ -337,12 +338,21 @@ impl Job<'_> {
                 let at = row + window.cols.at as usize;
                 let (values, before, still) = (&values[at..], &before[at..], &still[at..]);
                 let measured = Measured { values, before, is_sum: sum.is_some(), still };
-                survive(measured, &scratch.rooms[room + p * cols..][..cols], step, &mut survival);
+                survive(
+                    self.run.kernels,
+                    measured,
+                    &scratch.rooms[room + p * cols..][..cols],
+                    step,
+                    &mut survival,
+                );
             }
             self.tally.reach(claim, window.elements());
             self.tally.survive(claim, &survival);
         }
-        Ok(values.iter().zip(still).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64)
+        Ok(match changed {
+            Some(changed) => changed,
+            None => values.iter().zip(still).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64,
+        })
     }
 
     /// Applies every op in order; where each left what it added, and where the sum stands if there are several.
@@ -390,9 +400,16 @@ impl Job<'_> {
     }
 
     /// Rounds a block to the output's bytes, and leaves what they decode to in the values. A result that is not finite is
-    /// an error, unless the base was not finite there. True if the output is another type than the base; then what the
-    /// original would have been rounded to is left beside.
-    fn encode(&self, piece: &Piece, finite: bool, data: &mut [u8], scratch: &mut Scratch) -> Result<bool> {
+    /// an error, unless the base was not finite there. Says whether the output is another type than the base, for then what
+    /// the original would have been rounded to is left beside; and how many elements changed, where the bytes were those of
+    /// the base before.
+    fn encode(
+        &self,
+        piece: &Piece,
+        finite: bool,
+        data: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<(bool, Option<u64>)> {
         let elements = piece.elements();
         let (start, out) = (start_encoding(self.merge.start), out_encoding(self.merge.tensor));
         let (source, bytes) = match self.layout.out.start {
@@ -424,7 +441,8 @@ impl Job<'_> {
         if !narrowed.finite && (finite || pairs.any(is_new)) {
             return Err(ErrorKind::NonFiniteResult { tensor: self.merge.tensor.name.clone() }.into());
         }
-        Ok(is_cast)
+        let in_place = self.layout.out.start == 0 && !is_cast;
+        Ok((is_cast, in_place.then_some(narrowed.changed)))
     }
 }
 

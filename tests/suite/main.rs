@@ -11,10 +11,12 @@
 mod faults;
 mod golden;
 mod inspect;
+mod multiplied;
 mod oracle;
 mod publishing;
 mod refusals;
 mod refusals_kinds;
+mod refusals_lora;
 mod refusals_methods;
 mod support;
 mod work;

@@ -433,10 +433,10 @@ fn adapter_configs_that_are_not_merged() {
             &["it is not a PEFT adapter", "hint: adapters of other trainers"],
         ),
         (
-            "DoRA",
+            "KaSA",
             65,
-            |work| work.configure("use_dora", json!(true)),
-            &["adapter `adapter` sets `use_dora` to `true`"],
+            |work| work.configure("kasa_config", json!({"beta": 1e-4})),
+            &["adapter `adapter` sets `kasa_config` to `{\"beta\":0.0001}`"],
         ),
         (
             "PiSSA",
@@ -474,8 +474,8 @@ fn a_field_that_is_passed_over_lets_the_merge_through() {
     }
     // A field that is known to change the merge cannot be passed over.
     let work = Work::demo();
-    work.configure("use_dora", json!(true));
-    refused("DoRA passed over", &work, &["--ignore-field", "use_dora"], 65, &["use_dora"]);
+    work.configure("kasa_config", json!({"beta": 1e-4}));
+    refused("KaSA passed over", &work, &["--ignore-field", "kasa_config"], 65, &["kasa_config"]);
 }
 
 #[test]
@@ -668,10 +668,10 @@ fn all_that_is_wrong_is_said_at_once() {
             "the adapter's config",
             65,
             |work| {
-                work.configure("use_dora", json!(true));
+                work.configure("use_qalora", json!(true));
                 work.configure("use_future", json!(true));
             },
-            &["use_dora", "use_future"],
+            &["use_qalora", "use_future"],
         ),
         (
             "the adapter's tensors",

@@ -81,12 +81,26 @@ impl Block<'_> {
             let delta = &mut self.scratch[p * cols..(p + 1) * cols];
             if step == 1 {
                 self.kernels.add_scaled(&mut self.values[start..start + cols], delta, self.scale);
-                delta.iter_mut().for_each(|d| *d *= self.scale);
             } else {
                 for (q, d) in delta.iter_mut().enumerate() {
                     *d *= self.scale;
                     self.values[start + q * step] += *d;
                 }
+            }
+        }
+    }
+
+    /// Adds `original · (scale ·` the first room`)` to the window's elements.
+    ///
+    /// Three roundings: `delta · scale`, `t` = that times the original, then `value + t`. Afterwards the room holds `t`.
+    pub fn add_share(&mut self) {
+        let cols = self.window.cols.len();
+        for p in 0..self.window.rows.len() {
+            let (start, step) = self.row(p);
+            let delta = &mut self.scratch[p * cols..(p + 1) * cols];
+            for (q, d) in delta.iter_mut().enumerate() {
+                *d = self.original[start + q * step] * (*d * self.scale);
+                self.values[start + q * step] += *d;
             }
         }
     }

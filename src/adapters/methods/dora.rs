@@ -12,6 +12,7 @@
 use crate::adapters::Claiming;
 use crate::adapters::keys::Tail;
 use crate::error::Result;
+use crate::kernels::Kernels;
 use crate::plan::{Factor, Need, Window};
 
 use super::lora::Pair;
@@ -73,7 +74,12 @@ impl Method for Dora {
                 let lanes = ((rows.range.start - seen.first) as usize + p) * seen.per;
                 let state = &mut state[lanes..lanes + seen.per];
                 if cols.step == 1 {
-                    add_squares(&seen.values[start..start + cols.len()], cols.range.start, state);
+                    add_squares(
+                        seen.kernels,
+                        &seen.values[start..start + cols.len()],
+                        cols.range.start,
+                        state,
+                    );
                 } else {
                     for q in 0..cols.len() {
                         let lane = (cols.range.start as usize + q) % seen.per;
@@ -82,6 +88,11 @@ impl Method for Dora {
                 }
             } else {
                 let first = (cols.range.start - seen.first) as usize;
+                if cols.step == 1 {
+                    let values = &seen.values[start..start + cols.len()];
+                    seen.kernels.add_squares_each(values, &mut state[first..first + cols.len()]);
+                    continue;
+                }
                 for (q, sum) in state[first..first + cols.len()].iter_mut().enumerate() {
                     *sum += square(seen.values[start + q * cols.step as usize]);
                 }
@@ -109,22 +120,13 @@ fn square(value: f32) -> f64 {
 }
 
 /// Adds squares to the lanes of a row, the first of them at column `column`.
-fn add_squares(values: &[f32], column: u64, lanes: &mut [f64]) {
+fn add_squares(kernels: Kernels, values: &[f32], column: u64, lanes: &mut [f64]) {
     let into_lane = (column as usize) % LANES;
     let (head, rest) = values.split_at(((LANES - into_lane) % LANES).min(values.len()));
     for (lane, value) in lanes[into_lane..].iter_mut().zip(head) {
         *lane += square(*value);
     }
-    let lanes: &mut [f64; LANES] = lanes.try_into().expect("the claim asked for so many");
-    let (eights, tail) = rest.as_chunks::<LANES>();
-    for eight in eights {
-        for (lane, value) in lanes.iter_mut().zip(eight) {
-            *lane += square(*value);
-        }
-    }
-    for (lane, value) in lanes.iter_mut().zip(tail) {
-        *lane += square(*value);
-    }
+    kernels.add_squares(rest, lanes.try_into().expect("the claim asked for so many"));
 }
 
 /// The norm of a position, from its lanes.

@@ -9,7 +9,7 @@
 //! a kernel of one (peft-methods.md 3.1).
 
 use crate::adapters::claiming::{Change, Claimed};
-use crate::adapters::config::Field;
+use crate::adapters::config::{Field, Refused};
 use crate::adapters::keys::Tail;
 use crate::adapters::layers::{Layer, layer_of};
 use crate::adapters::{AdapterTensor, Claiming};
@@ -28,9 +28,45 @@ pub(super) const B: Tail = Tail { role: ".lora_B", ending: ".weight" };
 const EMBEDDING_A: Tail = Tail { role: ".lora_embedding_A", ending: "" };
 const EMBEDDING_B: Tail = Tail { role: ".lora_embedding_B", ending: "" };
 
-const NOT_YET: &str = "is not merged yet";
-const CHANGES_BASE: &str =
-    "means that training started from a changed base, so that the factors do not fit this one";
+/// Initialisations that leave the base as it was.
+const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica"];
+const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
+     path_initial_model_for_weight_conversion=...)` writes a plain LoRA for the base as it is";
+const RESIDUAL: &str = "merge into the residual base that training made, with `init_lora_weights` set to `true` in the \
+     adapter's config; or convert the adapter with PEFT's `path_initial_model_for_weight_conversion`";
+const OTHER_INIT: &[Refused] = &[
+    Refused {
+        starts: "pissa_niter_",
+        why: "takes the base's main part out of it, found by a randomised factorisation that nobody can repeat",
+        cure: CONVERT,
+    },
+    Refused {
+        starts: "pissa",
+        why: "takes the base's main part out of it before training, and redoing that factorisation is not built yet",
+        cure: CONVERT,
+    },
+    Refused {
+        starts: "olora",
+        why: "takes part of the base out of it before training, and redoing that factorisation is not built yet",
+        cure: CONVERT,
+    },
+    Refused {
+        starts: "loftq",
+        why: "means that training ran on quantised weights, which the factors make up for",
+        cure: "merge into the dequantised weights that LoftQ made, with `init_lora_weights` set to `true` in the \
+               adapter's config",
+    },
+    Refused {
+        starts: "corda",
+        why: "takes part of the base out of it before training, by statistics that the adapter does not hold",
+        cure: RESIDUAL,
+    },
+    Refused {
+        starts: "lora_ga",
+        why: "takes part of the base out of it before training, by gradients that the adapter does not hold",
+        cure: RESIDUAL,
+    },
+];
 
 const FIELDS: &[(&str, Field)] = &[
     ("r", Field::Fine),
@@ -41,22 +77,70 @@ const FIELDS: &[(&str, Field)] = &[
     ("fan_in_fan_out", Field::Fine),
     ("lora_bias", Field::Fine),
     ("bias", Field::Only(&["none", "all", "lora_only"], "is none of `none`, `all`, `lora_only`")),
-    ("init_lora_weights", Field::Only(&["true", "gaussian", "orthogonal", "eva"], CHANGES_BASE)),
+    ("init_lora_weights", Field::Cured(PLAIN_INIT, OTHER_INIT)),
     ("use_dora", Field::Fine),
     ("trainable_token_indices", Field::Fine),
     ("ensure_weight_tying", Field::Fine),
     ("target_parameters", Field::Fine),
-    ("layer_replication", Field::Only(&[], NOT_YET)),
-    ("use_bdlora", Field::Only(&[], NOT_YET)),
+    (
+        "layer_replication",
+        Field::Cured(
+            &[],
+            &[Refused {
+                starts: "",
+                why: "gives copies of one layer factors of their own, where the base holds the layer once",
+                cure: "write the base with its layers copied under their new numbers first, then merge with this field \
+                       set to `null`",
+            }],
+        ),
+    ),
+    ("use_bdlora", Field::Fine),
     ("velora_config", Field::Fine),
     ("monteclora_config", Field::Fine),
-    ("kasa_config", Field::Only(&[], "replaces the base by a truncation of it, which is not merged yet")),
+    (
+        "kasa_config",
+        Field::Cured(
+            &[],
+            &[Refused {
+                starts: "",
+                why: "replaces the base by a truncation of it, which is not built yet",
+                cure: "merge it with PEFT, which truncates the base when it loads the adapter",
+            }],
+        ),
+    ),
     (
         "use_qalora",
-        Field::Only(&[], "gives `lora_A` fewer columns than the base, which PEFT cannot merge either"),
+        Field::Cured(
+            &[],
+            &[Refused {
+                starts: "",
+                why: "gives `lora_A` fewer columns than a base quantised with GPTQ, which PEFT cannot merge either",
+                cure: "PEFT passes over this field on layers that are not quantised: if all were so, set it to `false`",
+            }],
+        ),
     ),
-    ("arrow_config", Field::Only(&[], "routes each token to adapters of its own, which no merge can do")),
-    ("alora_invocation_tokens", Field::Only(&[], "is active only after some tokens, which no merge can do")),
+    (
+        "arrow_config",
+        Field::Cured(
+            &[],
+            &[Refused {
+                starts: "",
+                why: "routes each token to adapters of its own, which no merge can do",
+                cure: "its experts are adapters by themselves: merge one at a time",
+            }],
+        ),
+    ),
+    (
+        "alora_invocation_tokens",
+        Field::Cured(
+            &[],
+            &[Refused {
+                starts: "",
+                why: "is active only after some tokens, which no merge can do",
+                cure: "serve this adapter beside its base",
+            }],
+        ),
+    ),
     ("qalora_group_size", Field::Fine),
     ("lora_dropout", Field::Fine),
     ("eva_config", Field::Fine),
@@ -66,6 +150,12 @@ const FIELDS: &[(&str, Field)] = &[
     ("megatron_config", Field::Fine),
     ("megatron_core", Field::Fine),
     ("lora_B_layout", Field::Fine),
+];
+
+/// What variants keep beside the factors for training alone: the field that must be set, and a segment of the keys.
+const BESIDE: &[(&str, &str, &str)] = &[
+    ("velora_config", "lora_velora_embed", "VeLoRA compresses activations with it in training only"),
+    ("monteclora_config", "lora_monteclora_sampler", "MonteCLoRA draws samples with it in training only"),
 ];
 
 impl Method for Lora {
@@ -82,6 +172,11 @@ impl Method for Lora {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
+        for (field, beside, rule) in BESIDE {
+            if claiming.adapter.config.get(field).is_some() {
+                claiming.ignore_where(|path| path.split('.').any(|segment| segment == *beside), rule);
+            }
+        }
         for pair in take_pairs(claiming) {
             match resolve(claiming, &pair) {
                 Ok(Some(found)) => found.claim(claiming),
@@ -172,6 +267,54 @@ pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option
         }
         None => layer_of(claiming, &pair.module),
     };
+    let Some(placed) = place(claiming, pair, &layer)? else { return Ok(None) };
+    let scale = (layer.times * scale(claiming, &pair.module, placed.rank)?) as f32;
+    let change = Change::new("lora", placed.placement(), placed.factors(), scale);
+    let (module, keys) = (pair.module.clone(), placed.keys());
+    let Placed { target, out, is_transposed, .. } = placed;
+    Ok(Some(Resolved { module, keys, target, out, is_transposed, change }))
+}
+
+/// Where the product of a pair falls.
+pub(super) struct Placed {
+    /// The tensor it is for.
+    pub(super) target: Target,
+    /// What both factors have.
+    rank: u64,
+    /// Outputs of the product.
+    out: u64,
+    /// Its inputs, a convolution's kernel among them.
+    input: u64,
+    /// Whether the tensor is stored as `[in, out]`.
+    is_transposed: bool,
+    a: AdapterTensor,
+    b: AdapterTensor,
+}
+
+impl Placed {
+    /// The elements it falls on.
+    pub(super) fn placement(&self) -> Placement {
+        Placement::matrix(self.out, self.input, self.is_transposed)
+    }
+
+    /// `A`, then `B`.
+    pub(super) fn factors(&self) -> Vec<Factor> {
+        let (a, b, rank) = (self.a.tensor.clone(), self.b.tensor.clone(), self.rank);
+        vec![Factor::along(1, a, 1, rank, self.input), Factor::along(0, b, rank, rank, 1)]
+    }
+
+    /// The keys of both.
+    pub(super) fn keys(&self) -> Vec<String> {
+        vec![self.a.key.clone(), self.b.key.clone()]
+    }
+}
+
+/// Finds where the product of a pair falls and checks its shapes; `None` if what is wrong is noted already.
+pub(super) fn place(
+    claiming: &mut Claiming<'_>,
+    pair: &Pair,
+    layer: &Layer,
+) -> Result<Option<Placed>, Error> {
     let Some(target) = claiming.target(&[pair.a, pair.b], &layer.module, &layer.parameter) else {
         return Ok(None);
     };
@@ -187,11 +330,7 @@ pub(super) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option
         false if pair.parameter.is_some() && claiming.weight(target).shape.axes() == [out, input] => false,
         false => orientation(claiming, target, &pair.module, (out, input), &a, &b)?,
     };
-    let scale = (layer.times * scale(claiming, &pair.module, rank)?) as f32;
-    let factors = vec![Factor::along(1, a.tensor, 1, rank, input), Factor::along(0, b.tensor, rank, rank, 1)];
-    let change = Change::new("lora", Placement::matrix(out, input, is_transposed), factors, scale);
-    let module = pair.module.clone();
-    Ok(Some(Resolved { module, keys: vec![a.key, b.key], target, out, is_transposed, change }))
+    Ok(Some(Placed { target, rank, out, input, is_transposed, a, b }))
 }
 
 /// `A` as a matrix: the first axis, and all others as one (a convolution's inputs and its kernel).

@@ -5,8 +5,11 @@
 //! block needs already decoded; if its op needs a fold, it has seen the tensor before ([`Method::observe`],
 //! [`Method::fold`]). It never sees a file, a thread, an encoding or a budget.
 
+mod bdlora;
 mod block;
 mod dora;
+mod hira;
+mod ia3;
 mod loha;
 mod lokr;
 mod lora;
@@ -18,6 +21,7 @@ mod replace;
 mod tied_copy;
 mod tokens;
 
+use crate::kernels::Kernels;
 use crate::plan::{Op, Window};
 
 use super::Claiming;
@@ -78,8 +82,11 @@ pub static METHODS: &[&dyn Method] = &[
     &tokens::Tokens,
     &lora_parameter::LoraParameter,
     &dora::Dora,
+    &bdlora::BdLora,
     &lora::Lora,
     &lora_bias::LoraBias,
+    &ia3::Ia3,
+    &hira::Hira,
     &oft::Oft,
     &loha::Loha,
     &lokr::Lokr,
@@ -110,4 +117,6 @@ pub struct Seen<'s> {
     pub first: u64,
     /// Values of the state for each position.
     pub per: usize,
+    /// Which implementation runs.
+    pub kernels: Kernels,
 }
