@@ -603,11 +603,21 @@ fn lokr_that_does_not_fit() {
                 json!({"r": 1}),
                 &[w1, ("lokr_w2_a", &[1, 2]), ("lokr_w2_b", &[1, 2]), ("lokr_t2", &[1, 1, 3, 1])],
                 &[
-                    "lokr_t2` is of no kind that can be merged yet: PEFT fails on a core of rank 1 of a convolution of one dimension",
+                    "lokr_t2` is of no kind that can be merged yet: PEFT fails on a core of rank 1 of such a convolution of one dimension",
                 ],
             ),
         ],
     );
     let fine = adapted("llama", MODULE, &[4, 6, 3], lycoris("LOKR"), &[w1, a, b, t]).merge(&[]);
+    assert_eq!(fine.code, 0, "{}", fine.err);
+    // With one input of `w2` it is the same matrix in memory either way, and PEFT merges it.
+    let one = [
+        ("lokr_w1", &[2, 6][..]),
+        ("lokr_w2_a", &[1, 2]),
+        ("lokr_w2_b", &[1, 1]),
+        ("lokr_t2", &[1, 1, 3, 1]),
+    ];
+    let config = with(lycoris("LOKR"), &json!({"r": 1}));
+    let fine = adapted("llama", MODULE, &[4, 6, 3], config, &one).merge(&[]);
     assert_eq!(fine.code, 0, "{}", fine.err);
 }
