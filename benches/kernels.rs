@@ -34,7 +34,7 @@ fn conversions() {
     println!("{:<10} {:<12} {:>8}", "kernel", "operation", "GB/s");
     for kernels in Kernels::available() {
         let mut values: Vec<f32> = (0..ELEMENTS).map(|i| (i as f32).sin()).collect();
-        let delta = values.clone();
+        let mut delta = values.clone();
         let mut bytes = vec![0; 4 * ELEMENTS];
         let (one, two, four) = (ELEMENTS, 2 * ELEMENTS, 4 * ELEMENTS);
         let line = |operation: &str, bytes: usize, seconds: f64| {

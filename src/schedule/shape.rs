@@ -173,9 +173,7 @@ impl<'p> Merged<'p> {
 
     /// Inner dimensions of products.
     fn ranks(&self) -> impl Iterator<Item = u64> {
-        let products = self.ops.iter().filter(|op| op.factors.len() > 1);
-        let along = products.flat_map(|op| &op.factors).filter(|factor| factor.index.is_some());
-        along.map(|factor| factor.inner)
+        self.ops.iter().filter_map(|op| Some(find(&op.method)?.rank(op)))
     }
 
     /// The same with all passes before it, and what workers need beside the slab.

@@ -23,7 +23,7 @@ use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Kernels, Matrix};
-use crate::plan::Factor;
+use crate::plan::{Factor, Op};
 
 use super::lycoris::{self, Core, Layer};
 use super::{Block, FactorView, Method};
@@ -84,6 +84,10 @@ impl Method for Lokr {
 
     fn rooms(&self) -> usize {
         2
+    }
+
+    fn rank(&self, op: &Op) -> u64 {
+        Sizes::of(&op.settings).second_rank as u64
     }
 
     fn apply(&self, block: &mut Block<'_>) {

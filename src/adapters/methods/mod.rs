@@ -55,6 +55,13 @@ pub trait Method: Sync {
         1
     }
 
+    /// The largest inner dimension of a product that it asks of the kernels for a block; 0 if it asks for none. Their packing
+    /// buffers are counted by it.
+    fn rank(&self, op: &Op) -> u64 {
+        let along = op.factors.iter().filter(|factor| factor.index.is_some());
+        if along.clone().count() > 1 { along.map(|factor| factor.inner).max().unwrap_or(0) } else { 0 }
+    }
+
     /// Makes of a factor without an axis what [`apply`](Self::apply) wants: its values stand first in `values`, which has
     /// room for [`crate::plan::Factor::made`] of them. Called once each time the factor is read.
     fn prepare(&self, _op: &Op, _factor: usize, _values: &mut [f32]) {

@@ -90,6 +90,10 @@ impl Method for Oft {
         2
     }
 
+    fn rank(&self, op: &Op) -> u64 {
+        Rotation::of(&op.settings).side as u64
+    }
+
     fn prepare(&self, op: &Op, _: usize, values: &mut [f32]) {
         let Rotation { making, side, blocks, .. } = Rotation::of(&op.settings);
         let (rotations, room) = values.split_at_mut(blocks * side * side);
