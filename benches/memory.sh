@@ -5,6 +5,7 @@
 #   benches/memory.sh BINARY BASE ADAPTER LIMIT OUTPUT    LIMIT as 64M (10^6) or 64MiB (2^20); OUTPUT is removed after
 #   benches/memory.sh --self-test                         shows that the confinement kills what is too large
 #
+# MERGE_FLAGS in the environment has more flags for the merge, with spaces between: MERGE_FLAGS='--keep-quantized'.
 # Prints one line of figures. Exit: 0 kept, 1 broken, 2 misuse, 77 skipped (not root, or no memory controller).
 set -eu
 work= # folder of a run's logs
@@ -108,6 +109,8 @@ merge() {
   make_group "$budget"
   work=$(mktemp -d)
   set -- "$binary" merge --base "$base" --adapter "$adapter" --output "$output" --max-ram "$budget" --json
+  # shellcheck disable=SC2086 # words are meant to be split
+  set -- "$@" ${MERGE_FLAGS-}
   if [ -x /usr/bin/time ]; then set -- /usr/bin/time -o "$work/time" -f 'peak_kib %M' "$@"; fi
   confined "$@" > "$work/json" 2> "$work/log"
   resident=$(resident)
@@ -121,7 +124,7 @@ merge() {
 
 case ${1-} in
   --self-test) [ $# -eq 1 ] || { say "--self-test takes nothing else"; exit 2; } ;;
-  *) [ $# -eq 5 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; } ;;
+  *) [ $# -eq 5 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; } ;;
 esac
 [ "$(id -u)" -eq 0 ] || { say "not root: skipped"; exit 77; }
 if [ "$1" = --self-test ]; then self_test; else merge "$@"; fi

@@ -1,4 +1,4 @@
-//! The adapter folder: a LoRA as PEFT 0.21 saves it.
+//! The adapter folder: a LoRA or DoRA as PEFT 0.21 saves it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::base::write_json;
-use super::request::Request;
+use super::request::{Method, Request};
 use super::values::Source;
-use super::{Model, Normal, Result, Tensor, file};
+use super::{Linear, Model, Normal, Result, Tensor, WEIGHT_STD, file};
 
 /// What was written.
 pub(super) struct Adapter {
@@ -19,21 +19,26 @@ pub(super) struct Adapter {
     pub(super) bytes: u64,
 }
 
-/// Writes `OUT/adapter-rR-TARGETS`, replacing an older one.
+/// Writes `OUT/adapter-rR-TARGETS` or `OUT/adapter-dora-rR-TARGETS`, replacing an older one.
 pub(super) fn write(model: &Model, request: &Request) -> Result<Adapter> {
+    let linear = |tensor: &&Tensor| tensor.linear.is_some();
     let weights: Vec<&Tensor> =
-        model.tensors.iter().filter(|tensor| tensor.linear && is_target(tensor, request.targets())).collect();
+        model.tensors.iter().filter(linear).filter(|weight| is_target(weight, request.targets())).collect();
     if weights.is_empty() {
         return Err(format!("`--targets {}` names no linear module of this shape", request.targets()).into());
     }
     let targets: BTreeSet<&str> = weights.iter().map(|tensor| last_name(tensor)).collect();
     let factors: Vec<Tensor> = weights.iter().flat_map(|weight| factors(weight, request)).collect();
     let label = request.targets().replace(',', "-");
-    let folder = request.out.join(format!("adapter-r{}-{label}", request.rank));
+    let kind = if request.method == Method::Dora { "dora-" } else { "" };
+    let folder = request.out.join(format!("adapter-{kind}r{}-{label}", request.rank));
     fs::create_dir_all(&folder)?;
     let all: Vec<&Tensor> = factors.iter().collect();
     file::write(&folder.join("adapter_model.safetensors"), &all, Some(&mut Source::new(request.seed)))?;
-    write_json(&folder.join("adapter_config.json"), &config(model, request.rank, &targets))?;
+    let mut config = config(model, request.rank, &targets);
+    config["fan_in_fan_out"] = weights.iter().any(|weight| weight.linear == Some(Linear::InOut)).into();
+    config["use_dora"] = (request.method == Method::Dora).into();
+    write_json(&folder.join("adapter_config.json"), &config)?;
     let bytes = factors.iter().map(Tensor::bytes).sum();
     Ok(Adapter { folder, modules: weights.len(), bytes })
 }
@@ -59,19 +64,30 @@ fn is_target(weight: &Tensor, targets: &str) -> bool {
 }
 
 /// `lora_A [rank, in]` with PEFT's spread of `1/√in`, and `lora_B [out, rank]` small but not zero, as after training.
-fn factors(weight: &Tensor, request: &Request) -> [Tensor; 2] {
-    let (out, inner, rank) = (weight.shape[0], weight.shape[1], request.rank);
-    let dtype = request.adapter_dtype.dtype();
-    let name = |factor: &str| format!("base_model.model.{}.{factor}.weight", module(weight));
-    let a = Tensor::plain(&name("lora_A"), dtype, &[rank, inner]);
-    let b = Tensor::plain(&name("lora_B"), dtype, &[out, rank]);
-    [
-        Tensor { values: Normal { mean: 0.0, std: 1.0 / (inner as f32).sqrt() }, ..a },
-        Tensor { values: Normal { mean: 0.0, std: 0.01 }, ..b },
-    ]
+/// A DoRA also has `lora_magnitude_vector [out]`, near the norms of the weight's rows: `√in` times its spread.
+fn factors(weight: &Tensor, request: &Request) -> Vec<Tensor> {
+    let (out, inner) = match weight.linear {
+        Some(Linear::InOut) => (weight.shape[1], weight.shape[0]),
+        _ => (weight.shape[0], weight.shape[1]),
+    };
+    let (rank, dtype) = (request.rank, request.adapter_dtype.dtype());
+    let root = (inner as f32).sqrt();
+    let factor = |name: &str, shape: &[usize], mean, std| {
+        let tensor = Tensor::plain(&format!("base_model.model.{}.{name}", module(weight)), dtype, shape);
+        Tensor { values: Normal { mean, std }, ..tensor }
+    };
+    let mut factors = vec![
+        factor("lora_A.weight", &[rank, inner], 0.0, 1.0 / root),
+        factor("lora_B.weight", &[out, rank], 0.0, 0.01),
+    ];
+    if request.method == Method::Dora {
+        let norm = root * WEIGHT_STD;
+        factors.push(factor("lora_magnitude_vector", &[out], norm, norm / 50.0));
+    }
+    factors
 }
 
-/// `adapter_config.json` with the keys of PEFT 0.21, sorted as it sorts them.
+/// `adapter_config.json` of a LoRA with the keys of PEFT 0.21, sorted as it sorts them.
 fn config(model: &Model, rank: usize, targets: &BTreeSet<&str>) -> Value {
     json!({
         "alora_invocation_tokens": null,

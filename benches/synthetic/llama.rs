@@ -1,10 +1,9 @@
 //! Llama checkpoints: the dimensions of the published models, and the tensors they come to.
 
-use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::request::{Request, Shape};
-use super::{Model, Tensor};
+use super::{Model, Tensor, fp8};
 
 /// What distinguishes one Llama from another.
 struct Dims {
@@ -44,13 +43,17 @@ pub(super) fn model(request: &Request) -> Model {
     let dtype = request.dtype.dtype();
     let mut tensors = vec![Tensor::plain("model.embed_tokens.weight", dtype, &[dims.vocab, dims.hidden])];
     for layer in 0..dims.layers {
-        push_layer(&mut tensors, &format!("model.layers.{layer}"), dtype, &dims);
+        push_layer(&mut tensors, &format!("model.layers.{layer}"), request, &dims);
     }
     tensors.push(Tensor::norm("model.norm", dtype, dims.hidden));
     tensors.push(Tensor::linear("lm_head", dtype, dims.vocab, dims.hidden));
     let ids = if dims.vocab > 128_001 { (128_000, 128_001) } else { (1, 2) };
+    let mut config = config(&dims, request.dtype.torch_name(), ids);
+    if request.fp8 {
+        config["quantization_config"] = fp8::config(&["lm_head"]);
+    }
     Model {
-        config: config(&dims, request.dtype.torch_name(), ids),
+        config,
         generation_config: Some(json!({
             "_from_model_config": true, "bos_token_id": ids.0, "eos_token_id": ids.1,
         })),
@@ -60,7 +63,8 @@ pub(super) fn model(request: &Request) -> Model {
 }
 
 /// One layer, its modules in the order of transformers' `LlamaDecoderLayer`.
-fn push_layer(tensors: &mut Vec<Tensor>, layer: &str, dtype: Dtype, dims: &Dims) {
+fn push_layer(tensors: &mut Vec<Tensor>, layer: &str, request: &Request, dims: &Dims) {
+    let dtype = request.dtype.dtype();
     let (hidden, ffn) = (dims.hidden, dims.ffn);
     let (queries, keys) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
     let linears = [
@@ -73,7 +77,12 @@ fn push_layer(tensors: &mut Vec<Tensor>, layer: &str, dtype: Dtype, dims: &Dims)
         ("mlp.down_proj", hidden, ffn),
     ];
     for (module, rows, cols) in linears {
-        tensors.push(Tensor::linear(&format!("{layer}.{module}"), dtype, rows, cols));
+        let module = format!("{layer}.{module}");
+        if request.fp8 {
+            tensors.extend(fp8::linear(&module, rows, cols));
+        } else {
+            tensors.push(Tensor::linear(&module, dtype, rows, cols));
+        }
     }
     for module in ["input_layernorm", "post_attention_layernorm"] {
         tensors.push(Tensor::norm(&format!("{layer}.{module}"), dtype, hidden));

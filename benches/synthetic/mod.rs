@@ -1,12 +1,15 @@
 //! Checkpoints and adapters with the shapes of real models and made-up values.
 //!
-//! `request.rs` says what is wanted, `llama.rs`, `moe.rs` and `single.rs` turn it into a [`Model`] (a config and a list
-//! of tensors), `base.rs` cuts that into shards and `adapter.rs` makes the factors; `file.rs` and `values.rs` write the
-//! bytes. Nothing here uses shardfold: a generator that shared its code would share its mistakes.
+//! `request.rs` says what is wanted, `llama.rs`, `gpt2.rs`, `moe.rs` and `single.rs` turn it into a [`Model`] (a config
+//! and a list of tensors; `fp8.rs` has those of a coded weight), `base.rs` cuts that into shards and `adapter.rs` makes
+//! the factors; `file.rs` and `values.rs` write the bytes. Nothing here uses shardfold: a generator that shared its code
+//! would share its mistakes.
 
 mod adapter;
 mod base;
 mod file;
+mod fp8;
+mod gpt2;
 mod llama;
 mod moe;
 mod request;
@@ -26,6 +29,9 @@ use request::Shape;
 
 /// Everything here fails with a message for the developer who called it.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The usual spread of weights.
+const WEIGHT_STD: f32 = 0.02;
 
 /// A checkpoint to be written: what goes into its JSON files, and its tensors in the order the modules have.
 struct Model {
@@ -49,8 +55,17 @@ struct Tensor {
     shape: Vec<usize>,
     /// Distribution its values are drawn from.
     values: Normal,
-    /// Whether this is the weight of a linear module that PEFT could adapt.
-    linear: bool,
+    /// How it is stored, if this is the weight of a linear module that PEFT could adapt.
+    linear: Option<Linear>,
+}
+
+/// Which axis of a linear module's weight comes first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Linear {
+    /// `[out, in]`, as nearly everywhere.
+    OutIn,
+    /// `[in, out]`: transformers' `Conv1D`.
+    InOut,
 }
 
 /// A bell-shaped distribution; bounded, so that every value is finite in every dtype used here.
@@ -61,15 +76,20 @@ struct Normal {
 }
 
 impl Tensor {
-    /// A weight matrix `[rows, cols]` of a linear module, values around 0 with the usual spread of 0.02.
+    /// A weight matrix `[rows, cols]` of a linear module, values around 0 with the usual spread.
     fn linear(module: &str, dtype: Dtype, rows: usize, cols: usize) -> Self {
-        Self { linear: true, ..Self::plain(&format!("{module}.weight"), dtype, &[rows, cols]) }
+        Self { linear: Some(Linear::OutIn), ..Self::plain(&format!("{module}.weight"), dtype, &[rows, cols]) }
+    }
+
+    /// The same of a `Conv1D` module, whose rows are its inputs.
+    fn conv1d(module: &str, dtype: Dtype, inner: usize, out: usize) -> Self {
+        Self { linear: Some(Linear::InOut), ..Self::linear(module, dtype, inner, out) }
     }
 
     /// Any other tensor with values around 0: embeddings, biases.
     fn plain(name: &str, dtype: Dtype, shape: &[usize]) -> Self {
-        let values = Normal { mean: 0.0, std: 0.02 };
-        Self { name: name.to_owned(), dtype, shape: shape.to_vec(), values, linear: false }
+        let values = Normal { mean: 0.0, std: WEIGHT_STD };
+        Self { name: name.to_owned(), dtype, shape: shape.to_vec(), values, linear: None }
     }
 
     /// The weight of a norm: one value per channel, near 1.
@@ -108,6 +128,7 @@ pub(crate) fn write(request: &Request) -> Result<Made> {
     let model = match request.shape {
         Shape::Moe | Shape::MoeTiny => moe::model(request),
         Shape::OneTensor => single::model(request),
+        Shape::Gpt2 | Shape::Gpt2Tiny => gpt2::model(request),
         _ => llama::model(request),
     };
     let start = Instant::now();
@@ -121,10 +142,10 @@ pub(crate) fn write(request: &Request) -> Result<Made> {
         (false, false) => format!("{seconds:.1} s, {:.2} GB/s", gb / seconds),
     };
     let (tensors, shards, modules) = (model.tensors.len(), base.shards, adapter.modules);
-    let (rank, mb) = (request.rank, adapter.bytes as f64 / 1e6);
+    let (method, rank, mb) = (request.method.name(), request.rank, adapter.bytes as f64 / 1e6);
     let said = [
         format!("tensors {tensors}, shards {shards}, {gb:.3} GB ({how})"),
-        format!("modules {modules}, rank {rank}, {mb:.1} MB"),
+        format!("{method}, modules {modules}, rank {rank}, {mb:.1} MB"),
     ];
     Ok(Made { base: base.folder, adapter: adapter.folder, said })
 }

@@ -8,10 +8,8 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::request::{Request, Shape};
-use super::{Model, Normal, Tensor};
+use super::{Model, Tensor, fp8};
 
-/// Rows and columns of a block that shares one scale.
-const BLOCK: usize = 128;
 /// Layers before the first one with experts.
 const DENSE_LAYERS: usize = 3;
 /// Experts of a layer.
@@ -44,16 +42,13 @@ impl Layer<'_> {
     /// A linear module in the plain type.
     fn linear(&mut self, module: &str, rows: usize, cols: usize) {
         let tensor = Tensor::linear(&format!("{}.{module}", self.name), self.plain, rows, cols);
-        self.tensors.push(Tensor { linear: self.loaded, ..tensor });
+        self.tensors.push(Tensor { linear: tensor.linear.filter(|_| self.loaded), ..tensor });
     }
 
     /// A linear module as FP8 codes and their scales; not marked linear, no adapter is made for it.
     fn coded(&mut self, module: &str, rows: usize, cols: usize) {
-        let name = format!("{}.{module}", self.name);
-        self.tensors.push(Tensor::plain(&format!("{name}.weight"), Dtype::F8_E4M3, &[rows, cols]));
-        let blocks = [rows.div_ceil(BLOCK), cols.div_ceil(BLOCK)];
-        let scales = Tensor::plain(&format!("{name}.weight_scale_inv"), Dtype::F32, &blocks);
-        self.tensors.push(Tensor { values: Normal { mean: 2e-4, std: 2e-5 }, ..scales });
+        let [codes, scales] = fp8::linear(&format!("{}.{module}", self.name), rows, cols);
+        self.tensors.extend([Tensor { linear: None, ..codes }, scales]);
     }
 
     /// A norm over `channels`.
@@ -191,13 +186,7 @@ fn config(dims: &Dims, dtype: &str) -> Value {
         "q_lora_rank": dims.q_rank,
         "qk_nope_head_dim": nope,
         "qk_rope_head_dim": rope,
-        "quantization_config": {
-            "activation_scheme": "dynamic",
-            "fmt": "e4m3",
-            "modules_to_not_convert": ["self_attn", "mlp.gate", "eh_proj", "shared_head", "lm_head"],
-            "quant_method": "fp8",
-            "weight_block_size": [BLOCK, BLOCK],
-        },
+        "quantization_config": fp8::config(&["self_attn", "mlp.gate", "eh_proj", "shared_head", "lm_head"]),
         "tie_word_embeddings": false,
         "torch_dtype": dtype,
         "topk_group": 4,

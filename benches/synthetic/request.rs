@@ -8,15 +8,18 @@ use safetensors::Dtype;
 
 use super::Result;
 
-/// Write a made-up checkpoint and a LoRA adapter for it
+/// Write a made-up checkpoint and an adapter for it
 #[derive(Parser)]
 pub(crate) struct Request {
-    /// Which model's shapes to imitate; all of them untied
+    /// Which model's shapes to imitate; untied, but for GPT-2
     #[arg(long)]
     pub(super) shape: Shape,
-    /// Folder that gets `base/` and `adapter-rR-TARGETS/`
+    /// Folder that gets `base/` and `adapter-rR-TARGETS/`, or `adapter-dora-…`
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
+    /// What the adapter is
+    #[arg(long, default_value = "lora")]
+    pub(super) method: Method,
     /// Rank of the adapter; its `lora_alpha` is twice that
     #[arg(long, default_value_t = 16, value_name = "R")]
     pub(super) rank: usize,
@@ -26,6 +29,9 @@ pub(crate) struct Request {
     /// Type of the base's plain tensors
     #[arg(long, default_value = "bf16")]
     pub(super) dtype: Float,
+    /// Store the linear layers of a Llama as E4M3 codes with a scale per 128 × 128 block; the rest as --dtype
+    #[arg(long)]
+    pub(super) fp8: bool,
     /// Type of the adapter's factors
     #[arg(long, default_value = "f32")]
     pub(super) adapter_dtype: Float,
@@ -63,12 +69,37 @@ pub(super) enum Shape {
     Llama1b,
     /// A Llama of two layers, 300 kB
     Tiny,
+    /// GPT-2 XL with 30 of its 48 layers, tied, linear layers as Conv1D: 364 tensors, 2.0 GB
+    #[value(name = "gpt2-2g")]
+    Gpt2,
+    /// A GPT-2 of two layers, 300 kB
+    #[value(name = "gpt2-tiny")]
+    Gpt2Tiny,
     /// One matrix `proj.weight` of --bytes, its rows a multiple of a prime
     OneTensor,
     /// Names and shapes of DeepSeek-V3, FP8 experts, plain attention: 91,681 tensors, 700 GB; only with --sparse
     Moe,
     /// The same names and number of tensors with small matrices
     MoeTiny,
+}
+
+/// The kinds of adapter.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Method {
+    /// Two factors for each module
+    Lora,
+    /// The same and a magnitude for each of the module's outputs
+    Dora,
+}
+
+impl Method {
+    /// The name for people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Lora => "LoRA",
+            Self::Dora => "DoRA",
+        }
+    }
 }
 
 /// The element types a plain tensor may have.
@@ -108,6 +139,11 @@ impl Request {
         if self.rank == 0 || self.layers == Some(0) {
             return Err("`--rank` and `--layers` must be at least 1".into());
         }
+        let llama = [Shape::Llama8b, Shape::Llama3b, Shape::Llama70b, Shape::Llama1b, Shape::Tiny]
+            .contains(&self.shape);
+        if self.fp8 && !llama {
+            return Err("`--fp8` is for the Llama shapes and `tiny` only".into());
+        }
         Ok(())
     }
 
@@ -123,11 +159,15 @@ impl Request {
     /// All that decides the bytes of the base; kept beside it to tell whether it is the one asked for.
     pub(super) fn base_identity(&self) -> String {
         let shape = self.shape.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
-        let identity = serde_json::json!({
+        let mut identity = serde_json::json!({
             "shape": shape, "dtype": self.dtype.torch_name(), "layers": self.layers, "seed": self.seed,
             "sparse": self.sparse, "bytes": self.bytes.as_u64(),
             "shard_size": self.shard_size.map(|size| size.as_u64()),
         });
+        // Only where codes are drawn, so that what older versions of this command made is still known.
+        if self.fp8 || self.shape == Shape::MoeTiny {
+            identity["fp8"] = true.into();
+        }
         format!("{identity}\n")
     }
 }

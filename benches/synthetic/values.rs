@@ -53,7 +53,7 @@ fn fill(block: &mut [u8], dtype: Dtype, values: Normal, random: &mut SplitMix) {
         Dtype::BF16 => each(block, || bf16::from_f32(random.normal(values)).to_le_bytes()),
         Dtype::F16 => each(block, || f16::from_f32(random.normal(values)).to_le_bytes()),
         Dtype::F32 => each(block, || random.normal(values).to_le_bytes()),
-        Dtype::F8_E4M3 => each(block, || [fp8_code(random.next() as u8)]),
+        Dtype::F8_E4M3 => each(block, || [e4m3(random.normal(values))]),
         other => unreachable!("no model here has tensors of {other:?}"),
     }
 }
@@ -65,9 +65,12 @@ fn each<const N: usize>(block: &mut [u8], mut element: impl FnMut() -> [u8; N]) 
     }
 }
 
-/// Any code but the two that mean "not a number".
-fn fp8_code(code: u8) -> u8 {
-    if code & 0x7f == 0x7f { code ^ 1 } else { code }
+/// The code nearest to a value, at most that of 448: never one of the two that mean "not a number".
+fn e4m3(value: f32) -> u8 {
+    let exponent = value.abs().log2().floor().max(-6.0); // below 2⁻⁶ the steps no longer get smaller
+    let steps = (value.abs() * (3.0 - exponent).exp2()).round_ties_even();
+    let code = (exponent + 6.0) * 8.0 + steps; // from 8 to 16 steps in each binade: the exponent is one too low
+    code.min(f32::from(0x7e_u8)) as u8 | if value < 0.0 { 0x80 } else { 0 }
 }
 
 /// Steele, Lea and Flood's generator (OOPSLA 2014): one multiply-xor chain per 64 bits, any seed is good.

@@ -38,32 +38,72 @@ pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
     }
 }
 
+/// Elements that are summed in f32 before the sum goes on in f64: enough to be fast, few enough to be exact to 2⁻²¹.
+pub(super) const RUN: usize = 8 * LANES;
+
 /// Sums over a delta and what became of it; see [`super::Kernels::survived`].
 #[inline(always)]
 pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
-    let (mut arrived, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
-    let (mut nonzero, mut unmoved) = ([0u32; LANES], [0u32; LANES]);
-    let mut add = |values: &[f32], before: &[f32], still: &[f32], delta: &[f32]| {
-        for i in 0..delta.len() {
-            let wide = f64::from(delta[i]);
-            arrived[i] += wide * f64::from(values[i] - before[i]);
-            squares[i] += wide * wide;
-            let counts = u32::from(delta[i] != 0.0);
-            nonzero[i] += counts;
-            unmoved[i] += counts & u32::from(values[i] == still[i]);
+    let mut sums = Survived::default();
+    let runs = values.chunks(RUN).zip(before.chunks(RUN)).zip(still.chunks(RUN)).zip(delta.chunks(RUN));
+    for (((values, before), still), delta) in runs {
+        let mut run = Run::default();
+        let (values, values_tail) = values.as_chunks::<LANES>();
+        let (before, before_tail) = before.as_chunks::<LANES>();
+        let (still, still_tail) = still.as_chunks::<LANES>();
+        let (delta, delta_tail) = delta.as_chunks::<LANES>();
+        for (((values, before), still), delta) in values.iter().zip(before).zip(still).zip(delta) {
+            run.add(values, before, still, delta);
         }
-    };
-    let whole = delta.len() / LANES * LANES;
-    let chunks = values.as_chunks::<LANES>().0.iter().zip(before.as_chunks::<LANES>().0);
-    let chunks = chunks.zip(still.as_chunks::<LANES>().0).zip(delta.as_chunks::<LANES>().0);
-    for (((values, before), still), delta) in chunks {
-        add(values, before, still, delta);
+        if !delta_tail.is_empty() {
+            // Zeros at the end count as no element.
+            run.add(&padded(values_tail), &padded(before_tail), &padded(still_tail), &padded(delta_tail));
+        }
+        sums.arrived += f64::from(total(run.arrived));
+        sums.squares += f64::from(total(run.squares));
+        sums.nonzero += run.nonzero.iter().map(|n| u64::from(*n)).sum::<u64>();
+        sums.unmoved += run.unmoved.iter().map(|n| u64::from(*n)).sum::<u64>();
     }
-    add(&values[whole..], &before[whole..], &still[whole..], &delta[whole..]);
-    Survived {
-        arrived: arrived.iter().sum(),
-        squares: squares.iter().sum(),
-        nonzero: nonzero.iter().map(|n| u64::from(*n)).sum(),
-        unmoved: unmoved.iter().map(|n| u64::from(*n)).sum(),
+    sums
+}
+
+#[inline(always)]
+fn padded(tail: &[f32]) -> [f32; LANES] {
+    let mut eight = [0.0; LANES];
+    eight[..tail.len()].copy_from_slice(tail);
+    eight
+}
+
+/// The sum of eight lanes, pair by pair.
+#[inline(always)]
+pub(super) fn total([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// The sums of a run, lane by lane.
+#[derive(Default)]
+struct Run {
+    arrived: [f32; LANES],
+    squares: [f32; LANES],
+    nonzero: [u32; LANES],
+    unmoved: [u32; LANES],
+}
+
+impl Run {
+    #[inline(always)]
+    fn add(
+        &mut self,
+        values: &[f32; LANES],
+        before: &[f32; LANES],
+        still: &[f32; LANES],
+        delta: &[f32; LANES],
+    ) {
+        for i in 0..LANES {
+            self.arrived[i] += delta[i] * (values[i] - before[i]);
+            self.squares[i] += delta[i] * delta[i];
+            let is_one = u32::from(delta[i] != 0.0);
+            self.nonzero[i] += is_one;
+            self.unmoved[i] += is_one & u32::from(values[i] == still[i]);
+        }
     }
 }

@@ -283,14 +283,17 @@ impl Kernels {
         dispatch!(self, add_squares_each(values, sums));
     }
 
-    /// Measures what is left of `delta` where `before` became `values`: sums in f64, in eight lanes. `still` is what would
-    /// have become of it without the delta.
+    /// Measures what is left of `delta` where `before` became `values`: sums of 64 elements in f32, of these in f64. `still`
+    /// is what would have become of it without the delta.
     ///
     /// # Panics
     /// If the lengths differ.
     pub fn survived(self, values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
         let n = delta.len();
-        assert!([values.len(), before.len(), still.len()] == [n; 3], "all must have the same number of elements");
+        assert!(
+            [values.len(), before.len(), still.len()] == [n; 3],
+            "all must have the same number of elements"
+        );
         dispatch!(self, survived(values, before, still, delta))
     }
 

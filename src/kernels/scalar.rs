@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::accumulate::LANES;
+use super::accumulate::{LANES, RUN, total};
 use super::dispatch::{Narrowed, Survived};
 use super::float8::{E4M3, power_of_two};
 use super::product::{Matrix, RANK_BLOCK};
@@ -92,17 +92,21 @@ pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
 }
 
 pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
-    let (mut arrived, mut squares) = ([0.0; LANES], [0.0; LANES]);
     let mut survived = Survived::default();
-    for (i, &delta) in delta.iter().enumerate() {
-        arrived[i % LANES] += f64::from(delta) * f64::from(values[i] - before[i]);
-        squares[i % LANES] += f64::from(delta) * f64::from(delta);
-        if delta != 0.0 {
-            survived.nonzero += 1;
-            survived.unmoved += u64::from(values[i] == still[i]);
+    for start in (0..delta.len()).step_by(RUN) {
+        let (mut arrived, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
+        for i in start..delta.len().min(start + RUN) {
+            arrived[i % LANES] += delta[i] * (values[i] - before[i]);
+            squares[i % LANES] += delta[i] * delta[i];
+            if delta[i] != 0.0 {
+                survived.nonzero += 1;
+                survived.unmoved += u64::from(values[i] == still[i]);
+            }
         }
+        survived.arrived += f64::from(total(arrived));
+        survived.squares += f64::from(total(squares));
     }
-    Survived { arrived: arrived.iter().sum(), squares: squares.iter().sum(), ..survived }
+    survived
 }
 
 /// The product as it is pinned. `f32::mul_add` is fused on every CPU, in software where it must be.

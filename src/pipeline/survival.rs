@@ -55,12 +55,19 @@ pub(super) struct Measured<'b> {
 }
 
 /// Adds one row of a delta, whose elements fall on every `step`-th value.
-pub(super) fn survive(kernels: Kernels, of: Measured<'_>, delta: &[f32], step: usize, survival: &mut Survival) {
+pub(super) fn survive(
+    kernels: Kernels,
+    of: Measured<'_>,
+    delta: &[f32],
+    step: usize,
+    survival: &mut Survival,
+) {
     let Measured { values, before, is_sum, still } = of;
     let survived = match step {
         1 => kernels.survived(&values[..delta.len()], &before[..delta.len()], &still[..delta.len()], delta),
         step => {
-            let every = |all: &[f32]| -> Vec<f32> { all.iter().step_by(step).take(delta.len()).copied().collect() };
+            let every =
+                |all: &[f32]| -> Vec<f32> { all.iter().step_by(step).take(delta.len()).copied().collect() };
             kernels.survived(&every(values), &every(before), &every(still), delta)
         }
     };

@@ -338,7 +338,13 @@ impl Job<'_> {
                 let at = row + window.cols.at as usize;
                 let (values, before, still) = (&values[at..], &before[at..], &still[at..]);
                 let measured = Measured { values, before, is_sum: sum.is_some(), still };
-                survive(self.run.kernels, measured, &scratch.rooms[room + p * cols..][..cols], step, &mut survival);
+                survive(
+                    self.run.kernels,
+                    measured,
+                    &scratch.rooms[room + p * cols..][..cols],
+                    step,
+                    &mut survival,
+                );
             }
             self.tally.reach(claim, window.elements());
             self.tally.survive(claim, &survival);

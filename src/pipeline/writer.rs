@@ -125,7 +125,15 @@ impl Writer<'_> {
         }
         let grid = op.placement.grid(merge.view).expect("the plan chose the view so that it has one");
         let Some(window) = grid.window(rect) else { return };
-        let seen = Seen { values, width: rect.width() as usize, window: &window, axis, first: 0, per, kernels: self.run.kernels };
+        let seen = Seen {
+            values,
+            width: rect.width() as usize,
+            window: &window,
+            axis,
+            first: 0,
+            per,
+            kernels: self.run.kernels,
+        };
         methods::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
     }
 

@@ -18,5 +18,6 @@ mod publishing;
 mod refusals;
 mod refusals_kinds;
 mod refusals_lora;
+mod refusals_methods;
 mod support;
 mod work;

@@ -338,7 +338,7 @@ fn the_card_and_the_record_say_what_was_merged_and_not_where() {
     work.succeeds(&[]);
     let text = |name| fs::read_to_string(work.output.join(name)).unwrap();
     let (card, record) = (text("README.md"), text("shardfold.json"));
-    assert!(card.starts_with("---\nbase_model: \"shardfold/demo\"\nbase_model_relation: merge\n"), "{card}");
+    assert!(card.starts_with("---\nbase_model:\n- \"shardfold/demo\"\nbase_model_relation: merge\n"), "{card}");
     assert!(card.contains("| adapter | LORA | 1 |"), "{card}");
     let here = work.folder.path().to_str().unwrap();
     assert!(!card.contains(here) && !record.contains(here));

@@ -44,11 +44,31 @@ impl Block<'_> {
     /// Writes the product of the factors `u` and `v` into the first room, as the window lies: whichever of them runs along
     /// rows is the left one.
     pub fn product_of(&mut self, u: usize, v: usize) {
+        self.product_into(0, u, v);
+    }
+
+    /// The same into another room.
+    pub fn product_into(&mut self, room: usize, u: usize, v: usize) {
         let elements = self.elements();
         let (u, v) = (self.factors[u], self.factors[v]);
         let (rows, cols) = (&self.window.rows, &self.window.cols);
         let (left, right) = if u.axis == rows.axis { (u, v) } else { (v, u) };
-        self.kernels.product(left.rows(&rows.range), right.cols(&cols.range), &mut self.scratch[..elements]);
+        self.kernels.product(
+            left.rows(&rows.range),
+            right.cols(&cols.range),
+            &mut self.scratch[room * elements..][..elements],
+        );
+    }
+
+    /// The positions on the delta's two axes that the window has, and in a room the elements from one to the next: rows of
+    /// the window are positions on the first axis, unless the tensor has one output and no kernel.
+    pub fn axes(&self) -> [(Range<u64>, usize); 2] {
+        let (rows, cols) = (&self.window.rows, &self.window.cols);
+        let (along_rows, along_cols) = ((rows.range.clone(), cols.len()), (cols.range.clone(), 1));
+        match rows.axis {
+            Some(1) => [along_cols, along_rows],
+            _ => [along_rows, along_cols],
+        }
     }
 
     /// Adds `scale ·` the first room to the window's elements.

@@ -74,7 +74,12 @@ impl Method for Dora {
                 let lanes = ((rows.range.start - seen.first) as usize + p) * seen.per;
                 let state = &mut state[lanes..lanes + seen.per];
                 if cols.step == 1 {
-                    add_squares(seen.kernels, &seen.values[start..start + cols.len()], cols.range.start, state);
+                    add_squares(
+                        seen.kernels,
+                        &seen.values[start..start + cols.len()],
+                        cols.range.start,
+                        state,
+                    );
                 } else {
                     for q in 0..cols.len() {
                         let lane = (cols.range.start as usize + q) % seen.per;

@@ -433,6 +433,16 @@ pub(super) fn orientation(
 
 /// `weight · alpha / rank`, or `/ √rank`, in f64. Whoever makes an op of it rounds it to f32 once.
 pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<f64, Error> {
+    scale_by("lora_alpha", claiming, module, Some(rank))
+}
+
+/// The same where the config calls alpha something else, and where no shape may tell the rank.
+pub(super) fn scale_by(
+    alpha_field: &str,
+    claiming: &Claiming<'_>,
+    module: &str,
+    rank: Option<u64>,
+) -> Result<f64, Error> {
     let config = &claiming.adapter.config;
     let number = |name: &str, default: f64| match config.get(name) {
         None => Ok(default),
@@ -440,19 +450,19 @@ pub(super) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<
     };
     // PEFT's defaults, for files that leave a field out.
     let planned = config.patterned("rank_pattern", number("r", 8.0)?, module)?;
-    let alpha = config.patterned("alpha_pattern", number("lora_alpha", 8.0)?, module)?;
-    if planned != rank as f64 {
+    let alpha = config.patterned("alpha_pattern", number(alpha_field, 8.0)?, module)?;
+    if let Some(rank) = rank.filter(|&rank| planned != rank as f64) {
         let adapter = claiming.adapter.name.clone();
         let (module, expected) = (module.to_owned(), planned as u64);
         return Err(ErrorKind::Rank { adapter, module, found: rank, expected }.into());
     }
-    let divisor = if config.is_set("use_rslora") { (rank as f64).sqrt() } else { rank as f64 };
+    let divisor = if config.is_set("use_rslora") { planned.sqrt() } else { planned };
     let scale = claiming.adapter.weight * alpha / divisor;
     match (scale as f32).is_finite() {
         true => Ok(scale),
         false => {
             let value = serde_json::Value::from(alpha);
-            Err(config.bad("lora_alpha", &value, "gives a scale that is not a finite number"))
+            Err(config.bad(alpha_field, &value, "gives a scale that is not a finite number"))
         }
     }
 }

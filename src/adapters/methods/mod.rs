@@ -10,9 +10,13 @@ mod block;
 mod dora;
 mod hira;
 mod ia3;
+mod loha;
+mod lokr;
 mod lora;
 mod lora_bias;
 mod lora_parameter;
+mod lycoris;
+mod oft;
 mod replace;
 mod tied_copy;
 mod tokens;
@@ -83,6 +87,9 @@ pub static METHODS: &[&dyn Method] = &[
     &lora_bias::LoraBias,
     &ia3::Ia3,
     &hira::Hira,
+    &oft::Oft,
+    &loha::Loha,
+    &lokr::Lokr,
     &replace::Replace,
 ];
 

@@ -1,0 +1,613 @@
+//! Adapters of OFT, LoHa and LoKr that are refused, each with what it says; and what is said of some that are not.
+
+use serde_json::{Value, json};
+use shardfold::tensor::Dtype;
+
+use super::refusals::refused;
+use super::work::{MODULE, Work};
+
+/// Tensors of the module by what follows its path, and their shapes; every value is 0.25.
+type Tensors<'t> = &'t [(&'t str, &'t [u64])];
+
+/// A base of one tensor, a plain one or of a GPT-2, and an adapter of that config with those tensors.
+fn adapted(model_type: &str, name: &str, shape: &[u64], config: Value, tensors: Tensors<'_>) -> Work {
+    let work = Work::tiny(Dtype::F32, 1.0);
+    let values = |shape: &[u64]| vec![0.25; shape.iter().product::<u64>() as usize];
+    work.rebase(&[(&format!("{name}.weight"), shape, values(shape))]);
+    let base = json!({"model_type": model_type}).to_string();
+    std::fs::write(work.base.join("config.json"), base).expect("a small file");
+    let keys: Vec<String> = tensors.iter().map(|(leaf, _)| format!("{name}.{leaf}")).collect();
+    let tensors: Vec<(&str, &[u64], Vec<f32>)> =
+        keys.iter().zip(tensors).map(|(key, (_, shape))| (key.as_str(), *shape, values(shape))).collect();
+    work.adapt_by(&config, &tensors);
+    work
+}
+
+/// One config with some fields changed; null takes one away.
+fn with(mut config: Value, fields: &Value) -> Value {
+    for (name, value) in fields.as_object().expect("an object") {
+        let all = config.as_object_mut().expect("an object");
+        match value {
+            Value::Null => drop(all.remove(name)),
+            _ => drop(all.insert(name.clone(), value.clone())),
+        }
+    }
+    config
+}
+
+/// What is refused: what it is, shape of the base, fields of the config, the adapter's tensors, what is said.
+type Wrong<'w> = (&'w str, &'w [u64], Value, Tensors<'w>, &'w [&'w str]);
+
+fn all_are_refused(config: &Value, wrongs: &[Wrong<'_>]) {
+    for (what, shape, fields, tensors, says) in wrongs {
+        let work = adapted("llama", MODULE, shape, with(config.clone(), fields), tensors);
+        refused(what, &work, &[], 65, says);
+    }
+}
+
+fn oft() -> Value {
+    json!({
+        "peft_type": "OFT", "peft_version": "0.21.2", "oft_block_size": 2, "r": 0, "use_cayley_neumann": true,
+        "target_modules": ["q_proj"]
+    })
+}
+
+#[test]
+fn oft_that_does_not_fit() {
+    let r: Tensors<'_> = &[("oft_R.weight", &[2, 1])];
+    let none = || json!({});
+    let key = format!("adapter tensor `base_model.model.{MODULE}.oft_R.weight`");
+    all_are_refused(
+        &oft(),
+        &[
+            (
+                "of PEFT before 0.14",
+                &[4, 4],
+                json!({"oft_block_size": null}),
+                r,
+                &[
+                    "adapter `adapter` has `peft_type` `OFT`, which without `oft_block_size` in the config is OFT as PEFT before \
+                     0.14 had it",
+                    "hint: no later PEFT reads it",
+                ],
+            ),
+            (
+                "of PEFT up to 0.15",
+                &[4, 4],
+                none(),
+                &[("oft_r", &[2, 2, 2])],
+                &[
+                    "q_proj.oft_r` is of no kind that can be merged yet: it is of OFT as PEFT up to 0.15 had it",
+                    "hint: no later",
+                ],
+            ),
+            (
+                "of PEFT up to 0.15, as a dump",
+                &[4, 4],
+                none(),
+                &[("oft_r.default", &[2, 2, 2]), ("k.oft_r.weight", &[2])],
+                &["it and 1 more are of OFT as PEFT up to 0.15 had it"],
+            ),
+            (
+                "a vector",
+                &[4, 4],
+                none(),
+                &[("oft_R.weight", &[2])],
+                &[&key, "has shape [2], expected [blocks, b·(b - 1)/2] for blocks of b · b"],
+            ),
+            (
+                "no triangle",
+                &[4, 4],
+                none(),
+                &[("oft_R.weight", &[2, 2])],
+                &[&key, "has shape [2, 2], expected [blocks, "],
+            ),
+            (
+                "too few blocks",
+                &[6, 8],
+                none(),
+                r,
+                &[
+                    &key,
+                    "expected blocks that make up rows of 8, as `",
+                    "is [6, 8]",
+                    "hint: 2 of 2 · 2 make up 4",
+                ],
+            ),
+            (
+                "one block that nobody shares",
+                &[4, 4],
+                none(),
+                &[("oft_R.weight", &[1, 1])],
+                &[&key, "hint: 1 of 2 · 2 make up 2"],
+            ),
+            (
+                "a shared block that does not divide",
+                &[4, 4],
+                json!({"block_share": true}),
+                &[("oft_R.weight", &[1, 3])],
+                &[&key, "expected blocks that make up rows of 4"],
+            ),
+            (
+                "several that are shared",
+                &[4, 4],
+                json!({"block_share": true}),
+                r,
+                &[&key, "has shape [2, 1], expected [1, 1], as the config sets `block_share`"],
+            ),
+            (
+                "a layer stored the other way",
+                &[4, 6],
+                none(),
+                r,
+                &[&key, "q_proj.weight` is stored as [in, out], which PEFT's OFT does not fit"],
+            ),
+            (
+                "a convolution of one dimension",
+                &[3, 2, 2],
+                none(),
+                r,
+                &[
+                    &key,
+                    "is neither a linear layer nor a convolution of two dimensions, which PEFT's OFT does not fit",
+                ],
+            ),
+            (
+                "an oblong kernel",
+                &[3, 2, 1, 2],
+                none(),
+                r,
+                &[&key, "is a convolution whose kernel is not square"],
+            ),
+            (
+                "one output",
+                &[1, 4, 1, 1],
+                none(),
+                r,
+                &[&key, "is a convolution of one output without a kernel"],
+            ),
+            (
+                "no embedding",
+                &[3, 4, 1, 1],
+                none(),
+                &[("oft_embedding_R.weight", &[2, 1])],
+                &["oft_embedding_R.weight`", "is no embedding, which PEFT's OFT does not fit"],
+            ),
+            (
+                "half a term",
+                &[4, 4],
+                json!({"num_cayley_neumann_terms": 4.5}),
+                r,
+                &["sets `num_cayley_neumann_terms` to `4.5`, which is not a whole number up to 1000"],
+            ),
+            (
+                "too many terms",
+                &[4, 4],
+                json!({"num_cayley_neumann_terms": 1e9}),
+                r,
+                &["sets `num_cayley_neumann_terms` to", "which is not a whole number up to 1000"],
+            ),
+            (
+                "an eps of text",
+                &[4, 4],
+                json!({"eps": "6e-5"}),
+                r,
+                &["sets `eps` to `6e-5`, which is not a number"],
+            ),
+            (
+                "a flag of text",
+                &[4, 4],
+                json!({"use_cayley_neumann": "yes"}),
+                r,
+                &["sets `use_cayley_neumann` to `yes`, which is neither true nor false"],
+            ),
+            (
+                "a flag of numbers",
+                &[4, 4],
+                json!({"coft": 1}),
+                r,
+                &["sets `coft` to `1`, which is neither true nor false"],
+            ),
+            (
+                "another bias",
+                &[4, 4],
+                json!({"bias": "lora_only"}),
+                r,
+                &["sets `bias` to `lora_only`, which is none of"],
+            ),
+            (
+                "an unknown field",
+                &[4, 4],
+                json!({"alpha": 2}),
+                r,
+                &["sets `alpha` to `2`, which is a field shardfold does not know"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn blocks_of_one_change_nothing() {
+    for (shape, blocks, fits) in [([4, 4], 4, true), ([4, 3], 4, false)] {
+        let tensors = [("oft_R.weight", &[blocks, 0][..]), ("base_layer.bias", &[4])];
+        let work = adapted("llama", MODULE, &shape, oft(), &tensors);
+        work.rebase(&[
+            (&format!("{MODULE}.weight"), &shape, vec![0.25; (shape[0] * shape[1]) as usize]),
+            (&format!("{MODULE}.bias"), &[4], vec![0.5; 4]),
+        ]);
+        let ran = work.merge(&[]);
+        let told = "q_proj.weight` has blocks of one element, which rotate nothing";
+        assert_eq!((ran.code, ran.err.contains(told)), (if fits { 0 } else { 65 }, fits), "{}", ran.err);
+    }
+}
+
+#[test]
+fn oft_has_no_weight() {
+    let work = adapted("llama", MODULE, &[4, 4], oft(), &[("oft_R.weight", &[2, 1])]);
+    let ran = work.merge_scaled("0.5");
+    assert_eq!(ran.code, 65, "{}", ran.err);
+    for says in [
+        "`adapter` cannot have weight 0.5: OFT rotates, and a rotation has no scale",
+        "hint: give this adapter weight 1",
+    ] {
+        assert!(ran.err.contains(says), "{}", ran.err);
+    }
+    assert_eq!(work.merge_scaled("1").code, 0);
+}
+
+#[test]
+fn oft_of_older_versions_is_told() {
+    let old = "trained with PEFT before 0.18, which made rotations from a slightly different series";
+    let few = "sets `num_cayley_neumann_terms` below 2, so that it rotates nothing";
+    for (fields, says_old, says_few) in [
+        (json!({}), false, false),
+        (json!({"peft_version": null}), true, false),
+        (json!({"peft_version": "0.17.0"}), true, false),
+        (json!({"peft_version": null, "use_cayley_neumann": false}), false, false),
+        (json!({"num_cayley_neumann_terms": 1}), false, true),
+    ] {
+        let r: Tensors<'_> = &[("oft_R.weight", &[2, 1])];
+        let ran = adapted("llama", MODULE, &[4, 4], with(oft(), &fields), r).merge(&["--dry-run"]);
+        assert_eq!(ran.code, 0, "{fields}: {}", ran.err);
+        assert_eq!(
+            (ran.err.contains(old), ran.err.contains(few)),
+            (says_old, says_few),
+            "{fields}: {}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn layers_of_gpt2_are_stored_the_other_way() {
+    let loha = with(lycoris("LOHA"), &json!({"target_modules": null}));
+    let lokr = with(lycoris("LOKR"), &json!({"target_modules": null}));
+    let oft = with(oft(), &json!({"target_modules": null}));
+    let hada: Tensors<'_> =
+        &[("hada_w1_a", &[4, 2]), ("hada_w1_b", &[2, 4]), ("hada_w2_a", &[4, 2]), ("hada_w2_b", &[2, 4])];
+    for (config, tensors, what) in [
+        (&oft, &[("oft_R.weight", &[2, 1][..])][..], "OFT"),
+        (&loha, hada, "LoHa"),
+        (&lokr, &[("lokr_w1", &[2, 2]), ("lokr_w2", &[2, 2])], "LoKr"),
+    ] {
+        let says = format!("c_proj.weight` is stored as [in, out], which PEFT's {what} does not fit");
+        let work = adapted("gpt2", "h.0.attn.c_proj", &[4, 4], config.clone(), tensors);
+        refused(what, &work, &[], 65, &[&says]);
+        // Its head is a linear layer.
+        let ran = adapted("gpt2", "lm_head", &[4, 4], config.clone(), tensors).merge(&[]);
+        assert_eq!(ran.code, 0, "{what}: {}", ran.err);
+    }
+    // A shared block tells nothing of the length of rows.
+    let shared = with(oft, &json!({"block_share": true}));
+    let work = adapted("gpt2", "h.0.mlp.c_fc", &[4, 16], shared, &[("oft_R.weight", &[1, 1])]);
+    refused(
+        "shared",
+        &work,
+        &[],
+        65,
+        &["c_fc.weight` is stored as [in, out], which PEFT's OFT does not fit"],
+    );
+}
+
+fn lycoris(peft_type: &str) -> Value {
+    json!({"peft_type": peft_type, "r": 2, "alpha": 2, "target_modules": ["q_proj"]})
+}
+
+#[test]
+fn loha_that_does_not_fit() {
+    let none = || json!({});
+    let good: Tensors<'_> =
+        &[("hada_w1_a", &[4, 2]), ("hada_w1_b", &[2, 6]), ("hada_w2_a", &[4, 2]), ("hada_w2_b", &[2, 6])];
+    let cores: Tensors<'_> = &[
+        ("hada_w1_a", &[2, 4]),
+        ("hada_w1_b", &[2, 6]),
+        ("hada_t1", &[2, 2, 3, 1]),
+        ("hada_w2_a", &[2, 4]),
+        ("hada_w2_b", &[2, 6]),
+        ("hada_t2", &[2, 2, 3, 1]),
+    ];
+    let but = |all: Tensors<'static>, slot: usize, shape: &'static [u64]| {
+        let mut all = all.to_vec();
+        all[slot].1 = shape;
+        all
+    };
+    let less = |all: Tensors<'static>, slot: usize| {
+        let mut all = all.to_vec();
+        all.remove(slot);
+        all
+    };
+    let hint = "hint: the adapter was not saved whole";
+    all_are_refused(
+        &lycoris("LOHA"),
+        &[
+            (
+                "no w1_a",
+                &[4, 6],
+                none(),
+                &less(good, 0),
+                &["hada_w1_b` has no partner `", "hada_w1_a`", hint],
+            ),
+            ("no w1_b", &[4, 6], none(), &less(good, 1), &["has no partner `", "hada_w1_b`", hint]),
+            ("no w2_a", &[4, 6], none(), &less(good, 2), &["has no partner `", "hada_w2_a`", hint]),
+            ("no w2_b", &[4, 6], none(), &less(good, 3), &["has no partner `", "hada_w2_b`", hint]),
+            ("one core", &[4, 6, 3], none(), &less(cores, 2), &["has no partner `", "hada_t1`", hint]),
+            ("the other core", &[4, 6, 3], none(), &less(cores, 5), &["has no partner `", "hada_t2`", hint]),
+            (
+                "a vector",
+                &[4, 6],
+                none(),
+                &but(good, 0, &[8]),
+                &["hada_w1_a` has shape [8], expected [out, rank], both above zero"],
+            ),
+            (
+                "another rank",
+                &[4, 6],
+                none(),
+                &but(good, 1, &[3, 6]),
+                &["hada_w1_b` has shape [3, 6], expected [2, 6], as `", "hada_w1_a` is [4, 2]"],
+            ),
+            (
+                "another out",
+                &[4, 6],
+                none(),
+                &but(good, 2, &[5, 2]),
+                &["hada_w2_a` has shape [5, 2], expected [4, 2], as `"],
+            ),
+            (
+                "another in",
+                &[4, 6],
+                none(),
+                &but(good, 3, &[2, 5]),
+                &["hada_w2_b` has shape [2, 5], expected [2, 6], as `"],
+            ),
+            (
+                "another rank in the config",
+                &[4, 6],
+                json!({"r": 3}),
+                good,
+                &[
+                    "`model.layers.0.self_attn.q_proj` has rank 2 in the adapter's tensors, but 3 by its config",
+                ],
+            ),
+            (
+                "another rank by a pattern",
+                &[4, 6],
+                json!({"rank_pattern": {"q_proj": 4}}),
+                good,
+                &["has rank 2", "but 4 by its config"],
+            ),
+            (
+                "an alpha of text",
+                &[4, 6],
+                json!({"alpha": "a"}),
+                good,
+                &["sets `alpha` to `a`, which is not a number"],
+            ),
+            (
+                "an endless alpha",
+                &[4, 6],
+                json!({"alpha": 1e300}),
+                good,
+                &["sets `alpha` to `1e+300`, which gives a scale that is not a finite number"],
+            ),
+            (
+                "another base",
+                &[4, 7],
+                none(),
+                good,
+                &[
+                    "delta for `model.layers.0.self_attn.q_proj.weight` has shape [4, 6], base tensor has [4, 7]",
+                    "hint: the adapter was trained on a model with other sizes",
+                ],
+            ),
+            (
+                "stored the other way",
+                &[6, 4],
+                none(),
+                good,
+                &["is stored as [in, out], which PEFT's LoHa does not fit"],
+            ),
+            (
+                "too many dimensions",
+                &[4, 6, 1, 1, 1],
+                none(),
+                good,
+                &["is neither a linear layer nor a convolution of one or two dimensions, which PEFT's LoHa"],
+            ),
+            (
+                "cores of a linear layer",
+                &[4, 6],
+                none(),
+                cores,
+                &["hada_t1` has shape [2, 2, 3, 1], expected none at all, as `", "has no kernel"],
+            ),
+            (
+                "another kernel",
+                &[4, 6, 5],
+                none(),
+                cores,
+                &["hada_t1` has shape [2, 2, 3, 1], expected [2, 2, 5, 1], by the rank"],
+            ),
+            (
+                "the other's kernel",
+                &[4, 6, 3],
+                none(),
+                &but(cores, 5, &[2, 2, 1, 3]),
+                &["hada_t2` has shape [2, 2, 1, 3], expected [2, 2, 3, 1]"],
+            ),
+            (
+                "cores and another base",
+                &[4, 5, 3],
+                none(),
+                cores,
+                &["has shape [4, 18], base tensor has [4, 5, 3]"],
+            ),
+        ],
+    );
+    let config = with(lycoris("LOHA"), &json!({"target_modules": ["embed_tokens"]}));
+    let work = adapted("llama", "model.embed_tokens", &[4, 6], config, good);
+    refused(
+        "an embedding",
+        &work,
+        &[],
+        65,
+        &["`model.embed_tokens.weight` is an embedding, which PEFT's LoHa does not fit"],
+    );
+    let fine = adapted("llama", MODULE, &[4, 6, 3], lycoris("LOHA"), cores).merge(&[]);
+    assert_eq!(fine.code, 0, "{}", fine.err);
+}
+
+#[test]
+fn lokr_that_does_not_fit() {
+    let none = || json!({});
+    let w1 = ("lokr_w1", &[2, 3][..]);
+    let w2 = ("lokr_w2", &[2, 2][..]);
+    let (a, b) = (("lokr_w2_a", &[2, 2][..]), ("lokr_w2_b", &[2, 2][..]));
+    let (a1, b1) = (("lokr_w1_a", &[2, 2][..]), ("lokr_w1_b", &[2, 3][..]));
+    let t = ("lokr_t2", &[2, 2, 3, 1][..]);
+    let hint = "hint: the adapter was not saved whole";
+    all_are_refused(
+        &lycoris("LOKR"),
+        &[
+            ("no w1", &[4, 6], none(), &[w2], &["lokr_w2` has no partner `", "lokr_w1`", hint]),
+            ("no w2", &[4, 6], none(), &[w1], &["lokr_w1` has no partner `", "lokr_w2`", hint]),
+            ("no w1_b", &[4, 6], none(), &[a1, w2], &["has no partner `", "lokr_w1_b`", hint]),
+            ("no w2_a", &[4, 6], none(), &[w1, b], &["has no partner `", "lokr_w2_a`", hint]),
+            ("only a core", &[4, 6, 3], none(), &[w1, t], &["has no partner `", "lokr_w2_a`", hint]),
+            (
+                "both w1",
+                &[4, 6],
+                none(),
+                &[w1, a1, b1, w2],
+                &[
+                    "lokr_w1_a` is of no kind that can be merged yet: `",
+                    "lokr_w1` is there too, and only one of them can be meant",
+                ],
+            ),
+            (
+                "both w2",
+                &[4, 6],
+                none(),
+                &[w1, w2, a, b],
+                &["lokr_w2_a` is of no kind", "lokr_w2` is there too"],
+            ),
+            (
+                "a vector",
+                &[4, 6],
+                none(),
+                &[("lokr_w1", &[6]), w2],
+                &["lokr_w1` has shape [6], expected [outs, ins], both above zero"],
+            ),
+            (
+                "w1 of two ranks",
+                &[4, 6],
+                none(),
+                &[a1, ("lokr_w1_b", &[3, 3]), w2],
+                &["lokr_w1_b` has shape [3, 3], expected [2, 3], as `"],
+            ),
+            (
+                "w2 of two ranks",
+                &[4, 6],
+                none(),
+                &[w1, a, ("lokr_w2_b", &[1, 2])],
+                &["lokr_w2_b` has shape [1, 2], expected [2, 2], as `"],
+            ),
+            (
+                "w1 and w2 of two ranks",
+                &[4, 6],
+                none(),
+                &[a1, b1, ("lokr_w2_a", &[2, 1]), ("lokr_w2_b", &[1, 2])],
+                &["has rank 1 in the adapter's tensors, but 2 by its config"],
+            ),
+            (
+                "another rank in the config",
+                &[4, 6],
+                json!({"r": 3}),
+                &[w1, a, b],
+                &["has rank 2 in the adapter's tensors, but 3"],
+            ),
+            (
+                "no rank at all",
+                &[4, 6],
+                json!({"r": 0}),
+                &[w1, w2],
+                &["sets `alpha` to `2.0`, which gives a scale that is not a finite number"],
+            ),
+            (
+                "another base",
+                &[4, 7],
+                none(),
+                &[w1, w2],
+                &[
+                    "delta for `model.layers.0.self_attn.q_proj.weight` has shape [4, 6], base tensor has [4, 7]",
+                ],
+            ),
+            (
+                "stored the other way",
+                &[6, 4],
+                none(),
+                &[w1, w2],
+                &["is stored as [in, out], which PEFT's LoKr does not fit"],
+            ),
+            (
+                "w2 without its kernel",
+                &[4, 6, 3],
+                none(),
+                &[w1, w2],
+                &["lokr_w2` has shape [2, 2], expected [outs, ins, 3], both above zero"],
+            ),
+            (
+                "w2 with a kernel",
+                &[4, 6],
+                none(),
+                &[w1, ("lokr_w2", &[2, 2, 3])],
+                &["lokr_w2` has shape [2, 2, 3], expected [outs, ins], both"],
+            ),
+            (
+                "a core of a linear layer",
+                &[4, 6],
+                none(),
+                &[w1, a, b, t],
+                &["lokr_t2` has shape [2, 2, 3, 1], expected none at all, as `"],
+            ),
+            (
+                "a core of another kernel",
+                &[4, 6, 2],
+                none(),
+                &[w1, a, b, t],
+                &["lokr_t2` has shape [2, 2, 3, 1], expected [2, 2, 2, 1], by"],
+            ),
+            (
+                "a core that PEFT fails on",
+                &[4, 6, 3],
+                json!({"r": 1}),
+                &[w1, ("lokr_w2_a", &[1, 2]), ("lokr_w2_b", &[1, 2]), ("lokr_t2", &[1, 1, 3, 1])],
+                &[
+                    "lokr_t2` is of no kind that can be merged yet: PEFT fails on a core of rank 1 of a convolution of one dimension",
+                ],
+            ),
+        ],
+    );
+    let fine = adapted("llama", MODULE, &[4, 6, 3], lycoris("LOKR"), &[w1, a, b, t]).merge(&[]);
+    assert_eq!(fine.code, 0, "{}", fine.err);
+}
