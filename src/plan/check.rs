@@ -96,9 +96,9 @@ pub(super) fn check_contents(
     errors
 }
 
-/// Embedding and head must have one number of tokens. Shrinking loses tokens that a tokenizer may still have.
+/// Embedding and head must have one number of tokens, unless the model has the head of another task and no use for this.
 pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
-    if outline.resized().next().is_none() {
+    if outline.resized().next().is_none() || outline.has_other_head() {
         return Vec::new();
     }
     let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
@@ -112,7 +112,10 @@ pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     let error = |(second, second_rows)| {
         let first = first.clone();
         Error::new(ErrorKind::Vocabulary { first, first_rows, second, second_rows })
-            .hint("the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`")
+            .hint(
+                "the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`. \
+                 (Where only one of them is adapted, PEFT leaves out the other all the same; it must be in `modules_to_save`.)",
+            )
     };
     others.map(error).collect()
 }

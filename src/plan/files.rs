@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::adapters::Adapter;
+use crate::checkpoint::Config;
 use crate::families::{is_embedding, is_head};
 use crate::tensor::Dtype;
 
@@ -140,6 +141,20 @@ fn class_of_task(task: &str) -> Option<&'static str> {
     }
 }
 
+/// The part of a class's name that says which model it is: `RoFormer` of `RoFormerForCausalLM`.
+fn stem_of_class(class: &str) -> Option<&str> {
+    let ends = ["ModelWithLMHead", "WithLMHeadModel", "LMHeadModel", "Model"];
+    let stem = ends.iter().find_map(|end| class.strip_suffix(end));
+    stem.or_else(|| class.rfind("For").map(|at| &class[..at])).filter(|stem| !stem.is_empty())
+}
+
+/// Where one name stands for a model that sees and for its text part, tasks on text have classes of their own
+/// (`Gemma3TextForSequenceClassification` beside `Gemma3ForCausalLM`).
+fn infix(config: &Config, stem: &str) -> &'static str {
+    let is_text = config.model_type().is_some_and(|model_type| model_type.ends_with("_text"));
+    if is_text && !stem.ends_with("Text") { "Text" } else { "" }
+}
+
 /// The class and the labels of a head that an adapter added.
 fn add_head(config: &mut Map<String, Value>, outline: &Outline<'_>, adapter: &Adapter) {
     let Some(task) = adapter.config.text("task_type").and_then(class_of_task) else { return };
@@ -147,12 +162,8 @@ fn add_head(config: &mut Map<String, Value>, outline: &Outline<'_>, adapter: &Ad
     let Some(head) = heads.find(|addition| addition.name.ends_with(".weight")) else { return };
     let classes = config.get("architectures").and_then(Value::as_array);
     let class = classes.and_then(|classes| classes.first()).and_then(Value::as_str).unwrap_or_default();
-    let stem = class
-        .find("For")
-        .or_else(|| class.find("LMHead"))
-        .or_else(|| class.strip_suffix("Model").map(str::len));
-    if let Some(stem) = stem.map(|at| &class[..at]).filter(|stem| !stem.is_empty()) {
-        let class = format!("{stem}{task}");
+    if let Some(stem) = stem_of_class(class) {
+        let class = format!("{stem}{}{task}", infix(&outline.base.config, stem));
         config.insert("architectures".to_owned(), json!([class]));
     }
     let labels = head.shape.axes().first().copied().unwrap_or_default();
@@ -163,5 +174,29 @@ fn add_head(config: &mut Map<String, Value>, outline: &Outline<'_>, adapter: &Ad
         let by_label: Map<String, Value> = (0..labels).map(|i| (name(i), i.into())).collect();
         config.insert("id2label".to_owned(), by_id.into());
         config.insert("label2id".to_owned(), by_label.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_tasks_are_named_as_transformers_names_them() {
+        for (class, model_type, named) in [
+            ("LlamaForCausalLM", "llama", "Llama"),
+            ("GPT2LMHeadModel", "gpt2", "GPT2"),
+            ("XLMWithLMHeadModel", "xlm", "XLM"),
+            ("ReformerModelWithLMHead", "reformer", "Reformer"),
+            ("RoFormerForMaskedLM", "roformer", "RoFormer"),
+            ("BertModel", "bert", "Bert"),
+            ("Gemma3ForCausalLM", "gemma3_text", "Gemma3Text"),
+            ("Gemma3TextModel", "gemma3_text", "Gemma3Text"),
+        ] {
+            let stem = stem_of_class(class).expect("it is a class of transformers");
+            let config = Config(json!({ "model_type": model_type }));
+            assert_eq!(format!("{stem}{}", infix(&config, stem)), named, "{class}");
+        }
+        assert_eq!(stem_of_class("Custom"), None);
     }
 }

@@ -152,6 +152,11 @@ impl<'a> Outline<'a> {
         None
     }
 
+    /// Whether an adapter brought the head of another task, so that none of the model's heads predicts tokens any more.
+    pub fn has_other_head(&self) -> bool {
+        self.additions.iter().any(|addition| addition.copy_of.is_none())
+    }
+
     /// Targets whose shape changed.
     pub fn resized(&self) -> impl Iterator<Item = (Target, &Shape)> {
         self.resized.iter().map(|(target, shape)| (*target, shape))

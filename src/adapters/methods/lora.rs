@@ -398,7 +398,7 @@ pub(super) fn orientation(
     b: &AdapterTensor,
 ) -> Result<bool, Error> {
     let weight = claiming.weight(target);
-    let family_says = claiming.family.stores_linear_transposed();
+    let family_says = claiming.stores_transposed(&weight.name);
     match *weight.shape.axes() {
         [rows, cols] if rows == cols && (rows, cols) == (out, input) => {
             let flag = claiming.adapter.config.is_set("fan_in_fan_out");

@@ -8,8 +8,8 @@ use crate::adapters::claiming::{Claimed, Effect};
 use crate::adapters::keys::replaced;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{is_embedding, is_head};
-use crate::plan::{Addition, Target};
-use crate::tensor::is_mergeable;
+use crate::plan::{Addition, Target, Tied};
+use crate::tensor::{Shape, is_mergeable};
 
 use super::{Block, Method};
 
@@ -91,16 +91,42 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
             Error::new(kind).hint("give this adapter weight 1: a value that replaces another has no scale")
         );
     }
-    let elements = value.tensor.shape.elements();
-    claiming.claim(Claimed {
-        method: "replace",
-        module,
-        keys: vec![value.key],
-        target,
-        elements,
-        effect: Effect::Replace { value: value.tensor },
-    });
+    let mut targets = vec![target];
+    if let Some(other) = other_end(claiming, path, target, &value.tensor.shape) {
+        claiming.outline.resize(other, value.tensor.shape.clone());
+        targets.push(other);
+    }
+    for target in targets {
+        claiming.claim(Claimed {
+            method: "replace",
+            module: module.clone(),
+            keys: vec![value.key.clone()],
+            target,
+            elements: value.tensor.shape.elements(),
+            effect: Effect::Replace { value: value.tensor.clone() },
+        });
+    }
     Ok(())
+}
+
+/// The other of two tied ends, if it must start from this value too.
+///
+/// Where one end has LoRA, PEFT saves beside the factors what they are added to. If the vocabulary was resized, that is the
+/// only copy of the new rows, and both ends started from it.
+fn other_end(claiming: &mut Claiming<'_>, path: &str, target: Target, shape: &Shape) -> Option<Target> {
+    let head = claiming.outline.head.clone().filter(|head| head.inseparable.is_none())?;
+    let source = claiming.outline.weight(Target::Base(head.source)).name;
+    let is_resized = claiming.outline.base.catalogue.tensors[head.source].tensor.shape != *shape;
+    let is_start = path.ends_with(".base_layer.weight") && !claiming.does_head_follow();
+    if claiming.outline.tied == Tied::Fold || !is_resized || !is_start {
+        return None;
+    }
+    if target == Target::Base(head.source) {
+        (!claiming.has_value(&head.head)).then(|| claiming.outline.untie(&head))
+    } else {
+        let is_head = claiming.outline.find(&head.head) == Some(target);
+        (is_head && !claiming.has_value(&source)).then_some(Target::Base(head.source))
+    }
 }
 
 /// Whether only the number of tokens differs: a vocabulary that grew or shrank.

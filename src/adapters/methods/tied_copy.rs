@@ -15,6 +15,12 @@ use super::{Block, Method};
 /// Copies for a tied head.
 pub(super) struct TiedCopy;
 
+/// Rows of tokens, and what they stand in, as the method of its own and as LoRA saves them.
+const TOKENS: [(&str, &str); 2] = [
+    ("trainable_tokens_delta", "base_layer.weight"),
+    ("token_adapter.trainable_tokens_delta", "token_adapter.base_layer.weight"),
+];
+
 impl Method for TiedCopy {
     fn name(&self) -> &'static str {
         "tied_copy"
@@ -50,19 +56,25 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
         let first = claiming.at_path(&format!("{embedding}.{of_embedding}"))?;
         Some((first, claiming.at_path(&format!("{head}.{of_head}"))?))
     };
-    for same in ["weight", "trainable_tokens_delta", "token_adapter.trainable_tokens_delta"] {
-        if let Some((first, second)) = pair(claiming, same, same)
-            && claiming.are_equal(first, second)?
-        {
+    let leave_copy = |claiming: &mut Claiming<'_>, of_embedding: &str, of_head: &str| -> Result<bool> {
+        let Some((first, second)) = pair(claiming, of_embedding, of_head) else { return Ok(false) };
+        let is_same = claiming.are_equal(first, second)?;
+        if is_same {
             leave_aside(claiming, second);
         }
-    }
+        Ok(is_same)
+    };
+    let leave_same = |claiming: &mut Claiming<'_>, same: &str| leave_copy(claiming, same, same);
+    leave_same(claiming, "weight")?;
     // What both ends started from is one tensor, if they stay one.
-    if claiming.outline.tied == Tied::Fold
-        && let Some((first, second)) = pair(claiming, "base_layer.weight", "base_layer.weight")
-        && claiming.are_equal(first, second)?
-    {
-        leave_aside(claiming, second);
+    for (rows, start) in TOKENS {
+        if leave_same(claiming, rows)? || claiming.outline.tied == Tied::Fold {
+            leave_same(claiming, start)?;
+        }
+    }
+    if claiming.outline.tied == Tied::Fold {
+        leave_copy(claiming, "base_layer.weight", "weight")?;
+        leave_copy(claiming, "weight", "base_layer.weight")?;
     }
     let factors = [("lora_embedding_B", "lora_A.weight"), ("lora_embedding_A", "lora_B.weight")];
     let factors = factors.map(|(of_embedding, of_head)| pair(claiming, of_embedding, of_head));
@@ -78,11 +90,8 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
     }
     leave_aside(claiming, a.1);
     leave_aside(claiming, b.1);
-    if claiming.outline.tied == Tied::Untie
-        && let Some((first, second)) = pair(claiming, "base_layer.weight", "base_layer.weight")
-        && claiming.are_equal(first, second)?
-    {
-        leave_aside(claiming, second);
+    if claiming.outline.tied == Tied::Untie {
+        leave_same(claiming, "base_layer.weight")?;
     }
     Ok(())
 }

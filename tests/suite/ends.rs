@@ -1,0 +1,139 @@
+//! The two ends of a language model, where no golden case shows it: heads of other tasks, and what resized ends start from.
+
+use serde_json::{Value, json};
+use shardfold::tensor::Dtype;
+
+use super::work::{Work, edit, edit_json};
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// A tied model of three tokens and width 2.
+fn tied() -> Work {
+    let work = Work::tiny(Dtype::F32, 1.0);
+    work.rebase(&[(EMBEDDING, &[3, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]);
+    edit_json(&work.base.join("config.json"), |config| {
+        config.insert("tie_word_embeddings".into(), true.into());
+        config.insert("vocab_size".into(), 3.into());
+    });
+    work
+}
+
+fn names(work: &Work) -> Vec<String> {
+    let mut names = Vec::new();
+    edit(&work.output.join("model.safetensors"), |tensors| {
+        names = tensors.iter().map(|tensor| tensor.name.clone()).collect();
+    });
+    names
+}
+
+fn config(work: &Work) -> Value {
+    let text = std::fs::read_to_string(work.output.join("config.json")).expect("a config");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn a_classifier_has_no_head_to_part_from_its_embedding() {
+    let work = tied();
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "task_type": "SEQ_CLS"});
+    let score: (&str, &[u64], _) = ("score.weight", &[1, 2], vec![7.0, 8.0]);
+    let a: (&str, &[u64], _) = ("model.embed_tokens.lora_embedding_A", &[1, 3], vec![1.0, 0.0, 0.0]);
+    let b: (&str, &[u64], _) = ("model.embed_tokens.lora_embedding_B", &[2, 1], vec![10.0, 20.0]);
+    work.adapt_by(&lora, &[a, b, score.clone()]);
+    work.succeeds(&[]);
+    assert_eq!(names(&work), [EMBEDDING, "score.weight"]);
+    assert_eq!(work.merged(EMBEDDING), [11.0, 22.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(config(&work)["architectures"], json!(["LlamaForSequenceClassification"]));
+    assert_eq!(config(&work)["tie_word_embeddings"], json!(true));
+}
+
+#[test]
+fn a_classifier_may_have_more_tokens_than_the_head_that_it_does_not_use() {
+    let work = tied();
+    let head: (&str, &[u64], _) = (HEAD, &[3, 2], vec![1.0; 6]);
+    work.rebase(&[(EMBEDDING, &[3, 2], vec![1.0; 6]), head]);
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "task_type": "SEQ_CLS"});
+    let score: (&str, &[u64], _) = ("score.weight", &[1, 2], vec![7.0, 8.0]);
+    work.adapt_by(&lora, &[("model.embed_tokens.weight", &[4, 2], vec![9.0; 8]), score]);
+    work.succeeds(&[]);
+    assert_eq!(names(&work), [EMBEDDING, HEAD, "score.weight"]);
+    assert_eq!(config(&work)["vocab_size"], json!(4));
+}
+
+#[test]
+fn what_one_resized_tied_end_started_from_is_what_the_other_did() {
+    let grown: Vec<f32> = (1..=8_u8).map(f32::from).collect();
+    let start = |module: &str| format!("{module}.base_layer.weight");
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+    let changed = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 17.0, 28.0];
+    let work = tied();
+    let (of_head, of_embedding) = (start("lm_head"), start("model.embed_tokens"));
+    let on_head: [(&str, &[u64], Vec<f32>); 3] = [
+        ("lm_head.lora_A.weight", &[1, 2], vec![10.0, 20.0]),
+        ("lm_head.lora_B.weight", &[4, 1], vec![0.0, 0.0, 0.0, 1.0]),
+        (&of_head, &[4, 2], grown.clone()),
+    ];
+    work.adapt_by(&lora, &on_head);
+    work.succeeds(&[]);
+    assert_eq!((work.merged(HEAD), work.merged(EMBEDDING)), (changed.to_vec(), grown.clone()));
+    assert_eq!(config(&work)["vocab_size"], json!(4));
+
+    let work = tied();
+    work.adapt_by(&lora, &on_head);
+    work.succeeds(&["--tied", "fold"]);
+    assert_eq!((names(&work), work.merged(EMBEDDING)), (vec![EMBEDDING.to_owned()], changed.to_vec()));
+
+    let work = tied();
+    let on_embedding: [(&str, &[u64], Vec<f32>); 3] = [
+        ("model.embed_tokens.lora_embedding_A", &[1, 4], vec![0.0, 0.0, 0.0, 1.0]),
+        ("model.embed_tokens.lora_embedding_B", &[2, 1], vec![10.0, 20.0]),
+        (&of_embedding, &[4, 2], grown.clone()),
+    ];
+    work.adapt_by(&lora, &on_embedding);
+    work.succeeds(&[]);
+    assert_eq!((work.merged(HEAD), work.merged(EMBEDDING)), (grown, changed.to_vec()));
+}
+
+#[test]
+fn a_tied_head_follows_rows_of_a_resized_embedding() {
+    let work = tied();
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "trainable_token_indices": [3]});
+    let keys = ["model.embed_tokens", "lm_head"].map(|module| {
+        ["trainable_tokens_delta", "base_layer.weight"].map(|leaf| format!("{module}.token_adapter.{leaf}"))
+    });
+    let [[rows, start], [other_rows, other_start]] = &keys;
+    let (row, all): (&[u64], &[u64]) = (&[1, 2], &[4, 2]);
+    work.adapt_by(
+        &lora,
+        &[
+            (rows, row, vec![-1.0, -2.0]),
+            (start, all, vec![1.0; 8]),
+            (other_rows, row, vec![-1.0, -2.0]),
+            (other_start, all, vec![1.0; 8]),
+        ],
+    );
+    work.succeeds(&[]);
+    assert_eq!(names(&work), [EMBEDDING]);
+    assert_eq!(work.merged(EMBEDDING), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -2.0]);
+}
+
+#[test]
+fn a_square_head_is_stored_as_any_head_where_other_layers_are_transposed() {
+    for (flags, tensor) in [(&[][..], HEAD), (&["--tied", "fold"], "transformer.wte.weight")] {
+        let work = tied();
+        work.rebase(&[("transformer.wte.weight", &[2, 2], vec![0.0; 4])]);
+        edit_json(&work.base.join("config.json"), |config| {
+            config.insert("model_type".into(), "gpt2".into());
+            config.insert("architectures".into(), json!(["GPT2LMHeadModel"]));
+        });
+        work.adapt_by(
+            &json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1}),
+            &[
+                ("lm_head.lora_A.weight", &[1, 2], vec![1.0, 2.0]),
+                ("lm_head.lora_B.weight", &[2, 1], vec![1.0, 10.0]),
+            ],
+        );
+        work.succeeds(flags);
+        assert_eq!(work.merged(tensor), [1.0, 2.0, 10.0, 20.0]);
+    }
+}
