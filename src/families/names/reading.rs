@@ -129,14 +129,15 @@ pub fn choose(
     paths: &[&str],
     required: &[bool],
 ) -> Result<Vec<usize>, (usize, usize, usize)> {
-    let mut whole = (0..placings.len()).filter(|&i| placings[i].places_all(required));
-    if let Some(first) = whole.next() {
-        for other in whole {
-            if let Some(path) = placings[first].differs(&placings[other]) {
-                return Err((first, other, path));
-            }
-        }
-        return Ok(vec![first]);
+    let placed = |i: usize| placings[i].sums.iter().filter(|&&sum| sum != 0).count();
+    let whole: Vec<usize> = (0..placings.len()).filter(|&i| placings[i].places_all(required)).collect();
+    // Of what need not be placed, a head that has another name on disk may be; the first of those that place most.
+    if let Some(&first) = whole.iter().rev().max_by_key(|&&i| placed(i)) {
+        let differs = |other: usize| Some((first, other, placings[first].differs(&placings[other])?));
+        return match whole.iter().find_map(|&other| differs(other)) {
+            Some(disagreement) => Err(disagreement),
+            None => Ok(vec![first]),
+        };
     }
     let mut chosen = Vec::new();
     let mut open: Vec<bool> = vec![true; paths.len()];
@@ -147,19 +148,10 @@ pub fn choose(
         let Some(best) = (0..placings.len()).rev().max_by_key(|&i| count(i)).filter(|&i| count(i) > 0) else {
             return Ok(chosen);
         };
-        let mut settled: Vec<&str> = Vec::new();
-        for (path, _) in paths
-            .iter()
-            .zip(&placings[best].sums)
-            .zip(&open)
-            .filter(|((_, sum), open)| **sum != 0 && **open)
-            .map(|(pair, _)| pair)
-        {
-            if settled.last() != Some(&tower(path)) {
-                settled.push(tower(path));
-            }
-        }
+        let is_placed = |i: &usize| open[*i] && placings[best].sums[*i] != 0;
+        let mut settled: Vec<&str> = (0..paths.len()).filter(is_placed).map(|i| tower(paths[i])).collect();
         settled.sort_unstable();
+        settled.dedup();
         for (i, path) in paths.iter().enumerate() {
             open[i] &= settled.binary_search(&tower(path)).is_err();
         }
@@ -221,6 +213,8 @@ mod tests {
         let disagree = [placing(0, &[1, 2, 3]), placing(1, &[1, 2, 4])];
         assert_eq!(choose(&disagree, &paths, &all), Err((0, 1, 2)));
         assert_eq!(choose(&some[..1], &paths, &[true, false, false]), Ok(vec![0]));
+        let head = [placing(0, &[1, 2, 0]), placing(1, &[1, 2, 3])];
+        assert_eq!(choose(&head, &paths, &[true, true, false]), Ok(vec![1]), "a head that can be placed is");
     }
 
     #[test]
