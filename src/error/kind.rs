@@ -57,6 +57,8 @@ pub enum ErrorKind {
     NoEffect { adapter: String, why: String },
     #[error("{count} adapter {} no base tensor: {}", if *count == 1 { "tensor matches" } else { "tensors match" }, listing(keys, *count))]
     Unmatched { adapter: String, count: usize, keys: Vec<String>, nearest: Vec<String> },
+    #[error("`{path}` can be read in two ways: as `{first}` ({by_first}), and as `{second}` ({by_second})")]
+    Readings { path: String, first: String, by_first: String, second: String, by_second: String },
     #[error("adapter tensor `{key}` is of no kind that can be merged yet: {why}")]
     Unclaimed { adapter: String, key: String, why: String },
     #[error("adapter tensor `{key}` has no partner `{partner}`")]

@@ -4,6 +4,7 @@
 //! last. (Families that rename, split or fuse come as files here.)
 
 mod conv1d;
+pub mod names;
 mod plain;
 mod tied;
 

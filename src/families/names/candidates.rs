@@ -1,0 +1,111 @@
+//! Which rules a checkpoint may have been written under: those of its class, or of what comes nearest.
+
+use std::sync::Arc;
+
+use crate::checkpoint::Config;
+
+use super::rules::Rules;
+use super::table::{self, Class};
+
+/// Rules that every class has after its own.
+const LEGACY: &str = "legacy";
+
+/// The rules of one class, or what stands for them.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Where they are from, for messages.
+    pub label: String,
+    /// Path of the base model.
+    pub base: String,
+    /// Those without scope, which transformers 4.52 to 4.57 had.
+    pub unscoped: Arc<Rules>,
+    /// All of them.
+    pub all: Arc<Rules>,
+}
+
+type Use<'c> = (Option<&'c str>, &'c str);
+
+/// The candidates for a checkpoint, the likeliest first; never none.
+pub fn candidates(config: &Config) -> Vec<Candidate> {
+    let text = language(config);
+    let name = config.class().unwrap_or_default();
+    if let Some(class) = table::class(name) {
+        return vec![candidate(class.name, class.base, &class.uses, text)];
+    }
+    let model_type = config.model_type().unwrap_or_default();
+    let classes = table::classes_of(model_type);
+    let base = classes.iter().map(|class| class.base).find(|base| !base.is_empty()).unwrap_or("model");
+    let entries = [name, model_type].into_iter().filter(|entry| table::root(entry).is_some());
+    let mut found: Vec<Candidate> =
+        entries.map(|entry| candidate(entry, base, &[(None, entry)], text)).collect();
+    let mut seen: Vec<&Class> = Vec::new();
+    for class in classes.iter().filter(|class| !class.uses.is_empty()) {
+        if seen.iter().all(|other| (&other.uses, other.base) != (&class.uses, class.base)) {
+            found.push(candidate(class.name, class.base, &class.uses, text));
+            seen.push(class);
+        }
+    }
+    if found.is_empty() {
+        found.push(candidate("plain names", base, &[], text));
+    }
+    found
+}
+
+/// The model type of a model's language part.
+fn language(config: &Config) -> Option<&str> {
+    config.0.get("text_config")?.get("model_type")?.as_str()
+}
+
+fn candidate(label: &str, base: &str, uses: &[Use<'_>], text: Option<&str>) -> Candidate {
+    let (mut unscoped, mut all) = (Rules::default(), Rules::default());
+    let mut add = |(scope, entry): Use<'_>| {
+        all.extend(table::rules(entry).unwrap_or_default(), scope.map(|scope| (base, scope)));
+        if scope.is_none() {
+            unscoped.extend(table::rules(entry).unwrap_or_default(), None);
+        }
+    };
+    uses.iter().copied().for_each(&mut add);
+    // A language model other than the one its class is made with by default.
+    if let Some(entry) = text.and_then(table::root)
+        && uses.iter().all(|(_, used)| table::root(used) != Some(entry))
+    {
+        add((Some("language_model"), entry));
+    }
+    add((None, LEGACY));
+    Candidate {
+        label: label.to_owned(),
+        base: base.to_owned(),
+        unscoped: Arc::new(unscoped),
+        all: Arc::new(all),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn labels(config: serde_json::Value) -> Vec<String> {
+        candidates(&Config(config)).into_iter().map(|candidate| candidate.label).collect()
+    }
+
+    #[test]
+    fn classes_known_and_not() {
+        assert_eq!(labels(json!({"architectures": ["MixtralForCausalLM"]})), ["MixtralForCausalLM"]);
+        let unknown = labels(json!({"architectures": ["MyMixtral"], "model_type": "mixtral"}));
+        assert_eq!(unknown[0], "mixtral");
+        assert_eq!(labels(json!({})), ["plain names"]);
+    }
+
+    #[test]
+    fn another_language_model() {
+        let config = json!({
+            "architectures": ["LlavaForConditionalGeneration"], "text_config": {"model_type": "mixtral"},
+        });
+        let candidate = &candidates(&Config(config))[0];
+        let name = "language_model.model.layers.0.block_sparse_moe.gate.weight";
+        assert_eq!(candidate.all.rename(name), "model.language_model.layers.0.mlp.gate.weight");
+        let without = "model.language_model.layers.0.block_sparse_moe.gate.weight";
+        assert_eq!(candidate.unscoped.rename(name), without, "no scopes there");
+    }
+}

@@ -1,0 +1,360 @@
+//! The names that a checkpoint's tensors have after some rules, findable by name.
+//!
+//! Names are not kept: a checkpoint may have 92,000 tensors, and a reading needs several such sets one after the other. An
+//! entry is a hash and a tensor's place, 16 bytes; what is found is made sure of by applying the rules to the few names
+//! again. A second list finds the tensors of a module.
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
+use crate::checkpoint::Catalogue;
+use crate::tensor::Shape;
+
+use super::experts::{Role, canonical, expert, stacked};
+use super::geometry::Geometry;
+use super::joined;
+use super::ops::{Block, Facts, Made, Op, run, select};
+use super::piece::{Piece, Placed};
+use super::rules::{Converted, Kind, Rules};
+
+/// The weights of a checkpoint: what may have a runtime name.
+pub trait Disk {
+    /// Number of places, of which some may hold no weight.
+    fn count(&self) -> usize;
+    /// Name and shape of the weight at that place; none for a companion of another (scales, zero points).
+    fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)>;
+}
+
+impl Disk for Catalogue {
+    fn count(&self) -> usize {
+        self.tensors.len()
+    }
+
+    fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)> {
+        let tensor = &self.tensors[place];
+        Some((Cow::Borrowed(&tensor.name), &tensor.tensor.shape))
+    }
+}
+
+/// A runtime parameter: its shape and where it is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Shape in the running model; empty if it is refused.
+    pub shape: Vec<u64>,
+    /// The tensors that it is made of.
+    pub pieces: Vec<Placed>,
+    /// Why it cannot be read as pieces of tensors, if it cannot. `pieces` is empty then.
+    pub refused: Option<String>,
+}
+
+/// A checkpoint's names after some rules.
+pub struct Namespace<'a> {
+    disk: &'a dyn Disk,
+    rules: Arc<Rules>,
+    geometry: Arc<Geometry>,
+    names: Vec<(u64, u32)>,
+    modules: Vec<(u64, u32)>,
+}
+
+/// How a tensor came to a name.
+enum Come {
+    /// It has it.
+    Plain,
+    /// It is one of those that a parameter is made of: the conversion, and which of its parameters.
+    Part(Converted, usize),
+}
+
+/// Calls `then` with every runtime name that a tensor of that name on disk has part in.
+fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Come)) {
+    let renamed = rules.apply(name);
+    let Some((first, converted)) = renamed.converted else { return then(&renamed.name, Come::Plain) };
+    let rule = rules.conversion(converted.rule);
+    then(&first, Come::Part(converted, 0));
+    for (i, to) in rule.to.iter().enumerate().skip(1) {
+        then(&first.replacen(&rule.to[0], to, 1), Come::Part(converted, i));
+    }
+    // What is stacked now was trained on one by one, and that is how it lies on disk.
+    if matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, Op::Merge(_)))) {
+        then(&renamed.name, Come::Plain);
+    }
+}
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(canonical(name).as_bytes());
+    hasher.finish()
+}
+
+fn found(entries: &[(u64, u32)], name: &str) -> impl Iterator<Item = usize> + Clone {
+    let hash = hash(name);
+    let start = entries.partition_point(|entry| entry.0 < hash);
+    entries[start..].iter().take_while(move |entry| entry.0 == hash).map(|entry| entry.1 as usize)
+}
+
+impl<'a> Namespace<'a> {
+    /// The names of all weights of `disk` after `rules`.
+    pub fn new(disk: &'a dyn Disk, rules: Arc<Rules>, geometry: Arc<Geometry>) -> Namespace<'a> {
+        let weights = || (0..disk.count()).filter_map(|place| Some((place, disk.weight(place)?.0)));
+        if rules.must_notice() {
+            weights().for_each(|(_, name)| rules.notice(&name));
+        }
+        let (mut found, mut modules) = (Vec::with_capacity(disk.count()), Vec::with_capacity(disk.count()));
+        for (place, name) in weights() {
+            names(&rules, &name, |name, _| {
+                found.push((hash(name), place as u32));
+                modules.push((hash(name.rsplit_once('.').map_or("", |(module, _)| module)), place as u32));
+            });
+        }
+        for entries in [&mut found, &mut modules] {
+            entries.sort_unstable();
+            entries.dedup();
+        }
+        Namespace { disk, rules, geometry, names: found, modules }
+    }
+
+    /// A number for its names; two that are the same have the same.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (hash, place) in &self.names {
+            hasher.write_u64(hash ^ u64::from(*place).rotate_left(32));
+        }
+        hasher.finish()
+    }
+
+    /// The rules that gave the names.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether `path` is a parameter, or a module that has one; also one expert where experts are joined, or joined where
+    /// they are single, and likewise for dense projections. What is returned stands for the tensors that are meant: it is
+    /// the same for the same tensors.
+    pub fn fits(&self, path: &str) -> Option<u64> {
+        let own = sum(found(&self.names, path)).or_else(|| sum(found(&self.modules, path)));
+        own.or_else(|| {
+            let joined = expert(path)?.joined();
+            joined.iter().find_map(|name| sum(found(&self.names, name)))
+        })
+        .or_else(|| self.fits_stacked(path))
+        .or_else(|| {
+            let part = joined::part(path, &self.geometry)?;
+            sum(found(&self.names, &format!("{}.weight", part.whole)))
+        })
+        .or_else(|| {
+            let parts = joined::parts(path)?;
+            let all = parts.iter().map(|part| sum(found(&self.names, &format!("{part}.weight"))));
+            all.reduce(|a, b| Some(a?.wrapping_add(b?))).flatten()
+        })
+    }
+
+    /// As [`Namespace::fits`], for an experts module (or a joined parameter of one) whose experts are single.
+    fn fits_stacked(&self, path: &str) -> Option<u64> {
+        let (stack, roles) = match stacked(path) {
+            Some((stack, roles, "weight")) => (stack, roles),
+            _ if path == "experts" || path.ends_with(".experts") => {
+                (path, &["gate_proj", "up_proj", "down_proj"][..])
+            }
+            _ => return None,
+        };
+        let mut total: Option<u64> = None;
+        for number in 0u64.. {
+            let single = |role: &&str| sum(found(&self.names, &format!("{stack}.{number}.{role}.weight")));
+            let Some(all) = roles.iter().filter_map(single).reduce(u64::wrapping_add) else { break };
+            total = Some(total.unwrap_or(0).wrapping_add(all));
+        }
+        total
+    }
+
+    /// The tensors that are meant, for a message.
+    pub fn meant(&self, path: &str) -> String {
+        let mut places = found(&self.names, path).chain(found(&self.modules, path));
+        let first = places.next().and_then(|place| self.disk.weight(place));
+        first.map_or_else(|| path.to_owned(), |(name, _)| name.into_owned())
+    }
+
+    /// A parameter by its name.
+    pub fn parameter(&self, name: &str) -> Option<Parameter> {
+        let parameter = self.own(name).or_else(|| self.of_joined_experts(name));
+        parameter
+            .or_else(|| self.of_single_experts(name))
+            .or_else(|| self.part(name))
+            .or_else(|| self.joined(name))
+    }
+
+    /// One that has that name, or that the rules make.
+    fn own(&self, name: &str) -> Option<Parameter> {
+        let (mut plain, mut blocks, mut conversions) = (Vec::new(), Vec::new(), Vec::new());
+        let wanted = canonical(name);
+        for place in found(&self.names, name) {
+            let (disk_name, shape) = self.disk.weight(place)?;
+            names(&self.rules, &disk_name, |other, role| {
+                if canonical(other) != wanted {
+                    return;
+                }
+                let shape = shape.axes().to_vec();
+                let pieces = vec![Placed { tensor: place, piece: Piece::whole(&shape) }];
+                match role {
+                    Come::Plain => plain.push(Block { from: 0, number: None, shape, pieces }),
+                    Come::Part(converted, target) => {
+                        let (from, number) = (converted.from, converted.number);
+                        blocks.push(Block { from, number, shape, pieces });
+                        conversions.push((converted.rule, target));
+                    }
+                }
+            });
+        }
+        conversions.dedup();
+        match (plain.len(), conversions.as_slice()) {
+            (0, []) => None,
+            (1, []) => plain.pop().map(|block| made(Ok((block.shape, block.pieces)))),
+            (0, &[(rule, target)]) => Some(made(self.converted(name, rule, blocks, target))),
+            _ => Some(made(Err(format!("{} tensors claim to be it", plain.len() + blocks.len())))),
+        }
+    }
+
+    fn converted(&self, name: &str, rule: usize, blocks: Vec<Block>, target: usize) -> Made {
+        let rule = self.rules.conversion(rule);
+        let Kind::Convert(ops) = &rule.kind else { return Err("its rule converts nothing".to_owned()) };
+        // The stored shape is the parameter's if it is square: then nothing is transposed.
+        let must_transpose = |shape: &[u64]| {
+            let down = name.ends_with("down_proj");
+            let is_square = matches!(shape, [_, a, b] if a == b);
+            !is_square && self.geometry.is_in_out((!down).then_some(shape), down.then_some(shape))
+        };
+        let sizes = |_| self.geometry.attention().map(|sizes| sizes.to_vec());
+        let facts = Facts {
+            patterns: rule.pattern.sources().len(),
+            targets: rule.to.len(),
+            must_transpose: &must_transpose,
+            sizes: &sizes,
+        };
+        run(ops, blocks, &facts, target)
+    }
+
+    /// One expert's parameter, where experts are joined.
+    fn of_joined_experts(&self, name: &str) -> Option<Parameter> {
+        let expert = expert(name).filter(|expert| matches!(expert.parameter, "weight" | "bias"))?;
+        let (joined, mut parameter) = expert.joined().into_iter().find_map(|joined| {
+            let parameter = self.own(&joined)?;
+            Some((joined, parameter))
+        })?;
+        if parameter.refused.is_some() {
+            return Some(parameter);
+        }
+        if parameter.shape.len() != if expert.parameter == "bias" { 2 } else { 3 } {
+            return Some(made(Err(format!("`{joined}` has {} axes", parameter.shape.len()))));
+        }
+        if expert.number >= parameter.shape.remove(0) {
+            return None;
+        }
+        let slice = |placed: Placed| {
+            Some(Placed { tensor: placed.tensor, piece: placed.piece.unstacked(0, expert.number)? })
+        };
+        parameter.pieces = parameter.pieces.into_iter().filter_map(slice).collect();
+        if expert.parameter == "weight" && self.is_in_out(expert.stack) {
+            parameter.shape.swap(0, 1);
+            for placed in &mut parameter.pieces {
+                placed.piece = placed.piece.clone().swapped(0, 1);
+            }
+        }
+        let is_gated = joined.contains("gate_up_proj");
+        let half = parameter.shape[0] / 2;
+        let (first, step) = match (expert.role, self.geometry.alternates()) {
+            (Role::Gate, true) => (0, 2),
+            (Role::Gate, false) => (0, 1),
+            (Role::Up, true) if is_gated => (1, 2),
+            (Role::Up, false) if is_gated => (half, 1),
+            _ => return Some(parameter),
+        };
+        parameter.shape[0] = half;
+        parameter.pieces = select(parameter.pieces, 0, first, step, half);
+        Some(parameter)
+    }
+
+    /// Whether the joined parameters of an experts module are `[experts, in, out]`.
+    pub fn is_in_out(&self, stack: &str) -> bool {
+        let shape = |leaf: &str| self.own(&format!("{stack}.{leaf}")).map(|parameter| parameter.shape);
+        let up = shape("gate_up_proj").or_else(|| shape("up_proj"));
+        self.geometry.is_in_out(up.as_deref(), shape("down_proj").as_deref())
+    }
+
+    /// A joined parameter of experts, where experts are single.
+    fn of_single_experts(&self, name: &str) -> Option<Parameter> {
+        let (stack, roles, parameter) = stacked(name)?;
+        let mut blocks = Vec::new();
+        for number in 0u64.. {
+            let before = blocks.len();
+            for (from, role) in roles.iter().enumerate() {
+                let Some(single) = self.own(&format!("{stack}.{number}.{role}.{parameter}")) else {
+                    continue;
+                };
+                if single.refused.is_some() {
+                    return Some(single);
+                }
+                let (shape, pieces) = (single.shape, single.pieces);
+                blocks.push(Block { from, number: Some(number), shape, pieces });
+            }
+            if blocks.len() == before {
+                break;
+            }
+        }
+        if blocks.is_empty() {
+            return None;
+        }
+        let ops = [Op::Merge(0), Op::Concatenate(1)];
+        let facts = Facts { patterns: roles.len(), targets: 1, must_transpose: &|_| false, sizes: &|_| None };
+        Some(made(run(&ops[..roles.len()], blocks, &facts, 0)))
+    }
+
+    /// One of several dense projections, where they are joined.
+    fn part(&self, name: &str) -> Option<Parameter> {
+        let (module, leaf) = name.rsplit_once('.')?;
+        let part = joined::part(module, &self.geometry)?;
+        let mut whole = self.own(&format!("{}.{leaf}", part.whole))?;
+        if whole.refused.is_some() {
+            return Some(whole);
+        }
+        if whole.shape.first() != Some(&part.of) {
+            let rows = whole.shape.first().copied().unwrap_or(1);
+            return Some(made(Err(format!("`{}` has {rows} rows, by the config {}", part.whole, part.of))));
+        }
+        whole.shape[0] = part.rows;
+        whole.pieces = select(whole.pieces, 0, part.start, 1, part.rows);
+        Some(whole)
+    }
+
+    /// A joined dense projection, where its parts are single.
+    fn joined(&self, name: &str) -> Option<Parameter> {
+        let (module, leaf) = name.rsplit_once('.')?;
+        let mut blocks = Vec::new();
+        for (from, part) in joined::parts(module)?.iter().enumerate() {
+            let part = self.own(&format!("{part}.{leaf}"))?;
+            if part.refused.is_some() {
+                return Some(part);
+            }
+            blocks.push(Block { from, number: None, shape: part.shape, pieces: part.pieces });
+        }
+        let facts =
+            Facts { patterns: blocks.len(), targets: 1, must_transpose: &|_| false, sizes: &|_| None };
+        Some(made(run(&[Op::Concatenate(0)], blocks, &facts, 0)))
+    }
+}
+
+fn made(made: Made) -> Parameter {
+    match made {
+        Ok((shape, pieces)) => Parameter { shape, pieces, refused: None },
+        Err(why) => Parameter { shape: Vec::new(), pieces: Vec::new(), refused: Some(why) },
+    }
+}
+
+/// A number for a set of tensors, whatever their order, and never 0; none if there are none.
+fn sum(places: impl Iterator<Item = usize>) -> Option<u64> {
+    // Sums of plain places would be the same for too many sets. (This is the last step of SplitMix64.)
+    let spread = |place: usize| {
+        let mixed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) | 1
+    };
+    places.map(spread).reduce(u64::wrapping_add)
+}

@@ -1,0 +1,229 @@
+//! Which reading of an adapter's paths finds them on disk.
+//!
+//! An adapter was trained on a running model, whose names depend on the version of transformers, on the class that was
+//! loaded (the bare model, with a head, the language part of a larger one) and on the checkpoint. So the paths are read in
+//! several [`Way`]s, each against the checkpoint's names after none, some or all of the rules. The first reading that places
+//! every path is taken; if none does, the one that places most, and others for towers that it places nothing of.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use super::namespace::{Disk, Namespace};
+use super::rules::Rules;
+
+/// How a path is changed before it is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Not at all.
+    Same,
+    /// The base model's path is put in front: trained on the bare model.
+    WithBase(String),
+    /// The base model's path is taken away: the checkpoint was saved from the bare model.
+    WithoutBase(String),
+    /// Carried through the rules: names of an older transformers.
+    Carried,
+    /// `model.` in front is replaced: trained on the language part of a model with towers.
+    Language(&'static str),
+    /// A prefix by tower, inferred from names that end alike.
+    Inferred(BTreeMap<String, String>),
+}
+
+impl Way {
+    /// Every way but the inferred one, in the order in which they are tried.
+    pub fn all(base: &str) -> Vec<Way> {
+        let mut ways = vec![Way::Same];
+        if !base.is_empty() {
+            ways.extend([Way::WithBase(format!("{base}.")), Way::WithoutBase(format!("{base}."))]);
+        }
+        let language = ["model.language_model.", "language_model.model."].map(Way::Language);
+        ways.into_iter().chain([Way::Carried]).chain(language).collect()
+    }
+
+    /// Whether it is tried on the names after all rules alone.
+    pub fn needs_all_rules(&self) -> bool {
+        matches!(self, Way::Carried | Way::Language(_))
+    }
+
+    /// A path of a module, or a parameter's, as this way has it.
+    pub fn read<'p>(&self, path: &'p str, rules: &Rules) -> Cow<'p, str> {
+        match self {
+            Way::Same => Cow::Borrowed(path),
+            Way::WithBase(base) => Cow::Owned(format!("{base}{path}")),
+            Way::WithoutBase(base) => Cow::Borrowed(path.strip_prefix(base.as_str()).unwrap_or(path)),
+            Way::Carried => carried(path, rules),
+            Way::Language(prefix) => match path.strip_prefix("model.") {
+                Some(rest) => Cow::Owned(format!("{prefix}{rest}")),
+                None => Cow::Borrowed(path),
+            },
+            Way::Inferred(prefixes) => {
+                // A parameter belongs to the tower of its module, which is the path itself where it has no number.
+                let mut towers =
+                    [tower(path), path.rsplit_once('.').map_or("", |(module, _)| module)].into_iter();
+                match towers.find_map(|tower| prefixes.get(tower)) {
+                    Some(prefix) => Cow::Owned(format!("{prefix}{path}")),
+                    None => Cow::Borrowed(path),
+                }
+            }
+        }
+    }
+}
+
+/// Rules match parameters; a module is carried along with the weight that it would have.
+fn carried<'p>(path: &'p str, rules: &Rules) -> Cow<'p, str> {
+    let as_module = format!("{path}.weight");
+    match rules.rename(&as_module).strip_suffix(".weight") {
+        Some(renamed) if renamed != path => Cow::Owned(renamed.to_owned()),
+        _ => rules.rename(path),
+    }
+}
+
+/// The tower that a path belongs to: its segments before the first number; all of it if it has none.
+pub fn tower(path: &str) -> &str {
+    let mut at = 0;
+    for segment in path.split('.') {
+        if !segment.is_empty() && segment.bytes().all(|c| c.is_ascii_digit()) {
+            return path[..at].trim_end_matches('.');
+        }
+        at += segment.len() + 1;
+    }
+    path
+}
+
+/// What a reading places: for every path a number for the tensors that it means, or 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placing {
+    /// Which of the name spaces it reads.
+    pub space: usize,
+    /// How.
+    pub way: Way,
+    /// By path.
+    pub sums: Vec<u64>,
+}
+
+impl Placing {
+    /// Reads every path; none if no path is placed.
+    pub fn of(namespace: &Namespace<'_>, space: usize, way: Way, paths: &[&str]) -> Option<Placing> {
+        let read = |path: &&str| namespace.fits(&way.read(path, namespace.rules())).unwrap_or(0);
+        let sums: Vec<u64> = paths.iter().map(read).collect();
+        sums.iter().any(|&sum| sum != 0).then_some(Placing { space, way, sums })
+    }
+
+    /// Whether it places every path that must be.
+    pub fn places_all(&self, required: &[bool]) -> bool {
+        self.sums.iter().zip(required).all(|(&sum, &required)| sum != 0 || !required)
+    }
+
+    /// The first path that another means other tensors with.
+    pub fn differs(&self, other: &Placing) -> Option<usize> {
+        (0..self.sums.len())
+            .find(|&i| self.sums[i] != 0 && other.sums[i] != 0 && self.sums[i] != other.sums[i])
+    }
+}
+
+/// The readings to use, of those in `placings` (in the order in which they are to be preferred).
+///
+/// # Errors
+/// With the places of two readings that place every path, and a path that they read differently.
+pub fn choose(
+    placings: &[Placing],
+    paths: &[&str],
+    required: &[bool],
+) -> Result<Vec<usize>, (usize, usize, usize)> {
+    let placed = |i: usize| placings[i].sums.iter().filter(|&&sum| sum != 0).count();
+    let whole: Vec<usize> = (0..placings.len()).filter(|&i| placings[i].places_all(required)).collect();
+    // Of what need not be placed, a head that has another name on disk may be; the first of those that place most.
+    if let Some(&first) = whole.iter().rev().max_by_key(|&&i| placed(i)) {
+        let differs = |other: usize| Some((first, other, placings[first].differs(&placings[other])?));
+        return match whole.iter().find_map(|&other| differs(other)) {
+            Some(disagreement) => Err(disagreement),
+            None => Ok(vec![first]),
+        };
+    }
+    let mut chosen = Vec::new();
+    let mut open: Vec<bool> = vec![true; paths.len()];
+    loop {
+        let count =
+            |i: usize| placings[i].sums.iter().zip(&open).filter(|(sum, open)| **sum != 0 && **open).count();
+        // The first of those that place most; `max_by_key` would give the last.
+        let Some(best) = (0..placings.len()).rev().max_by_key(|&i| count(i)).filter(|&i| count(i) > 0) else {
+            return Ok(chosen);
+        };
+        let is_placed = |i: &usize| open[*i] && placings[best].sums[*i] != 0;
+        let mut settled: Vec<&str> = (0..paths.len()).filter(is_placed).map(|i| tower(paths[i])).collect();
+        settled.sort_unstable();
+        settled.dedup();
+        for (i, path) in paths.iter().enumerate() {
+            open[i] &= settled.binary_search(&tower(path)).is_err();
+        }
+        chosen.push(best);
+    }
+}
+
+/// The prefixes, by tower, with which the paths that must be placed are tensors: each path exactly one, and all of a tower
+/// the same prefix.
+pub fn inferred(disk: &dyn Disk, paths: &[&str]) -> Option<Way> {
+    let mut ends: HashMap<&str, (u32, String)> =
+        paths.iter().map(|&path| (path, (0, String::new()))).collect();
+    for (name, _) in (0..disk.count()).filter_map(|place| disk.weight(place)) {
+        let module = name.strip_suffix(".weight");
+        for whole in module.into_iter().chain([&*name]) {
+            for (at, _) in whole.match_indices('.') {
+                if let Some((count, prefix)) = ends.get_mut(&whole[at + 1..]) {
+                    *count += 1;
+                    *prefix = whole[..=at].to_owned();
+                }
+            }
+        }
+    }
+    let mut prefixes: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for path in paths {
+        let (count, prefix) = &ends[path];
+        let own = (*count == 1).then(|| prefix.clone());
+        let of_tower = prefixes.entry(tower(path).to_owned()).or_insert_with(|| own.clone());
+        if *of_tower != own {
+            *of_tower = None;
+        }
+    }
+    let prefixes: BTreeMap<String, String> =
+        prefixes.into_iter().filter_map(|(tower, prefix)| Some((tower, prefix?))).collect();
+    (!prefixes.is_empty()).then_some(Way::Inferred(prefixes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn towers() {
+        assert_eq!(tower("model.layers.0.mlp"), "model.layers");
+        assert_eq!(tower("lm_head"), "lm_head");
+        assert_eq!(tower("0.auto"), "");
+    }
+
+    fn placing(space: usize, sums: &[u64]) -> Placing {
+        Placing { space, way: Way::Same, sums: sums.to_vec() }
+    }
+
+    #[test]
+    fn the_first_that_places_all_unless_another_disagrees() {
+        let paths = ["a.0.x", "a.1.x", "b.0.x"];
+        let all = [true; 3];
+        let some = [placing(0, &[1, 0, 0]), placing(1, &[1, 2, 3]), placing(2, &[1, 2, 3])];
+        assert_eq!(choose(&some, &paths, &all), Ok(vec![1]));
+        let disagree = [placing(0, &[1, 2, 3]), placing(1, &[1, 2, 4])];
+        assert_eq!(choose(&disagree, &paths, &all), Err((0, 1, 2)));
+        assert_eq!(choose(&some[..1], &paths, &[true, false, false]), Ok(vec![0]));
+        let head = [placing(0, &[1, 2, 0]), placing(1, &[1, 2, 3])];
+        assert_eq!(choose(&head, &paths, &[true, true, false]), Ok(vec![1]), "a head that can be placed is");
+    }
+
+    #[test]
+    fn a_mix_between_towers_only() {
+        let paths = ["a.0.x", "a.1.x", "b.0.x"];
+        let mixed = [placing(0, &[1, 0, 0]), placing(1, &[0, 2, 3])];
+        // The second places most; what it leaves of its own tower stays unplaced.
+        assert_eq!(choose(&mixed, &paths, &[true; 3]), Ok(vec![1]));
+        let towers = [placing(0, &[1, 2, 0]), placing(1, &[0, 0, 3])];
+        assert_eq!(choose(&towers, &paths, &[true; 3]), Ok(vec![0, 1]));
+    }
+}
