@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use crate::checkpoint::{Checkpoint, Stored};
 use crate::encodings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::{Family, is_embedding, is_head};
-use crate::plan::{Factor, Need, Outline, Placement, Target, Tied, Weight};
-use crate::tensor::{Dtype, TensorRef};
+use crate::families::{Family, Names, TiedHead, is_embedding, is_head};
+use crate::plan::{Factor, Joined, Need, Outline, Placement, Target, Tied, Weight};
+use crate::tensor::{Dtype, Shape, TensorRef};
 
-use super::keys::{Tail, normalise, replaced};
+use super::keys::{Tail, is_value, module_of, normalise, replaced};
 use super::{Adapter, AdapterTensor};
 
 /// What a claim does to its tensor.
@@ -94,11 +94,13 @@ pub struct Claiming<'a> {
     pub adapter: &'a Adapter,
     /// The family of the base.
     pub family: &'a dyn Family,
+    /// Where the parameters of the running model are on disk.
+    pub names: Names<'a>,
     /// The output's tensors so far.
     pub outline: Outline<'a>,
     base: &'a Checkpoint,
-    /// Which tensor of the adapter stands in place of the tensor of that name.
-    values: HashMap<String, usize>,
+    /// Which tensor of the adapter stands in place of that target.
+    values: HashMap<Target, usize>,
     paths: Vec<String>,
     by_key: HashMap<&'a str, usize>,
     by_path: HashMap<String, usize>,
@@ -127,7 +129,12 @@ pub struct Outcome {
 
 impl<'a> Claiming<'a> {
     /// Begins with every tensor of `adapter` unclaimed.
-    pub fn new(adapter: &'a Adapter, outline: Outline<'a>, family: &'a dyn Family) -> Claiming<'a> {
+    pub fn new(
+        adapter: &'a Adapter,
+        mut outline: Outline<'a>,
+        family: &'a dyn Family,
+        names: Names<'a>,
+    ) -> Claiming<'a> {
         let mut stripped: BTreeMap<&str, usize> = BTreeMap::new();
         let mut paths = Vec::with_capacity(adapter.tensors.len());
         for tensor in &adapter.tensors {
@@ -137,21 +144,22 @@ impl<'a> Claiming<'a> {
             }
             paths.push(path);
         }
+        name_head(&mut outline, &names);
         // What a tied head starts from is the embedding, if they stay one.
         let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
         let named = |(i, path): (usize, &String)| {
             let (module, parameter) = replaced(path);
-            let name = family.name_on_disk(&module, parameter);
-            match folded.filter(|head| head.head == name) {
-                Some(head) => (outline.weight(Target::Base(head.source)).name, i),
-                None => (name, i),
-            }
+            let name = join(&module, parameter);
+            let target = locate(&outline, &names, &name)
+                .or_else(|| folded.filter(|_| is_head(&name)).map(|head| Target::Base(head.source)));
+            Some((target?, i))
         };
-        let values = paths.iter().enumerate().map(named).collect();
+        let values = paths.iter().enumerate().filter(|(_, path)| is_value(path)).filter_map(named).collect();
         let told = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
         Claiming {
             adapter,
             family,
+            names,
             base: outline.base,
             outline,
             values,
@@ -284,7 +292,7 @@ impl<'a> Claiming<'a> {
     /// A target's name, type and shape, as it is once the adapter's own replacements are made.
     pub fn weight(&self, target: Target) -> Weight {
         let mut weight = self.outline.weight(target);
-        if let Some(&value) = self.values.get(&weight.name) {
+        if let Some(&value) = self.values.get(&target) {
             weight.shape = self.adapter.tensors[value].tensor.shape.clone();
         }
         weight
@@ -292,14 +300,18 @@ impl<'a> Claiming<'a> {
 
     /// The tensor of a module's parameter.
     pub fn lookup(&self, module: &str, parameter: &str) -> Option<Target> {
-        self.outline.find(&self.family.name_on_disk(module, parameter))
+        locate(&self.outline, &self.names, &join(module, parameter))
     }
 
     /// The same, for something to be put in its place; what does not match is noted.
     pub fn place(&mut self, tensors: &[usize], module: &str, parameter: &str) -> Option<Target> {
-        let name = self.family.name_on_disk(module, parameter);
-        if let Some(target) = self.outline.find(&name) {
+        let name = join(module, parameter);
+        if let Some(target) = self.lookup(module, parameter) {
             return Some(target);
+        }
+        if let Some(why) = self.names.parameter(&name).and_then(|found| found.refused) {
+            self.errors.push(ErrorKind::Converted { parameter: name, why }.into());
+            return None;
         }
         if let Some(error) = self.quantised_elsewhere(module, &name) {
             self.errors.push(error);
@@ -399,8 +411,21 @@ impl<'a> Claiming<'a> {
 
     /// Whether any of its tensors is for the tied head.
     pub fn names_the_head(&self) -> bool {
-        let head = self.outline.head.as_ref().and_then(|head| head.head.strip_suffix("weight"));
-        head.is_some_and(|head| self.paths.iter().any(|path| path.starts_with(head)))
+        self.outline.head.is_some() && self.head_module().is_some()
+    }
+
+    /// Path of the module that is a tied head, as the adapter spells it, if any of its tensors is for it.
+    pub fn head_module(&self) -> Option<String> {
+        let is_it = |module: &&str| is_head(&join(module, "weight")) && self.lookup(module, "weight").is_none_or(|t| matches!(t, Target::New(_)));
+        self.paths.iter().map(|path| module_of(path)).find(is_it).map(str::to_owned)
+    }
+
+    /// Path of the module whose weight is `target`, as the adapter spells it, if any of its tensors is for it.
+    pub fn module_at(&self, target: Target) -> Option<String> {
+        let is_it = |module: &&str| self.lookup(module, "weight") == Some(target);
+        let mut modules: Vec<&str> = self.paths.iter().map(|path| module_of(path)).collect();
+        modules.dedup();
+        modules.into_iter().find(is_it).map(str::to_owned)
     }
 
     /// Whether the family stores the linear layer of that name as `[in, out]`; heads, and what they are tied to, are plain in
@@ -409,9 +434,9 @@ impl<'a> Claiming<'a> {
         self.family.stores_linear_transposed() && !is_head(name) && !is_embedding(name)
     }
 
-    /// Whether one of its tensors stands in place of the tensor of that name.
-    pub fn has_value(&self, name: &str) -> bool {
-        self.values.contains_key(name)
+    /// Whether one of its tensors stands in place of that target.
+    pub fn has_value(&self, target: Target) -> bool {
+        self.values.contains_key(&target)
     }
 
     /// Whether the tied head follows what the adapter does to the embedding.
@@ -473,6 +498,13 @@ impl<'a> Claiming<'a> {
 
     /// Why a base tensor's numbers are not what they seem, if they are not.
     fn quantised(&self, module: &str, target: Target, name: &str) -> Option<Error> {
+        if let Target::Joined(i) = target {
+            let pieces = self.outline.joined(i).pieces;
+            return pieces.iter().find_map(|piece| {
+                let target = Target::Base(piece.tensor);
+                self.quantised(module, target, &self.outline.weight(target).name)
+            });
+        }
         if let Target::Base(i) = target
             && let Some(stored) = self.outline.weights.get(i)
         {
@@ -509,10 +541,40 @@ impl<'a> Claiming<'a> {
 
     /// A target without a tensor of its name that is there in quantised form.
     fn quantised_elsewhere(&self, module: &str, name: &str) -> Option<Error> {
-        let packed = ["qweight", "weight_packed"].iter().map(|leaf| self.family.name_on_disk(module, leaf));
+        let packed = ["qweight", "weight_packed"].iter().map(|leaf| join(module, leaf));
         let blocks = [format!("{name}_blocks")];
         let found = packed.chain(blocks).find(|name| self.base.catalogue.find(name).is_some())?;
         Some(quantised(name, format!("it is stored as `{found}`")))
+    }
+}
+
+/// A parameter's name: its module's path, a dot, and its own; its own alone at the top.
+fn join(module: &str, parameter: &str) -> String {
+    if module.is_empty() { parameter.to_owned() } else { format!("{module}.{parameter}") }
+}
+
+/// The target that a parameter of the running model is: a tensor, or pieces of some.
+fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) -> Option<Target> {
+    let Some(found) = names.parameter(runtime).filter(|found| found.refused.is_none()) else {
+        return outline.find(runtime);
+    };
+    let shape = Shape::new(&found.shape)?;
+    match found.pieces.as_slice() {
+        [] => None,
+        [one] if one.piece.is_whole(&found.shape) => Some(Target::Base(one.tensor)),
+        _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
+    }
+}
+
+/// Gives a tied head the name that its tensor would have on disk.
+fn name_head(outline: &mut Outline<'_>, names: &Names<'_>) {
+    let Some(head) = &outline.head else { return };
+    let embedding = &outline.base.catalogue.tensors[head.source].name;
+    let leaf = |name: &str| name.rsplit('.').nth(1).map(str::to_owned);
+    let tie = names.ties().into_iter().find(|(_, source)| leaf(source) == leaf(embedding));
+    if let Some((runtime, _)) = tie.filter(|(runtime, _)| is_head(runtime)) {
+        let name = names.head_on_disk(&runtime, embedding);
+        outline.head = Some(TiedHead { head: name, ..head.clone() });
     }
 }
 

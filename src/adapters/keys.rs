@@ -79,6 +79,44 @@ pub fn replaced(path: &str) -> (String, &str) {
     (module.to_owned(), parameter)
 }
 
+/// Beginnings of segments that belong to a method, not to the model.
+const ROLES: &[&str] = &[
+    "lora_",
+    "hira_",
+    "ia3_l",
+    "oft_",
+    "hada_",
+    "lokr_",
+    "trainable_tokens_delta",
+    "token_adapter",
+    "base_layer",
+    "modules_to_save",
+    "original_module",
+];
+
+fn is_role(segment: &str) -> bool {
+    ROLES.iter().any(|role| segment.starts_with(role))
+}
+
+/// The module of the running model that a path belongs to, whatever its method; for a plain value, the module that owns the
+/// parameter.
+pub fn module_of(path: &str) -> &str {
+    let mut at = 0;
+    for segment in path.split('.') {
+        if is_role(segment) {
+            return path[..at].trim_end_matches('.');
+        }
+        at += segment.len() + 1;
+    }
+    path.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+/// Whether a path names a value that stands in place of a parameter.
+pub fn is_value(path: &str) -> bool {
+    let (module, _) = replaced(path);
+    !module.split('.').any(is_role) && !path.rsplit('.').next().is_some_and(is_role)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +164,22 @@ mod tests {
             ("e.token_adapter.base_layer.weight", "e", "weight"),
         ] {
             assert_eq!(replaced(path), (module.to_owned(), parameter), "{path}");
+        }
+    }
+
+    #[test]
+    fn modules_are_found_whatever_the_method() {
+        for (path, module, value) in [
+            ("m.q.lora_A.weight", "m.q", false),
+            ("m.experts.base_layer.lora_B.weight", "m.experts", false),
+            ("m.e.token_adapter.trainable_tokens_delta", "m.e", false),
+            ("m.e.token_adapter.base_layer.weight", "m.e", true),
+            ("lm_head.weight", "lm_head", true),
+            ("m.q.base_layer.bias", "m.q", true),
+            ("score.modules_to_save.weight", "score", true),
+            ("m.q.ia3_l", "m.q", false),
+        ] {
+            assert_eq!((module_of(path), is_value(path)), (module, value), "{path}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod folder;
 pub mod keys;
 mod layers;
 pub mod methods;
+pub(crate) mod pieces;
 mod scan;
 mod targets;
 

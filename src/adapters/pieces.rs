@@ -11,7 +11,7 @@ use crate::tensor::{Shape, TensorRef, bytes_of};
 use super::claiming::Change;
 
 /// Why a change cannot be cut to a piece.
-pub(super) type Unfit = &'static str;
+pub(crate) type Unfit = &'static str;
 
 /// How one axis of a delta moves in a parameter.
 struct Moves {
@@ -23,7 +23,7 @@ struct Moves {
 
 /// The part of `change` (of a parameter of shape `runtime`) that falls on `piece`, in elements of the stored tensor; none if
 /// nothing does.
-pub(super) fn onto(
+pub(crate) fn onto(
     change: &Change,
     runtime: &Shape,
     piece: &Piece,
@@ -106,7 +106,7 @@ fn moves(axis: &Axis, shape: &Shape) -> Option<Moves> {
     let mut found = None;
     for (along, &size) in shape.axes().iter().enumerate().rev() {
         let fits = axis.stride.is_multiple_of(stride) && axis.stride / stride < size.max(1);
-        if fits && (axis.count - 1) * (axis.stride / stride) < size {
+        if fits && axis.count.saturating_sub(1) * (axis.stride / stride) < size {
             found = Some(Moves { along, step: axis.stride / stride });
         }
         stride *= size.max(1);
@@ -127,7 +127,7 @@ fn shifted(factor: &Factor, cut: &[Cut]) -> Factor {
 
 /// The part of a tensor of shape `runtime` that stands in place of a stored piece of it; an error if its bytes do not lie as
 /// they are stored.
-pub(super) fn value_of(
+pub(crate) fn value_of(
     value: &TensorRef,
     runtime: &Shape,
     piece: &Piece,

@@ -81,6 +81,10 @@ pub enum ErrorKind {
     TargetWithoutTensor { adapter: String, entry: String, module: String },
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
     TargetDtype { tensor: String, found: Dtype },
+    #[error("`{parameter}` is made of the checkpoint's tensors in a way that is not read: {why}")]
+    Converted { parameter: String, why: String },
+    #[error("`{parameter}` is in pieces on disk, and {why}")]
+    InPieces { adapter: String, parameter: String, why: String },
     #[error("`{tensor}` is quantised: {why}")]
     Quantised { tensor: String, why: String },
     #[error("`{tensor}` is tied, and the embedding and the output head cannot be parted: {why}")]

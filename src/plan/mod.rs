@@ -20,5 +20,5 @@ pub use op::{Claim, ClaimId, Factor, FactorIndex, FactorRuns, Need, Op};
 pub use out_tensor::{
     AdapterUse, Counts, Identity, Input, Making, OutShard, OutTensor, Plan, Role, SideFile,
 };
-pub use outline::{Addition, Outline, Target, Tied, Weight};
+pub use outline::{Addition, Joined, Outline, Target, Tied, Weight};
 pub use placement::{Axis, Grid, Line, Placement, Run, Window};

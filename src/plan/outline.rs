@@ -1,9 +1,10 @@
 //! The output's tensors while adapters are claimed: those of the base, those that are new, and the shapes they come to.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::checkpoint::{Checkpoint, Stored, Weights};
-use crate::families::{TiedHead, tied_head};
+use crate::families::{Placed, TiedHead, tied_head};
 use crate::tensor::{Dtype, Shape, is_mergeable};
 
 /// A tensor of the output that claims are made on.
@@ -13,6 +14,20 @@ pub enum Target {
     Base(usize),
     /// The addition at this place.
     New(usize),
+    /// The joined parameter at this place: the running model's, in pieces on disk. Planning turns what is done to it into
+    /// changes of its pieces.
+    Joined(usize),
+}
+
+/// A parameter of the running model that the disk has in pieces, or as a part of a tensor.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Its runtime name, as an adapter spells it.
+    pub name: String,
+    /// Its shape in the running model.
+    pub shape: Shape,
+    /// What it is made of.
+    pub pieces: Vec<Placed>,
 }
 
 /// A tensor of the output that the base has not.
@@ -58,28 +73,29 @@ pub struct Outline<'a> {
     /// The base.
     pub base: &'a Checkpoint,
     /// Which of its tensors are codes and companions.
-    pub weights: Weights,
+    pub weights: &'a Weights,
     /// What happens to tied heads.
     pub tied: Tied,
     /// The base's tied head, if it has one.
     pub head: Option<TiedHead>,
     /// New tensors.
     pub additions: Vec<Addition>,
+    /// Parameters that are in pieces, found while claiming.
+    joined: RefCell<Vec<Joined>>,
     resized: HashMap<Target, Shape>,
     reserved: HashMap<(Target, u64), String>,
 }
 
 impl<'a> Outline<'a> {
     /// The base as it is.
-    pub fn new(base: &'a Checkpoint, weights: Weights, tied: Tied) -> Outline<'a> {
+    pub fn new(base: &'a Checkpoint, weights: &'a Weights, tied: Tied) -> Outline<'a> {
         Outline {
             base,
             weights,
             tied,
             head: tied_head(base),
             additions: Vec::new(),
-            resized: HashMap::new(),
-            reserved: HashMap::new(),
+            joined: RefCell::default(), resized: HashMap::new(), reserved: HashMap::new(),
         }
     }
 
@@ -102,9 +118,32 @@ impl<'a> Outline<'a> {
                 let addition = &self.additions[i];
                 (addition.name.clone(), addition.shape.clone(), addition.dtype, true)
             }
+            Target::Joined(i) => {
+                let Joined { name, shape, pieces } = self.joined(i);
+                let mut of_pieces = pieces.iter().map(|piece| self.weight(Target::Base(piece.tensor)));
+                let first = of_pieces.next().expect("a joined parameter has a piece");
+                let is_known = first.is_known && of_pieces.all(|piece| piece.is_known);
+                (name, shape, first.dtype, is_known)
+            }
         };
         let shape = self.resized.get(&target).cloned().unwrap_or(shape);
         Weight { name, shape, dtype, is_known }
+    }
+
+    /// A parameter in pieces.
+    pub fn joined(&self, i: usize) -> Joined {
+        self.joined.borrow()[i].clone()
+    }
+
+    /// The target for a parameter in pieces.
+    pub fn join(&self, joined: Joined) -> Target {
+        let mut all = self.joined.borrow_mut();
+        let there = |other: &Joined| other.name == joined.name && other.pieces == joined.pieces;
+        let found = all.iter().position(there);
+        Target::Joined(found.unwrap_or_else(|| {
+            all.push(joined);
+            all.len() - 1
+        }))
     }
 
     /// The element type of the output's floats: as the config says, else as the base's first tensor of floats.
