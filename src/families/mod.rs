@@ -10,7 +10,7 @@ mod tied;
 
 use crate::checkpoint::Config;
 
-pub use names::{Names, Piece, Placed, Stride};
+pub use names::{Disk, Logicals, Names, Piece, Placed, Stride};
 pub use tied::{TiedHead, is_embedding, is_head, tied_head};
 
 /// One family of models.

@@ -7,15 +7,15 @@ use crate::error::{ErrorKind, Result};
 use crate::families::is_head;
 
 use super::candidates::{Candidate, candidates};
+use super::disk::Disk;
 use super::geometry::Geometry;
-use super::namespace::{Disk, Namespace, Parameter};
-use super::reading::{Placing, Way, choose, inferred};
+use super::namespace::{Namespace, Parameter};
+use super::reading::{Placing, Way, choose, inferred, tower};
 use super::rules::Rules;
 use super::table::{self, Class, Experts};
 
-/// Last segments of paths of heads that an adapter may bring along, and no base need have.
-const ADDITIONS: &[&str] =
-    &["score", "classifier", "qa_outputs", "classification_head", "v_head", "summary", "out_proj"];
+/// Segments of paths of heads that an adapter may bring along, and no base need have.
+const ADDITIONS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head", "v_head"];
 
 /// Names of a checkpoint, read as one adapter's paths are to be read.
 pub struct Names<'a> {
@@ -50,13 +50,13 @@ impl<'a> Names<'a> {
         let geometry = Arc::new(Geometry::of(config));
         let candidates = candidates(config);
         let spaces = spaces(&candidates);
-        let mut placings = placings(disk, &geometry, &candidates, &spaces, paths);
+        let mut placings = placings(disk, &geometry, (&candidates, &spaces), (paths, &required));
         if !placings.iter().any(|placing| placing.places_all(&required)) {
             let namespace = Namespace::new(disk, spaces[0].rules.clone(), geometry.clone());
             let must: Vec<&str> =
                 paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
             let way = inferred(disk, &must);
-            placings.extend(way.and_then(|way| Placing::of(&namespace, 0, way, paths)));
+            placings.extend(way.and_then(|way| Placing::of(&namespace, (0, way), paths, &required, false)));
         }
         let namespace = |space: usize| Namespace::new(disk, spaces[space].rules.clone(), geometry.clone());
         let chosen = choose(&placings, paths, &required).map_err(|(first, second, path)| {
@@ -147,8 +147,10 @@ impl<'a> Names<'a> {
 /// Tied heads and additions need not be placed.
 fn is_optional(path: &str, ties: &[String]) -> bool {
     let weight = format!("{path}.weight");
-    let leaf = path.rsplit('.').next().unwrap_or(path);
-    ties.iter().any(|tie| *tie == weight || tie == path) || is_head(&weight) || ADDITIONS.contains(&leaf)
+    // Heads stand outside stacks of layers; the same words inside are ordinary projections.
+    let is_outside = tower(path) == path;
+    let is_addition = || path.split('.').any(|segment| ADDITIONS.contains(&segment));
+    ties.iter().any(|tie| *tie == weight || tie == path) || is_outside && (is_head(&weight) || is_addition())
 }
 
 /// The names as they are, then after some and after all rules of every candidate.
@@ -167,11 +169,10 @@ fn spaces(candidates: &[Candidate]) -> Vec<Space> {
 fn placings(
     disk: &dyn Disk,
     geometry: &Arc<Geometry>,
-    candidates: &[Candidate],
-    spaces: &[Space],
-    paths: &[&str],
+    (candidates, spaces): (&[Candidate], &[Space]),
+    (paths, required): (&[&str], &[bool]),
 ) -> Vec<Placing> {
-    let mut found = Vec::new();
+    let (mut found, mut has_whole) = (Vec::new(), false);
     let mut seen = Vec::new();
     for (i, space) in spaces.iter().enumerate() {
         let namespace = Namespace::new(disk, space.rules.clone(), geometry.clone());
@@ -183,7 +184,8 @@ fn placings(
             // Ways that need all rules are for one space of each candidate, even if no name on disk changes there.
             let is_due = if way.needs_all_rules() { space.is_all } else { is_new };
             if is_due && (way == Way::Same || paths.iter().any(changes)) {
-                let placing = Placing::of(&namespace, i, way, paths);
+                let placing = Placing::of(&namespace, (i, way), paths, required, has_whole);
+                has_whole |= placing.as_ref().is_some_and(|placing| placing.places_all(required));
                 found.extend(placing.map(|placing| ((space.candidate, rank, i), placing)));
             }
         }

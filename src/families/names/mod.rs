@@ -9,6 +9,7 @@
 //! Nothing here reads values, and nothing knows methods or plans. The rules are facts of key-mapping.md 5 and 6.
 
 pub mod candidates;
+pub mod disk;
 pub mod experts;
 pub mod geometry;
 pub mod joined;
@@ -24,6 +25,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+pub use disk::{Disk, Logicals};
 pub use lookup::Names;
-pub use namespace::{Disk, Parameter};
+pub use namespace::Parameter;
 pub use piece::{Along, Piece, Placed, Stride};

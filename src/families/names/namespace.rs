@@ -4,38 +4,16 @@
 //! entry is a hash and a tensor's place, 16 bytes; what is found is made sure of by applying the rules to the few names
 //! again. A second list finds the tensors of a module.
 
-use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use crate::checkpoint::Catalogue;
-use crate::tensor::Shape;
-
+use super::disk::Disk;
 use super::experts::{Role, canonical, expert, stacked};
 use super::geometry::Geometry;
 use super::joined;
 use super::ops::{Block, Facts, Made, Op, run, select};
 use super::piece::{Piece, Placed};
 use super::rules::{Converted, Kind, Rules};
-
-/// The weights of a checkpoint: what may have a runtime name.
-pub trait Disk {
-    /// Number of places, of which some may hold no weight.
-    fn count(&self) -> usize;
-    /// Name and shape of the weight at that place; none for a companion of another (scales, zero points).
-    fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)>;
-}
-
-impl Disk for Catalogue {
-    fn count(&self) -> usize {
-        self.tensors.len()
-    }
-
-    fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)> {
-        let tensor = &self.tensors[place];
-        Some((Cow::Borrowed(&tensor.name), &tensor.tensor.shape))
-    }
-}
 
 /// A runtime parameter: its shape and where it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +36,7 @@ pub struct Namespace<'a> {
 }
 
 /// How a tensor came to a name.
-enum Come {
+enum Origin {
     /// It has it.
     Plain,
     /// It is one of those that a parameter is made of: the conversion, and which of its parameters.
@@ -66,17 +44,17 @@ enum Come {
 }
 
 /// Calls `then` with every runtime name that a tensor of that name on disk has part in.
-fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Come)) {
+fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) {
     let renamed = rules.apply(name);
-    let Some((first, converted)) = renamed.converted else { return then(&renamed.name, Come::Plain) };
+    let Some((first, converted)) = renamed.converted else { return then(&renamed.name, Origin::Plain) };
     let rule = rules.conversion(converted.rule);
-    then(&first, Come::Part(converted, 0));
+    then(&first, Origin::Part(converted, 0));
     for (i, to) in rule.to.iter().enumerate().skip(1) {
-        then(&first.replacen(&rule.to[0], to, 1), Come::Part(converted, i));
+        then(&first.replacen(&rule.to[0], to, 1), Origin::Part(converted, i));
     }
     // What is stacked now was trained on one by one, and that is how it lies on disk.
     if matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, Op::Merge(_)))) {
-        then(&renamed.name, Come::Plain);
+        then(&renamed.name, Origin::Plain);
     }
 }
 
@@ -195,8 +173,8 @@ impl<'a> Namespace<'a> {
                 let shape = shape.axes().to_vec();
                 let pieces = vec![Placed { tensor: place, piece: Piece::whole(&shape) }];
                 match role {
-                    Come::Plain => plain.push(Block { from: 0, number: None, shape, pieces }),
-                    Come::Part(converted, target) => {
+                    Origin::Plain => plain.push(Block { from: 0, number: None, shape, pieces }),
+                    Origin::Part(converted, target) => {
                         let (from, number) = (converted.from, converted.number);
                         blocks.push(Block { from, number, shape, pieces });
                         conversions.push((converted.rule, target));

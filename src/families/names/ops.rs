@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::piece::{Piece, Placed};
+use super::piece::Placed;
 
 /// One operation of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,6 +243,7 @@ pub fn select(pieces: Vec<Placed>, axis: usize, start: u64, step: u64, count: u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::names::piece::Piece;
 
     fn block(tensor: usize, from: usize, number: Option<u64>, shape: &[u64]) -> Block {
         let pieces = vec![Placed { tensor, piece: Piece::whole(shape) }];

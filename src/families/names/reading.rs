@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use super::namespace::{Disk, Namespace};
+use super::disk::Disk;
+use super::namespace::Namespace;
 use super::rules::Rules;
 
 /// How a path is changed before it is looked up.
@@ -101,10 +102,23 @@ pub struct Placing {
 }
 
 impl Placing {
-    /// Reads every path; none if no path is placed.
-    pub fn of(namespace: &Namespace<'_>, space: usize, way: Way, paths: &[&str]) -> Option<Placing> {
-        let read = |path: &&str| namespace.fits(&way.read(path, namespace.rules())).unwrap_or(0);
-        let sums: Vec<u64> = paths.iter().map(read).collect();
+    /// Reads every path; none if no path is placed. With `only_whole` there is a reading that places all that `required`
+    /// says must be, so that nothing matters but others that do: this one is given up at the first that it does not place.
+    pub fn of(
+        namespace: &Namespace<'_>,
+        (space, way): (usize, Way),
+        paths: &[&str],
+        required: &[bool],
+        only_whole: bool,
+    ) -> Option<Placing> {
+        let mut sums = Vec::with_capacity(paths.len());
+        for (path, required) in paths.iter().zip(required) {
+            let sum = namespace.fits(&way.read(path, namespace.rules())).unwrap_or(0);
+            if sum == 0 && *required && only_whole {
+                return None;
+            }
+            sums.push(sum);
+        }
         sums.iter().any(|&sum| sum != 0).then_some(Placing { space, way, sums })
     }
 

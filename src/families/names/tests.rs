@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::candidates::candidates;
 use super::geometry::Geometry;
-use super::namespace::{Disk, Namespace, Parameter};
-use super::{Names, Placed};
+use super::namespace::Namespace;
+use super::{Disk, Names, Parameter, Placed};
 use crate::checkpoint::Config;
 use crate::tensor::Shape;
 
