@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::checkpoint::{Checkpoint, Stored};
 use crate::encodings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::{Family, Names, TiedHead, is_embedding, is_head};
+use crate::families::{Names, TiedHead, is_embedding, is_head};
 use crate::plan::{Factor, Joined, Need, Outline, Placement, Target, Tied, Weight};
 use crate::tensor::{Dtype, Shape, TensorRef};
 
@@ -92,8 +92,6 @@ const COMPARED: usize = 1 << 16;
 pub struct Claiming<'a> {
     /// The adapter.
     pub adapter: &'a Adapter,
-    /// The family of the base.
-    pub family: &'a dyn Family,
     /// Where the parameters of the running model are on disk.
     pub names: Names<'a>,
     /// The output's tensors so far.
@@ -101,6 +99,8 @@ pub struct Claiming<'a> {
     base: &'a Checkpoint,
     /// Which tensor of the adapter stands in place of that target.
     values: HashMap<Target, usize>,
+    /// Which of them stands in place of a tied head, which has no target yet.
+    head_value: Option<usize>,
     paths: Vec<String>,
     by_key: HashMap<&'a str, usize>,
     by_path: HashMap<String, usize>,
@@ -129,12 +129,7 @@ pub struct Outcome {
 
 impl<'a> Claiming<'a> {
     /// Begins with every tensor of `adapter` unclaimed.
-    pub fn new(
-        adapter: &'a Adapter,
-        mut outline: Outline<'a>,
-        family: &'a dyn Family,
-        names: Names<'a>,
-    ) -> Claiming<'a> {
+    pub fn new(adapter: &'a Adapter, mut outline: Outline<'a>, names: Names<'a>) -> Claiming<'a> {
         let mut stripped: BTreeMap<&str, usize> = BTreeMap::new();
         let mut paths = Vec::with_capacity(adapter.tensors.len());
         for tensor in &adapter.tensors {
@@ -155,14 +150,20 @@ impl<'a> Claiming<'a> {
             Some((target?, i))
         };
         let values = paths.iter().enumerate().filter(|(_, path)| is_value(path)).filter_map(named).collect();
+        let of_head = |path: &String| {
+            let (module, parameter) = replaced(path);
+            let name = join(&module, parameter);
+            is_value(path) && is_head(&name) && locate(&outline, &names, &name).is_none()
+        };
+        let head_value = paths.iter().position(of_head).filter(|_| outline.head.is_some());
         let told = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
         Claiming {
             adapter,
-            family,
             names,
             base: outline.base,
             outline,
             values,
+            head_value,
             by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
             by_path: paths.iter().enumerate().map(|(i, path)| (path.clone(), i)).collect(),
             taken: vec![false; paths.len()],
@@ -292,7 +293,13 @@ impl<'a> Claiming<'a> {
     /// A target's name, type and shape, as it is once the adapter's own replacements are made.
     pub fn weight(&self, target: Target) -> Weight {
         let mut weight = self.outline.weight(target);
-        if let Some(&value) = self.values.get(&target) {
+        let of_head = || match target {
+            Target::New(i) => {
+                self.head_value.as_ref().filter(|_| self.outline.additions[i].copy_of.is_some())
+            }
+            _ => None,
+        };
+        if let Some(&value) = self.values.get(&target).or_else(of_head) {
             weight.shape = self.adapter.tensors[value].tensor.shape.clone();
         }
         weight
@@ -414,9 +421,17 @@ impl<'a> Claiming<'a> {
         self.outline.head.is_some() && self.head_module().is_some()
     }
 
+    /// Whether one of its tensors is a value of the tied head.
+    pub fn names_the_head_whole(&self) -> bool {
+        self.head_value.is_some()
+    }
+
     /// Path of the module that is a tied head, as the adapter spells it, if any of its tensors is for it.
     pub fn head_module(&self) -> Option<String> {
-        let is_it = |module: &&str| is_head(&join(module, "weight")) && self.lookup(module, "weight").is_none_or(|t| matches!(t, Target::New(_)));
+        let is_it = |module: &&str| {
+            is_head(&join(module, "weight"))
+                && self.lookup(module, "weight").is_none_or(|t| matches!(t, Target::New(_)))
+        };
         self.paths.iter().map(|path| module_of(path)).find(is_it).map(str::to_owned)
     }
 
@@ -428,10 +443,9 @@ impl<'a> Claiming<'a> {
         modules.into_iter().find(is_it).map(str::to_owned)
     }
 
-    /// Whether the family stores the linear layer of that name as `[in, out]`; heads, and what they are tied to, are plain in
-    /// every family.
+    /// Whether the model stores the linear layer of that name as `[in, out]`; heads, and what they are tied to, never are.
     pub fn stores_transposed(&self, name: &str) -> bool {
-        self.family.stores_linear_transposed() && !is_head(name) && !is_embedding(name)
+        self.names.conv1d() && !is_head(name) && !is_embedding(name)
     }
 
     /// Whether one of its tensors stands in place of that target.

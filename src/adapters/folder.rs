@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::checkpoint::{header_hash, read_header};
+use crate::checkpoint::{Config, header_hash, read_header};
 use crate::error::{Error, ErrorKind, Result};
+use crate::families::{Disk, Names};
 use crate::formats::parse_json_strict;
 use crate::storage::list::{read_small, subfolders};
 use crate::storage::{Folder, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
+use super::keys::{module_of, normalise};
 use super::{AdapterConfig, ExpertLayout};
 
 /// File name of the config.
@@ -103,6 +105,21 @@ impl Adapter {
             experts: ExpertLayout::default(),
             source,
         })
+    }
+}
+
+impl Adapter {
+    /// Where on disk the parameters are that its keys name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
+    pub fn names<'a>(&self, disk: &'a dyn Disk, config: &'a Config) -> Result<Names<'a>> {
+        let paths: Vec<String> = self.tensors.iter().map(|tensor| normalise(&tensor.key).0).collect();
+        let mut modules: Vec<&str> = paths.iter().map(|path| module_of(path)).collect();
+        modules.sort_unstable();
+        modules.dedup();
+        modules.retain(|module| !module.is_empty());
+        Names::new(disk, config, &modules)
     }
 }
 

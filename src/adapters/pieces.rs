@@ -75,7 +75,9 @@ struct Cut {
 /// Methods that look at positions, or at all of a row, need the whole of what they were trained on.
 fn refuse_parts(change: &Change, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
     if change.factors.iter().any(|factor| factor.index.is_none()) || !change.settings.is_empty() {
-        return Err("the method needs all of the weight that it was trained on, and the checkpoint stores it in parts");
+        return Err(
+            "the method needs all of the weight that it was trained on, and the checkpoint stores it in parts",
+        );
     }
     match change.need {
         Need::Elements => Ok(()),
@@ -86,7 +88,9 @@ fn refuse_parts(change: &Change, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit
                 false => Err("a norm runs over inputs that the checkpoint stores in several tensors"),
             }
         }
-        Need::Rows | Need::Whole => Err("the method needs whole rows, and the checkpoint stores them in parts"),
+        Need::Rows | Need::Whole => {
+            Err("the method needs whole rows, and the checkpoint stores them in parts")
+        }
     }
 }
 
@@ -189,7 +193,11 @@ mod tests {
         let up = Piece::whole(&[3, 4]).shifted(0, 3).stacked(0, 2);
         let change = onto(&expert(2, 6, 4), &runtime, &up, &disk).expect("fits").expect("falls on it");
         assert_eq!(change.placement, Placement::matrix(3, 4, false));
-        assert_eq!((change.factors[0].start, change.factors[1].start), (0, 6), "the factor of rows starts at row 3");
+        assert_eq!(
+            (change.factors[0].start, change.factors[1].start),
+            (0, 6),
+            "the factor of rows starts at row 3"
+        );
         assert!(onto(&expert(1, 6, 4), &runtime, &up, &disk).expect("fits").is_none(), "another expert");
     }
 
@@ -200,7 +208,8 @@ mod tests {
         let (runtime, disk) = (shape(&[3, 4]), shape(&[3, 4, 6]));
         let mut change = expert(0, 3, 4);
         change.placement = Placement::matrix(3, 4, false);
-        let found = onto(&change, &runtime, &gate.expect("there"), &disk).expect("fits").expect("falls on it");
+        let found =
+            onto(&change, &runtime, &gate.expect("there"), &disk).expect("fits").expect("falls on it");
         let axes = vec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
         assert_eq!(found.placement, Placement { start: 48, axes });
     }

@@ -24,7 +24,7 @@ pub struct CheckpointReport {
     pub model_type: Option<String>,
     /// `architectures` of the config.
     pub architectures: Vec<String>,
-    /// What shardfold calls the family of its names and storage.
+    /// What is known of its names and storage.
     pub family: &'static str,
     /// All tensors together.
     pub totals: Totals,
@@ -106,7 +106,7 @@ impl CheckpointReport {
             name,
             model_type: config.model_type().map(str::to_owned),
             architectures: architectures.filter_map(Value::as_str).map(str::to_owned).collect(),
-            family: families::of(&config).name(),
+            family: families::known(&config),
             totals,
             dtypes,
             shards: shards.collect(),

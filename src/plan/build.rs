@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 
 use crate::adapters::claiming::inseparable;
+use crate::adapters::pieces::{Unfit, onto, value_of};
 use crate::adapters::{Adapter, Change, Claimed, Claiming, Contents, Effect, METHODS, check_targets, reads};
 use crate::checkpoint::{Checkpoint, Weights, carried};
 use crate::error::{Error, ErrorKind, Result};
-use crate::families;
+use crate::families::{Logicals, Piece, Placed};
+use crate::tensor::{Shape, TensorRef};
 
 use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
 use super::files::{self, QUANTISATION_FILES};
 use super::layout::{Layout, Touched};
-use super::{AdapterUse, Claim, ClaimId, Identity, Input, Op, Outline, Plan, Role, Target, Tied};
+use super::{
+    AdapterUse, Claim, ClaimId, Identity, Input, Joined, Op, Outline, Placement, Plan, Role, Target, Tied,
+};
 
 /// What plans are made from.
 pub struct Planner<'a> {
@@ -56,10 +60,11 @@ impl Planner<'_> {
     pub fn plan(&self) -> Result<Planned> {
         let (weights, errors) = Weights::of(&self.base.catalogue, &self.base.config);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
-        let mut outline = Outline::new(self.base, weights, self.tied);
+        let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
+        let mut outline = Outline::new(self.base, &weights, self.tied);
         for (i, (adapter, contents)) in self.adapters.iter().zip(self.contents).enumerate() {
             gathered.notices.extend(provenance(&self.base.config, adapter));
-            let (claimed, with_claims) = self.claim(adapter, contents, &mut gathered, outline);
+            let (claimed, with_claims) = self.claim(adapter, contents, &disk, &mut gathered, outline);
             outline = with_claims;
             for claimed in claimed {
                 gathered.add(i as u32, claimed, self, &outline);
@@ -100,17 +105,25 @@ impl Planner<'_> {
         &'o self,
         adapter: &'o Adapter,
         contents: &Contents,
+        disk: &'o Logicals<'o>,
         gathered: &mut Gathered,
         outline: Outline<'o>,
     ) -> (Vec<Claimed>, Outline<'o>) {
         let refused = check_config(&adapter.config, self.ignored_fields);
-        if !refused.is_empty() {
-            gathered.errors.extend(refused);
-            gathered.head_follows.push(false);
-            return (Vec::new(), outline);
-        }
-        let family = families::of(&self.base.config);
-        let mut claiming = Claiming::new(adapter, outline, family);
+        let names = match refused.is_empty() {
+            true => adapter.names(disk, &self.base.config).map_err(|error| vec![error]),
+            false => Err(refused),
+        };
+        let names = match names {
+            Ok(names) => names,
+            Err(errors) => {
+                gathered.errors.extend(errors);
+                gathered.head_follows.push(false);
+                return (Vec::new(), outline);
+            }
+        };
+        gathered.notices.extend(names.notices().iter().map(|told| format!("`{}`: {told}", adapter.name)));
+        let mut claiming = Claiming::new(adapter, outline, names);
         let peft_type = adapter.config.text("peft_type").unwrap_or_default();
         for method in METHODS.iter().filter(|method| reads(**method, peft_type)) {
             method.claim(&mut claiming);
@@ -187,54 +200,73 @@ fn used(adapter: &Adapter) -> AdapterUse {
 }
 
 impl Gathered {
-    /// Adds one claim. Replacements come before the deltas of the same adapter and must not undo those of an earlier one.
+    /// Adds one claim, piece by piece if its parameter is in pieces on disk.
     fn add(&mut self, adapter: u32, claimed: Claimed, planner: &Planner<'_>, outline: &Outline<'_>) {
-        let name = outline.weight(claimed.target).name;
-        let touched = self.touched.entry(claimed.target).or_default();
+        let Claimed { method, module, keys, target, elements, effect } = claimed;
+        let tensor = outline.weight(target).name;
         let claim = ClaimId(self.claims.len() as u32);
-        match claimed.effect {
-            Effect::Change(changes) => {
-                touched.ops.extend(changes.into_iter().map(|change| op(claim, change)))
+        let found = match target {
+            Target::Joined(i) => taken_apart(&outline.joined(i), effect, elements, outline),
+            target => Ok(vec![(target, effect)]),
+        };
+        let parts = match found {
+            Ok(parts) => parts,
+            Err(why) => {
+                let adapter = planner.adapters[adapter as usize].name.clone();
+                self.errors
+                    .push(ErrorKind::InPieces { adapter, parameter: tensor, why: why.to_owned() }.into());
+                return;
             }
-            Effect::Replace { value } => {
-                let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
-                if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
-                    let earlier = planner.adapters[by(op.claim) as usize].name.clone();
-                    let later = planner.adapters[adapter as usize].name.clone();
-                    self.errors.push(ErrorKind::ReplacedDelta { tensor: name, earlier, later }.into());
-                    return;
+        };
+        self.claims.push(Claim { adapter, module, method: method.to_owned(), keys, tensor, elements });
+        for (target, effect) in parts {
+            match effect {
+                Effect::Change(changes) => {
+                    let ops = changes.into_iter().map(|change| op(claim, change));
+                    self.touched.entry(target).or_default().ops.extend(ops);
                 }
-                if let Some((_, earlier)) = touched.replaced {
-                    let (before, now) = (by(earlier), adapter);
-                    if before == now {
-                        let (first, second) = (&self.claims[earlier.0 as usize].keys[0], &claimed.keys[0]);
-                        self.errors.push(Error::new(ErrorKind::KeyTwice {
-                            adapter: planner.adapters[now as usize].name.clone(),
-                            key: name,
-                            first: first.clone(),
-                            second: second.clone(),
-                        }));
-                        return;
+                Effect::Replace { value } => {
+                    if let Some(error) = self.replace(target, value, claim, planner, outline) {
+                        self.errors.push(error);
                     }
-                    let (before, now) =
-                        (&planner.adapters[before as usize].name, &planner.adapters[now as usize].name);
-                    self.notices.push(format!(
-                        "`{name}` is replaced by `{before}` and again by `{now}`; the last wins"
-                    ));
-                    // What is overridden reaches nothing, by this rule and not by mistake.
-                    self.claims[earlier.0 as usize].elements = 0;
                 }
-                touched.replaced = Some((value, claim));
             }
         }
-        self.claims.push(Claim {
-            adapter,
-            module: claimed.module,
-            method: claimed.method.to_owned(),
-            keys: claimed.keys,
-            tensor: name,
-            elements: claimed.elements,
-        });
+    }
+
+    /// Puts a value in a tensor's place. Replacements come before the deltas of the same adapter and must not undo those of
+    /// an earlier one.
+    fn replace(
+        &mut self,
+        target: Target,
+        value: TensorRef,
+        claim: ClaimId,
+        planner: &Planner<'_>,
+        outline: &Outline<'_>,
+    ) -> Option<Error> {
+        let touched = self.touched.entry(target).or_default();
+        let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
+        let named = |adapter: u32| planner.adapters[adapter as usize].name.clone();
+        let (adapter, tensor) = (by(claim), outline.weight(target).name);
+        if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
+            let (earlier, later) = (named(by(op.claim)), named(adapter));
+            return Some(ErrorKind::ReplacedDelta { tensor, earlier, later }.into());
+        }
+        let earlier = touched.replaced.replace((value, claim));
+        let Some((_, earlier)) = earlier else { return None };
+        if by(earlier) == adapter {
+            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
+            let (first, second) = (key(earlier), key(claim));
+            return Some(ErrorKind::KeyTwice { adapter: named(adapter), key: tensor, first, second }.into());
+        }
+        self.notices.push(format!(
+            "`{tensor}` is replaced by `{}` and again by `{}`; the last wins",
+            named(by(earlier)),
+            named(adapter)
+        ));
+        // What is overridden reaches nothing, by this rule and not by mistake.
+        self.claims[earlier.0 as usize].elements = 0;
+        None
     }
 
     /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow; a model
@@ -262,6 +294,72 @@ impl Gathered {
                     outline.untie(&head);
                 }
             }
+        }
+    }
+}
+
+/// What is done to a parameter in pieces, as what is done to the tensors that hold them.
+fn taken_apart(
+    joined: &Joined,
+    effect: Effect,
+    elements: u64,
+    outline: &Outline<'_>,
+) -> std::result::Result<Vec<(Target, Effect)>, Unfit> {
+    const MISSING: Unfit = "some of it is in no tensor";
+    let (mut parts, mut reached) = (Vec::new(), 0);
+    let slices = Slices::of(&effect, &joined.shape);
+    for Placed { tensor, piece } in &joined.pieces {
+        let target = Target::Base(*tensor);
+        let disk = outline.weight(target).shape;
+        match &effect {
+            Effect::Replace { value } => {
+                let value = value_of(value, &joined.shape, piece, &disk)?;
+                reached += piece.elements();
+                parts.push((target, Effect::Replace { value }));
+            }
+            Effect::Change(changes) => {
+                let mut cut = Vec::new();
+                for &i in slices.at(piece) {
+                    cut.extend(onto(&changes[i], &joined.shape, piece, &disk)?);
+                }
+                reached += cut.iter().map(|change| change.placement.elements()).sum::<u64>();
+                if !cut.is_empty() {
+                    parts.push((target, Effect::Change(cut)));
+                }
+            }
+        }
+    }
+    if reached == elements { Ok(parts) } else { Err(MISSING) }
+}
+
+/// Changes by the position on the first axis at which they stand, so that those of 256 experts are not each tried on the
+/// tensors of all the others.
+struct Slices {
+    all: Vec<usize>,
+    by_position: HashMap<u64, Vec<usize>>,
+}
+
+impl Slices {
+    fn of(effect: &Effect, shape: &Shape) -> Slices {
+        let Effect::Change(changes) = effect else {
+            return Slices { all: Vec::new(), by_position: HashMap::new() };
+        };
+        let slice: u64 = shape.axes().iter().skip(1).product::<u64>().max(1);
+        let mut by_position: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (i, change) in changes.iter().enumerate() {
+            let Placement { start, .. } = change.placement;
+            for position in start / slice..=(change.placement.end() - 1) / slice {
+                by_position.entry(position).or_default().push(i);
+            }
+        }
+        Slices { all: (0..changes.len()).collect(), by_position }
+    }
+
+    /// Changes that may fall on a piece.
+    fn at(&self, piece: &Piece) -> &[usize] {
+        match piece.fixed.iter().find(|(axis, _)| *axis == 0) {
+            Some((_, position)) => self.by_position.get(position).map_or(&[], Vec::as_slice),
+            None => &self.all,
         }
     }
 }

@@ -95,7 +95,9 @@ impl<'a> Outline<'a> {
             tied,
             head: tied_head(base),
             additions: Vec::new(),
-            joined: RefCell::default(), resized: HashMap::new(), reserved: HashMap::new(),
+            joined: RefCell::default(),
+            resized: HashMap::new(),
+            reserved: HashMap::new(),
         }
     }
 

@@ -166,7 +166,7 @@ fn linear(
     };
     let (straight, turned) = if side == Side::Outputs { (rows, cols) } else { (cols, rows) };
     let is_transposed = match (features == straight, features == turned) {
-        (true, true) => claiming.stores_transposed(&claiming.family.name_on_disk(module, "weight")),
+        (true, true) => claiming.stores_transposed(&format!("{module}.weight")),
         (true, false) => false,
         (false, true) => true,
         (false, false) => {

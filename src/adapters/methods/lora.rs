@@ -406,7 +406,7 @@ pub(super) fn orientation(
                 claiming.notice(format!(
                     "`{module}` is square, so its shape does not tell how it is stored; {} is followed, not \
                      `fan_in_fan_out` of the adapter, which says {flag}",
-                    claiming.family.name()
+                    if family_says { "the Conv1D storage of its model type" } else { "plain storage" }
                 ));
             }
             Ok(family_says)

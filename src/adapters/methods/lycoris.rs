@@ -58,7 +58,7 @@ impl Layer {
         let (name, shape) = (weight.name, weight.shape);
         let layer = match *shape.axes() {
             [_, _] if is_embedding(&name) => "an embedding",
-            [rows, cols] if rows == cols && claiming.family.stores_linear_transposed() && !is_head(&name) => {
+            [rows, cols] if rows == cols && claiming.names.conv1d() && !is_head(&name) => {
                 "stored as [in, out]"
             }
             [_, _] | [_, _, _] | [_, _, _, _] => return Ok(Some(Layer { target, name, shape, what })),

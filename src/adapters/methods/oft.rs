@@ -456,11 +456,7 @@ fn rows(
     let is_shared = claiming.adapter.config.is_set("block_share");
     let layer = match *shape.axes() {
         [rows, cols] if is_embedding => return Ok((rows, cols)),
-        [rows, cols]
-            if claiming.family.stores_linear_transposed()
-                && !is_head(name)
-                && (rows == cols || is_shared) =>
-        {
+        [rows, cols] if claiming.names.conv1d() && !is_head(name) && (rows == cols || is_shared) => {
             STORED_TRANSPOSED
         }
         [rows, cols] => return Ok((rows, cols)),

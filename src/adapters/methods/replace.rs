@@ -115,17 +115,18 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
 /// only copy of the new rows, and both ends started from it.
 fn other_end(claiming: &mut Claiming<'_>, path: &str, target: Target, shape: &Shape) -> Option<Target> {
     let head = claiming.outline.head.clone().filter(|head| head.inseparable.is_none())?;
-    let source = claiming.outline.weight(Target::Base(head.source)).name;
     let is_resized = claiming.outline.base.catalogue.tensors[head.source].tensor.shape != *shape;
     let is_start = path.ends_with(".base_layer.weight") && !claiming.does_head_follow();
     if claiming.outline.tied == Tied::Fold || !is_resized || !is_start {
         return None;
     }
     if target == Target::Base(head.source) {
-        (!claiming.has_value(&head.head)).then(|| claiming.outline.untie(&head))
+        let has_value = claiming.outline.find(&head.head).is_some_and(|head| claiming.has_value(head))
+            || claiming.names_the_head_whole();
+        (!has_value).then(|| claiming.outline.untie(&head))
     } else {
         let is_head = claiming.outline.find(&head.head) == Some(target);
-        (is_head && !claiming.has_value(&source)).then_some(Target::Base(head.source))
+        (is_head && !claiming.has_value(Target::Base(head.source))).then_some(Target::Base(head.source))
     }
 }
 
@@ -173,6 +174,6 @@ fn new_head(
         true => claiming.outline.float_dtype(),
         false => value.dtype,
     };
-    let name = claiming.family.name_on_disk(module, parameter);
+    let name = format!("{module}.{parameter}");
     Ok(Some(claiming.outline.add(Addition { name, shape: value.shape, dtype, copy_of: None, beside })))
 }

@@ -8,7 +8,7 @@
 
 use crate::adapters::Claiming;
 use crate::error::Result;
-use crate::plan::Tied;
+use crate::plan::{Target, Tied};
 
 use super::{Block, Method};
 
@@ -45,10 +45,8 @@ impl Method for TiedCopy {
 
 /// The module paths of the tied head and of the embedding, as the adapter spells them.
 fn ends(claiming: &Claiming<'_>) -> Option<(String, String)> {
-    let head = claiming.outline.head.as_ref()?;
-    let source = &claiming.outline.base.catalogue.tensors[head.source].name;
-    let stem = |name: &str| name.strip_suffix(".weight").map(str::to_owned);
-    Some((stem(&head.head)?, stem(source)?))
+    let source = claiming.outline.head.as_ref()?.source;
+    Some((claiming.head_module()?, claiming.module_at(Target::Base(source))?))
 }
 
 fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Result<()> {
