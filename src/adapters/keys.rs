@@ -111,10 +111,11 @@ pub fn module_of(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(module, _)| module)
 }
 
-/// Whether a path names a value that stands in place of a parameter.
+/// Whether a path names a value that stands in place of a parameter: no segment is a method's own.
 pub fn is_value(path: &str) -> bool {
-    let (module, _) = replaced(path);
-    !module.split('.').any(is_role) && !path.rsplit('.').next().is_some_and(is_role)
+    let is_wrapper =
+        |segment: &str| MODULE_WRAPPERS.iter().any(|wrapper| wrapper.split('.').any(|w| w == segment));
+    !path.split('.').any(|segment| is_role(segment) && !is_wrapper(segment))
 }
 
 #[cfg(test)]

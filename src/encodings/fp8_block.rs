@@ -174,7 +174,7 @@ fn lacks_scale(found: &Found<'_>) -> bool {
             && config.get("weight_block_size").is_some_and(Value::is_array)
     };
     let other = |end: &&str| (found.find)(&format!("{}{end}", found.name)).is_some();
-    found.quantization.is_some_and(is_block) && !OTHER_SCALES.iter().any(|end| other(&end))
+    found.quantization.is_some_and(is_block) && !OTHER_SCALES.iter().any(other)
 }
 
 /// `weight_block_size`, or its default.

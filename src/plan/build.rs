@@ -252,8 +252,7 @@ impl Gathered {
             let (earlier, later) = (named(by(op.claim)), named(adapter));
             return Some(ErrorKind::ReplacedDelta { tensor, earlier, later }.into());
         }
-        let earlier = touched.replaced.replace((value, claim));
-        let Some((_, earlier)) = earlier else { return None };
+        let (_, earlier) = touched.replaced.replace((value, claim))?;
         if by(earlier) == adapter {
             let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
             let (first, second) = (key(earlier), key(claim));
