@@ -14,11 +14,12 @@ use crate::error::exit::Code;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Kernels;
 use crate::memory::{self, Environment, Limit, LimitKind};
-use crate::pipeline::Run;
+use crate::pipeline::{Run, pack};
 pub use crate::plan::Tied;
 use crate::plan::{Plan, Planned, Planner, Role};
 use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
 use crate::report::{Event, Reporter, Summary, lost};
+use crate::schedule::packing::{MUCH, Packing, pack_factors, scratch_bytes};
 use crate::schedule::{Asked, Schedule, split};
 use crate::storage::{Folder, Source, Store, copy_file, free_bytes, write_small};
 use crate::tensor::FileId;
@@ -60,6 +61,7 @@ pub struct Prepared {
     pub notices: Vec<String>,
     /// Why the budget is what it is.
     pub reason: String,
+    packings: Vec<Packing>,
     base_name: String,
     sources: Vec<Box<dyn Source>>,
     base: PathBuf,
@@ -92,11 +94,14 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         tied: request.tied,
         keep_quantized: request.keep_quantized,
     };
-    let Planned { plan, notices } = planner.plan()?;
+    let Planned { mut plan, notices } = planner.plan()?;
     let base_name = name_of_base(&base, &adapters);
     let sources = open_sources(&plan, &request.base, adapters)?;
     let digest = plan.digest();
     drop(base);
+    // From here on the plan is this host's: what it reads of packed factors it reads from a scratch file.
+    // Tests that cut slabs pack all they can, so that both ways are seen to give the same bytes.
+    let packings = pack_factors(&mut plan, if request.forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
     let schedule = split(&plan, &asked)?;
     let kernels = if request.scalar { Kernels::scalar() } else { Kernels::detect() };
@@ -106,6 +111,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         schedule,
         notices,
         reason,
+        packings,
         base_name,
         sources,
         base: request.base.clone(),
@@ -223,10 +229,14 @@ impl Prepared {
     ) -> Result<Summary> {
         self.check_room(way.folder())?;
         let store = Folder::new(staging.folder()).write_step(self.schedule.window_bytes as u64);
+        let scratch = pack(&self.packings, &self.sources, staging.folder(), interrupted)?;
+        let inputs = self.sources.iter().map(|source| source.as_ref());
+        let sources: Vec<&dyn Source> =
+            inputs.chain(scratch.as_ref().map(|file| file as &dyn Source)).collect();
         let run = Run {
             plan: &self.plan,
             schedule: &self.schedule,
-            sources: &self.sources,
+            sources: &sources,
             store: &store,
             kernels: self.kernels,
             interrupted,
@@ -248,7 +258,7 @@ impl Prepared {
     }
 
     fn check_room(&self, folder: &Path) -> Result<()> {
-        let needed = self.plan.disk_bytes();
+        let needed = self.plan.disk_bytes() + scratch_bytes(&self.packings);
         match free_bytes(folder) {
             Ok(free) if free < needed => {
                 Err(ErrorKind::DiskFull { path: folder.to_owned(), needed, free }.into())

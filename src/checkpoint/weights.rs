@@ -1,6 +1,7 @@
 //! Which tensors of a checkpoint are codes of a logical weight, and which are its companions.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::encodings::{ENCODINGS, Found, Logical};
 use crate::error::Error;
@@ -12,7 +13,7 @@ use super::{Catalogue, Config};
 #[derive(Clone, Debug)]
 pub enum Stored {
     /// The codes of a weight, which is written under the tensor's name.
-    Coded(Box<Logical>),
+    Coded(Arc<Logical>),
     /// A companion (scales) of the weight at this place: the part of it that it is.
     Companion {
         /// Place of the codes among the tensors.
@@ -66,7 +67,7 @@ impl Weights {
             let aside = ASIDE.iter().filter_map(|aside| catalogue.position(&format!("{stem}{aside}")));
             self.stored.extend(aside.map(|i| (i, Stored::Aside)));
         }
-        self.stored.insert(codes, Stored::Coded(Box::new(logical)));
+        self.stored.insert(codes, Stored::Coded(Arc::new(logical)));
     }
 
     /// What a tensor is, if it is not plain.

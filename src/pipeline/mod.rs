@@ -18,6 +18,7 @@
 //! channel or the flag and return quietly. The first cause wins.
 
 mod message;
+mod pack;
 mod progress;
 mod reader;
 mod stop;
@@ -39,6 +40,7 @@ use crate::plan::Plan;
 use crate::schedule::Schedule;
 use crate::storage::{Source, Store};
 
+pub use pack::pack;
 pub use progress::{Progress, Snapshot};
 pub use stop::Stop;
 pub use survival::Survival;
@@ -51,8 +53,8 @@ pub struct Run<'r> {
     pub plan: &'r Plan,
     /// How to do it here.
     pub schedule: &'r Schedule,
-    /// The plan's inputs, in its order.
-    pub sources: &'r [Box<dyn Source>],
+    /// The plan's inputs, in its order, and behind them the scratch file of packed factors, if there is one.
+    pub sources: &'r [&'r dyn Source],
     /// Where the shards go.
     pub store: &'r dyn Store,
     /// Which arithmetic runs.

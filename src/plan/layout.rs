@@ -2,6 +2,7 @@
 //! or shape keeps its header's bytes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::checkpoint::{BaseTensor, Stored};
 use crate::encodings::{self, Encoding, Logical};
@@ -121,10 +122,10 @@ fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touch
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &str, dtype: Dtype, logical: &Logical, touched: &Touched) -> OutTensor {
+fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: &Touched) -> OutTensor {
     let (start, claim) = match &touched.replaced {
         Some((value, claim)) => {
-            (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim))
+            (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
         }
         None => (logical.clone(), None),
     };
@@ -133,7 +134,7 @@ fn decoded(name: &str, dtype: Dtype, logical: &Logical, touched: &Touched) -> Ou
 }
 
 /// One part of an encoded weight that stays encoded.
-fn encoded(base: &BaseTensor, logical: &Logical, part: usize, touched: &Touched) -> Result<OutTensor> {
+fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Touched) -> Result<OutTensor> {
     if touched.is_nothing() {
         return Ok(copied(base));
     }
@@ -161,7 +162,8 @@ fn copied(base: &BaseTensor) -> OutTensor {
     out(&base.name, dtype, shape, encodings::plain(dtype), 0, making)
 }
 
-fn merge(start: Logical, claim: Option<ClaimId>, ops: Vec<Op>) -> Making {
+fn merge(start: impl Into<Arc<Logical>>, claim: Option<ClaimId>, ops: Vec<Op>) -> Making {
+    let start = start.into();
     let placements = ops.iter().map(|op| &op.placement);
     let elements = start.shape.elements();
     let view = Placement::view(&start.shape, placements).unwrap_or(View { rows: 1, cols: elements });

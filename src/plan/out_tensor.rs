@@ -1,5 +1,7 @@
 //! Output tensors, the executed unit, and the shards they stand in.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::encodings::Logical;
@@ -20,7 +22,7 @@ pub enum Making {
     /// It is decoded, ops are applied in order, and the result is encoded.
     Merge {
         /// What it starts from.
-        start: Logical,
+        start: Arc<Logical>,
         /// The claim that put an adapter's tensor in place of the base's, if one did.
         claim: Option<ClaimId>,
         /// What is done to it, in order; may be empty when it is only cast.

@@ -5,6 +5,7 @@
 //! order of the output's bytes.
 
 pub mod blocks;
+pub mod packing;
 pub mod shape;
 pub mod split;
 pub mod steps;

@@ -30,7 +30,7 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need, original, settings };
     let start =
         Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
-    Making::Merge { start, claim: None, ops: vec![op], view }
+    Making::Merge { start: start.into(), claim: None, ops: vec![op], view }
 }
 
 fn plan(made: &[Made]) -> Plan {

@@ -32,6 +32,7 @@ mod memory;
 mod os;
 mod reading;
 mod rules;
+mod scratch;
 mod writing;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use faulty::{Failure, Faulty, Operation};
 pub use files::{copy_file, free_bytes, is_mount_point, rename_no_replace, sync_folder, write_small};
 pub use folder::Folder;
 pub use memory::Memory;
+pub use scratch::Scratch;
 
 use crate::error::Result;
 

@@ -83,7 +83,7 @@ impl Demo {
         let run = Run {
             plan: &self.prepared.plan,
             schedule: &self.prepared.schedule,
-            sources: &sources,
+            sources: &sources.iter().map(|source| source.as_ref()).collect::<Vec<_>>(),
             store: &to,
             kernels: Kernels::detect(),
             interrupted: &AtomicBool::new(false),

@@ -1,0 +1,103 @@
+//! A file for what does not fit memory: written anywhere, read anywhere, and gone with the process, however it ends.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{Source, os, rules};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes written before they are made to leave the page cache, which a cgroup is charged for.
+const WINDOW: u64 = 16 << 20;
+
+/// A nameless file of a known length.
+pub struct Scratch {
+    file: File,
+    /// Where it was made, for messages.
+    path: PathBuf,
+    len: u64,
+    /// Bytes written since the cache was emptied.
+    dirty: AtomicU64,
+}
+
+impl Scratch {
+    /// Makes one of `len` bytes in `folder`. Its name is taken away at once, so that nothing is left behind.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`].
+    pub fn new(folder: &Path, len: u64) -> Result<Scratch> {
+        let path = folder.join(".scratch");
+        let made =
+            fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).and_then(|file| {
+                fs::remove_file(&path)?;
+                file.set_len(len)?;
+                Ok(file)
+            });
+        match made {
+            Ok(file) => Ok(Scratch { file, path, len, dirty: AtomicU64::new(0) }),
+            Err(cause) => Err(Error::new(ErrorKind::Write { path }).because(cause)),
+        }
+    }
+
+    /// Writes `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`].
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
+        self.file.write_all_at(bytes, offset).map_err(failed)?;
+        if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Lets the page cache go of what was written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`].
+    pub fn settle(&self) -> Result<()> {
+        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
+        self.file.sync_data().map_err(failed)?;
+        os::drop_cache(&self.file, 0, None);
+        self.dirty.store(0, Relaxed);
+        Ok(())
+    }
+}
+
+impl Source for Scratch {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
+        if end > self.len {
+            return Err(rules::past_the_end(&self.path, end, self.len));
+        }
+        let kind = || ErrorKind::Read { path: self.path.clone(), offset };
+        self.file.read_exact_at(buf, offset).map_err(|cause| Error::new(kind()).because(cause))
+    }
+
+    fn done_before(&self, offset: u64) {
+        os::drop_cache(&self.file, 0, Some(offset));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_no_name_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scratch = Scratch::new(folder.path(), 10).expect("room");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+        scratch.write_at(b"cd", 8).and_then(|()| scratch.write_at(b"ab", 0)).expect("room");
+        let mut found = [1; 10];
+        scratch.read_at(&mut found, 0).expect("there");
+        assert_eq!(&found, b"ab\0\0\0\0\0\0cd");
+        assert!(scratch.read_at(&mut found, 1).is_err(), "past the end");
+    }
+}
