@@ -144,8 +144,7 @@ impl fmt::Display for Explained<'_> {
         for choice in &self.choices {
             writeln!(f, "choice     {choice}")?;
         }
-        let Counts { merged, replaced, copied } = self.tensors;
-        writeln!(f, "tensors    {merged} merged, {replaced} replaced, {copied} copied")?;
+        writeln!(f, "tensors    {}", self.tensors)?;
         writeln!(
             f,
             "output     {} in {} shard{}",

@@ -140,6 +140,17 @@ pub struct Plan {
     pub carried: Vec<(String, u64)>,
 }
 
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Counts { merged, replaced, decoded, copied } = self;
+        write!(f, "{merged} merged, {replaced} replaced, ")?;
+        if *decoded > 0 {
+            write!(f, "{decoded} decoded, ")?;
+        }
+        write!(f, "{copied} copied")
+    }
+}
+
 impl Plan {
     /// The input that `file` means.
     pub fn input(&self, file: FileId) -> &Input {
@@ -168,6 +179,7 @@ impl Plan {
         for tensor in self.tensors() {
             match &tensor.making {
                 Making::Merge { ops, .. } if !ops.is_empty() => counts.merged += 1,
+                Making::Merge { claim: None, .. } => counts.decoded += 1,
                 Making::Merge { .. } | Making::Copy { claim: Some(_), .. } => counts.replaced += 1,
                 Making::Copy { claim: None, .. } => counts.copied += 1,
             }
@@ -183,6 +195,8 @@ pub struct Counts {
     pub merged: usize,
     /// An adapter's tensor stands in their place.
     pub replaced: usize,
+    /// The base's values in another type, as its quantisation is dropped.
+    pub decoded: usize,
     /// Byte for byte the base's.
     pub copied: usize,
 }

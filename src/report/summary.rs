@@ -105,9 +105,8 @@ impl fmt::Display for Summary {
                 self.output
             );
         };
-        let Counts { merged, replaced, copied } = self.tensors;
         writeln!(f, "merged into `{}`", self.output)?;
-        writeln!(f, "  tensors  {merged} merged, {replaced} replaced, {copied} copied")?;
+        writeln!(f, "  tensors  {}", self.tensors)?;
         if applied.merged_elements > 0 {
             let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
             writeln!(f, "  changed  {share:.1} % of the elements of merged tensors")?;
