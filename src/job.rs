@@ -3,6 +3,8 @@
 //! [`prepare`] reads headers and adapters, plans, and splits the budget; [`Prepared::merge`] does it. Everything in between
 //! is told to a [`Reporter`].
 
+mod places;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
@@ -21,16 +23,20 @@ use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
 use crate::report::{Event, Reporter, Summary, lost};
 use crate::schedule::packing::{MUCH, Packing, pack_factors, scratch_bytes};
 use crate::schedule::{Asked, Schedule, split};
-use crate::storage::{Folder, Source, Store, copy_file, free_bytes, write_small};
+use crate::storage::{Folder, Hub, Place, Source, Store, copy_file, free_bytes, write_small};
 use crate::tensor::FileId;
+
+use places::Places;
 
 /// What a merge is asked to do.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Folder of the base.
-    pub base: PathBuf,
-    /// Folders of the adapters with their weights, in order.
+    /// The base: a folder, or a name to look up in `hub`. Without it, the base that the first adapter's config names.
+    pub base: Option<PathBuf>,
+    /// The adapters, folders or names as well, with their weights, in order.
     pub adapters: Vec<(PathBuf, f64)>,
+    /// The cache in which names are looked up; by default none, so that all are paths.
+    pub hub: Hub,
     /// The memory budget in bytes.
     pub max_ram: Option<u64>,
     /// Worker threads.
@@ -82,8 +88,9 @@ const FREE_SHARE: u64 = 80;
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = request.max_ram.map_or(u64::MAX, |max_ram| (max_ram / HEADER_SHARE).max(HEADER_LEAST));
-    let base = Checkpoint::open(&request.base, room)?;
-    let (adapters, errors) = open_adapters(request, base.catalogue.shards.len(), room);
+    let Places { base: place, adapters, notice } = Places::find(request)?;
+    let base = Checkpoint::open(&place, room)?;
+    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
     let contents = adapters.iter().map(scan).collect::<Result<Vec<_>>>()?;
     let planner = Planner {
@@ -94,9 +101,10 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         tied: request.tied,
         keep_quantized: request.keep_quantized,
     };
-    let Planned { mut plan, notices } = planner.plan()?;
-    let base_name = name_of_base(&base, &adapters);
-    let sources = open_sources(&plan, &request.base, adapters)?;
+    let Planned { mut plan, mut notices } = planner.plan()?;
+    notices.splice(0..0, notice.into_iter().chain(place.lost()));
+    let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
+    let sources = open_sources(&plan, &place.path, adapters)?;
     let digest = plan.digest();
     drop(base);
     // From here on the plan is this host's: what it reads of packed factors it reads from a scratch file.
@@ -114,15 +122,20 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         packings,
         base_name,
         sources,
-        base: request.base.clone(),
+        base: place.path,
         kernels,
     })
 }
 
-fn open_adapters(request: &Request, shards: usize, room: u64) -> (Vec<Adapter>, Vec<Error>) {
+fn open_adapters(
+    request: &Request,
+    places: &[Place],
+    shards: usize,
+    room: u64,
+) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-    for (i, (path, weight)) in request.adapters.iter().enumerate() {
-        match Adapter::open(path, *weight, FileId((shards + i) as u32), room) {
+    for (i, (place, (_, weight))) in places.iter().zip(&request.adapters).enumerate() {
+        match Adapter::open(place, *weight, FileId((shards + i) as u32), room) {
             Ok(adapter) => adapters.push(Adapter { experts: request.experts, ..adapter }),
             Err(error) => errors.push(error),
         }
@@ -139,7 +152,7 @@ fn open_sources(plan: &Plan, base: &Path, adapters: Vec<Adapter>) -> Result<Vec<
     Ok(sources)
 }
 
-/// What the base is called: by the first adapter, by its own config, else by its folder.
+/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its folder.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
     let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
     let by_adapter = adapters.first().and_then(|adapter| adapter.config.text("base_model_name_or_path"));

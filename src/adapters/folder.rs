@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::families::{Disk, Names};
 use crate::formats::parse_json_strict;
 use crate::storage::list::{read_small, subfolders};
-use crate::storage::{Folder, Source, Store};
+use crate::storage::{Folder, Place, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
 use super::keys::{module_of, normalise};
@@ -32,7 +32,7 @@ pub struct AdapterTensor {
 
 /// A PEFT adapter folder, read as far as headers go.
 pub struct Adapter {
-    /// Name for messages: the folder's.
+    /// Name for messages: the folder's, or that of its repository.
     pub name: String,
     /// The folder that holds the two files.
     pub path: PathBuf,
@@ -53,24 +53,19 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Reads the adapter in `path`, or in its only sub-folder that holds one. Its tensors get `file` as their file;
+    /// Reads the adapter in `place`, or in its only sub-folder that holds one. Its tensors get `file` as their file;
     /// `header_room` is how many bytes of header the budget has room for.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`] for what is not there, [`ErrorKind::Json`], [`ErrorKind::PeftType`], [`ErrorKind::EmptyAdapter`],
     /// or as [`read_header`].
-    pub fn open(path: &Path, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
-        let home = find_home(path)?;
-        let name = name_of(path);
-        let config_at = home.join(CONFIG);
-        let bytes = read_small(&config_at, MOST_CONFIG_BYTES)?.unwrap_or_default();
-        let not_json = || ErrorKind::Json { path: config_at.clone() };
-        let fields =
-            match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
-                Value::Object(fields) => fields,
-                _ => return Err(Error::new(not_json()).because("it holds no object")),
-            };
-        let config = AdapterConfig::new(name.clone(), fields);
+    pub fn open(place: &Place, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
+        Adapter::read(place, weight, file, header_room).map_err(|error| place.explain(error))
+    }
+
+    fn read(place: &Place, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
+        let (home, bytes, config) = read_config(place)?;
+        let name = config.adapter.clone();
         if config.text("peft_type").is_none() {
             let why = "names no method PEFT has: it is not a PEFT adapter".to_owned();
             let error = Error::new(ErrorKind::PeftType { adapter: name, found: "(none)".to_owned(), why });
@@ -120,6 +115,30 @@ impl Adapter {
         modules.dedup();
         modules.retain(|module| !module.is_empty());
         Names::new(disk, config, &modules)
+    }
+}
+
+/// The name of the adapter in `place`, and the base that its config names: a path or a name, and a revision.
+///
+/// # Errors
+/// As [`Adapter::open`], as far as the config goes.
+pub fn base_named(place: &Place) -> Result<(String, Option<String>, Option<String>)> {
+    let (_, _, config) = read_config(place).map_err(|error| place.explain(error))?;
+    let text = |key| config.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
+    let (base, revision) = (text("base_model_name_or_path"), text("revision"));
+    Ok((config.adapter, base, revision))
+}
+
+/// The folder with the adapter's files, its config's bytes, and what they say.
+fn read_config(place: &Place) -> Result<(PathBuf, Vec<u8>, AdapterConfig)> {
+    let home = find_home(&place.path)?;
+    let name = place.name().map_or_else(|| name_of(&place.path), str::to_owned);
+    let at = home.join(CONFIG);
+    let bytes = read_small(&at, MOST_CONFIG_BYTES)?.unwrap_or_default();
+    let not_json = || ErrorKind::Json { path: at.clone() };
+    match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
+        Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name, fields))),
+        _ => Err(Error::new(not_json()).because("it holds no object")),
     }
 }
 

@@ -18,7 +18,7 @@ mod targets;
 pub use claiming::{Change, Claimed, Claiming, Effect};
 pub use config::AdapterConfig;
 pub use expert_layout::{ExpertLayout, Orientation, Packing};
-pub use folder::{Adapter, AdapterTensor};
+pub use folder::{Adapter, AdapterTensor, base_named};
 pub use methods::{Block, FactorView, Folded, METHODS, Method, Seen, find, reads};
 pub use scan::{Contents, scan};
 pub use targets::check_targets;

@@ -9,7 +9,7 @@ use crate::formats::{
 };
 use crate::plan::Identity;
 use crate::storage::list::{list, read_small};
-use crate::storage::{Folder, Source, Store};
+use crate::storage::{Folder, Place, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
 use super::{BaseShard, BaseTensor, Catalogue, Config, header_hash, sampled};
@@ -34,12 +34,25 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the headers of the checkpoint in `path`. `header_room` is how many bytes of headers the budget has room for.
+    /// Reads the headers of the checkpoint in `place`. `header_room` is how many bytes of headers the budget has room for.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`] when there is no checkpoint, and every way in which headers and index can be wrong, all of
     /// them together.
-    pub fn open(path: &Path, header_room: u64) -> Result<Checkpoint> {
+    pub fn open(place: &Place, header_room: u64) -> Result<Checkpoint> {
+        let read = || {
+            let checkpoint = Checkpoint::read(&place.path, header_room)?;
+            // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
+            if place.snapshot.is_some() && checkpoint.config.0.is_null() {
+                let path = place.path.clone();
+                return Err(ErrorKind::Missing { what: "config.json", path }.into());
+            }
+            Ok(checkpoint)
+        };
+        read().map_err(|error| place.explain(error))
+    }
+
+    fn read(path: &Path, header_room: u64) -> Result<Checkpoint> {
         let folder = Folder::open(path)?;
         let (names, index, notices) = shard_names(path)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());

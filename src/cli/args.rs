@@ -48,9 +48,10 @@ pub(super) enum Command {
 /// The arguments of `inspect`.
 #[derive(Args)]
 pub(super) struct InspectArgs {
-    /// Folder of a checkpoint or of an adapter
+    /// Checkpoint or adapter: a folder or a name in the Hugging Face cache
     ///
-    /// Which it is shows from its files: an adapter has `adapter_config.json` with a `peft_type`.
+    /// Which it is shows from its files: an adapter has `adapter_config.json` with a `peft_type`. Names are those that
+    /// `merge --base` takes.
     pub(super) path: PathBuf,
 
     /// Print one JSON document, which lists every tensor and module
@@ -61,24 +62,26 @@ pub(super) struct InspectArgs {
 /// The flags of `merge` and `plan`.
 #[derive(Args)]
 pub(super) struct MergeArgs {
-    /// Folder of the checkpoint to merge into
+    /// Checkpoint to merge into: a folder or a name in the Hugging Face cache
     ///
-    /// One `model.safetensors`, or shards with `model.safetensors.index.json`. Symlinks are followed, so a snapshot of a
-    /// Hugging Face cache will do.
-    #[arg(long, value_name = "DIR")]
-    pub(super) base: PathBuf,
+    /// A folder holds one `model.safetensors`, or shards with `model.safetensors.index.json`. Where there is none, `NAME` and
+    /// `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else `HF_HOME`/hub, else
+    /// ~/.cache/huggingface/hub); nothing is downloaded. `ORG/NAME@REVISION` takes a branch, a tag, or a commit or its first
+    /// digits. By default the base that the first adapter's config names, if it is found.
+    #[arg(long, value_name = "DIR|NAME")]
+    pub(super) base: Option<PathBuf>,
 
-    /// Folder of an adapter to add with weight 1; may be repeated
+    /// Adapter to add with weight 1, a folder or a name; may be repeated
     ///
-    /// The folder that PEFT's `save_pretrained` or a trainer wrote, or the one above it. Adapters are added in the order in
-    /// which they stand on the command line.
-    #[arg(long, value_name = "DIR")]
+    /// The folder that PEFT's `save_pretrained` or a trainer wrote, or the one above it, or a name as for `--base`. Adapters
+    /// are added in the order in which they stand on the command line.
+    #[arg(long, value_name = "DIR|NAME")]
     adapter: Vec<PathBuf>,
 
-    /// Folder of an adapter and the weight to add it with
+    /// Adapter, a folder or a name, and the weight to add it with
     ///
     /// The weight multiplies the adapter's own scale and may be negative. May be repeated and mixed with `--adapter`.
-    #[arg(long, num_args = 2, value_names = ["DIR", "WEIGHT"], action = ArgAction::Append, allow_hyphen_values = true)]
+    #[arg(long, num_args = 2, value_names = ["DIR|NAME", "WEIGHT"], action = ArgAction::Append, allow_hyphen_values = true)]
     scaled_adapter: Vec<OsString>,
 
     /// Folder to make for the result

@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, Result};
 use crate::job::{Request, Tied};
 use crate::memory::parse_size;
 use crate::report::Style;
+use crate::storage::{Hub, HubEnvironment};
 
 use super::args::MergeArgs;
 
@@ -44,6 +45,7 @@ impl MergeConfig {
         let request = Request {
             base: args.base.clone(),
             adapters: adapters.collect::<Result<_>>()?,
+            hub: Hub::new(&HubEnvironment::of_this_process()),
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),

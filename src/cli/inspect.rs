@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use crate::error::Result;
 use crate::inspect::inspect;
 use crate::report::{Event, Style, choose};
+use crate::storage::{Hub, HubEnvironment};
 
 use super::args::InspectArgs;
 use super::print;
@@ -12,7 +13,7 @@ use super::print;
 /// Prints what a folder holds.
 pub(super) fn run(args: &InspectArgs) -> Result<()> {
     let style = if args.json { Style::Json } else { Style::Human };
-    let inspected = inspect(&args.path)?;
+    let inspected = inspect(&Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?)?;
     let mut reporter = choose(style, std::io::stderr().is_terminal());
     for notice in inspected.notices() {
         reporter.event(&Event::Notice(notice));

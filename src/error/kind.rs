@@ -43,6 +43,8 @@ pub enum ErrorKind {
     IndexDisagrees { tensor: String, shard: String },
     #[error("`{shard}` holds `{tensor}`, which the index does not list")]
     NotInIndex { tensor: String, shard: String },
+    #[error("`{}` holds `{found}`, which is no commit", path.display())]
+    Ref { path: PathBuf, found: String },
     #[error("`{}` was named by a file and leads out of its folder", path.display())]
     LeadsOut { path: PathBuf },
 

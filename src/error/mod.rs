@@ -65,6 +65,18 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// Itself changed by `change`, or with each of the errors changed that it gathers.
+    #[must_use]
+    pub fn map_each(mut self, change: &dyn Fn(Error) -> Error) -> Error {
+        match &mut self.0.kind {
+            ErrorKind::Several { errors } => {
+                *errors = std::mem::take(errors).into_iter().map(change).collect();
+                self
+            }
+            _ => change(self),
+        }
+    }
+
     /// The errors it stands for: itself, or those it gathers.
     pub fn each(&self) -> &[Error] {
         match &self.0.kind {

@@ -10,6 +10,7 @@ use crate::adapters::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::parse_json_strict;
+use crate::storage::Place;
 use crate::storage::list::{list, read_small, resolved, subfolders};
 use crate::tensor::FileId;
 
@@ -49,19 +50,21 @@ impl fmt::Display for Inspected {
     }
 }
 
-/// Reads the folder `path`: headers and configs of a checkpoint, all of an adapter.
+/// Reads the folder `place`: headers and configs of a checkpoint, all of an adapter.
 ///
 /// # Errors
 /// [`ErrorKind::Missing`] if it holds neither, or as [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
-pub fn inspect(path: &Path) -> Result<Inspected> {
-    if !holds_adapter(path)? {
-        let checkpoint = Checkpoint::open(path, u64::MAX)?;
-        let report = CheckpointReport::new(checkpoint, name_of(path));
+pub fn inspect(place: &Place) -> Result<Inspected> {
+    let path = &place.path;
+    if !holds_adapter(path).map_err(|error| place.explain(error))? {
+        let checkpoint = Checkpoint::open(place, u64::MAX)?;
+        let name = place.name().map_or_else(|| name_of(path), str::to_owned);
+        let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
-    let adapter = Adapter::open(path, 1.0, FileId(0), u64::MAX)?;
+    let adapter = Adapter::open(place, 1.0, FileId(0), u64::MAX)?;
     let mut report = AdapterReport::new(&adapter)?;
-    if adapter.path != path {
+    if adapter.path != *path {
         report.notices.push(format!("the adapter is in `{}`", adapter.path.display()));
     }
     Ok(Inspected::Adapter(Box::new(report)))

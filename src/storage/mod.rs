@@ -1,7 +1,7 @@
 //! Where bytes come from and go to: positioned reads, ordered writes, and the ways to make them last.
 //!
 //! [`Source`] and [`Sink`] are what the pipeline sees; a [`Store`] makes them by name. `folder.rs` is a folder of the
-//! file system, `memory.rs` a map in memory. What only one operating system has lives in `os/`.
+//! file system, `memory.rs` a map in memory, `hub.rs` finds folders by their names on the Hugging Face hub. What only one operating system has lives in `os/`.
 //!
 //! Three things hold for every store, and `conformance.rs` checks them: a name never leads out of its store, a read gives
 //! all it was asked for or an error, and a file is seen whole after its commit or not at all.
@@ -27,6 +27,7 @@
 mod faulty;
 mod files;
 mod folder;
+mod hub;
 pub mod list;
 mod memory;
 mod os;
@@ -41,6 +42,7 @@ mod conformance;
 pub use faulty::{Failure, Faulty, Operation};
 pub use files::{copy_file, free_bytes, is_mount_point, rename_no_replace, sync_folder, write_small};
 pub use folder::Folder;
+pub use hub::{Hub, HubEnvironment, Place, Snapshot};
 pub use memory::Memory;
 pub use scratch::Scratch;
 

@@ -45,7 +45,7 @@ impl Demo {
     fn new(workers: usize) -> Demo {
         let demo = fixtures().join("demo");
         let request = Request {
-            base: demo.join("base"),
+            base: Some(demo.join("base")),
             adapters: vec![(demo.join("adapter"), 1.0)],
             threads: Some(workers),
             // Small enough for several tiles a tensor.

@@ -35,7 +35,7 @@ fn cases() -> Vec<PathBuf> {
 
 fn request(folder: &Path, case: &Case) -> Request {
     let adapters = case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir), weight)).collect();
-    apply_flags(Request { base: folder.join("base"), adapters, ..Request::default() }, &case.flags())
+    apply_flags(Request { base: Some(folder.join("base")), adapters, ..Request::default() }, &case.flags())
 }
 
 /// What the flags of a case ask for beyond its folders.
@@ -57,11 +57,11 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
     let prepared = match prepare(request) {
         Ok(prepared) => prepared,
         Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
-        Err(error) => panic!("{}: {error:?}", request.base.display()),
+        Err(error) => panic!("{:?}: {error:?}", request.base),
     };
     let mut reporter = choose(Style::Quiet, false);
     let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
-    done.unwrap_or_else(|error| panic!("{}: {error:?}", request.base.display()));
+    done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     Ok(contents(&output))
 }
 

@@ -11,6 +11,7 @@
 mod ends;
 mod faults;
 mod golden;
+mod hub;
 mod inspect;
 mod multiplied;
 mod oracle;

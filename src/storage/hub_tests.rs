@@ -1,0 +1,210 @@
+use super::*;
+
+const ONE: &str = "1111111111111111111111111111111111111111";
+const OTHER: &str = "1122222222222222222222222222222222222222";
+
+/// A cache of one repository, `org/name`, with these snapshots and refs.
+fn cache(commits: &[&str], refs: &[(&str, &str)]) -> (tempfile::TempDir, Hub) {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("models--org--name");
+    for commit in commits {
+        fs::create_dir_all(home.join("snapshots").join(commit)).unwrap();
+    }
+    for (name, content) in refs {
+        let path = home.join("refs").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let hub = Hub { cache: Some(folder.path().to_owned()) };
+    (folder, hub)
+}
+
+fn commit(hub: &Hub, typed: &str) -> Option<String> {
+    hub.find(Path::new(typed)).unwrap().snapshot.map(|snapshot| snapshot.commit)
+}
+
+/// What is wrong, and the hint.
+fn refused(hub: &Hub, typed: &str) -> (Error, String) {
+    let error = hub.find(Path::new(typed)).unwrap_err();
+    let hint = error.advice().unwrap_or_default().to_owned();
+    (error, hint)
+}
+
+fn cause(error: &Error) -> String {
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn the_first_variable_that_is_set_says_where_the_cache_is() {
+    let set = |text: &str| Some(OsString::from(text));
+    let mut environment = HubEnvironment {
+        hf_hub_cache: set("/a"),
+        huggingface_hub_cache: set("/b"),
+        hf_home: set("~/c"),
+        xdg_cache_home: set("/d"),
+        home: set("/e"),
+    };
+    let is = |environment: &HubEnvironment, path: &str| {
+        assert_eq!(environment.cache(), Some(PathBuf::from(path)));
+    };
+    is(&environment, "/a");
+    environment.hf_hub_cache = set("");
+    is(&environment, "/b");
+    environment.huggingface_hub_cache = None;
+    is(&environment, "/e/c/hub");
+    environment.hf_home = None;
+    is(&environment, "/d/huggingface/hub");
+    environment.xdg_cache_home = None;
+    is(&environment, "/e/.cache/huggingface/hub");
+    environment.home = None;
+    assert_eq!(environment.cache(), None);
+}
+
+#[test]
+fn only_names_of_the_hub_are_looked_up() {
+    for typed in
+        ["name", "org/name", "a/B_1.5-x", "_a/b", "org/name@main", "org/name@refs/pr/1", "name@v1.0+x"]
+    {
+        assert!(Wanted::parse(typed).is_some(), "{typed}");
+    }
+    let long = "a".repeat(97);
+    for typed in [
+        "",
+        ".",
+        "..",
+        "/org/name",
+        "./name",
+        "../name",
+        "org/..",
+        "org/.name",
+        "org/name/",
+        "a/b/c",
+        "~/name",
+        "org//name",
+        "a--b",
+        "org/a--b",
+        "-a",
+        "a-",
+        "a.",
+        "org/a..b",
+        "a b",
+        "ü",
+        "a\\b",
+        "a\0",
+        "@main",
+        "a@",
+        "a@/main",
+        "a@main/",
+        "a@../x",
+        "a@x/../y",
+        "a@.x",
+        "a@-x",
+        "a@x y",
+        "a@b@c",
+        &long,
+    ] {
+        assert!(Wanted::parse(typed).is_none(), "{typed}");
+    }
+}
+
+#[test]
+fn a_name_takes_main_else_the_only_snapshot() {
+    let (folder, hub) = cache(&[ONE, OTHER], &[("main", OTHER), ("refs/pr/1", ONE)]);
+    let place = hub.find(Path::new("org/name")).unwrap();
+    assert_eq!(place.path, folder.path().join("models--org--name/snapshots").join(OTHER));
+    assert_eq!(place.name(), Some("org/name"));
+    assert_eq!(commit(&hub, "org/name@refs/pr/1").as_deref(), Some(ONE));
+    let (_folder, hub) = cache(&[ONE], &[]);
+    assert_eq!(commit(&hub, "org/name").as_deref(), Some(ONE));
+    let (_folder, hub) = cache(&[ONE, OTHER], &[]);
+    let (error, hint) = refused(&hub, "org/name");
+    assert!(cause(&error).contains("no `refs/main`") && cause(&error).contains(OTHER), "{error:?}");
+    assert_eq!(hint, "`org/name@COMMIT` names one of them");
+}
+
+#[test]
+fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
+    let (_folder, hub) = cache(&[ONE, OTHER], &[("main", ONE), ("v1", &format!("{OTHER}\n")), ("112", ONE)]);
+    assert!(matches!(refused(&hub, "org/name@main/x").0.kind(), ErrorKind::Missing { .. }));
+    for (revision, expected) in
+        [("v1", OTHER), ("main", ONE), ("111", ONE), ("1122", OTHER), (ONE, ONE), ("112", ONE)]
+    {
+        assert_eq!(commit(&hub, &format!("org/name@{revision}")).as_deref(), Some(expected), "{revision}");
+    }
+    let (error, hint) = refused(&hub, "org/name@11");
+    assert!(cause(&error).contains("`11` begins several commits"), "{error:?}");
+    assert_eq!(hint, "`org/name@COMMIT` names one of them");
+    let (error, hint) = refused(&hub, "org/name@v2");
+    assert!(cause(&error).contains("`v2` is no ref of `org/name` and begins no commit"), "{error:?}");
+    assert!(hint.starts_with("`hf download org/name --revision v2` fetches it"), "{hint}");
+}
+
+#[test]
+fn what_is_not_there_is_said_with_what_to_run() {
+    let (folder, hub) = cache(&[ONE], &[("main", OTHER)]);
+    let (error, hint) = refused(&hub, "org/other");
+    assert_eq!(error.to_string(), "no folder at `org/other`");
+    let at = folder.path().join("models--org--other/snapshots");
+    assert_eq!(cause(&error), format!("the Hugging Face cache has no `{}` either", at.display()));
+    assert_eq!(hint, "`hf download org/other` fetches it, if that is the name of a repository");
+    assert_eq!(error.exit_code(), crate::error::exit::Code::NoInput);
+    // A ref whose snapshot is gone is not taken for another one.
+    let (error, _) = refused(&hub, "org/name");
+    assert!(cause(&error).contains(&format!("`main` is commit `{OTHER}`, which is not in")), "{error:?}");
+    let (_folder, hub) = cache(&[], &[("main", ONE)]);
+    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Missing { .. }));
+}
+
+#[test]
+fn hostile_refs_lead_nowhere() {
+    let (folder, _) = cache(&[ONE], &[]);
+    fs::create_dir_all(folder.path().join("outside")).unwrap();
+    let outside = folder.path().join("outside");
+    for content in [
+        "",
+        "\n",
+        ".",
+        "..",
+        "../../../outside",
+        outside.to_str().unwrap(),
+        "1111/../..",
+        "11\0",
+        "main",
+        "11 22",
+        "é",
+    ] {
+        let (_folder, hub) = cache(&[ONE], &[("main", content)]);
+        let (error, hint) = refused(&hub, "org/name");
+        assert!(matches!(error.kind(), ErrorKind::Ref { .. }), "{content:?} gave {error:?}");
+        assert_eq!(error.exit_code(), crate::error::exit::Code::Data);
+        assert_eq!(hint, "`hf download org/name` writes it anew");
+    }
+    let (_folder, hub) = cache(&[ONE], &[("main", &"1".repeat(5000))]);
+    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Read { .. }));
+    let (_folder, hub) = cache(&[ONE, "..x", "not-a-commit"], &[]);
+    assert_eq!(commit(&hub, "org/name").as_deref(), Some(ONE));
+}
+
+#[test]
+fn a_path_that_exists_is_a_path() {
+    let (_folder, hub) = cache(&[ONE], &[]);
+    // Tests run in the folder of the package.
+    let place = hub.find(Path::new("src/storage")).unwrap();
+    assert_eq!(place, Place::from(Path::new("src/storage")));
+    for typed in ["/nowhere/at/all", "./org/name", "a/b/c", "..", ""] {
+        assert_eq!(hub.find(Path::new(typed)).unwrap(), Place::from(Path::new(typed)));
+    }
+    assert_eq!(Hub::default().find(Path::new("org/name")).unwrap(), Place::from(Path::new("org/name")));
+}
+
+#[test]
+fn errors_of_a_snapshot_say_how_to_fetch_the_rest() {
+    let (_folder, hub) = cache(&[ONE], &[]);
+    let place = hub.find(Path::new("org/name@11")).unwrap();
+    let missing = || Error::new(ErrorKind::Missing { what: "file", path: "x".into() });
+    let several = Error::all(vec![missing().hint("look"), ErrorKind::Stopped.into()]).unwrap_err();
+    let hints: Vec<_> = place.explain(several).each().iter().map(|e| e.advice().map(str::to_owned)).collect();
+    let cure = format!("`hf download org/name --revision {ONE}` fetches what a snapshot lacks");
+    assert_eq!(hints, [Some(format!("look; {cure}")), None]);
+    assert_eq!(Place::from(Path::new("x")).explain(missing()).advice(), None);
+}
