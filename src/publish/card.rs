@@ -20,11 +20,10 @@ pub fn card(plan: &Plan, base: &str) -> String {
     for choice in &plan.choices {
         text.push_str(&format!("- {choice}\n"));
     }
-    let counts = plan.counts();
     text.push_str(&format!(
-        "\n{} tensors were merged, {} replaced and {} copied byte for byte by shardfold {}. `shardfold.json` has the hashes of \
-         what was read and written.\n",
-        counts.merged, counts.replaced, counts.copied, plan.version
+        "\nTensors: {} byte for byte, by shardfold {}. `shardfold.json` has the hashes of what was read and written.\n",
+        plan.counts(),
+        plan.version
     ));
     text
 }
