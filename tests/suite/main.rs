@@ -12,6 +12,7 @@ mod ends;
 mod faults;
 mod golden;
 mod inspect;
+mod models;
 mod multiplied;
 mod oracle;
 mod publishing;
