@@ -1,4 +1,4 @@
-//! Tiny models of real families, merged by PEFT under transformers' names, and merged by us. See `fixtures/make_models.py`.
+//! Tiny models of real families, merged by PEFT and by us. See `fixtures/make_models.py`, which wrote them.
 
 use std::path::Path;
 
