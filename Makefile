@@ -17,7 +17,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test exhaustive golden real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ golden: $(VENV_OK) ## Make the fixtures again with the pinned PEFT, see that non
 	git diff --exit-code --stat -- fixtures/golden fixtures/demo
 	test -z "$$(git status --porcelain -- fixtures/golden fixtures/demo)"
 	$(CARGO) test --test suite golden
+
+models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, and compare with PEFT
+	$(VENV)/bin/python fixtures/make_models.py $(BINARY) --samples fixtures/models
+	git diff --exit-code --stat -- fixtures/models
 
 real: build $(VENV_OK) ## Merge into a pretrained encoder and into language models, and compare with PEFT in use
 	$(VENV)/bin/python tests/real.py $(BINARY) target/real

@@ -575,7 +575,13 @@ fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) -> Option<Tar
     let shape = Shape::new(&found.shape)?;
     match found.pieces.as_slice() {
         [] => None,
-        [one] if one.piece.is_whole(&found.shape) => Some(Target::Base(one.tensor)),
+        // The first rows of a larger tensor lie as all of a smaller one would.
+        [one]
+            if one.piece.is_whole(&found.shape)
+                && outline.weight(Target::Base(one.tensor)).shape == shape =>
+        {
+            Some(Target::Base(one.tensor))
+        }
         _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
     }
 }

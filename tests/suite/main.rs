@@ -13,6 +13,7 @@ mod faults;
 mod golden;
 mod hub;
 mod inspect;
+mod models;
 mod multiplied;
 mod oracle;
 mod publishing;

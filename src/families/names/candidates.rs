@@ -27,26 +27,26 @@ type Use<'c> = (Option<&'c str>, &'c str);
 
 /// The candidates for a checkpoint, the likeliest first; never none.
 pub fn candidates(config: &Config) -> Vec<Candidate> {
-    let text = language(config);
+    let parts = [("language_model", language(config)), ("vision_tower", vision(config))];
     let name = config.class().unwrap_or_default();
     if let Some(class) = table::class(name) {
-        return vec![candidate(class.name, class.base, &class.uses, text)];
+        return vec![candidate(class.name, class.base, &class.uses, &parts)];
     }
     let model_type = config.model_type().unwrap_or_default();
     let classes = table::classes_of(model_type);
     let base = classes.iter().map(|class| class.base).find(|base| !base.is_empty()).unwrap_or("model");
     let entries = [name, model_type].into_iter().filter(|entry| table::root(entry).is_some());
     let mut found: Vec<Candidate> =
-        entries.map(|entry| candidate(entry, base, &[(None, entry)], text)).collect();
+        entries.map(|entry| candidate(entry, base, &[(None, entry)], &parts)).collect();
     let mut seen: Vec<&Class> = Vec::new();
     for class in classes.iter().filter(|class| !class.uses.is_empty()) {
         if seen.iter().all(|other| (&other.uses, other.base) != (&class.uses, class.base)) {
-            found.push(candidate(class.name, class.base, &class.uses, text));
+            found.push(candidate(class.name, class.base, &class.uses, &parts));
             seen.push(class);
         }
     }
     if found.is_empty() {
-        found.push(candidate("plain names", base, &[], text));
+        found.push(candidate("plain names", base, &[], &parts));
     }
     found
 }
@@ -56,7 +56,14 @@ fn language(config: &Config) -> Option<&str> {
     config.0.get("text_config")?.get("model_type")?.as_str()
 }
 
-fn candidate(label: &str, base: &str, uses: &[Use<'_>], text: Option<&str>) -> Candidate {
+/// The rules of the kind of vision model that a model has.
+fn vision(config: &Config) -> Option<&'static str> {
+    let model_type = config.0.get("vision_config")?.get("model_type")?.as_str()?;
+    let uses = table::classes_of(model_type).into_iter().flat_map(|class| class.uses);
+    uses.into_iter().find(|(scope, _)| scope.is_none()).map(|(_, entry)| entry)
+}
+
+fn candidate(label: &str, base: &str, uses: &[Use<'_>], parts: &[(&str, Option<&str>)]) -> Candidate {
     let (mut unscoped, mut all) = (Rules::default(), Rules::default());
     let mut add = |(scope, entry): Use<'_>| {
         all.extend(table::rules(entry).unwrap_or_default(), scope.map(|scope| (base, scope)));
@@ -65,11 +72,13 @@ fn candidate(label: &str, base: &str, uses: &[Use<'_>], text: Option<&str>) -> C
         }
     };
     uses.iter().copied().for_each(&mut add);
-    // A language model other than the one its class is made with by default.
-    if let Some(entry) = text.and_then(table::root)
-        && uses.iter().all(|(_, used)| table::root(used) != Some(entry))
-    {
-        add((Some("language_model"), entry));
+    // A language or vision model other than the one its class is made with by default.
+    for (scope, part) in parts {
+        if let Some(entry) = part.and_then(table::root)
+            && uses.iter().all(|(_, used)| table::root(used) != Some(entry))
+        {
+            add((Some(scope), entry));
+        }
     }
     add((None, LEGACY));
     Candidate {
@@ -95,6 +104,19 @@ mod tests {
         let unknown = labels(json!({"architectures": ["MyMixtral"], "model_type": "mixtral"}));
         assert_eq!(unknown[0], "mixtral");
         assert_eq!(labels(json!({})), ["plain names"]);
+    }
+
+    #[test]
+    fn another_vision_model() {
+        let config = json!({
+            "architectures": ["AyaVisionForConditionalGeneration"], "model_type": "aya_vision",
+            "vision_config": {"model_type": "siglip_vision_model"},
+        });
+        let candidate = &candidates(&Config(config))[0];
+        for tower in ["vision_tower.vision_model", "model.vision_tower.vision_model", "model.vision_tower"] {
+            let name = format!("{tower}.encoder.layers.0.mlp.fc1.weight");
+            assert_eq!(candidate.all.rename(&name), "model.vision_tower.encoder.layers.0.mlp.fc1.weight");
+        }
     }
 
     #[test]

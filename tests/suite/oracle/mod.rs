@@ -21,7 +21,7 @@ use safetensors::SafeTensors;
 
 pub use case::{Case, Right};
 pub use compare::{Shown, compare};
-pub use float::Tensor;
+pub use float::{Tensor, ulp};
 
 pub type Tensors = BTreeMap<String, Tensor>;
 
