@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use regex::Regex;
+
 use crate::adapters::{Adapter, ExpertLayout, scan};
 use crate::checkpoint::Checkpoint;
 use crate::error::exit::Code;
@@ -49,6 +51,8 @@ pub struct Request {
     pub keep_quantized: bool,
     /// How the factors of experts lie, where an adapter does not tell.
     pub experts: ExpertLayout,
+    /// Adapter keys that may be left out where no base tensor has their names.
+    pub allow_unmatched: Vec<Regex>,
     /// Bytes of a slab and number of slabs, for tests.
     pub forced: Option<(usize, usize)>,
     /// Whether to run the reference arithmetic.
@@ -136,7 +140,10 @@ fn open_adapters(
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, (_, weight))) in places.iter().zip(&request.adapters).enumerate() {
         match Adapter::open(place, *weight, FileId((shards + i) as u32), room) {
-            Ok(adapter) => adapters.push(Adapter { experts: request.experts, ..adapter }),
+            Ok(adapter) => {
+                let unmatched = request.allow_unmatched.clone();
+                adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
+            }
             Err(error) => errors.push(error),
         }
     }

@@ -13,6 +13,7 @@ use crate::plan::{Factor, Joined, Need, Outline, Placement, Target, Tied, Weight
 use crate::tensor::{Dtype, Shape, TensorRef};
 
 use super::keys::{Tail, is_value, module_of, normalise, replaced};
+use super::producers::aside;
 use super::{Adapter, AdapterTensor};
 
 /// What a claim does to its tensor.
@@ -109,6 +110,7 @@ pub struct Claiming<'a> {
     claimed: Vec<Claimed>,
     ignored: Vec<String>,
     head_follows: bool,
+    skipped: Vec<String>,
     errors: Vec<Error>,
     notices: Vec<String>,
 }
@@ -121,6 +123,8 @@ pub struct Outcome {
     pub ignored: Vec<String>,
     /// Whether a tied head follows what is done to the embedding.
     pub head_follows: bool,
+    /// Keys that are left out because the user said so.
+    pub skipped: Vec<String>,
     /// All that is wrong.
     pub errors: Vec<Error>,
     /// Things worth saying.
@@ -157,7 +161,7 @@ impl<'a> Claiming<'a> {
         };
         let head_value = paths.iter().position(of_head).filter(|_| outline.head.is_some());
         let told = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
-        Claiming {
+        let mut claiming = Claiming {
             adapter,
             names,
             base: outline.base,
@@ -172,9 +176,23 @@ impl<'a> Claiming<'a> {
             claimed: Vec::new(),
             ignored: Vec::new(),
             head_follows: false,
+            skipped: Vec::new(),
             errors: Vec::new(),
             notices: stripped.into_iter().map(told).collect(),
+        };
+        claiming.leave_aside();
+        claiming
+    }
+
+    /// Leaves what no merge needs aside, by rules that say so.
+    fn leave_aside(&mut self) {
+        let mut by_rule: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, path) in self.paths.iter().enumerate() {
+            if let Some(rule) = aside(path, self.adapter.tensors[i].tensor.shape.elements()) {
+                by_rule.entry(rule).or_default().push(i);
+            }
         }
+        by_rule.into_iter().for_each(|(rule, found)| self.ignore_all(&found, rule));
     }
 
     /// Takes every tensor with that tail, by module path.
@@ -310,13 +328,18 @@ impl<'a> Claiming<'a> {
         locate(&self.outline, &self.names, &join(module, parameter))
     }
 
-    /// The same, for something to be put in its place; what does not match is noted.
+    /// Why a module's parameter cannot be read as pieces of tensors, if there is such a parameter and it cannot.
+    pub fn unreadable(&self, module: &str, parameter: &str) -> Option<String> {
+        self.names.parameter(&join(module, parameter))?.refused
+    }
+
+    /// The tensor of a parameter, for something to be put in its place; what does not match is noted.
     pub fn place(&mut self, tensors: &[usize], module: &str, parameter: &str) -> Option<Target> {
         let name = join(module, parameter);
         if let Some(target) = self.lookup(module, parameter) {
             return Some(target);
         }
-        if let Some(why) = self.names.parameter(&name).and_then(|found| found.refused) {
+        if let Some(why) = self.unreadable(module, parameter) {
             self.errors.push(ErrorKind::Converted { parameter: name, why }.into());
             return None;
         }
@@ -474,8 +497,12 @@ impl<'a> Claiming<'a> {
     pub fn ignore_where(&mut self, is_one: impl Fn(&str) -> bool, rule: &str) {
         let found = (0..self.paths.len()).filter(|&i| !self.taken[i] && is_one(&self.paths[i]));
         let found: Vec<usize> = found.collect();
+        self.ignore_all(&found, rule);
+    }
+
+    fn ignore_all(&mut self, found: &[usize], rule: &str) {
         let Some(&first) = found.first() else { return };
-        for &i in &found {
+        for &i in found {
             self.taken[i] = true;
             self.ignored.push(self.paths[i].clone());
         }
@@ -496,6 +523,7 @@ impl<'a> Claiming<'a> {
         for i in self.untaken() {
             self.refuse_tensor(i, "no method knows it");
         }
+        self.skip_unmatched();
         if let Some((_, name)) = self.unmatched.first() {
             let nearest = self.base.catalogue.nearest(name, 3);
             let keys: Vec<String> = self.unmatched.iter().map(|(key, _)| key.clone()).collect();
@@ -506,8 +534,38 @@ impl<'a> Claiming<'a> {
             let (adapter, count) = (self.adapter.name.clone(), keys.len());
             self.errors.push(Error::new(ErrorKind::Unmatched { adapter, count, keys, nearest }).hint(hint));
         }
-        let Claiming { claimed, ignored, head_follows, errors, notices, outline, .. } = self;
-        (Outcome { claimed, ignored, head_follows, errors, notices }, outline)
+        let Claiming { claimed, ignored, head_follows, skipped, errors, notices, outline, .. } = self;
+        (Outcome { claimed, ignored, head_follows, skipped, errors, notices }, outline)
+    }
+
+    /// Takes those out of what matches no base tensor that the user listed. A pattern that lists all of an adapter lists
+    /// nothing, and is refused.
+    fn skip_unmatched(&mut self) {
+        let adapter = self.adapter;
+        for pattern in &adapter.unmatched {
+            if adapter.tensors.iter().all(|tensor| pattern.is_match(&tensor.key)) {
+                let (flag, value) = ("--allow-unmatched".to_owned(), pattern.as_str().to_owned());
+                let accepted = format!(
+                    "it matches all {} tensors of adapter `{}`: name those that may be left out",
+                    adapter.tensors.len(),
+                    adapter.name
+                );
+                return self.errors.push(ErrorKind::Usage { flag, value, accepted }.into());
+            }
+        }
+        let is_listed = |key: &str| adapter.unmatched.iter().any(|pattern| pattern.is_match(key));
+        let (listed, others) =
+            std::mem::take(&mut self.unmatched).into_iter().partition(|(key, _)| is_listed(key));
+        self.unmatched = others;
+        let listed: Vec<(String, String)> = listed;
+        let Some((first, _)) = listed.first() else { return };
+        self.notices.push(match listed.len() - 1 {
+            0 => format!("`{first}` is left out, as `--allow-unmatched` says: no base tensor has its name"),
+            more => format!(
+                "`{first}` and {more} more are left out, as `--allow-unmatched` says: no base tensor has their names"
+            ),
+        });
+        self.skipped = listed.into_iter().map(|(key, _)| key).collect();
     }
 
     /// Why a base tensor's numbers are not what they seem, if they are not.
@@ -573,15 +631,11 @@ fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) -> Option<Tar
         return outline.find(runtime);
     };
     let shape = Shape::new(&found.shape)?;
+    let is_stored = |tensor| names.disk().weight(tensor).is_some_and(|(_, stored)| *stored == shape);
     match found.pieces.as_slice() {
         [] => None,
-        // The first rows of a larger tensor lie as all of a smaller one would.
-        [one]
-            if one.piece.is_whole(&found.shape)
-                && outline.weight(Target::Base(one.tensor)).shape == shape =>
-        {
-            Some(Target::Base(one.tensor))
-        }
+        // The first rows of a larger tensor are a whole parameter too, but not a whole tensor.
+        [one] if one.piece.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
         _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
     }
 }

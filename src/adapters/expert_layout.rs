@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::list::read_small;
 
 use super::Claiming;
+use super::producers::NEMO_CONFIG;
 
 /// The order of `B`'s columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,11 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
     if let Some(orientation) = claiming.adapter.experts.orientation {
         return Ok(orientation == Orientation::Swapped);
     }
+    if claiming.adapter.path.join(NEMO_CONFIG).exists() {
+        let why =
+            "NeMo AutoModel made it, which keeps to the axes of an older PEFT whatever version it names";
+        return Err(unclear(claiming, sides, why));
+    }
     let version = claiming.adapter.config.text("peft_version").map(numbers);
     let is_transposed =
         claiming.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
@@ -148,6 +154,19 @@ fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
 fn numbers(version: &str) -> [u64; 3] {
     let mut parts = version.split(['.', '@', '+']).map(|part| part.parse().unwrap_or(0));
     std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+/// Refuses a stack of another number of experts than the base's config says.
+///
+/// # Errors
+/// [`ErrorKind::ExpertCount`].
+pub(super) fn check_count(claiming: &Claiming<'_>, parameter: &str, experts: u64) -> Result<()> {
+    match claiming.names.expert_count().filter(|&expected| expected != experts) {
+        None => Ok(()),
+        Some(expected) => {
+            Err(ErrorKind::ExpertCount { parameter: parameter.to_owned(), found: experts, expected }.into())
+        }
+    }
 }
 
 /// Whether `B`'s columns have the experts slowest.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
 use serde_json::Value;
 
 use crate::checkpoint::{Config, header_hash, read_header};
@@ -13,6 +14,7 @@ use crate::storage::{Folder, Place, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
 use super::keys::{module_of, normalise};
+use super::producers::aside;
 use super::{AdapterConfig, ExpertLayout};
 
 /// File name of the config.
@@ -48,6 +50,8 @@ pub struct Adapter {
     pub weight: f64,
     /// What the user says of the factors of its experts.
     pub experts: ExpertLayout,
+    /// What the user says of keys that may be left out where no base tensor has their names.
+    pub unmatched: Vec<Regex>,
     /// The file of its tensors.
     pub source: Box<dyn Source>,
 }
@@ -98,6 +102,7 @@ impl Adapter {
             tensors: parsed.tensors.into_iter().map(place).collect(),
             weight,
             experts: ExpertLayout::default(),
+            unmatched: Vec::new(),
             source,
         })
     }
@@ -109,7 +114,11 @@ impl Adapter {
     /// # Errors
     /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
     pub fn names<'a>(&self, disk: &'a dyn Disk, config: &'a Config) -> Result<Names<'a>> {
-        let paths: Vec<String> = self.tensors.iter().map(|tensor| normalise(&tensor.key).0).collect();
+        let paths = self.tensors.iter().filter_map(|AdapterTensor { key, tensor }| {
+            let (path, _) = normalise(key);
+            aside(&path, tensor.shape.elements()).is_none().then_some(path)
+        });
+        let paths: Vec<String> = paths.collect();
         let mut modules: Vec<&str> = paths.iter().map(|path| module_of(path)).collect();
         modules.sort_unstable();
         modules.dedup();

@@ -4,6 +4,8 @@
 //! may be any single segment; it is taken off only there, never searched for in the path. Keys are module paths of a
 //! running model: wrappers of training frameworks are stripped, nothing that means something is.
 
+use super::producers::{OUTER, RENAMED, WRAPPERS};
+
 /// A role and what follows it in a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
@@ -34,8 +36,8 @@ impl Tail {
     }
 }
 
-/// Segments that training wrappers put into paths; they name no module of the model.
-const WRAPPERS: &[&str] = &["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+/// PEFT's own prefix; some producers leave the second half out, or all of it, and a model that is wrapped twice has it twice.
+const PREFIXES: [&str; 2] = ["base_model.model.", "base_model."];
 
 /// A key without its prefix and wrappers, and what was taken off beyond PEFT's own prefix.
 pub fn normalise(key: &str) -> (String, Option<&'static str>) {
@@ -48,15 +50,32 @@ pub fn normalise(key: &str) -> (String, Option<&'static str>) {
         }
         None => true,
     });
-    if segments.first() == Some(&"module") {
-        segments.remove(0);
-        wrapper = Some("module");
-    }
     let path = segments.join(".");
-    let stripped = path.strip_prefix("base_model.model.").or_else(|| path.strip_prefix("base_model."));
-    match stripped {
-        Some(stripped) => (stripped.to_owned(), wrapper),
-        None => (path.clone(), wrapper),
+    let outside = without_outer(&path, &mut wrapper);
+    let mut stripped = PREFIXES.iter().find_map(|prefix| outside.strip_prefix(prefix)).unwrap_or(outside);
+    while let Some(again) = stripped.strip_prefix(PREFIXES[0]) {
+        stripped = again;
+        wrapper = Some("base_model.model");
+    }
+    let path = without_outer(stripped, &mut wrapper);
+    for (theirs, models) in RENAMED {
+        if let Some(rest) = path.strip_prefix(theirs).filter(|rest| rest.is_empty() || rest.starts_with('.'))
+        {
+            return (format!("{models}{rest}"), wrapper);
+        }
+    }
+    (path.to_owned(), wrapper)
+}
+
+/// A path without a wrapper of the whole model in front.
+fn without_outer<'p>(path: &'p str, wrapper: &mut Option<&'static str>) -> &'p str {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    match OUTER.iter().find(|outer| **outer == first) {
+        Some(outer) => {
+            *wrapper = Some(*outer);
+            rest
+        }
+        None => path,
     }
 }
 
@@ -147,7 +166,17 @@ mod tests {
             ("base_model.model.model.layers.0.q.lora_A.weight", "model.layers.0.q.lora_A.weight", None),
             ("base_model.model._orig_mod.model.q.lora_A.weight", "model.q.lora_A.weight", Some("_orig_mod")),
             ("module.base_model.model.q.lora_A.weight", "q.lora_A.weight", Some("module")),
+            ("base_model.model.module.model.q.lora_A.weight", "model.q.lora_A.weight", Some("module")),
             ("encoder.module.q.lora_A.weight", "encoder.module.q.lora_A.weight", None),
+            (
+                "base_model.model.base_model.model.model.q.lora_A.weight",
+                "model.q.lora_A.weight",
+                Some("base_model.model"),
+            ),
+            ("base_model.layers.0.q.lora_A.weight", "layers.0.q.lora_A.weight", None),
+            ("model.layers.0.q.lora_A.weight", "model.layers.0.q.lora_A.weight", None),
+            ("base_model.model.model.unembed_tokens.lora_A.weight", "lm_head.lora_A.weight", None),
+            ("model.unembed_tokens_2.lora_A.weight", "model.unembed_tokens_2.lora_A.weight", None),
         ] {
             assert_eq!(normalise(key), (path.to_owned(), wrapper), "{key}");
         }

@@ -12,6 +12,7 @@ pub mod keys;
 mod layers;
 pub mod methods;
 pub(crate) mod pieces;
+pub mod producers;
 mod scan;
 mod targets;
 

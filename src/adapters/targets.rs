@@ -7,32 +7,40 @@ use regex::Regex;
 
 use crate::checkpoint::Catalogue;
 use crate::error::{Error, ErrorKind};
+use crate::families::expert;
 
 use super::AdapterConfig;
 
-/// An error for every entry of `target_modules` that names a module of the base, though none of `adapted` (module paths
-/// with tensors) is of that name.
+/// An error for every entry of `target_modules` that names a module of the base, and of `target_parameters` that names a
+/// parameter, though none of `adapted` (paths with tensors) is of that name.
 pub fn check_targets(config: &AdapterConfig, adapted: &[&str], catalogue: &Catalogue) -> Vec<Error> {
     let mut errors = Vec::new();
-    for entry in config.list("target_modules") {
-        if adapted.iter().any(|module| is_named(module, entry)) {
-            continue;
-        }
+    let is_adapted = |entry: &str| adapted.iter().any(|module| is_named(module, entry));
+    let error = |field: &'static str, entry: &str, module: String| {
+        let (adapter, entry) = (config.adapter.clone(), entry.to_owned());
+        let kind = ErrorKind::TargetWithoutTensor { adapter, field, entry, module };
+        Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")
+    };
+    for entry in config.list("target_modules").into_iter().filter(|entry| !is_adapted(entry)) {
         let modules = catalogue.tensors.iter().filter(|tensor| tensor.tensor.shape.axes().len() == 2);
         let mut modules = modules.filter_map(|tensor| tensor.name.strip_suffix(".weight"));
         if let Some(module) = modules.find(|module| is_named(module, entry) && is_selected(config, module)) {
-            let kind = ErrorKind::TargetWithoutTensor {
-                adapter: config.adapter.clone(),
-                entry: entry.to_owned(),
-                module: module.to_owned(),
-            };
-            errors.push(
-                Error::new(kind)
-                    .hint("the adapter was not saved whole: save it again, or get the whole file"),
-            );
+            errors.push(error("target_modules", entry, module.to_owned()));
+        }
+    }
+    for entry in config.list("target_parameters").into_iter().filter(|entry| !is_adapted(entry)) {
+        let mut parameters = catalogue.tensors.iter().flat_map(|tensor| parameters(&tensor.name));
+        if let Some(parameter) = parameters.find(|parameter| is_named(parameter, entry)) {
+            errors.push(error("target_parameters", entry, parameter));
         }
     }
     errors
+}
+
+/// The parameters that a tensor may be, or be a part of, in the running model.
+fn parameters(name: &str) -> Vec<String> {
+    let joined = expert(name).map(|expert| expert.joined());
+    joined.unwrap_or_else(|| vec![name.to_owned()])
 }
 
 /// PEFT's rule for lists: equal, or the last segments.

@@ -138,6 +138,15 @@ pub(super) struct MergeArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) ignore_field: Vec<String>,
 
+    /// Leave out adapter tensors that match no base tensor; may be repeated
+    ///
+    /// A regular expression that is looked for in their keys. Each key that is left out is told and recorded. Tensors that
+    /// have a place are merged all the same, and an expression that matches every key is refused.
+    ///
+    /// Example: --allow-unmatched 'model\.mtp\.'
+    #[arg(long, value_name = "REGEX")]
+    pub(super) allow_unmatched: Vec<String>,
+
     /// Print the plan and write nothing, as `plan` does
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use regex::Regex;
+
 use crate::adapters::{ExpertLayout, Orientation, Packing};
 use crate::error::{ErrorKind, Result};
 use crate::job::{Request, Tied};
@@ -61,6 +63,11 @@ impl MergeConfig {
                     _ => Orientation::Straight,
                 }),
             },
+            allow_unmatched: args
+                .allow_unmatched
+                .iter()
+                .map(|text| read_pattern(text))
+                .collect::<Result<_>>()?,
             forced,
             scalar: args.scalar,
         };
@@ -86,6 +93,16 @@ fn read_weight(text: Option<&str>) -> Result<f64> {
     let weight = text.parse::<f64>().ok().filter(|weight| weight.is_finite());
     weight
         .ok_or_else(|| usage("--scaled-adapter DIR", text, "a finite number is accepted, such as 0.5 or -1"))
+}
+
+fn read_pattern(text: &str) -> Result<Regex> {
+    let refused = |accepted: &str| usage("--allow-unmatched", text, accepted);
+    let pattern = Regex::new(text)
+        .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
+    match pattern.is_match("") {
+        true => Err(refused("it matches every key; one is accepted that names those that may be left out")),
+        false => Ok(pattern),
+    }
 }
 
 fn read_threads(text: &str) -> Result<usize> {

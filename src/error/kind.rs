@@ -67,6 +67,10 @@ pub enum ErrorKind {
     NoPartner { adapter: String, key: String, partner: String },
     #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]
     KeyTwice { adapter: String, key: String, first: String, second: String },
+    #[error("`{first}` and `{second}` both change the same values of `{tensor}`")]
+    Overlap { tensor: String, first: String, second: String },
+    #[error("`{parameter}` is of {found} experts on disk, by the config of the base {expected}")]
+    ExpertCount { parameter: String, found: u64, expected: u64 },
     #[error("delta for `{tensor}` has shape {delta}, base tensor has {base}")]
     DeltaShape { adapter: String, tensor: String, delta: Shape, base: Shape, factors: String },
     #[error("replacement for `{tensor}` has shape {replacement}, base tensor has {base}")]
@@ -78,9 +82,9 @@ pub enum ErrorKind {
     #[error("`{module}` has rank {found} in the adapter's tensors, but {expected} by its config")]
     Rank { adapter: String, module: String, found: u64, expected: u64 },
     #[error(
-        "module `{module}` is named by `target_modules` entry `{entry}`, but the adapter has no tensor for that entry"
+        "module `{module}` is named by `{field}` entry `{entry}`, but the adapter has no tensor for that entry"
     )]
-    TargetWithoutTensor { adapter: String, entry: String, module: String },
+    TargetWithoutTensor { adapter: String, field: &'static str, entry: String, module: String },
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
     TargetDtype { tensor: String, found: Dtype },
     #[error("`{parameter}` is made of the checkpoint's tensors in a way that is not read: {why}")]

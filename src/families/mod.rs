@@ -8,6 +8,7 @@ mod tied;
 
 use crate::checkpoint::Config;
 
+pub use names::experts::{all_experts, expert};
 pub use names::{Disk, Logicals, Names, Piece, Placed, Stride};
 pub use tied::{TiedHead, is_embedding, is_head, tied_head};
 

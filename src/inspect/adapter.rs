@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::adapters::{Adapter, AdapterConfig, Contents, scan};
 use crate::error::Result;
+use crate::families::all_experts;
 use crate::tensor::{Dtype, Shape};
 
 use super::group::printable;
@@ -256,7 +257,8 @@ impl Reader<'_> {
             && planned >= 1.0
             && planned != rows as f64
             && rows as f64 % planned == 0.0;
-        if is_stacked {
+        let in_stacks = a_ref.shape.axes().len() == 3 && all_experts(&parts.module).is_some();
+        if is_stacked || in_stacks {
             (module.kind, module.rank) = ("lora_experts", Some(planned as u64));
             module.scale = scales.scale(alpha, planned as u64);
             return Ok(());

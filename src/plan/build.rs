@@ -13,6 +13,7 @@ use crate::tensor::{Shape, TensorRef};
 use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
 use super::files::{self, QUANTISATION_FILES};
 use super::layout::{Layout, Touched};
+use super::overlap::overlap;
 use super::{
     AdapterUse, Claim, ClaimId, Identity, Input, Joined, Op, Outline, Placement, Plan, Role, Target, Tied,
 };
@@ -48,6 +49,8 @@ struct Gathered {
     claims: Vec<Claim>,
     /// Adapters whose changes of the embedding a tied head follows.
     head_follows: Vec<bool>,
+    /// What was left out, as the model card tells it.
+    skipped: Vec<String>,
     errors: Vec<Error>,
     notices: Vec<String>,
 }
@@ -69,13 +72,14 @@ impl Planner<'_> {
             for claimed in claimed {
                 gathered.add(i as u32, claimed, self, &outline);
             }
+            gathered.refuse_overlaps(i as u32, &outline);
         }
         gathered.part_tied_ends(&mut outline);
         gathered.errors.extend(check_vocabulary(&outline));
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(&outline));
         }
-        let Gathered { touched, claims, errors, notices, .. } = gathered;
+        let Gathered { touched, claims, skipped, errors, notices, .. } = gathered;
         Error::all(errors)?;
         let layout = Layout { outline: &outline, touched: &touched, keep_quantized: self.keep_quantized };
         let shards = layout.shards()?;
@@ -91,7 +95,7 @@ impl Planner<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: choices(&outline, self.keep_quantized),
+            choices: [choices(&outline, self.keep_quantized), skipped].concat(),
             shards,
             claims,
             carried: carried.map(|file| (file.name, file.bytes)).collect(),
@@ -133,6 +137,9 @@ impl Planner<'_> {
         gathered.errors.extend(outcome.errors);
         gathered.notices.extend(outcome.notices);
         gathered.head_follows.push(outcome.head_follows);
+        gathered.skipped.extend(outcome.skipped.iter().map(|key| {
+            format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
+        }));
         gathered.errors.extend(check_contents(adapter, contents, is_sound.then_some(&outcome.claimed)));
         if is_sound {
             let claimed = outcome.claimed.iter().map(|claimed| claimed.module.as_str());
@@ -266,6 +273,26 @@ impl Gathered {
         // What is overridden reaches nothing, by this rule and not by mistake.
         self.claims[earlier.0 as usize].elements = 0;
         None
+    }
+
+    /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.
+    fn refuse_overlaps(&mut self, adapter: u32, outline: &Outline<'_>) {
+        // Both ends of one tensor may change it, if they stay one.
+        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
+        let folded = folded.map(|head| Target::Base(head.source));
+        let mut found: Vec<(String, ClaimId, ClaimId)> = Vec::new();
+        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != folded) {
+            let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
+            let ops: Vec<&Op> = touched.ops.iter().filter(is_its).collect();
+            let weight = outline.weight(target);
+            found.extend(overlap(&weight.shape, &ops).map(|(first, second)| (weight.name, first, second)));
+        }
+        found.sort_unstable_by_key(|(_, first, second)| (first.0, second.0));
+        for (tensor, first, second) in found {
+            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
+            let (first, second) = (key(first), key(second));
+            self.errors.push(ErrorKind::Overlap { tensor, first, second }.into());
+        }
     }
 
     /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow; a model

@@ -1,7 +1,7 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::config::Field;
-use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, Effect, METHODS, find};
+use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, Effect, METHODS, find, producers};
 use crate::checkpoint::Config;
 use crate::error::{Error, ErrorKind};
 use crate::families::{is_embedding, is_head};
@@ -42,7 +42,7 @@ const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
     let found = config.text("peft_type").unwrap_or_default();
     let methods = METHODS.iter().filter(|method| method.peft_types().contains(&found));
-    let mut known: Vec<(&str, Field)> = COMMON.to_vec();
+    let mut known: Vec<(&str, Field)> = [COMMON, producers::FIELDS].concat();
     let mut is_known = false;
     for method in methods {
         known.extend_from_slice(method.fields());

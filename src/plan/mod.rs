@@ -12,6 +12,7 @@ mod layout;
 mod op;
 mod out_tensor;
 mod outline;
+mod overlap;
 mod placement;
 
 pub use build::{Planned, Planner};

@@ -105,11 +105,12 @@ fn targeted(claiming: &Claiming<'_>, module: &str, entries: &[String]) -> Vec<St
         let full = format!("{module}.{parameter}");
         let is_named =
             full == *entry || full.strip_suffix(entry.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        let fits = claiming.lookup(module, parameter).is_some_and(|target| {
+        let fits = match claiming.lookup(module, parameter) {
             // A bare leaf must not be taken for a linear layer of that name.
-            let axes = claiming.weight(target).shape.axes().len();
-            axes == 3 || axes == 2
-        });
+            Some(target) => matches!(claiming.weight(target).shape.axes().len(), 2 | 3),
+            // It is one, and is refused once it is looked for.
+            None => claiming.unreadable(module, parameter).is_some(),
+        };
         if is_named && fits && !found.iter().any(|other| other == parameter) {
             found.push(parameter.to_owned());
         }
@@ -260,6 +261,7 @@ fn claim_all(claiming: &mut Claiming<'_>, stacks: Vec<Stack>) {
 fn claim_stack(claiming: &mut Claiming<'_>, stack: Stack, swapped: bool) -> Result<()> {
     let Stack { pair, target, axes: [experts, d1, d2], a: a_width, b: b_width, .. } = stack;
     let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
+    expert_layout::check_count(claiming, &pair.module, experts)?;
     let (a_rows, b_cols) = (a.tensor.shape.axes()[0], b.tensor.shape.axes()[1]);
     if experts == 0 || a_rows == 0 || a_rows % experts != 0 {
         return Err(claiming.factor_shape(pair.a, format!("[rank · {experts} experts, ...]")));

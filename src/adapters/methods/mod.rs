@@ -15,6 +15,7 @@ mod lokr;
 mod lora;
 mod lora_bias;
 mod lora_parameter;
+mod lora_stacked;
 mod lycoris;
 mod oft;
 mod replace;
@@ -87,6 +88,7 @@ pub trait Method: Sync {
 pub static METHODS: &[&dyn Method] = &[
     &tied_copy::TiedCopy,
     &tokens::Tokens,
+    &lora_stacked::LoraStacked,
     &lora_parameter::LoraParameter,
     &dora::Dora,
     &bdlora::BdLora,

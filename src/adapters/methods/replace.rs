@@ -39,11 +39,7 @@ impl Method for Replace {
     fn claim(&self, claiming: &mut Claiming<'_>) {
         for tensor in claiming.untaken() {
             let path = claiming.path(tensor).to_owned();
-            if path.split('.').any(|segment| segment == "original_module") {
-                claiming.ignore(tensor, "the frozen copy of a module that was trained");
-            } else if let Some((_, why)) =
-                OTHER_KINDS.iter().find(|(kind, _)| path.split('.').any(|s| s == *kind))
-            {
+            if let Some((_, why)) = OTHER_KINDS.iter().find(|(kind, _)| path.split('.').any(|s| s == *kind)) {
                 claiming.refuse_tensor(tensor, why);
             } else if let Err(error) = claim_value(claiming, &path, tensor) {
                 claiming.refuse(error);

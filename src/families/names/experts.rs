@@ -73,6 +73,21 @@ pub fn canonical(path: &str) -> Cow<'_, str> {
     }
 }
 
+/// Reads the path of one projection of all experts, as trainers call it that keep its factors in one stack: `experts.w1`.
+pub fn all_experts(path: &str) -> Option<(&str, Role)> {
+    let (stack, leaf) = path.rsplit_once('.')?;
+    let is_stack = stack == "experts" || stack.ends_with(".experts");
+    let role = ROLES.iter().find(|(_, short, _)| leaf == *short)?.2;
+    is_stack.then_some((stack, role))
+}
+
+impl Role {
+    /// How the projection of a single expert is called.
+    pub fn single(self) -> &'static str {
+        ROLES.iter().find(|(.., role)| *role == self).map_or("gate_up_proj", |(name, ..)| name)
+    }
+}
+
 impl Expert<'_> {
     /// Names that the joined parameter of which it is a slice may have; the last is that of experts without a gate.
     pub fn joined(&self) -> Vec<String> {
@@ -95,6 +110,7 @@ pub fn stacked(name: &str) -> Option<(&str, &'static [&'static str], &'static st
     let (leaf, parameter) = leaf.strip_suffix("_bias").map_or((leaf, "weight"), |leaf| (leaf, "bias"));
     let roles: &[&str] = match leaf {
         "gate_up_proj" => &["gate_proj", "up_proj"],
+        "gate_proj" => &["gate_proj"],
         "up_proj" => &["up_proj"],
         "down_proj" => &["down_proj"],
         _ => return None,
@@ -116,6 +132,16 @@ mod tests {
             ["m.shared_experts.gate_proj", "m.experts.gate_up_proj", "m.experts.0.norm", "m.mlp.gate_proj"]
         {
             assert_eq!(expert(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn projections_of_all_experts() {
+        assert_eq!(all_experts("m.mlp.experts.w3"), Some(("m.mlp.experts", Role::Up)));
+        assert_eq!(Role::Up.single(), "up_proj");
+        for path in ["m.mlp.experts.3.w3", "m.mlp.w1", "m.shared_experts.w1", "m.mlp.experts.down_proj", "w1"]
+        {
+            assert_eq!(all_experts(path), None, "{path}");
         }
     }
 

@@ -9,6 +9,9 @@ const IN_OUT: &[&str] = &["llama4", "llama4_text", "qwen3_vl_moe", "qwen3_vl_moe
 /// Model types whose gate and up columns alternate.
 const ALTERNATING: &[&str] = &["gpt_oss"];
 
+/// What configs call the number of experts.
+const EXPERT_COUNTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"];
+
 /// What the config of a model's language part says about sizes.
 #[derive(Clone, Debug, Default)]
 pub struct Geometry {
@@ -24,6 +27,8 @@ pub struct Geometry {
     pub kv_heads: Option<u64>,
     /// Width of a head.
     pub head_dim: Option<u64>,
+    /// Number of experts of a layer.
+    pub experts: Option<u64>,
 }
 
 impl Geometry {
@@ -42,6 +47,7 @@ impl Geometry {
             heads,
             kv_heads: number("num_key_value_heads").or(heads),
             head_dim: number("head_dim").or(quotient),
+            experts: EXPERT_COUNTS.iter().find_map(|field| number(field)),
         }
     }
 

@@ -128,6 +128,11 @@ impl<'a> Names<'a> {
             .unwrap_or_default()
     }
 
+    /// How many experts each layer has, by the config.
+    pub fn expert_count(&self) -> Option<u64> {
+        Geometry::of(self.config).experts
+    }
+
     /// Whether linear layers are stored as `[in, out]`.
     pub fn conv1d(&self) -> bool {
         self.config.model_type().is_some_and(table::conv1d)
@@ -179,7 +184,7 @@ fn placings(
         let fingerprint = namespace.fingerprint();
         let is_new = !seen.contains(&fingerprint);
         seen.push(fingerprint);
-        for (rank, way) in Way::all(&candidates[space.candidate].base).into_iter().enumerate() {
+        for (rank, way) in Way::all(&candidates[space.candidate].base, geometry).into_iter().enumerate() {
             let changes = |path: &&str| *way.read(path, namespace.rules()) != **path;
             // Ways that need all rules are for one space of each candidate, even if no name on disk changes there.
             let is_due = if way.needs_all_rules() { space.is_all } else { is_new };
@@ -207,6 +212,10 @@ fn described(space: &Space, way: &Way) -> String {
         Way::WithoutBase(base) => format!("without `{base}`, {names}"),
         Way::Carried => format!("as older names, {names}"),
         Way::Language(prefix) => format!("with `{prefix}` for `model.`, {names}"),
+        Way::Spelt(spelling) => {
+            let (theirs, models) = (spelling.theirs.trim_matches('.'), spelling.models.trim_matches('.'));
+            format!("with `{models}` for `{theirs}`, {names}")
+        }
         Way::Inferred(prefixes) => {
             let each = prefixes.iter().map(|(tower, prefix)| format!("`{prefix}` before `{tower}`"));
             format!(

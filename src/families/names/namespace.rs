@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use super::disk::Disk;
-use super::experts::{Role, canonical, expert, stacked};
+use super::experts::{Expert, Role, all_experts, canonical, expert, stacked};
 use super::geometry::Geometry;
 use super::joined;
 use super::ops::{Block, Facts, Made, Op, run, select};
@@ -115,6 +115,7 @@ impl<'a> Namespace<'a> {
             joined.iter().find_map(|name| sum(found(&self.names, name)))
         })
         .or_else(|| self.fits_stacked(path))
+        .or_else(|| self.fits_all_experts(path))
         .or_else(|| {
             let part = joined::part(path, &self.geometry)?;
             sum(found(&self.names, &format!("{}.weight", part.whole)))
@@ -138,10 +139,35 @@ impl<'a> Namespace<'a> {
         let mut total: Option<u64> = None;
         for number in 0u64.. {
             let single = |role: &&str| sum(found(&self.names, &format!("{stack}.{number}.{role}.weight")));
-            let Some(all) = roles.iter().filter_map(single).reduce(u64::wrapping_add) else { break };
-            total = Some(total.unwrap_or(0).wrapping_add(all));
+            match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
+                Some(all) => total = Some(total.unwrap_or(0).wrapping_add(all)),
+                None if number >= self.geometry.experts.unwrap_or(0) => break,
+                None => {}
+            }
         }
         total
+    }
+
+    /// As [`Namespace::fits`], for one projection of all experts.
+    fn fits_all_experts(&self, path: &str) -> Option<u64> {
+        let all = self.all_experts(path)?;
+        // Single tensors first: they have their names under any rules.
+        self.fits_stacked(&format!("{}.{}", all.stack, all.role.single()))
+            .or_else(|| all.joined().iter().find_map(|name| sum(found(&self.names, name))))
+    }
+
+    /// The first of the experts whose projections `path` is. Without gates, what is called `w1` is the way up, and there is
+    /// no `w3`.
+    fn all_experts<'p>(&self, path: &'p str) -> Option<Expert<'p>> {
+        let (stack, role) = all_experts(path)?;
+        let has = |name: String| found(&self.names, &name).next().is_some();
+        let is_gated = || has(format!("{stack}.gate_up_proj")) || has(format!("{stack}.0.gate_proj.weight"));
+        let role = match role {
+            Role::Gate if !is_gated() => Role::Up,
+            Role::Up if !is_gated() => return None,
+            role => role,
+        };
+        Some(Expert { stack, number: 0, role, parameter: "weight" })
     }
 
     /// The tensors that are meant, for a message.
@@ -156,6 +182,7 @@ impl<'a> Namespace<'a> {
         let parameter = self.own(name).or_else(|| self.of_joined_experts(name));
         parameter
             .or_else(|| self.of_single_experts(name))
+            .or_else(|| self.of_all_experts(name))
             .or_else(|| self.part(name))
             .or_else(|| self.joined(name))
     }
@@ -230,24 +257,52 @@ impl<'a> Namespace<'a> {
             Some(Placed { tensor: placed.tensor, piece: placed.piece.unstacked(0, expert.number)? })
         };
         parameter.pieces = parameter.pieces.into_iter().filter_map(slice).collect();
+        Some(self.projection(&expert, &joined, parameter, 0))
+    }
+
+    /// One projection of all experts, `[experts, out, in]`.
+    fn of_all_experts(&self, name: &str) -> Option<Parameter> {
+        let all = self.all_experts(name)?;
+        if let Some(single) = self.of_single_experts(&format!("{}.{}", all.stack, all.role.single())) {
+            return Some(single);
+        }
+        let (joined, parameter) = all.joined().into_iter().find_map(|joined| {
+            let parameter = self.own(&joined)?;
+            Some((joined, parameter))
+        })?;
+        match parameter.shape.len() {
+            _ if parameter.refused.is_some() => Some(parameter),
+            3 => Some(self.projection(&all, &joined, parameter, 1)),
+            axes => Some(made(Err(format!("`{joined}` has {axes} axes")))),
+        }
+    }
+
+    /// What of the parameter `joined` is an expert's projection: its outputs are then on `axis`, and its inputs on the next.
+    fn projection(
+        &self,
+        expert: &Expert<'_>,
+        joined: &str,
+        mut parameter: Parameter,
+        axis: usize,
+    ) -> Parameter {
         if expert.parameter == "weight" && self.is_in_out(expert.stack) {
-            parameter.shape.swap(0, 1);
+            parameter.shape.swap(axis, axis + 1);
             for placed in &mut parameter.pieces {
-                placed.piece = placed.piece.clone().swapped(0, 1);
+                placed.piece = placed.piece.clone().swapped(axis, axis + 1);
             }
         }
         let is_gated = joined.contains("gate_up_proj");
-        let half = parameter.shape[0] / 2;
+        let half = parameter.shape[axis] / 2;
         let (first, step) = match (expert.role, self.geometry.alternates()) {
             (Role::Gate, true) => (0, 2),
             (Role::Gate, false) => (0, 1),
             (Role::Up, true) if is_gated => (1, 2),
             (Role::Up, false) if is_gated => (half, 1),
-            _ => return Some(parameter),
+            _ => return parameter,
         };
-        parameter.shape[0] = half;
-        parameter.pieces = select(parameter.pieces, 0, first, step, half);
-        Some(parameter)
+        parameter.shape[axis] = half;
+        parameter.pieces = select(parameter.pieces, axis, first, step, half);
+        parameter
     }
 
     /// Whether the joined parameters of an experts module are `[experts, in, out]`.
@@ -273,7 +328,8 @@ impl<'a> Namespace<'a> {
                 let (shape, pieces) = (single.shape, single.pieces);
                 blocks.push(Block { from, number: Some(number), shape, pieces });
             }
-            if blocks.len() == before {
+            // Up to the number that the config has, one that is not there is missing, not the end.
+            if blocks.len() == before && number >= self.geometry.experts.unwrap_or(0) {
                 break;
             }
         }

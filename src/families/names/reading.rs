@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::disk::Disk;
+use super::geometry::Geometry;
 use super::namespace::Namespace;
 use super::rules::Rules;
 
@@ -25,19 +26,37 @@ pub enum Way {
     Carried,
     /// `model.` in front is replaced: trained on the language part of a model with towers.
     Language(&'static str),
+    /// A segment as a producer calls it.
+    Spelt(&'static Spelling),
     /// A prefix by tower, inferred from names that end alike.
     Inferred(BTreeMap<String, String>),
 }
 
+/// A segment that a producer calls otherwise than the model does.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spelling {
+    /// Models in which it does.
+    model_types: &'static [&'static str],
+    /// The producer's, between its dots.
+    pub theirs: &'static str,
+    /// The model's.
+    pub models: &'static str,
+}
+
+/// Tinker has one name for the attention of every model.
+const SPELLINGS: &[Spelling] =
+    &[Spelling { model_types: &["gpt_oss"], theirs: ".attn.", models: ".self_attn." }];
+
 impl Way {
     /// Every way but the inferred one, in the order in which they are tried.
-    pub fn all(base: &str) -> Vec<Way> {
+    pub fn all(base: &str, geometry: &Geometry) -> Vec<Way> {
         let mut ways = vec![Way::Same];
         if !base.is_empty() {
             ways.extend([Way::WithBase(format!("{base}.")), Way::WithoutBase(format!("{base}."))]);
         }
         let language = ["model.language_model.", "language_model.model."].map(Way::Language);
-        ways.into_iter().chain([Way::Carried]).chain(language).collect()
+        let spellings = SPELLINGS.iter().filter(|spelling| geometry.is_one_of(spelling.model_types));
+        ways.into_iter().chain([Way::Carried]).chain(language).chain(spellings.map(Way::Spelt)).collect()
     }
 
     /// Whether it is tried on the names after all rules alone.
@@ -55,6 +74,10 @@ impl Way {
             Way::Language(prefix) => match path.strip_prefix("model.") {
                 Some(rest) => Cow::Owned(format!("{prefix}{rest}")),
                 None => Cow::Borrowed(path),
+            },
+            Way::Spelt(spelling) => match path.contains(spelling.theirs) {
+                true => Cow::Owned(path.replacen(spelling.theirs, spelling.models, 1)),
+                false => Cow::Borrowed(path),
             },
             Way::Inferred(prefixes) => {
                 // A parameter belongs to the tower of its module, which is the path itself where it has no number.

@@ -1,0 +1,186 @@
+//! Files of producers that write PEFT's format otherwise than PEFT does: what is read all the same, and what is refused.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use shardfold::tensor::Dtype;
+
+use super::refusals::refused;
+use super::support::f32s;
+use super::work::{MODULE, Tensor, Work, edit};
+
+/// A tiny merge whose adapter's keys are changed.
+fn with_keys(change: impl Fn(&str) -> String) -> Work {
+    let work = Work::tiny(Dtype::F32, 1.0);
+    edit(&work.weights(), |tensors| tensors.iter_mut().for_each(|tensor| tensor.name = change(&tensor.name)));
+    work
+}
+
+/// Adds an F32 tensor to the adapter's.
+fn add(work: &Work, name: &str, shape: &[u64], value: f32) {
+    let values = f32s(std::iter::repeat_n(value, shape.iter().product::<u64>() as usize));
+    edit(&work.weights(), |tensors| {
+        tensors.push(Tensor {
+            name: name.to_owned(),
+            dtype: "F32".into(),
+            shape: shape.to_vec(),
+            data: values,
+        });
+    });
+}
+
+fn merged(work: &Work) -> Vec<f32> {
+    work.merged(&format!("{MODULE}.weight"))
+}
+
+#[test]
+fn prefixes_that_come_and_go() {
+    let own = "base_model.model.model.layers";
+    for (what, prefix, told) in [
+        ("as PEFT", own, None),
+        ("no prefix of PEFT", "model.layers", None),
+        ("half of it", "base_model.layers", Some("with `model.` in front")),
+        ("no `model.` either", "layers", Some("with `model.` in front")),
+        ("PEFT's, and no `model.`", "base_model.model.layers", Some("with `model.` in front")),
+        ("compiled", "base_model.model._orig_mod.model.layers", Some("took `_orig_mod.` off 2 keys")),
+        ("compiled outside", "_orig_mod.base_model.model.model.layers", Some("took `_orig_mod.` off 2 keys")),
+        ("data parallel", "module.base_model.model.model.layers", Some("took `module.` off 2 keys")),
+        ("data parallel inside", "base_model.model.module.model.layers", Some("took `module.` off 2 keys")),
+        (
+            "sharded",
+            "base_model.model._fsdp_wrapped_module.model.layers",
+            Some("took `_fsdp_wrapped_module.` off"),
+        ),
+        (
+            "Fabric",
+            "_forward_module.base_model.model.model.layers",
+            Some("took `_forward_module.` off 2 keys"),
+        ),
+        (
+            "checkpointed",
+            "base_model.model.model._checkpoint_wrapped_module.layers",
+            Some("took `_checkpoint_wrapped"),
+        ),
+        (
+            "wrapped twice",
+            "base_model.model.base_model.model.model.layers",
+            Some("took `base_model.model.` off"),
+        ),
+    ] {
+        let work = with_keys(|key| key.replace(own, prefix));
+        let ran = work.succeeds(&[]);
+        assert_eq!(merged(&work), [2.0; 16], "{what}");
+        if let Some(told) = told {
+            assert!(ran.err.contains(told), "{what}: {}", ran.err);
+        }
+    }
+    // Where the base has no prefix, one in the adapter goes.
+    let work = Work::tiny(Dtype::F32, 1.0);
+    let bare = MODULE.strip_prefix("model.").expect("a prefix");
+    work.rebase(&[(&format!("{bare}.weight"), &[4, 4], vec![1.0; 16])]);
+    work.succeeds(&[]);
+    assert_eq!(work.merged(&format!("{bare}.weight")), [2.0; 16]);
+}
+
+#[test]
+fn names_of_adapters_left_in_keys() {
+    for name in ["default", "lora", "style-1", "reference"] {
+        let work = with_keys(|key| key.replace(".weight", &format!(".{name}.weight")));
+        work.succeeds(&[]);
+        assert_eq!(merged(&work), [2.0; 16], "{name}");
+    }
+    // Two adapters in one file, as a dump with a reference model has them.
+    let work = with_keys(|key| key.replace(".weight", ".default.weight"));
+    edit(&work.weights(), |tensors| {
+        let again = tensors.clone().into_iter().map(|mut tensor| {
+            tensor.name = tensor.name.replace(".default.", ".reference.");
+            tensor
+        });
+        tensors.extend(again.collect::<Vec<_>>());
+    });
+    refused("two adapters", &work, &[], 65, &["adapter `adapter` holds `", "lora_A.reference.weight`"]);
+}
+
+#[test]
+fn fields_that_change_nothing() {
+    for (field, value) in [
+        ("auto_mapping", json!({"base_model_class": "X", "parent_library": "x", "unsloth_fixed": true})),
+        ("lora_B_layout", json!("rank_major")),
+        ("lora_dtype", json!("fp32")),
+        ("lorap_lr_ratio", json!(16.0)),
+        ("lorap_emb_lr", json!(1e-6)),
+        ("merge_weights", json!(true)),
+        ("enable_lora", Value::Null),
+        ("nvfp4_merge_aware", Value::Null),
+    ] {
+        let work = Work::tiny(Dtype::F32, 1.0);
+        work.configure(field, value);
+        work.succeeds(&[]);
+        assert_eq!(merged(&work), [2.0; 16], "{field}");
+    }
+    let work = Work::tiny(Dtype::F32, 1.0);
+    work.configure("nvfp4_merge_aware", json!({"scale_mode": "fresh"}));
+    let says = [
+        "sets `nvfp4_merge_aware` to",
+        "trained for the merged weights in NVFP4",
+        "hint: to quantise the result",
+    ];
+    refused("NVFP4 in training", &work, &[], 65, &says);
+    refused("and no way round", &work, &["--ignore-field", "nvfp4_merge_aware"], 65, &says);
+}
+
+#[test]
+fn tensors_that_no_merge_needs() {
+    for (key, shape, rule) in [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2u64][..], "the model computes it"),
+        ("score.original_module.weight", &[2, 4], "the frozen copy of a module that was trained"),
+        ("model.layers.0.self_attn.v_proj.lora_A.weight", &[0, 4], "it has no values"),
+    ] {
+        let work = Work::tiny(Dtype::F32, 1.0);
+        add(&work, &format!("base_model.model.{key}"), shape, 1.0);
+        let ran = work.succeeds(&[]);
+        assert!(ran.err.contains(&format!("{key}` is left aside: {rule}")), "{}", ran.err);
+        assert!(!ran.err.contains("names are read"), "it plays no part in how names are read: {}", ran.err);
+        assert_eq!(merged(&work), [2.0; 16]);
+    }
+    for key in ["v_head.summary.weight", "model.layers.0.self_attn.inv_freq", "optimizer.step"] {
+        let work = Work::tiny(Dtype::F32, 1.0);
+        add(&work, &format!("base_model.model.{key}"), &[4], 1.0);
+        refused(key, &work, &[], 65, &["1 adapter tensor matches no base tensor", key]);
+    }
+}
+
+#[test]
+fn extracted_adapters() {
+    // mergekit: a bias of B that no field announces, norms as they are, patterns by whole names.
+    let work = Work::tiny(Dtype::F32, 1.0);
+    let (norm, bias) = ("model.norm.weight", format!("{MODULE}.bias"));
+    let weight = format!("{MODULE}.weight");
+    work.rebase(&[
+        (&weight, &[4, 4], vec![1.0; 16]),
+        (&bias, &[4], vec![1.0; 4]),
+        (norm, &[4], vec![1.0; 4]),
+    ]);
+    work.adapt(2, 4, 4, 1.0, 1.0);
+    add(&work, &format!("base_model.model.{MODULE}.lora_B.bias"), &[4], 3.0);
+    add(&work, &format!("base_model.model.{norm}"), &[4], 5.0);
+    work.configure("r", json!(8));
+    work.configure("lora_alpha", json!(8));
+    work.configure("rank_pattern", json!({MODULE: 2}));
+    work.configure("alpha_pattern", json!({MODULE: 4}));
+    work.succeeds(&[]);
+    // 1 + 2·(4/2), 1 + 3·(4/2).
+    assert_eq!(
+        (merged(&work), work.merged(&bias), work.merged(norm)),
+        (vec![5.0; 16], vec![7.0; 4], vec![5.0; 4])
+    );
+}
+
+#[test]
+fn square_experts_of_nemo() {
+    let work = Work::golden("experts-square-alone");
+    fs::write(work.adapter.join("automodel_peft_config.json"), "{}").expect("a small file");
+    let says = ["does not tell on which axis `lora_A` lies: NeMo AutoModel made it", "hint: say it with"];
+    refused("NeMo", &work, &[], 65, &says);
+    work.succeeds(&["--expert-orientation", "straight"]);
+}
