@@ -39,7 +39,7 @@ test: ## Run all tests
 exhaustive: ## Run the tests that take minutes: every f32 through every conversion, 92,000 tensors of header
 	$(CARGO) test --release --lib -- --ignored --nocapture narrow speed
 
-golden: $(VENV_OK) ## Make the fixtures again with the pinned PEFT, see that none changed, and run their tests
+golden: $(VENV_OK) models ## Make the fixtures again with the pinned PEFT, see that none changed, and run their tests
 	$(VENV)/bin/python fixtures/make_golden.py
 	git diff --exit-code --stat -- fixtures/golden fixtures/demo
 	test -z "$$(git status --porcelain -- fixtures/golden fixtures/demo)"
