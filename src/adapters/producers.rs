@@ -1,7 +1,7 @@
 //! What producers of PEFT files do otherwise than PEFT, as data: the one place where a deviation is known by name.
 //!
 //! Names are put right before anything looks at them ([`super::keys::normalise`]), tensors that no merge needs are left aside
-//! by a rule ([`aside`]), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
+//! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
 //! refused. Deviations in how factors lie are in [`super::expert_layout`] (key-mapping.md 10.7).
 
 use super::config::{Field, Refused};

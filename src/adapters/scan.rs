@@ -3,10 +3,13 @@
 //! The hash is needed anyway (an adapter's identity is its content), and the same read finds what would otherwise stop a
 //! merge after hours.
 
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use crate::encodings;
 use crate::error::Result;
 use crate::kernels::Kernels;
-use crate::storage::Source;
 use crate::tensor::bytes_of;
 
 use super::Adapter;
@@ -32,49 +35,78 @@ pub struct TensorContents {
     pub zero: bool,
 }
 
-/// Reads all of an adapter once, in order.
-///
-/// # Errors
-/// As [`Source::read_at`].
-pub fn scan(adapter: &Adapter) -> Result<Contents> {
-    let source = adapter.source.as_ref();
-    let (mut hasher, kernels) = (blake3::Hasher::new(), Kernels::detect());
-    let (mut bytes, mut values) = (vec![0; STEP], vec![0.0; STEP / 2]);
-    let data_start = adapter.tensors.first().map_or(source.len(), |first| first.tensor.offset);
-    read_through(source, 0, data_start, &mut bytes, |piece| {
-        hasher.update(piece);
-    })?;
-    let mut tensors = Vec::with_capacity(adapter.tensors.len());
-    for tensor in &adapter.tensors {
-        let mut contents = TensorContents { finite: true, zero: true };
-        let encoding = encodings::plain(tensor.tensor.dtype);
-        contents.zero = encoding.is_some();
-        read_through(source, tensor.tensor.offset, tensor.tensor.bytes(), &mut bytes, |piece| {
-            hasher.update(piece);
-            let Some(encoding) = encoding else { return };
-            let size = bytes_of(tensor.tensor.dtype, 1).expect("whole bytes") as usize;
-            let values = &mut values[..piece.len() / size];
-            contents.finite &= encoding.decode_flat(kernels, piece, values);
-            contents.zero &= values.iter().all(|&value| value == 0.0);
-        })?;
-        tensors.push(contents);
-    }
-    Ok(Contents { hash: hasher.finalize().to_hex().to_string(), tensors })
+/// Buffers between reading and looking, which take turns with two cores.
+const BUFFERS: usize = 3;
+
+/// Some bytes of a tensor, or of what stands before the first.
+struct Piece {
+    tensor: Option<usize>,
+    bytes: Vec<u8>,
+    len: usize,
 }
 
-fn read_through(
-    source: &dyn Source,
-    start: u64,
-    len: u64,
-    buf: &mut [u8],
-    mut piece: impl FnMut(&[u8]),
-) -> Result<()> {
-    let mut at = 0;
-    while at < len {
-        let step = (len - at).min(buf.len() as u64) as usize;
-        source.read_at(&mut buf[..step], start + at)?;
-        piece(&buf[..step]);
-        at += step as u64;
+/// Reads all of an adapter once, in order, while another thread looks at what was read.
+///
+/// # Errors
+/// As [`crate::storage::Source::read_at`].
+pub fn scan(adapter: &Adapter) -> Result<Contents> {
+    thread::scope(|scope| {
+        let (full, pieces) = bounded(BUFFERS);
+        let (spare, empty) = bounded(BUFFERS);
+        for _ in 0..BUFFERS {
+            // There is room for as many as there are.
+            let _ = spare.send(vec![0; STEP]);
+        }
+        let reader = scope.spawn(move || read(adapter, &empty, &full));
+        let contents = look(adapter, &pieces, &spare);
+        drop((pieces, spare));
+        match reader.join() {
+            Ok(read) => read.map(|()| contents),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Reads the file piece by piece; no piece is of two tensors. Ends quietly when nobody looks any more.
+fn read(adapter: &Adapter, empty: &Receiver<Vec<u8>>, full: &Sender<Piece>) -> Result<()> {
+    let source = adapter.source.as_ref();
+    let data_start = adapter.tensors.first().map_or(source.len(), |first| first.tensor.offset);
+    let tensors = adapter.tensors.iter().enumerate();
+    let tensors = tensors.map(|(i, tensor)| (Some(i), tensor.tensor.offset, tensor.tensor.bytes()));
+    for (tensor, start, len) in std::iter::once((None, 0, data_start)).chain(tensors) {
+        for at in (0..len).step_by(STEP) {
+            let Ok(mut bytes) = empty.recv() else { return Ok(()) };
+            let len = (len - at).min(STEP as u64) as usize;
+            source.read_at(&mut bytes[..len], start + at)?;
+            if full.send(Piece { tensor, bytes, len }).is_err() {
+                return Ok(());
+            }
+        }
     }
     Ok(())
+}
+
+/// Hashes every piece and looks at its values.
+fn look(adapter: &Adapter, pieces: &Receiver<Piece>, spare: &Sender<Vec<u8>>) -> Contents {
+    let (mut hasher, kernels) = (blake3::Hasher::new(), Kernels::detect());
+    let mut values = vec![0.0; STEP / 2];
+    let encodings: Vec<_> =
+        adapter.tensors.iter().map(|tensor| encodings::plain(tensor.tensor.dtype)).collect();
+    let untouched = |encoding: &Option<_>| TensorContents { finite: true, zero: encoding.is_some() };
+    let mut tensors: Vec<TensorContents> = encodings.iter().map(untouched).collect();
+    for Piece { tensor, bytes, len } in pieces {
+        let piece = &bytes[..len];
+        hasher.update(piece);
+        if let Some(i) = tensor
+            && let Some(encoding) = encodings[i]
+        {
+            let size = bytes_of(adapter.tensors[i].tensor.dtype, 1).expect("whole bytes") as usize;
+            let values = &mut values[..len / size];
+            tensors[i].finite &= encoding.decode_flat(kernels, piece, values);
+            tensors[i].zero &= values.iter().all(|&value| value == 0.0);
+        }
+        // The reader may be done.
+        let _ = spare.send(bytes);
+    }
+    Contents { hash: hasher.finalize().to_hex().to_string(), tensors }
 }
