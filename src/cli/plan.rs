@@ -32,7 +32,7 @@ pub(super) fn show(config: &MergeConfig) -> Result<()> {
     };
     if config.style == Style::Json {
         let document = json!({
-            "plan": prepared.plan.explain(),
+            "plan": prepared.plan.explain(&prepared.digest),
             "budget": prepared.schedule.budget,
             "reason": prepared.reason,
             "workers": prepared.schedule.workers,
@@ -41,7 +41,7 @@ pub(super) fn show(config: &MergeConfig) -> Result<()> {
         print(&format!("{document:#}\n"));
         return Ok(());
     }
-    print(&prepared.plan.explain().to_string());
+    print(&prepared.plan.explain(&prepared.digest).to_string());
     print(&budget(&prepared));
     if is_done {
         print("already done: the output is the result of this merge, and its hashes agree\n");

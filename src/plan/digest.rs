@@ -1,6 +1,6 @@
 //! A plan's digest: two plans with the same digest give the same bytes.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use super::Plan;
 
@@ -21,9 +21,11 @@ impl Plan {
     /// BLAKE3 of the plan's JSON, in hex. Nothing in a plan depends on the host, the budget or the time, so neither does
     /// this.
     pub fn digest(&self) -> String {
-        let mut sink = Hashing(blake3::Hasher::new());
+        // JSON comes in crumbs, which cost more to hash than a bufferful.
+        let mut sink = BufWriter::with_capacity(1 << 16, Hashing(blake3::Hasher::new()));
         serde_json::to_writer(&mut sink, self)
             .expect("a plan holds strings and numbers, and hashing cannot fail");
-        sink.0.finalize().to_hex().to_string()
+        let Ok(Hashing(hasher)) = sink.into_inner() else { unreachable!("hashing cannot fail") };
+        hasher.finalize().to_hex().to_string()
     }
 }

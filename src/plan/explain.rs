@@ -59,8 +59,8 @@ struct ClaimLine<'a> {
 }
 
 impl Plan {
-    /// What a reader asks of it.
-    pub fn explain(&self) -> Explained<'_> {
+    /// What a reader asks of it; `digest` is its own, taken while it was no host's.
+    pub fn explain(&self, digest: &str) -> Explained<'_> {
         let ops = self.tensors().filter_map(|tensor| match &tensor.making {
             Making::Merge { ops, .. } => Some(ops),
             Making::Copy { .. } => None,
@@ -81,7 +81,7 @@ impl Plan {
             }
         });
         Explained {
-            digest: self.digest(),
+            digest: digest.to_owned(),
             tensors: self.counts(),
             output_bytes: self.output_bytes(),
             choices: self.choices.iter().map(String::as_str).collect(),
