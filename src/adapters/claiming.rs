@@ -7,87 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::checkpoint::{Checkpoint, Stored};
 use crate::encodings;
-use crate::error::{Error, ErrorKind, Result};
-use crate::families::{Names, TiedHead, is_embedding, is_head};
-use crate::plan::{Factor, Joined, Need, Outline, Placement, Target, Tied, Weight};
-use crate::tensor::{Dtype, Shape, TensorRef};
+use crate::error::{Error, ErrorKind};
+use crate::families::{Names, is_embedding, is_head};
+use crate::plan::{Outline, Target, Tied, Weight};
+use crate::tensor::{Dtype, TensorRef};
 
+use super::claimed::{Change, Claimed, Effect};
 use super::keys::{Tail, is_value, module_of, normalise, replaced};
+use super::locating::{join, locate, name_head};
 use super::producers::aside;
 use super::{Adapter, AdapterTensor};
-
-/// What a claim does to its tensor.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Changes its values, in one or several places.
-    Change(Vec<Change>),
-    /// Puts another tensor in its place.
-    Replace {
-        /// The adapter's tensor.
-        value: TensorRef,
-    },
-}
-
-/// One change of some of a tensor's values: an op before it has a claim's number.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// Name of the method that applies it.
-    pub method: &'static str,
-    /// Where its delta falls.
-    pub placement: Placement,
-    /// What makes it.
-    pub factors: Vec<Factor>,
-    /// What it is multiplied by.
-    pub scale: f32,
-    /// What it must see at once.
-    pub need: Need,
-    /// Whether it wants what the tensor starts from beside the running values.
-    pub original: bool,
-    /// Numbers that its method reads back.
-    pub settings: Vec<f64>,
-}
-
-impl Change {
-    /// A change that may see any elements at once and needs nothing but its factors.
-    pub fn new(method: &'static str, placement: Placement, factors: Vec<Factor>, scale: f32) -> Change {
-        let (need, original, settings) = (Need::Elements, false, Vec::new());
-        Change { method, placement, factors, scale, need, original, settings }
-    }
-}
-
-/// What a method claimed.
-#[derive(Clone, Debug)]
-pub struct Claimed {
-    /// The method's name.
-    pub method: &'static str,
-    /// Module path as the adapter spells it.
-    pub module: String,
-    /// The keys it uses.
-    pub keys: Vec<String>,
-    /// The tensor it is for.
-    pub target: Target,
-    /// Elements of the output that it must reach.
-    pub elements: u64,
-    /// What it does.
-    pub effect: Effect,
-}
-
-impl Claimed {
-    /// A claim that changes values: it must reach every element that its changes fall on.
-    pub fn change(
-        method: &'static str,
-        module: &str,
-        keys: Vec<String>,
-        target: Target,
-        changes: Vec<Change>,
-    ) -> Claimed {
-        let elements = changes.iter().map(|change| change.placement.elements()).sum();
-        Claimed { method, module: module.to_owned(), keys, target, elements, effect: Effect::Change(changes) }
-    }
-}
-
-/// Bytes that are compared at a time.
-const COMPARED: usize = 1 << 16;
 
 /// An adapter whose tensors are being claimed.
 pub struct Claiming<'a> {
@@ -244,60 +173,6 @@ impl<'a> Claiming<'a> {
     /// The tensor at that path.
     pub fn at_path(&self, path: &str) -> Option<usize> {
         self.by_path.get(path).copied()
-    }
-
-    /// Whether two of the adapter's tensors are the same, byte for byte.
-    ///
-    /// # Errors
-    /// As [`crate::storage::Source::read_at`].
-    pub fn are_equal(&self, first: usize, second: usize) -> Result<bool> {
-        let (a, b) = (&self.tensor(first).tensor, &self.tensor(second).tensor);
-        if (a.dtype, &a.shape) != (b.dtype, &b.shape) {
-            return Ok(false);
-        }
-        let source = self.adapter.source.as_ref();
-        let (mut left, mut right) = (vec![0; COMPARED], vec![0; COMPARED]);
-        for at in (0..a.bytes()).step_by(COMPARED) {
-            let n = COMPARED.min((a.bytes() - at) as usize);
-            source.read_at(&mut left[..n], a.offset + at)?;
-            source.read_at(&mut right[..n], b.offset + at)?;
-            if left[..n] != right[..n] {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether a matrix `[rows, cols]` is another `[cols, rows]` turned round, bit for bit.
-    ///
-    /// # Errors
-    /// As [`crate::storage::Source::read_at`].
-    pub fn are_transposed(&self, first: usize, second: usize) -> Result<bool> {
-        let (a, b) = (&self.tensor(first).tensor, &self.tensor(second).tensor);
-        let (&[rows, cols], &[b_rows, b_cols]) = (a.shape.axes(), b.shape.axes()) else { return Ok(false) };
-        if (a.dtype, rows, cols) != (b.dtype, b_cols, b_rows) {
-            return Ok(false);
-        }
-        let source = self.adapter.source.as_ref();
-        let size = a.dtype.bitsize() / 8;
-        // So many columns of the one, and rows of the other, at a time.
-        let step = (COMPARED / size / rows.max(1) as usize).max(1) as u64;
-        let (mut left, mut right) =
-            (vec![0; step as usize * size], vec![0; step as usize * rows as usize * size]);
-        for col in (0..cols).step_by(step as usize) {
-            let n = step.min(cols - col) as usize;
-            source.read_at(&mut right[..n * rows as usize * size], b.offset + col * rows * size as u64)?;
-            for row in 0..rows {
-                source.read_at(&mut left[..n * size], a.offset + (row * cols + col) * size as u64)?;
-                for i in 0..n {
-                    let at = (i * rows as usize + row as usize) * size;
-                    if left[i * size..(i + 1) * size] != right[at..at + size] {
-                        return Ok(false);
-                    }
-                }
-            }
-        }
-        Ok(true)
     }
 
     /// The tensor whose key is `key` with its tail `from` exchanged for `to`, an adapter's name between them kept.
@@ -617,38 +492,6 @@ impl<'a> Claiming<'a> {
         let blocks = [format!("{name}_blocks")];
         let found = packed.chain(blocks).find(|name| self.base.catalogue.find(name).is_some())?;
         Some(quantised(name, format!("it is stored as `{found}`")))
-    }
-}
-
-/// A parameter's name: its module's path, a dot, and its own; its own alone at the top.
-fn join(module: &str, parameter: &str) -> String {
-    if module.is_empty() { parameter.to_owned() } else { format!("{module}.{parameter}") }
-}
-
-/// The target that a parameter of the running model is: a tensor, or pieces of some.
-fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) -> Option<Target> {
-    let Some(found) = names.parameter(runtime).filter(|found| found.refused.is_none()) else {
-        return outline.find(runtime);
-    };
-    let shape = Shape::new(&found.shape)?;
-    let is_stored = |tensor| names.disk().weight(tensor).is_some_and(|(_, stored)| *stored == shape);
-    match found.pieces.as_slice() {
-        [] => None,
-        // The first rows of a larger tensor are a whole parameter too, but not a whole tensor.
-        [one] if one.piece.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
-        _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
-    }
-}
-
-/// Gives a tied head the name that its tensor would have on disk.
-fn name_head(outline: &mut Outline<'_>, names: &Names<'_>) {
-    let Some(head) = &outline.head else { return };
-    let embedding = &outline.base.catalogue.tensors[head.source].name;
-    let leaf = |name: &str| name.rsplit('.').nth(1).map(str::to_owned);
-    let tie = names.ties().into_iter().find(|(_, source)| leaf(source) == leaf(embedding));
-    if let Some((runtime, _)) = tie.filter(|(runtime, _)| is_head(runtime)) {
-        let name = names.head_on_disk(&runtime, embedding);
-        outline.head = Some(TiedHead { head: name, ..head.clone() });
     }
 }
 

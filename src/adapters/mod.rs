@@ -4,19 +4,23 @@
 //! knows, through a [`Claiming`] that also finds the base tensors they mean, and later applies its ops to tiles. One file
 //! per method and one row in [`METHODS`].
 
+pub mod claimed;
 pub(crate) mod claiming;
 pub mod config;
 pub mod expert_layout;
 mod folder;
 pub mod keys;
 mod layers;
+mod locating;
 pub mod methods;
 pub(crate) mod pieces;
 pub mod producers;
+mod same;
 mod scan;
 mod targets;
 
-pub use claiming::{Change, Claimed, Claiming, Effect};
+pub use claimed::{Change, Claimed, Effect};
+pub use claiming::Claiming;
 pub use config::AdapterConfig;
 pub use expert_layout::{ExpertLayout, Orientation, Packing};
 pub use folder::{Adapter, AdapterTensor, base_named};

@@ -8,7 +8,7 @@ use crate::families::{Piece, Stride};
 use crate::plan::{Axis, Factor, Need, Placement};
 use crate::tensor::{Shape, TensorRef, bytes_of};
 
-use super::claiming::Change;
+use super::claimed::Change;
 
 /// Why a change cannot be cut to a piece.
 pub(crate) type Unfit = &'static str;

@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::error::{Error, Result};
 use crate::plan::{Axis, Factor, Placement};
 

@@ -9,7 +9,7 @@
 //! the result is rounded once, where PEFT rounds the product, `t` and the sum to the base's type (peft-methods.md 2.5).
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
 use crate::adapters::layers::Layer;

@@ -8,7 +8,7 @@
 //! rows. An embedding is such a layer, with tokens as inputs. A convolution's inputs and its kernel are one axis, as `B` has
 //! a kernel of one (peft-methods.md 3.1).
 
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::config::{Field, Refused};
 use crate::adapters::keys::Tail;
 use crate::adapters::layers::{Layer, layer_of};

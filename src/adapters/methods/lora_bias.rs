@@ -3,7 +3,7 @@
 //! PEFT: `lora/layer.py`, `Linear.merge` with `lora_bias`; the scale is the module's own (peft-methods.md 3.3).
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::keys::Tail;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Factor, Placement};

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::keys::Tail;
 use crate::adapters::{Claiming, expert_layout};
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,7 @@
 //! Tinker writes them, and calls the projections `experts.w1` (the gate), `w3` (up) and `w2` (down), whatever the model does;
 //! of experts without gates `w1` is the way up (key-mapping.md 10.3). Where the projections are on disk is a matter of names.
 
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::{Claiming, expert_layout};
 use crate::error::Result;
 use crate::families::all_experts;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::keys::Tail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{is_embedding, is_head};

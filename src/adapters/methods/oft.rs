@@ -12,7 +12,7 @@
 //! this takes is behind the blocks, in the factor's own slot.
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::config::{AdapterConfig, Field};
 use crate::adapters::keys::Tail;
 use crate::error::{Error, ErrorKind, Result};

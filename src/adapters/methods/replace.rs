@@ -4,7 +4,7 @@
 //! embeddings saved beside their factors. They are values, never deltas (peft-methods.md 2.3), and come before any delta.
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Claimed, Effect};
+use crate::adapters::claimed::{Claimed, Effect};
 use crate::adapters::keys::replaced;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{is_embedding, is_head};

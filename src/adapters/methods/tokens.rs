@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::adapters::Claiming;
-use crate::adapters::claiming::{Change, Claimed};
+use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
 use crate::error::{Error, ErrorKind, Result};
