@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::checkpoint::{Checkpoint, Stored};
+use crate::checkpoint::Checkpoint;
 use crate::encodings;
 use crate::error::{Error, ErrorKind};
 use crate::families::{Names, is_embedding, is_head};
@@ -442,68 +442,10 @@ impl<'a> Claiming<'a> {
         });
         self.skipped = listed.into_iter().map(|(key, _)| key).collect();
     }
-
-    /// Why a base tensor's numbers are not what they seem, if they are not.
-    fn quantised(&self, module: &str, target: Target, name: &str) -> Option<Error> {
-        if let Target::Joined(i) = target {
-            let pieces = self.outline.joined(i).pieces;
-            return pieces.iter().find_map(|piece| {
-                let target = Target::Base(piece.tensor);
-                self.quantised(module, target, &self.outline.weight(target).name)
-            });
-        }
-        if let Target::Base(i) = target
-            && let Some(stored) = self.outline.weights.get(i)
-        {
-            return match stored {
-                Stored::Coded(_) => None,
-                _ => Some(quantised(name, "it belongs to the codes of another".to_owned())),
-            };
-        }
-        let stem = name.strip_suffix(".weight").unwrap_or(name);
-        let companions = [
-            "weight_scale",
-            "weight_scale_inv",
-            "scale",
-            "qscale_weight",
-            "weight_scale_2",
-            "weight_packed",
-            "SCB",
-            "scales",
-            "weight.absmax",
-            "weight.quant_map",
-        ];
-        let found = companions.iter().map(|companion| format!("{stem}.{companion}"));
-        if let Some(companion) = found.into_iter().find(|name| self.base.catalogue.find(name).is_some()) {
-            return Some(quantised(name, format!("`{companion}` belongs to it")));
-        }
-        let dtype = self.base.catalogue.find(name)?.tensor.dtype;
-        let is_float8 = matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-        let covered = self.base.config.quantization().is_some() && !self.base.config.is_kept_plain(module);
-        (covered || is_float8).then(|| match covered {
-            true => quantised(name, "`quantization_config` of the base covers it".to_owned()),
-            false => quantised(name, format!("its dtype is {dtype:?}")),
-        })
-    }
-
-    /// A target without a tensor of its name that is there in quantised form.
-    fn quantised_elsewhere(&self, module: &str, name: &str) -> Option<Error> {
-        let packed = ["qweight", "weight_packed"].iter().map(|leaf| join(module, leaf));
-        let blocks = [format!("{name}_blocks")];
-        let found = packed.chain(blocks).find(|name| self.base.catalogue.find(name).is_some())?;
-        Some(quantised(name, format!("it is stored as `{found}`")))
-    }
 }
 
 /// The refusal to part two tied ends.
 pub(crate) fn inseparable(tensor: String, why: &str) -> Error {
     Error::new(ErrorKind::Tied { tensor, why: why.to_owned() })
         .hint("`--tied fold` changes the one tensor that both ends share, as PEFT's merge does")
-}
-
-fn quantised(tensor: &str, why: String) -> Error {
-    Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why }).hint(
-        "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantise it \
-         and save it first",
-    )
 }

@@ -15,6 +15,7 @@ mod locating;
 pub mod methods;
 pub(crate) mod pieces;
 pub mod producers;
+mod quantised;
 mod same;
 mod scan;
 mod targets;

@@ -15,10 +15,30 @@ pub use tied::{TiedHead, is_embedding, is_head, tied_head};
 /// What is known of a model's names and storage, in a few words.
 pub fn known(config: &Config) -> &'static str {
     let is_conv1d = config.model_type().is_some_and(names::table::conv1d);
-    let is_class = false;
-    match (is_conv1d, is_class) {
+    let class = config.class().and_then(names::table::class);
+    let has_rules = class.is_some_and(|class| !class.uses.is_empty());
+    match (is_conv1d, has_rules) {
         (true, _) => "the Conv1D storage of its model type",
-        (false, true) => "names as transformers has them",
+        (false, true) => "names by the rules of its class in transformers",
         (false, false) => "plain names",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::known;
+    use crate::checkpoint::Config;
+
+    #[test]
+    fn a_class_with_rules_is_told_from_one_without() {
+        for (class, model_type, expected) in [
+            ("LlamaForCausalLM", "llama", "plain names"),
+            ("MixtralForCausalLM", "mixtral", "names by the rules of its class in transformers"),
+            ("GPT2LMHeadModel", "gpt2", "the Conv1D storage of its model type"),
+            ("NobodysModel", "nobody", "plain names"),
+        ] {
+            let config = serde_json::json!({"architectures": [class], "model_type": model_type});
+            assert_eq!(known(&Config(config)), expected, "{class}");
+        }
     }
 }
