@@ -5,9 +5,10 @@
 
 mod places;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 use std::time::Instant;
 
 use regex::Regex;
@@ -96,16 +97,18 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let base = Checkpoint::open(&place, room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
-    let contents = adapters.iter().map(scan).collect::<Result<Vec<_>>>()?;
     let planner = Planner {
         base: &base,
         adapters: &adapters,
-        contents: &contents,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         keep_quantized: request.keep_quantized,
     };
-    let Planned { mut plan, mut notices } = planner.plan()?;
+    // Adapters are read while the headers are planned with.
+    let Planned { mut plan, mut notices } = thread::scope(|scope| {
+        let scanning = scope.spawn(|| adapters.iter().map(scan).collect());
+        planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
     notices.splice(0..0, notice.into_iter().chain(place.lost()));
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
     let sources = open_sources(&plan, &place.path, adapters)?;

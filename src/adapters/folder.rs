@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::checkpoint::{Config, header_hash, read_header};
+use crate::checkpoint::{header_hash, read_header};
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::{Disk, Names};
+use crate::families::{Names, Spaces};
 use crate::formats::parse_json_strict;
 use crate::storage::list::{read_small, subfolders};
 use crate::storage::{Folder, Place, Source, Store};
@@ -113,7 +113,7 @@ impl Adapter {
     ///
     /// # Errors
     /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
-    pub fn names<'a>(&self, disk: &'a dyn Disk, config: &'a Config) -> Result<Names<'a>> {
+    pub fn names<'a>(&self, spaces: &Spaces<'a>) -> Result<Names<'a>> {
         let paths = self.tensors.iter().filter_map(|AdapterTensor { key, tensor }| {
             let (path, _) = normalise(key);
             aside(&path, tensor.shape.elements()).is_none().then_some(path)
@@ -123,7 +123,7 @@ impl Adapter {
         modules.sort_unstable();
         modules.dedup();
         modules.retain(|module| !module.is_empty());
-        Names::new(disk, config, &modules)
+        Names::new(spaces, &modules)
     }
 }
 

@@ -9,7 +9,7 @@ mod tied;
 use crate::checkpoint::Config;
 
 pub use names::experts::{all_experts, expert};
-pub use names::{Disk, Logicals, Names, Piece, Placed, Stride};
+pub use names::{Disk, Logicals, Names, Piece, Placed, Spaces, Stride};
 pub use tied::{TiedHead, is_embedding, is_head, tied_head};
 
 /// What is known of a model's names and storage, in a few words.

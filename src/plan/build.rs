@@ -1,13 +1,13 @@
 //! From a checkpoint and adapters to a plan: every method claims, everything is checked, the claims become output tensors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::adapters::claiming::inseparable;
 use crate::adapters::pieces::{Unfit, onto, value_of};
 use crate::adapters::{Adapter, Change, Claimed, Claiming, Contents, Effect, METHODS, check_targets, reads};
 use crate::checkpoint::{Checkpoint, Weights, carried};
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::{Logicals, Piece, Placed};
+use crate::families::{Logicals, Piece, Placed, Spaces};
 use crate::tensor::{Shape, TensorRef};
 
 use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
@@ -15,7 +15,8 @@ use super::files::{self, QUANTISATION_FILES};
 use super::layout::{Layout, Touched};
 use super::overlap::overlap;
 use super::{
-    AdapterUse, Claim, ClaimId, Identity, Input, Joined, Op, Outline, Placement, Plan, Role, Target, Tied,
+    AdapterUse, Claim, ClaimId, Identity, Input, Joined, Op, OutShard, Outline, Placement, Plan, Role,
+    SideFile, Target, Tied,
 };
 
 /// What plans are made from.
@@ -24,8 +25,6 @@ pub struct Planner<'a> {
     pub base: &'a Checkpoint,
     /// The adapters, in the order in which they are added.
     pub adapters: &'a [Adapter],
-    /// What each adapter's file holds.
-    pub contents: &'a [Contents],
     /// Config fields that the user said to pass over.
     pub ignored_fields: &'a [String],
     /// What happens to tied heads.
@@ -42,11 +41,23 @@ pub struct Planned {
     pub notices: Vec<String>,
 }
 
+/// The output: its shards, the small files made for it, and those carried over.
+#[derive(Default)]
+struct Laid {
+    shards: Vec<OutShard>,
+    files: Vec<SideFile>,
+    carried: Vec<(String, u64)>,
+}
+
 /// Claims of all adapters by tensor.
 #[derive(Default)]
 struct Gathered {
     touched: HashMap<Target, Touched>,
     claims: Vec<Claim>,
+    /// Those that put another tensor in place of theirs.
+    replacing: HashSet<ClaimId>,
+    /// Adapters with nothing wrong in what they claim.
+    sound: Vec<bool>,
     /// Adapters whose changes of the embedding a tied head follows.
     head_follows: Vec<bool>,
     /// What was left out, as the model card tells it.
@@ -56,18 +67,20 @@ struct Gathered {
 }
 
 impl Planner<'_> {
-    /// Makes the plan, or says everything that is wrong.
+    /// Makes the plan, or says everything that is wrong. `contents` is asked what each adapter's file holds when all that
+    /// headers tell is done, so that the files can be read meanwhile.
     ///
     /// # Errors
-    /// Every reason to refuse, together.
-    pub fn plan(&self) -> Result<Planned> {
+    /// Every reason to refuse, together; what `contents` fails with.
+    pub fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(&self.base.catalogue, &self.base.config);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
+        let spaces = Spaces::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
-        for (i, (adapter, contents)) in self.adapters.iter().zip(self.contents).enumerate() {
+        for (i, adapter) in self.adapters.iter().enumerate() {
             gathered.notices.extend(provenance(&self.base.config, adapter));
-            let (claimed, with_claims) = self.claim(adapter, contents, &disk, &mut gathered, outline);
+            let (claimed, with_claims) = self.claim(adapter, &spaces, &mut gathered, outline);
             outline = with_claims;
             for claimed in claimed {
                 gathered.add(i as u32, claimed, self, &outline);
@@ -79,43 +92,55 @@ impl Planner<'_> {
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(&outline));
         }
-        let Gathered { touched, claims, skipped, errors, notices, .. } = gathered;
-        Error::all(errors)?;
-        let layout = Layout { outline: &outline, touched: &touched, keep_quantized: self.keep_quantized };
-        let shards = layout.shards()?;
-        let is_decoded = outline.weights.any() && !self.keep_quantized;
-        let index = files::index(&outline, &shards);
-        let files: Vec<_> =
-            index.into_iter().chain(files::config(&outline, self.adapters, is_decoded)).collect();
-        let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
+        // The output is laid out while the files are still read.
+        let laid = match gathered.errors.is_empty() {
+            true => self.lay_out(&outline, std::mem::take(&mut gathered.touched)),
+            false => Ok(Laid::default()),
         };
-        let carried = carried(&self.base.path)?.into_iter().filter(|file| !is_left(&file.name));
+        let contents = contents()?;
+        gathered.check_contents(self.adapters, &contents);
+        let Gathered { claims, skipped, errors, notices, .. } = gathered;
+        Error::all(errors)?;
+        let Laid { shards, files, carried } = laid?;
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            inputs: self.inputs(),
+            inputs: self.inputs(&contents),
             adapters: self.adapters.iter().map(used).collect(),
             choices: [choices(&outline, self.keep_quantized), skipped].concat(),
             shards,
             claims,
-            carried: carried.map(|file| (file.name, file.bytes)).collect(),
+            carried,
             files,
         };
         Ok(Planned { plan, notices })
+    }
+
+    /// What the output consists of.
+    fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
+        let shards = Layout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
+        let is_decoded = outline.weights.any() && !self.keep_quantized;
+        let index = files::index(outline, &shards);
+        let files: Vec<_> =
+            index.into_iter().chain(files::config(outline, self.adapters, is_decoded)).collect();
+        let is_left = |name: &str| {
+            files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
+        };
+        let carried = carried(&self.base.path)?.into_iter().filter(|file| !is_left(&file.name));
+        let carried = carried.map(|file| (file.name, file.bytes)).collect();
+        Ok(Laid { shards, files, carried })
     }
 
     /// Lets every method of the adapter's type claim, and checks what they claimed.
     fn claim<'o>(
         &'o self,
         adapter: &'o Adapter,
-        contents: &Contents,
-        disk: &'o Logicals<'o>,
+        spaces: &Spaces<'o>,
         gathered: &mut Gathered,
         outline: Outline<'o>,
     ) -> (Vec<Claimed>, Outline<'o>) {
         let refused = check_config(&adapter.config, self.ignored_fields);
         let names = match refused.is_empty() {
-            true => adapter.names(disk, &self.base.config).map_err(|error| vec![error]),
+            true => adapter.names(spaces).map_err(|error| vec![error]),
             false => Err(refused),
         };
         let names = match names {
@@ -123,6 +148,7 @@ impl Planner<'_> {
             Err(errors) => {
                 gathered.errors.extend(errors);
                 gathered.head_follows.push(false);
+                gathered.sound.push(false);
                 return (Vec::new(), outline);
             }
         };
@@ -140,7 +166,7 @@ impl Planner<'_> {
         gathered.skipped.extend(outcome.skipped.iter().map(|key| {
             format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
         }));
-        gathered.errors.extend(check_contents(adapter, contents, is_sound.then_some(&outcome.claimed)));
+        gathered.sound.push(is_sound);
         if is_sound {
             let claimed = outcome.claimed.iter().map(|claimed| claimed.module.as_str());
             let adapted: Vec<&str> = claimed.chain(outcome.ignored.iter().map(String::as_str)).collect();
@@ -150,14 +176,14 @@ impl Planner<'_> {
     }
 
     /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::FileId`]s count.
-    fn inputs(&self) -> Vec<Input> {
+    fn inputs(&self, contents: &[Contents]) -> Vec<Input> {
         let shards = self.base.catalogue.shards.iter();
         let base = shards.map(|shard| Input {
             role: Role::Base,
             name: shard.name.clone(),
             identity: shard.identity.clone(),
         });
-        let adapters = self.adapters.iter().zip(self.contents).enumerate();
+        let adapters = self.adapters.iter().zip(contents).enumerate();
         let adapters = adapters.map(|(i, (adapter, contents))| Input {
             role: Role::Adapter(i as u32),
             name: "adapter_model.safetensors".to_owned(),
@@ -229,15 +255,28 @@ impl Gathered {
         for (target, effect) in parts {
             match effect {
                 Effect::Change(changes) => {
-                    let ops = changes.into_iter().map(|change| op(claim, change));
-                    self.touched.entry(target).or_default().ops.extend(ops);
+                    let ops = &mut self.touched.entry(target).or_default().ops;
+                    // Most tensors have one op, of 45,000 in a large mixture of experts.
+                    ops.reserve_exact(changes.len());
+                    ops.extend(changes.into_iter().map(|change| op(claim, change)));
                 }
                 Effect::Replace { value } => {
+                    self.replacing.insert(claim);
                     if let Some(error) = self.replace(target, value, claim, planner, outline) {
                         self.errors.push(error);
                     }
                 }
             }
+        }
+    }
+
+    /// Checks what each adapter's file holds against what it is claimed for.
+    fn check_contents(&mut self, adapters: &[Adapter], contents: &[Contents]) {
+        for (i, (adapter, contents)) in adapters.iter().zip(contents).enumerate() {
+            let claims = self.claims.iter().enumerate().filter(|(_, claim)| claim.adapter as usize == i);
+            let claims = claims.map(|(id, claim)| (claim, !self.replacing.contains(&ClaimId(id as u32))));
+            let claims = self.sound[i].then_some(claims);
+            self.errors.extend(check_contents(adapter, contents, claims));
         }
     }
 

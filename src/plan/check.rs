@@ -1,13 +1,13 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::config::Field;
-use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, Effect, METHODS, find, producers};
+use crate::adapters::{Adapter, AdapterConfig, Contents, METHODS, find, producers};
 use crate::checkpoint::Config;
 use crate::error::{Error, ErrorKind};
 use crate::families::{is_embedding, is_head};
 use crate::tensor::Dtype;
 
-use super::{Outline, Target};
+use super::{Claim, Outline, Target};
 
 /// Fields that any adapter's config may have and that no merge depends on, or that only select modules.
 const COMMON: &[(&str, Field)] = &[
@@ -66,11 +66,12 @@ pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
-/// Tensors that are not finite, and adapters whose every delta is zero (`claimed` is given when the claims are sound).
-pub(super) fn check_contents(
+/// Tensors that are not finite, and adapters whose every delta is zero. `claims` is given when they are sound: each, and
+/// whether it adds to a tensor (and does not replace it).
+pub(super) fn check_contents<'c>(
     adapter: &Adapter,
     contents: &Contents,
-    claimed: Option<&Vec<Claimed>>,
+    claims: Option<impl Iterator<Item = (&'c Claim, bool)> + Clone>,
 ) -> Vec<Error> {
     let tensors = adapter.tensors.iter().zip(&contents.tensors);
     let mut errors: Vec<Error> = Vec::new();
@@ -78,19 +79,18 @@ pub(super) fn check_contents(
         let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
         errors.push(ErrorKind::NonFiniteFactor { adapter, key }.into());
     }
-    let Some(claimed) = claimed else { return errors };
+    let Some(mut claims) = claims else { return errors };
     let zero: std::collections::HashSet<&str> =
         tensors.filter(|(_, contents)| contents.zero).map(|(tensor, _)| tensor.key.as_str()).collect();
-    let adds = |claimed: &Claimed| matches!(claimed.effect, Effect::Change(_));
-    let dies = |claimed: &Claimed| find(claimed.method).is_some_and(|method| method.dies_with_zero());
-    let is_dead = |claimed: &Claimed| {
-        adds(claimed) && dies(claimed) && claimed.keys.iter().any(|key| zero.contains(key.as_str()))
+    let dies = |claim: &Claim| find(&claim.method).is_some_and(|method| method.dies_with_zero());
+    let is_dead = |(claim, adds): (&Claim, bool)| {
+        adds && dies(claim) && claim.keys.iter().any(|key| zero.contains(key.as_str()))
     };
-    if claimed.is_empty() {
+    if claims.clone().next().is_none() {
         errors.push(no_effect(adapter, "no tensor of it was placed"));
-    } else if adapter.weight == 0.0 && claimed.iter().all(adds) {
+    } else if adapter.weight == 0.0 && claims.clone().all(|(_, adds)| adds) {
         errors.push(no_effect(adapter, "its weight is 0"));
-    } else if claimed.iter().all(is_dead) {
+    } else if claims.all(is_dead) {
         errors.push(no_effect(adapter, "a factor of every delta is all zero, as before training"));
     }
     errors

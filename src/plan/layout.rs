@@ -13,7 +13,7 @@ use crate::tensor::{Dtype, Shape, TensorRef, View, bytes_of};
 use super::{ClaimId, Making, Op, OutShard, OutTensor, Outline, Placement, Target};
 
 /// What all adapters together do to one tensor.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Touched {
     /// The tensor that stands in its place, and the claim that put it there.
     pub(super) replaced: Option<(TensorRef, ClaimId)>,
@@ -32,7 +32,7 @@ pub(super) struct Layout<'l> {
     /// The output's tensors.
     pub(super) outline: &'l Outline<'l>,
     /// What is done to them.
-    pub(super) touched: &'l HashMap<Target, Touched>,
+    pub(super) touched: HashMap<Target, Touched>,
     /// Whether encoded weights stay encoded.
     pub(super) keep_quantized: bool,
 }
@@ -42,7 +42,7 @@ impl Layout<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::Quantised`] for what cannot be encoded again.
-    pub(super) fn shards(&self) -> Result<Vec<OutShard>> {
+    pub(super) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
         let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
         let mut errors = Vec::new();
@@ -72,42 +72,46 @@ impl Layout<'_> {
     }
 
     /// The output tensor of a base tensor; none if it is not in the output.
-    fn out_tensor(&self, i: usize, base: &BaseTensor) -> Result<Option<OutTensor>> {
+    fn out_tensor(&mut self, i: usize, base: &BaseTensor) -> Result<Option<OutTensor>> {
+        // Several parts of a weight are made by the same ops; of all others there is only one tensor.
         let nothing = Touched::default();
-        let touched = |i: usize| self.touched.get(&Target::Base(i)).unwrap_or(&nothing);
+        let mut taken = || self.touched.remove(&Target::Base(i)).unwrap_or_default();
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
                 let shape = self.outline.weight(Target::Base(i)).shape;
-                Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), touched(i))))
+                Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
             }
             (Some(Stored::Coded(logical)), false) => {
-                Ok(Some(decoded(&base.name, self.outline.float_dtype(), logical, touched(i))))
+                Ok(Some(decoded(&base.name, self.outline.float_dtype(), logical, taken())))
             }
             (Some(_), false) => Ok(None),
-            (Some(Stored::Coded(logical)), true) => encoded(base, logical, 0, touched(i)).map(Some),
+            (Some(Stored::Coded(logical)), true) => {
+                let touched = self.touched.get(&Target::Base(i)).unwrap_or(&nothing);
+                encoded(base, logical, 0, touched).map(Some)
+            }
             (Some(&Stored::Companion { of, part }), true) => {
                 let Some(Stored::Coded(logical)) = self.outline.weights.get(of) else {
                     unreachable!("a companion belongs to codes")
                 };
-                encoded(base, logical, part, touched(of)).map(Some)
+                let touched = self.touched.get(&Target::Base(of)).unwrap_or(&nothing);
+                encoded(base, logical, part, touched).map(Some)
             }
             (Some(Stored::Aside), true) => Ok(Some(copied(base))),
         }
     }
 
     /// A tensor that the base has not.
-    fn addition(&self, i: usize) -> OutTensor {
+    fn addition(&mut self, i: usize) -> OutTensor {
         let addition = &self.outline.additions[i];
         let shape = self.outline.weight(Target::New(i)).shape;
         let from = addition.copy_of.map(|from| &self.outline.base.catalogue.tensors[from].tensor);
-        let nothing = Touched::default();
-        let touched = self.touched.get(&Target::New(i)).unwrap_or(&nothing);
+        let touched = self.touched.remove(&Target::New(i)).unwrap_or_default();
         plain(&addition.name, addition.dtype, shape, from, touched)
     }
 }
 
 /// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touched: &Touched) -> OutTensor {
+fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touched: Touched) -> OutTensor {
     let (from, claim) = match &touched.replaced {
         Some((value, claim)) => (value, Some(*claim)),
         None => (base.expect("a tensor that only an adapter has is a replacement"), None),
@@ -116,13 +120,13 @@ fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touch
         Making::Copy { from: from.clone(), claim }
     } else {
         let start = Logical::plain(from).expect("claims of other dtypes are refused");
-        merge(start, claim, touched.ops.clone())
+        merge(start, claim, touched.ops)
     };
     out(name, dtype, shape, encodings::plain(dtype), 0, making)
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: &Touched) -> OutTensor {
+fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: Touched) -> OutTensor {
     let (start, claim) = match &touched.replaced {
         Some((value, claim)) => {
             (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
@@ -130,7 +134,7 @@ fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: &Touched) 
         None => (logical.clone(), None),
     };
     let shape = start.shape.clone();
-    out(name, dtype, shape, encodings::plain(dtype), 0, merge(start, claim, touched.ops.clone()))
+    out(name, dtype, shape, encodings::plain(dtype), 0, merge(start, claim, touched.ops))
 }
 
 /// One part of an encoded weight that stays encoded.

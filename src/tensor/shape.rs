@@ -3,17 +3,20 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// Sizes of the axes, slowest first. Rank 0 is a scalar with one element.
+///
+/// Up to two axes are held in place: planning for 92,000 tensors holds 300,000 shapes at once.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Shape(Box<[u64]>);
+pub struct Shape(SmallVec<[u64; 2]>);
 
 impl Shape {
     /// A shape, or `None` if its number of elements does not fit 64 bits.
     pub fn new(axes: &[u64]) -> Option<Shape> {
         axes.iter().try_fold(1u64, |n, &axis| n.checked_mul(axis))?;
-        Some(Shape(axes.into()))
+        Some(Shape(SmallVec::from_slice(axes)))
     }
 
     /// Number of elements; cannot overflow, as `new` checked it.

@@ -17,7 +17,7 @@ pub struct Candidate {
     pub label: String,
     /// Path of the base model.
     pub base: String,
-    /// Those without scope, which transformers 4.52 to 4.57 had.
+    /// Those without scope, which transformers 4.52 to 4.57 had; the same as `all` if none has one.
     pub unscoped: Arc<Rules>,
     /// All of them.
     pub all: Arc<Rules>,
@@ -65,7 +65,9 @@ fn vision(config: &Config) -> Option<&'static str> {
 
 fn candidate(label: &str, base: &str, uses: &[Use<'_>], parts: &[(&str, Option<&str>)]) -> Candidate {
     let (mut unscoped, mut all) = (Rules::default(), Rules::default());
+    let mut has_scopes = false;
     let mut add = |(scope, entry): Use<'_>| {
+        has_scopes |= scope.is_some();
         all.extend(table::rules(entry).unwrap_or_default(), scope.map(|scope| (base, scope)));
         if scope.is_none() {
             unscoped.extend(table::rules(entry).unwrap_or_default(), None);
@@ -81,12 +83,9 @@ fn candidate(label: &str, base: &str, uses: &[Use<'_>], parts: &[(&str, Option<&
         }
     }
     add((None, LEGACY));
-    Candidate {
-        label: label.to_owned(),
-        base: base.to_owned(),
-        unscoped: Arc::new(unscoped),
-        all: Arc::new(all),
-    }
+    let all = Arc::new(all);
+    let unscoped = if has_scopes { Arc::new(unscoped) } else { all.clone() };
+    Candidate { label: label.to_owned(), base: base.to_owned(), unscoped, all }
 }
 
 #[cfg(test)]

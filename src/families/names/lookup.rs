@@ -1,17 +1,17 @@
 //! The names of one checkpoint as one adapter means them.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::checkpoint::Config;
 use crate::error::{ErrorKind, Result};
 use crate::families::is_head;
 
-use super::candidates::{Candidate, candidates};
+use super::candidates::candidates;
 use super::disk::Disk;
 use super::geometry::Geometry;
 use super::namespace::{Namespace, Parameter};
 use super::reading::{Placing, Way, choose, inferred, tower};
-use super::rules::Rules;
+use super::spaces::Spaces;
 use super::table::{self, Class, Experts};
 
 /// Segments of paths of heads that an adapter may bring along, and no base need have.
@@ -23,16 +23,8 @@ pub struct Names<'a> {
     config: &'a Config,
     class: Option<Class>,
     /// The readings in use, the first first; one, but for adapters that mix.
-    readings: Vec<(Namespace<'a>, Way)>,
+    readings: Vec<(Rc<Namespace<'a>>, Way)>,
     notices: Vec<String>,
-}
-
-/// A set of names to read paths against.
-struct Space {
-    rules: Arc<Rules>,
-    label: String,
-    candidate: usize,
-    is_all: bool,
 }
 
 impl<'a> Names<'a> {
@@ -42,28 +34,25 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Readings`] if two readings place all paths and do not mean the same tensors.
-    pub fn new(disk: &'a dyn Disk, config: &'a Config, paths: &[&str]) -> Result<Names<'a>> {
+    pub fn new(spaces: &Spaces<'a>, paths: &[&str]) -> Result<Names<'a>> {
+        let (disk, config) = (spaces.disk, spaces.config);
         let class = config.class().and_then(table::class);
         let ties: Vec<String> =
             class.as_ref().map(Class::ties).unwrap_or_default().into_iter().map(|(head, _)| head).collect();
         let required: Vec<bool> = paths.iter().map(|path| !is_optional(path, &ties)).collect();
-        let geometry = Arc::new(Geometry::of(config));
-        let candidates = candidates(config);
-        let spaces = spaces(&candidates);
-        let mut placings = placings(disk, &geometry, (&candidates, &spaces), (paths, &required));
+        let mut placings = placings(spaces, paths, &required);
         if !placings.iter().any(|placing| placing.places_all(&required)) {
-            let namespace = Namespace::new(disk, spaces[0].rules.clone(), geometry.clone());
             let must: Vec<&str> =
                 paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
             let way = inferred(disk, &must);
-            placings.extend(way.and_then(|way| Placing::of(&namespace, (0, way), paths, &required, false)));
+            let placed = |way| Placing::of(&spaces.get(0), (0, way), paths, &required, false);
+            placings.extend(way.and_then(placed));
         }
-        let namespace = |space: usize| Namespace::new(disk, spaces[space].rules.clone(), geometry.clone());
         let chosen = choose(&placings, paths, &required).map_err(|(first, second, path)| {
             let meant = |i: usize| {
-                let (placing, space) = (&placings[i], namespace(placings[i].space));
+                let (placing, space) = (&placings[i], spaces.get(placings[i].space));
                 let name = space.meant(&placing.way.read(paths[path], space.rules()));
-                (name, described(&spaces[placing.space], &placing.way))
+                (name, described(spaces, placing.space, &placing.way))
             };
             let ((first, by_first), (second, by_second)) = (meant(first), meant(second));
             ErrorKind::Readings { path: paths[path].to_owned(), first, by_first, second, by_second }
@@ -72,12 +61,12 @@ impl<'a> Names<'a> {
         for i in chosen {
             let Placing { space, way, .. } = &placings[i];
             if *space != 0 || *way != Way::Same {
-                names.notices.push(format!("names are read {}", described(&spaces[*space], way)));
+                names.notices.push(format!("names are read {}", described(spaces, *space, way)));
             }
-            names.readings.push((namespace(*space), way.clone()));
+            names.readings.push((spaces.get(*space), way.clone()));
         }
         if names.readings.is_empty() {
-            names.readings.push((namespace(0), Way::Same));
+            names.readings.push((spaces.get(0), Way::Same));
         }
         Ok(names)
     }
@@ -158,33 +147,13 @@ fn is_optional(path: &str, ties: &[String]) -> bool {
     ties.iter().any(|tie| *tie == weight || tie == path) || is_outside && (is_head(&weight) || is_addition())
 }
 
-/// The names as they are, then after some and after all rules of every candidate.
-fn spaces(candidates: &[Candidate]) -> Vec<Space> {
-    let plain = Space { rules: Arc::default(), label: String::new(), candidate: 0, is_all: false };
-    let mut spaces = vec![plain];
-    for (i, candidate) in candidates.iter().enumerate() {
-        for (rules, is_all) in [(&candidate.unscoped, false), (&candidate.all, true)] {
-            spaces.push(Space { rules: rules.clone(), label: candidate.label.clone(), candidate: i, is_all });
-        }
-    }
-    spaces
-}
-
-/// Every reading that places something, the likeliest first. Names are held for one space at a time.
-fn placings(
-    disk: &dyn Disk,
-    geometry: &Arc<Geometry>,
-    (candidates, spaces): (&[Candidate], &[Space]),
-    (paths, required): (&[&str], &[bool]),
-) -> Vec<Placing> {
+/// Every reading that places something, the likeliest first.
+fn placings(spaces: &Spaces<'_>, paths: &[&str], required: &[bool]) -> Vec<Placing> {
     let (mut found, mut has_whole) = (Vec::new(), false);
-    let mut seen = Vec::new();
-    for (i, space) in spaces.iter().enumerate() {
-        let namespace = Namespace::new(disk, space.rules.clone(), geometry.clone());
-        let fingerprint = namespace.fingerprint();
-        let is_new = !seen.contains(&fingerprint);
-        seen.push(fingerprint);
-        for (rank, way) in Way::all(&candidates[space.candidate].base, geometry).into_iter().enumerate() {
+    for (i, space) in spaces.list().iter().enumerate() {
+        let namespace = spaces.get(i);
+        let is_new = spaces.is_first(i);
+        for (rank, way) in Way::all(spaces.base(i), spaces.geometry()).into_iter().enumerate() {
             let changes = |path: &&str| *way.read(path, namespace.rules()) != **path;
             // Ways that need all rules are for one space of each candidate, even if no name on disk changes there.
             let is_due = if way.needs_all_rules() { space.is_all } else { is_new };
@@ -200,8 +169,8 @@ fn placings(
 }
 
 /// How a reading is told.
-fn described(space: &Space, way: &Way) -> String {
-    let names = match (space.label.as_str(), space.is_all) {
+fn described(spaces: &Spaces<'_>, space: usize, way: &Way) -> String {
+    let names = match (spaces.label(space), spaces.list()[space].is_all) {
         ("", _) => "against the names on disk".to_owned(),
         (label, false) => format!("against the names that transformers 4.52 has for {label}"),
         (label, true) => format!("against the names that transformers 5 has for {label}"),

@@ -5,6 +5,7 @@
 //! again. A second list finds the tensors of a module.
 
 use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::disk::Disk;
@@ -31,6 +32,12 @@ pub struct Namespace<'a> {
     disk: &'a dyn Disk,
     rules: Arc<Rules>,
     geometry: Arc<Geometry>,
+    lists: Rc<Lists>,
+}
+
+/// Hashes of names, in order, each with the place of a tensor.
+#[derive(PartialEq)]
+struct Lists {
     names: Vec<(u64, u32)>,
     modules: Vec<(u64, u32)>,
 }
@@ -88,16 +95,24 @@ impl<'a> Namespace<'a> {
             entries.sort_unstable();
             entries.dedup();
         }
-        Namespace { disk, rules, geometry, names: found, modules }
+        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }) }
     }
 
-    /// A number for its names; two that are the same have the same.
-    pub fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for (hash, place) in &self.names {
-            hasher.write_u64(hash ^ u64::from(*place).rotate_left(32));
+    /// The same, with the lists of one of the others if they are equal.
+    #[must_use]
+    pub fn sharing<'n>(self, mut others: impl Iterator<Item = &'n Namespace<'a>>) -> Namespace<'a>
+    where
+        'a: 'n,
+    {
+        match others.find(|other| other.lists == self.lists) {
+            Some(other) => Namespace { lists: other.lists.clone(), ..self },
+            None => self,
         }
-        hasher.finish()
+    }
+
+    /// Whether its lists are those of another, which shares what is equal.
+    pub fn has_names_of(&self, other: &Namespace<'_>) -> bool {
+        Rc::ptr_eq(&self.lists, &other.lists)
     }
 
     /// The rules that gave the names.
@@ -109,20 +124,20 @@ impl<'a> Namespace<'a> {
     /// they are single, and likewise for dense projections. What is returned stands for the tensors that are meant: it is
     /// the same for the same tensors.
     pub fn fits(&self, path: &str) -> Option<u64> {
-        let own = sum(found(&self.names, path)).or_else(|| sum(found(&self.modules, path)));
+        let own = sum(found(&self.lists.names, path)).or_else(|| sum(found(&self.lists.modules, path)));
         own.or_else(|| {
             let joined = expert(path)?.joined();
-            joined.iter().find_map(|name| sum(found(&self.names, name)))
+            joined.iter().find_map(|name| sum(found(&self.lists.names, name)))
         })
         .or_else(|| self.fits_stacked(path))
         .or_else(|| self.fits_all_experts(path))
         .or_else(|| {
             let part = joined::part(path, &self.geometry)?;
-            sum(found(&self.names, &format!("{}.weight", part.whole)))
+            sum(found(&self.lists.names, &format!("{}.weight", part.whole)))
         })
         .or_else(|| {
             let parts = joined::parts(path)?;
-            let all = parts.iter().map(|part| sum(found(&self.names, &format!("{part}.weight"))));
+            let all = parts.iter().map(|part| sum(found(&self.lists.names, &format!("{part}.weight"))));
             all.reduce(|a, b| Some(a?.wrapping_add(b?))).flatten()
         })
     }
@@ -138,7 +153,8 @@ impl<'a> Namespace<'a> {
         };
         let mut total: Option<u64> = None;
         for number in 0u64.. {
-            let single = |role: &&str| sum(found(&self.names, &format!("{stack}.{number}.{role}.weight")));
+            let single =
+                |role: &&str| sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
             match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
                 Some(all) => total = Some(total.unwrap_or(0).wrapping_add(all)),
                 None if number >= self.geometry.experts.unwrap_or(0) => break,
@@ -153,14 +169,14 @@ impl<'a> Namespace<'a> {
         let all = self.all_experts(path)?;
         // Single tensors first: they have their names under any rules.
         self.fits_stacked(&format!("{}.{}", all.stack, all.role.single()))
-            .or_else(|| all.joined().iter().find_map(|name| sum(found(&self.names, name))))
+            .or_else(|| all.joined().iter().find_map(|name| sum(found(&self.lists.names, name))))
     }
 
     /// The first of the experts whose projections `path` is. Without gates, what is called `w1` is the way up, and there is
     /// no `w3`.
     fn all_experts<'p>(&self, path: &'p str) -> Option<Expert<'p>> {
         let (stack, role) = all_experts(path)?;
-        let has = |name: String| found(&self.names, &name).next().is_some();
+        let has = |name: String| found(&self.lists.names, &name).next().is_some();
         let is_gated = || has(format!("{stack}.gate_up_proj")) || has(format!("{stack}.0.gate_proj.weight"));
         let role = match role {
             Role::Gate if !is_gated() => Role::Up,
@@ -172,7 +188,7 @@ impl<'a> Namespace<'a> {
 
     /// The tensors that are meant, for a message.
     pub fn meant(&self, path: &str) -> String {
-        let mut places = found(&self.names, path).chain(found(&self.modules, path));
+        let mut places = found(&self.lists.names, path).chain(found(&self.lists.modules, path));
         let first = places.next().and_then(|place| self.disk.weight(place));
         first.map_or_else(|| path.to_owned(), |(name, _)| name.into_owned())
     }
@@ -191,7 +207,7 @@ impl<'a> Namespace<'a> {
     fn own(&self, name: &str) -> Option<Parameter> {
         let (mut plain, mut blocks, mut conversions) = (Vec::new(), Vec::new(), Vec::new());
         let wanted = canonical(name);
-        for place in found(&self.names, name) {
+        for place in found(&self.lists.names, name) {
             let (disk_name, shape) = self.disk.weight(place)?;
             names(&self.rules, &disk_name, |other, role| {
                 if canonical(other) != wanted {

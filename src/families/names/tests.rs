@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::candidates::candidates;
 use super::geometry::Geometry;
 use super::namespace::Namespace;
-use super::{Disk, Names, Parameter, Placed};
+use super::{Disk, Names, Parameter, Placed, Spaces};
 use crate::checkpoint::Config;
 use crate::tensor::Shape;
 
@@ -149,7 +149,7 @@ fn every_parameter_of_a_saved_model_is_found_where_transformers_put_it() {
 fn the_paths_of_a_whole_model_are_read_as_its_names() {
     for case in cases() {
         let paths: Vec<&str> = case.runtime.iter().map(|(name, _)| name.as_str()).collect();
-        let names = Names::new(&case.disk, &case.config, &paths).expect("one reading");
+        let names = Names::new(&Spaces::new(&case.disk, &case.config), &paths).expect("one reading");
         covered(&case, |name| names.parameter(name), false);
         for (name, _) in &case.runtime {
             assert!(names.has(name), "{}: {name}", case.class);
@@ -172,7 +172,7 @@ fn models_with_towers_in_older_and_newer_names() {
     ]);
     let qwen = config("Qwen2VLForConditionalGeneration");
     let read = |paths: &[&str], name: &str| {
-        let names = Names::new(&disk, &qwen, paths).expect("one reading");
+        let names = Names::new(&Spaces::new(&disk, &qwen), paths).expect("one reading");
         disk.named(names.parameter(name)).join(" ")
     };
     let new = ["model.language_model.layers.0.self_attn.q_proj", "model.visual.blocks.0.attn.qkv", "lm_head"];
@@ -196,11 +196,11 @@ fn models_with_towers_in_older_and_newer_names() {
         ("model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", vision),
         ("model.vision_tower.encoder.layers.0.self_attn.q_proj", vision),
     ] {
-        let names = Names::new(&disk, &llava, &[path]).expect("one reading");
+        let names = Names::new(&Spaces::new(&disk, &llava), &[path]).expect("one reading");
         assert_eq!(disk.named(names.parameter(&format!("{path}.weight"))), [expected], "{path}");
         assert_eq!(names.notices().is_empty(), path.starts_with("language"), "{path}");
     }
-    let names = Names::new(&disk, &llava, &["lm_head"]).expect("one reading");
+    let names = Names::new(&Spaces::new(&disk, &llava), &["lm_head"]).expect("one reading");
     assert_eq!(disk.named(names.parameter("lm_head.weight")), ["language_model.lm_head.weight"]);
     assert_eq!(names.head_on_disk("lm_head.weight", language), "language_model.lm_head.weight");
     assert_eq!(names.ties()[0].1, "model.language_model.embed_tokens.weight");
@@ -211,7 +211,7 @@ fn models_with_towers_in_older_and_newer_names() {
 fn with_and_without_the_base_models_prefix() {
     let llama = config("LlamaForCausalLM");
     let disk = Weights::matrices(["model.layers.0.mlp.up_proj.weight", "lm_head.weight"]);
-    let bare = Names::new(&disk, &llama, &["layers.0.mlp.up_proj"]).expect("one reading");
+    let bare = Names::new(&Spaces::new(&disk, &llama), &["layers.0.mlp.up_proj"]).expect("one reading");
     assert_eq!(
         disk.named(bare.parameter("layers.0.mlp.up_proj.weight")),
         ["model.layers.0.mlp.up_proj.weight"]
@@ -220,7 +220,7 @@ fn with_and_without_the_base_models_prefix() {
     let disk = Weights::matrices(["h.0.attn.c_attn.weight", "wte.weight"]);
     let gpt2 = config("GPT2LMHeadModel");
     let paths = ["transformer.h.0.attn.c_attn", "lm_head"];
-    let names = Names::new(&disk, &gpt2, &paths).expect("one reading");
+    let names = Names::new(&Spaces::new(&disk, &gpt2), &paths).expect("one reading");
     assert_eq!(disk.named(names.parameter("transformer.h.0.attn.c_attn.weight")), ["h.0.attn.c_attn.weight"]);
     assert_eq!(names.parameter("lm_head.weight"), None);
 }
@@ -231,13 +231,13 @@ fn names_that_end_alike() {
         Weights::matrices(["net.inner.blocks.0.up.weight", "net.inner.blocks.1.up.weight", "net.out.weight"]);
     let paths = ["blocks.0.up", "blocks.1.up", "out"];
     let nothing = Config::default();
-    let names = Names::new(&disk, &nothing, &paths).expect("one reading");
+    let names = Names::new(&Spaces::new(&disk, &nothing), &paths).expect("one reading");
     assert_eq!(disk.named(names.parameter("blocks.1.up.weight")), ["net.inner.blocks.1.up.weight"]);
     assert_eq!(disk.named(names.parameter("out.weight")), ["net.out.weight"]);
     assert!(names.notices()[0].contains("`net.inner.` before `blocks`"), "{:?}", names.notices());
 
     let twice = Weights::matrices(["a.blocks.0.up.weight", "b.blocks.0.up.weight"]);
-    let names = Names::new(&twice, &nothing, &["blocks.0.up"]).expect("no reading");
+    let names = Names::new(&Spaces::new(&twice, &nothing), &["blocks.0.up"]).expect("no reading");
     assert!(!names.has("blocks.0.up"));
 }
 
@@ -245,7 +245,7 @@ fn names_that_end_alike() {
 fn two_readings_that_disagree_are_an_error() {
     let disk = Weights::matrices(["model.up.weight", "model.model.up.weight"]);
     let llama = config("LlamaForCausalLM");
-    let names = Names::new(&disk, &llama, &["model.up"]);
+    let names = Names::new(&Spaces::new(&disk, &llama), &["model.up"]);
     let message = names.err().expect("refused").to_string();
     assert!(
         message.contains("`model.up.weight`") && message.contains("`model.model.up.weight`"),
@@ -258,7 +258,7 @@ fn one_misspelt_path_moves_no_other() {
     let disk = Weights::matrices(["model.layers.0.up.weight", "model.model.layers.1.up.weight"]);
     let paths = ["model.layers.0.up", "model.layers.1.up"];
     let llama = config("LlamaForCausalLM");
-    let names = Names::new(&disk, &llama, &paths).expect("one reading");
+    let names = Names::new(&Spaces::new(&disk, &llama), &paths).expect("one reading");
     assert!(names.has("model.layers.0.up") && !names.has("model.layers.1.up"));
 }
 
@@ -272,7 +272,7 @@ fn single_experts_of_joined_ones() {
     };
     let place = |(disk, config): &(Weights, Config), role: &str| {
         let path = format!("{at}.2.{role}");
-        let names = Names::new(disk, config, &[&path]).expect("one reading");
+        let names = Names::new(&Spaces::new(disk, config), &[&path]).expect("one reading");
         let found = names.parameter(&format!("{path}.weight")).expect("found");
         let piece = &found.pieces[0];
         let (start, strides) = piece.piece.strides(&disk.0[piece.tensor].1);
@@ -286,7 +286,7 @@ fn single_experts_of_joined_ones() {
     assert_eq!(place(&io, "down_proj"), (vec![8, 5], 2 * 40, vec![1, 8]));
     let alternating = names_of([3, 8, 10], [3, 5, 8], "gpt_oss");
     assert_eq!(place(&alternating, "up_proj"), (vec![5, 8], 2 * 80 + 1, vec![2, 10]));
-    let names = Names::new(&oi.0, &oi.1, &[]).expect("one reading");
+    let names = Names::new(&Spaces::new(&oi.0, &oi.1), &[]).expect("one reading");
     assert_eq!(names.parameter(&format!("{at}.3.gate_proj.weight")), None, "there are three experts");
 }
 
@@ -297,14 +297,16 @@ fn dense_projections_joined_and_apart() {
         "num_key_value_heads": 2, "intermediate_size": 5,
     }));
     let fused = Weights::of([("model.layers.0.self_attn.qkv_proj.weight", &[16, 8][..])]);
-    let names = Names::new(&fused, &config, &["model.layers.0.self_attn.k_proj"]).expect("one reading");
+    let names =
+        Names::new(&Spaces::new(&fused, &config), &["model.layers.0.self_attn.k_proj"]).expect("one reading");
     let k = names.parameter("model.layers.0.self_attn.k_proj.weight").expect("found");
     assert_eq!((k.shape, k.pieces[0].piece.axes[0].disk), (vec![4, 8], 8));
 
     let split = ["q", "k", "v"].map(|part| format!("model.layers.0.self_attn.{part}_proj.weight"));
     let shapes = [&[8, 8][..], &[4, 8], &[4, 8]];
     let split = Weights::of(split.iter().map(String::as_str).zip(shapes));
-    let names = Names::new(&split, &config, &["model.layers.0.self_attn.qkv_proj"]).expect("one reading");
+    let names = Names::new(&Spaces::new(&split, &config), &["model.layers.0.self_attn.qkv_proj"])
+        .expect("one reading");
     let qkv = names.parameter("model.layers.0.self_attn.qkv_proj.weight").expect("found");
     let starts: Vec<u64> = qkv.pieces.iter().map(|placed| placed.piece.axes[0].at).collect();
     assert_eq!((qkv.shape, starts), (vec![16, 8], vec![0, 8, 12]));
@@ -319,24 +321,24 @@ fn older_names_and_stacks_of_a_mixture() {
     let disk = Weights::matrices(names.iter().map(String::as_str));
     let mixtral = config("MixtralForCausalLM");
     let new = ["model.layers.0.mlp.experts", "model.layers.0.mlp.gate"];
-    let read = Names::new(&disk, &mixtral, &new).expect("one reading");
+    let read = Names::new(&Spaces::new(&disk, &mixtral), &new).expect("one reading");
     let joined = read.parameter("model.layers.0.mlp.experts.gate_up_proj").expect("found");
     assert_eq!((joined.shape, joined.pieces.len()), (vec![12, 8, 6], 24));
     let old = ["model.layers.0.block_sparse_moe.experts.11.w3", "model.layers.0.block_sparse_moe.gate"];
-    let read = Names::new(&disk, &mixtral, &old).expect("one reading");
+    let read = Names::new(&Spaces::new(&disk, &mixtral), &old).expect("one reading");
     assert_eq!(disk.named(read.parameter(&expert(11, "w3"))), [expert(11, "w3")]);
     // The checkpoint saved as it runs in transformers 5, the adapter from before.
     let at = "model.layers.0.mlp.experts";
     let saved = [format!("{at}.gate_up_proj"), format!("{at}.down_proj")];
     let saved = Weights::of([(saved[0].as_str(), &[12, 8, 6][..]), (saved[1].as_str(), &[12, 6, 4])]);
     let config = Config(json!({"architectures": ["MixtralForCausalLM"], "hidden_size": 6}));
-    let read = Names::new(&saved, &config, &old[..1]).expect("one reading");
+    let read = Names::new(&Spaces::new(&saved, &config), &old[..1]).expect("one reading");
     let up = read.parameter(&expert(11, "w3")).expect("found");
     assert_eq!((up.shape, up.pieces[0].piece.axes[1].disk), (vec![4, 6], 4));
     // Stacked by hand: no rule says so, but the disk has them one by one.
     let unknown = Config::default();
-    let read =
-        Names::new(&disk, &unknown, &["model.layers.0.block_sparse_moe.experts"]).expect("one reading");
+    let read = Names::new(&Spaces::new(&disk, &unknown), &["model.layers.0.block_sparse_moe.experts"])
+        .expect("one reading");
     let joined = read.parameter("model.layers.0.block_sparse_moe.experts.gate_up_proj").expect("found");
     assert_eq!(joined.shape, [12, 8, 6]);
 }
@@ -361,7 +363,7 @@ fn names_speed() {
         let stacks: Vec<&str> = stacks.iter().map(String::as_str).collect();
         for (kind, paths, parameters) in [("single", &single, &names), ("stacked", &stacks, &Vec::new())] {
             let start = std::time::Instant::now();
-            let read = Names::new(&disk, &config, paths).expect("one reading");
+            let read = Names::new(&Spaces::new(&disk, &config), paths).expect("one reading");
             let decided = start.elapsed();
             let found = parameters.iter().filter_map(|name| read.parameter(name)).count();
             let joined = paths.iter().filter_map(|path| read.parameter(&format!("{path}.gate_up_proj")));
