@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::{
-    Header, HeaderProblem, Index, IndexProblem, header_len, is_lfs_pointer, parse_header, parse_index,
+    About, Header, HeaderProblem, Index, IndexProblem, header_len, is_lfs_pointer, parse_header, parse_index,
     parse_json_strict,
 };
 use crate::plan::Identity;
@@ -27,10 +27,20 @@ pub struct Checkpoint {
     pub catalogue: Catalogue,
     /// Its `config.json`.
     pub config: Config,
-    /// Its index as it stands on disk, and what it says.
-    pub index: Option<(String, Index)>,
+    /// Its index, if it has one.
+    pub index: Option<Listing>,
     /// Things worth saying that are no errors.
     pub notices: Vec<String>,
+}
+
+/// A checkpoint's index, which agrees with its headers.
+pub struct Listing {
+    /// The file as it stands on disk.
+    pub text: String,
+    /// Places of the tensors in the order in which it lists them.
+    pub order: Vec<u32>,
+    /// What it holds beside the list.
+    pub about: About,
 }
 
 impl Checkpoint {
@@ -85,7 +95,11 @@ impl Checkpoint {
         }
         Error::all(errors)?;
         let (catalogue, twice) = Catalogue::new(shards, tensors);
-        Error::all(disagreements(&catalogue, &twice, index.as_ref().map(|(_, index)| index)))?;
+        Error::all(in_two_shards(&catalogue, &twice))?;
+        let listing = |(text, index): (String, Index)| {
+            order(&catalogue, &index.weight_map).map(|order| Listing { text, order, about: index.about })
+        };
+        let index = index.map(listing).transpose()?;
         let config = read_config(path)?;
         Ok(Checkpoint { path: path.to_owned(), catalogue, config, index, notices })
     }
@@ -201,30 +215,48 @@ fn read_shard(folder: &Folder, path: &Path, name: &str, room: u64) -> Result<(Ba
     Ok((BaseShard { name: name.to_owned(), header: text, bytes: source.len(), identity }, header))
 }
 
-/// Tensors in two shards, and every way in which the index and the headers disagree.
-fn disagreements(catalogue: &Catalogue, twice: &[(usize, usize)], index: Option<&Index>) -> Vec<Error> {
-    let shard_of = |tensor: &BaseTensor| catalogue.shards[tensor.tensor.file.0 as usize].name.clone();
-    let mut errors = Vec::new();
-    for &(i, j) in twice {
+/// Tensors of one name in two shards.
+fn in_two_shards(catalogue: &Catalogue, twice: &[(usize, usize)]) -> Vec<Error> {
+    let error = |&(i, j): &(usize, usize)| {
         let (first, second) = (&catalogue.tensors[i], &catalogue.tensors[j]);
-        let (tensor, first, second) = (first.name.clone(), shard_of(first), shard_of(second));
-        errors.push(ErrorKind::TensorTwice { tensor, first, second }.into());
-    }
-    let Some(index) = index else { return errors };
+        let (tensor, first, second) = (
+            first.name.clone(),
+            shard_of(catalogue, first).to_owned(),
+            shard_of(catalogue, second).to_owned(),
+        );
+        ErrorKind::TensorTwice { tensor, first, second }.into()
+    };
+    twice.iter().map(error).collect()
+}
+
+fn shard_of<'c>(catalogue: &'c Catalogue, tensor: &BaseTensor) -> &'c str {
+    &catalogue.shards[tensor.tensor.file.0 as usize].name
+}
+
+/// The places of the tensors that an index lists, in its order.
+///
+/// # Errors
+/// Every way in which it and the headers disagree.
+fn order(catalogue: &Catalogue, weight_map: &[(String, String)]) -> Result<Vec<u32>> {
+    let (mut order, mut errors) = (Vec::with_capacity(weight_map.len()), Vec::new());
     let mut listed = vec![false; catalogue.tensors.len()];
-    for (name, shard) in &index.weight_map {
+    for (name, shard) in weight_map {
         match catalogue.position(name) {
-            Some(i) if shard_of(&catalogue.tensors[i]) == *shard => listed[i] = true,
+            Some(i) if shard_of(catalogue, &catalogue.tensors[i]) == *shard => {
+                listed[i] = true;
+                order.push(i as u32);
+            }
             _ => errors.push(ErrorKind::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
         }
     }
     if errors.is_empty() {
         let unlisted = catalogue.tensors.iter().zip(&listed).filter(|(_, listed)| !**listed);
         errors.extend(unlisted.map(|(tensor, _)| {
-            Error::new(ErrorKind::NotInIndex { tensor: tensor.name.clone(), shard: shard_of(tensor) })
+            let shard = shard_of(catalogue, tensor).to_owned();
+            Error::new(ErrorKind::NotInIndex { tensor: tensor.name.clone(), shard })
         }));
     }
-    errors
+    Error::all(errors).map(|()| order)
 }
 
 fn read_config(path: &Path) -> Result<Config> {

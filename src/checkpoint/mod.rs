@@ -12,7 +12,7 @@ mod weights;
 
 pub use catalogue::{BaseShard, BaseTensor, Catalogue};
 pub use config::Config;
-pub use discover::{Checkpoint, read_header};
+pub use discover::{Checkpoint, Listing, read_header};
 pub use extras::carried;
 pub use identity::{header_hash, sampled};
 pub use weights::{Stored, Weights};

@@ -16,6 +16,13 @@ use super::json::{self, Cause, JsonProblem, Pairs, Strict, first_twice};
 pub struct Index {
     /// Each tensor's name and the name of the shard that holds it: a plain file name inside the index's folder.
     pub weight_map: Vec<(String, String)>,
+    /// What stands beside it.
+    pub about: About,
+}
+
+/// What an index holds beside its `weight_map`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
     /// Bytes of all tensors together, as the file claims; `None` if it is missing or no whole number. Never to be relied
     /// on: one tool writes the number of tensors here.
     pub total_size: Option<u64>,
@@ -71,9 +78,10 @@ pub fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
 
 /// Writes an index as transformers does: indented by two, with a newline at the end.
 ///
-/// `total_size`, in bytes, takes the place of the one in `index.metadata`, or is added to it.
-pub fn build_index(index: &Index, total_size: u64) -> String {
-    let mut text = serde_json::to_string_pretty(&Built { index, total_size })
+/// `weight_map` are names of tensors and shards. `total_size`, in bytes, takes the place of the one in `about.metadata`, or is
+/// added to it.
+pub fn build_index(weight_map: &[(&str, &str)], about: &About, total_size: u64) -> String {
+    let mut text = serde_json::to_string_pretty(&Built { weight_map, about, total_size })
         .expect("strings and JSON values always serialise");
     text.push('\n');
     text
@@ -86,29 +94,30 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 struct Built<'a> {
-    index: &'a Index,
+    weight_map: &'a [(&'a str, &'a str)],
+    about: &'a About,
     total_size: u64,
 }
 
 impl Serialize for Built<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut metadata = self.index.metadata.clone();
+        let mut metadata = self.about.metadata.clone();
         metadata.insert("total_size".to_owned(), self.total_size.into());
         let mut top = serializer.serialize_map(None)?;
         top.serialize_entry("metadata", &metadata)?;
-        top.serialize_entry("weight_map", &WeightMap(&self.index.weight_map))?;
-        for (key, value) in &self.index.other {
+        top.serialize_entry("weight_map", &WeightMap(self.weight_map))?;
+        for (key, value) in &self.about.other {
             top.serialize_entry(key, value)?;
         }
         top.end()
     }
 }
 
-struct WeightMap<'a>(&'a [(String, String)]);
+struct WeightMap<'a>(&'a [(&'a str, &'a str)]);
 
 impl Serialize for WeightMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(tensor, shard)| (tensor, shard)))
+        serializer.collect_map(self.0.iter().copied())
     }
 }
 
@@ -179,12 +188,8 @@ impl<'de> Visitor<'de> for Top<'_> {
             return Err(self.0.stop(Note::Is(IndexProblem::NoWeightMap)));
         };
         let metadata = metadata.unwrap_or_default();
-        Ok(Index {
-            weight_map,
-            total_size: metadata.get("total_size").and_then(Value::as_u64),
-            metadata,
-            other,
-        })
+        let total_size = metadata.get("total_size").and_then(Value::as_u64);
+        Ok(Index { weight_map, about: About { total_size, metadata, other } })
     }
 }
 
@@ -218,16 +223,18 @@ mod tests {
         let names: Vec<_> = index.weight_map.iter().map(|(tensor, _)| tensor.as_str()).collect();
         assert_eq!(names, ["b.weight", "a.weight"], "order of the file");
         assert_eq!(index.weight_map[0].1, "model-00001-of-00002.safetensors");
-        assert_eq!(index.total_size, Some(12));
-        assert_eq!(index.other["note"], json!([1, {}]));
-        assert_eq!(build_index(&index, 12), TEXT);
-        assert_eq!(build_index(&index, 34), TEXT.replace("12", "34"));
+        assert_eq!(index.about.total_size, Some(12));
+        assert_eq!(index.about.other["note"], json!([1, {}]));
+        let map: Vec<_> =
+            index.weight_map.iter().map(|(name, shard)| (name.as_str(), shard.as_str())).collect();
+        assert_eq!(build_index(&map, &index.about, 12), TEXT);
+        assert_eq!(build_index(&map, &index.about, 34), TEXT.replace("12", "34"));
     }
 
     #[test]
     fn builds_from_nothing() {
         let expected = "{\n  \"metadata\": {\n    \"total_size\": 5\n  },\n  \"weight_map\": {}\n}\n";
-        assert_eq!(build_index(&Index::default(), 5), expected);
+        assert_eq!(build_index(&[], &About::default(), 5), expected);
     }
 
     #[test]
@@ -247,7 +254,7 @@ mod tests {
             ),
         ];
         for (text, total_size) in cases {
-            assert_eq!(parse_index(text.as_bytes()).unwrap().total_size, total_size, "{text}");
+            assert_eq!(parse_index(text.as_bytes()).unwrap().about.total_size, total_size, "{text}");
         }
     }
 

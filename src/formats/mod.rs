@@ -10,7 +10,7 @@ mod safetensors;
 #[cfg(test)]
 mod testing;
 
-pub use index::{Index, IndexProblem, build_index, parse_index};
+pub use index::{About, Index, IndexProblem, build_index, parse_index};
 pub use json::{JsonProblem, MAX_DEPTH, parse_json_strict};
 pub use safetensors::{
     Header, HeaderProblem, HeaderTensor, MAX_HEADER_BYTES, build_header, header_len, is_lfs_pointer,

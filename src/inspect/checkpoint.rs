@@ -110,10 +110,8 @@ impl CheckpointReport {
             totals,
             dtypes,
             shards: shards.collect(),
-            index: index.map(|(_, index)| IndexLine {
-                tensors: index.weight_map.len(),
-                total_size: index.total_size,
-            }),
+            index: index
+                .map(|index| IndexLine { tensors: index.order.len(), total_size: index.about.total_size }),
             quantisation: quantisation(&catalogue, &config),
             embeddings: Embeddings { tied: config.ties_embeddings(), head },
             tensors: table(&catalogue),

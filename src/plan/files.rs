@@ -2,11 +2,14 @@
 //!
 //! A file in which nothing must change is not made anew, so that it is carried over byte for byte.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::adapters::Adapter;
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, Listing};
 use crate::families::{is_embedding, is_head};
+use crate::formats::build_index;
 use crate::tensor::Dtype;
 
 use super::{OutShard, Outline, SideFile, Target};
@@ -20,23 +23,23 @@ pub(super) const QUANTISATION_FILES: &[&str] =
 
 /// The index of the output's shards: the base's, with what changed.
 pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFile> {
-    let (text, index) = outline.base.index.as_ref()?;
+    let Listing { text, order, about } = outline.base.index.as_ref()?;
+    let base = &outline.base.catalogue;
     let total: u64 = shards.iter().flat_map(|shard| &shard.tensors).map(|tensor| tensor.bytes).sum();
-    let mut written: std::collections::HashMap<&str, &str> = std::collections::HashMap::new();
+    let mut written: HashMap<&str, &str> = HashMap::new();
     for shard in shards {
         written.extend(shard.tensors.iter().map(|tensor| (tensor.name.as_str(), shard.name.as_str())));
     }
-    let count = written.len();
-    let mut changed = index.clone();
-    changed.weight_map.retain(|(name, _)| written.remove(name.as_str()).is_some());
-    // What is left is new; the order of the shards' bytes is theirs.
+    let mut listed = Vec::with_capacity(written.len());
+    let in_order = order.iter().map(|&place| base.tensors[place as usize].name.as_str());
+    listed.extend(in_order.filter_map(|name| written.remove_entry(name)));
+    // A tensor keeps its shard, so that what is left is new; the order of the shards' bytes is theirs.
+    let is_same = listed.len() == order.len() && written.is_empty() && about.total_size == Some(total);
     for shard in shards {
-        let new = shard.tensors.iter().filter(|tensor| written.contains_key(tensor.name.as_str()));
-        changed.weight_map.extend(new.map(|tensor| (tensor.name.clone(), shard.name.clone())));
+        let new = shard.tensors.iter().filter_map(|tensor| written.get_key_value(tensor.name.as_str()));
+        listed.extend(new.map(|(name, shard)| (*name, *shard)));
     }
-    debug_assert_eq!(count, changed.weight_map.len());
-    let is_same = changed.weight_map == index.weight_map && index.total_size == Some(total);
-    let content = if is_same { text.clone() } else { crate::formats::build_index(&changed, total) };
+    let content = if is_same { text.clone() } else { build_index(&listed, about, total) };
     Some(SideFile { name: INDEX.to_owned(), content })
 }
 
