@@ -1,6 +1,5 @@
 //! The reader: takes leases in the order of the schedule, reads what tiles need, decodes their factors.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +61,8 @@ const PICKED: usize = 1 << 14;
 /// How often a wait looks whether the run is stopped.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The band whose factors are in a slot: its tensor (and the op, for a pass), its columns, and the factors.
-type Band<'s, 'm> = ((usize, usize, Option<usize>), Range<u64>, Arc<Shared<'s, 'm>>);
+/// The band whose factors are in a slot: its tensor (and the op, for a pass), its place, and the factors.
+type Band<'s, 'm> = ((usize, usize, Option<usize>), Rect, Arc<Shared<'s, 'm>>);
 
 struct Reader<'r, 's, 'm> {
     run: &'r Run<'r>,
@@ -117,7 +116,7 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
         merged: Merged<'_>,
         of: (usize, usize, Option<usize>),
         rect: &Rect,
-        band: &Range<u64>,
+        band: &Rect,
     ) -> Result<Option<(Lease<'s, 'm>, Arc<Shared<'s, 'm>>)>> {
         let Some(shared) = self.shared(of, merged, band)? else { return Ok(None) };
         let Some(mut slab) = self.slab() else { return Ok(None) };
@@ -171,17 +170,17 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
         &mut self,
         of: (usize, usize, Option<usize>),
         merged: Merged<'_>,
-        columns: &Range<u64>,
+        place: &Rect,
     ) -> Result<Option<Arc<Shared<'s, 'm>>>> {
         if let Some((tensor, held, shared)) = &self.band
             && *tensor == of
-            && held == columns
+            && held == place
         {
             return Ok(Some(shared.clone()));
         }
         // The last band's slot is given back by the last worker that needs it: we must not wait for one we hold.
         self.band = None;
-        let blocks = shared_blocks(merged.ops, merged.view, columns);
+        let blocks = shared_blocks(merged.ops, merged.view, place);
         let mut slot = None;
         if !blocks.is_empty() {
             let Some(mut lease) = self.pool.slots.lease(|| self.stop.is_raised()) else { return Ok(None) };
@@ -189,7 +188,7 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
             slot = Some(lease);
         }
         let shared = Arc::new(Shared { blocks, slot });
-        self.band = Some((of, columns.clone(), shared.clone()));
+        self.band = Some((of, place.clone(), shared.clone()));
         Ok(Some(shared))
     }
 

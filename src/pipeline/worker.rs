@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::plan::{ClaimId, Grid, Making, Need, Op, Window};
 use crate::schedule::blocks::{out_encoding, start_encoding};
 use crate::schedule::split::{BLOCK_COLS, FOLDED_ROWS};
-use crate::schedule::{BlockSpec, Merged as Merge, Output, Scratch as Sizes, Slab, TileShape, Work};
+use crate::schedule::{BlockSpec, Merged as Merge, Output, Scratch as Sizes, Slab, Work};
 use crate::tensor::Rect;
 
 use super::message::{Loaded, Merged, Pass};
@@ -199,7 +199,7 @@ impl Job<'_> {
     }
 
     fn applying(&self) -> Vec<Applying<'_>> {
-        let shape = TileShape { rows: self.rect.height(), cols: self.rect.width(), band: self.rect.width() };
+        let has_rows = self.rect.width() == self.merge.view.cols;
         let ops = self.merge.ops.iter().enumerate();
         ops.map(|(i, op)| {
             let mut factors: Vec<_> = self.factors.iter().filter(|(of, _, _)| *of == i).collect();
@@ -212,7 +212,7 @@ impl Job<'_> {
                 grid: op.placement.grid(self.merge.view).expect("the plan chose the view so that it has one"),
                 factors: factors.into_iter().map(|(_, _, view)| *view).collect(),
                 pass,
-                folds_here: is_written && pass.is_none() && self.merge.folds_in_tile(op, shape),
+                folds_here: is_written && pass.is_none() && has_rows && self.merge.folds_in_rows(op),
             }
         })
         .collect()

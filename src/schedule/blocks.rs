@@ -1,7 +1,7 @@
 //! What lies where in a slab, and which parts of which factors a tile needs.
 //!
-//! A factor that runs along a tile's columns, or along none of its directions, is the same for all tiles of a band of
-//! columns: it is read once into a slot that they share. One that runs along rows is the tile's own and lies behind its
+//! A factor that runs along a tile's columns, or along none of its directions, is the same for all tiles of a band:
+//! it is read once into a slot that they share. One that runs along rows is the tile's own and lies behind its
 //! values in its slab.
 
 use std::ops::Range;
@@ -18,7 +18,8 @@ const ALIGN: usize = 64;
 /// Bytes of an f32.
 const F32: usize = size_of::<f32>();
 
-fn aligned(bytes: usize) -> usize {
+/// Rounded up to where the next piece may start.
+pub(super) fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGN)
 }
 
@@ -35,17 +36,22 @@ pub struct BlockSpec {
     pub at: Range<usize>,
 }
 
+/// Bytes of a factor's values for so many positions; of all of it, if it runs along no axis.
+pub(super) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
+    let count = if factor.index.is_some() { positions } else { 1 };
+    (count * factor.values()) as usize * F32
+}
+
 /// Appends a block of `factor` for `positions` behind what `blocks` holds.
 fn push(blocks: &mut Vec<BlockSpec>, op: usize, index: usize, factor: &Factor, positions: Range<u64>) {
-    let count = if factor.index.is_some() { positions.end - positions.start } else { 1 };
-    let bytes = (count * factor.values()) as usize * F32;
+    let bytes = factor_bytes(factor, positions.end - positions.start);
     let start = blocks.last().map_or(0, |last| aligned(last.at.end));
     blocks.push(BlockSpec { op, factor: index, positions, at: start..start + bytes });
 }
 
-/// The factors that all tiles of the columns `band` share.
-pub fn shared_blocks(ops: &[Op], view: View, band: &Range<u64>) -> Vec<BlockSpec> {
-    blocks(ops, view, &Rect { rows: 0..view.rows, cols: band.clone() }, false)
+/// The factors that all tiles of a band share.
+pub fn shared_blocks(ops: &[Op], view: View, band: &Rect) -> Vec<BlockSpec> {
+    blocks(ops, view, band, false)
 }
 
 /// The factors that only the tile `rect` needs.

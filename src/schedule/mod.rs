@@ -1,12 +1,14 @@
 //! How a plan is run on this host under this budget: memory split into slabs and slots, output cut into tiles.
 //!
 //! A schedule is local and never hashed: another budget, another number of workers or another cut give the same bytes.
-//! [`mod@split`] decides the sizes, [`shape`] the largest tile of a tensor that fits them, and [`steps`] yields tiles in the
+//! [`mod@split`] decides the sizes, [`shape`] how a tensor is cut under them, and [`steps`] yields tiles in the
 //! order of the output's bytes.
 
 pub mod blocks;
 pub mod packing;
+mod rects;
 pub mod shape;
+mod spans;
 pub mod split;
 pub mod steps;
 
@@ -14,6 +16,6 @@ pub mod steps;
 mod tests;
 
 pub use blocks::{BlockSpec, Slab, shared_blocks};
-pub use shape::{Merged, Output, Requirement, TileShape};
+pub use shape::{Cutting, Merged, Output, Requirement};
 pub use split::{Asked, Budget, Schedule, Scratch, split};
 pub use steps::{Tile, Work, tiles};

@@ -1,15 +1,17 @@
-//! The largest tile of a tensor that fits a slab, and what a plan needs at the least.
+//! How a tensor is cut under a slab and a slot of some size, and what a plan needs at the least.
 //!
 //! Bytes of a shard are written in order, so a tile is either some whole rows, or a piece of one row. Factors along columns
-//! stay in a slot for all rows of a band of columns. A band narrower than the tensor means that they are read again for
-//! every row; that is accepted for tensors of few rows, and otherwise the schedule asks for a larger budget.
+//! stay in a slot for all tiles of a band: as many rows as have their factors in it together. A band narrower than the
+//! tensor means that they are read again for every row; that is accepted for tensors of few rows, and otherwise the
+//! schedule asks for a larger budget.
 
 use crate::adapters::find;
 use crate::encodings::Logical;
 use crate::plan::{Making, Need, Op, OutTensor, Plan};
 use crate::tensor::{Rect, View};
 
-use super::blocks::{Slab, out_encoding, region_bytes, shared_blocks};
+use super::blocks::{Slab, out_encoding};
+use super::spans::Spans;
 use super::split::{BLOCK_COLS, BLOCK_ROWS};
 
 /// Tensors of at most so many rows may have their columns' factors read once for each row.
@@ -19,15 +21,22 @@ const FEW_COLS: u64 = 256;
 /// A row that takes no more than this fits every slab, as none is cut smaller but in tests.
 const ANY_SLAB: usize = 64 << 10;
 
+/// Factors of more than this are not held at once where those of fewer rows are enough.
+const MUCH: usize = 8 << 20;
+
 /// How the tiles of one tensor are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TileShape {
-    /// Rows of a tile.
-    pub rows: u64,
-    /// Columns of a tile; fewer than the tensor has only if `rows` is 1.
-    pub cols: u64,
-    /// Columns whose factors are in a slot at once.
-    pub band: u64,
+pub enum Cutting {
+    /// Into whole rows, a multiple of `least` at a time.
+    Rows {
+        /// Rows that must be in one tile.
+        least: u64,
+    },
+    /// Into pieces of one row.
+    Pieces {
+        /// Columns whose factors are in a slot at once.
+        band: u64,
+    },
 }
 
 /// What becomes of a tile's values.
@@ -70,15 +79,17 @@ impl<'p> Merged<'p> {
         Merged { ops: &self.ops[op..=op], output: Output::Observed, ..self }
     }
 
-    /// Whether tiles of that shape hold all that a position of the op's fold needs, so that it is folded inside them.
-    pub fn folds_in_tile(&self, op: &Op, shape: TileShape) -> bool {
+    /// Whether a tile of whole rows holds all that a position of the op's fold needs, so that it is folded inside it.
+    pub fn folds_in_rows(&self, op: &Op) -> bool {
         let rows = op.placement.grid(self.view).and_then(|grid| grid.rows.axis);
-        matches!(op.need, Need::Fold { axis, .. } if rows == Some(axis)) && shape.cols == self.view.cols
+        matches!(op.need, Need::Fold { axis, .. } if rows == Some(axis))
     }
 
-    /// The ops that need a pass before tiles of that shape are written.
-    pub fn passes(self, shape: TileShape) -> impl Iterator<Item = usize> + use<'p> {
-        let is_pass = move |op: &Op| matches!(op.need, Need::Fold { .. }) && !self.folds_in_tile(op, shape);
+    /// The ops that need a pass before tiles that are cut so are written.
+    pub fn passes(self, cutting: Cutting) -> impl Iterator<Item = usize> + use<'p> {
+        let has_rows = matches!(cutting, Cutting::Rows { .. });
+        let is_pass =
+            move |op: &Op| matches!(op.need, Need::Fold { .. }) && !(has_rows && self.folds_in_rows(op));
         self.ops.iter().enumerate().filter(move |(_, op)| is_pass(op)).map(|(i, _)| i)
     }
 
@@ -90,12 +101,14 @@ impl<'p> Merged<'p> {
         }
     }
 
-    fn slab_bytes(&self, rows: u64, cols: u64) -> usize {
-        Slab::new(self, &Rect { rows: 0..rows, cols: 0..cols }).bytes()
+    /// What its ops need, by rows.
+    pub(super) fn spans(&self) -> Spans {
+        Spans::of(self.ops, self.view)
     }
 
-    fn slot_bytes(&self, band: u64) -> usize {
-        region_bytes(&shared_blocks(self.ops, self.view, &(0..band)))
+    /// Bytes of a tile's values, without the factors of its own.
+    fn values_bytes(&self, rows: u64, cols: u64) -> usize {
+        Slab::new(&Merged { ops: &[], ..*self }, &Rect { rows: 0..rows, cols: 0..cols }).bytes()
     }
 
     /// Whether an op must see whole rows, and whether one must see all of the tensor.
@@ -132,36 +145,35 @@ impl<'p> Merged<'p> {
         fits
     }
 
-    /// The largest tile that fits a slab and a slot of these sizes; `None` if none does.
-    pub fn shape(&self, slab_bytes: usize, slot_bytes: usize) -> Option<TileShape> {
+    /// How it is cut so that its tiles fit a slab and a slot of these sizes; `None` if none does.
+    pub(super) fn cutting(&self, spans: &Spans, slab_bytes: usize, slot_bytes: usize) -> Option<Cutting> {
         let View { rows, cols } = self.view;
         if rows == 0 || cols == 0 {
-            return Some(TileShape { rows: 1, cols: 1, band: 1 });
+            return Some(Cutting::Rows { least: 1 });
         }
-        let band = Self::largest(cols, slot_bytes, |band| self.slot_bytes(band));
-        if band == cols {
-            let high = Self::largest(rows, slab_bytes, |rows| self.slab_bytes(rows, cols));
-            // Tiles start at whole blocks of what is encoded together.
-            let high = if high < rows { high - high % self.quantum().0 } else { high };
-            if high >= self.least().0 && high > 0 {
-                return Some(TileShape { rows: high, cols, band });
-            }
+        let least = self.least().0;
+        let fits = |rows, cols| self.values_bytes(rows, cols) + spans.own_bytes(rows) <= slab_bytes;
+        if spans.shared_bytes(least, cols) <= slot_bytes && fits(least, cols) {
+            return Some(Cutting::Rows { least });
         }
-        let wide = Self::largest(cols, slab_bytes, |cols| self.slab_bytes(1, cols)).min(band);
         let is_free = self.need() == Need::Elements && self.quantum() == (1, 1);
-        let may_cut_rows = is_free && (band == cols || rows <= FEW_ROWS);
-        (may_cut_rows && wide >= 1).then_some(TileShape { rows: 1, cols: wide, band })
+        if !is_free || !fits(1, 1) {
+            return None;
+        }
+        let band = Self::largest(cols, slot_bytes, |band| spans.shared_bytes(1, band));
+        (band == cols || rows <= FEW_ROWS && band > 0).then_some(Cutting::Pieces { band })
     }
 
     /// What it needs at the least, and what lets it read its factors once.
     fn requirement(&self) -> Requirement {
-        let (rows, cols) = self.least();
-        let full = self.slot_bytes(self.view.cols);
-        let least = if self.view.rows <= FEW_ROWS { self.slot_bytes(cols).min(full) } else { full };
+        let ((rows, cols), spans) = (self.least(), self.spans());
+        let once = spans.shared_bytes(rows, self.view.cols);
+        let least = if self.view.rows <= FEW_ROWS { spans.shared_bytes(rows, cols).min(once) } else { once };
         Requirement {
-            slab_bytes: self.slab_bytes(rows, cols),
+            slab_bytes: self.values_bytes(rows, cols) + spans.own_bytes(rows),
             slot_bytes: least,
-            full_slot_bytes: if self.view.rows > 1 { full } else { least },
+            once_slot_bytes: if self.view.rows > 1 { once } else { least },
+            full_slot_bytes: spans.all_shared_bytes(self.view.cols).min(MUCH).max(once),
             rank: self.ranks().max().unwrap_or(0),
             fold_bytes: 0,
             block: 0,
@@ -193,10 +205,9 @@ impl<'p> Merged<'p> {
 
     /// Bytes of what its passes come to, for those that cannot be folded in a tile under every budget.
     fn fold_bytes(&self) -> usize {
-        let row_fits = self.slab_bytes(1.min(self.view.rows), self.view.cols) <= ANY_SLAB;
-        let whole = TileShape { rows: 1, cols: self.view.cols, band: self.view.cols };
+        let row = self.values_bytes(1.min(self.view.rows), self.view.cols) + self.spans().own_bytes(1);
         let of = |op: &Op| match op.need {
-            Need::Fold { .. } if row_fits && self.folds_in_tile(op, whole) => 0,
+            Need::Fold { .. } if row <= ANY_SLAB && self.folds_in_rows(op) => 0,
             Need::Fold { axis, values } => op.placement.axes[axis].count as usize * values * size_of::<f64>(),
             _ => 0,
         };
@@ -252,6 +263,8 @@ pub struct Requirement {
     /// Bytes of a factor slot.
     pub slot_bytes: usize,
     /// Bytes of a slot that lets every factor be read once.
+    pub once_slot_bytes: usize,
+    /// Bytes of a slot beyond which more is of no use.
     pub full_slot_bytes: usize,
     /// The largest inner dimension of a product.
     pub rank: u64,
@@ -280,6 +293,7 @@ impl Requirement {
         Requirement {
             slab_bytes: self.slab_bytes.max(other.slab_bytes),
             slot_bytes: self.slot_bytes.max(other.slot_bytes),
+            once_slot_bytes: self.once_slot_bytes.max(other.once_slot_bytes),
             full_slot_bytes: self.full_slot_bytes.max(other.full_slot_bytes),
             rank: self.rank.max(other.rank),
             fold_bytes: self.fold_bytes.max(other.fold_bytes),

@@ -238,14 +238,19 @@ fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
 fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
     let pool = total.checked_sub(fixed.spent(total, workers))?;
     let slab_least = fixed.slab_least();
-    let (least, full) =
-        (page(fixed.requirement.slot_bytes as u64), page(fixed.requirement.full_slot_bytes as u64));
+    let Requirement { slot_bytes, once_slot_bytes, full_slot_bytes, .. } = fixed.requirement;
+    let [least, once, full] = [slot_bytes, once_slot_bytes, full_slot_bytes].map(|bytes| page(bytes as u64));
     let for_slots = pool.checked_sub(SLABS_LEAST * slab_least)?;
-    // As many whole slots as leave most of the pool to the slabs, else one, as large as can be.
-    let (slot, slots) = match (least, full) {
-        (0, _) | (_, 0) => (0, 0),
-        _ if full <= for_slots => (full, (pool / 2 / full).clamp(1, SLOTS_MOST)),
-        _ if least <= for_slots => (for_slots / PAGE as u64 * PAGE as u64, 1),
+    let whole_pages = |bytes: u64| bytes / PAGE as u64 * PAGE as u64;
+    // As many slots as leave most of the pool to the slabs, with the factors of some rows, or of all if there is much room;
+    // else one, as large as can be.
+    let (slot, slots) = match least {
+        0 => (0, 0),
+        _ if once <= for_slots => {
+            let slot = whole_pages(for_slots / 4).clamp(once, full);
+            (slot, (for_slots.min(pool / 2) / slot).clamp(1, SLOTS_MOST))
+        }
+        _ if least <= for_slots => (whole_pages(for_slots), 1),
         _ => return None,
     };
     let for_slabs = pool - slot * slots;
@@ -276,7 +281,7 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         total,
         lines,
         smallest: fixed.smallest(1),
-        factors_once_at: (slot < full).then(|| total + (full - slot)),
+        factors_once_at: (slot < once).then(|| total + (once - slot)),
     };
     Some(Schedule {
         workers: workers as usize,
@@ -287,14 +292,14 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
     })
 }
 
-/// A cut that a test asks for, with slots that hold every factor.
+/// A cut that a test asks for, with the smallest slots.
 fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
     if slab_bytes < fixed.requirement.slab_bytes || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
         let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
         let what = format!("slabs for `{}`", fixed.requirement.of);
         return Err(ErrorKind::Budget { budget, needed, what }.into());
     }
-    let slot_bytes = page(fixed.requirement.full_slot_bytes as u64) as usize;
+    let slot_bytes = page(fixed.requirement.slot_bytes as u64) as usize;
     let cut = Cut { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };
     let budget = Budget {
         total: cut.bytes() as u64,

@@ -1,11 +1,10 @@
 //! The tiles of a plan in the order of the output's bytes, made as they are asked for.
 
-use std::ops::Range;
-
 use crate::plan::{ClaimId, Making, OutShard, OutTensor, Plan};
-use crate::tensor::{FileId, Rect, View, bytes_of};
+use crate::tensor::{FileId, Rect, bytes_of};
 
-use super::shape::{Merged, TileShape};
+use super::rects::Rects;
+use super::shape::Merged;
 use super::split::Schedule;
 
 /// A piece of work that travels as a unit.
@@ -43,8 +42,8 @@ pub enum Work {
         op: usize,
         /// Which part of it.
         rect: Rect,
-        /// The columns whose factors it shares with its neighbours.
-        band: Range<u64>,
+        /// The rows and columns whose factors it shares with its neighbours.
+        band: Rect,
         /// Whether it is the last of its pass.
         is_last: bool,
     },
@@ -54,8 +53,8 @@ pub enum Work {
         tensor: usize,
         /// Which part of it.
         rect: Rect,
-        /// The columns whose factors it shares with its neighbours.
-        band: Range<u64>,
+        /// The rows and columns whose factors it shares with its neighbours.
+        band: Rect,
     },
 }
 
@@ -132,39 +131,17 @@ impl Step {
 fn cut_tensor<'s>(
     out: &'s OutTensor,
     tensor: usize,
-    schedule: &Schedule,
+    schedule: &'s Schedule,
 ) -> impl Iterator<Item = Work> + use<'s> {
     debug_assert_eq!(bytes_of(out.dtype, out.shape.elements()), Some(out.bytes));
     let merged = Merged::of(out).expect("a write step is made for merged tensors only");
-    let cut = schedule.cut;
-    let shape = move |merged: Merged<'_>| {
-        merged.shape(cut.slab_bytes, cut.slot_bytes).expect("the split made sure that it fits")
-    };
-    let passes = merged.passes(shape(merged)).flat_map(move |op| {
-        let mut rects = rects(merged.view, shape(merged.pass(op))).peekable();
+    let rects = Rects::of(merged, schedule);
+    let passes = merged.passes(rects.cutting()).flat_map(move |op| {
+        let mut rects = Rects::of(merged.pass(op), schedule).peekable();
         std::iter::from_fn(move || {
             let (rect, band) = rects.next()?;
             Some(Work::Fold { tensor, op, rect, band, is_last: rects.peek().is_none() })
         })
     });
-    passes.chain(rects(merged.view, shape(merged)).map(move |(rect, band)| Work::Write {
-        tensor,
-        rect,
-        band,
-    }))
-}
-
-/// Rectangles of a view with the band of each: rows of tiles from the top, in each the columns from the left.
-fn rects(view: View, shape: TileShape) -> impl Iterator<Item = (Rect, Range<u64>)> {
-    (0..if view.cols == 0 { 0 } else { view.rows }).step_by(shape.rows as usize).flat_map(move |row| {
-        let rows = row..(row + shape.rows).min(view.rows);
-        (0..view.cols).step_by(shape.band as usize).flat_map(move |first| {
-            let rows = rows.clone();
-            let band = first..(first + shape.band).min(view.cols);
-            let end = band.end;
-            (first..end).step_by(shape.cols as usize).map(move |col| {
-                (Rect { rows: rows.clone(), cols: col..(col + shape.cols).min(end) }, band.clone())
-            })
-        })
-    })
+    passes.chain(rects.map(move |(rect, band)| Work::Write { tensor, rect, band }))
 }

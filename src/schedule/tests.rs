@@ -33,6 +33,27 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     Making::Merge { start: start.into(), claim: None, ops: vec![op], view }
 }
 
+/// A stack of experts in one tensor, of which each has an adapter of its own rank, or none.
+fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
+    let mut plan = plan(&[(ranks.len() as u64 * out, input, 1, false)]);
+    let tensor = &mut plan.shards[0].tensors[0];
+    let Making::Merge { start, ops, view, .. } = &mut tensor.making else { unreachable!("rank 1 merges") };
+    let matrix = if transposed { [input, out] } else { [out, input] };
+    let axes = [&[ranks.len() as u64], &matrix[..]].concat();
+    tensor.shape = Shape::new(&axes).expect("small");
+    std::sync::Arc::get_mut(start).expect("its only user").shape = tensor.shape.clone();
+    let model = ops.pop().expect("one op");
+    for (e, &rank) in ranks.iter().enumerate().filter(|(_, rank)| **rank > 0) {
+        let placement =
+            Placement { start: e as u64 * out * input, ..Placement::matrix(out, input, transposed) };
+        let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
+        let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
+        ops.push(Op { placement, factors: vec![a, b], need: Need::Elements, ..model.clone() });
+    }
+    *view = Placement::view(&tensor.shape, ops.iter().map(|op| &op.placement)).expect("it covers the tensor");
+    plan
+}
+
 fn plan(made: &[Made]) -> Plan {
     let mut shard = OutShard { name: "s".into(), header: "{}".into(), tensors: Vec::new(), bytes: 10 };
     for (i, &(out, input, rank, transposed)) in made.iter().enumerate() {
@@ -88,7 +109,8 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
                     rect.height() == 1 || rect.width() == merged.view.cols,
                     "whole rows, or a piece of one"
                 );
-                assert!(band.start <= rect.cols.start && rect.cols.end <= band.end);
+                assert!(band.cols.start <= rect.cols.start && rect.cols.end <= band.cols.end);
+                assert!(band.rows.start <= rect.rows.start && rect.rows.end <= band.rows.end);
                 assert!(Slab::new(&merged, &rect).bytes() <= schedule.cut.slab_bytes);
                 assert!(
                     region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes
@@ -130,6 +152,16 @@ proptest! {
         let small = check_tiles(&plan, &asked(Some((8192, 1)), None));
         let large = check_tiles(&plan, &asked(None, Some(1 << 30)));
         prop_assert!(small >= large);
+    }
+
+    #[test]
+    fn tiles_of_experts_fit_wherever_their_factors_begin(
+        ranks in proptest::collection::vec(prop_oneof![Just(0u64), 1u64..80], 1..12),
+        sides in (1u64..40, 1u64..40), transposed: bool, forced: bool,
+    ) {
+        let plan = stack(&ranks, sides, transposed);
+        let asked = if forced { asked(Some((16384, 1)), None) } else { asked(None, Some(64 << 20)) };
+        check_tiles(&plan, &asked);
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! The rectangles that a tensor is cut into, in the order of its bytes: each the largest that fits a slab where it stands.
+
+use crate::tensor::{Rect, View};
+
+use super::blocks::Slab;
+use super::shape::{Cutting, Merged};
+use super::spans::Spans;
+use super::split::Schedule;
+
+/// Rectangles of one tensor, each with the band whose factors it shares with its neighbours.
+pub(super) struct Rects<'p> {
+    merged: Merged<'p>,
+    spans: Spans,
+    cutting: Cutting,
+    slab_bytes: usize,
+    slot_bytes: usize,
+    /// Row and column of the next one.
+    at: (u64, u64),
+    /// Rows or columns of the last one: the next is most likely as large.
+    last: u64,
+    band: Rect,
+}
+
+impl<'p> Rects<'p> {
+    /// Those of `merged` under a schedule that was made for it.
+    pub(super) fn of(merged: Merged<'p>, schedule: &Schedule) -> Rects<'p> {
+        let (slab_bytes, slot_bytes) = (schedule.cut.slab_bytes, schedule.cut.slot_bytes);
+        let spans = merged.spans();
+        let cutting =
+            merged.cutting(&spans, slab_bytes, slot_bytes).expect("the split made sure that it fits");
+        let band = Rect { rows: 0..0, cols: 0..0 };
+        Rects { merged, spans, cutting, slab_bytes, slot_bytes, at: (0, 0), last: 1, band }
+    }
+
+    /// How they are cut.
+    pub(super) fn cutting(&self) -> Cutting {
+        self.cutting
+    }
+
+    /// Whether a tile fits a slab.
+    fn fits(&self, rect: &Rect) -> bool {
+        Slab::new(&self.merged, rect).bytes() <= self.slab_bytes
+    }
+
+    /// The band of the next rectangle.
+    fn next_band(&self) -> Rect {
+        let (row, col) = self.at;
+        let View { rows, cols } = self.merged.view;
+        let until = |height| self.spans.shared_until(row, height, rows, cols, self.slot_bytes);
+        match self.cutting {
+            Cutting::Rows { least } => Rect { rows: row..until(least), cols: 0..cols },
+            Cutting::Pieces { band } if band == cols => Rect { rows: row..until(1), cols: 0..cols },
+            Cutting::Pieces { band } => Rect { rows: row..row + 1, cols: col..(col + band).min(cols) },
+        }
+    }
+
+    /// The next rectangle, inside the band.
+    fn next_rect(&mut self) -> Rect {
+        let (row, col) = self.at;
+        match self.cutting {
+            Cutting::Rows { least } => {
+                let rect = |height| Rect { rows: row..row + height, cols: self.band.cols.clone() };
+                let height =
+                    largest(self.last, least, self.band.rows.end - row, |height| self.fits(&rect(height)));
+                let rect = rect(height);
+                self.last = height;
+                rect
+            }
+            Cutting::Pieces { .. } => {
+                let rect = |width| Rect { rows: row..row + 1, cols: col..col + width };
+                let width = largest(self.last, 1, self.band.cols.end - col, |width| self.fits(&rect(width)));
+                let rect = rect(width);
+                self.last = width;
+                rect
+            }
+        }
+    }
+}
+
+impl Iterator for Rects<'_> {
+    type Item = (Rect, Rect);
+
+    fn next(&mut self) -> Option<(Rect, Rect)> {
+        let View { rows, cols } = self.merged.view;
+        let (row, col) = self.at;
+        if cols == 0 || row >= rows {
+            return None;
+        }
+        if !(self.band.rows.contains(&row) && self.band.cols.contains(&col)) {
+            self.band = self.next_band();
+        }
+        let rect = self.next_rect();
+        debug_assert!(self.fits(&rect), "{rect:?} of {}", self.merged.tensor.name);
+        self.at = if rect.cols.end == cols { (rect.rows.end, 0) } else { (row, rect.cols.end) };
+        Some((rect, self.band.clone()))
+    }
+}
+
+/// The largest multiple of `unit` up to `most`, or `most` itself, that fits, looked for from `guess` on. One unit always does.
+fn largest(guess: u64, unit: u64, most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let size = |units: u64| (units * unit).min(most);
+    let all = most.div_ceil(unit);
+    let (mut low, mut high) = (1, (guess / unit).clamp(1, all));
+    while fits(size(high)) {
+        if high == all {
+            return most;
+        }
+        (low, high) = (high, (2 * high).min(all));
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(size(middle)) { low = middle } else { high = middle }
+    }
+    size(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::largest;
+
+    #[test]
+    fn finds_the_largest_from_any_guess() {
+        for most in 1..40 {
+            for (unit, room) in [(1, 1), (1, 7), (4, 4), (4, 11), (4, 100), (1, 100)] {
+                let expected =
+                    (1..=most).rev().find(|n| *n <= room.max(unit) && (n % unit == 0 || *n == most));
+                for guess in [0, 1, 3, 8, 1000] {
+                    assert_eq!(Some(largest(guess, unit, most, |n| n <= room)), expected.or(Some(most)));
+                }
+            }
+        }
+    }
+}
