@@ -226,8 +226,8 @@ impl<'p> Merged<'p> {
     fn rooms(&self) -> usize {
         let own =
             self.ops.iter().map(|op| find(&op.method).map_or(1, |method| method.rooms())).max().unwrap_or(0);
-        // Where there are several, their sum is kept too.
-        own + if self.layers() > 1 { self.layers() } else { 0 }
+        // Where a block may meet several, what they come to together is kept too.
+        own + if self.ops.len() > 1 { self.layers() } else { 0 }
     }
 
     /// Whether the output is another type than what it starts from.

@@ -435,6 +435,16 @@ fn experts_one_by_one_and_wrapped_on_every_layout() {
 }
 
 #[test]
+fn experts_that_end_within_a_block() {
+    // A worker's block has 128 rows, and an expert 100.
+    let delta = Delta::new(1024, 50);
+    for layout in [OUT_IN, TURNED] {
+        let form = Form { is_swapped: true, is_grouped: false, targets: BOTH };
+        gives("blocks of several experts", &layout, &delta, wrapper(&layout, &delta, form), BOTH);
+    }
+}
+
+#[test]
 fn every_peft_gives_the_same_bytes() {
     let delta = Delta::new(6, 4);
     for layout in [OUT_IN, QWEN, INTERLEAVED] {
