@@ -18,6 +18,7 @@ mod models;
 mod multiplied;
 mod oracle;
 mod produced;
+mod produced_tinker;
 mod publishing;
 mod refusals;
 mod refusals_kinds;
