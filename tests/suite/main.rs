@@ -19,6 +19,7 @@ mod multiplied;
 mod oracle;
 mod produced;
 mod produced_tinker;
+mod produced_trainers;
 mod publishing;
 mod refusals;
 mod refusals_kinds;
