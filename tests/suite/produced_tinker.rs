@@ -101,6 +101,19 @@ fn a_tied_head_gets_a_tensor_of_its_own() {
     }
 }
 
+#[test]
+fn a_tied_head_inside_the_base_model() {
+    let work = work("tied");
+    edit(&work.weights(), |tensors| {
+        tensors.iter_mut().for_each(|tensor| {
+            tensor.name = tensor.name.replace("model.unembed_tokens", "model.lm_head");
+        });
+    });
+    work.succeeds(&["--tied", "fold"]);
+    let (right, ours) = (right(&case_of("tied")), read(&work.output, "model"));
+    assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw));
+}
+
 /// A case as a merge whose parts can be changed.
 fn work(case: &str) -> Work {
     let work = Work::demo();
