@@ -21,7 +21,7 @@ use crate::kernels::Kernels;
 use crate::memory::{self, Environment, Limit, LimitKind};
 use crate::pipeline::{Run, pack};
 pub use crate::plan::Tied;
-use crate::plan::{Plan, Planned, Planner, Role};
+use crate::plan::{Carried, Plan, Planned, Planner, Role};
 use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
 use crate::report::{Event, Reporter, Summary, lost};
 use crate::schedule::packing::{MUCH, Packing, pack_factors, scratch_bytes};
@@ -76,6 +76,8 @@ pub struct Prepared {
     base_name: String,
     sources: Vec<Box<dyn Source>>,
     base: PathBuf,
+    /// The adapters' folders, in order.
+    adapters: Vec<PathBuf>,
     kernels: Kernels,
 }
 
@@ -111,6 +113,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     })?;
     notices.splice(0..0, notice.into_iter().chain(place.lost()));
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
+    let folders = adapters.iter().map(|adapter| adapter.path.clone()).collect();
     let sources = open_sources(&plan, &place.path, adapters)?;
     let digest = plan.digest();
     drop(base);
@@ -130,6 +133,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base_name,
         sources,
         base: place.path,
+        adapters: folders,
         kernels,
     })
 }
@@ -293,10 +297,13 @@ impl Prepared {
 
     /// The files beside the shards: those carried over, the index, the card, the record.
     fn write_others(&self, store: &Folder, staging: &Staging) -> Result<()> {
-        let base = Folder::open(&self.base)?;
         let mut buf = vec![0; 1 << 18];
-        for (name, _) in &self.plan.carried {
-            copy_file(base.source(name)?.as_ref(), store, name, &mut buf)?;
+        for Carried { name, beside, .. } in &self.plan.carried {
+            let folder = match beside {
+                Role::Base => &self.base,
+                Role::Adapter(i) => &self.adapters[*i as usize],
+            };
+            copy_file(Folder::open(folder)?.source(name)?.as_ref(), store, name, &mut buf)?;
         }
         for file in &self.plan.files {
             write_small(store, &file.name, file.content.as_bytes())?;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::checkpoint::{header_hash, read_header};
+use crate::checkpoint::{header_hash, is_beside, read_header};
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{Names, Spaces};
 use crate::formats::parse_json_strict;
-use crate::storage::list::{read_small, subfolders};
+use crate::storage::list::{Found, list, read_small, subfolders};
 use crate::storage::{Folder, Place, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
@@ -109,6 +109,16 @@ impl Adapter {
 }
 
 impl Adapter {
+    /// Files of its folder that belong beside the merged model.
+    ///
+    /// # Errors
+    /// As [`list`].
+    pub fn brought(&self) -> Result<Vec<Found>> {
+        let mut found = list(&self.path, &|_| true)?;
+        found.retain(|file| is_beside(&file.name));
+        Ok(found)
+    }
+
     /// Where on disk the parameters are that its keys name.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The files of a checkpoint beside its weights: which of them belong to the result.
 //!
 //! Everything is carried over (configs, tokenizer, chat template, processor, model code, modules of other libraries)
-//! except what is, or duplicates, the weights, what a training run left behind, and the model card, which is written anew.
+//! except what is, or duplicates, the weights, what a training run left behind, adapters that lie in folders beside it, and
+//! the model card, which is written anew.
 
 use std::path::Path;
 
@@ -48,6 +49,11 @@ const FOLDERS: &[&str] =
 const STARTS: &[&str] =
     &["adapter_", "consolidated.", "optimizer.", "scheduler.", "rng_state", "events.out."];
 
+/// Weights that are no part of the model, and that whoever reads them looks for beside it: LLaMA-Factory's value head.
+const BESIDE: &[&str] = &["value_head.safetensors", "value_head.bin"];
+/// What tells that a folder holds an adapter.
+const ADAPTER: &str = "adapter_config.json";
+
 /// The files to carry over from `folder`, in the order of their names.
 ///
 /// # Errors
@@ -56,12 +62,23 @@ pub fn carried(folder: &Path) -> Result<Vec<Found>> {
     let skip =
         |name: &str| name.starts_with('.') || name.starts_with("checkpoint-") || FOLDERS.contains(&name);
     let mut found = list(folder, &skip)?;
-    found.retain(|file| is_carried(&file.name));
+    let adapters: Vec<String> =
+        found.iter().filter_map(|file| Some(file.name.strip_suffix(ADAPTER)?.to_owned())).collect();
+    let is_inside = |name: &str| adapters.iter().any(|at| at.ends_with('/') && name.starts_with(at.as_str()));
+    found.retain(|file| is_carried(&file.name) && !is_inside(&file.name));
     Ok(found)
+}
+
+/// Whether a file holds weights that are no part of the model and belong beside it, also where it lies beside an adapter.
+pub fn is_beside(name: &str) -> bool {
+    BESIDE.contains(&name)
 }
 
 fn is_carried(name: &str) -> bool {
     let leaf = name.rsplit('/').next().unwrap_or(name);
+    if is_beside(name) {
+        return true;
+    }
     let is_weight = WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
     !(is_weight
         || NAMES.contains(&name)
@@ -87,6 +104,7 @@ mod tests {
             "vocab.txt",
             "LICENSE",
             "1_Pooling/README.md",
+            "value_head.safetensors",
         ] {
             assert!(is_carried(name), "{name} belongs to the result");
         }
@@ -105,6 +123,7 @@ mod tests {
             "training_args.bin",
             "model.fp16.safetensors",
             ".gitattributes",
+            "lora/value_head.safetensors",
         ] {
             assert!(!is_carried(name), "{name} stays behind");
         }

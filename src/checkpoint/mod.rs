@@ -13,6 +13,6 @@ mod weights;
 pub use catalogue::{BaseShard, BaseTensor, Catalogue};
 pub use config::Config;
 pub use discover::{Checkpoint, Listing, read_header};
-pub use extras::carried;
+pub use extras::{carried, is_beside};
 pub use identity::{header_hash, sampled};
 pub use weights::{Stored, Weights};

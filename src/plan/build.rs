@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use crate::adapters::claiming::inseparable;
 use crate::adapters::pieces::{Unfit, onto, value_of};
 use crate::adapters::{Adapter, Change, Claimed, Claiming, Contents, Effect, METHODS, check_targets, reads};
-use crate::checkpoint::{Checkpoint, Weights, carried};
+use crate::checkpoint::{Checkpoint, Weights, carried, is_beside};
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{Logicals, Piece, Placed, Spaces};
+use crate::storage::list::Found;
 use crate::tensor::{Shape, TensorRef};
 
 use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
@@ -15,8 +16,8 @@ use super::files::{self, QUANTISATION_FILES};
 use super::layout::{Layout, Touched};
 use super::overlap::overlap;
 use super::{
-    AdapterUse, Claim, ClaimId, Identity, Input, Joined, Op, OutShard, Outline, Placement, Plan, Role,
-    SideFile, Target, Tied,
+    AdapterUse, Carried, Claim, ClaimId, Identity, Input, Joined, Op, OutShard, Outline, Placement, Plan,
+    Role, SideFile, Target, Tied,
 };
 
 /// What plans are made from.
@@ -46,7 +47,9 @@ pub struct Planned {
 struct Laid {
     shards: Vec<OutShard>,
     files: Vec<SideFile>,
-    carried: Vec<(String, u64)>,
+    carried: Vec<Carried>,
+    /// What is said of files that adapters bring along.
+    brought: Vec<String>,
 }
 
 /// Claims of all adapters by tensor.
@@ -99,9 +102,10 @@ impl Planner<'_> {
         };
         let contents = contents()?;
         gathered.check_contents(self.adapters, &contents);
-        let Gathered { claims, skipped, errors, notices, .. } = gathered;
+        let Gathered { claims, skipped, errors, mut notices, .. } = gathered;
         Error::all(errors)?;
-        let Laid { shards, files, carried } = laid?;
+        let Laid { shards, files, carried, brought } = laid?;
+        notices.extend(brought);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
@@ -125,9 +129,28 @@ impl Planner<'_> {
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
         };
-        let carried = carried(&self.base.path)?.into_iter().filter(|file| !is_left(&file.name));
-        let carried = carried.map(|file| (file.name, file.bytes)).collect();
-        Ok(Laid { shards, files, carried })
+        let mut brought = Vec::new();
+        let mut carried = self.carried(&mut brought)?;
+        carried.retain(|file| !is_left(&file.name));
+        Ok(Laid { shards, files, carried, brought })
+    }
+
+    /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
+    fn carried(&self, notices: &mut Vec<String>) -> Result<Vec<Carried>> {
+        let by = |beside: Role| move |Found { name, bytes }: Found| Carried { name, bytes, beside };
+        let mut all: Vec<Carried> = carried(&self.base.path)?.into_iter().map(by(Role::Base)).collect();
+        for (i, adapter) in self.adapters.iter().enumerate() {
+            let brought = adapter.brought()?;
+            let Some(Found { name, .. }) = brought.first() else { continue };
+            notices.push(format!(
+                "`{name}` of `{}` is copied as it is: it belongs beside the model, and no merge changes it",
+                adapter.name
+            ));
+            all.retain(|file| !is_beside(&file.name));
+            all.extend(brought.into_iter().map(by(Role::Adapter(i as u32))));
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
     }
 
     /// Lets every method of the adapter's type claim, and checks what they claimed.

@@ -26,7 +26,7 @@ pub struct Explained<'a> {
     adapters: Vec<AdapterLine<'a>>,
     /// Every claim: what is done to which tensor.
     claims: Vec<ClaimLine<'a>>,
-    /// Files carried over from the base.
+    /// Files carried over.
     carried: Vec<&'a str>,
 }
 
@@ -117,7 +117,7 @@ impl Plan {
                 })
                 .collect(),
             claims: claims.collect(),
-            carried: self.carried.iter().map(|(name, _)| name.as_str()).collect(),
+            carried: self.carried.iter().map(|file| file.name.as_str()).collect(),
         }
     }
 }

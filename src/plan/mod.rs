@@ -19,7 +19,7 @@ pub use build::{Planned, Planner};
 pub use explain::Explained;
 pub use op::{Claim, ClaimId, Factor, FactorIndex, FactorRuns, Need, Op};
 pub use out_tensor::{
-    AdapterUse, Counts, Identity, Input, Making, OutShard, OutTensor, Plan, Role, SideFile,
+    AdapterUse, Carried, Counts, Identity, Input, Making, OutShard, OutTensor, Plan, Role, SideFile,
 };
 pub use outline::{Addition, Joined, Outline, Target, Tied, Weight};
 pub use placement::{Axis, Grid, Line, Placement, Run, Window};

@@ -119,6 +119,17 @@ pub struct SideFile {
     pub content: String,
 }
 
+/// A file of the output that is copied from beside the inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Relative name, the same there and in the output.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether it lies beside the base's shards or an adapter's tensors.
+    pub beside: Role,
+}
+
 /// All that a merge will do: plain data made from headers and adapters, which knows no budget, thread or path.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -136,8 +147,8 @@ pub struct Plan {
     pub claims: Vec<Claim>,
     /// Small files that are written with this content: the index, and configs that the weights force to change.
     pub files: Vec<SideFile>,
-    /// Files that are carried over from the base as they are, by relative name, with their sizes.
-    pub carried: Vec<(String, u64)>,
+    /// Files that are carried over as they are.
+    pub carried: Vec<Carried>,
 }
 
 impl std::fmt::Display for Counts {
@@ -165,7 +176,7 @@ impl Plan {
     /// Bytes of all files of the output, as the free-space check counts them.
     pub fn disk_bytes(&self) -> u64 {
         let files: u64 = self.files.iter().map(|file| file.content.len() as u64).sum();
-        self.output_bytes() + files + self.carried.iter().map(|(_, bytes)| bytes).sum::<u64>()
+        self.output_bytes() + files + self.carried.iter().map(|file| file.bytes).sum::<u64>()
     }
 
     /// All tensors, shard by shard.

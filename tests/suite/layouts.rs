@@ -543,6 +543,52 @@ fn both_parameters_and_a_bias() {
     assert_eq!(work.merged(&name), bias.plus(&out.times(&input), SCALE).values);
 }
 
+#[test]
+fn lists_that_a_trainer_split_joined_parameters_into() {
+    // Unsloth, of a base quantised with bitsandbytes: one linear layer for each expert, its rows as the parameter's columns.
+    let delta = Delta::new(6, 4);
+    let mut tensors = Vec::new();
+    for e in 0..EXPERTS {
+        for (list, (out, input)) in [
+            ("gate_up_projs", (in_turn(&delta.gate_up[e].0), &delta.gate_up[e].1)),
+            ("down_projs", (delta.down[e].0.clone(), &delta.down[e].1)),
+        ] {
+            let key = |role| format!("{MLP}.{list}.{e}.{role}.weight");
+            tensors.push((key("lora_A"), input.shape(), input.values.clone()));
+            tensors.push((key("lora_B"), out.shape(), out.values));
+        }
+    }
+    let fields = json!({"target_modules": ["gate_up_projs.0", "down_projs.0"]});
+    gives("lists", &INTERLEAVED, &delta, (tensors, fields), BOTH);
+}
+
+#[test]
+fn parameters_nested_by_their_names() {
+    // axolotl 0.15 with `quantize_moe_experts`: `down_proj` inside, where PEFT has `gate_up_proj`.
+    let delta = Delta::new(6, 4);
+    let turned = |layout: &Layout| {
+        let form = Form { is_swapped: !layout.is_in_out, is_grouped: false, targets: BOTH };
+        let (mut tensors, fields) = wrapper(layout, &delta, form);
+        let inside = format!("{}.base_layer", layout.runtime);
+        for (name, ..) in &mut tensors {
+            *name = match name.strip_prefix(&inside) {
+                Some(rest) => format!("{}{rest}", layout.runtime),
+                None => name.replacen(layout.runtime, &inside, 1),
+            };
+        }
+        (tensors, fields)
+    };
+    for layout in [QWEN, OUT_IN, INTERLEAVED] {
+        gives("by names", &layout, &delta, turned(&layout), BOTH);
+    }
+    let work = Work::tiny(Dtype::F32, 1.0);
+    OUT_IN.write(&work, &delta, &[]);
+    let (tensors, fields) = turned(&OUT_IN);
+    adapt(&work, &fields, &tensors);
+    let ran = work.succeeds(&[]);
+    assert!(ran.err.contains("are nested in another order than PEFT nests them"), "{}", ran.err);
+}
+
 /// An adapter of Tinker's: for each projection the factors of all experts in two stacks.
 fn in_stacks(delta: &Delta, stack: &str) -> Vec<Named> {
     let half = delta.inner;

@@ -18,6 +18,8 @@ mod models;
 mod multiplied;
 mod oracle;
 mod produced;
+mod produced_tinker;
+mod produced_trainers;
 mod publishing;
 mod refusals;
 mod refusals_kinds;

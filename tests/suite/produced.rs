@@ -1,7 +1,5 @@
 //! Files of producers that write PEFT's format otherwise than PEFT does: what is read all the same, and what is refused.
 
-use std::fs;
-
 use serde_json::{Value, json};
 use shardfold::tensor::Dtype;
 
@@ -177,10 +175,35 @@ fn extracted_adapters() {
 }
 
 #[test]
-fn square_experts_of_nemo() {
-    let work = Work::golden("experts-square-alone");
-    fs::write(work.adapter.join("automodel_peft_config.json"), "{}").expect("a small file");
-    let says = ["does not tell on which axis `lora_A` lies: NeMo AutoModel made it", "hint: say it with"];
-    refused("NeMo", &work, &[], 65, &says);
-    work.succeeds(&["--expert-orientation", "straight"]);
+fn extracted_embeddings() {
+    // mergekit: factors of embeddings beside ranks by whole names, and values under `modules_to_save` of every layer.
+    let work = Work::tiny(Dtype::F32, 1.0);
+    let norms = ["model.layers.0.input_layernorm.weight", "model.layers.1.input_layernorm.weight"];
+    let others = [("model.embed_tokens.weight", &[3u64, 2][..]), (norms[0], &[2]), (norms[1], &[2])];
+    let base: Vec<_> = others
+        .iter()
+        .map(|(name, shape)| (*name, *shape, vec![1.0; shape.iter().product::<u64>() as usize]))
+        .chain([("lm_head.weight", &[3, 2][..], vec![1.0; 6])])
+        .collect();
+    work.rebase(&base);
+    work.adapt_by(
+        &json!({
+            "peft_type": "LORA", "r": 2, "lora_alpha": 2, "rank_pattern": {"model.embed_tokens": 1},
+            "alpha_pattern": {"model.embed_tokens": 1}, "target_modules": ["embed_tokens", "lm_head"],
+            "modules_to_save": ["input_layernorm"], "use_rslora": false, "task_type": "CAUSAL_LM",
+            "lora_dropout": 0.0, "fan_in_fan_out": false, "inference_mode": true,
+        }),
+        &[
+            ("model.embed_tokens.lora_embedding_A", &[1, 3], vec![1.0, 2.0, 3.0]),
+            ("model.embed_tokens.lora_embedding_B", &[2, 1], vec![10.0, 20.0]),
+            ("lm_head.lora_A.weight", &[2, 2], vec![1.0, 0.0, 0.0, 2.0]),
+            ("lm_head.lora_B.weight", &[3, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            (norms[0], &[2], vec![7.0, 8.0]),
+            (norms[1], &[2], vec![9.0, 9.5]),
+        ],
+    );
+    work.succeeds(&[]);
+    assert_eq!(work.merged("model.embed_tokens.weight"), [11.0, 21.0, 21.0, 41.0, 31.0, 61.0]);
+    assert_eq!(work.merged("lm_head.weight"), [2.0, 5.0, 4.0, 9.0, 6.0, 13.0]);
+    assert_eq!((work.merged(norms[0]), work.merged(norms[1])), (vec![7.0, 8.0], vec![9.0, 9.5]));
 }

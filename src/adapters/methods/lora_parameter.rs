@@ -50,14 +50,21 @@ impl Method for LoraParameter {
             let (module, depth) = unnested(&pair.module);
             modules.entry(module.to_owned()).or_default().push((depth, pair));
         }
-        let mut stacks = Vec::new();
+        let (mut stacks, mut reordered) = (Vec::new(), Vec::new());
         for (module, mut pairs) in modules {
             pairs.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
             let pairs = pairs.into_iter().map(|(_, pair)| pair).collect();
-            match parameters(claiming, &module, pairs, &entries) {
+            match parameters(claiming, &module, pairs, &entries, &mut reordered) {
                 Ok(found) => stacks.extend(found),
                 Err(error) => claiming.refuse(error),
             }
+        }
+        if let Some(first) = reordered.first() {
+            claiming.notice(format!(
+                "the parameters of `{first}` and of {} more modules are nested in another order than PEFT nests them; their \
+                 shapes tell which is which",
+                reordered.len() - 1
+            ));
         }
         claim_all(claiming, stacks);
     }
@@ -135,11 +142,15 @@ struct Stack {
 }
 
 /// Gives each pair its parameter. 2-D parameters are claimed at once, as linear layers.
+///
+/// Modules in which the pairs fit their parameters in another order than that of registration alone go into `reordered`:
+/// axolotl 0.15 nested parameters that it had quantised by their names.
 fn parameters(
     claiming: &mut Claiming<'_>,
     module: &str,
     pairs: Vec<Pair>,
     entries: &[String],
+    reordered: &mut Vec<String>,
 ) -> Result<Vec<Stack>> {
     let names = targeted(claiming, module, entries);
     if names.len() != pairs.len() {
@@ -154,7 +165,19 @@ fn parameters(
     }
     let is_known =
         names.len() < 2 || ORDERS.iter().any(|order| names.iter().all(|n| order.contains(&n.as_str())));
-    let names = if is_known { names } else { by_shapes(claiming, module, &pairs, names)? };
+    let fit = names.iter().zip(&pairs).all(|(name, pair)| fits(claiming, module, pair, name));
+    let names = match (is_known, fit) {
+        (true, true) => names,
+        (false, _) => by_shapes(claiming, module, &pairs, names)?,
+        (true, false) => match by_shapes(claiming, module, &pairs, names.clone()) {
+            Ok(order) => {
+                reordered.push(module.to_owned());
+                order
+            }
+            // What does not fit in any order is told of the usual one.
+            Err(_) => names,
+        },
+    };
     let mut stacks = Vec::new();
     for (parameter, mut pair) in names.into_iter().zip(pairs) {
         let Some(target) = claiming.target(&[pair.a, pair.b], module, &parameter) else { continue };
@@ -189,6 +212,17 @@ fn parameters(
     Ok(stacks)
 }
 
+/// Whether a pair's sizes are those of a parameter of the module, whichever way they lie.
+fn fits(claiming: &Claiming<'_>, module: &str, pair: &Pair, name: &str) -> bool {
+    let Some(target) = claiming.lookup(module, name) else { return false };
+    let (a, b) = (&claiming.tensor(pair.a).tensor.shape, &claiming.tensor(pair.b).tensor.shape);
+    match (a.axes(), b.axes(), claiming.weight(target).shape.axes()) {
+        (&[_, a], &[b, _], &[_, d1, d2]) => (a, b) == (d1, d2) || (a, b) == (d2, d1),
+        (&[_, a], &[b, _], &[d0, d1]) => (a, b) == (d1, d0),
+        _ => false,
+    }
+}
+
 /// The one order of `names` in which every pair fits its parameter.
 fn by_shapes(
     claiming: &Claiming<'_>,
@@ -196,19 +230,9 @@ fn by_shapes(
     pairs: &[Pair],
     names: Vec<String>,
 ) -> Result<Vec<String>> {
-    let fits = |pair: &Pair, name: &String| {
-        let Some(target) = claiming.lookup(module, name) else { return false };
-        let (a, b) =
-            (claiming.tensor(pair.a).tensor.shape.clone(), claiming.tensor(pair.b).tensor.shape.clone());
-        match (a.axes(), b.axes(), claiming.weight(target).shape.axes()) {
-            (&[_, a], &[b, _], &[_, d1, d2]) => (a, b) == (d1, d2) || (a, b) == (d2, d1),
-            (&[_, a], &[b, _], &[d0, d1]) => (a, b) == (d1, d0),
-            _ => false,
-        }
-    };
     let mut orders = Vec::new();
     permutations(names.clone(), 0, &mut |order| {
-        if order.iter().zip(pairs).all(|(name, pair)| fits(pair, name)) {
+        if order.iter().zip(pairs).all(|(name, pair)| fits(claiming, module, pair, name)) {
             orders.push(order.to_vec());
         }
     });

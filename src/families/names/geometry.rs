@@ -1,5 +1,7 @@
 //! The few sizes of a config that tell one part of a joined tensor from another.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::checkpoint::Config;
@@ -19,8 +21,6 @@ pub struct Geometry {
     pub model_types: Vec<String>,
     /// Width of the hidden states.
     pub hidden: Option<u64>,
-    /// Width of the layers between.
-    pub intermediate: Option<u64>,
     /// Number of heads of queries.
     pub heads: Option<u64>,
     /// Number of heads of keys and values.
@@ -29,6 +29,8 @@ pub struct Geometry {
     pub head_dim: Option<u64>,
     /// Number of experts of a layer.
     pub experts: Option<u64>,
+    /// Every whole number, by its field.
+    numbers: BTreeMap<String, u64>,
 }
 
 impl Geometry {
@@ -40,15 +42,25 @@ impl Geometry {
         let types = [config.model_type(), text.and_then(|text| text.get("model_type")?.as_str())];
         let (hidden, heads) = (number("hidden_size"), number("num_attention_heads"));
         let quotient = hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads));
+        let all = [Some(&config.0), text].into_iter().flatten().filter_map(Value::as_object).flatten();
         Geometry {
+            numbers: all.filter_map(|(field, value)| Some((field.clone(), value.as_u64()?))).collect(),
             model_types: types.into_iter().flatten().map(str::to_owned).collect(),
             hidden,
-            intermediate: number("intermediate_size"),
             heads,
             kv_heads: number("num_key_value_heads").or(heads),
             head_dim: number("head_dim").or(quotient),
             experts: EXPERT_COUNTS.iter().find_map(|field| number(field)),
         }
+    }
+
+    /// The number that a field of the config has; what transformers takes for those of attention, if it has none.
+    pub fn number(&self, field: &str) -> Option<u64> {
+        self.numbers.get(field).copied().or(match field {
+            "head_dim" => self.head_dim,
+            "num_key_value_heads" => self.kv_heads,
+            _ => None,
+        })
     }
 
     /// Whether it is of one of those model types.

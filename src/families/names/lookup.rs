@@ -181,9 +181,10 @@ fn described(spaces: &Spaces<'_>, space: usize, way: &Way) -> String {
         Way::WithoutBase(base) => format!("without `{base}`, {names}"),
         Way::Carried => format!("as older names, {names}"),
         Way::Language(prefix) => format!("with `{prefix}` for `model.`, {names}"),
-        Way::Spelt(spelling) => {
-            let (theirs, models) = (spelling.theirs.trim_matches('.'), spelling.models.trim_matches('.'));
-            format!("with `{models}` for `{theirs}`, {names}")
+        Way::Spelt(spellings) => {
+            let each =
+                spellings.iter().map(|spelling| format!("`{}` for `{}`", spelling.models, spelling.theirs));
+            format!("with {}, {names}", each.collect::<Vec<_>>().join(" and "))
         }
         Way::Inferred(prefixes) => {
             let each = prefixes.iter().map(|(tower, prefix)| format!("`{prefix}` before `{tower}`"));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::disk::Disk;
 use super::experts::{Expert, Role, all_experts, canonical, expert, stacked};
 use super::geometry::Geometry;
-use super::joined;
+use super::joined::{self, Place};
 use super::ops::{Block, Facts, Made, Op, run, select};
 use super::piece::{Piece, Placed};
 use super::rules::{Converted, Kind, Rules};
@@ -365,12 +365,21 @@ impl<'a> Namespace<'a> {
         if whole.refused.is_some() {
             return Some(whole);
         }
-        if whole.shape.first() != Some(&part.of) {
+        let Place { starts, run, of } = match part.place {
+            Ok(place) => place,
+            Err(why) => return Some(made(Err(format!("`{}` holds it, but {why}", part.whole)))),
+        };
+        if whole.shape.first() != Some(&of) {
             let rows = whole.shape.first().copied().unwrap_or(1);
-            return Some(made(Err(format!("`{}` has {rows} rows, by the config {}", part.whole, part.of))));
+            return Some(made(Err(format!("`{}` has {rows} rows, by the config {of}", part.whole))));
         }
-        whole.shape[0] = part.rows;
-        whole.pieces = select(whole.pieces, 0, part.start, 1, part.rows);
+        whole.shape[0] = run * starts.len() as u64;
+        let rows = |(at, start)| (at as u64 * run, select(whole.pieces.clone(), 0, start, 1, run));
+        let runs = starts.into_iter().enumerate().map(rows);
+        let moved = |(at, pieces): (u64, Vec<Placed>)| {
+            pieces.into_iter().map(move |placed| Placed { piece: placed.piece.shifted(0, at), ..placed })
+        };
+        whole.pieces = runs.flat_map(moved).collect();
         Some(whole)
     }
 

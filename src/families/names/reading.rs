@@ -26,26 +26,41 @@ pub enum Way {
     Carried,
     /// `model.` in front is replaced: trained on the language part of a model with towers.
     Language(&'static str),
-    /// A segment as a producer calls it.
-    Spelt(&'static Spelling),
+    /// Segments that a producer calls otherwise.
+    Spelt(Vec<&'static Spelling>),
     /// A prefix by tower, inferred from names that end alike.
     Inferred(BTreeMap<String, String>),
 }
 
-/// A segment that a producer calls otherwise than the model does.
+/// Segments that a producer calls otherwise than the model does.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Spelling {
-    /// Models in which it does.
+    /// Models in which it does; all, if none is named.
     model_types: &'static [&'static str],
-    /// The producer's, between its dots.
+    /// The producer's: one segment, or several.
     pub theirs: &'static str,
     /// The model's.
     pub models: &'static str,
 }
 
-/// Tinker has one name for the attention of every model.
-const SPELLINGS: &[Spelling] =
-    &[Spelling { model_types: &["gpt_oss"], theirs: ".attn.", models: ".self_attn." }];
+/// Tinker has one name for the attention of every model, and puts the head of some inside the base model (GLM, Nemotron).
+const SPELLINGS: &[Spelling] = &[
+    Spelling { model_types: &["gpt_oss"], theirs: "attn", models: "self_attn" },
+    Spelling { model_types: &[], theirs: "model.lm_head", models: "lm_head" },
+];
+
+impl Spelling {
+    /// The path as the model has it, if it has those segments.
+    fn read(&self, path: &str) -> Option<String> {
+        let starts = path.match_indices(self.theirs).map(|(start, _)| (start, start + self.theirs.len()));
+        let is_between = |&(start, end): &(usize, usize)| {
+            (start == 0 || path[..start].ends_with('.'))
+                && (end == path.len() || path[end..].starts_with('.'))
+        };
+        let (start, end) = starts.into_iter().find(is_between)?;
+        Some(format!("{}{}{}", &path[..start], self.models, &path[end..]))
+    }
+}
 
 impl Way {
     /// Every way but the inferred one, in the order in which they are tried.
@@ -55,8 +70,11 @@ impl Way {
             ways.extend([Way::WithBase(format!("{base}.")), Way::WithoutBase(format!("{base}."))]);
         }
         let language = ["model.language_model.", "language_model.model."].map(Way::Language);
-        let spellings = SPELLINGS.iter().filter(|spelling| geometry.is_one_of(spelling.model_types));
-        ways.into_iter().chain([Way::Carried]).chain(language).chain(spellings.map(Way::Spelt)).collect()
+        let is_of = |spelling: &&Spelling| {
+            spelling.model_types.is_empty() || geometry.is_one_of(spelling.model_types)
+        };
+        let spelt = Way::Spelt(SPELLINGS.iter().filter(is_of).collect());
+        ways.into_iter().chain([Way::Carried]).chain(language).chain([spelt]).collect()
     }
 
     /// Whether it is tried on the names after all rules alone.
@@ -75,10 +93,9 @@ impl Way {
                 Some(rest) => Cow::Owned(format!("{prefix}{rest}")),
                 None => Cow::Borrowed(path),
             },
-            Way::Spelt(spelling) => match path.contains(spelling.theirs) {
-                true => Cow::Owned(path.replacen(spelling.theirs, spelling.models, 1)),
-                false => Cow::Borrowed(path),
-            },
+            Way::Spelt(spellings) => spellings
+                .iter()
+                .fold(Cow::Borrowed(path), |path, spelling| spelling.read(&path).map_or(path, Cow::Owned)),
             Way::Inferred(prefixes) => {
                 // A parameter belongs to the tower of its module, which is the path itself where it has no number.
                 let mut towers =
@@ -252,6 +269,23 @@ mod tests {
         assert_eq!(choose(&some[..1], &paths, &[true, false, false]), Ok(vec![0]));
         let head = [placing(0, &[1, 2, 0]), placing(1, &[1, 2, 3])];
         assert_eq!(choose(&head, &paths, &[true, true, false]), Ok(vec![1]), "a head that can be placed is");
+    }
+
+    #[test]
+    fn whole_segments_are_spelt_otherwise() {
+        let [attention, head] = SPELLINGS else { panic!("another table") };
+        for (spelling, path, read) in [
+            (attention, "model.layers.0.attn.q_proj", Some("model.layers.0.self_attn.q_proj")),
+            (attention, "attn", Some("self_attn")),
+            (attention, "model.layers.0.self_attn.q_proj", None),
+            (attention, "model.self_attn.attn.attn2", Some("model.self_attn.self_attn.attn2")),
+            (head, "model.lm_head", Some("lm_head")),
+            (head, "model.lm_head.weight", Some("lm_head.weight")),
+            (head, "language_model.lm_head", None),
+            (head, "model.lm_head_2", None),
+        ] {
+            assert_eq!(spelling.read(path).as_deref(), read, "{path}");
+        }
     }
 
     #[test]
