@@ -1,8 +1,7 @@
 //! A mixture of experts with the names of DeepSeek-V3: the largest number of tensors we expect to meet.
 //!
 //! The published checkpoint has 91,991 tensors in 163 shards: 61 layers (three dense, 58 with 256 experts), one more for
-//! multi-token prediction, FP8 codes with a scale per 128 × 128 block. Here attention stays in a plain type, and
-//! `quantization_config` says so, because a LoRA goes there: that leaves 91,681 tensors.
+//! multi-token prediction, FP8 codes with a scale per 128 × 128 block. These are all of them.
 
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -45,10 +44,10 @@ impl Layer<'_> {
         self.tensors.push(Tensor { linear: tensor.linear.filter(|_| self.loaded), ..tensor });
     }
 
-    /// A linear module as FP8 codes and their scales; not marked linear, no adapter is made for it.
+    /// A linear module as FP8 codes and their scales.
     fn coded(&mut self, module: &str, rows: usize, cols: usize) {
         let [codes, scales] = fp8::linear(&format!("{}.{module}", self.name), rows, cols);
-        self.tensors.extend([Tensor { linear: None, ..codes }, scales]);
+        self.tensors.extend([Tensor { linear: codes.linear.filter(|_| self.loaded), ..codes }, scales]);
     }
 
     /// A norm over `channels`.
@@ -66,13 +65,13 @@ impl Layer<'_> {
     /// Low-rank attention and the two norms around it.
     fn attention(&mut self, dims: &Dims) {
         let (nope, rope, value) = dims.head;
-        self.linear("self_attn.q_a_proj", dims.q_rank, dims.hidden);
+        self.coded("self_attn.q_a_proj", dims.q_rank, dims.hidden);
         self.norm("self_attn.q_a_layernorm", dims.q_rank);
-        self.linear("self_attn.q_b_proj", dims.heads * (nope + rope), dims.q_rank);
-        self.linear("self_attn.kv_a_proj_with_mqa", dims.kv_rank + rope, dims.hidden);
+        self.coded("self_attn.q_b_proj", dims.heads * (nope + rope), dims.q_rank);
+        self.coded("self_attn.kv_a_proj_with_mqa", dims.kv_rank + rope, dims.hidden);
         self.norm("self_attn.kv_a_layernorm", dims.kv_rank);
-        self.linear("self_attn.kv_b_proj", dims.heads * (nope + value), dims.kv_rank);
-        self.linear("self_attn.o_proj", dims.hidden, dims.heads * value);
+        self.coded("self_attn.kv_b_proj", dims.heads * (nope + value), dims.kv_rank);
+        self.coded("self_attn.o_proj", dims.hidden, dims.heads * value);
         self.norm("input_layernorm", dims.hidden);
         self.norm("post_attention_layernorm", dims.hidden);
     }
@@ -186,7 +185,7 @@ fn config(dims: &Dims, dtype: &str) -> Value {
         "q_lora_rank": dims.q_rank,
         "qk_nope_head_dim": nope,
         "qk_rope_head_dim": rope,
-        "quantization_config": fp8::config(&["self_attn", "mlp.gate", "eh_proj", "shared_head", "lm_head"]),
+        "quantization_config": fp8::config(&["mlp.gate", "eh_proj", "shared_head", "lm_head"]),
         "tie_word_embeddings": false,
         "torch_dtype": dtype,
         "topk_group": 4,

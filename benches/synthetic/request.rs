@@ -77,7 +77,7 @@ pub(super) enum Shape {
     Gpt2Tiny,
     /// One matrix `proj.weight` of --bytes, its rows a multiple of a prime
     OneTensor,
-    /// Names and shapes of DeepSeek-V3, FP8 experts, plain attention: 91,681 tensors, 700 GB; only with --sparse
+    /// Names and shapes of DeepSeek-V3 in FP8: 91,991 tensors, 688 GB; only with --sparse
     Moe,
     /// The same names and number of tensors with small matrices
     MoeTiny,
