@@ -8,6 +8,8 @@ use std::path::Path;
 use crate::error::Result;
 use crate::storage::list::{Found, list};
 
+use super::is_index;
+
 const WEIGHT_ENDINGS: &[&str] = &[
     ".safetensors",
     ".bin",
@@ -25,10 +27,7 @@ const WEIGHT_ENDINGS: &[&str] = &[
     ".mlmodel",
     ".npz",
     ".pdparams",
-    ".safetensors.index.json",
-    ".bin.index.json",
-    ".h5.index.json",
-    ".msgpack.index.json",
+    ".flashpack",
     ".tmp",
     ".lock",
     ".incomplete",
@@ -62,7 +61,7 @@ pub fn carried(folder: &Path) -> Result<Vec<Found>> {
 
 fn is_carried(name: &str) -> bool {
     let leaf = name.rsplit('/').next().unwrap_or(name);
-    let is_weight = WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
+    let is_weight = is_index(leaf) || WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
     !(is_weight
         || NAMES.contains(&name)
         || leaf.starts_with('.')
@@ -84,6 +83,7 @@ mod tests {
             "modeling_custom.py",
             "1_Pooling/config.json",
             "preprocessor_config.json",
+            "model_index.json",
             "vocab.txt",
             "LICENSE",
             "1_Pooling/README.md",
@@ -104,6 +104,8 @@ mod tests {
             "consolidated.00.pth",
             "training_args.bin",
             "model.fp16.safetensors",
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+            "pytorch_model.bin.index.fp16.json",
             ".gitattributes",
         ] {
             assert!(!is_carried(name), "{name} stays behind");

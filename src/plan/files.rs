@@ -5,13 +5,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::adapters::Adapter;
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, IndexFile};
 use crate::families::{is_embedding, is_head};
 use crate::tensor::Dtype;
 
 use super::{OutShard, Outline, SideFile, Target};
 
-const INDEX: &str = "model.safetensors.index.json";
 /// Objects of a config that describe the part of the model with the vocabulary.
 const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
 /// Files that only a quantised checkpoint has.
@@ -20,7 +19,7 @@ pub(super) const QUANTISATION_FILES: &[&str] =
 
 /// The index of the output's shards: the base's, with what changed.
 pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFile> {
-    let (text, index) = outline.base.index.as_ref()?;
+    let IndexFile { name, text, index } = outline.base.index.as_ref()?;
     let total: u64 = shards.iter().flat_map(|shard| &shard.tensors).map(|tensor| tensor.bytes).sum();
     let mut written: std::collections::HashMap<&str, &str> = std::collections::HashMap::new();
     for shard in shards {
@@ -37,7 +36,7 @@ pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFi
     debug_assert_eq!(count, changed.weight_map.len());
     let is_same = changed.weight_map == index.weight_map && index.total_size == Some(total);
     let content = if is_same { text.clone() } else { crate::formats::build_index(&changed, total) };
-    Some(SideFile { name: INDEX.to_owned(), content })
+    Some(SideFile { name: name.clone(), content })
 }
 
 /// `config.json` where the weights force it to change.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, Library};
 use crate::error::{ErrorKind, Result};
 use crate::families::is_head;
 
@@ -31,6 +31,7 @@ pub struct Names<'a> {
 struct Space {
     rules: Arc<Rules>,
     label: String,
+    library: &'static Library,
     candidate: usize,
     is_all: bool,
 }
@@ -160,11 +161,18 @@ fn is_optional(path: &str, ties: &[String]) -> bool {
 
 /// The names as they are, then after some and after all rules of every candidate.
 fn spaces(candidates: &[Candidate]) -> Vec<Space> {
-    let plain = Space { rules: Arc::default(), label: String::new(), candidate: 0, is_all: false };
+    let plain = Space {
+        rules: Arc::default(),
+        label: String::new(),
+        library: candidates[0].library,
+        candidate: 0,
+        is_all: false,
+    };
     let mut spaces = vec![plain];
     for (i, candidate) in candidates.iter().enumerate() {
         for (rules, is_all) in [(&candidate.unscoped, false), (&candidate.all, true)] {
-            spaces.push(Space { rules: rules.clone(), label: candidate.label.clone(), candidate: i, is_all });
+            let (rules, label, library) = (rules.clone(), candidate.label.clone(), candidate.library);
+            spaces.push(Space { rules, label, library, candidate: i, is_all });
         }
     }
     spaces
@@ -203,8 +211,9 @@ fn placings(
 fn described(space: &Space, way: &Way) -> String {
     let names = match (space.label.as_str(), space.is_all) {
         ("", _) => "against the names on disk".to_owned(),
-        (label, false) => format!("against the names that transformers 4.52 has for {label}"),
-        (label, true) => format!("against the names that transformers 5 has for {label}"),
+        (label, is_all) => {
+            format!("against the names that {} has for {label}", space.library.version(is_all))
+        }
     };
     match way {
         Way::Same => names,
