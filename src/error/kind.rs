@@ -55,6 +55,8 @@ pub enum ErrorKind {
     // Bad input data (65): adapters.
     #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
     PeftType { adapter: String, found: String, why: String },
+    #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
+    AdapterFormat { path: PathBuf, format: String, key: String },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: String },
     #[error("adapter `{adapter}` has no tensors")]

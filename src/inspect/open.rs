@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapters::Adapter;
+use crate::adapters::{Adapter, foreign};
 use crate::checkpoint::{Checkpoint, is_pipeline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::parse_json_strict;
@@ -53,8 +53,15 @@ impl fmt::Display for Inspected {
 /// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
-/// [`ErrorKind::Missing`] if it holds neither, or as [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
+/// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
 pub fn inspect(place: &Place, variant: Option<&str>) -> Result<Inspected> {
+    read(place, variant).map_err(|error| match error.kind() {
+        ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),
+        _ => error,
+    })
+}
+
+fn read(place: &Place, variant: Option<&str>) -> Result<Inspected> {
     let path = &place.path;
     if !holds_adapter(path).map_err(|error| place.explain(error))? {
         let checkpoint = Checkpoint::open(place, variant, u64::MAX)?;

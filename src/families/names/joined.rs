@@ -12,7 +12,7 @@ enum Rows {
 
 /// A joined projection and its parts, in the order of rows.
 struct Joined {
-    /// Models that hold it joined.
+    /// Models that hold it joined on disk.
     model_types: &'static [&'static str],
     whole: &'static str,
     parts: &'static [(&'static str, Rows)],
@@ -22,6 +22,15 @@ const QKV: &[(&str, Rows)] =
     &[("q_proj", Rows::Queries), ("k_proj", Rows::KeysOrValues), ("v_proj", Rows::KeysOrValues)];
 const GATE_UP: &[(&str, Rows)] = &[("gate_proj", Rows::Intermediate), ("up_proj", Rows::Intermediate)];
 
+/// What diffusers' `fuse_qkv_projections` makes of projections that lie apart on disk.
+const DIFFUSERS_QKV: &[(&str, Rows)] =
+    &[("to_q", Rows::Queries), ("to_k", Rows::KeysOrValues), ("to_v", Rows::KeysOrValues)];
+const DIFFUSERS_KV: &[(&str, Rows)] = &[("to_k", Rows::KeysOrValues), ("to_v", Rows::KeysOrValues)];
+const DIFFUSERS_ADDED_QKV: &[(&str, Rows)] =
+    &[("add_q_proj", Rows::Queries), ("add_k_proj", Rows::KeysOrValues), ("add_v_proj", Rows::KeysOrValues)];
+const DIFFUSERS_ADDED_KV: &[(&str, Rows)] =
+    &[("add_k_proj", Rows::KeysOrValues), ("add_v_proj", Rows::KeysOrValues)];
+
 /// All that are known. Models whose rows alternate by head (BLOOM, GPT-NeoX, Falcon) have no such ranges.
 const JOINED: &[Joined] = &[
     Joined { model_types: &["phi3", "phi4_multimodal"], whole: "qkv_proj", parts: QKV },
@@ -30,6 +39,10 @@ const JOINED: &[Joined] = &[
         whole: "gate_up_proj",
         parts: GATE_UP,
     },
+    Joined { model_types: &[], whole: "to_qkv", parts: DIFFUSERS_QKV },
+    Joined { model_types: &[], whole: "to_kv", parts: DIFFUSERS_KV },
+    Joined { model_types: &[], whole: "to_added_qkv", parts: DIFFUSERS_ADDED_QKV },
+    Joined { model_types: &[], whole: "to_added_kv", parts: DIFFUSERS_ADDED_KV },
 ];
 
 /// A part of a joined projection.
@@ -96,5 +109,18 @@ mod tests {
         assert!(part("model.layers.0.mlp.down_proj", &geometry).is_none());
         assert!(part("model.layers.0.mlp.up_proj", &Geometry::default()).is_none());
         assert_eq!(parts("a.qkv_proj").expect("joined"), ["a.q_proj", "a.k_proj", "a.v_proj"]);
+    }
+
+    #[test]
+    fn fused_in_memory_only() {
+        for (whole, expected) in [
+            ("attn1.to_qkv", &["attn1.to_q", "attn1.to_k", "attn1.to_v"][..]),
+            ("attn2.to_kv", &["attn2.to_k", "attn2.to_v"]),
+            ("attn.to_added_qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
+            ("attn.to_added_kv", &["attn.add_k_proj", "attn.add_v_proj"]),
+        ] {
+            assert_eq!(parts(whole).expect("joined"), expected, "{whole}");
+        }
+        assert!(part("attn1.to_q", &Geometry::default()).is_none(), "no checkpoint has them joined");
     }
 }
