@@ -1,7 +1,7 @@
 //! A pipeline of diffusers given where one checkpoint is meant: which of its folders hold weights.
 //!
-//! A pipeline is a folder with `model_index.json`, and a folder for each component (`unet`, `text_encoder`, `vae`). An adapter is
-//! for one of them, and so is a merge.
+//! A pipeline is a folder with `model_index.json`, and a folder for each component (`unet`, `text_encoder`, `vae`). An
+//! adapter is for one of them, and so is a merge.
 
 use std::path::Path;
 

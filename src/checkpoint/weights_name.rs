@@ -68,7 +68,7 @@ pub(super) fn stem_of_shard(file: &str) -> Option<&'static str> {
 /// Whether a file is an index of weights, whatever their format, library and variant.
 pub fn is_index(file: &str) -> bool {
     let is_of = |format: &&str| file.contains(&format!("{format}.index."));
-    file.ends_with(".json") && [".safetensors", ".bin", ".h5", ".msgpack"].iter().any(|format| is_of(&format))
+    file.ends_with(".json") && [".safetensors", ".bin", ".h5", ".msgpack"].iter().any(is_of)
 }
 
 #[cfg(test)]

@@ -69,10 +69,10 @@ pub(super) struct MergeArgs {
     /// Checkpoint to merge into: a folder or a name in the Hugging Face cache
     ///
     /// A folder holds one `model.safetensors`, or shards with `model.safetensors.index.json`; of diffusers' models these are
-    /// called `diffusion_pytorch_model`. Of a pipeline the component is to be named (`DIR/unet`). Where there is no such folder, `NAME` and
-    /// `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else `HF_HOME`/hub, else
-    /// ~/.cache/huggingface/hub); nothing is downloaded. `ORG/NAME@REVISION` takes a branch, a tag, or a commit or its first
-    /// digits, `ORG/NAME/FOLDER` a folder in it. By default the base that the first adapter's config names, if it is found.
+    /// called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such folder,
+    /// `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else `HF_HOME`/hub,
+    /// else ~/.cache/huggingface/hub), and `ORG/NAME/FOLDER` a folder in it; nothing is downloaded. `ORG/NAME@REVISION` takes a
+    /// branch, a tag, or a commit or its first digits. By default the base that the first adapter's config names, if it is found.
     #[arg(long, value_name = "DIR|NAME")]
     pub(super) base: Option<PathBuf>,
 

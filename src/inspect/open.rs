@@ -53,7 +53,8 @@ impl fmt::Display for Inspected {
 /// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
-/// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
+/// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
+/// [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
 pub fn inspect(place: &Place, variant: Option<&str>) -> Result<Inspected> {
     read(place, variant).map_err(|error| match error.kind() {
         ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),

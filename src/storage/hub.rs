@@ -2,8 +2,9 @@
 //!
 //! The cache holds a folder `models--ORG--NAME` for each repository: `snapshots/COMMIT/` is a folder as the hub has it,
 //! made of symlinks into `blobs/`, and a file `refs/REVISION` holds the commit that a branch or a tag stood for when it was
-//! fetched. What stands behind `org/name/` is a folder of the snapshot, such as a component of a pipeline. Nothing is fetched here. What is typed and what a file holds is checked before it becomes part of a path, so
-//! that neither leads out of the cache.
+//! fetched. What stands behind `org/name/` is a folder of the snapshot, such as a component of a pipeline. Nothing is
+//! fetched here. What is typed and what a file holds is checked before it becomes part of a path, so that neither leads out
+//! of the cache.
 
 use std::ffi::OsString;
 use std::fs;
