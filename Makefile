@@ -45,8 +45,9 @@ golden: $(VENV_OK) models ## Make the fixtures again with the pinned PEFT, see t
 	test -z "$$(git status --porcelain -- fixtures/golden fixtures/demo)"
 	$(CARGO) test --test suite golden
 
-models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, and compare with PEFT
+models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, diffusers' too, and compare with PEFT
 	$(VENV)/bin/python fixtures/make_models.py $(BINARY) --samples fixtures/models
+	$(VENV)/bin/python fixtures/make_diffusers.py $(BINARY) --samples fixtures/models
 	git diff --exit-code --stat -- fixtures/models
 
 real: build $(VENV_OK) ## Merge into a pretrained encoder and into language models, and compare with PEFT in use

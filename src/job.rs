@@ -14,7 +14,7 @@ use std::time::Instant;
 use regex::Regex;
 
 use crate::adapters::{Adapter, ExpertLayout, scan};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Library};
 use crate::error::exit::Code;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Kernels;
@@ -36,6 +36,8 @@ use places::Places;
 pub struct Request {
     /// The base: a folder, or a name to look up in `hub`. Without it, the base that the first adapter's config names.
     pub base: Option<PathBuf>,
+    /// The variant of the base's weights, as `fp16`; by default those without one.
+    pub variant: Option<String>,
     /// The adapters, folders or names as well, with their weights, in order.
     pub adapters: Vec<(PathBuf, f64)>,
     /// The cache in which names are looked up; by default none, so that all are paths.
@@ -74,6 +76,7 @@ pub struct Prepared {
     pub reason: String,
     packings: Vec<Packing>,
     base_name: String,
+    library: &'static Library,
     sources: Vec<Box<dyn Source>>,
     base: PathBuf,
     /// The adapters' folders, in order.
@@ -96,7 +99,7 @@ const FREE_SHARE: u64 = 80;
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = request.max_ram.map_or(u64::MAX, |max_ram| (max_ram / HEADER_SHARE).max(HEADER_LEAST));
     let Places { base: place, adapters, notice } = Places::find(request)?;
-    let base = Checkpoint::open(&place, room)?;
+    let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
     let planner = Planner {
@@ -116,6 +119,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let folders = adapters.iter().map(|adapter| adapter.path.clone()).collect();
     let sources = open_sources(&plan, &place.path, adapters)?;
     let digest = plan.digest();
+    let library = Library::of(&base.config);
     drop(base);
     // From here on the plan is this host's: what it reads of packed factors it reads from a scratch file.
     // Tests that cut slabs pack all they can, so that both ways are seen to give the same bytes.
@@ -131,6 +135,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         reason,
         packings,
         base_name,
+        library,
         sources,
         base: place.path,
         adapters: folders,
@@ -308,7 +313,7 @@ impl Prepared {
         for file in &self.plan.files {
             write_small(store, &file.name, file.content.as_bytes())?;
         }
-        write_small(store, "README.md", card(&self.plan, &self.base_name).as_bytes())?;
+        write_small(store, "README.md", card(&self.plan, &self.base_name, self.library).as_bytes())?;
         write_small(
             store,
             RECORD,

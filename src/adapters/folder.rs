@@ -13,6 +13,7 @@ use crate::storage::list::{Found, list, read_small, subfolders};
 use crate::storage::{Folder, Place, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
+use super::foreign::foreign;
 use super::keys::{module_of, normalise};
 use super::producers::aside;
 use super::{AdapterConfig, ExpertLayout};
@@ -168,16 +169,15 @@ fn find_home(path: &Path) -> Result<PathBuf> {
     }
     let missing = || Error::new(ErrorKind::Missing { what: CONFIG, path: path.to_owned() });
     if !path.is_dir() {
-        return Err(missing());
+        return Err(foreign(path).unwrap_or_else(missing));
     }
     let mut homes: Vec<String> = subfolders(path)?;
     homes.retain(|name| path.join(name).join(CONFIG).exists());
     match homes.as_slice() {
         [home] => Ok(path.join(home)),
-        [] => {
-            Err(missing()
-                .hint("`--adapter` takes the folder that PEFT's `save_pretrained` or a trainer wrote"))
-        }
+        [] => Err(foreign(path).unwrap_or_else(|| {
+            missing().hint("`--adapter` takes the folder that PEFT's `save_pretrained` or a trainer wrote")
+        })),
         homes => {
             Err(missing()
                 .hint(format!("it holds several adapters; name one of them: `{}`", homes.join("`, `"))))

@@ -4,6 +4,8 @@ use serde_json::Value;
 
 use crate::tensor::Dtype;
 
+use super::Library;
+
 /// The parsed `config.json`; empty if there is none.
 #[derive(Clone, Debug, Default)]
 pub struct Config(pub Value);
@@ -19,9 +21,23 @@ impl Config {
         self.text("model_type")
     }
 
-    /// The first class of `architectures`.
+    /// The model's class: the first, where the config lists several.
     pub fn class(&self) -> Option<&str> {
-        self.0.get("architectures")?.as_array()?.first()?.as_str()
+        self.classes().first().copied()
+    }
+
+    /// The classes that the config names, under the key that its library has for them.
+    pub fn classes(&self) -> Vec<&str> {
+        match self.0.get(Library::of(self).class_key) {
+            Some(Value::String(class)) => vec![class],
+            Some(Value::Array(classes)) => classes.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What names with rules of their own are looked up by where the class is not known: `model_type`, else the library.
+    pub fn family(&self) -> &str {
+        self.model_type().unwrap_or(Library::of(self).name)
     }
 
     /// The element type that `dtype` (or `torch_dtype`) names, at the top level or in `text_config`.
@@ -48,11 +64,7 @@ impl Config {
     pub fn predicts_tokens(&self) -> bool {
         let heads =
             ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining"];
-        let classes = self.0.get("architectures").and_then(Value::as_array);
-        let named = |class: &Value| {
-            class.as_str().is_some_and(|class| heads.iter().any(|head| class.ends_with(head)))
-        };
-        classes.is_some_and(|classes| classes.iter().any(named))
+        self.classes().iter().any(|class| heads.iter().any(|head| class.ends_with(head)))
     }
 
     /// The `quantization_config`, wherever configs keep it.

@@ -12,10 +12,10 @@ use crate::storage::list::{list, read_small};
 use crate::storage::{Folder, Place, Source, Store};
 use crate::tensor::{FileId, TensorRef};
 
-use super::{BaseShard, BaseTensor, Catalogue, Config, header_hash, sampled};
+use super::library::LIBRARIES;
+use super::weights_name::{WeightsName, stem_of_shard};
+use super::{BaseShard, BaseTensor, Catalogue, Config, Library, header_hash, pipeline, sampled};
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
 
@@ -35,6 +35,8 @@ pub struct Checkpoint {
 
 /// A checkpoint's index, which agrees with its headers.
 pub struct Listing {
+    /// Its file name.
+    pub name: String,
     /// The file as it stands on disk.
     pub text: String,
     /// Places of the tensors in the order in which it lists them.
@@ -44,14 +46,16 @@ pub struct Listing {
 }
 
 impl Checkpoint {
-    /// Reads the headers of the checkpoint in `place`. `header_room` is how many bytes of headers the budget has room for.
+    /// Reads the headers of the checkpoint in `place`: of its weights without a variant, or of the `variant` that is asked
+    /// for, or of the only one there is. `header_room` is how many bytes of headers the budget has room for.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] when there is no checkpoint, and every way in which headers and index can be wrong, all of
-    /// them together.
-    pub fn open(place: &Place, header_room: u64) -> Result<Checkpoint> {
+    /// [`ErrorKind::Missing`] when there is no checkpoint, [`ErrorKind::Pipeline`] when there are several in folders,
+    /// [`ErrorKind::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
+    /// can be wrong, all of them together.
+    pub fn open(place: &Place, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         let read = || {
-            let checkpoint = Checkpoint::read(&place.path, header_room)?;
+            let checkpoint = Checkpoint::read(&place.path, variant, header_room)?;
             // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
             if place.snapshot.is_some() && checkpoint.config.0.is_null() {
                 let path = place.path.clone();
@@ -59,12 +63,13 @@ impl Checkpoint {
             }
             Ok(checkpoint)
         };
-        read().map_err(|error| place.explain(error))
+        read().map_err(|error| place.explain(pipeline::explain(place, error)))
     }
 
-    fn read(path: &Path, header_room: u64) -> Result<Checkpoint> {
+    fn read(path: &Path, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         let folder = Folder::open(path)?;
-        let (names, index, notices) = shard_names(path)?;
+        let config = read_config(path)?;
+        let (names, index, notices) = shard_names(path, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut room = header_room;
         for (i, name) in names.iter().enumerate() {
@@ -96,76 +101,145 @@ impl Checkpoint {
         Error::all(errors)?;
         let (catalogue, twice) = Catalogue::new(shards, tensors);
         Error::all(in_two_shards(&catalogue, &twice))?;
-        let listing = |(text, index): (String, Index)| {
-            order(&catalogue, &index.weight_map).map(|order| Listing { text, order, about: index.about })
+        let listing = |IndexFile { name, text, index }: IndexFile| {
+            let order = order(&catalogue, &index.weight_map)?;
+            Ok::<_, Error>(Listing { name, text, order, about: index.about })
         };
         let index = index.map(listing).transpose()?;
-        let config = read_config(path)?;
         Ok(Checkpoint { path: path.to_owned(), catalogue, config, index, notices })
     }
 }
 
-type Names = (Vec<String>, Option<(String, Index)>, Vec<String>);
+/// An index as it was read.
+struct IndexFile {
+    name: String,
+    text: String,
+    index: Index,
+}
+
+type Names = (Vec<String>, Option<IndexFile>, Vec<String>);
 
 /// The shards' file names in order, the index if there is one, and notices about files that are left out.
-fn shard_names(path: &Path) -> Result<Names> {
+fn shard_names(path: &Path, config: &Config, variant: Option<&str>) -> Result<Names> {
     let found = list(path, &|_| true)?;
-    let on_disk: Vec<&str> =
-        found.iter().map(|file| file.name.as_str()).filter(|name| name.ends_with(".safetensors")).collect();
-    if let Some(bytes) = read_small(&path.join(INDEX), MOST_INDEX_BYTES)? {
-        let at = path.join(INDEX);
-        if is_lfs_pointer(&bytes) {
-            return Err(lfs_pointer(at));
-        }
-        let index = parse_index(&bytes).map_err(|problem| match problem {
-            IndexProblem::LeadsOut { ref shard, .. } => {
-                Error::new(ErrorKind::LeadsOut { path: path.join(shard) }).because(problem)
-            }
-            problem => Error::new(ErrorKind::Index { path: at.clone() }).because(problem),
-        })?;
-        let mut names: Vec<String> = index.weight_map.iter().map(|(_, shard)| shard.clone()).collect();
-        names.sort();
-        names.dedup();
-        let left_out: Vec<&&str> =
-            on_disk.iter().filter(|name| !names.iter().any(|shard| shard == **name)).collect();
-        let notices = match left_out.as_slice() {
-            [] => Vec::new(),
-            [first, rest @ ..] => {
-                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-                vec![format!("`{first}`{more} is not named by the index and is left out")]
-            }
-        };
-        let text = String::from_utf8(bytes)
-            .map_err(|cause| Error::new(ErrorKind::Index { path: at }).because(cause))?;
-        return Ok((names, Some((text, index)), notices));
-    }
-    if on_disk.contains(&SINGLE) {
-        let notices = if on_disk.len() > 1 {
-            vec![format!("`{SINGLE}` is the checkpoint; the other safetensors files are left out")]
-        } else {
-            Vec::new()
-        };
-        return Ok((vec![SINGLE.to_owned()], None, notices));
-    }
-    let shards =
-        on_disk.iter().filter(|name| name.starts_with("model-") || name.starts_with("model_")).count();
-    if shards > 0 {
-        let error = Error::new(ErrorKind::NoIndex { path: path.to_owned(), found: shards });
-        return Err(error.hint(
-            "copy the index from where the checkpoint came from: it says which shards belong together",
+    let files: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
+    let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
+    weights.sort();
+    weights.dedup();
+    let Some(name) = chosen(path, &weights, config, variant)? else { return Err(nothing(path, &files)) };
+    let mut notices = Vec::new();
+    if let Some(variant) = &name.variant {
+        notices.push(format!(
+            "the weights are the variant `{variant}`: load the result with `variant=\"{variant}\"`"
         ));
     }
+    let on_disk: Vec<&str> = files.iter().copied().filter(|file| file.ends_with(".safetensors")).collect();
+    let index = read_index(path, &name.index())?;
+    let shards = match &index {
+        None => vec![name.single()],
+        Some(file) => {
+            let mut names: Vec<String> =
+                file.index.weight_map.iter().map(|(_, shard)| shard.clone()).collect();
+            names.sort();
+            names.dedup();
+            names
+        }
+    };
+    let left_out: Vec<&&str> =
+        on_disk.iter().filter(|file| !shards.iter().any(|shard| shard == **file)).collect();
+    notices.extend(match (left_out.as_slice(), &index) {
+        ([], _) => None,
+        (_, None) => {
+            Some(format!("`{}` is the checkpoint; the other safetensors files are left out", name.single()))
+        }
+        ([first, rest @ ..], Some(_)) => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            Some(format!("`{first}`{more} is not named by the index and is left out"))
+        }
+    });
+    Ok((shards, index, notices))
+}
+
+/// Which of the weights in a folder are meant: those of the variant that is asked for, else those without, else the only
+/// ones. Of two libraries' the config's comes first.
+fn chosen(
+    path: &Path,
+    weights: &[WeightsName],
+    config: &Config,
+    variant: Option<&str>,
+) -> Result<Option<WeightsName>> {
+    let own = WeightsName { variant: variant.map(str::to_owned), stem: Library::of(config).stem };
+    let of_variant = |name: &&WeightsName| name.variant == own.variant;
+    if let Some(name) = weights.iter().find(|name| **name == own).or_else(|| weights.iter().find(of_variant))
+    {
+        return Ok(Some(name.clone()));
+    }
+    match (weights, variant) {
+        ([], _) => Ok(None),
+        ([name], None) => Ok(Some(name.clone())),
+        (weights, wanted) => {
+            let found = files_of(weights, path);
+            let cure = match weights.iter().find_map(|name| name.variant.as_deref()) {
+                Some(variant) => format!("`--variant {variant}` takes those of that name"),
+                None => "they are taken without `--variant`".to_owned(),
+            };
+            let (path, wanted) = (path.to_owned(), wanted.map(str::to_owned));
+            Err(Error::new(ErrorKind::Variants { path, wanted, found }).hint(cure))
+        }
+    }
+}
+
+/// The files of `path` that weights are known by: an index, else the file itself.
+fn files_of(weights: &[WeightsName], path: &Path) -> Vec<String> {
+    let file = |name: &WeightsName| match path.join(name.index()).exists() {
+        true => name.index(),
+        false => name.single(),
+    };
+    weights.iter().map(file).collect()
+}
+
+/// The index of that name, if it is there.
+fn read_index(path: &Path, name: &str) -> Result<Option<IndexFile>> {
+    let at = path.join(name);
+    let Some(bytes) = read_small(&at, MOST_INDEX_BYTES)? else { return Ok(None) };
+    if is_lfs_pointer(&bytes) {
+        return Err(lfs_pointer(at));
+    }
+    let index = parse_index(&bytes).map_err(|problem| match problem {
+        IndexProblem::LeadsOut { ref shard, .. } => {
+            Error::new(ErrorKind::LeadsOut { path: path.join(shard) }).because(problem)
+        }
+        problem => Error::new(ErrorKind::Index { path: at.clone() }).because(problem),
+    })?;
+    let text =
+        String::from_utf8(bytes).map_err(|cause| Error::new(ErrorKind::Index { path: at }).because(cause))?;
+    Ok(Some(IndexFile { name: name.to_owned(), text, index }))
+}
+
+/// Why a folder without weights of a known name is no checkpoint.
+fn nothing(path: &Path, files: &[&str]) -> Error {
+    let stems: Vec<&'static str> = files.iter().filter_map(|file| stem_of_shard(file)).collect();
+    if let Some(stem) = stems.first() {
+        let index = WeightsName::plain(stem).index();
+        let error = Error::new(ErrorKind::NoIndex { path: path.to_owned(), found: stems.len(), index });
+        return error.hint(
+            "copy the index from where the checkpoint came from: it says which shards belong together",
+        );
+    }
     let error = Error::new(ErrorKind::Missing { what: "safetensors checkpoint", path: path.to_owned() });
-    let other = found.iter().find(|file| file.name.ends_with(".bin") || file.name.ends_with(".gguf"));
-    Err(match other {
+    let is_other = |file: &&&str| [".bin", ".gguf", ".flashpack"].iter().any(|ending| file.ends_with(ending));
+    match files.iter().find(is_other) {
         Some(file) => error.hint(format!(
-            "`{}` is not read yet: save the model with `save_pretrained(..., safe_serialization=True)` first",
-            file.name
+            "`{file}` is not read yet: save the model with `save_pretrained(..., safe_serialization=True)` first"
         )),
         None => {
-            error.hint(format!("a checkpoint is a folder that holds `{SINGLE}`, or shards and `{INDEX}`"))
+            let known = LIBRARIES.iter().map(|library| {
+                let name = WeightsName::plain(library.stem);
+                format!("`{}`, or shards and `{}`", name.single(), name.index())
+            });
+            error.hint(format!("a checkpoint is a folder that holds {}", known.collect::<Vec<_>>().join("; or ")))
         }
-    })
+    }
 }
 
 fn lfs_pointer(path: PathBuf) -> Error {

@@ -9,6 +9,8 @@ use std::path::Path;
 use crate::error::Result;
 use crate::storage::list::{Found, list};
 
+use super::is_index;
+
 const WEIGHT_ENDINGS: &[&str] = &[
     ".safetensors",
     ".bin",
@@ -26,10 +28,7 @@ const WEIGHT_ENDINGS: &[&str] = &[
     ".mlmodel",
     ".npz",
     ".pdparams",
-    ".safetensors.index.json",
-    ".bin.index.json",
-    ".h5.index.json",
-    ".msgpack.index.json",
+    ".flashpack",
     ".tmp",
     ".lock",
     ".incomplete",
@@ -79,7 +78,7 @@ fn is_carried(name: &str) -> bool {
     if is_beside(name) {
         return true;
     }
-    let is_weight = WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
+    let is_weight = is_index(leaf) || WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
     !(is_weight
         || NAMES.contains(&name)
         || leaf.starts_with('.')
@@ -101,6 +100,7 @@ mod tests {
             "modeling_custom.py",
             "1_Pooling/config.json",
             "preprocessor_config.json",
+            "model_index.json",
             "vocab.txt",
             "LICENSE",
             "1_Pooling/README.md",
@@ -122,6 +122,8 @@ mod tests {
             "consolidated.00.pth",
             "training_args.bin",
             "model.fp16.safetensors",
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+            "pytorch_model.bin.index.fp16.json",
             ".gitattributes",
             "lora/value_head.safetensors",
         ] {

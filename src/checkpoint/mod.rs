@@ -8,11 +8,17 @@ mod config;
 mod discover;
 mod extras;
 mod identity;
+mod library;
+mod pipeline;
 mod weights;
+mod weights_name;
 
 pub use catalogue::{BaseShard, BaseTensor, Catalogue};
 pub use config::Config;
 pub use discover::{Checkpoint, Listing, read_header};
 pub use extras::{carried, is_beside};
 pub use identity::{header_hash, sampled};
+pub use library::Library;
+pub use pipeline::is_pipeline;
 pub use weights::{Stored, Weights};
+pub use weights_name::is_index;

@@ -54,6 +54,10 @@ pub(super) struct InspectArgs {
     /// `merge --base` takes.
     pub(super) path: PathBuf,
 
+    /// Variant of a checkpoint's weights, as fp16
+    #[arg(long, value_name = "NAME")]
+    pub(super) variant: Option<String>,
+
     /// Print one JSON document, which lists every tensor and module
     #[arg(long)]
     pub(super) json: bool,
@@ -64,12 +68,20 @@ pub(super) struct InspectArgs {
 pub(super) struct MergeArgs {
     /// Checkpoint to merge into: a folder or a name in the Hugging Face cache
     ///
-    /// A folder holds one `model.safetensors`, or shards with `model.safetensors.index.json`. Where there is none, `NAME` and
-    /// `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else `HF_HOME`/hub, else
-    /// ~/.cache/huggingface/hub); nothing is downloaded. `ORG/NAME@REVISION` takes a branch, a tag, or a commit or its first
-    /// digits. By default the base that the first adapter's config names, if it is found.
+    /// A folder holds one `model.safetensors`, or shards with `model.safetensors.index.json`; of diffusers' models these are
+    /// called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such folder,
+    /// `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else `HF_HOME`/hub,
+    /// else ~/.cache/huggingface/hub), and `ORG/NAME/FOLDER` a folder in it; nothing is downloaded. `ORG/NAME@REVISION` takes a
+    /// branch, a tag, or a commit or its first digits. By default the base that the first adapter's config names, if it is found.
     #[arg(long, value_name = "DIR|NAME")]
     pub(super) base: Option<PathBuf>,
+
+    /// Variant of the base's weights, as fp16
+    ///
+    /// Takes `model.fp16.safetensors`, or its shards, where there are weights of several names. By default those without a
+    /// variant, else the only ones there are. The result's files are called as the base's.
+    #[arg(long, value_name = "NAME")]
+    pub(super) variant: Option<String>,
 
     /// Adapter to add with weight 1, a folder or a name; may be repeated
     ///

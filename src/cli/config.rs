@@ -46,6 +46,7 @@ impl MergeConfig {
         };
         let request = Request {
             base: args.base.clone(),
+            variant: args.variant.clone(),
             adapters: adapters.collect::<Result<_>>()?,
             hub: Hub::new(&HubEnvironment::of_this_process()),
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,

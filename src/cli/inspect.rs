@@ -13,7 +13,8 @@ use super::print;
 /// Prints what a folder holds.
 pub(super) fn run(args: &InspectArgs) -> Result<()> {
     let style = if args.json { Style::Json } else { Style::Human };
-    let inspected = inspect(&Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?)?;
+    let inspected =
+        inspect(&Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?, args.variant.as_deref())?;
     let mut reporter = choose(style, std::io::stderr().is_terminal());
     for notice in inspected.notices() {
         reporter.event(&Event::Notice(notice));

@@ -35,8 +35,12 @@ pub enum ErrorKind {
     Json { path: PathBuf },
     #[error("`{}` is a git-lfs pointer, not the file itself", path.display())]
     LfsPointer { path: PathBuf },
-    #[error("`{}` holds {found} shards but no `model.safetensors.index.json`", path.display())]
-    NoIndex { path: PathBuf, found: usize },
+    #[error("`{}` holds {found} shards but no `{index}`", path.display())]
+    NoIndex { path: PathBuf, found: usize, index: String },
+    #[error("`{}` holds no weights {}, but {}", path.display(), variant(wanted.as_deref()), quoted(found))]
+    Variants { path: PathBuf, wanted: Option<String>, found: Vec<String> },
+    #[error("`{}` is a pipeline, whose weights are in {}", path.display(), components.join(", "))]
+    Pipeline { path: PathBuf, components: Vec<String> },
     #[error("tensor `{tensor}` is in two shards, `{first}` and `{second}`")]
     TensorTwice { tensor: String, first: String, second: String },
     #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]
@@ -51,6 +55,8 @@ pub enum ErrorKind {
     // Bad input data (65): adapters.
     #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
     PeftType { adapter: String, found: String, why: String },
+    #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
+    AdapterFormat { path: PathBuf, format: String, key: String },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: String },
     #[error("adapter `{adapter}` has no tensors")]
@@ -174,6 +180,15 @@ fn listing(keys: &[String], count: usize) -> String {
         Some(first) => format!("`{first}`"),
         None => String::new(),
     }
+}
+
+/// Which variant of weights is meant.
+fn variant(name: Option<&str>) -> String {
+    name.map_or_else(|| "without a variant".to_owned(), |name| format!("of the variant `{name}`"))
+}
+
+fn quoted(names: &[String]) -> String {
+    format!("`{}`", names.join("`, `"))
 }
 
 /// Bytes in binary units, as `1.5GiB`.

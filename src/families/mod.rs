@@ -6,21 +6,21 @@
 pub mod names;
 mod tied;
 
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, Library};
 
 pub use names::experts::{all_experts, expert};
 pub use names::{Disk, Logicals, Names, Piece, Placed, Spaces, Stride};
 pub use tied::{TiedHead, is_embedding, is_head, tied_head};
 
 /// What is known of a model's names and storage, in a few words.
-pub fn known(config: &Config) -> &'static str {
+pub fn known(config: &Config) -> String {
     let is_conv1d = config.model_type().is_some_and(names::table::conv1d);
     let class = config.class().and_then(names::table::class);
     let has_rules = class.is_some_and(|class| !class.uses.is_empty());
     match (is_conv1d, has_rules) {
-        (true, _) => "the Conv1D storage of its model type",
-        (false, true) => "names by the rules of its class in transformers",
-        (false, false) => "plain names",
+        (true, _) => "the Conv1D storage of its model type".to_owned(),
+        (false, true) => format!("names by the rules of its class in {}", Library::of(config).name),
+        (false, false) => "plain names".to_owned(),
     }
 }
 

@@ -3,9 +3,8 @@
 use std::fmt::{self, Display};
 
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::checkpoint::{BaseTensor, Catalogue, Checkpoint};
+use crate::checkpoint::{BaseTensor, Catalogue, Checkpoint, Library};
 use crate::families;
 use crate::memory::show_size;
 use crate::tensor::{Dtype, Shape};
@@ -20,12 +19,14 @@ use super::totals::{DtypeTotals, Totals, lines, sum};
 pub struct CheckpointReport {
     /// The folder's name.
     pub name: String,
+    /// The library that wrote it.
+    pub library: &'static str,
     /// `model_type` of the config.
     pub model_type: Option<String>,
-    /// `architectures` of the config.
+    /// The classes that the config names.
     pub architectures: Vec<String>,
     /// What is known of its names and storage.
-    pub family: &'static str,
+    pub family: String,
     /// All tensors together.
     pub totals: Totals,
     /// The same by dtype, most bytes first.
@@ -36,8 +37,8 @@ pub struct CheckpointReport {
     pub index: Option<IndexLine>,
     /// How it is quantised, if it is.
     pub quantisation: Option<Quantisation>,
-    /// Whether head and embeddings share a tensor.
-    pub embeddings: Embeddings,
+    /// Whether head and embeddings share a tensor; none for a library whose models predict no tokens.
+    pub embeddings: Option<Embeddings>,
     /// Every tensor, shard by shard, in the order of bytes.
     pub tensors: Vec<TensorLine>,
     /// Things worth saying.
@@ -100,12 +101,13 @@ impl CheckpointReport {
             tensors,
             bytes: shard.bytes,
         });
-        let architectures = config.0.get("architectures").and_then(Value::as_array).into_iter().flatten();
+        let library = Library::of(&config);
         let head = catalogue.tensors.iter().find(|tensor| is_head(tensor)).map(|tensor| tensor.name.clone());
         CheckpointReport {
             name,
+            library: library.name,
             model_type: config.model_type().map(str::to_owned),
-            architectures: architectures.filter_map(Value::as_str).map(str::to_owned).collect(),
+            architectures: config.classes().into_iter().map(str::to_owned).collect(),
             family: families::known(&config),
             totals,
             dtypes,
@@ -113,7 +115,7 @@ impl CheckpointReport {
             index: index
                 .map(|index| IndexLine { tensors: index.order.len(), total_size: index.about.total_size }),
             quantisation: quantisation(&catalogue, &config),
-            embeddings: Embeddings { tied: config.ties_embeddings(), head },
+            embeddings: library.predicts_tokens.then(|| Embeddings { tied: config.ties_embeddings(), head }),
             tensors: table(&catalogue),
             notices,
         }
@@ -143,13 +145,19 @@ impl Display for CheckpointReport {
             [] => String::new(),
             classes => format!(" ({})", classes.join(", ")),
         };
-        let model_type = self.model_type.as_deref().unwrap_or("no model_type in config.json");
+        let unnamed = || match self.architectures.is_empty() {
+            true => "no model_type in config.json",
+            false => self.library,
+        };
+        let model_type = self.model_type.as_deref().unwrap_or_else(unnamed);
         line(f, "model", &format!("{model_type}{class}; {}", self.family))?;
         for (label, text) in lines(&self.totals, &self.dtypes) {
             line(f, label, &text)?;
         }
         self.show_shards(f)?;
-        line(f, "embeddings", &self.embeddings.to_string())?;
+        if let Some(embeddings) = &self.embeddings {
+            line(f, "embeddings", &embeddings.to_string())?;
+        }
         match &self.quantisation {
             None => line(f, "quantised", "no")?,
             Some(quantisation) => show_quantisation(quantisation, f)?,

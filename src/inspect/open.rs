@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapters::Adapter;
-use crate::checkpoint::Checkpoint;
+use crate::adapters::{Adapter, foreign};
+use crate::checkpoint::{Checkpoint, is_pipeline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::parse_json_strict;
 use crate::storage::Place;
@@ -50,15 +50,23 @@ impl fmt::Display for Inspected {
     }
 }
 
-/// Reads the folder `place`: headers and configs of a checkpoint, all of an adapter.
+/// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
-/// [`ErrorKind::Missing`] if it holds neither, or as [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
-pub fn inspect(place: &Place) -> Result<Inspected> {
+/// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
+/// [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
+pub fn inspect(place: &Place, variant: Option<&str>) -> Result<Inspected> {
+    read(place, variant).map_err(|error| match error.kind() {
+        ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),
+        _ => error,
+    })
+}
+
+fn read(place: &Place, variant: Option<&str>) -> Result<Inspected> {
     let path = &place.path;
     if !holds_adapter(path).map_err(|error| place.explain(error))? {
-        let checkpoint = Checkpoint::open(place, u64::MAX)?;
-        let name = place.name().map_or_else(|| name_of(path), str::to_owned);
+        let checkpoint = Checkpoint::open(place, variant, u64::MAX)?;
+        let name = place.label().unwrap_or_else(|| name_of(path));
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
@@ -98,10 +106,13 @@ fn holds_adapter(path: &Path) -> Result<bool> {
     if config.is_some() || subfolders(path)?.iter().any(is_home) {
         return Ok(true);
     }
+    if is_pipeline(path) {
+        return Ok(false);
+    }
     let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: path.to_owned() };
     Err(Error::new(kind).hint(EXPECTED))
 }
 
-const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors`, or with shards and \
-                        `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
+const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
+                        shards and `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
                         `adapter_model.safetensors`";

@@ -14,7 +14,6 @@ use crate::tensor::Dtype;
 
 use super::{OutShard, Outline, SideFile, Target};
 
-const INDEX: &str = "model.safetensors.index.json";
 /// Objects of a config that describe the part of the model with the vocabulary.
 const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
 /// Files that only a quantised checkpoint has.
@@ -23,7 +22,7 @@ pub(super) const QUANTISATION_FILES: &[&str] =
 
 /// The index of the output's shards: the base's, with what changed.
 pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFile> {
-    let Listing { text, order, about } = outline.base.index.as_ref()?;
+    let Listing { name, text, order, about } = outline.base.index.as_ref()?;
     let base = &outline.base.catalogue;
     let total: u64 = shards.iter().flat_map(|shard| &shard.tensors).map(|tensor| tensor.bytes).sum();
     let mut written: HashMap<&str, &str> = HashMap::new();
@@ -40,7 +39,7 @@ pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFi
         listed.extend(new.map(|(name, shard)| (*name, *shard)));
     }
     let content = if is_same { text.clone() } else { build_index(&listed, about, total) };
-    Some(SideFile { name: INDEX.to_owned(), content })
+    Some(SideFile { name: name.clone(), content })
 }
 
 /// `config.json` where the weights force it to change.

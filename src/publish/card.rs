@@ -1,12 +1,14 @@
 //! The model card: what was merged into what, by which version, in the front-matter form that model hubs read.
 
+use crate::checkpoint::Library;
 use crate::plan::Plan;
 
-/// The text of `README.md`. `base` names the base as its config or its folder does.
-pub fn card(plan: &Plan, base: &str) -> String {
+/// The text of `README.md`. `base` names the base as its config or its folder does; `library` is what loads it.
+pub fn card(plan: &Plan, base: &str, library: &Library) -> String {
     let mut text = format!(
-        "---\nbase_model:\n- {}\nbase_model_relation: merge\nlibrary_name: transformers\ntags:\n- merge\n- shardfold\n---\n\n# {} with {}\n\n",
+        "---\nbase_model:\n- {}\nbase_model_relation: merge\nlibrary_name: {}\ntags:\n- merge\n- shardfold\n---\n\n# {} with {}\n\n",
         yaml(base),
+        library.name,
         base,
         if plan.adapters.len() == 1 { "one adapter merged" } else { "adapters merged" },
     );

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::is_index;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::list::{State, list};
 use crate::storage::sync_folder;
@@ -65,7 +66,7 @@ fn rank(name: &str) -> u8 {
     match name {
         RECORD => 3,
         "config.json" => 2,
-        name if name.ends_with(".index.json") => 1,
+        name if is_index(name) => 1,
         _ => 0,
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The cache holds a folder `models--ORG--NAME` for each repository: `snapshots/COMMIT/` is a folder as the hub has it,
 //! made of symlinks into `blobs/`, and a file `refs/REVISION` holds the commit that a branch or a tag stood for when it was
-//! fetched. Nothing is fetched here. What is typed and what a file holds is checked before it becomes part of a path, so
-//! that neither leads out of the cache.
+//! fetched. What stands behind `org/name/` is a folder of the snapshot, such as a component of a pipeline. Nothing is
+//! fetched here. What is typed and what a file holds is checked before it becomes part of a path, so that neither leads out
+//! of the cache.
 
 use std::ffi::OsString;
 use std::fs;
@@ -81,6 +82,8 @@ pub struct Snapshot {
     pub name: String,
     /// The commit.
     pub commit: String,
+    /// The folder of it that was asked for.
+    pub component: Option<String>,
     /// What was asked for behind the `@`, whole if it was the beginning of a commit.
     revision: Option<String>,
 }
@@ -95,6 +98,23 @@ impl Place {
     /// The name of its repository, if it is a snapshot.
     pub fn name(&self) -> Option<&str> {
         self.snapshot.as_ref().map(|snapshot| snapshot.name.as_str())
+    }
+
+    /// What a snapshot was asked for as: its repository, and the folder in it.
+    pub fn label(&self) -> Option<String> {
+        let Snapshot { name, component, .. } = self.snapshot.as_ref()?;
+        Some(component.as_ref().map_or_else(|| name.clone(), |component| format!("{name}/{component}")))
+    }
+
+    /// How a folder in it is to be asked for.
+    pub fn within(&self, folder: &str) -> String {
+        match &self.snapshot {
+            None => self.path.join(folder).display().to_string(),
+            Some(Snapshot { name, revision, .. }) => {
+                let revision = revision.as_ref().map(|revision| format!("@{revision}"));
+                format!("{name}/{folder}{}", revision.unwrap_or_default())
+            }
+        }
     }
 
     /// What to say of files of the snapshot that are gone from the cache: links that lead to nothing.
@@ -143,7 +163,7 @@ impl Hub {
     }
 
     /// What `typed` means: the path if anything is there, or if it is no name that the hub could give; else the snapshot of
-    /// `name`, `org/name`, or either with `@` and a revision. The revision is a branch or a tag that was fetched, or a
+    /// `name`, `org/name`, or either with `@` and a revision; of `org/name/folder` a folder in it. The revision is a branch or a tag that was fetched, or a
     /// commit or the beginning of one; without it `main`, else the only snapshot there is.
     ///
     /// # Errors
@@ -162,18 +182,24 @@ impl Hub {
 struct Wanted<'t> {
     typed: &'t str,
     name: &'t str,
+    component: Option<&'t str>,
     revision: Option<&'t str>,
 }
 
 impl<'t> Wanted<'t> {
     /// `None` for what is no name of the hub.
     fn parse(typed: &'t str) -> Option<Wanted<'t>> {
-        let (name, revision) = match typed.split_once('@') {
-            Some((name, revision)) => (name, Some(revision)),
+        let (path, revision) = match typed.split_once('@') {
+            Some((path, revision)) => (path, Some(revision)),
             None => (typed, None),
         };
-        let is_name = name.split('/').count() <= 2 && name.split('/').all(is_name);
-        (is_name && revision.is_none_or(is_revision)).then_some(Wanted { typed, name, revision })
+        let parts = path.split('/').count();
+        let (name, component) = match path.rsplit_once('/') {
+            Some((name, component)) if parts > 2 => (name, Some(component)),
+            _ => (path, None),
+        };
+        let is_name = parts <= 3 && path.split('/').all(is_name);
+        (is_name && revision.is_none_or(is_revision)).then_some(Wanted { typed, name, component, revision })
     }
 
     /// The snapshot in `cache`.
@@ -201,8 +227,16 @@ impl<'t> Wanted<'t> {
             true => commit.clone(),
             false => revision.to_owned(),
         });
-        let path = snapshots.join(&commit);
-        Ok(Place { path, snapshot: Some(Snapshot { name: self.name.to_owned(), commit, revision }) })
+        let mut path = snapshots.join(&commit);
+        if let Some(component) = self.component {
+            path.push(component);
+            if !path.is_dir() {
+                let cause = format!("the Hugging Face cache has no folder `{}` either", path.display());
+                return Err(self.missing(cause));
+            }
+        }
+        let (name, component) = (self.name.to_owned(), self.component.map(str::to_owned));
+        Ok(Place { path, snapshot: Some(Snapshot { name, commit, component, revision }) })
     }
 
     /// The commit that the ref of its revision holds, if there is such a ref.

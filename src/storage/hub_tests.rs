@@ -62,9 +62,17 @@ fn the_first_variable_that_is_set_says_where_the_cache_is() {
 
 #[test]
 fn only_names_of_the_hub_are_looked_up() {
-    for typed in
-        ["name", "org/name", "a/B_1.5-x", "_a/b", "org/name@main", "org/name@refs/pr/1", "name@v1.0+x"]
-    {
+    for typed in [
+        "name",
+        "org/name",
+        "a/B_1.5-x",
+        "_a/b",
+        "org/name@main",
+        "org/name@refs/pr/1",
+        "name@v1.0+x",
+        "org/name/unet",
+        "org/name/unet@v1",
+    ] {
         assert!(Wanted::parse(typed).is_some(), "{typed}");
     }
     let long = "a".repeat(97);
@@ -78,7 +86,10 @@ fn only_names_of_the_hub_are_looked_up() {
         "org/..",
         "org/.name",
         "org/name/",
-        "a/b/c",
+        "a/b/c/d",
+        "a/b/..",
+        "a/b/",
+        "a/b@v1/c@x",
         "~/name",
         "org//name",
         "a--b",
@@ -191,10 +202,27 @@ fn a_path_that_exists_is_a_path() {
     // Tests run in the folder of the package.
     let place = hub.find(Path::new("src/storage")).unwrap();
     assert_eq!(place, Place::from(Path::new("src/storage")));
-    for typed in ["/nowhere/at/all", "./org/name", "a/b/c", "..", ""] {
+    for typed in ["/nowhere/at/all", "./org/name", "a/b/c/d", "..", ""] {
         assert_eq!(hub.find(Path::new(typed)).unwrap(), Place::from(Path::new(typed)));
     }
     assert_eq!(Hub::default().find(Path::new("org/name")).unwrap(), Place::from(Path::new("org/name")));
+}
+
+#[test]
+fn a_folder_of_a_snapshot_is_asked_for_behind_its_name() {
+    let (folder, hub) = cache(&[ONE], &[]);
+    let snapshot = folder.path().join("models--org--name/snapshots").join(ONE);
+    fs::create_dir(snapshot.join("unet")).unwrap();
+    let place = hub.find(Path::new("org/name/unet@11")).unwrap();
+    assert_eq!(place.path, snapshot.join("unet"));
+    assert_eq!((place.name(), place.label().as_deref()), (Some("org/name"), Some("org/name/unet")));
+    let whole = hub.find(Path::new("org/name@11")).unwrap();
+    assert_eq!(whole.within("unet"), format!("org/name/unet@{ONE}"));
+    assert_eq!(hub.find(Path::new("org/name")).unwrap().within("unet"), "org/name/unet");
+    assert_eq!(Place::from(Path::new("x")).within("unet"), "x/unet");
+    let (error, hint) = refused(&hub, "org/name/vae");
+    assert!(cause(&error).ends_with(&format!("has no folder `{}` either", snapshot.join("vae").display())));
+    assert!(hint.starts_with("`hf download org/name`"), "{hint}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Tiny models of real families, merged by PEFT and by us. See `fixtures/make_models.py`, which wrote them.
+//! Tiny models of real families, merged by PEFT and by us. See `fixtures/make_models.py` and `make_diffusers.py`, which wrote
+//! them.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use crate::oracle::{Tensor, read, ulp};
 use crate::support::{fixtures, folder, run};
 
 /// Samples that must be there.
-const SAMPLES: usize = 6;
+const SAMPLES: usize = 8;
 
 /// The changed tensors of a sample; panics at what differs.
 fn check(sample: &Path) -> usize {
@@ -17,8 +18,8 @@ fn check(sample: &Path) -> usize {
     let ran =
         run(&["merge", "--base", &path(&base), "--adapter", &path(&adapter), "--output", &path(&output)]);
     assert_eq!(ran.code, 0, "{}: {}", sample.display(), ran.err);
-    let (base, right, ours) =
-        (read(&base, "model"), read(&sample.join("merged"), "model"), read(&output, "model"));
+    let tensors = |folder: &Path| read(folder, "");
+    let (base, right, ours) = (tensors(&base), tensors(&sample.join("merged")), tensors(&output));
     assert!(base.keys().eq(ours.keys()) && base.keys().eq(right.keys()), "{}: names", sample.display());
     let mut changed = 0;
     for (name, ours) in &ours {

@@ -62,6 +62,15 @@ impl Work {
         work
     }
 
+    /// A tiny model of a real family: its base and its adapter.
+    pub fn model(class: &str) -> Work {
+        let work = Work::new();
+        let from = fixtures().join("models").join(class);
+        copy_folder(&from.join("base"), &work.base);
+        copy_folder(&from.join("adapter"), &work.adapter);
+        work
+    }
+
     /// One shard with one tensor [4, 4] of ones, and an adapter of rank 1 whose delta is `delta` everywhere.
     pub fn tiny(dtype: Dtype, delta: f32) -> Work {
         let work = Work::new();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, Library};
 
 use super::rules::Rules;
 use super::table::{self, Class};
@@ -15,6 +15,8 @@ const LEGACY: &str = "legacy";
 pub struct Candidate {
     /// Where they are from, for messages.
     pub label: String,
+    /// The library that has them.
+    pub library: &'static Library,
     /// Path of the base model.
     pub base: String,
     /// Those without scope, which transformers 4.52 to 4.57 had; the same as `all` if none has one.
@@ -28,25 +30,29 @@ type Use<'c> = (Option<&'c str>, &'c str);
 /// The candidates for a checkpoint, the likeliest first; never none.
 pub fn candidates(config: &Config) -> Vec<Candidate> {
     let parts = [("language_model", language(config)), ("vision_tower", vision(config))];
+    let library = Library::of(config);
+    let candidate = |label: &str, base: &str, uses: &[Use<'_>]| {
+        let (unscoped, all) = rules(base, uses, &parts);
+        Candidate { label: label.to_owned(), library, base: base.to_owned(), unscoped, all }
+    };
     let name = config.class().unwrap_or_default();
     if let Some(class) = table::class(name) {
-        return vec![candidate(class.name, class.base, &class.uses, &parts)];
+        return vec![candidate(class.name, class.base, &class.uses)];
     }
-    let model_type = config.model_type().unwrap_or_default();
+    let model_type = config.family();
     let classes = table::classes_of(model_type);
     let base = classes.iter().map(|class| class.base).find(|base| !base.is_empty()).unwrap_or("model");
     let entries = [name, model_type].into_iter().filter(|entry| table::root(entry).is_some());
-    let mut found: Vec<Candidate> =
-        entries.map(|entry| candidate(entry, base, &[(None, entry)], &parts)).collect();
+    let mut found: Vec<Candidate> = entries.map(|entry| candidate(entry, base, &[(None, entry)])).collect();
     let mut seen: Vec<&Class> = Vec::new();
     for class in classes.iter().filter(|class| !class.uses.is_empty()) {
         if seen.iter().all(|other| (&other.uses, other.base) != (&class.uses, class.base)) {
-            found.push(candidate(class.name, class.base, &class.uses, &parts));
+            found.push(candidate(class.name, class.base, &class.uses));
             seen.push(class);
         }
     }
     if found.is_empty() {
-        found.push(candidate("plain names", base, &[], &parts));
+        found.push(candidate("plain names", base, &[]));
     }
     found
 }
@@ -63,7 +69,8 @@ fn vision(config: &Config) -> Option<&'static str> {
     uses.into_iter().find(|(scope, _)| scope.is_none()).map(|(_, entry)| entry)
 }
 
-fn candidate(label: &str, base: &str, uses: &[Use<'_>], parts: &[(&str, Option<&str>)]) -> Candidate {
+/// The rules without scope, and all rules, of those that are used.
+fn rules(base: &str, uses: &[Use<'_>], parts: &[(&str, Option<&str>)]) -> (Arc<Rules>, Arc<Rules>) {
     let (mut unscoped, mut all) = (Rules::default(), Rules::default());
     let mut has_scopes = false;
     let mut add = |(scope, entry): Use<'_>| {
@@ -85,7 +92,7 @@ fn candidate(label: &str, base: &str, uses: &[Use<'_>], parts: &[(&str, Option<&
     add((None, LEGACY));
     let all = Arc::new(all);
     let unscoped = if has_scopes { Arc::new(unscoped) } else { all.clone() };
-    Candidate { label: label.to_owned(), base: base.to_owned(), unscoped, all }
+    (unscoped, all)
 }
 
 #[cfg(test)]

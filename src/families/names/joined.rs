@@ -189,4 +189,17 @@ mod tests {
         assert!(why("m.x_proj", &nemotron).contains("`mamba_num_heads`"));
         assert!(parts("m.in_proj").is_none(), "some of its rows have no name");
     }
+
+    #[test]
+    fn fused_in_memory_only() {
+        for (whole, expected) in [
+            ("attn1.to_qkv", &["attn1.to_q", "attn1.to_k", "attn1.to_v"][..]),
+            ("attn2.to_kv", &["attn2.to_k", "attn2.to_v"]),
+            ("attn.to_added_qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
+            ("attn.to_added_kv", &["attn.add_k_proj", "attn.add_v_proj"]),
+        ] {
+            assert_eq!(parts(whole).expect("joined"), expected, "{whole}");
+        }
+        assert!(part("attn1.to_q", &Geometry::default()).is_none(), "no checkpoint has them joined");
+    }
 }

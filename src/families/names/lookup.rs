@@ -172,8 +172,9 @@ fn placings(spaces: &Spaces<'_>, paths: &[&str], required: &[bool]) -> Vec<Placi
 fn described(spaces: &Spaces<'_>, space: usize, way: &Way) -> String {
     let names = match (spaces.label(space), spaces.list()[space].is_all) {
         ("", _) => "against the names on disk".to_owned(),
-        (label, false) => format!("against the names that transformers 4.52 has for {label}"),
-        (label, true) => format!("against the names that transformers 5 has for {label}"),
+        (label, is_all) => {
+            format!("against the names that {} has for {label}", spaces.library(space).version(is_all))
+        }
     };
     match way {
         Way::Same => names,

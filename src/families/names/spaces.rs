@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, Library};
 
 use super::candidates::{Candidate, candidates};
 use super::disk::Disk;
@@ -80,6 +80,11 @@ impl<'a> Spaces<'a> {
     /// Whose rules a set has, for messages; empty for none.
     pub fn label(&self, space: usize) -> &str {
         if space == 0 { "" } else { &self.candidates[self.spaces[space].candidate].label }
+    }
+
+    /// The library whose names a set has.
+    pub fn library(&self, space: usize) -> &'static Library {
+        self.candidates[self.spaces[space].candidate].library
     }
 
     /// What the config says of sizes.

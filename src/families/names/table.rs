@@ -1,8 +1,8 @@
-//! The table of names that transformers knows: which rules apply to which class, what is tied, and how experts are held.
+//! The table of names that libraries know: which rules apply to which class, what is tied, and how experts are held.
 //!
 //! It is a text of sorted lines that `fixtures/make_names.py` writes and describes. Only the lines that are asked for are
-//! parsed, so that a run pays for one class. Derived from Hugging Face transformers 5.23.0 (Apache License 2.0; the notice
-//! stands at the head of the table).
+//! parsed, so that a run pays for one class. Derived from Hugging Face transformers 5.23.0 and diffusers 0.42.1 (Apache
+//! License 2.0; the notice stands at the head of the table).
 
 use serde_json::Value;
 
@@ -13,9 +13,9 @@ static TABLE: &str = include_str!("table.txt");
 /// What the table knows about a class of models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
-    /// The class, as `architectures` names it.
+    /// The class, as a config names it.
     pub name: &'static str,
-    /// Its model type.
+    /// Its model type; `diffusers` for models of that library, which have none.
     pub model_type: &'static str,
     /// Path of the base model in it, `model` for most.
     pub base: &'static str,

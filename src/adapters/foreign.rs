@@ -1,0 +1,83 @@
+//! Adapters that are no PEFT folder: which format a file is in, by the names of its tensors, so that it is refused by name.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::read_header;
+use crate::error::{Error, ErrorKind};
+use crate::storage::list::list;
+use crate::storage::{Folder, Store};
+
+/// A format that is known and not read.
+struct Format {
+    /// Whose it is.
+    name: &'static str,
+    /// What the names of its tensors start with.
+    starts: &'static [&'static str],
+    /// A file that is in this format whatever its tensors are called.
+    file: Option<&'static str>,
+}
+
+/// All that are known (key-mapping.md 1); of those that fit the first is meant.
+const FORMATS: &[Format] = &[
+    Format {
+        name: "Kohya's",
+        starts: &["lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lora_te3_", "lora_transformer_"],
+        file: None,
+    },
+    Format { name: "ai-toolkit's", starts: &["diffusion_model."], file: None },
+    Format {
+        name: "diffusers'",
+        starts: &["unet.", "transformer.", "text_encoder.", "text_encoder_2.", "text_encoder_3."],
+        file: Some("pytorch_lora_weights.safetensors"),
+    },
+];
+
+/// Endings of names that mark a tensor as a factor; a checkpoint may have modules called like a component.
+const FACTORS: &[&str] = &["lora", ".hada_", ".lokr_", ".alpha"];
+/// Files of a folder that are looked into: trainers keep a few states beside each other.
+const MOST_FILES: usize = 8;
+const MOST_HEADER_BYTES: u64 = 64 << 20;
+
+/// The refusal of what is at `path`, a file or a folder with one, if it is in one of these formats.
+pub(crate) fn foreign(path: &Path) -> Option<Error> {
+    files(path).into_iter().find_map(|file| {
+        let keys = keys(&file)?;
+        let name = file.file_name()?.to_str()?;
+        let format = FORMATS.iter().find(|format| {
+            format.file == Some(name) || keys.iter().any(|key| is_factor(key) && starts(format, key))
+        })?;
+        let key = keys.iter().find(|key| starts(format, key)).or(keys.first())?.clone();
+        let kind = ErrorKind::AdapterFormat { path: file, format: format.name.to_owned(), key };
+        Some(Error::new(kind).hint(
+            "what is read is a folder that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
+             `adapter_model.safetensors`",
+        ))
+    })
+}
+
+fn starts(format: &Format, key: &str) -> bool {
+    format.starts.iter().any(|start| key.starts_with(start))
+}
+
+fn is_factor(key: &str) -> bool {
+    FACTORS.iter().any(|factor| key.contains(factor))
+}
+
+/// The safetensors files that `path` is or holds.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let found = list(path, &|_| true).unwrap_or_default();
+    let tensors = found.iter().filter(|file| file.name.ends_with(".safetensors"));
+    tensors.take(MOST_FILES).map(|file| path.join(&file.name)).collect()
+}
+
+/// The names of a file's tensors; nothing if it cannot be read, which others say better.
+fn keys(file: &Path) -> Option<Vec<String>> {
+    let (folder, name) = (file.parent()?, file.file_name()?.to_str()?);
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let source = Folder::open(folder).ok()?.source(name).ok()?;
+    let (_, header) = read_header(source.as_ref(), file, MOST_HEADER_BYTES).ok()?;
+    Some(header.tensors.into_iter().map(|tensor| tensor.name).collect())
+}

@@ -1,0 +1,116 @@
+//! What the files of a checkpoint's weights are called: by library, alone or in shards, and perhaps of a variant.
+//!
+//! Loaders look for `STEM.safetensors`, or for `STEM.safetensors.index.json` and the shards that it names. A variant
+//! (`fp16`, `non_ema`) stands before the last ending of both: `STEM.fp16.safetensors`, `STEM.safetensors.index.fp16.json`.
+
+use super::library::LIBRARIES;
+
+/// The name of a checkpoint's weights.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WeightsName {
+    /// The variant, if it is one.
+    pub(super) variant: Option<String>,
+    /// What its library calls weights.
+    pub(super) stem: &'static str,
+}
+
+impl WeightsName {
+    /// The weights without a variant.
+    pub(super) fn plain(stem: &'static str) -> WeightsName {
+        WeightsName { variant: None, stem }
+    }
+
+    /// Which weights a file is, or is the index of; none for shards, and for files of another kind.
+    pub(super) fn of(file: &str) -> Option<WeightsName> {
+        LIBRARIES.iter().find_map(|library| {
+            let rest = file.strip_prefix(library.stem)?;
+            let between = |start, end| rest.strip_prefix(start)?.strip_suffix(end);
+            let found = between(".safetensors.index", ".json").or_else(|| between("", ".safetensors"))?;
+            let variant = match found.strip_prefix('.') {
+                None => found.is_empty().then_some(None),
+                Some(variant) => is_variant(variant).then(|| Some(variant.to_owned())),
+            }?;
+            Some(WeightsName { variant, stem: library.stem })
+        })
+    }
+
+    /// The file, if it is one alone.
+    pub(super) fn single(&self) -> String {
+        format!("{}{}.safetensors", self.stem, self.dotted())
+    }
+
+    /// The file that says which shard holds what.
+    pub(super) fn index(&self) -> String {
+        format!("{}.safetensors.index{}.json", self.stem, self.dotted())
+    }
+
+    fn dotted(&self) -> String {
+        self.variant.as_ref().map(|variant| format!(".{variant}")).unwrap_or_default()
+    }
+}
+
+/// Shards of a variant have its name and their number there.
+fn is_variant(text: &str) -> bool {
+    !text.is_empty() && !text.contains('.') && !text.contains(OF)
+}
+
+/// What stands between a shard's number and the number of shards.
+const OF: &str = "-of-";
+
+/// The library's stem that a shard's name begins with.
+pub(super) fn stem_of_shard(file: &str) -> Option<&'static str> {
+    let name = file.strip_suffix(".safetensors")?;
+    let is_number = |rest: &str| rest.starts_with(['-', '_']) || rest.starts_with('.') && rest.contains(OF);
+    let mut stems = LIBRARIES.iter().map(|library| library.stem);
+    stems.find(|stem| name.strip_prefix(stem).is_some_and(is_number))
+}
+
+/// Whether a file is an index of weights, whatever their format, library and variant.
+pub fn is_index(file: &str) -> bool {
+    let is_of = |format: &&str| file.contains(&format!("{format}.index."));
+    file.ends_with(".json") && [".safetensors", ".bin", ".h5", ".msgpack"].iter().any(is_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_their_weights() {
+        for (file, stem, variant) in [
+            ("model.safetensors", "model", None),
+            ("model.safetensors.index.json", "model", None),
+            ("model.fp16.safetensors", "model", Some("fp16")),
+            ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model", None),
+            ("diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model", Some("non_ema")),
+            ("diffusion_pytorch_model.safetensors.index.fp16.json", "diffusion_pytorch_model", Some("fp16")),
+        ] {
+            let name = WeightsName::of(file).expect(file);
+            assert_eq!((name.stem, name.variant.as_deref()), (stem, variant), "{file}");
+            assert!(name.single() == file || name.index() == file, "{file}");
+        }
+        for file in [
+            "model-00001-of-00002.safetensors",
+            "diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            "pytorch_lora_weights.safetensors",
+            "model..safetensors",
+            "model.a.b.safetensors",
+            "model.bin",
+            "models.safetensors",
+            "config.json",
+        ] {
+            assert_eq!(WeightsName::of(file), None, "{file}");
+        }
+    }
+
+    #[test]
+    fn shards_and_indexes() {
+        assert_eq!(stem_of_shard("model-00001-of-00002.safetensors"), Some("model"));
+        assert_eq!(stem_of_shard("diffusion_pytorch_model-1.safetensors"), Some("diffusion_pytorch_model"));
+        assert_eq!(stem_of_shard("model.fp16-00001-of-00002.safetensors"), Some("model"));
+        assert_eq!(stem_of_shard("model.safetensors"), None);
+        assert_eq!(stem_of_shard("model.fp16.safetensors"), None);
+        assert!(is_index("pytorch_model.bin.index.fp16.json") && is_index("model.safetensors.index.json"));
+        assert!(!is_index("model_index.json") && !is_index("faiss.index.json") && !is_index("config.json"));
+    }
+}
