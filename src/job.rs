@@ -53,6 +53,8 @@ pub struct Request {
     pub experts: ExpertLayout,
     /// Adapter keys that may be left out where no base tensor has their names.
     pub allow_unmatched: Vec<Regex>,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
     /// Bytes of a slab and number of slabs, for tests.
     pub forced: Option<(usize, usize)>,
     /// Whether to run the reference arithmetic.
@@ -76,6 +78,7 @@ pub struct Prepared {
     sources: Vec<Box<dyn Source>>,
     base: PathBuf,
     kernels: Kernels,
+    allow_noop: bool,
 }
 
 /// Headers may take so much of the budget.
@@ -104,6 +107,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         keep_quantized: request.keep_quantized,
+        allow_noop: request.allow_noop,
     };
     let Planned { mut plan, mut notices } = planner.plan()?;
     notices.splice(0..0, notice.into_iter().chain(place.lost()));
@@ -128,6 +132,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         sources,
         base: place.path,
         kernels,
+        allow_noop: request.allow_noop,
     })
 }
 
@@ -260,6 +265,7 @@ impl Prepared {
             store: &store,
             kernels: self.kernels,
             interrupted,
+            allow_noop: self.allow_noop,
         };
         let mut read_bytes = 0;
         let applied = run.run(&mut |shard| staging.shard_done(shard), &mut |now| {

@@ -11,7 +11,9 @@ use crate::families::{Logicals, Piece, Placed};
 use crate::tensor::{Shape, TensorRef};
 
 use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
+use super::ends::part_stored;
 use super::files::{self, QUANTISATION_FILES};
+use super::idle::{Idle, idle, no_effect};
 use super::layout::{Layout, Touched};
 use super::overlap::overlap;
 use super::{
@@ -32,6 +34,8 @@ pub struct Planner<'a> {
     pub tied: Tied,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
 }
 
 /// A plan, and what is worth saying about it.
@@ -49,7 +53,7 @@ struct Gathered {
     claims: Vec<Claim>,
     /// Adapters whose changes of the embedding a tied head follows.
     head_follows: Vec<bool>,
-    /// What was left out, as the model card tells it.
+    /// What was left out, allowed or parted, as the model card tells it.
     skipped: Vec<String>,
     errors: Vec<Error>,
     notices: Vec<String>,
@@ -75,6 +79,13 @@ impl Planner<'_> {
             gathered.refuse_overlaps(i as u32, &outline);
         }
         gathered.part_tied_ends(&mut outline);
+        match part_stored(&mut outline, |target| gathered.touching(target, self.adapters)) {
+            Ok(told) => {
+                gathered.notices.extend(told.clone());
+                gathered.skipped.extend(told);
+            }
+            Err(error) => gathered.errors.push(error),
+        }
         gathered.errors.extend(check_vocabulary(&outline));
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(&outline));
@@ -95,7 +106,7 @@ impl Planner<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: [choices(&outline, self.keep_quantized), skipped].concat(),
+            choices: [choices(&outline, self.keep_quantized), self.experts(), skipped].concat(),
             shards,
             claims,
             carried: carried.map(|file| (file.name, file.bytes)).collect(),
@@ -132,7 +143,7 @@ impl Planner<'_> {
         for method in METHODS.iter().filter(|method| reads(**method, peft_type)) {
             method.claim(&mut claiming);
         }
-        let (outcome, outline) = claiming.finish();
+        let (outcome, outline, names) = claiming.finish();
         let is_sound = outcome.errors.is_empty();
         gathered.errors.extend(outcome.errors);
         gathered.notices.extend(outcome.notices);
@@ -140,13 +151,48 @@ impl Planner<'_> {
         gathered.skipped.extend(outcome.skipped.iter().map(|key| {
             format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
         }));
-        gathered.errors.extend(check_contents(adapter, contents, is_sound.then_some(&outcome.claimed)));
+        gathered.errors.extend(check_contents(adapter, contents));
         if is_sound {
-            let claimed = outcome.claimed.iter().map(|claimed| claimed.module.as_str());
-            let adapted: Vec<&str> = claimed.chain(outcome.ignored.iter().map(String::as_str)).collect();
-            gathered.errors.extend(check_targets(&adapter.config, &adapted, &self.base.catalogue));
+            let (errors, notices) = check_targets(adapter, &outcome.claimed, &names);
+            gathered.errors.extend(errors);
+            gathered.notices.extend(notices);
+            self.check_effect(adapter, contents, &outcome.claimed, gathered);
         }
         (outcome.claimed, outline)
+    }
+
+    /// Refuses an adapter that changes nothing, or says so where the user allows it, and what of others does nothing.
+    fn check_effect(
+        &self,
+        adapter: &Adapter,
+        contents: &Contents,
+        claimed: &[Claimed],
+        gathered: &mut Gathered,
+    ) {
+        if claimed.is_empty() {
+            return gathered.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
+        }
+        match idle(self.base, adapter, contents, claimed) {
+            Err(error) => gathered.errors.push(error),
+            Ok(Idle::Nothing) => {}
+            Ok(Idle::Some(told)) => gathered.notices.push(told),
+            Ok(Idle::All(why)) if self.allow_noop => {
+                let told = format!("`{}` changes nothing, as `--allow-noop` allows: {why}", adapter.name);
+                gathered.notices.push(told.clone());
+                gathered.skipped.push(told);
+            }
+            Ok(Idle::All(why)) => gathered.errors.push(
+                no_effect(adapter, why).hint("`--allow-noop` takes it along, where nothing is what you want"),
+            ),
+        }
+    }
+
+    /// What the user said of experts, each once.
+    fn experts(&self) -> Vec<String> {
+        let mut told: Vec<String> = self.adapters.iter().flat_map(|adapter| adapter.experts.told()).collect();
+        told.sort_unstable();
+        told.dedup();
+        told
     }
 
     /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::FileId`]s count.
@@ -273,6 +319,14 @@ impl Gathered {
         // What is overridden reaches nothing, by this rule and not by mistake.
         self.claims[earlier.0 as usize].elements = 0;
         None
+    }
+
+    /// The adapters that change a target.
+    fn touching<'p>(&self, target: Target, adapters: &'p [Adapter]) -> Vec<&'p Adapter> {
+        let Some(touched) = self.touched.get(&target) else { return Vec::new() };
+        let claims =
+            touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
+        claims.map(|claim| &adapters[self.claims[claim.0 as usize].adapter as usize]).collect()
     }
 
     /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.

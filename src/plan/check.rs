@@ -1,7 +1,7 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::config::Field;
-use crate::adapters::{Adapter, AdapterConfig, Claimed, Contents, Effect, METHODS, find, producers};
+use crate::adapters::{Adapter, AdapterConfig, AdapterTensor, Contents, METHODS, producers};
 use crate::checkpoint::Config;
 use crate::error::{Error, ErrorKind};
 use crate::families::{is_embedding, is_head};
@@ -66,34 +66,14 @@ pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
-/// Tensors that are not finite, and adapters whose every delta is zero (`claimed` is given when the claims are sound).
-pub(super) fn check_contents(
-    adapter: &Adapter,
-    contents: &Contents,
-    claimed: Option<&Vec<Claimed>>,
-) -> Vec<Error> {
-    let tensors = adapter.tensors.iter().zip(&contents.tensors);
-    let mut errors: Vec<Error> = Vec::new();
-    for (tensor, _) in tensors.clone().filter(|(_, contents)| !contents.finite) {
+/// Tensors that are not finite.
+pub(super) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Error> {
+    let tensors = adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
+    let error = |(tensor, _): (&AdapterTensor, _)| {
         let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
-        errors.push(ErrorKind::NonFiniteFactor { adapter, key }.into());
-    }
-    let Some(claimed) = claimed else { return errors };
-    let zero: std::collections::HashSet<&str> =
-        tensors.filter(|(_, contents)| contents.zero).map(|(tensor, _)| tensor.key.as_str()).collect();
-    let adds = |claimed: &Claimed| matches!(claimed.effect, Effect::Change(_));
-    let dies = |claimed: &Claimed| find(claimed.method).is_some_and(|method| method.dies_with_zero());
-    let is_dead = |claimed: &Claimed| {
-        adds(claimed) && dies(claimed) && claimed.keys.iter().any(|key| zero.contains(key.as_str()))
+        ErrorKind::NonFiniteFactor { adapter, key }.into()
     };
-    if claimed.is_empty() {
-        errors.push(no_effect(adapter, "no tensor of it was placed"));
-    } else if adapter.weight == 0.0 && claimed.iter().all(adds) {
-        errors.push(no_effect(adapter, "its weight is 0"));
-    } else if claimed.iter().all(is_dead) {
-        errors.push(no_effect(adapter, "a factor of every delta is all zero, as before training"));
-    }
-    errors
+    tensors.map(error).collect()
 }
 
 /// Embedding and head must have one number of tokens, unless the model has the head of another task and no use for this.
@@ -134,10 +114,6 @@ pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
             .hint("`--keep-quantized` leaves codes that no adapter changes as they are")
     };
     unknown.map(error).collect()
-}
-
-fn no_effect(adapter: &Adapter, why: &str) -> Error {
-    ErrorKind::NoEffect { adapter: adapter.name.clone(), why: why.to_owned() }.into()
 }
 
 /// What the adapter says of its base, where that disagrees with this one.

@@ -24,6 +24,8 @@ pub struct Names<'a> {
     class: Option<Class>,
     /// The readings in use, the first first; one, but for adapters that mix.
     readings: Vec<(Namespace<'a>, Way)>,
+    /// Every reading that places all that must be; where there is none, those in use.
+    pub(super) possible: Vec<(Arc<Rules>, Way)>,
     notices: Vec<String>,
 }
 
@@ -68,7 +70,10 @@ impl<'a> Names<'a> {
             let ((first, by_first), (second, by_second)) = (meant(first), meant(second));
             ErrorKind::Readings { path: paths[path].to_owned(), first, by_first, second, by_second }
         })?;
-        let mut names = Names { disk, config, class, readings: Vec::new(), notices: Vec::new() };
+        let whole = placings.iter().filter(|placing| placing.places_all(&required));
+        let possible = whole.map(|placing| (spaces[placing.space].rules.clone(), placing.way.clone()));
+        let possible = possible.collect();
+        let mut names = Names { disk, config, class, readings: Vec::new(), possible, notices: Vec::new() };
         for i in chosen {
             let Placing { space, way, .. } = &placings[i];
             if *space != 0 || *way != Way::Same {
@@ -78,6 +83,10 @@ impl<'a> Names<'a> {
         }
         if names.readings.is_empty() {
             names.readings.push((namespace(0), Way::Same));
+        }
+        if names.possible.is_empty() {
+            names.possible =
+                names.readings.iter().map(|(space, way)| (space.shared_rules(), way.clone())).collect();
         }
         Ok(names)
     }
@@ -150,7 +159,7 @@ impl<'a> Names<'a> {
 }
 
 /// Tied heads and additions need not be placed.
-fn is_optional(path: &str, ties: &[String]) -> bool {
+pub(super) fn is_optional(path: &str, ties: &[String]) -> bool {
     let weight = format!("{path}.weight");
     // Heads stand outside stacks of layers; the same words inside are ordinary projections.
     let is_outside = tower(path) == path;

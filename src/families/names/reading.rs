@@ -92,6 +92,28 @@ impl Way {
     }
 }
 
+impl Way {
+    /// A name of the model as an adapter that is read this way spells it; none if its model has no such parameter.
+    pub fn spelt<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        Some(match self {
+            // What a name of an older transformers was cannot be told from what it became.
+            Way::Same | Way::Carried => Cow::Borrowed(name),
+            Way::WithBase(base) => Cow::Borrowed(name.strip_prefix(base.as_str())?),
+            Way::WithoutBase(base) => Cow::Owned(format!("{base}{name}")),
+            Way::Language(prefix) => match name.strip_prefix(prefix) {
+                Some(rest) => Cow::Owned(format!("model.{rest}")),
+                // The class of the language part has no other towers; heads stand outside.
+                None => Cow::Borrowed(Some(name).filter(|name| tower(name) == *name)?),
+            },
+            Way::Spelt(spelling) => Cow::Owned(name.replace(spelling.models, spelling.theirs)),
+            Way::Inferred(prefixes) => {
+                let rest = prefixes.values().find_map(|prefix| name.strip_prefix(prefix.as_str()));
+                Cow::Borrowed(rest.unwrap_or(name))
+            }
+        })
+    }
+}
+
 /// Rules match parameters; a module is carried along with the weight that it would have.
 fn carried<'p>(path: &'p str, rules: &Rules) -> Cow<'p, str> {
     let as_module = format!("{path}.weight");
