@@ -56,6 +56,8 @@ pub struct Request {
     pub experts: ExpertLayout,
     /// Adapter keys that may be left out where no base tensor has their names.
     pub allow_unmatched: Vec<Regex>,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
     /// Bytes of a slab and number of slabs, for tests.
     pub forced: Option<(usize, usize)>,
     /// Whether to run the reference arithmetic.
@@ -82,6 +84,7 @@ pub struct Prepared {
     /// The adapters' folders, in order.
     adapters: Vec<PathBuf>,
     kernels: Kernels,
+    allow_noop: bool,
 }
 
 /// Headers may take so much of the budget.
@@ -108,6 +111,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         keep_quantized: request.keep_quantized,
+        allow_noop: request.allow_noop,
     };
     // Adapters are read while the headers are planned with.
     let Planned { mut plan, mut notices } = thread::scope(|scope| {
@@ -140,6 +144,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base: place.path,
         adapters: folders,
         kernels,
+        allow_noop: request.allow_noop,
     })
 }
 
@@ -272,6 +277,7 @@ impl Prepared {
             store: &store,
             kernels: self.kernels,
             interrupted,
+            allow_noop: self.allow_noop,
         };
         let mut read_bytes = 0;
         let applied = run.run(&mut |shard| staging.shard_done(shard), &mut |now| {

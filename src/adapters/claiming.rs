@@ -37,7 +37,6 @@ pub struct Claiming<'a> {
     taken: Vec<bool>,
     unmatched: Vec<(String, String)>,
     claimed: Vec<Claimed>,
-    ignored: Vec<String>,
     head_follows: bool,
     skipped: Vec<String>,
     errors: Vec<Error>,
@@ -48,8 +47,6 @@ pub struct Claiming<'a> {
 pub struct Outcome {
     /// The claims, in the order they were made.
     pub claimed: Vec<Claimed>,
-    /// Paths of tensors that are left aside by a rule.
-    pub ignored: Vec<String>,
     /// Whether a tied head follows what is done to the embedding.
     pub head_follows: bool,
     /// Keys that are left out because the user said so.
@@ -103,7 +100,6 @@ impl<'a> Claiming<'a> {
             paths,
             unmatched: Vec::new(),
             claimed: Vec::new(),
-            ignored: Vec::new(),
             head_follows: false,
             skipped: Vec::new(),
             errors: Vec::new(),
@@ -364,7 +360,6 @@ impl<'a> Claiming<'a> {
     /// Leaves a tensor aside by a rule, and says so.
     pub fn ignore(&mut self, i: usize, rule: &str) {
         self.taken[i] = true;
-        self.ignored.push(self.paths[i].clone());
         self.notices.push(format!("`{}` is left aside: {rule}", self.tensor(i).key));
     }
 
@@ -379,7 +374,6 @@ impl<'a> Claiming<'a> {
         let Some(&first) = found.first() else { return };
         for &i in found {
             self.taken[i] = true;
-            self.ignored.push(self.paths[i].clone());
         }
         let key = &self.tensor(first).key;
         self.notices.push(match found.len() - 1 {
@@ -393,8 +387,8 @@ impl<'a> Claiming<'a> {
         self.notices.push(notice);
     }
 
-    /// What all of it came to, and the outline as it left it.
-    pub fn finish(mut self) -> (Outcome, Outline<'a>) {
+    /// What all of it came to, the outline as it left it, and the names that it was read by.
+    pub fn finish(mut self) -> (Outcome, Outline<'a>, Names<'a>) {
         for i in self.untaken() {
             self.refuse_tensor(i, "no method knows it");
         }
@@ -409,8 +403,8 @@ impl<'a> Claiming<'a> {
             let (adapter, count) = (self.adapter.name.clone(), keys.len());
             self.errors.push(Error::new(ErrorKind::Unmatched { adapter, count, keys, nearest }).hint(hint));
         }
-        let Claiming { claimed, ignored, head_follows, skipped, errors, notices, outline, .. } = self;
-        (Outcome { claimed, ignored, head_follows, skipped, errors, notices }, outline)
+        let Claiming { claimed, head_follows, skipped, errors, notices, outline, names, .. } = self;
+        (Outcome { claimed, head_follows, skipped, errors, notices }, outline, names)
     }
 
     /// Takes those out of what matches no base tensor that the user listed. A pattern that lists all of an adapter lists

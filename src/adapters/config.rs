@@ -1,15 +1,18 @@
 //! `adapter_config.json`: typed access, PEFT's pattern rule, and the refusal of fields that nothing honours.
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
+
+use super::python_pattern::{PythonPattern, Unreadable};
 
 /// What a config field means to a merge.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
     /// Honoured by a method, or without effect on the merge.
     Fine,
+    /// The same, and either true or false.
+    Flag,
     /// Fine while it is null, false, empty, or one of these; anything else is refused for the reason.
     Only(&'static [&'static str], &'static str),
     /// The same, with what helps: of anything else, the first that its value starts with says both.
@@ -84,6 +87,9 @@ impl AdapterConfig {
             let is_one = |values: &[&str]| values.iter().any(|allowed| is_value(value, allowed));
             let (why, hint) = match known {
                 Some((_, Field::Fine)) => continue,
+                Some((_, Field::Flag)) if value.is_boolean() => continue,
+                // What Python takes for true is not what whoever wrote it need have meant.
+                Some((_, Field::Flag)) => ("is neither true nor false", None),
                 Some((_, Field::Only(values, _) | Field::Cured(values, _))) if is_one(values) => continue,
                 Some((_, Field::Only(_, why))) => (*why, None),
                 Some((_, Field::Cured(_, refused))) => match reason(value, refused) {
@@ -118,7 +124,7 @@ impl AdapterConfig {
     /// [`ErrorKind::Pattern`] for a key that is no regular expression.
     pub fn patterns(&self, pattern: &'static str) -> Result<Patterns<'_>, Error> {
         let keys = self.get(pattern).and_then(Value::as_object).into_iter().flatten();
-        let entries = keys.map(|(key, value)| Ok((self.matcher(pattern, key)?, value)));
+        let entries = keys.map(|(key, value)| Ok((key.as_str(), self.matcher(pattern, key)?, value)));
         Ok(Patterns { config: self, field: pattern, entries: entries.collect::<Result<_, Error>>()? })
     }
 
@@ -131,7 +137,8 @@ impl AdapterConfig {
     pub fn patterned(&self, pattern: &str, default: f64, module: &str) -> Result<f64, Error> {
         let Some(keys) = self.get(pattern).and_then(Value::as_object) else { return Ok(default) };
         for (key, value) in keys {
-            if self.matcher(pattern, key)?.is_match(module) {
+            let matched = self.matcher(pattern, key)?.is_match(module);
+            if matched.map_err(|cause| self.unreadable(pattern, key, cause))? {
                 return value.as_f64().ok_or_else(|| self.bad(pattern, value, "is not a number"));
             }
         }
@@ -139,11 +146,14 @@ impl AdapterConfig {
     }
 
     /// What PEFT makes of one key of a pattern.
-    fn matcher(&self, field: &str, key: &str) -> Result<Regex, Error> {
-        Regex::new(&format!(r"^(?:(.*\.)?({key}))$")).map_err(|cause| {
-            let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), key.to_owned());
-            Error::new(ErrorKind::Pattern { adapter, field, pattern }).because(cause)
-        })
+    fn matcher(&self, field: &str, key: &str) -> Result<PythonPattern, Error> {
+        PythonPattern::end(key).map_err(|cause| self.unreadable(field, key, cause))
+    }
+
+    /// The refusal of a pattern.
+    pub fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
+        let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), pattern.to_owned());
+        Error::new(ErrorKind::Pattern { adapter, field, pattern }).because(cause)
     }
 
     /// The refusal of one field's value.
@@ -157,21 +167,22 @@ impl AdapterConfig {
 pub struct Patterns<'c> {
     config: &'c AdapterConfig,
     field: &'static str,
-    entries: Vec<(Regex, &'c Value)>,
+    entries: Vec<(&'c str, PythonPattern, &'c Value)>,
 }
 
 impl Patterns<'_> {
     /// The number of the first key that matches `module`, else `default`.
     ///
     /// # Errors
-    /// [`ErrorKind::Field`] for a value that is no number.
+    /// [`ErrorKind::Field`] for a value that is no number, [`ErrorKind::Pattern`] for a key on which it takes too long to tell.
     pub fn number(&self, default: f64, module: &str) -> Result<f64, Error> {
-        match self.entries.iter().find(|(key, _)| key.is_match(module)) {
-            None => Ok(default),
-            Some((_, value)) => {
-                value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"))
+        for (key, pattern, value) in &self.entries {
+            let matched = pattern.is_match(module);
+            if matched.map_err(|cause| self.config.unreadable(self.field, key, cause))? {
+                return value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"));
             }
         }
+        Ok(default)
     }
 }
 
@@ -216,7 +227,8 @@ mod tests {
     #[test]
     fn patterns_follow_peft() {
         let config = config(
-            r#"{"rank_pattern": {"layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7}}"#,
+            r#"{"rank_pattern": {"layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7,
+                "(?!visual).*down": 9}}"#,
         );
         for (module, rank) in [
             ("model.layers.1", 3.0),
@@ -230,6 +242,9 @@ mod tests {
             ("model.layers.3.o_proj", 7.0),
             ("mlp.up", 7.0),
             ("layersx1", 3.0),
+            ("mlp.down", 9.0),
+            ("visual.down", 9.0),
+            ("visualdown", 8.0),
         ] {
             assert_eq!(config.patterned("rank_pattern", 8.0, module).expect("valid"), rank, "{module}");
             let patterns = config.patterns("rank_pattern").expect("valid");
@@ -243,10 +258,12 @@ mod tests {
         let known = [
             ("r", Field::Fine),
             ("use_dora", Field::Only(&[], "is not merged yet")),
+            ("use_rslora", Field::Flag),
+            ("lora_bias", Field::Flag),
             ("init", Field::Only(&["true", "gaussian"], "changes the base")),
         ];
         let config = config(
-            r#"{"r": 8, "use_dora": true, "init": "pissa", "new": {"a": 1}, "off": false, "none": null, "empty": []}"#,
+            r#"{"r": 8, "use_dora": true, "init": "pissa", "use_rslora": true, "lora_bias": "false", "new": {"a": 1}, "off": false, "none": null, "empty": []}"#,
         );
         let errors = config.refused(&known, &[]);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -255,13 +272,14 @@ mod tests {
             [
                 "adapter `style` sets `use_dora` to `true`, which is not merged yet",
                 "adapter `style` sets `init` to `pissa`, which changes the base",
+                "adapter `style` sets `lora_bias` to `false`, which is neither true nor false",
                 "adapter `style` sets `new` to `{\"a\":1}`, which is a field shardfold does not know, so it cannot tell whether it changes the merge",
             ]
         );
-        assert_eq!(errors[2].advice(), Some("if it does not, `--ignore-field new` merges without it"));
+        assert_eq!(errors[3].advice(), Some("if it does not, `--ignore-field new` merges without it"));
         assert_eq!(
             config.refused(&known, &["new".into(), "use_dora".into()]).len(),
-            2,
+            3,
             "known ones stay refused"
         );
     }

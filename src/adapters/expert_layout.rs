@@ -169,6 +169,22 @@ pub(super) fn check_count(claiming: &Claiming<'_>, parameter: &str, experts: u64
     }
 }
 
+impl ExpertLayout {
+    /// What the user said, as the model card tells it.
+    pub fn told(&self) -> Vec<String> {
+        let packing = self.packing.map(|packing| match packing {
+            Packing::RankMajor => "`lora_B` of experts is read as `rank_major`",
+            Packing::GroupedByExpert => "`lora_B` of experts is read as `grouped_by_expert`",
+        });
+        let orientation = self.orientation.map(|orientation| match orientation {
+            Orientation::Straight => "`lora_A` of square parameters of experts is read as `straight`",
+            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `swapped`",
+        });
+        let told = packing.into_iter().chain(orientation);
+        told.map(|told| format!("{told}, as asked, where an adapter does not tell")).collect()
+    }
+}
+
 /// Whether `B`'s columns have the experts slowest.
 pub(super) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: &str) -> Result<bool> {
     let config = &claiming.adapter.config;

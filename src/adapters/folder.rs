@@ -125,17 +125,27 @@ impl Adapter {
     /// # Errors
     /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
     pub fn names<'a>(&self, spaces: &Spaces<'a>) -> Result<Names<'a>> {
-        let paths = self.tensors.iter().filter_map(|AdapterTensor { key, tensor }| {
+        let paths = self.paths();
+        Names::new(spaces, &modules(&paths))
+    }
+
+    /// Its tensors' keys without prefix and wrappers, but for those that no merge needs.
+    pub fn paths(&self) -> Vec<String> {
+        let path = |AdapterTensor { key, tensor }: &AdapterTensor| {
             let (path, _) = normalise(key);
             aside(&path, tensor.shape.elements()).is_none().then_some(path)
-        });
-        let paths: Vec<String> = paths.collect();
-        let mut modules: Vec<&str> = paths.iter().map(|path| module_of(path)).collect();
-        modules.sort_unstable();
-        modules.dedup();
-        modules.retain(|module| !module.is_empty());
-        Names::new(spaces, &modules)
+        };
+        self.tensors.iter().filter_map(path).collect()
     }
+}
+
+/// The modules that paths belong to, each once.
+pub(super) fn modules(paths: &[String]) -> Vec<&str> {
+    let mut modules: Vec<&str> = paths.iter().map(|path| module_of(path)).collect();
+    modules.sort_unstable();
+    modules.dedup();
+    modules.retain(|module| !module.is_empty());
+    modules
 }
 
 /// The name of the adapter in `place`, and the base that its config names: a path or a name, and a revision.

@@ -60,6 +60,9 @@ pub(crate) fn onto(
     if is_part {
         refuse_parts(change, axes, &cut)?;
     }
+    if matches!(change.need, Need::Rows) && is_turned(axes, &cut) {
+        return Err("the method works on whole rows, which the checkpoint stores as columns");
+    }
     let factors = change.factors.iter().map(|factor| shifted(factor, &cut)).collect();
     let axes = cut.iter().map(|cut| Axis { count: cut.count, stride: cut.stride }).collect();
     Ok(Some(Change { placement: Placement { start: at, axes }, factors, ..change.clone() }))
@@ -70,6 +73,16 @@ struct Cut {
     first: u64,
     count: u64,
     stride: u64,
+}
+
+/// Whether what runs along rows of the parameter runs along columns of the stored tensor.
+fn is_turned(axes: &[Axis], cut: &[Cut]) -> bool {
+    match (axes, cut) {
+        ([rows, cols], [cut_rows, cut_cols]) => {
+            (rows.stride < cols.stride) != (cut_rows.stride < cut_cols.stride)
+        }
+        _ => false,
+    }
 }
 
 /// Methods that look at positions, or at all of a row, need the whole of what they were trained on.

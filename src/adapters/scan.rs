@@ -26,13 +26,15 @@ pub struct Contents {
     pub tensors: Vec<TensorContents>,
 }
 
-/// What one tensor holds. Tensors of types that are no plain floats count as finite and not zero.
+/// What one tensor holds. Tensors of types that are no plain floats count as finite, and neither zero nor one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorContents {
     /// Every value is finite.
     pub finite: bool,
     /// Every value is zero.
     pub zero: bool,
+    /// Every value is one.
+    pub one: bool,
 }
 
 /// Buffers between reading and looking, which take turns with two cores.
@@ -92,7 +94,10 @@ fn look(adapter: &Adapter, pieces: &Receiver<Piece>, spare: &Sender<Vec<u8>>) ->
     let mut values = vec![0.0; STEP / 2];
     let encodings: Vec<_> =
         adapter.tensors.iter().map(|tensor| encodings::plain(tensor.tensor.dtype)).collect();
-    let untouched = |encoding: &Option<_>| TensorContents { finite: true, zero: encoding.is_some() };
+    let untouched = |encoding: &Option<_>| {
+        let is_plain = encoding.is_some();
+        TensorContents { finite: true, zero: is_plain, one: is_plain }
+    };
     let mut tensors: Vec<TensorContents> = encodings.iter().map(untouched).collect();
     for Piece { tensor, bytes, len } in pieces {
         let piece = &bytes[..len];
@@ -104,6 +109,7 @@ fn look(adapter: &Adapter, pieces: &Receiver<Piece>, spare: &Sender<Vec<u8>>) ->
             let values = &mut values[..len / size];
             tensors[i].finite &= encoding.decode_flat(kernels, piece, values);
             tensors[i].zero &= values.iter().all(|&value| value == 0.0);
+            tensors[i].one &= values.iter().all(|&value| value == 1.0);
         }
         // The reader may be done.
         let _ = spare.send(bytes);

@@ -159,6 +159,13 @@ pub(super) struct MergeArgs {
     #[arg(long, value_name = "REGEX")]
     pub(super) allow_unmatched: Vec<String>,
 
+    /// Take adapters along that change nothing
+    ///
+    /// By default an adapter whose deltas are all nothing (`lora_B` all zero, as before training) is an error, and so is one
+    /// that leaves every weight as it was. With this flag it is told and recorded.
+    #[arg(long)]
+    pub(super) allow_noop: bool,
+
     /// Print the plan and write nothing, as `plan` does
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -69,6 +69,7 @@ impl MergeConfig {
                 .iter()
                 .map(|text| read_pattern(text))
                 .collect::<Result<_>>()?,
+            allow_noop: args.allow_noop,
             forced,
             scalar: args.scalar,
         };

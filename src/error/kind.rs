@@ -91,6 +91,8 @@ pub enum ErrorKind {
         "module `{module}` is named by `{field}` entry `{entry}`, but the adapter has no tensor for that entry"
     )]
     TargetWithoutTensor { adapter: String, field: &'static str, entry: String, module: String },
+    #[error("no tensor of adapter `{adapter}` is for a module that its `target_modules` `{pattern}` matches")]
+    TargetsUnmet { adapter: String, pattern: String },
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
     TargetDtype { tensor: String, found: Dtype },
     #[error("`{parameter}` is made of the checkpoint's tensors in a way that is not read: {why}")]

@@ -65,6 +65,21 @@ pub fn tied_head(base: &Checkpoint) -> Option<TiedHead> {
     Some(TiedHead { head, source, inseparable })
 }
 
+/// Places of the head and of the embedding that may be one tensor by the config, and that are two on disk. Where the config
+/// leaves it to the class they are one if they hold the same.
+pub fn stored_tie(base: &Checkpoint) -> Option<(usize, usize)> {
+    if !base.config.predicts_tokens() || base.config.ties_embeddings() == Some(false) {
+        return None;
+    }
+    let tensors = &base.catalogue.tensors;
+    let only = |is_one: fn(&str) -> bool| {
+        let mut found = (0..tensors.len()).filter(|&i| is_one(&tensors[i].name));
+        found.next().filter(|_| found.next().is_none())
+    };
+    let (head, embedding) = (only(is_head)?, only(is_embedding)?);
+    (tensors[head].tensor.shape == tensors[embedding].tensor.shape).then_some((head, embedding))
+}
+
 /// Whether a tensor's name is that of an output head.
 pub fn is_head(name: &str) -> bool {
     leaf(name).is_some_and(|leaf| HEADS.contains(&leaf))

@@ -61,6 +61,8 @@ pub struct Run<'r> {
     pub kernels: Kernels,
     /// Set by a signal handler: stop soon.
     pub interrupted: &'r AtomicBool,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
 }
 
 /// How often the caller hears of progress, and a signal is looked for.
@@ -125,6 +127,6 @@ impl Run<'_> {
             }
         });
         stop.into_cause().map_or(Ok(()), Err)?;
-        tally.applied(self.plan)
+        tally.applied(self.plan, self.allow_noop)
     }
 }

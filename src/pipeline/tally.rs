@@ -134,8 +134,9 @@ impl Tally {
     /// Checks the counts.
     ///
     /// # Errors
-    /// [`ErrorKind::Unapplied`] when a claim fell short, [`ErrorKind::NoEffect`] for an adapter that changed nothing.
-    pub(super) fn applied(&self, plan: &Plan) -> Result<Applied> {
+    /// [`ErrorKind::Unapplied`] when a claim fell short, [`ErrorKind::NoEffect`] for an adapter that changed nothing, unless
+    /// `allow_noop`.
+    pub(super) fn applied(&self, plan: &Plan, allow_noop: bool) -> Result<Applied> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (claim, reached) in plan.claims.iter().zip(&self.reached) {
             if load(reached) != claim.elements {
@@ -170,10 +171,13 @@ impl Tally {
             }
         }
         for (adapter, effective) in plan.adapters.iter().zip(effective) {
-            if !effective {
-                let why = "its deltas are too small to move any element of the base".to_owned();
+            if !effective && !allow_noop {
+                let why =
+                    "its deltas are too small to move any element of the base, or nothing at all".to_owned();
                 let error = Error::new(ErrorKind::NoEffect { adapter: adapter.name.clone(), why });
-                return Err(error.hint("a base of more precision (F32) would keep them"));
+                return Err(error.hint(
+                    "a base of more precision (F32) would keep small ones; `--allow-noop` writes the result all the same",
+                ));
             }
         }
         Ok(applied)

@@ -1,6 +1,6 @@
 //! From a checkpoint and adapters to a plan: every method claims, everything is checked, the claims become output tensors.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::adapters::claiming::inseparable;
 use crate::adapters::pieces::{Unfit, onto, value_of};
@@ -12,7 +12,9 @@ use crate::storage::list::Found;
 use crate::tensor::{Shape, TensorRef};
 
 use super::check::{check_config, check_contents, check_encodings, check_vocabulary, provenance};
+use super::ends::part_stored;
 use super::files::{self, QUANTISATION_FILES};
+use super::idle::{Doing, Idle, idle, no_effect};
 use super::layout::{Layout, Touched};
 use super::overlap::overlap;
 use super::{
@@ -32,6 +34,8 @@ pub struct Planner<'a> {
     pub tied: Tied,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
 }
 
 /// A plan, and what is worth saying about it.
@@ -57,13 +61,11 @@ struct Laid {
 struct Gathered {
     touched: HashMap<Target, Touched>,
     claims: Vec<Claim>,
-    /// Those that put another tensor in place of theirs.
-    replacing: HashSet<ClaimId>,
-    /// Adapters with nothing wrong in what they claim.
-    sound: Vec<bool>,
+    /// What each adapter's claims do; none where something is wrong with them.
+    doing: Vec<Option<Vec<Doing>>>,
     /// Adapters whose changes of the embedding a tied head follows.
     head_follows: Vec<bool>,
-    /// What was left out, as the model card tells it.
+    /// What was left out, allowed or parted, as the model card tells it.
     skipped: Vec<String>,
     errors: Vec<Error>,
     notices: Vec<String>,
@@ -91,6 +93,13 @@ impl Planner<'_> {
             gathered.refuse_overlaps(i as u32, &outline);
         }
         gathered.part_tied_ends(&mut outline);
+        match part_stored(&mut outline, |target| gathered.touching(target, self.adapters)) {
+            Ok(told) => {
+                gathered.notices.extend(told.clone());
+                gathered.skipped.extend(told);
+            }
+            Err(error) => gathered.errors.push(error),
+        }
         gathered.errors.extend(check_vocabulary(&outline));
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(&outline));
@@ -101,7 +110,7 @@ impl Planner<'_> {
             false => Ok(Laid::default()),
         };
         let contents = contents()?;
-        gathered.check_contents(self.adapters, &contents);
+        gathered.check_contents(self, &contents);
         let Gathered { claims, skipped, errors, mut notices, .. } = gathered;
         Error::all(errors)?;
         let Laid { shards, files, carried, brought } = laid?;
@@ -110,7 +119,7 @@ impl Planner<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: [choices(&outline, self.keep_quantized), skipped].concat(),
+            choices: [choices(&outline, self.keep_quantized), self.experts(), skipped].concat(),
             shards,
             claims,
             carried,
@@ -171,7 +180,7 @@ impl Planner<'_> {
             Err(errors) => {
                 gathered.errors.extend(errors);
                 gathered.head_follows.push(false);
-                gathered.sound.push(false);
+                gathered.doing.push(None);
                 return (Vec::new(), outline);
             }
         };
@@ -181,7 +190,7 @@ impl Planner<'_> {
         for method in METHODS.iter().filter(|method| reads(**method, peft_type)) {
             method.claim(&mut claiming);
         }
-        let (outcome, outline) = claiming.finish();
+        let (outcome, outline, names) = claiming.finish();
         let is_sound = outcome.errors.is_empty();
         gathered.errors.extend(outcome.errors);
         gathered.notices.extend(outcome.notices);
@@ -189,13 +198,21 @@ impl Planner<'_> {
         gathered.skipped.extend(outcome.skipped.iter().map(|key| {
             format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
         }));
-        gathered.sound.push(is_sound);
         if is_sound {
-            let claimed = outcome.claimed.iter().map(|claimed| claimed.module.as_str());
-            let adapted: Vec<&str> = claimed.chain(outcome.ignored.iter().map(String::as_str)).collect();
-            gathered.errors.extend(check_targets(&adapter.config, &adapted, &self.base.catalogue));
+            let (errors, notices) = check_targets(adapter, &outcome.claimed, &names);
+            gathered.errors.extend(errors);
+            gathered.notices.extend(notices);
         }
+        gathered.doing.push(is_sound.then(|| outcome.claimed.iter().map(Doing::of).collect()));
         (outcome.claimed, outline)
+    }
+
+    /// What the user said of experts, each once.
+    fn experts(&self) -> Vec<String> {
+        let mut told: Vec<String> = self.adapters.iter().flat_map(|adapter| adapter.experts.told()).collect();
+        told.sort_unstable();
+        told.dedup();
+        told
     }
 
     /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::FileId`]s count.
@@ -284,7 +301,6 @@ impl Gathered {
                     ops.extend(changes.into_iter().map(|change| op(claim, change)));
                 }
                 Effect::Replace { value } => {
-                    self.replacing.insert(claim);
                     if let Some(error) = self.replace(target, value, claim, planner, outline) {
                         self.errors.push(error);
                     }
@@ -294,12 +310,39 @@ impl Gathered {
     }
 
     /// Checks what each adapter's file holds against what it is claimed for.
-    fn check_contents(&mut self, adapters: &[Adapter], contents: &[Contents]) {
-        for (i, (adapter, contents)) in adapters.iter().zip(contents).enumerate() {
-            let claims = self.claims.iter().enumerate().filter(|(_, claim)| claim.adapter as usize == i);
-            let claims = claims.map(|(id, claim)| (claim, !self.replacing.contains(&ClaimId(id as u32))));
-            let claims = self.sound[i].then_some(claims);
-            self.errors.extend(check_contents(adapter, contents, claims));
+    fn check_contents(&mut self, planner: &Planner<'_>, contents: &[Contents]) {
+        let doing = std::mem::take(&mut self.doing);
+        for ((adapter, contents), doing) in planner.adapters.iter().zip(contents).zip(doing) {
+            self.errors.extend(check_contents(adapter, contents));
+            if let Some(doing) = doing {
+                self.check_effect(planner, adapter, contents, &doing);
+            }
+        }
+    }
+
+    /// Refuses an adapter that changes nothing, or says so where the user allows it, and what of others does nothing.
+    fn check_effect(
+        &mut self,
+        planner: &Planner<'_>,
+        adapter: &Adapter,
+        contents: &Contents,
+        doing: &[Doing],
+    ) {
+        if doing.is_empty() {
+            return self.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
+        }
+        match idle(planner.base, adapter, contents, doing) {
+            Err(error) => self.errors.push(error),
+            Ok(Idle::Nothing) => {}
+            Ok(Idle::Some(told)) => self.notices.push(told),
+            Ok(Idle::All(why)) if planner.allow_noop => {
+                let told = format!("`{}` changes nothing, as `--allow-noop` allows: {why}", adapter.name);
+                self.notices.push(told.clone());
+                self.skipped.push(told);
+            }
+            Ok(Idle::All(why)) => self.errors.push(
+                no_effect(adapter, why).hint("`--allow-noop` takes it along, where nothing is what you want"),
+            ),
         }
     }
 
@@ -335,6 +378,14 @@ impl Gathered {
         // What is overridden reaches nothing, by this rule and not by mistake.
         self.claims[earlier.0 as usize].elements = 0;
         None
+    }
+
+    /// The adapters that change a target.
+    fn touching<'p>(&self, target: Target, adapters: &'p [Adapter]) -> Vec<&'p Adapter> {
+        let Some(touched) = self.touched.get(&target) else { return Vec::new() };
+        let claims =
+            touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
+        claims.map(|claim| &adapters[self.claims[claim.0 as usize].adapter as usize]).collect()
     }
 
     /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.

@@ -1,13 +1,13 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::config::Field;
-use crate::adapters::{Adapter, AdapterConfig, Contents, METHODS, find, producers};
+use crate::adapters::{Adapter, AdapterConfig, AdapterTensor, Contents, METHODS, producers};
 use crate::checkpoint::Config;
 use crate::error::{Error, ErrorKind};
 use crate::families::{is_embedding, is_head};
 use crate::tensor::Dtype;
 
-use super::{Claim, Outline, Target};
+use super::{Outline, Target};
 
 /// Fields that any adapter's config may have and that no merge depends on, or that only select modules.
 const COMMON: &[(&str, Field)] = &[
@@ -66,34 +66,14 @@ pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
-/// Tensors that are not finite, and adapters whose every delta is zero. `claims` is given when they are sound: each, and
-/// whether it adds to a tensor (and does not replace it).
-pub(super) fn check_contents<'c>(
-    adapter: &Adapter,
-    contents: &Contents,
-    claims: Option<impl Iterator<Item = (&'c Claim, bool)> + Clone>,
-) -> Vec<Error> {
-    let tensors = adapter.tensors.iter().zip(&contents.tensors);
-    let mut errors: Vec<Error> = Vec::new();
-    for (tensor, _) in tensors.clone().filter(|(_, contents)| !contents.finite) {
+/// Tensors that are not finite.
+pub(super) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Error> {
+    let tensors = adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
+    let error = |(tensor, _): (&AdapterTensor, _)| {
         let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
-        errors.push(ErrorKind::NonFiniteFactor { adapter, key }.into());
-    }
-    let Some(mut claims) = claims else { return errors };
-    let zero: std::collections::HashSet<&str> =
-        tensors.filter(|(_, contents)| contents.zero).map(|(tensor, _)| tensor.key.as_str()).collect();
-    let dies = |claim: &Claim| find(&claim.method).is_some_and(|method| method.dies_with_zero());
-    let is_dead = |(claim, adds): (&Claim, bool)| {
-        adds && dies(claim) && claim.keys.iter().any(|key| zero.contains(key.as_str()))
+        ErrorKind::NonFiniteFactor { adapter, key }.into()
     };
-    if claims.clone().next().is_none() {
-        errors.push(no_effect(adapter, "no tensor of it was placed"));
-    } else if adapter.weight == 0.0 && claims.clone().all(|(_, adds)| adds) {
-        errors.push(no_effect(adapter, "its weight is 0"));
-    } else if claims.all(is_dead) {
-        errors.push(no_effect(adapter, "a factor of every delta is all zero, as before training"));
-    }
-    errors
+    tensors.map(error).collect()
 }
 
 /// Embedding and head must have one number of tokens, unless the model has the head of another task and no use for this.
@@ -134,10 +114,6 @@ pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
             .hint("`--keep-quantized` leaves codes that no adapter changes as they are")
     };
     unknown.map(error).collect()
-}
-
-fn no_effect(adapter: &Adapter, why: &str) -> Error {
-    ErrorKind::NoEffect { adapter: adapter.name.clone(), why: why.to_owned() }.into()
 }
 
 /// What the adapter says of its base, where that disagrees with this one.

@@ -46,7 +46,7 @@ pub(super) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<SideFi
 pub(super) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bool) -> Option<SideFile> {
     let before = &outline.base.config.0;
     let mut config = before.as_object()?.clone();
-    if outline.additions.iter().any(|addition| addition.copy_of.is_some()) {
+    if outline.parted || outline.additions.iter().any(|addition| addition.copy_of.is_some()) {
         untie(&mut config);
     }
     if let Some((old, new)) = vocabulary(outline) {

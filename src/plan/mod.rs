@@ -6,14 +6,17 @@
 mod build;
 mod check;
 mod digest;
+mod ends;
 mod explain;
 mod files;
+mod idle;
 mod layout;
 mod op;
 mod out_tensor;
 mod outline;
 mod overlap;
 mod placement;
+mod same;
 
 pub use build::{Planned, Planner};
 pub use explain::Explained;

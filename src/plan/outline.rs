@@ -78,6 +78,8 @@ pub struct Outline<'a> {
     pub tied: Tied,
     /// The base's tied head, if it has one.
     pub head: Option<TiedHead>,
+    /// Whether ends that the config ties, and that are stored twice, are tied no more.
+    pub parted: bool,
     /// New tensors.
     pub additions: Vec<Addition>,
     /// Parameters that are in pieces, found while claiming.
@@ -94,6 +96,7 @@ impl<'a> Outline<'a> {
             weights,
             tied,
             head: tied_head(base),
+            parted: false,
             additions: Vec::new(),
             joined: RefCell::default(),
             resized: HashMap::new(),

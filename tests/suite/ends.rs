@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use shardfold::tensor::Dtype;
 
+use super::refusals::refused;
 use super::work::{Work, edit, edit_json};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -136,4 +137,144 @@ fn a_square_head_is_stored_as_any_head_where_other_layers_are_transposed() {
         work.succeeds(flags);
         assert_eq!(work.merged(tensor), [1.0, 2.0, 10.0, 20.0]);
     }
+}
+
+/// A model whose config ties its ends and whose base stores both, the head's last value as given.
+fn stored_twice(last: f32) -> Work {
+    let work = tied();
+    let values = |last: f32| vec![1.0, 2.0, 3.0, 4.0, 5.0, last];
+    work.rebase(&[
+        (EMBEDDING, &[3, 2], values(6.0)),
+        (HEAD, &[3, 2], values(last)),
+        ("model.norm.weight", &[2], vec![1.0; 2]),
+    ]);
+    edit_json(&work.base.join("config.json"), |config| {
+        config.insert("text_config".into(), json!({"tie_word_embeddings": true}));
+    });
+    work
+}
+
+#[test]
+fn ends_that_are_stored_twice_are_tied_no_more_once_one_changes() {
+    // transformers 4.57 loads the embedding in the head's place while the flag is true (measured), 5.23 if both are equal.
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+    let head: [(&str, &[u64], Vec<f32>); 2] = [
+        ("lm_head.lora_A.weight", &[1, 2], vec![10.0, 20.0]),
+        ("lm_head.lora_B.weight", &[3, 1], vec![0.0, 0.0, 1.0]),
+    ];
+    let embedding: [(&str, &[u64], Vec<f32>); 2] = [
+        ("model.embed_tokens.lora_embedding_A", &[1, 3], vec![0.0, 0.0, 1.0]),
+        ("model.embed_tokens.lora_embedding_B", &[2, 1], vec![10.0, 20.0]),
+    ];
+    let (still, changed) = (vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], vec![1.0, 2.0, 3.0, 4.0, 15.0, 26.0]);
+    for (adapter, of_head, of_embedding) in [(&head, &changed, &still), (&embedding, &still, &changed)] {
+        let work = stored_twice(6.0);
+        work.adapt_by(&lora, adapter);
+        let ran = work.succeeds(&[]);
+        assert!(
+            ran.err.contains("`lm_head.weight` is stored beside `model.embed_tokens.weight`"),
+            "{}",
+            ran.err
+        );
+        assert_eq!((work.merged(HEAD), work.merged(EMBEDDING)), (of_head.clone(), of_embedding.clone()));
+        assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
+        assert_eq!(config(&work)["text_config"]["tie_word_embeddings"], json!(false));
+        // Both would have to change as one.
+        let why = "is tied, and the embedding and the output head cannot be parted: `lm_head.weight` is stored beside it";
+        let again = stored_twice(6.0);
+        again.adapt_by(&lora, adapter);
+        refused(
+            "fold",
+            &again,
+            &["--tied", "fold"],
+            65,
+            &[why, "hint: take the head's tensor out of the base"],
+        );
+    }
+    let rows = json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [1]});
+    let row: (&str, &[u64], Vec<f32>) = ("model.embed_tokens.trainable_tokens_delta", &[1, 2], vec![7.0; 2]);
+    let work = stored_twice(6.0);
+    work.adapt_by(&rows, &[row]);
+    refused(
+        "tokens",
+        &work,
+        &[],
+        65,
+        &["`lm_head.weight` is stored beside it, and both would have to change as one"],
+    );
+    let work = stored_twice(7.0);
+    work.adapt_by(&lora, &head);
+    let ran = work.succeeds(&[]);
+    assert!(ran.err.contains("with other values: transformers 4 passes over it"), "{}", ran.err);
+    assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
+    // Where the config leaves it to the class, ends that hold the same may be tied, and others are not.
+    for (last, parts) in [(6.0, true), (7.0, false)] {
+        let work = stored_twice(last);
+        edit_json(&work.base.join("config.json"), |config| {
+            config.shift_remove("tie_word_embeddings");
+            config.shift_remove("text_config");
+        });
+        work.adapt_by(&lora, &head);
+        let ran = work.succeeds(&[]);
+        assert_eq!(ran.err.contains("stored beside"), parts, "{}", ran.err);
+        assert_eq!(config(&work).get("tie_word_embeddings").is_some(), parts);
+    }
+    // Where neither end changes, nothing is.
+    let work = stored_twice(6.0);
+    work.adapt_by(&lora, &[("model.norm.weight", &[2], vec![2.0; 2])]);
+    let ran = work.succeeds(&[]);
+    assert!(!ran.err.contains("stored beside"), "{}", ran.err);
+    assert_eq!(config(&work)["tie_word_embeddings"], json!(true));
+}
+
+#[test]
+fn what_a_folded_heads_delta_is_added_to_is_the_embedding() {
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+    let on = |start: Vec<f32>| -> Work {
+        let work = tied();
+        work.adapt_by(
+            &lora,
+            &[
+                ("lm_head.lora_A.weight", &[1, 2], vec![10.0, 20.0]),
+                ("lm_head.lora_B.weight", &[3, 1], vec![0.0, 0.0, 1.0]),
+                ("lm_head.base_layer.weight", &[3, 2], start),
+            ],
+        );
+        work
+    };
+    let (own, changed) = (vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], vec![1.0, 2.0, 3.0, 4.0, 15.0, 26.0]);
+    let work = on(own.clone());
+    work.succeeds(&["--tied", "fold"]);
+    assert_eq!(work.merged(EMBEDDING), changed);
+    let others = vec![0.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let says = [
+        "lm_head.base_layer.weight`, to which the head's delta is added, holds other values",
+        "hint: without `--tied fold`",
+    ];
+    refused("others", &on(others.clone()), &["--tied", "fold"], 65, &says);
+    // A head of its own starts from them.
+    let work = on(others);
+    work.succeeds(&[]);
+    assert_eq!((work.merged(EMBEDDING), work.merged(HEAD)[0]), (own, 0.0));
+}
+
+#[test]
+fn fewer_tokens_are_told_and_a_value_head_is_no_head_of_a_task() {
+    let work = tied();
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "task_type": "TOKEN_CLS"});
+    work.adapt_by(&lora, &[(EMBEDDING, &[2, 2], vec![9.0; 4]), (HEAD, &[2, 2], vec![9.0; 4])]);
+    let ran = work.succeeds(&[]);
+    assert!(ran.err.contains("`model.embed_tokens.weight` has fewer rows, [2, 2] for [3, 2]"), "{}", ran.err);
+    work.adapt_by(
+        &lora,
+        &[(EMBEDDING, &[3, 2], vec![9.0; 6]), ("v_head.summary.weight", &[1, 2], vec![1.0; 2])],
+    );
+    std::fs::remove_dir_all(&work.output).expect("it was there");
+    refused(
+        "a value head",
+        &work,
+        &[],
+        65,
+        &["1 adapter tensor matches no base tensor", "v_head.summary.weight"],
+    );
 }

@@ -81,6 +81,7 @@ impl Demo {
         let inputs = self.prepared.plan.inputs.iter();
         let sources: Vec<Box<dyn Source>> = inputs.map(|input| from.source(&input.name).unwrap()).collect();
         let run = Run {
+            allow_noop: false,
             plan: &self.prepared.plan,
             schedule: &self.prepared.schedule,
             sources: &sources.iter().map(|source| source.as_ref()).collect::<Vec<_>>(),

@@ -188,6 +188,24 @@ fn magnitudes_without_dora_and_the_reverse() {
             &["has no partner `model.layers.0.self_attn.q_proj.lora_magnitude_vector`"],
         ),
         (
+            "`use_dora` and experts, which PEFT gives no magnitudes",
+            "experts-bf16",
+            |work| work.configure("use_dora", json!(true)),
+            &["experts.lora_B.weight` has no partner `mlp.experts.lora_magnitude_vector`"],
+        ),
+        (
+            "biases that `lora_bias` promises",
+            "llama-f32-single",
+            |work| work.configure("lora_bias", json!(true)),
+            &["q_proj.lora_B.weight` has no partner `model.layers.0.self_attn.q_proj.lora_B.bias`"],
+        ),
+        (
+            "a flag that is a text",
+            "llama-f32-single",
+            |work| work.configure("use_rslora", json!("false")),
+            &["sets `use_rslora` to `false`, which is neither true nor false"],
+        ),
+        (
             "a magnitude of another length",
             "dora-f32",
             |work| {
@@ -267,6 +285,9 @@ fn experts_of_which_nothing_tells() {
         work.configure("base_model_name_or_path", json!("unsloth/Qwen3-30B-A3B"));
         let flags = [flag, value, "--expert-packing", "rank_major"];
         work.succeeds(if flag == "--expert-packing" { &flags[..2] } else { &flags });
+        let card = std::fs::read_to_string(work.output.join("README.md")).expect("a card");
+        let told = format!("is read as `{value}`, as asked, where an adapter does not tell");
+        assert!(card.contains(&told), "{flag}: {card}");
     }
 }
 

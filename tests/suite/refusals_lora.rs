@@ -205,7 +205,7 @@ fn shares_that_do_not_fit() {
         ("B alone", vec![b], "hira_B` has no partner `model.layers.0.self_attn.q_proj.hira_A`"),
         ("two ranks", vec![a, ("hira_B", &[4, 1], 1.0)], "as `base_model.model."),
         ("another size", vec![("hira_A", &[2, 8], 1.0), b], "has shape [4, 8], base tensor has [4, 4]"),
-        ("zeros", vec![a, ("hira_B", &[4, 2], 0.0)], "a factor of every delta is all zero"),
+        ("zeros", vec![a, ("hira_B", &[4, 2], 0.0)], "a factor of it is all zero"),
     ] {
         refused(what, &adapted(&config, &tensors), &[], 65, &[says]);
     }

@@ -10,8 +10,8 @@
 //! | 5 | packing, orientation | `refusals_kinds::experts_of_which_nothing_tells`, `layouts::square_parameters` |
 //! | 6 | quantised targets | `refusals_kinds::quantised_bases`, `refusals::a_base_that_is_not_plain_numbers` |
 //! | 7 | config fields | `refusals::adapter_configs_that_are_not_merged`, `refusals_lora::variants_that_no_merge_can_hold_are_refused_with_what_helps` |
-//! | 8 | targets without tensors; zeros | `refusals::adapter_tensors_that_do_not_fit`, `refusals::adapters_that_would_change_nothing`; here |
-//! | 9 | nothing placed or changed | `refusals::adapters_that_would_change_nothing` (too small for BF16); here |
+//! | 8 | targets without tensors; zeros | `targets`, `noop`, `refusals::adapter_tensors_that_do_not_fit` |
+//! | 9 | nothing placed or changed | `noop`, `refusals::adapters_that_would_change_nothing`; here |
 //! | 10 | values that are not finite | `refusals::numbers_that_are_not_finite` |
 //! | 11 | more than the type holds | `refusals::numbers_that_are_not_finite` |
 //! | 12 | another base: said by name, refused by shape | here; `refusals::adapter_tensors_that_do_not_fit` |
@@ -26,13 +26,13 @@ use shardfold::tensor::Dtype;
 
 use super::refusals::refused;
 use super::support::contents;
-use super::work::{MODULE, Work, edit};
+use super::work::{Work, edit};
 
 /// Tensors of a base or of an adapter: names and shapes; all values are 1.
 type Shapes<'t> = &'t [(&'t str, &'t [u64])];
 
 /// A base and an adapter of these tensors.
-fn with<'t>(config: &Value, base: Shapes<'t>, fields: &Value, adapter: Shapes<'t>) -> Work {
+pub(super) fn with<'t>(config: &Value, base: Shapes<'t>, fields: &Value, adapter: Shapes<'t>) -> Work {
     let work = Work::tiny(Dtype::F32, 1.0);
     let ones = |shapes: Shapes<'t>| -> Vec<(&'t str, &'t [u64], Vec<f32>)> {
         let one = |&(name, shape): &(&'t str, &'t [u64])| {
@@ -48,11 +48,11 @@ fn with<'t>(config: &Value, base: Shapes<'t>, fields: &Value, adapter: Shapes<'t
     work
 }
 
-fn llama() -> Value {
+pub(super) fn llama() -> Value {
     json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama"})
 }
 
-fn qwen(experts: u64) -> Value {
+pub(super) fn qwen(experts: u64) -> Value {
     json!({
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 6, "num_experts": experts,
     })
@@ -171,7 +171,7 @@ fn rows_that_do_not_add_up() {
 }
 
 /// The tensors of `qwen(…)` for these experts, joined or single.
-fn of_experts(numbers: &[u64]) -> Vec<(String, [u64; 2])> {
+pub(super) fn of_experts(numbers: &[u64]) -> Vec<(String, [u64; 2])> {
     let one = |e: &u64| {
         [("gate_proj", [4, 6]), ("up_proj", [4, 6]), ("down_proj", [6, 4])]
             .map(|(name, shape)| (format!("model.layers.0.mlp.experts.{e}.{name}.weight"), shape))
@@ -238,28 +238,18 @@ fn an_expert_behind_the_last() {
             &["2 adapter tensors match no base tensor", "experts.3.gate_proj"],
         );
     }
-}
-
-#[test]
-fn targeted_parameters_without_tensors() {
-    let stack = "model.layers.0.mlp.experts";
-    let wrapped = ["lora_A", "lora_B"].map(|role| format!("{stack}.{role}.weight"));
-    let q = ["lora_A", "lora_B"].map(|role| format!("{MODULE}.{role}.weight"));
-    let weight = format!("{MODULE}.weight");
-    let single = of_experts(&[0, 1, 2]);
-    let mut base: Vec<(&str, &[u64])> = single.iter().map(|(n, s)| (n.as_str(), &s[..])).collect();
-    base.push((&weight, &[4, 4]));
-    let whole: [(&str, &[u64]); 4] =
-        [(&wrapped[0], &[6, 6]), (&wrapped[1], &[8, 6]), (&q[0], &[2, 4]), (&q[1], &[4, 2])];
-    // An entry that names nothing of this model means nothing.
-    let fields = json!({"target_parameters": ["experts.gate_up_proj", "feed_forward.experts.down_proj"]});
-    with(&qwen(3), &base, &fields, &whole).succeeds(&[]);
-    let work = with(&qwen(3), &base, &fields, &whole[2..]);
-    let says = [
-        "`model.layers.0.mlp.experts.gate_up_proj` is named by `target_parameters` entry `experts.gate_up_proj`",
-        "hint: the adapter was not saved whole",
-    ];
-    refused("cut short", &work, &[], 65, &says);
+    // One that is there, of a stack that is not the config's.
+    let keys = keys.map(|key| key.replace("experts.3", "experts.2"));
+    let adapter: [(&str, &[u64]); 2] = [(&keys[0], &[2, 6]), (&keys[1], &[4, 2])];
+    with(&qwen(3), joined, &json!({}), &adapter).succeeds(&[]);
+    let work = with(&qwen(4), joined, &json!({}), &adapter);
+    refused(
+        "number 2 of 3 or 4",
+        &work,
+        &[],
+        65,
+        &["experts.gate_up_proj` is of 3 experts, by the config 4"],
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@
 //! Rounding: `V` in f32, its square exact in f64, the sum of squares in f64 in the order of inputs (along stored rows in
 //! eight lanes by column, added pairwise), `m / √sum` in f64 rounded to f32 once, the product in f32.
 
-use crate::adapters::Claiming;
 use crate::adapters::keys::Tail;
+use crate::adapters::{Claiming, TensorContents};
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::plan::{Factor, Need, Window};
@@ -57,8 +57,9 @@ impl Method for Dora {
         }
     }
 
-    fn dies_with_zero(&self) -> bool {
-        false
+    /// A magnitude of its own acts without a delta.
+    fn idle(&self, _: f32, _: &[TensorContents]) -> Option<&'static str> {
+        None
     }
 
     fn observe(&self, block: &mut Block<'_>) {
@@ -73,7 +74,7 @@ impl Method for Dora {
             if rows.axis == Some(seen.axis) {
                 let lanes = ((rows.range.start - seen.first) as usize + p) * seen.per;
                 let state = &mut state[lanes..lanes + seen.per];
-                if cols.step == 1 {
+                if cols.step == 1 && seen.per == LANES {
                     add_squares(
                         seen.kernels,
                         &seen.values[start..start + cols.len()],
@@ -88,12 +89,14 @@ impl Method for Dora {
                 }
             } else {
                 let first = (cols.range.start - seen.first) as usize;
-                if cols.step == 1 {
+                if cols.step == 1 && seen.per == 1 {
                     let values = &seen.values[start..start + cols.len()];
                     seen.kernels.add_squares_each(values, &mut state[first..first + cols.len()]);
                     continue;
                 }
-                for (q, sum) in state[first..first + cols.len()].iter_mut().enumerate() {
+                // A weight that is turned round on disk: the claim asked for lanes along rows, and the first of them does.
+                let sums = state[first * seen.per..].iter_mut().step_by(seen.per).take(cols.len());
+                for (q, sum) in sums.enumerate() {
                     *sum += square(seen.values[start + q * cols.step as usize]);
                 }
             }
@@ -113,6 +116,15 @@ impl Method for Dora {
             block.change(|_, q, value, delta| (value + delta * scale) * factors[q]);
         }
     }
+}
+
+/// Notes that a pair which no magnitude can belong to needs one, if the config sets DoRA: PEFT has none on parameters.
+pub(super) fn lacks_magnitude(claiming: &mut Claiming<'_>, pair: &Pair) -> bool {
+    let is_set = claiming.adapter.config.is_set("use_dora");
+    if is_set {
+        claiming.lacks_partner(pair.b, &MAGNITUDE.key(&pair.module));
+    }
+    is_set
 }
 
 fn square(value: f32) -> f64 {

@@ -31,7 +31,7 @@ const EMBEDDING_B: Tail = Tail { role: ".hira_embedding_B", ending: "" };
 const FIELDS: &[(&str, Field)] = &[
     ("r", Field::Fine),
     ("rank_pattern", Field::Fine),
-    ("fan_in_fan_out", Field::Fine),
+    ("fan_in_fan_out", Field::Flag),
     ("hira_dropout", Field::Fine),
     ("init_weights", Field::Fine),
 ];

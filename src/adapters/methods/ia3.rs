@@ -8,13 +8,13 @@
 //! `in / groups` stored inputs: its outputs, group after group, meet parts of the vector that lie one behind another. Where
 //! the shape fits both sides `feedforward_modules` tells: modules named there have vectors on their inputs.
 
-use regex::Regex;
 use serde_json::Value;
 
-use crate::adapters::Claiming;
 use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
+use crate::adapters::python_pattern::PythonPattern;
+use crate::adapters::{Claiming, TensorContents};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Factor, Placement};
 
@@ -27,7 +27,7 @@ const VECTOR: Tail = Tail { role: ".ia3_l", ending: "" };
 
 const FIELDS: &[(&str, Field)] = &[
     ("feedforward_modules", Field::Fine),
-    ("fan_in_fan_out", Field::Fine),
+    ("fan_in_fan_out", Field::Flag),
     ("init_ia3_weights", Field::Fine),
 ];
 
@@ -60,8 +60,8 @@ impl Method for Ia3 {
     }
 
     /// A vector of zeros erases what it multiplies.
-    fn dies_with_zero(&self) -> bool {
-        false
+    fn idle(&self, _: f32, holds: &[TensorContents]) -> Option<&'static str> {
+        holds.iter().all(|vector| vector.one).then_some("its vector is all ones, as before training")
     }
 
     fn apply(&self, block: &mut Block<'_>) {
@@ -229,11 +229,8 @@ fn side_by_config(claiming: &Claiming<'_>, module: &str, tensor: usize) -> Resul
     let config = &claiming.adapter.config;
     let is_named = match config.get("feedforward_modules") {
         Some(Value::String(pattern)) => {
-            let expression = Regex::new(&format!("^(?:{pattern})$")).map_err(|cause| {
-                let (adapter, field) = (claiming.adapter.name.clone(), "feedforward_modules".to_owned());
-                Error::new(ErrorKind::Pattern { adapter, field, pattern: pattern.clone() }).because(cause)
-            })?;
-            expression.is_match(module)
+            let matched = PythonPattern::full(pattern).and_then(|expression| expression.is_match(module));
+            matched.map_err(|cause| config.unreadable("feedforward_modules", pattern, cause))?
         }
         Some(Value::Array(_)) => {
             config.list("feedforward_modules").into_iter().any(|entry| module.ends_with(entry))

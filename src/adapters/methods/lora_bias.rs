@@ -26,6 +26,9 @@ impl Method for LoraBias {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
+        if claiming.adapter.config.is_set("lora_bias") {
+            note_missing(claiming);
+        }
         for (module, tensor) in claiming.take(BIAS) {
             if let Err(error) = claim_bias(claiming, &module, tensor) {
                 claiming.refuse(error);
@@ -40,6 +43,16 @@ impl Method for LoraBias {
             *value = vector.at(position, 0);
         }
         block.add_scaled();
+    }
+}
+
+/// With `lora_bias` every `lora_B` has a bias (an embedding's `lora_embedding_B` has none).
+fn note_missing(claiming: &mut Claiming<'_>) {
+    for i in 0..claiming.adapter.tensors.len() {
+        let Some(module) = B.module(claiming.path(i)).map(str::to_owned) else { continue };
+        if claiming.beside(&claiming.tensor(i).key, B, BIAS).is_none() {
+            claiming.lacks_partner(i, &BIAS.key(&module));
+        }
     }
 }
 

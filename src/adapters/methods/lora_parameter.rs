@@ -14,6 +14,7 @@ use crate::adapters::{Claiming, expert_layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Axis, Factor, Placement, Target};
 
+use super::dora::lacks_magnitude;
 use super::lora::{A, B, Pair, resolve, scale, take_tails};
 use super::{Block, Method};
 
@@ -47,6 +48,9 @@ impl Method for LoraParameter {
         }
         let mut modules: BTreeMap<String, Vec<(usize, Pair)>> = BTreeMap::new();
         for pair in take_wrapped(claiming, &entries) {
+            if lacks_magnitude(claiming, &pair) {
+                continue;
+            }
             let (module, depth) = unnested(&pair.module);
             modules.entry(module.to_owned()).or_default().push((depth, pair));
         }

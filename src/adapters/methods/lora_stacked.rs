@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::families::all_experts;
 use crate::plan::{Axis, Factor, Placement};
 
+use super::dora::lacks_magnitude;
 use super::lora::{A, B, Pair, scale, take_tails};
 use super::{Block, Method};
 
@@ -28,6 +29,9 @@ impl Method for LoraStacked {
     fn claim(&self, claiming: &mut Claiming<'_>) {
         let is_stack = |module: &str| all_experts(module).is_some();
         for pair in take_tails(claiming, A, B, false, is_stack) {
+            if lacks_magnitude(claiming, &pair) {
+                continue;
+            }
             if let Err(error) = claim_pair(claiming, &pair) {
                 claiming.refuse(error);
             }

@@ -25,8 +25,8 @@ mod tokens;
 use crate::kernels::Kernels;
 use crate::plan::{Op, Window};
 
-use super::Claiming;
 use super::config::Field;
+use super::{Claiming, TensorContents};
 
 pub use block::{Block, FactorView, Folded};
 
@@ -46,9 +46,13 @@ pub trait Method: Sync {
     /// Claims the adapter's tensors that belong to it. What is wrong with them goes into `claiming`, all of it.
     fn claim(&self, claiming: &mut Claiming<'_>);
 
-    /// Whether a delta of its own is nothing as soon as one of its factors is all zero.
-    fn dies_with_zero(&self) -> bool {
-        true
+    /// Why a change of its own changes nothing, whatever the weights are, if that shows in its scale or in what its factors
+    /// hold (`holds` is in their order).
+    fn idle(&self, scale: f32, holds: &[TensorContents]) -> Option<&'static str> {
+        match holds.iter().any(|factor| factor.zero) {
+            true => Some("a factor of it is all zero, as before training"),
+            false => (scale == 0.0).then_some("its scale is 0"),
+        }
     }
 
     /// Rooms of the window's size that [`Block::scratch`] must have; the first is the delta's.

@@ -39,7 +39,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("init_weights", Field::Fine),
     ("module_dropout", Field::Fine),
     // Storage tells; PEFT sets it to false for linear layers.
-    ("fan_in_fan_out", Field::Fine),
+    ("fan_in_fan_out", Field::Flag),
 ];
 
 const R: Tail = Tail { role: ".oft_R", ending: ".weight" };

@@ -3,9 +3,9 @@
 //! PEFT writes them for `modules_to_save` (all parameters and buffers of a module), for `bias` other than `none`, and for
 //! embeddings saved beside their factors. They are values, never deltas (peft-methods.md 2.3), and come before any delta.
 
-use crate::adapters::Claiming;
 use crate::adapters::claimed::{Claimed, Effect};
 use crate::adapters::keys::replaced;
+use crate::adapters::{AdapterTensor, Claiming};
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{is_embedding, is_head};
 use crate::plan::{Addition, Target, Tied};
@@ -25,7 +25,7 @@ const OTHER_KINDS: &[(&str, &str)] = &[
 /// Tasks whose head is new: PEFT saves it whole, and no base has it.
 const HEAD_TASKS: &[&str] = &["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"];
 /// Last segments of the paths of such heads.
-const TASK_HEADS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head", "v_head"];
+const TASK_HEADS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head"];
 
 impl Method for Replace {
     fn name(&self) -> &'static str {
@@ -75,6 +75,12 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
             return Err(Error::new(kind)
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
+        if value.tensor.shape.axes()[0] < weight.shape.axes()[0] {
+            claiming.notice(format!(
+                "`{name}` has fewer rows, {} for {}: make sure that the tokenizer has no more tokens",
+                value.tensor.shape, weight.shape
+            ));
+        }
         claiming.outline.resize(target, value.tensor.shape.clone());
     }
     if value.tensor.dtype != dtype && !(weight.is_known && is_mergeable(value.tensor.dtype)) {
@@ -87,6 +93,7 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
             Error::new(kind).hint("give this adapter weight 1: a value that replaces another has no scale")
         );
     }
+    check_start(claiming, path, &module, target, &value)?;
     let mut targets = vec![target];
     if let Some(other) = other_end(claiming, path, target, &value.tensor.shape) {
         claiming.outline.resize(other, value.tensor.shape.clone());
@@ -103,6 +110,32 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
         });
     }
     Ok(())
+}
+
+/// Refuses what a tied head's delta is added to where the embedding stays its tensor and holds other values: the input would
+/// change with it.
+fn check_start(
+    claiming: &Claiming<'_>,
+    path: &str,
+    module: &str,
+    target: Target,
+    value: &AdapterTensor,
+) -> Result<()> {
+    let Some(head) = claiming.outline.head.as_ref().filter(|_| claiming.outline.tied == Tied::Fold) else {
+        return Ok(());
+    };
+    let is_start = path.ends_with(".base_layer.weight") && is_head(&format!("{module}.weight"));
+    let embedding = &claiming.outline.base.catalogue.tensors[head.source];
+    let is_resized = embedding.tensor.shape != value.tensor.shape;
+    if !is_start || target != Target::Base(head.source) || is_resized {
+        return Ok(());
+    }
+    if claiming.outline.holds(head.source, (claiming.adapter.source.as_ref(), &value.tensor))? {
+        return Ok(());
+    }
+    let why = format!("`{}`, to which the head's delta is added, holds other values", value.key);
+    Err(Error::new(ErrorKind::Tied { tensor: embedding.name.clone(), why })
+        .hint("without `--tied fold` the head gets a tensor of its own, which starts from it"))
 }
 
 /// The other of two tied ends, if it must start from this value too.

@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-use crate::adapters::Claiming;
 use crate::adapters::claimed::{Change, Claimed};
 use crate::adapters::config::Field;
 use crate::adapters::keys::Tail;
+use crate::adapters::{Claiming, TensorContents};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Axis, Factor, Placement, Target};
 
@@ -21,7 +21,7 @@ pub(super) struct Tokens;
 const ROWS: Tail = Tail { role: ".trainable_tokens_delta", ending: "" };
 
 const FIELDS: &[(&str, Field)] =
-    &[("token_indices", Field::Fine), ("init_weights", Field::Fine), ("ensure_weight_tying", Field::Fine)];
+    &[("token_indices", Field::Fine), ("init_weights", Field::Fine), ("ensure_weight_tying", Field::Flag)];
 
 impl Method for Tokens {
     fn name(&self) -> &'static str {
@@ -45,8 +45,9 @@ impl Method for Tokens {
         }
     }
 
-    fn dies_with_zero(&self) -> bool {
-        false
+    /// Rows are values, zeros too.
+    fn idle(&self, _: f32, _: &[TensorContents]) -> Option<&'static str> {
+        None
     }
 
     fn apply(&self, block: &mut Block<'_>) {

@@ -1,6 +1,7 @@
 //! The names of one checkpoint as one adapter means them.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::checkpoint::Config;
 use crate::error::{ErrorKind, Result};
@@ -11,6 +12,7 @@ use super::disk::Disk;
 use super::geometry::Geometry;
 use super::namespace::{Namespace, Parameter};
 use super::reading::{Placing, Way, choose, inferred, tower};
+use super::rules::Rules;
 use super::spaces::Spaces;
 use super::table::{self, Class, Experts};
 
@@ -24,6 +26,8 @@ pub struct Names<'a> {
     class: Option<Class>,
     /// The readings in use, the first first; one, but for adapters that mix.
     readings: Vec<(Rc<Namespace<'a>>, Way)>,
+    /// Every reading that places all that must be; where there is none, those in use.
+    pub(super) possible: Vec<(Arc<Rules>, Way)>,
     notices: Vec<String>,
 }
 
@@ -57,7 +61,10 @@ impl<'a> Names<'a> {
             let ((first, by_first), (second, by_second)) = (meant(first), meant(second));
             ErrorKind::Readings { path: paths[path].to_owned(), first, by_first, second, by_second }
         })?;
-        let mut names = Names { disk, config, class, readings: Vec::new(), notices: Vec::new() };
+        let whole = placings.iter().filter(|placing| placing.places_all(&required));
+        let possible = whole.map(|placing| (spaces.list()[placing.space].rules.clone(), placing.way.clone()));
+        let possible = possible.collect();
+        let mut names = Names { disk, config, class, readings: Vec::new(), possible, notices: Vec::new() };
         for i in chosen {
             let Placing { space, way, .. } = &placings[i];
             if *space != 0 || *way != Way::Same {
@@ -67,6 +74,10 @@ impl<'a> Names<'a> {
         }
         if names.readings.is_empty() {
             names.readings.push((spaces.get(0), Way::Same));
+        }
+        if names.possible.is_empty() {
+            names.possible =
+                names.readings.iter().map(|(space, way)| (space.shared_rules(), way.clone())).collect();
         }
         Ok(names)
     }
@@ -139,7 +150,7 @@ impl<'a> Names<'a> {
 }
 
 /// Tied heads and additions need not be placed.
-fn is_optional(path: &str, ties: &[String]) -> bool {
+pub(super) fn is_optional(path: &str, ties: &[String]) -> bool {
     let weight = format!("{path}.weight");
     // Heads stand outside stacks of layers; the same words inside are ordinary projections.
     let is_outside = tower(path) == path;

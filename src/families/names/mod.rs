@@ -13,6 +13,7 @@ pub mod disk;
 pub mod experts;
 pub mod geometry;
 pub mod joined;
+mod known;
 mod lookup;
 pub mod namespace;
 pub mod ops;
@@ -27,6 +28,7 @@ pub mod table;
 mod tests;
 
 pub use disk::{Disk, Logicals};
+pub use known::{Accepts, Known};
 pub use lookup::Names;
 pub use namespace::Parameter;
 pub use piece::{Along, Piece, Placed, Stride};

@@ -52,16 +52,37 @@ enum Origin {
 
 /// Calls `then` with every runtime name that a tensor of that name on disk has part in.
 fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) {
+    let single = own_names(rules, name, &mut then);
+    // What is stacked now was trained on one by one, and that is how it lies on disk.
+    if let Some(single) = single {
+        then(&single, Origin::Plain);
+    }
+}
+
+/// The same for names that parameters have under these very rules. What is stacked is returned with the name that it had
+/// before.
+fn own_names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) -> Option<String> {
     let renamed = rules.apply(name);
-    let Some((first, converted)) = renamed.converted else { return then(&renamed.name, Origin::Plain) };
+    let Some((first, converted)) = renamed.converted else {
+        then(&renamed.name, Origin::Plain);
+        return None;
+    };
     let rule = rules.conversion(converted.rule);
     then(&first, Origin::Part(converted, 0));
     for (i, to) in rule.to.iter().enumerate().skip(1) {
         then(&first.replacen(&rule.to[0], to, 1), Origin::Part(converted, i));
     }
-    // What is stacked now was trained on one by one, and that is how it lies on disk.
-    if matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, Op::Merge(_)))) {
-        then(&renamed.name, Origin::Plain);
+    let is_stacked =
+        matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, Op::Merge(_))));
+    is_stacked.then(|| renamed.name.into_owned())
+}
+
+/// Calls `then` with the names that the weights of `disk` have in a model under these very rules, and the axes of the
+/// weight; a name comes once for each weight that has part in it.
+pub(super) fn each_own_name(disk: &dyn Disk, rules: &Rules, mut then: impl FnMut(&str, usize)) {
+    for (name, shape) in (0..disk.count()).filter_map(|place| disk.weight(place)) {
+        let axes = shape.axes().len();
+        own_names(rules, &name, |own, _| then(own, axes));
     }
 }
 
@@ -118,6 +139,11 @@ impl<'a> Namespace<'a> {
     /// The rules that gave the names.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// The same, to be kept.
+    pub(super) fn shared_rules(&self) -> Arc<Rules> {
+        self.rules.clone()
     }
 
     /// Whether `path` is a parameter, or a module that has one; also one expert where experts are joined, or joined where
@@ -266,8 +292,13 @@ impl<'a> Namespace<'a> {
         if parameter.shape.len() != if expert.parameter == "bias" { 2 } else { 3 } {
             return Some(made(Err(format!("`{joined}` has {} axes", parameter.shape.len()))));
         }
-        if expert.number >= parameter.shape.remove(0) {
+        let count = parameter.shape.remove(0);
+        if expert.number >= count {
             return None;
+        }
+        if let Some(expected) = self.geometry.experts.filter(|&expected| expected != count) {
+            let why = format!("`{joined}` is of {count} experts, by the config {expected}");
+            return Some(made(Err(why)));
         }
         let slice = |placed: Placed| {
             Some(Placed { tensor: placed.tensor, piece: placed.piece.unstacked(0, expert.number)? })

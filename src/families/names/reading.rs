@@ -52,14 +52,23 @@ const SPELLINGS: &[Spelling] = &[
 impl Spelling {
     /// The path as the model has it, if it has those segments.
     fn read(&self, path: &str) -> Option<String> {
-        let starts = path.match_indices(self.theirs).map(|(start, _)| (start, start + self.theirs.len()));
-        let is_between = |&(start, end): &(usize, usize)| {
-            (start == 0 || path[..start].ends_with('.'))
-                && (end == path.len() || path[end..].starts_with('.'))
-        };
-        let (start, end) = starts.into_iter().find(is_between)?;
-        Some(format!("{}{}{}", &path[..start], self.models, &path[end..]))
+        exchanged(path, self.theirs, self.models)
     }
+
+    /// A name of the model as the producer has it, if it has those segments.
+    fn spelt(&self, name: &str) -> Option<String> {
+        exchanged(name, self.models, self.theirs)
+    }
+}
+
+/// The path with the first segments that are `from` exchanged for `to`, if there are any.
+fn exchanged(path: &str, from: &str, to: &str) -> Option<String> {
+    let starts = path.match_indices(from).map(|(start, _)| (start, start + from.len()));
+    let is_between = |&(start, end): &(usize, usize)| {
+        (start == 0 || path[..start].ends_with('.')) && (end == path.len() || path[end..].starts_with('.'))
+    };
+    let (start, end) = starts.into_iter().find(is_between)?;
+    Some(format!("{}{to}{}", &path[..start], &path[end..]))
 }
 
 impl Way {
@@ -106,6 +115,30 @@ impl Way {
                 }
             }
         }
+    }
+}
+
+impl Way {
+    /// A name of the model as an adapter that is read this way spells it; none if its model has no such parameter.
+    pub fn spelt<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        Some(match self {
+            // What a name of an older transformers was cannot be told from what it became.
+            Way::Same | Way::Carried => Cow::Borrowed(name),
+            Way::WithBase(base) => Cow::Borrowed(name.strip_prefix(base.as_str())?),
+            Way::WithoutBase(base) => Cow::Owned(format!("{base}{name}")),
+            Way::Language(prefix) => match name.strip_prefix(prefix) {
+                Some(rest) => Cow::Owned(format!("model.{rest}")),
+                // The class of the language part has no other towers; heads stand outside.
+                None => Cow::Borrowed(Some(name).filter(|name| tower(name) == *name)?),
+            },
+            Way::Spelt(spellings) => spellings
+                .iter()
+                .fold(Cow::Borrowed(name), |name, spelling| spelling.spelt(&name).map_or(name, Cow::Owned)),
+            Way::Inferred(prefixes) => {
+                let rest = prefixes.values().find_map(|prefix| name.strip_prefix(prefix.as_str()));
+                Cow::Borrowed(rest.unwrap_or(name))
+            }
+        })
     }
 }
 

@@ -17,7 +17,8 @@ use super::rules::Rules;
 
 /// One of the sets: which rules give it.
 pub struct Space {
-    rules: Arc<Rules>,
+    /// The rules.
+    pub rules: Arc<Rules>,
     /// Which candidate they are of.
     pub candidate: usize,
     /// Whether they are all of its rules.
