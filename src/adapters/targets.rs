@@ -5,16 +5,16 @@
 
 use regex::Regex;
 
-use crate::checkpoint::Catalogue;
 use crate::error::{Error, ErrorKind};
-use crate::families::expert;
+use crate::families::{Disk, expert};
 
 use super::AdapterConfig;
 
 /// An error for every entry of `target_modules` that names a module of the base, and of `target_parameters` that names a
 /// parameter, though none of `adapted` (paths with tensors) is of that name.
-pub fn check_targets(config: &AdapterConfig, adapted: &[&str], catalogue: &Catalogue) -> Vec<Error> {
+pub fn check_targets(config: &AdapterConfig, adapted: &[&str], disk: &dyn Disk) -> Vec<Error> {
     let mut errors = Vec::new();
+    let weights = || (0..disk.count()).filter_map(|place| disk.weight(place));
     let is_adapted = |entry: &str| adapted.iter().any(|module| is_named(module, entry));
     let error = |field: &'static str, entry: &str, module: String| {
         let (adapter, entry) = (config.adapter.clone(), entry.to_owned());
@@ -22,14 +22,14 @@ pub fn check_targets(config: &AdapterConfig, adapted: &[&str], catalogue: &Catal
         Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")
     };
     for entry in config.list("target_modules").into_iter().filter(|entry| !is_adapted(entry)) {
-        let modules = catalogue.tensors.iter().filter(|tensor| tensor.tensor.shape.axes().len() == 2);
-        let mut modules = modules.filter_map(|tensor| tensor.name.strip_suffix(".weight"));
+        let modules = weights().filter(|(_, shape)| shape.axes().len() == 2);
+        let mut modules = modules.filter_map(|(name, _)| name.strip_suffix(".weight").map(str::to_owned));
         if let Some(module) = modules.find(|module| is_named(module, entry) && is_selected(config, module)) {
-            errors.push(error("target_modules", entry, module.to_owned()));
+            errors.push(error("target_modules", entry, module));
         }
     }
     for entry in config.list("target_parameters").into_iter().filter(|entry| !is_adapted(entry)) {
-        let mut parameters = catalogue.tensors.iter().flat_map(|tensor| parameters(&tensor.name));
+        let mut parameters = weights().flat_map(|(name, _)| parameters(&name));
         if let Some(parameter) = parameters.find(|parameter| is_named(parameter, entry)) {
             errors.push(error("target_parameters", entry, parameter));
         }

@@ -8,6 +8,7 @@ mod config;
 mod discover;
 mod extras;
 mod identity;
+mod peek;
 mod weights;
 
 pub use catalogue::{BaseShard, BaseTensor, Catalogue};
@@ -15,4 +16,4 @@ pub use config::Config;
 pub use discover::{Checkpoint, read_header};
 pub use extras::carried;
 pub use identity::{header_hash, sampled};
-pub use weights::{Stored, Weights};
+pub use weights::{Coded, Stored, Weights};

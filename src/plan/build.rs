@@ -61,7 +61,7 @@ impl Planner<'_> {
     /// # Errors
     /// Every reason to refuse, together.
     pub fn plan(&self) -> Result<Planned> {
-        let (weights, errors) = Weights::of(&self.base.catalogue, &self.base.config);
+        let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let mut outline = Outline::new(self.base, &weights, self.tied);
@@ -144,7 +144,7 @@ impl Planner<'_> {
         if is_sound {
             let claimed = outcome.claimed.iter().map(|claimed| claimed.module.as_str());
             let adapted: Vec<&str> = claimed.chain(outcome.ignored.iter().map(String::as_str)).collect();
-            gathered.errors.extend(check_targets(&adapter.config, &adapted, &self.base.catalogue));
+            gathered.errors.extend(check_targets(&adapter.config, &adapted, disk));
         }
         (outcome.claimed, outline)
     }

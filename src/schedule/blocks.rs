@@ -108,6 +108,20 @@ impl Slab {
         Slab { source: 0..source, out, own: own_blocks(ops, view, rect), own_at }
     }
 
+    /// The most bytes that a tile of the size of `rect` takes, wherever it is; `rect` is the first.
+    pub fn most(merged: &Merged<'_>, rect: &Rect) -> usize {
+        let slab = Slab::new(merged, rect);
+        let Merged { tensor, start, view, output, .. } = *merged;
+        let (place, encoding) = (Place { logical: start, view, rect }, start_encoding(start));
+        let source = (0..start.parts.len()).map(|part| encoding.most(part, place) as usize).sum();
+        let out = match output {
+            Output::Encoded if slab.out.start == 0 => 0,
+            Output::Encoded => out_encoding(tensor).most(tensor.part, place) as usize,
+            Output::Observed => slab.out.len(),
+        };
+        aligned(aligned(source) + out) + region_bytes(&slab.own)
+    }
+
     /// Bytes of all of it.
     pub fn bytes(&self) -> usize {
         self.own_at + region_bytes(&self.own)

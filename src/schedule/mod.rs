@@ -14,6 +14,6 @@ pub mod steps;
 mod tests;
 
 pub use blocks::{BlockSpec, Slab, shared_blocks};
-pub use shape::{Merged, Output, Requirement, TileShape};
+pub use shape::{Merged, Output, Requirement, Stretch, TileShape};
 pub use split::{Asked, Budget, Schedule, Scratch, split};
 pub use steps::{Tile, Work, tiles};

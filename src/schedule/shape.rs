@@ -5,11 +5,11 @@
 //! every row; that is accepted for tensors of few rows, and otherwise the schedule asks for a larger budget.
 
 use crate::adapters::find;
-use crate::encodings::Logical;
+use crate::encodings::{Logical, Place};
 use crate::plan::{Making, Need, Op, OutTensor, Plan};
 use crate::tensor::{Rect, View};
 
-use super::blocks::{Slab, out_encoding, region_bytes, shared_blocks};
+use super::blocks::{Slab, out_encoding, region_bytes, shared_blocks, start_encoding};
 use super::split::{BLOCK_COLS, BLOCK_ROWS};
 
 /// Tensors of at most so many rows may have their columns' factors read once for each row.
@@ -28,6 +28,15 @@ pub struct TileShape {
     pub cols: u64,
     /// Columns whose factors are in a slot at once.
     pub band: u64,
+}
+
+/// What the runs of one part lie in that do not touch: held in memory, it is read once for many tiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Bytes of a stored row; 0 for a part whose runs touch.
+    pub row: usize,
+    /// Bytes of all rows.
+    pub all: usize,
 }
 
 /// What becomes of a tile's values.
@@ -91,7 +100,26 @@ impl<'p> Merged<'p> {
     }
 
     fn slab_bytes(&self, rows: u64, cols: u64) -> usize {
-        Slab::new(self, &Rect { rows: 0..rows, cols: 0..cols }).bytes()
+        Slab::most(self, &Rect { rows: 0..rows, cols: 0..cols })
+    }
+
+    /// Rows that no tile reaches beyond.
+    pub fn tile_rows(&self) -> u64 {
+        start_encoding(self.start).tile_rows(self.start)
+    }
+
+    /// For each part that is read in runs which do not touch: bytes of a stored row, and of all that tiles of one band of
+    /// rows read runs of.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let rect = Rect { rows: 0..self.view.rows.min(1), cols: 0..self.view.cols };
+        let place = Place { logical: self.start, view: self.view, rect: &rect };
+        let encoding = start_encoding(self.start);
+        let runs = (0..self.start.parts.len()).map(|part| encoding.runs(part, place));
+        runs.map(|runs| match runs.count {
+            0 | 1 => Stretch::default(),
+            count => Stretch { row: runs.stride as usize, all: (runs.stride * count) as usize },
+        })
+        .collect()
     }
 
     fn slot_bytes(&self, band: u64) -> usize {
@@ -140,9 +168,10 @@ impl<'p> Merged<'p> {
         }
         let band = Self::largest(cols, slot_bytes, |band| self.slot_bytes(band));
         if band == cols {
-            let high = Self::largest(rows, slab_bytes, |rows| self.slab_bytes(rows, cols));
+            let most = rows.min(self.tile_rows());
+            let high = Self::largest(most, slab_bytes, |rows| self.slab_bytes(rows, cols));
             // Tiles start at whole blocks of what is encoded together.
-            let high = if high < rows { high - high % self.quantum().0 } else { high };
+            let high = if high < most { high - high % self.quantum().0 } else { high };
             if high >= self.least().0 && high > 0 {
                 return Some(TileShape { rows: high, cols, band });
             }
@@ -164,6 +193,8 @@ impl<'p> Merged<'p> {
             full_slot_bytes: if self.view.rows > 1 { full } else { least },
             rank: self.ranks().max().unwrap_or(0),
             fold_bytes: 0,
+            stretch_bytes: 0,
+            full_stretch_bytes: 0,
             block: 0,
             rooms: 0,
             casts: false,
@@ -184,6 +215,8 @@ impl<'p> Merged<'p> {
         let most = passes.fold(self.requirement(), Requirement::or);
         Requirement {
             fold_bytes: self.fold_bytes(),
+            stretch_bytes: self.stretches().iter().map(|stretch| stretch.row).sum(),
+            full_stretch_bytes: self.stretches().iter().map(|stretch| stretch.all).sum(),
             block: self.block(),
             rooms: self.rooms(),
             casts: self.is_cast(),
@@ -257,6 +290,10 @@ pub struct Requirement {
     pub rank: u64,
     /// Bytes of what passes before a tensor come to.
     pub fold_bytes: usize,
+    /// Bytes of a stored row of every part that is read in runs which do not touch.
+    pub stretch_bytes: usize,
+    /// Bytes that let every such part be read once.
+    pub full_stretch_bytes: usize,
     /// Elements of a worker's block.
     pub block: usize,
     /// Rooms of a block's size for deltas.
@@ -283,6 +320,8 @@ impl Requirement {
             full_slot_bytes: self.full_slot_bytes.max(other.full_slot_bytes),
             rank: self.rank.max(other.rank),
             fold_bytes: self.fold_bytes.max(other.fold_bytes),
+            stretch_bytes: self.stretch_bytes.max(other.stretch_bytes),
+            full_stretch_bytes: self.full_stretch_bytes.max(other.full_stretch_bytes),
             block: self.block.max(other.block),
             rooms: self.rooms.max(other.rooms),
             casts: self.casts || other.casts,

@@ -141,23 +141,30 @@ fn cut_tensor<'s>(
         merged.shape(cut.slab_bytes, cut.slot_bytes).expect("the split made sure that it fits")
     };
     let passes = merged.passes(shape(merged)).flat_map(move |op| {
-        let mut rects = rects(merged.view, shape(merged.pass(op))).peekable();
+        let mut rects = rects(merged.view, merged.tile_rows(), shape(merged.pass(op))).peekable();
         std::iter::from_fn(move || {
             let (rect, band) = rects.next()?;
             Some(Work::Fold { tensor, op, rect, band, is_last: rects.peek().is_none() })
         })
     });
-    passes.chain(rects(merged.view, shape(merged)).map(move |(rect, band)| Work::Write {
+    passes.chain(rects(merged.view, merged.tile_rows(), shape(merged)).map(move |(rect, band)| Work::Write {
         tensor,
         rect,
         band,
     }))
 }
 
-/// Rectangles of a view with the band of each: rows of tiles from the top, in each the columns from the left.
-fn rects(view: View, shape: TileShape) -> impl Iterator<Item = (Rect, Range<u64>)> {
-    (0..if view.cols == 0 { 0 } else { view.rows }).step_by(shape.rows as usize).flat_map(move |row| {
-        let rows = row..(row + shape.rows).min(view.rows);
+/// Rectangles of a view with the band of each: rows of tiles from the top, in each the columns from the left. No tile
+/// reaches beyond a multiple of `together` rows.
+fn rects(view: View, together: u64, shape: TileShape) -> impl Iterator<Item = (Rect, Range<u64>)> {
+    let mut next = if view.cols == 0 { view.rows } else { 0 };
+    let rows = std::iter::from_fn(move || {
+        let row = next;
+        let end = (row / together + 1).saturating_mul(together).min(view.rows);
+        next = (row + shape.rows).min(end);
+        (row < view.rows).then_some(row..next)
+    });
+    rows.flat_map(move |rows| {
         (0..view.cols).step_by(shape.band as usize).flat_map(move |first| {
             let rows = rows.clone();
             let band = first..(first + shape.band).min(view.cols);
