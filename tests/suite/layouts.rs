@@ -103,8 +103,12 @@ impl Delta {
     }
 
     fn base(&self) -> Experts {
-        let stack =
-            |seed: usize, rows, cols| (0..EXPERTS).map(|e| Matrix::seeded(seed + e, rows, cols)).collect();
+        // No number is beyond 4, as E2M1 has no 5.
+        let one = |seed, rows, cols| {
+            let all = Matrix::seeded(seed, rows, cols);
+            Matrix::new(rows, cols, |r, c| all.at(r, c).clamp(-4.0, 4.0))
+        };
+        let stack = |seed: usize, rows, cols| (0..EXPERTS).map(|e| one(seed + e, rows, cols)).collect();
         Experts { gate_up: stack(40, 2 * self.inner, self.hidden), down: stack(60, self.hidden, self.inner) }
     }
 
@@ -133,6 +137,8 @@ enum Disk {
     InOut,
     /// The same with gate and up in alternate columns.
     Interleaved,
+    /// The transpose of that as codes of four bits, `[experts, out, in/32, 16]`, with a scale for every 32.
+    Mxfp4,
 }
 
 /// One layout of a model.
@@ -199,6 +205,8 @@ const INTERLEAVED: Layout = Layout {
     shards: 1,
     is_in_out: true,
 };
+/// Its sides along the inputs must be multiples of 32.
+const MXFP4: Layout = Layout { disk: Disk::Mxfp4, ..INTERLEAVED };
 const ALL: [Layout; 6] = [MIXTRAL, QWEN, OUT_IN, IN_OUT, TURNED, INTERLEAVED];
 
 /// The stack `[experts, …]` of matrices.
@@ -249,7 +257,17 @@ impl Layout {
                 stacked(gate_up, &each(&experts.gate_up, &|matrix| in_turn(matrix).turned())),
                 stacked(down, &each(&experts.down, &Matrix::turned)),
             ],
+            Disk::Mxfp4 => Vec::new(),
         }
+    }
+
+    /// The experts as codes, and the scales of each.
+    fn coded(&self, experts: &Experts) -> Vec<Coded> {
+        let gate_up: Vec<Matrix> = experts.gate_up.iter().map(in_turn).collect();
+        let both = [("gate_up_proj", &gate_up), ("down_proj", &experts.down)];
+        let coded =
+            |(name, matrices): (&str, &Vec<Matrix>)| mxfp4(&format!("{}.{name}", self.stack), matrices);
+        both.into_iter().flat_map(coded).collect()
     }
 
     /// Writes the base: tensors go to the shards in turn, so that an expert's gate and up are apart.
@@ -263,6 +281,21 @@ impl Layout {
         fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
         let mut tensors = self.tensors(&delta.base());
         tensors.extend_from_slice(others);
+        if self.disk == Disk::Mxfp4 {
+            let coded = self.coded(&delta.base());
+            let plain = tensors.iter().map(|(name, shape, values)| {
+                (name.clone(), Dtype::F32, shape.clone(), f32s(values.iter().copied()))
+            });
+            let all: Vec<Coded> = coded.into_iter().chain(plain).collect();
+            let all: Vec<_> = all
+                .iter()
+                .map(|(name, dtype, shape, data)| (&name[..], *dtype, &shape[..], data.clone()))
+                .collect();
+            config["dtype"] = json!("float32");
+            config["quantization_config"] = json!({"quant_method": "mxfp4"});
+            fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
+            return write_safetensors(&work.base.join("model.safetensors"), &all);
+        }
         if self.shards == 1 {
             return write_all(&work.base.join("model.safetensors"), &tensors);
         }
@@ -309,7 +342,7 @@ impl Layout {
                 matrix("gate_up_proj", e, hidden, 2 * inner).turned(),
                 matrix("down_proj", e, inner, hidden).turned(),
             ),
-            Disk::Interleaved => (
+            Disk::Interleaved | Disk::Mxfp4 => (
                 apart(&matrix("gate_up_proj", e, hidden, 2 * inner).turned()),
                 matrix("down_proj", e, inner, hidden).turned(),
             ),
@@ -320,8 +353,38 @@ impl Layout {
 
     /// The same with its factors of gate and up as the running model has its rows.
     fn outputs(&self, matrix: &Matrix) -> Matrix {
-        if self.disk == Disk::Interleaved { in_turn(matrix) } else { matrix.clone() }
+        match self.disk {
+            Disk::Interleaved | Disk::Mxfp4 => in_turn(matrix),
+            _ => matrix.clone(),
+        }
     }
+}
+
+/// A tensor of any type: name, dtype, shape, bytes.
+type Coded = (String, Dtype, Vec<u64>, Vec<u8>);
+
+/// Blocks and scales of matrices of numbers that E2M1 has, also halved or doubled: so that scales differ, each block in
+/// turn is stored as it is, as halves times two, and as doubles times a half.
+fn mxfp4(name: &str, matrices: &[Matrix]) -> [Coded; 2] {
+    const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    let blocks = matrices.iter().flat_map(|matrix| matrix.values.chunks_exact(32));
+    for (i, block) in blocks.enumerate() {
+        let is_small = block.iter().all(|value| value.abs() <= 3.0);
+        let (scale, factor) = [(127, 1.0), (128, 0.5), if is_small { (126, 2.0) } else { (127, 1.0) }][i % 3];
+        let code = |value: f32| {
+            let size = E2M1.iter().position(|of| *of == value.abs() * factor).expect("E2M1 has it") as u8;
+            size | u8::from(value < 0.0) << 3
+        };
+        codes.extend(block.chunks_exact(2).map(|pair| code(pair[0]) | code(pair[1]) << 4));
+        scales.push(scale);
+    }
+    let shape = vec![matrices.len() as u64, matrices[0].rows as u64, matrices[0].cols as u64 / 32];
+    let with_bytes = [&shape[..], &[16]].concat();
+    [
+        (format!("{name}_blocks"), Dtype::U8, with_bytes, codes),
+        (format!("{name}_scales"), Dtype::U8, shape, scales),
+    ]
 }
 
 fn write_all(path: &std::path::Path, tensors: &[Named]) {
@@ -432,6 +495,47 @@ fn experts_one_by_one_and_wrapped_on_every_layout() {
             gives("wrapped", layout, &delta, wrapper(layout, &delta, form), BOTH);
         }
     }
+}
+
+/// Vector 5 on gpt-oss as it was published: every form of one delta, from either PEFT, gives the same values.
+#[test]
+fn every_form_on_codes_of_four_bits() {
+    // One of two scales in a row, or one; and a square `down_proj`, whose sibling says how it lies.
+    for (hidden, inner) in [(64, 32), (32, 64), (32, 32)] {
+        let delta = Delta::new(hidden, inner);
+        let gives = |what: &str, adapter, targets| gives(what, &MXFP4, &delta, adapter, targets);
+        gives("one by one", (per_expert(&delta, MLP, HF), json!({"target_modules": HF})), BOTH);
+        gives("stacks", (in_stacks(&delta, MLP), json!({"target_modules": "all-linear"})), BOTH);
+        // Unsloth's lists of linears have their rows in turn already.
+        gives("lists", (in_lists(&delta), json!({})), BOTH);
+        for (version, is_swapped) in [("0.18.1", false), ("0.19.0", true), ("0.20.0", false)] {
+            for (layout, is_grouped) in [("rank_major", false), ("grouped_by_expert", true)] {
+                let (tensors, mut fields) =
+                    wrapper(&MXFP4, &delta, Form { is_swapped, is_grouped, targets: BOTH });
+                (fields["peft_version"], fields["lora_B_layout"]) = (json!(version), json!(layout));
+                gives(version, (tensors, fields), BOTH);
+            }
+        }
+        for targets in [(true, false), (false, true)].into_iter().filter(|_| hidden != inner) {
+            let form = Form { is_swapped: false, is_grouped: false, targets };
+            gives("one parameter", wrapper(&MXFP4, &delta, form), targets);
+        }
+    }
+}
+
+/// An adapter of Unsloth's for gpt-oss: a linear for each expert in two lists.
+fn in_lists(delta: &Delta) -> Vec<Named> {
+    let mut tensors = Vec::new();
+    for e in 0..EXPERTS {
+        let (gate_up, down) = (&delta.gate_up[e], &delta.down[e]);
+        let gate_up = (in_turn(&gate_up.0), gate_up.1.clone());
+        for (list, (out, input)) in [("gate_up_projs", gate_up), ("down_projs", down.clone())] {
+            for (role, factor) in [("lora_A", input), ("lora_B", out)] {
+                tensors.push((format!("{MLP}.{list}.{e}.{role}.weight"), factor.shape(), factor.values));
+            }
+        }
+    }
+    tensors
 }
 
 #[test]
