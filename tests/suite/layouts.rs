@@ -137,7 +137,9 @@ enum Disk {
     InOut,
     /// The same with gate and up in alternate columns.
     Interleaved,
-    /// The transpose of that as codes of four bits, `[experts, out, in/32, 16]`, with a scale for every 32.
+    /// As one by one, but as packed integers with a scale for every 32 inputs, as Kimi K2 has them.
+    Int4([&'static str; 3]),
+    /// The transpose of that before as codes of four bits, `[experts, out, in/32, 16]`, with a scale for every 32.
     Mxfp4,
 }
 
@@ -207,6 +209,9 @@ const INTERLEAVED: Layout = Layout {
 };
 /// Its sides along the inputs must be multiples of 32.
 const MXFP4: Layout = Layout { disk: Disk::Mxfp4, ..INTERLEAVED };
+/// Its inputs must be multiples of 32 too.
+const INT4: Layout =
+    Layout { architecture: "DeepseekV3ForCausalLM", model_type: "deepseek_v3", disk: Disk::Int4(HF), ..QWEN };
 const ALL: [Layout; 6] = [MIXTRAL, QWEN, OUT_IN, IN_OUT, TURNED, INTERLEAVED];
 
 /// The stack `[experts, …]` of matrices.
@@ -233,7 +238,7 @@ impl Layout {
         };
         let (gate_up, down) = (format!("{}.gate_up_proj", self.stack), format!("{}.down_proj", self.stack));
         match self.disk {
-            Disk::Single(names) => {
+            Disk::Single(names) | Disk::Int4(names) => {
                 let mut tensors = Vec::new();
                 for (e, (gate_up, down)) in experts.gate_up.iter().zip(&experts.down).enumerate() {
                     let half = gate_up.rows / 2;
@@ -281,6 +286,9 @@ impl Layout {
         fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
         let mut tensors = self.tensors(&delta.base());
         tensors.extend_from_slice(others);
+        if let Disk::Int4(_) = self.disk {
+            return write_packed(work, &config, &tensors, self.shards);
+        }
         if self.disk == Disk::Mxfp4 {
             let coded = self.coded(&delta.base());
             let plain = tensors.iter().map(|(name, shape, values)| {
@@ -331,7 +339,7 @@ impl Layout {
             Matrix { rows, cols, values: all[e * rows * cols..][..rows * cols].to_vec() }
         };
         let one = |e: usize| match self.disk {
-            Disk::Single([gate, up, down]) => {
+            Disk::Single([gate, up, down]) | Disk::Int4([gate, up, down]) => {
                 let single = |name: &str, rows, cols| matrix(&format!("{e}.{name}.weight"), 0, rows, cols);
                 (single(gate, inner, hidden).above(&single(up, inner, hidden)), single(down, hidden, inner))
             }
@@ -358,6 +366,47 @@ impl Layout {
             _ => matrix.clone(),
         }
     }
+}
+
+/// Writes weights as packed integers: codes in one shard after the other, what belongs to them in the next.
+fn write_packed(work: &Work, config: &Value, tensors: &[Named], shards: usize) {
+    let mut config = config.clone();
+    let weights =
+        json!({"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 32});
+    // Kimi K2.5 has it under the text's config.
+    config["text_config"] = json!({"dtype": "float32", "quantization_config": {
+        "quant_method": "compressed-tensors", "format": "pack-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+    }});
+    fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
+    fs::remove_file(work.base.join("model.safetensors")).expect("it was there");
+    let mut places = serde_json::Map::new();
+    let mut all: Vec<Vec<Coded>> = vec![Vec::new(); shards];
+    for (i, (name, shape, values)) in tensors.iter().enumerate() {
+        let word = |eight: &[f32]| {
+            let field = |value: f32| (value + 8.0) as u32; // the scale is 1
+            (0..).zip(eight).map(|(i, value)| field(*value) << (4 * i)).sum::<u32>().to_le_bytes()
+        };
+        let codes = values.as_chunks::<8>().0.iter().flat_map(|eight| word(eight)).collect();
+        let groups = values.len() / 32;
+        let sides = shape.iter().flat_map(|side| side.to_le_bytes()).collect();
+        all[i % shards].push((format!("{name}_packed"), Dtype::I32, vec![shape[0], shape[1] / 8], codes));
+        let beside = &mut all[(i + 1) % shards];
+        let scales = f32s((0..groups).map(|_| 1.0));
+        beside.push((format!("{name}_scale"), Dtype::F32, vec![shape[0], shape[1] / 32], scales));
+        beside.push((format!("{name}_shape"), Dtype::I64, vec![2], sides));
+    }
+    for (i, tensors) in all.iter().enumerate() {
+        let file = format!("model-{:05}-of-{shards:05}.safetensors", i + 1);
+        places.extend(tensors.iter().map(|(tensor, ..)| (tensor.clone(), json!(file))));
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, dtype, shape, data)| (&name[..], *dtype, &shape[..], data.clone()))
+            .collect();
+        write_safetensors(&work.base.join(file), &tensors);
+    }
+    let index = json!({"metadata": {"total_size": 0}, "weight_map": places});
+    fs::write(work.base.join("model.safetensors.index.json"), index.to_string()).expect("a small file");
 }
 
 /// A tensor of any type: name, dtype, shape, bytes.
@@ -519,6 +568,23 @@ fn every_form_on_codes_of_four_bits() {
         for targets in [(true, false), (false, true)].into_iter().filter(|_| hidden != inner) {
             let form = Form { is_swapped: false, is_grouped: false, targets };
             gives("one parameter", wrapper(&MXFP4, &delta, form), targets);
+        }
+    }
+}
+
+/// Experts one by one as packed integers, as Kimi K2 has them: each form of the delta, from either transformers.
+#[test]
+fn every_form_on_packed_integers() {
+    let delta = Delta::new(64, 32);
+    let gives = |what: &str, adapter, targets| gives(what, &INT4, &delta, adapter, targets);
+    gives("one by one", (per_expert(&delta, MLP, HF), json!({"target_modules": HF})), BOTH);
+    gives("stacks", (in_stacks(&delta, MLP), json!({"target_modules": "all-linear"})), BOTH);
+    for (version, is_swapped) in [("0.18.1", false), ("0.20.0", true)] {
+        for targets in [BOTH, (true, false), (false, true)] {
+            let form = Form { is_swapped, is_grouped: false, targets };
+            let (tensors, mut fields) = wrapper(&INT4, &delta, form);
+            fields["peft_version"] = json!(version);
+            gives(version, (tensors, fields), targets);
         }
     }
 }

@@ -24,5 +24,6 @@ mod refusals_kinds;
 mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
+mod refusals_packed;
 mod support;
 mod work;
