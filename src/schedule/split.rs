@@ -35,6 +35,8 @@ const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
 const SLABS_LEAST: u64 = 3;
 const SLAB_FINE: u64 = 256 << 10;
+/// Stretches up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred times.
+const STRETCH_WHOLE: u64 = 64 * MIB;
 /// Slots let the reader go on to the next tensors while workers still need the factors of the last.
 const SLOTS_MOST: u64 = 4;
 
@@ -152,7 +154,7 @@ impl Fixed {
     fn pool_least(&self) -> u64 {
         SLABS_LEAST * self.slab_least()
             + page(self.requirement.slot_bytes as u64)
-            + page(self.requirement.stretch_bytes as u64)
+            + page(stretch_least(&self.requirement))
     }
 
     /// What the kernel's counters and small growth may take of `total`.
@@ -302,10 +304,16 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
     })
 }
 
+/// The least for stretches: all that is needed to read codes once, unless that is very much.
+fn stretch_least(requirement: &Requirement) -> u64 {
+    let full = requirement.full_stretch_bytes as u64;
+    if full <= STRETCH_WHOLE { full } else { requirement.stretch_bytes as u64 }
+}
+
 /// Bytes for stretches out of `most`: all that is needed to read codes once, else as much as makes reads long enough, for
 /// then they are read for every tile, and larger tiles are of more use.
 fn stretch(requirement: &Requirement, most: u64) -> Option<u64> {
-    let (least, full) = (page(requirement.stretch_bytes as u64), page(requirement.full_stretch_bytes as u64));
+    let (least, full) = (page(stretch_least(requirement)), page(requirement.full_stretch_bytes as u64));
     match full <= most {
         true => Some(full),
         false => (least <= most).then(|| (most / 4 / PAGE as u64 * PAGE as u64).clamp(least, least.max(MIB))),

@@ -167,3 +167,61 @@ fn a_row_longer_than_a_slab_is_cut() {
         .collect();
     assert!(rows.len() > 6 && rows.iter().all(|(_, cols)| cols.end - cols.start < 4097));
 }
+
+/// A decoded tensor of MXFP4: experts × inputs × outputs.
+fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
+    let mut plan = plan(&[(1, 1, 0, false)]);
+    let shape = Shape::new(&[experts, inputs, outputs]).expect("small");
+    let stored = |axes: &[u64]| tensor_ref(0, 0, Dtype::U8, axes);
+    let parts = vec![stored(&[experts, outputs, inputs / 32, 16]), stored(&[experts, outputs, inputs / 32])];
+    let start = Logical { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
+    let view = crate::tensor::View { rows: experts * inputs, cols: outputs };
+    let bytes = 2 * shape.elements();
+    let making = Making::Merge { start: start.into(), claim: None, ops: Vec::new(), view };
+    let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".to_owned());
+    plan.shards[0].tensors =
+        vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, making }];
+    plan.shards[0].bytes = 10 + bytes;
+    plan
+}
+
+proptest! {
+    #[test]
+    fn tiles_of_codes_stay_in_their_matrix_and_their_slab(
+        experts in 1u64..4, blocks in 1u64..5, outputs in 1u64..900, slab in 1usize..9,
+    ) {
+        let plan = coded(experts, 32 * blocks, outputs);
+        let asked = asked(Some((slab * 4096, 1)), None);
+        check_tiles(&plan, &asked);
+        let schedule = split(&plan, &asked).expect("large enough");
+        for tile in tiles(&plan, &schedule) {
+            let Work::Write { rect, .. } = tile.work else { continue };
+            let of = |row: u64| row / (32 * blocks);
+            prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));
+        }
+    }
+}
+
+#[test]
+fn codes_are_read_once_unless_that_needs_very_much() {
+    // One expert: 8.1 MiB of codes and scales; then a hundred times as much.
+    for (inputs, outputs, is_once) in [(2880, 5760, true), (28_800, 57_600, false)] {
+        let plan = coded(2, inputs, outputs);
+        let requirement = Requirement::of(&plan);
+        assert_eq!(requirement.full_stretch_bytes as u64, outputs * (inputs / 2 + inputs / 32));
+        let smallest = match split(&plan, &asked(None, Some(1 << 20))) {
+            Err(error) => match error.kind() {
+                crate::error::ErrorKind::Budget { needed, .. } => *needed,
+                other => panic!("{other:?}"),
+            },
+            Ok(_) => panic!("a MiB is not enough"),
+        };
+        let least = Asked { workers: Some(1), ..asked(None, Some(smallest)) };
+        let schedule = split(&plan, &least).expect("it is enough");
+        assert_eq!(schedule.budget.codes_once_at.is_none(), is_once);
+        assert!(schedule.stretch_bytes >= requirement.stretch_bytes);
+        let once = schedule.budget.codes_once_at.map(|total| asked(None, Some(total + (64 << 20))));
+        let schedule = split(&plan, &once.unwrap_or(least)).expect("it is enough");
+        assert!(schedule.stretch_bytes >= requirement.full_stretch_bytes);
+    }
+}
