@@ -73,6 +73,41 @@ fn blocks(ops: &[Op], view: View, rect: &Rect, own: bool) -> Vec<BlockSpec> {
     blocks
 }
 
+/// The most bytes that the factors take which are a tile's own, wherever it is; `first` are those of the first tile. Ops
+/// may begin anywhere: an adapter of the seventh expert alone has none in the first tile.
+fn most_own(merged: &Merged<'_>, rect: &Rect, first: &[BlockSpec]) -> usize {
+    if rect.height() >= merged.view.rows {
+        return region_bytes(first);
+    }
+    // Where ops begin and end: bytes for a row, and blocks.
+    let (mut ends, mut blocks, mut least) = (Vec::new(), 0, u64::MAX);
+    for op in merged.ops {
+        let Some(grid) = op.placement.grid(merged.view) else { continue };
+        let follows = |factor: &&Factor| factor.index.is_some_and(|index| Some(index.axis) == grid.rows.axis);
+        let own = op.factors.iter().filter(follows);
+        let (bytes, count) = own
+            .fold((0, 0), |(bytes, count), factor| (bytes + factor.values() as i64 * F32 as i64, count + 1));
+        if count == 0 {
+            continue;
+        }
+        let rows = grid.rows.at..grid.rows.at + grid.rows.count.max(1) * grid.rows.step;
+        least = least.min(rows.end - rows.start);
+        blocks += count;
+        ends.extend([(rows.start, bytes, count), (rows.end, -bytes, -count)]);
+    }
+    // Behind each end, as ops side by side do not lie on one row.
+    ends.sort_unstable();
+    let (mut now, mut most) = ((0, 0), (0, 0));
+    for (_, bytes, count) in ends {
+        now = (now.0 + bytes, now.1 + count);
+        most = (most.0.max(now.0), most.1.max(now.1));
+    }
+    // So many on one row at the most, so many ops one behind the other, and each block begins at a multiple.
+    let side_by_side = rect.height() as i64 / least.min(i64::MAX as u64).max(1) as i64 + 2;
+    let blocks = blocks.min(most.1 * side_by_side);
+    aligned(rect.height() as usize * most.0 as usize) + blocks as usize * ALIGN
+}
+
 /// Bytes of a region that holds `blocks`.
 pub fn region_bytes(blocks: &[BlockSpec]) -> usize {
     blocks.last().map_or(0, |last| aligned(last.at.end))
@@ -119,7 +154,7 @@ impl Slab {
             Output::Encoded => out_encoding(tensor).most(tensor.part, place) as usize,
             Output::Observed => slab.out.len(),
         };
-        aligned(aligned(source) + out) + region_bytes(&slab.own)
+        aligned(aligned(source) + out) + most_own(merged, rect, &slab.own)
     }
 
     /// Bytes of all of it.

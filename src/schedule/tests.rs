@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::encodings::Logical;
-use crate::plan::{ClaimId, Factor, Making, Need, Op, OutShard, OutTensor, Placement, Plan};
+use crate::plan::{Axis, ClaimId, Factor, Making, Need, Op, OutShard, OutTensor, Placement, Plan};
 use crate::schedule::shape::Merged;
 use crate::schedule::{Asked, Requirement, Slab, Work, blocks::region_bytes, shared_blocks, split, tiles};
 use crate::tensor::{Dtype, FileId, Shape, TensorRef};
@@ -199,6 +199,42 @@ proptest! {
             let of = |row: u64| row / (32 * blocks);
             prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));
         }
+    }
+}
+
+/// Experts `[count, inputs, outputs]` in BF16, some of which a pair of factors changes.
+fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64]) -> Plan {
+    let mut plan = coded(count, 32, outputs);
+    let shape = Shape::new(&[count, inputs, outputs]).expect("small");
+    let base = TensorRef { file: FileId(0), offset: 10, dtype: Dtype::BF16, shape: shape.clone() };
+    let op = |(i, expert): (usize, &u64)| {
+        let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, inputs]), 1, rank, inputs);
+        let b = Factor::along(0, tensor_ref(1, 0, Dtype::F32, &[outputs, rank]), rank, rank, 1);
+        let axes = vec![Axis { count: outputs, stride: 1 }, Axis { count: inputs, stride: outputs }];
+        let placement = Placement { start: expert * inputs * outputs, axes };
+        let (method, factors, need) = ("lora".to_owned(), vec![a, b], Need::Elements);
+        let (original, settings) = (false, Vec::new());
+        Op { claim: ClaimId(i as u32), method, placement, factors, scale: 1.0, need, original, settings }
+    };
+    let ops = changed.iter().enumerate().map(op).collect();
+    let out = &mut plan.shards[0].tensors[0];
+    (out.bytes, out.shape) = (2 * shape.elements(), shape);
+    let view = crate::tensor::View { rows: count * inputs, cols: outputs };
+    out.making =
+        Making::Merge { start: Logical::plain(&base).expect("floats").into(), claim: None, ops, view };
+    plan.shards[0].bytes = 10 + plan.shards[0].tensors[0].bytes;
+    plan
+}
+
+proptest! {
+    #[test]
+    fn a_tile_has_room_for_factors_that_the_first_has_not(
+        inputs in 1u64..50, outputs in 1u64..90, rank in 1u64..9, changed in 1u64..64, more in 0usize..4,
+    ) {
+        let changed: Vec<u64> = (0..6).filter(|expert| changed >> expert & 1 == 1).collect();
+        let plan = of_experts(6, inputs, outputs, rank, &changed);
+        let least = Requirement::of(&plan).slab_bytes.next_multiple_of(4096);
+        check_tiles(&plan, &asked(Some((least + more * 4096, 1)), None));
     }
 }
 
