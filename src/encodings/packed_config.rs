@@ -18,8 +18,6 @@ pub(super) enum Strategy {
     Group(u64),
     /// A row.
     Channel,
-    /// Everything.
-    Tensor,
 }
 
 /// How a weight is packed.
@@ -103,14 +101,16 @@ fn scheme(config: &Value, group: &Value) -> Result<Scheme, String> {
     let strategy = match (word("strategy"), size) {
         (Some("group") | None, Some(size)) if size > 0 => Strategy::Group(size as u64),
         (Some("channel"), _) | (None, Some(-1)) => Strategy::Channel,
-        (Some("tensor"), _) | (None, None) => Strategy::Tensor,
         (Some("group"), _) => return Err("`strategy` is `group`, and `group_size` is no size".to_owned()),
         (other, _) => {
-            let other = other.unwrap_or_default();
-            return Err(format!("`strategy` is `{other}`; `group`, `channel` and `tensor` are read"));
+            let other = other.unwrap_or("tensor");
+            return Err(format!("`strategy` is `{other}`; `group` and `channel` are read"));
         }
     };
     let symmetric = of_weights("symmetric").and_then(Value::as_bool).unwrap_or(true);
+    if bits == 3 && !symmetric {
+        return Err("3 bits with zero points are not read".to_owned());
+    }
     let is_reordered = word("actorder") == Some("group");
     Ok(Scheme { bits: bits as u32, symmetric, strategy, is_reordered })
 }
@@ -203,13 +203,17 @@ mod tests {
             ("num_bits", json!(5), "`num_bits` is 5"),
             ("type", json!("float"), "`type` is `float`"),
             ("strategy", json!("block"), "`strategy` is `block`"),
-            ("group_size", json!(0), "`strategy` is ``"),
+            ("strategy", json!("tensor"), "`strategy` is `tensor`"),
+            ("group_size", json!(null), "`strategy` is `tensor`"),
         ] {
             let mut weights = good.clone();
             weights[key] = value;
             let found = of(config(&[group(&["Linear"], weights)]), "m").unwrap_err();
             assert!(found.contains(says), "{found}");
         }
+        let three = json!({ "num_bits": 3, "group_size": 32, "symmetric": false });
+        let found = of(config(&[group(&["Linear"], three)]), "m").unwrap_err();
+        assert_eq!(found, "3 bits with zero points are not read");
         for (key, value, says) in [
             ("quant_method", json!("gptq"), "`quant_method` is `gptq`, not `compressed-tensors`"),
             ("format", json!("marlin-24"), "`format` is `marlin-24`"),

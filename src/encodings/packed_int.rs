@@ -88,7 +88,7 @@ impl Encoding for PackedInt {
         let bits = u64::from(self.bits);
         match layout.kind(part) {
             Kind::Codes => rows * (cols * bits / 8 + 5).min(layout.codes_in_all),
-            Kind::Scales => layout.scale_rows(rows) * layout.most_groups(cols) * layout.scale_bytes,
+            Kind::Scales => rows * layout.most_groups(cols) * layout.scale_bytes,
             Kind::Zeros => (rows * bits / WORD + 2) * layout.most_groups(cols) * 4,
             Kind::Order => runs.bytes(),
         }
@@ -207,9 +207,8 @@ impl Tensors {
             return Err(format!("{input} columns of {bits} bits are packed alike in two ways"));
         }
         let (scales, block) = match scheme.strategy {
-            Strategy::Group(size) => (vec![self.rows, input / size], (1, size)),
-            Strategy::Channel => (vec![self.rows, 1], (1, input)),
-            Strategy::Tensor => (vec![1], (self.rows, input)),
+            Strategy::Group(size) => ([self.rows, input / size], (1, size)),
+            Strategy::Channel => ([self.rows, 1], (1, input)),
         };
         let expect = |what: &str, tensor: &TensorRef, axes: &[u64]| match tensor.shape.axes() == axes {
             true => Ok(()),
@@ -219,9 +218,6 @@ impl Tensors {
         match (&self.zeros, scheme.symmetric) {
             (None, true) => {}
             (Some(zeros), false) => {
-                if scales.len() != 2 {
-                    return Err("one zero point for all of a tensor is not read".to_owned());
-                }
                 expect("weight_zero_point", zeros, &[(self.rows * bits).div_ceil(WORD), scales[1]])?;
             }
             (None, false) => return Err("it is not symmetric, and has no `weight_zero_point`".to_owned()),
@@ -315,11 +311,6 @@ impl Layout {
         }
     }
 
-    /// Rows of scales for so many rows.
-    fn scale_rows(&self, rows: u64) -> u64 {
-        if self.block.0 == 1 { rows } else { 1 }
-    }
-
     /// The most groups that so many columns fall into.
     fn most_groups(&self, cols: u64) -> u64 {
         match self.order {
@@ -343,7 +334,6 @@ impl Layout {
                 count: height,
                 stride: self.codes_in_all,
             },
-            Kind::Scales if self.block.0 > 1 => of_groups(0..1, self.scale_bytes),
             Kind::Scales => of_groups(self.rows.clone(), self.scale_bytes),
             Kind::Zeros => of_groups(self.zeros.as_ref().expect("it is one").1.clone(), 4),
             Kind::Order => {
@@ -367,12 +357,11 @@ impl Layout {
         let zeros = of_part(self.zeros.as_ref().map(|(part, _)| *part));
         let order = of_part(self.order);
         let len = (self.codes.end - self.codes.start) as usize;
-        let scale_row = if self.block.0 > 1 { 0 } else { row };
         let groups = (self.groups.end - self.groups.start) as usize;
         let of_row = groups * self.scale_bytes as usize;
         Row {
             codes: &codes[row * len..(row + 1) * len],
-            scales: &scales[scale_row * of_row..(scale_row + 1) * of_row],
+            scales: &scales[row * of_row..(row + 1) * of_row],
             zeros,
             order,
             at: self.rows.start + row as u64,
