@@ -2,12 +2,17 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files of their own and panic")]
 
+#[path = "vectors/packed.rs"]
+mod packed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use shardfold::encodings::{Found, Logical, Place, RowPiece, ToEncode, find as find_encoding};
+use shardfold::encodings::{
+    ENCODINGS, Found, Logical, Place, Recognised, RowPiece, ToEncode, find as find_encoding,
+};
 use shardfold::formats::parse_header;
 use shardfold::kernels::{Kernels, ceil_log2};
 use shardfold::tensor::{FileId, Rect, Shape as Shape_, TensorRef, View};
@@ -44,10 +49,16 @@ fn decode(codes: &[u8], scale: &[f32], shape: Shape, block: Shape) -> Vec<f32> {
     scaled(&values, scale, shape, block, |value, scale| value * scale)
 }
 
-/// A weight as the library recognises it in the vector's file.
+/// A weight as the library recognises it in the vector's file, and the file.
 fn logical(vector: &str) -> (Logical, Vec<u8>) {
-    let config = json(vector, "config.json");
     let bytes = fs::read(path(vector, "model.safetensors")).unwrap();
+    let mut weights = recognised(&bytes, &json(vector, "config.json")).unwrap();
+    assert_eq!(weights.len(), 1, "{vector}");
+    (weights.remove(0).logical, bytes)
+}
+
+/// The weights of a file in the order of their codes, as the library recognises them.
+fn recognised(bytes: &[u8], config: &Value) -> shardfold::error::Result<Vec<Recognised>> {
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap());
     let header = parse_header(&bytes[8..start as usize], bytes.len() as u64).unwrap();
     let find = |name: &str| {
@@ -55,16 +66,24 @@ fn logical(vector: &str) -> (Logical, Vec<u8>) {
         let (dtype, shape) = (entry.dtype, entry.shape.clone());
         Some(TensorRef { file: FileId(0), offset: start + entry.start, dtype, shape })
     };
-    let name = &header.tensors.iter().find(|entry| entry.name.ends_with(".weight")).unwrap().name;
-    let tensor = find(name).unwrap();
-    let quantization = Some(&config["quantization_config"]);
-    let found = Found { name, tensor: &tensor, quantization, find: &find };
-    (find_encoding("fp8_block").unwrap().recognise(&found).unwrap().unwrap(), bytes)
+    let read = |tensor: &TensorRef| {
+        Ok(bytes[tensor.offset as usize..(tensor.offset + tensor.bytes()) as usize].to_vec())
+    };
+    let mut weights = Vec::new();
+    for name in header.tensors.iter().map(|entry| &entry.name) {
+        let tensor = find(name).unwrap();
+        let quantization = config.get("quantization_config");
+        let found = Found { name, tensor: &tensor, quantization, find: &find, read: &read };
+        for encoding in ENCODINGS {
+            weights.extend(encoding.recognise(&found)?);
+        }
+    }
+    Ok(weights)
 }
 
 /// The bytes of a tile, part after part, as the reader would lay them.
 fn tile_bytes(place: Place<'_>, file: &[u8]) -> Vec<u8> {
-    let encoding = find_encoding("fp8_block").unwrap();
+    let encoding = find_encoding(&place.logical.encoding).unwrap();
     let parts = place.logical.parts.iter().enumerate();
     let runs = parts.flat_map(|(i, part)| {
         let runs = encoding.runs(i, place);
@@ -75,19 +94,31 @@ fn tile_bytes(place: Place<'_>, file: &[u8]) -> Vec<u8> {
 
 /// Decodes a weight in tiles of so many rows and columns.
 fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<f32> {
-    let [height, width] = *logical.shape.axes() else { panic!("two axes") };
+    let encoding = find_encoding(&logical.encoding).unwrap();
+    let width = *logical.shape.axes().last().unwrap();
+    let height = logical.shape.elements() / width;
     let view = View { rows: height, cols: width };
+    let together = encoding.tile_rows(logical).min(height);
+    let first = Rect { rows: 0..rows.min(together), cols: 0..cols.min(width) };
+    let first = Place { logical, view, rect: &first };
     let mut values = vec![f32::NAN; (height * width) as usize];
-    for top in (0..height).step_by(rows as usize) {
+    let tops = (0..height).step_by(together as usize).flat_map(|matrix| {
+        let end = matrix + together;
+        (matrix..end).step_by(rows as usize).map(move |top| top..(top + rows).min(end))
+    });
+    for tile in tops {
         for left in (0..width).step_by(cols as usize) {
-            let rect = Rect { rows: top..(top + rows).min(height), cols: left..(left + cols).min(width) };
+            let rect = Rect { rows: tile.clone(), cols: left..(left + cols).min(width) };
             let place = Place { logical, view, rect: &rect };
+            for part in 0..logical.parts.len() {
+                let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.most(part, first));
+                assert!(bytes <= most, "part {part} of {rect:?} takes {bytes} bytes, more than {most}");
+            }
             let parts = tile_bytes(place, file);
             for row in 0..rect.height() as usize {
                 let at = RowPiece { row, cols: 0..rect.width() as usize };
                 let start = (rect.rows.start as usize + row) * width as usize + rect.cols.start as usize;
                 let out = &mut values[start..start + rect.width() as usize];
-                let encoding = find_encoding("fp8_block").unwrap();
                 assert!(encoding.decode_row(Kernels::detect(), &parts, place, at, out));
             }
         }

@@ -1,5 +1,6 @@
 //! What a checkpoint's `config.json` says, as far as a merge needs it.
 
+use regex::Regex;
 use serde_json::Value;
 
 use crate::tensor::Dtype;
@@ -84,6 +85,40 @@ impl Config {
             lists.iter().filter_map(|key| config.get(key)?.as_array()).flatten().filter_map(Value::as_str);
         // Loaders match an entry anywhere in the path, so `self_attn` covers every projection below it: whole segments here.
         let path = format!(".{module}.");
-        entries.into_iter().any(|entry| path.contains(&format!(".{entry}.")))
+        entries.into_iter().any(|entry| path.contains(&format!(".{entry}.")) || is_like(entry, module))
+    }
+}
+
+/// Whether an entry is a pattern for `module`: `re:…` of compressed-tensors, which need not reach its end, or the
+/// `model.layers.*.self_attn` of gpt-oss, which transformers takes for one too, and covers what is below it.
+fn is_like(entry: &str, module: &str) -> bool {
+    let pattern = match entry.strip_prefix("re:") {
+        Some(pattern) => format!("^(?:{pattern})"),
+        None if entry.contains('*') => format!(r"^(?:{entry})(?:\.|$)"),
+        None => return false,
+    };
+    Regex::new(&pattern).is_ok_and(|pattern| pattern.is_match(module))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lists_of_plain_modules_may_hold_patterns() {
+        let list = ["lm_head", "re:.*self_attn.*", "model.layers.*.mlp.router", "re:("];
+        let config = Config(json!({"quantization_config": {"ignore": list}}));
+        for (module, is_plain) in [
+            ("lm_head", true),
+            ("model.layers.3.self_attn.q_proj", true),
+            ("model.layers.12.mlp.router", true),
+            ("model.layers.12.mlp.router.inner", true),
+            ("model.layers.12.mlp.routers", false),
+            ("model.layers.3.mlp.experts.0.up_proj", false),
+        ] {
+            assert_eq!(config.is_kept_plain(module), is_plain, "{module}");
+        }
     }
 }

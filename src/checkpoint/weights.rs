@@ -3,17 +3,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::encodings::{ENCODINGS, Found, Logical};
-use crate::error::Error;
+use crate::encodings::{ENCODINGS, Found, Logical, Recognised};
+use crate::error::{Error, ErrorKind};
 use crate::tensor::is_mergeable;
 
-use super::{Catalogue, Config};
+use super::peek::Peek;
+use super::{Catalogue, Checkpoint};
+
+/// A weight that is stored as codes.
+#[derive(Clone, Debug)]
+pub struct Coded {
+    /// What it is called as plain numbers.
+    pub name: String,
+    /// What it is made of; the codes are its first part.
+    pub logical: Arc<Logical>,
+}
 
 /// What a tensor is, where it is not plain numbers.
 #[derive(Clone, Debug)]
 pub enum Stored {
-    /// The codes of a weight, which is written under the tensor's name.
-    Coded(Arc<Logical>),
+    /// The codes of a weight.
+    Coded(Coded),
     /// A companion (scales) of the weight at this place: the part of it that it is.
     Companion {
         /// Place of the codes among the tensors.
@@ -32,21 +42,26 @@ const ASIDE: &[&str] = &["input_scale", "activation_scale"];
 #[derive(Debug, Default)]
 pub struct Weights {
     stored: HashMap<usize, Stored>,
+    /// Places of codes whose weight has another name than they.
+    renamed: HashMap<String, usize>,
 }
 
 impl Weights {
     /// Asks every encoding about every tensor that is not plain; what is wrong with companions is returned beside.
-    pub fn of(catalogue: &Catalogue, config: &Config) -> (Weights, Vec<Error>) {
+    pub fn of(base: &Checkpoint) -> (Weights, Vec<Error>) {
         let (mut weights, mut errors) = (Weights::default(), Vec::new());
+        let (catalogue, quantization) = (&base.catalogue, base.config.quantization());
+        let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
+        let read = |tensor: &_| peek.read(tensor);
         for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, t)| !is_mergeable(t.tensor.dtype))
         {
-            let quantization = config.quantization();
-            let found = Found { name: &tensor.name, tensor: &tensor.tensor, quantization, find: &find };
+            let found =
+                Found { name: &tensor.name, tensor: &tensor.tensor, quantization, find: &find, read: &read };
             for encoding in ENCODINGS {
                 match encoding.recognise(&found) {
                     Ok(None) => continue,
-                    Ok(Some(logical)) => weights.add(catalogue, i, logical),
+                    Ok(Some(weight)) => errors.extend(weights.add(catalogue, i, weight).err()),
                     Err(error) => errors.push(error),
                 }
                 break;
@@ -55,24 +70,39 @@ impl Weights {
         (weights, errors)
     }
 
-    fn add(&mut self, catalogue: &Catalogue, codes: usize, logical: Logical) {
+    fn add(&mut self, catalogue: &Catalogue, codes: usize, weight: Recognised) -> Result<(), Error> {
+        let Recognised { name, logical, beside } = weight;
+        let called = &catalogue.tensors[codes].name;
+        if name != *called {
+            let other = catalogue.position(&name).or_else(|| self.renamed.insert(name.clone(), codes));
+            if let Some(other) = other {
+                let why =
+                    format!("it is there twice, as `{called}` and as `{}`", catalogue.tensors[other].name);
+                return Err(ErrorKind::Quantised { tensor: name, why }.into());
+            }
+        }
+        // A place in a file belongs to one tensor, so it finds a companion again without its name.
         for (part, tensor) in logical.parts.iter().enumerate().skip(1) {
-            // A place in a file belongs to one tensor, so it finds a companion again without its name.
             if let Some(i) = catalogue.at(tensor) {
                 self.stored.insert(i, Stored::Companion { of: codes, part });
             }
         }
-        let name = &catalogue.tensors[codes].name;
-        if let Some(stem) = name.strip_suffix("weight") {
-            let aside = ASIDE.iter().filter_map(|aside| catalogue.position(&format!("{stem}{aside}")));
-            self.stored.extend(aside.map(|i| (i, Stored::Aside)));
-        }
-        self.stored.insert(codes, Stored::Coded(Arc::new(logical)));
+        let stem = name.strip_suffix("weight");
+        let aside = ASIDE.iter().filter_map(|aside| catalogue.position(&format!("{}{aside}", stem?)));
+        let beside = beside.iter().filter_map(|tensor| catalogue.at(tensor));
+        self.stored.extend(aside.chain(beside).map(|i| (i, Stored::Aside)));
+        self.stored.insert(codes, Stored::Coded(Coded { name, logical: Arc::new(logical) }));
+        Ok(())
     }
 
     /// What a tensor is, if it is not plain.
     pub fn get(&self, i: usize) -> Option<&Stored> {
         self.stored.get(&i)
+    }
+
+    /// The place of the tensor of that name, or of the codes of the weight of that name.
+    pub fn position(&self, catalogue: &Catalogue, name: &str) -> Option<usize> {
+        catalogue.position(name).or_else(|| self.renamed.get(name).copied())
     }
 
     /// Whether any tensor is codes.

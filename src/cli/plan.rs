@@ -70,6 +70,12 @@ fn budget(prepared: &Prepared) -> String {
             show_size(once)
         ));
     }
+    if let Some(once) = schedule.budget.codes_once_at {
+        text.push_str(&format!(
+            "           some codes are read anew for each tile; `--max-ram {}` reads them once\n",
+            show_size(once)
+        ));
+    }
     text.push_str(&format!("smallest   {} would do, with one worker\n", show_size(schedule.budget.smallest)));
     text
 }

@@ -12,11 +12,11 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::kernels::{Kernels, Narrowed, ceil_log2};
 use crate::tensor::{Dtype, Shape, TensorRef};
 
-use super::{Encoding, Found, Logical, Place, RowPiece, Runs, ToEncode};
+use super::{Encoding, Found, Logical, Place, Recognised, RowPiece, Runs, ToEncode};
 
 /// E4M3 codes with a scale for each block.
 pub(super) struct Fp8Block;
@@ -32,14 +32,14 @@ impl Encoding for Fp8Block {
         "fp8_block"
     }
 
-    fn recognise(&self, found: &Found<'_>) -> Result<Option<Logical>> {
+    fn recognise(&self, found: &Found<'_>) -> Result<Option<Recognised>> {
         if found.tensor.dtype != Dtype::F8_E4M3 {
             return Ok(None);
         }
         let names = scale_names(found.name);
         let there = |name: &&String| (found.find)(name).is_some();
         let scale_name = names.iter().find(there).unwrap_or(&names[0]);
-        let wrong = |why: String| Error::new(ErrorKind::Quantised { tensor: found.name.to_owned(), why });
+        let wrong = |why: String| Found::wrong(found.name, why);
         let Some(scale) = (found.find)(scale_name) else {
             return match lacks_scale(found) {
                 true => Err(wrong(format!("it has no `{scale_name}`"))),
@@ -56,6 +56,9 @@ impl Encoding for Fp8Block {
         }
         let block =
             block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
+        if found.tensor.shape.elements() == 0 {
+            return Err(wrong("it is empty".to_owned()));
+        }
         if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F8_E8M0) {
             let found = scale.dtype;
             return Err(wrong(format!("`{scale_name}` has dtype {found:?}, expected F32, BF16 or F8_E8M0")));
@@ -69,12 +72,13 @@ impl Encoding for Fp8Block {
                 scale.shape
             )));
         }
-        Ok(Some(Logical {
+        let logical = Logical {
             encoding: self.name().to_owned(),
             shape: found.tensor.shape.clone(),
             block,
             parts: vec![found.tensor.clone(), scale],
-        }))
+        };
+        Ok(Some(Recognised { name: found.name.to_owned(), logical, beside: Vec::new() }))
     }
 
     fn quantum(&self, logical: &Logical) -> (u64, u64) {
@@ -94,6 +98,18 @@ impl Encoding for Fp8Block {
             stride: scales.cols_in_all * size,
         }
         .joined()
+    }
+
+    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+        if part == CODES {
+            return self.runs(part, place).bytes();
+        }
+        // A tile that starts elsewhere may begin and end within a block, and reach over the ragged end of a matrix.
+        let (scales, (bn, bk)) = (Scales::of(place), place.logical.block);
+        let (high, wide) = (place.rect.height(), place.rect.width());
+        let rows = (high.max(1) - 1).div_ceil(bn) + 1 + high / scales.matrix_rows + 1;
+        let in_all = place.view.rows / scales.matrix_rows * scales.scale_rows;
+        rows.min(in_all) * ((wide.max(1) - 1).div_ceil(bk) + 1).min(scales.cols_in_all) * scales.size as u64
     }
 
     fn decode_row(

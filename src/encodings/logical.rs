@@ -1,8 +1,9 @@
-//! A logical weight: what a name means, whatever the tensors that hold it.
+//! A logical weight: what a name means, whatever the tensors that hold it; and what an encoding sees of a checkpoint.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{Shape, TensorRef};
 
 /// A logical weight on disk.
@@ -26,6 +27,16 @@ impl Logical {
     }
 }
 
+/// A weight that an encoding recognised.
+pub struct Recognised {
+    /// What it is called as plain numbers, which is its name where it is written so; its codes may be called otherwise.
+    pub name: String,
+    /// What it is made of.
+    pub logical: Logical,
+    /// Tensors beside its parts that only the codes need, and no value is made from.
+    pub beside: Vec<TensorRef>,
+}
+
 /// A tensor of a checkpoint, as an encoding looks at it to see whether it is one of its own.
 pub struct Found<'a> {
     /// Its name.
@@ -36,4 +47,18 @@ pub struct Found<'a> {
     pub quantization: Option<&'a Value>,
     /// The other tensors, by name.
     pub find: &'a dyn Fn(&str) -> Option<TensorRef>,
+    /// The bytes of a small tensor, for what no header says. Each call is a read.
+    pub read: &'a dyn Fn(&TensorRef) -> Result<Vec<u8>>,
+}
+
+impl Found<'_> {
+    /// The error that says why `tensor` cannot be decoded.
+    pub(super) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why: why.into() })
+    }
+
+    /// `quant_method` of the config.
+    pub(super) fn method(&self) -> Option<&str> {
+        self.quantization?.get("quant_method")?.as_str()
+    }
 }

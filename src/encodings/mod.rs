@@ -10,6 +10,9 @@ mod f16;
 mod f32;
 mod fp8_block;
 mod logical;
+mod mxfp4;
+mod packed_config;
+mod packed_int;
 mod plain;
 
 use std::ops::Range;
@@ -18,7 +21,7 @@ use crate::error::Result;
 use crate::kernels::{Kernels, Narrowed};
 use crate::tensor::{Dtype, Rect, View};
 
-pub use logical::{Found, Logical};
+pub use logical::{Found, Logical, Recognised};
 
 /// Equal runs of bytes at equal distances, relative to the start of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +32,8 @@ pub struct Runs {
     pub len: u64,
     /// Number of runs.
     pub count: u64,
-    /// Bytes from the start of one run to the start of the next.
+    /// Bytes from the start of one run to the start of the next; where runs do not touch, those of a stored row, and stored
+    /// rows start at multiples of it.
     pub stride: u64,
 }
 
@@ -74,8 +78,18 @@ pub trait Encoding: Sync {
     ///
     /// # Errors
     /// When a tensor is stored this way and something is wrong with its companions.
-    fn recognise(&self, _: &Found<'_>) -> Result<Option<Logical>> {
+    fn recognise(&self, _: &Found<'_>) -> Result<Option<Recognised>> {
         Ok(None)
+    }
+
+    /// Why changed values are not encoded this way again; none if they are.
+    fn is_final(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Rows of a matrix that a tile must not reach beyond: none holds rows on both sides of a multiple of them.
+    fn tile_rows(&self, _: &Logical) -> u64 {
+        u64::MAX
     }
 
     /// Rows × columns of the logical weight that must be encoded together.
@@ -83,6 +97,11 @@ pub trait Encoding: Sync {
 
     /// The bytes of one part that hold a tile. In a slab they lie one run after the other, part after part.
     fn runs(&self, part: usize, place: Place<'_>) -> Runs;
+
+    /// The most bytes of one part that any tile of the size of `place` takes, wherever it is; `place` is the first.
+    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+        self.runs(part, place).bytes()
+    }
 
     /// Decodes some columns of one row (both counted from the tile's corner) into `out`; true if all values are finite.
     /// `parts` holds the bytes that `runs` names, part after part.
@@ -132,7 +151,16 @@ pub struct ToEncode<'a> {
 }
 
 /// Every encoding there is.
-pub static ENCODINGS: &[&dyn Encoding] = &[&bf16::Bf16, &f16::F16, &f32::F32, &fp8_block::Fp8Block];
+pub static ENCODINGS: &[&dyn Encoding] = &[
+    &bf16::Bf16,
+    &f16::F16,
+    &f32::F32,
+    &fp8_block::Fp8Block,
+    &packed_int::INT4,
+    &packed_int::INT8,
+    &packed_int::INT3,
+    &mxfp4::Mxfp4,
+];
 
 /// The encoding of that name.
 pub fn find(name: &str) -> Option<&'static dyn Encoding> {

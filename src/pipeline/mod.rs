@@ -22,6 +22,7 @@ mod pack;
 mod progress;
 mod reader;
 mod stop;
+mod stretch;
 mod survival;
 mod tally;
 mod worker;

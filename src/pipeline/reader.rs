@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::adapters::methods;
-use crate::encodings::{self, Place};
+use crate::encodings::{self, Place, Runs};
 use crate::error::{ErrorKind, Result};
 use crate::kernels::Kernels;
 use crate::memory::{Lease, Pool};
@@ -14,9 +14,10 @@ use crate::plan::{Claim, Op};
 use crate::schedule::blocks::start_encoding;
 use crate::schedule::shape::Merged;
 use crate::schedule::{BlockSpec, Slab, Tile, Work, shared_blocks, tiles};
-use crate::tensor::{FileId, Rect, bytes_of};
+use crate::tensor::{FileId, Rect, TensorRef, bytes_of};
 
 use super::message::{Loaded, Pass, Shared};
+use super::stretch::Stretches;
 use super::{Progress, Run, Stop};
 
 /// Reads every tile and sends it on; returns quietly when the workers are gone or the run is stopped.
@@ -27,8 +28,9 @@ pub(super) fn run<'s, 'm>(
     ends: &Ends<'_, 's, 'm>,
     stop: &Stop,
 ) -> Result<()> {
+    let (passes, stretches) = (ends.passes, Stretches::new(run.schedule.stretch_bytes));
     let mut reader =
-        Reader { run, pool, progress, stop, passes: ends.passes, band: None, folding: Folding::default() };
+        Reader { run, pool, progress, stop, passes, band: None, folding: Folding::default(), stretches };
     for tile in tiles(run.plan, run.schedule) {
         let Some(loaded) = reader.load(tile)? else { return Ok(()) };
         if ends.to_merge.send(loaded).is_err() {
@@ -72,6 +74,7 @@ struct Reader<'r, 's, 'm> {
     passes: &'r Receiver<Pass>,
     band: Option<Band<'s, 'm>>,
     folding: Folding,
+    stretches: Stretches,
 }
 
 impl<'r, 's, 'm> Reader<'r, 's, 'm> {
@@ -120,7 +123,7 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
     ) -> Result<Option<(Lease<'s, 'm>, Arc<Shared<'s, 'm>>)>> {
         let Some(shared) = self.shared(of, merged, band)? else { return Ok(None) };
         let Some(mut slab) = self.slab() else { return Ok(None) };
-        self.load_values(merged, rect, &mut slab)?;
+        self.load_values(merged, (of.0, of.1), rect, &mut slab)?;
         Ok(Some((slab, shared)))
     }
 
@@ -146,23 +149,46 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
     }
 
     /// Reads what a tile starts from, and the factors of its own.
-    fn load_values(&self, merged: Merged<'_>, rect: &Rect, slab: &mut [u8]) -> Result<()> {
+    fn load_values(
+        &mut self,
+        merged: Merged<'_>,
+        of: (usize, usize),
+        rect: &Rect,
+        slab: &mut [u8],
+    ) -> Result<()> {
         let Merged { start, ops, view, .. } = merged;
         let layout = Slab::new(&merged, rect);
         let encoding = start_encoding(start);
         let place = Place { logical: start, view, rect };
+        self.stretches.turn_to(of, || merged.stretches());
         let mut at = 0;
         for (i, part) in start.parts.iter().enumerate() {
             let runs = encoding.runs(i, place);
-            let bytes = runs.len as usize;
-            for run in 0..runs.count {
-                let offset = part.offset + runs.first + run * runs.stride;
-                self.read(part.file, &mut slab[at..at + bytes], offset)?;
-                at += bytes;
+            let buf = &mut slab[at..at + runs.bytes() as usize];
+            at += buf.len();
+            if runs.count > 1 && self.stretches.holds(i) {
+                self.pick((i, part), runs, buf)?;
+                continue;
+            }
+            for (run, buf) in (0..).zip(buf.chunks_exact_mut(runs.len.max(1) as usize)) {
+                self.read(part.file, buf, part.offset + runs.first + run * runs.stride)?;
             }
             self.done_before(part.file, part.offset + runs.first);
         }
         self.load_factors(ops, &layout.own, &mut slab[layout.own_at..])
+    }
+
+    /// Reads runs that do not touch: whole stored rows of which each is one.
+    fn pick(&mut self, part: (usize, &TensorRef), runs: Runs, buf: &mut [u8]) -> Result<()> {
+        let mut stretches = std::mem::take(&mut self.stretches);
+        let read = |piece: &mut [u8], at: u64| {
+            self.read(part.1.file, piece, at)?;
+            self.done_before(part.1.file, at + piece.len() as u64);
+            Ok(())
+        };
+        let picked = stretches.pick(part, runs, buf, read);
+        self.stretches = stretches;
+        picked
     }
 
     /// The factors of a band, from the slot that holds them or newly read; `None` when the run is stopped.

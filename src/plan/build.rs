@@ -78,7 +78,7 @@ impl Planner<'_> {
     /// # Errors
     /// Every reason to refuse, together; what `contents` fails with.
     pub fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
-        let (weights, errors) = Weights::of(&self.base.catalogue, &self.base.config);
+        let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let spaces = Spaces::new(&disk, &self.base.config);

@@ -100,14 +100,19 @@ pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     others.map(error).collect()
 }
 
+/// Endings of codes whose type is that of any number.
+const CODES: &[&str] = &[".weight_packed", ".qweight", "_blocks"];
+
 /// Codes of an encoding that is not known, in a base whose other codes are decoded: the config that explains them goes.
 pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     if !outline.weights.any() {
         return Vec::new();
     }
-    let is_codes = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
+    let is_float = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
+    let is_packed = |name: &str| CODES.iter().any(|end| name.ends_with(end));
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
-    let unknown = tensors.filter(|(i, t)| is_codes(t.tensor.dtype) && outline.weights.get(*i).is_none());
+    let codes = tensors.filter(|(_, t)| is_float(t.tensor.dtype) || is_packed(&t.name));
+    let unknown = codes.filter(|(i, _)| outline.weights.get(*i).is_none());
     let error = |(_, tensor): (usize, &crate::checkpoint::BaseTensor)| {
         let why = "its codes are of no encoding that is read, and the rest of the base is decoded".to_owned();
         Error::new(ErrorKind::Quantised { tensor: tensor.name.clone(), why })

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::checkpoint::{BaseTensor, Stored};
+use crate::checkpoint::{BaseTensor, Coded, Stored};
 use crate::encodings::{self, Encoding, Logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::{build_header, parse_header};
@@ -81,20 +81,20 @@ impl Layout<'_> {
                 let shape = self.outline.weight(Target::Base(i)).shape;
                 Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
             }
-            (Some(Stored::Coded(logical)), false) => {
-                Ok(Some(decoded(&base.name, self.outline.float_dtype(), logical, taken())))
+            (Some(Stored::Coded(Coded { name, logical })), false) => {
+                decoded(name, self.outline.float_dtype(), logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
-            (Some(Stored::Coded(logical)), true) => {
+            (Some(Stored::Coded(coded)), true) => {
                 let touched = self.touched.get(&Target::Base(i)).unwrap_or(&nothing);
-                encoded(base, logical, 0, touched).map(Some)
+                encoded(base, &coded.logical, 0, touched).map(Some)
             }
             (Some(&Stored::Companion { of, part }), true) => {
-                let Some(Stored::Coded(logical)) = self.outline.weights.get(of) else {
+                let Some(Stored::Coded(coded)) = self.outline.weights.get(of) else {
                     unreachable!("a companion belongs to codes")
                 };
                 let touched = self.touched.get(&Target::Base(of)).unwrap_or(&nothing);
-                encoded(base, logical, part, touched).map(Some)
+                encoded(base, &coded.logical, part, touched).map(Some)
             }
             (Some(Stored::Aside), true) => Ok(Some(copied(base))),
         }
@@ -126,7 +126,7 @@ fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touch
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: Touched) -> OutTensor {
+fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: Touched) -> Result<OutTensor> {
     let (start, claim) = match &touched.replaced {
         Some((value, claim)) => {
             (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
@@ -134,7 +134,20 @@ fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: Touched) -
         None => (logical.clone(), None),
     };
     let shape = start.shape.clone();
-    out(name, dtype, shape, encodings::plain(dtype), 0, merge(start, claim, touched.ops))
+    let making = merge(start, claim, touched.ops);
+    refuse_other_views(name, &making)?;
+    Ok(out(name, dtype, shape, encodings::plain(dtype), 0, making))
+}
+
+/// Codes are decoded row by row, so that a delta must see them as rows of their last axis.
+fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
+    let Making::Merge { start, view, .. } = making else { return Ok(()) };
+    let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
+    if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
+        let why = "a delta on it runs across the rows that its codes are stored in".to_owned();
+        return Err(ErrorKind::Quantised { tensor: name.to_owned(), why }.into());
+    }
+    Ok(())
 }
 
 /// One part of an encoded weight that stays encoded.
@@ -150,6 +163,9 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Tou
         return Err(refused("a value that replaces it has no scales to be encoded with"));
     }
     let encoding = encodings::find(&logical.encoding).expect("the table made it");
+    if let Some(why) = encoding.is_final() {
+        return Err(refused(why));
+    }
     let axes = logical.shape.axes();
     if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.quantum(logical).0) {
         return Err(refused(
@@ -157,6 +173,7 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Tou
         ));
     }
     let making = merge(logical.clone(), None, touched.ops.clone());
+    refuse_other_views(&base.name, &making)?;
     Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, making))
 }
 

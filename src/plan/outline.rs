@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::checkpoint::{Checkpoint, Stored, Weights};
+use crate::checkpoint::{BaseTensor, Checkpoint, Stored, Weights};
 use crate::families::{Placed, TiedHead, tied_head};
 use crate::tensor::{Dtype, Shape, is_mergeable};
 
@@ -107,17 +107,20 @@ impl<'a> Outline<'a> {
     /// The target of that name.
     pub fn find(&self, name: &str) -> Option<Target> {
         let new = || self.additions.iter().position(|addition| addition.name == name).map(Target::New);
-        self.base.catalogue.position(name).map(Target::Base).or_else(new)
+        self.weights.position(&self.base.catalogue, name).map(Target::Base).or_else(new)
     }
 
     /// What a target is.
     pub fn weight(&self, target: Target) -> Weight {
         let (name, shape, dtype, is_known) = match target {
             Target::Base(i) => {
-                let tensor = &self.base.catalogue.tensors[i];
-                let is_coded = matches!(self.weights.get(i), Some(Stored::Coded(_)));
-                let is_known = is_coded || is_mergeable(tensor.tensor.dtype);
-                (tensor.name.clone(), tensor.tensor.shape.clone(), tensor.tensor.dtype, is_known)
+                let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
+                match self.weights.get(i) {
+                    Some(Stored::Coded(coded)) => {
+                        (coded.name.clone(), coded.logical.shape.clone(), tensor.dtype, true)
+                    }
+                    _ => (name.clone(), tensor.shape.clone(), tensor.dtype, is_mergeable(tensor.dtype)),
+                }
             }
             Target::New(i) => {
                 let addition = &self.additions[i];
@@ -153,8 +156,10 @@ impl<'a> Outline<'a> {
 
     /// The element type of the output's floats: as the config says, else as the base's first tensor of floats.
     pub fn float_dtype(&self) -> Dtype {
-        let tensors = self.base.catalogue.tensors.iter();
-        let mut floats = tensors.map(|tensor| tensor.tensor.dtype).filter(|dtype| is_mergeable(*dtype));
+        // Scales are no weights.
+        let plain = self.base.catalogue.tensors.iter().enumerate();
+        let plain = plain.filter(|(i, _)| self.weights.get(*i).is_none());
+        let mut floats = plain.map(|(_, tensor)| tensor.tensor.dtype).filter(|dtype| is_mergeable(*dtype));
         self.base.config.dtype().or_else(|| floats.next()).unwrap_or(Dtype::BF16)
     }
 

@@ -114,6 +114,19 @@ impl Slab {
         Slab { source: 0..source, out, own: own_blocks(ops, view, rect), own_at }
     }
 
+    /// The most bytes that the values of a tile of the size of `rect` take, wherever it is; `rect` is the first.
+    pub fn most_values(merged: &Merged<'_>, rect: &Rect) -> usize {
+        let Merged { tensor, start, view, output, .. } = *merged;
+        let (place, encoding) = (Place { logical: start, view, rect }, start_encoding(start));
+        let source = (0..start.parts.len()).map(|part| encoding.most(part, place) as usize).sum();
+        let out = match output {
+            Output::Encoded if is_in_place(tensor, encoding) => 0,
+            Output::Encoded => out_encoding(tensor).most(tensor.part, place) as usize,
+            Output::Observed => rect.elements() as usize * F32,
+        };
+        aligned(aligned(source) + out)
+    }
+
     /// Bytes of all of it.
     pub fn bytes(&self) -> usize {
         self.own_at + region_bytes(&self.own)

@@ -16,6 +16,6 @@ pub mod steps;
 mod tests;
 
 pub use blocks::{BlockSpec, Slab, shared_blocks};
-pub use shape::{Cutting, Merged, Output, Requirement};
+pub use shape::{Cutting, Merged, Output, Requirement, Stretch};
 pub use split::{Asked, Budget, Schedule, Scratch, split};
 pub use steps::{Tile, Work, tiles};

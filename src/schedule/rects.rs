@@ -59,9 +59,10 @@ impl<'p> Rects<'p> {
         let (row, col) = self.at;
         match self.cutting {
             Cutting::Rows { least } => {
+                let together = self.merged.tile_rows();
+                let until = (row / together + 1).saturating_mul(together).min(self.band.rows.end);
                 let rect = |height| Rect { rows: row..row + height, cols: self.band.cols.clone() };
-                let height =
-                    largest(self.last, least, self.band.rows.end - row, |height| self.fits(&rect(height)));
+                let height = largest(self.last, least, until - row, |height| self.fits(&rect(height)));
                 let rect = rect(height);
                 self.last = height;
                 rect

@@ -6,11 +6,11 @@
 //! schedule asks for a larger budget.
 
 use crate::adapters::find;
-use crate::encodings::Logical;
+use crate::encodings::{Logical, Place};
 use crate::plan::{Making, Need, Op, OutTensor, Plan};
 use crate::tensor::{Rect, View};
 
-use super::blocks::{Slab, out_encoding};
+use super::blocks::{Slab, out_encoding, start_encoding};
 use super::spans::Spans;
 use super::split::{BLOCK_COLS, BLOCK_ROWS};
 
@@ -37,6 +37,15 @@ pub enum Cutting {
         /// Columns whose factors are in a slot at once.
         band: u64,
     },
+}
+
+/// What the runs of one part lie in that do not touch: held in memory, it is read once for many tiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Bytes of a stored row; 0 for a part whose runs touch.
+    pub row: usize,
+    /// Bytes of all rows.
+    pub all: usize,
 }
 
 /// What becomes of a tile's values.
@@ -106,9 +115,28 @@ impl<'p> Merged<'p> {
         Spans::of(self.ops, self.view)
     }
 
-    /// Bytes of a tile's values, without the factors of its own.
+    /// Rows that no tile reaches beyond.
+    pub fn tile_rows(&self) -> u64 {
+        start_encoding(self.start).tile_rows(self.start)
+    }
+
+    /// For each part that is read in runs which do not touch: bytes of a stored row, and of all that tiles of one band of
+    /// rows read runs of.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let rect = Rect { rows: 0..self.view.rows.min(1), cols: 0..self.view.cols };
+        let place = Place { logical: self.start, view: self.view, rect: &rect };
+        let encoding = start_encoding(self.start);
+        let runs = (0..self.start.parts.len()).map(|part| encoding.runs(part, place));
+        runs.map(|runs| match runs.count {
+            0 | 1 => Stretch::default(),
+            count => Stretch { row: runs.stride as usize, all: (runs.stride * count) as usize },
+        })
+        .collect()
+    }
+
+    /// Bytes of a tile's values wherever it is, without the factors of its own.
     fn values_bytes(&self, rows: u64, cols: u64) -> usize {
-        Slab::new(&Merged { ops: &[], ..*self }, &Rect { rows: 0..rows, cols: 0..cols }).bytes()
+        Slab::most_values(self, &Rect { rows: 0..rows, cols: 0..cols })
     }
 
     /// Whether an op must see whole rows, and whether one must see all of the tensor.
@@ -176,6 +204,8 @@ impl<'p> Merged<'p> {
             full_slot_bytes: spans.all_shared_bytes(self.view.cols).min(MUCH).max(once),
             rank: self.ranks().max().unwrap_or(0),
             fold_bytes: 0,
+            stretch_bytes: 0,
+            full_stretch_bytes: 0,
             block: 0,
             rooms: 0,
             casts: false,
@@ -196,6 +226,8 @@ impl<'p> Merged<'p> {
         let most = passes.fold(self.requirement(), Requirement::or);
         Requirement {
             fold_bytes: self.fold_bytes(),
+            stretch_bytes: self.stretches().iter().map(|stretch| stretch.row).sum(),
+            full_stretch_bytes: self.stretches().iter().map(|stretch| stretch.all).sum(),
             block: self.block(),
             rooms: self.rooms(),
             casts: self.is_cast(),
@@ -270,6 +302,10 @@ pub struct Requirement {
     pub rank: u64,
     /// Bytes of what passes before a tensor come to.
     pub fold_bytes: usize,
+    /// Bytes of a stored row of every part that is read in runs which do not touch.
+    pub stretch_bytes: usize,
+    /// Bytes that let every such part be read once.
+    pub full_stretch_bytes: usize,
     /// Elements of a worker's block.
     pub block: usize,
     /// Rooms of a block's size for deltas.
@@ -297,6 +333,8 @@ impl Requirement {
             full_slot_bytes: self.full_slot_bytes.max(other.full_slot_bytes),
             rank: self.rank.max(other.rank),
             fold_bytes: self.fold_bytes.max(other.fold_bytes),
+            stretch_bytes: self.stretch_bytes.max(other.stretch_bytes),
+            full_stretch_bytes: self.full_stretch_bytes.max(other.full_stretch_bytes),
             block: self.block.max(other.block),
             rooms: self.rooms.max(other.rooms),
             casts: self.casts || other.casts,

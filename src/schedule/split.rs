@@ -35,6 +35,8 @@ const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
 const SLABS_LEAST: u64 = 3;
 const SLAB_FINE: u64 = 256 << 10;
+/// Stretches up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred times.
+const STRETCH_WHOLE: u64 = 64 * MIB;
 /// Slots let the reader go on to the next tensors while workers still need the factors of the last.
 const SLOTS_MOST: u64 = 4;
 
@@ -75,6 +77,9 @@ pub struct Budget {
     pub smallest: u64,
     /// Tensors whose factors are read once for each row, as no slot holds them: none at a budget of this size.
     pub factors_once_at: Option<u64>,
+    /// Codes that are picked out of stretches are read for every tile, as no stretch is held whole: once at a budget of
+    /// this size.
+    pub codes_once_at: Option<u64>,
 }
 
 /// How a plan is run here.
@@ -86,6 +91,8 @@ pub struct Schedule {
     pub cut: Cut,
     /// Bytes written before their write-back is waited for.
     pub window_bytes: usize,
+    /// Bytes of the room in which the reader holds what it picks short runs out of.
+    pub stretch_bytes: usize,
     /// What a worker has of its own.
     pub scratch: Scratch,
     /// What the memory is spent on.
@@ -145,7 +152,9 @@ impl Fixed {
 
     /// Bytes of the smallest pool.
     fn pool_least(&self) -> u64 {
-        SLABS_LEAST * self.slab_least() + page(self.requirement.slot_bytes as u64)
+        SLABS_LEAST * self.slab_least()
+            + page(self.requirement.slot_bytes as u64)
+            + page(stretch_least(&self.requirement))
     }
 
     /// What the kernel's counters and small growth may take of `total`.
@@ -223,7 +232,9 @@ pub fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
 /// What makes it fast and no more, below the ceiling.
 fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
     let slab = SLAB_MOST.max(page(fixed.requirement.slab_bytes as u64));
-    let pool = SLABS_MOST * slab + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64);
+    let pool = SLABS_MOST * slab
+        + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64)
+        + page(fixed.requirement.full_stretch_bytes as u64);
     let rest = fixed.resident
         + MARGIN
         + READ_WINDOW
@@ -240,6 +251,8 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
     let slab_least = fixed.slab_least();
     let Requirement { slot_bytes, once_slot_bytes, full_slot_bytes, .. } = fixed.requirement;
     let [least, once, full] = [slot_bytes, once_slot_bytes, full_slot_bytes].map(|bytes| page(bytes as u64));
+    let stretch = stretch(&fixed.requirement, pool.checked_sub(SLABS_LEAST * slab_least + least)?)?;
+    let pool = pool - stretch;
     let for_slots = pool.checked_sub(SLABS_LEAST * slab_least)?;
     let whole_pages = |bytes: u64| bytes / PAGE as u64 * PAGE as u64;
     // As many slots as leave most of the pool to the slabs, with the factors of some rows, or of all if there is much room;
@@ -254,6 +267,7 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         _ => return None,
     };
     let for_slabs = pool - slot * slots;
+    let full_stretch = page(fixed.requirement.full_stretch_bytes as u64);
     let even = for_slabs / 12 / PAGE as u64 * PAGE as u64;
     let slab = even
         .clamp(SLAB_FINE, SLAB_MOST)
@@ -272,6 +286,7 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         Line { what: "page cache: read and write windows", bytes: cache(total) },
         Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
         Line { what: "what passes over a tensor come to", bytes: fixed.folds() },
+        Line { what: "stretches that codes are picked out of", bytes: stretch },
         Line { what: "slots for factors", bytes: slot * slots },
         Line { what: "slabs for tiles", bytes: slab * slabs },
     ];
@@ -282,17 +297,35 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         lines,
         smallest: fixed.smallest(1),
         factors_once_at: (slot < once).then(|| total + (once - slot)),
+        codes_once_at: (stretch < full_stretch).then(|| total + (full_stretch - stretch)),
     };
     Some(Schedule {
         workers: workers as usize,
         cut,
         window_bytes: window(total) as usize,
+        stretch_bytes: stretch as usize,
         scratch: Scratch::of(&fixed.requirement),
         budget,
     })
 }
 
-/// A cut that a test asks for, with the smallest slots.
+/// The least for stretches: all that is needed to read codes once, unless that is very much.
+fn stretch_least(requirement: &Requirement) -> u64 {
+    let full = requirement.full_stretch_bytes as u64;
+    if full <= STRETCH_WHOLE { full } else { requirement.stretch_bytes as u64 }
+}
+
+/// Bytes for stretches out of `most`: all that is needed to read codes once, else as much as makes reads long enough, for
+/// then they are read for every tile, and larger tiles are of more use.
+fn stretch(requirement: &Requirement, most: u64) -> Option<u64> {
+    let (least, full) = (page(stretch_least(requirement)), page(requirement.full_stretch_bytes as u64));
+    match full <= most {
+        true => Some(full),
+        false => (least <= most).then(|| (most / 4 / PAGE as u64 * PAGE as u64).clamp(least, least.max(MIB))),
+    }
+}
+
+/// A cut that a test asks for, with the smallest slots, and stretches of one stored row.
 fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
     if slab_bytes < fixed.requirement.slab_bytes || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
         let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
@@ -306,11 +339,13 @@ fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Resul
         lines: Vec::new(),
         smallest: fixed.smallest(1),
         factors_once_at: None,
+        codes_once_at: None,
     };
     Ok(Schedule {
         workers: workers as usize,
         cut,
         window_bytes: 1 << 20,
+        stretch_bytes: fixed.requirement.stretch_bytes,
         scratch: Scratch::of(&fixed.requirement),
         budget,
     })

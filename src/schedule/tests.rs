@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::encodings::Logical;
-use crate::plan::{ClaimId, Factor, Making, Need, Op, OutShard, OutTensor, Placement, Plan};
+use crate::plan::{Axis, ClaimId, Factor, Making, Need, Op, OutShard, OutTensor, Placement, Plan};
 use crate::schedule::shape::Merged;
 use crate::schedule::{Asked, Requirement, Slab, Work, blocks::region_bytes, shared_blocks, split, tiles};
 use crate::tensor::{Dtype, FileId, Shape, TensorRef};
@@ -198,4 +198,98 @@ fn a_row_longer_than_a_slab_is_cut() {
         })
         .collect();
     assert!(rows.len() > 6 && rows.iter().all(|(_, cols)| cols.end - cols.start < 4097));
+}
+
+/// A decoded tensor of MXFP4: experts × inputs × outputs.
+fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
+    let mut plan = plan(&[(1, 1, 0, false)]);
+    let shape = Shape::new(&[experts, inputs, outputs]).expect("small");
+    let stored = |axes: &[u64]| tensor_ref(0, 0, Dtype::U8, axes);
+    let parts = vec![stored(&[experts, outputs, inputs / 32, 16]), stored(&[experts, outputs, inputs / 32])];
+    let start = Logical { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
+    let view = crate::tensor::View { rows: experts * inputs, cols: outputs };
+    let bytes = 2 * shape.elements();
+    let making = Making::Merge { start: start.into(), claim: None, ops: Vec::new(), view };
+    let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".to_owned());
+    plan.shards[0].tensors =
+        vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, making }];
+    plan.shards[0].bytes = 10 + bytes;
+    plan
+}
+
+proptest! {
+    #[test]
+    fn tiles_of_codes_stay_in_their_matrix_and_their_slab(
+        experts in 1u64..4, blocks in 1u64..5, outputs in 1u64..900, slab in 1usize..9,
+    ) {
+        let plan = coded(experts, 32 * blocks, outputs);
+        let asked = asked(Some((slab * 4096, 1)), None);
+        check_tiles(&plan, &asked);
+        let schedule = split(&plan, &asked).expect("large enough");
+        for tile in tiles(&plan, &schedule) {
+            let Work::Write { rect, .. } = tile.work else { continue };
+            let of = |row: u64| row / (32 * blocks);
+            prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));
+        }
+    }
+}
+
+/// Experts `[count, inputs, outputs]` in BF16, some of which a pair of factors changes.
+fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64]) -> Plan {
+    let mut plan = coded(count, 32, outputs);
+    let shape = Shape::new(&[count, inputs, outputs]).expect("small");
+    let base = TensorRef { file: FileId(0), offset: 10, dtype: Dtype::BF16, shape: shape.clone() };
+    let op = |(i, expert): (usize, &u64)| {
+        let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, inputs]), 1, rank, inputs);
+        let b = Factor::along(0, tensor_ref(1, 0, Dtype::F32, &[outputs, rank]), rank, rank, 1);
+        let axes = vec![Axis { count: outputs, stride: 1 }, Axis { count: inputs, stride: outputs }];
+        let placement = Placement { start: expert * inputs * outputs, axes };
+        let (method, factors, need) = ("lora".to_owned(), vec![a, b], Need::Elements);
+        let (original, settings) = (false, Vec::new());
+        Op { claim: ClaimId(i as u32), method, placement, factors, scale: 1.0, need, original, settings }
+    };
+    let ops = changed.iter().enumerate().map(op).collect();
+    let out = &mut plan.shards[0].tensors[0];
+    (out.bytes, out.shape) = (2 * shape.elements(), shape);
+    let view = crate::tensor::View { rows: count * inputs, cols: outputs };
+    out.making =
+        Making::Merge { start: Logical::plain(&base).expect("floats").into(), claim: None, ops, view };
+    plan.shards[0].bytes = 10 + plan.shards[0].tensors[0].bytes;
+    plan
+}
+
+proptest! {
+    #[test]
+    fn a_tile_has_room_for_factors_that_the_first_has_not(
+        inputs in 1u64..50, outputs in 1u64..90, rank in 1u64..9, changed in 1u64..64, more in 0usize..4,
+    ) {
+        let changed: Vec<u64> = (0..6).filter(|expert| changed >> expert & 1 == 1).collect();
+        let plan = of_experts(6, inputs, outputs, rank, &changed);
+        let least = Requirement::of(&plan).slab_bytes.next_multiple_of(4096);
+        check_tiles(&plan, &asked(Some((least + more * 4096, 1)), None));
+    }
+}
+
+#[test]
+fn codes_are_read_once_unless_that_needs_very_much() {
+    // One expert: 8.1 MiB of codes and scales; then a hundred times as much.
+    for (inputs, outputs, is_once) in [(2880, 5760, true), (28_800, 57_600, false)] {
+        let plan = coded(2, inputs, outputs);
+        let requirement = Requirement::of(&plan);
+        assert_eq!(requirement.full_stretch_bytes as u64, outputs * (inputs / 2 + inputs / 32));
+        let smallest = match split(&plan, &asked(None, Some(1 << 20))) {
+            Err(error) => match error.kind() {
+                crate::error::ErrorKind::Budget { needed, .. } => *needed,
+                other => panic!("{other:?}"),
+            },
+            Ok(_) => panic!("a MiB is not enough"),
+        };
+        let least = Asked { workers: Some(1), ..asked(None, Some(smallest)) };
+        let schedule = split(&plan, &least).expect("it is enough");
+        assert_eq!(schedule.budget.codes_once_at.is_none(), is_once);
+        assert!(schedule.stretch_bytes >= requirement.stretch_bytes);
+        let once = schedule.budget.codes_once_at.map(|total| asked(None, Some(total + (64 << 20))));
+        let schedule = split(&plan, &once.unwrap_or(least)).expect("it is enough");
+        assert!(schedule.stretch_bytes >= requirement.full_stretch_bytes);
+    }
 }

@@ -103,8 +103,12 @@ impl Delta {
     }
 
     fn base(&self) -> Experts {
-        let stack =
-            |seed: usize, rows, cols| (0..EXPERTS).map(|e| Matrix::seeded(seed + e, rows, cols)).collect();
+        // No number is beyond 4, as E2M1 has no 5.
+        let one = |seed, rows, cols| {
+            let all = Matrix::seeded(seed, rows, cols);
+            Matrix::new(rows, cols, |r, c| all.at(r, c).clamp(-4.0, 4.0))
+        };
+        let stack = |seed: usize, rows, cols| (0..EXPERTS).map(|e| one(seed + e, rows, cols)).collect();
         Experts { gate_up: stack(40, 2 * self.inner, self.hidden), down: stack(60, self.hidden, self.inner) }
     }
 
@@ -133,6 +137,10 @@ enum Disk {
     InOut,
     /// The same with gate and up in alternate columns.
     Interleaved,
+    /// As one by one, but as packed integers with a scale for every 32 inputs, as Kimi K2 has them.
+    Int4([&'static str; 3]),
+    /// The transpose of that before as codes of four bits, `[experts, out, in/32, 16]`, with a scale for every 32.
+    Mxfp4,
 }
 
 /// One layout of a model.
@@ -199,6 +207,11 @@ const INTERLEAVED: Layout = Layout {
     shards: 1,
     is_in_out: true,
 };
+/// Its sides along the inputs must be multiples of 32.
+const MXFP4: Layout = Layout { disk: Disk::Mxfp4, ..INTERLEAVED };
+/// Its inputs must be multiples of 32 too.
+const INT4: Layout =
+    Layout { architecture: "DeepseekV3ForCausalLM", model_type: "deepseek_v3", disk: Disk::Int4(HF), ..QWEN };
 const ALL: [Layout; 6] = [MIXTRAL, QWEN, OUT_IN, IN_OUT, TURNED, INTERLEAVED];
 
 /// The stack `[experts, …]` of matrices.
@@ -225,7 +238,7 @@ impl Layout {
         };
         let (gate_up, down) = (format!("{}.gate_up_proj", self.stack), format!("{}.down_proj", self.stack));
         match self.disk {
-            Disk::Single(names) => {
+            Disk::Single(names) | Disk::Int4(names) => {
                 let mut tensors = Vec::new();
                 for (e, (gate_up, down)) in experts.gate_up.iter().zip(&experts.down).enumerate() {
                     let half = gate_up.rows / 2;
@@ -249,7 +262,17 @@ impl Layout {
                 stacked(gate_up, &each(&experts.gate_up, &|matrix| in_turn(matrix).turned())),
                 stacked(down, &each(&experts.down, &Matrix::turned)),
             ],
+            Disk::Mxfp4 => Vec::new(),
         }
+    }
+
+    /// The experts as codes, and the scales of each.
+    fn coded(&self, experts: &Experts) -> Vec<Coded> {
+        let gate_up: Vec<Matrix> = experts.gate_up.iter().map(in_turn).collect();
+        let both = [("gate_up_proj", &gate_up), ("down_proj", &experts.down)];
+        let coded =
+            |(name, matrices): (&str, &Vec<Matrix>)| mxfp4(&format!("{}.{name}", self.stack), matrices);
+        both.into_iter().flat_map(coded).collect()
     }
 
     /// Writes the base: tensors go to the shards in turn, so that an expert's gate and up are apart.
@@ -263,6 +286,24 @@ impl Layout {
         fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
         let mut tensors = self.tensors(&delta.base());
         tensors.extend_from_slice(others);
+        if let Disk::Int4(_) = self.disk {
+            return write_packed(work, &config, &tensors, self.shards);
+        }
+        if self.disk == Disk::Mxfp4 {
+            let coded = self.coded(&delta.base());
+            let plain = tensors.iter().map(|(name, shape, values)| {
+                (name.clone(), Dtype::F32, shape.clone(), f32s(values.iter().copied()))
+            });
+            let all: Vec<Coded> = coded.into_iter().chain(plain).collect();
+            let all: Vec<_> = all
+                .iter()
+                .map(|(name, dtype, shape, data)| (&name[..], *dtype, &shape[..], data.clone()))
+                .collect();
+            config["dtype"] = json!("float32");
+            config["quantization_config"] = json!({"quant_method": "mxfp4"});
+            fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
+            return write_safetensors(&work.base.join("model.safetensors"), &all);
+        }
         if self.shards == 1 {
             return write_all(&work.base.join("model.safetensors"), &tensors);
         }
@@ -298,7 +339,7 @@ impl Layout {
             Matrix { rows, cols, values: all[e * rows * cols..][..rows * cols].to_vec() }
         };
         let one = |e: usize| match self.disk {
-            Disk::Single([gate, up, down]) => {
+            Disk::Single([gate, up, down]) | Disk::Int4([gate, up, down]) => {
                 let single = |name: &str, rows, cols| matrix(&format!("{e}.{name}.weight"), 0, rows, cols);
                 (single(gate, inner, hidden).above(&single(up, inner, hidden)), single(down, hidden, inner))
             }
@@ -309,7 +350,7 @@ impl Layout {
                 matrix("gate_up_proj", e, hidden, 2 * inner).turned(),
                 matrix("down_proj", e, inner, hidden).turned(),
             ),
-            Disk::Interleaved => (
+            Disk::Interleaved | Disk::Mxfp4 => (
                 apart(&matrix("gate_up_proj", e, hidden, 2 * inner).turned()),
                 matrix("down_proj", e, inner, hidden).turned(),
             ),
@@ -320,8 +361,79 @@ impl Layout {
 
     /// The same with its factors of gate and up as the running model has its rows.
     fn outputs(&self, matrix: &Matrix) -> Matrix {
-        if self.disk == Disk::Interleaved { in_turn(matrix) } else { matrix.clone() }
+        match self.disk {
+            Disk::Interleaved | Disk::Mxfp4 => in_turn(matrix),
+            _ => matrix.clone(),
+        }
     }
+}
+
+/// Writes weights as packed integers: codes in one shard after the other, what belongs to them in the next.
+fn write_packed(work: &Work, config: &Value, tensors: &[Named], shards: usize) {
+    let mut config = config.clone();
+    let weights =
+        json!({"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 32});
+    // Kimi K2.5 has it under the text's config.
+    config["text_config"] = json!({"dtype": "float32", "quantization_config": {
+        "quant_method": "compressed-tensors", "format": "pack-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+    }});
+    fs::write(work.base.join("config.json"), config.to_string()).expect("a small file");
+    fs::remove_file(work.base.join("model.safetensors")).expect("it was there");
+    let mut places = serde_json::Map::new();
+    let mut all: Vec<Vec<Coded>> = vec![Vec::new(); shards];
+    for (i, (name, shape, values)) in tensors.iter().enumerate() {
+        let word = |eight: &[f32]| {
+            let field = |value: f32| (value + 8.0) as u32; // the scale is 1
+            (0..).zip(eight).map(|(i, value)| field(*value) << (4 * i)).sum::<u32>().to_le_bytes()
+        };
+        let codes = values.as_chunks::<8>().0.iter().flat_map(|eight| word(eight)).collect();
+        let groups = values.len() / 32;
+        let sides = shape.iter().flat_map(|side| side.to_le_bytes()).collect();
+        all[i % shards].push((format!("{name}_packed"), Dtype::I32, vec![shape[0], shape[1] / 8], codes));
+        let beside = &mut all[(i + 1) % shards];
+        let scales = f32s((0..groups).map(|_| 1.0));
+        beside.push((format!("{name}_scale"), Dtype::F32, vec![shape[0], shape[1] / 32], scales));
+        beside.push((format!("{name}_shape"), Dtype::I64, vec![2], sides));
+    }
+    for (i, tensors) in all.iter().enumerate() {
+        let file = format!("model-{:05}-of-{shards:05}.safetensors", i + 1);
+        places.extend(tensors.iter().map(|(tensor, ..)| (tensor.clone(), json!(file))));
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, dtype, shape, data)| (&name[..], *dtype, &shape[..], data.clone()))
+            .collect();
+        write_safetensors(&work.base.join(file), &tensors);
+    }
+    let index = json!({"metadata": {"total_size": 0}, "weight_map": places});
+    fs::write(work.base.join("model.safetensors.index.json"), index.to_string()).expect("a small file");
+}
+
+/// A tensor of any type: name, dtype, shape, bytes.
+type Coded = (String, Dtype, Vec<u64>, Vec<u8>);
+
+/// Blocks and scales of matrices of numbers that E2M1 has, also halved or doubled: so that scales differ, each block in
+/// turn is stored as it is, as halves times two, and as doubles times a half.
+fn mxfp4(name: &str, matrices: &[Matrix]) -> [Coded; 2] {
+    const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    let blocks = matrices.iter().flat_map(|matrix| matrix.values.chunks_exact(32));
+    for (i, block) in blocks.enumerate() {
+        let is_small = block.iter().all(|value| value.abs() <= 3.0);
+        let (scale, factor) = [(127, 1.0), (128, 0.5), if is_small { (126, 2.0) } else { (127, 1.0) }][i % 3];
+        let code = |value: f32| {
+            let size = E2M1.iter().position(|of| *of == value.abs() * factor).expect("E2M1 has it") as u8;
+            size | u8::from(value < 0.0) << 3
+        };
+        codes.extend(block.chunks_exact(2).map(|pair| code(pair[0]) | code(pair[1]) << 4));
+        scales.push(scale);
+    }
+    let shape = vec![matrices.len() as u64, matrices[0].rows as u64, matrices[0].cols as u64 / 32];
+    let with_bytes = [&shape[..], &[16]].concat();
+    [
+        (format!("{name}_blocks"), Dtype::U8, with_bytes, codes),
+        (format!("{name}_scales"), Dtype::U8, shape, scales),
+    ]
 }
 
 fn write_all(path: &std::path::Path, tensors: &[Named]) {
@@ -432,6 +544,64 @@ fn experts_one_by_one_and_wrapped_on_every_layout() {
             gives("wrapped", layout, &delta, wrapper(layout, &delta, form), BOTH);
         }
     }
+}
+
+/// Vector 5 on gpt-oss as it was published: every form of one delta, from either PEFT, gives the same values.
+#[test]
+fn every_form_on_codes_of_four_bits() {
+    // One of two scales in a row, or one; and a square `down_proj`, whose sibling says how it lies.
+    for (hidden, inner) in [(64, 32), (32, 64), (32, 32)] {
+        let delta = Delta::new(hidden, inner);
+        let gives = |what: &str, adapter, targets| gives(what, &MXFP4, &delta, adapter, targets);
+        gives("one by one", (per_expert(&delta, MLP, HF), json!({"target_modules": HF})), BOTH);
+        gives("stacks", (in_stacks(&delta, MLP), json!({"target_modules": "all-linear"})), BOTH);
+        // Unsloth's lists of linears have their rows in turn already.
+        gives("lists", (in_lists(&delta), json!({})), BOTH);
+        for (version, is_swapped) in [("0.18.1", false), ("0.19.0", true), ("0.20.0", false)] {
+            for (layout, is_grouped) in [("rank_major", false), ("grouped_by_expert", true)] {
+                let (tensors, mut fields) =
+                    wrapper(&MXFP4, &delta, Form { is_swapped, is_grouped, targets: BOTH });
+                (fields["peft_version"], fields["lora_B_layout"]) = (json!(version), json!(layout));
+                gives(version, (tensors, fields), BOTH);
+            }
+        }
+        for targets in [(true, false), (false, true)].into_iter().filter(|_| hidden != inner) {
+            let form = Form { is_swapped: false, is_grouped: false, targets };
+            gives("one parameter", wrapper(&MXFP4, &delta, form), targets);
+        }
+    }
+}
+
+/// Experts one by one as packed integers, as Kimi K2 has them: each form of the delta, from either transformers.
+#[test]
+fn every_form_on_packed_integers() {
+    let delta = Delta::new(64, 32);
+    let gives = |what: &str, adapter, targets| gives(what, &INT4, &delta, adapter, targets);
+    gives("one by one", (per_expert(&delta, MLP, HF), json!({"target_modules": HF})), BOTH);
+    gives("stacks", (in_stacks(&delta, MLP), json!({"target_modules": "all-linear"})), BOTH);
+    for (version, is_swapped) in [("0.18.1", false), ("0.20.0", true)] {
+        for targets in [BOTH, (true, false), (false, true)] {
+            let form = Form { is_swapped, is_grouped: false, targets };
+            let (tensors, mut fields) = wrapper(&INT4, &delta, form);
+            fields["peft_version"] = json!(version);
+            gives(version, (tensors, fields), targets);
+        }
+    }
+}
+
+/// An adapter of Unsloth's for gpt-oss: a linear for each expert in two lists.
+fn in_lists(delta: &Delta) -> Vec<Named> {
+    let mut tensors = Vec::new();
+    for e in 0..EXPERTS {
+        let (gate_up, down) = (&delta.gate_up[e], &delta.down[e]);
+        let gate_up = (in_turn(&gate_up.0), gate_up.1.clone());
+        for (list, (out, input)) in [("gate_up_projs", gate_up), ("down_projs", down.clone())] {
+            for (role, factor) in [("lora_A", input), ("lora_B", out)] {
+                tensors.push((format!("{MLP}.{list}.{e}.{role}.weight"), factor.shape(), factor.values));
+            }
+        }
+    }
+    tensors
 }
 
 #[test]

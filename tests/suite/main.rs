@@ -28,6 +28,7 @@ mod refusals_kinds;
 mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
+mod refusals_packed;
 mod support;
 mod targets;
 mod turned;

@@ -7,9 +7,9 @@ use super::support::f32s;
 use super::work::{Work, edit, edit_json};
 
 /// One thing that is wrong with a golden case: what, which case, how it gets there, and what the message must say.
-type Wrong = (&'static str, &'static str, fn(&Work), &'static [&'static str]);
+pub(super) type Wrong = (&'static str, &'static str, fn(&Work), &'static [&'static str]);
 
-fn all_are_refused(wrongs: &[Wrong]) {
+pub(super) fn all_are_refused(wrongs: &[Wrong]) {
     for (what, case, damage, says) in wrongs {
         let work = Work::golden(case);
         damage(&work);
@@ -17,13 +17,13 @@ fn all_are_refused(wrongs: &[Wrong]) {
     }
 }
 
-fn config(work: &Work, field: &str, value: serde_json::Value) {
+pub(super) fn config(work: &Work, field: &str, value: serde_json::Value) {
     edit_json(&work.base.join("config.json"), |config| {
         config.insert(field.to_owned(), value);
     });
 }
 
-fn single(work: &Work) -> std::path::PathBuf {
+pub(super) fn single(work: &Work) -> std::path::PathBuf {
     work.base.join("model.safetensors")
 }
 

@@ -43,34 +43,8 @@ impl Disk for Logicals<'_> {
         let (name, shape) = self.catalogue.weight(place)?;
         match self.weights.get(place) {
             None => Some((name, shape)),
-            Some(Stored::Coded(logical)) => Some((plain(name), &logical.shape)),
+            Some(Stored::Coded(coded)) => Some((Cow::Borrowed(&coded.name), &coded.logical.shape)),
             Some(Stored::Companion { .. } | Stored::Aside) => None,
-        }
-    }
-}
-
-/// What the weight would be called whose codes have that name.
-fn plain(name: Cow<'_, str>) -> Cow<'_, str> {
-    let stem = name.strip_suffix("_packed").or_else(|| name.strip_suffix("_blocks")).map(str::to_owned);
-    match stem.or_else(|| name.strip_suffix("qweight").map(|module| format!("{module}weight"))) {
-        Some(stem) => Cow::Owned(stem),
-        None => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_called_as_their_weight() {
-        for (codes, weight) in [
-            ("a.weight", "a.weight"),
-            ("a.weight_packed", "a.weight"),
-            ("a.qweight", "a.weight"),
-            ("experts.gate_up_proj_blocks", "experts.gate_up_proj"),
-        ] {
-            assert_eq!(plain(Cow::Borrowed(codes)), weight);
         }
     }
 }

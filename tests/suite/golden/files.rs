@@ -20,7 +20,7 @@ pub fn wrong(base: &Files, ours: &Files, case: &Case) -> Vec<String> {
     for (name, was) in &base_shards {
         match our_shards.get(name) {
             Some(is) => wrong.extend(was.wrong(is, case).map(|why| format!("{name}: {why}"))),
-            None if case.names().iter().any(|tensor| was.tensors.contains_key(*tensor)) => {
+            None if was.order.iter().any(|tensor| case.becomes(tensor).is_some()) => {
                 wrong.push(format!("{name} is missing"));
             }
             None => {}
@@ -83,20 +83,20 @@ impl Header {
     /// What is wrong with the shard that this one of the base became: what stays is in its order, what is new follows,
     /// and is where the tensor is that it was made from.
     fn wrong(&self, ours: &Header, case: &Case) -> Option<String> {
-        let names = case.names();
-        let stays: Vec<&String> = self.order.iter().filter(|name| names.contains(name.as_str())).collect();
-        let new: Vec<&String> = ours.order.iter().filter(|name| !self.tensors.contains_key(*name)).collect();
+        let stays: Vec<&str> = self.order.iter().filter_map(|name| case.becomes(name)).collect();
+        let ours_in_order = || ours.order.iter().map(String::as_str);
+        let new: Vec<&str> = ours_in_order().filter(|name| !stays.contains(name)).collect();
         if stays.len() == self.order.len() && new.is_empty() && self.tensors == ours.tensors {
             return (self.text != ours.text).then(|| "the header is not the base's".to_owned());
         }
         if self.metadata != ours.metadata {
             return Some(format!("metadata {}, should be {}", ours.metadata, self.metadata));
         }
-        if !stays.iter().chain(&new).copied().eq(&ours.order) {
+        if !stays.iter().chain(&new).copied().eq(ours_in_order()) {
             return Some(format!("its tensors are in the order {:?}", ours.order));
         }
-        let is_strange = |name: &&&String| match case.source(name.as_str()) {
-            Some(from) => case.base.contains_key(name.as_str()) || !self.tensors.contains_key(from),
+        let is_strange = |name: &&&str| match case.source(name) {
+            Some(from) => case.base.contains_key(**name) || !self.tensors.contains_key(from),
             None => false,
         };
         new.iter().find(is_strange).map(|name| format!("{name} belongs into another shard"))

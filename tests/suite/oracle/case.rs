@@ -77,14 +77,24 @@ impl Case {
         for name in &created {
             assert!(names.insert(name), "`{name}` is created, and in the base");
         }
+        for entry in self.list("renamed") {
+            let (from, to) = (text(&entry["from"]), text(&entry["tensor"]));
+            assert!(names.remove(from) && names.insert(to), "`{from}` cannot become `{to}`");
+        }
         names.extend(replaced);
         names
     }
 
+    /// The tensor of the output that stands where one of the base stood; `None` if it has none.
+    pub fn becomes<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let renamed = self.list("renamed").iter().find(|entry| entry["from"] == name);
+        renamed.map(|entry| text(&entry["tensor"])).or_else(|| self.names().contains(name).then_some(name))
+    }
+
     /// The base's tensor that a tensor of the output starts from; `None` if the base has none.
     pub fn source<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        let created = self.list("created").iter().find(|entry| entry["tensor"] == name);
-        match created {
+        let mut made = self.list("created").iter().chain(self.list("renamed"));
+        match made.find(|entry| entry["tensor"] == name) {
             Some(entry) => entry["from"].as_str(),
             None => self.base.contains_key(name).then_some(name),
         }
@@ -97,7 +107,10 @@ impl Case {
             Some(word) => dtype(word),
             None => source.unwrap_or_else(|| &self.merged[name]).dtype,
         };
-        let shape = self.replaced(name).or(source).expect("it comes from somewhere").shape.clone();
+        let shape = match self.json["quantised"][name]["shape"].as_array() {
+            Some(axes) => axes.iter().map(|axis| axis.as_u64().expect("a side") as usize).collect(),
+            None => self.replaced(name).or(source).expect("it comes from somewhere").shape.clone(),
+        };
         (dtype, shape)
     }
 
@@ -166,7 +179,7 @@ impl Case {
             return start;
         }
         let source = self.source(name).expect("it comes from somewhere");
-        quantised::decoded(self, source).unwrap_or_else(|| Running::exactly(self.base[source].values()))
+        quantised::decoded(self, name).unwrap_or_else(|| Running::exactly(self.base[source].values()))
     }
 
     /// The bytes of a tensor that no entry of `deltas` names.
@@ -177,12 +190,16 @@ impl Case {
             return tensor.raw.clone();
         }
         let decoded =
-            source.filter(|_| self.replaced(name).is_none()).and_then(|s| quantised::decoded(self, s));
+            source.filter(|_| self.replaced(name).is_none()).and_then(|_| quantised::decoded(self, name));
         // Codes are decoded in f32.
         let values = decoded.map(|decoded| decoded.exact.iter().map(|&x| f64::from(x as f32)).collect());
         let values = values.unwrap_or_else(|| tensor.values());
-        Tensor::rounded(&values, &tensor.shape, dtype).raw
+        Tensor::rounded(&values, &self.kind(name).1, dtype).raw
     }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a name")
 }
 
 fn dtype(word: &str) -> Dtype {

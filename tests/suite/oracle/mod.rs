@@ -10,6 +10,7 @@ mod float;
 mod formulas;
 mod grid;
 mod kinds;
+mod packed;
 mod quantised;
 mod running;
 

@@ -33,8 +33,13 @@ fn blocks<'a>(case: &'a Case, name: &str) -> Option<Blocks<'a>> {
     Some(Blocks { scales, of: (0..shape[0] * shape[1]).map(of).collect() })
 }
 
-/// What the codes of a tensor of the base mean, computed in f32; `None` if it holds no codes.
+/// What the codes of a tensor of the output mean in the base, computed in f32; `None` if it holds no codes.
 pub fn decoded(case: &Case, name: &str) -> Option<Running> {
+    let entry = case.json["quantised"].get(name)?;
+    if let Some(values) = super::packed::decoded(case, entry) {
+        let bound = values.iter().map(|x| x.abs() * UNIT).collect();
+        return Some(Running { bound, ..Running::exactly(values) });
+    }
     let blocks = blocks(case, name)?;
     let (codes, scales) = (case.base[name].values(), blocks.scales.values());
     let exact: Vec<f64> = codes.iter().zip(&blocks.of).map(|(code, &block)| code * scales[block]).collect();

@@ -1,0 +1,181 @@
+//! MXFP4 as gpt-oss stores its experts: E2M1 codes, and a power of two for every 32 of them.
+//!
+//! `P_blocks [E, R, K/32, 16]` holds two codes in a byte, the one of the even column in the low half; `P_scales
+//! [E, R, K/32]` holds E8M0 exponents. `value = code · 2^(scale − 127)` (quantized-bases.md 6.2). **The running model's
+//! parameter, and so the decoded tensor, is the transpose: `[E, K, R]`**, under the name P. A row of it is one value out of
+//! each of R stored rows; tiles are read as short runs at equal distances, and never reach from one expert into the next.
+//!
+//! Decoding only: hardly any of a delta would survive the rounding to so few values (quantized-bases.md 15.3).
+
+use crate::error::Result;
+use crate::kernels::{Kernels, Narrowed};
+use crate::tensor::{Dtype, Shape};
+
+use super::{Encoding, Found, Logical, Place, Recognised, RowPiece, Runs, ToEncode};
+
+/// E2M1 codes with a scale for every 32 inputs, stored by output.
+pub(super) struct Mxfp4;
+
+const CODES: usize = 0;
+const SCALES: usize = 1;
+/// Values that share a scale.
+const BLOCK: u64 = 32;
+/// Values in a byte.
+const PAIR: u64 = 2;
+
+/// The values of E2M1.
+static E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+impl Encoding for Mxfp4 {
+    fn name(&self) -> &'static str {
+        "mxfp4"
+    }
+
+    fn recognise(&self, found: &Found<'_>) -> Result<Option<Recognised>> {
+        if found.tensor.dtype != Dtype::U8 {
+            return Ok(None);
+        }
+        let is_said = found.method() == Some("mxfp4");
+        if let Some(name) = found.name.strip_suffix("_scales") {
+            let codes = format!("{name}_blocks");
+            return match is_said && (found.find)(&codes).is_none() {
+                true => Err(Found::wrong(name, format!("it has `{name}_scales` and no `{codes}`"))),
+                false => Ok(None),
+            };
+        }
+        let Some(name) = found.name.strip_suffix("_blocks") else { return Ok(None) };
+        let wrong = |why: String| Found::wrong(name, why);
+        let Some(scale) = (found.find)(&format!("{name}_scales")) else {
+            return match is_said {
+                true => Err(wrong(format!("it has no `{name}_scales`"))),
+                false => Ok(None),
+            };
+        };
+        if !is_said {
+            let found = found.method().map_or_else(|| "missing".to_owned(), |method| format!("`{method}`"));
+            return Err(wrong(format!(
+                "it is stored as blocks and scales, but `quant_method` is {found}, not `mxfp4`"
+            )));
+        }
+        let &[experts, rows, blocks, bytes] = found.tensor.shape.axes() else {
+            return Err(wrong(format!(
+                "`{name}_blocks` has shape {}, expected four axes",
+                found.tensor.shape
+            )));
+        };
+        if found.tensor.shape.elements() == 0 {
+            return Err(wrong("it is empty".to_owned()));
+        }
+        if bytes * PAIR != BLOCK {
+            return Err(wrong(format!("`{name}_blocks` has blocks of {bytes} bytes, expected 16")));
+        }
+        if scale.dtype != Dtype::U8 {
+            return Err(wrong(format!("`{name}_scales` has dtype {:?}, expected U8", scale.dtype)));
+        }
+        if scale.shape.axes() != [experts, rows, blocks] {
+            return Err(wrong(format!(
+                "`{name}_scales` has shape {}, expected [{experts}, {rows}, {blocks}]",
+                scale.shape
+            )));
+        }
+        let inputs = blocks.checked_mul(BLOCK);
+        let shape = inputs.and_then(|inputs| Shape::new(&[experts, inputs, rows]));
+        let logical = Logical {
+            encoding: self.name().to_owned(),
+            shape: shape.ok_or_else(|| wrong("its shape is larger than any file".to_owned()))?,
+            block: (BLOCK, 1),
+            parts: vec![found.tensor.clone(), scale],
+        };
+        Ok(Some(Recognised { name: name.to_owned(), logical, beside: Vec::new() }))
+    }
+
+    fn is_final(&self) -> Option<&'static str> {
+        Some(
+            "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+        )
+    }
+
+    fn tile_rows(&self, logical: &Logical) -> u64 {
+        let &[_, inputs, _] = logical.shape.axes() else { unreachable!("it was recognised so") };
+        inputs
+    }
+
+    fn quantum(&self, _: &Logical) -> (u64, u64) {
+        (1, 1)
+    }
+
+    fn runs(&self, part: usize, place: Place<'_>) -> Runs {
+        let at = Stored::of(part, place);
+        Runs { first: at.first, len: at.len, count: place.rect.width(), stride: at.stride }.joined()
+    }
+
+    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+        // A tile that starts elsewhere may begin and end within a byte or a block.
+        let (per, stored) = (values_of(part), Stored::of(part, place));
+        place.rect.width() * ((place.rect.height().max(1) - 1).div_ceil(per) + 1).min(stored.stride)
+    }
+
+    fn decode_row(&self, _: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
+        let (codes_at, scales_at) = (Stored::of(CODES, place), Stored::of(SCALES, place));
+        let row = codes_at.row + at.row as u64;
+        let (codes, scales) = parts.split_at((codes_at.len * place.rect.width()) as usize);
+        let of_row = |stored: &Stored, part: usize| (row / values_of(part) - stored.start) as usize;
+        let (code, scale) = (of_row(&codes_at, CODES), of_row(&scales_at, SCALES));
+        let codes = codes[at.cols.start * codes_at.len as usize..].chunks_exact(codes_at.len as usize);
+        let scales = scales[at.cols.start * scales_at.len as usize..].chunks_exact(scales_at.len as usize);
+        let shift = 4 * (row % PAIR);
+        let mut finite = true;
+        for ((out, codes), scales) in out.iter_mut().zip(codes).zip(scales) {
+            *out = E2M1[usize::from(codes[code] >> shift & 15)] * power(scales[scale]);
+            finite &= out.is_finite();
+        }
+        finite
+    }
+
+    fn encode(&self, _: Kernels, _: &mut ToEncode<'_>, _: &mut [u8]) -> Narrowed {
+        unreachable!("the plan refuses what is final")
+    }
+}
+
+/// Values along K for a byte of a part.
+fn values_of(part: usize) -> u64 {
+    if part == CODES { PAIR } else { BLOCK }
+}
+
+/// 2^(code − 127); the code 255 is NaN, and 0 a subnormal number.
+fn power(code: u8) -> f32 {
+    f32::from_bits(match code {
+        0 => 1 << 22,
+        255 => 0x7fc0_0000,
+        code => u32::from(code) << 23,
+    })
+}
+
+/// Where a part's bytes of a tile are.
+struct Stored {
+    /// The first row of the tile in its expert.
+    row: u64,
+    /// The byte of a stored row that holds it.
+    start: u64,
+    /// The first byte of the tile in the part.
+    first: u64,
+    /// Bytes of a stored row that the tile takes.
+    len: u64,
+    /// Bytes of a stored row.
+    stride: u64,
+}
+
+impl Stored {
+    fn of(part: usize, place: Place<'_>) -> Stored {
+        let Place { logical, view, rect } = place;
+        let &[_, inputs, outputs] = logical.shape.axes() else { unreachable!("it was recognised so") };
+        debug_assert_eq!(view.cols, outputs, "the plan cuts such a weight by its last axis");
+        let (expert, row, per) = (rect.rows.start / inputs, rect.rows.start % inputs, values_of(part));
+        let end = row + rect.height();
+        debug_assert!(end <= inputs, "a tile is of one expert");
+        let (start, stride) = (row / per, inputs / per);
+        let first = (expert * outputs + rect.cols.start) * stride + start;
+        Stored { row, start, first, len: end.div_ceil(per) - start, stride }
+    }
+}
