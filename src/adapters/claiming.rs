@@ -3,6 +3,7 @@
 //! Every tensor ends in exactly one of: claimed by a method, ignorable by a named rule, or refused. Nothing is reported one
 //! at a time: a method goes on after an error, and [`Claiming::finish`] adds what nobody claimed.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::checkpoint::Checkpoint;
@@ -34,6 +35,8 @@ pub struct Claiming<'a> {
     paths: Vec<String>,
     by_key: HashMap<&'a str, usize>,
     by_path: HashMap<String, usize>,
+    /// Parameters in pieces that were looked up: 512 tensors for gate and up of 256 experts.
+    in_pieces: RefCell<HashMap<String, Target>>,
     taken: Vec<bool>,
     unmatched: Vec<(String, String)>,
     claimed: Vec<Claimed>,
@@ -96,6 +99,7 @@ impl<'a> Claiming<'a> {
             head_value,
             by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
             by_path: paths.iter().enumerate().map(|(i, path)| (path.clone(), i)).collect(),
+            in_pieces: RefCell::default(),
             taken: vec![false; paths.len()],
             paths,
             unmatched: Vec::new(),
@@ -196,7 +200,15 @@ impl<'a> Claiming<'a> {
 
     /// The tensor of a module's parameter.
     pub fn lookup(&self, module: &str, parameter: &str) -> Option<Target> {
-        locate(&self.outline, &self.names, &join(module, parameter))
+        let name = join(module, parameter);
+        if let Some(&target) = self.in_pieces.borrow().get(&name) {
+            return Some(target);
+        }
+        let target = locate(&self.outline, &self.names, &name);
+        if let Some(target @ Target::Joined(_)) = target {
+            self.in_pieces.borrow_mut().insert(name, target);
+        }
+        target
     }
 
     /// Why a module's parameter cannot be read as pieces of tensors, if there is such a parameter and it cannot.

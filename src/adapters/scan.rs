@@ -3,19 +3,15 @@
 //! The hash is needed anyway (an adapter's identity is its content), and the same read finds what would otherwise stop a
 //! merge after hours.
 
-use std::thread;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::encodings;
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::tensor::bytes_of;
 
-use super::Adapter;
+use super::{Adapter, AdapterTensor};
 
-/// Bytes read at a time; a multiple of every element's size.
-const STEP: usize = 1 << 18;
+/// Bytes read at a time: so few that they are still in the cache when they are looked at.
+const STEP: usize = 1 << 16;
 
 /// What one pass over the file showed.
 #[derive(Clone, Debug)]
@@ -37,82 +33,119 @@ pub struct TensorContents {
     pub one: bool,
 }
 
-/// Buffers between reading and looking, which take turns with two cores.
-const BUFFERS: usize = 3;
-
-/// Some bytes of a tensor, or of what stands before the first.
-struct Piece {
-    tensor: Option<usize>,
-    bytes: Vec<u8>,
-    len: usize,
-}
-
-/// Reads all of an adapter once, in order, while another thread looks at what was read.
+/// Reads all of an adapter once, in order.
 ///
 /// # Errors
 /// As [`crate::storage::Source::read_at`].
 pub fn scan(adapter: &Adapter) -> Result<Contents> {
-    thread::scope(|scope| {
-        let (full, pieces) = bounded(BUFFERS);
-        let (spare, empty) = bounded(BUFFERS);
-        for _ in 0..BUFFERS {
-            // There is room for as many as there are.
-            let _ = spare.send(vec![0; STEP]);
-        }
-        let reader = scope.spawn(move || read(adapter, &empty, &full));
-        let contents = look(adapter, &pieces, &spare);
-        drop((pieces, spare));
-        match reader.join() {
-            Ok(read) => read.map(|()| contents),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
-}
-
-/// Reads the file piece by piece; no piece is of two tensors. Ends quietly when nobody looks any more.
-fn read(adapter: &Adapter, empty: &Receiver<Vec<u8>>, full: &Sender<Piece>) -> Result<()> {
     let source = adapter.source.as_ref();
-    let data_start = adapter.tensors.first().map_or(source.len(), |first| first.tensor.offset);
-    let tensors = adapter.tensors.iter().enumerate();
-    let tensors = tensors.map(|(i, tensor)| (Some(i), tensor.tensor.offset, tensor.tensor.bytes()));
-    for (tensor, start, len) in std::iter::once((None, 0, data_start)).chain(tensors) {
-        for at in (0..len).step_by(STEP) {
-            let Ok(mut bytes) = empty.recv() else { return Ok(()) };
-            let len = (len - at).min(STEP as u64) as usize;
-            source.read_at(&mut bytes[..len], start + at)?;
-            if full.send(Piece { tensor, bytes, len }).is_err() {
-                return Ok(());
-            }
-        }
+    let (mut hasher, mut look) = (blake3::Hasher::new(), Look::new(&adapter.tensors));
+    let mut buf = vec![0; STEP];
+    let mut at = 0;
+    while at < source.len() {
+        let len = (source.len() - at).min(STEP as u64) as usize;
+        source.read_at(&mut buf[..len], at)?;
+        let taken = look.take(at, &buf[..len]);
+        hasher.update(&buf[..taken]);
+        at += taken as u64;
     }
-    Ok(())
+    Ok(Contents { hash: hasher.finalize().to_hex().to_string(), tensors: look.found })
 }
 
-/// Hashes every piece and looks at its values.
-fn look(adapter: &Adapter, pieces: &Receiver<Piece>, spare: &Sender<Vec<u8>>) -> Contents {
-    let (mut hasher, kernels) = (blake3::Hasher::new(), Kernels::detect());
-    let mut values = vec![0.0; STEP / 2];
-    let encodings: Vec<_> =
-        adapter.tensors.iter().map(|tensor| encodings::plain(tensor.tensor.dtype)).collect();
-    let untouched = |encoding: &Option<_>| {
-        let is_plain = encoding.is_some();
-        TensorContents { finite: true, zero: is_plain, one: is_plain }
-    };
-    let mut tensors: Vec<TensorContents> = encodings.iter().map(untouched).collect();
-    for Piece { tensor, bytes, len } in pieces {
-        let piece = &bytes[..len];
-        hasher.update(piece);
-        if let Some(i) = tensor
-            && let Some(encoding) = encodings[i]
-        {
-            let size = bytes_of(adapter.tensors[i].tensor.dtype, 1).expect("whole bytes") as usize;
-            let values = &mut values[..len / size];
-            tensors[i].finite &= encoding.decode_flat(kernels, piece, values);
-            tensors[i].zero &= values.iter().all(|&value| value == 0.0);
-            tensors[i].one &= values.iter().all(|&value| value == 1.0);
-        }
-        // The reader may be done.
-        let _ = spare.send(bytes);
+/// What was seen of an adapter's tensors so far.
+struct Look<'a> {
+    tensors: &'a [AdapterTensor],
+    found: Vec<TensorContents>,
+    /// The tensor that is looked at.
+    next: usize,
+    kernels: Kernels,
+    values: Vec<f32>,
+}
+
+impl<'a> Look<'a> {
+    fn new(tensors: &'a [AdapterTensor]) -> Look<'a> {
+        let unseen = |tensor: &AdapterTensor| {
+            let is_plain = encodings::plain(tensor.tensor.dtype).is_some();
+            TensorContents { finite: true, zero: is_plain, one: is_plain }
+        };
+        let found = tensors.iter().map(unseen).collect();
+        Look { tensors, found, next: 0, kernels: Kernels::detect(), values: vec![0.0; STEP / 2] }
     }
-    Contents { hash: hasher.finalize().to_hex().to_string(), tensors }
+
+    /// Looks at bytes that start `at` in the file; returns how many, as the last element may go on behind them.
+    fn take(&mut self, at: u64, bytes: &[u8]) -> usize {
+        let mut taken =
+            self.tensors.get(self.next).map_or(at + bytes.len() as u64, |t| t.tensor.offset.max(at));
+        let end = at + bytes.len() as u64;
+        while let Some(AdapterTensor { tensor, .. }) = self.tensors.get(self.next)
+            && taken < end
+        {
+            let until = tensor.offset + tensor.bytes();
+            // Other types are of no more than one element as far as anybody looks at them.
+            let size = encodings::plain(tensor.dtype).and_then(|_| bytes_of(tensor.dtype, 1)).unwrap_or(1);
+            let part = (until.min(end) - taken) / size * size;
+            let from = (taken - at) as usize;
+            self.see(self.next, &bytes[from..from + part as usize], size as usize);
+            taken += part;
+            if taken < until {
+                break;
+            }
+            self.next += 1;
+        }
+        (taken.min(end) - at) as usize
+    }
+
+    fn see(&mut self, i: usize, bytes: &[u8], size: usize) {
+        let Some(encoding) = encodings::plain(self.tensors[i].tensor.dtype) else { return };
+        let (found, values) = (&mut self.found[i], &mut self.values[..bytes.len() / size]);
+        found.finite &= encoding.decode_flat(self.kernels, bytes, values);
+        found.zero &= values.iter().all(|&value| value == 0.0);
+        found.one &= values.iter().all(|&value| value == 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Dtype, FileId, Shape, TensorRef};
+
+    #[test]
+    fn whatever_the_pieces_the_same_is_seen() {
+        // A header of 3 bytes, so that no element is aligned; then zeros, ones, bytes, nothing, an infinity.
+        let half =
+            |values: &[f32]| values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+        let single = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let parts: [(Dtype, Vec<u8>); 5] = [
+            (Dtype::F16, half(&[0.0, -0.0, 0.0])),
+            (Dtype::F32, single(&[1.0; 5])),
+            (Dtype::U8, vec![0; 7]),
+            (Dtype::F32, Vec::new()),
+            (Dtype::F16, half(&[1.0, f32::INFINITY])),
+        ];
+        let (mut file, mut tensors) = (vec![9; 3], Vec::new());
+        for (dtype, bytes) in &parts {
+            let elements = bytes.len() * 8 / dtype.bitsize();
+            let shape = Shape::new(&[elements as u64]).expect("small");
+            let tensor = TensorRef { file: FileId(0), offset: file.len() as u64, dtype: *dtype, shape };
+            tensors.push(AdapterTensor { key: String::new(), tensor });
+            file.extend_from_slice(bytes);
+        }
+        let of = |finite, zero, one| TensorContents { finite, zero, one };
+        let right = [
+            of(true, true, false),
+            of(true, false, true),
+            of(true, false, false),
+            of(true, true, true),
+            of(false, false, false),
+        ];
+        for step in 4..=file.len() {
+            let (mut look, mut at) = (Look::new(&tensors), 0);
+            while at < file.len() {
+                let taken = look.take(at as u64, &file[at..(at + step).min(file.len())]);
+                assert!(taken > 0, "pieces of {step} at {at}");
+                at += taken;
+            }
+            assert_eq!(look.found, right, "pieces of {step}");
+        }
+    }
 }

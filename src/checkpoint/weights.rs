@@ -13,8 +13,8 @@ use super::{Catalogue, Checkpoint};
 /// A weight that is stored as codes.
 #[derive(Clone, Debug)]
 pub struct Coded {
-    /// What it is called as plain numbers.
-    pub name: String,
+    /// What it is called as plain numbers, where that is not what the codes are called.
+    pub name: Option<Box<str>>,
     /// What it is made of; the codes are its first part.
     pub logical: Arc<Logical>,
 }
@@ -41,7 +41,8 @@ const ASIDE: &[&str] = &["input_scale", "activation_scale"];
 /// The tensors of a checkpoint that are no plain numbers, as far as an encoding knows them.
 #[derive(Debug, Default)]
 pub struct Weights {
-    stored: HashMap<usize, Stored>,
+    /// By place; empty if all tensors are plain.
+    stored: Vec<Option<Stored>>,
     /// Places of codes whose weight has another name than they.
     renamed: HashMap<String, usize>,
 }
@@ -82,22 +83,26 @@ impl Weights {
             }
         }
         // A place in a file belongs to one tensor, so it finds a companion again without its name.
+        self.stored.resize(catalogue.tensors.len(), None);
         for (part, tensor) in logical.parts.iter().enumerate().skip(1) {
             if let Some(i) = catalogue.at(tensor) {
-                self.stored.insert(i, Stored::Companion { of: codes, part });
+                self.stored[i] = Some(Stored::Companion { of: codes, part });
             }
         }
         let stem = name.strip_suffix("weight");
         let aside = ASIDE.iter().filter_map(|aside| catalogue.position(&format!("{}{aside}", stem?)));
         let beside = beside.iter().filter_map(|tensor| catalogue.at(tensor));
-        self.stored.extend(aside.chain(beside).map(|i| (i, Stored::Aside)));
-        self.stored.insert(codes, Stored::Coded(Coded { name, logical: Arc::new(logical) }));
+        for i in aside.chain(beside) {
+            self.stored[i] = Some(Stored::Aside);
+        }
+        let name = (name != *called).then(|| name.into_boxed_str());
+        self.stored[codes] = Some(Stored::Coded(Coded { name, logical: Arc::new(logical) }));
         Ok(())
     }
 
     /// What a tensor is, if it is not plain.
     pub fn get(&self, i: usize) -> Option<&Stored> {
-        self.stored.get(&i)
+        self.stored.get(i)?.as_ref()
     }
 
     /// The place of the tensor of that name, or of the codes of the weight of that name.

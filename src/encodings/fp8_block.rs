@@ -73,7 +73,7 @@ impl Encoding for Fp8Block {
             )));
         }
         let logical = Logical {
-            encoding: self.name().to_owned(),
+            encoding: self.name().into(),
             shape: found.tensor.shape.clone(),
             block,
             parts: vec![found.tensor.clone(), scale],

@@ -1,5 +1,7 @@
 //! A logical weight: what a name means, whatever the tensors that hold it; and what an encoding sees of a checkpoint.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use crate::tensor::{Shape, TensorRef};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logical {
     /// Name of its encoding (see [`super::find`]).
-    pub encoding: String,
+    pub encoding: Cow<'static, str>,
     /// Its shape in values.
     pub shape: Shape,
     /// Rows × columns of values that share a scale; 1 × 1 for plain numbers.
@@ -22,7 +24,7 @@ pub struct Logical {
 impl Logical {
     /// Plain numbers of a type that has an encoding; `None` for all others.
     pub fn plain(tensor: &TensorRef) -> Option<Logical> {
-        let encoding = super::plain(tensor.dtype)?.name().to_owned();
+        let encoding = super::plain(tensor.dtype)?.name().into();
         Some(Logical { encoding, shape: tensor.shape.clone(), block: (1, 1), parts: vec![tensor.clone()] })
     }
 }

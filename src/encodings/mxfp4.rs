@@ -82,7 +82,7 @@ impl Encoding for Mxfp4 {
         let inputs = blocks.checked_mul(BLOCK);
         let shape = inputs.and_then(|inputs| Shape::new(&[experts, inputs, rows]));
         let logical = Logical {
-            encoding: self.name().to_owned(),
+            encoding: self.name().into(),
             shape: shape.ok_or_else(|| wrong("its shape is larger than any file".to_owned()))?,
             block: (BLOCK, 1),
             parts: vec![found.tensor.clone(), scale],

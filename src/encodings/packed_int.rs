@@ -62,7 +62,7 @@ impl Encoding for PackedInt {
         let beside = tensors.shape.into_iter().collect();
         let parts = [Some(found.tensor.clone()), Some(tensors.scale), tensors.zeros, tensors.order];
         let parts = parts.into_iter().flatten().collect();
-        let logical = Logical { encoding: self.name.to_owned(), shape, block, parts };
+        let logical = Logical { encoding: self.name.into(), shape, block, parts };
         Ok(Some(Recognised { name, logical, beside }))
     }
 

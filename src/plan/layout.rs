@@ -82,6 +82,7 @@ impl Layout<'_> {
                 Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
             }
             (Some(Stored::Coded(Coded { name, logical })), false) => {
+                let name = name.as_deref().unwrap_or(&base.name);
                 decoded(name, self.outline.float_dtype(), logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
@@ -200,7 +201,7 @@ fn out(
     making: Making,
 ) -> OutTensor {
     let bytes = bytes_of(dtype, shape.elements()).expect("every shape here fits a file");
-    let encoding = encoding.map_or_else(String::new, |encoding| encoding.name().to_owned());
+    let encoding = encoding.map_or("", |encoding| encoding.name()).into();
     OutTensor { name: name.to_owned(), shape, dtype, encoding, part, offset: 0, bytes, making }
 }
 

@@ -1,5 +1,6 @@
 //! Output tensors, the executed unit, and the shards they stand in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,7 @@ pub struct OutTensor {
     /// Element type in the header.
     pub dtype: Dtype,
     /// Name of the encoding it is written in; empty for bytes that are only copied.
-    pub encoding: String,
+    pub encoding: Cow<'static, str>,
     /// Which part of the encoded weight it is: codes or scales. 0 for plain numbers.
     pub part: usize,
     /// First byte, from the start of the output shard's file.

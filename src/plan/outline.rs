@@ -116,9 +116,12 @@ impl<'a> Outline<'a> {
             Target::Base(i) => {
                 let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
                 match self.weights.get(i) {
-                    Some(Stored::Coded(coded)) => {
-                        (coded.name.clone(), coded.logical.shape.clone(), tensor.dtype, true)
-                    }
+                    Some(Stored::Coded(coded)) => (
+                        coded.name.as_deref().unwrap_or(name).to_owned(),
+                        coded.logical.shape.clone(),
+                        tensor.dtype,
+                        true,
+                    ),
                     _ => (name.clone(), tensor.shape.clone(), tensor.dtype, is_mergeable(tensor.dtype)),
                 }
             }

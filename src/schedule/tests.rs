@@ -210,7 +210,7 @@ fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let view = crate::tensor::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
     let making = Making::Merge { start: start.into(), claim: None, ops: Vec::new(), view };
-    let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".to_owned());
+    let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
     plan.shards[0].tensors =
         vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, making }];
     plan.shards[0].bytes = 10 + bytes;

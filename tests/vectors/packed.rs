@@ -35,7 +35,7 @@ fn packed_weights_decode_in_tiles_of_any_size() {
         for Recognised { name, logical, .. } in recognised(&file, &json(vector, "config.json")).unwrap() {
             weights += 1;
             let (shape, right) = expected(vector, &name);
-            assert_eq!((logical.encoding.as_str(), logical.shape.axes()), (encoding, &shape[..]), "{vector}");
+            assert_eq!((&*logical.encoding, logical.shape.axes()), (encoding, &shape[..]), "{vector}");
             for (rows, cols) in TILES {
                 let values = decode_in_tiles(&logical, &file, rows, cols);
                 let wrong = values.iter().zip(&right).position(|(value, right)| value != right);

@@ -43,7 +43,9 @@ impl Disk for Logicals<'_> {
         let (name, shape) = self.catalogue.weight(place)?;
         match self.weights.get(place) {
             None => Some((name, shape)),
-            Some(Stored::Coded(coded)) => Some((Cow::Borrowed(&coded.name), &coded.logical.shape)),
+            Some(Stored::Coded(coded)) => {
+                Some((coded.name.as_deref().map_or(name, Cow::Borrowed), &coded.logical.shape))
+            }
             Some(Stored::Companion { .. } | Stored::Aside) => None,
         }
     }

@@ -24,6 +24,8 @@ pub struct Names<'a> {
     disk: &'a dyn Disk,
     config: &'a Config,
     class: Option<Class>,
+    /// Whether linear layers are stored as `[in, out]`.
+    conv1d: bool,
     /// The readings in use, the first first; one, but for adapters that mix.
     readings: Vec<(Rc<Namespace<'a>>, Way)>,
     /// Every reading that places all that must be; where there is none, those in use.
@@ -64,7 +66,9 @@ impl<'a> Names<'a> {
         let whole = placings.iter().filter(|placing| placing.places_all(&required));
         let possible = whole.map(|placing| (spaces.list()[placing.space].rules.clone(), placing.way.clone()));
         let possible = possible.collect();
-        let mut names = Names { disk, config, class, readings: Vec::new(), possible, notices: Vec::new() };
+        let conv1d = config.model_type().is_some_and(table::conv1d);
+        let mut names =
+            Names { disk, config, class, conv1d, readings: Vec::new(), possible, notices: Vec::new() };
         for i in chosen {
             let Placing { space, way, .. } = &placings[i];
             if *space != 0 || *way != Way::Same {
@@ -135,7 +139,7 @@ impl<'a> Names<'a> {
 
     /// Whether linear layers are stored as `[in, out]`.
     pub fn conv1d(&self) -> bool {
-        self.config.model_type().is_some_and(table::conv1d)
+        self.conv1d
     }
 
     /// The weights that the names are of.
