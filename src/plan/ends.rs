@@ -1,16 +1,48 @@
-//! Ends that are tied by the config and stored twice all the same.
+//! Tied ends that part: the embedding and the head are one tensor, or two that the config ties, and an adapter changes one.
 //!
-//! Such a base loads as tied: transformers 4 takes the embedding for both whatever the head's tensor holds, transformers 5
+//! Where they are one tensor, the head gets its own. A base that is tied by the config and stores both ends all the same loads as tied: transformers 4 takes the embedding for both whatever the head's tensor holds, transformers 5
 //! only if they are equal. Once an adapter changes one of them (or both, each in its own way) the config must no longer tie
 //! them, or the change of the head is lost, and the one of the embedding reaches the head as well. What trains both ends as
 //! one cannot be told from what the tensors get, and is refused.
 
 use crate::adapters::Adapter;
+use crate::adapters::claiming::inseparable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::stored_tie;
 
+use super::gathered::Gathered;
 use super::same::open;
-use super::{Outline, Target, Tied};
+use super::{ClaimId, Outline, Target, Tied};
+
+impl Gathered {
+    /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow; a model
+    /// with the head of another task has none.
+    pub(super) fn part_tied_ends(&mut self, outline: &mut Outline<'_>) {
+        let is_tied = outline.tied == Tied::Untie && !outline.has_other_head();
+        let Some(head) = outline.head.clone().filter(|_| is_tied) else { return };
+        let Some(touched) = self.touched.get(&Target::Base(head.source)) else { return };
+        let by = |id: ClaimId| self.claims[id.0 as usize].adapter as usize;
+        let claims =
+            touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
+        let (follow, part): (Vec<ClaimId>, Vec<ClaimId>) =
+            claims.partition(|&claim| self.head_follows[by(claim)]);
+        let is_parted = outline.find(&head.head).is_some();
+        let name = outline.weight(Target::Base(head.source)).name;
+        if !follow.is_empty() && (is_parted || !part.is_empty()) {
+            self.errors.push(
+                Error::new(ErrorKind::TiedBothWays { tensor: name })
+                    .hint("merge these adapters one after the other"),
+            );
+        } else if !part.is_empty() && !is_parted {
+            match head.inseparable {
+                Some(why) => self.errors.push(inseparable(name, why)),
+                None => {
+                    outline.untie(&head);
+                }
+            }
+        }
+    }
+}
 
 /// Parts ends that are stored twice if they are touched; says so if they were not equal to begin with.
 ///
