@@ -9,7 +9,6 @@ use crate::families::{Logicals, Names, Spaces};
 use crate::storage::list::Found;
 
 use super::check::{check_config, check_encodings, check_vocabulary, provenance};
-use super::ends::part_stored;
 use super::files::{self, QUANTISATION_FILES};
 use super::gathered::Gathered;
 use super::idle::Doing;
@@ -105,6 +104,7 @@ impl Planner<'_> {
             Err(errors) => {
                 gathered.errors.extend(errors);
                 gathered.head_follows.push(false);
+                gathered.trains_as_one.push(false);
                 gathered.doing.push(None);
                 (Vec::new(), outline)
             }
@@ -119,7 +119,7 @@ impl Planner<'_> {
     /// Parts tied ends, and checks what all adapters come to.
     fn check(&self, gathered: &mut Gathered, outline: &mut Outline<'_>) {
         gathered.part_tied_ends(outline);
-        match part_stored(outline, |target| gathered.touching(target, self.adapters)) {
+        match gathered.part_stored_ends(outline) {
             Ok(told) => {
                 gathered.notices.extend(told.clone());
                 gathered.skipped.extend(told);
@@ -227,6 +227,7 @@ fn claim<'o>(
     gathered.errors.extend(outcome.errors);
     gathered.notices.extend(outcome.notices);
     gathered.head_follows.push(outcome.head_follows);
+    gathered.trains_as_one.push(outcome.trains_as_one);
     gathered.skipped.extend(outcome.skipped.iter().map(|key| {
         format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
     }));

@@ -23,6 +23,8 @@ pub(super) struct Gathered {
     pub(super) doing: Vec<Option<Vec<Doing>>>,
     /// Adapters whose changes of the embedding a tied head follows.
     pub(super) head_follows: Vec<bool>,
+    /// Adapters that train tied ends as one, whichever end they hold.
+    pub(super) trains_as_one: Vec<bool>,
     /// What was left out, allowed or parted, as the model card tells it.
     pub(super) skipped: Vec<String>,
     pub(super) errors: Vec<Error>,
@@ -143,12 +145,16 @@ impl Gathered {
         None
     }
 
-    /// The adapters that change a target.
-    pub(super) fn touching<'p>(&self, target: Target, adapters: &'p [Adapter]) -> Vec<&'p Adapter> {
+    /// The claims that change a target.
+    pub(super) fn claims_on(&self, target: Target) -> Vec<ClaimId> {
         let Some(touched) = self.touched.get(&target) else { return Vec::new() };
-        let claims =
-            touched.ops.iter().map(|op| op.claim).chain(touched.replaced.iter().map(|(_, claim)| *claim));
-        claims.map(|claim| &adapters[self.claims[claim.0 as usize].adapter as usize]).collect()
+        let replaced = touched.replaced.iter().map(|(_, claim)| *claim);
+        touched.ops.iter().map(|op| op.claim).chain(replaced).collect()
+    }
+
+    /// The place of the adapter that made a claim.
+    pub(super) fn by(&self, claim: ClaimId) -> usize {
+        self.claims[claim.0 as usize].adapter as usize
     }
 
     /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.
