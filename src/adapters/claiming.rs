@@ -41,6 +41,7 @@ pub struct Claiming<'a> {
     unmatched: Vec<(String, String)>,
     claimed: Vec<Claimed>,
     head_follows: bool,
+    trains_as_one: bool,
     skipped: Vec<String>,
     errors: Vec<Error>,
     notices: Vec<String>,
@@ -52,6 +53,8 @@ pub struct Outcome {
     pub claimed: Vec<Claimed>,
     /// Whether a tied head follows what is done to the embedding.
     pub head_follows: bool,
+    /// Whether what it holds of one tied end was trained for both, unless it holds the other's too.
+    pub trains_as_one: bool,
     /// Keys that are left out because the user said so.
     pub skipped: Vec<String>,
     /// All that is wrong.
@@ -105,6 +108,7 @@ impl<'a> Claiming<'a> {
             unmatched: Vec::new(),
             claimed: Vec::new(),
             head_follows: false,
+            trains_as_one: false,
             skipped: Vec::new(),
             errors: Vec::new(),
             notices: stripped.into_iter().map(told).collect(),
@@ -369,6 +373,12 @@ impl<'a> Claiming<'a> {
         self.head_follows = true;
     }
 
+    /// Notes that tied ends were trained as one, however the base stores them: what the adapter holds of the embedding alone is
+    /// the head's as well.
+    pub fn trains_ends_as_one(&mut self) {
+        self.trains_as_one = true;
+    }
+
     /// Leaves a tensor aside by a rule, and says so.
     pub fn ignore(&mut self, i: usize, rule: &str) {
         self.taken[i] = true;
@@ -415,8 +425,10 @@ impl<'a> Claiming<'a> {
             let (adapter, count) = (self.adapter.name.clone(), keys.len());
             self.errors.push(Error::new(ErrorKind::Unmatched { adapter, count, keys, nearest }).hint(hint));
         }
-        let Claiming { claimed, head_follows, skipped, errors, notices, outline, names, .. } = self;
-        (Outcome { claimed, head_follows, skipped, errors, notices }, outline, names)
+        let Claiming {
+            claimed, head_follows, trains_as_one, skipped, errors, notices, outline, names, ..
+        } = self;
+        (Outcome { claimed, head_follows, trains_as_one, skipped, errors, notices }, outline, names)
     }
 
     /// Takes those out of what matches no base tensor that the user listed. A pattern that lists all of an adapter lists

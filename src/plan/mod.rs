@@ -3,12 +3,14 @@
 //! A [`Plan`] is plain, serialisable data with a digest. It knows no budget, thread count or absolute path; any process
 //! with the same inputs makes the same one and could run a part of it.
 
+mod apart;
 mod build;
 mod check;
 mod digest;
 mod ends;
 mod explain;
 mod files;
+mod gathered;
 mod idle;
 mod layout;
 mod op;

@@ -31,6 +31,9 @@ impl Method for TiedCopy {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
+        if claiming.adapter.config.is_set("ensure_weight_tying") {
+            claiming.trains_ends_as_one();
+        }
         if let Some((head, embedding)) = ends(claiming)
             && let Err(error) = claim_copies(claiming, &head, &embedding)
         {

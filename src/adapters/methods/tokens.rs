@@ -20,6 +20,9 @@ pub(super) struct Tokens;
 
 const ROWS: Tail = Tail { role: ".trainable_tokens_delta", ending: "" };
 
+/// Fields that list the tokens: of the method of its own, and of LoRA.
+const INDICES: [&str; 2] = ["token_indices", "trainable_token_indices"];
+
 const FIELDS: &[(&str, Field)] =
     &[("token_indices", Field::Fine), ("init_weights", Field::Fine), ("ensure_weight_tying", Field::Flag)];
 
@@ -37,6 +40,11 @@ impl Method for Tokens {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
+        let config = &claiming.adapter.config;
+        // PEFT gives a tied head the rows of the embedding.
+        if config.active().any(|(field, _)| INDICES.contains(&field)) {
+            claiming.trains_ends_as_one();
+        }
         for (path, rows) in claiming.take(ROWS) {
             let module = path.strip_suffix(".token_adapter").unwrap_or(&path);
             if let Err(error) = claim_rows(claiming, module, rows) {
@@ -102,8 +110,8 @@ fn claim_rows(claiming: &mut Claiming<'_>, module: &str, rows: usize) -> Result<
 /// The tokens of a module: a list is the input embedding's, an object has one for each module.
 fn indices(claiming: &Claiming<'_>, module: &str) -> Result<(&'static str, Vec<u64>)> {
     let config = &claiming.adapter.config;
-    let field =
-        if config.get("token_indices").is_some() { "token_indices" } else { "trainable_token_indices" };
+    let [own, of_lora] = INDICES;
+    let field = if config.get(own).is_some() { own } else { of_lora };
     let value = config.get(field).cloned().unwrap_or(Value::Null);
     let is_named =
         |key: &str| module == key || module.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
