@@ -202,6 +202,18 @@ fn ends_that_are_stored_twice_are_tied_no_more_once_one_changes() {
         65,
         &["`lm_head.weight` is stored beside it, and both would have to change as one"],
     );
+    // The same by the config, where only the embedding has factors.
+    let mut as_one = lora.clone();
+    as_one["ensure_weight_tying"] = json!(true);
+    let work = stored_twice(6.0);
+    work.adapt_by(&as_one, &embedding);
+    refused(
+        "as one",
+        &work,
+        &[],
+        65,
+        &["`lm_head.weight` is stored beside it, and both would have to change"],
+    );
     let work = stored_twice(7.0);
     work.adapt_by(&lora, &head);
     let ran = work.succeeds(&[]);

@@ -50,6 +50,7 @@ fn every_method_knows_its_own() {
     let lokr = json!({"peft_type": "LOKR", "r": 2, "alpha": 2});
     let hira = json!({"peft_type": "HIRA", "r": 2});
     let oft = json!({"peft_type": "OFT", "r": 0, "oft_block_size": 2});
+    let tokens = json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [1, 3]});
     let with = |config: &Value, field: &str, value: Value| {
         let mut config = config.clone();
         config[field] = value;
@@ -83,6 +84,8 @@ fn every_method_knows_its_own() {
         ("LoHa, one factor", loha, &hada(0.0), Some(ZERO)),
         ("LoKr", lokr.clone(), &kron(1.0), None),
         ("LoKr, one factor", lokr, &kron(0.0), Some(ZERO)),
+        // Rows are values, zeros too.
+        ("tokens", tokens, &[(".trainable_tokens_delta", &[2, 4], 0.0)], None),
         ("HiRA", hira.clone(), &share(1.0), None),
         ("HiRA, B", hira, &share(0.0), Some(ZERO)),
         ("OFT", oft.clone(), &[(".oft_R.weight", &[2, 1], 0.5)], None),

@@ -64,6 +64,10 @@ fn modules_of_lists() {
     let says =
         ["module `model.layers.0.mlp.up_proj` is named by `target_modules` entry `up_proj`", CUT_SHORT];
     refused("cut short", &list(json!({})), &[], 65, &says);
+    // A vector is no layer that any method adapts.
+    let norm: [(&str, &[u64]); 2] = [("model.norm.weight", &[4]), (&weight, &[4, 4])];
+    let work = with(&llama(), &norm, &json!({"target_modules": ["q_proj", "norm"]}), &adapter);
+    told(&work, &[], &["no tensor for `norm` of its `target_modules`"]);
     // The rest of the config takes it out again.
     for more in [
         json!({"exclude_modules": ["up_proj"]}),
@@ -74,7 +78,7 @@ fn modules_of_lists() {
     ] {
         told(&list(more), &[], &["no tensor for `up_proj` of its `target_modules`"]);
     }
-    for more in [json!({"exclude_modules": ["q"]}), json!({"layers_to_transform": [0]})] {
+    for more in [json!({"exclude_modules": ["p_proj"]}), json!({"layers_to_transform": [0]})] {
         refused("still there", &list(more), &[], 65, &says);
     }
 }
@@ -170,6 +174,14 @@ fn a_string_of_modules() {
         ];
         refused(pattern, &with(json!(pattern)), &[], 65, &says);
     }
+    // A producer that leaves PEFT's own `model.` out of keys.
+    let work = with(json!(r"model\.layers\.\d+\.self_attn\.q_proj"));
+    super::work::edit(&work.weights(), |tensors| {
+        tensors.iter_mut().for_each(|tensor| {
+            tensor.name = tensor.name.replace("base_model.model.model.", "base_model.model.");
+        });
+    });
+    work.succeeds(&[]);
     told(&with(json!("(")), &[], &["`target_modules` `(` cannot be checked: "]);
     let work = with(json!("k_proj"));
     work.configure("target_parameters", json!(["mlp.experts.gate_up_proj"]));
