@@ -7,7 +7,7 @@
 
 use crate::adapters::Adapter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::stored_tie;
+use crate::families::{inseparable_stored, stored_tie};
 
 use super::same::open;
 use super::{Outline, Target, Tied};
@@ -49,6 +49,12 @@ pub(super) fn part_stored<'a>(
         return Err(
             error.hint("take the head's tensor out of the base: transformers loads it tied either way")
         );
+    }
+    if let Some(why) = inseparable_stored(outline.base, embedding) {
+        let error = Error::new(ErrorKind::Tied { tensor: names.1, why: why.to_owned() });
+        return Err(error.hint(
+            "if transformers loads this base as tied, take the head's tensor out of it and merge with `--tied fold`",
+        ));
     }
     outline.parted = true;
     let told = format!("`{}` is stored beside `{}`, to which the config ties it", names.0, names.1);
