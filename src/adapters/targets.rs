@@ -156,16 +156,28 @@ fn is_selected(config: &AdapterConfig, module: &str) -> bool {
             return false;
         }
     }
-    // Layers chosen by number: the module's own number decides, and a pattern of its own is too rare to judge by.
-    match config.get("layers_to_transform") {
-        None => true,
-        Some(layers) => {
-            let chosen: Vec<u64> = match layers.as_array() {
-                Some(layers) => layers.iter().filter_map(Value::as_u64).collect(),
-                None => layers.as_u64().into_iter().collect(),
-            };
-            let number = module.split('.').find_map(|segment| segment.parse::<u64>().ok());
-            chosen.is_empty() || number.is_some_and(|number| chosen.contains(&number))
-        }
+    let Some(layers) = config.get("layers_to_transform") else { return true };
+    let chosen: Vec<u64> = match layers.as_array() {
+        Some(layers) => layers.iter().filter_map(Value::as_u64).collect(),
+        None => layers.as_u64().into_iter().collect(),
+    };
+    // What is listed with its whole path is selected whatever its layer.
+    let is_listed = || config.list(MODULES).contains(&module);
+    chosen.is_empty() || is_listed() || layer(config, module).is_some_and(|number| chosen.contains(&number))
+}
+
+/// The number of a module's layer, as `layers_to_transform` counts them: PEFT's first numbered segment with two or more
+/// before it, or the one behind a name of `layers_pattern`. One that is an expression names no layer here: what cannot be
+/// told must not be an error.
+fn layer(config: &AdapterConfig, module: &str) -> Option<u64> {
+    let segments: Vec<&str> = module.split('.').collect();
+    let numbered = |i: usize| segments.get(i)?.parse::<u64>().ok().filter(|_| i + 1 < segments.len());
+    let mut stacks = config.list("layers_pattern");
+    stacks.extend(config.text("layers_pattern").filter(|text| !text.is_empty()));
+    if stacks.is_empty() {
+        return (2..segments.len()).find_map(numbered);
     }
+    let of_stack =
+        |stack: &&str| (0..segments.len()).filter(|&i| segments[i] == *stack).find_map(|i| numbered(i + 1));
+    stacks.iter().find_map(of_stack)
 }

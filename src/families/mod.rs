@@ -10,7 +10,7 @@ use crate::checkpoint::{Config, Library};
 
 pub use names::experts::{all_experts, expert};
 pub use names::{Accepts, Disk, Known, Logicals, Names, Piece, Placed, Spaces, Stride};
-pub use tied::{TiedHead, is_embedding, is_head, stored_tie, tied_head};
+pub use tied::{TiedHead, inseparable_stored, is_embedding, is_head, stored_tie, tied_head};
 
 /// What is known of a model's names and storage, in a few words.
 pub fn known(config: &Config) -> String {

@@ -8,7 +8,7 @@
 
 use crate::adapters::claiming::inseparable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::families::stored_tie;
+use crate::families::{inseparable_stored, stored_tie};
 
 use super::gathered::Gathered;
 use super::same::open;
@@ -58,6 +58,7 @@ impl Gathered {
         if !is_same && outline.base.config.ties_embeddings().is_none() {
             return Ok(None);
         }
+        let why_one = inseparable_stored(outline.base, embedding);
         let name = |place: usize| outline.base.catalogue.tensors[place].name.clone();
         let (head, embedding) = (name(head), name(embedding));
         // One that holds both ends trained each, or holds the same twice.
@@ -66,6 +67,11 @@ impl Gathered {
             let why = format!("`{head}` is stored beside it, and both would have to change as one");
             return Err(Error::new(ErrorKind::Tied { tensor: embedding, why })
                 .hint("take the head's tensor out of the base: transformers loads it tied either way"));
+        }
+        if let Some(why) = why_one {
+            return Err(Error::new(ErrorKind::Tied { tensor: embedding, why: why.to_owned() }).hint(
+                "if transformers loads this base as tied, take the head's tensor out of it and merge with `--tied fold`",
+            ));
         }
         outline.parted = true;
         Ok(Some(parted(&head, &embedding, is_same)))

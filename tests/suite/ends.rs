@@ -290,3 +290,78 @@ fn fewer_tokens_are_told_and_a_value_head_is_no_head_of_a_task() {
         &["1 adapter tensor matches no base tensor", "v_head.summary.weight"],
     );
 }
+
+/// A tied model of that class, whose embedding has that name.
+fn tied_as(class: &str, model_type: &str, embedding: &str) -> Work {
+    let work = tied();
+    work.rebase(&[(embedding, &[3, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])]);
+    edit_json(&work.base.join("config.json"), |config| {
+        config.insert("architectures".into(), json!([class]));
+        config.insert("model_type".into(), model_type.into());
+    });
+    work
+}
+
+#[test]
+fn a_head_is_parted_from_an_embedding_that_only_its_class_names() {
+    let embedding = "backbone.embeddings.weight";
+    let work = tied_as("MambaForCausalLM", "mamba", embedding);
+    work.adapt_by(&json!({"peft_type": "LORA", "r": 1}), &[(embedding, &[3, 2], vec![9.0; 6])]);
+    work.succeeds(&[]);
+    assert_eq!(work.merged(embedding), [9.0; 6]);
+    assert_eq!(work.merged(HEAD), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "the head is what it was");
+    assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
+}
+
+#[test]
+fn ends_that_no_flag_parts_alone_are_refused() {
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+    let untouched = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    // Without the flag the encoder and the decoder lose their embeddings, which are `shared` too.
+    let shared = "model.shared.weight";
+    let others =
+        ["`model.shared.weight` is tied", "ties other embeddings of the model too", "hint: `--tied fold`"];
+    let bart = || tied_as("BartForConditionalGeneration", "bart", shared);
+    let work = bart();
+    work.adapt_by(&lora, &[(shared, &[3, 2], vec![9.0; 6])]);
+    refused("shared", &work, &[], 65, &others);
+    work.succeeds(&["--tied", "fold"]);
+    assert_eq!((names(&work), work.merged(shared)), (vec![shared.to_owned()], vec![9.0; 6]));
+    // The same with a head that is stored beside it.
+    let work = bart();
+    work.rebase(&[(shared, &[3, 2], untouched.clone()), (HEAD, &[3, 2], untouched)]);
+    work.adapt_by(&lora, &[(HEAD, &[3, 2], vec![9.0; 6])]);
+    refused(
+        "stored",
+        &work,
+        &[],
+        65,
+        &[others[0], others[1], "hint: if transformers loads this base as tied"],
+    );
+    // A class whose name does not say that it has a head.
+    let work = tied_as("MarianMTModel", "marian", shared);
+    work.adapt_by(&lora, &[(shared, &[3, 2], vec![9.0; 6])]);
+    refused("marian", &work, &[], 65, &others);
+    // A head of a name that is not known would be written where no loader looks.
+    let embedding = "biogpt.embed_tokens.weight";
+    let work = tied_as("BioGptForCausalLM", "biogpt", embedding);
+    work.adapt_by(&lora, &[(embedding, &[3, 2], vec![9.0; 6])]);
+    refused("biogpt", &work, &[], 65, &["the name of a head of its own is not known for this class"]);
+}
+
+#[test]
+fn rows_of_tokens_are_refused_where_the_tied_head_has_a_delta_besides() {
+    let work = tied();
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "trainable_token_indices": [1]});
+    let rows: (&str, &[u64], _) =
+        ("model.embed_tokens.token_adapter.trainable_tokens_delta", &[1, 2], vec![-1.0, -2.0]);
+    let a: (&str, &[u64], _) = ("lm_head.lora_A.weight", &[1, 2], vec![10.0, 20.0]);
+    let b: (&str, &[u64], _) = ("lm_head.lora_B.weight", &[3, 1], vec![0.0, 0.0, 1.0]);
+    work.adapt_by(&lora, &[rows.clone(), a, b]);
+    let says =
+        ["trainable_tokens_delta", "are the tied head's too", "more in `lm_head`", "hint: PEFT cannot merge"];
+    refused("rows and a delta", &work, &[], 65, &says);
+    work.adapt_by(&lora, &[rows]);
+    work.succeeds(&[]);
+    assert_eq!(names(&work), [EMBEDDING], "by themselves they are both ends'");
+}

@@ -75,12 +75,28 @@ fn modules_of_lists() {
         json!({"exclude_modules": r"("}),
         json!({"modules_to_save": ["mlp"]}),
         json!({"layers_to_transform": [3]}),
+        json!({"layers_to_transform": [0], "layers_pattern": "blocks"}),
+        json!({"layers_to_transform": 0, "layers_pattern": ["h", "blocks"]}),
     ] {
         told(&list(more), &[], &["no tensor for `up_proj` of its `target_modules`"]);
     }
-    for more in [json!({"exclude_modules": ["p_proj"]}), json!({"layers_to_transform": [0]})] {
+    for more in [
+        json!({"exclude_modules": ["p_proj"]}),
+        json!({"layers_to_transform": [0]}),
+        json!({"layers_to_transform": 0, "layers_pattern": ["h", "layers"]}),
+    ] {
         refused("still there", &list(more), &[], 65, &says);
     }
+    // A whole path is selected whatever its layer.
+    let whole = ["q_proj", "model.layers.0.mlp.up_proj"];
+    let work = list(json!({"target_modules": whole, "layers_to_transform": [3]}));
+    refused(
+        "a whole path",
+        &work,
+        &[],
+        65,
+        &["is named by `target_modules` entry `model.layers.0.mlp.up_proj`"],
+    );
 }
 
 #[test]

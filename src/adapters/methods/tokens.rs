@@ -98,13 +98,30 @@ fn claim_rows(claiming: &mut Claiming<'_>, module: &str, rows: usize) -> Result<
         Change::new("tokens", Placement { start: token * width, axes }, vec![factor], 1.0)
     });
     let changes = changes.collect();
-    if claiming.outline.head.as_ref().is_some_and(|head| Target::Base(head.source) == target)
-        && !claiming.names_the_head()
-    {
-        claiming.head_follows();
+    if claiming.outline.head.as_ref().is_some_and(|head| Target::Base(head.source) == target) {
+        match claiming.head_module() {
+            None => claiming.head_follows(),
+            Some(head) if claiming.does_head_follow() || has_rows(claiming, &head) => {}
+            Some(head) => return Err(head_has_more(claiming, tensor.key, &head)),
+        }
     }
     claiming.claim(Claimed::change("tokens", module, vec![tensor.key], target, changes));
     Ok(())
+}
+
+/// Whether rows of its own are in the adapter for a module.
+fn has_rows(claiming: &Claiming<'_>, module: &str) -> bool {
+    ["", ".token_adapter"]
+        .iter()
+        .any(|wrapper| claiming.at_path(&format!("{module}{wrapper}{}", ROWS.role)).is_some())
+}
+
+/// PEFT gives a tied head the embedding's rows before what it has of its own, saves them once, and cannot merge that.
+fn head_has_more(claiming: &Claiming<'_>, key: String, head: &str) -> Error {
+    let adapter = claiming.adapter.name.clone();
+    let why = format!("its rows are the tied head's too, for which the adapter has more in `{head}`");
+    Error::new(ErrorKind::Unclaimed { adapter, key, why })
+        .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base whose ends are not tied")
 }
 
 /// The tokens of a module: a list is the input embedding's, an object has one for each module.
