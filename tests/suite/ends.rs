@@ -314,6 +314,16 @@ fn a_head_is_parted_from_an_embedding_that_only_its_class_names() {
 }
 
 #[test]
+fn a_parted_head_is_called_as_its_class_calls_it() {
+    let embedding = "text_model.model.embed_tokens.weight";
+    let work = tied_as("Kosmos2ForConditionalGeneration", "kosmos-2", embedding);
+    work.adapt_by(&json!({"peft_type": "LORA", "r": 1}), &[(embedding, &[3, 2], vec![9.0; 6])]);
+    work.succeeds(&[]);
+    assert_eq!(work.merged(embedding), [9.0; 6]);
+    assert_eq!(work.merged("text_model.lm_head.weight"), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+#[test]
 fn ends_that_no_flag_parts_alone_are_refused() {
     let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
     let untouched = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
