@@ -366,8 +366,10 @@ fn names_speed() {
             let read = Names::new(&Spaces::new(&disk, &config), paths).expect("one reading");
             let decided = start.elapsed();
             let found = parameters.iter().filter_map(|name| read.parameter(name)).count();
+            assert_eq!(found, parameters.len(), "{class}, {kind}");
             let joined = paths.iter().filter_map(|path| read.parameter(&format!("{path}.gate_up_proj")));
             let pieces: usize = joined.map(|parameter| parameter.pieces.len()).sum();
+            assert_eq!(pieces, if kind == "stacked" { 80 * 384 * 2 } else { 0 }, "{class}, {kind}");
             println!(
                 "{class}, {kind}: {} names, {} paths read in {decided:?}; {found} parameters, {pieces} pieces at {:?}",
                 names.len(),
