@@ -9,7 +9,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use shardfold::kernels::{Kernels, Matrix, packing_bytes};
+use shardfold::testing::{Kernels, Matrix, packing_bytes};
 
 /// Elements of a conversion: a sub-tile of 128 x 512.
 const ELEMENTS: usize = 128 * 512;

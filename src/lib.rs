@@ -1,35 +1,73 @@
 //! shardfold merges fine-tuning adapters into checkpoints that do not fit in memory.
 //!
-//! The pipeline in one page, each step handing on one type:
+//! [`prepare`] reads headers and adapters, plans, and divides the memory budget; [`Prepared::merge`] does the merge;
+//! [`inspect`] shows what a checkpoint or an adapter holds. The modules behind this list are private: their pipeline, each
+//! step handing on one type, is
 //!
-//! 1. **discover**: [`checkpoint`] reads a folder's headers into a `Catalogue`; [`adapters`] reads an adapter's config,
-//!    keys and headers.
-//! 2. **plan**: each [`adapters::Method`] claims tensors as ops, [`families`] find the base tensors they mean, and
-//!    [`plan`] checks everything and lays the output out. A plan is plain data made from headers alone.
-//! 3. **schedule**: [`schedule`] cuts the plan into tiles that fit the [`memory`] budget, in output order.
-//! 4. **run**: [`pipeline`] reads, merges and writes tiles on a reader, some workers and a writer, through [`storage`],
-//!    [`encodings`] and [`kernels`].
-//! 5. **publish**: [`publish`] makes the result visible, whole or not at all.
+//! 1. **discover**: `checkpoint` reads a directory's headers into a `Catalogue`; `adapters` reads an adapter's config, keys
+//!    and headers.
+//! 2. **plan**: claims turn the adapter's tensors into ops, `model` finds the base tensors they mean, and `plan` checks
+//!    everything and lays the output out. A plan is plain data made from headers alone.
+//! 3. **schedule**: `schedule` cuts the plan into tiles that fit the `memory` budget, in output order.
+//! 4. **run**: `pipeline` reads, merges and writes tiles on a reader, some workers and a writer, through `storage`,
+//!    `encodings` and `kernels`.
+//! 5. **publish**: `publish` makes the result visible, whole or not at all.
 //!
-//! [`inspect`] stands beside the pipeline: it says what a checkpoint or an adapter holds.
-//!
-//! [`cli`] turns arguments into these calls and [`report`] tells how they go; only these two print.
+//! Only `cli` and `report` print.
 
-pub mod adapters;
-pub mod checkpoint;
-pub mod cli;
-pub mod encodings;
-pub mod error;
-pub mod families;
-pub mod formats;
-pub mod inspect;
-pub mod job;
-pub mod kernels;
-pub mod memory;
-pub mod pipeline;
-pub mod plan;
-pub mod publish;
-pub mod report;
-pub mod schedule;
-pub mod storage;
-pub mod tensor;
+pub(crate) mod adapters;
+pub(crate) mod checkpoint;
+pub(crate) mod cli;
+pub(crate) mod encodings;
+pub(crate) mod error;
+pub(crate) mod formats;
+pub(crate) mod hub;
+pub(crate) mod inspect;
+pub(crate) mod kernels;
+pub(crate) mod memory;
+pub(crate) mod merge;
+pub(crate) mod model;
+pub(crate) mod ops;
+pub(crate) mod pipeline;
+pub(crate) mod plan;
+pub(crate) mod publish;
+pub(crate) mod report;
+pub(crate) mod schedule;
+pub(crate) mod storage;
+pub(crate) mod tensor;
+
+pub use adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+pub use cli::main as run_command;
+pub use error::exit::Code;
+pub use error::kind::ErrorKind;
+pub use error::{Error, Result};
+pub use hub::{Hub, HubEnvironment, Place};
+pub use inspect::open::{Inspected, inspect};
+pub use merge::{Prepared, Request, prepare};
+pub use model::outline::Tied;
+pub use plan::out_tensor::Plan;
+pub use report::summary::Summary;
+pub use report::{Event, Reporter, Style, choose};
+pub use storage::folder::Folder;
+pub use storage::{Sink, Source, Store};
+
+/// Instruments for this crate's own tests and benches; no promise is made about them.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::error::exit::TABLE;
+    pub use crate::formats::safetensors::build::build_header;
+    pub use crate::formats::safetensors::problem::HeaderProblem;
+    pub use crate::formats::safetensors::read::parse_header;
+    pub use crate::kernels::dispatch::Kernels;
+    pub use crate::kernels::float8::ceil_log2;
+    pub use crate::kernels::product::{Matrix, packing_bytes};
+    pub use crate::memory::size::{parse_size, show_size};
+    pub use crate::pipeline::Run;
+    pub use crate::pipeline::writer::ShardDone;
+    pub use crate::storage::faulty::{Failure, Faulty, Operation};
+    pub use crate::storage::files::write_small;
+    pub use crate::storage::list::list;
+    pub use crate::storage::memory::Memory;
+    pub use crate::tensor::dtype::Dtype;
+}

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    shardfold::cli::main()
+    shardfold::run_command()
 }

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use shardfold::kernels::{Kernels, Matrix, packing_bytes};
+use shardfold::testing::{Kernels, Matrix, packing_bytes};
 
 struct Counting;
 

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::read_header;
-use crate::error::{Error, ErrorKind};
+use crate::checkpoint::discover::read_header;
+use crate::error::Error;
+use crate::error::kind::ErrorKind;
+use crate::storage::Store;
+use crate::storage::folder::Folder;
 use crate::storage::list::list;
-use crate::storage::{Folder, Store};
 
 /// A format that is known and not read.
 struct Format {

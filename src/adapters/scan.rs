@@ -5,17 +5,17 @@
 
 use crate::encodings;
 use crate::error::Result;
-use crate::kernels::Kernels;
-use crate::tensor::bytes_of;
+use crate::kernels::dispatch::Kernels;
+use crate::tensor::dtype::bytes_of;
 
-use super::{Adapter, AdapterTensor};
+use crate::adapters::peft::folder::{Adapter, AdapterTensor};
 
 /// Bytes read at a time: so few that they are still in the cache when they are looked at.
 const STEP: usize = 1 << 16;
 
 /// What one pass over the file showed.
 #[derive(Clone, Debug)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// BLAKE3 of the whole file, in hex.
     pub hash: String,
     /// For each tensor, in the adapter's order.
@@ -24,7 +24,7 @@ pub struct Contents {
 
 /// What one tensor holds. Tensors of types that are no plain floats count as finite, and neither zero nor one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TensorContents {
+pub(crate) struct TensorContents {
     /// Every value is finite.
     pub finite: bool,
     /// Every value is zero.
@@ -37,7 +37,7 @@ pub struct TensorContents {
 ///
 /// # Errors
 /// As [`crate::storage::Source::read_at`].
-pub fn scan(adapter: &Adapter) -> Result<Contents> {
+pub(crate) fn scan(adapter: &Adapter) -> Result<Contents> {
     let source = adapter.source.as_ref();
     let (mut hasher, mut look) = (blake3::Hasher::new(), Look::new(&adapter.tensors));
     let mut buf = vec![0; STEP];
@@ -107,7 +107,9 @@ impl<'a> Look<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Dtype, FileId, Shape, TensorRef};
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
 
     #[test]
     fn whatever_the_pieces_the_same_is_seen() {

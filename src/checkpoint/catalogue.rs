@@ -1,7 +1,7 @@
 //! All tensors of a checkpoint, findable by name.
 
-use crate::plan::Identity;
-use crate::tensor::TensorRef;
+use crate::plan::out_tensor::Identity;
+use crate::tensor::reference::TensorRef;
 
 /// One shard, as its header describes it.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use regex::Regex;
 use serde_json::Value;
 
-use crate::tensor::Dtype;
+use crate::tensor::dtype::Dtype;
 
-use super::Library;
+use crate::checkpoint::ecosystem::Library;
 
 /// The parsed `config.json`; empty if there is none.
 #[derive(Clone, Debug, Default)]

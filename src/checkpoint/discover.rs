@@ -2,19 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::formats::{
-    About, Header, HeaderProblem, Index, IndexProblem, header_len, is_lfs_pointer, parse_header, parse_index,
-    parse_json_strict,
-};
-use crate::plan::Identity;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::formats::index::{About, Index, IndexProblem, parse_index};
+use crate::formats::json::parse_json_strict;
+use crate::formats::safetensors::Header;
+use crate::formats::safetensors::problem::HeaderProblem;
+use crate::formats::safetensors::read::{header_len, is_lfs_pointer, parse_header};
+use crate::hub::Place;
+use crate::plan::out_tensor::Identity;
+use crate::storage::folder::Folder;
 use crate::storage::list::{list, read_small};
-use crate::storage::{Folder, Place, Source, Store};
-use crate::tensor::{FileId, TensorRef};
+use crate::storage::{Source, Store};
+use crate::tensor::reference::{FileId, TensorRef};
 
-use super::library::LIBRARIES;
-use super::weights_name::{WeightsName, stem_of_shard};
-use super::{BaseShard, BaseTensor, Catalogue, Config, Library, header_hash, pipeline, sampled};
+use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
+use crate::checkpoint::config::Config;
+use crate::checkpoint::diffusers;
+use crate::checkpoint::ecosystem::LIBRARIES;
+use crate::checkpoint::ecosystem::Library;
+use crate::checkpoint::identity::{header_hash, sampled};
+use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
@@ -63,7 +71,7 @@ impl Checkpoint {
             }
             Ok(checkpoint)
         };
-        read().map_err(|error| place.explain(pipeline::explain(place, error)))
+        read().map_err(|error| place.explain(diffusers::explain(place, error)))
     }
 
     fn read(path: &Path, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
@@ -252,7 +260,7 @@ fn lfs_pointer(path: PathBuf) -> Error {
 /// # Errors
 /// [`ErrorKind::Header`], [`ErrorKind::LfsPointer`], [`ErrorKind::Truncated`] (the file is shorter than promised),
 /// [`ErrorKind::Budget`] (the header alone is longer than `room`), or as [`Source::read_at`].
-pub fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<(String, Header)> {
+pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<(String, Header)> {
     let wrong = |problem: HeaderProblem| match problem {
         HeaderProblem::LfsPointer => lfs_pointer(path.to_owned()),
         HeaderProblem::PastEnd { .. } | HeaderProblem::FileLength { .. } | HeaderProblem::TooShort { .. } => {

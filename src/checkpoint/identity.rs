@@ -10,7 +10,7 @@ const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 4096;
 
 /// BLAKE3 of a header, its eight bytes of length included, in hex.
-pub fn header_hash(json: &str) -> String {
+pub(crate) fn header_hash(json: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(json.len() as u64).to_le_bytes());
     hasher.update(json.as_bytes());
@@ -21,7 +21,7 @@ pub fn header_hash(json: &str) -> String {
 ///
 /// # Errors
 /// As [`Source::read_at`].
-pub fn sampled(source: &dyn Source, data_start: u64) -> Result<String> {
+pub(crate) fn sampled(source: &dyn Source, data_start: u64) -> Result<String> {
     let data = source.len() - data_start;
     let mut hasher = blake3::Hasher::new();
     let mut buf = [0; SAMPLE_BYTES as usize];

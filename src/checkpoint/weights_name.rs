@@ -3,25 +3,25 @@
 //! Loaders look for `STEM.safetensors`, or for `STEM.safetensors.index.json` and the shards that it names. A variant
 //! (`fp16`, `non_ema`) stands before the last ending of both: `STEM.fp16.safetensors`, `STEM.safetensors.index.fp16.json`.
 
-use super::library::LIBRARIES;
+use crate::checkpoint::ecosystem::LIBRARIES;
 
 /// The name of a checkpoint's weights.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct WeightsName {
+pub(crate) struct WeightsName {
     /// The variant, if it is one.
-    pub(super) variant: Option<String>,
+    pub(crate) variant: Option<String>,
     /// What its library calls weights.
-    pub(super) stem: &'static str,
+    pub(crate) stem: &'static str,
 }
 
 impl WeightsName {
     /// The weights without a variant.
-    pub(super) fn plain(stem: &'static str) -> WeightsName {
+    pub(crate) fn plain(stem: &'static str) -> WeightsName {
         WeightsName { variant: None, stem }
     }
 
     /// Which weights a file is, or is the index of; none for shards, and for files of another kind.
-    pub(super) fn of(file: &str) -> Option<WeightsName> {
+    pub(crate) fn of(file: &str) -> Option<WeightsName> {
         LIBRARIES.iter().find_map(|library| {
             let rest = file.strip_prefix(library.stem)?;
             let between = |start, end| rest.strip_prefix(start)?.strip_suffix(end);
@@ -35,12 +35,12 @@ impl WeightsName {
     }
 
     /// The file, if it is one alone.
-    pub(super) fn single(&self) -> String {
+    pub(crate) fn single(&self) -> String {
         format!("{}{}.safetensors", self.stem, self.dotted())
     }
 
     /// The file that says which shard holds what.
-    pub(super) fn index(&self) -> String {
+    pub(crate) fn index(&self) -> String {
         format!("{}.safetensors.index{}.json", self.stem, self.dotted())
     }
 
@@ -58,7 +58,7 @@ fn is_variant(text: &str) -> bool {
 const OF: &str = "-of-";
 
 /// The library's stem that a shard's name begins with.
-pub(super) fn stem_of_shard(file: &str) -> Option<&'static str> {
+pub(crate) fn stem_of_shard(file: &str) -> Option<&'static str> {
     let name = file.strip_suffix(".safetensors")?;
     let is_number = |rest: &str| rest.starts_with(['-', '_']) || rest.starts_with('.') && rest.contains(OF);
     let mut stems = LIBRARIES.iter().map(|library| library.stem);
@@ -66,7 +66,7 @@ pub(super) fn stem_of_shard(file: &str) -> Option<&'static str> {
 }
 
 /// Whether a file is an index of weights, whatever their format, library and variant.
-pub fn is_index(file: &str) -> bool {
+pub(crate) fn is_index(file: &str) -> bool {
     let is_of = |format: &&str| file.contains(&format!("{format}.index."));
     file.ends_with(".json") && [".safetensors", ".bin", ".h5", ".msgpack"].iter().any(is_of)
 }

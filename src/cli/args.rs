@@ -17,7 +17,7 @@ struct Cli {
 
 /// The commands.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Merge adapters into a checkpoint and write the result
     ///
     /// Reads the base tensor by tensor, adds every adapter's delta in f32 in the order given, rounds once, and writes a
@@ -47,25 +47,25 @@ pub(super) enum Command {
 
 /// The arguments of `inspect`.
 #[derive(Args)]
-pub(super) struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// Checkpoint or adapter: a folder or a name in the Hugging Face cache
     ///
     /// Which it is shows from its files: an adapter has `adapter_config.json` with a `peft_type`. Names are those that
     /// `merge --base` takes.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
 
     /// Variant of a checkpoint's weights, as fp16
     #[arg(long, value_name = "NAME")]
-    pub(super) variant: Option<String>,
+    pub(crate) variant: Option<String>,
 
     /// Print one JSON document, which lists every tensor and module
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// The flags of `merge` and `plan`.
 #[derive(Args)]
-pub(super) struct MergeArgs {
+pub(crate) struct MergeArgs {
     /// Checkpoint to merge into: a folder or a name in the Hugging Face cache
     ///
     /// A folder holds one `model.safetensors`, or shards with `model.safetensors.index.json`; of diffusers' models these are
@@ -74,14 +74,14 @@ pub(super) struct MergeArgs {
     /// else ~/.cache/huggingface/hub), and `ORG/NAME/FOLDER` a folder in it; nothing is downloaded. `ORG/NAME@REVISION` takes a
     /// branch, a tag, or a commit or its first digits. By default the base that the first adapter's config names, if it is found.
     #[arg(long, value_name = "DIR|NAME")]
-    pub(super) base: Option<PathBuf>,
+    pub(crate) base: Option<PathBuf>,
 
     /// Variant of the base's weights, as fp16
     ///
     /// Takes `model.fp16.safetensors`, or its shards, where there are weights of several names. By default those without a
     /// variant, else the only ones there are. The result's files are called as the base's.
     #[arg(long, value_name = "NAME")]
-    pub(super) variant: Option<String>,
+    pub(crate) variant: Option<String>,
 
     /// Adapter to add with weight 1, a folder or a name; may be repeated
     ///
@@ -100,7 +100,7 @@ pub(super) struct MergeArgs {
     ///
     /// It must not exist, or be empty, or hold the result of this very merge already. `plan` does not need it.
     #[arg(long, value_name = "DIR")]
-    pub(super) output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
 
     /// Memory the process may take, as 16G or 16GiB
     ///
@@ -108,20 +108,20 @@ pub(super) struct MergeArgs {
     /// the merge fast and no more, below 80 % of what is free under the limits of the cgroup, the batch system and the
     /// machine.
     #[arg(long, value_name = "SIZE")]
-    pub(super) max_ram: Option<String>,
+    pub(crate) max_ram: Option<String>,
 
     /// Worker threads [default: one for each CPU]
     ///
     /// A reader and a writer run beside them. The result does not depend on it.
     #[arg(long, value_name = "N")]
-    pub(super) threads: Option<String>,
+    pub(crate) threads: Option<String>,
 
     /// What to do when an adapter changes one of two tied ends
     ///
     /// The input embedding and the output head of many models share one tensor. `untie` gives the head a tensor of its own,
     /// so that each end is what was trained; `fold` changes the one tensor, and with it the other end, as PEFT's merge does.
     #[arg(long, value_name = "untie|fold", value_parser = ["untie", "fold"], default_value = "untie", hide_possible_values = true)]
-    pub(super) tied: String,
+    pub(crate) tied: String,
 
     /// Keep a quantised base quantised
     ///
@@ -129,26 +129,26 @@ pub(super) struct MergeArgs {
     /// changes are encoded again with the scales they had, and all others are copied: most of a small delta may be rounded
     /// away, which is measured and told.
     #[arg(long)]
-    pub(super) keep_quantized: bool,
+    pub(crate) keep_quantized: bool,
 
     /// Order of the experts in an adapter's fused `lora_B`
     ///
     /// `rank_major` is PEFT's, `grouped_by_expert` Unsloth's until September 2026. Needed only where an adapter does not tell.
     #[arg(long, value_name = "ORDER", value_parser = ["rank_major", "grouped_by_expert"], hide_possible_values = true)]
-    pub(super) expert_packing: Option<String>,
+    pub(crate) expert_packing: Option<String>,
 
     /// Axis of an adapter's fused `lora_A`
     ///
     /// `straight` is PEFT's up to 0.18, `swapped` its later one. Needed only for square parameters of which nothing tells.
     #[arg(long, value_name = "AXIS", value_parser = ["straight", "swapped"], hide_possible_values = true)]
-    pub(super) expert_orientation: Option<String>,
+    pub(crate) expert_orientation: Option<String>,
 
     /// Pass over a field of an adapter's config; may be repeated
     ///
     /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it
     /// cannot be passed over.
     #[arg(long, value_name = "NAME")]
-    pub(super) ignore_field: Vec<String>,
+    pub(crate) ignore_field: Vec<String>,
 
     /// Leave out adapter tensors that match no base tensor; may be repeated
     ///
@@ -157,49 +157,49 @@ pub(super) struct MergeArgs {
     ///
     /// Example: --allow-unmatched 'model\.mtp\.'
     #[arg(long, value_name = "REGEX")]
-    pub(super) allow_unmatched: Vec<String>,
+    pub(crate) allow_unmatched: Vec<String>,
 
     /// Take adapters along that change nothing
     ///
     /// By default an adapter whose deltas are all nothing (`lora_B` all zero, as before training) is an error, and so is one
     /// that leaves every weight as it was. With this flag it is told and recorded.
     #[arg(long)]
-    pub(super) allow_noop: bool,
+    pub(crate) allow_noop: bool,
 
     /// Print the plan and write nothing, as `plan` does
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
 
     /// Print one JSON document on stdout, and progress as JSON lines on stderr
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 
     /// Print notes and errors only
     #[arg(long, conflicts_with = "json")]
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
 
     /// Cut slabs of this size, for tests
     #[arg(long, value_name = "SIZE", hide = true, requires = "depth")]
-    pub(super) slab: Option<String>,
+    pub(crate) slab: Option<String>,
 
     /// Make this many slabs, for tests
     #[arg(long, value_name = "N", hide = true, requires = "slab")]
-    pub(super) depth: Option<usize>,
+    pub(crate) depth: Option<usize>,
 
     /// Run the reference arithmetic, for tests
     #[arg(long, hide = true)]
-    pub(super) scalar: bool,
+    pub(crate) scalar: bool,
 
     /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
     #[arg(skip)]
-    pub(super) adapters: Vec<(PathBuf, Option<String>)>,
+    pub(crate) adapters: Vec<(PathBuf, Option<String>)>,
 }
 
 /// Parses the process's arguments.
 ///
 /// # Errors
 /// Misuse, or a request for help or the version; clap knows how to print either.
-pub(super) fn parse() -> Result<Command, clap::Error> {
+pub(crate) fn parse() -> Result<Command, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     if let Command::Merge(args) | Command::Plan(args) = &mut cli.command

@@ -4,25 +4,27 @@ use std::path::PathBuf;
 
 use regex::Regex;
 
-use crate::adapters::{ExpertLayout, Orientation, Packing};
-use crate::error::{ErrorKind, Result};
-use crate::job::{Request, Tied};
-use crate::memory::parse_size;
+use crate::adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::hub::{Hub, HubEnvironment};
+use crate::memory::size::parse_size;
+use crate::merge::Request;
+use crate::model::outline::Tied;
 use crate::report::Style;
-use crate::storage::{Hub, HubEnvironment};
 
-use super::args::MergeArgs;
+use crate::cli::args::MergeArgs;
 
 /// A merge as the flags ask for it.
-pub(super) struct MergeConfig {
+pub(crate) struct MergeConfig {
     /// What to do.
-    pub(super) request: Request,
+    pub(crate) request: Request,
     /// Where to.
-    pub(super) output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Whether to stop after the plan.
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
     /// What to show.
-    pub(super) style: Style,
+    pub(crate) style: Style,
 }
 
 impl MergeConfig {
@@ -30,7 +32,7 @@ impl MergeConfig {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] with the flag, the value and what is accepted.
-    pub(super) fn new(args: &MergeArgs) -> Result<MergeConfig> {
+    pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
         if args.adapters.is_empty() {
             return Err(usage(
                 "--adapter",

@@ -5,7 +5,8 @@
 use std::error::Error as _;
 use std::fmt::Write;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::error::kind::ErrorKind;
 
 /// Keys of one error that are listed.
 const LISTED: usize = 20;
@@ -14,7 +15,7 @@ const LISTED: usize = 20;
 const ALIKE: usize = 3;
 
 /// Prints the error, or several: those alike together, with their hint once.
-pub(super) fn show(error: &Error) {
+pub(crate) fn show(error: &Error) {
     let mut groups: Vec<Vec<&Error>> = Vec::new();
     for one in error.each() {
         match groups.iter_mut().find(|group| is_alike(group[0], one)) {

@@ -3,15 +3,15 @@
 use std::io::IsTerminal;
 
 use crate::error::Result;
-use crate::inspect::inspect;
+use crate::hub::{Hub, HubEnvironment};
+use crate::inspect::open::inspect;
 use crate::report::{Event, Style, choose};
-use crate::storage::{Hub, HubEnvironment};
 
-use super::args::InspectArgs;
-use super::print;
+use crate::cli::args::InspectArgs;
+use crate::cli::print;
 
 /// Prints what a folder holds.
-pub(super) fn run(args: &InspectArgs) -> Result<()> {
+pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let style = if args.json { Style::Json } else { Style::Human };
     let inspected =
         inspect(&Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?, args.variant.as_deref())?;

@@ -2,16 +2,17 @@
 
 use std::io::IsTerminal;
 
-use crate::error::{ErrorKind, Result};
-use crate::job::prepare;
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::merge::prepare;
 use crate::report::{Event, Style, choose};
 
-use super::args::MergeArgs;
-use super::config::MergeConfig;
-use super::{plan, print, signals};
+use crate::cli::args::MergeArgs;
+use crate::cli::config::MergeConfig;
+use crate::cli::{plan, print, signals};
 
 /// Merges, or prints the plan if the run is dry.
-pub(super) fn run(args: &MergeArgs) -> Result<()> {
+pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     let config = MergeConfig::new(args)?;
     if config.dry_run {
         return plan::show(&config);

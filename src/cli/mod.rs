@@ -1,19 +1,19 @@
 //! The command line: what was typed, what it means, one file per command, and how a process ends.
 
-mod args;
-mod config;
-mod failure;
-mod inspect;
-mod merge;
-mod plan;
-mod signals;
+pub(crate) mod args;
+pub(crate) mod config;
+pub(crate) mod failure;
+pub(crate) mod inspect;
+pub(crate) mod merge;
+pub(crate) mod plan;
+pub(crate) mod signals;
 
 use std::process::ExitCode;
 
 use crate::error::Result;
 use crate::error::exit::Code;
 
-use args::Command;
+use crate::cli::args::Command;
 
 /// Runs the command that was typed and returns what the process should end with.
 pub fn main() -> ExitCode {

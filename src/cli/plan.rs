@@ -5,22 +5,23 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use crate::error::Result;
-use crate::job::{Prepared, prepare};
-use crate::memory::show_size;
-use crate::publish::{self, Output};
+use crate::memory::size::show_size;
+use crate::merge::{Prepared, prepare};
+use crate::publish;
+use crate::publish::Output;
 use crate::report::{Event, Style, choose};
 
-use super::args::MergeArgs;
-use super::config::MergeConfig;
-use super::print;
+use crate::cli::args::MergeArgs;
+use crate::cli::config::MergeConfig;
+use crate::cli::print;
 
 /// Prints the plan.
-pub(super) fn run(args: &MergeArgs) -> Result<()> {
+pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     show(&MergeConfig::new(args)?)
 }
 
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
-pub(super) fn show(config: &MergeConfig) -> Result<()> {
+pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     let mut reporter = choose(config.style, std::io::stderr().is_terminal());
     let prepared = prepare(&config.request)?;
     for notice in &prepared.notices {

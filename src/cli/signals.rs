@@ -13,7 +13,7 @@ use crate::error::exit::Code;
 const SIGXFSZ: i32 = 25;
 
 /// A flag that signals set. `sbatch --signal` sends USR1 or USR2 as an early warning; they count as TERM.
-pub(super) fn listen() -> Arc<AtomicBool> {
+pub(crate) fn listen() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2] {
         // Armed by the first signal, the second ends the process. Where a signal cannot be handled, it acts as always.

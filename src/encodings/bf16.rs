@@ -1,6 +1,6 @@
 //! Brain floats: the high half of an `f32`.
 
 /// BF16, rounded to nearest even.
-pub(super) struct Bf16;
+pub(crate) struct Bf16;
 
-super::plain::plain!(Bf16, "bf16", BF16, 2, widen_bf16, narrow_bf16);
+crate::encodings::plain::plain!(Bf16, "bf16", BF16, 2, widen_bf16, narrow_bf16);

@@ -13,13 +13,17 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::kernels::{Kernels, Narrowed, ceil_log2};
-use crate::tensor::{Dtype, Shape, TensorRef};
+use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::float8::ceil_log2;
+use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
-use super::{Encoding, Found, Logical, Place, Recognised, RowPiece, Runs, ToEncode};
+use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E4M3 codes with a scale for each block.
-pub(super) struct Fp8Block;
+pub(crate) struct Fp8Block;
 
 const CODES: usize = 0;
 /// The largest finite E4M3 value.
@@ -87,7 +91,7 @@ impl Encoding for Fp8Block {
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
         if part == CODES {
-            return super::plain::runs(1, place);
+            return crate::encodings::plain::runs(1, place);
         }
         let scales = Scales::of(place);
         let size = scales.size as u64;
@@ -122,7 +126,7 @@ impl Encoding for Fp8Block {
     ) -> bool {
         let scales = Scales::of(place);
         let (codes, stored) = parts.split_at(place.rect.elements() as usize);
-        let mut finite = kernels.widen_e4m3(&codes[super::plain::piece(1, place, &at)], out);
+        let mut finite = kernels.widen_e4m3(&codes[crate::encodings::plain::piece(1, place, &at)], out);
         let row = place.rect.rows.start + at.row as u64;
         for (columns, scale_col) in scales.pieces(&at.cols, place) {
             let scale = scales.read(stored, row, scale_col);
@@ -160,8 +164,8 @@ impl Encoding for Fp8Block {
             for row in rows {
                 let values = &mut block.values[piece(row)];
                 values.iter_mut().for_each(|value| *value /= scale);
-                let codes =
-                    &mut bytes[super::plain::piece(1, place, &RowPiece { row, cols: columns.clone() })];
+                let codes = &mut bytes
+                    [crate::encodings::plain::piece(1, place, &RowPiece { row, cols: columns.clone() })];
                 let one = kernels.narrow_e4m3(values, codes);
                 kernels.widen_e4m3(codes, values);
                 values.iter_mut().for_each(|value| *value *= scale);

@@ -5,13 +5,15 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::tensor::{Shape, TensorRef};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
 /// A logical weight on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logical {
-    /// Name of its encoding (see [`super::find`]).
+    /// Name of its encoding (see [`crate::encodings::find`]).
     pub encoding: Cow<'static, str>,
     /// Its shape in values.
     pub shape: Shape,
@@ -24,13 +26,13 @@ pub struct Logical {
 impl Logical {
     /// Plain numbers of a type that has an encoding; `None` for all others.
     pub fn plain(tensor: &TensorRef) -> Option<Logical> {
-        let encoding = super::plain(tensor.dtype)?.name().into();
+        let encoding = crate::encodings::plain(tensor.dtype)?.name().into();
         Some(Logical { encoding, shape: tensor.shape.clone(), block: (1, 1), parts: vec![tensor.clone()] })
     }
 }
 
 /// A weight that an encoding recognised.
-pub struct Recognised {
+pub(crate) struct Recognised {
     /// What it is called as plain numbers, which is its name where it is written so; its codes may be called otherwise.
     pub name: String,
     /// What it is made of.
@@ -40,7 +42,7 @@ pub struct Recognised {
 }
 
 /// A tensor of a checkpoint, as an encoding looks at it to see whether it is one of its own.
-pub struct Found<'a> {
+pub(crate) struct Found<'a> {
     /// Its name.
     pub name: &'a str,
     /// Where it is.
@@ -55,12 +57,12 @@ pub struct Found<'a> {
 
 impl Found<'_> {
     /// The error that says why `tensor` cannot be decoded.
-    pub(super) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
+    pub(crate) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
         Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why: why.into() })
     }
 
     /// `quant_method` of the config.
-    pub(super) fn method(&self) -> Option<&str> {
+    pub(crate) fn method(&self) -> Option<&str> {
         self.quantization?.get("quant_method")?.as_str()
     }
 }

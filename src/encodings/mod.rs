@@ -5,27 +5,29 @@
 //! tile lie one behind the other and give one value each. Encoding is one to many: each part of the output is made on its
 //! own from the same values, so that parts may stand in different shards, in any order, and none waits for another.
 
-mod bf16;
-mod f16;
-mod f32;
-mod fp8_block;
-mod logical;
-mod mxfp4;
-mod packed_config;
-mod packed_int;
-mod plain;
+pub(crate) mod bf16;
+pub(crate) mod f16;
+pub(crate) mod f32;
+pub(crate) mod fp8_block;
+pub(crate) mod logical;
+pub(crate) mod mxfp4;
+pub(crate) mod packed_config;
+pub(crate) mod packed_int;
+pub(crate) mod plain;
+#[cfg(test)]
+mod vectors;
 
+use crate::encodings::logical::{Found, Logical, Recognised};
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::{Kernels, Narrowed};
-use crate::tensor::{Dtype, Rect, View};
-
-pub use logical::{Found, Logical, Recognised};
+use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::rect::{Rect, View};
 
 /// Equal runs of bytes at equal distances, relative to the start of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Runs {
+pub(crate) struct Runs {
     /// First byte of the first run.
     pub first: u64,
     /// Bytes of a run.
@@ -39,12 +41,12 @@ pub struct Runs {
 
 impl Runs {
     /// Bytes in all runs.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.len * self.count
     }
 
     /// The same bytes, as one run where they touch.
-    pub fn joined(self) -> Runs {
+    pub(crate) fn joined(self) -> Runs {
         if self.stride == self.len || self.count <= 1 {
             Runs { first: self.first, len: self.bytes(), count: 1, stride: self.bytes() }
         } else {
@@ -55,7 +57,7 @@ impl Runs {
 
 /// A tile of a logical weight.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// The weight, as it is stored.
     pub logical: &'a Logical,
     /// The matrix it is cut as.
@@ -65,7 +67,7 @@ pub struct Place<'a> {
 }
 
 /// One encoding.
-pub trait Encoding: Sync {
+pub(crate) trait Encoding: Sync {
     /// Its name in plans.
     fn name(&self) -> &'static str;
 
@@ -127,7 +129,7 @@ pub trait Encoding: Sync {
 
 /// Some columns of one row, counted from a tile's corner.
 #[derive(Clone, Debug)]
-pub struct RowPiece {
+pub(crate) struct RowPiece {
     /// The row.
     pub row: usize,
     /// The columns.
@@ -135,7 +137,7 @@ pub struct RowPiece {
 }
 
 /// A block of values that is to be encoded.
-pub struct ToEncode<'a> {
+pub(crate) struct ToEncode<'a> {
     /// The values, row-major.
     pub values: &'a mut [f32],
     /// Rows of the block, from the tile's first.
@@ -151,7 +153,7 @@ pub struct ToEncode<'a> {
 }
 
 /// Every encoding there is.
-pub static ENCODINGS: &[&dyn Encoding] = &[
+pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &bf16::Bf16,
     &f16::F16,
     &f32::F32,
@@ -163,11 +165,11 @@ pub static ENCODINGS: &[&dyn Encoding] = &[
 ];
 
 /// The encoding of that name.
-pub fn find(name: &str) -> Option<&'static dyn Encoding> {
+pub(crate) fn find(name: &str) -> Option<&'static dyn Encoding> {
     ENCODINGS.iter().copied().find(|encoding| encoding.name() == name)
 }
 
 /// The encoding of plain numbers of that element type.
-pub fn plain(dtype: Dtype) -> Option<&'static dyn Encoding> {
+pub(crate) fn plain(dtype: Dtype) -> Option<&'static dyn Encoding> {
     ENCODINGS.iter().copied().find(|encoding| encoding.plain() == Some(dtype))
 }

@@ -8,13 +8,15 @@
 //! Decoding only: hardly any of a delta would survive the rounding to so few values (quantized-bases.md 15.3).
 
 use crate::error::Result;
-use crate::kernels::{Kernels, Narrowed};
-use crate::tensor::{Dtype, Shape};
+use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
-use super::{Encoding, Found, Logical, Place, Recognised, RowPiece, Runs, ToEncode};
+use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
-pub(super) struct Mxfp4;
+pub(crate) struct Mxfp4;
 
 const CODES: usize = 0;
 const SCALES: usize = 1;

@@ -6,14 +6,14 @@
 use regex::Regex;
 use serde_json::Value;
 
-use super::Found;
+use crate::encodings::logical::Found;
 
 /// Bits that are read, each held against what the library wrote.
 const BITS: &[u64] = &[3, 4, 8];
 
 /// What shares a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strategy {
+pub(crate) enum Strategy {
     /// So many columns of a row.
     Group(u64),
     /// A row.
@@ -22,17 +22,17 @@ pub(super) enum Strategy {
 
 /// How a weight is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Scheme {
-    pub(super) bits: u32,
-    pub(super) symmetric: bool,
-    pub(super) strategy: Strategy,
+pub(crate) struct Scheme {
+    pub(crate) bits: u32,
+    pub(crate) symmetric: bool,
+    pub(crate) strategy: Strategy,
     /// Whether columns of a group need not lie together.
-    pub(super) is_reordered: bool,
+    pub(crate) is_reordered: bool,
 }
 
 impl Scheme {
     /// The scheme of the weight of `module`, or why it is none that is read.
-    pub(super) fn of(found: &Found<'_>, module: &str) -> Result<Scheme, String> {
+    pub(crate) fn of(found: &Found<'_>, module: &str) -> Result<Scheme, String> {
         let config =
             found.quantization.ok_or("its codes are packed, but config.json has no `quantization_config`")?;
         match found.method() {
@@ -159,11 +159,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tensor::{FileId, Shape, TensorRef};
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
 
     fn of(config: Value, module: &str) -> Result<Scheme, String> {
         let shape = Shape::new(&[1]).expect("small");
-        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: crate::tensor::Dtype::I32, shape };
+        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: crate::tensor::dtype::Dtype::I32, shape };
         let read = |_: &TensorRef| unreachable!("nothing is read");
         let found =
             Found { name: "x", tensor: &tensor, quantization: Some(&config), find: &|_| None, read: &read };

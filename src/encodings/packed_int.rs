@@ -11,14 +11,17 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::{Kernels, Narrowed};
-use crate::tensor::{Dtype, Shape, TensorRef};
+use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
-use super::packed_config::{Scheme, Strategy};
-use super::{Encoding, Found, Logical, Place, Recognised, RowPiece, Runs, ToEncode};
+use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::packed_config::{Scheme, Strategy};
+use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// Fields of so many bits.
-pub(super) struct PackedInt {
+pub(crate) struct PackedInt {
     /// Its name in plans.
     name: &'static str,
     /// Bits of a field.
@@ -26,11 +29,11 @@ pub(super) struct PackedInt {
 }
 
 /// 3 bits, packed without gaps: fields cross words.
-pub(super) static INT3: PackedInt = PackedInt { name: "packed_int3", bits: 3 };
+pub(crate) static INT3: PackedInt = PackedInt { name: "packed_int3", bits: 3 };
 /// 4 bits.
-pub(super) static INT4: PackedInt = PackedInt { name: "packed_int4", bits: 4 };
+pub(crate) static INT4: PackedInt = PackedInt { name: "packed_int4", bits: 4 };
 /// 8 bits.
-pub(super) static INT8: PackedInt = PackedInt { name: "packed_int8", bits: 8 };
+pub(crate) static INT8: PackedInt = PackedInt { name: "packed_int8", bits: 8 };
 
 const CODES: usize = 0;
 const SCALES: usize = 1;

@@ -1,6 +1,6 @@
 //! Exit codes: the one table, which `--help` and the README repeat.
 
-use super::ErrorKind;
+use crate::error::kind::ErrorKind;
 
 /// How a process of shardfold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ Exit codes:
   75  stopped by a signal, run the same command again to go on";
 
 /// The code of one kind of error.
-pub fn code_of(kind: &ErrorKind) -> Code {
+pub(crate) fn code_of(kind: &ErrorKind) -> Code {
     use ErrorKind as K;
     match kind {
         K::Several { errors } => errors.first().map_or(Code::Bug, |first| code_of(first.kind())),

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::tensor::{Dtype, Shape};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
-use super::Error;
+use crate::error::Error;
 
 /// What went wrong. Messages are lower-case fragments that name what, where, expected and found.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +195,6 @@ fn quoted(names: &[String]) -> String {
 }
 
 /// Bytes in binary units, as `1.5GiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string().replace(".0 ", " ").replace(' ', "")
 }

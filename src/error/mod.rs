@@ -3,13 +3,12 @@
 //! An [`Error`] has a kind with the values that make up its message, perhaps a cause, and a hint where the cure is known.
 //! Every kind maps to one exit code, in [`exit`]. The library never prints and never exits: the binary prints the chain.
 
-pub mod exit;
-mod kind;
+pub(crate) mod exit;
+pub(crate) mod kind;
 
+use crate::error::kind::ErrorKind;
 use std::error::Error as StdError;
 use std::fmt;
-
-pub use kind::ErrorKind;
 
 /// What the library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

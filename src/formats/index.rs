@@ -9,11 +9,12 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use super::json::{self, Cause, JsonProblem, Pairs, Strict, first_twice};
+use crate::formats::json;
+use crate::formats::json::{Cause, JsonProblem, Pairs, Strict, first_twice};
 
 /// An index, in the order of its file.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Index {
+pub(crate) struct Index {
     /// Each tensor's name and the name of the shard that holds it: a plain file name inside the index's folder.
     pub weight_map: Vec<(String, String)>,
     /// What stands beside it.
@@ -35,11 +36,7 @@ pub struct About {
 /// What is wrong with an index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "the message above each variant says what it is, and its fields are the message's values"
-)]
-pub enum IndexProblem {
+pub(crate) enum IndexProblem {
     #[error("it cannot be read as JSON")]
     Json(#[source] JsonProblem),
     #[error("it has no `weight_map`")]
@@ -59,7 +56,7 @@ pub enum IndexProblem {
 /// # Errors
 /// If it is no JSON object, has a key twice in any of its objects, has no `weight_map` of strings, or names a shard that
 /// is no plain file name.
-pub fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
+pub(crate) fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
     let text = json::utf8(json).map_err(IndexProblem::Json)?;
     let cause = Cause::default();
     let index = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
@@ -80,7 +77,7 @@ pub fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
 ///
 /// `weight_map` are names of tensors and shards. `total_size`, in bytes, takes the place of the one in `about.metadata`, or is
 /// added to it.
-pub fn build_index(weight_map: &[(&str, &str)], about: &About, total_size: u64) -> String {
+pub(crate) fn build_index(weight_map: &[(&str, &str)], about: &About, total_size: u64) -> String {
     let mut text = serde_json::to_string_pretty(&Built { weight_map, about, total_size })
         .expect("strings and JSON values always serialise");
     text.push('\n');

@@ -13,15 +13,11 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 
 /// Objects and lists inside each other that [`parse_json_strict`] accepts; serde_json itself stops at 128.
-pub const MAX_DEPTH: u32 = 64;
+pub(crate) const MAX_DEPTH: u32 = 64;
 
 /// What is wrong with a piece of JSON.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "the message above each variant says what it is, and its fields are the message's values"
-)]
 pub enum JsonProblem {
     #[error("byte {at} is not UTF-8")]
     NotUtf8 { at: usize },
@@ -40,7 +36,7 @@ pub enum JsonProblem {
 ///
 /// # Errors
 /// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], or has a key twice in an object.
-pub fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
+pub(crate) fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
     let text = utf8(json)?;
     match parse_text(text) {
         Err(JsonProblem::Syntax(error)) => match without_python_numbers(text) {
@@ -57,7 +53,7 @@ fn parse_text(text: &str) -> Result<Value, JsonProblem> {
 }
 
 /// Runs `seed` over all of `text`, after which only whitespace may follow.
-pub(super) fn read<'de, S: DeserializeSeed<'de>>(
+pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     text: &'de str,
     seed: S,
 ) -> Result<S::Value, serde_json::Error> {
@@ -68,7 +64,7 @@ pub(super) fn read<'de, S: DeserializeSeed<'de>>(
 }
 
 /// `bytes` as text.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, JsonProblem> {
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, JsonProblem> {
     std::str::from_utf8(bytes).map_err(|error| JsonProblem::NotUtf8 { at: error.valid_up_to() })
 }
 
@@ -102,13 +98,13 @@ fn without_python_numbers(text: &str) -> Cow<'_, str> {
 }
 
 /// The first of `names` that came before.
-pub(super) fn first_twice<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn first_twice<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::with_capacity(names.len());
     names.into_iter().find(|name| !seen.insert(*name))
 }
 
 /// Why a visitor made serde stop; empty if serde stopped by itself.
-pub(super) struct Cause<P>(Cell<Option<P>>);
+pub(crate) struct Cause<P>(Cell<Option<P>>);
 
 impl<P> Default for Cause<P> {
     fn default() -> Cause<P> {
@@ -118,26 +114,26 @@ impl<P> Default for Cause<P> {
 
 impl<P> Cause<P> {
     /// Notes `problem` and gives the error that makes serde stop.
-    pub(super) fn stop<E: de::Error>(&self, problem: P) -> E {
+    pub(crate) fn stop<E: de::Error>(&self, problem: P) -> E {
         self.note(problem);
         E::custom("refused")
     }
 
     /// Notes `problem`, unless a visitor further inside has noted one.
-    pub(super) fn note(&self, problem: P) {
+    pub(crate) fn note(&self, problem: P) {
         let first = self.0.take().unwrap_or(problem);
         self.0.set(Some(first));
     }
 
     /// What was noted.
-    pub(super) fn take(&self) -> Option<P> {
+    pub(crate) fn take(&self) -> Option<P> {
         self.0.take()
     }
 }
 
 /// Reads any value with the checks of [`parse_json_strict`].
 #[derive(Clone, Copy)]
-pub(super) struct Strict<'a> {
+pub(crate) struct Strict<'a> {
     cause: &'a Cause<JsonProblem>,
     /// Levels that may still be opened.
     depth: u32,
@@ -148,12 +144,12 @@ pub(super) struct Strict<'a> {
 
 impl<'a> Strict<'a> {
     /// Builds the value.
-    pub(super) fn keep(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
+    pub(crate) fn keep(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
         Strict { cause, depth: MAX_DEPTH, keep: true }
     }
 
     /// Checks the value and forgets it.
-    pub(super) fn check(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
+    pub(crate) fn check(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
         Strict { cause, depth: MAX_DEPTH, keep: false }
     }
 
@@ -235,7 +231,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 }
 
 /// Reads an object of strings as pairs in the order of the file; whether a key is there twice is for the caller to see.
-pub(super) struct Pairs;
+pub(crate) struct Pairs;
 
 impl<'de> DeserializeSeed<'de> for Pairs {
     type Value = Vec<(String, String)>;

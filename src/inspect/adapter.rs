@@ -3,16 +3,20 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::adapters::{Adapter, AdapterConfig, Contents, scan};
+use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::folder::Adapter;
+use crate::adapters::scan::Contents;
+use crate::adapters::scan::scan;
 use crate::error::Result;
-use crate::families::all_experts;
-use crate::tensor::{Dtype, Shape};
+use crate::model::names::experts::all_experts;
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
-use super::group::printable;
-use super::modules::{Parts, Sorted, is_known, sort};
-use super::norm::{Norms, sizes};
-use super::scale::{Scales, paths};
-use super::totals::{DtypeTotals, Totals, sum};
+use crate::inspect::group::printable;
+use crate::inspect::modules::{Parts, Sorted, is_known, sort};
+use crate::inspect::norm::{Norms, sizes};
+use crate::inspect::scale::{Scales, paths};
+use crate::inspect::totals::{DtypeTotals, Totals, sum};
 
 /// What an adapter is.
 #[derive(Clone, Debug, Serialize)]

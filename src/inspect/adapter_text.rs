@@ -4,10 +4,10 @@ use std::fmt::{self, Display};
 
 use serde_json::Value;
 
-use super::adapter::{AdapterReport, KeyLine, Module};
-use super::group::{Group, group};
-use super::text::{Row, Rows, counted, grouped, line, short, shorter, tensors};
-use super::totals::lines;
+use crate::inspect::adapter::{AdapterReport, KeyLine, Module};
+use crate::inspect::group::{Group, group};
+use crate::inspect::text::{Row, Rows, counted, grouped, line, short, shorter, tensors};
+use crate::inspect::totals::lines;
 
 /// Names of one kind that are written out before the rest is counted.
 const NAMES_SHOWN: usize = 12;

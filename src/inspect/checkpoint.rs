@@ -4,15 +4,18 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-use crate::checkpoint::{BaseTensor, Catalogue, Checkpoint, Library};
-use crate::families;
-use crate::memory::show_size;
-use crate::tensor::{Dtype, Shape};
+use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
+use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::ecosystem::Library;
+use crate::memory::size::show_size;
+use crate::model;
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
-use super::group::group;
-use super::quantisation::{Quantisation, quantisation};
-use super::text::{counted, line, tensors as table_of};
-use super::totals::{DtypeTotals, Totals, lines, sum};
+use crate::inspect::group::group;
+use crate::inspect::quantisation::{Quantisation, quantisation};
+use crate::inspect::text::{counted, line, tensors as table_of};
+use crate::inspect::totals::{DtypeTotals, Totals, lines, sum};
 
 /// What a checkpoint is.
 #[derive(Clone, Debug, Serialize)]
@@ -108,7 +111,7 @@ impl CheckpointReport {
             library: library.name,
             model_type: config.model_type().map(str::to_owned),
             architectures: config.classes().into_iter().map(str::to_owned).collect(),
-            family: families::known(&config),
+            family: model::known(&config),
             totals,
             dtypes,
             shards: shards.collect(),
@@ -135,7 +138,7 @@ fn table(catalogue: &Catalogue) -> Vec<TensorLine> {
 
 /// Whether a tensor is the weight of a head, by its name and because it is a matrix.
 fn is_head(tensor: &BaseTensor) -> bool {
-    families::is_head(&tensor.name) && tensor.tensor.shape.axes().len() == 2
+    crate::model::tied::is_head(&tensor.name) && tensor.tensor.shape.axes().len() == 2
 }
 
 impl Display for CheckpointReport {

@@ -13,7 +13,7 @@ const RANGES: usize = 4;
 
 /// Names that differ in their numbers only.
 #[derive(Clone, Debug)]
-pub struct Group<K> {
+pub(crate) struct Group<K> {
     /// What the members have in common beside their names.
     pub kind: K,
     /// Places of the members among the items that were grouped, in order.
@@ -28,19 +28,21 @@ impl<K> Group<K> {
     /// How many names the pattern would cover with every combination of its numbers.
     ///
     /// Larger than the number of members where some layers or experts lack the tensor.
-    pub fn combinations(&self) -> u64 {
+    pub(crate) fn combinations(&self) -> u64 {
         self.numbers.iter().fold(1, |product, values| product.saturating_mul(values.len() as u64))
     }
 
     /// Its size: `32`, or `58 of 61` where some combinations of the numbers are not there.
-    pub fn count(&self) -> String {
+    pub(crate) fn count(&self) -> String {
         let (found, whole) = (self.members.len(), self.combinations());
         if found as u64 == whole { found.to_string() } else { format!("{found} of {whole}") }
     }
 }
 
 /// Groups items of a name and a kind.
-pub fn group<'n, K: Clone + Eq + Hash>(items: impl IntoIterator<Item = (&'n str, K)>) -> Vec<Group<K>> {
+pub(crate) fn group<'n, K: Clone + Eq + Hash>(
+    items: impl IntoIterator<Item = (&'n str, K)>,
+) -> Vec<Group<K>> {
     let mut groups: Vec<Group<K>> = Vec::new();
     let mut by_pattern: HashMap<(Vec<Option<&'n str>>, K), usize> = HashMap::new();
     for (i, (name, kind)) in items.into_iter().enumerate() {
@@ -119,7 +121,7 @@ fn range(values: &[u32]) -> String {
 }
 
 /// A name from a file, with control characters as escapes: it goes to a terminal.
-pub(super) fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for c in name.chars() {
         if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }

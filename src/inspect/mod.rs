@@ -4,22 +4,14 @@
 //! people read, with names alike in one line; serde gives the JSON, with every name. Reports stand on `checkpoint` and
 //! `adapters` alone and plan nothing, so they also show what a merge would refuse.
 
-mod adapter;
-mod adapter_text;
-mod checkpoint;
-mod group;
-mod modules;
-mod norm;
-mod open;
-mod quantisation;
-mod scale;
-mod text;
-mod totals;
-
-pub use adapter::{AdapterReport, KeyLine, Module};
-pub use checkpoint::{CheckpointReport, Embeddings, IndexLine, ShardLine, TensorLine};
-pub use group::{Group, group};
-pub use norm::{Norms, Sizes, sizes};
-pub use open::{Inspected, inspect};
-pub use quantisation::{Quantisation, quantisation};
-pub use totals::{DtypeTotals, Totals};
+pub(crate) mod adapter;
+pub(crate) mod adapter_text;
+pub(crate) mod checkpoint;
+pub(crate) mod group;
+pub(crate) mod modules;
+pub(crate) mod norm;
+pub(crate) mod open;
+pub(crate) mod quantisation;
+pub(crate) mod scale;
+pub(crate) mod text;
+pub(crate) mod totals;

@@ -1,46 +1,46 @@
 //! Which tensors of an adapter belong together: its modules, and what the tensors of each say about its kind.
 //!
-//! Keys are read by the grammar of [`keys`](crate::adapters::keys). LoRA's factors are told by their tails; other methods
+//! Keys are read by the grammar of [`keys`](crate::adapters::peft::keys). LoRA's factors are told by their tails; other methods
 //! by how their parameters' names begin, which counts only in an adapter of that `peft_type`, as a module of the model may
 //! be called likewise. What is left over replaces a tensor of the base.
 
 use std::collections::HashMap;
 
-use crate::adapters::AdapterTensor;
-use crate::adapters::keys::{Tail, normalise};
+use crate::adapters::peft::folder::AdapterTensor;
+use crate::adapters::peft::keys::{Tail, normalise};
 
 /// Tensors of one module, as places in the adapter's list.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// Path of the module; empty for what belongs to the whole model.
-    pub(super) module: String,
+    pub(crate) module: String,
     /// `lora` (of any kind), or another method.
-    pub(super) method: &'static str,
+    pub(crate) method: &'static str,
     /// LoRA's A.
-    pub(super) a: Option<usize>,
+    pub(crate) a: Option<usize>,
     /// LoRA's B.
-    pub(super) b: Option<usize>,
+    pub(crate) b: Option<usize>,
     /// LoRA's bias.
-    pub(super) bias: Option<usize>,
+    pub(crate) bias: Option<usize>,
     /// DoRA's magnitudes.
-    pub(super) magnitude: Option<usize>,
+    pub(crate) magnitude: Option<usize>,
     /// AdaLoRA's singular values or KaSA's diagonal, which stand between the factors.
-    pub(super) middle: Option<usize>,
+    pub(crate) middle: Option<usize>,
     /// All of its tensors.
-    pub(super) tensors: Vec<usize>,
+    pub(crate) tensors: Vec<usize>,
     /// A key that is there in two spellings.
-    pub(super) twice: bool,
+    pub(crate) twice: bool,
 }
 
 /// An adapter's tensors by what they are.
 #[derive(Debug, Default)]
-pub(super) struct Sorted {
+pub(crate) struct Sorted {
     /// Modules in the order of their first tensor.
-    pub(super) modules: Vec<Parts>,
+    pub(crate) modules: Vec<Parts>,
     /// Tensors that replace one of the base.
-    pub(super) replacements: Vec<usize>,
+    pub(crate) replacements: Vec<usize>,
     /// Tensors of a method that shardfold does not know.
-    pub(super) unknown: Vec<usize>,
+    pub(crate) unknown: Vec<usize>,
 }
 
 /// What a LoRA tensor is to its module.
@@ -114,7 +114,7 @@ const BY_OTHER_NAME: &[(&str, &str, &str)] = &[
 ];
 
 /// Whether shardfold knows how the parameters of this type are called.
-pub(super) fn is_known(peft_type: &str) -> bool {
+pub(crate) fn is_known(peft_type: &str) -> bool {
     own(peft_type).is_some() || BY_OTHER_NAME.iter().any(|(of, ..)| *of == peft_type)
 }
 
@@ -124,7 +124,7 @@ fn own(peft_type: &str) -> Option<&'static str> {
 }
 
 /// Sorts the tensors of an adapter of this type.
-pub(super) fn sort(tensors: &[AdapterTensor], peft_type: &str) -> Sorted {
+pub(crate) fn sort(tensors: &[AdapterTensor], peft_type: &str) -> Sorted {
     let mut sorted = Sorted::default();
     let mut by_name: HashMap<(String, &'static str), usize> = HashMap::new();
     for (i, tensor) in tensors.iter().enumerate() {
@@ -193,7 +193,9 @@ fn method_of(segment: &str, peft_type: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Dtype, FileId, Shape, TensorRef};
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
 
     fn sorted(peft_type: &str, keys: &[&str]) -> Sorted {
         let shape = Shape::new(&[1]).expect("small");

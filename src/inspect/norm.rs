@@ -11,9 +11,11 @@ use std::ops::Range;
 
 use crate::encodings;
 use crate::error::Result;
-use crate::kernels::Kernels;
+use crate::kernels::dispatch::Kernels;
 use crate::storage::Source;
-use crate::tensor::{Shape, TensorRef, bytes_of};
+use crate::tensor::dtype::bytes_of;
+use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
 /// Inner indices of one block.
 const BLOCK: usize = 256;
@@ -24,7 +26,7 @@ const PANEL: usize = 1 << 16;
 const MOST_RANK: usize = 1 << 14;
 
 /// Norms of products whose factors lie in one file.
-pub struct Norms<'s> {
+pub(crate) struct Norms<'s> {
     source: &'s dyn Source,
     kernels: Kernels,
     bytes: Vec<u8>,
@@ -34,7 +36,7 @@ pub struct Norms<'s> {
 
 /// Sizes of a pair of factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Inner dimension.
     pub rank: u64,
     /// Rows of B.
@@ -44,7 +46,7 @@ pub struct Sizes {
 }
 
 /// The sizes of `A [rank, in…]` and `B [out, rank, 1…]`, if they fit each other.
-pub fn sizes(a: &Shape, b: &Shape) -> Option<Sizes> {
+pub(crate) fn sizes(a: &Shape, b: &Shape) -> Option<Sizes> {
     let (&[rank, _, ..], &[out, b_rank, ref rest @ ..]) = (a.axes(), b.axes()) else { return None };
     let fits = rank == b_rank && rank > 0 && rest.iter().all(|&axis| axis == 1);
     (fits && out > 0 && a.elements() > 0).then(|| Sizes { rank, out, input: a.elements() / rank })
@@ -61,7 +63,7 @@ struct Factor<'f> {
 
 impl<'s> Norms<'s> {
     /// Norms of factors in `source`.
-    pub fn new(source: &'s dyn Source) -> Norms<'s> {
+    pub(crate) fn new(source: &'s dyn Source) -> Norms<'s> {
         let (bytes, values, panel) = (vec![0; 4 * PANEL], vec![0.0; PANEL], vec![0.0; PANEL]);
         Norms { source, kernels: Kernels::detect(), bytes, values, panel }
     }
@@ -70,7 +72,7 @@ impl<'s> Norms<'s> {
     ///
     /// # Errors
     /// As [`Source::read_at`].
-    pub fn product(&mut self, a: &TensorRef, b: &TensorRef) -> Result<Option<f64>> {
+    pub(crate) fn product(&mut self, a: &TensorRef, b: &TensorRef) -> Result<Option<f64>> {
         let Some(Sizes { rank, out, input }) = sizes(&a.shape, &b.shape) else { return Ok(None) };
         let Some(rank) = usize::try_from(rank).ok().filter(|&rank| rank <= MOST_RANK) else {
             return Ok(None);
@@ -197,8 +199,10 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::storage::{Memory, Store};
-    use crate::tensor::{Dtype, FileId};
+    use crate::storage::Store;
+    use crate::storage::memory::Memory;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::FileId;
 
     /// Numbers between −1 and 1 that look random.
     fn numbers(count: u64, seed: u64) -> Vec<f32> {

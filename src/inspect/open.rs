@@ -6,15 +6,19 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapters::{Adapter, foreign};
-use crate::checkpoint::{Checkpoint, is_pipeline};
-use crate::error::{Error, ErrorKind, Result};
-use crate::formats::parse_json_strict;
-use crate::storage::Place;
+use crate::adapters::foreign::foreign;
+use crate::adapters::peft::folder::Adapter;
+use crate::checkpoint::diffusers::is_pipeline;
+use crate::checkpoint::discover::Checkpoint;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::formats::json::parse_json_strict;
+use crate::hub::Place;
 use crate::storage::list::{list, read_small, resolved, subfolders};
-use crate::tensor::FileId;
+use crate::tensor::reference::FileId;
 
-use super::{AdapterReport, CheckpointReport};
+use crate::inspect::adapter::AdapterReport;
+use crate::inspect::checkpoint::CheckpointReport;
 
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const MOST_CONFIG_BYTES: u64 = 16 << 20;

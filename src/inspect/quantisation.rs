@@ -6,8 +6,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::checkpoint::{Catalogue, Config};
-use crate::tensor::Dtype;
+use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::config::Config;
+use crate::tensor::dtype::Dtype;
 
 /// How a checkpoint is quantised.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,7 +76,7 @@ const PLAIN_LISTS: &[&str] = &[
 ];
 
 /// How the checkpoint is quantised; none if nothing in it says that it is.
-pub fn quantisation(catalogue: &Catalogue, config: &Config) -> Option<Quantisation> {
+pub(crate) fn quantisation(catalogue: &Catalogue, config: &Config) -> Option<Quantisation> {
     let mut is_code: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
     let mut is_companion = vec![false; is_code.len()];
@@ -152,8 +153,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::checkpoint::BaseTensor;
-    use crate::tensor::{FileId, Shape, TensorRef};
+    use crate::checkpoint::catalogue::BaseTensor;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
 
     /// A scheme, its tensors, and how many of them are codes and companions.
     type Case = (&'static str, &'static [(&'static str, Dtype)], (usize, usize));

@@ -1,20 +1,20 @@
 //! What LoRA's products are multiplied by: `alpha/rank`, or `alpha/√rank`, with the config's patterns.
 
-use crate::adapters::AdapterConfig;
-use crate::adapters::config::Patterns;
+use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::config::Patterns;
 use crate::error::Error;
 
 /// PEFT's default of both `r` and `lora_alpha`.
 const DEFAULT: f64 = 8.0;
 
 /// The scales of one adapter's modules.
-pub(super) struct Scales<'c> {
+pub(crate) struct Scales<'c> {
     /// `r`.
-    pub(super) rank: f64,
+    pub(crate) rank: f64,
     /// `lora_alpha`.
-    pub(super) alpha: f64,
+    pub(crate) alpha: f64,
     /// Whether the divisor is the root of the rank.
-    pub(super) rslora: bool,
+    pub(crate) rslora: bool,
     ranks: Patterns<'c>,
     alphas: Patterns<'c>,
 }
@@ -23,9 +23,9 @@ impl<'c> Scales<'c> {
     /// The scales that a config of type LORA sets.
     ///
     /// # Errors
-    /// [`ErrorKind::Field`](crate::error::ErrorKind::Field) for what should be a number and is none,
-    /// [`ErrorKind::Pattern`](crate::error::ErrorKind::Pattern).
-    pub(super) fn new(config: &'c AdapterConfig) -> Result<Scales<'c>, Error> {
+    /// [`ErrorKind::Field`](crate::error::kind::ErrorKind::Field) for what should be a number and is none,
+    /// [`ErrorKind::Pattern`](crate::error::kind::ErrorKind::Pattern).
+    pub(crate) fn new(config: &'c AdapterConfig) -> Result<Scales<'c>, Error> {
         let number = |name: &str| match config.get(name) {
             None => Ok(DEFAULT),
             Some(value) => value.as_f64().ok_or_else(|| config.bad(name, value, "is not a number")),
@@ -43,7 +43,7 @@ impl<'c> Scales<'c> {
     ///
     /// # Errors
     /// As [`Patterns::number`].
-    pub(super) fn of(&self, paths: &[String]) -> Result<Option<(f64, f64)>, Error> {
+    pub(crate) fn of(&self, paths: &[String]) -> Result<Option<(f64, f64)>, Error> {
         let mut agreed = None;
         for path in paths {
             let found = (self.ranks.number(self.rank, path)?, self.alphas.number(self.alpha, path)?);
@@ -56,7 +56,7 @@ impl<'c> Scales<'c> {
     }
 
     /// The scale of factors of this rank; none if it is no finite number.
-    pub(super) fn scale(&self, alpha: f64, rank: u64) -> Option<f64> {
+    pub(crate) fn scale(&self, alpha: f64, rank: u64) -> Option<f64> {
         let divisor = if self.rslora { (rank as f64).sqrt() } else { rank as f64 };
         Some(alpha / divisor).filter(|scale| scale.is_finite())
     }
@@ -66,7 +66,7 @@ impl<'c> Scales<'c> {
 ///
 /// Keys name only the module of such a parameter, and several of one module are told apart by how often `base_layer` stands
 /// behind it, in an order that the model's class decides.
-pub(super) fn paths(config: &AdapterConfig, module: &str) -> Vec<String> {
+pub(crate) fn paths(config: &AdapterConfig, module: &str) -> Vec<String> {
     let mut owner = module;
     while let Some(inner) = owner.strip_suffix(".base_layer") {
         owner = inner;

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::tensor::{Dtype, Shape};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
-use super::group::{Group, group, printable};
+use crate::inspect::group::{Group, group, printable};
 
 /// One line: a label in a column of its own, and text, in which control characters are shown as escapes.
-pub(super) fn line(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+pub(crate) fn line(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     writeln!(f, "{label:<11}{}", printable(text))
 }
 
@@ -18,13 +19,13 @@ const ROWS_SHOWN: usize = 120;
 const WIDEST_NAME: usize = 72;
 
 /// A table of groups.
-pub(super) struct Rows(pub(super) Vec<Row>);
+pub(crate) struct Rows(pub(crate) Vec<Row>);
 
 /// One row: the pattern of a group, the number of its members, and what they are, in columns.
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) count: String,
-    pub(super) cells: Vec<String>,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) count: String,
+    pub(crate) cells: Vec<String>,
 }
 
 impl fmt::Display for Rows {
@@ -54,7 +55,7 @@ impl fmt::Display for Rows {
 }
 
 /// A table of tensors, in which those of one dtype and shape whose names differ in numbers only are one row.
-pub(super) fn tensors<'t>(tensors: impl IntoIterator<Item = (&'t str, Dtype, &'t Shape)>) -> Rows {
+pub(crate) fn tensors<'t>(tensors: impl IntoIterator<Item = (&'t str, Dtype, &'t Shape)>) -> Rows {
     let items = tensors.into_iter().map(|(name, dtype, shape)| (name, Stored { dtype, shape }));
     let row = |group: &Group<Stored<'_>>| Row {
         name: group.to_string(),
@@ -86,7 +87,7 @@ impl fmt::Display for Stored<'_> {
 }
 
 /// Digits in groups of three: `8,030,261,248`.
-pub(super) fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -99,13 +100,13 @@ pub(super) fn grouped(n: u64) -> String {
 }
 
 /// A number of things, and the word for one or for several.
-pub(super) fn counted(n: impl TryInto<u64>, [one, several]: [&str; 2]) -> String {
+pub(crate) fn counted(n: impl TryInto<u64>, [one, several]: [&str; 2]) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
     format!("{} {}", grouped(n), if n == 1 { one } else { several })
 }
 
 /// Four significant digits: `0.01234`, `12.30`, `1234`, `1.234e-7`; zero is `0`.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
         return "0".to_owned();
@@ -118,7 +119,7 @@ pub(super) fn short(value: f64) -> String {
 }
 
 /// The same without zeros at the end: `0.5`, `2`.
-pub(super) fn shorter(value: f64) -> String {
+pub(crate) fn shorter(value: f64) -> String {
     let text = short(value);
     match text.contains('.') && !text.contains('e') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),

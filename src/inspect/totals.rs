@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use crate::memory::show_size;
-use crate::tensor::{Dtype, TensorRef};
+use crate::memory::size::show_size;
+use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::TensorRef;
 
-use super::text::{counted, grouped};
+use crate::inspect::text::{counted, grouped};
 
 /// What some tensors come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,7 +38,7 @@ pub struct DtypeTotals {
 }
 
 /// The sum over tensors, and the same by dtype, most bytes first.
-pub(super) fn sum<'t>(tensors: impl IntoIterator<Item = &'t TensorRef>) -> (Totals, Vec<DtypeTotals>) {
+pub(crate) fn sum<'t>(tensors: impl IntoIterator<Item = &'t TensorRef>) -> (Totals, Vec<DtypeTotals>) {
     let mut all = Totals::default();
     let mut dtypes: Vec<DtypeTotals> = Vec::new();
     for tensor in tensors {
@@ -56,7 +57,7 @@ pub(super) fn sum<'t>(tensors: impl IntoIterator<Item = &'t TensorRef>) -> (Tota
 }
 
 /// `tensors  12, 3,456 parameters, 6.8KiB`, and a line for each dtype if there are several.
-pub(super) fn lines(totals: &Totals, dtypes: &[DtypeTotals]) -> Vec<(&'static str, String)> {
+pub(crate) fn lines(totals: &Totals, dtypes: &[DtypeTotals]) -> Vec<(&'static str, String)> {
     let text = |totals: &Totals| {
         let parameters = counted(totals.parameters, ["parameter", "parameters"]);
         format!("{}, {parameters}, {}", grouped(totals.tensors), show_size(totals.bytes))
@@ -77,7 +78,8 @@ pub(super) fn lines(totals: &Totals, dtypes: &[DtypeTotals]) -> Vec<(&'static st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{FileId, Shape};
+    use crate::tensor::reference::FileId;
+    use crate::tensor::shape::Shape;
 
     #[test]
     fn dtypes_are_counted_apart() {

@@ -1,15 +1,15 @@
 //! The bodies that add: a delta to a tile, squares to sums, and what is left of a delta after rounding. Compiled per CPU by
 //! `dispatch.rs`.
 
-use super::Survived;
+use crate::kernels::dispatch::Survived;
 
 /// Lanes of a sum of f64: independent of each other, and the same for every CPU.
-pub(super) const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// Multiplies, rounds, adds, rounds; leaves the product in `delta`. Rust never fuses the two, and the pinned arithmetic
 /// forbids it: the result would depend on whether the CPU has the instruction.
 #[inline(always)]
-pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
+pub(crate) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
     for (acc, delta) in acc.iter_mut().zip(delta) {
         *delta *= scale;
         *acc += *delta;
@@ -18,7 +18,7 @@ pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
 
 /// Adds squares, exact in f64, to lanes; the first value to the first lane.
 #[inline(always)]
-pub(super) fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
+pub(crate) fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
     let (eights, tail) = values.as_chunks::<LANES>();
     for eight in eights {
         for (lane, value) in lanes.iter_mut().zip(eight) {
@@ -32,18 +32,18 @@ pub(super) fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
 
 /// Adds the square of each value, exact in f64, to the sum at its place.
 #[inline(always)]
-pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
+pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += f64::from(*value) * f64::from(*value);
     }
 }
 
 /// Elements that are summed in f32 before the sum goes on in f64: enough to be fast, few enough to be exact to 2⁻²¹.
-pub(super) const RUN: usize = 8 * LANES;
+pub(crate) const RUN: usize = 8 * LANES;
 
-/// Sums over a delta and what became of it; see [`super::Kernels::survived`].
+/// Sums over a delta and what became of it; see [`crate::kernels::dispatch::Kernels::survived`].
 #[inline(always)]
-pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
     let mut sums = Survived::default();
     let runs = values.chunks(RUN).zip(before.chunks(RUN)).zip(still.chunks(RUN)).zip(delta.chunks(RUN));
     for (((values, before), still), delta) in runs {
@@ -76,7 +76,7 @@ fn padded(tail: &[f32]) -> [f32; LANES] {
 
 /// The sum of eight lanes, pair by pair.
 #[inline(always)]
-pub(super) fn total([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
+pub(crate) fn total([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 

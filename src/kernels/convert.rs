@@ -7,21 +7,21 @@
 //! counted in an integer as wide as the code (or twice that, for codes of one byte), which keeps the lanes of the loop
 //! alike, and are added up after every [`RUN`] elements, before it can overflow.
 
-use super::dispatch::Narrowed;
+use crate::kernels::dispatch::Narrowed;
 
 /// Elements counted in one go. Must fit a `u16`; 2¹² is 16 KiB of f32, which stays in the first cache.
-pub(super) const RUN: usize = 1 << 12;
+pub(crate) const RUN: usize = 1 << 12;
 
 /// The lowest bit of the exponent.
 const BF16_EXPONENT: u16 = 0x0080;
-pub(super) const F16_EXPONENT: u16 = 0x0400;
+pub(crate) const F16_EXPONENT: u16 = 0x0400;
 const F32_EXPONENT: u32 = 0x0080_0000;
 /// Only the largest code is NaN, and nothing is infinite: adding the lowest bit of the mantissa does for E4M3 what adding
 /// that of the exponent does for the others.
 const E4M3_UNIT: u8 = 0x01;
 
 #[inline(always)]
-pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut carries = 0;
     for (code, out) in bytes.as_chunks().0.iter().zip(out) {
         let code = u16::from_le_bytes(*code);
@@ -32,7 +32,7 @@ pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut carries = 0;
     for (code, out) in bytes.as_chunks().0.iter().zip(out) {
         let code = u16::from_le_bytes(*code);
@@ -43,7 +43,7 @@ pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut carries = 0;
     for (code, out) in bytes.as_chunks().0.iter().zip(out) {
         let bits = u32::from_le_bytes(*code);
@@ -54,7 +54,7 @@ pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut carries = 0;
     for (code, out) in bytes.iter().zip(out) {
         carries |= (code & 0x7f) + E4M3_UNIT;
@@ -65,7 +65,7 @@ pub(super) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
 
 /// Exact: code 0 is an f32 subnormal, half of the smallest normal number, and 255 is NaN, not infinity.
 #[inline(always)]
-pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
     let mut nans = 0;
     for (code, out) in bytes.iter().zip(out) {
         let is_nan = *code == 0xff;
@@ -77,17 +77,17 @@ pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow_u16(values, bytes, BF16_EXPONENT, f32_to_bf16)
 }
 
 #[inline(always)]
-pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow_u16(values, bytes, F16_EXPONENT, f32_to_f16)
 }
 
 #[inline(always)]
-pub(super) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     let (mut carries, mut changed) = (0, 0);
     for (values, codes) in values.chunks(RUN).zip(bytes.chunks_mut(RUN)) {
         let mut differing = 0_u16;
@@ -103,7 +103,7 @@ pub(super) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
 }
 
 #[inline(always)]
-pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     let (mut carries, mut changed) = (0, 0);
     for (values, codes) in values.chunks(RUN).zip(bytes.as_chunks_mut().0.chunks_mut(RUN)) {
         let mut differing = 0_u32;

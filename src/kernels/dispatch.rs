@@ -10,9 +10,9 @@
 )]
 
 #[cfg(target_arch = "x86_64")]
-use super::f16c;
-use super::product::{self, Matrix};
-use super::{accumulate, convert, scalar};
+use crate::kernels::product;
+use crate::kernels::product::Matrix;
+use crate::kernels::scalar;
 
 /// What narrowing a run of values met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,58 +59,59 @@ enum Level {
 macro_rules! compile_for {
     ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
         mod $level {
-            use super::{Narrowed, Survived, accumulate, convert};
+            use crate::kernels::dispatch::{Narrowed, Survived};
+            use crate::kernels::{accumulate, convert};
 
             $(#[target_feature(enable = $features)])?
-            pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
+            pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
                 convert::widen_bf16(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+            pub(crate) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
                 $widen_f16(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
+            pub(crate) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
                 convert::widen_f32(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
+            pub(crate) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
                 convert::widen_e4m3(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
+            pub(crate) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
                 convert::widen_e8m0(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+            pub(crate) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 convert::narrow_bf16(values, bytes)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+            pub(crate) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 $narrow_f16(values, bytes)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+            pub(crate) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 convert::narrow_f32(values, bytes)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+            pub(crate) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 convert::narrow_e4m3(values, bytes)
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
+            pub(crate) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
                 accumulate::add_scaled(acc, delta, scale);
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn add_squares(values: &[f32], lanes: &mut [f64; accumulate::LANES]) {
+            pub(crate) fn add_squares(values: &[f32], lanes: &mut [f64; accumulate::LANES]) {
                 accumulate::add_squares(values, lanes);
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
+            pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
                 accumulate::add_squares_each(values, sums);
             }
             $(#[target_feature(enable = $features)])?
-            pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+            pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
                 accumulate::survived(values, before, still, delta)
             }
         }
@@ -119,7 +120,7 @@ macro_rules! compile_for {
 
 compile_for!(baseline: widen_f16 = convert::widen_f16, narrow_f16 = convert::narrow_f16);
 #[cfg(target_arch = "x86_64")]
-compile_for!(avx2, "avx2,fma,f16c": widen_f16 = super::f16c::widen_f16, narrow_f16 = super::f16c::narrow_f16);
+compile_for!(avx2, "avx2,fma,f16c": widen_f16 = crate::kernels::f16c::widen_f16, narrow_f16 = crate::kernels::f16c::narrow_f16);
 
 /// Calls the named function of the module that stands for the level.
 macro_rules! dispatch {
@@ -300,11 +301,11 @@ impl Kernels {
     /// Writes `u · v` to `out`, row-major and contiguous, whatever it held before.
     ///
     /// Shapes: `u [rows, rank]`, `v [rank, cols]`, `out [rows, cols]`. Each element is summed with fused multiply-add
-    /// in increasing rank, in blocks of [`RANK_BLOCK`](super::RANK_BLOCK) that start from +0, and the block sums are
+    /// in increasing rank, in blocks of [`RANK_BLOCK`](crate::kernels::product::RANK_BLOCK) that start from +0, and the block sums are
     /// added in order to +0: the same bits for every kernel, layout and cut into rows or columns. A sum of zero is
     /// always +0. At rank 0 the result is zeros.
     ///
-    /// Allocates up to [`packing_bytes`](super::packing_bytes) and frees them again. Packing `v` is paid at every call:
+    /// Allocates up to [`packing_bytes`](crate::kernels::product::packing_bytes) and frees them again. Packing `v` is paid at every call:
     /// hand over 128 rows or more at once.
     ///
     /// # Panics

@@ -11,11 +11,12 @@ use std::arch::x86_64::{
 
 use bytemuck::cast;
 
-use super::convert::{self, F16_EXPONENT, RUN};
-use super::dispatch::Narrowed;
+use crate::kernels::convert;
+use crate::kernels::convert::{F16_EXPONENT, RUN};
+use crate::kernels::dispatch::Narrowed;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
     let (codes, codes_tail) = bytes.as_chunks::<16>();
     let (outs, outs_tail) = out.as_chunks_mut::<8>();
     let mut carries = _mm_setzero_si128();
@@ -29,7 +30,7 @@ pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     let (values, values_tail) = values.as_chunks::<8>();
     let (codes, codes_tail) = bytes.as_chunks_mut::<16>();
     let mut carries = _mm_setzero_si128();

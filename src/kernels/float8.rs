@@ -5,7 +5,7 @@
 //! - **E8M0** (`F8_E8M0`): the power of two 2^(code − 127), without sign or zero. 0xff is NaN.
 
 /// The value of every E4M3 code. A NaN is quiet and keeps sign and mantissa.
-pub(super) static E4M3: [f32; 256] = {
+pub(crate) static E4M3: [f32; 256] = {
     let mut values = [0.0; 256];
     let mut code = 0;
     while code < 256 {
@@ -27,7 +27,7 @@ const fn e4m3_to_f32(code: u8) -> f32 {
 }
 
 /// 2 to the power of a normal f32's exponent.
-pub(super) const fn power_of_two(exponent: i32) -> f32 {
+pub(crate) const fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((exponent + 127) as u32) << 23)
 }
 
@@ -37,7 +37,7 @@ pub(super) const fn power_of_two(exponent: i32) -> f32 {
 /// From −149 for the smallest subnormal to 128, which is one more than E8M0 can hold.
 ///
 /// ```
-/// use shardfold::kernels::ceil_log2;
+/// use shardfold::testing::ceil_log2;
 ///
 /// assert_eq!(ceil_log2(4.0), Some(2));
 /// assert_eq!(ceil_log2(4.0_f32.next_up()), Some(3));

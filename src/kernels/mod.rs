@@ -17,7 +17,7 @@
 //! payload.
 //!
 //! ```
-//! use shardfold::kernels::{Kernels, Matrix};
+//! use shardfold::testing::{Kernels, Matrix};
 //!
 //! let kernels = Kernels::detect();
 //! let (b, a) = ([1.0, 2.0], [0.5, -0.25, 4.0]); // lora_B [2, 1] and lora_A [1, 3]
@@ -34,17 +34,13 @@
 //! assert!(narrowed.finite && narrowed.changed == 6);
 //! ```
 
-mod accumulate;
-mod convert;
-mod dispatch;
+pub(crate) mod accumulate;
+pub(crate) mod convert;
+pub(crate) mod dispatch;
 #[cfg(target_arch = "x86_64")]
-mod f16c;
-mod float8;
-mod product;
-mod scalar;
+pub(crate) mod f16c;
+pub(crate) mod float8;
+pub(crate) mod product;
+pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
-
-pub use dispatch::{Kernels, Narrowed, Survived};
-pub use float8::ceil_log2;
-pub use product::{Matrix, RANK_BLOCK, packing_bytes};

@@ -10,7 +10,7 @@
 
 /// Ranks summed in one chain before the sum is added to those before it. A rank may be cut at multiples of this without
 /// changing a bit.
-pub const RANK_BLOCK: usize = 256;
+pub(crate) const RANK_BLOCK: usize = 256;
 
 /// Rows and columns that `matrixmultiply` packs at once.
 const PACKED_ROWS: usize = 64;
@@ -53,7 +53,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    pub(super) fn at(&self, row: usize, col: usize) -> f32 {
+    pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
         self.data[row * self.row_stride + col * self.col_stride]
     }
 
@@ -77,7 +77,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// Panics unless `u · v` is defined, fits `out`, and can be computed without leaving anyone's data.
-pub(super) fn check(u: Matrix<'_>, v: Matrix<'_>, out: &[f32]) {
+pub(crate) fn check(u: Matrix<'_>, v: Matrix<'_>, out: &[f32]) {
     assert_eq!(u.cols, v.rows, "`u` must have as many columns as `v` has rows");
     let elements = u.rows.checked_mul(v.cols);
     assert_eq!(elements, Some(out.len()), "`out` must have {} x {} elements", u.rows, v.cols);
@@ -95,7 +95,7 @@ pub(super) fn check(u: Matrix<'_>, v: Matrix<'_>, out: &[f32]) {
 }
 
 /// The product on a CPU with fused multiply-add.
-pub(super) fn blocked(u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
+pub(crate) fn blocked(u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
     check(u, v, out); // what follows is unsound without it
     if u.cols == 0 {
         out.fill(0.0);
@@ -132,7 +132,7 @@ pub(super) fn blocked(u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
     }
 }
 
-/// Upper bound of the bytes that one [`Kernels::product`](super::Kernels::product) holds while it runs, for shapes
+/// Upper bound of the bytes that one [`Kernels::product`](crate::kernels::dispatch::Kernels::product) holds while it runs, for shapes
 /// `[rows, rank]` and `[rank, cols]`.
 ///
 /// It is the buffer into which `matrixmultiply` packs up to 64 rows and 1024 columns of one block of ranks, padded to

@@ -5,28 +5,28 @@
 
 use half::{bf16, f16};
 
-use super::accumulate::{LANES, RUN, total};
-use super::dispatch::{Narrowed, Survived};
-use super::float8::{E4M3, power_of_two};
-use super::product::{Matrix, RANK_BLOCK};
+use crate::kernels::accumulate::{LANES, RUN, total};
+use crate::kernels::dispatch::{Narrowed, Survived};
+use crate::kernels::float8::{E4M3, power_of_two};
+use crate::kernels::product::{Matrix, RANK_BLOCK};
 
-pub(super) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16))
 }
 
-pub(super) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |code| f16::from_le_bytes(code).to_f32_const())
 }
 
-pub(super) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_f32(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, f32::from_le_bytes)
 }
 
-pub(super) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |[code]| E4M3[usize::from(code)])
 }
 
-pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
+pub(crate) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |[code]| match code {
         0 => power_of_two(-126) / 2.0,
         255 => f32::NAN,
@@ -34,25 +34,25 @@ pub(super) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
     })
 }
 
-pub(super) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow(values, bytes, |value| {
         let code = bf16::from_f32_const(value);
         (code.to_le_bytes(), code.is_finite())
     })
 }
 
-pub(super) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_f16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow(values, bytes, |value| {
         let code = f16::from_f32_const(value);
         (code.to_le_bytes(), code.is_finite())
     })
 }
 
-pub(super) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_f32(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow(values, bytes, |value| (value.to_le_bytes(), value.is_finite()))
 }
 
-pub(super) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
+pub(crate) fn narrow_e4m3(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow(values, bytes, |value| {
         let code = f32_to_e4m3(value.abs());
         ([code | if value.is_sign_negative() { 0x80 } else { 0 }], code != 0x7f)
@@ -71,7 +71,7 @@ fn f32_to_e4m3(magnitude: f32) -> u8 {
     (((exponent + 7) << 3) - 8 + units as i32) as u8
 }
 
-pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
+pub(crate) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
     for (acc, delta) in acc.iter_mut().zip(delta) {
         let scaled = *delta * scale;
         *delta = scaled;
@@ -79,19 +79,19 @@ pub(super) fn add_scaled(acc: &mut [f32], delta: &mut [f32], scale: f32) {
     }
 }
 
-pub(super) fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
+pub(crate) fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
     for (i, value) in values.iter().enumerate() {
         lanes[i % LANES] += f64::from(*value) * f64::from(*value);
     }
 }
 
-pub(super) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
+pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
     for (i, value) in values.iter().enumerate() {
         sums[i] += f64::from(*value) * f64::from(*value);
     }
 }
 
-pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
     let mut survived = Survived::default();
     for start in (0..delta.len()).step_by(RUN) {
         let (mut arrived, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
@@ -110,7 +110,7 @@ pub(super) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f
 }
 
 /// The product as it is pinned. `f32::mul_add` is fused on every CPU, in software where it must be.
-pub(super) fn product(u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
+pub(crate) fn product(u: Matrix<'_>, v: Matrix<'_>, out: &mut [f32]) {
     for row in 0..u.rows {
         for col in 0..v.cols {
             let mut total = 0.0;

@@ -23,8 +23,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use super::show_size;
-use super::usage::Status;
+use crate::memory::process::Status;
+use crate::memory::size::show_size;
 
 /// From here on a number means "no limit": the kernel writes 2⁶³ cut down to whole pages.
 const NONE_FROM: u64 = 1 << 60;
@@ -34,7 +34,7 @@ const MOST_READ: u64 = 4 << 20;
 
 /// What sets a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LimitKind {
+pub(crate) enum LimitKind {
     /// `memory.max` of a cgroup v2: beyond it the kernel kills.
     CgroupV2,
     /// `memory.limit_in_bytes` of a cgroup v1: beyond it the kernel kills.
@@ -57,7 +57,7 @@ pub enum LimitKind {
 
 /// One limit on the memory of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// What sets it.
     pub kind: LimitKind,
     /// The limit in bytes.
@@ -86,7 +86,7 @@ impl fmt::Display for Limit {
 
 /// Memory of the machine in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// All of it.
     pub total: u64,
     /// What can be had without swapping (`MemAvailable`).
@@ -95,7 +95,7 @@ pub struct Machine {
 
 /// Soft resource limits in bytes; `None` where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResourceLimits {
+pub(crate) struct ResourceLimits {
     /// RLIMIT_AS.
     pub address_space: Option<u64>,
     /// RLIMIT_DATA.
@@ -106,7 +106,7 @@ pub struct ResourceLimits {
 
 /// Everything that [`find`] looks at.
 #[derive(Clone, Debug)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// What stands for `/`: mount points are looked up below it.
     pub root: PathBuf,
     /// What stands for `/proc`: `self/cgroup`, `self/mountinfo` and `self/status` are read in it.
@@ -121,7 +121,7 @@ pub struct Environment {
 
 impl Environment {
     /// The environment that this process runs in, as it is now.
-    pub fn of_this_process() -> Environment {
+    pub(crate) fn of_this_process() -> Environment {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("SLURM_"))
@@ -169,7 +169,7 @@ fn this_machine() -> Option<Machine> {
 ///
 /// Every group from our own up to the mount point has an entry of its own for each limit set on it: what is free under
 /// an outer one depends on its other members too, so that a larger limit may be the tighter one.
-pub fn find(environment: &Environment) -> Vec<Limit> {
+pub(crate) fn find(environment: &Environment) -> Vec<Limit> {
     let status = open(&environment.proc.join("self/status"))
         .map(|mut file| Status::scan(|buf| file.read(buf).unwrap_or(0)))
         .unwrap_or_default();
@@ -194,11 +194,6 @@ pub fn find(environment: &Environment) -> Vec<Limit> {
     }));
     limits.sort_by_key(|limit| (limit.free, limit.bytes, limit.kind));
     limits
-}
-
-/// The limit with the least `free`, if any is known.
-pub fn tightest(environment: &Environment) -> Option<Limit> {
-    find(environment).into_iter().next()
 }
 
 /// A limit under which `used` bytes are taken, unless `bytes` stands for none.
@@ -239,7 +234,7 @@ fn slurm_limits(variables: &BTreeMap<String, String>, resident: Option<u64>, lim
 
 /// The memory cgroup of this process, as far as it is mounted.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     version: Version,
     /// The topmost folder of the hierarchy that can be seen.
     top: PathBuf,
@@ -255,7 +250,7 @@ enum Version {
 
 impl Group {
     /// Finds the group by `self/cgroup` and `self/mountinfo` in `proc`, with mount points below `root`.
-    pub(super) fn find(root: &Path, proc: &Path) -> Option<Group> {
+    pub(crate) fn find(root: &Path, proc: &Path) -> Option<Group> {
         let (version, path) = own_path(&read(&proc.join("self/cgroup"))?)?;
         let mounts = read(&proc.join("self/mountinfo"))?;
         let groups = mounts.lines().filter_map(|line| mount(line, version)).map(|(within, point)| {
@@ -312,7 +307,7 @@ impl Group {
     }
 
     /// The most bytes that were ever charged to our own group.
-    pub(super) fn peak(&self) -> Option<u64> {
+    pub(crate) fn peak(&self) -> Option<u64> {
         number(&self.own.join(match self.version {
             Version::V1 => "memory.max_usage_in_bytes",
             Version::V2 => "memory.peak",
@@ -453,7 +448,7 @@ mod tests {
             ("sys/fs/cgroup/job/leaf/cgroup.procs", "1\n"),
             ("sys/fs/cgroup/job/memory.max", "67108864\n"),
         ]);
-        assert_eq!(tightest(&tree.environment).map(|limit| limit.bytes), Some(64 * MIB));
+        assert_eq!(find(&tree.environment).first().map(|limit| limit.bytes), Some(64 * MIB));
         let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
         assert_eq!(group.peak(), None);
     }
@@ -656,7 +651,7 @@ mod tests {
             let mut tree = tree(&[]);
             tree.environment.variables =
                 variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-            let found = tightest(&tree.environment).map(|limit| (limit.kind, limit.bytes));
+            let found = find(&tree.environment).first().map(|limit| (limit.kind, limit.bytes));
             assert_eq!(found, expected, "{variables:?}");
         }
     }
@@ -712,7 +707,11 @@ mod tests {
         for limit in &limits {
             println!("{limit}, {} free", show_size(limit.free));
         }
-        println!("{:?}, cgroup peak {:?}", crate::memory::process(), crate::memory::cgroup_peak());
+        println!(
+            "{:?}, cgroup peak {:?}",
+            crate::memory::process::process(),
+            crate::memory::process::cgroup_peak()
+        );
         assert_eq!(limits[0].bytes, bytes);
         assert!(limits[0].free < bytes && limits[0].free > bytes / 8);
     }

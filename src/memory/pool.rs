@@ -10,10 +10,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use memmap2::MmapMut;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
 
 /// Sizes are multiples of this, so that direct I/O stays possible.
-pub const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// How the pool is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Cut {
 }
 
 /// The map behind a [`Pool`].
-pub struct Memory {
+pub(crate) struct Memory {
     map: Option<MmapMut>,
     cut: Cut,
 }
@@ -46,7 +47,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`ErrorKind::Budget`] when the system refuses the map.
-    pub fn new(cut: Cut) -> Result<Memory> {
+    pub(crate) fn new(cut: Cut) -> Result<Memory> {
         let bytes = cut.bytes();
         let map = match bytes {
             0 => None,
@@ -60,7 +61,7 @@ impl Memory {
     }
 
     /// The pool over this memory.
-    pub fn pool(&mut self) -> Pool<'_> {
+    pub(crate) fn pool(&mut self) -> Pool<'_> {
         let bytes: &mut [u8] = self.map.as_deref_mut().unwrap_or_default();
         let (slabs, slots) = bytes.split_at_mut(self.cut.slab_bytes * self.cut.slabs);
         Pool { slabs: Shelf::new(slabs, self.cut.slab_bytes), slots: Shelf::new(slots, self.cut.slot_bytes) }
@@ -68,7 +69,7 @@ impl Memory {
 }
 
 /// Slabs for tiles and slots for factors.
-pub struct Pool<'m> {
+pub(crate) struct Pool<'m> {
     /// For tiles.
     pub slabs: Shelf<'m>,
     /// For factors that several tiles share.
@@ -77,13 +78,13 @@ pub struct Pool<'m> {
 
 impl Pool<'_> {
     /// Bytes that are lent now.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.slabs.held() + self.slots.held()
     }
 }
 
 /// Equal pieces of memory that are lent and given back.
-pub struct Shelf<'m> {
+pub(crate) struct Shelf<'m> {
     piece_bytes: usize,
     held: AtomicU64,
     give: Sender<&'m mut [u8]>,
@@ -104,7 +105,7 @@ impl<'m> Shelf<'m> {
     ///
     /// # Panics
     /// If the shelf was made without pieces: the schedule never asks for one then.
-    pub fn lease(&self, stopped: impl Fn() -> bool) -> Option<Lease<'_, 'm>> {
+    pub(crate) fn lease(&self, stopped: impl Fn() -> bool) -> Option<Lease<'_, 'm>> {
         assert!(self.piece_bytes > 0, "the schedule made no pieces of this kind");
         loop {
             if stopped() {
@@ -122,13 +123,13 @@ impl<'m> Shelf<'m> {
     }
 
     /// Bytes that are lent now.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 }
 
 /// A piece of memory, given back when dropped.
-pub struct Lease<'s, 'm> {
+pub(crate) struct Lease<'s, 'm> {
     bytes: Option<&'m mut [u8]>,
     shelf: &'s Shelf<'m>,
 }

@@ -4,7 +4,7 @@
 //! two, so a cap copied from a job script is never passed. Sizes are shown in powers of two.
 //!
 //! ```
-//! use shardfold::memory::{parse_size, show_size};
+//! use shardfold::testing::{parse_size, show_size};
 //!
 //! assert_eq!(parse_size("1.5GiB"), Ok(3 << 29));
 //! assert_eq!(show_size(3 << 29), "1.5GiB");
@@ -57,7 +57,7 @@ pub fn show_size(bytes: u64) -> String {
 /// Writes a rate with three digits in powers of 1000, as disks are sold: `1.42 GB/s`, `980 KB/s`.
 ///
 /// What is not a positive number (no time has passed yet) reads `0 B/s`.
-pub fn show_rate(bytes_per_second: f64) -> String {
+pub(crate) fn show_rate(bytes_per_second: f64) -> String {
     const UNITS: [&str; 6] = ["B/s", "KB/s", "MB/s", "GB/s", "TB/s", "PB/s"];
     if !(bytes_per_second.is_finite() && bytes_per_second > 0.0) {
         return format!("0 {}", UNITS[0]);

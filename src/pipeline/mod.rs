@@ -17,36 +17,34 @@
 //! Shutdown is dropping senders. The stage that fails records the cause in [`Stop`] and returns; the others find a closed
 //! channel or the flag and return quietly. The first cause wins.
 
-mod message;
-mod pack;
-mod progress;
-mod reader;
-mod stop;
-mod stretch;
-mod survival;
-mod tally;
-mod worker;
-mod writer;
+pub(crate) mod gather;
+pub(crate) mod message;
+pub(crate) mod progress;
+pub(crate) mod reader;
+pub(crate) mod repack;
+pub(crate) mod retained;
+pub(crate) mod stop;
+pub(crate) mod tally;
+pub(crate) mod worker;
+pub(crate) mod writer;
 
+use crate::pipeline::progress::{Progress, Snapshot};
+use crate::pipeline::stop::Stop;
+use crate::pipeline::tally::Applied;
+use crate::pipeline::writer::ShardDone;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::Kernels;
-use crate::memory::Memory;
-use crate::plan::Plan;
-use crate::schedule::Schedule;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::kernels::dispatch::Kernels;
+use crate::memory::pool::Memory;
+use crate::plan::out_tensor::Plan;
+use crate::schedule::budget::Schedule;
 use crate::storage::{Source, Store};
-
-pub use pack::pack;
-pub use progress::{Progress, Snapshot};
-pub use stop::Stop;
-pub use survival::Survival;
-pub use tally::{AdapterSurvival, Applied, ModuleSurvival};
-pub use writer::ShardDone;
 
 /// What a run reads, writes and tells.
 pub struct Run<'r> {

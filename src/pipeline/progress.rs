@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::plan::Plan;
+use crate::plan::out_tensor::Plan;
 
 /// Counters of a run.
-pub struct Progress {
+pub(crate) struct Progress {
     total_bytes: u64,
     shards: usize,
     read: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Snapshot {
 
 impl Progress {
     /// Nothing done yet.
-    pub(super) fn new(plan: &Plan) -> Progress {
+    pub(crate) fn new(plan: &Plan) -> Progress {
         Progress {
             total_bytes: plan.output_bytes(),
             shards: plan.shards.len(),
@@ -42,19 +42,19 @@ impl Progress {
         }
     }
 
-    pub(super) fn add_read(&self, bytes: u64) {
+    pub(crate) fn add_read(&self, bytes: u64) {
         self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn add_written(&self, bytes: u64) {
+    pub(crate) fn add_written(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn enter_shard(&self, shard: usize) {
+    pub(crate) fn enter_shard(&self, shard: usize) {
         self.shard.store(shard, Ordering::Relaxed);
     }
 
-    pub(super) fn snapshot(&self, held_bytes: u64) -> Snapshot {
+    pub(crate) fn snapshot(&self, held_bytes: u64) -> Snapshot {
         Snapshot {
             total_bytes: self.total_bytes,
             read_bytes: self.read.load(Ordering::Relaxed),

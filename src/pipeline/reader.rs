@@ -5,23 +5,30 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::adapters::methods;
-use crate::encodings::{self, Place, Runs};
-use crate::error::{ErrorKind, Result};
-use crate::kernels::Kernels;
-use crate::memory::{Lease, Pool};
-use crate::plan::{Claim, Op};
+use crate::adapters::claim;
+use crate::encodings;
+use crate::encodings::{Place, Runs};
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::kernels::dispatch::Kernels;
+use crate::memory::pool::{Lease, Pool};
+use crate::ops::op::{Claim, Op};
 use crate::schedule::blocks::start_encoding;
-use crate::schedule::shape::Merged;
-use crate::schedule::{BlockSpec, Slab, Tile, Work, shared_blocks, tiles};
-use crate::tensor::{FileId, Rect, TensorRef, bytes_of};
+use crate::schedule::blocks::{BlockSpec, Slab, shared_blocks};
+use crate::schedule::cut::Merged;
+use crate::schedule::steps::{Tile, Work, tiles};
+use crate::tensor::dtype::bytes_of;
+use crate::tensor::rect::Rect;
+use crate::tensor::reference::{FileId, TensorRef};
 
-use super::message::{Loaded, Pass, Shared};
-use super::stretch::Stretches;
-use super::{Progress, Run, Stop};
+use crate::pipeline::Run;
+use crate::pipeline::gather::Stretches;
+use crate::pipeline::message::{Loaded, Pass, Shared};
+use crate::pipeline::progress::Progress;
+use crate::pipeline::stop::Stop;
 
 /// Reads every tile and sends it on; returns quietly when the workers are gone or the run is stopped.
-pub(super) fn run<'s, 'm>(
+pub(crate) fn run<'s, 'm>(
     run: &Run<'_>,
     pool: &'s Pool<'m>,
     progress: &Progress,
@@ -41,11 +48,11 @@ pub(super) fn run<'s, 'm>(
 }
 
 /// The reader's ends of its channels.
-pub(super) struct Ends<'c, 's, 'm> {
+pub(crate) struct Ends<'c, 's, 'm> {
     /// Where tiles go.
-    pub(super) to_merge: &'c Sender<Loaded<'s, 'm>>,
+    pub(crate) to_merge: &'c Sender<Loaded<'s, 'm>>,
     /// Where what passes came to is told.
-    pub(super) passes: &'c Receiver<Pass>,
+    pub(crate) passes: &'c Receiver<Pass>,
 }
 
 /// The passes over the tensor that is being read.
@@ -241,7 +248,7 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
                 return Err(not_finite(&self.run.plan.claims[op.claim.0 as usize], block.factor, self.run));
             }
             if factor.made.is_some() {
-                methods::find(&op.method).expect("a plan names methods of the table").prepare(
+                claim::find(&op.method).expect("a plan names methods of the table").prepare(
                     op,
                     block.factor,
                     all,

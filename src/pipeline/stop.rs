@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
 
 /// Set once, by the first thing that goes wrong.
-pub struct Stop {
+pub(crate) struct Stop {
     raised: AtomicBool,
     cause: Mutex<Option<Error>>,
     /// Stages that have come to their end.
@@ -29,19 +30,19 @@ impl Default for Stop {
 
 impl Stop {
     /// Asks all stages to return. Only the first cause is kept.
-    pub fn raise(&self, cause: Error) {
+    pub(crate) fn raise(&self, cause: Error) {
         let mut kept = self.cause.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         kept.get_or_insert(cause);
         self.raised.store(true, Ordering::Release);
     }
 
     /// Whether stages should return.
-    pub fn is_raised(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)
     }
 
     /// Runs a stage: its error, or its panic, stops the others, and its end wakes the owner.
-    pub fn watch(&self, name: &'static str, stage: impl FnOnce() -> Result<()>) {
+    pub(crate) fn watch(&self, name: &'static str, stage: impl FnOnce() -> Result<()>) {
         // A panic would leave the others waiting for what this stage holds, so it is noticed before the join.
         let alarm = Alarm { stop: self, name };
         if let Err(cause) = stage() {
@@ -51,12 +52,12 @@ impl Stop {
     }
 
     /// How many stages have come to their end. A thread is not finished yet when it wakes the owner, so they are counted.
-    pub fn ended(&self) -> usize {
+    pub(crate) fn ended(&self) -> usize {
         self.ended.load(Ordering::Acquire)
     }
 
     /// The cause, if there was one.
-    pub fn into_cause(self) -> Option<Error> {
+    pub(crate) fn into_cause(self) -> Option<Error> {
         self.cause.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{ClaimId, Making, Plan};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::ops::op::ClaimId;
+use crate::plan::out_tensor::{Making, Plan};
 
-use super::Survival;
+use crate::pipeline::retained::Survival;
 
 /// Elements reached by each claim, and elements that each tensor's ops changed.
-pub(super) struct Tally {
+pub(crate) struct Tally {
     reached: Vec<AtomicU64>,
     survived: Vec<Mutex<Survival>>,
     changed: Vec<Vec<AtomicU64>>,
@@ -76,7 +78,7 @@ impl ModuleSurvival {
 
 impl Tally {
     /// Nothing reached yet.
-    pub(super) fn new(plan: &Plan) -> Tally {
+    pub(crate) fn new(plan: &Plan) -> Tally {
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Tally {
             reached: zeros(plan.claims.len()),
@@ -85,11 +87,11 @@ impl Tally {
         }
     }
 
-    pub(super) fn reach(&self, claim: ClaimId, elements: u64) {
+    pub(crate) fn reach(&self, claim: ClaimId, elements: u64) {
         self.reached[claim.0 as usize].fetch_add(elements, Ordering::Relaxed);
     }
 
-    pub(super) fn survive(&self, claim: ClaimId, survival: &Survival) {
+    pub(crate) fn survive(&self, claim: ClaimId, survival: &Survival) {
         let mut sums =
             self.survived[claim.0 as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         sums.add(survival);
@@ -127,7 +129,7 @@ impl Tally {
         (adapters.collect(), modules)
     }
 
-    pub(super) fn change(&self, shard: usize, tensor: usize, elements: u64) {
+    pub(crate) fn change(&self, shard: usize, tensor: usize, elements: u64) {
         self.changed[shard][tensor].fetch_add(elements, Ordering::Relaxed);
     }
 
@@ -136,7 +138,7 @@ impl Tally {
     /// # Errors
     /// [`ErrorKind::Unapplied`] when a claim fell short, [`ErrorKind::NoEffect`] for an adapter that changed nothing, unless
     /// `allow_noop`.
-    pub(super) fn applied(&self, plan: &Plan, allow_noop: bool) -> Result<Applied> {
+    pub(crate) fn applied(&self, plan: &Plan, allow_noop: bool) -> Result<Applied> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (claim, reached) in plan.claims.iter().zip(&self.reached) {
             if load(reached) != claim.elements {

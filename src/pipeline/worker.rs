@@ -5,22 +5,31 @@ use std::ops::Range;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::adapters::methods::{self, Block, FactorView, Folded, Method, Seen};
+use crate::adapters::claim;
+use crate::adapters::claim::{Method, Seen};
 use crate::encodings::{Place, RowPiece, ToEncode};
-use crate::error::{ErrorKind, Result};
-use crate::plan::{ClaimId, Grid, Making, Need, Op, Window};
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::ops::block::{Block, FactorView, Folded};
+use crate::ops::op::{ClaimId, Need, Op};
+use crate::ops::placement::{Grid, Window};
+use crate::plan::out_tensor::Making;
+use crate::schedule::blocks::{BlockSpec, Slab};
 use crate::schedule::blocks::{out_encoding, start_encoding};
-use crate::schedule::split::{BLOCK_COLS, FOLDED_ROWS};
-use crate::schedule::{BlockSpec, Merged as Merge, Output, Scratch as Sizes, Slab, Work};
-use crate::tensor::Rect;
+use crate::schedule::budget::Scratch as Sizes;
+use crate::schedule::budget::{BLOCK_COLS, FOLDED_ROWS};
+use crate::schedule::cut::{Merged as Merge, Output};
+use crate::schedule::steps::Work;
+use crate::tensor::rect::Rect;
 
-use super::message::{Loaded, Merged, Pass};
-use super::survival::{Measured, Survival, survive};
-use super::tally::Tally;
-use super::{Run, Stop};
+use crate::pipeline::Run;
+use crate::pipeline::message::{Loaded, Merged, Pass};
+use crate::pipeline::retained::{Measured, Survival, survive};
+use crate::pipeline::stop::Stop;
+use crate::pipeline::tally::Tally;
 
 /// Merges tiles until there are no more, or nobody takes them.
-pub(super) fn run<'s, 'm>(
+pub(crate) fn run<'s, 'm>(
     run: &Run<'_>,
     tally: &Tally,
     loaded: &Receiver<Loaded<'s, 'm>>,
@@ -208,7 +217,7 @@ impl Job<'_> {
             let is_written = self.merge.output == Output::Encoded;
             Applying {
                 op,
-                method: methods::find(&op.method).expect("a plan names methods of the table"),
+                method: claim::find(&op.method).expect("a plan names methods of the table"),
                 grid: op.placement.grid(self.merge.view).expect("the plan chose the view so that it has one"),
                 factors: factors.into_iter().map(|(_, _, view)| *view).collect(),
                 pass,

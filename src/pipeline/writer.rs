@@ -6,15 +6,20 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::methods::{self, Seen};
-use crate::error::{ErrorKind, Result};
-use crate::plan::Need;
-use crate::schedule::{Merged as Merge, Work};
+use crate::adapters::claim;
+use crate::adapters::claim::Seen;
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::ops::op::Need;
+use crate::schedule::cut::Merged as Merge;
+use crate::schedule::steps::Work;
 use crate::storage::Sink;
-use crate::tensor::Rect;
+use crate::tensor::rect::Rect;
 
-use super::message::{Merged, Pass};
-use super::{Progress, Run, Stop};
+use crate::pipeline::Run;
+use crate::pipeline::message::{Merged, Pass};
+use crate::pipeline::progress::Progress;
+use crate::pipeline::stop::Stop;
 
 /// A shard that is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +35,7 @@ pub struct ShardDone {
 }
 
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
-pub(super) fn run(
+pub(crate) fn run(
     run: &Run<'_>,
     ends: Ends<'_, '_>,
     progress: &Progress,
@@ -60,11 +65,11 @@ pub(super) fn run(
 }
 
 /// The writer's ends of its channels.
-pub(super) struct Ends<'s, 'm> {
+pub(crate) struct Ends<'s, 'm> {
     /// Where tiles come from.
-    pub(super) merged: Receiver<Merged<'s, 'm>>,
+    pub(crate) merged: Receiver<Merged<'s, 'm>>,
     /// Who waits for what passes come to.
-    pub(super) pass_done: Sender<Pass>,
+    pub(crate) pass_done: Sender<Pass>,
 }
 
 /// The shard that is being written.
@@ -134,7 +139,7 @@ impl Writer<'_> {
             per,
             kernels: self.run.kernels,
         };
-        methods::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
+        claim::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
     }
 
     fn append(&mut self, bytes: &[u8], is_passed: bool) -> Result<()> {

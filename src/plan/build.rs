@@ -2,21 +2,32 @@
 
 use std::collections::HashMap;
 
-use crate::adapters::{Adapter, Claimed, Claiming, Contents, METHODS, check_targets, reads};
-use crate::checkpoint::{Checkpoint, Weights, carried, is_beside};
+use crate::adapters::claim::context::Claiming;
+use crate::adapters::claim::edits::Claimed;
+use crate::adapters::claim::{METHODS, reads};
+use crate::adapters::peft::folder::Adapter;
+use crate::adapters::peft::targets::check_targets;
+use crate::adapters::scan::Contents;
+use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::quantized::Weights;
+use crate::checkpoint::side_files::{carried, is_beside};
 use crate::error::{Error, Result};
-use crate::families::{Logicals, Names, Spaces};
+use crate::model::names::disk::Logicals;
+use crate::model::names::lookup::Names;
+use crate::model::names::name_tables::Spaces;
 use crate::storage::list::Found;
 
-use super::check::{check_config, check_encodings, check_vocabulary, provenance};
-use super::files::{self, QUANTISATION_FILES};
-use super::gathered::Gathered;
-use super::idle::Doing;
-use super::layout::{Layout, Touched};
-use super::{AdapterUse, Carried, Identity, Input, OutShard, Outline, Plan, Role, SideFile, Target, Tied};
+use crate::model::outline::{Outline, Target, Tied};
+use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
+use crate::plan::claim_set::Gathered;
+use crate::plan::layout::{Layout, Touched};
+use crate::plan::noop::Doing;
+use crate::plan::out_tensor::{AdapterUse, Carried, Identity, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::side_files;
+use crate::plan::side_files::QUANTISATION_FILES;
 
 /// What plans are made from.
-pub struct Planner<'a> {
+pub(crate) struct Planner<'a> {
     /// The base.
     pub base: &'a Checkpoint,
     /// The adapters, in the order in which they are added.
@@ -32,7 +43,7 @@ pub struct Planner<'a> {
 }
 
 /// A plan, and what is worth saying about it.
-pub struct Planned {
+pub(crate) struct Planned {
     /// The plan.
     pub plan: Plan,
     /// Things worth saying that are no errors.
@@ -55,7 +66,7 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// Every reason to refuse, together; what `contents` fails with.
-    pub fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
+    pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
@@ -136,9 +147,9 @@ impl Planner<'_> {
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
         let shards = Layout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
-        let index = files::index(outline, &shards);
+        let index = side_files::index(outline, &shards);
         let files: Vec<_> =
-            index.into_iter().chain(files::config(outline, self.adapters, is_decoded)).collect();
+            index.into_iter().chain(side_files::config(outline, self.adapters, is_decoded)).collect();
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
         };
@@ -187,7 +198,7 @@ impl Planner<'_> {
         told
     }
 
-    /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::FileId`]s count.
+    /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::reference::FileId`]s count.
     fn inputs(&self, contents: &[Contents]) -> Vec<Input> {
         let shards = self.base.catalogue.shards.iter();
         let base = shards.map(|shard| Input {
@@ -252,7 +263,7 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
             None => format!("`{}` is new: no base has it", addition.name),
         });
     }
-    if let Some((old, new)) = files::vocabulary(outline) {
+    if let Some((old, new)) = side_files::vocabulary(outline) {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {

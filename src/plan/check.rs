@@ -1,13 +1,18 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
-use crate::adapters::config::Field;
-use crate::adapters::{Adapter, AdapterConfig, AdapterTensor, Contents, METHODS, producers};
-use crate::checkpoint::Config;
-use crate::error::{Error, ErrorKind};
-use crate::families::{is_embedding, is_head};
-use crate::tensor::Dtype;
+use crate::adapters::claim::METHODS;
+use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::config::Field;
+use crate::adapters::peft::folder::{Adapter, AdapterTensor};
+use crate::adapters::peft::producers;
+use crate::adapters::scan::Contents;
+use crate::checkpoint::config::Config;
+use crate::error::Error;
+use crate::error::kind::ErrorKind;
+use crate::model::tied::{is_embedding, is_head};
+use crate::tensor::dtype::Dtype;
 
-use super::{Outline, Target};
+use crate::model::outline::{Outline, Target};
 
 /// Fields that any adapter's config may have and that no merge depends on, or that only select modules.
 const COMMON: &[(&str, Field)] = &[
@@ -39,7 +44,7 @@ const NO_WEIGHTS: &[&str] = &[
 const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 
 /// Every field and the type, as far as they are not merged.
-pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
+pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
     let found = config.text("peft_type").unwrap_or_default();
     let methods = METHODS.iter().filter(|method| method.peft_types().contains(&found));
     let mut known: Vec<(&str, Field)> = [COMMON, producers::FIELDS].concat();
@@ -67,7 +72,7 @@ pub(super) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
 }
 
 /// Tensors that are not finite.
-pub(super) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Error> {
+pub(crate) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Error> {
     let tensors = adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
     let error = |(tensor, _): (&AdapterTensor, _)| {
         let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
@@ -77,7 +82,7 @@ pub(super) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Erro
 }
 
 /// Embedding and head must have one number of tokens, unless the model has the head of another task and no use for this.
-pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
+pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     if outline.resized().next().is_none() || outline.has_other_head() {
         return Vec::new();
     }
@@ -104,7 +109,7 @@ pub(super) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
 const CODES: &[&str] = &[".weight_packed", ".qweight", "_blocks"];
 
 /// Codes of an encoding that is not known, in a base whose other codes are decoded: the config that explains them goes.
-pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
+pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     if !outline.weights.any() {
         return Vec::new();
     }
@@ -113,7 +118,7 @@ pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
     let codes = tensors.filter(|(_, t)| is_float(t.tensor.dtype) || is_packed(&t.name));
     let unknown = codes.filter(|(i, _)| outline.weights.get(*i).is_none());
-    let error = |(_, tensor): (usize, &crate::checkpoint::BaseTensor)| {
+    let error = |(_, tensor): (usize, &crate::checkpoint::catalogue::BaseTensor)| {
         let why = "its codes are of no encoding that is read, and the rest of the base is decoded".to_owned();
         Error::new(ErrorKind::Quantised { tensor: tensor.name.clone(), why })
             .hint("`--keep-quantized` leaves codes that no adapter changes as they are")
@@ -122,7 +127,7 @@ pub(super) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
 }
 
 /// What the adapter says of its base, where that disagrees with this one.
-pub(super) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
+pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
     let Some(trained_on) = adapter.config.text("base_model_name_or_path").filter(|name| !name.is_empty())
     else {
         return Vec::new();

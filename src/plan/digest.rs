@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::Plan;
+use crate::plan::out_tensor::Plan;
 
 struct Hashing(blake3::Hasher);
 

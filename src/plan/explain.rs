@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::memory::show_size;
+use crate::memory::size::show_size;
 
-use super::{Counts, Making, Plan};
+use crate::plan::out_tensor::{Counts, Making, Plan};
 
 /// The parts of a plan that a reader asks for.
 #[derive(Serialize)]

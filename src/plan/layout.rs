@@ -4,21 +4,32 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::checkpoint::{BaseTensor, Coded, Stored};
-use crate::encodings::{self, Encoding, Logical};
-use crate::error::{Error, ErrorKind, Result};
-use crate::formats::{build_header, parse_header};
-use crate::tensor::{Dtype, Shape, TensorRef, View, bytes_of};
+use crate::checkpoint::catalogue::BaseTensor;
+use crate::checkpoint::quantized::{Coded, Stored};
+use crate::encodings;
+use crate::encodings::Encoding;
+use crate::encodings::logical::Logical;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::formats::safetensors::build::build_header;
+use crate::formats::safetensors::read::parse_header;
+use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::rect::View;
+use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
-use super::{ClaimId, Making, Op, OutShard, OutTensor, Outline, Placement, Target};
+use crate::model::outline::{Outline, Target};
+use crate::ops::op::{ClaimId, Op};
+use crate::ops::placement::Placement;
+use crate::plan::out_tensor::{Making, OutShard, OutTensor};
 
 /// What all adapters together do to one tensor.
 #[derive(Default)]
-pub(super) struct Touched {
+pub(crate) struct Touched {
     /// The tensor that stands in its place, and the claim that put it there.
-    pub(super) replaced: Option<(TensorRef, ClaimId)>,
+    pub(crate) replaced: Option<(TensorRef, ClaimId)>,
     /// What is done to it, in order.
-    pub(super) ops: Vec<Op>,
+    pub(crate) ops: Vec<Op>,
 }
 
 impl Touched {
@@ -28,13 +39,13 @@ impl Touched {
 }
 
 /// All that decides how the output lies.
-pub(super) struct Layout<'l> {
+pub(crate) struct Layout<'l> {
     /// The output's tensors.
-    pub(super) outline: &'l Outline<'l>,
+    pub(crate) outline: &'l Outline<'l>,
     /// What is done to them.
-    pub(super) touched: HashMap<Target, Touched>,
+    pub(crate) touched: HashMap<Target, Touched>,
     /// Whether encoded weights stay encoded.
-    pub(super) keep_quantized: bool,
+    pub(crate) keep_quantized: bool,
 }
 
 impl Layout<'_> {
@@ -42,7 +53,7 @@ impl Layout<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::Quantised`] for what cannot be encoded again.
-    pub(super) fn shards(mut self) -> Result<Vec<OutShard>> {
+    pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
         let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
         let mut errors = Vec::new();
@@ -207,7 +218,7 @@ fn out(
 
 /// A shard: the base's header if it still describes the tensors, else a new one.
 fn shard(
-    base: &crate::checkpoint::BaseShard,
+    base: &crate::checkpoint::catalogue::BaseShard,
     own: &[BaseTensor],
     mut tensors: Vec<OutTensor>,
 ) -> Result<OutShard> {
@@ -226,7 +237,7 @@ fn shard(
 }
 
 /// A header for other tensors, with the base's metadata.
-fn new_header(base: &crate::checkpoint::BaseShard, tensors: &[OutTensor]) -> Result<String> {
+fn new_header(base: &crate::checkpoint::catalogue::BaseShard, tensors: &[OutTensor]) -> Result<String> {
     let parsed = parse_header(base.header.as_bytes(), base.bytes).expect("it was read before");
     let metadata: Vec<(&str, &str)> = parsed.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let entries: Vec<(&str, Dtype, &[u64])> =

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encodings::Logical;
-use crate::tensor::{Dtype, FileId, Shape, TensorRef, View};
+use crate::encodings::logical::Logical;
+use crate::tensor::dtype::Dtype;
+use crate::tensor::rect::View;
+use crate::tensor::reference::{FileId, TensorRef};
+use crate::tensor::shape::Shape;
 
-use super::{Claim, ClaimId, Op};
+use crate::ops::op::{Claim, ClaimId, Op};
 
 /// What happens to an output tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,12 +1,13 @@
 //! Whether two claims of one adapter change the same values.
 
-use crate::tensor::Shape;
+use crate::tensor::shape::Shape;
 
-use super::placement::{Grid, Line};
-use super::{ClaimId, Op, Placement};
+use crate::ops::op::{ClaimId, Op};
+use crate::ops::placement::Placement;
+use crate::ops::placement::{Grid, Line};
 
 /// The first two claims with ops of one method that fall on the same element of a tensor of that shape.
-pub(super) fn overlap(shape: &Shape, ops: &[&Op]) -> Option<(ClaimId, ClaimId)> {
+pub(crate) fn overlap(shape: &Shape, ops: &[&Op]) -> Option<(ClaimId, ClaimId)> {
     if ops.windows(2).all(|pair| pair[0].claim == pair[1].claim) {
         return None;
     }

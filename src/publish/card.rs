@@ -1,10 +1,10 @@
 //! The model card: what was merged into what, by which version, in the front-matter form that model hubs read.
 
-use crate::checkpoint::Library;
-use crate::plan::Plan;
+use crate::checkpoint::ecosystem::Library;
+use crate::plan::out_tensor::Plan;
 
 /// The text of `README.md`. `base` names the base as its config or its folder does; `library` is what loads it.
-pub fn card(plan: &Plan, base: &str, library: &Library) -> String {
+pub(crate) fn card(plan: &Plan, base: &str, library: &Library) -> String {
     let mut text = format!(
         "---\nbase_model:\n- {}\nbase_model_relation: merge\nlibrary_name: {}\ntags:\n- merge\n- shardfold\n---\n\n# {} with {}\n\n",
         yaml(base),

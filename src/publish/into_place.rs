@@ -7,18 +7,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::is_index;
-use crate::error::{Error, ErrorKind, Result};
+use crate::checkpoint::weights_name::is_index;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::files::sync_folder;
 use crate::storage::list::{State, list};
-use crate::storage::sync_folder;
 
-use super::{Publish, RECORD};
+use crate::publish::Publish;
+use crate::publish::record::RECORD;
 
 /// The move of every file.
-pub(super) struct IntoPlace;
+pub(crate) struct IntoPlace;
 
 /// Where results are staged inside `output`.
-pub(super) fn staged_in(output: &Path) -> PathBuf {
+pub(crate) fn staged_in(output: &Path) -> PathBuf {
     output.join(".shardfold.partial")
 }
 
@@ -33,7 +35,7 @@ impl Publish for IntoPlace {
 }
 
 /// Moves every file of `staging` to its place in `output`, and removes `staging`.
-pub(super) fn move_all(staging: &Path, output: &Path) -> Result<()> {
+pub(crate) fn move_all(staging: &Path, output: &Path) -> Result<()> {
     let failed =
         |path: &Path, cause: io::Error| Error::new(ErrorKind::Write { path: path.to_owned() }).because(cause);
     let mut files = list(staging, &|_| false)?;

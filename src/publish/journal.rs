@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
 use crate::storage::list::read_small;
 
 /// Its file name.
-pub(super) const JOURNAL: &str = "shardfold.journal";
+pub(crate) const JOURNAL: &str = "shardfold.journal";
 const MOST_BYTES: u64 = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -23,21 +24,21 @@ struct Head {
 }
 
 /// A journal that this process writes.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
     path: PathBuf,
 }
 
 impl Journal {
     /// The digest in the journal of `folder`, if there is one that can be read.
-    pub(super) fn digest(folder: &Path) -> Result<Option<String>> {
+    pub(crate) fn digest(folder: &Path) -> Result<Option<String>> {
         let bytes = read_small(&folder.join(JOURNAL), MOST_BYTES)?.unwrap_or_default();
         let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
         Ok(serde_json::from_slice::<Head>(first).ok().map(|head| head.plan))
     }
 
     /// Locks the journal of `folder` and begins it anew.
-    pub(super) fn begin(folder: &Path, digest: &str) -> Result<Journal> {
+    pub(crate) fn begin(folder: &Path, digest: &str) -> Result<Journal> {
         let path = folder.join(JOURNAL);
         let failed = |cause| Error::new(ErrorKind::OutputUnwritable { path: path.clone() }).because(cause);
         let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(failed)?;
@@ -57,7 +58,7 @@ impl Journal {
     }
 
     /// Adds a line that lasts.
-    pub(super) fn append(&mut self, line: &impl Serialize) -> Result<()> {
+    pub(crate) fn append(&mut self, line: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_string(line).expect("strings and numbers");
         text.push('\n');
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
@@ -65,7 +66,7 @@ impl Journal {
     }
 
     /// Removes it.
-    pub(super) fn remove(self) -> Result<()> {
+    pub(crate) fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path)
             .map_err(|cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause))
     }

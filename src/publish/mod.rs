@@ -13,25 +13,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "publishing is renaming and removing files")]
 
-mod card;
-mod into_place;
-mod journal;
-mod record;
-mod rename;
-mod staging;
+pub(crate) mod card;
+pub(crate) mod into_place;
+pub(crate) mod journal;
+pub(crate) mod record;
+pub(crate) mod rename;
+pub(crate) mod staging;
 
+use crate::publish::record::Record;
+use crate::publish::staging::Staging;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::storage::is_mount_point;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::files::is_mount_point;
 use crate::storage::list::{State, resolved, state};
 
-pub use card::card;
-pub use record::{RECORD, Record};
-pub use staging::Staging;
-
 /// One way of making a staged result visible.
-pub trait Publish: Sync {
+pub(crate) trait Publish: Sync {
     /// Where the result for `output` is staged, if this way serves for it.
     fn staging(&self, output: &Path, state: State) -> Option<PathBuf>;
 
@@ -47,7 +46,7 @@ pub trait Publish: Sync {
 static WAYS: &[&dyn Publish] = &[&rename::Rename, &into_place::IntoPlace];
 
 /// What is to be done about an output.
-pub enum Output {
+pub(crate) enum Output {
     /// It is there already: the result of the same plan, as it was written.
     AlreadyDone,
     /// It can be made.
@@ -55,7 +54,7 @@ pub enum Output {
 }
 
 /// How and where an output will be made.
-pub struct Way {
+pub(crate) struct Way {
     output: PathBuf,
     staging: PathBuf,
     publish: &'static dyn Publish,
@@ -66,7 +65,7 @@ pub struct Way {
 /// # Errors
 /// [`ErrorKind::OutputHolds`] if it, or what is staged for it, is something else; [`ErrorKind::OutputDamaged`] if it is the
 /// result of this plan but not as it was written.
-pub fn look(output: &Path, digest: &str) -> Result<Output> {
+pub(crate) fn look(output: &Path, digest: &str) -> Result<Output> {
     let output = real(output)?;
     let now = state(&output)?;
     if now == State::Folder {
@@ -126,12 +125,12 @@ fn has_room_beside(output: &Path) -> bool {
 
 impl Way {
     /// Where the result will be.
-    pub fn output(&self) -> &Path {
+    pub(crate) fn output(&self) -> &Path {
         &self.output
     }
 
     /// The folder whose file system must have room.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.staging.parent().unwrap_or(&self.staging)
     }
 
@@ -140,7 +139,7 @@ impl Way {
     /// # Errors
     /// [`ErrorKind::OutputInUse`] if another process has it or had it since it was looked at,
     /// [`ErrorKind::OutputUnwritable`].
-    pub fn begin(&self, digest: &str) -> Result<Staging> {
+    pub(crate) fn begin(&self, digest: &str) -> Result<Staging> {
         let staging = Staging::begin(&self.staging, digest)?;
         let is_taken = match self.staging.starts_with(&self.output) {
             true => Record::read(&self.output)?.is_some(),
@@ -160,7 +159,7 @@ impl Way {
     ///
     /// # Errors
     /// As [`Publish::publish`].
-    pub fn publish(&self, staging: Staging) -> Result<()> {
+    pub(crate) fn publish(&self, staging: Staging) -> Result<()> {
         let (folder, _lock) = staging.finish()?;
         self.publish.publish(&folder, &self.output)
     }

@@ -5,19 +5,21 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::ShardDone;
-use crate::plan::{AdapterUse, Input, Plan};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::pipeline::writer::ShardDone;
+use crate::plan::out_tensor::{AdapterUse, Input, Plan};
+use crate::storage::Store;
+use crate::storage::folder::Folder;
 use crate::storage::list::read_small;
-use crate::storage::{Folder, Store};
 
 /// Its file name.
-pub const RECORD: &str = "shardfold.json";
+pub(crate) const RECORD: &str = "shardfold.json";
 const MOST_BYTES: u64 = 256 << 20;
 
 /// The content of `shardfold.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// Version of shardfold that wrote the result.
     pub shardfold: String,
     /// Digest of its plan.
@@ -35,7 +37,7 @@ pub struct Record {
 
 impl Record {
     /// The record of a finished run.
-    pub fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Record {
+    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Record {
         Record {
             shardfold: plan.version.clone(),
             plan: digest.to_owned(),
@@ -50,13 +52,13 @@ impl Record {
     ///
     /// # Errors
     /// [`ErrorKind::Read`].
-    pub fn read(folder: &Path) -> Result<Option<Record>> {
+    pub(crate) fn read(folder: &Path) -> Result<Option<Record>> {
         let bytes = read_small(&folder.join(RECORD), MOST_BYTES)?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// Its JSON.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("strings and numbers");
         text.push('\n');
         text
@@ -66,7 +68,7 @@ impl Record {
     ///
     /// # Errors
     /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written.
-    pub fn check(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn check(&self, folder: &Path) -> Result<()> {
         let store = Folder::open(folder)?;
         let mut buf = vec![0; 1 << 20];
         for shard in &self.shards {

@@ -4,14 +4,15 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::files::{rename_no_replace, sync_folder};
 use crate::storage::list::{State, state};
-use crate::storage::{rename_no_replace, sync_folder};
 
-use super::{Publish, has_room_beside, into_place};
+use crate::publish::{Publish, has_room_beside, into_place};
 
 /// The rename of a folder.
-pub(super) struct Rename;
+pub(crate) struct Rename;
 
 impl Publish for Rename {
     fn staging(&self, output: &Path, _: State) -> Option<PathBuf> {

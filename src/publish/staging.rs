@@ -3,16 +3,17 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::ShardDone;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::pipeline::writer::ShardDone;
+use crate::storage::files::sync_folder;
 use crate::storage::list::{State, state};
-use crate::storage::sync_folder;
 
-use super::Record;
-use super::journal::{JOURNAL, Journal};
+use crate::publish::journal::{JOURNAL, Journal};
+use crate::publish::record::Record;
 
 /// A staging folder that this process holds.
-pub struct Staging {
+pub(crate) struct Staging {
     folder: PathBuf,
     /// Held until the result is shown: the journal goes before that. None where folders cannot be locked.
     lock: Option<File>,
@@ -21,7 +22,7 @@ pub struct Staging {
 }
 
 /// The digest of the plan that made what is in `folder`; `None` if nothing there tells.
-pub(super) fn owner(folder: &Path) -> Result<Option<String>> {
+pub(crate) fn owner(folder: &Path) -> Result<Option<String>> {
     if let Some(digest) = Journal::digest(folder)? {
         return Ok(Some(digest));
     }
@@ -30,7 +31,7 @@ pub(super) fn owner(folder: &Path) -> Result<Option<String>> {
 }
 
 /// Whether new files can be made in `folder`.
-pub(super) fn is_writable(folder: &Path) -> bool {
+pub(crate) fn is_writable(folder: &Path) -> bool {
     if !folder.exists() {
         return folder.parent().is_some_and(is_writable);
     }
@@ -61,7 +62,7 @@ fn is_still(file: &File, path: &Path) -> bool {
 
 impl Staging {
     /// Makes `folder` if it is not there, takes its lock, and clears what an earlier run left in it.
-    pub(super) fn begin(folder: &Path, digest: &str) -> Result<Staging> {
+    pub(crate) fn begin(folder: &Path, digest: &str) -> Result<Staging> {
         let unwritable =
             |cause| Error::new(ErrorKind::OutputUnwritable { path: folder.to_owned() }).because(cause);
         fs::create_dir_all(folder).map_err(unwritable)?;
@@ -82,7 +83,7 @@ impl Staging {
     }
 
     /// Where it is.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -90,25 +91,25 @@ impl Staging {
     ///
     /// # Errors
     /// [`ErrorKind::Write`].
-    pub fn shard_done(&mut self, shard: ShardDone) -> Result<()> {
+    pub(crate) fn shard_done(&mut self, shard: ShardDone) -> Result<()> {
         self.journal.append(&shard)?;
         self.shards.push(shard);
         Ok(())
     }
 
     /// The shards that are whole, in order.
-    pub fn shards(&self) -> &[ShardDone] {
+    pub(crate) fn shards(&self) -> &[ShardDone] {
         &self.shards
     }
 
     /// Throws away all that is staged.
-    pub fn discard(self) {
+    pub(crate) fn discard(self) {
         // Nothing is lost if this fails: the next run clears it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 
     /// Takes the journal out of what is staged, which is then only the result, and hands its lock on.
-    pub(super) fn finish(self) -> Result<(PathBuf, Option<File>)> {
+    pub(crate) fn finish(self) -> Result<(PathBuf, Option<File>)> {
         let Staging { folder, lock, journal, .. } = self;
         journal.remove()?;
         let failed = |cause| Error::new(ErrorKind::Write { path: folder.clone() }).because(cause);

@@ -2,15 +2,16 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::memory::{process, show_rate, show_size};
+use crate::memory::process::process;
+use crate::memory::size::{show_rate, show_size};
 
-use super::lines::{show_budget, show_notice};
-use super::rate::{Rate, show};
-use super::{Event, Reporter};
+use crate::report::lines::{show_budget, show_notice};
+use crate::report::rate::{Rate, show};
+use crate::report::{Event, Reporter};
 
 /// Draws a bar with bytes, speed, time left, memory and shard.
 #[derive(Default)]
-pub(super) struct Bar {
+pub(crate) struct Bar {
     drawn: Option<(ProgressBar, Rate)>,
 }
 

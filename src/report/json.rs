@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::memory::process;
+use crate::memory::process::process;
 
-use super::lines::EVERY;
-use super::rate::Rate;
-use super::{Event, Reporter};
+use crate::report::lines::EVERY;
+use crate::report::rate::Rate;
+use crate::report::{Event, Reporter};
 
 /// Progress as JSON lines.
 #[derive(Default)]
-pub(super) struct Json {
+pub(crate) struct Json {
     clock: Option<(Rate, Instant)>,
 }
 

@@ -4,23 +4,24 @@
 
 use std::time::{Duration, Instant};
 
-use crate::memory::{process, show_rate, show_size};
-use crate::schedule::Schedule;
+use crate::memory::process::process;
+use crate::memory::size::{show_rate, show_size};
+use crate::schedule::budget::Schedule;
 
-use super::rate::{Rate, show};
-use super::{Event, Reporter};
+use crate::report::rate::{Rate, show};
+use crate::report::{Event, Reporter};
 
 /// Time between two lines.
-pub(super) const EVERY: Duration = Duration::from_secs(10);
+pub(crate) const EVERY: Duration = Duration::from_secs(10);
 
 /// A line every ten seconds.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     clock: Option<(Rate, Instant)>,
 }
 
 /// Notices only.
-pub(super) struct Quiet;
+pub(crate) struct Quiet;
 
 impl Reporter for Quiet {
     fn event(&mut self, event: &Event<'_>) {
@@ -59,12 +60,12 @@ impl Reporter for Lines {
 }
 
 /// A notice, on a line of its own.
-pub(super) fn show_notice(text: &str) {
+pub(crate) fn show_notice(text: &str) {
     eprintln!("note: {text}");
 }
 
 /// The budget in one line.
-pub(super) fn show_budget(schedule: &Schedule, reason: &str) {
+pub(crate) fn show_budget(schedule: &Schedule, reason: &str) {
     let cut = schedule.cut;
     eprintln!(
         "budget {} ({reason}): {} worker{}, {} slabs of {}, {} factor slots of {}",

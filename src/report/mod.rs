@@ -3,17 +3,15 @@
 //! The job tells [`Event`]s; a [`Reporter`] shows them on a terminal, as lines, as JSON, or not at all. One file per
 //! reporter; [`choose`] picks.
 
-mod bar;
-mod json;
-mod lines;
-mod rate;
-mod summary;
+pub(crate) mod bar;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod rate;
+pub(crate) mod summary;
 
-use crate::pipeline::Snapshot;
-use crate::schedule::Schedule;
-
-pub use summary::Summary;
-pub(crate) use summary::lost;
+use crate::pipeline::progress::Snapshot;
+use crate::report::summary::Summary;
+use crate::schedule::budget::Schedule;
 
 /// Something worth showing.
 #[non_exhaustive]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// A clock over bytes.
-pub(super) struct Rate {
+pub(crate) struct Rate {
     started: Instant,
 }
 
@@ -15,19 +15,19 @@ impl Default for Rate {
 
 impl Rate {
     /// Bytes per second since the start.
-    pub(super) fn per_second(&self, bytes: u64) -> f64 {
+    pub(crate) fn per_second(&self, bytes: u64) -> f64 {
         bytes as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
     }
 
     /// Time that the rest takes at that speed; none before anything is done.
-    pub(super) fn left(&self, bytes: u64, total: u64) -> Option<Duration> {
+    pub(crate) fn left(&self, bytes: u64, total: u64) -> Option<Duration> {
         let rate = self.per_second(bytes);
         (bytes > 0).then(|| Duration::from_secs_f64((total.saturating_sub(bytes)) as f64 / rate))
     }
 }
 
 /// Seconds as `1h02m`, `3m20s` or `12s`.
-pub(super) fn show(time: Duration) -> String {
+pub(crate) fn show(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::memory::{Environment, LimitKind, cgroup_peak, find, process, show_rate, show_size};
-use crate::pipeline::Applied;
-use crate::plan::{Counts, Plan};
-use crate::schedule::Schedule;
+use crate::memory::limits::{Environment, LimitKind, find};
+use crate::memory::process::{cgroup_peak, process};
+use crate::memory::size::{show_rate, show_size};
+use crate::pipeline::tally::Applied;
+use crate::plan::out_tensor::{Counts, Plan};
+use crate::schedule::budget::Schedule;
 
 /// What a merge came to. Bytes and seconds; memory as the kernel counts it.
 #[derive(Clone, Debug, Serialize)]

@@ -6,11 +6,14 @@
 
 use std::ops::Range;
 
-use crate::encodings::{self, Encoding, Logical, Place};
-use crate::plan::{Factor, Op, OutTensor};
-use crate::tensor::{Rect, View};
+use crate::encodings;
+use crate::encodings::logical::Logical;
+use crate::encodings::{Encoding, Place};
+use crate::ops::op::{Factor, Op};
+use crate::plan::out_tensor::OutTensor;
+use crate::tensor::rect::{Rect, View};
 
-use super::shape::{Merged, Output};
+use crate::schedule::cut::{Merged, Output};
 
 /// Pieces in a slab start at multiples of this, so that they can be seen as `f32`.
 const ALIGN: usize = 64;
@@ -19,13 +22,13 @@ const ALIGN: usize = 64;
 const F32: usize = size_of::<f32>();
 
 /// Rounded up to where the next piece may start.
-pub(super) fn aligned(bytes: usize) -> usize {
+pub(crate) fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGN)
 }
 
 /// The part of one factor that a tile or a band needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockSpec {
+pub(crate) struct BlockSpec {
     /// Which op of the tensor.
     pub op: usize,
     /// Which factor of the op.
@@ -37,7 +40,7 @@ pub struct BlockSpec {
 }
 
 /// Bytes of a factor's values for so many positions; of all of it, if it runs along no axis.
-pub(super) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
+pub(crate) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
     let count = if factor.index.is_some() { positions } else { 1 };
     (count * factor.values()) as usize * F32
 }
@@ -50,7 +53,7 @@ fn push(blocks: &mut Vec<BlockSpec>, op: usize, index: usize, factor: &Factor, p
 }
 
 /// The factors that all tiles of a band share.
-pub fn shared_blocks(ops: &[Op], view: View, band: &Rect) -> Vec<BlockSpec> {
+pub(crate) fn shared_blocks(ops: &[Op], view: View, band: &Rect) -> Vec<BlockSpec> {
     blocks(ops, view, band, false)
 }
 
@@ -80,13 +83,13 @@ fn blocks(ops: &[Op], view: View, rect: &Rect, own: bool) -> Vec<BlockSpec> {
 }
 
 /// Bytes of a region that holds `blocks`.
-pub fn region_bytes(blocks: &[BlockSpec]) -> usize {
+pub(crate) fn region_bytes(blocks: &[BlockSpec]) -> usize {
     blocks.last().map_or(0, |last| aligned(last.at.end))
 }
 
 /// What lies where in the slab of one tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slab {
+pub(crate) struct Slab {
     /// The bytes it starts from, part after part.
     pub source: Range<usize>,
     /// The bytes to write; the same range where values keep their size and are changed in place.
@@ -99,7 +102,7 @@ pub struct Slab {
 
 impl Slab {
     /// The layout of the tile `rect`.
-    pub fn new(merged: &Merged<'_>, rect: &Rect) -> Slab {
+    pub(crate) fn new(merged: &Merged<'_>, rect: &Rect) -> Slab {
         let Merged { tensor, start, ops, view, output } = *merged;
         let place = Place { logical: start, view, rect };
         let encoding = start_encoding(start);
@@ -115,7 +118,7 @@ impl Slab {
     }
 
     /// The most bytes that the values of a tile of the size of `rect` take, wherever it is; `rect` is the first.
-    pub fn most_values(merged: &Merged<'_>, rect: &Rect) -> usize {
+    pub(crate) fn most_values(merged: &Merged<'_>, rect: &Rect) -> usize {
         let Merged { tensor, start, view, output, .. } = *merged;
         let (place, encoding) = (Place { logical: start, view, rect }, start_encoding(start));
         let source = (0..start.parts.len()).map(|part| encoding.most(part, place) as usize).sum();
@@ -128,18 +131,18 @@ impl Slab {
     }
 
     /// Bytes of all of it.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.own_at + region_bytes(&self.own)
     }
 }
 
 /// The encoding a tensor starts from.
-pub fn start_encoding(start: &Logical) -> &'static dyn Encoding {
+pub(crate) fn start_encoding(start: &Logical) -> &'static dyn Encoding {
     encodings::find(&start.encoding).expect("a plan names encodings of the table")
 }
 
 /// The encoding a tensor is written in.
-pub fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
+pub(crate) fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
     encodings::find(&tensor.encoding).expect("a plan names encodings of the table")
 }
 

@@ -4,18 +4,12 @@
 //! [`mod@split`] decides the sizes, [`shape`] how a tensor is cut under them, and [`steps`] yields tiles in the
 //! order of the output's bytes.
 
-pub mod blocks;
-pub mod packing;
-mod rects;
-pub mod shape;
-mod spans;
-pub mod split;
-pub mod steps;
-
+pub(crate) mod blocks;
+pub(crate) mod budget;
+pub(crate) mod cut;
+pub(crate) mod rects;
+pub(crate) mod repack;
+pub(crate) mod spans;
+pub(crate) mod steps;
 #[cfg(test)]
 mod tests;
-
-pub use blocks::{BlockSpec, Slab, shared_blocks};
-pub use shape::{Cutting, Merged, Output, Requirement, Stretch};
-pub use split::{Asked, Budget, Schedule, Scratch, split};
-pub use steps::{Tile, Work, tiles};

@@ -1,14 +1,14 @@
 //! The rectangles that a tensor is cut into, in the order of its bytes: each the largest that fits a slab where it stands.
 
-use crate::tensor::{Rect, View};
+use crate::tensor::rect::{Rect, View};
 
-use super::blocks::Slab;
-use super::shape::{Cutting, Merged};
-use super::spans::Spans;
-use super::split::Schedule;
+use crate::schedule::blocks::Slab;
+use crate::schedule::budget::Schedule;
+use crate::schedule::cut::{Cutting, Merged};
+use crate::schedule::spans::Spans;
 
 /// Rectangles of one tensor, each with the band whose factors it shares with its neighbours.
-pub(super) struct Rects<'p> {
+pub(crate) struct Rects<'p> {
     merged: Merged<'p>,
     spans: Spans,
     cutting: Cutting,
@@ -23,7 +23,7 @@ pub(super) struct Rects<'p> {
 
 impl<'p> Rects<'p> {
     /// Those of `merged` under a schedule that was made for it.
-    pub(super) fn of(merged: Merged<'p>, schedule: &Schedule) -> Rects<'p> {
+    pub(crate) fn of(merged: Merged<'p>, schedule: &Schedule) -> Rects<'p> {
         let (slab_bytes, slot_bytes) = (schedule.cut.slab_bytes, schedule.cut.slot_bytes);
         let spans = merged.spans();
         let cutting =
@@ -33,7 +33,7 @@ impl<'p> Rects<'p> {
     }
 
     /// How they are cut.
-    pub(super) fn cutting(&self) -> Cutting {
+    pub(crate) fn cutting(&self) -> Cutting {
         self.cutting
     }
 
@@ -117,7 +117,7 @@ fn largest(guess: u64, unit: u64, most: u64, fits: impl Fn(u64) -> bool) -> u64 
 
 #[cfg(test)]
 mod tests {
-    use super::largest;
+    use crate::schedule::rects::largest;
 
     #[test]
     fn finds_the_largest_from_any_guess() {

@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use crate::plan::Op;
-use crate::tensor::View;
+use crate::ops::op::Op;
+use crate::tensor::rect::View;
 
-use super::blocks::{aligned, factor_bytes};
+use crate::schedule::blocks::{aligned, factor_bytes};
 
 /// The rows of one op, and the bytes of its factors.
 struct Span {
@@ -63,28 +63,28 @@ impl Span {
 }
 
 /// The ops of a tensor, by the rows they begin at.
-pub(super) struct Spans(Vec<Span>);
+pub(crate) struct Spans(Vec<Span>);
 
 impl Spans {
     /// Those of `ops` in `view`.
-    pub(super) fn of(ops: &[Op], view: View) -> Spans {
+    pub(crate) fn of(ops: &[Op], view: View) -> Spans {
         let mut spans: Vec<Span> = ops.iter().filter_map(|op| Span::of(op, view)).collect();
         spans.sort_by_key(|span| span.rows.start);
         Spans(spans)
     }
 
     /// The most bytes that one tile of `height` rows has of its own; it starts at a multiple of them.
-    pub(super) fn own_bytes(&self, height: u64) -> usize {
+    pub(crate) fn own_bytes(&self, height: u64) -> usize {
         self.worst(height, |span| span.own_bytes(height))
     }
 
     /// The most bytes that tiles of `height` rows and `band` columns share.
-    pub(super) fn shared_bytes(&self, height: u64, band: u64) -> usize {
+    pub(crate) fn shared_bytes(&self, height: u64, band: u64) -> usize {
         self.worst(height, |span| span.shared_bytes(band))
     }
 
     /// Bytes of what all tiles of the tensor share.
-    pub(super) fn all_shared_bytes(&self, band: u64) -> usize {
+    pub(crate) fn all_shared_bytes(&self, band: u64) -> usize {
         self.0.iter().map(|span| span.shared_bytes(band)).sum()
     }
 
@@ -113,7 +113,7 @@ impl Spans {
 
     /// Where the rows end whose tiles can share one slot of `room` bytes, from `row` on: the next multiple of `height` before
     /// an op that is too much, or `rows`.
-    pub(super) fn shared_until(&self, row: u64, height: u64, rows: u64, band: u64, room: usize) -> u64 {
+    pub(crate) fn shared_until(&self, row: u64, height: u64, rows: u64, band: u64, room: usize) -> u64 {
         let first = row + height;
         let later = self.0.partition_point(|span| span.rows.start < first);
         let (open, later) = self.0.split_at(later);

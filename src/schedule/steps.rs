@@ -1,15 +1,18 @@
 //! The tiles of a plan in the order of the output's bytes, made as they are asked for.
 
-use crate::plan::{ClaimId, Making, OutShard, OutTensor, Plan};
-use crate::tensor::{FileId, Rect, bytes_of};
+use crate::ops::op::ClaimId;
+use crate::plan::out_tensor::{Making, OutShard, OutTensor, Plan};
+use crate::tensor::dtype::bytes_of;
+use crate::tensor::rect::Rect;
+use crate::tensor::reference::FileId;
 
-use super::rects::Rects;
-use super::shape::Merged;
-use super::split::Schedule;
+use crate::schedule::budget::Schedule;
+use crate::schedule::cut::Merged;
+use crate::schedule::rects::Rects;
 
 /// A piece of work that travels as a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tile {
+pub(crate) struct Tile {
     /// Its place in the schedule, from 0.
     pub seq: u64,
     /// Which output shard it belongs to.
@@ -20,7 +23,7 @@ pub struct Tile {
 
 /// What is to be done with a tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
+pub(crate) enum Work {
     /// Write the shard's header; it opens the shard.
     Header,
     /// Write bytes of an input as they are.
@@ -59,7 +62,7 @@ pub enum Work {
 }
 
 /// All tiles of `plan` in order.
-pub fn tiles<'s>(plan: &'s Plan, schedule: &'s Schedule) -> impl Iterator<Item = Tile> + 's {
+pub(crate) fn tiles<'s>(plan: &'s Plan, schedule: &'s Schedule) -> impl Iterator<Item = Tile> + 's {
     let work = plan.shards.iter().enumerate().flat_map(move |(i, shard)| {
         let header = std::iter::once((i, Work::Header));
         header.chain(steps(shard).flat_map(move |step| step.cut(shard, schedule)).map(move |work| (i, work)))

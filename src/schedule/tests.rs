@@ -2,11 +2,19 @@
 
 use proptest::prelude::*;
 
-use crate::encodings::Logical;
-use crate::plan::{Axis, ClaimId, Factor, Making, Need, Op, OutShard, OutTensor, Placement, Plan};
-use crate::schedule::shape::Merged;
-use crate::schedule::{Asked, Requirement, Slab, Work, blocks::region_bytes, shared_blocks, split, tiles};
-use crate::tensor::{Dtype, FileId, Shape, TensorRef};
+use crate::encodings::logical::Logical;
+use crate::ops::op::{ClaimId, Factor, Need, Op};
+use crate::ops::placement::{Axis, Placement};
+use crate::plan::out_tensor::{Making, OutShard, OutTensor, Plan};
+use crate::schedule::blocks::{Slab, region_bytes, shared_blocks};
+use crate::schedule::budget::Asked;
+use crate::schedule::budget::split;
+use crate::schedule::cut::Merged;
+use crate::schedule::cut::Requirement;
+use crate::schedule::steps::{Work, tiles};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::{FileId, TensorRef};
+use crate::tensor::shape::Shape;
 
 /// What one tensor of a made-up plan is: its sides, a rank (0 copies it), and whether it is stored transposed.
 type Made = (u64, u64, u64, bool);
@@ -178,7 +186,7 @@ proptest! {
                 schedule.budget.smallest
             }
             Err(error) => match error.kind() {
-                crate::error::ErrorKind::Budget { needed, .. } => *needed,
+                crate::error::kind::ErrorKind::Budget { needed, .. } => *needed,
                 other => panic!("{other:?}"),
             },
         };
@@ -207,7 +215,7 @@ fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let stored = |axes: &[u64]| tensor_ref(0, 0, Dtype::U8, axes);
     let parts = vec![stored(&[experts, outputs, inputs / 32, 16]), stored(&[experts, outputs, inputs / 32])];
     let start = Logical { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
-    let view = crate::tensor::View { rows: experts * inputs, cols: outputs };
+    let view = crate::tensor::rect::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
     let making = Making::Merge { start: start.into(), claim: None, ops: Vec::new(), view };
     let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
@@ -251,7 +259,7 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
     let ops = changed.iter().enumerate().map(op).collect();
     let out = &mut plan.shards[0].tensors[0];
     (out.bytes, out.shape) = (2 * shape.elements(), shape);
-    let view = crate::tensor::View { rows: count * inputs, cols: outputs };
+    let view = crate::tensor::rect::View { rows: count * inputs, cols: outputs };
     out.making =
         Making::Merge { start: Logical::plain(&base).expect("floats").into(), claim: None, ops, view };
     plan.shards[0].bytes = 10 + plan.shards[0].tensors[0].bytes;
@@ -279,7 +287,7 @@ fn codes_are_read_once_unless_that_needs_very_much() {
         assert_eq!(requirement.full_stretch_bytes as u64, outputs * (inputs / 2 + inputs / 32));
         let smallest = match split(&plan, &asked(None, Some(1 << 20))) {
             Err(error) => match error.kind() {
-                crate::error::ErrorKind::Budget { needed, .. } => *needed,
+                crate::error::kind::ErrorKind::Budget { needed, .. } => *needed,
                 other => panic!("{other:?}"),
             },
             Ok(_) => panic!("a MiB is not enough"),

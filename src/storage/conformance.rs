@@ -1,7 +1,11 @@
 //! One set of checks that every store passes.
 
-use super::{Failure, Faulty, Folder, Memory, Operation, Store, write_small};
-use crate::error::ErrorKind;
+use crate::error::kind::ErrorKind;
+use crate::storage::Store;
+use crate::storage::faulty::{Failure, Faulty, Operation};
+use crate::storage::files::write_small;
+use crate::storage::folder::Folder;
+use crate::storage::memory::Memory;
 
 /// Runs `check` over an empty store of each kind.
 fn each_store(check: impl Fn(&dyn Store)) {
@@ -52,7 +56,7 @@ fn an_empty_file_is_a_file() {
 #[test]
 fn an_aborted_or_dropped_sink_leaves_nothing() {
     each_store(|store| {
-        for end in [|sink: Box<dyn super::Sink>| sink.abort(), drop] {
+        for end in [|sink: Box<dyn crate::storage::Sink>| sink.abort(), drop] {
             let mut sink = store.sink("name", 6).unwrap();
             sink.write(b"abc").unwrap();
             end(sink);

@@ -4,7 +4,7 @@
 //! operation was done, and then runs again for every number up to that, each time failing there.
 //!
 //! ```
-//! use shardfold::storage::{Failure, Faulty, Memory, Operation, write_small};
+//! use shardfold::testing::{Failure, Faulty, Memory, Operation, write_small};
 //!
 //! let store = Faulty::new(Memory::new()).failing(Operation::Commit, 2, Failure::Kind(std::io::ErrorKind::StorageFull));
 //! assert!(write_small(&store, "first", b"bytes").is_ok());
@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::{Sink, Source, Store, rules};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::{Sink, Source, Store, rules};
 
 /// What a store does, as far as it can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +201,7 @@ impl Sink for FaultySink {
 fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
     let cause = failure.cause();
     match cause.kind() {
-        io::ErrorKind::NotFound => super::reading::missing("file", path).because(cause),
+        io::ErrorKind::NotFound => crate::storage::reading::missing("file", path).because(cause),
         _ => Error::new(ErrorKind::Read { path: path.to_path_buf(), offset }).because(cause),
     }
 }

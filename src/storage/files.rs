@@ -8,8 +8,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{Source, Store, os};
 use crate::error::Result;
+use crate::storage::{Source, Store, os};
 
 /// Bytes that may be written at `path`, or, if nothing is there yet, at the nearest folder above it.
 ///
@@ -17,7 +17,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// What `statvfs` says.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let mut place = path;
     loop {
         if place.as_os_str().is_empty() {
@@ -38,7 +38,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// What opening or syncing says.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     match File::open(path)?.sync_all() {
         Err(error)
@@ -56,7 +56,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if there is anything at `to`, and what the rename says.
-pub fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     match os::rename_no_replace(from, to) {
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOSYS | Errno::INVAL)) => {
             rename_after_looking(from, to)
@@ -76,7 +76,7 @@ fn rename_after_looking(from: &Path, to: &Path) -> io::Result<()> {
 /// Whether `path` is where a file system is mounted, so that it cannot be renamed or replaced.
 ///
 /// Symlinks are followed. What cannot be looked at is none.
-pub fn is_mount_point(path: &Path) -> bool {
+pub(crate) fn is_mount_point(path: &Path) -> bool {
     let Ok(path) = fs::canonicalize(path) else { return false };
     // The list also knows a folder bound to another of the same file system, which device numbers do not tell.
     os::is_listed_mount(&path) || is_other_device(&path)
@@ -93,7 +93,7 @@ fn is_other_device(path: &Path) -> bool {
 /// Writes a whole small file that lasts, replacing what had its name.
 ///
 /// # Errors
-/// As [`Store::sink`], [`super::Sink::write`] and [`super::Sink::commit`].
+/// As [`Store::sink`], [`crate::storage::Sink::write`] and [`crate::storage::Sink::commit`].
 pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
     let mut sink = store.sink(name, bytes.len() as u64)?;
     sink.write(bytes)?;
@@ -103,11 +103,11 @@ pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
 /// Copies all of `from` to the file `name` of `store`, through `buf`.
 ///
 /// # Errors
-/// As [`Source::read_at`], [`Store::sink`], [`super::Sink::write`] and [`super::Sink::commit`]; then there is no copy.
+/// As [`Source::read_at`], [`Store::sink`], [`crate::storage::Sink::write`] and [`crate::storage::Sink::commit`]; then there is no copy.
 ///
 /// # Panics
 /// If `buf` is empty.
-pub fn copy_file(from: &dyn Source, store: &dyn Store, name: &str, buf: &mut [u8]) -> Result<()> {
+pub(crate) fn copy_file(from: &dyn Source, store: &dyn Store, name: &str, buf: &mut [u8]) -> Result<()> {
     assert!(!buf.is_empty(), "copying needs a buffer");
     let mut sink = store.sink(name, from.len())?;
     let mut offset = 0;
@@ -124,8 +124,8 @@ pub fn copy_file(from: &dyn Source, store: &dyn Store, name: &str, buf: &mut [u8
 
 #[cfg(test)]
 mod tests {
-    use super::super::Memory;
     use super::*;
+    use crate::storage::memory::Memory;
 
     #[test]
     fn free_room_is_found_above_what_is_not_there_yet() {

@@ -4,10 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::reading::{FileSource, missing};
-use super::writing::FileSink;
-use super::{Sink, Source, Store, rules};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::reading::{FileSource, missing};
+use crate::storage::writing::FileSink;
+use crate::storage::{Sink, Source, Store, rules};
 
 /// The write window's step unless told otherwise, and the least it may be.
 const WRITE_STEP: u64 = 8 << 20;
@@ -32,7 +33,7 @@ pub struct Folder {
 impl Folder {
     /// The folder at `path`, which is made with the first file if it is not there.
     ///
-    /// Whoever needs the folder's own name to last syncs the folder above it: [`super::sync_folder`].
+    /// Whoever needs the folder's own name to last syncs the folder above it: [`crate::storage::files::sync_folder`].
     pub fn new(path: impl Into<PathBuf>) -> Folder {
         Folder { root: path.into(), write_step: WRITE_STEP, keeping_cache: false }
     }

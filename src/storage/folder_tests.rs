@@ -3,8 +3,9 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use super::super::{copy_file, is_mount_point, os, write_small};
 use super::*;
+use crate::storage::files::{copy_file, is_mount_point, write_small};
+use crate::storage::os;
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
@@ -212,7 +213,7 @@ fn a_full_disk_is_told_with_its_numbers() {
     let temporary = names(small.0.path()).into_iter().find(|name| name.starts_with(".third")).unwrap();
     let cut = fs::OpenOptions::new().write(true).open(small.0.path().join(temporary)).unwrap();
     cut.set_len(0).unwrap();
-    let rest = super::super::free_bytes(small.0.path()).unwrap();
+    let rest = crate::storage::files::free_bytes(small.0.path()).unwrap();
     fs::write(small.0.path().join("filler"), vec![0; rest as usize]).unwrap();
     let error = sink.write(&[1; 300_000]).unwrap_err();
     assert!(is_full(&error), "{error:?}");

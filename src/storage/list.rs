@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
 
 /// Folders deeper than this are not looked into; checkpoints have one or two levels.
 const DEEPEST: usize = 4;
@@ -59,7 +60,7 @@ fn descend(
 ///
 /// # Errors
 /// [`ErrorKind::Read`].
-pub fn subfolders(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn subfolders(folder: &Path) -> Result<Vec<String>> {
     let failed = |cause| Error::new(ErrorKind::Read { path: folder.to_owned(), offset: 0 }).because(cause);
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -76,7 +77,7 @@ pub fn subfolders(folder: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// [`ErrorKind::Read`], also when it is longer than `most` bytes.
-pub fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     let failed = |cause: std::io::Error| {
         Error::new(ErrorKind::Read { path: path.to_owned(), offset: 0 }).because(cause)
     };
@@ -98,7 +99,7 @@ pub fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
 
 /// What `path` is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Nothing is there.
     Absent,
     /// A folder with nothing in it.
@@ -113,7 +114,7 @@ pub enum State {
 ///
 /// # Errors
 /// [`ErrorKind::Read`] when it cannot be looked at.
-pub fn state(path: &Path) -> Result<State> {
+pub(crate) fn state(path: &Path) -> Result<State> {
     let failed = |cause| Error::new(ErrorKind::Read { path: path.to_owned(), offset: 0 }).because(cause);
     match fs::metadata(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(State::Absent),
@@ -125,6 +126,6 @@ pub fn state(path: &Path) -> Result<State> {
 }
 
 /// `path` with symlinks resolved, or as it is when that fails.
-pub fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

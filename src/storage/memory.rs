@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::rules::{self, Length};
-use super::{Sink, Source, Store};
 use crate::error::{Error, Result};
+use crate::storage::rules;
+use crate::storage::rules::Length;
+use crate::storage::{Sink, Source, Store};
 
 type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
@@ -43,7 +44,7 @@ impl Store for Memory {
         let path = rules::place(Path::new(""), name)?;
         match self.get(name) {
             Some(bytes) => Ok(Box::new(MemorySource { name: name.into(), bytes })),
-            None => Err(super::reading::missing("file", &path)),
+            None => Err(crate::storage::reading::missing("file", &path)),
         }
     }
 

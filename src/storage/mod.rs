@@ -7,7 +7,8 @@
 //! all it was asked for or an error, and a file is seen whole after its commit or not at all.
 //!
 //! ```
-//! use shardfold::storage::{Memory, Store};
+//! use shardfold::Store;
+//! use shardfold::testing::Memory;
 //!
 //! let store = Memory::new();
 //! let mut sink = store.sink("model.safetensors", 4)?;
@@ -19,32 +20,23 @@
 //! let mut tail = [0; 2];
 //! store.source("model.safetensors")?.read_at(&mut tail, 2)?;
 //! assert_eq!(&tail, b"cd");
-//! # Ok::<(), shardfold::error::Error>(())
+//! # Ok::<(), shardfold::Error>(())
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one that touches the file system")]
 
-mod faulty;
-mod files;
-mod folder;
-mod hub;
-pub mod list;
-mod memory;
-mod os;
-mod reading;
-mod rules;
-mod scratch;
-mod writing;
-
 #[cfg(test)]
 mod conformance;
-
-pub use faulty::{Failure, Faulty, Operation};
-pub use files::{copy_file, free_bytes, is_mount_point, rename_no_replace, sync_folder, write_small};
-pub use folder::Folder;
-pub use hub::{Hub, HubEnvironment, Place, Snapshot};
-pub use memory::Memory;
-pub use scratch::Scratch;
+pub(crate) mod faulty;
+pub(crate) mod files;
+pub(crate) mod folder;
+pub(crate) mod list;
+pub(crate) mod memory;
+pub(crate) mod os;
+pub(crate) mod reading;
+pub(crate) mod rules;
+pub(crate) mod scratch;
+pub(crate) mod writing;
 
 use crate::error::Result;
 
@@ -61,7 +53,7 @@ pub trait Source: Send + Sync {
     /// Fills `buf` from `offset`. A file that ends early is an error, never a short read.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Read`] with the path and the offset; [`crate::error::ErrorKind::Truncated`] if the bytes
+    /// [`crate::error::kind::ErrorKind::Read`] with the path and the offset; [`crate::error::kind::ErrorKind::Truncated`] if the bytes
     /// wanted go past the end, or the file was cut after it was opened.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 
@@ -74,15 +66,15 @@ pub trait Sink: Send {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Write`] with the path, also for more bytes than were announced;
-    /// [`crate::error::ErrorKind::DiskFull`]. After one error the sink is lost.
+    /// [`crate::error::kind::ErrorKind::Write`] with the path, also for more bytes than were announced;
+    /// [`crate::error::kind::ErrorKind::DiskFull`]. After one error the sink is lost.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Write`], also for fewer bytes than were announced, or
-    /// [`crate::error::ErrorKind::DiskFull`]; and then nothing is visible.
+    /// [`crate::error::kind::ErrorKind::Write`], also for fewer bytes than were announced, or
+    /// [`crate::error::kind::ErrorKind::DiskFull`]; and then nothing is visible.
     fn commit(self: Box<Self>) -> Result<()>;
 
     /// Throws away what was written.
@@ -94,14 +86,14 @@ pub trait Store: Send + Sync {
     /// Opens `name` for reading.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Missing`]; [`crate::error::ErrorKind::Read`], also for what is no regular file;
-    /// [`crate::error::ErrorKind::LeadsOut`] for a name that is not plainly inside the store.
+    /// [`crate::error::kind::ErrorKind::Missing`]; [`crate::error::kind::ErrorKind::Read`], also for what is no regular file;
+    /// [`crate::error::kind::ErrorKind::LeadsOut`] for a name that is not plainly inside the store.
     fn source(&self, name: &str) -> Result<Box<dyn Source>>;
 
     /// Begins the file `name`, which will have `len` bytes; room for them is reserved where that is possible.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Write`]; [`crate::error::ErrorKind::DiskFull`] when there is no room for `len` bytes;
-    /// [`crate::error::ErrorKind::LeadsOut`] for a name that is not plainly inside the store.
+    /// [`crate::error::kind::ErrorKind::Write`]; [`crate::error::kind::ErrorKind::DiskFull`] when there is no room for `len` bytes;
+    /// [`crate::error::kind::ErrorKind::LeadsOut`] for a name that is not plainly inside the store.
     fn sink(&self, name: &str, len: u64) -> Result<Box<dyn Sink>>;
 }

@@ -11,18 +11,19 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Source, os, rules};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::{Source, os, rules};
 
 /// Bytes that are done before it is worth a call to drop them.
 const STEP: u64 = 4 << 20;
 
 /// Bytes before a range that are dropped again, and that a sweep reaches past the last byte read: the largest folio of
 /// common systems is 2 MiB, and read-ahead is rarely more than this.
-pub(super) const OVERLAP: u64 = 4 << 20;
+pub(crate) const OVERLAP: u64 = 4 << 20;
 
 /// A regular file, open for reading.
-pub(super) struct FileSource {
+pub(crate) struct FileSource {
     file: File,
     /// Where it was found, for messages.
     path: PathBuf,
@@ -36,7 +37,7 @@ impl FileSource {
     /// Opens the regular file at `path`, following symlinks.
     ///
     /// A pipe or a device is refused without being opened, and if it takes the file's place in between, without blocking.
-    pub(super) fn open(path: PathBuf, keeping_cache: bool) -> Result<FileSource> {
+    pub(crate) fn open(path: PathBuf, keeping_cache: bool) -> Result<FileSource> {
         let opened = regular(fs::metadata(&path)).and_then(|_| {
             let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking()).open(&path)?;
             let len = regular(file.metadata())?;
@@ -156,6 +157,6 @@ fn cannot_open(path: PathBuf, cause: io::Error) -> Error {
 }
 
 /// The error for a file or folder that is not there.
-pub(super) fn missing(what: &'static str, path: &Path) -> Error {
+pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
     ErrorKind::Missing { what, path: path.to_path_buf() }.into()
 }

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
 
 /// Where `name` lies below `root`.
 ///
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::LeadsOut`].
-pub(super) fn place(root: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn place(root: &Path, name: &str) -> Result<PathBuf> {
     let is_inside = !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if is_inside {
         Ok(root.join(name))
@@ -22,14 +23,14 @@ pub(super) fn place(root: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// The error of a read that wanted the bytes up to `end` of a source of `len` bytes, where `end` lies past the end.
-pub(super) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
+pub(crate) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
     ErrorKind::Truncated { path: path.to_path_buf(), expected: end, found: len }.into()
 }
 
 /// The error for a write to `path` that failed by `cause`, with `needed` bytes still to come.
 ///
 /// A full disk and a spent quota become [`ErrorKind::DiskFull`]; `free` is only called for these.
-pub(super) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
+pub(crate) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
     let path = path.to_path_buf();
     match cause.kind() {
         io::ErrorKind::StorageFull => Error::new(ErrorKind::DiskFull { path, needed, free: free() }),
@@ -41,7 +42,7 @@ pub(super) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64,
 }
 
 /// How much of an announced length has come, and whether the sink is lost.
-pub(super) struct Length {
+pub(crate) struct Length {
     /// Bytes announced when the sink was begun.
     announced: u64,
     /// Bytes that are written.
@@ -51,17 +52,17 @@ pub(super) struct Length {
 }
 
 impl Length {
-    pub(super) fn new(announced: u64) -> Length {
+    pub(crate) fn new(announced: u64) -> Length {
         Length { announced, come: 0, lost: false }
     }
 
     /// Bytes still to come.
-    pub(super) fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         self.announced.saturating_sub(self.come)
     }
 
     /// Does one write of `bytes` more bytes by `write`, unless they are too many or an earlier write failed.
-    pub(super) fn extend(
+    pub(crate) fn extend(
         &mut self,
         bytes: usize,
         write: impl FnOnce(u64) -> io::Result<()>,
@@ -81,7 +82,7 @@ impl Length {
     }
 
     /// Whether everything announced has come, and nothing failed.
-    pub(super) fn check_whole(&self) -> io::Result<()> {
+    pub(crate) fn check_whole(&self) -> io::Result<()> {
         if self.lost {
             return Err(io::Error::other("an earlier write failed"));
         }
@@ -89,7 +90,7 @@ impl Length {
     }
 
     /// Whether `found` bytes, what the file system says is there, are what was announced.
-    pub(super) fn check_found(&self, found: u64) -> io::Result<()> {
+    pub(crate) fn check_found(&self, found: u64) -> io::Result<()> {
         check_length(self.announced, found)
     }
 }

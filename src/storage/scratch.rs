@@ -5,14 +5,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Source, os, rules};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::{Source, os, rules};
 
 /// Bytes written before they are made to leave the page cache, which a cgroup is charged for.
 const WINDOW: u64 = 16 << 20;
 
 /// A nameless file of a known length.
-pub struct Scratch {
+pub(crate) struct Scratch {
     file: File,
     /// Where it was made, for messages.
     path: PathBuf,
@@ -26,7 +27,7 @@ impl Scratch {
     ///
     /// # Errors
     /// [`ErrorKind::Write`].
-    pub fn new(folder: &Path, len: u64) -> Result<Scratch> {
+    pub(crate) fn new(folder: &Path, len: u64) -> Result<Scratch> {
         let path = folder.join(".scratch");
         let made =
             fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).and_then(|file| {
@@ -44,7 +45,7 @@ impl Scratch {
     ///
     /// # Errors
     /// [`ErrorKind::Write`].
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
         self.file.write_all_at(bytes, offset).map_err(failed)?;
         if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
@@ -57,7 +58,7 @@ impl Scratch {
     ///
     /// # Errors
     /// [`ErrorKind::Write`].
-    pub fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
         self.file.sync_data().map_err(failed)?;
         os::drop_cache(&self.file, 0, None);

@@ -11,11 +11,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::files::{free_bytes, sync_folder};
-use super::reading::OVERLAP;
-use super::rules::{self, Length};
-use super::{Sink, os};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::files::{free_bytes, sync_folder};
+use crate::storage::reading::OVERLAP;
+use crate::storage::rules;
+use crate::storage::rules::Length;
+use crate::storage::{Sink, os};
 
 /// Names of temporary files are cut to this many bytes before the suffix: file systems allow 255.
 const NAME_BYTES: usize = 200;
@@ -23,7 +25,7 @@ const NAME_BYTES: usize = 200;
 /// A file being made under a temporary name.
 ///
 /// The order of fields matters: the file is closed before its temporary name is removed.
-pub(super) struct FileSink {
+pub(crate) struct FileSink {
     file: File,
     temporary: Temporary,
     /// Its final name, and what messages call it.
@@ -38,7 +40,7 @@ impl FileSink {
     /// Begins the file `target`, somewhere below `root`, with room for `len` bytes.
     ///
     /// Folders that are missing are made. `step` is the window's step in bytes.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         root: &Path,
         target: PathBuf,
         len: u64,

@@ -5,13 +5,13 @@ pub use safetensors::Dtype;
 /// Bytes that `elements` of `dtype` take, or `None` if that overflows or is no whole number of bytes.
 ///
 /// Sub-byte types (`F4`, `F6_*`) are counted in elements, not in packed bytes.
-pub fn bytes_of(dtype: Dtype, elements: u64) -> Option<u64> {
+pub(crate) fn bytes_of(dtype: Dtype, elements: u64) -> Option<u64> {
     let bits = elements.checked_mul(dtype.bitsize() as u64)?;
     (bits % 8 == 0).then_some(bits / 8)
 }
 
 /// Whether an adapter's delta can be added to elements of this type as they are: plain floats up to 32 bits.
-pub fn is_mergeable(dtype: Dtype) -> bool {
+pub(crate) fn is_mergeable(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32)
 }
 

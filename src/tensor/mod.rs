@@ -2,12 +2,7 @@
 //!
 //! Nothing here reads a file or knows what a tensor is for.
 
-mod dtype;
-mod rect;
-mod reference;
-mod shape;
-
-pub use dtype::{Dtype, bytes_of, is_mergeable};
-pub use rect::{Rect, View};
-pub use reference::{FileId, TensorRef};
-pub use shape::Shape;
+pub(crate) mod dtype;
+pub(crate) mod rect;
+pub(crate) mod reference;
+pub(crate) mod shape;

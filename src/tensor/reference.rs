@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dtype, Shape, bytes_of};
+use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::shape::Shape;
 
 /// Index of a file in a plan's list of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -10,7 +11,7 @@ use super::{Dtype, Shape, bytes_of};
 pub struct FileId(pub u32);
 
 /// A tensor's place in one file. Its elements are row-major; a format with other strides adds them here, and
-/// [`crate::plan::Placement`] is the one place that turns an element's index into an offset.
+/// [`crate::ops::placement::Placement`] is the one place that turns an element's index into an offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorRef {
     /// Which of the plan's inputs holds it.

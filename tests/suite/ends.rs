@@ -1,7 +1,7 @@
 //! The two ends of a language model, where no golden case shows it: heads of other tasks, and what resized ends start from.
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::refusals::refused;
 use super::work::{Work, edit, edit_json};

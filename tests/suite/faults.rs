@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use shardfold::error::exit::Code;
-use shardfold::error::{Error, ErrorKind, Result};
-use shardfold::job::{Prepared, Request, prepare};
-use shardfold::kernels::Kernels;
-use shardfold::pipeline::{Run, ShardDone};
-use shardfold::storage::{Failure, Faulty, Memory, Operation, Source, Store, write_small};
-use shardfold::tensor::Dtype;
+use shardfold::Code;
+use shardfold::testing::Dtype;
+use shardfold::testing::Kernels;
+use shardfold::testing::{Failure, Faulty, Memory, Operation, write_small};
+use shardfold::testing::{Run, ShardDone};
+use shardfold::{Error, ErrorKind, Result};
+use shardfold::{Prepared, Request, prepare};
+use shardfold::{Source, Store};
 
 use super::support::{Ran, contents, f32s, fixtures, ran, write_safetensors};
 use super::work::{MODULE, Mounted, Work};

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use shardfold::error::ErrorKind;
-use shardfold::job::{Request, prepare};
-use shardfold::report::{Style, choose};
+use shardfold::ErrorKind;
+use shardfold::{Request, prepare};
+use shardfold::{Style, choose};
 
 use crate::oracle::{Case, Right, Shown, Tensor, compare, read};
 use crate::support::{contents, fixtures, quick_folder};
@@ -43,7 +43,7 @@ fn apply_flags(request: Request, flags: &[&str]) -> Request {
     match flags {
         [] => request,
         ["--tied", "fold", rest @ ..] => {
-            apply_flags(Request { tied: shardfold::job::Tied::Fold, ..request }, rest)
+            apply_flags(Request { tied: shardfold::Tied::Fold, ..request }, rest)
         }
         ["--keep-quantized", rest @ ..] => apply_flags(Request { keep_quantized: true, ..request }, rest),
         unknown => panic!("flags of a golden case that this test does not know: {unknown:?}"),

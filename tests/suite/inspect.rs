@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::support::{Ran, command, f32s, fixtures, folder, ran, write_safetensors};
 use super::work::{MODULE, Work, edit, edit_header};

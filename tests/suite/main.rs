@@ -23,6 +23,7 @@ mod produced;
 mod produced_tinker;
 mod produced_trainers;
 mod publishing;
+mod readme;
 mod refusals;
 mod refusals_kinds;
 mod refusals_lora;

@@ -1,7 +1,7 @@
 //! What multiplies a weight, where no golden case shows it: weights of adapters, and which side a vector is of.
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::work::{MODULE, Work};
 

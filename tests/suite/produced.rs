@@ -1,7 +1,7 @@
 //! Files of producers that write PEFT's format otherwise than PEFT does: what is read all the same, and what is refused.
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::refusals::refused;
 use super::support::f32s;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
-use shardfold::job::{Request, Tied, prepare};
-use shardfold::report::{Style, choose};
+use shardfold::{Request, Tied, prepare};
+use shardfold::{Style, choose};
 
 use super::oracle::{Tensor, read};
 use super::refusals::refused;

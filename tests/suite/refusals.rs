@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::support::{f32s, run};
 use super::work::{MODULE, Tensor, Work, edit, edit_header, edit_json};

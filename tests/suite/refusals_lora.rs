@@ -1,7 +1,7 @@
 //! Adapters of LoRA's kin that are refused: what their configs ask for, and factors that do not fit what they say.
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::refusals::refused;
 use super::support::f32s;

@@ -1,7 +1,7 @@
 //! Adapters of OFT, LoHa and LoKr that are refused, each with what it says; and what is said of some that are not.
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::refusals::refused;
 use super::work::{MODULE, Work};

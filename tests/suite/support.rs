@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use shardfold::formats::build_header;
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
+use shardfold::testing::build_header;
 
 /// The fixtures of the repository.
 pub fn fixtures() -> PathBuf {
@@ -81,7 +81,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
 
 /// Every file below a folder with its bytes, by relative name.
 pub fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
-    let found = shardfold::storage::list::list(folder, &|_| false).expect("a folder to list");
+    let found = shardfold::testing::list(folder, &|_| false).expect("a folder to list");
     found
         .into_iter()
         .map(|file| (file.name.clone(), fs::read(folder.join(&file.name)).expect("a file")))

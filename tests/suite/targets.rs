@@ -2,7 +2,7 @@
 //! something of this model however the adapter's names can be read, else a notice; and `target_modules` as a string.
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::refusals::refused;
 use super::refusals_names::{llama, of_experts, qwen, with};

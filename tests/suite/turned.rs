@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use shardfold::tensor::Dtype;
+use shardfold::testing::Dtype;
 
 use super::refusals::refused;
 use super::work::Work;

@@ -4,10 +4,12 @@ use std::iter;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::tensor::{Dtype, Shape, bytes_of};
+use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::shape::Shape;
 
-use super::super::json::first_twice;
-use super::{HeaderProblem, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
+use crate::formats::json::first_twice;
+use crate::formats::safetensors::problem::HeaderProblem;
+use crate::formats::safetensors::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
 
 /// Builds the JSON of a header, without the length before it. Tensors lie one after the other in the order given.
 ///
@@ -16,7 +18,7 @@ use super::{HeaderProblem, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
 ///
 /// # Errors
 /// If a name is there twice or is `__metadata__`, a tensor is no whole number of bytes, sizes overflow, or the header is
-/// longer than [`MAX_HEADER_BYTES`]: nothing is built that [`parse_header`](super::parse_header) would refuse.
+/// longer than [`MAX_HEADER_BYTES`]: nothing is built that [`parse_header`](crate::formats::safetensors::read::parse_header) would refuse.
 pub fn build_header(
     tensors: &[(&str, Dtype, &[u64])],
     metadata: &[(&str, &str)],

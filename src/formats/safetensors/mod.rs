@@ -7,29 +7,28 @@
 //! a list in place of an entry.
 //!
 //! ```
-//! use shardfold::formats::{build_header, parse_header};
-//! use shardfold::tensor::Dtype;
+//! use shardfold::testing::{build_header, parse_header};
+//! use shardfold::testing::Dtype;
 //!
 //! let json = build_header(&[("bias", Dtype::F32, &[2]), ("scale", Dtype::BF16, &[])], &[("format", "pt")])?;
 //! let header = parse_header(json.as_bytes(), 8 + json.len() as u64 + 10)?;
 //! assert_eq!(header.tensors[1].name, "scale");
 //! assert_eq!((header.tensors[1].start, header.tensors[1].end), (8, 10));
-//! # Ok::<(), shardfold::formats::HeaderProblem>(())
+//! # Ok::<(), shardfold::testing::HeaderProblem>(())
 //! ```
 
-mod build;
-mod problem;
-mod read;
-mod visit;
+pub(crate) mod build;
+pub(crate) mod problem;
+pub(crate) mod read;
+#[cfg(test)]
+mod tests;
+pub(crate) mod visit;
 
-pub use build::build_header;
-pub use problem::HeaderProblem;
-pub use read::{header_len, is_lfs_pointer, parse_header};
-
-use crate::tensor::{Dtype, Shape};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
 /// Longest JSON header that is accepted, in bytes; the limit of the Rust crate.
-pub const MAX_HEADER_BYTES: u64 = 100_000_000;
+pub(crate) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// The key that is no tensor.
 const METADATA: &str = "__metadata__";
@@ -60,6 +59,3 @@ pub struct HeaderTensor {
     /// The byte after its last, counted the same way; `end - start` is what shape and dtype take.
     pub end: u64,
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,15 +1,13 @@
 //! What can be wrong with a header.
 
-use super::super::json::JsonProblem;
-use super::{Dtype, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, Shape};
+use crate::formats::json::JsonProblem;
+use crate::formats::safetensors::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
 /// What is wrong with a header. A cause, where there is one, says at which line and column.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "the message above each variant says what it is, and its fields are the message's values"
-)]
 pub enum HeaderProblem {
     // The file.
     #[error("the file is {found} bytes long, a header takes at least {LENGTH_BYTES}")]

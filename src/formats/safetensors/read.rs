@@ -1,10 +1,13 @@
 //! Reading a header: the rules that need no JSON reader.
 
-use crate::tensor::{Shape, bytes_of};
+use crate::tensor::dtype::bytes_of;
+use crate::tensor::shape::Shape;
 
-use super::super::json::{self, Cause, JsonProblem, first_twice};
-use super::visit::{Note, Raw, Top};
-use super::{Header, HeaderProblem, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
+use crate::formats::json;
+use crate::formats::json::{Cause, JsonProblem, first_twice};
+use crate::formats::safetensors::problem::HeaderProblem;
+use crate::formats::safetensors::visit::{Note, Raw, Top};
+use crate::formats::safetensors::{Header, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
 
 /// Length of the JSON header in bytes, from the file's first eight bytes.
 ///
@@ -12,7 +15,7 @@ use super::{Header, HeaderProblem, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES,
 ///
 /// # Errors
 /// If the file is too short, is a git-lfs pointer, or the length is 0, above [`MAX_HEADER_BYTES`] or leads past its end.
-pub fn header_len(first: [u8; 8], file_len: u64) -> Result<u64, HeaderProblem> {
+pub(crate) fn header_len(first: [u8; 8], file_len: u64) -> Result<u64, HeaderProblem> {
     if file_len < LENGTH_BYTES {
         return Err(HeaderProblem::TooShort { found: file_len });
     }
@@ -27,7 +30,7 @@ pub fn header_len(first: [u8; 8], file_len: u64) -> Result<u64, HeaderProblem> {
 const LFS_START: &[u8] = b"version https://git-lfs";
 
 /// Whether a file that starts with these bytes is a git-lfs pointer, which stands for a file that was not fetched.
-pub fn is_lfs_pointer(first_bytes: &[u8]) -> bool {
+pub(crate) fn is_lfs_pointer(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(LFS_START)
 }
 
@@ -94,7 +97,7 @@ fn tile(tensors: &[HeaderTensor]) -> Result<u64, HeaderProblem> {
 }
 
 /// Checks one tensor by itself.
-pub(super) fn checked(name: String, raw: Raw) -> Result<HeaderTensor, HeaderProblem> {
+pub(crate) fn checked(name: String, raw: Raw) -> Result<HeaderTensor, HeaderProblem> {
     let Raw { dtype, shape: axes, start, end } = raw;
     let Some(found) = end.checked_sub(start) else {
         return Err(HeaderProblem::Backwards { tensor: name, start, end });

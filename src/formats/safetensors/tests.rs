@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::formats::json::parse_json_strict;
+use crate::formats::safetensors::Header;
+use crate::formats::safetensors::build::build_header;
+use crate::formats::safetensors::problem::HeaderProblem;
+use crate::formats::safetensors::read::{header_len, is_lfs_pointer, parse_header};
 use crate::formats::testing::chain;
-use crate::formats::{
-    Header, HeaderProblem, build_header, header_len, is_lfs_pointer, parse_header, parse_json_strict,
-};
-use crate::tensor::{Dtype, bytes_of};
+use crate::tensor::dtype::{Dtype, bytes_of};
 
 /// Every file of the table, with its verdict and, where it is refused, what we say. See `fixtures/hostile/README.md`.
 const HOSTILE: &str = include_str!("../../../fixtures/hostile/safetensors.json");

@@ -1,7 +1,7 @@
 //! From JSON to the result in one pass, with serde's visitors.
 //!
 //! No value stands between them, so memory stays near the size of the result. A typed problem travels beside serde's own
-//! error, as in [`json`](super::super::json); where serde's error says enough, only the place is noted.
+//! error, as in [`json`](crate::formats::json); where serde's error says enough, only the place is noted.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,14 +11,15 @@ use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::tensor::Dtype;
+use crate::tensor::dtype::Dtype;
 
-use super::super::json::{Cause, JsonProblem, Pairs, Strict};
-use super::read::checked;
-use super::{Header, HeaderProblem, METADATA};
+use crate::formats::json::{Cause, JsonProblem, Pairs, Strict};
+use crate::formats::safetensors::problem::HeaderProblem;
+use crate::formats::safetensors::read::checked;
+use crate::formats::safetensors::{Header, METADATA};
 
 /// What a visitor knows when serde stops.
-pub(super) enum Note {
+pub(crate) enum Note {
     Is(HeaderProblem),
     InMetadata,
     InEntry { tensor: String },
@@ -26,7 +27,7 @@ pub(super) enum Note {
 }
 
 /// Reads the whole header; names, order and tiling are for the caller to check.
-pub(super) struct Top<'a>(pub(super) &'a Cause<Note>);
+pub(crate) struct Top<'a>(pub(crate) &'a Cause<Note>);
 
 impl<'de> DeserializeSeed<'de> for Top<'_> {
     type Value = Header;
@@ -66,11 +67,11 @@ impl<'de> Visitor<'de> for Top<'_> {
 }
 
 /// One tensor's entry as it stands in the file.
-pub(super) struct Raw {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<u64>,
-    pub(super) start: u64,
-    pub(super) end: u64,
+pub(crate) struct Raw {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 /// Reads one tensor's entry.

@@ -1,11 +1,13 @@
 //! Every kernel against the scalar one bit for bit, the scalar one against oracles that share no code with it.
 
-mod product;
+pub(crate) mod product;
 
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{Kernels, Matrix, Narrowed, RANK_BLOCK, ceil_log2};
+use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::float8::ceil_log2;
+use crate::kernels::product::{Matrix, RANK_BLOCK};
 
 /// Around the widths of vectors and of the counting run, and beyond it.
 const SIZES: [usize; 16] = [0, 1, 2, 3, 7, 8, 15, 17, 31, 33, 255, 257, 4095, 4096, 4097, 40_001];

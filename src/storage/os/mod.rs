@@ -3,15 +3,16 @@
 //! All of it is a courtesy: where a call is missing, its function does nothing and says so, and files are still right.
 
 #[cfg(target_os = "linux")]
-mod linux;
+pub(crate) mod linux;
+#[cfg(not(target_os = "linux"))]
+pub(crate) mod other;
+
 #[cfg(target_os = "linux")]
-use linux as here;
+use crate::storage::os::linux as here;
 
 #[cfg(not(target_os = "linux"))]
-mod other;
-#[cfg(not(target_os = "linux"))]
-use other as here;
+use crate::storage::os::other as here;
 
-pub(super) use here::{
+pub(crate) use here::{
     drop_cache, finish_write_back, is_listed_mount, rename_no_replace, reserve, start_write_back,
 };

@@ -1,0 +1,169 @@
+//! BdLoRA: LoRA with one factor block-diagonal, of which only the blocks are stored, one below another.
+//!
+//! Source: Wang et al. 2025 (arXiv:2510.23346). PEFT: `lora/variants.py`, `BlockDiagonalLinear` and
+//! `BdLoraLinearVariant`. With `n` blocks, `A` is stored as `[rank, in/n]`, or `B` as `[out, rank/n]`. Block `i` of `A` meets
+//! its own columns of the weight and columns `i·rank/n..` of `B`; block `i` of `B` meets its own rows and rows `i·rank/n..` of
+//! `A`. So each block is a low-rank delta on part of the weight, and LoRA's method applies it (peft-methods.md 3.9).
+
+use serde_json::Value;
+
+use crate::adapters::claim::context::Claiming;
+use crate::adapters::claim::edits::{Change, Claimed};
+use crate::error::{Error, Result};
+use crate::ops::op::Factor;
+use crate::ops::placement::{Axis, Placement};
+
+use crate::adapters::claim::Method;
+use crate::adapters::claim::lora;
+use crate::adapters::claim::lora::Pair;
+use crate::ops::block::Block;
+
+/// LoRA whose `A` or `B` is block-diagonal.
+pub(crate) struct BdLora;
+
+const FIELD: &str = "use_bdlora";
+const FIELDS: &[&str] = &["nblocks", "target_modules_bd_a", "target_modules_bd_b", "match_strict"];
+
+impl Method for BdLora {
+    fn name(&self) -> &'static str {
+        "bdlora"
+    }
+
+    fn peft_types(&self) -> &'static [&'static str] {
+        &["LORA"]
+    }
+
+    fn claim(&self, claiming: &mut Claiming<'_>) {
+        let blocks = match Blocks::read(claiming) {
+            Ok(Some(blocks)) => blocks,
+            Ok(None) => return,
+            Err(error) => return claiming.refuse(error),
+        };
+        let is_one = |module: &str| blocks.of_a(module) || blocks.of_b(module);
+        for pair in lora::take_tails(claiming, lora::A, lora::B, false, is_one) {
+            if let Err(error) = claim_module(claiming, &blocks, &pair) {
+                claiming.refuse(error);
+            }
+        }
+    }
+
+    fn apply(&self, _: &mut Block<'_>) {
+        unreachable!("its ops are LoRA's")
+    }
+}
+
+/// What `use_bdlora` says.
+struct Blocks {
+    /// How many a factor has.
+    count: u64,
+    /// Parts of the paths of modules whose `A` has blocks.
+    a: Vec<String>,
+    /// The same for `B`.
+    b: Vec<String>,
+}
+
+impl Blocks {
+    fn read(claiming: &Claiming<'_>) -> Result<Option<Blocks>> {
+        let config = &claiming.adapter.config;
+        let fields = match config.get(FIELD) {
+            None | Some(Value::Bool(false)) => return Ok(None),
+            Some(Value::Object(fields)) if fields.is_empty() => return Ok(None),
+            Some(Value::Object(fields)) => fields,
+            Some(other) => return Err(config.bad(FIELD, other, "does not say which factors have blocks")),
+        };
+        let bad = |why: &str| Err(config.bad(FIELD, &Value::from(fields.clone()), why));
+        if config.is_set("use_dora") {
+            return bad("PEFT does not combine with `use_dora`, so that no one can say what it means");
+        }
+        if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            return bad(&format!("holds `{unknown}`, a field shardfold does not know"));
+        }
+        let Some(count) = fields.get("nblocks").map_or(Some(1), Value::as_u64).filter(|&count| count > 0)
+        else {
+            return bad("needs a whole number above zero as its `nblocks`");
+        };
+        let list = |name| {
+            let entries = fields.get(name).and_then(Value::as_array).into_iter().flatten();
+            entries.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        Ok(Some(Blocks { count, a: list("target_modules_bd_a"), b: list("target_modules_bd_b") }))
+    }
+
+    /// PEFT's rule: an entry stands anywhere in the path.
+    fn of_a(&self, module: &str) -> bool {
+        self.a.iter().any(|entry| module.contains(entry.as_str()))
+    }
+
+    fn of_b(&self, module: &str) -> bool {
+        self.b.iter().any(|entry| module.contains(entry.as_str()))
+    }
+}
+
+fn claim_module(claiming: &mut Claiming<'_>, blocks: &Blocks, pair: &Pair) -> Result<()> {
+    let Some(target) = claiming.target(&[pair.a, pair.b], &pair.module, "weight") else { return Ok(()) };
+    if blocks.of_a(&pair.module) && blocks.of_b(&pair.module) {
+        let why = format!("gives both factors of `{}` blocks, which PEFT refuses too", pair.module);
+        let config = &claiming.adapter.config;
+        return Err(config.bad(FIELD, config.get(FIELD).unwrap_or(&Value::Null), &why));
+    }
+    let is_of_a = blocks.of_a(&pair.module);
+    let count = blocks.count;
+    let (a_rows, a_cols) = lora::matrix(claiming, pair.a, "[rank, in], both above zero")?;
+    let (out, b_cols) = lora::factor_b(claiming, pair.b)?;
+    // What both would be with the zeros around the blocks.
+    let (rank, input, b_rank) =
+        if is_of_a { (a_rows, a_cols * count, b_cols) } else { (a_rows, a_cols, b_cols * count) };
+    check_shapes(claiming, pair, (is_of_a, count), (rank, b_rank, out))?;
+    let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
+    let is_transposed = lora::orientation(claiming, target, &pair.module, (out, input), &a, &b)
+        .map_err(|error| with_blocks(error, is_of_a, count))?;
+    let scale = lora::scale(claiming, &pair.module, rank)? as f32;
+    let of_block = rank / count;
+    let changes = (0..count).map(|i| {
+        let from = i * of_block;
+        // Elements of the stored factors that come before the block's.
+        let b_start = if is_of_a { from } else { i * (out / count) * b_cols };
+        let factors = vec![
+            Factor::along(1, a.tensor.clone(), 1, of_block, a_cols).starting(from * a_cols),
+            Factor::along(0, b.tensor.clone(), b_cols, of_block, 1).starting(b_start),
+        ];
+        let whole = Placement::matrix(out, input, is_transposed);
+        let placement = part(whole, if is_of_a { 1 } else { 0 }, i, count);
+        Change::new("lora", placement, factors, scale)
+    });
+    let changes = changes.collect();
+    claiming.claim(Claimed::change("bdlora", &pair.module, vec![a.key, b.key], target, changes));
+    Ok(())
+}
+
+/// Part `i` of `count` equal parts of a placement, along one of its axes.
+fn part(whole: Placement, axis: usize, i: u64, count: u64) -> Placement {
+    let Placement { start, mut axes } = whole;
+    let Axis { count: positions, stride } = axes[axis];
+    axes[axis].count = positions / count;
+    Placement { start: start + i * (positions / count) * stride, axes }
+}
+
+/// Both ranks must be one, and what has blocks must part evenly into them.
+fn check_shapes(
+    claiming: &Claiming<'_>,
+    pair: &Pair,
+    (is_of_a, count): (bool, u64),
+    (rank, b_rank, out): (u64, u64, u64),
+) -> Result<()> {
+    if rank == b_rank && rank.is_multiple_of(count) && (is_of_a || out.is_multiple_of(count)) {
+        return Ok(());
+    }
+    let (i, expected) = match is_of_a {
+        true => (pair.a, format!("[{b_rank}, in/{count}], the {count} blocks of a rank that they divide")),
+        false => (pair.b, format!("[out, {rank}/{count}], {count} blocks that divide both axes")),
+    };
+    Err(claiming.factor_shape(i, expected))
+}
+
+fn with_blocks(error: Error, is_of_a: bool, count: u64) -> Error {
+    let factor = if is_of_a { "`A`" } else { "`B`" };
+    error.hint(format!(
+        "`{FIELD}` says that {factor} has {count} blocks of its own rows and columns: is that this adapter's?"
+    ))
+}

@@ -1,0 +1,325 @@
+//! LoRA on parameters (`target_parameters`): the fused weights of experts, `[experts, d1, d2]`, and 2-D parameters.
+//!
+//! PEFT: `lora/layer.py`, `ParamWrapper.get_delta_weight`. The keys name the module that owns the parameter, not the
+//! parameter; several parameters of one module are nested in the order in which the module registers them, the first
+//! innermost (key-mapping.md 4.1). One expert is one low-rank delta on one slice:
+//! `Δ[e] = s·Σ_k B_e[·, k]·A_e[k, ·]`, `A` with the experts slowest, `B` with the experts fastest (or slowest, as Unsloth
+//! wrote it until September 2026). Which of the two axes `A` lies on changed with PEFT 0.19 and is seen by the shapes.
+
+use std::collections::BTreeMap;
+
+use crate::adapters::claim::context::Claiming;
+use crate::adapters::claim::edits::{Change, Claimed};
+use crate::adapters::claim::expert_layout;
+use crate::adapters::peft::keys::Tail;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::model::outline::Target;
+use crate::ops::op::Factor;
+use crate::ops::placement::{Axis, Placement};
+
+use crate::adapters::claim::Method;
+use crate::adapters::claim::dora::lacks_magnitude;
+use crate::adapters::claim::lora::{A, B, Pair, resolve, scale, take_tails};
+use crate::ops::block::Block;
+
+/// Low-rank deltas of parameters.
+pub(crate) struct LoraParameter;
+
+/// What stands between a module and the wrapper inside its wrapper.
+const NESTED: &str = ".base_layer";
+
+/// Orders in which modules register their parameters, where several are adapted.
+const ORDERS: &[&[&str]] = &[
+    &["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"],
+    &["gate_proj", "up_proj", "down_proj"],
+    &["w1", "w2", "w3"],
+];
+
+impl Method for LoraParameter {
+    fn name(&self) -> &'static str {
+        "lora_parameter"
+    }
+
+    fn peft_types(&self) -> &'static [&'static str] {
+        &["LORA"]
+    }
+
+    fn claim(&self, claiming: &mut Claiming<'_>) {
+        let entries: Vec<String> =
+            claiming.adapter.config.list("target_parameters").into_iter().map(str::to_owned).collect();
+        if entries.is_empty() {
+            return;
+        }
+        let mut modules: BTreeMap<String, Vec<(usize, Pair)>> = BTreeMap::new();
+        for pair in take_wrapped(claiming, &entries) {
+            if lacks_magnitude(claiming, &pair) {
+                continue;
+            }
+            let (module, depth) = unnested(&pair.module);
+            modules.entry(module.to_owned()).or_default().push((depth, pair));
+        }
+        let (mut stacks, mut reordered) = (Vec::new(), Vec::new());
+        for (module, mut pairs) in modules {
+            pairs.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+            let pairs = pairs.into_iter().map(|(_, pair)| pair).collect();
+            match parameters(claiming, &module, pairs, &entries, &mut reordered) {
+                Ok(found) => stacks.extend(found),
+                Err(error) => claiming.refuse(error),
+            }
+        }
+        if let Some(first) = reordered.first() {
+            claiming.notice(format!(
+                "the parameters of `{first}` and of {} more modules are nested in another order than PEFT nests them; their \
+                 shapes tell which is which",
+                reordered.len() - 1
+            ));
+        }
+        claim_all(claiming, stacks);
+    }
+
+    fn apply(&self, _: &mut Block<'_>) {
+        unreachable!("its changes are applied by `lora`")
+    }
+}
+
+/// Takes the pairs that belong to modules with a targeted parameter.
+fn take_wrapped(claiming: &mut Claiming<'_>, entries: &[String]) -> Vec<Pair> {
+    let tails: [(Tail, Tail); 1] = [(A, B)];
+    let mut owners: Vec<String> = Vec::new();
+    for i in 0..claiming.adapter.tensors.len() {
+        if let Some(path) = A.module(claiming.path(i)) {
+            let (module, _) = unnested(path);
+            if !targeted(claiming, module, entries).is_empty() {
+                owners.push(module.to_owned());
+            }
+        }
+    }
+    owners.sort_unstable();
+    owners.dedup();
+    let is_one = |path: &str| owners.binary_search_by(|owner| owner.as_str().cmp(unnested(path).0)).is_ok();
+    tails.into_iter().flat_map(|(a, b)| take_tails(claiming, a, b, false, is_one)).collect()
+}
+
+/// A path without its nesting, and how deep it was.
+fn unnested(path: &str) -> (&str, usize) {
+    match path.strip_suffix(NESTED) {
+        Some(outer) => {
+            let (module, depth) = unnested(outer);
+            (module, depth + 1)
+        }
+        None => (path, 0),
+    }
+}
+
+/// The parameters of a module that entries of `target_parameters` name, in the order of registration as far as it is known.
+fn targeted(claiming: &Claiming<'_>, module: &str, entries: &[String]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for entry in entries {
+        // An entry is the end of `module.parameter`; its own last segment is the parameter.
+        let parameter = entry.rsplit('.').next().unwrap_or(entry);
+        let full = format!("{module}.{parameter}");
+        let is_named =
+            full == *entry || full.strip_suffix(entry.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        let fits = match claiming.lookup(module, parameter) {
+            // A bare leaf must not be taken for a linear layer of that name.
+            Some(target) => matches!(claiming.weight(target).shape.axes().len(), 2 | 3),
+            // It is one, and is refused once it is looked for.
+            None => claiming.unreadable(module, parameter).is_some(),
+        };
+        if is_named && fits && !found.iter().any(|other| other == parameter) {
+            found.push(parameter.to_owned());
+        }
+    }
+    if let Some(order) = ORDERS.iter().find(|order| found.iter().all(|name| order.contains(&name.as_str()))) {
+        found.sort_by_key(|name| order.iter().position(|other| other == name));
+    }
+    found
+}
+
+/// One parameter and its pair of factors.
+struct Stack {
+    module: String,
+    parameter: String,
+    pair: Pair,
+    target: Target,
+    /// Experts, and the two other axes of the parameter.
+    axes: [u64; 3],
+    /// Axis sizes of `A` and `B` beside the rank.
+    a: u64,
+    b: u64,
+}
+
+/// Gives each pair its parameter. 2-D parameters are claimed at once, as linear layers.
+///
+/// Modules in which the pairs fit their parameters in another order than that of registration alone go into `reordered`:
+/// axolotl 0.15 nested parameters that it had quantised by their names.
+fn parameters(
+    claiming: &mut Claiming<'_>,
+    module: &str,
+    pairs: Vec<Pair>,
+    entries: &[String],
+    reordered: &mut Vec<String>,
+) -> Result<Vec<Stack>> {
+    let names = targeted(claiming, module, entries);
+    if names.len() != pairs.len() {
+        let (adapter, found) = (claiming.adapter.name.clone(), pairs.len());
+        return Err(ErrorKind::ParameterCount {
+            adapter,
+            module: module.to_owned(),
+            parameters: names,
+            found,
+        }
+        .into());
+    }
+    let is_known =
+        names.len() < 2 || ORDERS.iter().any(|order| names.iter().all(|n| order.contains(&n.as_str())));
+    let fit = names.iter().zip(&pairs).all(|(name, pair)| fits(claiming, module, pair, name));
+    let names = match (is_known, fit) {
+        (true, true) => names,
+        (false, _) => by_shapes(claiming, module, &pairs, names)?,
+        (true, false) => match by_shapes(claiming, module, &pairs, names.clone()) {
+            Ok(order) => {
+                reordered.push(module.to_owned());
+                order
+            }
+            // What does not fit in any order is told of the usual one.
+            Err(_) => names,
+        },
+    };
+    let mut stacks = Vec::new();
+    for (parameter, mut pair) in names.into_iter().zip(pairs) {
+        let Some(target) = claiming.target(&[pair.a, pair.b], module, &parameter) else { continue };
+        let path = format!("{module}.{parameter}");
+        match *claiming.weight(target).shape.axes() {
+            [experts, d1, d2] => {
+                let side = |i: usize, axis: usize| match claiming.tensor(i).tensor.shape.axes() {
+                    &[x, y] => Ok([x, y][axis]),
+                    _ => Err(claiming.factor_shape(i, "two axes".to_owned())),
+                };
+                let (a, b) = (side(pair.a, 1)?, side(pair.b, 0)?);
+                pair.module = path;
+                stacks.push(Stack {
+                    module: module.to_owned(),
+                    parameter,
+                    pair,
+                    target,
+                    axes: [experts, d1, d2],
+                    a,
+                    b,
+                });
+            }
+            _ => {
+                pair.parameter = Some((module.to_owned(), parameter));
+                pair.module = path;
+                if let Some(found) = resolve(claiming, &pair)? {
+                    found.claim(claiming);
+                }
+            }
+        }
+    }
+    Ok(stacks)
+}
+
+/// Whether a pair's sizes are those of a parameter of the module, whichever way they lie.
+fn fits(claiming: &Claiming<'_>, module: &str, pair: &Pair, name: &str) -> bool {
+    let Some(target) = claiming.lookup(module, name) else { return false };
+    let (a, b) = (&claiming.tensor(pair.a).tensor.shape, &claiming.tensor(pair.b).tensor.shape);
+    match (a.axes(), b.axes(), claiming.weight(target).shape.axes()) {
+        (&[_, a], &[b, _], &[_, d1, d2]) => (a, b) == (d1, d2) || (a, b) == (d2, d1),
+        (&[_, a], &[b, _], &[d0, d1]) => (a, b) == (d1, d0),
+        _ => false,
+    }
+}
+
+/// The one order of `names` in which every pair fits its parameter.
+fn by_shapes(
+    claiming: &Claiming<'_>,
+    module: &str,
+    pairs: &[Pair],
+    names: Vec<String>,
+) -> Result<Vec<String>> {
+    let mut orders = Vec::new();
+    permutations(names.clone(), 0, &mut |order| {
+        if order.iter().zip(pairs).all(|(name, pair)| fits(claiming, module, pair, name)) {
+            orders.push(order.to_vec());
+        }
+    });
+    match orders.len() {
+        1 => Ok(orders.remove(0)),
+        found => {
+            let (adapter, module) = (claiming.adapter.name.clone(), module.to_owned());
+            let kind = ErrorKind::ParameterOrder { adapter, module, parameters: names, found };
+            Err(Error::new(kind)
+                .hint("the keys do not name the parameters, and their order in this module is not known"))
+        }
+    }
+}
+
+fn permutations(mut names: Vec<String>, from: usize, visit: &mut impl FnMut(&[String])) {
+    if from + 1 >= names.len() {
+        return visit(&names);
+    }
+    for i in from..names.len() {
+        names.swap(from, i);
+        permutations(names.clone(), from + 1, visit);
+        names.swap(from, i);
+    }
+}
+
+/// Claims fused parameters: their orientation is known once all of the adapter's shapes are.
+fn claim_all(claiming: &mut Claiming<'_>, stacks: Vec<Stack>) {
+    let sides: Vec<expert_layout::Sides> = stacks
+        .iter()
+        .map(|stack| expert_layout::Sides {
+            module: &stack.module,
+            parameter: &stack.parameter,
+            axes: stack.axes,
+            a: stack.a,
+            b: stack.b,
+        })
+        .collect();
+    let swapped = match expert_layout::orientations(claiming, &sides) {
+        Ok(swapped) => swapped,
+        Err(errors) => return errors.into_iter().for_each(|error| claiming.refuse(error)),
+    };
+    for (stack, swapped) in stacks.into_iter().zip(swapped) {
+        if let Err(error) = claim_stack(claiming, stack, swapped) {
+            claiming.refuse(error);
+        }
+    }
+}
+
+/// One delta for each expert.
+fn claim_stack(claiming: &mut Claiming<'_>, stack: Stack, swapped: bool) -> Result<()> {
+    let Stack { pair, target, axes: [experts, d1, d2], a: a_width, b: b_width, .. } = stack;
+    let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
+    expert_layout::check_count(claiming, &pair.module, experts)?;
+    let (a_rows, b_cols) = (a.tensor.shape.axes()[0], b.tensor.shape.axes()[1]);
+    if experts == 0 || a_rows == 0 || a_rows % experts != 0 {
+        return Err(claiming.factor_shape(pair.a, format!("[rank · {experts} experts, ...]")));
+    }
+    let rank = a_rows / experts;
+    if b_cols != a_rows {
+        return Err(
+            claiming.factor_shape(pair.b, format!("[{b_width}, {a_rows}], as `{}` has {a_rows} rows", a.key))
+        );
+    }
+    let scale = scale(claiming, &pair.module, rank)? as f32;
+    let is_grouped = expert_layout::is_grouped(claiming, rank, experts, &b.key)?;
+    let (a_axis, b_axis) = if swapped { (1, 0) } else { (0, 1) };
+    let changes = (0..experts).map(|e| {
+        let axes = vec![Axis { count: d1, stride: d2 }, Axis { count: d2, stride: 1 }];
+        let placement = Placement { start: e * d1 * d2, axes };
+        let a = Factor::along(a_axis, a.tensor.clone(), 1, rank, a_width).starting(e * rank * a_width);
+        let b = match is_grouped {
+            true => Factor::along(b_axis, b.tensor.clone(), a_rows, rank, 1).starting(e * rank),
+            false => Factor::along(b_axis, b.tensor.clone(), a_rows, rank, experts).starting(e),
+        };
+        Change::new("lora", placement, vec![a, b], scale)
+    });
+    let changes = changes.collect();
+    let keys = vec![a.key.clone(), b.key.clone()];
+    claiming.claim(Claimed::change("lora_parameter", &pair.module, keys, target, changes));
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! `adapter_config.json`: typed access, PEFT's pattern rule, and the refusal of fields that nothing honours.
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::error::kind::ErrorKind;
+
+use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
+
+/// What a config field means to a merge.
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// Honoured by a method, or without effect on the merge.
+    Fine,
+    /// The same, and either true or false.
+    Flag,
+    /// Fine while it is null, false, empty, or one of these; anything else is refused for the reason.
+    Only(&'static [&'static str], &'static str),
+    /// The same, with what helps: of anything else, the first that its value starts with says both.
+    Cured(&'static [&'static str], &'static [Refused]),
+}
+
+/// Why values of a field are refused, and what helps.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// What such values start with; empty for all.
+    pub starts: &'static str,
+    /// The reason, which follows on "which".
+    pub why: &'static str,
+    /// The hint.
+    pub cure: &'static str,
+}
+
+const UNKNOWN_FIELD: &str =
+    "is a field shardfold does not know, so it cannot tell whether it changes the merge";
+const UNKNOWN_VALUE: &str =
+    "is a value shardfold does not know, so it cannot tell whether it changes the merge";
+
+/// The parsed `adapter_config.json`, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct AdapterConfig {
+    /// Name of the adapter, for messages.
+    pub adapter: String,
+    fields: Map<String, Value>,
+}
+
+impl AdapterConfig {
+    /// A config; `adapter` names it in messages.
+    pub fn new(adapter: String, fields: Map<String, Value>) -> AdapterConfig {
+        AdapterConfig { adapter, fields }
+    }
+
+    /// A field that is there and not null.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A string.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_str()
+    }
+
+    /// A number.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        self.get(name)?.as_f64()
+    }
+
+    /// Whether a flag is set.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// A list of strings; empty if it is none.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let values = self.get(name).and_then(Value::as_array);
+        values.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Every field that `known` does not allow to have its value; of those it does not have, `ignored` ones aside.
+    pub fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (name, value) in &self.fields {
+            let known = known.iter().find(|(known, _)| known == name);
+            // A field that is known to change the merge cannot be passed over.
+            if is_inactive(value) || known.is_none() && ignored.iter().any(|ignored| ignored == name) {
+                continue;
+            }
+            let is_one = |values: &[&str]| values.iter().any(|allowed| is_value(value, allowed));
+            let (why, hint) = match known {
+                Some((_, Field::Fine)) => continue,
+                Some((_, Field::Flag)) if value.is_boolean() => continue,
+                // What Python takes for true is not what whoever wrote it need have meant.
+                Some((_, Field::Flag)) => ("is neither true nor false", None),
+                Some((_, Field::Only(values, _) | Field::Cured(values, _))) if is_one(values) => continue,
+                Some((_, Field::Only(_, why))) => (*why, None),
+                Some((_, Field::Cured(_, refused))) => match reason(value, refused) {
+                    Some(refused) => (refused.why, Some(refused.cure.to_owned())),
+                    None => (UNKNOWN_VALUE, None),
+                },
+                None => {
+                    let hint = format!("if it does not, `--ignore-field {name}` merges without it");
+                    (UNKNOWN_FIELD, Some(hint))
+                }
+            };
+            let error = self.bad(name, value, why);
+            errors.push(match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            });
+        }
+        errors
+    }
+
+    /// Every field that switches something on, in the order of the file: not null, not false, not empty.
+    pub fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.fields
+            .iter()
+            .filter(|(_, value)| !is_inactive(value))
+            .map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The keys of the object `pattern`, compiled once for many modules.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Pattern`] for a key that is no regular expression.
+    pub fn patterns(&self, pattern: &'static str) -> Result<Patterns<'_>, Error> {
+        let keys = self.get(pattern).and_then(Value::as_object).into_iter().flatten();
+        let entries = keys.map(|(key, value)| Ok((key.as_str(), self.matcher(pattern, key)?, value)));
+        Ok(Patterns { config: self, field: pattern, entries: entries.collect::<Result<_, Error>>()? })
+    }
+
+    /// A per-module number: `default`, unless a key of the object `pattern` matches `module`.
+    ///
+    /// PEFT's rule (`get_pattern_key`): the first key in file order for which `(.*\.)?(KEY)$` matches from the start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Pattern`] for a key that is no regular expression, [`ErrorKind::Field`] for a value that is no number.
+    pub fn patterned(&self, pattern: &str, default: f64, module: &str) -> Result<f64, Error> {
+        let Some(keys) = self.get(pattern).and_then(Value::as_object) else { return Ok(default) };
+        for (key, value) in keys {
+            let matched = self.matcher(pattern, key)?.is_match(module);
+            if matched.map_err(|cause| self.unreadable(pattern, key, cause))? {
+                return value.as_f64().ok_or_else(|| self.bad(pattern, value, "is not a number"));
+            }
+        }
+        Ok(default)
+    }
+
+    /// What PEFT makes of one key of a pattern.
+    fn matcher(&self, field: &str, key: &str) -> Result<PythonPattern, Error> {
+        PythonPattern::end(key).map_err(|cause| self.unreadable(field, key, cause))
+    }
+
+    /// The refusal of a pattern.
+    pub fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
+        let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), pattern.to_owned());
+        Error::new(ErrorKind::Pattern { adapter, field, pattern }).because(cause)
+    }
+
+    /// The refusal of one field's value.
+    pub fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
+        let (adapter, value) = (self.adapter.clone(), shortened(value));
+        ErrorKind::Field { adapter, field: field.to_owned(), value, why: why.to_owned() }.into()
+    }
+}
+
+/// One field of patterns, as [`AdapterConfig::patterned`] reads it, for many modules.
+pub struct Patterns<'c> {
+    config: &'c AdapterConfig,
+    field: &'static str,
+    entries: Vec<(&'c str, PythonPattern, &'c Value)>,
+}
+
+impl Patterns<'_> {
+    /// The number of the first key that matches `module`, else `default`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Field`] for a value that is no number, [`ErrorKind::Pattern`] for a key on which it takes too long to tell.
+    pub fn number(&self, default: f64, module: &str) -> Result<f64, Error> {
+        for (key, pattern, value) in &self.entries {
+            let matched = pattern.is_match(module);
+            if matched.map_err(|cause| self.config.unreadable(self.field, key, cause))? {
+                return value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"));
+            }
+        }
+        Ok(default)
+    }
+}
+
+/// Null, false, and what is empty switch nothing on.
+fn is_inactive(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_value(value: &Value, text: &str) -> bool {
+    let shown = value.to_string();
+    value.as_str() == Some(text) || shown == text
+}
+
+/// The first that a value starts with.
+fn reason<'r>(value: &Value, refused: &'r [Refused]) -> Option<&'r Refused> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    refused.iter().find(|refused| text.starts_with(refused.starts))
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match text.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> AdapterConfig {
+        AdapterConfig::new("style".into(), serde_json::from_str(json).expect("valid"))
+    }
+
+    #[test]
+    fn patterns_follow_peft() {
+        let config = config(
+            r#"{"rank_pattern": {"layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7,
+                "(?!visual).*down": 9}}"#,
+        );
+        for (module, rank) in [
+            ("model.layers.1", 3.0),
+            ("model.layers.11", 8.0),
+            ("model.layers.1.q_proj", 4.0),
+            ("q_proj", 4.0),
+            ("x.my_q_proj", 8.0),
+            ("model.layers.0.k_proj", 5.0),
+            ("model.v_proj", 8.0),
+            ("v_proj", 6.0),
+            ("model.layers.3.o_proj", 7.0),
+            ("mlp.up", 7.0),
+            ("layersx1", 3.0),
+            ("mlp.down", 9.0),
+            ("visual.down", 9.0),
+            ("visualdown", 8.0),
+        ] {
+            assert_eq!(config.patterned("rank_pattern", 8.0, module).expect("valid"), rank, "{module}");
+            let patterns = config.patterns("rank_pattern").expect("valid");
+            assert_eq!(patterns.number(8.0, module).expect("valid"), rank, "{module}");
+        }
+        assert!(config.patterned("alpha_pattern", 16.0, "q_proj").is_ok_and(|alpha| alpha == 16.0));
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_only_when_they_are_on() {
+        let known = [
+            ("r", Field::Fine),
+            ("use_dora", Field::Only(&[], "is not merged yet")),
+            ("use_rslora", Field::Flag),
+            ("lora_bias", Field::Flag),
+            ("init", Field::Only(&["true", "gaussian"], "changes the base")),
+        ];
+        let config = config(
+            r#"{"r": 8, "use_dora": true, "init": "pissa", "use_rslora": true, "lora_bias": "false", "new": {"a": 1}, "off": false, "none": null, "empty": []}"#,
+        );
+        let errors = config.refused(&known, &[]);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "adapter `style` sets `use_dora` to `true`, which is not merged yet",
+                "adapter `style` sets `init` to `pissa`, which changes the base",
+                "adapter `style` sets `lora_bias` to `false`, which is neither true nor false",
+                "adapter `style` sets `new` to `{\"a\":1}`, which is a field shardfold does not know, so it cannot tell whether it changes the merge",
+            ]
+        );
+        assert_eq!(errors[3].advice(), Some("if it does not, `--ignore-field new` merges without it"));
+        assert_eq!(
+            config.refused(&known, &["new".into(), "use_dora".into()]).len(),
+            3,
+            "known ones stay refused"
+        );
+    }
+}

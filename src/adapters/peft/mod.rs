@@ -1,0 +1,8 @@
+//! TODO ('adapters', 'peft')
+
+pub(crate) mod config;
+pub(crate) mod folder;
+pub(crate) mod keys;
+pub(crate) mod producers;
+pub(crate) mod python_regex;
+pub(crate) mod targets;

@@ -1,0 +1,97 @@
+//! What producers of PEFT files do otherwise than PEFT, as data: the one place where a deviation is known by name.
+//!
+//! Names are put right before anything looks at them ([`crate::adapters::peft::keys::normalise`]), tensors that no merge needs are left aside
+//! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
+//! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
+
+use crate::adapters::peft::config::{Field, Refused};
+
+/// Segments that wrappers of training put into paths; they name no module of any model.
+pub(crate) const WRAPPERS: &[&str] = &[
+    "_orig_mod",                  // torch.compile
+    "_fsdp_wrapped_module",       // FSDP
+    "_checkpoint_wrapped_module", // activation checkpointing
+    "_forward_module",            // Lightning Fabric
+];
+
+/// Segments that wrap a whole model, and so come first only: inside a path they are modules like others.
+pub(crate) const OUTER: &[&str] = &["module"];
+
+/// Modules that a producer calls by a name that no model has.
+pub(crate) const RENAMED: &[(&str, &str)] = &[
+    ("model.unembed_tokens", "lm_head"), // Tinker
+];
+
+/// A file that NeMo AutoModel writes beside an adapter.
+pub(crate) const NEMO_CONFIG: &str = "automodel_peft_config.json";
+
+/// Fields that producers add to `adapter_config.json`.
+pub(crate) const FIELDS: &[(&str, Field)] = &[
+    // ms-swift: the type that factors are trained in, and learning rates of LoRA+.
+    ("lora_dtype", Field::Fine),
+    ("lorap_lr_ratio", Field::Fine),
+    ("lorap_emb_lr", Field::Fine),
+    // PEFT up to 0.2: whether an `eval()` merges in memory.
+    ("merge_weights", Field::Fine),
+    (
+        "nvfp4_merge_aware",
+        Field::Cured(
+            &[],
+            &[Refused {
+                starts: "",
+                why: "means that axolotl trained for the merged weights in NVFP4, which no 16-bit merge holds",
+                cure: "to quantise the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
+                       first",
+            }],
+        ),
+    ),
+];
+
+/// Which tensors a rule is for.
+enum Which {
+    /// Those with this segment in their path.
+    Segment(&'static str),
+    /// Those whose path ends in these segments.
+    End(&'static str),
+    /// Those of these roles without a value.
+    Empty(&'static [&'static str]),
+}
+
+/// Tensors that a merge does not need, and why.
+const ASIDE: &[(Which, &str)] = &[
+    (Which::Segment("original_module"), "the frozen copy of a module that was trained"),
+    (Which::End("rotary_emb.inv_freq"), "the model computes it"),
+    // Tinker's, for projections that a model does not have.
+    (Which::Empty(&["lora_A", "lora_B"]), "it has no values"),
+];
+
+/// Why a tensor is left aside, if it is: its path, and how many values it has.
+pub(crate) fn aside(path: &str, elements: u64) -> Option<&'static str> {
+    let is_one = |which: &Which| match which {
+        Which::Segment(segment) => path.split('.').any(|other| other == *segment),
+        Which::End(end) => path == *end || path.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')),
+        Which::Empty(roles) => elements == 0 && path.split('.').any(|other| roles.contains(&other)),
+    };
+    ASIDE.iter().find(|(which, _)| is_one(which)).map(|(_, rule)| *rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_rule_names_is_left_aside() {
+        for (path, elements, is_aside) in [
+            ("score.original_module.weight", 8, true),
+            ("model.layers.0.self_attn.rotary_emb.inv_freq", 8, true),
+            ("rotary_emb.inv_freq", 8, true),
+            ("model.my_rotary_emb.inv_freq", 8, false),
+            ("model.layers.0.mlp.experts.w3.lora_A.weight", 0, true),
+            ("model.layers.0.mlp.experts.w3.lora_A.weight", 8, false),
+            ("model.layers.0.self_attn.q_proj.oft_R.weight", 0, false),
+            ("v_head.summary.weight", 8, false),
+        ] {
+            assert_eq!(aside(path, elements).is_some(), is_aside, "{path}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The libraries whose checkpoints are known, and how their folders differ: what weights are called, and what names the class.
+
+use crate::checkpoint::config::Config;
+
+/// A library that saves checkpoints.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Library {
+    /// Its name, as model cards have it.
+    pub name: &'static str,
+    /// What the names of its files of weights begin with.
+    pub stem: &'static str,
+    /// The key of `config.json` that names the model's class: a text, or a list of them.
+    pub class_key: &'static str,
+    /// Its versions that name parameters otherwise than files do: by rules for whole names, and by all rules.
+    renames: [&'static str; 2],
+    /// Whether its models predict tokens, so that embeddings and a head may share a tensor.
+    pub predicts_tokens: bool,
+}
+
+/// All that are known. The first is meant where a config names no class.
+pub(crate) const LIBRARIES: &[Library] = &[
+    Library {
+        name: "transformers",
+        stem: "model",
+        class_key: "architectures",
+        renames: ["transformers 4.52", "transformers 5"],
+        predicts_tokens: true,
+    },
+    Library {
+        name: "diffusers",
+        stem: "diffusion_pytorch_model",
+        class_key: "_class_name",
+        renames: ["diffusers"; 2],
+        predicts_tokens: false,
+    },
+];
+
+impl Library {
+    /// The version that names parameters by all rules, or by those for whole names alone.
+    pub fn version(&self, has_all_rules: bool) -> &'static str {
+        self.renames[usize::from(has_all_rules)]
+    }
+
+    /// The library that wrote a config.
+    pub fn of(config: &Config) -> &'static Library {
+        let has_class = |library: &&Library| config.0.get(library.class_key).is_some();
+        LIBRARIES.iter().find(has_class).unwrap_or(&LIBRARIES[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_config_tells_its_library_and_its_class() {
+        for (config, library, class) in [
+            (json!({"architectures": ["LlamaForCausalLM"]}), "transformers", Some("LlamaForCausalLM")),
+            (json!({"_class_name": "FluxTransformer2DModel"}), "diffusers", Some("FluxTransformer2DModel")),
+            (json!({"model_type": "llama"}), "transformers", None),
+            (json!(null), "transformers", None),
+        ] {
+            let config = Config(config);
+            assert_eq!((Library::of(&config).name, config.class()), (library, class), "{config:?}");
+        }
+    }
+}

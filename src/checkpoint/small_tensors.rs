@@ -1,0 +1,49 @@
+//! Small tensors whose values a plan needs, such as the shape that no header says.
+
+use std::cell::RefCell;
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::folder::Folder;
+use crate::storage::{Source, Store};
+use crate::tensor::reference::TensorRef;
+
+use crate::checkpoint::discover::Checkpoint;
+
+/// The most that is read of one tensor.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// Reads small tensors of a checkpoint. The shard that was read last stays open.
+pub(crate) struct Peek<'a> {
+    base: &'a Checkpoint,
+    open: RefCell<Option<(u32, Box<dyn Source>)>>,
+}
+
+impl<'a> Peek<'a> {
+    pub(crate) fn new(base: &'a Checkpoint) -> Peek<'a> {
+        Peek { base, open: RefCell::new(None) }
+    }
+
+    /// The bytes of a tensor.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Quantised`] for one above 64 KiB, which is none of those that are meant to be read so; or as
+    /// [`Source::read_at`].
+    pub(crate) fn read(&self, tensor: &TensorRef) -> Result<Vec<u8>> {
+        let catalogue = &self.base.catalogue;
+        if tensor.bytes() > MOST_BYTES {
+            let name = catalogue.at(tensor).map_or_else(String::new, |i| catalogue.tensors[i].name.clone());
+            let why = format!("it has {} bytes, where a few numbers are expected", tensor.bytes());
+            return Err(Error::new(ErrorKind::Quantised { tensor: name, why }));
+        }
+        let mut open = self.open.borrow_mut();
+        let source = match open.take() {
+            Some((file, source)) if file == tensor.file.0 => source,
+            _ => Folder::open(&self.base.path)?.source(&catalogue.shards[tensor.file.0 as usize].name)?,
+        };
+        let mut bytes = vec![0; tensor.bytes() as usize];
+        source.read_at(&mut bytes, tensor.offset)?;
+        *open = Some((tensor.file.0, source));
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,302 @@
+//! What a conversion does with tensors: which parts of which runtime parameters they are afterwards.
+//!
+//! The operations are run on [`Block`]s, which know shapes and pieces and no values.
+
+use serde_json::Value;
+
+use crate::model::names::piece::Placed;
+
+/// One operation of a conversion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Stacks the tensors of each pattern on a new axis.
+    Merge(usize),
+    /// Joins all tensors along an axis, in the order of patterns.
+    Concatenate(usize),
+    /// Exchanges two axes.
+    Transpose {
+        /// The axes.
+        axes: (usize, usize),
+        /// Whether only if the stored shape is not the parameter's.
+        check: bool,
+    },
+    /// Splits along an axis into equal parts, one for each `to`.
+    Chunk(usize),
+    /// Splits along an axis into parts of the parameters' sizes.
+    Split(usize),
+    /// Takes the even positions of an axis, then the odd ones.
+    Interleave(usize),
+    /// Anything else, by its name.
+    Unknown(String),
+}
+
+/// Tensors that stand for one tensor of a conversion's course.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    /// Which of the patterns found it.
+    pub from: usize,
+    /// Its number in the place of `*`.
+    pub number: Option<u64>,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// What it is made of.
+    pub pieces: Vec<Placed>,
+}
+
+/// What a conversion has to know beside the tensors.
+pub(crate) struct Facts<'a> {
+    /// Number of patterns.
+    pub patterns: usize,
+    /// Number of parameters that it makes.
+    pub targets: usize,
+    /// Whether a tensor of that shape is not yet as the parameter is.
+    pub must_transpose: &'a dyn Fn(&[u64]) -> bool,
+    /// Sizes of the parameters that a tensor of so many rows is split into.
+    pub sizes: &'a dyn Fn(u64) -> Option<Vec<u64>>,
+}
+
+/// Shape and pieces of a parameter, or why it cannot be read as pieces.
+pub(crate) type Made = Result<(Vec<u64>, Vec<Placed>), String>;
+
+impl Op {
+    /// An operation as the table spells it.
+    pub(crate) fn parse(value: &Value) -> Option<Op> {
+        let (name, fields) = (value.get(0)?.as_str()?, value.get(1)?);
+        let number = |key: &str| fields.get(key).and_then(Value::as_u64).map(|n| n as usize);
+        let flag = |key: &str| fields.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let op = match name {
+            "MergeModulelist" => number("dim").map(Op::Merge),
+            "Concatenate" => number("dim").map(Op::Concatenate),
+            "Transpose" => number("dim0")
+                .zip(number("dim1"))
+                .map(|axes| Op::Transpose { axes, check: flag("check_dims") }),
+            "Chunk" => number("dim").map(Op::Chunk),
+            "Split" => number("dim").map(Op::Split),
+            "Interleave" if !flag("inverse") => number("dim").map(Op::Interleave),
+            _ => None,
+        };
+        Some(op.unwrap_or_else(|| Op::Unknown(name.to_owned())))
+    }
+}
+
+/// The parameter number `target` that `ops` make of the blocks.
+///
+/// # Errors
+/// With what stands in the way: an operation that is not known, tensors that are missing, or shapes that do not fit.
+pub(crate) fn run(ops: &[Op], mut blocks: Vec<Block>, facts: &Facts<'_>, target: usize) -> Made {
+    blocks.sort_by_key(|block| (block.from, block.number));
+    let complete = (0..facts.patterns).all(|from| blocks.iter().any(|block| block.from == from));
+    if !complete {
+        return Err("some of the tensors that it is made of are missing".to_owned());
+    }
+    let mut is_cut = false;
+    for op in ops {
+        blocks = match op {
+            Op::Merge(axis) => merge(blocks, *axis)?,
+            Op::Concatenate(axis) => vec![concatenate(blocks, *axis)?],
+            Op::Chunk(axis) => {
+                is_cut = true;
+                let size = |rows: u64| rows.div_ceil(facts.targets as u64);
+                let sizes = |rows| {
+                    (0..facts.targets as u64)
+                        .map(|i| size(rows).min(rows.saturating_sub(i * size(rows))))
+                        .collect()
+                };
+                vec![cut(only(blocks)?, *axis, target, |rows| Some(sizes(rows)))?]
+            }
+            Op::Split(axis) => {
+                is_cut = true;
+                vec![cut(only(blocks)?, *axis, target, facts.sizes)?]
+            }
+            Op::Transpose { axes: (a, b), check } => {
+                let block = only(blocks)?;
+                if block.shape.len() <= *a.max(b) {
+                    return Err(format!("a tensor of {} axes is to be transposed", block.shape.len()));
+                }
+                vec![if *check && !(facts.must_transpose)(&block.shape) {
+                    block
+                } else {
+                    transpose(block, *a, *b)
+                }]
+            }
+            Op::Interleave(axis) => vec![interleave(only(blocks)?, *axis)?],
+            Op::Unknown(name) => return Err(format!("the operation `{name}` is not known")),
+        };
+    }
+    if facts.targets > 1 && !is_cut {
+        return Err("it is not known which part of the tensors it is".to_owned());
+    }
+    let block = only(blocks)?;
+    Ok((block.shape, block.pieces))
+}
+
+fn only(blocks: Vec<Block>) -> Result<Block, String> {
+    let count = blocks.len();
+    let mut blocks = blocks.into_iter();
+    match (blocks.next(), count) {
+        (Some(block), 1) => Ok(block),
+        _ => Err(format!("{count} tensors claim to be it")),
+    }
+}
+
+/// One block for each pattern, its tensors on a new axis in the order of their numbers, which must be 0, 1, 2, ….
+fn merge(blocks: Vec<Block>, axis: usize) -> Result<Vec<Block>, String> {
+    let mut merged: Vec<Block> = Vec::new();
+    for mut block in blocks {
+        if merged.last().is_none_or(|last| last.from != block.from) {
+            let mut shape = block.shape.clone();
+            shape.insert(axis.min(shape.len()), 0);
+            merged.push(Block { from: block.from, number: None, shape, pieces: Vec::new() });
+        }
+        let last = merged.last_mut().expect("one was just added");
+        let at = last.shape[axis];
+        match block.number {
+            Some(number) if number < at => {
+                return Err(format!("number {number} of its tensors is there twice"));
+            }
+            Some(number) if number > at => return Err(format!("number {at} of its tensors is missing")),
+            _ => {}
+        }
+        last.shape[axis] += 1;
+        block.shape.insert(axis.min(block.shape.len()), at + 1);
+        if block.shape != last.shape {
+            return Err(format!("number {at} of its tensors has another shape than those before it"));
+        }
+        let stacked = |placed: Placed| Placed { piece: placed.piece.stacked(axis, at), ..placed };
+        last.pieces.extend(block.pieces.into_iter().map(stacked));
+    }
+    if merged.windows(2).any(|pair| pair[0].shape[axis] != pair[1].shape[axis]) {
+        return Err("its parts are made of different numbers of tensors".to_owned());
+    }
+    Ok(merged)
+}
+
+fn concatenate(blocks: Vec<Block>, axis: usize) -> Result<Block, String> {
+    let mut blocks = blocks.into_iter();
+    let mut joined = blocks.next().ok_or("no tensors are there")?;
+    if axis >= joined.shape.len() {
+        return Err(format!("tensors of {} axes are to be joined along axis {axis}", joined.shape.len()));
+    }
+    for block in blocks {
+        let at = joined.shape[axis];
+        let fits = |(i, (a, b)): (usize, (&u64, &u64))| i == axis || a == b;
+        if block.shape.len() != joined.shape.len()
+            || !joined.shape.iter().zip(&block.shape).enumerate().all(fits)
+        {
+            return Err("the tensors that it is made of differ in shape".to_owned());
+        }
+        joined.shape[axis] += block.shape[axis];
+        let shifted = |placed: Placed| Placed { piece: placed.piece.shifted(axis, at), ..placed };
+        joined.pieces.extend(block.pieces.into_iter().map(shifted));
+    }
+    Ok(joined)
+}
+
+fn transpose(mut block: Block, a: usize, b: usize) -> Block {
+    block.shape.swap(a, b);
+    for placed in &mut block.pieces {
+        placed.piece = placed.piece.clone().swapped(a, b);
+    }
+    block
+}
+
+/// Part number `target` of those with the sizes that `sizes` gives.
+fn cut(
+    mut block: Block,
+    axis: usize,
+    target: usize,
+    sizes: impl Fn(u64) -> Option<Vec<u64>>,
+) -> Result<Block, String> {
+    let rows = *block.shape.get(axis).ok_or("its tensor has too few axes")?;
+    let sizes = sizes(rows).ok_or("the config does not tell how its tensor is split")?;
+    if sizes.iter().sum::<u64>() != rows || sizes.len() <= target {
+        return Err(format!("parts of {sizes:?} do not add up to {rows}"));
+    }
+    let start = sizes[..target].iter().sum();
+    block.shape[axis] = sizes[target];
+    block.pieces = select(block.pieces, axis, start, 1, sizes[target]);
+    Ok(block)
+}
+
+fn interleave(mut block: Block, axis: usize) -> Result<Block, String> {
+    let rows = *block.shape.get(axis).ok_or("its tensor has too few axes")?;
+    if rows % 2 != 0 {
+        return Err(format!("{rows} rows cannot be taken in two halves"));
+    }
+    let half = rows / 2;
+    let even = select(block.pieces.clone(), axis, 0, 2, half);
+    let odd = select(block.pieces, axis, 1, 2, half);
+    let odd = odd.into_iter().map(|placed| Placed { piece: placed.piece.shifted(axis, half), ..placed });
+    block.pieces = even.into_iter().chain(odd).collect();
+    Ok(block)
+}
+
+/// The pieces that have some of those positions of an axis, and these alone.
+pub(crate) fn select(pieces: Vec<Placed>, axis: usize, start: u64, step: u64, count: u64) -> Vec<Placed> {
+    let selected = |placed: Placed| {
+        let piece = placed.piece.select(axis, start, step, count)?;
+        Some(Placed { tensor: placed.tensor, piece })
+    };
+    pieces.into_iter().filter_map(selected).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::piece::Piece;
+
+    fn block(tensor: usize, from: usize, number: Option<u64>, shape: &[u64]) -> Block {
+        let pieces = vec![Placed { tensor, piece: Piece::whole(shape) }];
+        Block { from, number, shape: shape.to_vec(), pieces }
+    }
+
+    fn facts(patterns: usize, targets: usize) -> Facts<'static> {
+        Facts { patterns, targets, must_transpose: &|shape| shape[1] == 4, sizes: &|_| Some(vec![4, 1, 1]) }
+    }
+
+    #[test]
+    fn experts_are_stacked_in_the_order_of_numbers() {
+        let numbered = |n: u64| (0..2).map(move |from| block(n as usize * 2 + from, from, Some(n), &[3, 4]));
+        let blocks: Vec<Block> = [10, 2, 0, 1, 3, 4, 5, 6, 7, 8, 9].into_iter().flat_map(numbered).collect();
+        let ops = [Op::Merge(0), Op::Concatenate(1)];
+        let (shape, pieces) = run(&ops, blocks.clone(), &facts(2, 1), 0).expect("fits");
+        assert_eq!((shape, pieces.len()), (vec![11, 6, 4], 22));
+        let up = pieces.iter().find(|placed| placed.tensor == 2 * 10 + 1).expect("there");
+        assert_eq!((up.piece.fixed[0], up.piece.axes[0].at), ((0, 10), 3));
+        let missing = blocks.into_iter().filter(|block| block.number != Some(4)).collect();
+        assert_eq!(
+            run(&ops, missing, &facts(2, 1), 0).expect_err("refused"),
+            "number 4 of its tensors is missing"
+        );
+    }
+
+    #[test]
+    fn chunks_and_halves() {
+        let (shape, pieces) =
+            run(&[Op::Chunk(0)], vec![block(5, 0, None, &[9, 4])], &facts(1, 3), 2).expect("fits");
+        assert_eq!((shape, pieces[0].piece.axes[0].disk), (vec![3, 4], 6));
+        let (shape, pieces) =
+            run(&[Op::Split(0)], vec![block(5, 0, None, &[6, 4])], &facts(1, 3), 1).expect("fits");
+        assert_eq!((shape, pieces[0].piece.axes[0].disk), (vec![1, 4], 4));
+        let ops = [Op::Interleave(0), Op::Chunk(0)];
+        let (_, pieces) = run(&ops, vec![block(5, 0, None, &[6, 4])], &facts(1, 2), 1).expect("fits");
+        let along = pieces[0].piece.axes[0];
+        assert_eq!((pieces.len(), along.at, along.disk, along.step, along.count), (1, 0, 1, 2, 3));
+    }
+
+    #[test]
+    fn transposed_if_it_must_be() {
+        let ops = [Op::Transpose { axes: (1, 2), check: true }];
+        let run = |shape: &[u64]| run(&ops, vec![block(0, 0, None, shape)], &facts(1, 1), 0).expect("fits");
+        assert_eq!(run(&[2, 4, 3]).0, [2, 3, 4]);
+        assert_eq!(run(&[2, 3, 4]).0, [2, 3, 4]);
+        assert_eq!(run(&[2, 4, 3]).1[0].piece.axes[1].runtime, Some(2));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        let op = Op::parse(&serde_json::json!(["PermuteForRope", {"inverse": false}])).expect("parses");
+        let refused = run(&[op], vec![block(0, 0, None, &[2])], &facts(1, 1), 0).expect_err("refused");
+        assert!(refused.contains("PermuteForRope"));
+    }
+}

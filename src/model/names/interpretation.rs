@@ -1,0 +1,333 @@
+//! Which reading of an adapter's paths finds them on disk.
+//!
+//! An adapter was trained on a running model, whose names depend on the version of transformers, on the class that was
+//! loaded (the bare model, with a head, the language part of a larger one) and on the checkpoint. So the paths are read in
+//! several [`Way`]s, each against the checkpoint's names after none, some or all of the rules. The first reading that places
+//! every path is taken; if none does, the one that places most, and others for towers that it places nothing of.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::model::names::disk::Disk;
+use crate::model::names::geometry::Geometry;
+use crate::model::names::namespace::Namespace;
+use crate::model::names::rules::Rules;
+
+/// How a path is changed before it is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Not at all.
+    Same,
+    /// The base model's path is put in front: trained on the bare model.
+    WithBase(String),
+    /// The base model's path is taken away: the checkpoint was saved from the bare model.
+    WithoutBase(String),
+    /// Carried through the rules: names of an older transformers.
+    Carried,
+    /// `model.` in front is replaced: trained on the language part of a model with towers.
+    Language(&'static str),
+    /// Segments that a producer calls otherwise.
+    Spelt(Vec<&'static Spelling>),
+    /// A prefix by tower, inferred from names that end alike.
+    Inferred(BTreeMap<String, String>),
+}
+
+/// Segments that a producer calls otherwise than the model does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Spelling {
+    /// Models in which it does; all, if none is named.
+    model_types: &'static [&'static str],
+    /// The producer's: one segment, or several.
+    pub theirs: &'static str,
+    /// The model's.
+    pub models: &'static str,
+}
+
+/// Tinker has one name for the attention of every model, and puts the head of some inside the base model (GLM, Nemotron).
+const SPELLINGS: &[Spelling] = &[
+    Spelling { model_types: &["gpt_oss"], theirs: "attn", models: "self_attn" },
+    Spelling { model_types: &[], theirs: "model.lm_head", models: "lm_head" },
+];
+
+impl Spelling {
+    /// The path as the model has it, if it has those segments.
+    fn read(&self, path: &str) -> Option<String> {
+        exchanged(path, self.theirs, self.models)
+    }
+
+    /// A name of the model as the producer has it, if it has those segments.
+    fn spelt(&self, name: &str) -> Option<String> {
+        exchanged(name, self.models, self.theirs)
+    }
+}
+
+/// The path with the first segments that are `from` exchanged for `to`, if there are any.
+fn exchanged(path: &str, from: &str, to: &str) -> Option<String> {
+    let starts = path.match_indices(from).map(|(start, _)| (start, start + from.len()));
+    let is_between = |&(start, end): &(usize, usize)| {
+        (start == 0 || path[..start].ends_with('.')) && (end == path.len() || path[end..].starts_with('.'))
+    };
+    let (start, end) = starts.into_iter().find(is_between)?;
+    Some(format!("{}{to}{}", &path[..start], &path[end..]))
+}
+
+impl Way {
+    /// Every way but the inferred one, in the order in which they are tried.
+    pub(crate) fn all(base: &str, geometry: &Geometry) -> Vec<Way> {
+        let mut ways = vec![Way::Same];
+        if !base.is_empty() {
+            ways.extend([Way::WithBase(format!("{base}.")), Way::WithoutBase(format!("{base}."))]);
+        }
+        let language = ["model.language_model.", "language_model.model."].map(Way::Language);
+        let is_of = |spelling: &&Spelling| {
+            spelling.model_types.is_empty() || geometry.is_one_of(spelling.model_types)
+        };
+        let spelt = Way::Spelt(SPELLINGS.iter().filter(is_of).collect());
+        ways.into_iter().chain([Way::Carried]).chain(language).chain([spelt]).collect()
+    }
+
+    /// Whether it is tried on the names after all rules alone.
+    pub(crate) fn needs_all_rules(&self) -> bool {
+        matches!(self, Way::Carried | Way::Language(_))
+    }
+
+    /// A path of a module, or a parameter's, as this way has it.
+    pub(crate) fn read<'p>(&self, path: &'p str, rules: &Rules) -> Cow<'p, str> {
+        match self {
+            Way::Same => Cow::Borrowed(path),
+            Way::WithBase(base) => Cow::Owned(format!("{base}{path}")),
+            Way::WithoutBase(base) => Cow::Borrowed(path.strip_prefix(base.as_str()).unwrap_or(path)),
+            Way::Carried => carried(path, rules),
+            Way::Language(prefix) => match path.strip_prefix("model.") {
+                Some(rest) => Cow::Owned(format!("{prefix}{rest}")),
+                None => Cow::Borrowed(path),
+            },
+            Way::Spelt(spellings) => spellings
+                .iter()
+                .fold(Cow::Borrowed(path), |path, spelling| spelling.read(&path).map_or(path, Cow::Owned)),
+            Way::Inferred(prefixes) => {
+                // A parameter belongs to the tower of its module, which is the path itself where it has no number.
+                let mut towers =
+                    [tower(path), path.rsplit_once('.').map_or("", |(module, _)| module)].into_iter();
+                match towers.find_map(|tower| prefixes.get(tower)) {
+                    Some(prefix) => Cow::Owned(format!("{prefix}{path}")),
+                    None => Cow::Borrowed(path),
+                }
+            }
+        }
+    }
+}
+
+impl Way {
+    /// A name of the model as an adapter that is read this way spells it; none if its model has no such parameter.
+    pub(crate) fn spelt<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        Some(match self {
+            // What a name of an older transformers was cannot be told from what it became.
+            Way::Same | Way::Carried => Cow::Borrowed(name),
+            Way::WithBase(base) => Cow::Borrowed(name.strip_prefix(base.as_str())?),
+            Way::WithoutBase(base) => Cow::Owned(format!("{base}{name}")),
+            Way::Language(prefix) => match name.strip_prefix(prefix) {
+                Some(rest) => Cow::Owned(format!("model.{rest}")),
+                // The class of the language part has no other towers; heads stand outside.
+                None => Cow::Borrowed(Some(name).filter(|name| tower(name) == *name)?),
+            },
+            Way::Spelt(spellings) => spellings
+                .iter()
+                .fold(Cow::Borrowed(name), |name, spelling| spelling.spelt(&name).map_or(name, Cow::Owned)),
+            Way::Inferred(prefixes) => {
+                let rest = prefixes.values().find_map(|prefix| name.strip_prefix(prefix.as_str()));
+                Cow::Borrowed(rest.unwrap_or(name))
+            }
+        })
+    }
+}
+
+/// Rules match parameters; a module is carried along with the weight that it would have.
+fn carried<'p>(path: &'p str, rules: &Rules) -> Cow<'p, str> {
+    let as_module = format!("{path}.weight");
+    match rules.rename(&as_module).strip_suffix(".weight") {
+        Some(renamed) if renamed != path => Cow::Owned(renamed.to_owned()),
+        _ => rules.rename(path),
+    }
+}
+
+/// The tower that a path belongs to: its segments before the first number; all of it if it has none.
+pub(crate) fn tower(path: &str) -> &str {
+    let mut at = 0;
+    for segment in path.split('.') {
+        if !segment.is_empty() && segment.bytes().all(|c| c.is_ascii_digit()) {
+            return path[..at].trim_end_matches('.');
+        }
+        at += segment.len() + 1;
+    }
+    path
+}
+
+/// What a reading places: for every path a number for the tensors that it means, or 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placing {
+    /// Which of the name spaces it reads.
+    pub space: usize,
+    /// How.
+    pub way: Way,
+    /// By path.
+    pub sums: Vec<u64>,
+}
+
+impl Placing {
+    /// Reads every path; none if no path is placed. With `only_whole` there is a reading that places all that `required`
+    /// says must be, so that nothing matters but others that do: this one is given up at the first that it does not place.
+    pub(crate) fn of(
+        namespace: &Namespace<'_>,
+        (space, way): (usize, Way),
+        paths: &[&str],
+        required: &[bool],
+        only_whole: bool,
+    ) -> Option<Placing> {
+        let mut sums = Vec::with_capacity(paths.len());
+        for (path, required) in paths.iter().zip(required) {
+            let sum = namespace.fits(&way.read(path, namespace.rules())).unwrap_or(0);
+            if sum == 0 && *required && only_whole {
+                return None;
+            }
+            sums.push(sum);
+        }
+        sums.iter().any(|&sum| sum != 0).then_some(Placing { space, way, sums })
+    }
+
+    /// Whether it places every path that must be.
+    pub(crate) fn places_all(&self, required: &[bool]) -> bool {
+        self.sums.iter().zip(required).all(|(&sum, &required)| sum != 0 || !required)
+    }
+
+    /// The first path that another means other tensors with.
+    pub(crate) fn differs(&self, other: &Placing) -> Option<usize> {
+        (0..self.sums.len())
+            .find(|&i| self.sums[i] != 0 && other.sums[i] != 0 && self.sums[i] != other.sums[i])
+    }
+}
+
+/// The readings to use, of those in `placings` (in the order in which they are to be preferred).
+///
+/// # Errors
+/// With the places of two readings that place every path, and a path that they read differently.
+pub(crate) fn choose(
+    placings: &[Placing],
+    paths: &[&str],
+    required: &[bool],
+) -> Result<Vec<usize>, (usize, usize, usize)> {
+    let placed = |i: usize| placings[i].sums.iter().filter(|&&sum| sum != 0).count();
+    let whole: Vec<usize> = (0..placings.len()).filter(|&i| placings[i].places_all(required)).collect();
+    // Of what need not be placed, a head that has another name on disk may be; the first of those that place most.
+    if let Some(&first) = whole.iter().rev().max_by_key(|&&i| placed(i)) {
+        let differs = |other: usize| Some((first, other, placings[first].differs(&placings[other])?));
+        return match whole.iter().find_map(|&other| differs(other)) {
+            Some(disagreement) => Err(disagreement),
+            None => Ok(vec![first]),
+        };
+    }
+    let mut chosen = Vec::new();
+    let mut open: Vec<bool> = vec![true; paths.len()];
+    loop {
+        let count =
+            |i: usize| placings[i].sums.iter().zip(&open).filter(|(sum, open)| **sum != 0 && **open).count();
+        // The first of those that place most; `max_by_key` would give the last.
+        let Some(best) = (0..placings.len()).rev().max_by_key(|&i| count(i)).filter(|&i| count(i) > 0) else {
+            return Ok(chosen);
+        };
+        let is_placed = |i: &usize| open[*i] && placings[best].sums[*i] != 0;
+        let mut settled: Vec<&str> = (0..paths.len()).filter(is_placed).map(|i| tower(paths[i])).collect();
+        settled.sort_unstable();
+        settled.dedup();
+        for (i, path) in paths.iter().enumerate() {
+            open[i] &= settled.binary_search(&tower(path)).is_err();
+        }
+        chosen.push(best);
+    }
+}
+
+/// The prefixes, by tower, with which the paths that must be placed are tensors: each path exactly one, and all of a tower
+/// the same prefix.
+pub(crate) fn inferred(disk: &dyn Disk, paths: &[&str]) -> Option<Way> {
+    let mut ends: HashMap<&str, (u32, String)> =
+        paths.iter().map(|&path| (path, (0, String::new()))).collect();
+    for (name, _) in (0..disk.count()).filter_map(|place| disk.weight(place)) {
+        let module = name.strip_suffix(".weight");
+        for whole in module.into_iter().chain([&*name]) {
+            for (at, _) in whole.match_indices('.') {
+                if let Some((count, prefix)) = ends.get_mut(&whole[at + 1..]) {
+                    *count += 1;
+                    *prefix = whole[..=at].to_owned();
+                }
+            }
+        }
+    }
+    let mut prefixes: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for path in paths {
+        let (count, prefix) = &ends[path];
+        let own = (*count == 1).then(|| prefix.clone());
+        let of_tower = prefixes.entry(tower(path).to_owned()).or_insert_with(|| own.clone());
+        if *of_tower != own {
+            *of_tower = None;
+        }
+    }
+    let prefixes: BTreeMap<String, String> =
+        prefixes.into_iter().filter_map(|(tower, prefix)| Some((tower, prefix?))).collect();
+    (!prefixes.is_empty()).then_some(Way::Inferred(prefixes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn towers() {
+        assert_eq!(tower("model.layers.0.mlp"), "model.layers");
+        assert_eq!(tower("lm_head"), "lm_head");
+        assert_eq!(tower("0.auto"), "");
+    }
+
+    fn placing(space: usize, sums: &[u64]) -> Placing {
+        Placing { space, way: Way::Same, sums: sums.to_vec() }
+    }
+
+    #[test]
+    fn the_first_that_places_all_unless_another_disagrees() {
+        let paths = ["a.0.x", "a.1.x", "b.0.x"];
+        let all = [true; 3];
+        let some = [placing(0, &[1, 0, 0]), placing(1, &[1, 2, 3]), placing(2, &[1, 2, 3])];
+        assert_eq!(choose(&some, &paths, &all), Ok(vec![1]));
+        let disagree = [placing(0, &[1, 2, 3]), placing(1, &[1, 2, 4])];
+        assert_eq!(choose(&disagree, &paths, &all), Err((0, 1, 2)));
+        assert_eq!(choose(&some[..1], &paths, &[true, false, false]), Ok(vec![0]));
+        let head = [placing(0, &[1, 2, 0]), placing(1, &[1, 2, 3])];
+        assert_eq!(choose(&head, &paths, &[true, true, false]), Ok(vec![1]), "a head that can be placed is");
+    }
+
+    #[test]
+    fn whole_segments_are_spelt_otherwise() {
+        let [attention, head] = SPELLINGS else { panic!("another table") };
+        for (spelling, path, read) in [
+            (attention, "model.layers.0.attn.q_proj", Some("model.layers.0.self_attn.q_proj")),
+            (attention, "attn", Some("self_attn")),
+            (attention, "model.layers.0.self_attn.q_proj", None),
+            (attention, "model.self_attn.attn.attn2", Some("model.self_attn.self_attn.attn2")),
+            (head, "model.lm_head", Some("lm_head")),
+            (head, "model.lm_head.weight", Some("lm_head.weight")),
+            (head, "language_model.lm_head", None),
+            (head, "model.lm_head_2", None),
+        ] {
+            assert_eq!(spelling.read(path).as_deref(), read, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_mix_between_towers_only() {
+        let paths = ["a.0.x", "a.1.x", "b.0.x"];
+        let mixed = [placing(0, &[1, 0, 0]), placing(1, &[0, 2, 3])];
+        // The second places most; what it leaves of its own tower stays unplaced.
+        assert_eq!(choose(&mixed, &paths, &[true; 3]), Ok(vec![1]));
+        let towers = [placing(0, &[1, 2, 0]), placing(1, &[0, 0, 3])];
+        assert_eq!(choose(&towers, &paths, &[true; 3]), Ok(vec![0, 1]));
+    }
+}

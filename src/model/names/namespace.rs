@@ -1,0 +1,451 @@
+//! The names that a checkpoint's tensors have after some rules, findable by name.
+//!
+//! Names are not kept: a checkpoint may have 92,000 tensors, and a reading needs several such sets one after the other. An
+//! entry is a hash and a tensor's place, 16 bytes; what is found is made sure of by applying the rules to the few names
+//! again. A second list finds the tensors of a module.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::model::names::conversions::{Block, Facts, Made, Op, run, select};
+use crate::model::names::disk::Disk;
+use crate::model::names::experts::{Expert, Role, all_experts, canonical, expert, stacked};
+use crate::model::names::fused_rows;
+use crate::model::names::fused_rows::Place;
+use crate::model::names::geometry::Geometry;
+use crate::model::names::piece::{Piece, Placed};
+use crate::model::names::rules::{Converted, Kind, Rules};
+
+/// A runtime parameter: its shape and where it is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Shape in the running model; empty if it is refused.
+    pub shape: Vec<u64>,
+    /// The tensors that it is made of.
+    pub pieces: Vec<Placed>,
+    /// Why it cannot be read as pieces of tensors, if it cannot. `pieces` is empty then.
+    pub refused: Option<String>,
+}
+
+/// A checkpoint's names after some rules.
+pub struct Namespace<'a> {
+    disk: &'a dyn Disk,
+    rules: Arc<Rules>,
+    geometry: Arc<Geometry>,
+    lists: Rc<Lists>,
+}
+
+/// Hashes of names, in order, each with the place of a tensor.
+#[derive(PartialEq)]
+struct Lists {
+    names: Vec<(u64, u32)>,
+    modules: Vec<(u64, u32)>,
+}
+
+/// How a tensor came to a name.
+enum Origin {
+    /// It has it.
+    Plain,
+    /// It is one of those that a parameter is made of: the conversion, and which of its parameters.
+    Part(Converted, usize),
+}
+
+/// Calls `then` with every runtime name that a tensor of that name on disk has part in.
+fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) {
+    let single = own_names(rules, name, &mut then);
+    // What is stacked now was trained on one by one, and that is how it lies on disk.
+    if let Some(single) = single {
+        then(&single, Origin::Plain);
+    }
+}
+
+/// The same for names that parameters have under these very rules. What is stacked is returned with the name that it had
+/// before.
+fn own_names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) -> Option<String> {
+    let renamed = rules.apply(name);
+    let Some((first, converted)) = renamed.converted else {
+        then(&renamed.name, Origin::Plain);
+        return None;
+    };
+    let rule = rules.conversion(converted.rule);
+    then(&first, Origin::Part(converted, 0));
+    for (i, to) in rule.to.iter().enumerate().skip(1) {
+        then(&first.replacen(&rule.to[0], to, 1), Origin::Part(converted, i));
+    }
+    let is_stacked =
+        matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, Op::Merge(_))));
+    is_stacked.then(|| renamed.name.into_owned())
+}
+
+/// Calls `then` with the names that the weights of `disk` have in a model under these very rules, and the axes of the
+/// weight; a name comes once for each weight that has part in it.
+pub(crate) fn each_own_name(disk: &dyn Disk, rules: &Rules, mut then: impl FnMut(&str, usize)) {
+    for (name, shape) in (0..disk.count()).filter_map(|place| disk.weight(place)) {
+        let axes = shape.axes().len();
+        own_names(rules, &name, |own, _| then(own, axes));
+    }
+}
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(canonical(name).as_bytes());
+    hasher.finish()
+}
+
+fn found(entries: &[(u64, u32)], name: &str) -> impl Iterator<Item = usize> + Clone {
+    let hash = hash(name);
+    let start = entries.partition_point(|entry| entry.0 < hash);
+    entries[start..].iter().take_while(move |entry| entry.0 == hash).map(|entry| entry.1 as usize)
+}
+
+impl<'a> Namespace<'a> {
+    /// The names of all weights of `disk` after `rules`.
+    pub fn new(disk: &'a dyn Disk, rules: Arc<Rules>, geometry: Arc<Geometry>) -> Namespace<'a> {
+        let weights = || (0..disk.count()).filter_map(|place| Some((place, disk.weight(place)?.0)));
+        if rules.must_notice() {
+            weights().for_each(|(_, name)| rules.notice(&name));
+        }
+        let (mut found, mut modules) = (Vec::with_capacity(disk.count()), Vec::with_capacity(disk.count()));
+        for (place, name) in weights() {
+            names(&rules, &name, |name, _| {
+                found.push((hash(name), place as u32));
+                modules.push((hash(name.rsplit_once('.').map_or("", |(module, _)| module)), place as u32));
+            });
+        }
+        for entries in [&mut found, &mut modules] {
+            entries.sort_unstable();
+            entries.dedup();
+        }
+        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }) }
+    }
+
+    /// The same, with the lists of one of the others if they are equal.
+    #[must_use]
+    pub fn sharing<'n>(self, mut others: impl Iterator<Item = &'n Namespace<'a>>) -> Namespace<'a>
+    where
+        'a: 'n,
+    {
+        match others.find(|other| other.lists == self.lists) {
+            Some(other) => Namespace { lists: other.lists.clone(), ..self },
+            None => self,
+        }
+    }
+
+    /// Whether its lists are those of another, which shares what is equal.
+    pub fn has_names_of(&self, other: &Namespace<'_>) -> bool {
+        Rc::ptr_eq(&self.lists, &other.lists)
+    }
+
+    /// The rules that gave the names.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_rules(&self) -> Arc<Rules> {
+        self.rules.clone()
+    }
+
+    /// Whether `path` is a parameter, or a module that has one; also one expert where experts are joined, or joined where
+    /// they are single, and likewise for dense projections. What is returned stands for the tensors that are meant: it is
+    /// the same for the same tensors.
+    pub fn fits(&self, path: &str) -> Option<u64> {
+        let own = sum(found(&self.lists.names, path)).or_else(|| sum(found(&self.lists.modules, path)));
+        own.or_else(|| {
+            let joined = expert(path)?.joined();
+            joined.iter().find_map(|name| sum(found(&self.lists.names, name)))
+        })
+        .or_else(|| self.fits_stacked(path))
+        .or_else(|| self.fits_all_experts(path))
+        .or_else(|| {
+            let part = fused_rows::part(path, &self.geometry)?;
+            sum(found(&self.lists.names, &format!("{}.weight", part.whole)))
+        })
+        .or_else(|| {
+            let parts = fused_rows::parts(path)?;
+            let all = parts.iter().map(|part| sum(found(&self.lists.names, &format!("{part}.weight"))));
+            all.reduce(|a, b| Some(a?.wrapping_add(b?))).flatten()
+        })
+    }
+
+    /// As [`Namespace::fits`], for an experts module (or a joined parameter of one) whose experts are single.
+    fn fits_stacked(&self, path: &str) -> Option<u64> {
+        let (stack, roles) = match stacked(path) {
+            Some((stack, roles, "weight")) => (stack, roles),
+            _ if path == "experts" || path.ends_with(".experts") => {
+                (path, &["gate_proj", "up_proj", "down_proj"][..])
+            }
+            _ => return None,
+        };
+        let mut total: Option<u64> = None;
+        for number in 0u64.. {
+            let single =
+                |role: &&str| sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
+            match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
+                Some(all) => total = Some(total.unwrap_or(0).wrapping_add(all)),
+                None if number >= self.geometry.experts.unwrap_or(0) => break,
+                None => {}
+            }
+        }
+        total
+    }
+
+    /// As [`Namespace::fits`], for one projection of all experts.
+    fn fits_all_experts(&self, path: &str) -> Option<u64> {
+        let all = self.all_experts(path)?;
+        // Single tensors first: they have their names under any rules.
+        self.fits_stacked(&format!("{}.{}", all.stack, all.role.single()))
+            .or_else(|| all.joined().iter().find_map(|name| sum(found(&self.lists.names, name))))
+    }
+
+    /// The first of the experts whose projections `path` is. Without gates, what is called `w1` is the way up, and there is
+    /// no `w3`.
+    fn all_experts<'p>(&self, path: &'p str) -> Option<Expert<'p>> {
+        let (stack, role) = all_experts(path)?;
+        let has = |name: String| found(&self.lists.names, &name).next().is_some();
+        let is_gated = || has(format!("{stack}.gate_up_proj")) || has(format!("{stack}.0.gate_proj.weight"));
+        let role = match role {
+            Role::Gate if !is_gated() => Role::Up,
+            Role::Up if !is_gated() => return None,
+            role => role,
+        };
+        Some(Expert { stack, number: 0, role, parameter: "weight" })
+    }
+
+    /// The tensors that are meant, for a message.
+    pub fn meant(&self, path: &str) -> String {
+        let mut places = found(&self.lists.names, path).chain(found(&self.lists.modules, path));
+        let first = places.next().and_then(|place| self.disk.weight(place));
+        first.map_or_else(|| path.to_owned(), |(name, _)| name.into_owned())
+    }
+
+    /// A parameter by its name.
+    pub fn parameter(&self, name: &str) -> Option<Parameter> {
+        let parameter = self.own(name).or_else(|| self.of_joined_experts(name));
+        parameter
+            .or_else(|| self.of_single_experts(name))
+            .or_else(|| self.of_all_experts(name))
+            .or_else(|| self.part(name))
+            .or_else(|| self.joined(name))
+    }
+
+    /// One that has that name, or that the rules make.
+    fn own(&self, name: &str) -> Option<Parameter> {
+        let (mut plain, mut blocks, mut conversions) = (Vec::new(), Vec::new(), Vec::new());
+        let wanted = canonical(name);
+        for place in found(&self.lists.names, name) {
+            let (disk_name, shape) = self.disk.weight(place)?;
+            names(&self.rules, &disk_name, |other, role| {
+                if canonical(other) != wanted {
+                    return;
+                }
+                let shape = shape.axes().to_vec();
+                let pieces = vec![Placed { tensor: place, piece: Piece::whole(&shape) }];
+                match role {
+                    Origin::Plain => plain.push(Block { from: 0, number: None, shape, pieces }),
+                    Origin::Part(converted, target) => {
+                        let (from, number) = (converted.from, converted.number);
+                        blocks.push(Block { from, number, shape, pieces });
+                        conversions.push((converted.rule, target));
+                    }
+                }
+            });
+        }
+        conversions.dedup();
+        match (plain.len(), conversions.as_slice()) {
+            (0, []) => None,
+            (1, []) => plain.pop().map(|block| made(Ok((block.shape, block.pieces)))),
+            (0, &[(rule, target)]) => Some(made(self.converted(name, rule, blocks, target))),
+            _ => Some(made(Err(format!("{} tensors claim to be it", plain.len() + blocks.len())))),
+        }
+    }
+
+    fn converted(&self, name: &str, rule: usize, blocks: Vec<Block>, target: usize) -> Made {
+        let rule = self.rules.conversion(rule);
+        let Kind::Convert(ops) = &rule.kind else { return Err("its rule converts nothing".to_owned()) };
+        // The stored shape is the parameter's if it is square: then nothing is transposed.
+        let must_transpose = |shape: &[u64]| {
+            let down = name.ends_with("down_proj");
+            let is_square = matches!(shape, [_, a, b] if a == b);
+            !is_square && self.geometry.is_in_out((!down).then_some(shape), down.then_some(shape))
+        };
+        let sizes = |_| self.geometry.attention().map(|sizes| sizes.to_vec());
+        let facts = Facts {
+            patterns: rule.pattern.sources().len(),
+            targets: rule.to.len(),
+            must_transpose: &must_transpose,
+            sizes: &sizes,
+        };
+        run(ops, blocks, &facts, target)
+    }
+
+    /// One expert's parameter, where experts are joined.
+    fn of_joined_experts(&self, name: &str) -> Option<Parameter> {
+        let expert = expert(name).filter(|expert| matches!(expert.parameter, "weight" | "bias"))?;
+        let (joined, mut parameter) = expert.joined().into_iter().find_map(|joined| {
+            let parameter = self.own(&joined)?;
+            Some((joined, parameter))
+        })?;
+        if parameter.refused.is_some() {
+            return Some(parameter);
+        }
+        if parameter.shape.len() != if expert.parameter == "bias" { 2 } else { 3 } {
+            return Some(made(Err(format!("`{joined}` has {} axes", parameter.shape.len()))));
+        }
+        let count = parameter.shape.remove(0);
+        if expert.number >= count {
+            return None;
+        }
+        if let Some(expected) = self.geometry.experts.filter(|&expected| expected != count) {
+            let why = format!("`{joined}` is of {count} experts, by the config {expected}");
+            return Some(made(Err(why)));
+        }
+        let slice = |placed: Placed| {
+            Some(Placed { tensor: placed.tensor, piece: placed.piece.unstacked(0, expert.number)? })
+        };
+        parameter.pieces = parameter.pieces.into_iter().filter_map(slice).collect();
+        Some(self.projection(&expert, &joined, parameter, 0))
+    }
+
+    /// One projection of all experts, `[experts, out, in]`.
+    fn of_all_experts(&self, name: &str) -> Option<Parameter> {
+        let all = self.all_experts(name)?;
+        if let Some(single) = self.of_single_experts(&format!("{}.{}", all.stack, all.role.single())) {
+            return Some(single);
+        }
+        let (joined, parameter) = all.joined().into_iter().find_map(|joined| {
+            let parameter = self.own(&joined)?;
+            Some((joined, parameter))
+        })?;
+        match parameter.shape.len() {
+            _ if parameter.refused.is_some() => Some(parameter),
+            3 => Some(self.projection(&all, &joined, parameter, 1)),
+            axes => Some(made(Err(format!("`{joined}` has {axes} axes")))),
+        }
+    }
+
+    /// What of the parameter `joined` is an expert's projection: its outputs are then on `axis`, and its inputs on the next.
+    fn projection(
+        &self,
+        expert: &Expert<'_>,
+        joined: &str,
+        mut parameter: Parameter,
+        axis: usize,
+    ) -> Parameter {
+        if expert.parameter == "weight" && self.is_in_out(expert.stack) {
+            parameter.shape.swap(axis, axis + 1);
+            for placed in &mut parameter.pieces {
+                placed.piece = placed.piece.clone().swapped(axis, axis + 1);
+            }
+        }
+        let is_gated = joined.contains("gate_up_proj");
+        let half = parameter.shape[axis] / 2;
+        let (first, step) = match (expert.role, self.geometry.alternates()) {
+            (Role::Gate, true) => (0, 2),
+            (Role::Gate, false) => (0, 1),
+            (Role::Up, true) if is_gated => (1, 2),
+            (Role::Up, false) if is_gated => (half, 1),
+            _ => return parameter,
+        };
+        parameter.shape[axis] = half;
+        parameter.pieces = select(parameter.pieces, axis, first, step, half);
+        parameter
+    }
+
+    /// Whether the joined parameters of an experts module are `[experts, in, out]`.
+    pub fn is_in_out(&self, stack: &str) -> bool {
+        let shape = |leaf: &str| self.own(&format!("{stack}.{leaf}")).map(|parameter| parameter.shape);
+        let up = shape("gate_up_proj").or_else(|| shape("up_proj"));
+        self.geometry.is_in_out(up.as_deref(), shape("down_proj").as_deref())
+    }
+
+    /// A joined parameter of experts, where experts are single.
+    fn of_single_experts(&self, name: &str) -> Option<Parameter> {
+        let (stack, roles, parameter) = stacked(name)?;
+        let mut blocks = Vec::new();
+        for number in 0u64.. {
+            let before = blocks.len();
+            for (from, role) in roles.iter().enumerate() {
+                let Some(single) = self.own(&format!("{stack}.{number}.{role}.{parameter}")) else {
+                    continue;
+                };
+                if single.refused.is_some() {
+                    return Some(single);
+                }
+                let (shape, pieces) = (single.shape, single.pieces);
+                blocks.push(Block { from, number: Some(number), shape, pieces });
+            }
+            // Up to the number that the config has, one that is not there is missing, not the end.
+            if blocks.len() == before && number >= self.geometry.experts.unwrap_or(0) {
+                break;
+            }
+        }
+        if blocks.is_empty() {
+            return None;
+        }
+        let ops = [Op::Merge(0), Op::Concatenate(1)];
+        let facts = Facts { patterns: roles.len(), targets: 1, must_transpose: &|_| false, sizes: &|_| None };
+        Some(made(run(&ops[..roles.len()], blocks, &facts, 0)))
+    }
+
+    /// One of several dense projections, where they are joined.
+    fn part(&self, name: &str) -> Option<Parameter> {
+        let (module, leaf) = name.rsplit_once('.')?;
+        let part = fused_rows::part(module, &self.geometry)?;
+        let mut whole = self.own(&format!("{}.{leaf}", part.whole))?;
+        if whole.refused.is_some() {
+            return Some(whole);
+        }
+        let Place { starts, run, of } = match part.place {
+            Ok(place) => place,
+            Err(why) => return Some(made(Err(format!("`{}` holds it, but {why}", part.whole)))),
+        };
+        if whole.shape.first() != Some(&of) {
+            let rows = whole.shape.first().copied().unwrap_or(1);
+            return Some(made(Err(format!("`{}` has {rows} rows, by the config {of}", part.whole))));
+        }
+        whole.shape[0] = run * starts.len() as u64;
+        let rows = |(at, start)| (at as u64 * run, select(whole.pieces.clone(), 0, start, 1, run));
+        let runs = starts.into_iter().enumerate().map(rows);
+        let moved = |(at, pieces): (u64, Vec<Placed>)| {
+            pieces.into_iter().map(move |placed| Placed { piece: placed.piece.shifted(0, at), ..placed })
+        };
+        whole.pieces = runs.flat_map(moved).collect();
+        Some(whole)
+    }
+
+    /// A joined dense projection, where its parts are single.
+    fn joined(&self, name: &str) -> Option<Parameter> {
+        let (module, leaf) = name.rsplit_once('.')?;
+        let mut blocks = Vec::new();
+        for (from, part) in fused_rows::parts(module)?.iter().enumerate() {
+            let part = self.own(&format!("{part}.{leaf}"))?;
+            if part.refused.is_some() {
+                return Some(part);
+            }
+            blocks.push(Block { from, number: None, shape: part.shape, pieces: part.pieces });
+        }
+        let facts =
+            Facts { patterns: blocks.len(), targets: 1, must_transpose: &|_| false, sizes: &|_| None };
+        Some(made(run(&[Op::Concatenate(0)], blocks, &facts, 0)))
+    }
+}
+
+fn made(made: Made) -> Parameter {
+    match made {
+        Ok((shape, pieces)) => Parameter { shape, pieces, refused: None },
+        Err(why) => Parameter { shape: Vec::new(), pieces: Vec::new(), refused: Some(why) },
+    }
+}
+
+/// A number for a set of tensors, whatever their order, and never 0; none if there are none.
+fn sum(places: impl Iterator<Item = usize>) -> Option<u64> {
+    // Sums of plain places would be the same for too many sets. (This is the last step of SplitMix64.)
+    let spread = |place: usize| {
+        let mixed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) | 1
+    };
+    places.map(spread).reduce(u64::wrapping_add)
+}

@@ -1,0 +1,220 @@
+//! The output's tensors while adapters are claimed: those of the base, those that are new, and the shapes they come to.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::checkpoint::catalogue::BaseTensor;
+use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::quantized::{Stored, Weights};
+use crate::model::names::piece::Placed;
+use crate::model::tied::{TiedHead, tied_head};
+use crate::tensor::dtype::{Dtype, is_mergeable};
+use crate::tensor::shape::Shape;
+
+/// A tensor of the output that claims are made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// The tensor at this place of the base's catalogue.
+    Base(usize),
+    /// The addition at this place.
+    New(usize),
+    /// The joined parameter at this place: the running model's, in pieces on disk. Planning turns what is done to it into
+    /// changes of its pieces.
+    Joined(usize),
+}
+
+/// A parameter of the running model that the disk has in pieces, or as a part of a tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    /// Its runtime name, as an adapter spells it.
+    pub name: String,
+    /// Its shape in the running model.
+    pub shape: Shape,
+    /// What it is made of.
+    pub pieces: Vec<Placed>,
+}
+
+/// A tensor of the output that the base has not.
+#[derive(Clone, Debug)]
+pub(crate) struct Addition {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Shape,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Place of the base tensor that it starts as a copy of; none if it is an adapter's alone.
+    pub copy_of: Option<usize>,
+    /// Place of the base tensor behind whose shard it goes.
+    pub beside: usize,
+}
+
+/// What to do with a head that shares the embedding's tensor when an adapter changes one of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tied {
+    /// Give the head a tensor of its own, so that each end is what was trained.
+    #[default]
+    Untie,
+    /// Change the one tensor, as PEFT's merge does.
+    Fold,
+}
+
+/// Name, shape and element type of a target.
+#[derive(Clone, Debug)]
+pub(crate) struct Weight {
+    /// Name in the output.
+    pub name: String,
+    /// Shape in values, as replacements left it.
+    pub shape: Shape,
+    /// Element type on disk; the codes' for an encoded weight.
+    pub dtype: Dtype,
+    /// Whether its values are plain numbers or codes of a known encoding.
+    pub is_known: bool,
+}
+
+/// The output's tensors, as far as is known.
+pub(crate) struct Outline<'a> {
+    /// The base.
+    pub base: &'a Checkpoint,
+    /// Which of its tensors are codes and companions.
+    pub weights: &'a Weights,
+    /// What happens to tied heads.
+    pub tied: Tied,
+    /// The base's tied head, if it has one.
+    pub head: Option<TiedHead>,
+    /// Whether ends that the config ties, and that are stored twice, are tied no more.
+    pub parted: bool,
+    /// New tensors.
+    pub additions: Vec<Addition>,
+    /// Parameters that are in pieces, found while claiming.
+    joined: RefCell<Vec<Joined>>,
+    resized: HashMap<Target, Shape>,
+    reserved: HashMap<(Target, u64), String>,
+}
+
+impl<'a> Outline<'a> {
+    /// The base as it is.
+    pub(crate) fn new(base: &'a Checkpoint, weights: &'a Weights, tied: Tied) -> Outline<'a> {
+        Outline {
+            base,
+            weights,
+            tied,
+            head: tied_head(base),
+            parted: false,
+            additions: Vec::new(),
+            joined: RefCell::default(),
+            resized: HashMap::new(),
+            reserved: HashMap::new(),
+        }
+    }
+
+    /// The target of that name.
+    pub(crate) fn find(&self, name: &str) -> Option<Target> {
+        let new = || self.additions.iter().position(|addition| addition.name == name).map(Target::New);
+        self.weights.position(&self.base.catalogue, name).map(Target::Base).or_else(new)
+    }
+
+    /// What a target is.
+    pub(crate) fn weight(&self, target: Target) -> Weight {
+        let (name, shape, dtype, is_known) = match target {
+            Target::Base(i) => {
+                let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
+                match self.weights.get(i) {
+                    Some(Stored::Coded(coded)) => (
+                        coded.name.as_deref().unwrap_or(name).to_owned(),
+                        coded.logical.shape.clone(),
+                        tensor.dtype,
+                        true,
+                    ),
+                    _ => (name.clone(), tensor.shape.clone(), tensor.dtype, is_mergeable(tensor.dtype)),
+                }
+            }
+            Target::New(i) => {
+                let addition = &self.additions[i];
+                (addition.name.clone(), addition.shape.clone(), addition.dtype, true)
+            }
+            Target::Joined(i) => {
+                let Joined { name, shape, pieces } = self.joined(i);
+                let mut of_pieces = pieces.iter().map(|piece| self.weight(Target::Base(piece.tensor)));
+                let first = of_pieces.next().expect("a joined parameter has a piece");
+                let is_known = first.is_known && of_pieces.all(|piece| piece.is_known);
+                (name, shape, first.dtype, is_known)
+            }
+        };
+        let shape = self.resized.get(&target).cloned().unwrap_or(shape);
+        Weight { name, shape, dtype, is_known }
+    }
+
+    /// A parameter in pieces.
+    pub(crate) fn joined(&self, i: usize) -> Joined {
+        self.joined.borrow()[i].clone()
+    }
+
+    /// The target for a parameter in pieces.
+    pub(crate) fn join(&self, joined: Joined) -> Target {
+        let mut all = self.joined.borrow_mut();
+        let there = |other: &Joined| other.name == joined.name && other.pieces == joined.pieces;
+        let found = all.iter().position(there);
+        Target::Joined(found.unwrap_or_else(|| {
+            all.push(joined);
+            all.len() - 1
+        }))
+    }
+
+    /// The element type of the output's floats: as the config says, else as the base's first tensor of floats.
+    pub(crate) fn float_dtype(&self) -> Dtype {
+        // Scales are no weights.
+        let plain = self.base.catalogue.tensors.iter().enumerate();
+        let plain = plain.filter(|(i, _)| self.weights.get(*i).is_none());
+        let mut floats = plain.map(|(_, tensor)| tensor.tensor.dtype).filter(|dtype| is_mergeable(*dtype));
+        self.base.config.dtype().or_else(|| floats.next()).unwrap_or(Dtype::BF16)
+    }
+
+    /// Adds a tensor.
+    pub(crate) fn add(&mut self, addition: Addition) -> Target {
+        self.additions.push(addition);
+        Target::New(self.additions.len() - 1)
+    }
+
+    /// A tensor for the tied head, which starts as a copy of the embedding.
+    pub(crate) fn untie(&mut self, head: &TiedHead) -> Target {
+        let source = &self.base.catalogue.tensors[head.source];
+        let addition = Addition {
+            name: head.head.clone(),
+            shape: source.tensor.shape.clone(),
+            dtype: source.tensor.dtype,
+            copy_of: Some(head.source),
+            beside: head.source,
+        };
+        match self.find(&head.head) {
+            Some(target) => target,
+            None => self.add(addition),
+        }
+    }
+
+    /// Notes that a replacement gives a target another shape.
+    pub(crate) fn resize(&mut self, target: Target, shape: Shape) {
+        self.resized.insert(target, shape);
+    }
+
+    /// Notes that an adapter alone says what some rows are; one that another adapter has noted, and that adapter, if any is.
+    pub(crate) fn reserve(&mut self, target: Target, rows: &[u64], adapter: &str) -> Option<(u64, String)> {
+        let mut taken =
+            rows.iter().filter_map(|&row| Some((row, self.reserved.get(&(target, row))?.clone())));
+        if let Some(taken) = taken.next() {
+            return Some(taken);
+        }
+        self.reserved.extend(rows.iter().map(|&row| ((target, row), adapter.to_owned())));
+        None
+    }
+
+    /// Whether an adapter brought the head of another task, so that none of the model's heads predicts tokens any more.
+    pub(crate) fn has_other_head(&self) -> bool {
+        self.additions.iter().any(|addition| addition.copy_of.is_none())
+    }
+
+    /// Targets whose shape changed.
+    pub(crate) fn resized(&self) -> impl Iterator<Item = (Target, &Shape)> {
+        self.resized.iter().map(|(target, shape)| (*target, shape))
+    }
+}

@@ -1,0 +1,275 @@
+//! Which elements of a stored tensor an op's delta falls on: one mechanism for whole tensors, row ranges, expert slices,
+//! even columns and transposed storage.
+//!
+//! A delta has one or two axes of its own (for a linear layer: out, then in). A [`Placement`] gives, for each axis, how far
+//! apart in the stored tensor two neighbours on it lie. Seen as a matrix ([`View`]), one axis then moves along stored rows
+//! and the other along stored columns; transposed storage only swaps which is which, so that factors change places and no
+//! byte is moved. [`Grid`] is that reading, and [`Grid::window`] cuts it to a tile.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::rect::{Rect, View};
+use crate::tensor::shape::Shape;
+
+/// One axis of a delta in the stored tensor, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Axis {
+    /// How many positions the axis has.
+    pub count: u64,
+    /// Elements from one position to the next.
+    pub stride: u64,
+}
+
+/// The elements `start + i·axes[0].stride + j·axes[1].stride` of a row-major tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Element that the delta's first element falls on.
+    pub start: u64,
+    /// The delta's axes, in the delta's order; one or two.
+    pub axes: Vec<Axis>,
+}
+
+impl Placement {
+    /// A delta `[out, in]` that covers all of a tensor stored as `[out, in]`, or as `[in, out]` if `transposed`.
+    pub fn matrix(out: u64, input: u64, transposed: bool) -> Placement {
+        let (out_stride, in_stride) = if transposed { (1, out) } else { (input, 1) };
+        let axes = vec![Axis { count: out, stride: out_stride }, Axis { count: input, stride: in_stride }];
+        Placement { start: 0, axes }
+    }
+
+    /// A delta that covers all of a vector.
+    pub fn vector(len: u64) -> Placement {
+        Placement { start: 0, axes: vec![Axis { count: len, stride: 1 }] }
+    }
+
+    /// Number of elements it covers.
+    pub fn elements(&self) -> u64 {
+        self.axes.iter().map(|axis| axis.count).product()
+    }
+
+    /// One past the last element it covers.
+    pub fn end(&self) -> u64 {
+        let last = self.axes.iter().map(|axis| axis.count.saturating_sub(1) * axis.stride).sum::<u64>();
+        self.start + last + 1
+    }
+
+    /// Which axis moves along the rows of `view` and which along its columns, or `None` if the view cuts an axis.
+    pub fn grid(&self, view: View) -> Option<Grid> {
+        let cols = view.cols.max(1);
+        let mut grid = Grid { rows: Line::fixed(self.start / cols), cols: Line::fixed(self.start % cols) };
+        let mut order: Vec<usize> = (0..self.axes.len()).collect();
+        // The wider stride moves along rows. An axis of one position never moves, so it takes what is left.
+        order.sort_by_key(|&i| (self.axes[i].count <= 1, std::cmp::Reverse(self.axes[i].stride)));
+        for i in order {
+            let Axis { count, stride } = self.axes[i];
+            let still = count <= 1;
+            if grid.rows.axis.is_none() && (still && self.axes.len() > 1 || !still && stride % cols == 0) {
+                grid.rows = Line { axis: Some(i), count, at: grid.rows.at, step: (stride / cols).max(1) };
+            } else if grid.cols.axis.is_none() && (still || stride < cols) {
+                grid.cols = Line { axis: Some(i), count, at: grid.cols.at, step: stride.max(1) };
+            } else {
+                return None;
+            }
+        }
+        (grid.rows.end() <= view.rows && grid.cols.end() <= view.cols).then_some(grid)
+    }
+
+    /// The narrowest view of `shape` in which every one of `placements` has a grid.
+    pub fn view<'a>(shape: &Shape, placements: impl Iterator<Item = &'a Placement> + Clone) -> Option<View> {
+        let elements = shape.elements();
+        let mut cols = 1;
+        for &axis in shape.axes().iter().rev() {
+            cols *= axis;
+            let view = View { rows: elements.checked_div(cols).unwrap_or(0), cols };
+            if placements.clone().all(|placement| placement.grid(view).is_some()) {
+                return Some(view);
+            }
+        }
+        shape.axes().is_empty().then_some(View { rows: 1, cols: 1 })
+    }
+}
+
+/// How a delta moves along one direction of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Which of the delta's axes it is; none if the delta does not move in this direction.
+    pub axis: Option<usize>,
+    /// Positions on it.
+    pub count: u64,
+    /// Row or column of the first position.
+    pub at: u64,
+    /// Rows or columns from one position to the next.
+    pub step: u64,
+}
+
+impl Line {
+    fn fixed(at: u64) -> Line {
+        Line { axis: None, count: 1, at, step: 1 }
+    }
+
+    /// One past the last row or column it touches.
+    fn end(&self) -> u64 {
+        if self.count == 0 { self.at } else { self.at + (self.count - 1) * self.step + 1 }
+    }
+
+    /// The positions that fall into `range`, and where the first of them stands, counted from `range.start`.
+    fn cut(&self, range: &Range<u64>) -> Option<Run> {
+        let first = range.start.saturating_sub(self.at).div_ceil(self.step);
+        let last = range.end.saturating_sub(self.at).div_ceil(self.step).min(self.count);
+        (first < last).then(|| Run {
+            axis: self.axis,
+            range: first..last,
+            at: self.at + first * self.step - range.start,
+            step: self.step,
+        })
+    }
+}
+
+/// A placement read as rows and columns of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Movement along stored rows.
+    pub rows: Line,
+    /// Movement along stored columns.
+    pub cols: Line,
+}
+
+impl Grid {
+    /// The part of the delta that falls into `rect`, if any does.
+    pub fn window(&self, rect: &Rect) -> Option<Window> {
+        Some(Window { rows: self.rows.cut(&rect.rows)?, cols: self.cols.cut(&rect.cols)? })
+    }
+}
+
+/// Positions on one axis of a delta that fall into a tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The delta's axis; none if it does not move in this direction.
+    pub axis: Option<usize>,
+    /// Positions on that axis.
+    pub range: Range<u64>,
+    /// Row or column of the first, counted from the tile's first.
+    pub at: u64,
+    /// Rows or columns from one to the next.
+    pub step: u64,
+}
+
+impl Run {
+    /// Number of positions.
+    pub fn len(&self) -> usize {
+        (self.range.end - self.range.start) as usize
+    }
+
+    /// Whether there is none; a run that `window` made never is.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+}
+
+/// The part of a delta that falls into a tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Along the tile's rows.
+    pub rows: Run,
+    /// Along the tile's columns.
+    pub cols: Run,
+}
+
+impl Window {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        (self.rows.len() * self.cols.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All (element of the tensor, delta index) pairs, by the definition.
+    fn by_definition(placement: &Placement) -> Vec<(u64, [u64; 2])> {
+        let (a, b) =
+            (placement.axes[0], placement.axes.get(1).copied().unwrap_or(Axis { count: 1, stride: 0 }));
+        let pairs = (0..a.count).flat_map(|i| (0..b.count).map(move |j| [i, j]));
+        pairs.map(|[i, j]| (placement.start + i * a.stride + j * b.stride, [i, j])).collect()
+    }
+
+    /// The same pairs through the windows of tiles of `tile` rows × columns.
+    fn by_windows(placement: &Placement, view: View, tile: (u64, u64)) -> Vec<(u64, [u64; 2])> {
+        let grid = placement.grid(view).expect("the view fits");
+        let mut found = Vec::new();
+        for row in (0..view.rows).step_by(tile.0 as usize) {
+            for col in (0..view.cols).step_by(tile.1 as usize) {
+                let rect = Rect {
+                    rows: row..(row + tile.0).min(view.rows),
+                    cols: col..(col + tile.1).min(view.cols),
+                };
+                let Some(window) = grid.window(&rect) else { continue };
+                for (p, i) in window.rows.range.clone().enumerate() {
+                    for (q, j) in window.cols.range.clone().enumerate() {
+                        let r = row + window.rows.at + p as u64 * window.rows.step;
+                        let c = col + window.cols.at + q as u64 * window.cols.step;
+                        assert!(rect.rows.contains(&r) && rect.cols.contains(&c));
+                        let mut index = [0, 0];
+                        for (axis, value) in [(window.rows.axis, i), (window.cols.axis, j)] {
+                            if let Some(axis) = axis {
+                                index[axis] = value;
+                            }
+                        }
+                        found.push((r * view.cols + c, index));
+                    }
+                }
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn windows_cover_every_element_once(
+            out in 1u64..9, input in 1u64..9, transposed: bool, slice in 0u64..3, tile in (1u64..5, 1u64..5),
+        ) {
+            // One slice of a three-dimensional tensor, as an expert's weight is.
+            let mut placement = Placement::matrix(out, input, transposed);
+            placement.start = slice * out * input;
+            let stored = if transposed { [3, input, out] } else { [3, out, input] };
+            let shape = Shape::new(&stored).expect("small");
+            let view = Placement::view(&shape, std::iter::once(&placement)).expect("fits");
+            let mut expected = by_definition(&placement);
+            expected.sort_unstable();
+            prop_assert_eq!(by_windows(&placement, view, tile), expected);
+        }
+    }
+
+    #[test]
+    fn even_columns_of_a_transposed_slice() {
+        // gpt-oss: gate rows of an [out, in] delta fall on even columns of [in, 2·out].
+        let axes = vec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
+        let placement = Placement { start: 0, axes };
+        let view = View { rows: 4, cols: 6 };
+        let grid = placement.grid(view).expect("fits");
+        assert_eq!((grid.rows.axis, grid.cols.axis, grid.cols.step), (Some(1), Some(0), 2));
+        let mut expected = by_definition(&placement);
+        expected.sort_unstable();
+        assert_eq!(by_windows(&placement, view, (3, 4)), expected);
+    }
+
+    #[test]
+    fn a_convolution_is_viewed_with_its_kernel_in_the_row() {
+        let shape = Shape::new(&[8, 3, 2, 2]).expect("small");
+        let placement = Placement::matrix(8, 12, false);
+        assert_eq!(Placement::view(&shape, std::iter::once(&placement)), Some(View { rows: 8, cols: 12 }));
+        assert_eq!(Placement::view(&shape, std::iter::empty()), Some(View { rows: 48, cols: 2 }));
+    }
+
+    #[test]
+    fn a_placement_that_leaves_the_tensor_has_no_grid() {
+        assert!(Placement::matrix(5, 4, false).grid(View { rows: 4, cols: 4 }).is_none());
+        assert!(Placement::vector(5).grid(View { rows: 1, cols: 4 }).is_none());
+        assert!(Placement::vector(4).grid(View { rows: 1, cols: 4 }).is_some());
+    }
+}

@@ -1,0 +1,118 @@
+//! Packs factors anew into a scratch file before the run, strip by strip of rows.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::schedule::repack::{Packing, scratch_bytes, value_bytes};
+use crate::storage::Source;
+use crate::storage::scratch::Scratch;
+
+/// Bytes of a strip, and of what is gathered from it: far below what a run takes afterwards.
+const STRIP: u64 = 1 << 20;
+
+/// Writes every packing into a scratch file in `folder`; none if there is nothing to pack.
+///
+/// # Errors
+/// As reading and writing do; [`ErrorKind::Stopped`] when a signal came.
+pub(crate) fn pack(
+    packings: &[Packing],
+    sources: &[Box<dyn Source>],
+    folder: &Path,
+    interrupted: &AtomicBool,
+) -> Result<Option<Scratch>> {
+    if packings.is_empty() {
+        return Ok(None);
+    }
+    let scratch = Scratch::new(folder, scratch_bytes(packings))?;
+    for packing in packings {
+        pack_one(packing, sources[packing.tensor.file.0 as usize].as_ref(), &scratch, interrupted)?;
+    }
+    scratch.settle()?;
+    Ok(Some(scratch))
+}
+
+fn pack_one(
+    packing: &Packing,
+    source: &dyn Source,
+    scratch: &Scratch,
+    interrupted: &AtomicBool,
+) -> Result<()> {
+    let size = value_bytes(packing);
+    let row_bytes = packing.width() * size;
+    let rows_at_once = (STRIP / row_bytes).clamp(1, packing.rows.max(1));
+    let mut strip = vec![0; (rows_at_once * row_bytes) as usize];
+    let mut part_of = vec![0; (rows_at_once * packing.inner * size) as usize];
+    for first in (0..packing.rows).step_by(rows_at_once as usize) {
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Stopped.into());
+        }
+        let rows = rows_at_once.min(packing.rows - first);
+        let strip = &mut strip[..(rows * row_bytes) as usize];
+        source.read_at(strip, packing.tensor.offset + first * row_bytes)?;
+        source.done_before(packing.tensor.offset + (first + rows) * row_bytes);
+        for part in 0..packing.parts {
+            let gathered = &mut part_of[..(rows * packing.inner * size) as usize];
+            gather(packing, strip, part, size as usize, gathered);
+            let at = packing.at + (part * packing.rows + first) * packing.inner * size;
+            scratch.write_at(gathered, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// The values of one part in every row of a strip.
+fn gather(packing: &Packing, strip: &[u8], part: u64, size: usize, gathered: &mut [u8]) {
+    let (inner, part) = (packing.inner as usize, part as usize);
+    let rows = strip.chunks_exact(packing.width() as usize * size);
+    for (row, to) in rows.zip(gathered.chunks_exact_mut(inner * size)) {
+        if packing.is_grouped {
+            to.copy_from_slice(&row[part * inner * size..(part + 1) * inner * size]);
+        } else {
+            let apart = packing.parts as usize * size;
+            for (value, from) in to.chunks_exact_mut(size).zip(row[part * size..].chunks(apart)) {
+                value.copy_from_slice(&from[..size]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Store;
+    use crate::storage::memory::Memory;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
+
+    #[test]
+    fn parts_lie_one_after_the_other() {
+        // Rows of three parts of two values: 100 · row + column, behind a byte of something else.
+        let (rows, parts, inner) = (700_000u64, 3, 2);
+        let value = |row: u64, column: u64| ((100 * row + column) as u16).to_le_bytes();
+        let bytes: Vec<u8> = std::iter::once(7)
+            .chain((0..rows).flat_map(|row| (0..6).flat_map(move |c| value(row, c))))
+            .collect();
+        let store = Memory::new();
+        let mut sink = store.sink("f", bytes.len() as u64).expect("room");
+        sink.write(&bytes).and_then(|()| sink.commit()).expect("room");
+        let sources = vec![store.source("f").expect("there")];
+        let shape = Shape::new(&[rows, parts * inner]).expect("fits");
+        let tensor = TensorRef { file: FileId(0), offset: 1, dtype: Dtype::BF16, shape };
+        let folder = tempfile::tempdir().expect("a folder");
+        for is_grouped in [false, true] {
+            let packing = Packing { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
+            let scratch = pack(&[packing], &sources, folder.path(), &AtomicBool::new(false));
+            let scratch = scratch.expect("room").expect("one packing");
+            let mut all = vec![0; scratch.len() as usize];
+            scratch.read_at(&mut all, 0).expect("there");
+            let column = |part: u64, k: u64| if is_grouped { part * inner + k } else { k * parts + part };
+            let expected = (0..parts).flat_map(|part| {
+                (0..rows).flat_map(move |row| (0..inner).flat_map(move |k| value(row, column(part, k))))
+            });
+            assert!(all.into_iter().eq(expected), "grouped: {is_grouped}");
+        }
+    }
+}

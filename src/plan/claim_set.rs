@@ -1,0 +1,189 @@
+//! What the claims of all adapters come to, by tensor: their ops and replacements, and what is wrong with them together.
+
+use std::collections::HashMap;
+
+use crate::adapters::claim::edits::{Change, Claimed, Effect};
+use crate::adapters::peft::folder::Adapter;
+use crate::adapters::scan::Contents;
+use crate::error::Error;
+use crate::error::kind::ErrorKind;
+use crate::tensor::reference::TensorRef;
+
+use crate::model::outline::{Outline, Target, Tied};
+use crate::ops::op::{Claim, ClaimId, Op};
+use crate::plan::build::Planner;
+use crate::plan::check::check_contents;
+use crate::plan::fused::taken_apart;
+use crate::plan::layout::Touched;
+use crate::plan::noop::{Doing, Idle, idle, no_effect};
+use crate::plan::overlap::overlap;
+
+/// Claims of all adapters by tensor.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub(crate) touched: HashMap<Target, Touched>,
+    pub(crate) claims: Vec<Claim>,
+    /// What each adapter's claims do; none where something is wrong with them.
+    pub(crate) doing: Vec<Option<Vec<Doing>>>,
+    /// Adapters whose changes of the embedding a tied head follows.
+    pub(crate) head_follows: Vec<bool>,
+    /// Adapters that train tied ends as one, whichever end they hold.
+    pub(crate) trains_as_one: Vec<bool>,
+    /// What was left out, allowed or parted, as the model card tells it.
+    pub(crate) skipped: Vec<String>,
+    pub(crate) errors: Vec<Error>,
+    pub(crate) notices: Vec<String>,
+}
+
+impl Gathered {
+    /// Adds one claim, piece by piece if its parameter is in pieces on disk.
+    pub(crate) fn add(
+        &mut self,
+        adapter: u32,
+        claimed: Claimed,
+        planner: &Planner<'_>,
+        outline: &Outline<'_>,
+    ) {
+        let Claimed { method, module, keys, target, elements, effect } = claimed;
+        let tensor = outline.weight(target).name;
+        let claim = ClaimId(self.claims.len() as u32);
+        let found = match target {
+            Target::Joined(i) => taken_apart(&outline.joined(i), effect, elements, outline),
+            target => Ok(vec![(target, effect)]),
+        };
+        let parts = match found {
+            Ok(parts) => parts,
+            Err(why) => {
+                let adapter = planner.adapters[adapter as usize].name.clone();
+                self.errors
+                    .push(ErrorKind::InPieces { adapter, parameter: tensor, why: why.to_owned() }.into());
+                return;
+            }
+        };
+        self.claims.push(Claim { adapter, module, method: method.to_owned(), keys, tensor, elements });
+        for (target, effect) in parts {
+            match effect {
+                Effect::Change(changes) => {
+                    let ops = &mut self.touched.entry(target).or_default().ops;
+                    // Most tensors have one op, of 45,000 in a large mixture of experts.
+                    ops.reserve_exact(changes.len());
+                    ops.extend(changes.into_iter().map(|change| op(claim, change)));
+                }
+                Effect::Replace { value } => {
+                    if let Some(error) = self.replace(target, value, claim, planner, outline) {
+                        self.errors.push(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks what each adapter's file holds against what it is claimed for.
+    pub(crate) fn check_contents(&mut self, planner: &Planner<'_>, contents: &[Contents]) {
+        let doing = std::mem::take(&mut self.doing);
+        for ((adapter, contents), doing) in planner.adapters.iter().zip(contents).zip(doing) {
+            self.errors.extend(check_contents(adapter, contents));
+            if let Some(doing) = doing {
+                self.check_effect(planner, adapter, contents, &doing);
+            }
+        }
+    }
+
+    /// Refuses an adapter that changes nothing, or says so where the user allows it, and what of others does nothing.
+    fn check_effect(
+        &mut self,
+        planner: &Planner<'_>,
+        adapter: &Adapter,
+        contents: &Contents,
+        doing: &[Doing],
+    ) {
+        if doing.is_empty() {
+            return self.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
+        }
+        match idle(planner.base, adapter, contents, doing) {
+            Err(error) => self.errors.push(error),
+            Ok(Idle::Nothing) => {}
+            Ok(Idle::Some(told)) => self.notices.push(told),
+            Ok(Idle::All(why)) if planner.allow_noop => {
+                let told = format!("`{}` changes nothing, as `--allow-noop` allows: {why}", adapter.name);
+                self.notices.push(told.clone());
+                self.skipped.push(told);
+            }
+            Ok(Idle::All(why)) => self.errors.push(
+                no_effect(adapter, why).hint("`--allow-noop` takes it along, where nothing is what you want"),
+            ),
+        }
+    }
+
+    /// Puts a value in a tensor's place. Replacements come before the deltas of the same adapter and must not undo those of
+    /// an earlier one.
+    fn replace(
+        &mut self,
+        target: Target,
+        value: TensorRef,
+        claim: ClaimId,
+        planner: &Planner<'_>,
+        outline: &Outline<'_>,
+    ) -> Option<Error> {
+        let touched = self.touched.entry(target).or_default();
+        let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
+        let named = |adapter: u32| planner.adapters[adapter as usize].name.clone();
+        let (adapter, tensor) = (by(claim), outline.weight(target).name);
+        if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
+            let (earlier, later) = (named(by(op.claim)), named(adapter));
+            return Some(ErrorKind::ReplacedDelta { tensor, earlier, later }.into());
+        }
+        let (_, earlier) = touched.replaced.replace((value, claim))?;
+        if by(earlier) == adapter {
+            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
+            let (first, second) = (key(earlier), key(claim));
+            return Some(ErrorKind::KeyTwice { adapter: named(adapter), key: tensor, first, second }.into());
+        }
+        self.notices.push(format!(
+            "`{tensor}` is replaced by `{}` and again by `{}`; the last wins",
+            named(by(earlier)),
+            named(adapter)
+        ));
+        // What is overridden reaches nothing, by this rule and not by mistake.
+        self.claims[earlier.0 as usize].elements = 0;
+        None
+    }
+
+    /// The claims that change a target.
+    pub(crate) fn claims_on(&self, target: Target) -> Vec<ClaimId> {
+        let Some(touched) = self.touched.get(&target) else { return Vec::new() };
+        let replaced = touched.replaced.iter().map(|(_, claim)| *claim);
+        touched.ops.iter().map(|op| op.claim).chain(replaced).collect()
+    }
+
+    /// The place of the adapter that made a claim.
+    pub(crate) fn by(&self, claim: ClaimId) -> usize {
+        self.claims[claim.0 as usize].adapter as usize
+    }
+
+    /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.
+    pub(crate) fn refuse_overlaps(&mut self, adapter: u32, outline: &Outline<'_>) {
+        // Both ends of one tensor may change it, if they stay one.
+        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
+        let folded = folded.map(|head| Target::Base(head.source));
+        let mut found: Vec<(String, ClaimId, ClaimId)> = Vec::new();
+        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != folded) {
+            let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
+            let ops: Vec<&Op> = touched.ops.iter().filter(is_its).collect();
+            let weight = outline.weight(target);
+            found.extend(overlap(&weight.shape, &ops).map(|(first, second)| (weight.name, first, second)));
+        }
+        found.sort_unstable_by_key(|(_, first, second)| (first.0, second.0));
+        for (tensor, first, second) in found {
+            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
+            let (first, second) = (key(first), key(second));
+            self.errors.push(ErrorKind::Overlap { tensor, first, second }.into());
+        }
+    }
+}
+
+/// A change with the claim that it counts for.
+fn op(claim: ClaimId, change: Change) -> Op {
+    let Change { method, placement, factors, scale, need, original, settings } = change;
+    Op { claim, method: method.to_owned(), placement, factors, scale, need, original, settings }
+}

@@ -1,0 +1,136 @@
+//! Adapters that change nothing, as far as that shows before a run: deltas that are nothing whatever the weights are, and
+//! values put in place of the same values. A run finds the rest.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use crate::adapters::claim::edits::{Change, Claimed, Effect};
+use crate::adapters::claim::find;
+use crate::adapters::peft::folder::Adapter;
+use crate::adapters::scan::{Contents, TensorContents};
+use crate::checkpoint::discover::Checkpoint;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::tensor::reference::TensorRef;
+
+use crate::checkpoint::compare::holds;
+use crate::model::outline::Target;
+
+/// How much of an adapter does nothing.
+pub(crate) enum Idle {
+    /// No more than is usual.
+    Nothing,
+    /// A part, which is worth saying.
+    Some(String),
+    /// All: the reason.
+    All(String),
+}
+
+/// What a claim does, as far as it takes to see whether that is anything: claims themselves become ops before the adapters'
+/// files are read.
+pub(crate) struct Doing {
+    module: String,
+    what: What,
+}
+
+enum What {
+    Replaces(Target, TensorRef),
+    Changes(Vec<Factors>),
+}
+
+/// The factors of one change, by their offsets.
+struct Factors {
+    method: &'static str,
+    scale: f32,
+    offsets: SmallVec<[u64; 2]>,
+}
+
+impl Doing {
+    /// What `claimed` does.
+    pub(crate) fn of(claimed: &Claimed) -> Doing {
+        let factors = |change: &Change| Factors {
+            method: change.method,
+            scale: change.scale,
+            offsets: change.factors.iter().map(|factor| factor.tensor.offset).collect(),
+        };
+        let what = match &claimed.effect {
+            Effect::Replace { value } => What::Replaces(claimed.target, value.clone()),
+            Effect::Change(changes) => What::Changes(changes.iter().map(factors).collect()),
+        };
+        Doing { module: claimed.module.clone(), what }
+    }
+
+    fn adds(&self) -> bool {
+        matches!(self.what, What::Changes(_))
+    }
+
+    /// Why it changes nothing, if it does not whatever the weights are.
+    fn reason(&self, holds: &HashMap<u64, TensorContents>) -> Option<&'static str> {
+        let What::Changes(changes) = &self.what else { return None };
+        let reason = |change: &Factors| {
+            let of_factors = change.offsets.iter().map(|offset| holds.get(offset).copied());
+            find(change.method)?.idle(change.scale, &of_factors.collect::<Option<Vec<_>>>()?)
+        };
+        changes.iter().map(reason).collect::<Option<Vec<_>>>()?.first().copied()
+    }
+}
+
+/// What of an adapter's claims changes nothing.
+///
+/// # Errors
+/// As [`crate::storage::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
+pub(crate) fn idle(
+    base: &Checkpoint,
+    adapter: &Adapter,
+    contents: &Contents,
+    claims: &[Doing],
+) -> Result<Idle> {
+    let changes = claims.iter().filter(|claim| claim.adds()).count();
+    if adapter.weight == 0.0 && changes == claims.len() {
+        return Ok(Idle::All("its weight is 0".to_owned()));
+    }
+    let holds = contents_by_offset(adapter, contents);
+    let found: Vec<(&Doing, &str)> =
+        claims.iter().filter_map(|claim| Some((claim, claim.reason(&holds)?))).collect();
+    if found.len() == changes && replaces_the_same(base, adapter, claims)? {
+        return Ok(Idle::All(match found.first() {
+            Some((first, why)) => {
+                format!("each of its deltas is nothing, as that of `{}`: {why}", first.module)
+            }
+            None => "all that it replaces has these values in the base".to_owned(),
+        }));
+    }
+    Ok(match found.first() {
+        None => Idle::Nothing,
+        Some((first, why)) => Idle::Some(format!(
+            "{} of {changes} deltas of `{}` change nothing, as that of `{}`: {why}",
+            found.len(),
+            adapter.name,
+            first.module
+        )),
+    })
+}
+
+/// What each tensor that has values holds, by its offset.
+fn contents_by_offset(adapter: &Adapter, contents: &Contents) -> HashMap<u64, TensorContents> {
+    let tensors = adapter.tensors.iter().map(|tensor| &tensor.tensor).zip(&contents.tensors);
+    tensors.filter(|(tensor, _)| tensor.bytes() > 0).map(|(tensor, holds)| (tensor.offset, *holds)).collect()
+}
+
+/// Whether every replacement, if there is any, is of a tensor of the base that has the same values.
+fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, claims: &[Doing]) -> Result<bool> {
+    for claim in claims {
+        let What::Replaces(target, value) = &claim.what else { continue };
+        let Target::Base(place) = *target else { return Ok(false) };
+        if !holds(base, place, (adapter.source.as_ref(), value))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The refusal of an adapter that changes nothing.
+pub(crate) fn no_effect(adapter: &Adapter, why: String) -> Error {
+    ErrorKind::NoEffect { adapter: adapter.name.clone(), why }.into()
+}

@@ -1,0 +1,354 @@
+//! How a budget is split: what the process holds already, a margin, the page cache it is charged for, the workers'
+//! scratch, slabs for tiles and slots for factors.
+
+use serde::Serialize;
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::memory::pool::{Cut, PAGE};
+use crate::memory::size::show_size;
+use crate::plan::out_tensor::Plan;
+
+use crate::schedule::cut::Requirement;
+
+/// Rows of the block a worker has in f32 at a time. The right-hand factor is packed anew for each, so that fewer rows
+/// cost time: 16 rows take twice as long as 128 at rank 64.
+pub(crate) const BLOCK_ROWS: usize = 128;
+/// Columns of that block: with it, values and delta of a block stay in the second-level cache.
+pub(crate) const BLOCK_COLS: usize = 512;
+
+/// Rows of a block whose fold is made in the tile, at most: what is known of each is kept while they are written.
+pub(crate) const FOLDED_ROWS: usize = 1024;
+
+const MIB: u64 = 1 << 20;
+/// The product allocates its packing buffer anew at each call, aligned, and glibc's heap then holds several: a chunk that
+/// was aligned and freed is too small for the next request. Measured at rank 256 with two workers: 55 MB resident where
+/// every buffer is mapped on its own, 63 MB from the heap (mapping each costs a third of the speed).
+const PACKING_COPIES: u64 = 8;
+/// What else grows a little while it runs: code that is touched for the first time, stacks, allocator, channels.
+const MARGIN: u64 = 3 * MIB;
+/// The touched part of a thread's stack.
+const STACK: u64 = MIB / 8;
+/// The page cache that reading leaves between a read and its drop-behind.
+const READ_WINDOW: u64 = 2 * MIB;
+/// Slabs beyond these sizes and this number make nothing faster.
+const SLAB_MOST: u64 = 4 * MIB;
+const SLABS_MOST: u64 = 16;
+const SLABS_LEAST: u64 = 3;
+const SLAB_FINE: u64 = 256 << 10;
+/// Stretches up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred times.
+const STRETCH_WHOLE: u64 = 64 * MIB;
+/// Slots let the reader go on to the next tensors while workers still need the factors of the last.
+const SLOTS_MOST: u64 = 4;
+
+/// What the caller wants and what is given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    /// The budget; none lets the schedule take what makes it fast.
+    pub max_ram: Option<u64>,
+    /// The most that a budget chosen here may be.
+    pub ceiling: Option<u64>,
+    /// Worker threads; none lets the schedule choose.
+    pub workers: Option<usize>,
+    /// CPUs there are.
+    pub cpus: usize,
+    /// Bytes resident now, the plan included.
+    pub resident: u64,
+    /// Bytes of a slab and number of slabs, for tests: the budget is not looked at then.
+    pub forced: Option<(usize, usize)>,
+}
+
+/// One line of a budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What the bytes are for.
+    pub what: &'static str,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// A budget and what it is spent on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// All of it.
+    pub total: u64,
+    /// What it is split into; never more than the total.
+    pub lines: Vec<Line>,
+    /// The smallest budget that would do, with one worker.
+    pub smallest: u64,
+    /// Tensors whose factors are read once for each row, as no slot holds them: none at a budget of this size.
+    pub factors_once_at: Option<u64>,
+    /// Codes that are picked out of stretches are read for every tile, as no stretch is held whole: once at a budget of
+    /// this size.
+    pub codes_once_at: Option<u64>,
+}
+
+/// How a plan is run here.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Worker threads.
+    pub workers: usize,
+    /// How the pool is cut.
+    pub cut: Cut,
+    /// Bytes written before their write-back is waited for.
+    pub window_bytes: usize,
+    /// Bytes of the room in which the reader holds what it picks short runs out of.
+    pub stretch_bytes: usize,
+    /// What a worker has of its own.
+    pub scratch: Scratch,
+    /// What the memory is spent on.
+    pub budget: Budget,
+}
+
+/// What a worker has of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Elements of a block.
+    pub block: usize,
+    /// Rooms of a block's size for deltas.
+    pub rooms: usize,
+    /// Whether an output is of another type than what it starts from.
+    pub casts: bool,
+}
+
+impl Scratch {
+    fn of(requirement: &Requirement) -> Scratch {
+        let block = requirement.block.max(BLOCK_ROWS * BLOCK_COLS);
+        Scratch { block, rooms: requirement.rooms.max(1), casts: requirement.casts }
+    }
+
+    /// Bytes of it: running values, what the tensor started from, what that is in the output's type, and the rooms.
+    fn bytes(self) -> usize {
+        (2 + usize::from(self.casts) + self.rooms) * self.block * size_of::<f32>()
+    }
+}
+
+/// What does not depend on the budget.
+struct Fixed {
+    requirement: Requirement,
+    resident: u64,
+    per_worker: u64,
+    counter_slack: u64,
+}
+
+impl Fixed {
+    fn of(plan: &Plan, asked: &Asked) -> Fixed {
+        let requirement = Requirement::of(plan);
+        let widest = requirement.block.max(BLOCK_COLS);
+        let packing =
+            crate::kernels::product::packing_bytes(requirement.rank as usize, BLOCK_ROWS, widest) as u64;
+        // The kernel may hold back so many pages of the count on each CPU (platform: Linux 6.2 and later).
+        let counter_slack = (asked.cpus * (2 * asked.cpus).max(32) * PAGE) as u64;
+        Fixed {
+            resident: asked.resident,
+            per_worker: PACKING_COPIES * packing + Scratch::of(&requirement).bytes() as u64 + STACK,
+            counter_slack,
+            requirement,
+        }
+    }
+
+    /// Bytes of the smallest slab.
+    fn slab_least(&self) -> u64 {
+        page(self.requirement.slab_bytes as u64).max(64 << 10)
+    }
+
+    /// Bytes of the smallest pool.
+    fn pool_least(&self) -> u64 {
+        SLABS_LEAST * self.slab_least()
+            + page(self.requirement.slot_bytes as u64)
+            + page(stretch_least(&self.requirement))
+    }
+
+    /// What the kernel's counters and small growth may take of `total`.
+    fn margin(&self, total: u64) -> u64 {
+        MARGIN + self.counter_slack.min(total / 16)
+    }
+
+    /// What passes come to: of the tensor that is written, and of the next.
+    fn folds(&self) -> u64 {
+        2 * self.requirement.fold_bytes as u64
+    }
+
+    /// What is not the pool's in a budget of `total`.
+    fn spent(&self, total: u64, workers: u64) -> u64 {
+        self.resident + self.margin(total) + cache(total) + self.folds() + workers * self.per_worker
+    }
+
+    /// The smallest budget for so many workers: what is spent beside the pool grows with the budget, but slower than it.
+    fn smallest(&self, workers: u64) -> u64 {
+        let (mut total, mut needed) = (0, self.spent(0, workers) + self.pool_least());
+        while total < needed {
+            total = needed;
+            needed = self.spent(total, workers) + self.pool_least();
+        }
+        total
+    }
+}
+
+fn page(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE as u64)
+}
+
+/// Bytes between write-back's start and its end, for a budget.
+fn window(total: u64) -> u64 {
+    (total / 32).clamp(MIB / 2, 8 * MIB) / (MIB / 2) * (MIB / 2)
+}
+
+/// The page cache between a write, or a read, and its drop-behind.
+fn cache(total: u64) -> u64 {
+    READ_WINDOW + 2 * window(total)
+}
+
+/// Splits the budget for `plan`.
+///
+/// # Errors
+/// [`ErrorKind::Budget`] with the smallest budget that would do.
+pub(crate) fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
+    let fixed = Fixed::of(plan, asked);
+    let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, 64) as u64;
+    if let Some((slab_bytes, slabs)) = asked.forced {
+        return forced(&fixed, wanted, slab_bytes, slabs);
+    }
+    let total = asked.max_ram.unwrap_or_else(|| comfortable(&fixed, wanted, asked.ceiling));
+    let least = if asked.workers.is_some() { wanted } else { 1 };
+    let fits = (least..=wanted).rev().find_map(|workers| divide(&fixed, total, workers));
+    fits.ok_or_else(|| {
+        let needed = fixed.smallest(least);
+        let what = format!(
+            "what is resident already ({}), {least} worker{}, {SLABS_LEAST} slabs and the factors of `{}`",
+            show_size(fixed.resident),
+            if least == 1 { "" } else { "s" },
+            fixed.requirement.of
+        );
+        let error = Error::new(ErrorKind::Budget { budget: total, needed, what });
+        match fixed.smallest(1) {
+            one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
+            // What is resident differs a little from run to run, and the size named must work in the next.
+            one => {
+                error.hint(format!("`--max-ram {}` would do", show_size((one + MIB / 2).div_ceil(MIB) * MIB)))
+            }
+        }
+    })
+}
+
+/// What makes it fast and no more, below the ceiling.
+fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
+    let slab = SLAB_MOST.max(page(fixed.requirement.slab_bytes as u64));
+    let pool = SLABS_MOST * slab
+        + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64)
+        + page(fixed.requirement.full_stretch_bytes as u64);
+    let rest = fixed.resident
+        + MARGIN
+        + READ_WINDOW
+        + fixed.counter_slack
+        + 16 * MIB
+        + fixed.folds()
+        + workers * fixed.per_worker;
+    (rest + pool).min(ceiling.unwrap_or(u64::MAX))
+}
+
+/// The split of `total` among `workers`, if it is enough.
+fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
+    let pool = total.checked_sub(fixed.spent(total, workers))?;
+    let slab_least = fixed.slab_least();
+    let Requirement { slot_bytes, once_slot_bytes, full_slot_bytes, .. } = fixed.requirement;
+    let [least, once, full] = [slot_bytes, once_slot_bytes, full_slot_bytes].map(|bytes| page(bytes as u64));
+    let stretch = stretch(&fixed.requirement, pool.checked_sub(SLABS_LEAST * slab_least + least)?)?;
+    let pool = pool - stretch;
+    let for_slots = pool.checked_sub(SLABS_LEAST * slab_least)?;
+    let whole_pages = |bytes: u64| bytes / PAGE as u64 * PAGE as u64;
+    // As many slots as leave most of the pool to the slabs, with the factors of some rows, or of all if there is much room;
+    // else one, as large as can be.
+    let (slot, slots) = match least {
+        0 => (0, 0),
+        _ if once <= for_slots => {
+            let slot = whole_pages(for_slots / 4).clamp(once, full);
+            (slot, (for_slots.min(pool / 2) / slot).clamp(1, SLOTS_MOST))
+        }
+        _ if least <= for_slots => (whole_pages(for_slots), 1),
+        _ => return None,
+    };
+    let for_slabs = pool - slot * slots;
+    let full_stretch = page(fixed.requirement.full_stretch_bytes as u64);
+    let even = for_slabs / 12 / PAGE as u64 * PAGE as u64;
+    let slab = even
+        .clamp(SLAB_FINE, SLAB_MOST)
+        .max(slab_least)
+        .min(for_slabs / SLABS_LEAST / PAGE as u64 * PAGE as u64);
+    let slabs = (for_slabs / slab).clamp(SLABS_LEAST, SLABS_MOST);
+    let cut = Cut {
+        slab_bytes: slab as usize,
+        slabs: slabs as usize,
+        slot_bytes: slot as usize,
+        slots: slots as usize,
+    };
+    let lines = vec![
+        Line { what: "resident already: code, headers, plan", bytes: fixed.resident },
+        Line { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
+        Line { what: "page cache: read and write windows", bytes: cache(total) },
+        Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
+        Line { what: "what passes over a tensor come to", bytes: fixed.folds() },
+        Line { what: "stretches that codes are picked out of", bytes: stretch },
+        Line { what: "slots for factors", bytes: slot * slots },
+        Line { what: "slabs for tiles", bytes: slab * slabs },
+    ];
+    let lines: Vec<Line> = lines.into_iter().filter(|line| line.bytes > 0).collect();
+    debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
+    let budget = Budget {
+        total,
+        lines,
+        smallest: fixed.smallest(1),
+        factors_once_at: (slot < once).then(|| total + (once - slot)),
+        codes_once_at: (stretch < full_stretch).then(|| total + (full_stretch - stretch)),
+    };
+    Some(Schedule {
+        workers: workers as usize,
+        cut,
+        window_bytes: window(total) as usize,
+        stretch_bytes: stretch as usize,
+        scratch: Scratch::of(&fixed.requirement),
+        budget,
+    })
+}
+
+/// The least for stretches: all that is needed to read codes once, unless that is very much.
+fn stretch_least(requirement: &Requirement) -> u64 {
+    let full = requirement.full_stretch_bytes as u64;
+    if full <= STRETCH_WHOLE { full } else { requirement.stretch_bytes as u64 }
+}
+
+/// Bytes for stretches out of `most`: all that is needed to read codes once, else as much as makes reads long enough, for
+/// then they are read for every tile, and larger tiles are of more use.
+fn stretch(requirement: &Requirement, most: u64) -> Option<u64> {
+    let (least, full) = (page(stretch_least(requirement)), page(requirement.full_stretch_bytes as u64));
+    match full <= most {
+        true => Some(full),
+        false => (least <= most).then(|| (most / 4 / PAGE as u64 * PAGE as u64).clamp(least, least.max(MIB))),
+    }
+}
+
+/// A cut that a test asks for, with the smallest slots, and stretches of one stored row.
+fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
+    if slab_bytes < fixed.requirement.slab_bytes || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
+        let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
+        let what = format!("slabs for `{}`", fixed.requirement.of);
+        return Err(ErrorKind::Budget { budget, needed, what }.into());
+    }
+    let slot_bytes = page(fixed.requirement.slot_bytes as u64) as usize;
+    let cut = Cut { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };
+    let budget = Budget {
+        total: cut.bytes() as u64,
+        lines: Vec::new(),
+        smallest: fixed.smallest(1),
+        factors_once_at: None,
+        codes_once_at: None,
+    };
+    Ok(Schedule {
+        workers: workers as usize,
+        cut,
+        window_bytes: 1 << 20,
+        stretch_bytes: fixed.requirement.stretch_bytes,
+        scratch: Scratch::of(&fixed.requirement),
+        budget,
+    })
+}
