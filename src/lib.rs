@@ -1,7 +1,7 @@
 //! shardfold merges fine-tuning adapters into checkpoints that do not fit in memory.
 //!
 //! [`prepare`] reads headers and adapters, plans, and divides the memory budget; [`Prepared::merge`] does the merge;
-//! [`inspect`] shows what a checkpoint or an adapter holds. The modules behind this list are private: their pipeline, each
+//! [`inspect()`] shows what a checkpoint or an adapter holds. The modules behind this list are private: their pipeline, each
 //! step handing on one type, is
 //!
 //! 1. **discover**: `checkpoint` reads a directory's headers into a `Catalogue`; `adapters` reads an adapter's config, keys
@@ -14,6 +14,11 @@
 //! 5. **publish**: `publish` makes the result visible, whole or not at all.
 //!
 //! Only `cli` and `report` print.
+
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(unreachable_pub, reason = "what `testing` shows is public there only")
+)]
 
 pub(crate) mod adapters;
 pub(crate) mod checkpoint;
@@ -49,6 +54,7 @@ pub use plan::out_tensor::Plan;
 pub use report::summary::Summary;
 pub use report::{Event, Reporter, Style, choose};
 pub use storage::folder::Folder;
+pub use storage::memory::Memory;
 pub use storage::{Sink, Source, Store};
 
 /// Instruments for this crate's own tests and benches; no promise is made about them.
@@ -57,7 +63,6 @@ pub use storage::{Sink, Source, Store};
 pub mod testing {
     pub use crate::error::exit::TABLE;
     pub use crate::formats::safetensors::build::build_header;
-    pub use crate::formats::safetensors::problem::HeaderProblem;
     pub use crate::formats::safetensors::read::parse_header;
     pub use crate::kernels::dispatch::Kernels;
     pub use crate::kernels::float8::ceil_log2;
@@ -68,6 +73,5 @@ pub mod testing {
     pub use crate::storage::faulty::{Failure, Faulty, Operation};
     pub use crate::storage::files::write_small;
     pub use crate::storage::list::list;
-    pub use crate::storage::memory::Memory;
     pub use crate::tensor::dtype::Dtype;
 }

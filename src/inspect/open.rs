@@ -58,7 +58,7 @@ impl fmt::Display for Inspected {
 ///
 /// # Errors
 /// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
-/// [`Checkpoint::open`], [`Adapter::open`] and [`AdapterReport::new`].
+/// opening a base or an adapter for a merge.
 pub fn inspect(place: &Place, variant: Option<&str>) -> Result<Inspected> {
     read(place, variant).map_err(|error| match error.kind() {
         ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),

@@ -157,6 +157,7 @@ impl Kernels {
         levels.into_iter().filter(|level| level.runs_here()).map(Self).collect()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     /// A short name for logs: `scalar`, `baseline`, `neon` or `avx2`.
     pub fn name(self) -> &'static str {
         match self.0 {

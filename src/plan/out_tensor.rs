@@ -139,7 +139,7 @@ pub struct Carried {
 pub struct Plan {
     /// Version of shardfold that made it.
     pub version: String,
-    /// Files to read; [`FileId`] counts in this list.
+    /// Files to read; `FileId` counts in this list.
     pub inputs: Vec<Input>,
     /// The adapters, in order.
     pub adapters: Vec<AdapterUse>,

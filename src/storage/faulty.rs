@@ -4,7 +4,8 @@
 //! operation was done, and then runs again for every number up to that, each time failing there.
 //!
 //! ```
-//! use shardfold::testing::{Failure, Faulty, Memory, Operation, write_small};
+//! use shardfold::Memory;
+//! use shardfold::testing::{Failure, Faulty, Operation, write_small};
 //!
 //! let store = Faulty::new(Memory::new()).failing(Operation::Commit, 2, Failure::Kind(std::io::ErrorKind::StorageFull));
 //! assert!(write_small(&store, "first", b"bytes").is_ok());

@@ -33,7 +33,7 @@ pub struct Folder {
 impl Folder {
     /// The folder at `path`, which is made with the first file if it is not there.
     ///
-    /// Whoever needs the folder's own name to last syncs the folder above it: [`crate::storage::files::sync_folder`].
+    /// Whoever needs the folder's own name to last syncs the folder above it: `storage::files::sync_folder`.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
         Folder { root: path.into(), write_step: WRITE_STEP, keeping_cache: false }
     }

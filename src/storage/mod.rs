@@ -7,8 +7,7 @@
 //! all it was asked for or an error, and a file is seen whole after its commit or not at all.
 //!
 //! ```
-//! use shardfold::Store;
-//! use shardfold::testing::Memory;
+//! use shardfold::{Memory, Store};
 //!
 //! let store = Memory::new();
 //! let mut sink = store.sink("model.safetensors", 4)?;
@@ -27,6 +26,7 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod folder;

@@ -14,7 +14,7 @@
 //! let header = parse_header(json.as_bytes(), 8 + json.len() as u64 + 10)?;
 //! assert_eq!(header.tensors[1].name, "scale");
 //! assert_eq!((header.tensors[1].start, header.tensors[1].end), (8, 10));
-//! # Ok::<(), shardfold::testing::HeaderProblem>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub(crate) mod build;
