@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use shardfold::Code;
 use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
-use shardfold::testing::{Failure, Faulty, Memory, Operation, write_small};
+use shardfold::testing::{Failure, Faulty, Operation, write_small};
 use shardfold::testing::{Run, ShardDone};
 use shardfold::{Error, ErrorKind, Result};
+use shardfold::{Memory, Source, Store};
 use shardfold::{Prepared, Request, prepare};
-use shardfold::{Source, Store};
 
 use super::support::{Ran, contents, f32s, fixtures, ran, write_safetensors};
 use super::work::{MODULE, Mounted, Work};
