@@ -60,6 +60,7 @@ fn the_code_keeps_its_structure() {
             printed += &offenders;
         }
         if let Some(complaint) = verdict.complaint {
+            let offenders = if verdict.is_miss { &offenders } else { "" };
             complaints += &format!("{}: {complaint}\n{offenders}", count.name);
         }
     }

@@ -70,6 +70,8 @@ pub struct Verdict {
     pub line: String,
     /// What is wrong, if anything is.
     pub complaint: Option<String>,
+    /// Whether the count is worse than it may be, so that the offenders are of interest.
+    pub is_miss: bool,
 }
 
 /// Holds a count against its bound.
@@ -84,7 +86,11 @@ fn judge_by(count: &Count, bounds: &[(&str, Bound)], unfinished: &[(&str, usize)
     if let Some(known) = known {
         line += &format!(", {known} until finished");
     }
-    Verdict { line, complaint: complaint(count.found, bound, known) }
+    let is_miss = match known {
+        Some(known) => bound.is_nearer(known, count.found),
+        None => !bound.holds(count.found),
+    };
+    Verdict { line, complaint: complaint(count.found, bound, known), is_miss }
 }
 
 fn complaint(found: usize, bound: Bound, known: Option<usize>) -> Option<String> {
@@ -136,4 +142,8 @@ fn a_verdict_says_what_was_found_and_what_is_allowed() {
         "things 9 at most 3, 8 until finished"
     );
     assert_eq!(verdict.complaint.as_deref(), Some("9, and UNFINISHED allows 8"));
+    assert!(verdict.is_miss);
+    let better = judge_by(&count, &[("things", AtMost(3))], &[("things", 10)]);
+    assert_eq!(better.complaint.as_deref(), Some("better than UNFINISHED has it: the entry becomes 9"));
+    assert!(!better.is_miss);
 }

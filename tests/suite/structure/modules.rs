@@ -139,7 +139,8 @@ impl Module {
             if leaf.is_glob {
                 self.globs.push(leaf.path);
             } else if let Some(name) = leaf.name {
-                self.names.insert(name, Name::Import(leaf.path));
+                // A macro is defined and then re-exported under its own name: the definition counts.
+                self.names.entry(name).or_insert(Name::Import(leaf.path));
             }
         }
     }
