@@ -17,7 +17,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: ## Plan and merge a small checkpoint, and compare with what PEFT gave
 
 test: ## Run all tests
 	$(CARGO) test
+
+counts: ## Count what the structure promises: layers, circles, names, public items; LIST=1 lists every offender
+	$(CARGO) test --quiet --test suite structure:: -- --nocapture
 
 exhaustive: ## Run the tests that take minutes: every f32 through every conversion, 92,000 tensors of header
 	$(CARGO) test --release --lib -- --ignored --nocapture narrow speed
