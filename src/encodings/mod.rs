@@ -21,7 +21,8 @@ use crate::encodings::logical::{Found, Logical, Recognised};
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
 

@@ -2,7 +2,8 @@
 
 use std::thread::available_parallelism;
 
-use crate::memory::limits::{Environment, Limit, LimitKind, find};
+use crate::memory::limit::{Limit, LimitKind};
+use crate::memory::limits::{Environment, find};
 use crate::memory::process::process;
 use crate::merge::request::Request;
 use crate::schedule::budget::Asked;
