@@ -18,11 +18,11 @@ use crate::checkpoint::{Checkpoint, Library};
 use crate::error::exit::Code;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Kernels;
-use crate::memory::{self, Environment, Limit, LimitKind};
+use crate::memory::{self, Environment, Limit, LimitKind, Size};
 use crate::pipeline::{Run, pack};
 pub use crate::plan::Tied;
 use crate::plan::{Carried, Plan, Planned, Planner, Role};
-use crate::publish::{self, Output, RECORD, Record, Staging, Way, card};
+use crate::publish::{self, Output, PROVENANCE, Provenance, Staging, Way, model_card};
 use crate::report::{Event, Reporter, Summary, lost};
 use crate::schedule::packing::{MUCH, Packing, pack_factors, scratch_bytes};
 use crate::schedule::{Asked, Schedule, split};
@@ -43,7 +43,7 @@ pub struct Request {
     /// The cache in which names are looked up; by default none, so that all are paths.
     pub hub: Hub,
     /// The memory budget in bytes.
-    pub max_ram: Option<u64>,
+    pub max_ram: Option<Size>,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.
@@ -100,7 +100,10 @@ const FREE_SHARE: u64 = 80;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    let room = request.max_ram.map_or(u64::MAX, |max_ram| (max_ram / HEADER_SHARE).max(HEADER_LEAST));
+    let room = request
+        .max_ram
+        .as_ref()
+        .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
     let Places { base: place, adapters, notice } = Places::find(request)?;
     let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
@@ -192,7 +195,7 @@ fn asked(request: &Request) -> (Asked, String) {
     let cpus = available_parallelism().map_or(1, |cpus| cpus.get());
     let now = memory::process();
     let mut asked = Asked {
-        max_ram: request.max_ram,
+        max_ram: request.max_ram.clone(),
         ceiling: None,
         workers: request.threads,
         cpus,
@@ -203,12 +206,12 @@ fn asked(request: &Request) -> (Asked, String) {
     // Limits on address space count what is never touched, and RLIMIT_RSS limits nothing in Linux.
     let counts = |limit: &&Limit| !matches!(limit.kind, LimitKind::AddressSpace | LimitKind::Resident);
     let tightest = limits.iter().find(counts);
-    let reason = match (request.max_ram, tightest) {
-        (Some(_), _) => "as `--max-ram` says".to_owned(),
-        (None, None) => "what makes it fast; no limit was found".to_owned(),
+    let reason = match (&request.max_ram, tightest) {
+        (Some(_), _) => "--max-ram".to_owned(),
+        (None, None) => "automatic".to_owned(),
         (None, Some(limit)) => {
             asked.ceiling = Some(limit.free / 100 * FREE_SHARE);
-            format!("what makes it fast, below {FREE_SHARE} % of what is free under the {limit}")
+            format!("automatic; {limit}")
         }
     };
     (asked, reason)
@@ -319,11 +322,11 @@ impl Prepared {
         for file in &self.plan.files {
             write_small(store, &file.name, file.content.as_bytes())?;
         }
-        write_small(store, "README.md", card(&self.plan, &self.base_name, self.library).as_bytes())?;
+        write_small(store, "README.md", model_card(&self.plan, &self.base_name, self.library).as_bytes())?;
         write_small(
             store,
-            RECORD,
-            Record::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
+            PROVENANCE,
+            Provenance::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
         )
     }
 }

@@ -146,7 +146,7 @@ fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
         (claiming.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
     let what = "on which axis `lora_A` lies".to_owned();
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
-        "say it with `--expert-orientation straight` (as PEFT up to 0.18) or `--expert-orientation swapped`",
+        "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
 
@@ -173,12 +173,12 @@ impl ExpertLayout {
     /// What the user said, as the model card tells it.
     pub fn told(&self) -> Vec<String> {
         let packing = self.packing.map(|packing| match packing {
-            Packing::RankMajor => "`lora_B` of experts is read as `rank_major`",
-            Packing::GroupedByExpert => "`lora_B` of experts is read as `grouped_by_expert`",
+            Packing::RankMajor => "`lora_B` of experts is read as `rank-major`",
+            Packing::GroupedByExpert => "`lora_B` of experts is read as `expert-major`",
         });
         let orientation = self.orientation.map(|orientation| match orientation {
-            Orientation::Straight => "`lora_A` of square parameters of experts is read as `straight`",
-            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `swapped`",
+            Orientation::Straight => "`lora_A` of square parameters of experts is read as `d1`",
+            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
         });
         let told = packing.into_iter().chain(orientation);
         told.map(|told| format!("{told}, as asked, where an adapter does not tell")).collect()
@@ -213,7 +213,7 @@ pub(super) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
     let what = "how the experts' columns are ordered".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
-        "say it with `--expert-packing grouped_by_expert` (Unsloth before that) or `--expert-packing rank_major` (as PEFT)",
+        "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))
 }
 

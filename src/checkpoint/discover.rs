@@ -269,7 +269,7 @@ pub fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<(Strin
     let len = header_len(first, source.len()).map_err(wrong)?;
     if len > room {
         let what = format!("the headers of `{}`", path.display());
-        return Err(ErrorKind::Budget { budget: room, needed: len, what }.into());
+        return Err(ErrorKind::Budget { budget: room.into(), needed: len, what }.into());
     }
     let mut json = vec![0; len as usize];
     source.read_at(&mut json, 8)?;

@@ -1,21 +1,21 @@
 //! `shardfold inspect`.
 
-use std::io::IsTerminal;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::inspect::inspect;
-use crate::report::{Event, Style, choose};
+use crate::report::{Event, Style, Terminal, choose};
 use crate::storage::{Hub, HubEnvironment};
 
 use super::args::InspectArgs;
 use super::print;
 
-/// Prints what a folder holds.
+/// Prints the contents of a directory.
 pub(super) fn run(args: &InspectArgs) -> Result<()> {
     let style = if args.json { Style::Json } else { Style::Human };
     let inspected =
         inspect(&Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?, args.variant.as_deref())?;
-    let mut reporter = choose(style, std::io::stderr().is_terminal());
+    let mut reporter = choose(style, Terminal::of_stderr(), &Arc::default());
     for notice in inspected.notices() {
         reporter.event(&Event::Notice(notice));
     }

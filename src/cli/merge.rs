@@ -1,10 +1,8 @@
 //! `shardfold merge`.
 
-use std::io::IsTerminal;
-
 use crate::error::{ErrorKind, Result};
 use crate::job::prepare;
-use crate::report::{Event, Style, choose};
+use crate::report::{Event, Style, Terminal, choose};
 
 use super::args::MergeArgs;
 use super::config::MergeConfig;
@@ -17,11 +15,10 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
         return plan::show(&config);
     }
     let Some(output) = &config.output else {
-        let accepted = "`merge` needs a folder to make for the result".to_owned();
-        return Err(ErrorKind::Usage { flag: "--output".into(), value: String::new(), accepted }.into());
+        return Err(ErrorKind::Required { flag: "--output <DIR>" }.into());
     };
     let stop = signals::listen();
-    let mut reporter = choose(config.style, std::io::stderr().is_terminal());
+    let mut reporter = choose(config.style, Terminal::of_stderr(), &stop);
     let prepared = prepare(&config.request)?;
     for notice in &prepared.notices {
         reporter.event(&Event::Notice(notice));
@@ -31,7 +28,7 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))
         }
-        Style::Human => print(&summary.to_string()),
+        Style::Human | Style::Verbose => print(&summary.to_string()),
         Style::Quiet => {}
     }
     Ok(())

@@ -2,44 +2,48 @@
 
 mod args;
 mod config;
-mod failure;
 mod inspect;
 mod merge;
+mod misuse;
 mod plan;
 mod signals;
+mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::error::Result;
 use crate::error::exit::Code;
+use crate::report::{Style, show_error, show_panics_as_json};
 
 use args::Command;
 
 /// Runs the command that was typed and returns what the process should end with.
 pub fn main() -> ExitCode {
-    let command = match args::parse() {
-        Ok(command) => command,
-        // clap prints to where it belongs: help to stdout, misuse to stderr.
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Done as u8 });
-        }
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let code = match args::parse(&args) {
+        Ok(command) => end(run(&command), command.style()),
+        Err(error) => misuse::show(&error, &args),
     };
-    match run(command) {
-        Ok(()) => ExitCode::from(Code::Done as u8),
-        Err(error) => {
-            failure::show(&error);
-            ExitCode::from(error.exit_code() as u8)
-        }
+    ExitCode::from(code as u8)
+}
+
+fn run(command: &Command) -> Result<()> {
+    if command.style() == Style::Json {
+        show_panics_as_json();
+    }
+    match command {
+        Command::Merge(args) => merge::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Inspect(args) => inspect::run(args),
     }
 }
 
-fn run(command: Command) -> Result<()> {
-    match command {
-        Command::Merge(args) => merge::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-    }
+/// Prints the error, if there is one, and returns the code that the process ends with.
+fn end(result: Result<()>, style: Style) -> Code {
+    let Err(error) = result else { return Code::Done };
+    show_error(&error, style);
+    error.exit_code()
 }
 
 /// Prints to stdout; a reader that has gone away is no error.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::tensor::size::{Size, show_size};
 use crate::tensor::{Dtype, Shape};
 
 use super::Error;
@@ -21,6 +22,11 @@ pub enum ErrorKind {
     // The command line (2).
     #[error("`{}`: {accepted}", format!("{flag} {value}").trim_end())]
     Usage { flag: String, value: String, accepted: String },
+
+    #[error("`{flag}` is required")]
+    Required { flag: &'static str },
+    #[error("no `--base` given, and {why}")]
+    NoBase { why: String },
 
     // Input missing (66).
     #[error("no {what} at `{}`", path.display())]
@@ -141,8 +147,8 @@ pub enum ErrorKind {
     NonFiniteCodes { tensor: String },
 
     // Budget (71).
-    #[error("`--max-ram {}` is too small: {what} need {}", size(*budget), size(*needed))]
-    Budget { budget: u64, needed: u64, what: String },
+    #[error("{} is too small: {what} need {}", budget_text(budget), show_size(*needed))]
+    Budget { budget: Size, needed: u64, what: String },
 
     // Output (73).
     #[error("`{}` holds something else, and is left as it is", path.display())]
@@ -161,7 +167,7 @@ pub enum ErrorKind {
     Truncated { path: PathBuf, expected: u64, found: u64 },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf },
-    #[error("`{}` has room for {}, the result needs {}", path.display(), size(*free), size(*needed))]
+    #[error("`{}` has room for {}, the result needs {}", path.display(), show_size(*free), show_size(*needed))]
     DiskFull { path: PathBuf, needed: u64, free: u64 },
 
     // Stopped (75).
@@ -193,7 +199,10 @@ fn quoted(names: &[String]) -> String {
     format!("`{}`", names.join("`, `"))
 }
 
-/// Bytes in binary units, as `1.5GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string().replace(".0 ", " ").replace(' ', "")
+/// A budget by its flag if it was typed.
+fn budget_text(budget: &Size) -> String {
+    match budget.as_typed() {
+        Some(typed) => format!("`--max-ram {typed}`"),
+        None => format!("a memory budget of {budget}"),
+    }
 }

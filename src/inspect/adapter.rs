@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::families::all_experts;
 use crate::tensor::{Dtype, Shape};
 
-use super::group::printable;
 use super::modules::{Parts, Sorted, is_known, sort};
 use super::norm::{Norms, sizes};
 use super::scale::{Scales, paths};
@@ -134,8 +133,7 @@ impl AdapterReport {
         let notices = match is_known(&peft_type) {
             true => Vec::new(),
             false => {
-                let shown = printable(&peft_type);
-                vec![format!("`peft_type` `{shown}` is not merged: its tensors are only listed")]
+                vec![format!("`peft_type` `{peft_type}` is not merged: its tensors are only listed")]
             }
         };
         Ok(AdapterReport {

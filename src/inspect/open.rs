@@ -1,6 +1,5 @@
 //! What a folder holds: a checkpoint or an adapter, by its content.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -37,15 +36,6 @@ impl Inspected {
         match self {
             Inspected::Checkpoint(report) => &report.notices,
             Inspected::Adapter(report) => &report.notices,
-        }
-    }
-}
-
-impl fmt::Display for Inspected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Inspected::Checkpoint(report) => report.fmt(f),
-            Inspected::Adapter(report) => report.fmt(f),
         }
     }
 }

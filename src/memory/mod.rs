@@ -2,10 +2,9 @@
 
 mod limits;
 mod pool;
-mod size;
 mod usage;
 
+pub use crate::tensor::size::{Size, flag_size, parse_size, show_rate, show_size};
 pub use limits::{Environment, Limit, LimitKind, Machine, ResourceLimits, find, tightest};
 pub use pool::{Cut, Lease, Memory, PAGE, Pool, Shelf};
-pub use size::{parse_size, show_rate, show_size};
 pub use usage::{Usage, cgroup_peak, process};

@@ -21,6 +21,7 @@ mod placement;
 mod same;
 
 pub use build::{Planned, Planner};
+pub(crate) use explain::ClaimLine;
 pub use explain::Explained;
 pub use op::{Claim, ClaimId, Factor, FactorIndex, FactorRuns, Need, Op};
 pub use out_tensor::{

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::list::{State, list};
 use crate::storage::sync_folder;
 
-use super::{Publish, RECORD};
+use super::{PROVENANCE, Publish};
 
 /// The move of every file.
 pub(super) struct IntoPlace;
@@ -64,7 +64,7 @@ pub(super) fn move_all(staging: &Path, output: &Path) -> Result<()> {
 /// The order of files: everything, then the index, then the config, then the record.
 fn rank(name: &str) -> u8 {
     match name {
-        RECORD => 3,
+        PROVENANCE => 3,
         "config.json" => 2,
         name if is_index(name) => 1,
         _ => 0,

@@ -13,10 +13,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "publishing is renaming and removing files")]
 
-mod card;
 mod into_place;
 mod journal;
-mod record;
+mod model_card;
+mod provenance;
 mod rename;
 mod staging;
 
@@ -26,8 +26,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::is_mount_point;
 use crate::storage::list::{State, resolved, state};
 
-pub use card::card;
-pub use record::{RECORD, Record};
+pub use model_card::model_card;
+pub use provenance::{PROVENANCE, Provenance};
 pub use staging::Staging;
 
 /// One way of making a staged result visible.
@@ -70,7 +70,7 @@ pub fn look(output: &Path, digest: &str) -> Result<Output> {
     let output = real(output)?;
     let now = state(&output)?;
     if now == State::Folder {
-        if let Some(record) = Record::read(&output)?
+        if let Some(record) = Provenance::read(&output)?
             && record.plan == digest
         {
             record.check(&output)?;
@@ -143,7 +143,7 @@ impl Way {
     pub fn begin(&self, digest: &str) -> Result<Staging> {
         let staging = Staging::begin(&self.staging, digest)?;
         let is_taken = match self.staging.starts_with(&self.output) {
-            true => Record::read(&self.output)?.is_some(),
+            true => Provenance::read(&self.output)?.is_some(),
             false => !matches!(state(&self.output)?, State::Absent | State::EmptyFolder),
         };
         if is_taken {

@@ -8,7 +8,7 @@ use crate::pipeline::ShardDone;
 use crate::storage::list::{State, state};
 use crate::storage::sync_folder;
 
-use super::Record;
+use super::Provenance;
 use super::journal::{JOURNAL, Journal};
 
 /// A staging folder that this process holds.
@@ -26,7 +26,7 @@ pub(super) fn owner(folder: &Path) -> Result<Option<String>> {
         return Ok(Some(digest));
     }
     // The journal goes just before the result is shown: what is whole and not yet shown has its record.
-    Ok(Record::read(folder)?.map(|record| record.plan))
+    Ok(Provenance::read(folder)?.map(|record| record.plan))
 }
 
 /// Whether new files can be made in `folder`.

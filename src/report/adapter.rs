@@ -4,10 +4,12 @@ use std::fmt::{self, Display};
 
 use serde_json::Value;
 
-use super::adapter::{AdapterReport, KeyLine, Module};
-use super::group::{Group, group};
-use super::text::{Row, Rows, counted, grouped, line, short, shorter, tensors};
+use crate::inspect::{AdapterReport, KeyLine, Module};
+
+use super::groups::{Group, group};
+use super::table::{Row, Rows, tensors};
 use super::totals::lines;
+use super::words::{counted, grouped, line, short, shorter};
 
 /// Names of one kind that are written out before the rest is counted.
 const NAMES_SHOWN: usize = 12;

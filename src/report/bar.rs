@@ -1,50 +1,153 @@
 //! A bar on a terminal.
 
+#![expect(clippy::print_stderr, reason = "a reporter prints")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::memory::{process, show_rate, show_size};
+use crate::pipeline::Snapshot;
 
-use super::lines::{show_budget, show_notice};
+use super::lines::{budget_lines, note_line};
 use super::rate::{Rate, show};
-use super::{Event, Reporter};
+use super::{Event, Reporter, Style, Terminal};
 
-/// Draws a bar with bytes, speed, time left, memory and shard.
-#[derive(Default)]
+/// Full, growing, empty.
+const ASCII: &str = "=> ";
+/// The same as blocks.
+const BLOCKS: &str = "█▉▊▋▌▍▎▏ ";
+/// Columns that the bar keeps: where the terminal is too narrow for it and all numbers, numbers go, the least useful first.
+const BAR_LEAST: usize = 10;
+/// More are no more telling.
+const BAR_MOST: usize = 40;
+/// Columns between bar and message: a space, `100%`, two spaces.
+const BETWEEN: usize = 7;
+/// Columns at the end that stay empty, so that the `^C` which a terminal echoes does not begin a line of its own.
+/// (A `wide_bar` of indicatif leaves none.)
+const SPARE: usize = 3;
+
+/// Draws a bar with bytes, speed, time left, memory and shard, until the run ends or is asked to stop.
 pub(super) struct Bar {
+    style: Style,
+    terminal: Terminal,
+    stop: Arc<AtomicBool>,
     drawn: Option<(ProgressBar, Rate)>,
+}
+
+impl Bar {
+    /// A bar that nothing is drawn of yet.
+    pub(super) fn new(style: Style, terminal: Terminal, stop: Arc<AtomicBool>) -> Bar {
+        Bar { style, terminal, stop, drawn: None }
+    }
+
+    fn print(&self, text: &str) {
+        match &self.drawn {
+            Some((bar, _)) => bar.suspend(|| eprint!("{text}")),
+            None => eprint!("{text}"),
+        }
+    }
+
+    fn draw(&mut self, now: &Snapshot) {
+        // Whoever presses Ctrl-C gets the line back at once, also if the second one ends the process.
+        if self.stop.load(Ordering::Relaxed) {
+            return self.clear();
+        }
+        let (columns, terminal) = (Terminal::columns(), self.terminal);
+        let drawn = || (ProgressBar::new(now.total_bytes), Rate::default());
+        let (bar, rate) = self.drawn.get_or_insert_with(drawn);
+        let message = message(now, rate, process().resident, columns, terminal);
+        bar.set_style(style(bar_width(columns, &message), terminal));
+        bar.set_message(message);
+        bar.set_position(now.written_bytes);
+    }
+
+    fn clear(&mut self) {
+        if let Some((bar, _)) = self.drawn.take() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Reporter for Bar {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Notice(text) => show_notice(text),
-            Event::Budget { schedule, reason } => show_budget(schedule, reason),
-            Event::Progress(now) => {
-                let (bar, rate) = self.drawn.get_or_insert_with(|| {
-                    let style = ProgressStyle::with_template("{bar:28} {percent:>3}% {msg}")
-                        .expect("a valid template");
-                    (ProgressBar::new(now.total_bytes).with_style(style), Rate::default())
-                });
-                let usage = process();
-                let left = rate.left(now.written_bytes, now.total_bytes).map_or_else(|| "…".to_owned(), show);
-                bar.set_position(now.written_bytes);
-                bar.set_message(format!(
-                    "{} of {}  {}  {left} left  held {}, resident {}, peak {}  shard {}/{}",
-                    show_size(now.written_bytes),
-                    show_size(now.total_bytes),
-                    show_rate(rate.per_second(now.written_bytes)),
-                    show_size(now.held_bytes),
-                    show_size(usage.resident),
-                    show_size(usage.peak),
-                    now.shard + 1,
-                    now.shards,
-                ));
-            }
-            Event::Finished(_) => {
-                if let Some((bar, _)) = self.drawn.take() {
-                    bar.finish_and_clear();
-                }
-            }
+            Event::Notice(text) => self.print(&note_line(text, self.terminal)),
+            Event::Budget { schedule, reason } => self.print(&budget_lines(schedule, reason, self.style)),
+            Event::Progress(now) => self.draw(now),
+            Event::Finished(_) => self.clear(),
         }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Columns of the bar beside a message.
+fn bar_width(columns: usize, message: &str) -> usize {
+    columns.saturating_sub(SPARE + BETWEEN + message.chars().count()).min(BAR_MOST)
+}
+
+fn style(width: usize, terminal: Terminal) -> ProgressStyle {
+    let bar = if width == 0 { String::new() } else { format!("{{bar:{width}}} ") };
+    let style = ProgressStyle::with_template(&format!("{bar}{{percent:>3}}%  {{msg}}"));
+    style.expect("a valid template").progress_chars(if terminal.unicode { BLOCKS } else { ASCII })
+}
+
+/// What stands behind the bar: as many of the numbers as leave room for it.
+fn message(now: &Snapshot, rate: &Rate, resident: u64, columns: usize, terminal: Terminal) -> String {
+    let unknown = if terminal.unicode { "…" } else { "..." };
+    let left = rate.left(now.written_bytes, now.total_bytes).map_or_else(|| unknown.to_owned(), show);
+    let parts = [
+        format!("{} of {}", show_size(now.written_bytes), show_size(now.total_bytes)),
+        show_rate(rate.per_second(now.written_bytes)),
+        format!("{left} left"),
+        format!("RSS {}", show_size(resident)),
+        format!("shard {}/{}", now.shard + 1, now.shards),
+    ];
+    let mut message = String::new();
+    for part in parts {
+        let taken = message.chars().count() + 2 + part.chars().count();
+        if BAR_LEAST + BETWEEN + taken + SPARE > columns {
+            break;
+        }
+        message.push_str(if message.is_empty() { "" } else { "  " });
+        message.push_str(&part);
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_whatever_the_width() {
+        let now = Snapshot {
+            total_bytes: 141 << 30,
+            read_bytes: 0,
+            written_bytes: 70 << 30,
+            shards: 30,
+            shard: 14,
+            held_bytes: 0,
+        };
+        let rate = Rate::default();
+        let at = |columns, unicode| {
+            message(&now, &rate, 72 << 20, columns, Terminal { unicode, ..Terminal::default() })
+        };
+        for columns in 0..200 {
+            let message = at(columns, true);
+            let taken = bar_width(columns, &message) + BETWEEN + message.chars().count();
+            assert!(columns < SPARE + BETWEEN || taken + SPARE <= columns, "{columns}: `{message}`");
+        }
+        assert!(at(200, true).starts_with("70 GiB of 141 GiB  "), "{}", at(200, true));
+        assert!(at(200, true).ends_with("  RSS 72 MiB  shard 15/30"), "{}", at(200, true));
+        let start = Snapshot { written_bytes: 0, ..now };
+        let text = message(&start, &rate, 0, 200, Terminal::default());
+        assert!(text.is_ascii(), "{text}");
     }
 }

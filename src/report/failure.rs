@@ -1,11 +1,13 @@
-//! An error as the user sees it: what, the causes below it, and the cure.
-
-#![expect(clippy::print_stderr, reason = "errors go to stderr")]
+//! An error as the user sees it: what, the causes below it, and the cure, as text or as JSON.
 
 use std::error::Error as _;
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
 use crate::error::{Error, ErrorKind};
+
+use super::Terminal;
 
 /// Keys of one error that are listed.
 const LISTED: usize = 20;
@@ -13,8 +15,48 @@ const LISTED: usize = 20;
 /// Errors alike that are shown before the rest is counted.
 const ALIKE: usize = 3;
 
-/// Prints the error, or several: those alike together, with their hint once.
-pub(super) fn show(error: &Error) {
+/// The text of an error, or of several: those alike together, with their hint once.
+pub(super) fn text(error: &Error, terminal: Terminal) -> String {
+    groups(error).iter().map(|group| group_text(group, terminal)).collect()
+}
+
+/// One JSON object for each error that `error` stands for.
+pub(super) fn json(error: &Error) -> Vec<Value> {
+    error.each().iter().map(one_json).collect()
+}
+
+fn one_json(error: &Error) -> Value {
+    let mut object = json!({
+        "event": "error",
+        "exit_code": error.exit_code() as u8,
+        "message": error.to_string(),
+    });
+    let causes = causes(error);
+    if !causes.is_empty() {
+        object["causes"] = causes.into();
+    }
+    if let ErrorKind::Unmatched { keys, .. } = error.kind() {
+        object["keys"] = keys.clone().into();
+    }
+    if let Some(hint) = error.advice() {
+        object["hint"] = hint.into();
+    }
+    object
+}
+
+/// What lies below an error, from above.
+fn causes(error: &Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes
+}
+
+/// The errors that `error` stands for, those alike together.
+fn groups(error: &Error) -> Vec<Vec<&Error>> {
     let mut groups: Vec<Vec<&Error>> = Vec::new();
     for one in error.each() {
         match groups.iter_mut().find(|group| is_alike(group[0], one)) {
@@ -22,9 +64,7 @@ pub(super) fn show(error: &Error) {
             None => groups.push(vec![one]),
         }
     }
-    for group in groups {
-        eprint!("{}", group_text(&group));
-    }
+    groups
 }
 
 /// Whether two errors differ only in what they name.
@@ -34,24 +74,22 @@ fn is_alike(one: &Error, other: &Error) -> bool {
 }
 
 /// The text of errors that are alike.
-fn group_text(group: &[&Error]) -> String {
-    let mut all: String = group.iter().take(ALIKE).map(|error| text(error)).collect();
+fn group_text(group: &[&Error], terminal: Terminal) -> String {
+    let mut all: String = group.iter().take(ALIKE).map(|error| one_text(error, terminal)).collect();
     if group.len() > ALIKE {
         let _ = writeln!(all, "  … and {} more like it", group.len() - ALIKE);
     }
     if let Some(hint) = group[0].advice() {
-        let _ = writeln!(all, "hint: {}", clean(hint));
+        let _ = writeln!(all, "{} {}", terminal.hint(), clean(hint));
     }
     all
 }
 
 /// One error's text without its hint, which ends with a newline.
-fn text(error: &Error) -> String {
-    let mut text = format!("error: {}\n", clean(&error.to_string()));
-    let mut cause = error.source();
-    while let Some(below) = cause {
-        let _ = writeln!(text, "  because {}", clean(&below.to_string()));
-        cause = below.source();
+fn one_text(error: &Error, terminal: Terminal) -> String {
+    let mut text = format!("{} {}\n", terminal.error(), clean(&error.to_string()));
+    for cause in causes(error) {
+        let _ = writeln!(text, "  because {}", clean(&cause));
     }
     match error.kind() {
         ErrorKind::DeltaShape { adapter, factors, .. } => {
@@ -99,9 +137,32 @@ mod tests {
             .because(std::io::Error::from_raw_os_error(5))
             .hint("look at the disk");
         assert_eq!(
-            group_text(&[&error]),
+            group_text(&[&error], Terminal::default()),
             "error: cannot read `a\\u{1b}[2J` at byte 7\n  because Input/output error (os error 5)\nhint: look at the disk\n"
         );
+    }
+
+    #[test]
+    fn words_are_colored_on_a_terminal() {
+        let error = Error::new(ErrorKind::Stopped).hint("again");
+        let text = text(&error, Terminal { colors: true, ..Terminal::default() });
+        assert!(text.starts_with("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m "), "{text:?}");
+        assert!(text.contains("\u{1b}[32mhint:\u{1b}[0m again"), "{text:?}");
+    }
+
+    #[test]
+    fn every_error_is_one_json_object() {
+        let error = Error::new(ErrorKind::Read { path: "a".into(), offset: 7 })
+            .because(std::io::Error::from_raw_os_error(5))
+            .hint("look at the disk");
+        let both =
+            Error::all(vec![error, Error::new(ErrorKind::Missing { what: "shard", path: "b".into() })]);
+        let expected = [
+            json!({"event": "error", "exit_code": 74, "message": "cannot read `a` at byte 7",
+                "causes": ["Input/output error (os error 5)"], "hint": "look at the disk"}),
+            json!({"event": "error", "exit_code": 66, "message": "no shard at `b`"}),
+        ];
+        assert_eq!(super::json(&both.expect_err("two errors")), expected);
     }
 
     #[test]
@@ -109,7 +170,7 @@ mod tests {
         let errors: Vec<Error> = (0..5)
             .map(|i| Error::new(ErrorKind::TiedBothWays { tensor: format!("t{i}") }).hint("untie"))
             .collect();
-        let text = group_text(&errors.iter().collect::<Vec<_>>());
+        let text = group_text(&errors.iter().collect::<Vec<_>>(), Terminal::default());
         assert_eq!(text.matches("error:").count(), 3);
         assert!(text.ends_with("  … and 2 more like it\nhint: untie\n"), "{text}");
     }

@@ -17,5 +17,5 @@ mod tests;
 
 pub use blocks::{BlockSpec, Slab, shared_blocks};
 pub use shape::{Cutting, Merged, Output, Requirement, Stretch};
-pub use split::{Asked, Budget, Schedule, Scratch, split};
+pub use split::{Asked, Budget, Schedule, Scratch, WORKERS_MOST, split};
 pub use steps::{Tile, Work, tiles};

@@ -1,4 +1,4 @@
-//! Words that everything shares: element types, shapes, where a tensor's bytes lie, and rectangles of a matrix.
+//! Words that everything shares: element types, shapes, where a tensor's bytes lie, rectangles of a matrix, and sizes.
 //!
 //! Nothing here reads a file or knows what a tensor is for.
 
@@ -6,6 +6,7 @@ mod dtype;
 mod rect;
 mod reference;
 mod shape;
+pub mod size;
 
 pub use dtype::{Dtype, bytes_of, is_mergeable};
 pub use rect::{Rect, View};

@@ -5,11 +5,12 @@ mod files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use shardfold::error::ErrorKind;
 use shardfold::job::{Request, prepare};
-use shardfold::report::{Style, choose};
+use shardfold::report::{Style, Terminal, choose};
 
 use crate::oracle::{Case, Right, Shown, Tensor, compare, read};
 use crate::support::{contents, fixtures, quick_folder};
@@ -59,7 +60,7 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
         Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
         Err(error) => panic!("{:?}: {error:?}", request.base),
     };
-    let mut reporter = choose(Style::Quiet, false);
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Arc::default());
     let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     Ok(contents(&output))
@@ -167,8 +168,8 @@ fn bytes_do_not_depend_on_the_cut() {
             ("3 workers", Request { forced: Some((slab, 1)), threads: Some(3), ..whole.clone() }),
             ("depth 3", Request { forced: Some((2 * slab, 3)), threads: Some(3), ..whole.clone() }),
             // The budget counts all that this test process holds.
-            ("512 MB", Request { max_ram: Some(512_000_000), threads: Some(1), ..whole.clone() }),
-            ("4 GB", Request { max_ram: Some(4_000_000_000), ..whole.clone() }),
+            ("512 MB", Request { max_ram: Some(512_000_000.into()), threads: Some(1), ..whole.clone() }),
+            ("4 GB", Request { max_ram: Some(4_000_000_000.into()), ..whole.clone() }),
             ("scalar kernels", Request { scalar: true, ..whole.clone() }),
         ] {
             let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));

@@ -72,7 +72,7 @@ fn the_demo_base() {
             "shards     3 and an index\n",
             "           model-00002-of-00003.safetensors  18 tensors, 122.3KiB\n",
             "embeddings not tied by the config; head `lm_head.weight`\n",
-            "quantised  no\n",
+            "quantized  no\n",
             "  model.layers.{0..3}.self_attn.q_proj.weight          4 × BF16 [64, 64]\n",
         ],
     );
@@ -82,7 +82,7 @@ fn the_demo_base() {
     assert_eq!(found["totals"], json!({"tensors": 39, "parameters": 156_224, "bytes": 312_448}));
     assert_eq!(found["shards"].as_array().expect("a list").len(), 3);
     assert_eq!(found["index"]["tensors"], 39);
-    assert_eq!(found["quantisation"], Value::Null);
+    assert_eq!(found["quantization"], Value::Null);
     assert_eq!(found["embeddings"], json!({"tied": false, "head": "lm_head.weight"}));
     let tensors = found["tensors"].as_array().expect("a list");
     assert_eq!(tensors.len(), 39);
@@ -287,7 +287,7 @@ fn an_unknown_type_is_listed_and_said_not_to_be_merged() {
 }
 
 #[test]
-fn a_quantised_checkpoint() {
+fn a_quantized_checkpoint() {
     let folder = folder();
     let codes = (Dtype::F8_E4M3, &[4_u64, 4][..], vec![0x38; 16]);
     write_safetensors(
@@ -306,14 +306,14 @@ fn a_quantised_checkpoint() {
     says(
         &text(folder.path()),
         &[
-            "quantised  fp8, block [128,128]\n",
+            "quantized  fp8, block [128,128]\n",
             "           2 tensors of codes, 2 that belong to them\n",
             "           kept plain: h.{0, 1}.gate\n",
             "dtypes     F8_E4M3: 2, 32 parameters, 32B\n           F32: 3, 6 parameters, 24B\n",
             "shards     1 and no index\n",
         ],
     );
-    assert_eq!(document(folder.path())["quantisation"]["block"], json!([128, 128]));
+    assert_eq!(document(folder.path())["quantization"]["block"], json!([128, 128]));
 }
 
 #[test]

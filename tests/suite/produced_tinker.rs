@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 use shardfold::job::{Request, Tied, prepare};
-use shardfold::report::{Style, choose};
+use shardfold::report::{Style, Terminal, choose};
 
 use super::oracle::{Tensor, read};
 use super::refusals::refused;
@@ -41,7 +42,7 @@ fn merge(request: &Request) -> BTreeMap<String, Tensor> {
     let work = quick_folder();
     let output = work.path().join("merged");
     let prepared = prepare(request).unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
-    let mut reporter = choose(Style::Quiet, false);
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Arc::default());
     let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     read(&output, "model")

@@ -600,7 +600,7 @@ fn a_budget_that_is_too_small_names_one_that_works() {
             &work,
             &["--max-ram", size],
             71,
-            &["` is too small: what is resident", "hint: `--max-ram "],
+            &["` is too small: baseline RSS", "hint: `--max-ram "],
         );
     }
     refused(
@@ -625,8 +625,8 @@ fn misuse_of_the_command_line() {
         (&["--max-ram", "16Q"], &["`--max-ram 16Q`"]),
         (&["--max-ram=-1G"], &["`--max-ram -1G`"]),
         (&["--max-ram", ""], &["`--max-ram`: expected a size such as `16G`"]),
-        (&["--threads", "0"], &["`--threads 0`", "from 1 to 256"]),
-        (&["--threads", "many"], &["`--threads many`", "from 1 to 256"]),
+        (&["--threads", "0"], &["`--threads 0`", "from 1 to 64"]),
+        (&["--threads", "many"], &["`--threads many`", "from 1 to 64"]),
         (&["--scaled-adapter", "x", "NaN"], &["NaN", "a finite number is accepted"]),
         (&["--scaled-adapter", "x", "1,5"], &["1,5", "a finite number is accepted"]),
         (&["--scaled-adapter", "x"], &["--scaled-adapter"]),
