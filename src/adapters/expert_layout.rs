@@ -144,7 +144,7 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
 fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
     let (adapter, parameter) =
         (claiming.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
-    let what = "on which axis `lora_A` lies".to_owned();
+    let what = "orientation of `lora_A`".to_owned();
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
         "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
@@ -181,7 +181,7 @@ impl ExpertLayout {
             Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
         });
         let told = packing.into_iter().chain(orientation);
-        told.map(|told| format!("{told}, as asked, where an adapter does not tell")).collect()
+        told.map(|told| format!("{told} where the adapter does not say (as asked)")).collect()
     }
 }
 
@@ -210,7 +210,7 @@ pub(super) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
         return Ok(false);
     }
     let (adapter, parameter) = (claiming.adapter.name.clone(), key.to_owned());
-    let what = "how the experts' columns are ordered".to_owned();
+    let what = "order of experts in `lora_B`".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
         "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",

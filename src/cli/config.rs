@@ -95,7 +95,7 @@ fn read_pattern(text: &str) -> Result<Regex> {
     let pattern = Regex::new(text)
         .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
     match pattern.is_match("") {
-        true => Err(refused("it matches every key; one is accepted that names those that may be left out")),
+        true => Err(refused("it matches every key; name those that may be skipped")),
         false => Ok(pattern),
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::job::prepare;
-use crate::report::{Event, Style, Terminal, choose};
+use crate::report::Style;
 
 use super::args::MergeArgs;
 use super::config::MergeConfig;
-use super::{plan, print, signals};
+use super::{plan, print, reporter, signals};
 
 /// Merges, or prints the plan if the run is dry.
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
@@ -18,11 +18,8 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
         return Err(ErrorKind::Required { flag: "--output <DIR>" }.into());
     };
     let stop = signals::listen();
-    let mut reporter = choose(config.style, Terminal::of_stderr(), &stop);
     let prepared = prepare(&config.request)?;
-    for notice in &prepared.notices {
-        reporter.event(&Event::Notice(notice));
-    }
+    let mut reporter = reporter(config.style, &stop, &prepared.notices);
     let summary = prepared.merge(output, &stop, reporter.as_mut())?;
     match config.style {
         Style::Json => {

@@ -11,10 +11,12 @@ mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
 use crate::error::exit::Code;
-use crate::report::{Style, show_error, show_panics_as_json};
+use crate::report::{Event, Reporter, Style, Terminal, choose, show_error, show_panics_as_json};
 
 use args::Command;
 
@@ -44,6 +46,15 @@ fn end(result: Result<()>, style: Style) -> Code {
     let Err(error) = result else { return Code::Done };
     show_error(&error, style);
     error.exit_code()
+}
+
+/// The reporter of a command, after it has shown these notes.
+fn reporter(style: Style, stop: &Arc<AtomicBool>, notes: &[String]) -> Box<dyn Reporter> {
+    let mut reporter = choose(style, Terminal::of_stderr(), stop);
+    for note in notes {
+        reporter.event(&Event::Notice(note));
+    }
+    reporter
 }
 
 /// Prints to stdout; a reader that has gone away is no error.

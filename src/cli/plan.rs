@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::job::prepare;
 use crate::publish::{self, Output};
-use crate::report::{Event, Style, Terminal, choose, document, plan_text};
+use crate::report::{Style, document, plan_text};
 
 use super::args::MergeArgs;
 use super::config::MergeConfig;
-use super::print;
+use super::{print, reporter};
 
 /// Prints the plan.
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
@@ -18,11 +18,8 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
 
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
 pub(super) fn show(config: &MergeConfig) -> Result<()> {
-    let mut reporter = choose(config.style, Terminal::of_stderr(), &Arc::default());
     let prepared = prepare(&config.request)?;
-    for notice in &prepared.notices {
-        reporter.event(&Event::Notice(notice));
-    }
+    reporter(config.style, &Arc::default(), &prepared.notices);
     let is_done = match &config.output {
         Some(output) => matches!(publish::look(output, &prepared.digest)?, Output::AlreadyDone),
         None => false,

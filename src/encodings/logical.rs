@@ -56,7 +56,7 @@ pub struct Found<'a> {
 impl Found<'_> {
     /// The error that says why `tensor` cannot be decoded.
     pub(super) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why: why.into() })
+        Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why: why.into() })
     }
 
     /// `quant_method` of the config.

@@ -45,7 +45,7 @@ pub fn code_of(kind: &ErrorKind) -> Code {
     match kind {
         K::Several { errors } => errors.first().map_or(Code::Bug, |first| code_of(first.kind())),
         K::Usage { .. } | K::Required { .. } | K::NoBase { .. } => Code::Usage,
-        K::Missing { .. } => Code::NoInput,
+        K::Missing { .. } | K::UnknownModel { .. } | K::UnknownRevision { .. } => Code::NoInput,
         K::Panicked { .. } | K::Unapplied { .. } => Code::Bug,
         K::Budget { .. } => Code::Budget,
         K::OutputHolds { .. }
@@ -88,7 +88,7 @@ pub fn code_of(kind: &ErrorKind) -> Code {
         | K::TargetDtype { .. }
         | K::Converted { .. }
         | K::InPieces { .. }
-        | K::Quantised { .. }
+        | K::Quantized { .. }
         | K::Tied { .. }
         | K::TiedBothWays { .. }
         | K::Vocabulary { .. }

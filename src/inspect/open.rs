@@ -103,6 +103,6 @@ fn holds_adapter(path: &Path) -> Result<bool> {
     Err(Error::new(kind).hint(EXPECTED))
 }
 
-const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
+const EXPECTED: &str = "a checkpoint is a directory with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
                         shards and `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
                         `adapter_model.safetensors`";

@@ -83,7 +83,7 @@ pub fn look(output: &Path, digest: &str) -> Result<Output> {
     }
     if matches!(now, State::Folder | State::Other) {
         let error = Error::new(ErrorKind::OutputHolds { path: output });
-        return Err(error.hint("name an output that does not exist yet, or an empty folder"));
+        return Err(error.hint("name an output that does not exist yet, or an empty directory"));
     }
     let ways = WAYS.iter().copied();
     let found =

@@ -94,7 +94,7 @@ impl Provenance {
             let damaged = || {
                 let (path, file) = (folder.to_owned(), shard.name.clone());
                 Error::new(ErrorKind::OutputDamaged { path, file })
-                    .hint("move the folder away and run the merge again")
+                    .hint("move the directory away and run the merge again")
             };
             let source = store.source(&shard.name).map_err(|cause| damaged().because(cause))?;
             if source.len() != shard.bytes {

@@ -86,7 +86,7 @@ impl AdapterReport {
 
     fn show_findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dead = self.modules.iter().filter_map(|module| Some((named(module), module.dead.clone()?)));
-        show_names(f, "dead", ["module changes nothing", "modules change nothing"], dead)?;
+        show_names(f, "dead", ["module has no effect", "modules have no effect"], dead)?;
         let odd = self.modules.iter().filter(|module| !module.notes.is_empty());
         show_names(
             f,

@@ -5,28 +5,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::memory::{process, show_rate, show_size};
 use crate::pipeline::Snapshot;
 
 use super::lines::{budget_lines, note_line};
 use super::rate::{Rate, show};
+use super::screen::Screen;
 use super::{Event, Reporter, Style, Terminal};
 
+/// The bar takes what the message leaves.
+const TEMPLATE: &str = "{wide_bar} {percent:>3}%  {msg}";
 /// Full, growing, empty.
 const ASCII: &str = "=> ";
 /// The same as blocks.
 const BLOCKS: &str = "█▉▊▋▌▍▎▏ ";
 /// Columns that the bar keeps: where the terminal is too narrow for it and all numbers, numbers go, the least useful first.
 const BAR_LEAST: usize = 10;
-/// More are no more telling.
-const BAR_MOST: usize = 40;
 /// Columns between bar and message: a space, `100%`, two spaces.
 const BETWEEN: usize = 7;
-/// Columns at the end that stay empty, so that the `^C` which a terminal echoes does not begin a line of its own.
-/// (A `wide_bar` of indicatif leaves none.)
-const SPARE: usize = 3;
 
 /// Draws a bar with bytes, speed, time left, memory and shard, until the run ends or is asked to stop.
 pub(super) struct Bar {
@@ -54,12 +52,10 @@ impl Bar {
         if self.stop.load(Ordering::Relaxed) {
             return self.clear();
         }
-        let (columns, terminal) = (Terminal::columns(), self.terminal);
-        let drawn = || (ProgressBar::new(now.total_bytes), Rate::default());
-        let (bar, rate) = self.drawn.get_or_insert_with(drawn);
-        let message = message(now, rate, process().resident, columns, terminal);
-        bar.set_style(style(bar_width(columns, &message), terminal));
-        bar.set_message(message);
+        let terminal = self.terminal;
+        let (bar, rate) =
+            self.drawn.get_or_insert_with(|| (new_bar(now.total_bytes, terminal), Rate::default()));
+        bar.set_message(message(now, rate, process().resident, Screen::columns(), terminal));
         bar.set_position(now.written_bytes);
     }
 
@@ -87,15 +83,12 @@ impl Drop for Bar {
     }
 }
 
-/// Columns of the bar beside a message.
-fn bar_width(columns: usize, message: &str) -> usize {
-    columns.saturating_sub(SPARE + BETWEEN + message.chars().count()).min(BAR_MOST)
-}
-
-fn style(width: usize, terminal: Terminal) -> ProgressStyle {
-    let bar = if width == 0 { String::new() } else { format!("{{bar:{width}}} ") };
-    let style = ProgressStyle::with_template(&format!("{bar}{{percent:>3}}%  {{msg}}"));
-    style.expect("a valid template").progress_chars(if terminal.unicode { BLOCKS } else { ASCII })
+/// A bar of so many bytes.
+fn new_bar(bytes: u64, terminal: Terminal) -> ProgressBar {
+    let style = ProgressStyle::with_template(TEMPLATE).expect("a valid template");
+    let style = style.progress_chars(if terminal.unicode { BLOCKS } else { ASCII });
+    let target = ProgressDrawTarget::term_like(Box::new(Screen));
+    ProgressBar::with_draw_target(Some(bytes), target).with_style(style)
 }
 
 /// What stands behind the bar: as many of the numbers as leave room for it.
@@ -112,7 +105,7 @@ fn message(now: &Snapshot, rate: &Rate, resident: u64, columns: usize, terminal:
     let mut message = String::new();
     for part in parts {
         let taken = message.chars().count() + 2 + part.chars().count();
-        if BAR_LEAST + BETWEEN + taken + SPARE > columns {
+        if BAR_LEAST + BETWEEN + taken > columns {
             break;
         }
         message.push_str(if message.is_empty() { "" } else { "  " });
@@ -140,9 +133,8 @@ mod tests {
             message(&now, &rate, 72 << 20, columns, Terminal { unicode, ..Terminal::default() })
         };
         for columns in 0..200 {
-            let message = at(columns, true);
-            let taken = bar_width(columns, &message) + BETWEEN + message.chars().count();
-            assert!(columns < SPARE + BETWEEN || taken + SPARE <= columns, "{columns}: `{message}`");
+            let taken = at(columns, true).chars().count();
+            assert!(taken == 0 || BAR_LEAST + BETWEEN + taken <= columns, "{columns}: {taken}");
         }
         assert!(at(200, true).starts_with("70 GiB of 141 GiB  "), "{}", at(200, true));
         assert!(at(200, true).ends_with("  RSS 72 MiB  shard 15/30"), "{}", at(200, true));

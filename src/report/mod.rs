@@ -13,6 +13,7 @@ mod json;
 mod lines;
 mod plan;
 mod rate;
+mod screen;
 mod summary;
 mod table;
 mod terminal;

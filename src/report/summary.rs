@@ -89,7 +89,8 @@ fn rounded_to(plan: &Plan) -> Option<String> {
         .filter(|tensor| matches!(&tensor.making, Making::Merge { ops, .. } if !ops.is_empty()));
     let encodings: BTreeSet<&str> = merged.map(|tensor| tensor.encoding.as_ref()).collect();
     let only = encodings.first().filter(|_| encodings.len() == 1)?;
-    Some(only.to_uppercase())
+    // Of `fp8_block` the number is what weights are rounded to.
+    only.split('_').next().map(str::to_uppercase)
 }
 
 /// What is worth a warning: modules that lost more than half of their delta, with the worst of each adapter.
@@ -168,4 +169,48 @@ fn show_unchanged(f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result 
         "unchanged",
         &format!("{tensors} as before, since the delta is zero or too small: `{first}`{more}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::AdapterSurvival;
+
+    #[test]
+    fn modules_that_lost_most_are_counted_and_the_worst_is_named() {
+        let module = |adapter, module: &str, survival| ModuleSurvival {
+            adapter,
+            module: module.to_owned(),
+            tensor: String::new(),
+            norm: 1.0,
+            survival: Some(survival),
+            unmoved: None,
+        };
+        let adapter = |name: &str| AdapterSurvival {
+            adapter: name.to_owned(),
+            norm: 1.0,
+            survival: None,
+            unmoved: None,
+            lost: 0,
+        };
+        let applied = Applied {
+            changed_elements: 0,
+            merged_elements: 0,
+            unchanged: Vec::new(),
+            adapters: vec![adapter("style"), adapter("fine")],
+            modules: vec![
+                module(0, "q", 0.49),
+                module(0, "k", 0.436),
+                module(0, "v", 0.9),
+                module(1, "q", 0.8),
+            ],
+        };
+        assert_eq!(
+            lost(&applied),
+            [
+                "2 of 3 modules of `style` lost more than half of their delta to rounding (worst: `k`, 43.6 % kept). Merge \
+              into a higher-precision base to keep it"
+            ]
+        );
+    }
 }

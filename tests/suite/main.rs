@@ -29,6 +29,7 @@ mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
+mod screen;
 mod support;
 mod targets;
 mod turned;
