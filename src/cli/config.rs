@@ -94,10 +94,10 @@ fn read_pattern(text: &str) -> Result<Regex> {
     let refused = |accepted: &str| usage("--allow-unmatched", text, accepted);
     let pattern = Regex::new(text)
         .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
-    match pattern.is_match("") {
-        true => Err(refused("it matches every key; name those that may be skipped")),
-        false => Ok(pattern),
+    if pattern.is_match("") {
+        return Err(refused("it matches every key; name those that may be skipped"));
     }
+    Ok(pattern)
 }
 
 fn read_threads(text: &str) -> Result<usize> {

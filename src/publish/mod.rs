@@ -142,9 +142,10 @@ impl Way {
     /// [`ErrorKind::OutputUnwritable`].
     pub fn begin(&self, digest: &str) -> Result<Staging> {
         let staging = Staging::begin(&self.staging, digest)?;
-        let is_taken = match self.staging.starts_with(&self.output) {
-            true => Provenance::read(&self.output)?.is_some(),
-            false => !matches!(state(&self.output)?, State::Absent | State::EmptyFolder),
+        let is_taken = if self.staging.starts_with(&self.output) {
+            Provenance::read(&self.output)?.is_some()
+        } else {
+            !matches!(state(&self.output)?, State::Absent | State::EmptyFolder)
         };
         if is_taken {
             staging.discard();

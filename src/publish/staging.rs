@@ -72,11 +72,9 @@ impl Staging {
             if entry.file_name() == JOURNAL {
                 continue;
             }
-            let removed = match entry.file_type().map_err(unwritable)?.is_dir() {
-                true => fs::remove_dir_all(entry.path()),
-                false => fs::remove_file(entry.path()),
-            };
-            removed.map_err(unwritable)?;
+            let is_folder = entry.file_type().map_err(unwritable)?.is_dir();
+            let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+            remove(entry.path()).map_err(unwritable)?;
         }
         Ok(Staging { folder: folder.to_owned(), lock, journal, shards: Vec::new() })
     }

@@ -17,10 +17,8 @@ impl Display for CheckpointReport {
             [] => String::new(),
             classes => format!(" ({})", classes.join(", ")),
         };
-        let unnamed = || match self.architectures.is_empty() {
-            true => "no model_type in config.json",
-            false => self.library,
-        };
+        let unnamed =
+            || if self.architectures.is_empty() { "no model_type in config.json" } else { self.library };
         let model_type = self.model_type.as_deref().unwrap_or_else(unnamed);
         let family = self.family.as_deref().map(|family| format!("; {family}")).unwrap_or_default();
         line(f, "model", &format!("{model_type}{class}{family}"))?;

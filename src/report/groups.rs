@@ -47,7 +47,8 @@ impl<K> Group<K> {
 
     /// Its size: `32`, or `58 of 61` where some combinations of the numbers are not there.
     pub(super) fn count(&self) -> String {
-        let (found, whole) = (self.members.len(), self.combinations());
+        let found = self.members.len();
+        let whole = self.combinations();
         if found as u64 == whole { found.to_string() } else { format!("{found} of {whole}") }
     }
 }
@@ -83,9 +84,11 @@ pub(super) fn group<'n, K: Clone + Eq + Hash>(
 
 /// The order in which people count: runs of digits by their value, all else by its bytes.
 pub(crate) fn natural(one: &str, other: &str) -> Ordering {
-    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    let mut one = one.as_bytes();
+    let mut other = other.as_bytes();
     loop {
-        let (digits, more) = (digits_of(one), digits_of(other));
+        let digits = digits_of(one);
+        let more = digits_of(other);
         let order = if digits.is_empty() || more.is_empty() {
             one.first().cmp(&other.first())
         } else {
@@ -105,10 +108,16 @@ fn digits_of(text: &[u8]) -> &[u8] {
     &text[..count]
 }
 
+/// Digits without the zeros in front.
+fn without_zeros(digits: &[u8]) -> &[u8] {
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    &digits[zeros..]
+}
+
 /// Numbers of any length by value; of equal ones the shorter text is first.
 fn by_value(one: &[u8], other: &[u8]) -> Ordering {
-    let significant = |digits: &[u8]| digits.iter().take_while(|digit| **digit == b'0').count();
-    let (a, b) = (&one[significant(one)..], &other[significant(other)..]);
+    let a = without_zeros(one);
+    let b = without_zeros(other);
     a.len().cmp(&b.len()).then_with(|| a.cmp(b)).then_with(|| one.len().cmp(&other.len()))
 }
 

@@ -51,10 +51,8 @@ pub(super) fn short(value: f64) -> String {
 /// The same without zeros at the end: `0.5`, `2`.
 pub(super) fn shorter(value: f64) -> String {
     let text = short(value);
-    match text.contains('.') && !text.contains('e') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
+    let has_fraction = text.contains('.') && !text.contains('e');
+    if has_fraction { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -290,7 +290,7 @@ fn an_unknown_type_is_listed_and_said_not_to_be_merged() {
     let ran = inspect(folder.path(), &[]);
     assert_eq!(
         (ran.code, ran.err.as_str()),
-        (0, "note: `peft_type` `NOVEL` is not merged: its tensors are only listed\n")
+        (0, "note: `peft_type` `NOVEL` is not supported: its tensors are only listed\n")
     );
     says(
         &ran.out,

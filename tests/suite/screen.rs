@@ -274,3 +274,25 @@ fn nothing_is_colored_where_nobody_looks() {
     let ran = run(&["merge", "--base", demo.join("base").to_str().expect("UTF-8"), "--adapter", "./nowhere"]);
     assert!(!ran.err.contains('\u{1b}'), "{:?}", ran.err);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn errors_are_colored_as_claps_on_a_terminal() {
+    const RED: &str = "\u{1b}[1m\u{1b}[31merror:\u{1b}[0m `--adapter <DIR|NAME>` is required";
+    let typed = format!("'{}' merge", env!("CARGO_BIN_EXE_shardfold"));
+    for (variables, is_colored) in [
+        (&[("TERM", "xterm-256color")][..], true),
+        (&[("TERM", "xterm-256color"), ("NO_COLOR", "1")], false),
+        (&[("TERM", "dumb")], false),
+    ] {
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &typed, "/dev/null"]).env_remove("NO_COLOR").envs(variables.iter().copied());
+        let Ok(output) = script.stdin(std::process::Stdio::null()).output() else {
+            eprintln!("skipped: there is no `script` here");
+            return;
+        };
+        let shown = ran(output).out;
+        assert!(shown.contains("is required"), "{variables:?}: {shown:?}");
+        assert_eq!(shown.contains(RED), is_colored, "{variables:?}: {shown:?}");
+    }
+}
