@@ -54,11 +54,15 @@ pub use merge::prepare::{Prepared, prepare};
 pub use merge::request::Request;
 pub use model::outline::Tied;
 pub use plan::out_tensor::Plan;
+pub use report::choose;
+pub use report::event::{Event, Reporter};
+pub use report::style::Style;
 pub use report::summary::Summary;
-pub use report::{Event, Reporter, Style, choose};
+pub use report::terminal::Terminal;
 pub use storage::folder::Folder;
 pub use storage::memory::Memory;
 pub use storage::{Sink, Source, Store};
+pub use tensor::size::Size;
 
 /// Instruments for this crate's own tests and benches; no promise is made about them.
 #[cfg(feature = "testing")]
@@ -70,7 +74,6 @@ pub mod testing {
     pub use crate::kernels::dispatch::Kernels;
     pub use crate::kernels::float8::ceil_log2;
     pub use crate::kernels::product::{Matrix, packing_bytes};
-    pub use crate::memory::size::{parse_size, show_size};
     pub use crate::merge::hooks::TestHooks;
     pub use crate::pipeline::Run;
     pub use crate::pipeline::writer::ShardDone;
@@ -78,4 +81,5 @@ pub mod testing {
     pub use crate::storage::files::write_small;
     pub use crate::storage::list::list;
     pub use crate::tensor::dtype::Dtype;
+    pub use crate::tensor::size::{parse_size, show_size};
 }

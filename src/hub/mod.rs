@@ -213,8 +213,7 @@ impl<'t> Wanted<'t> {
         let home = cache.join(format!("models--{}", self.name.replace('/', "--")));
         let snapshots = home.join("snapshots");
         if !snapshots.is_dir() {
-            let cause = format!("the Hugging Face cache has no `{}` either", snapshots.display());
-            return Err(self.missing(cause));
+            return Err(self.unknown(cache));
         }
         let mut commits = subfolders(&snapshots)?;
         commits.retain(|commit| is_commit(commit));
@@ -222,10 +221,8 @@ impl<'t> Wanted<'t> {
             Some(commit) if commits.contains(&commit) => commit,
             Some(commit) => {
                 let revision = self.revision.unwrap_or("main");
-                return Err(self.missing(format!(
-                    "in the Hugging Face cache `{revision}` is commit `{commit}`, which is not in `{}`",
-                    snapshots.display()
-                )));
+                let cause = format!("it is commit `{commit}`, which is not in `{}`", snapshots.display());
+                return Err(self.not_cached(revision, &commits).because(cause));
             }
             None => self.by_commit(&commits, &snapshots)?,
         };
@@ -237,7 +234,7 @@ impl<'t> Wanted<'t> {
         if let Some(component) = self.component {
             path.push(component);
             if !path.is_dir() {
-                let cause = format!("the Hugging Face cache has no folder `{}` either", path.display());
+                let cause = format!("the Hugging Face cache has no directory `{}` either", path.display());
                 return Err(self.missing(cause));
             }
         }
@@ -260,7 +257,7 @@ impl<'t> Wanted<'t> {
         }
         let found = commit.chars().take(80).collect();
         Err(Error::new(ErrorKind::Ref { path, found })
-            .hint(format!("`{}` writes it anew", download(self.name, self.revision))))
+            .hint(format!("`{}` writes it again", download(self.name, self.revision))))
     }
 
     /// The one commit that begins as its revision does.
@@ -270,26 +267,37 @@ impl<'t> Wanted<'t> {
         let at = snapshots.display();
         match (fit.as_slice(), self.revision) {
             ([commit], _) => Ok((*commit).clone()),
-            ([], Some(_)) => Err(self.missing(format!(
-                "in the Hugging Face cache `{revision}` is no ref of `{}` and begins no commit in `{at}`{}",
-                self.name,
-                listing(commits)
-            ))),
+            ([], Some(_)) => Err(self.not_cached(revision, commits)),
             ([], None) => Err(self.missing(format!("the Hugging Face cache has nothing in `{at}`"))),
             (_, Some(_)) => Err(self.several(format!(
                 "in the Hugging Face cache `{revision}` begins several commits in `{at}`{}",
                 listing(&fit)
             ))),
             (_, None) => Err(self.several(format!(
-                "the Hugging Face cache has no `refs/main` of it but several snapshots in `{at}`{}",
+                "the Hugging Face cache has several snapshots in `{at}` and no `refs/main`{}",
                 listing(&fit)
             ))),
         }
     }
 
     fn missing(&self, cause: String) -> Error {
+        self.with_cure(self.nowhere(cause))
+    }
+
+    fn unknown(&self, cache: &Path) -> Error {
+        let (name, cache) = (self.typed.to_owned(), cache.to_owned());
+        self.with_cure(ErrorKind::UnknownModel { name, cache }.into())
+    }
+
+    fn not_cached(&self, revision: &str, commits: &[String]) -> Error {
+        let (name, revision) = (self.name.to_owned(), revision.to_owned());
+        let cached = commits.iter().take(LISTED).cloned().collect();
+        self.with_cure(ErrorKind::UnknownRevision { name, revision, cached }.into())
+    }
+
+    fn with_cure(&self, error: Error) -> Error {
         let download = download(self.name, self.revision);
-        self.nowhere(cause).hint(format!("`{download}` fetches it, if that is the name of a repository"))
+        error.hint(format!("`{download}` fetches it, if that is a repo id"))
     }
 
     fn several(&self, cause: String) -> Error {
@@ -297,7 +305,7 @@ impl<'t> Wanted<'t> {
     }
 
     fn nowhere(&self, cause: String) -> Error {
-        Error::new(ErrorKind::Missing { what: "folder", path: self.typed.into() }).because(cause)
+        Error::new(ErrorKind::Missing { what: "directory", path: self.typed.into() }).because(cause)
     }
 }
 

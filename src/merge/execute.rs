@@ -11,12 +11,12 @@ use crate::pipeline::Run;
 use crate::pipeline::repack::pack;
 use crate::plan::out_tensor::{Carried, Role};
 use crate::publish;
-use crate::publish::card::card;
-use crate::publish::record::{RECORD, Record};
+use crate::publish::model_card::model_card;
+use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::staging::Staging;
 use crate::publish::{Output, Way};
+use crate::report::event::{Event, Reporter};
 use crate::report::summary::{Summary, lost};
-use crate::report::{Event, Reporter};
 use crate::schedule::repack::scratch_bytes;
 use crate::storage::Source;
 use crate::storage::Store;
@@ -120,11 +120,11 @@ impl Prepared {
         for file in &self.plan.files {
             write_small(store, &file.name, file.content.as_bytes())?;
         }
-        write_small(store, "README.md", card(&self.plan, &self.base_name, self.library).as_bytes())?;
+        write_small(store, "README.md", model_card(&self.plan, &self.base_name, self.library).as_bytes())?;
         write_small(
             store,
-            RECORD,
-            Record::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
+            PROVENANCE,
+            Provenance::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
         )
     }
 }

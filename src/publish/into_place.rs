@@ -14,7 +14,7 @@ use crate::storage::files::sync_folder;
 use crate::storage::list::{State, list};
 
 use crate::publish::Publish;
-use crate::publish::record::RECORD;
+use crate::publish::provenance::PROVENANCE;
 
 /// The move of every file.
 pub(crate) struct IntoPlace;
@@ -66,7 +66,7 @@ pub(crate) fn move_all(staging: &Path, output: &Path) -> Result<()> {
 /// The order of files: everything, then the index, then the config, then the record.
 fn rank(name: &str) -> u8 {
     match name {
-        RECORD => 3,
+        PROVENANCE => 3,
         "config.json" => 2,
         name if is_index(name) => 1,
         _ => 0,

@@ -13,14 +13,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "publishing is renaming and removing files")]
 
-pub(crate) mod card;
 pub(crate) mod into_place;
 pub(crate) mod journal;
-pub(crate) mod record;
+pub(crate) mod model_card;
+pub(crate) mod provenance;
 pub(crate) mod rename;
 pub(crate) mod staging;
 
-use crate::publish::record::Record;
+use crate::publish::provenance::Provenance;
 use crate::publish::staging::Staging;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ pub(crate) fn look(output: &Path, digest: &str, cancel: &Cancel) -> Result<Outpu
     let output = real(output)?;
     let now = state(&output)?;
     if now == State::Folder {
-        if let Some(record) = Record::read(&output)?
+        if let Some(record) = Provenance::read(&output)?
             && record.plan == digest
         {
             record.check(&output, cancel)?;
@@ -83,7 +83,7 @@ pub(crate) fn look(output: &Path, digest: &str, cancel: &Cancel) -> Result<Outpu
     }
     if matches!(now, State::Folder | State::Other) {
         let error = Error::new(ErrorKind::OutputHolds { path: output });
-        return Err(error.hint("name an output that does not exist yet, or an empty folder"));
+        return Err(error.hint("name an output that does not exist yet, or an empty directory"));
     }
     let ways = WAYS.iter().copied();
     let found =
@@ -142,9 +142,10 @@ impl Way {
     /// [`ErrorKind::OutputUnwritable`].
     pub(crate) fn begin(&self, digest: &str) -> Result<Staging> {
         let staging = Staging::begin(&self.staging, digest)?;
-        let is_taken = match self.staging.starts_with(&self.output) {
-            true => Record::read(&self.output)?.is_some(),
-            false => !matches!(state(&self.output)?, State::Absent | State::EmptyFolder),
+        let is_taken = if self.staging.starts_with(&self.output) {
+            Provenance::read(&self.output)?.is_some()
+        } else {
+            !matches!(state(&self.output)?, State::Absent | State::EmptyFolder)
         };
         if is_taken {
             staging.discard();

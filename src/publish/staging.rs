@@ -10,7 +10,7 @@ use crate::storage::files::sync_folder;
 use crate::storage::list::{State, state};
 
 use crate::publish::journal::{JOURNAL, Journal};
-use crate::publish::record::Record;
+use crate::publish::provenance::Provenance;
 
 /// A staging folder that this process holds.
 pub(crate) struct Staging {
@@ -27,7 +27,7 @@ pub(crate) fn owner(folder: &Path) -> Result<Option<String>> {
         return Ok(Some(digest));
     }
     // The journal goes just before the result is shown: what is whole and not yet shown has its record.
-    Ok(Record::read(folder)?.map(|record| record.plan))
+    Ok(Provenance::read(folder)?.map(|record| record.plan))
 }
 
 /// Whether new files can be made in `folder`.
@@ -73,11 +73,9 @@ impl Staging {
             if entry.file_name() == JOURNAL {
                 continue;
             }
-            let removed = match entry.file_type().map_err(unwritable)?.is_dir() {
-                true => fs::remove_dir_all(entry.path()),
-                false => fs::remove_file(entry.path()),
-            };
-            removed.map_err(unwritable)?;
+            let is_folder = entry.file_type().map_err(unwritable)?.is_dir();
+            let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+            remove(entry.path()).map_err(unwritable)?;
         }
         Ok(Staging { folder: folder.to_owned(), lock, journal, shards: Vec::new() })
     }

@@ -48,9 +48,9 @@ impl Folder {
             |cause| Error::new(ErrorKind::Read { path: folder.root.clone(), offset: 0 }).because(cause);
         match fs::metadata(&folder.root) {
             Ok(metadata) if metadata.is_dir() => Ok(folder),
-            Ok(_) => Err(fail(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"))),
+            Ok(_) => Err(fail(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory"))),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                Err(missing("folder", &folder.root).because(cause))
+                Err(missing("directory", &folder.root).because(cause))
             }
             Err(cause) => Err(fail(cause)),
         }

@@ -132,7 +132,7 @@ fn a_folder_that_is_opened_must_be_one() {
     assert_eq!(Folder::open(folder.path()).unwrap().path(), folder.path());
     assert!(matches!(Folder::open(&file).unwrap_err().kind(), ErrorKind::Read { .. }));
     let error = Folder::open(folder.path().join("absent")).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Missing { what: "folder", .. }), "{error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Missing { what: "directory", .. }), "{error:?}");
 }
 
 #[test]

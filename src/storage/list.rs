@@ -26,7 +26,7 @@ pub struct Found {
 /// [`ErrorKind::Missing`] if there is no such folder, else [`ErrorKind::Read`].
 pub fn list(folder: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Found>> {
     if !folder.is_dir() {
-        return Err(ErrorKind::Missing { what: "folder", path: folder.to_owned() }.into());
+        return Err(ErrorKind::Missing { what: "directory", path: folder.to_owned() }.into());
     }
     let mut found = Vec::new();
     descend(folder, "", DEEPEST, skip, &mut found)?;
