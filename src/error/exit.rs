@@ -40,7 +40,7 @@ Exit codes:
   75  interrupted by a signal, run the same command again (it starts over)";
 
 /// The code of one kind of error. Every kind is named, so that a new one cannot get a code by accident.
-pub fn code_of(kind: &ErrorKind) -> Code {
+pub(crate) fn code_of(kind: &ErrorKind) -> Code {
     use ErrorKind as K;
     match kind {
         K::Several { errors } => errors.first().map_or(Code::Bug, |first| code_of(first.kind())),

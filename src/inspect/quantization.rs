@@ -76,7 +76,7 @@ const PLAIN_LISTS: &[&str] = &[
 ];
 
 /// How the checkpoint is quantized; none if nothing in it says that it is.
-pub fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
+pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
     let mut is_code: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
     let mut is_companion = vec![false; is_code.len()];

@@ -11,7 +11,7 @@ use crate::checkpoint::config::Config;
 use crate::checkpoint::ecosystem::Library;
 
 /// What is known of a model's names and storage, in a few words.
-pub fn known(config: &Config) -> Option<String> {
+pub(crate) fn known(config: &Config) -> Option<String> {
     let is_conv1d = config.model_type().is_some_and(names::table::conv1d);
     let class = config.class().and_then(names::table::class);
     let has_rules = class.is_some_and(|class| !class.uses.is_empty());

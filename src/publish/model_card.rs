@@ -8,7 +8,7 @@ use crate::checkpoint::ecosystem::Library;
 use crate::plan::out_tensor::Plan;
 
 /// The text of `README.md`. `base` names the base as its config or its directory does; `library` is what loads it.
-pub fn model_card(plan: &Plan, base: &str, library: &Library) -> String {
+pub(crate) fn model_card(plan: &Plan, base: &str, library: &Library) -> String {
     let mut text = front_matter(plan.adapters.len(), base, library);
     let adapters = match plan.adapters.as_slice() {
         [one] => format!("`{}`", one.name),

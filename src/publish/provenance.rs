@@ -15,7 +15,7 @@ use crate::storage::folder::Folder;
 use crate::storage::list::read_small;
 
 /// Its file name.
-pub const PROVENANCE: &str = "shardfold.json";
+pub(crate) const PROVENANCE: &str = "shardfold.json";
 const MOST_BYTES: u64 = 256 << 20;
 /// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
 const SCHEMA: u32 = 1;
@@ -32,7 +32,7 @@ fn usual_hash() -> String {
 
 /// The content of `shardfold.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Provenance {
+pub(crate) struct Provenance {
     /// Version of this layout.
     #[serde(default = "first_schema")]
     pub schema: u32,
@@ -56,7 +56,7 @@ pub struct Provenance {
 
 impl Provenance {
     /// The provenance of a finished run.
-    pub fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Provenance {
+    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Provenance {
         Provenance {
             schema: SCHEMA,
             hash: HASH.to_owned(),
@@ -73,7 +73,7 @@ impl Provenance {
     ///
     /// # Errors
     /// [`ErrorKind::Read`].
-    pub fn read(folder: &Path) -> Result<Option<Provenance>> {
+    pub(crate) fn read(folder: &Path) -> Result<Option<Provenance>> {
         let bytes = read_small(&folder.join(PROVENANCE), MOST_BYTES)?;
         let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))

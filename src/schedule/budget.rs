@@ -36,7 +36,7 @@ const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
 const SLABS_LEAST: u64 = 3;
 /// Workers beyond this number are neither accepted nor chosen.
-pub const WORKERS_MOST: usize = 64;
+pub(crate) const WORKERS_MOST: usize = 64;
 const SLAB_FINE: u64 = 256 << 10;
 /// Stretches up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred times.
 const STRETCH_WHOLE: u64 = 64 * MIB;

@@ -109,7 +109,7 @@ pub fn show_size(bytes: u64) -> String {
 }
 
 /// The same without a space, and never less than `bytes`: a value to copy behind a flag.
-pub fn flag_size(bytes: u64) -> String {
+pub(crate) fn flag_size(bytes: u64) -> String {
     let power = (bytes.max(1).ilog2() as usize / 10).min(2);
     format!("{}{}", bytes.div_ceil(1 << (10 * power)), UNITS[power])
 }
@@ -132,7 +132,7 @@ fn number_and_unit(bytes: u64) -> [String; 2] {
 /// Writes a rate as [`show_size`] writes sizes: `1.3 GiB/s`, `30 MiB/s`.
 ///
 /// What is not a positive number (no time has passed yet) reads `0 B/s`.
-pub fn show_rate(bytes_per_second: f64) -> String {
+pub(crate) fn show_rate(bytes_per_second: f64) -> String {
     let rate = if bytes_per_second.is_finite() { bytes_per_second.max(0.0) } else { 0.0 };
     format!("{}/s", show_size(rate.round() as u64))
 }
