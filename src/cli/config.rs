@@ -8,7 +8,8 @@ use crate::adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::hub::{Hub, HubEnvironment};
+use crate::hub::cache::Hub;
+use crate::hub::environment::HubEnvironment;
 use crate::memory::size::parse_size;
 use crate::merge::request::Request;
 use crate::model::outline::Tied;
@@ -41,10 +42,12 @@ impl MergeConfig {
                 "at least one `--adapter DIR` or `--scaled-adapter DIR WEIGHT` is needed",
             ));
         }
-        let adapters =
-            args.adapters.iter().map(|(path, weight)| Ok((path.clone(), read_weight(weight.as_deref())?)));
+        let adapters = args
+            .adapters
+            .iter()
+            .map(|(path, weight)| Ok((path.clone().into(), read_weight(weight.as_deref())?)));
         let request = Request {
-            base: args.base.clone(),
+            base: args.base.clone().map(Into::into),
             variant: args.variant.clone(),
             adapters: adapters.collect::<Result<_>>()?,
             hub: Hub::new(&HubEnvironment::of_this_process()),

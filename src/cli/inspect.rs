@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 
 use crate::error::Result;
-use crate::hub::{Hub, HubEnvironment};
+use crate::hub::cache::Hub;
+use crate::hub::environment::HubEnvironment;
 use crate::inspect::open::inspect;
 use crate::report::{Event, Style, choose};
 

@@ -7,6 +7,8 @@ use crate::error::kind::ErrorKind;
 use crate::merge::prepare::prepare;
 use crate::report::{Event, Style, choose};
 
+use crate::storage::location::Location;
+
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
 use crate::cli::{plan, print, signals};
@@ -27,7 +29,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     for notice in &prepared.notices {
         reporter.event(&Event::Notice(notice));
     }
-    let summary = prepared.merge(output, reporter.as_mut())?;
+    let summary = prepared.merge(&Location::of_resolved_path(output), reporter.as_mut())?;
     match config.style {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))

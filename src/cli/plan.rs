@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::error::Result;
 use crate::memory::size::show_size;
 use crate::merge::prepare::{Prepared, prepare};
-use crate::publish;
-use crate::publish::Output;
+use crate::publish::target::{Probed, probe};
 use crate::report::{Event, Style, choose};
+use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
@@ -31,7 +31,8 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     }
     let is_done = match &config.output {
         Some(output) => {
-            matches!(publish::look(output, &prepared.digest, &config.request.cancel)?, Output::AlreadyDone)
+            let output = Location::of_resolved_path(output);
+            matches!(probe(&output, &prepared.digest, &config.request.cancel)?, Probed::AlreadyDone)
         }
         None => false,
     };
