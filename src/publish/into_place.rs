@@ -5,10 +5,9 @@
 
 use crate::checkpoint::weights_name::is_index;
 use crate::error::Result;
-use crate::publish::Publish;
 use crate::publish::journal::Journal;
 use crate::publish::record::{RECORD, Record};
-use crate::publish::target::State;
+use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 

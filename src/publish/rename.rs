@@ -2,8 +2,8 @@
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::publish::target::State;
-use crate::publish::{Publish, into_place};
+use crate::publish::into_place;
+use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
 use crate::storage::store::{DirRename, Store};
 

@@ -5,39 +5,14 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::publish::into_place::{IntoPlace, staged_in};
 use crate::publish::record::Record;
-use crate::publish::rename::staged_beside;
+use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::{Owner, Staging, owner};
-use crate::publish::{Publish, WAYS};
+use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
-use crate::storage::store::{EntryKind, Store};
+use crate::storage::store::Store;
 
-/// What is at a location.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Nothing.
-    Absent,
-    /// A directory with nothing in it.
-    EmptyDir,
-    /// A directory with something in it.
-    Dir,
-    /// Something that is no directory.
-    Other,
-}
-
-impl State {
-    /// What is at `location` now.
-    ///
-    /// # Errors
-    /// As [`Store::stat`] and [`Store::list`].
-    pub(crate) fn of(location: &Location) -> Result<State> {
-        match location.stat("")?.map(|stat| stat.kind) {
-            None => Ok(State::Absent),
-            Some(EntryKind::Dir) if location.list("")?.is_empty() => Ok(State::EmptyDir),
-            Some(EntryKind::Dir) => Ok(State::Dir),
-            Some(_) => Ok(State::Other),
-        }
-    }
-}
+/// Every way, in the order in which they are tried.
+static WAYS: &[&dyn Publish] = &[&Rename, &IntoPlace];
 
 /// What is to be done about an output.
 pub(crate) enum Probed {

@@ -110,7 +110,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::stat`].
-    pub fn is_dir(&self) -> Result<bool> {
+    pub(crate) fn is_dir(&self) -> Result<bool> {
         Ok(self.stat("")?.is_some_and(|stat| stat.kind == EntryKind::Dir))
     }
 
@@ -118,7 +118,7 @@ impl Location {
     ///
     /// # Errors
     /// [`ErrorKind::Missing`] if nothing is there, [`ErrorKind::Read`] if something else is; as [`Store::stat`].
-    pub fn check_dir(&self) -> Result<()> {
+    pub(crate) fn check_dir(&self) -> Result<()> {
         match self.stat("")? {
             Some(Stat { kind: EntryKind::Dir, .. }) => Ok(()),
             Some(_) => {
@@ -133,7 +133,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::stat`].
-    pub fn has_file(&self, name: &str) -> Result<bool> {
+    pub(crate) fn has_file(&self, name: &str) -> Result<bool> {
         Ok(self.stat(name)?.is_some_and(|stat| stat.kind == EntryKind::File))
     }
 
@@ -171,7 +171,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::list`].
-    pub fn dirs(&self) -> Result<Vec<String>> {
+    pub(crate) fn dirs(&self) -> Result<Vec<String>> {
         let dirs = self.list("")?.into_iter().filter(|entry| entry.kind == EntryKind::Dir);
         Ok(dirs.map(|entry| entry.name).collect())
     }
@@ -180,7 +180,7 @@ impl Location {
     ///
     /// # Errors
     /// [`ErrorKind::Read`], also when it is longer than `most` bytes; as [`Store::stat`].
-    pub fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
         match self.read_start(name, most)? {
             Some(start) if start.is_whole => Ok(Some(start.bytes)),
             Some(_) => {
@@ -195,7 +195,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::stat`], [`Store::open`] and [`Source::read_at`].
-    pub fn read_start(&self, name: &str, most: u64) -> Result<Option<FileStart>> {
+    pub(crate) fn read_start(&self, name: &str, most: u64) -> Result<Option<FileStart>> {
         if !self.has_file(name)? {
             return Ok(None);
         }
@@ -209,7 +209,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::rename`].
-    pub fn move_file(&self, name: &str, to: &Location) -> Result<()> {
+    pub(crate) fn move_file(&self, name: &str, to: &Location) -> Result<()> {
         self.is_beside(to)?;
         self.store.rename(&self.file(name)?, &to.file(name)?)
     }
@@ -218,7 +218,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::rename_dir`].
-    pub fn move_to(&self, to: &Location) -> Result<DirRename> {
+    pub(crate) fn move_to(&self, to: &Location) -> Result<DirRename> {
         self.is_beside(to)?;
         self.store.rename_dir(&self.prefix, &to.prefix)
     }
@@ -251,23 +251,11 @@ impl Location {
 }
 
 /// What a file begins with.
-pub struct FileStart {
+pub(crate) struct FileStart {
     /// Its first bytes.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Whether these are all.
-    pub is_whole: bool,
-}
-
-impl From<PathBuf> for Location {
-    fn from(path: PathBuf) -> Location {
-        Location::of_path(path)
-    }
-}
-
-impl From<&Path> for Location {
-    fn from(path: &Path) -> Location {
-        Location::of_path(path)
-    }
+    pub(crate) is_whole: bool,
 }
 
 impl fmt::Display for Location {
