@@ -63,7 +63,7 @@ impl Wanted<'_> {
     fn find(&self, cache: &Location) -> Result<Resolved> {
         let home = cache.join(&format!("models--{}", self.name.replace('/', "--")));
         let snapshots = home.join("snapshots");
-        if !snapshots.is_dir()? {
+        if !snapshots.is_directory()? {
             let cause = format!("the Hugging Face cache has no `{snapshots}` either");
             return Err(self.missing(cause));
         }
@@ -79,14 +79,13 @@ impl Wanted<'_> {
             }
             None => self.by_commit(&commits, &snapshots)?,
         };
-        let revision = self.revision.map(|revision| match commit.starts_with(revision) {
-            true => commit.clone(),
-            false => revision.to_owned(),
-        });
+        let whole =
+            |revision: &str| if commit.starts_with(revision) { commit.clone() } else { revision.to_owned() };
+        let revision = self.revision.map(whole);
         let mut location = snapshots.join(&commit);
         if let Some(component) = self.component {
             location = location.join(component);
-            if !location.is_dir()? {
+            if !location.is_directory()? {
                 let cause = format!("the Hugging Face cache has no folder `{location}` either");
                 return Err(self.missing(cause));
             }

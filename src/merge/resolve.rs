@@ -69,7 +69,7 @@ fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> 
         None => base,
     };
     let place = hub.find(Path::new(&named)).and_then(|place| {
-        if place.location.is_dir()? {
+        if place.location.is_directory()? {
             return Ok(place);
         }
         Err(ErrorKind::Missing { what: "folder", path: named.clone().into() }.into())

@@ -169,13 +169,12 @@ impl Store for Folder {
 
     fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.dir(name)?;
-        let opened = match path.is_file() {
+        let opened = if path.is_file() {
             // Some network file systems lock only what is open for writing.
-            true => fs::OpenOptions::new().append(true).open(&path),
-            false => {
-                fs::create_dir_all(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
-                File::open(&path)
-            }
+            fs::OpenOptions::new().append(true).open(&path)
+        } else {
+            fs::create_dir_all(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
         match file.try_lock() {

@@ -110,7 +110,7 @@ impl Location {
     ///
     /// # Errors
     /// As [`Store::stat`].
-    pub(crate) fn is_dir(&self) -> Result<bool> {
+    pub(crate) fn is_directory(&self) -> Result<bool> {
         Ok(self.stat("")?.is_some_and(|stat| stat.kind == EntryKind::Dir))
     }
 
@@ -366,8 +366,8 @@ mod tests {
         for path in ["/", "..", ".", "a/..", ""] {
             assert_eq!(Location::of_path(path).name(), None, "{path}");
         }
-        assert!(Location::of_path(".").is_dir().expect("it is here"));
-        assert!(Location::of_path("src").is_dir().expect("it is here"));
+        assert!(Location::of_path(".").is_directory().expect("it is here"));
+        assert!(Location::of_path("src").is_directory().expect("it is here"));
         assert!(
             Location::of_path("src").parent().expect("above").has_file("Cargo.toml").expect("it is here")
         );

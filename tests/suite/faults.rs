@@ -405,7 +405,9 @@ fn every_call_of_the_whole_program_may_fail() {
         let count = counted.count(operation);
         assert!(count > 0, "{operation:?} is never done");
         for nth in 1..=count {
-            for &way in ways(operation) {
+            // The ways take turns; all of them are had on the first and the last, where most is special.
+            let (ways, all) = (ways(operation), nth == 1 || nth == count);
+            for (_, &way) in ways.iter().enumerate().filter(|(i, _)| all || nth as usize % ways.len() == *i) {
                 fails_whole(&merge, &whole, (operation, nth, way));
                 tried += 1;
             }

@@ -188,7 +188,7 @@ fn find_home(dir: &Location) -> Result<Location> {
         return Ok(dir.clone());
     }
     let missing = || Error::new(ErrorKind::Missing { what: CONFIG, path: dir.path() });
-    if !dir.is_dir()? {
+    if !dir.is_directory()? {
         return Err(foreign(dir).unwrap_or_else(missing));
     }
     match homes_in(dir)?.as_slice() {
