@@ -49,7 +49,7 @@ pub(crate) fn foreign(location: &Location) -> Option<Error> {
         let key = keys.iter().find(|key| starts(format, key)).or(keys.first())?.clone();
         let kind = ErrorKind::AdapterFormat { path: file.path(), format: format.name.to_owned(), key };
         Some(Error::new(kind).hint(
-            "what is read is a folder that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
+            "shardfold reads a directory that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
              `adapter_model.safetensors`",
         ))
     })

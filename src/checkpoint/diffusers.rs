@@ -38,7 +38,7 @@ pub(crate) fn explain(place: &Resolved, error: Error) -> Error {
     let with_weights: Vec<&String> = names.iter().filter(|name| holds_weights(&dir.join(name))).collect();
     let adapted = with_weights.iter().find(|name| ADAPTED.contains(&name.as_str()));
     let Some(first) = adapted.or(with_weights.first()) else {
-        return error.hint("it is a pipeline, and none of its folders holds safetensors weights");
+        return error.hint("it is a pipeline, and none of its directories holds safetensors weights");
     };
     let hint = format!("name the one that the adapter is for, such as `{}`", place.within(first));
     let classes = classes(dir);

@@ -160,11 +160,15 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     notices.extend(match (left_out.as_slice(), &index) {
         ([], _) => None,
         (_, None) => {
-            Some(format!("`{}` is the checkpoint; the other safetensors files are left out", name.single()))
+            Some(format!("`{}` is the checkpoint; other safetensors files are skipped", name.single()))
         }
         ([first, rest @ ..], Some(_)) => {
-            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            Some(format!("`{first}`{more} is not named by the index and is left out"))
+            let more = match rest.len() {
+                0 => " is".to_owned(),
+                1 => " and 1 more file are".to_owned(),
+                n => format!(" and {n} more files are"),
+            };
+            Some(format!("`{first}`{more} not in the index; skipped"))
         }
     });
     Ok((shards, index, notices))
@@ -247,14 +251,14 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
                 let name = WeightsName::plain(library.stem);
                 format!("`{}`, or shards and `{}`", name.single(), name.index())
             });
-            error.hint(format!("a checkpoint is a folder that holds {}", known.collect::<Vec<_>>().join("; or ")))
+            error.hint(format!("a checkpoint is a directory that holds {}", known.collect::<Vec<_>>().join("; or ")))
         }
     }
 }
 
 fn lfs_pointer(path: PathBuf) -> Error {
     Error::new(ErrorKind::LfsPointer { path })
-        .hint("run `git lfs pull` in that folder, or download the file itself")
+        .hint("run `git lfs pull` in that directory, or download the file itself")
 }
 
 /// Reads and checks the header of `source`: its text and what it says.
@@ -279,7 +283,7 @@ pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result
     let len = header_len(first, source.len()).map_err(wrong)?;
     if len > room {
         let what = format!("the headers of `{}`", path.display());
-        return Err(ErrorKind::Budget { budget: room, needed: len, what }.into());
+        return Err(ErrorKind::Budget { budget: room.into(), needed: len, what }.into());
     }
     let mut json = vec![0; len as usize];
     source.read_at(&mut json, 8)?;

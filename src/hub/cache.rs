@@ -64,8 +64,7 @@ impl Wanted<'_> {
         let home = cache.join(&format!("models--{}", self.name.replace('/', "--")));
         let snapshots = home.join("snapshots");
         if !snapshots.is_directory()? {
-            let cause = format!("the Hugging Face cache has no `{snapshots}` either");
-            return Err(self.missing(cause));
+            return Err(self.unknown(cache));
         }
         let mut commits = snapshots.dirs()?;
         commits.retain(|commit| is_commit(commit));
@@ -73,9 +72,8 @@ impl Wanted<'_> {
             Some(commit) if commits.contains(&commit) => commit,
             Some(commit) => {
                 let revision = self.revision.unwrap_or("main");
-                return Err(self.missing(format!(
-                    "in the Hugging Face cache `{revision}` is commit `{commit}`, which is not in `{snapshots}`"
-                )));
+                let cause = format!("it is commit `{commit}`, which is not in `{snapshots}`");
+                return Err(self.not_cached(revision, &commits).because(cause));
             }
             None => self.by_commit(&commits, &snapshots)?,
         };
@@ -86,7 +84,7 @@ impl Wanted<'_> {
         if let Some(component) = self.component {
             location = location.join(component);
             if !location.is_directory()? {
-                let cause = format!("the Hugging Face cache has no folder `{location}` either");
+                let cause = format!("the Hugging Face cache has no directory `{location}` either");
                 return Err(self.missing(cause));
             }
         }
@@ -105,7 +103,7 @@ impl Wanted<'_> {
         }
         let (path, found) = (home.path_of(&name), commit.chars().take(80).collect());
         Err(Error::new(ErrorKind::Ref { path, found })
-            .hint(format!("`{}` writes it anew", download(self.name, self.revision))))
+            .hint(format!("`{}` writes it again", download(self.name, self.revision))))
     }
 
     /// The one commit that begins as its revision does.
@@ -114,26 +112,37 @@ impl Wanted<'_> {
         let fit: Vec<&String> = commits.iter().filter(|commit| commit.starts_with(revision)).collect();
         match (fit.as_slice(), self.revision) {
             ([commit], _) => Ok((*commit).clone()),
-            ([], Some(_)) => Err(self.missing(format!(
-                "in the Hugging Face cache `{revision}` is no ref of `{}` and begins no commit in `{at}`{}",
-                self.name,
-                listing(commits)
-            ))),
+            ([], Some(_)) => Err(self.not_cached(revision, commits)),
             ([], None) => Err(self.missing(format!("the Hugging Face cache has nothing in `{at}`"))),
             (_, Some(_)) => Err(self.several(format!(
                 "in the Hugging Face cache `{revision}` begins several commits in `{at}`{}",
                 listing(&fit)
             ))),
             (_, None) => Err(self.several(format!(
-                "the Hugging Face cache has no `refs/main` of it but several snapshots in `{at}`{}",
+                "the Hugging Face cache has several snapshots in `{at}` and no `refs/main`{}",
                 listing(&fit)
             ))),
         }
     }
 
     fn missing(&self, cause: String) -> Error {
+        self.with_cure(self.nowhere(cause))
+    }
+
+    fn unknown(&self, cache: &Location) -> Error {
+        let (name, cache) = (self.typed.to_owned(), cache.path());
+        self.with_cure(ErrorKind::UnknownModel { name, cache }.into())
+    }
+
+    fn not_cached(&self, revision: &str, commits: &[String]) -> Error {
+        let (name, revision) = (self.name.to_owned(), revision.to_owned());
+        let cached = commits.iter().take(LISTED).cloned().collect();
+        self.with_cure(ErrorKind::UnknownRevision { name, revision, cached }.into())
+    }
+
+    fn with_cure(&self, error: Error) -> Error {
         let download = download(self.name, self.revision);
-        self.nowhere(cause).hint(format!("`{download}` fetches it, if that is the name of a repository"))
+        error.hint(format!("`{download}` fetches it, if that is a repo id"))
     }
 
     fn several(&self, cause: String) -> Error {
@@ -141,7 +150,7 @@ impl Wanted<'_> {
     }
 
     fn nowhere(&self, cause: String) -> Error {
-        Error::new(ErrorKind::Missing { what: "folder", path: self.typed.into() }).because(cause)
+        Error::new(ErrorKind::Missing { what: "directory", path: self.typed.into() }).because(cause)
     }
 }
 

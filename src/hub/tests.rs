@@ -144,7 +144,7 @@ fn a_name_takes_main_else_the_only_snapshot() {
 #[test]
 fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
     let (_folder, hub) = cache(&[ONE, OTHER], &[("main", ONE), ("v1", &format!("{OTHER}\n")), ("112", ONE)]);
-    assert!(matches!(refused(&hub, "org/name@main/x").0.kind(), ErrorKind::Missing { .. }));
+    assert!(matches!(refused(&hub, "org/name@main/x").0.kind(), ErrorKind::UnknownRevision { .. }));
     for (revision, expected) in
         [("v1", OTHER), ("main", ONE), ("111", ONE), ("1122", OTHER), (ONE, ONE), ("112", ONE)]
     {
@@ -154,7 +154,10 @@ fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
     assert!(cause(&error).contains("`11` begins several commits"), "{error:?}");
     assert_eq!(hint, "`org/name@COMMIT` names one of them");
     let (error, hint) = refused(&hub, "org/name@v2");
-    assert!(cause(&error).contains("`v2` is no ref of `org/name` and begins no commit"), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        format!("revision `v2` of `org/name` is not cached (cached: `{ONE}`, `{OTHER}`)")
+    );
     assert!(hint.starts_with("`hf download org/name --revision v2` fetches it"), "{hint}");
 }
 
@@ -162,16 +165,18 @@ fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
 fn what_is_not_there_is_said_with_what_to_run() {
     let (folder, hub) = cache(&[ONE], &[("main", OTHER)]);
     let (error, hint) = refused(&hub, "org/other");
-    assert_eq!(error.to_string(), "no folder at `org/other`");
-    let at = folder.path().join("models--org--other/snapshots");
-    assert_eq!(cause(&error), format!("the Hugging Face cache has no `{}` either", at.display()));
-    assert_eq!(hint, "`hf download org/other` fetches it, if that is the name of a repository");
+    let at = folder.to_string();
+    assert_eq!(
+        error.to_string(),
+        format!("`org/other` is neither a directory nor a model in the Hugging Face cache (`{at}`)")
+    );
+    assert_eq!(hint, "`hf download org/other` fetches it, if that is a repo id");
     assert_eq!(error.exit_code(), crate::error::exit::Code::NoInput);
     // A ref whose snapshot is gone is not taken for another one.
     let (error, _) = refused(&hub, "org/name");
-    assert!(cause(&error).contains(&format!("`main` is commit `{OTHER}`, which is not in")), "{error:?}");
+    assert!(cause(&error).contains(&format!("it is commit `{OTHER}`, which is not in")), "{error:?}");
     let (_folder, hub) = cache(&[], &[("main", ONE)]);
-    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Missing { .. }));
+    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::UnknownModel { .. }));
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn hostile_refs_lead_nowhere() {
         let (error, hint) = refused(&hub, "org/name");
         assert!(matches!(error.kind(), ErrorKind::Ref { .. }), "{content:?} gave {error:?}");
         assert_eq!(error.exit_code(), crate::error::exit::Code::Data);
-        assert_eq!(hint, "`hf download org/name` writes it anew");
+        assert_eq!(hint, "`hf download org/name` writes it again");
     }
     let (_folder, hub) = cache(&[ONE], &[("main", &"1".repeat(5000))]);
     assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Read { .. }));
@@ -230,7 +235,9 @@ fn a_folder_of_a_snapshot_is_asked_for_behind_its_name() {
     assert_eq!(hub.find(Path::new("org/name")).unwrap().within("unet"), "org/name/unet");
     assert_eq!(Resolved::from(Location::of_path("x")).within("unet"), "x/unet");
     let (error, hint) = refused(&hub, "org/name/vae");
-    assert!(cause(&error).ends_with(&format!("has no folder `{}` either", snapshot.join("vae").display())));
+    assert!(
+        cause(&error).ends_with(&format!("has no directory `{}` either", snapshot.join("vae").display()))
+    );
     assert!(hint.starts_with("`hf download org/name`"), "{hint}");
 }
 

@@ -1,6 +1,5 @@
 //! What a folder holds: a checkpoint or an adapter, by its content.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -42,15 +41,6 @@ impl Inspected {
         match self {
             Inspected::Checkpoint(report) => &report.notices,
             Inspected::Adapter(report) => &report.notices,
-        }
-    }
-}
-
-impl fmt::Display for Inspected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Inspected::Checkpoint(report) => report.fmt(f),
-            Inspected::Adapter(report) => report.fmt(f),
         }
     }
 }
@@ -117,6 +107,6 @@ fn holds_adapter(dir: &Location) -> Result<bool> {
     Err(Error::new(kind).hint(EXPECTED))
 }
 
-const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
+const EXPECTED: &str = "a checkpoint is a directory with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
                         shards and `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
                         `adapter_model.safetensors`";

@@ -9,12 +9,12 @@ use crate::merge::prepare::Prepared;
 use crate::pipeline::Run;
 use crate::pipeline::repack::pack;
 use crate::plan::out_tensor::{Carried, Role};
-use crate::publish::card::card;
-use crate::publish::record::{RECORD, Record};
+use crate::publish::model_card::model_card;
+use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::staging::Staging;
 use crate::publish::target::{OutputTarget, Probed, probe};
+use crate::report::event::{Event, Reporter};
 use crate::report::summary::{Summary, lost};
-use crate::report::{Event, Reporter};
 use crate::schedule::repack::scratch_bytes;
 use crate::storage::files::{copy_file, write_small};
 use crate::storage::location::Location;
@@ -117,11 +117,11 @@ impl Prepared {
         for file in &self.plan.files {
             write_small(store, &file.name, file.content.as_bytes())?;
         }
-        write_small(store, "README.md", card(&self.plan, &self.base_name, self.library).as_bytes())?;
+        write_small(store, "README.md", model_card(&self.plan, &self.base_name, self.library).as_bytes())?;
         write_small(
             store,
-            RECORD,
-            Record::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
+            PROVENANCE,
+            Provenance::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
         )
     }
 }

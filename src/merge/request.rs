@@ -8,6 +8,7 @@ use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
 use crate::model::outline::Tied;
+use crate::tensor::size::Size;
 
 /// What a merge is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +22,7 @@ pub struct Request {
     /// The cache in which names are looked up; by default none, so that all are paths.
     pub hub: Hub,
     /// The memory budget in bytes.
-    pub max_ram: Option<u64>,
+    pub max_ram: Option<Size>,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.

@@ -239,7 +239,7 @@ fn claim<'o>(
     gathered.head_follows.push(outcome.head_follows);
     gathered.trains_as_one.push(outcome.trains_as_one);
     gathered.skipped.extend(outcome.skipped.iter().map(|key| {
-        format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
+        format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
         let (errors, notices) = check_targets(adapter, &outcome.claimed, &names);
@@ -259,7 +259,7 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
                 "`{}` has a tensor of its own; in the base it shares `{}`",
                 addition.name, outline.base.catalogue.tensors[from].name
             ),
-            None => format!("`{}` is new: no base has it", addition.name),
+            None => format!("`{}` is new: the base does not have it", addition.name),
         });
     }
     if let Some((old, new)) = side_files::vocabulary(outline) {
@@ -267,10 +267,10 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
     }
     if outline.weights.any() {
         choices.push(match keep_quantized {
-            true => "changed weights of the quantised base are encoded again with the scales they had, and new ones where a \
+            true => "changed weights of the quantized base are encoded again with the scales they had, and new ones where a \
                      value would not fit"
                 .to_owned(),
-            false => format!("the quantised base is decoded to {:?}", outline.float_dtype()),
+            false => format!("the quantized base is decoded to {:?}", outline.float_dtype()),
         });
     }
     choices

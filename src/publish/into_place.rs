@@ -6,7 +6,7 @@
 use crate::checkpoint::weights_name::is_index;
 use crate::error::Result;
 use crate::publish::journal::Journal;
-use crate::publish::record::{RECORD, Record};
+use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
 use crate::storage::store::Store;
@@ -34,7 +34,7 @@ impl Publish for IntoPlace {
 /// The same for what was staged beside `output`. A journal in it says meanwhile whose its files are, so that the same merge
 /// goes on if this is cut off.
 pub(crate) fn move_all_from_beside(staging: &Location, output: &Location) -> Result<()> {
-    let Some(record) = Record::read(staging)? else { return move_all(staging, output) };
+    let Some(record) = Provenance::read(staging)? else { return move_all(staging, output) };
     let mark = staged_in(output);
     let journal = Journal::begin(&mark, &record.plan)?;
     move_all(staging, output)?;
@@ -68,7 +68,7 @@ fn move_all(staging: &Location, output: &Location) -> Result<()> {
 /// The order of files: everything, then the index, then the config, then the record.
 fn rank(name: &str) -> u8 {
     match name {
-        RECORD => 3,
+        PROVENANCE => 3,
         "config.json" => 2,
         name if is_index(name) => 1,
         _ => 0,

@@ -4,7 +4,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
 use crate::publish::journal::{HeadLine, JOURNAL, Journal, is_unfinished};
-use crate::publish::record::Record;
+use crate::publish::provenance::Provenance;
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Lock, Store};
 
@@ -39,7 +39,7 @@ pub(crate) fn owner(dir: &Location) -> Result<Owner> {
         HeadLine::Absent => {}
     }
     // The journal goes just before the result is shown: what is whole and not yet shown has its record.
-    if let Some(record) = Record::read(dir)? {
+    if let Some(record) = Provenance::read(dir)? {
         return Ok(Owner::Plan(record.plan));
     }
     let is_begun = match dir.stat("")?.map(|stat| stat.kind) {

@@ -4,7 +4,7 @@ use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::publish::into_place::{IntoPlace, staged_in};
-use crate::publish::record::Record;
+use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::{Owner, Staging, owner};
 use crate::publish::way::{Publish, State};
@@ -38,7 +38,7 @@ pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<
     let output = output.clone();
     let state = State::of(&output)?;
     if state == State::Dir {
-        if let Some(record) = Record::read(&output)?
+        if let Some(record) = Provenance::read(&output)?
             && record.plan == digest
         {
             record.check(&output, cancel)?;
@@ -50,7 +50,7 @@ pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<
     }
     if matches!(state, State::Dir | State::Other) {
         let error = Error::new(ErrorKind::OutputHolds { path: output.path() });
-        return Err(error.hint("name an output that does not exist yet, or an empty folder"));
+        return Err(error.hint("name an output that does not exist yet, or an empty directory"));
     }
     let found = WAYS.iter().find_map(|way| Some((*way, way.staging(&output, state)?)));
     let Some((way, staging)) = found else {
@@ -116,7 +116,7 @@ impl OutputTarget {
     /// Whether another process has put something at the output since it was looked at.
     fn is_taken(&self) -> Result<bool> {
         if self.is_inside() {
-            return Ok(Record::read(&self.output)?.is_some());
+            return Ok(Provenance::read(&self.output)?.is_some());
         }
         Ok(!matches!(State::of(&self.output)?, State::Absent | State::EmptyDir))
     }

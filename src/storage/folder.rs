@@ -111,7 +111,7 @@ impl Store for Folder {
         let path = self.dir(dir)?;
         let entries = match fs::read_dir(&path) {
             Err(cause) if is_absent(&cause) => {
-                return Err(rules::missing("folder", &path).because(cause));
+                return Err(rules::missing("directory", &path).because(cause));
             }
             entries => entries.map_err(|cause| cannot_look(path.clone(), cause))?,
         };

@@ -136,7 +136,7 @@ fn what_cannot_be_looked_at_is_not_taken_for_absent() {
     }
     let kinds: Vec<EntryKind> = store.list("").unwrap().iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [EntryKind::Dangling, EntryKind::File, EntryKind::Dangling]);
-    assert!(matches!(store.list("file").unwrap_err().kind(), ErrorKind::Missing { what: "folder", .. }));
+    assert!(matches!(store.list("file").unwrap_err().kind(), ErrorKind::Missing { what: "directory", .. }));
     // A path that is no text of the system cannot be looked at.
     let unfit = Folder::new(folder.path().join("a\0b"));
     assert!(matches!(unfit.stat("name").unwrap_err().kind(), ErrorKind::Read { .. }));

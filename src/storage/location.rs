@@ -123,9 +123,9 @@ impl Location {
             Some(Stat { kind: EntryKind::Dir, .. }) => Ok(()),
             Some(_) => {
                 let error = Error::new(ErrorKind::Read { path: self.path(), offset: 0 });
-                Err(error.because("it is not a folder"))
+                Err(error.because("it is not a directory"))
             }
-            None => Err(rules::missing("folder", &self.path())),
+            None => Err(rules::missing("directory", &self.path())),
         }
     }
 
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(names, ["1/2/3/4", "a/b/y", "a/x", "b"], "four levels deep and no deeper");
         assert_eq!(all.join("top").dirs().expect("memory"), ["1", "a", "skipped"]);
         let error = all.join("nowhere").files(&|_| false).expect_err("nothing is there");
-        assert!(matches!(error.kind(), ErrorKind::Missing { what: "folder", .. }), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::Missing { what: "directory", .. }), "{error:?}");
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn regular(metadata: io::Result<fs::Metadata>) -> io::Result<u64> {
     if metadata.is_file() {
         return Ok(metadata.len());
     }
-    let what = if metadata.is_dir() { "it is a folder" } else { "it is a pipe, a socket or a device" };
+    let what = if metadata.is_dir() { "it is a directory" } else { "it is a pipe, a socket or a device" };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}, not a file")))
 }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use shardfold::ErrorKind;
 use shardfold::testing::TestHooks;
+use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, prepare};
-use shardfold::{Style, choose};
 
 use crate::oracle::{Case, Right, Shown, Tensor, compare, read};
 use crate::support::{contents, fixtures, quick_folder};
@@ -63,7 +63,7 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
         Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
         Err(error) => panic!("{:?}: {error:?}", request.base),
     };
-    let mut reporter = choose(Style::Quiet, false);
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
     let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     Ok(contents(&output))
@@ -195,8 +195,8 @@ fn bytes_do_not_depend_on_the_cut() {
                 },
             ),
             // The budget counts all that this test process holds.
-            ("512 MB", Request { max_ram: Some(512_000_000), threads: Some(1), ..whole.clone() }),
-            ("4 GB", Request { max_ram: Some(4_000_000_000), ..whole.clone() }),
+            ("512 MB", Request { max_ram: Some(512_000_000.into()), threads: Some(1), ..whole.clone() }),
+            ("4 GB", Request { max_ram: Some(4_000_000_000.into()), ..whole.clone() }),
             ("scalar kernels", Request { hooks: TestHooks { forced: None, scalar: true }, ..whole.clone() }),
         ] {
             let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use shardfold::testing::TestHooks;
+use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, Tied, prepare};
-use shardfold::{Style, choose};
 
 use super::oracle::{Tensor, read};
 use super::refusals::refused;
@@ -41,7 +41,7 @@ fn merge(request: &Request) -> BTreeMap<String, Tensor> {
     let work = quick_folder();
     let output = work.path().join("merged");
     let prepared = prepare(request).unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
-    let mut reporter = choose(Style::Quiet, false);
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
     let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     read(&output, "model")

@@ -141,9 +141,9 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
 fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
     let (adapter, parameter) =
         (claiming.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
-    let what = "on which axis `lora_A` lies".to_owned();
+    let what = "orientation of `lora_A`".to_owned();
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
-        "say it with `--expert-orientation straight` (as PEFT up to 0.18) or `--expert-orientation swapped`",
+        "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
 
@@ -170,15 +170,15 @@ impl ExpertLayout {
     /// What the user said, as the model card tells it.
     pub fn told(&self) -> Vec<String> {
         let packing = self.packing.map(|packing| match packing {
-            Packing::RankMajor => "`lora_B` of experts is read as `rank_major`",
-            Packing::GroupedByExpert => "`lora_B` of experts is read as `grouped_by_expert`",
+            Packing::RankMajor => "`lora_B` of experts is read as `rank-major`",
+            Packing::GroupedByExpert => "`lora_B` of experts is read as `expert-major`",
         });
         let orientation = self.orientation.map(|orientation| match orientation {
-            Orientation::Straight => "`lora_A` of square parameters of experts is read as `straight`",
-            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `swapped`",
+            Orientation::Straight => "`lora_A` of square parameters of experts is read as `d1`",
+            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
         });
         let told = packing.into_iter().chain(orientation);
-        told.map(|told| format!("{told}, as asked, where an adapter does not tell")).collect()
+        told.map(|told| format!("{told} where the adapter does not say (as asked)")).collect()
     }
 }
 
@@ -207,10 +207,10 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
         return Ok(false);
     }
     let (adapter, parameter) = (claiming.adapter.name.clone(), key.to_owned());
-    let what = "how the experts' columns are ordered".to_owned();
+    let what = "order of experts in `lora_B`".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
-        "say it with `--expert-packing grouped_by_expert` (Unsloth before that) or `--expert-packing rank_major` (as PEFT)",
+        "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))
 }
 

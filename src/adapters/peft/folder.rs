@@ -81,7 +81,7 @@ impl Adapter {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         if config.text("peft_type").is_none() {
-            let why = "names no method PEFT has: it is not a PEFT adapter".to_owned();
+            let why = "is an unknown PEFT type".to_owned();
             let error = Error::new(ErrorKind::PeftType { adapter: name, found: "(none)".to_owned(), why });
             return Err(error.hint(
                 "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
@@ -194,7 +194,7 @@ fn find_home(dir: &Location) -> Result<Location> {
     match homes_in(dir)?.as_slice() {
         [home] => Ok(dir.join(home)),
         [] => Err(foreign(dir).unwrap_or_else(|| {
-            missing().hint("`--adapter` takes the folder that PEFT's `save_pretrained` or a trainer wrote")
+            missing().hint("`--adapter` takes the directory that PEFT's `save_pretrained` or a trainer wrote")
         })),
         homes => {
             Err(missing()

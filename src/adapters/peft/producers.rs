@@ -69,7 +69,7 @@ pub(crate) const FIELDS: &[(&str, Field)] = &[
             &[Refused {
                 starts: "",
                 why: "means that axolotl trained for the merged weights in NVFP4, which no 16-bit merge holds",
-                cure: "to quantise the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
+                cure: "to quantize the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
                        first",
             }],
         ),

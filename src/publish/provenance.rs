@@ -12,12 +12,30 @@ use crate::storage::location::Location;
 use crate::storage::store::Store;
 
 /// Its file name.
-pub(crate) const RECORD: &str = "shardfold.json";
+pub const PROVENANCE: &str = "shardfold.json";
 const MOST_BYTES: u64 = 256 << 20;
+/// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
+const SCHEMA: u32 = 1;
+const HASH: &str = "blake3";
+
+/// The layout of files from before it had a number.
+fn first_schema() -> u32 {
+    SCHEMA
+}
+
+fn usual_hash() -> String {
+    HASH.to_owned()
+}
 
 /// The content of `shardfold.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Provenance {
+    /// Version of this layout.
+    #[serde(default = "first_schema")]
+    pub schema: u32,
+    /// The function behind every hash and digest of it.
+    #[serde(default = "usual_hash")]
+    pub hash: String,
     /// Version of shardfold that wrote the result.
     pub shardfold: String,
     /// Digest of its plan.
@@ -33,10 +51,12 @@ pub(crate) struct Record {
     pub shards: Vec<ShardDone>,
 }
 
-impl Record {
-    /// The record of a finished run.
-    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Record {
-        Record {
+impl Provenance {
+    /// The provenance of a finished run.
+    pub fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Provenance {
+        Provenance {
+            schema: SCHEMA,
+            hash: HASH.to_owned(),
             shardfold: plan.version.clone(),
             plan: digest.to_owned(),
             adapters: plan.adapters.clone(),
@@ -46,13 +66,14 @@ impl Record {
         }
     }
 
-    /// The record in `dir`, if there is one that can be read.
+    /// The provenance in `dir`, if there is one that can be read: a later layout is not.
     ///
     /// # Errors
     /// [`ErrorKind::Read`].
-    pub(crate) fn read(dir: &Location) -> Result<Option<Record>> {
-        let bytes = dir.read_small(RECORD, MOST_BYTES)?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    pub fn read(dir: &Location) -> Result<Option<Provenance>> {
+        let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
+        let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
     }
 
     /// Its JSON.
@@ -72,7 +93,7 @@ impl Record {
             let damaged = || {
                 let (path, file) = (dir.path(), shard.name.clone());
                 Error::new(ErrorKind::OutputDamaged { path, file })
-                    .hint("move the folder away and run the merge again")
+                    .hint("move the directory away and run the merge again")
             };
             let source = dir.open(&shard.name).map_err(|cause| damaged().because(cause))?;
             if source.len() != shard.bytes {
