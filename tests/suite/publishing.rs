@@ -222,7 +222,12 @@ fn what_was_cut_off_before_it_began_is_nobodys() {
     // A whole first line that is not ours is somebody's.
     fs::create_dir(work.partial()).unwrap();
     fs::write(work.partial().join("shardfold.journal"), "notes\n").unwrap();
-    leaves(&work, 73, &["output.partial` holds something else"], &work.partial());
+    leaves(
+        &work,
+        73,
+        &["output.partial` already exists and is not the result of this merge"],
+        &work.partial(),
+    );
 }
 
 #[test]
