@@ -48,7 +48,9 @@ pub use cli::main as run_command;
 pub use error::exit::Code;
 pub use error::kind::ErrorKind;
 pub use error::{Error, Result};
-pub use hub::{Hub, HubEnvironment, Place};
+pub use hub::cache::Hub;
+pub use hub::environment::HubEnvironment;
+pub use hub::resolved::{Origin, Resolved};
 pub use inspect::open::{Inspected, inspect};
 pub use merge::prepare::{Prepared, prepare};
 pub use merge::request::Request;
@@ -60,8 +62,11 @@ pub use report::style::Style;
 pub use report::summary::Summary;
 pub use report::terminal::Terminal;
 pub use storage::folder::Folder;
+pub use storage::location::Location;
 pub use storage::memory::Memory;
-pub use storage::{Sink, Source, Store};
+pub use storage::sink::{Patch, Scratch, Sink};
+pub use storage::source::Source;
+pub use storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
 pub use tensor::size::Size;
 
 /// Instruments for this crate's own tests and benches; no promise is made about them.
@@ -77,9 +82,9 @@ pub mod testing {
     pub use crate::merge::hooks::TestHooks;
     pub use crate::pipeline::Run;
     pub use crate::pipeline::writer::ShardDone;
-    pub use crate::storage::faulty::{Failure, Faulty, Operation};
     pub use crate::storage::files::write_small;
-    pub use crate::storage::list::list;
+    pub use crate::storage::testing::conformance::check_store;
+    pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};
     pub use crate::tensor::dtype::Dtype;
     pub use crate::tensor::size::{parse_size, show_size};
 }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::folder::Folder;
-use crate::storage::{Source, Store};
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::discover::Checkpoint;
@@ -39,7 +39,7 @@ impl<'a> Peek<'a> {
         let mut open = self.open.borrow_mut();
         let source = match open.take() {
             Some((file, source)) if file == tensor.file.0 => source,
-            _ => Folder::open(&self.base.path)?.source(&catalogue.shards[tensor.file.0 as usize].name)?,
+            _ => self.base.location.open(&catalogue.shards[tensor.file.0 as usize].name)?,
         };
         let mut bytes = vec![0; tensor.bytes() as usize];
         source.read_at(&mut bytes, tensor.offset)?;

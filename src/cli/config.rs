@@ -8,7 +8,8 @@ use crate::adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::hub::{Hub, HubEnvironment};
+use crate::hub::cache::Hub;
+use crate::hub::environment::HubEnvironment;
 use crate::merge::request::Request;
 use crate::model::outline::Tied;
 use crate::report::style::Style;
@@ -38,10 +39,12 @@ impl MergeConfig {
         if args.adapters.is_empty() {
             return Err(ErrorKind::Required { flag: "--adapter <DIR|NAME>" }.into());
         }
-        let adapters =
-            args.adapters.iter().map(|(path, weight)| Ok((path.clone(), read_weight(weight.as_deref())?)));
+        let adapters = args
+            .adapters
+            .iter()
+            .map(|(path, weight)| Ok((path.clone().into(), read_weight(weight.as_deref())?)));
         let request = Request {
-            base: args.base.clone(),
+            base: args.base.clone().map(Into::into),
             variant: args.variant.clone(),
             adapters: adapters.collect::<Result<_>>()?,
             hub: Hub::new(&HubEnvironment::of_this_process()),

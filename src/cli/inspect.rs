@@ -1,7 +1,8 @@
 //! `shardfold inspect`.
 
 use crate::error::Result;
-use crate::hub::{Hub, HubEnvironment};
+use crate::hub::cache::Hub;
+use crate::hub::environment::HubEnvironment;
 use crate::inspect::open::inspect;
 use crate::report::style::Style;
 

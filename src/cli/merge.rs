@@ -5,6 +5,8 @@ use crate::error::kind::ErrorKind;
 use crate::merge::prepare::prepare;
 use crate::report::style::Style;
 
+use crate::storage::location::Location;
+
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
 use crate::cli::{plan, print, reporter, signals};
@@ -21,7 +23,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     };
     let prepared = prepare(&config.request)?;
     let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notices);
-    let summary = prepared.merge(output, reporter.as_mut())?;
+    let summary = prepared.merge(&Location::of_resolved_path(output), reporter.as_mut())?;
     match config.style {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))

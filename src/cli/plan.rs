@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::merge::prepare::prepare;
-use crate::publish;
-use crate::publish::Output;
+use crate::publish::target::{Probed, probe};
 use crate::report::plan::{document, plan_text};
 use crate::report::style::Style;
+use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
@@ -24,7 +24,8 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     reporter(config.style, &config.request.cancel, &prepared.notices);
     let is_done = match &config.output {
         Some(output) => {
-            matches!(publish::look(output, &prepared.digest, &config.request.cancel)?, Output::AlreadyDone)
+            let output = Location::of_resolved_path(output);
+            matches!(probe(&output, &prepared.digest, &config.request.cancel)?, Probed::AlreadyDone)
         }
         None => false,
     };

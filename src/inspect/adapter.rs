@@ -117,7 +117,7 @@ impl AdapterReport {
     /// What `adapter` is. Its file is read twice at most, a small piece at a time.
     ///
     /// # Errors
-    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::Source::read_at).
+    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::source::Source::read_at).
     pub fn new(adapter: &Adapter, cancel: &Cancel) -> Result<AdapterReport> {
         let config = &adapter.config;
         let text = |name| config.text(name).filter(|text| !text.is_empty()).map(str::to_owned);

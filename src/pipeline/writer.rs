@@ -13,7 +13,7 @@ use crate::error::kind::ErrorKind;
 use crate::ops::op::Need;
 use crate::schedule::cut::Merged as Merge;
 use crate::schedule::steps::Work;
-use crate::storage::Sink;
+use crate::storage::sink::Sink;
 use crate::tensor::rect::Rect;
 
 use crate::pipeline::Run;
@@ -104,7 +104,7 @@ impl Writer<'_> {
         }
         if tile.tile.work == Work::Header {
             self.progress.enter_shard(tile.tile.shard);
-            let sink = self.run.store.sink(&shard.name, shard.bytes)?;
+            let sink = self.run.store.create(&shard.name, shard.bytes)?;
             self.open =
                 Some(Open { shard: tile.tile.shard, sink, written: 0, hasher: blake3::Hasher::new() });
             self.append(&(shard.header.len() as u64).to_le_bytes())?;

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::Spaces;
-use crate::storage::list::Found;
+use crate::storage::store::Entry;
 
 use crate::model::outline::{Outline, Target, Tied};
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
@@ -160,11 +160,11 @@ impl Planner<'_> {
 
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
     fn carried(&self, notices: &mut Vec<String>) -> Result<Vec<Carried>> {
-        let by = |beside: Role| move |Found { name, bytes }: Found| Carried { name, bytes, beside };
-        let mut all: Vec<Carried> = carried(&self.base.path)?.into_iter().map(by(Role::Base)).collect();
+        let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
+        let mut all: Vec<Carried> = carried(&self.base.location)?.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
-            let Some(Found { name, .. }) = brought.first() else { continue };
+            let Some(Entry { name, .. }) = brought.first() else { continue };
             notices.push(format!(
                 "`{name}` of `{}` is copied as it is: it belongs beside the model, and no merge changes it",
                 adapter.name

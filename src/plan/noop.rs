@@ -79,7 +79,7 @@ impl Doing {
 /// What of an adapter's claims changes nothing.
 ///
 /// # Errors
-/// As [`crate::storage::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
+/// As [`crate::storage::source::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
 pub(crate) fn idle(
     base: &Checkpoint,
     adapter: &Adapter,

@@ -45,7 +45,7 @@ impl Gathered {
     /// Parts ends that are stored twice if they are touched; says so if they were not equal to begin with.
     ///
     /// # Errors
-    /// [`ErrorKind::Tied`] for adapters that train both ends as one; as [`crate::storage::Source::read_at`].
+    /// [`ErrorKind::Tied`] for adapters that train both ends as one; as [`crate::storage::source::Source::read_at`].
     pub(crate) fn part_stored_ends(&self, outline: &mut Outline<'_>) -> Result<Option<String>> {
         let tie = stored_tie(outline.base).filter(|_| !outline.has_other_head());
         let Some((head, embedding)) = tie else { return Ok(None) };

@@ -1,8 +1,6 @@
 //! `shardfold.json`: what the result was made from, and the hash of every shard. It holds no time and no path, so that the
 //! same plan gives the same bytes anywhere.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
@@ -10,9 +8,8 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
-use crate::storage::Store;
-use crate::storage::folder::Folder;
-use crate::storage::list::read_small;
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 /// Its file name.
 pub(crate) const PROVENANCE: &str = "shardfold.json";
@@ -69,12 +66,12 @@ impl Provenance {
         }
     }
 
-    /// The provenance in `folder`, if there is one that can be read: a later layout is not.
+    /// The provenance in `dir`, if there is one that can be read: a later layout is not.
     ///
     /// # Errors
     /// [`ErrorKind::Read`].
-    pub(crate) fn read(folder: &Path) -> Result<Option<Provenance>> {
-        let bytes = read_small(&folder.join(PROVENANCE), MOST_BYTES)?;
+    pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
+        let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
         let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
     }
@@ -86,20 +83,19 @@ impl Provenance {
         text
     }
 
-    /// Reads every shard in `folder` again and compares its hash.
+    /// Reads every shard in `dir` again and compares its hash.
     ///
     /// # Errors
     /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
-    pub(crate) fn check(&self, folder: &Path, cancel: &Cancel) -> Result<()> {
-        let store = Folder::open(folder)?;
+    pub(crate) fn check(&self, dir: &Location, cancel: &Cancel) -> Result<()> {
         let mut buf = vec![0; 1 << 20];
         for shard in &self.shards {
             let damaged = || {
-                let (path, file) = (folder.to_owned(), shard.name.clone());
+                let (path, file) = (dir.path(), shard.name.clone());
                 Error::new(ErrorKind::OutputDamaged { path, file })
                     .hint("move the directory away and run the merge again")
             };
-            let source = store.source(&shard.name).map_err(|cause| damaged().because(cause))?;
+            let source = dir.open(&shard.name).map_err(|cause| damaged().because(cause))?;
             if source.len() != shard.bytes {
                 return Err(damaged());
             }

@@ -34,8 +34,12 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn request(folder: &Path, case: &Case) -> Request {
-    let adapters = case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir), weight)).collect();
-    apply_flags(Request { base: Some(folder.join("base")), adapters, ..Request::default() }, &case.flags())
+    let adapters =
+        case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight)).collect();
+    apply_flags(
+        Request { base: Some(folder.join("base").into()), adapters, ..Request::default() },
+        &case.flags(),
+    )
 }
 
 /// What the flags of a case ask for beyond its folders.
@@ -60,7 +64,7 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
         Err(error) => panic!("{:?}: {error:?}", request.base),
     };
     let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
-    let done = prepared.merge(&output, reporter.as_mut());
+    let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     Ok(contents(&output))
 }

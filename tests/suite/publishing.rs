@@ -204,6 +204,52 @@ fn what_another_merge_staged_is_left_alone() {
 }
 
 #[test]
+fn what_was_cut_off_before_it_began_is_nobodys() {
+    let work = Work::demo();
+    let first = work.folder.path().join("first");
+    assert_eq!(work.merge_into(&first, &[]).code, 0);
+    let expected = contents(&first);
+    let begun = "{\"shardfold\":\"0.1.0\",\"pl";
+    for (name, text) in
+        [("shardfold.journal", ""), ("shardfold.journal", begun), (".shardfold.journal.1-0.tmp", begun)]
+    {
+        fs::create_dir(work.partial()).unwrap();
+        fs::write(work.partial().join(name), text).unwrap();
+        work.succeeds(&[]);
+        assert!(contents(&work.output) == expected && !work.partial().exists(), "{name}: {text}");
+        fs::remove_dir_all(&work.output).unwrap();
+    }
+    // A whole first line that is not ours is somebody's.
+    fs::create_dir(work.partial()).unwrap();
+    fs::write(work.partial().join("shardfold.journal"), "notes\n").unwrap();
+    leaves(
+        &work,
+        73,
+        &["output.partial` already exists and is not the result of this merge"],
+        &work.partial(),
+    );
+}
+
+#[test]
+fn a_move_into_place_that_was_cut_off_goes_on() {
+    let work = Work::demo();
+    let first = work.folder.path().join("first");
+    assert_eq!(work.merge_into(&first, &[]).code, 0);
+    let expected = contents(&first);
+    let record: Value = serde_json::from_slice(&expected["shardfold.json"]).unwrap();
+    // Staged beside, and a file of it moved into an output that could not be replaced by a rename.
+    fs::rename(&first, work.partial()).unwrap();
+    let inside = work.output.join(".shardfold.partial");
+    fs::create_dir_all(&inside).unwrap();
+    let head = format!("{{\"shardfold\":\"0.1.0\",\"plan\":{}}}\n", record["plan"]);
+    fs::write(inside.join("shardfold.journal"), head).unwrap();
+    let moved = "generation_config.json";
+    fs::rename(work.partial().join(moved), work.output.join(moved)).unwrap();
+    work.succeeds(&[]);
+    assert!(contents(&work.output) == expected && !work.partial().exists());
+}
+
+#[test]
 fn what_the_same_merge_staged_is_started_over() {
     let work = Work::demo();
     let plan: Value = serde_json::from_str(&work.succeeds(&["--json"]).out).unwrap();
