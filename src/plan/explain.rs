@@ -65,10 +65,8 @@ impl Plan {
             Making::Merge { ops, .. } => Some(ops),
             Making::Copy { .. } => None,
         });
-        let by_claim: BTreeMap<u32, (u64, f32)> = ops
-            .flatten()
-            .map(|op| (op.claim.0, (op.factors.first().map_or(0, |f| f.inner), op.scale)))
-            .collect();
+        let by_claim: BTreeMap<u32, (Option<u64>, f32)> =
+            ops.flatten().map(|op| (op.claim.0, (op.rank(), op.scale))).collect();
         let claims = self.claims.iter().enumerate().map(|(i, claim)| {
             let op = by_claim.get(&(i as u32));
             ClaimLine {
@@ -76,7 +74,7 @@ impl Plan {
                 module: &claim.module,
                 method: &claim.method,
                 tensor: &claim.tensor,
-                rank: op.map(|(rank, _)| *rank),
+                rank: op.and_then(|(rank, _)| *rank),
                 scale: op.map(|(_, scale)| *scale),
             }
         });
@@ -168,6 +166,7 @@ impl fmt::Display for Explained<'_> {
         for claim in self.claims.iter().take(SHOWN) {
             let numbers = match (claim.rank, claim.scale) {
                 (Some(rank), Some(scale)) => format!("  rank {rank}, scale {scale}"),
+                (None, Some(scale)) if scale != 1.0 => format!("  scale {scale}"),
                 _ => String::new(),
             };
             writeln!(f, "  {}  {}{numbers}", claim.method, claim.tensor)?;
