@@ -65,26 +65,75 @@ fn claim_value(
             None => return Ok(()),
         },
     };
-    let value = context.tensor(tensor).clone();
+    check_value(context, findings, target, tensor)?;
+    let value = context.tensor(tensor);
+    check_start(context, path, &module, target, value)?;
+    replace(findings, "replace", &module, target, value);
+    if let Some(other) = other_end(context, findings, path, target, &value.tensor.shape) {
+        context.outline.resize(other, value.tensor.shape.clone());
+        replace(findings, "replace", &module, other, value);
+    }
+    Ok(())
+}
+
+/// Claims a tensor that stands in place of a module's parameter, for the rule of that name.
+pub(crate) fn put_in_place(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    method: &'static str,
+    (module, parameter): (&str, &str),
+    tensor: usize,
+) -> Result<()> {
+    let Some(target) = context.place(findings, &[tensor], module, parameter) else { return Ok(()) };
+    check_value(context, findings, target, tensor)?;
+    replace(findings, method, module, target, context.tensor(tensor));
+    Ok(())
+}
+
+fn replace(
+    findings: &mut Findings<'_>,
+    method: &'static str,
+    module: &str,
+    target: Target,
+    value: &AdapterTensor,
+) {
+    findings.claim(ClaimedModule {
+        method,
+        module: module.to_owned(),
+        keys: vec![value.key.clone()],
+        target,
+        elements: value.tensor.shape.elements(),
+        edit: Edit::Replace { value: value.tensor.clone() },
+    });
+}
+
+/// Refuses a value that cannot stand in a target's place; one of another vocabulary resizes it.
+fn check_value(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    target: Target,
+    tensor: usize,
+) -> Result<()> {
+    let value = &context.tensor(tensor).tensor;
     let weight = context.outline.weight(target);
     let (adapter, name, dtype) = (context.adapter.name.clone(), weight.name, weight.dtype);
-    if value.tensor.shape != weight.shape {
-        if !is_vocabulary(&name, value.tensor.shape.axes(), weight.shape.axes()) {
-            let (replacement, base) = (value.tensor.shape.clone(), weight.shape);
+    if value.shape != weight.shape {
+        if !is_vocabulary(&name, value.shape.axes(), weight.shape.axes()) {
+            let (replacement, base) = (value.shape.clone(), weight.shape);
             let kind = ErrorKind::ReplacementShape { adapter, tensor: name, replacement, base };
             return Err(Error::new(kind)
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
-        if value.tensor.shape.axes()[0] < weight.shape.axes()[0] {
+        if value.shape.axes()[0] < weight.shape.axes()[0] {
             findings.notice(format!(
                 "`{name}` has fewer rows, {} for {}: make sure that the tokenizer has no more tokens",
-                value.tensor.shape, weight.shape
+                value.shape, weight.shape
             ));
         }
-        context.outline.resize(target, value.tensor.shape.clone());
+        context.outline.resize(target, value.shape.clone());
     }
-    if value.tensor.dtype != dtype && !(weight.is_known && is_mergeable(value.tensor.dtype)) {
-        let kind = ErrorKind::ReplacementDtype { tensor: name, found: value.tensor.dtype, base: dtype };
+    if value.dtype != dtype && !(weight.is_known && is_mergeable(value.dtype)) {
+        let kind = ErrorKind::ReplacementDtype { tensor: name, found: value.dtype, base: dtype };
         return Err(kind.into());
     }
     if context.adapter.weight != 1.0 {
@@ -92,22 +141,6 @@ fn claim_value(
         return Err(
             Error::new(kind).hint("give this adapter weight 1: a value that replaces another has no scale")
         );
-    }
-    check_start(context, path, &module, target, &value)?;
-    let mut targets = vec![target];
-    if let Some(other) = other_end(context, findings, path, target, &value.tensor.shape) {
-        context.outline.resize(other, value.tensor.shape.clone());
-        targets.push(other);
-    }
-    for target in targets {
-        findings.claim(ClaimedModule {
-            method: "replace",
-            module: module.clone(),
-            keys: vec![value.key.clone()],
-            target,
-            elements: value.tensor.shape.elements(),
-            edit: Edit::Replace { value: value.tensor.clone() },
-        });
     }
     Ok(())
 }

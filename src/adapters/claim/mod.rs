@@ -16,6 +16,7 @@ pub(crate) mod full_weights;
 pub(crate) mod hira;
 pub(crate) mod ia3;
 pub(crate) mod layers;
+pub(crate) mod ln_tuning;
 pub(crate) mod locate;
 pub(crate) mod loha;
 pub(crate) mod lokr;
@@ -70,6 +71,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &oft::Oft,
     &loha::Loha,
     &lokr::Lokr,
+    &ln_tuning::LnTuning,
     &full_weights::FullWeights,
 ];
 
