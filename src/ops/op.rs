@@ -59,3 +59,45 @@ impl Op {
         self.delta().rank(&self.factors)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dora::Dora;
+    use crate::ops::hadamard::Hadamard;
+    use crate::ops::kronecker::{Kronecker, SecondForm};
+    use crate::ops::low_rank::LowRank;
+    use crate::ops::rotate::{Cayley, Rotate};
+    use crate::ops::rows::ReplaceRows;
+    use crate::ops::scale_axis::ScaleAxis;
+    use crate::ops::vector::AddVector;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
+
+    #[test]
+    fn a_rank_is_that_of_factors_and_no_other_size() {
+        let shape = Shape::new(&[4, 9]).expect("small");
+        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
+        let kronecker = |form| Kronecker { first: [3, 3], first_rank: None, second: [3, 3], form };
+        let cayley = Cayley { series: Some(5), eps: None };
+        let rotate = Rotate { cayley, side: 4, blocks: 2, width: 8, is_embedding: false };
+        let kinds: [(DeltaKind, Option<u64>); 10] = [
+            (LowRank::ADDED.into(), Some(4)),
+            (LowRank::SHARE.into(), Some(4)),
+            (Dora { is_transposed: false }.into(), Some(4)),
+            (Hadamard { core: None }.into(), Some(4)),
+            (kronecker(SecondForm::Product { rank: 2 }).into(), Some(2)),
+            (kronecker(SecondForm::Whole).into(), None),
+            (rotate.into(), None),
+            (AddVector.into(), None),
+            (ReplaceRows.into(), None),
+            (ScaleAxis { inputs: None }.into(), None),
+        ];
+        for (kind, rank) in kinds {
+            let factors = vec![Factor::along(1, tensor.clone(), 1, 4, 9)];
+            let op = Op::new(kind, Placement::matrix(9, 9, false), factors, 1.0);
+            assert_eq!(op.rank(), rank, "{:?}", op.kind);
+        }
+    }
+}
