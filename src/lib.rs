@@ -49,7 +49,7 @@ pub use error::{Error, Result};
 pub use hub::{Hub, HubEnvironment, Place};
 pub use inspect::open::{Inspected, inspect};
 pub use merge::{Prepared, Request, prepare};
-pub use model::outline::Tied;
+pub use model::tied::Tied;
 pub use plan::out_tensor::Plan;
 pub use report::summary::Summary;
 pub use report::{Event, Reporter, Style, choose};

@@ -10,7 +10,7 @@ use crate::error::kind::ErrorKind;
 use crate::hub::{Hub, HubEnvironment};
 use crate::memory::size::parse_size;
 use crate::merge::Request;
-use crate::model::outline::Tied;
+use crate::model::tied::Tied;
 use crate::report::Style;
 
 use crate::cli::args::MergeArgs;

@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn configs_are_read_as_python_reads_them() {
-        let text = "\u{feff}{\"a\": {\"b\": 1}, \"c\": [1e400, -1e999, 1e5, 0.5e-400], \"a\": {\"d\": 2, \"d\": 3}}";
+        let text =
+            "\u{feff}{\"a\": {\"b\": 1}, \"c\": [1e400, -1e999, 1e5, 0.5e-400], \"a\": {\"d\": 2, \"d\": 3}}";
         let expected = json!({"a": {"d": 3}, "c": [null, null, 1e5, 0.0]});
         assert_eq!(parse_json_as_python(text.as_bytes()).unwrap(), expected);
         assert!(parse_json_strict(text.as_bytes()).is_err());

@@ -55,6 +55,7 @@ impl JsonEdit {
     }
 
     /// The text of the value at a path of keys; the whole value for the empty path.
+    #[cfg(test)]
     pub(crate) fn get(&self, path: &[&str]) -> Option<&str> {
         self.text.get(self.find(path)?)
     }
@@ -138,7 +139,9 @@ impl Object {
     fn layout(&self, text: &str) -> Layout {
         let first = self.members.first().map_or("", |member| &text[self.open + 1..member.key.start]);
         let between = match self.members.as_slice() {
-            [.., one, last] => text[one.value.end..last.key.start].split_once(',').map_or("", |(_, after)| after),
+            [.., one, last] => {
+                text[one.value.end..last.key.start].split_once(',').map_or("", |(_, after)| after)
+            }
             // As behind the brace; on one line a comma has a space behind it where a colon has.
             [one] if first.is_empty() && text[one.key.end..one.value.start].ends_with(' ') => " ",
             _ => first,
@@ -148,12 +151,7 @@ impl Object {
         let end = self.members.last().map_or("", |last| &text[last.value.end..self.close]);
         let outer = end.rsplit_once('\n').map_or("", |(_, line)| line);
         let indent = line.as_deref().and_then(|line| line.strip_prefix(outer)).unwrap_or("  ");
-        Layout {
-            between: between.to_owned(),
-            colon: colon.to_owned(),
-            indent: indent.to_owned(),
-            line,
-        }
+        Layout { between: between.to_owned(), colon: colon.to_owned(), indent: indent.to_owned(), line }
     }
 
     /// The bytes to take out for the member at that place to be gone: with the comma before it, or behind it.
@@ -298,11 +296,13 @@ mod tests {
 
     #[test]
     fn values_are_found_by_path() {
-        let json = JsonEdit::new(r#"{"a": {"b,}": [1, "]}\"", {"c": Infinity}] , "d":-1e-06}, "\u0061": {"e": 2}}"#);
+        let json =
+            JsonEdit::new(r#"{"a": {"b,}": [1, "]}\"", {"c": Infinity}] , "d":-1e-06}, "\u0061": {"e": 2}}"#);
         assert_eq!(json.get(&["a", "e"]), Some("2"), "the last of two keys counts, however it is spelled");
         assert_eq!(json.get(&["a", "d"]), None);
         assert_eq!(json.get(&["a", "e", "f"]), None);
-        let json = JsonEdit::new("\u{feff} {\"a\": {\"b,}\": [1, \"]}\\\"\", {\"c\": Infinity}] , \"d\":-1e-06}}\n");
+        let json =
+            JsonEdit::new("\u{feff} {\"a\": {\"b,}\": [1, \"]}\\\"\", {\"c\": Infinity}] , \"d\":-1e-06}}\n");
         assert_eq!(json.get(&["a", "b,}"]), Some(r#"[1, "]}\"", {"c": Infinity}]"#));
         assert_eq!(json.get(&["a", "d"]), Some("-1e-06"));
         assert_eq!(JsonEdit::new("[1]").get(&["a"]), None);
@@ -328,13 +328,17 @@ mod tests {
             (r#"{"a":1}"#, r#"{"a":1,"k":[1,2]}"#),
             (r#"{"a": 1, "b": 2 }"#, r#"{"a": 1, "b": 2, "k": [1,2] }"#),
             ("{\n  \"a\": 1\n}\n", "{\n  \"a\": 1,\n  \"k\": [\n    1,\n    2\n  ]\n}\n"),
-            ("{\n\t\"a\": 1,\n\t\"b\": 2\n}", "{\n\t\"a\": 1,\n\t\"b\": 2,\n\t\"k\": [\n\t\t1,\n\t\t2\n\t]\n}"),
+            (
+                "{\n\t\"a\": 1,\n\t\"b\": 2\n}",
+                "{\n\t\"a\": 1,\n\t\"b\": 2,\n\t\"k\": [\n\t\t1,\n\t\t2\n\t]\n}",
+            ),
         ] {
             let done = edited(before, |json| json.set(&["k"], &json!([1, 2])));
             assert_eq!(done, after, "{before}");
         }
         let nested = "{\n  \"t\": {\n    \"a\": 1\n  },\n  \"z\": 0\n}";
-        let after = "{\n  \"t\": {\n    \"a\": 1,\n    \"k\": {\n      \"0\": \"x\"\n    }\n  },\n  \"z\": 0\n}";
+        let after =
+            "{\n  \"t\": {\n    \"a\": 1,\n    \"k\": {\n      \"0\": \"x\"\n    }\n  },\n  \"z\": 0\n}";
         assert_eq!(edited(nested, |json| json.set(&["t", "k"], &json!({"0": "x"}))), after);
     }
 

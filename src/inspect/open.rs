@@ -12,7 +12,7 @@ use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_strict;
+use crate::formats::json::parse_json_as_python;
 use crate::hub::Place;
 use crate::storage::list::{list, read_small, resolved, subfolders};
 use crate::tensor::reference::FileId;
@@ -93,7 +93,7 @@ fn name_of(path: &Path) -> String {
 fn holds_adapter(path: &Path) -> Result<bool> {
     let found = list(path, &|_| true).map_err(|error| error.hint(EXPECTED))?;
     let config = read_small(&path.join(ADAPTER_CONFIG), MOST_CONFIG_BYTES)?;
-    let names_method = |bytes: &[u8]| match parse_json_strict(bytes) {
+    let names_method = |bytes: &[u8]| match parse_json_as_python(bytes) {
         Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
         // What is wrong with it is for the reader of adapters to say.
         Err(_) => true,

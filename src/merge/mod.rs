@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::hub::{Hub, Place};
 use crate::kernels::dispatch::Kernels;
 use crate::memory::limits::{Environment, Limit, LimitKind};
-pub(crate) use crate::model::outline::Tied;
+pub(crate) use crate::model::tied::Tied;
 use crate::pipeline::Run;
 use crate::pipeline::repack::pack;
 use crate::plan::build::{Planned, Planner};

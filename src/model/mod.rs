@@ -1,8 +1,9 @@
 //! Model families: how the module paths of a running model become names and tensors on disk, and how its layers are stored.
 //!
 //! Families are data: [`names`] runs the rules that transformers has for a class over the names of a checkpoint. What is no
-//! plain rename comes out as pieces of tensors. [`tied`](tied_head) knows embeddings that are heads too.
+//! plain rename comes out as pieces of tensors. [`tied`] decides about embeddings that are heads too, [`heads`] knows what both are called.
 
+pub(crate) mod heads;
 pub(crate) mod names;
 pub(crate) mod outline;
 pub(crate) mod tied;
@@ -36,7 +37,7 @@ mod tests {
             ("NobodysModel", "nobody", "plain names"),
         ] {
             let config = serde_json::json!({"architectures": [class], "model_type": model_type});
-            assert_eq!(known(&Config(config)), expected, "{class}");
+            assert_eq!(known(&Config::from(config)), expected, "{class}");
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::discover::Checkpoint;
-use crate::checkpoint::quantized::{Stored, Weights};
+use crate::checkpoint::quantized::{TensorRole, Weights};
 use crate::model::names::piece::Placed;
-use crate::model::tied::{TiedHead, tied_head};
+use crate::model::tied::{Tied, TiedHead, tied_head};
 use crate::tensor::dtype::{Dtype, is_mergeable};
 use crate::tensor::shape::Shape;
 
@@ -49,16 +49,6 @@ pub(crate) struct Addition {
     pub beside: usize,
 }
 
-/// What to do with a head that shares the embedding's tensor when an adapter changes one of the two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tied {
-    /// Give the head a tensor of its own, so that each end is what was trained.
-    #[default]
-    Untie,
-    /// Change the one tensor, as PEFT's merge does.
-    Fold,
-}
-
 /// Name, shape and element type of a target.
 #[derive(Clone, Debug)]
 pub(crate) struct Weight {
@@ -82,8 +72,8 @@ pub(crate) struct Outline<'a> {
     pub tied: Tied,
     /// The base's tied head, if it has one.
     pub head: Option<TiedHead>,
-    /// Whether ends that the config ties, and that are stored twice, are tied no more.
-    pub parted: bool,
+    /// Whether a head and an embedding that the config ties, and that are both stored, are tied no more.
+    pub is_stored_tie_untied: bool,
     /// New tensors.
     pub additions: Vec<Addition>,
     /// Parameters that are in pieces, found while claiming.
@@ -100,7 +90,7 @@ impl<'a> Outline<'a> {
             weights,
             tied,
             head: tied_head(base),
-            parted: false,
+            is_stored_tie_untied: false,
             additions: Vec::new(),
             joined: RefCell::default(),
             resized: HashMap::new(),
@@ -120,7 +110,7 @@ impl<'a> Outline<'a> {
             Target::Base(i) => {
                 let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
                 match self.weights.get(i) {
-                    Some(Stored::Coded(coded)) => (
+                    Some(TensorRole::Quantized(coded)) => (
                         coded.name.as_deref().unwrap_or(name).to_owned(),
                         coded.logical.shape.clone(),
                         tensor.dtype,
@@ -174,22 +164,6 @@ impl<'a> Outline<'a> {
     pub(crate) fn add(&mut self, addition: Addition) -> Target {
         self.additions.push(addition);
         Target::New(self.additions.len() - 1)
-    }
-
-    /// A tensor for the tied head, which starts as a copy of the embedding.
-    pub(crate) fn untie(&mut self, head: &TiedHead) -> Target {
-        let source = &self.base.catalogue.tensors[head.source];
-        let addition = Addition {
-            name: head.head.clone(),
-            shape: source.tensor.shape.clone(),
-            dtype: source.tensor.dtype,
-            copy_of: Some(head.source),
-            beside: head.source,
-        };
-        match self.find(&head.head) {
-            Some(target) => target,
-            None => self.add(addition),
-        }
     }
 
     /// Notes that a replacement gives a target another shape.

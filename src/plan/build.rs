@@ -11,20 +11,22 @@ use crate::adapters::scan::Contents;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
+use crate::encodings::schemes;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::Spaces;
 use crate::storage::list::Found;
 
-use crate::model::outline::{Outline, Target, Tied};
+use crate::model::outline::{Outline, Target};
+use crate::model::tied::Tied;
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
+use crate::plan::config_file;
 use crate::plan::layout::{Layout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Identity, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::side_files;
-use crate::plan::side_files::QUANTISATION_FILES;
 
 /// What plans are made from.
 pub(crate) struct Planner<'a> {
@@ -127,10 +129,10 @@ impl Planner<'_> {
         outline
     }
 
-    /// Parts tied ends, and checks what all adapters come to.
+    /// Unties heads, and checks what all adapters come to.
     fn check(&self, gathered: &mut Gathered, outline: &mut Outline<'_>) {
-        gathered.part_tied_ends(outline);
-        match gathered.part_stored_ends(outline) {
+        gathered.untie_head(outline);
+        match gathered.untie_stored_head(outline) {
             Ok(told) => {
                 gathered.notices.extend(told.clone());
                 gathered.skipped.extend(told);
@@ -149,9 +151,9 @@ impl Planner<'_> {
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let index = side_files::index(outline, &shards);
         let files: Vec<_> =
-            index.into_iter().chain(side_files::config(outline, self.adapters, is_decoded)).collect();
+            index.into_iter().chain(config_file::config(outline, self.adapters, is_decoded)).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
+            files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
@@ -263,7 +265,7 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
             None => format!("`{}` is new: no base has it", addition.name),
         });
     }
-    if let Some((old, new)) = side_files::vocabulary(outline) {
+    if let Some((old, new)) = config_file::vocabulary(outline) {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {

@@ -10,14 +10,14 @@ use crate::checkpoint::discover::Checkpoint;
 use crate::encodings;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
+use crate::model::heads::{is_embedding, is_head};
 use crate::model::names::lookup::Names;
-use crate::model::outline::{Outline, Target, Tied, Weight};
-use crate::model::tied::{is_embedding, is_head};
+use crate::model::outline::{Outline, Target, Weight};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 
 use crate::adapters::claim::edits::{Change, Claimed, Effect};
-use crate::adapters::claim::locate::{join, locate, name_head};
+use crate::adapters::claim::locate::{join, locate};
 use crate::adapters::peft::folder::{Adapter, AdapterTensor};
 use crate::adapters::peft::keys::{Tail, is_value, module_of, normalise, replaced};
 use crate::adapters::peft::producers::aside;
@@ -78,14 +78,14 @@ impl<'a> Claiming<'a> {
             }
             paths.push(path);
         }
-        name_head(&mut outline, &names);
+        outline.name_head(&names);
         // What a tied head starts from is the embedding, if they stay one.
-        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
+        let shared = outline.shared_embedding();
         let named = |(i, path): (usize, &String)| {
             let (module, parameter) = replaced(path);
             let name = join(&module, parameter);
             let target = locate(&outline, &names, &name)
-                .or_else(|| folded.filter(|_| is_head(&name)).map(|head| Target::Base(head.source)));
+                .or_else(|| shared.filter(|_| is_head(&name)).map(Target::Base));
             Some((target?, i))
         };
         let values = paths.iter().enumerate().filter(|(_, path)| is_value(path)).filter_map(named).collect();
@@ -241,25 +241,14 @@ impl<'a> Claiming<'a> {
             self.errors.push(error);
             return None;
         }
-        if is_head(&name) && self.outline.head.is_some() {
-            return self.head(name);
+        if is_head(&name)
+            && let Some(target) = self.outline.head_target(&name)
+        {
+            return target.map_err(|error| self.errors.push(error)).ok();
         }
         let adapter = self.adapter;
         self.unmatched.extend(tensors.iter().map(|&i| (adapter.tensors[i].key.clone(), name.clone())));
         None
-    }
-
-    /// The tensor of a head that the base has not, because it is tied.
-    fn head(&mut self, name: String) -> Option<Target> {
-        let head = self.outline.head.clone()?;
-        match (self.outline.tied, head.inseparable) {
-            (Tied::Fold, _) => Some(Target::Base(head.source)),
-            (Tied::Untie, Some(why)) => {
-                self.errors.push(inseparable(name, why));
-                None
-            }
-            (Tied::Untie, None) => Some(self.outline.untie(&head)),
-        }
     }
 
     /// The same, for its values to be changed: they must be plain numbers, or codes of a known encoding.
@@ -462,10 +451,4 @@ impl<'a> Claiming<'a> {
         });
         self.skipped = listed.into_iter().map(|(key, _)| key).collect();
     }
-}
-
-/// The refusal to part two tied ends.
-pub(crate) fn inseparable(tensor: String, why: &str) -> Error {
-    Error::new(ErrorKind::Tied { tensor, why: why.to_owned() })
-        .hint("`--tied fold` changes the one tensor that both ends share, as PEFT's merge does")
 }

@@ -9,8 +9,8 @@ use crate::adapters::peft::folder::AdapterTensor;
 use crate::adapters::peft::keys::replaced;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::model::outline::{Addition, Target, Tied};
-use crate::model::tied::{is_embedding, is_head};
+use crate::model::heads::{is_embedding, is_head, is_task_head, task};
+use crate::model::outline::{Addition, Target};
 use crate::tensor::dtype::is_mergeable;
 use crate::tensor::shape::Shape;
 
@@ -25,11 +25,6 @@ const OTHER_KINDS: &[(&str, &str)] = &[
     ("lora_magnitude_vector", "`use_dora` is not set in the config, so it is not known what it means"),
     ("prompt_embeddings", "prompt methods have nothing to merge"),
 ];
-
-/// Tasks whose head is new: PEFT saves it whole, and no base has it.
-const HEAD_TASKS: &[&str] = &["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"];
-/// Last segments of the paths of such heads.
-const TASK_HEADS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head"];
 
 impl Method for Replace {
     fn name(&self) -> &'static str {
@@ -125,16 +120,14 @@ fn check_start(
     target: Target,
     value: &AdapterTensor,
 ) -> Result<()> {
-    let Some(head) = claiming.outline.head.as_ref().filter(|_| claiming.outline.tied == Tied::Fold) else {
-        return Ok(());
-    };
+    let Some(source) = claiming.outline.shared_embedding() else { return Ok(()) };
     let is_start = path.ends_with(".base_layer.weight") && is_head(&format!("{module}.weight"));
-    let embedding = &claiming.outline.base.catalogue.tensors[head.source];
+    let embedding = &claiming.outline.base.catalogue.tensors[source];
     let is_resized = embedding.tensor.shape != value.tensor.shape;
-    if !is_start || target != Target::Base(head.source) || is_resized {
+    if !is_start || target != Target::Base(source) || is_resized {
         return Ok(());
     }
-    if claiming.outline.holds(head.source, (claiming.adapter.source.as_ref(), &value.tensor))? {
+    if claiming.outline.holds(source, (claiming.adapter.source.as_ref(), &value.tensor))? {
         return Ok(());
     }
     let why = format!("`{}`, to which the head's delta is added, holds other values", value.key);
@@ -147,10 +140,9 @@ fn check_start(
 /// Where one end has LoRA, PEFT saves beside the factors what they are added to. If the vocabulary was resized, that is the
 /// only copy of the new rows, and both ends started from it.
 fn other_end(claiming: &mut Claiming<'_>, path: &str, target: Target, shape: &Shape) -> Option<Target> {
-    let head = claiming.outline.head.clone().filter(|head| head.inseparable.is_none())?;
-    let is_resized = claiming.outline.base.catalogue.tensors[head.source].tensor.shape != *shape;
+    let head = claiming.outline.resized_tie(shape)?;
     let is_start = path.ends_with(".base_layer.weight") && !claiming.does_head_follow();
-    if claiming.outline.tied == Tied::Fold || !is_resized || !is_start {
+    if !is_start {
         return None;
     }
     if target == Target::Base(head.source) {
@@ -196,9 +188,8 @@ fn new_head(
     tensor: usize,
 ) -> Result<Option<Target>> {
     let config = &claiming.adapter.config;
-    let is_task = config.text("task_type").is_some_and(|task| HEAD_TASKS.contains(&task));
-    let named = module.split('.').any(|segment| TASK_HEADS.contains(&segment));
-    if !is_task || !named || claiming.lookup(module, parameter).is_some() {
+    let is_task = config.text("task_type").is_some_and(|name| task(name).is_some());
+    if !is_task || !is_task_head(module) || claiming.lookup(module, parameter).is_some() {
         return Ok(None);
     }
     let value = claiming.tensor(tensor).tensor.clone();

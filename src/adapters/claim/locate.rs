@@ -2,7 +2,6 @@
 
 use crate::model::names::lookup::Names;
 use crate::model::outline::{Joined, Outline, Target};
-use crate::model::tied::{TiedHead, is_head};
 use crate::tensor::shape::Shape;
 
 /// A parameter's name: its module's path, a dot, and its own; its own alone at the top.
@@ -22,17 +21,5 @@ pub(crate) fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) ->
         // The first rows of a larger tensor are a whole parameter too, but not a whole tensor.
         [one] if one.piece.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
         _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
-    }
-}
-
-/// Gives a tied head the name that its tensor would have on disk.
-pub(crate) fn name_head(outline: &mut Outline<'_>, names: &Names<'_>) {
-    let Some(head) = &outline.head else { return };
-    let embedding = &outline.base.catalogue.tensors[head.source].name;
-    let leaf = |name: &str| name.rsplit('.').nth(1).map(str::to_owned);
-    let tie = names.ties().into_iter().find(|(_, source)| leaf(source) == leaf(embedding));
-    if let Some((runtime, _)) = tie.filter(|(runtime, _)| is_head(runtime)) {
-        let name = names.head_on_disk(&runtime, embedding);
-        outline.head = Some(TiedHead { head: name, ..head.clone() });
     }
 }

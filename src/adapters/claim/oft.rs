@@ -18,7 +18,7 @@ use crate::adapters::peft::keys::Tail;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::kernels::product::Matrix;
-use crate::model::tied::is_head;
+use crate::model::heads::is_head;
 use crate::ops::op::{Factor, Need, Op};
 use crate::ops::placement::Placement;
 use crate::tensor::shape::Shape;

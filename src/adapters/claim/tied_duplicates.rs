@@ -8,7 +8,7 @@
 
 use crate::adapters::claim::context::Claiming;
 use crate::error::Result;
-use crate::model::outline::{Target, Tied};
+use crate::model::outline::Target;
 
 use crate::adapters::claim::Method;
 use crate::ops::block::Block;
@@ -70,11 +70,11 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
     leave_same(claiming, "weight")?;
     // What both ends started from is one tensor, if they stay one.
     for (rows, start) in TOKENS {
-        if leave_same(claiming, rows)? || claiming.outline.tied == Tied::Fold {
+        if leave_same(claiming, rows)? || claiming.outline.stays_tied() {
             leave_same(claiming, start)?;
         }
     }
-    if claiming.outline.tied == Tied::Fold {
+    if claiming.outline.stays_tied() {
         leave_copy(claiming, "base_layer.weight", "weight")?;
         leave_copy(claiming, "weight", "base_layer.weight")?;
     }
@@ -92,7 +92,7 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
     }
     leave_aside(claiming, a.1);
     leave_aside(claiming, b.1);
-    if claiming.outline.tied == Tied::Untie {
+    if !claiming.outline.stays_tied() {
         leave_same(claiming, "base_layer.weight")?;
     }
     Ok(())

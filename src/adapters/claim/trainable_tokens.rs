@@ -103,7 +103,7 @@ fn claim_rows(claiming: &mut Claiming<'_>, module: &str, rows: usize) -> Result<
         Change::new("tokens", Placement { start: token * width, axes }, vec![factor], 1.0)
     });
     let changes = changes.collect();
-    if claiming.outline.head.as_ref().is_some_and(|head| Target::Base(head.source) == target) {
+    if claiming.outline.is_tied_embedding(target) {
         match claiming.head_module() {
             None => claiming.head_follows(),
             Some(head) if claiming.does_head_follow() || has_rows(claiming, &head) => {}

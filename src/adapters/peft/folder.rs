@@ -10,7 +10,7 @@ use crate::checkpoint::identity::header_hash;
 use crate::checkpoint::side_files::is_beside;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_strict;
+use crate::formats::json::parse_json_as_python;
 use crate::hub::Place;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::Spaces;
@@ -173,7 +173,7 @@ fn read_config(place: &Place) -> Result<(PathBuf, Vec<u8>, AdapterConfig)> {
     let at = home.join(CONFIG);
     let bytes = read_small(&at, MOST_CONFIG_BYTES)?.unwrap_or_default();
     let not_json = || ErrorKind::Json { path: at.clone() };
-    match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
+    match parse_json_as_python(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
         Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name, fields))),
         _ => Err(Error::new(not_json()).because("it holds no object")),
     }

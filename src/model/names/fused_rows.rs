@@ -57,18 +57,34 @@ pub(crate) struct Part {
     /// Runtime path of the joined module.
     pub whole: String,
     /// Where its rows are; why that is not known, if it is not.
-    pub place: Result<Place, String>,
+    pub place: Result<RowRuns, String>,
 }
 
-/// Rows of a joined projection that are a part of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The first of each run of rows; the part's own rows are these one after the other.
-    pub starts: Vec<u64>,
+/// Rows of a fused projection that are a part of it: runs at equal distances, one in each group.
+///
+/// The number of groups is the config's: nothing may be made for each of them before the tensor was seen to have the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowRuns {
+    /// First row of the first run; the part's own rows are the runs one after the other.
+    pub first: u64,
     /// Rows of one run.
     pub run: u64,
-    /// Rows of the whole.
-    pub of: u64,
+    /// Rows from the start of one run to the start of the next.
+    pub group: u64,
+    /// Number of runs.
+    pub groups: u64,
+}
+
+impl RowRuns {
+    /// Rows of the whole; a product that was seen to fit.
+    pub(crate) fn rows_of_whole(self) -> u64 {
+        self.group * self.groups
+    }
+
+    /// The first row of each run.
+    pub(crate) fn starts(self) -> impl Iterator<Item = u64> {
+        (0..self.groups).map(move |i| i * self.group + self.first)
+    }
 }
 
 /// The joined module, in models that have one, that the module at `path` is a part of.
@@ -90,7 +106,7 @@ pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
 }
 
 /// Where the part number `at` is.
-fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<Place, String> {
+fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<RowRuns, String> {
     let number = |factor: &&str| {
         let number = factor.parse().ok().or_else(|| geometry.number(factor)).filter(|&number| number > 0);
         number.ok_or_else(|| format!("the config gives no `{factor}` above zero, on which its rows depend"))
@@ -108,8 +124,8 @@ fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<Place, Strin
     let sizes = joined.parts.iter().map(in_group).collect::<Result<Vec<u64>, String>>()?;
     let sum = |sizes: &[u64]| sizes.iter().try_fold(0u64, |sum, &size| sum.checked_add(size));
     let (group, first) = sum(&sizes).zip(sum(&sizes[..at])).ok_or_else(too_many)?;
-    let of = group.checked_mul(groups).ok_or_else(too_many)?;
-    Ok(Place { starts: (0..groups).map(|i| i * group + first).collect(), run: sizes[at], of })
+    group.checked_mul(groups).ok_or_else(too_many)?;
+    Ok(RowRuns { first, run: sizes[at], group, groups })
 }
 
 #[cfg(test)]
@@ -118,10 +134,10 @@ mod tests {
     use crate::checkpoint::config::Config;
 
     fn geometry(config: serde_json::Value) -> Geometry {
-        Geometry::of(&Config(config))
+        Geometry::of(&Config::from(config))
     }
 
-    fn place_of(path: &str, geometry: &Geometry) -> (String, Place) {
+    fn place_of(path: &str, geometry: &Geometry) -> (String, RowRuns) {
         let part = part(path, geometry).expect("a part");
         (part.whole, part.place.expect("known sizes"))
     }
@@ -139,10 +155,11 @@ mod tests {
             "model_type": "phi3", "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
             "intermediate_size": 20,
         }));
-        let v = ("model.layers.0.self_attn.qkv_proj".to_owned(), Place { starts: vec![48], run: 16, of: 64 });
+        let rows = RowRuns { first: 48, run: 16, group: 64, groups: 1 };
+        let v = ("model.layers.0.self_attn.qkv_proj".to_owned(), rows);
         assert_eq!(place_of("model.layers.0.self_attn.v_proj", &phi3), v);
         let (_, up) = place_of("model.layers.0.mlp.up_proj", &phi3);
-        assert_eq!((up.starts, up.run), (vec![20], 20));
+        assert_eq!((up.first, up.run, up.rows_of_whole()), (20, 20, 40));
         assert!(part("model.layers.0.mlp.down_proj", &phi3).is_none());
         assert!(part("model.layers.0.mlp.up_proj", &Geometry::default()).is_none());
         assert_eq!(parts("a.qkv_proj").expect("joined"), ["a.q_proj", "a.k_proj", "a.v_proj"]);
@@ -161,11 +178,11 @@ mod tests {
         };
         // A group has 3 rows of queries, 3 of keys, and of values and gates those of two heads.
         let (_, v) = place_of("m.in_proj_v", &of("qwen3_next"));
-        assert_eq!(v, Place { starts: vec![6, 32], run: 10, of: 52 });
+        assert_eq!((v.starts().collect::<Vec<_>>(), v.run, v.rows_of_whole()), (vec![6, 32], 10, 52));
         let (whole, a) = place_of("m.in_proj_a", &of("qwen3_next"));
-        assert_eq!((whole.as_str(), a), ("m.in_proj_ba", Place { starts: vec![2, 6], run: 2, of: 8 }));
+        assert_eq!((whole.as_str(), a), ("m.in_proj_ba", RowRuns { first: 2, run: 2, group: 4, groups: 2 }));
         let (_, v) = place_of("m.in_proj_v", &of("qwen3_5_text"));
-        assert_eq!(v, Place { starts: vec![12], run: 20, of: 32 });
+        assert_eq!(v, RowRuns { first: 12, run: 20, group: 32, groups: 1 });
         assert!(part("m.in_proj_z", &of("qwen3_5_text")).is_none(), "it is a tensor of its own there");
         assert!(parts("m.in_proj_qkvz").is_none(), "its parts are not one after the other");
     }

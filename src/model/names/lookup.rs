@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::config::Config;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::model::tied::is_head;
+use crate::model::heads::{is_added_head, is_head};
 
 use crate::model::names::candidates::candidates;
 use crate::model::names::disk::Disk;
@@ -17,9 +17,6 @@ use crate::model::names::namespace::{Namespace, Parameter};
 use crate::model::names::rules::Rules;
 use crate::model::names::table;
 use crate::model::names::table::{Class, Experts};
-
-/// Segments of paths of heads that an adapter may bring along, and no base need have.
-const ADDITIONS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head", "v_head"];
 
 /// Names of a checkpoint, read as one adapter's paths are to be read.
 pub struct Names<'a> {
@@ -160,8 +157,8 @@ pub(crate) fn is_optional(path: &str, ties: &[String]) -> bool {
     let weight = format!("{path}.weight");
     // Heads stand outside stacks of layers; the same words inside are ordinary projections.
     let is_outside = tower(path) == path;
-    let is_addition = || path.split('.').any(|segment| ADDITIONS.contains(&segment));
-    ties.iter().any(|tie| *tie == weight || tie == path) || is_outside && (is_head(&weight) || is_addition())
+    ties.iter().any(|tie| *tie == weight || tie == path)
+        || is_outside && (is_head(&weight) || is_added_head(path))
 }
 
 /// Every reading that places something, the likeliest first.

@@ -12,7 +12,6 @@ use crate::model::names::conversions::{Block, Facts, Made, Op, run, select};
 use crate::model::names::disk::Disk;
 use crate::model::names::experts::{Expert, Role, all_experts, canonical, expert, stacked};
 use crate::model::names::fused_rows;
-use crate::model::names::fused_rows::Place;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::piece::{Piece, Placed};
 use crate::model::names::rules::{Converted, Kind, Rules};
@@ -34,6 +33,9 @@ pub struct Namespace<'a> {
     rules: Arc<Rules>,
     geometry: Arc<Geometry>,
     lists: Rc<Lists>,
+    /// One more than the highest number of a single expert. Numbers of the config and of names are anybody's: it is no more
+    /// than there are tensors.
+    experts_end: u64,
 }
 
 /// Hashes of names, in order, each with the place of a tensor.
@@ -107,9 +109,12 @@ impl<'a> Namespace<'a> {
             weights().for_each(|(_, name)| rules.notice(&name));
         }
         let (mut found, mut modules) = (Vec::with_capacity(disk.count()), Vec::with_capacity(disk.count()));
+        let mut experts_end = 0u64;
         for (place, name) in weights() {
             names(&rules, &name, |name, _| {
                 found.push((hash(name), place as u32));
+                let end = expert(name).map_or(0, |expert| expert.number.saturating_add(1));
+                experts_end = experts_end.max(end);
                 modules.push((hash(name.rsplit_once('.').map_or("", |(module, _)| module)), place as u32));
             });
         }
@@ -117,7 +122,8 @@ impl<'a> Namespace<'a> {
             entries.sort_unstable();
             entries.dedup();
         }
-        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }) }
+        let experts_end = experts_end.min(disk.count() as u64);
+        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }), experts_end }
     }
 
     /// The same, with the lists of one of the others if they are equal.
@@ -179,16 +185,21 @@ impl<'a> Namespace<'a> {
             _ => return None,
         };
         let mut total: Option<u64> = None;
-        for number in 0u64.. {
+        for number in 0..self.experts_end {
             let single =
                 |role: &&str| sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
             match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
                 Some(all) => total = Some(total.unwrap_or(0).wrapping_add(all)),
-                None if number >= self.geometry.experts.unwrap_or(0) => break,
+                None if !self.may_miss(number) => break,
                 None => {}
             }
         }
         total
+    }
+
+    /// Whether an expert of that number that is not there is missing: up to the number that the config has, it is not the end.
+    fn may_miss(&self, number: u64) -> bool {
+        number < self.geometry.experts.unwrap_or(0)
     }
 
     /// As [`Namespace::fits`], for one projection of all experts.
@@ -298,7 +309,8 @@ impl<'a> Namespace<'a> {
             return None;
         }
         if let Some(expected) = self.geometry.experts.filter(|&expected| expected != count) {
-            let why = format!("`{joined}` is of {count} experts, by the config {expected}");
+            let why =
+                format!("checkpoint stores {count} experts for `{joined}`, config.json says {expected}");
             return Some(made(Err(why)));
         }
         let slice = |placed: Placed| {
@@ -364,7 +376,7 @@ impl<'a> Namespace<'a> {
     fn of_single_experts(&self, name: &str) -> Option<Parameter> {
         let (stack, roles, parameter) = stacked(name)?;
         let mut blocks = Vec::new();
-        for number in 0u64.. {
+        for number in 0..self.experts_end {
             let before = blocks.len();
             for (from, role) in roles.iter().enumerate() {
                 let Some(single) = self.own(&format!("{stack}.{number}.{role}.{parameter}")) else {
@@ -376,8 +388,7 @@ impl<'a> Namespace<'a> {
                 let (shape, pieces) = (single.shape, single.pieces);
                 blocks.push(Block { from, number: Some(number), shape, pieces });
             }
-            // Up to the number that the config has, one that is not there is missing, not the end.
-            if blocks.len() == before && number >= self.geometry.experts.unwrap_or(0) {
+            if blocks.len() == before && !self.may_miss(number) {
                 break;
             }
         }
@@ -397,17 +408,22 @@ impl<'a> Namespace<'a> {
         if whole.refused.is_some() {
             return Some(whole);
         }
-        let Place { starts, run, of } = match part.place {
+        let place = match part.place {
             Ok(place) => place,
             Err(why) => return Some(made(Err(format!("`{}` holds it, but {why}", part.whole)))),
         };
+        let (run, of) = (place.run, place.rows_of_whole());
         if whole.shape.first() != Some(&of) {
             let rows = whole.shape.first().copied().unwrap_or(1);
-            return Some(made(Err(format!("`{}` has {rows} rows, by the config {of}", part.whole))));
+            return Some(made(Err(format!("`{}` has {rows} rows, config.json says {of}", part.whole))));
         }
-        whole.shape[0] = run * starts.len() as u64;
+        // Rows of no columns may be any number in a file of no bytes.
+        if whole.shape.contains(&0) {
+            return Some(made(Err(format!("`{}` is empty", part.whole))));
+        }
+        whole.shape[0] = run * place.groups;
         let rows = |(at, start)| (at as u64 * run, select(whole.pieces.clone(), 0, start, 1, run));
-        let runs = starts.into_iter().enumerate().map(rows);
+        let runs = place.starts().enumerate().map(rows);
         let moved = |(at, pieces): (u64, Vec<Placed>)| {
             pieces.into_iter().map(move |placed| Placed { piece: placed.piece.shifted(0, at), ..placed })
         };

@@ -93,7 +93,7 @@ fn case(value: &Value) -> Case {
     disk.extend(entries("disk").map(|(name, told)| (name.clone(), shape(&told[0]))));
     Case {
         class: value["class"].as_str().expect("a name").to_owned(),
-        config: Config(config),
+        config: Config::from(config),
         disk: Weights::of(disk.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()))),
         told: told.collect(),
         runtime: same.into_iter().chain(entries("runtime").map(named)).collect(),
@@ -162,7 +162,7 @@ fn the_paths_of_a_whole_model_are_read_as_its_names() {
 }
 
 fn config(class: &str) -> Config {
-    Config(json!({"architectures": [class]}))
+    Config::from(json!({"architectures": [class]}))
 }
 
 /// Vector 6.
@@ -272,7 +272,7 @@ fn single_experts_of_joined_ones() {
     let names_of = |shape_up: [u64; 3], shape_down: [u64; 3], model_type: &str| {
         let names = [format!("{at}.gate_up_proj"), format!("{at}.down_proj")];
         let disk = Weights::of([(names[0].as_str(), &shape_up[..]), (names[1].as_str(), &shape_down[..])]);
-        (disk, Config(json!({"model_type": model_type, "hidden_size": 8})))
+        (disk, Config::from(json!({"model_type": model_type, "hidden_size": 8})))
     };
     let place = |(disk, config): &(Weights, Config), role: &str| {
         let path = format!("{at}.2.{role}");
@@ -296,7 +296,7 @@ fn single_experts_of_joined_ones() {
 
 #[test]
 fn dense_projections_joined_and_apart() {
-    let config = Config(json!({
+    let config = Config::from(json!({
         "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_size": 8, "num_attention_heads": 4,
         "num_key_value_heads": 2, "intermediate_size": 5,
     }));
@@ -335,7 +335,7 @@ fn older_names_and_stacks_of_a_mixture() {
     let at = "model.layers.0.mlp.experts";
     let saved = [format!("{at}.gate_up_proj"), format!("{at}.down_proj")];
     let saved = Weights::of([(saved[0].as_str(), &[12, 8, 6][..]), (saved[1].as_str(), &[12, 6, 4])]);
-    let config = Config(json!({"architectures": ["MixtralForCausalLM"], "hidden_size": 6}));
+    let config = Config::from(json!({"architectures": ["MixtralForCausalLM"], "hidden_size": 6}));
     let read = Names::new(&Spaces::new(&saved, &config), &old[..1]).expect("one reading");
     let up = read.parameter(&expert(11, "w3")).expect("found");
     assert_eq!((up.shape, up.pieces[0].piece.axes[1].disk), (vec![4, 6], 4));
@@ -345,6 +345,57 @@ fn older_names_and_stacks_of_a_mixture() {
         .expect("one reading");
     let joined = read.parameter("model.layers.0.block_sparse_moe.experts.gate_up_proj").expect("found");
     assert_eq!(joined.shape, [12, 8, 6]);
+}
+
+/// A number in a file that nobody can count to.
+const MANY: u64 = 1_000_000_000_000;
+
+#[test]
+fn experts_are_not_counted_to_a_number_of_the_config_or_of_a_name() {
+    let expert = |n: u64, role: &str| format!("model.layers.0.mlp.experts.{n}.{role}.weight");
+    let at = "model.layers.0.mlp.experts";
+    for numbers in [&[0, 1, 2][..], &[0, 1, MANY], &[0, 1, u64::MAX]] {
+        let names: Vec<String> = numbers
+            .iter()
+            .flat_map(|&n| ["gate_proj", "up_proj", "down_proj"].map(|role| expert(n, role)))
+            .collect();
+        let disk = Weights::matrices(names.iter().map(String::as_str));
+        for key in ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"] {
+            let config = Config::from(json!({ key: MANY, "text_config": {key: MANY} }));
+            let read = Names::new(&Spaces::new(&disk, &config), &[at]).expect("one reading");
+            let stack = read.parameter(&format!("{at}.gate_up_proj")).expect("found");
+            assert_eq!(stack.refused.is_none(), numbers[2] == 2 || stack.shape[0] == 2, "{numbers:?}");
+        }
+    }
+    // One that is missing below the highest is still missing.
+    let names: Vec<String> = [0, 2].iter().map(|&n| expert(n, "down_proj")).collect();
+    let disk = Weights::matrices(names.iter().map(String::as_str));
+    let config = Config::from(json!({"num_experts": MANY}));
+    let read = Names::new(&Spaces::new(&disk, &config), &[at]).expect("one reading");
+    let why = read.parameter(&format!("{at}.down_proj")).expect("found").refused;
+    assert_eq!(why.as_deref(), Some("number 1 of its tensors is missing"));
+}
+
+#[test]
+fn groups_of_rows_are_not_counted_before_the_tensor_has_them() {
+    let at = "model.layers.0.linear_attn";
+    let config = |groups: u64| {
+        Config::from(json!({
+            "model_type": "qwen3_next", "hidden_size": MANY, "num_hidden_layers": MANY, "vocab_size": MANY, "n_group": MANY,
+            "linear_num_key_heads": groups, "linear_num_value_heads": groups, "linear_key_head_dim": 1,
+            "linear_value_head_dim": 1,
+        }))
+    };
+    let name = format!("{at}.in_proj_ba.weight");
+    for (rows, why) in [(4, "config.json says 2000000000000"), (2 * MANY, "is empty")] {
+        let width = u64::from(rows == 4);
+        let disk = Weights::of([(name.as_str(), &[rows, width][..])]);
+        let config = config(MANY);
+        let path = format!("{at}.in_proj_b");
+        let read = Names::new(&Spaces::new(&disk, &config), &[&path]).expect("one reading");
+        let refused = read.parameter(&format!("{path}.weight")).expect("found").refused.expect("refused");
+        assert!(refused.ends_with(why), "{refused}");
+    }
 }
 
 /// Time and memory of 92,000 names; `cargo test --release --lib -- --ignored --nocapture names_speed`.
