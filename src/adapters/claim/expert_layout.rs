@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::model::names::table::has_transposed_experts;
 use crate::storage::list::read_small;
 
 use crate::adapters::claim::context::Claiming;
@@ -46,8 +47,6 @@ pub(crate) struct Sides<'s> {
     pub(crate) b: u64,
 }
 
-/// Model types whose experts say `is_transposed` in transformers.
-const TRANSPOSED: &[&str] = &["gpt_oss", "aria", "aria_text", "openai_privacy_filter"];
 /// Largest model card that is looked into.
 const MOST_CARD_BYTES: u64 = 1 << 20;
 
@@ -127,8 +126,7 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
         return Err(unclear(claiming, sides, why));
     }
     let version = claiming.adapter.config.text("peft_version").map(numbers);
-    let is_transposed =
-        claiming.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
+    let is_transposed = claiming.outline.base.config.model_type().is_some_and(has_transposed_experts);
     match version {
         None => Ok(false),
         Some(version) if version < [0, 19, 0] => Ok(false),

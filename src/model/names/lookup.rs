@@ -16,7 +16,7 @@ use crate::model::names::name_tables::Spaces;
 use crate::model::names::namespace::{Namespace, Parameter};
 use crate::model::names::rules::Rules;
 use crate::model::names::table;
-use crate::model::names::table::{Class, Experts};
+use crate::model::names::table::Class;
 
 /// Names of a checkpoint, read as one adapter's paths are to be read.
 pub struct Names<'a> {
@@ -101,13 +101,6 @@ impl<'a> Names<'a> {
         None
     }
 
-    /// Whether a path is a module with a parameter, or a parameter, as [`Names::parameter`] finds them.
-    pub fn has(&self, path: &str) -> bool {
-        self.readings
-            .iter()
-            .any(|(namespace, way)| namespace.fits(&way.read(path, namespace.rules())).is_some())
-    }
-
     /// The runtime names that can be tied in this class, each with what it is tied to, as transformers 5 calls them.
     pub fn ties(&self) -> Vec<(String, String)> {
         self.class.as_ref().map(Class::ties).unwrap_or_default()
@@ -119,16 +112,6 @@ impl<'a> Names<'a> {
         let candidates = candidates(self.config);
         let mut before = candidates[0].all.before(head);
         before.find(|name| name.split('.').next() == Some(first)).unwrap_or_else(|| head.to_owned())
-    }
-
-    /// The experts modules of the model, or of its language part.
-    pub fn experts(&self) -> Vec<Experts> {
-        let types = Geometry::of(self.config).model_types;
-        types
-            .iter()
-            .map(|model_type| table::experts(model_type))
-            .find(|found| !found.is_empty())
-            .unwrap_or_default()
     }
 
     /// How many experts each layer has, by the config.
