@@ -4,6 +4,7 @@
 //! entry is a hash and a tensor's place, 16 bytes; what is found is made sure of by applying the rules to the few names
 //! again. A second list finds the tensors of a module.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,9 +34,8 @@ pub struct Namespace<'a> {
     rules: Arc<Rules>,
     geometry: Arc<Geometry>,
     lists: Rc<Lists>,
-    /// One more than the highest number of a single expert. Numbers of the config and of names are anybody's: it is no more
-    /// than there are tensors.
-    experts_end: u64,
+    /// The numbers that single experts have in the checkpoint. Those of a config are anybody's, and are not counted to.
+    expert_numbers: BTreeSet<u64>,
 }
 
 /// Hashes of names, in order, each with the place of a tensor.
@@ -109,12 +109,11 @@ impl<'a> Namespace<'a> {
             weights().for_each(|(_, name)| rules.notice(&name));
         }
         let (mut found, mut modules) = (Vec::with_capacity(disk.count()), Vec::with_capacity(disk.count()));
-        let mut experts_end = 0u64;
+        let mut expert_numbers = BTreeSet::new();
         for (place, name) in weights() {
             names(&rules, &name, |name, _| {
                 found.push((hash(name), place as u32));
-                let end = expert(name).map_or(0, |expert| expert.number.saturating_add(1));
-                experts_end = experts_end.max(end);
+                expert_numbers.extend(expert(name).map(|expert| expert.number));
                 modules.push((hash(name.rsplit_once('.').map_or("", |(module, _)| module)), place as u32));
             });
         }
@@ -122,8 +121,7 @@ impl<'a> Namespace<'a> {
             entries.sort_unstable();
             entries.dedup();
         }
-        let experts_end = experts_end.min(disk.count() as u64);
-        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }), experts_end }
+        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }), expert_numbers }
     }
 
     /// The same, with the lists of one of the others if they are equal.
@@ -185,7 +183,7 @@ impl<'a> Namespace<'a> {
             _ => return None,
         };
         let mut total: Option<u64> = None;
-        for number in 0..self.experts_end {
+        for number in self.expert_numbers() {
             let single =
                 |role: &&str| sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
             match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
@@ -200,6 +198,16 @@ impl<'a> Namespace<'a> {
     /// Whether an expert of that number that is not there is missing: up to the number that the config has, it is not the end.
     fn may_miss(&self, number: u64) -> bool {
         number < self.geometry.experts.unwrap_or(0)
+    }
+
+    /// Numbers that experts of a stack may have, from 0 to the first that is the end.
+    fn expert_numbers(&self) -> impl Iterator<Item = u64> {
+        let mut next = 0u64;
+        self.expert_numbers.iter().copied().take_while(move |&number| {
+            let is_due = number == next || self.may_miss(next);
+            next = number.saturating_add(1);
+            is_due
+        })
     }
 
     /// As [`Namespace::fits`], for one projection of all experts.
@@ -376,7 +384,7 @@ impl<'a> Namespace<'a> {
     fn of_single_experts(&self, name: &str) -> Option<Parameter> {
         let (stack, roles, parameter) = stacked(name)?;
         let mut blocks = Vec::new();
-        for number in 0..self.experts_end {
+        for number in self.expert_numbers() {
             let before = blocks.len();
             for (from, role) in roles.iter().enumerate() {
                 let Some(single) = self.own(&format!("{stack}.{number}.{role}.{parameter}")) else {
