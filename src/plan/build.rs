@@ -15,7 +15,7 @@ use crate::encodings::schemes;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
-use crate::model::names::name_tables::Spaces;
+use crate::model::names::name_tables::NameTables;
 use crate::storage::list::Found;
 
 use crate::model::outline::{Outline, Target};
@@ -72,10 +72,10 @@ impl Planner<'_> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
-        let spaces = Spaces::new(&disk, &self.base.config);
+        let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
         for i in 0..self.adapters.len() {
-            outline = self.gather(i, &spaces, &mut gathered, outline);
+            outline = self.gather(i, &name_tables, &mut gathered, outline);
         }
         self.check(&mut gathered, &mut outline);
         // The output is laid out while the files are still read.
@@ -106,13 +106,13 @@ impl Planner<'_> {
     fn gather<'o>(
         &'o self,
         i: usize,
-        spaces: &Spaces<'o>,
+        name_tables: &NameTables<'o>,
         gathered: &mut Gathered,
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
         gathered.notices.extend(provenance(&self.base.config, adapter));
-        let (claimed, outline) = match self.names(adapter, spaces) {
+        let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {
                 gathered.errors.extend(errors);
@@ -183,11 +183,11 @@ impl Planner<'_> {
     fn names<'o>(
         &'o self,
         adapter: &'o Adapter,
-        spaces: &Spaces<'o>,
+        name_tables: &NameTables<'o>,
     ) -> std::result::Result<Names<'o>, Vec<Error>> {
         let refused = check_config(&adapter.config, self.ignored_fields);
         match refused.is_empty() {
-            true => adapter.names(spaces).map_err(|error| vec![error]),
+            true => adapter.names(name_tables).map_err(|error| vec![error]),
             false => Err(refused),
         }
     }

@@ -13,7 +13,7 @@ use crate::model::outline::{Outline, Target};
 use crate::ops::op::{Claim, ClaimId, Op};
 use crate::plan::build::Planner;
 use crate::plan::check::check_contents;
-use crate::plan::fused::taken_apart;
+use crate::plan::fused::split_by_slice;
 use crate::plan::layout::Touched;
 use crate::plan::noop::{Doing, Idle, idle, no_effect};
 use crate::plan::overlap::overlap;
@@ -48,7 +48,7 @@ impl Gathered {
         let tensor = outline.weight(target).name;
         let claim = ClaimId(self.claims.len() as u32);
         let found = match target {
-            Target::Joined(i) => taken_apart(&outline.joined(i), effect, elements, outline),
+            Target::Fused(i) => split_by_slice(&outline.fused(i), effect, elements, outline),
             target => Ok(vec![(target, effect)]),
         };
         let parts = match found {

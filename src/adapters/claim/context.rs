@@ -216,7 +216,7 @@ impl<'a> Claiming<'a> {
             return Some(target);
         }
         let target = locate(&self.outline, &self.names, &name);
-        if let Some(target @ Target::Joined(_)) = target {
+        if let Some(target @ Target::Fused(_)) = target {
             self.in_pieces.borrow_mut().insert(name, target);
         }
         target

@@ -1,7 +1,7 @@
-//! From names of a running model to targets: tensors of the base, pieces of them, additions, and heads that are tied.
+//! From names of a running model to targets: tensors of the base, slices of them, additions, and heads that are tied.
 
 use crate::model::names::lookup::Names;
-use crate::model::outline::{Joined, Outline, Target};
+use crate::model::outline::{FusedParam, Outline, Target};
 use crate::tensor::shape::Shape;
 
 /// A parameter's name: its module's path, a dot, and its own; its own alone at the top.
@@ -9,17 +9,17 @@ pub(crate) fn join(module: &str, parameter: &str) -> String {
     if module.is_empty() { parameter.to_owned() } else { format!("{module}.{parameter}") }
 }
 
-/// The target that a parameter of the running model is: a tensor, or pieces of some.
+/// The target that a parameter of the running model is: a tensor, or slices of some.
 pub(crate) fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) -> Option<Target> {
     let Some(found) = names.parameter(runtime).filter(|found| found.refused.is_none()) else {
         return outline.find(runtime);
     };
     let shape = Shape::new(&found.shape)?;
     let is_stored = |tensor| names.disk().weight(tensor).is_some_and(|(_, stored)| *stored == shape);
-    match found.pieces.as_slice() {
+    match found.slices.as_slice() {
         [] => None,
         // The first rows of a larger tensor are a whole parameter too, but not a whole tensor.
-        [one] if one.piece.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
-        _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
+        [one] if one.slice.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
+        _ => Some(outline.add_fused(FusedParam { name: runtime.to_owned(), shape, slices: found.slices })),
     }
 }

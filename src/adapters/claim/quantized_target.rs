@@ -15,10 +15,10 @@ use crate::adapters::claim::locate::join;
 impl Claiming<'_> {
     /// Why a base tensor's numbers are not what they seem, if they are not.
     pub(crate) fn quantised(&self, module: &str, target: Target, name: &str) -> Option<Error> {
-        if let Target::Joined(i) = target {
-            let pieces = self.outline.joined(i).pieces;
-            return pieces.iter().find_map(|piece| {
-                let target = Target::Base(piece.tensor);
+        if let Target::Fused(i) = target {
+            let slices = self.outline.fused(i).slices;
+            return slices.iter().find_map(|slice| {
+                let target = Target::Base(slice.tensor);
                 self.quantised(module, target, &self.outline.weight(target).name)
             });
         }

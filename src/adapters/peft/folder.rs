@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::formats::json::parse_json_as_python;
 use crate::hub::Place;
 use crate::model::names::lookup::Names;
-use crate::model::names::name_tables::Spaces;
+use crate::model::names::name_tables::NameTables;
 use crate::storage::folder::Folder;
 use crate::storage::list::{Found, list, read_small, subfolders};
 use crate::storage::{Source, Store};
@@ -131,9 +131,9 @@ impl Adapter {
     ///
     /// # Errors
     /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
-    pub fn names<'a>(&self, spaces: &Spaces<'a>) -> Result<Names<'a>> {
+    pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
         let paths = self.paths();
-        Names::new(spaces, &modules(&paths))
+        Names::new(name_tables, &modules(&paths))
     }
 
     /// Its tensors' keys without prefix and wrappers, but for those that no merge needs.

@@ -1,4 +1,4 @@
-//! Dense projections that some models hold joined and others apart: which rows of the joined tensor each one is.
+//! Dense projections that some models hold fused and others apart: which rows of the fused tensor each one is.
 //!
 //! Which they are is data, `fused_rows.txt` beside this file, and describes itself there.
 
@@ -8,21 +8,21 @@ use crate::model::names::geometry::Geometry;
 
 static TABLE: &str = include_str!("fused_rows.txt");
 
-/// A joined projection and its parts.
+/// A fused projection and its parts.
 #[derive(Debug)]
-struct Joined {
-    /// Models that hold it joined.
+struct FusedProjection {
+    /// Models that hold it fused.
     model_types: Vec<&'static str>,
     whole: &'static str,
     /// The field that says in how many groups its rows are; none if in one.
     groups: Option<&'static str>,
     /// In the order of rows.
-    parts: Vec<Projection>,
+    parts: Vec<PartRows>,
 }
 
-/// A part of a joined projection.
+/// A part of a fused projection.
 #[derive(Debug)]
-struct Projection {
+struct PartRows {
     /// None for rows that nothing has a name for.
     name: Option<&'static str>,
     /// What its number of rows is the product of.
@@ -30,31 +30,31 @@ struct Projection {
 }
 
 /// All lines of the table.
-fn table() -> &'static [Joined] {
-    static ALL: OnceLock<Vec<Joined>> = OnceLock::new();
+fn table() -> &'static [FusedProjection] {
+    static ALL: OnceLock<Vec<FusedProjection>> = OnceLock::new();
     ALL.get_or_init(|| {
         let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| parsed(line).expect("a line of our own table")).collect()
     })
 }
 
-fn parsed(line: &'static str) -> Option<Joined> {
+fn parsed(line: &'static str) -> Option<FusedProjection> {
     let named = |word: &'static str| (word != "-").then_some(word);
     let mut fields = line.split(" | ");
     let model_types = fields.next()?.split(' ').collect();
     let (whole, groups) = (fields.next()?, named(fields.next()?));
     let part = |text: &'static str| {
         let (name, rows) = text.split_once(' ')?;
-        Some(Projection { name: named(name), rows: rows.split('*').collect() })
+        Some(PartRows { name: named(name), rows: rows.split('*').collect() })
     };
     let parts = fields.next()?.split(", ").map(part).collect::<Option<_>>()?;
-    fields.next().is_none().then_some(Joined { model_types, whole, groups, parts })
+    fields.next().is_none().then_some(FusedProjection { model_types, whole, groups, parts })
 }
 
-/// A part of a joined projection, in a model of known sizes.
+/// A part of a fused projection, in a model of known sizes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// Runtime path of the joined module.
+pub(crate) struct PartOfFused {
+    /// Runtime path of the fused module.
     pub whole: String,
     /// Where its rows are; why that is not known, if it is not.
     pub place: Result<RowRuns, String>,
@@ -87,26 +87,26 @@ impl RowRuns {
     }
 }
 
-/// The joined module, in models that have one, that the module at `path` is a part of.
-pub(crate) fn part(path: &str, geometry: &Geometry) -> Option<Part> {
+/// The fused module, in models that have one, that the module at `path` is a part of.
+pub(crate) fn part(path: &str, geometry: &Geometry) -> Option<PartOfFused> {
     let (parent, leaf) = path.rsplit_once('.')?;
-    let of_model = table().iter().filter(|joined| geometry.is_one_of(&joined.model_types));
+    let of_model = table().iter().filter(|fused| geometry.is_one_of(&fused.model_types));
     let mut found =
-        of_model.filter_map(|joined| Some((joined, joined.parts.iter().position(|p| p.name == Some(leaf))?)));
-    let (joined, at) = found.next()?;
-    Some(Part { whole: format!("{parent}.{}", joined.whole), place: place(joined, at, geometry) })
+        of_model.filter_map(|fused| Some((fused, fused.parts.iter().position(|p| p.name == Some(leaf))?)));
+    let (fused, at) = found.next()?;
+    Some(PartOfFused { whole: format!("{parent}.{}", fused.whole), place: place(fused, at, geometry) })
 }
 
-/// The modules, in the order of rows, that the joined module at `path` would be made of.
+/// The modules, in the order of rows, that the fused module at `path` would be made of.
 pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
     let (parent, leaf) = path.rsplit_once('.')?;
-    let mut named = table().iter().filter(|joined| joined.whole == leaf && joined.groups.is_none());
+    let mut named = table().iter().filter(|fused| fused.whole == leaf && fused.groups.is_none());
     let names = named.next()?.parts.iter().map(|part| Some(format!("{parent}.{}", part.name?)));
     names.collect()
 }
 
 /// Where the part number `at` is.
-fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<RowRuns, String> {
+fn place(fused: &FusedProjection, at: usize, geometry: &Geometry) -> Result<RowRuns, String> {
     let number = |factor: &&str| {
         let number = factor.parse().ok().or_else(|| geometry.number(factor)).filter(|&number| number > 0);
         number.ok_or_else(|| format!("the config gives no `{factor}` above zero, on which its rows depend"))
@@ -115,13 +115,13 @@ fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<RowRuns, Str
     let product = |factors: &[&str]| {
         factors.iter().try_fold(1u64, |rows, factor| rows.checked_mul(number(factor)?).ok_or_else(too_many))
     };
-    let groups = joined.groups.map_or(Ok(1), |field| number(&field))?;
-    let in_group = |part: &Projection| {
+    let groups = fused.groups.map_or(Ok(1), |field| number(&field))?;
+    let in_group = |part: &PartRows| {
         let rows = product(&part.rows)?;
         let divides = rows.is_multiple_of(groups);
         divides.then_some(rows / groups).ok_or_else(|| format!("{rows} rows are not {groups} equal groups"))
     };
-    let sizes = joined.parts.iter().map(in_group).collect::<Result<Vec<u64>, String>>()?;
+    let sizes = fused.parts.iter().map(in_group).collect::<Result<Vec<u64>, String>>()?;
     let sum = |sizes: &[u64]| sizes.iter().try_fold(0u64, |sum, &size| sum.checked_add(size));
     let (group, first) = sum(&sizes).zip(sum(&sizes[..at])).ok_or_else(too_many)?;
     group.checked_mul(groups).ok_or_else(too_many)?;
@@ -146,7 +146,7 @@ mod tests {
     fn every_line_is_read() {
         let lines = TABLE.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(table().len(), lines);
-        assert!(table().iter().all(|joined| joined.parts.len() > 1 && !joined.whole.contains(' ')));
+        assert!(table().iter().all(|fused| fused.parts.len() > 1 && !fused.whole.contains(' ')));
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!((up.first, up.run, up.rows_of_whole()), (20, 20, 40));
         assert!(part("model.layers.0.mlp.down_proj", &phi3).is_none());
         assert!(part("model.layers.0.mlp.up_proj", &Geometry::default()).is_none());
-        assert_eq!(parts("a.qkv_proj").expect("joined"), ["a.q_proj", "a.k_proj", "a.v_proj"]);
+        assert_eq!(parts("a.qkv_proj").expect("fused"), ["a.q_proj", "a.k_proj", "a.v_proj"]);
     }
 
     #[test]
@@ -215,8 +215,8 @@ mod tests {
             ("attn.to_added_qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
             ("attn.to_added_kv", &["attn.add_k_proj", "attn.add_v_proj"]),
         ] {
-            assert_eq!(parts(whole).expect("joined"), expected, "{whole}");
+            assert_eq!(parts(whole).expect("fused"), expected, "{whole}");
         }
-        assert!(part("attn1.to_q", &Geometry::default()).is_none(), "no checkpoint has them joined");
+        assert!(part("attn1.to_q", &Geometry::default()).is_none(), "no checkpoint has them fused");
     }
 }

@@ -1,4 +1,4 @@
-//! The few sizes of a config that tell one part of a joined tensor from another.
+//! The few sizes of a config that tell one part of a fused tensor from another.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ impl Geometry {
         self.model_types.iter().any(|model_type| model_types.contains(&model_type.as_str()))
     }
 
-    /// Whether gate and up columns of joined experts alternate.
+    /// Whether gate and up columns of fused experts alternate.
     pub fn alternates(&self) -> bool {
         self.is_one_of(ALTERNATING)
     }
