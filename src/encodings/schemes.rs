@@ -117,9 +117,9 @@ pub(crate) fn is_quantized_build(name: &str) -> bool {
     schemes().flat_map(|scheme| scheme.builds).any(|end| name.ends_with(end))
 }
 
-/// The scheme whose quantized data has such a name, where it is not called as the weight is.
-pub(crate) fn scheme_of_data(name: &str) -> Option<&'static Scheme> {
-    schemes().find(|scheme| scheme.data.iter().any(|end| name.ends_with(end)))
+/// The titles of the schemes whose quantized data has such a name, where it is not called as the weight is.
+pub(crate) fn titles_of_data(name: &str) -> Option<String> {
+    titles(&|scheme| scheme.data.iter().any(|end| name.ends_with(end)))
 }
 
 /// Names that the quantized data of a weight may have, where it is not called as the weight is.
@@ -137,8 +137,11 @@ pub(crate) fn auxiliary_names(weight: &str) -> Vec<String> {
 
 /// The titles of the schemes that a `quant_method` may mean; none if it is not known.
 pub(crate) fn titles_of_method(method: &str) -> Option<String> {
-    let named = schemes().filter(|scheme| scheme.methods.contains(&method)).map(|scheme| scheme.title);
-    let titles = unique(named);
+    titles(&|scheme| scheme.methods.contains(&method))
+}
+
+fn titles(is_one: &dyn Fn(&Scheme) -> bool) -> Option<String> {
+    let titles = unique(schemes().filter(|scheme| is_one(scheme)).map(|scheme| scheme.title));
     (!titles.is_empty()).then(|| titles.join(" or "))
 }
 
@@ -235,7 +238,7 @@ mod tests {
         assert_eq!(titles_of_method("hqq").as_deref(), Some("HQQ"));
         let fp8 = "block FP8 or FP8 with a scale for each tensor or channel";
         assert_eq!((titles_of_method("fp8").as_deref(), titles_of_method("x")), (Some(fp8), None));
-        assert_eq!(scheme_of_data("a.qweight").map(|scheme| scheme.title), Some("GPTQ"));
+        assert_eq!(titles_of_data("a.qweight").as_deref(), Some("GPTQ or AWQ"));
         assert!(is_side_file("hf_quant_config.json") && !is_side_file("config.json"));
         assert!(is_quantized_build("org/Model-AWQ") && !is_quantized_build("org/Model"));
         for list in

@@ -104,22 +104,22 @@ impl JsonEdit {
         if serde_json::from_str::<Value>(&self.text[member.value.clone()]).is_ok_and(|old| old == *value) {
             return;
         }
-        let written = written(value, &object.layout(&self.text));
+        let written = written(value, &object.spacing(&self.text));
         self.text.replace_range(member.value.clone(), &written);
     }
 
     fn insert(&mut self, object: &Object, key: &str, value: &Value) {
-        let layout = object.layout(&self.text);
-        let member = format!("{}{}{}", quoted(key), layout.colon, written(value, &layout));
+        let spacing = object.spacing(&self.text);
+        let member = format!("{}{}{}", quoted(key), spacing.colon, written(value, &spacing));
         match object.members.last() {
-            Some(last) => self.text.insert_str(last.value.end, &format!(",{}{member}", layout.between)),
+            Some(last) => self.text.insert_str(last.value.end, &format!(",{}{member}", spacing.between)),
             None => self.text.replace_range(object.open + 1..object.close, &member),
         }
     }
 }
 
 /// How the members of an object are spaced.
-struct Layout {
+struct Spacing {
     /// From the comma to the last key.
     between: String,
     /// The colon, with the space around it.
@@ -136,7 +136,7 @@ impl Object {
         self.members.iter().rev().find(|member| member.name == key)
     }
 
-    fn layout(&self, text: &str) -> Layout {
+    fn spacing(&self, text: &str) -> Spacing {
         let first = self.members.first().map_or("", |member| &text[self.open + 1..member.key.start]);
         let between = match self.members.as_slice() {
             [.., one, last] => {
@@ -151,7 +151,7 @@ impl Object {
         let end = self.members.last().map_or("", |last| &text[last.value.end..self.close]);
         let outer = end.rsplit_once('\n').map_or("", |(_, line)| line);
         let indent = line.as_deref().and_then(|line| line.strip_prefix(outer)).unwrap_or("  ");
-        Layout { between: between.to_owned(), colon: colon.to_owned(), indent: indent.to_owned(), line }
+        Spacing { between: between.to_owned(), colon: colon.to_owned(), indent: indent.to_owned(), line }
     }
 
     /// The bytes to take out for the member at that place to be gone: with the comma before it, or behind it.
@@ -166,10 +166,10 @@ impl Object {
 }
 
 /// A value as text, over several lines where the members of its object are.
-fn written(value: &Value, layout: &Layout) -> String {
-    let Some(line) = &layout.line else { return value.to_string() };
+fn written(value: &Value, spacing: &Spacing) -> String {
+    let Some(line) = &spacing.line else { return value.to_string() };
     let mut bytes = Vec::new();
-    let pretty = PrettyFormatter::with_indent(layout.indent.as_bytes());
+    let pretty = PrettyFormatter::with_indent(spacing.indent.as_bytes());
     let done = value.serialize(&mut Serializer::with_formatter(&mut bytes, pretty));
     done.expect("JSON values always serialise");
     let text = String::from_utf8(bytes).expect("JSON is UTF-8");
@@ -217,7 +217,9 @@ impl<'t> Scan<'t> {
         let mut depth = 0usize;
         loop {
             match self.peek()? {
-                b'"' => drop(self.string()?),
+                b'"' => {
+                    self.string()?;
+                }
                 b'{' | b'[' => {
                     depth += 1;
                     self.at += 1;

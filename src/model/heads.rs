@@ -4,9 +4,9 @@
 //! base has), the names that need not be on disk, and the class that the written config gets. Names are the last segments of
 //! the paths of modules; facts of key-mapping.md 8 and peft-methods.md 2.3.
 
-/// What a head computes.
+/// Kinds of heads, by what they compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
+enum HeadKind {
     /// Tokens. It may share its tensor with the embedding, and then has none on disk.
     Tokens,
     /// The answer of a [`Task`]. It is new when training begins: PEFT saves it whole, and no base need have it.
@@ -19,28 +19,28 @@ enum Output {
 struct Head {
     /// Last segment of its module's path.
     name: &'static str,
-    /// What it computes.
-    output: Output,
+    /// Its kind.
+    kind: HeadKind,
     /// Model types whose head is called so where the table of names does not tell; none for the usual name.
     model_types: &'static [&'static str],
 }
 
 /// Every head.
 const HEADS: &[Head] = &[
-    Head { name: LM_HEAD, output: Output::Tokens, model_types: &[] },
-    Head { name: "embed_out", output: Output::Tokens, model_types: &["gpt_neox"] },
-    Head { name: "proj_out", output: Output::Tokens, model_types: &["whisper"] },
+    Head { name: LM_HEAD, kind: HeadKind::Tokens, model_types: &[] },
+    Head { name: "embed_out", kind: HeadKind::Tokens, model_types: &["gpt_neox"] },
+    Head { name: "proj_out", kind: HeadKind::Tokens, model_types: &["whisper"] },
     // `predictions.decoder` of BERT and its kin.
-    Head { name: "decoder", output: Output::Tokens, model_types: &[] },
+    Head { name: "decoder", kind: HeadKind::Tokens, model_types: &[] },
     // Decoders (Llama, GPT-2, …): `ForSequenceClassification` and `ForTokenClassification`.
-    Head { name: "score", output: Output::Task, model_types: &[] },
+    Head { name: "score", kind: HeadKind::Task, model_types: &[] },
     // Encoders (BERT, RoBERTa, DeBERTa, …), the same classes.
-    Head { name: "classifier", output: Output::Task, model_types: &[] },
+    Head { name: "classifier", kind: HeadKind::Task, model_types: &[] },
     // `ForQuestionAnswering`.
-    Head { name: "qa_outputs", output: Output::Task, model_types: &[] },
+    Head { name: "qa_outputs", kind: HeadKind::Task, model_types: &[] },
     // BART and its kin, `ForSequenceClassification`.
-    Head { name: "classification_head", output: Output::Task, model_types: &[] },
-    Head { name: "v_head", output: Output::Value, model_types: &[] },
+    Head { name: "classification_head", kind: HeadKind::Task, model_types: &[] },
+    Head { name: "v_head", kind: HeadKind::Value, model_types: &[] },
 ];
 
 /// What most classes call the head that predicts tokens.
@@ -86,7 +86,7 @@ pub(crate) fn task(name: &str) -> Option<&'static Task> {
 
 /// Whether a tensor's name is that of a head for tokens.
 pub(crate) fn is_head(name: &str) -> bool {
-    let is_one = |leaf| HEADS.iter().any(|head| head.output == Output::Tokens && head.name == leaf);
+    let is_one = |leaf| HEADS.iter().any(|head| head.kind == HeadKind::Tokens && head.name == leaf);
     leaf(name).is_some_and(is_one)
 }
 
@@ -98,13 +98,13 @@ pub(crate) fn is_embedding(name: &str) -> bool {
 /// Whether the path of a module, or of a parameter, leads through the head of a task.
 pub(crate) fn is_task_head(path: &str) -> bool {
     path.split('.')
-        .any(|segment| HEADS.iter().any(|head| head.output == Output::Task && head.name == segment))
+        .any(|segment| HEADS.iter().any(|head| head.kind == HeadKind::Task && head.name == segment))
 }
 
 /// Whether a path leads through a head that no base need have.
 pub(crate) fn is_added_head(path: &str) -> bool {
     path.split('.')
-        .any(|segment| HEADS.iter().any(|head| head.output != Output::Tokens && head.name == segment))
+        .any(|segment| HEADS.iter().any(|head| head.kind != HeadKind::Tokens && head.name == segment))
 }
 
 /// The head for tokens of models of that type, where nothing says what its class calls it.

@@ -114,15 +114,15 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     }
     let is_float = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
     let is_data = |tensor: &BaseTensor| {
-        is_float(tensor.tensor.dtype) || schemes::scheme_of_data(&tensor.name).is_some()
+        is_float(tensor.tensor.dtype) || schemes::titles_of_data(&tensor.name).is_some()
     };
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
     let unknown = tensors.filter(|(i, tensor)| is_data(tensor) && outline.weights.get(*i).is_none());
     let error = |(_, tensor): (usize, &BaseTensor)| {
-        let why = match schemes::scheme_of_data(&tensor.name) {
-            Some(scheme) => format!("it looks like data of {}, which", scheme.title),
-            None => "its encoding".to_owned(),
-        } + " is not read, and the rest of the base is decoded";
+        let named = schemes::titles_of_data(&tensor.name);
+        let named = named.map(|titles| format!(" (its name is one of {titles})")).unwrap_or_default();
+        let why =
+            format!("its data is of no encoding that is read{named}, and the rest of the base is decoded");
         Error::new(ErrorKind::Quantised { tensor: tensor.name.clone(), why })
             .hint("`--keep-quantized` leaves quantized data that no adapter changes as it is")
     };

@@ -1,4 +1,4 @@
-//! Whether the model that an adapter was trained on has something of a name, however the adapter's paths can be read.
+//! Presence of a name in the model that an adapter was trained on, however the adapter's paths can be interpreted.
 //!
 //! Several interpretations may place all of an adapter's paths (key-mapping.md 5.2): attention is called the same before and after
 //! transformers stacked experts, and the experts are not. What holds in each of them is known; what holds in some is not.
@@ -24,7 +24,7 @@ pub enum Presence {
 }
 
 /// What one interpretation says.
-struct Found {
+struct InterpretationMatch {
     /// Whether all of an adapter's modules are the model's own, and not another shape of what it has.
     owns_all: bool,
     /// By what was asked, the first name.
@@ -35,7 +35,7 @@ impl Names<'_> {
     /// For each of `wanted`, in which interpretations a parameter has a name that it accepts, given with the number of axes of its
     /// tensor. `modules` are those of the adapter whose names these are.
     pub fn presence(&self, modules: &[&str], wanted: &[Accepts<'_>]) -> Vec<Presence> {
-        let mut found_by: Vec<Found> = (0..self.possible.len())
+        let mut found_by: Vec<InterpretationMatch> = (0..self.possible.len())
             .map(|interpretation| self.found_by(interpretation, modules, wanted))
             .collect();
         // A model in which all modules are as they stand is likelier the one than one in which experts are put together.
@@ -53,7 +53,12 @@ impl Names<'_> {
         (0..wanted.len()).map(known).collect()
     }
 
-    fn found_by(&self, interpretation: usize, modules: &[&str], wanted: &[Accepts<'_>]) -> Found {
+    fn found_by(
+        &self,
+        interpretation: usize,
+        modules: &[&str],
+        wanted: &[Accepts<'_>],
+    ) -> InterpretationMatch {
         let (rules, mapping) = &self.possible[interpretation];
         let ties: Vec<String> = self.ties().into_iter().map(|(head, _)| head).collect();
         let needed = modules.iter().filter(|module| !is_optional(module, &ties));
@@ -73,6 +78,6 @@ impl Names<'_> {
                 }
             }
         });
-        Found { owns_all: open.is_empty(), found }
+        InterpretationMatch { owns_all: open.is_empty(), found }
     }
 }
