@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::encodings::ENCODINGS;
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::schemes::Scheme;
+use crate::encodings::scheme::Scheme;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::tensor::dtype::is_mergeable;

@@ -20,7 +20,7 @@ use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::schemes::{Auxiliary, Scheme};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E4M3 codes with a scale for each block.

@@ -14,13 +14,14 @@ pub(crate) mod mxfp4;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod plain;
+pub(crate) mod scheme;
 pub(crate) mod schemes;
 pub(crate) mod unsupported;
 #[cfg(test)]
 mod vectors;
 
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::schemes::Scheme;
+use crate::encodings::scheme::Scheme;
 use std::ops::Range;
 
 use crate::error::Result;

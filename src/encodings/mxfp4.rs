@@ -13,7 +13,7 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::schemes::{Auxiliary, Scheme};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.

@@ -18,7 +18,7 @@ use crate::tensor::shape::Shape;
 
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::packed_config::{GroupScheme, Strategy};
-use crate::encodings::schemes::{Auxiliary, Scheme};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// Fields of so many bits.

@@ -2,7 +2,7 @@
 //!
 //! A scheme that becomes readable leaves this table for a file of its own.
 
-use crate::encodings::schemes::{ANY_ENDING, Auxiliary, Scheme};
+use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
 const WEIGHT: &[&str] = &[".weight"];

@@ -11,7 +11,7 @@ use crate::encodings::schemes;
 use crate::formats::json_edit::JsonEdit;
 use crate::model::heads::{Task, is_embedding, is_head, task};
 use crate::model::outline::{Addition, Outline, Target};
-use crate::model::tied::untie_config;
+use crate::model::untie::untie_config;
 use crate::tensor::dtype::Dtype;
 
 use crate::plan::out_tensor::SideFile;

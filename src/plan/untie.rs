@@ -1,12 +1,12 @@
 //! Untying of heads once all adapters are claimed: who changes the embedding, and who the head.
 //!
-//! What is done about it is decided in [`tied`](crate::model::tied). What trains both as one cannot be told from what the
+//! What is done about it is decided in [`model::untie`](crate::model::untie). What trains both as one cannot be told from what the
 //! tensors get; claims say so of an adapter.
 
 use crate::error::Result;
 
 use crate::model::outline::{Outline, Target};
-use crate::model::tied::TiedChanges;
+use crate::model::untie::TiedChanges;
 use crate::plan::claim_set::Gathered;
 
 impl Gathered {
