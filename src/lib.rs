@@ -21,6 +21,7 @@
 )]
 
 pub(crate) mod adapters;
+pub(crate) mod cancel;
 pub(crate) mod checkpoint;
 pub(crate) mod cli;
 pub(crate) mod encodings;
@@ -42,13 +43,15 @@ pub(crate) mod storage;
 pub(crate) mod tensor;
 
 pub use adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+pub use cancel::Cancel;
 pub use cli::main as run_command;
 pub use error::exit::Code;
 pub use error::kind::ErrorKind;
 pub use error::{Error, Result};
 pub use hub::{Hub, HubEnvironment, Place};
 pub use inspect::open::{Inspected, inspect};
-pub use merge::{Prepared, Request, prepare};
+pub use merge::prepare::{Prepared, prepare};
+pub use merge::request::Request;
 pub use model::tied::Tied;
 pub use plan::out_tensor::Plan;
 pub use report::summary::Summary;
@@ -68,6 +71,7 @@ pub mod testing {
     pub use crate::kernels::float8::ceil_log2;
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::memory::size::{parse_size, show_size};
+    pub use crate::merge::hooks::TestHooks;
     pub use crate::pipeline::Run;
     pub use crate::pipeline::writer::ShardDone;
     pub use crate::storage::faulty::{Failure, Faulty, Operation};

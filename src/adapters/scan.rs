@@ -3,6 +3,7 @@
 //! The hash is needed anyway (an adapter's identity is its content), and the same read finds what would otherwise stop a
 //! merge after hours.
 
+use crate::cancel::Cancel;
 use crate::encodings;
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
@@ -36,13 +37,14 @@ pub(crate) struct TensorContents {
 /// Reads all of an adapter once, in order.
 ///
 /// # Errors
-/// As [`crate::storage::Source::read_at`].
-pub(crate) fn scan(adapter: &Adapter) -> Result<Contents> {
+/// As [`crate::storage::Source::read_at`]; [`crate::error::kind::ErrorKind::Stopped`] when it is cancelled.
+pub(crate) fn scan(adapter: &Adapter, cancel: &Cancel) -> Result<Contents> {
     let source = adapter.source.as_ref();
     let (mut hasher, mut look) = (blake3::Hasher::new(), Look::new(&adapter.tensors));
     let mut buf = vec![0; STEP];
     let mut at = 0;
     while at < source.len() {
+        cancel.check()?;
         let len = (source.len() - at).min(STEP as u64) as usize;
         source.read_at(&mut buf[..len], at)?;
         let taken = look.take(at, &buf[..len]);

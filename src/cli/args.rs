@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+#[cfg(feature = "testing")]
+use crate::cli::test_flags::TestFlags;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::exit::TABLE;
@@ -178,17 +180,9 @@ pub(crate) struct MergeArgs {
     #[arg(long, conflicts_with = "json")]
     pub(crate) quiet: bool,
 
-    /// Cut slabs of this size, for tests
-    #[arg(long, value_name = "SIZE", hide = true, requires = "depth")]
-    pub(crate) slab: Option<String>,
-
-    /// Make this many slabs, for tests
-    #[arg(long, value_name = "N", hide = true, requires = "slab")]
-    pub(crate) depth: Option<usize>,
-
-    /// Run the reference arithmetic, for tests
-    #[arg(long, hide = true)]
-    pub(crate) scalar: bool,
+    #[cfg(feature = "testing")]
+    #[command(flatten)]
+    pub(crate) testing: TestFlags,
 
     /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
     #[arg(skip)]

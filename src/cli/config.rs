@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use regex::Regex;
 
 use crate::adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::hub::{Hub, HubEnvironment};
 use crate::memory::size::parse_size;
-use crate::merge::Request;
+use crate::merge::request::Request;
 use crate::model::tied::Tied;
 use crate::report::Style;
 
@@ -42,10 +43,6 @@ impl MergeConfig {
         }
         let adapters =
             args.adapters.iter().map(|(path, weight)| Ok((path.clone(), read_weight(weight.as_deref())?)));
-        let forced = match (&args.slab, args.depth) {
-            (Some(slab), Some(depth)) => Some((read_size("--slab", slab)? as usize, depth)),
-            _ => None,
-        };
         let request = Request {
             base: args.base.clone(),
             variant: args.variant.clone(),
@@ -72,8 +69,9 @@ impl MergeConfig {
                 .map(|text| read_pattern(text))
                 .collect::<Result<_>>()?,
             allow_noop: args.allow_noop,
-            forced,
-            scalar: args.scalar,
+            cancel: Cancel::default(),
+            #[cfg(feature = "testing")]
+            hooks: args.testing.hooks()?,
         };
         let style = match (args.json, args.quiet) {
             (true, _) => Style::Json,
@@ -88,7 +86,7 @@ fn usage(flag: &str, value: &str, accepted: impl Into<String>) -> crate::error::
     ErrorKind::Usage { flag: flag.to_owned(), value: value.to_owned(), accepted: accepted.into() }.into()
 }
 
-fn read_size(flag: &str, text: &str) -> Result<u64> {
+pub(crate) fn read_size(flag: &str, text: &str) -> Result<u64> {
     parse_size(text).map_err(|accepted| usage(flag, text, accepted))
 }
 

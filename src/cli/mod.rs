@@ -7,6 +7,8 @@ pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod plan;
 pub(crate) mod signals;
+#[cfg(feature = "testing")]
+pub(crate) mod test_flags;
 
 use std::process::ExitCode;
 

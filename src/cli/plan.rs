@@ -6,18 +6,20 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::memory::size::show_size;
-use crate::merge::{Prepared, prepare};
+use crate::merge::prepare::{Prepared, prepare};
 use crate::publish;
 use crate::publish::Output;
 use crate::report::{Event, Style, choose};
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
-use crate::cli::print;
+use crate::cli::{print, signals};
 
 /// Prints the plan.
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {
-    show(&MergeConfig::new(args)?)
+    let mut config = MergeConfig::new(args)?;
+    config.request.cancel = signals::listen();
+    show(&config)
 }
 
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
@@ -28,7 +30,9 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
         reporter.event(&Event::Notice(notice));
     }
     let is_done = match &config.output {
-        Some(output) => matches!(publish::look(output, &prepared.digest)?, Output::AlreadyDone),
+        Some(output) => {
+            matches!(publish::look(output, &prepared.digest, &config.request.cancel)?, Output::AlreadyDone)
+        }
         None => false,
     };
     if config.style == Style::Json {

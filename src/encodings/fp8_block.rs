@@ -13,8 +13,9 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;

@@ -25,7 +25,8 @@ use crate::encodings::scheme::Scheme;
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
 

@@ -8,7 +8,8 @@
 //! Decoding only: hardly any of a delta would survive the rounding to so few values (quantized-bases.md 15.3).
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 

@@ -11,7 +11,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;

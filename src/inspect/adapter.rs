@@ -7,6 +7,7 @@ use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::Contents;
 use crate::adapters::scan::scan;
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::model::names::experts::all_experts;
 use crate::tensor::dtype::Dtype;
@@ -118,12 +119,12 @@ impl AdapterReport {
     ///
     /// # Errors
     /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::Source::read_at).
-    pub fn new(adapter: &Adapter) -> Result<AdapterReport> {
+    pub fn new(adapter: &Adapter, cancel: &Cancel) -> Result<AdapterReport> {
         let config = &adapter.config;
         let text = |name| config.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         let peft_type = text("peft_type").unwrap_or_default();
         let (totals, dtypes) = sum(adapter.tensors.iter().map(|tensor| &tensor.tensor));
-        let contents = scan(adapter)?;
+        let contents = scan(adapter, cancel)?;
         let Sorted { modules, replacements, unknown } = sort(&adapter.tensors, &peft_type);
         let scales = if peft_type == "LORA" { Some(Scales::new(config)?) } else { None };
         let mut reader = Reader {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::adapters::foreign::foreign;
 use crate::adapters::peft::folder::Adapter;
+use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
@@ -58,15 +59,15 @@ impl fmt::Display for Inspected {
 ///
 /// # Errors
 /// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
-/// opening a base or an adapter for a merge.
-pub fn inspect(place: &Place, variant: Option<&str>) -> Result<Inspected> {
-    read(place, variant).map_err(|error| match error.kind() {
+/// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
+pub fn inspect(place: &Place, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
+    read(place, variant, cancel).map_err(|error| match error.kind() {
         ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),
         _ => error,
     })
 }
 
-fn read(place: &Place, variant: Option<&str>) -> Result<Inspected> {
+fn read(place: &Place, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     let path = &place.path;
     if !holds_adapter(path).map_err(|error| place.explain(error))? {
         let checkpoint = Checkpoint::open(place, variant, u64::MAX)?;
@@ -75,7 +76,7 @@ fn read(place: &Place, variant: Option<&str>) -> Result<Inspected> {
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
     let adapter = Adapter::open(place, 1.0, FileId(0), u64::MAX)?;
-    let mut report = AdapterReport::new(&adapter)?;
+    let mut report = AdapterReport::new(&adapter, cancel)?;
     if adapter.path != *path {
         report.notices.push(format!("the adapter is in `{}`", adapter.path.display()));
     }

@@ -7,7 +7,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Place};
 
-use crate::merge::Request;
+use crate::merge::request::Request;
 
 /// Where a merge's inputs are.
 pub(crate) struct Places {

@@ -32,12 +32,12 @@ use crate::pipeline::progress::{Progress, Snapshot};
 use crate::pipeline::stop::Stop;
 use crate::pipeline::tally::Applied;
 use crate::pipeline::writer::ShardDone;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Kernels;
@@ -58,8 +58,8 @@ pub struct Run<'r> {
     pub store: &'r dyn Store,
     /// Which arithmetic runs.
     pub kernels: Kernels,
-    /// Set by a signal handler: stop soon.
-    pub interrupted: &'r AtomicBool,
+    /// Stops it.
+    pub cancel: &'r Cancel,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
 }
@@ -114,7 +114,7 @@ impl Run<'_> {
             ));
             while stop.ended() < stages.len() {
                 thread::park_timeout(TICK);
-                if self.interrupted.load(Ordering::Relaxed) {
+                if self.cancel.is_cancelled() {
                     stop.raise(ErrorKind::Stopped.into());
                 }
                 tick(&progress.snapshot(pool.held()));

@@ -1,10 +1,9 @@
 //! Packs factors anew into a scratch file before the run, strip by strip of rows.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
 use crate::schedule::repack::{Packing, scratch_bytes, value_bytes};
 use crate::storage::Source;
 use crate::storage::scratch::Scratch;
@@ -15,39 +14,32 @@ const STRIP: u64 = 1 << 20;
 /// Writes every packing into a scratch file in `folder`; none if there is nothing to pack.
 ///
 /// # Errors
-/// As reading and writing do; [`ErrorKind::Stopped`] when a signal came.
+/// As reading and writing do; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
 pub(crate) fn pack(
     packings: &[Packing],
     sources: &[Box<dyn Source>],
     folder: &Path,
-    interrupted: &AtomicBool,
+    cancel: &Cancel,
 ) -> Result<Option<Scratch>> {
     if packings.is_empty() {
         return Ok(None);
     }
     let scratch = Scratch::new(folder, scratch_bytes(packings))?;
     for packing in packings {
-        pack_one(packing, sources[packing.tensor.file.0 as usize].as_ref(), &scratch, interrupted)?;
+        pack_one(packing, sources[packing.tensor.file.0 as usize].as_ref(), &scratch, cancel)?;
     }
     scratch.settle()?;
     Ok(Some(scratch))
 }
 
-fn pack_one(
-    packing: &Packing,
-    source: &dyn Source,
-    scratch: &Scratch,
-    interrupted: &AtomicBool,
-) -> Result<()> {
+fn pack_one(packing: &Packing, source: &dyn Source, scratch: &Scratch, cancel: &Cancel) -> Result<()> {
     let size = value_bytes(packing);
     let row_bytes = packing.width() * size;
     let rows_at_once = (STRIP / row_bytes).clamp(1, packing.rows.max(1));
     let mut strip = vec![0; (rows_at_once * row_bytes) as usize];
     let mut part_of = vec![0; (rows_at_once * packing.inner * size) as usize];
     for first in (0..packing.rows).step_by(rows_at_once as usize) {
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(ErrorKind::Stopped.into());
-        }
+        cancel.check()?;
         let rows = rows_at_once.min(packing.rows - first);
         let strip = &mut strip[..(rows * row_bytes) as usize];
         source.read_at(strip, packing.tensor.offset + first * row_bytes)?;
@@ -104,7 +96,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for is_grouped in [false, true] {
             let packing = Packing { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
-            let scratch = pack(&[packing], &sources, folder.path(), &AtomicBool::new(false));
+            let scratch = pack(&[packing], &sources, folder.path(), &Cancel::default());
             let scratch = scratch.expect("room").expect("one packing");
             let mut all = vec![0; scratch.len() as usize];
             scratch.read_at(&mut all, 0).expect("there");

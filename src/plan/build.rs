@@ -78,11 +78,10 @@ impl Planner<'_> {
             outline = self.gather(i, &name_tables, &mut gathered, outline);
         }
         self.check(&mut gathered, &mut outline);
+        // What the headers show to be wrong does not wait for the files.
+        Error::all(std::mem::take(&mut gathered.errors))?;
         // The output is laid out while the files are still read.
-        let laid = match gathered.errors.is_empty() {
-            true => self.lay_out(&outline, std::mem::take(&mut gathered.touched)),
-            false => Ok(Laid::default()),
-        };
+        let laid = self.lay_out(&outline, std::mem::take(&mut gathered.touched));
         let contents = contents()?;
         gathered.check_contents(self, &contents);
         let Gathered { claims, skipped, errors, mut notices, .. } = gathered;

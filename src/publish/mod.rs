@@ -24,6 +24,7 @@ use crate::publish::record::Record;
 use crate::publish::staging::Staging;
 use std::path::{Path, PathBuf};
 
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::storage::files::is_mount_point;
@@ -65,14 +66,14 @@ pub(crate) struct Way {
 /// # Errors
 /// [`ErrorKind::OutputHolds`] if it, or what is staged for it, is something else; [`ErrorKind::OutputDamaged`] if it is the
 /// result of this plan but not as it was written.
-pub(crate) fn look(output: &Path, digest: &str) -> Result<Output> {
+pub(crate) fn look(output: &Path, digest: &str, cancel: &Cancel) -> Result<Output> {
     let output = real(output)?;
     let now = state(&output)?;
     if now == State::Folder {
         if let Some(record) = Record::read(&output)?
             && record.plan == digest
         {
-            record.check(&output)?;
+            record.check(&output, cancel)?;
             return Ok(Output::AlreadyDone);
         }
         let inside = into_place::staged_in(&output);

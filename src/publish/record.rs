@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
@@ -67,8 +68,8 @@ impl Record {
     /// Reads every shard in `folder` again and compares its hash.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written.
-    pub(crate) fn check(&self, folder: &Path) -> Result<()> {
+    /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
+    pub(crate) fn check(&self, folder: &Path, cancel: &Cancel) -> Result<()> {
         let store = Folder::open(folder)?;
         let mut buf = vec![0; 1 << 20];
         for shard in &self.shards {
@@ -84,6 +85,7 @@ impl Record {
             let mut hasher = blake3::Hasher::new();
             let mut at = 0;
             while at < shard.bytes {
+                cancel.check()?;
                 let step = (shard.bytes - at).min(buf.len() as u64) as usize;
                 source.read_at(&mut buf[..step], at)?;
                 hasher.update(&buf[..step]);

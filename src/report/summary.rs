@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::memory::limits::{Environment, LimitKind, find};
+use crate::memory::limit::LimitKind;
+use crate::memory::limits::{Environment, find};
 use crate::memory::process::{cgroup_peak, process};
 use crate::memory::size::{show_rate, show_size};
 use crate::pipeline::tally::Applied;

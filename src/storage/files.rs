@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::storage::{Source, Store, os};
 
@@ -107,11 +108,18 @@ pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
 ///
 /// # Panics
 /// If `buf` is empty.
-pub(crate) fn copy_file(from: &dyn Source, store: &dyn Store, name: &str, buf: &mut [u8]) -> Result<()> {
+pub(crate) fn copy_file(
+    from: &dyn Source,
+    store: &dyn Store,
+    name: &str,
+    buf: &mut [u8],
+    cancel: &Cancel,
+) -> Result<()> {
     assert!(!buf.is_empty(), "copying needs a buffer");
     let mut sink = store.sink(name, from.len())?;
     let mut offset = 0;
     while offset < from.len() {
+        cancel.check()?;
         let step = (from.len() - offset).min(buf.len() as u64);
         let bytes = &mut buf[..step as usize];
         from.read_at(bytes, offset)?;
@@ -180,7 +188,7 @@ mod tests {
             let bytes: Vec<u8> = (0..len).collect();
             write_small(&store, "from", &bytes).unwrap();
             let from = store.source("from").unwrap();
-            copy_file(&*from, &store, "to", &mut [0; 7]).unwrap();
+            copy_file(&*from, &store, "to", &mut [0; 7], &Cancel::default()).unwrap();
             assert_eq!(*store.get("to").unwrap(), bytes);
         }
     }

@@ -149,7 +149,7 @@ fn bytes_are_right_across_the_steps_of_the_window() {
         assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "pieces of {piece}");
     }
     let from = store.source("name").unwrap();
-    copy_file(&*from, &store, "copy", &mut vec![0; 99_999]).unwrap();
+    copy_file(&*from, &store, "copy", &mut vec![0; 99_999], &crate::cancel::Cancel::default()).unwrap();
     assert!(fs::read(folder.path().join("copy")).unwrap() == bytes);
 }
 

@@ -5,18 +5,18 @@ use std::fs;
 use std::io::ErrorKind as Io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use shardfold::Code;
 use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
+use shardfold::testing::TestHooks;
 use shardfold::testing::{Failure, Faulty, Operation, write_small};
 use shardfold::testing::{Run, ShardDone};
+use shardfold::{Cancel, Code};
 use shardfold::{Error, ErrorKind, Result};
 use shardfold::{Memory, Source, Store};
 use shardfold::{Prepared, Request, prepare};
@@ -50,7 +50,7 @@ impl Demo {
             adapters: vec![(demo.join("adapter"), 1.0)],
             threads: Some(workers),
             // Small enough for several tiles a tensor.
-            forced: Some((8192, 4)),
+            hooks: TestHooks { forced: Some((8192, 4)), scalar: false },
             ..Request::default()
         };
         let prepared = prepare(&request).expect("the demo merges");
@@ -88,7 +88,7 @@ impl Demo {
             sources: &sources.iter().map(|source| source.as_ref()).collect::<Vec<_>>(),
             store: &to,
             kernels: Kernels::detect(),
-            interrupted: &AtomicBool::new(false),
+            cancel: &Cancel::default(),
         };
         let mut recorded = 0;
         let mut done = |shard: ShardDone| {
@@ -315,4 +315,18 @@ fn a_disk_that_is_too_small_is_found_out_before_anything_is_written() {
         assert_eq!(left.count(), 0);
     }
     assert!(!disk.join("output").exists());
+}
+
+#[test]
+fn a_cancelled_merge_stops_while_it_is_planned() {
+    let demo = fixtures().join("demo");
+    let request = Request {
+        base: Some(demo.join("base")),
+        adapters: vec![(demo.join("adapter"), 1.0)],
+        ..Request::default()
+    };
+    assert!(prepare(&request).is_ok(), "it plans unless it is cancelled");
+    request.cancel.cancel();
+    let error = prepare(&request).err().expect("it is cancelled");
+    assert_eq!(error.exit_code(), Code::Stopped);
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
+use shardfold::testing::TestHooks;
 use shardfold::{Request, Tied, prepare};
 use shardfold::{Style, choose};
 
@@ -42,7 +42,7 @@ fn merge(request: &Request) -> BTreeMap<String, Tensor> {
     let output = work.path().join("merged");
     let prepared = prepare(request).unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     let mut reporter = choose(Style::Quiet, false);
-    let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
+    let done = prepared.merge(&output, reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     read(&output, "model")
 }
@@ -80,8 +80,22 @@ fn every_case_is_as_the_cookbook_has_it() {
     for folder in cases {
         let whole = request(&folder);
         check(&folder, &whole);
-        check(&folder, &Request { forced: Some((4096, 1)), threads: Some(1), ..whole.clone() });
-        check(&folder, &Request { forced: Some((8192, 3)), threads: Some(3), scalar: true, ..whole });
+        check(
+            &folder,
+            &Request {
+                hooks: TestHooks { forced: Some((4096, 1)), scalar: false },
+                threads: Some(1),
+                ..whole.clone()
+            },
+        );
+        check(
+            &folder,
+            &Request {
+                hooks: TestHooks { forced: Some((8192, 3)), scalar: true },
+                threads: Some(3),
+                ..whole
+            },
+        );
     }
 }
 

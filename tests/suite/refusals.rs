@@ -683,14 +683,25 @@ fn all_that_is_wrong_is_said_at_once() {
                         let key = format!("base_model.model.model.layers.1.mlp.up_proj.{role}.weight");
                         named(tensors, &key).name = key.replace("up_proj", "upp_proj");
                     }
-                    let key = "base_model.model.model.layers.2.mlp.up_proj.lora_A.weight";
-                    named(tensors, key).data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+                });
+            },
+            &["q_proj.lora_A.weight` has no partner", "upp_proj.lora_A.weight"],
+        ),
+        // What headers show does not wait for the adapter to be read; what reading it shows is said together as well.
+        (
+            "the adapter's values",
+            65,
+            |work| {
+                edit(&work.weights(), |tensors| {
+                    for module in ["mlp.up_proj.lora_A", "mlp.down_proj.lora_B"] {
+                        let key = format!("base_model.model.model.layers.2.{module}.weight");
+                        named(tensors, &key).data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+                    }
                 });
             },
             &[
-                "q_proj.lora_A.weight` has no partner",
-                "upp_proj.lora_A.weight",
                 "layers.2.mlp.up_proj.lora_A.weight` holds a value that is not finite",
+                "layers.2.mlp.down_proj.lora_B.weight` holds a value that is not finite",
             ],
         ),
     ]);

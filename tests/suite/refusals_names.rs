@@ -259,7 +259,8 @@ fn nothing_is_placed() {
         tensors.retain(|tensor| tensor.name.contains("lora_A"));
         tensors[0].name = "base_model.model.score.original_module.weight".into();
     });
-    refused("all is left aside", &work, &[], 65, &["would change nothing: no tensor of it was placed"]);
+    let says = "module `model.layers.0.self_attn.q_proj` is named by `target_modules` entry `q_proj`";
+    refused("all is ignored", &work, &[], 65, &[says]);
 }
 
 #[test]

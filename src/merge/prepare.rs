@@ -1,0 +1,154 @@
+//! From a request to a merge that is planned and scheduled: headers and adapters are read, nothing is written.
+
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::adapters::peft::folder::Adapter;
+use crate::adapters::scan::scan;
+use crate::cancel::Cancel;
+use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::ecosystem::Library;
+use crate::error::{Error, Result};
+use crate::hub::Place;
+use crate::kernels::dispatch::Kernels;
+use crate::merge::memory::asked;
+use crate::merge::request::Request;
+use crate::merge::resolve::Places;
+use crate::plan::build::{Planned, Planner};
+use crate::plan::out_tensor::{Plan, Role};
+use crate::schedule::budget::{Schedule, split};
+use crate::schedule::repack::{MUCH, Packing, pack_factors};
+use crate::storage::folder::Folder;
+use crate::storage::{Source, Store};
+use crate::tensor::reference::FileId;
+
+/// A merge that is planned and scheduled.
+pub struct Prepared {
+    /// What it will do.
+    pub plan: Plan,
+    /// The plan's digest.
+    pub digest: String,
+    /// How it will do it here.
+    pub schedule: Schedule,
+    /// Things worth saying.
+    pub notices: Vec<String>,
+    /// Why the budget is what it is.
+    pub reason: String,
+    pub(crate) packings: Vec<Packing>,
+    pub(crate) base_name: String,
+    pub(crate) library: &'static Library,
+    pub(crate) sources: Vec<Box<dyn Source>>,
+    pub(crate) base: PathBuf,
+    /// The adapters' folders, in order.
+    pub(crate) adapters: Vec<PathBuf>,
+    pub(crate) kernels: Kernels,
+    pub(crate) allow_noop: bool,
+    pub(crate) cancel: Cancel,
+}
+
+/// Headers may take so much of the budget.
+const HEADER_SHARE: u64 = 4;
+/// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
+/// the split can name the smallest that would do.
+const HEADER_LEAST: u64 = 1 << 20;
+/// Reads headers and adapters, makes the plan, splits the budget.
+///
+/// # Errors
+/// Every reason to refuse.
+pub fn prepare(request: &Request) -> Result<Prepared> {
+    let room = request.max_ram.map_or(u64::MAX, |max_ram| (max_ram / HEADER_SHARE).max(HEADER_LEAST));
+    let Places { base: place, adapters, notice } = Places::find(request)?;
+    let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
+    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
+    Error::all(errors)?;
+    let planner = Planner {
+        base: &base,
+        adapters: &adapters,
+        ignored_fields: &request.ignored_fields,
+        tied: request.tied,
+        keep_quantized: request.keep_quantized,
+        allow_noop: request.allow_noop,
+    };
+    let Planned { mut plan, mut notices } = plan(&planner, &request.cancel)?;
+    notices.splice(0..0, notice.into_iter().chain(place.lost()));
+    let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
+    let folders = adapters.iter().map(|adapter| adapter.path.clone()).collect();
+    let sources = open_sources(&plan, &place.path, adapters)?;
+    let digest = plan.digest();
+    let library = Library::of(&base.config);
+    drop(base);
+    // From here on the plan is this host's: what it reads of packed factors it reads from a scratch file.
+    // Tests that cut slabs pack all they can, so that both ways are seen to give the same bytes.
+    let packings = pack_factors(&mut plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
+    let (asked, reason) = asked(request);
+    let schedule = split(&plan, &asked)?;
+    let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
+    Ok(Prepared {
+        plan,
+        digest,
+        schedule,
+        notices,
+        reason,
+        packings,
+        base_name,
+        library,
+        sources,
+        base: place.path,
+        adapters: folders,
+        kernels,
+        allow_noop: request.allow_noop,
+        cancel: request.cancel.clone(),
+    })
+}
+
+/// Plans with the headers while the adapters are read. What the headers show to be wrong does not wait for the reading.
+fn plan(planner: &Planner<'_>, cancel: &Cancel) -> Result<Planned> {
+    let reading = cancel.child();
+    thread::scope(|scope| {
+        let scanning =
+            scope.spawn(|| planner.adapters.iter().map(|adapter| scan(adapter, &reading)).collect());
+        let planned = planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        reading.cancel();
+        planned
+    })
+}
+
+fn open_adapters(
+    request: &Request,
+    places: &[Place],
+    shards: usize,
+    room: u64,
+) -> (Vec<Adapter>, Vec<Error>) {
+    let (mut adapters, mut errors) = (Vec::new(), Vec::new());
+    for (i, (place, (_, weight))) in places.iter().zip(&request.adapters).enumerate() {
+        match Adapter::open(place, *weight, FileId((shards + i) as u32), room) {
+            Ok(adapter) => {
+                let unmatched = request.allow_unmatched.clone();
+                adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    (adapters, errors)
+}
+
+/// The plan's inputs in its order.
+fn open_sources(plan: &Plan, base: &Path, adapters: Vec<Adapter>) -> Result<Vec<Box<dyn Source>>> {
+    let folder = Folder::open(base)?;
+    let shards = plan.inputs.iter().filter(|input| input.role == Role::Base);
+    let mut sources = shards.map(|input| folder.source(&input.name)).collect::<Result<Vec<_>>>()?;
+    sources.extend(adapters.into_iter().map(|adapter| adapter.source));
+    Ok(sources)
+}
+
+/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its folder.
+fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
+    let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
+    let by_adapter = adapters.first().and_then(|adapter| adapter.config.text("base_model_name_or_path"));
+    let by_config = base.config.text("_name_or_path");
+    let by_folder = || {
+        base.path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    by_adapter.filter(is_name).or(by_config.filter(is_name)).map_or_else(by_folder, str::to_owned)
+}
