@@ -7,6 +7,7 @@ pub(crate) mod resolve;
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, available_parallelism};
 use std::time::Instant;
@@ -26,7 +27,7 @@ use crate::kernels::dispatch::Kernels;
 use crate::memory::limits::{Environment, Limit, LimitKind};
 pub(crate) use crate::model::outline::Tied;
 use crate::pipeline::Run;
-use crate::pipeline::repack::pack;
+use crate::pipeline::repack::write_repacked;
 use crate::plan::build::{Planned, Planner};
 use crate::plan::out_tensor::{Carried, Plan, Role};
 use crate::publish;
@@ -37,7 +38,7 @@ use crate::publish::{Output, Way};
 use crate::report::summary::{Summary, lost};
 use crate::report::{Event, Reporter};
 use crate::schedule::budget::{Asked, Schedule, split};
-use crate::schedule::repack::{MUCH, Packing, pack_factors, scratch_bytes};
+use crate::schedule::repack::{FactorRepack, MUCH, repack_factors, scratch_bytes};
 use crate::storage::files::{copy_file, free_bytes, write_small};
 use crate::storage::folder::Folder;
 use crate::storage::{Source, Store};
@@ -81,7 +82,7 @@ pub struct Request {
 /// A merge that is planned and scheduled.
 pub struct Prepared {
     /// What it will do.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The plan's digest.
     pub digest: String,
     /// How it will do it here.
@@ -90,7 +91,7 @@ pub struct Prepared {
     pub notices: Vec<String>,
     /// Why the budget is what it is.
     pub reason: String,
-    packings: Vec<Packing>,
+    repacks: Vec<FactorRepack>,
     base_name: String,
     library: &'static Library,
     sources: Vec<Box<dyn Source>>,
@@ -128,7 +129,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         allow_noop: request.allow_noop,
     };
     // Adapters are read while the headers are planned with.
-    let Planned { mut plan, mut notices } = thread::scope(|scope| {
+    let Planned { plan, digest, mut notices } = thread::scope(|scope| {
         let scanning = scope.spawn(|| adapters.iter().map(scan).collect());
         planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })?;
@@ -136,14 +137,12 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
     let folders = adapters.iter().map(|adapter| adapter.path.clone()).collect();
     let sources = open_sources(&plan, &place.path, adapters)?;
-    let digest = plan.digest();
     let library = Library::of(&base.config);
     drop(base);
-    // From here on the plan is this host's: what it reads of packed factors it reads from a scratch file.
-    // Tests that cut slabs pack all they can, so that both ways are seen to give the same bytes.
-    let packings = pack_factors(&mut plan, if request.forced.is_some() { 0 } else { MUCH });
+    // Tests that cut slabs repack all they can, so that both ways are seen to give the same bytes.
+    let (repacks, locations) = repack_factors(&plan, if request.forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
-    let schedule = split(&plan, &asked)?;
+    let schedule = Schedule { locations, ..split(&plan, &asked)? };
     let kernels = if request.scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -151,7 +150,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         schedule,
         notices,
         reason,
-        packings,
+        repacks,
         base_name,
         library,
         sources,
@@ -280,7 +279,7 @@ impl Prepared {
     ) -> Result<Summary> {
         self.check_room(way.folder())?;
         let store = Folder::new(staging.folder()).write_step(self.schedule.window_bytes as u64);
-        let scratch = pack(&self.packings, &self.sources, staging.folder(), interrupted)?;
+        let scratch = write_repacked(&self.repacks, &self.sources, staging.folder(), interrupted)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| file as &dyn Source)).collect();
@@ -310,7 +309,7 @@ impl Prepared {
     }
 
     fn check_room(&self, folder: &Path) -> Result<()> {
-        let needed = self.plan.disk_bytes() + scratch_bytes(&self.packings);
+        let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
         match free_bytes(folder) {
             Ok(free) if free < needed => {
                 Err(ErrorKind::DiskFull { path: folder.to_owned(), needed, free }.into())
