@@ -9,6 +9,8 @@
 //! Rounding: `V` in f32, its square exact in f64, the sum of squares in f64 in the order of inputs (along stored rows in
 //! eight lanes by column, added pairwise), `m / √sum` in f64 rounded to f32 once, the product in f32.
 
+use smallvec::SmallVec;
+
 use crate::adapters::claim::context::Claiming;
 use crate::adapters::peft::keys::Tail;
 use crate::adapters::scan::TensorContents;
@@ -29,6 +31,9 @@ const MAGNITUDE: Tail = Tail { role: ".lora_magnitude_vector", ending: "" };
 const MAGNITUDE_WEIGHT: Tail = Tail { role: ".lora_magnitude_vector", ending: ".weight" };
 /// Lanes of a sum along stored rows.
 const LANES: usize = 8;
+
+/// A number for each row or column of a block; blocks of more are rare, and allocate.
+type PerPosition = SmallVec<[f32; 1024]>;
 
 impl Method for Dora {
     fn name(&self) -> &'static str {
@@ -112,10 +117,10 @@ impl Method for Dora {
         let Window { rows, cols } = block.window;
         let factor = |position: u64| (f64::from(magnitude.at(position, 0)) / norm(folded, position)) as f32;
         if magnitude.axis == rows.axis {
-            let factors: Vec<f32> = rows.range.clone().map(factor).collect();
+            let factors: PerPosition = rows.range.clone().map(factor).collect();
             block.change(|p, _, value, delta| (value + delta * scale) * factors[p]);
         } else {
-            let factors: Vec<f32> = cols.range.clone().map(factor).collect();
+            let factors: PerPosition = cols.range.clone().map(factor).collect();
             block.change(|_, q, value, delta| (value + delta * scale) * factors[q]);
         }
     }
