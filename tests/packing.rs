@@ -1,6 +1,7 @@
 //! Allocations of a product and of a whole run, counted by an allocator that is this test binary's own.
 
 #![expect(unsafe_code, reason = "a global allocator is unsafe to write")]
+#![expect(clippy::disallowed_methods, reason = "it makes its own files")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
