@@ -167,6 +167,12 @@ fn widen_in_place(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::pool::{PAGE, PoolLayout, PoolMemory};
+    use crate::ops::op::{ClaimId, Need};
+    use crate::ops::placement::Placement;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
 
     #[test]
     fn widening_in_place_overwrites_nothing_it_still_needs() {
@@ -181,6 +187,52 @@ mod tests {
             let values: Vec<f32> =
                 bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             assert_eq!(values, expected);
+        }
+    }
+
+    #[test]
+    fn a_band_is_prepared_once_whoever_asks() {
+        let layout = PoolLayout { slab_bytes: 0, slabs: 0, slot_bytes: PAGE, slots: 1 };
+        let shape = Shape::new(&[2, 3]).expect("small");
+        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F16, shape };
+        let factors = vec![Factor::along(1, tensor, 1, 2, 3)];
+        let runs = factors[0].runs(&(0..3));
+        let (file, at, positions) = (FileId(0), 0..24, 0..3);
+        let blocks = vec![FactorBlock { op: 0, factor: 0, positions, at, file, offset: 0, runs }];
+        let raw = raw_range(&factors[0], &blocks[0]);
+        assert_eq!(raw, 12..24, "at the end of where the values go");
+        let op = Op {
+            claim: ClaimId(0),
+            method: "lora".to_owned(),
+            placement: Placement::matrix(2, 3, false),
+            factors,
+            scale: 1.0,
+            need: Need::Elements,
+            original: false,
+            settings: Vec::new(),
+        };
+        for (fifth, is_finite) in [(5.0, true), (f32::NAN, false)] {
+            let mut memory = PoolMemory::new(layout).expect("small");
+            let pool = memory.pool();
+            let mut lease = pool.slots.lease(|| false).expect("free");
+            for (value, to) in [1.0, 2.0, 3.0, 4.0, fifth, 6.0].iter().zip(lease[raw.clone()].chunks_mut(2)) {
+                to.copy_from_slice(&half::f16::from_f32(*value).to_le_bytes());
+            }
+            let band = BandFactors::new(blocks.clone(), Some(lease));
+            let ask = || band.prepared(std::slice::from_ref(&op), Kernels::scalar());
+            std::thread::scope(|scope| {
+                for asking in [0; 4].map(|_| scope.spawn(|| ask().is_ok())) {
+                    assert_eq!(asking.join().expect("no panic"), is_finite);
+                }
+            });
+            match ask() {
+                Ok(region) => {
+                    let view = region.view(&op.factors[0], &region.blocks[0]);
+                    assert_eq!((view.at(1, 1), view.data.len()), (5.0, 6));
+                }
+                Err(non_finite) => assert_eq!(non_finite, NonFinite { op: 0, factor: 0 }),
+            }
+            assert_eq!(pool.held() > 0, is_finite, "what cannot be prepared holds no memory");
         }
     }
 }

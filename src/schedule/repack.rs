@@ -139,7 +139,13 @@ pub(crate) fn value_bytes(repack: &FactorRepack) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encodings::logical::Logical;
+    use crate::ops::op::{ClaimId, Need, Op};
+    use crate::ops::placement::Placement;
+    use crate::plan::out_tensor::{OutShard, OutTensor};
+    use crate::schedule::cut::MergedTensor;
     use crate::tensor::dtype::Dtype;
+    use crate::tensor::rect::View;
     use crate::tensor::shape::Shape;
 
     #[test]
@@ -163,5 +169,49 @@ mod tests {
         assert!(strided(&Factor::along(0, tensor(&[5, 6]), 6, 6, 1)).is_none());
         assert!(strided(&Factor::along(1, tensor(&[2, 6]), 1, 2, 6)).is_none());
         assert!(strided(&Factor::whole(tensor(&[5, 6]))).is_none());
+    }
+
+    #[test]
+    fn the_plan_stays_and_the_overlay_says_where() {
+        let shape = Shape::new(&[2, 5, 4]).expect("small");
+        let base = TensorRef { file: FileId(0), offset: 10, dtype: Dtype::BF16, shape: shape.clone() };
+        let shape_of = |axes: &[u64]| Shape::new(axes).expect("small");
+        let stack = TensorRef { file: FileId(0), offset: 90, dtype: Dtype::F32, shape: shape_of(&[5, 6]) };
+        let op = |expert: u64| Op {
+            claim: ClaimId(0),
+            method: "lora".to_owned(),
+            placement: Placement { start: expert * 20, ..Placement::matrix(5, 4, false) },
+            factors: vec![Factor::along(0, stack.clone(), 6, 3, 2).starting(expert)],
+            scale: 1.0,
+            need: Need::Elements,
+            original: false,
+            settings: Vec::new(),
+        };
+        let start = Logical::plain(&base).expect("floats").into();
+        let view = View { rows: 10, cols: 4 };
+        let making = Making::Merge { start, claim: None, ops: vec![op(0), op(1)], view };
+        let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
+        let tensors =
+            vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, making }];
+        let shards = vec![OutShard { name: "s".to_owned(), header: String::new(), tensors, bytes: 90 }];
+        let plan = Plan {
+            version: String::new(),
+            inputs: Vec::new(),
+            adapters: Vec::new(),
+            choices: Vec::new(),
+            shards,
+            claims: Vec::new(),
+            files: Vec::new(),
+            carried: Vec::new(),
+        };
+        let (repacks, locations) = repack_factors(&plan, 0);
+        assert_eq!((repacks.len(), scratch_bytes(&repacks)), (1, 120), "both experts share one");
+        let merged = MergedTensor::located(&plan, (0, 0), &locations).expect("it is merged");
+        let second = merged.location(1, 0);
+        assert_eq!((second.start, second.inner_stride, second.tensor.offset), (15, 1, 0));
+        assert_eq!(merged.reduction(1).location(0, 0), second, "whatever part of the ops is looked at");
+        assert_eq!(merged.ops[1].factors[0].tensor, stack);
+        let (none, locations) = repack_factors(&plan, 241);
+        assert!(none.is_empty() && locations.of_tensor(0, 0).is_none(), "less than is worth it");
     }
 }

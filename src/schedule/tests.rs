@@ -301,3 +301,16 @@ fn codes_are_read_once_unless_that_needs_very_much() {
         assert!(schedule.gather_bytes >= requirement.gather_full.amount);
     }
 }
+
+#[test]
+fn a_budget_that_is_too_small_names_the_tensor_of_each_part() {
+    let plan = plan(&[(64, 64, 4000, false), (64, 20_000, 16, false), (50_000, 300, 1, true)]);
+    let error = split(&plan, &asked(None, Some(5 << 20))).expect_err("not enough");
+    let text = error.to_string();
+    for (part, of) in [("1 worker", 0), ("tile buffers", 0), ("factor buffers", 1), ("reduction state", 2)] {
+        let from = text.find(part).unwrap_or_else(|| panic!("no {part} in: {text}"));
+        let until = text[from..].find(')').expect("a size");
+        assert!(text[from..from + until].ends_with(&format!(", for `t{of}`")), "{part} in: {text}");
+    }
+    assert!(!text.contains("gather buffers"), "{text}");
+}
