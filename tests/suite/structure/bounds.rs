@@ -36,7 +36,6 @@ const UNFINISHED: &[(&str, usize)] = &[
     ("`Path` asked outside storage", 15),
     ("functions over 60 lines", 3),
     ("public items", 311),
-    ("words of the README", 3223),
     ("examples that run", 6),
 ];
 
