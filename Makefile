@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 BINARY  := $(TARGET)/release/shardfold
 DEMO    := fixtures/demo
-MERGED  := $(TARGET)/demo/merged
+MERGED  := $(TARGET)/demo-merged
 MERGE   := --base $(DEMO)/base --adapter $(DEMO)/adapter
 MACOS   := aarch64-apple-darwin
 STATIC  := x86_64-unknown-linux-musl
@@ -31,12 +31,12 @@ build: ## Build the release binary, target/release/shardfold, with its symbols i
 	else echo "skipped: without objcopy the symbols stay in the binary"; fi
 
 demo: ## Plan and merge a small checkpoint, and compare with what PEFT gave
-	$(CARGO) build --release --features compare --bin shardfold --bin compare
+	$(CARGO) build --profile demo --features compare --bin shardfold --bin compare
 	rm -rf $(MERGED) $(MERGED).partial
 	mkdir -p $(dir $(MERGED))
-	$(BINARY) plan $(MERGE) --output $(MERGED)
-	$(BINARY) merge $(MERGE) --output $(MERGED)
-	$(TARGET)/release/compare $(MERGED) $(DEMO)/merged --max-ulp 1
+	$(TARGET)/demo/shardfold plan $(MERGE) --output $(MERGED)
+	$(TARGET)/demo/shardfold merge $(MERGE) --output $(MERGED)
+	$(TARGET)/demo/compare $(MERGED) $(DEMO)/merged --max-ulp 1
 
 test: ## Run all tests
 	$(CARGO) test --lib --bins --tests
