@@ -62,7 +62,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &trainable_tokens::TrainableTokens,
     &expert_stacks::ExpertStacks,
     &target_parameters::TargetParameters,
-    &dora::Dora,
+    &dora::DoraClaim,
     &bdlora::BdLora,
     &lora::Lora,
     &lora_bias::LoraBias,
