@@ -7,14 +7,16 @@ mod packed;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::encodings::logical::{Found, Logical, Recognised};
 use crate::encodings::{ENCODINGS, Place, RowPiece, ToEncode, find as find_encoding};
 use crate::formats::safetensors::read::parse_header;
+use crate::formats::safetensors::testing::from_theirs;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
+use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape as Shape_;
@@ -279,7 +281,7 @@ fn block_fp8(vector: &str, scale_suffix: &str) -> Vector {
     let stored = SafeTensors::deserialize(&stored).unwrap();
     let name = stored.names().into_iter().find(|name| name.ends_with(".weight")).unwrap();
     let weight = stored.tensor(name).unwrap();
-    assert_eq!(weight.dtype(), Dtype::F8_E4M3);
+    assert_eq!(weight.dtype(), safetensors::Dtype::F8_E4M3);
     let shape: Shape = weight.shape().try_into().unwrap();
 
     let scale = stored.tensor(&name.replace(".weight", scale_suffix)).unwrap();
@@ -288,7 +290,7 @@ fn block_fp8(vector: &str, scale_suffix: &str) -> Vector {
     let meant = fs::read(path(vector, "expected.safetensors")).unwrap();
     let meant = SafeTensors::deserialize(&meant).unwrap();
     let plain = |tensor: safetensors::tensor::TensorView<'_>| {
-        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &shape[..]));
+        assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::F32, &shape[..]));
         widen(Dtype::F32, tensor.data(), shape[0] * shape[1])
     };
     Vector {
@@ -296,7 +298,7 @@ fn block_fp8(vector: &str, scale_suffix: &str) -> Vector {
         block,
         codes: weight.data().to_vec(),
         scale_bytes: scale.data().to_vec(),
-        scale: widen(scale.dtype(), scale.data(), blocks(shape, block)),
+        scale: widen(from_theirs(scale.dtype()).unwrap(), scale.data(), blocks(shape, block)),
         expected: plain(meant.tensor(name).unwrap()),
         source: meant.tensor("source").ok().map(plain),
     }

@@ -22,6 +22,8 @@ mod entry;
 pub(crate) mod problem;
 pub(crate) mod read;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 pub(crate) mod visit;
 
