@@ -37,7 +37,7 @@ pub(crate) struct TensorContents {
 /// Reads all of an adapter once, in order.
 ///
 /// # Errors
-/// As [`crate::storage::Source::read_at`]; [`crate::error::kind::ErrorKind::Stopped`] when it is cancelled.
+/// As [`crate::storage::source::Source::read_at`]; [`crate::error::kind::ErrorKind::Stopped`] when it is cancelled.
 pub(crate) fn scan(adapter: &Adapter, cancel: &Cancel) -> Result<Contents> {
     let source = adapter.source.as_ref();
     let (mut hasher, mut look) = (blake3::Hasher::new(), Look::new(&adapter.tensors));

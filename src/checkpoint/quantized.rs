@@ -82,7 +82,7 @@ impl Weights {
             if let Some(other) = other {
                 let why =
                     format!("it is there twice, as `{called}` and as `{}`", catalogue.tensors[other].name);
-                return Err(ErrorKind::Quantised { tensor: name, why }.into());
+                return Err(ErrorKind::Quantized { tensor: name, why }.into());
             }
         }
         // A place in a file belongs to one tensor, so it finds a companion again without its name.

@@ -26,7 +26,7 @@ impl TestFlags {
     /// What they mean.
     pub(crate) fn hooks(&self) -> Result<TestHooks> {
         let bytes = self.slab.as_deref().map(|slab| read_size("--slab", slab)).transpose()?;
-        let forced = bytes.zip(self.depth).map(|(bytes, depth)| (bytes as usize, depth));
+        let forced = bytes.zip(self.depth).map(|(bytes, depth)| (bytes.bytes() as usize, depth));
         Ok(TestHooks { forced, scalar: self.scalar })
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Found<'a> {
 impl Found<'_> {
     /// The error that says why `tensor` cannot be decoded.
     pub(crate) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why: why.into() })
+        Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why: why.into() })
     }
 
     /// `quant_method` of the config.

@@ -148,9 +148,11 @@ fn targeted<'c>(groups: &[&'c Value], module: &str) -> Result<&'c Value, String>
 fn is_named(target: &str, module: &str) -> Result<bool, String> {
     match target.strip_prefix("re:") {
         None => Ok(target == module),
-        Some(pattern) => Regex::new(&format!("^(?:{pattern})"))
-            .map(|pattern| pattern.is_match(module))
-            .map_err(|_| format!("the target `{target}` of `config_groups` is a pattern that is not read")),
+        Some(pattern) => {
+            Regex::new(&format!("^(?:{pattern})")).map(|pattern| pattern.is_match(module)).map_err(|_| {
+                format!("the target `{target}` of `config_groups` is a pattern that is not supported")
+            })
+        }
     }
 }
 

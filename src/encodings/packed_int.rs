@@ -72,7 +72,7 @@ impl Encoding for PackedInt {
 
     fn is_final(&self) -> Option<&'static str> {
         Some(
-            "packed integers are not encoded again: a delta is mostly smaller than half a step between codes",
+            "packed integers are not encoded again: most of a delta is smaller than half a quantization step",
         )
     }
 

@@ -13,7 +13,6 @@ use crate::model::names::experts::all_experts;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
-use crate::inspect::group::printable;
 use crate::inspect::modules::{Parts, Sorted, is_known, sort};
 use crate::inspect::norm::{Norms, sizes};
 use crate::inspect::scale::{Scales, paths};
@@ -118,7 +117,7 @@ impl AdapterReport {
     /// What `adapter` is. Its file is read twice at most, a small piece at a time.
     ///
     /// # Errors
-    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::Source::read_at).
+    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::source::Source::read_at).
     pub fn new(adapter: &Adapter, cancel: &Cancel) -> Result<AdapterReport> {
         let config = &adapter.config;
         let text = |name| config.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
@@ -136,13 +135,9 @@ impl AdapterReport {
         let modules = modules.into_iter().map(|parts| reader.module(parts)).collect::<Result<Vec<_>>>()?;
         let non_finite =
             adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
-        let notices = match is_known(&peft_type) {
-            true => Vec::new(),
-            false => {
-                let shown = printable(&peft_type);
-                vec![format!("`peft_type` `{shown}` is not merged: its tensors are only listed")]
-            }
-        };
+        let is_unknown = !is_known(&peft_type);
+        let notice = || format!("`peft_type` `{peft_type}` is not supported: its tensors are only listed");
+        let notices = is_unknown.then(notice).into_iter().collect();
         Ok(AdapterReport {
             name: adapter.name.clone(),
             peft_version: text("peft_version"),

@@ -130,11 +130,8 @@ pub(crate) fn sort(tensors: &[AdapterTensor], peft_type: &str) -> Sorted {
     for (i, tensor) in tensors.iter().enumerate() {
         let (path, _) = normalise(&tensor.key);
         let Some((module, method, role)) = part(&path, peft_type) else {
-            let left_over = match is_known(peft_type) {
-                true => &mut sorted.replacements,
-                false => &mut sorted.unknown,
-            };
-            left_over.push(i);
+            let rest = if is_known(peft_type) { &mut sorted.replacements } else { &mut sorted.unknown };
+            rest.push(i);
             continue;
         };
         let at = *by_name.entry((module.to_owned(), method)).or_insert_with(|| {

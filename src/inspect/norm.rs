@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::encodings;
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
-use crate::storage::Source;
+use crate::storage::source::Source;
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
@@ -199,8 +199,8 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::storage::Store;
     use crate::storage::memory::Memory;
+    use crate::storage::store::Store;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::FileId;
 
@@ -230,10 +230,10 @@ mod tests {
         let ((a_bytes, a), (b_bytes, b)) = (encoded(dtype, a), encoded(dtype, b));
         let store = Memory::new();
         let bytes = [b"header".as_slice(), &a_bytes, &b_bytes].concat();
-        let mut sink = store.sink("file", bytes.len() as u64).expect("memory");
+        let mut sink = store.create("file", bytes.len() as u64).expect("memory");
         sink.write(&bytes).expect("memory");
         sink.commit().expect("memory");
-        let source = store.source("file").expect("it is there");
+        let source = store.open("file").expect("it is there");
         let tensor = |offset, axes| TensorRef {
             file: FileId(0),
             offset,

@@ -1,21 +1,20 @@
 //! What a folder holds: a checkpoint or an adapter, by its content.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::adapters::foreign::foreign;
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::peft::folder::{Adapter, homes_in};
 use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::formats::json::parse_json_strict;
-use crate::hub::Place;
-use crate::storage::list::{list, read_small, resolved, subfolders};
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
 
 use crate::inspect::adapter::AdapterReport;
@@ -46,54 +45,45 @@ impl Inspected {
     }
 }
 
-impl fmt::Display for Inspected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Inspected::Checkpoint(report) => report.fmt(f),
-            Inspected::Adapter(report) => report.fmt(f),
-        }
-    }
-}
-
 /// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
 /// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
 /// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
-pub fn inspect(place: &Place, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
+pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     read(place, variant, cancel).map_err(|error| match error.kind() {
-        ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),
+        ErrorKind::Missing { .. } => foreign(&place.location).unwrap_or(error),
         _ => error,
     })
 }
 
-fn read(place: &Place, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
-    let path = &place.path;
-    if !holds_adapter(path).map_err(|error| place.explain(error))? {
+fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
+    let location = &place.location;
+    if !holds_adapter(location).map_err(|error| place.explain(error))? {
         let checkpoint = Checkpoint::open(place, variant, u64::MAX)?;
-        let name = place.label().unwrap_or_else(|| name_of(path));
+        let name = place.label().unwrap_or_else(|| name_of(&location.path()));
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
     let adapter = Adapter::open(place, 1.0, FileId(0), u64::MAX)?;
     let mut report = AdapterReport::new(&adapter, cancel)?;
-    if adapter.path != *path {
-        report.notices.push(format!("the adapter is in `{}`", adapter.path.display()));
+    if adapter.location.path() != location.path() {
+        report.notices.push(format!("the adapter is in `{}`", adapter.location));
     }
     Ok(Inspected::Adapter(Box::new(report)))
 }
 
 /// The last name of a path, also of one like `.`.
 fn name_of(path: &Path) -> String {
-    let resolved = resolved(path);
+    let resolved = Location::of_resolved_path(path).path();
     let name = path.file_name().or_else(|| resolved.file_name());
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Whether `path` is to be read as an adapter; if not, as a checkpoint.
-fn holds_adapter(path: &Path) -> Result<bool> {
-    let found = list(path, &|_| true).map_err(|error| error.hint(EXPECTED))?;
-    let config = read_small(&path.join(ADAPTER_CONFIG), MOST_CONFIG_BYTES)?;
+/// Whether `dir` is to be read as an adapter; if not, as a checkpoint.
+fn holds_adapter(dir: &Location) -> Result<bool> {
+    let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
+    let config = dir.read_small(ADAPTER_CONFIG, MOST_CONFIG_BYTES)?;
     let names_method = |bytes: &[u8]| match parse_json_strict(bytes) {
         Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
         // What is wrong with it is for the reader of adapters to say.
@@ -107,17 +97,16 @@ fn holds_adapter(path: &Path) -> Result<bool> {
     if found.iter().any(|file| is_weight(&file.name)) {
         return Ok(false);
     }
-    let is_home = |name: &String| path.join(name).join(ADAPTER_CONFIG).exists();
-    if config.is_some() || subfolders(path)?.iter().any(is_home) {
+    if config.is_some() || !homes_in(dir)?.is_empty() {
         return Ok(true);
     }
-    if is_pipeline(path) {
+    if is_pipeline(dir)? {
         return Ok(false);
     }
-    let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: path.to_owned() };
+    let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: dir.path() };
     Err(Error::new(kind).hint(EXPECTED))
 }
 
-const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
+const EXPECTED: &str = "a checkpoint is a directory with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
                         shards and `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
                         `adapter_model.safetensors`";

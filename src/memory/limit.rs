@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::memory::size::show_size;
+use crate::tensor::size::show_size;
 
 /// From here on a number means "no limit": the kernel writes 2⁶³ cut down to whole pages.
 const NONE_FROM: u64 = 1 << 60;
@@ -53,9 +53,9 @@ impl fmt::Display for Limit {
             LimitKind::AddressSpace => "address space limit",
             LimitKind::DataSegment => "data segment limit",
             LimitKind::Resident => "resident set limit",
-            LimitKind::Machine => "memory of this machine",
+            LimitKind::Machine => return write!(f, "{} available", show_size(self.free)),
         };
-        write!(f, "{what} {} ({})", show_size(self.bytes), self.from)
+        write!(f, "{} free of the {what} of {} ({})", show_size(self.free), show_size(self.bytes), self.from)
     }
 }
 

@@ -104,7 +104,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "trees of files are made up")]
 
     use super::*;
-    use crate::memory::size::show_size;
+    use crate::tensor::size::show_size;
     use tempfile::TempDir;
 
     const MIB: u64 = 1 << 20;
@@ -400,10 +400,10 @@ mod tests {
         let found: Vec<_> =
             find(&tree.environment).iter().map(|limit| (limit.to_string(), limit.free)).collect();
         let expected = [
-            ("Slurm request 512MiB (SLURM_MEM_PER_NODE)", 511),
-            ("memory of this machine 8GiB (MemAvailable)", 1024),
-            ("data segment limit 2GiB (RLIMIT_DATA)", 1536),
-            ("address space limit 4GiB (RLIMIT_AS)", 2048),
+            ("511 MiB free of the Slurm request of 512 MiB (SLURM_MEM_PER_NODE)", 511),
+            ("1 GiB available", 1024),
+            ("1.5 GiB free of the data segment limit of 2 GiB (RLIMIT_DATA)", 1536),
+            ("2 GiB free of the address space limit of 4 GiB (RLIMIT_AS)", 2048),
         ];
         assert_eq!(found, expected.map(|(text, free)| (text.to_owned(), free * MIB)));
     }
@@ -413,12 +413,18 @@ mod tests {
         let limit = Limit {
             kind: LimitKind::CgroupV2,
             bytes: 64 * MIB,
-            free: 1,
+            free: 32 * MIB,
             from: "memory.max of /sys/fs/cgroup/job".to_owned(),
         };
-        assert_eq!(limit.to_string(), "cgroup limit 64MiB (memory.max of /sys/fs/cgroup/job)");
+        assert_eq!(
+            limit.to_string(),
+            "32 MiB free of the cgroup limit of 64 MiB (memory.max of /sys/fs/cgroup/job)"
+        );
         let high = Limit { kind: LimitKind::CgroupHigh, ..limit };
-        assert_eq!(high.to_string(), "cgroup soft limit 64MiB (memory.max of /sys/fs/cgroup/job)");
+        assert_eq!(
+            high.to_string(),
+            "32 MiB free of the cgroup soft limit of 64 MiB (memory.max of /sys/fs/cgroup/job)"
+        );
     }
 
     #[test]

@@ -6,5 +6,4 @@ pub(crate) mod limits;
 pub(crate) mod pool;
 pub(crate) mod process;
 pub(crate) mod rlimit;
-pub(crate) mod size;
 pub(crate) mod slurm;

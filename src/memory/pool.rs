@@ -53,7 +53,7 @@ impl Memory {
             0 => None,
             _ => Some(MmapMut::map_anon(bytes).map_err(|cause| {
                 let what = "the slabs, which the system would not map,".to_owned();
-                Error::new(ErrorKind::Budget { budget: bytes as u64, needed: bytes as u64, what })
+                Error::new(ErrorKind::Budget { budget: (bytes as u64).into(), needed: bytes as u64, what })
                     .because(cause)
             })?),
         };

@@ -16,7 +16,7 @@ pub(crate) fn asked(request: &Request) -> (Asked, String) {
     let cpus = available_parallelism().map_or(1, |cpus| cpus.get());
     let now = process();
     let mut asked = Asked {
-        max_ram: request.max_ram,
+        max_ram: request.max_ram.clone(),
         ceiling: None,
         workers: request.threads,
         cpus,
@@ -27,12 +27,12 @@ pub(crate) fn asked(request: &Request) -> (Asked, String) {
     // Limits on address space count what is never touched, and RLIMIT_RSS limits nothing in Linux.
     let counts = |limit: &&Limit| !matches!(limit.kind, LimitKind::AddressSpace | LimitKind::Resident);
     let tightest = limits.iter().find(counts);
-    let reason = match (request.max_ram, tightest) {
-        (Some(_), _) => "as `--max-ram` says".to_owned(),
-        (None, None) => "what makes it fast; no limit was found".to_owned(),
+    let reason = match (&request.max_ram, tightest) {
+        (Some(_), _) => "--max-ram".to_owned(),
+        (None, None) => "automatic".to_owned(),
         (None, Some(limit)) => {
             asked.ceiling = Some(limit.free / 100 * FREE_SHARE);
-            format!("what makes it fast, below {FREE_SHARE} % of what is free under the {limit}")
+            format!("automatic; {limit}")
         }
     };
     (asked, reason)

@@ -1,7 +1,6 @@
 //! From a request to a merge that is planned and scheduled: headers and adapters are read, nothing is written.
 
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::adapters::peft::folder::Adapter;
@@ -10,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::Library;
 use crate::error::{Error, Result};
-use crate::hub::Place;
+use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::memory::asked;
 use crate::merge::request::Request;
@@ -19,8 +18,9 @@ use crate::plan::build::{Planned, Planner};
 use crate::plan::out_tensor::{Plan, Role};
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{MUCH, Packing, pack_factors};
-use crate::storage::folder::Folder;
-use crate::storage::{Source, Store};
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 use crate::tensor::reference::FileId;
 
 /// A merge that is planned and scheduled.
@@ -39,9 +39,9 @@ pub struct Prepared {
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
-    pub(crate) base: PathBuf,
+    pub(crate) base: Location,
     /// The adapters' folders, in order.
-    pub(crate) adapters: Vec<PathBuf>,
+    pub(crate) adapters: Vec<Location>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
     pub(crate) cancel: Cancel,
@@ -57,7 +57,10 @@ const HEADER_LEAST: u64 = 1 << 20;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    let room = request.max_ram.map_or(u64::MAX, |max_ram| (max_ram / HEADER_SHARE).max(HEADER_LEAST));
+    let room = request
+        .max_ram
+        .as_ref()
+        .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
     let Places { base: place, adapters, notice } = Places::find(request)?;
     let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
@@ -71,10 +74,10 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         allow_noop: request.allow_noop,
     };
     let Planned { mut plan, mut notices } = plan(&planner, &request.cancel)?;
-    notices.splice(0..0, notice.into_iter().chain(place.lost()));
+    notices.splice(0..0, notice.into_iter().chain(place.lost()?));
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
-    let folders = adapters.iter().map(|adapter| adapter.path.clone()).collect();
-    let sources = open_sources(&plan, &place.path, adapters)?;
+    let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
+    let sources = open_sources(&plan, &place.location, adapters)?;
     let digest = plan.digest();
     let library = Library::of(&base.config);
     drop(base);
@@ -94,7 +97,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base_name,
         library,
         sources,
-        base: place.path,
+        base: place.location,
         adapters: folders,
         kernels,
         allow_noop: request.allow_noop,
@@ -116,7 +119,7 @@ fn plan(planner: &Planner<'_>, cancel: &Cancel) -> Result<Planned> {
 
 fn open_adapters(
     request: &Request,
-    places: &[Place],
+    places: &[Resolved],
     shards: usize,
     room: u64,
 ) -> (Vec<Adapter>, Vec<Error>) {
@@ -134,10 +137,9 @@ fn open_adapters(
 }
 
 /// The plan's inputs in its order.
-fn open_sources(plan: &Plan, base: &Path, adapters: Vec<Adapter>) -> Result<Vec<Box<dyn Source>>> {
-    let folder = Folder::open(base)?;
+fn open_sources(plan: &Plan, base: &Location, adapters: Vec<Adapter>) -> Result<Vec<Box<dyn Source>>> {
     let shards = plan.inputs.iter().filter(|input| input.role == Role::Base);
-    let mut sources = shards.map(|input| folder.source(&input.name)).collect::<Result<Vec<_>>>()?;
+    let mut sources = shards.map(|input| base.open(&input.name)).collect::<Result<Vec<_>>>()?;
     sources.extend(adapters.into_iter().map(|adapter| adapter.source));
     Ok(sources)
 }
@@ -148,7 +150,8 @@ fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
     let by_adapter = adapters.first().and_then(|adapter| adapter.config.text("base_model_name_or_path"));
     let by_config = base.config.text("_name_or_path");
     let by_folder = || {
-        base.path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
+        let path = base.location.path();
+        path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
     };
     by_adapter.filter(is_name).or(by_config.filter(is_name)).map_or_else(by_folder, str::to_owned)
 }

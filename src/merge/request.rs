@@ -1,28 +1,28 @@
 //! What a merge is asked to do.
 
-use std::path::PathBuf;
-
 use regex::Regex;
 
 use crate::adapters::claim::expert_layout::ExpertLayout;
 use crate::cancel::Cancel;
-use crate::hub::Hub;
+use crate::hub::cache::Hub;
+use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
 use crate::model::outline::Tied;
+use crate::tensor::size::Size;
 
 /// What a merge is asked to do.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// The base: a folder, or a name to look up in `hub`. Without it, the base that the first adapter's config names.
-    pub base: Option<PathBuf>,
+    /// The base: a path or a name to look up in `hub`, or a location. Without it, the base that the first adapter's config names.
+    pub base: Option<Origin>,
     /// The variant of the base's weights, as `fp16`; by default those without one.
     pub variant: Option<String>,
-    /// The adapters, folders or names as well, with their weights, in order.
-    pub adapters: Vec<(PathBuf, f64)>,
+    /// The adapters, likewise, with their weights, in order.
+    pub adapters: Vec<(Origin, f64)>,
     /// The cache in which names are looked up; by default none, so that all are paths.
     pub hub: Hub,
     /// The memory budget in bytes.
-    pub max_ram: Option<u64>,
+    pub max_ram: Option<Size>,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.

@@ -44,7 +44,8 @@ use crate::kernels::dispatch::Kernels;
 use crate::memory::pool::Memory;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::budget::Schedule;
-use crate::storage::{Source, Store};
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 
 /// What a run reads, writes and tells.
 pub struct Run<'r> {

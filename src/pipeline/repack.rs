@@ -1,38 +1,37 @@
 //! Packs factors anew into a scratch file before the run, strip by strip of rows.
 
-use std::path::Path;
-
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::schedule::repack::{Packing, scratch_bytes, value_bytes};
-use crate::storage::Source;
-use crate::storage::scratch::Scratch;
+use crate::storage::sink::Scratch;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 
 /// Bytes of a strip, and of what is gathered from it: far below what a run takes afterwards.
 const STRIP: u64 = 1 << 20;
 
-/// Writes every packing into a scratch file in `folder`; none if there is nothing to pack.
+/// Writes every packing into a scratch file beside what is in `store`; none if there is nothing to pack.
 ///
 /// # Errors
 /// As reading and writing do; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
 pub(crate) fn pack(
     packings: &[Packing],
     sources: &[Box<dyn Source>],
-    folder: &Path,
+    store: &dyn Store,
     cancel: &Cancel,
-) -> Result<Option<Scratch>> {
+) -> Result<Option<Box<dyn Scratch>>> {
     if packings.is_empty() {
         return Ok(None);
     }
-    let scratch = Scratch::new(folder, scratch_bytes(packings))?;
+    let scratch = store.scratch("", scratch_bytes(packings))?;
     for packing in packings {
-        pack_one(packing, sources[packing.tensor.file.0 as usize].as_ref(), &scratch, cancel)?;
+        pack_one(packing, sources[packing.tensor.file.0 as usize].as_ref(), scratch.as_ref(), cancel)?;
     }
     scratch.settle()?;
     Ok(Some(scratch))
 }
 
-fn pack_one(packing: &Packing, source: &dyn Source, scratch: &Scratch, cancel: &Cancel) -> Result<()> {
+fn pack_one(packing: &Packing, source: &dyn Source, scratch: &dyn Scratch, cancel: &Cancel) -> Result<()> {
     let size = value_bytes(packing);
     let row_bytes = packing.width() * size;
     let rows_at_once = (STRIP / row_bytes).clamp(1, packing.rows.max(1));
@@ -73,7 +72,6 @@ fn gather(packing: &Packing, strip: &[u8], part: u64, size: usize, gathered: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::Store;
     use crate::storage::memory::Memory;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::{FileId, TensorRef};
@@ -88,15 +86,14 @@ mod tests {
             .chain((0..rows).flat_map(|row| (0..6).flat_map(move |c| value(row, c))))
             .collect();
         let store = Memory::new();
-        let mut sink = store.sink("f", bytes.len() as u64).expect("room");
+        let mut sink = store.create("f", bytes.len() as u64).expect("room");
         sink.write(&bytes).and_then(|()| sink.commit()).expect("room");
-        let sources = vec![store.source("f").expect("there")];
+        let sources = vec![store.open("f").expect("there")];
         let shape = Shape::new(&[rows, parts * inner]).expect("fits");
         let tensor = TensorRef { file: FileId(0), offset: 1, dtype: Dtype::BF16, shape };
-        let folder = tempfile::tempdir().expect("a folder");
         for is_grouped in [false, true] {
             let packing = Packing { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
-            let scratch = pack(&[packing], &sources, folder.path(), &Cancel::default());
+            let scratch = pack(&[packing], &sources, &store, &Cancel::default());
             let scratch = scratch.expect("room").expect("one packing");
             let mut all = vec![0; scratch.len() as usize];
             scratch.read_at(&mut all, 0).expect("there");

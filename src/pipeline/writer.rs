@@ -13,7 +13,7 @@ use crate::error::kind::ErrorKind;
 use crate::ops::op::Need;
 use crate::schedule::cut::Merged as Merge;
 use crate::schedule::steps::Work;
-use crate::storage::Sink;
+use crate::storage::sink::Sink;
 use crate::tensor::rect::Rect;
 
 use crate::pipeline::Run;
@@ -30,8 +30,6 @@ pub struct ShardDone {
     pub bytes: u64,
     /// BLAKE3 of the file, in hex.
     pub hash: String,
-    /// BLAKE3 of the bytes that were copied from the base, in order, in hex: what identifies the untouched part of it.
-    pub passed: String,
 }
 
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
@@ -77,8 +75,7 @@ struct Open {
     shard: usize,
     sink: Box<dyn Sink>,
     written: u64,
-    all: blake3::Hasher,
-    passed: blake3::Hasher,
+    hasher: blake3::Hasher,
 }
 
 struct Writer<'w> {
@@ -107,15 +104,14 @@ impl Writer<'_> {
         }
         if tile.tile.work == Work::Header {
             self.progress.enter_shard(tile.tile.shard);
-            let sink = self.run.store.sink(&shard.name, shard.bytes)?;
-            let (all, passed) = (blake3::Hasher::new(), blake3::Hasher::new());
-            self.open = Some(Open { shard: tile.tile.shard, sink, written: 0, all, passed });
-            self.append(&(shard.header.len() as u64).to_le_bytes(), false)?;
-            self.append(shard.header.as_bytes(), false)?;
+            let sink = self.run.store.create(&shard.name, shard.bytes)?;
+            self.open =
+                Some(Open { shard: tile.tile.shard, sink, written: 0, hasher: blake3::Hasher::new() });
+            self.append(&(shard.header.len() as u64).to_le_bytes())?;
+            self.append(shard.header.as_bytes())?;
         }
         if let Some(slab) = &tile.slab {
-            let is_passed = matches!(tile.tile.work, Work::Copy { claim: None, .. });
-            self.append(&slab[tile.bytes.clone()], is_passed)?;
+            self.append(&slab[tile.bytes.clone()])?;
         }
         drop(tile);
         self.close_if_whole()
@@ -142,13 +138,10 @@ impl Writer<'_> {
         claim::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
     }
 
-    fn append(&mut self, bytes: &[u8], is_passed: bool) -> Result<()> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
         open.sink.write(bytes)?;
-        open.all.update(bytes);
-        if is_passed {
-            open.passed.update(bytes);
-        }
+        open.hasher.update(bytes);
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
         Ok(())
@@ -167,7 +160,7 @@ impl Writer<'_> {
             return Err(crate::error::Error::new(ErrorKind::Write { path: name.into() }).because(cause));
         }
         open.sink.commit()?;
-        let hex = |hasher: &blake3::Hasher| hasher.finalize().to_hex().to_string();
-        (self.shard_done)(ShardDone { name, bytes, hash: hex(&open.all), passed: hex(&open.passed) })
+        let hash = open.hasher.finalize().to_hex().to_string();
+        (self.shard_done)(ShardDone { name, bytes, hash })
     }
 }

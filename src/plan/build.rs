@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::Spaces;
-use crate::storage::list::Found;
+use crate::storage::store::Entry;
 
 use crate::model::outline::{Outline, Target, Tied};
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
@@ -160,11 +160,11 @@ impl Planner<'_> {
 
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
     fn carried(&self, notices: &mut Vec<String>) -> Result<Vec<Carried>> {
-        let by = |beside: Role| move |Found { name, bytes }: Found| Carried { name, bytes, beside };
-        let mut all: Vec<Carried> = carried(&self.base.path)?.into_iter().map(by(Role::Base)).collect();
+        let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
+        let mut all: Vec<Carried> = carried(&self.base.location)?.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
-            let Some(Found { name, .. }) = brought.first() else { continue };
+            let Some(Entry { name, .. }) = brought.first() else { continue };
             notices.push(format!(
                 "`{name}` of `{}` is copied as it is: it belongs beside the model, and no merge changes it",
                 adapter.name
@@ -239,7 +239,7 @@ fn claim<'o>(
     gathered.head_follows.push(outcome.head_follows);
     gathered.trains_as_one.push(outcome.trains_as_one);
     gathered.skipped.extend(outcome.skipped.iter().map(|key| {
-        format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
+        format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
         let (errors, notices) = check_targets(adapter, &outcome.claimed, &names);
@@ -259,7 +259,7 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
                 "`{}` has a tensor of its own; in the base it shares `{}`",
                 addition.name, outline.base.catalogue.tensors[from].name
             ),
-            None => format!("`{}` is new: no base has it", addition.name),
+            None => format!("`{}` is new: the base does not have it", addition.name),
         });
     }
     if let Some((old, new)) = side_files::vocabulary(outline) {
@@ -267,10 +267,10 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
     }
     if outline.weights.any() {
         choices.push(match keep_quantized {
-            true => "changed weights of the quantised base are encoded again with the scales they had, and new ones where a \
+            true => "changed weights of the quantized base are encoded again with the scales they had, and new ones where a \
                      value would not fit"
                 .to_owned(),
-            false => format!("the quantised base is decoded to {:?}", outline.float_dtype()),
+            false => format!("the quantized base is decoded to {:?}", outline.float_dtype()),
         });
     }
     choices

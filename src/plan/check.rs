@@ -57,11 +57,11 @@ pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
         return config.refused(&known, ignored);
     }
     let why = if NO_WEIGHTS.contains(&found) {
-        "adds inputs and changes no weight, so that there is nothing to merge"
+        "adds inputs and changes no weights: there is nothing to merge"
     } else if INPUT_DEPENDENT.contains(&found) {
-        "depends on the input, so that no merge can hold it"
+        "depends on the input and cannot be merged"
     } else {
-        "is not merged yet"
+        "is not supported yet"
     };
     let mut types: Vec<&str> = METHODS.iter().flat_map(|method| method.peft_types()).copied().collect();
     types.sort_unstable();
@@ -99,7 +99,7 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
         Error::new(ErrorKind::Vocabulary { first, first_rows, second, second_rows })
             .hint(
                 "the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`. \
-                 (Where only one of them is adapted, PEFT leaves out the other all the same; it must be in `modules_to_save`.)",
+                 (Where only one of them is adapted, PEFT omits the other all the same; it must be in `modules_to_save`.)",
             )
     };
     others.map(error).collect()
@@ -119,9 +119,9 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     let codes = tensors.filter(|(_, t)| is_float(t.tensor.dtype) || is_packed(&t.name));
     let unknown = codes.filter(|(i, _)| outline.weights.get(*i).is_none());
     let error = |(_, tensor): (usize, &crate::checkpoint::catalogue::BaseTensor)| {
-        let why = "its codes are of no encoding that is read, and the rest of the base is decoded".to_owned();
-        Error::new(ErrorKind::Quantised { tensor: tensor.name.clone(), why })
-            .hint("`--keep-quantized` leaves codes that no adapter changes as they are")
+        let why = "its encoding is not supported, and the rest of the base is decoded".to_owned();
+        Error::new(ErrorKind::Quantized { tensor: tensor.name.clone(), why })
+            .hint("`--keep-quantized` copies quantized tensors that no adapter changes")
     };
     unknown.map(error).collect()
 }
@@ -138,7 +138,7 @@ pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
         ["-bnb-4bit", "-4bit", "-bnb-8bit", "-int4", "-awq", "-gptq"].iter().any(|end| lower.ends_with(end));
     if is_4bit && base.quantization().is_none() {
         notices.push(format!(
-            "`{}` was trained on `{trained_on}`, a quantised build, and is merged into a base that is not quantised: this is \
+            "`{}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this is \
              the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then",
             adapter.name
         ));

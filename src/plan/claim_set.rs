@@ -98,20 +98,22 @@ impl Gathered {
         doing: &[Doing],
     ) {
         if doing.is_empty() {
-            return self.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
+            return self
+                .errors
+                .push(no_effect(adapter, "none of its tensors has a place in the base".to_owned()));
         }
         match idle(planner.base, adapter, contents, doing) {
             Err(error) => self.errors.push(error),
             Ok(Idle::Nothing) => {}
             Ok(Idle::Some(told)) => self.notices.push(told),
             Ok(Idle::All(why)) if planner.allow_noop => {
-                let told = format!("`{}` changes nothing, as `--allow-noop` allows: {why}", adapter.name);
+                let told = format!("`{}` has no effect, allowed by `--allow-noop`: {why}", adapter.name);
                 self.notices.push(told.clone());
                 self.skipped.push(told);
             }
-            Ok(Idle::All(why)) => self.errors.push(
-                no_effect(adapter, why).hint("`--allow-noop` takes it along, where nothing is what you want"),
-            ),
+            Ok(Idle::All(why)) => {
+                self.errors.push(no_effect(adapter, why).hint("pass `--allow-noop` to merge it anyway"))
+            }
         }
     }
 

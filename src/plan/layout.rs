@@ -52,7 +52,7 @@ impl Layout<'_> {
     /// The output's shards in order; those that would be empty are left out.
     ///
     /// # Errors
-    /// [`ErrorKind::Quantised`] for what cannot be encoded again.
+    /// [`ErrorKind::Quantized`] for what cannot be encoded again.
     pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
         let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
@@ -156,8 +156,8 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
     let Making::Merge { start, view, .. } = making else { return Ok(()) };
     let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
     if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
-        let why = "a delta on it runs across the rows that its codes are stored in".to_owned();
-        return Err(ErrorKind::Quantised { tensor: name.to_owned(), why }.into());
+        let why = "a delta on it runs across the rows of its quantized data".to_owned();
+        return Err(ErrorKind::Quantized { tensor: name.to_owned(), why }.into());
     }
     Ok(())
 }
@@ -168,7 +168,7 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Tou
         return Ok(copied(base));
     }
     let refused = |why: &str| {
-        let kind = ErrorKind::Quantised { tensor: base.name.clone(), why: why.to_owned() };
+        let kind = ErrorKind::Quantized { tensor: base.name.clone(), why: why.to_owned() };
         Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
     };
     if touched.replaced.is_some() {

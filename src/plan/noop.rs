@@ -79,7 +79,7 @@ impl Doing {
 /// What of an adapter's claims changes nothing.
 ///
 /// # Errors
-/// As [`crate::storage::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
+/// As [`crate::storage::source::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
 pub(crate) fn idle(
     base: &Checkpoint,
     adapter: &Adapter,
@@ -96,15 +96,15 @@ pub(crate) fn idle(
     if found.len() == changes && replaces_the_same(base, adapter, claims)? {
         return Ok(Idle::All(match found.first() {
             Some((first, why)) => {
-                format!("each of its deltas is nothing, as that of `{}`: {why}", first.module)
+                format!("every delta is zero, such as that of `{}`: {why}", first.module)
             }
-            None => "all that it replaces has these values in the base".to_owned(),
+            None => "the base has the same values already".to_owned(),
         }));
     }
     Ok(match found.first() {
         None => Idle::Nothing,
         Some((first, why)) => Idle::Some(format!(
-            "{} of {changes} deltas of `{}` change nothing, as that of `{}`: {why}",
+            "{} of {changes} deltas of `{}` are zero, such as that of `{}`: {why}",
             found.len(),
             adapter.name,
             first.module

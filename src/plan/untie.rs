@@ -45,7 +45,7 @@ impl Gathered {
     /// Parts ends that are stored twice if they are touched; says so if they were not equal to begin with.
     ///
     /// # Errors
-    /// [`ErrorKind::Tied`] for adapters that train both ends as one; as [`crate::storage::Source::read_at`].
+    /// [`ErrorKind::Tied`] for adapters that train both ends as one; as [`crate::storage::source::Source::read_at`].
     pub(crate) fn part_stored_ends(&self, outline: &mut Outline<'_>) -> Result<Option<String>> {
         let tie = stored_tie(outline.base).filter(|_| !outline.has_other_head());
         let Some((head, embedding)) = tie else { return Ok(None) };
@@ -92,10 +92,10 @@ fn parted(head: &str, embedding: &str, is_same: bool) -> String {
     let told = format!("`{head}` is stored beside `{embedding}`, to which the config ties it");
     match is_same {
         true => {
-            format!("{told}; each is what its own training made it, and `tie_word_embeddings` becomes false")
+            format!("{told}; both are written as trained, and `tie_word_embeddings` becomes false")
         }
         false => format!(
-            "{told}, with other values: transformers 4 passes over it and transformers 5 does not. It is taken as it is \
+            "{told}, with other values: transformers 4 ignores it and transformers 5 does not. It is used as it is \
              stored, and `tie_word_embeddings` becomes false: make sure that the adapter was trained so"
         ),
     }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::memory::pool::{Cut, PAGE};
-use crate::memory::size::show_size;
 use crate::plan::out_tensor::Plan;
+use crate::tensor::size::{Size, flag_size, show_size};
 
 use crate::schedule::cut::Requirement;
 
@@ -35,6 +35,8 @@ const READ_WINDOW: u64 = 2 * MIB;
 const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
 const SLABS_LEAST: u64 = 3;
+/// Workers beyond this number are neither accepted nor chosen.
+pub(crate) const WORKERS_MOST: usize = 64;
 const SLAB_FINE: u64 = 256 << 10;
 /// Stretches up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred times.
 const STRETCH_WHOLE: u64 = 64 * MIB;
@@ -45,7 +47,7 @@ const SLOTS_MOST: u64 = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     /// The budget; none lets the schedule take what makes it fast.
-    pub max_ram: Option<u64>,
+    pub max_ram: Option<Size>,
     /// The most that a budget chosen here may be.
     pub ceiling: Option<u64>,
     /// Worker threads; none lets the schedule choose.
@@ -71,7 +73,7 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Budget {
     /// All of it.
-    pub total: u64,
+    pub total: Size,
     /// What it is split into; never more than the total.
     pub lines: Vec<Line>,
     /// The smallest budget that would do, with one worker.
@@ -205,28 +207,26 @@ fn cache(total: u64) -> u64 {
 /// [`ErrorKind::Budget`] with the smallest budget that would do.
 pub(crate) fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
     let fixed = Fixed::of(plan, asked);
-    let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, 64) as u64;
+    let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, WORKERS_MOST) as u64;
     if let Some((slab_bytes, slabs)) = asked.forced {
         return forced(&fixed, wanted, slab_bytes, slabs);
     }
-    let total = asked.max_ram.unwrap_or_else(|| comfortable(&fixed, wanted, asked.ceiling));
+    let total = asked.max_ram.clone().unwrap_or_else(|| comfortable(&fixed, wanted, asked.ceiling).into());
     let least = if asked.workers.is_some() { wanted } else { 1 };
-    let fits = (least..=wanted).rev().find_map(|workers| divide(&fixed, total, workers));
+    let fits = (least..=wanted).rev().find_map(|workers| divide(&fixed, &total, workers));
     fits.ok_or_else(|| {
         let needed = fixed.smallest(least);
         let what = format!(
-            "what is resident already ({}), {least} worker{}, {SLABS_LEAST} slabs and the factors of `{}`",
+            "baseline RSS ({}), {least} worker{}, {SLABS_LEAST} slabs and the factors of `{}`",
             show_size(fixed.resident),
             if least == 1 { "" } else { "s" },
             fixed.requirement.of
         );
-        let error = Error::new(ErrorKind::Budget { budget: total, needed, what });
+        let error = Error::new(ErrorKind::Budget { budget: total.clone(), needed, what });
         match fixed.smallest(1) {
             one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
             // What is resident differs a little from run to run, and the size named must work in the next.
-            one => {
-                error.hint(format!("`--max-ram {}` would do", show_size((one + MIB / 2).div_ceil(MIB) * MIB)))
-            }
+            one => error.hint(format!("`--max-ram {}` is enough", flag_size(one + MIB / 2))),
         }
     })
 }
@@ -248,7 +248,8 @@ fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
 }
 
 /// The split of `total` among `workers`, if it is enough.
-fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
+fn divide(fixed: &Fixed, budget: &Size, workers: u64) -> Option<Schedule> {
+    let total = budget.bytes();
     let pool = total.checked_sub(fixed.spent(total, workers))?;
     let slab_least = fixed.slab_least();
     let Requirement { slot_bytes, once_slot_bytes, full_slot_bytes, .. } = fixed.requirement;
@@ -283,19 +284,19 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         slots: slots as usize,
     };
     let lines = vec![
-        Line { what: "resident already: code, headers, plan", bytes: fixed.resident },
+        Line { what: "baseline RSS: code, headers, plan", bytes: fixed.resident },
         Line { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
         Line { what: "page cache: read and write windows", bytes: cache(total) },
         Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
-        Line { what: "what passes over a tensor come to", bytes: fixed.folds() },
-        Line { what: "stretches that codes are picked out of", bytes: stretch },
-        Line { what: "slots for factors", bytes: slot * slots },
-        Line { what: "slabs for tiles", bytes: slab * slabs },
+        Line { what: "reduction state", bytes: fixed.folds() },
+        Line { what: "gather buffers", bytes: stretch },
+        Line { what: "factor buffers (slots)", bytes: slot * slots },
+        Line { what: "tile buffers (slabs)", bytes: slab * slabs },
     ];
     let lines: Vec<Line> = lines.into_iter().filter(|line| line.bytes > 0).collect();
     debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
     let budget = Budget {
-        total,
+        total: budget.clone(),
         lines,
         smallest: fixed.smallest(1),
         factors_once_at: (slot < once).then(|| total + (once - slot)),
@@ -330,14 +331,14 @@ fn stretch(requirement: &Requirement, most: u64) -> Option<u64> {
 /// A cut that a test asks for, with the smallest slots, and stretches of one stored row.
 fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
     if slab_bytes < fixed.requirement.slab_bytes || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
-        let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
+        let (budget, needed) = ((slab_bytes as u64).into(), page(fixed.requirement.slab_bytes as u64));
         let what = format!("slabs for `{}`", fixed.requirement.of);
         return Err(ErrorKind::Budget { budget, needed, what }.into());
     }
     let slot_bytes = page(fixed.requirement.slot_bytes as u64) as usize;
     let cut = Cut { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };
     let budget = Budget {
-        total: cut.bytes() as u64,
+        total: (cut.bytes() as u64).into(),
         lines: Vec::new(),
         smallest: fixed.smallest(1),
         factors_once_at: None,

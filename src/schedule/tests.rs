@@ -148,7 +148,14 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
 }
 
 fn asked(forced: Option<(usize, usize)>, max_ram: Option<u64>) -> Asked {
-    Asked { max_ram, ceiling: None, workers: None, cpus: 2, resident: 4 << 20, forced }
+    Asked {
+        max_ram: max_ram.map(Into::into),
+        ceiling: None,
+        workers: None,
+        cpus: 2,
+        resident: 4 << 20,
+        forced,
+    }
 }
 
 proptest! {
@@ -190,7 +197,7 @@ proptest! {
                 other => panic!("{other:?}"),
             },
         };
-        let least = Asked { max_ram: Some(smallest), workers: Some(1), ..asked };
+        let least = Asked { max_ram: Some(smallest.into()), workers: Some(1), ..asked };
         prop_assert!(split(&plan, &least).is_ok(), "what is called the smallest is enough");
     }
 }

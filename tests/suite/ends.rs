@@ -180,7 +180,7 @@ fn ends_that_are_stored_twice_are_tied_no_more_once_one_changes() {
         assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
         assert_eq!(config(&work)["text_config"]["tie_word_embeddings"], json!(false));
         // Both would have to change as one.
-        let why = "is tied, and the embedding and the output head cannot be parted: `lm_head.weight` is stored beside it";
+        let why = "is tied, and embedding and LM head cannot be untied: `lm_head.weight` is stored beside it";
         let again = stored_twice(6.0);
         again.adapt_by(&lora, adapter);
         refused(
@@ -217,7 +217,7 @@ fn ends_that_are_stored_twice_are_tied_no_more_once_one_changes() {
     let work = stored_twice(7.0);
     work.adapt_by(&lora, &head);
     let ran = work.succeeds(&[]);
-    assert!(ran.err.contains("with other values: transformers 4 passes over it"), "{}", ran.err);
+    assert!(ran.err.contains("with other values: transformers 4 ignores it"), "{}", ran.err);
     assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
     // Where the config leaves it to the class, ends that hold the same may be tied, and others are not.
     for (last, parts) in [(6.0, true), (7.0, false)] {

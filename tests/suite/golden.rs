@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use shardfold::ErrorKind;
 use shardfold::testing::TestHooks;
+use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, prepare};
-use shardfold::{Style, choose};
 
 use crate::oracle::{Case, Right, Shown, Tensor, compare, read};
 use crate::support::{contents, fixtures, quick_folder};
@@ -34,8 +34,12 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn request(folder: &Path, case: &Case) -> Request {
-    let adapters = case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir), weight)).collect();
-    apply_flags(Request { base: Some(folder.join("base")), adapters, ..Request::default() }, &case.flags())
+    let adapters =
+        case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight)).collect();
+    apply_flags(
+        Request { base: Some(folder.join("base").into()), adapters, ..Request::default() },
+        &case.flags(),
+    )
 }
 
 /// What the flags of a case ask for beyond its folders.
@@ -59,8 +63,8 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
         Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
         Err(error) => panic!("{:?}: {error:?}", request.base),
     };
-    let mut reporter = choose(Style::Quiet, false);
-    let done = prepared.merge(&output, reporter.as_mut());
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     Ok(contents(&output))
 }
@@ -191,8 +195,8 @@ fn bytes_do_not_depend_on_the_cut() {
                 },
             ),
             // The budget counts all that this test process holds.
-            ("512 MB", Request { max_ram: Some(512_000_000), threads: Some(1), ..whole.clone() }),
-            ("4 GB", Request { max_ram: Some(4_000_000_000), ..whole.clone() }),
+            ("512 MB", Request { max_ram: Some(512_000_000.into()), threads: Some(1), ..whole.clone() }),
+            ("4 GB", Request { max_ram: Some(4_000_000_000.into()), ..whole.clone() }),
             ("scalar kernels", Request { hooks: TestHooks { forced: None, scalar: true }, ..whole.clone() }),
         ] {
             let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use shardfold::testing::TestHooks;
+use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, Tied, prepare};
-use shardfold::{Style, choose};
 
 use super::oracle::{Tensor, read};
 use super::refusals::refused;
@@ -33,16 +33,16 @@ fn request(folder: &Path) -> Request {
         ["--tied", "fold"] => Tied::Fold,
         other => panic!("flags that this test does not know: {other:?}"),
     };
-    let adapters = vec![(folder.join("adapter"), 1.0)];
-    Request { base: Some(folder.join("base")), adapters, tied, ..Request::default() }
+    let adapters = vec![(folder.join("adapter").into(), 1.0)];
+    Request { base: Some(folder.join("base").into()), adapters, tied, ..Request::default() }
 }
 
 fn merge(request: &Request) -> BTreeMap<String, Tensor> {
     let work = quick_folder();
     let output = work.path().join("merged");
     let prepared = prepare(request).unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
-    let mut reporter = choose(Style::Quiet, false);
-    let done = prepared.merge(&output, reporter.as_mut());
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     read(&output, "model")
 }

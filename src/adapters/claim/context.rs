@@ -384,7 +384,7 @@ impl<'a> Claiming<'a> {
     /// Leaves a tensor aside by a rule, and says so.
     pub(crate) fn ignore(&mut self, i: usize, rule: &str) {
         self.taken[i] = true;
-        self.notices.push(format!("`{}` is left aside: {rule}", self.tensor(i).key));
+        self.notices.push(format!("ignored `{}`: {rule}", self.tensor(i).key));
     }
 
     /// Leaves all untaken tensors of such paths aside by one rule, and says so once.
@@ -401,8 +401,8 @@ impl<'a> Claiming<'a> {
         }
         let key = &self.tensor(first).key;
         self.notices.push(match found.len() - 1 {
-            0 => format!("`{key}` is left aside: {rule}"),
-            more => format!("`{key}` and {more} more are left aside: {rule}"),
+            0 => format!("ignored `{key}`: {rule}"),
+            more => format!("ignored `{key}` and {more} more: {rule}"),
         });
     }
 
@@ -441,7 +441,7 @@ impl<'a> Claiming<'a> {
             if adapter.tensors.iter().all(|tensor| pattern.is_match(&tensor.key)) {
                 let (flag, value) = ("--allow-unmatched".to_owned(), pattern.as_str().to_owned());
                 let accepted = format!(
-                    "it matches all {} tensors of adapter `{}`: name those that may be left out",
+                    "it matches all {} tensors of adapter `{}`: name those that may be skipped",
                     adapter.tensors.len(),
                     adapter.name
                 );
@@ -455,10 +455,8 @@ impl<'a> Claiming<'a> {
         let listed: Vec<(String, String)> = listed;
         let Some((first, _)) = listed.first() else { return };
         self.notices.push(match listed.len() - 1 {
-            0 => format!("`{first}` is left out, as `--allow-unmatched` says: no base tensor has its name"),
-            more => format!(
-                "`{first}` and {more} more are left out, as `--allow-unmatched` says: no base tensor has their names"
-            ),
+            0 => format!("`{first}` matches no base tensor; skipped (--allow-unmatched)"),
+            more => format!("`{first}` and {more} more match no base tensor; skipped (--allow-unmatched)"),
         });
         self.skipped = listed.into_iter().map(|(key, _)| key).collect();
     }
@@ -467,5 +465,5 @@ impl<'a> Claiming<'a> {
 /// The refusal to part two tied ends.
 pub(crate) fn inseparable(tensor: String, why: &str) -> Error {
     Error::new(ErrorKind::Tied { tensor, why: why.to_owned() })
-        .hint("`--tied fold` changes the one tensor that both ends share, as PEFT's merge does")
+        .hint("`--tied fold` changes the one tensor that embedding and LM head share, as PEFT's merge does")
 }

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::list::read_small;
 
 use crate::adapters::claim::context::Claiming;
-use crate::adapters::peft::producers::NEMO_CONFIG;
 
 /// The order of `B`'s columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +46,6 @@ pub(crate) struct Sides<'s> {
 
 /// Model types whose experts say `is_transposed` in transformers.
 const TRANSPOSED: &[&str] = &["gpt_oss", "aria", "aria_text", "openai_privacy_filter"];
-/// Largest model card that is looked into.
-const MOST_CARD_BYTES: u64 = 1 << 20;
 
 /// Whether each parameter's factors are swapped.
 ///
@@ -121,7 +117,7 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
     if let Some(orientation) = claiming.adapter.experts.orientation {
         return Ok(orientation == Orientation::Swapped);
     }
-    if claiming.adapter.path.join(NEMO_CONFIG).exists() {
+    if claiming.adapter.traces.has_nemo_config {
         let why =
             "NeMo AutoModel made it, which keeps to the axes of an older PEFT whatever version it names";
         return Err(unclear(claiming, sides, why));
@@ -145,9 +141,9 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
 fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
     let (adapter, parameter) =
         (claiming.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
-    let what = "on which axis `lora_A` lies".to_owned();
+    let what = "orientation of `lora_A`".to_owned();
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
-        "say it with `--expert-orientation straight` (as PEFT up to 0.18) or `--expert-orientation swapped`",
+        "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
 
@@ -174,15 +170,15 @@ impl ExpertLayout {
     /// What the user said, as the model card tells it.
     pub fn told(&self) -> Vec<String> {
         let packing = self.packing.map(|packing| match packing {
-            Packing::RankMajor => "`lora_B` of experts is read as `rank_major`",
-            Packing::GroupedByExpert => "`lora_B` of experts is read as `grouped_by_expert`",
+            Packing::RankMajor => "`lora_B` of experts is read as `rank-major`",
+            Packing::GroupedByExpert => "`lora_B` of experts is read as `expert-major`",
         });
         let orientation = self.orientation.map(|orientation| match orientation {
-            Orientation::Straight => "`lora_A` of square parameters of experts is read as `straight`",
-            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `swapped`",
+            Orientation::Straight => "`lora_A` of square parameters of experts is read as `d1`",
+            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
         });
         let told = packing.into_iter().chain(orientation);
-        told.map(|told| format!("{told}, as asked, where an adapter does not tell")).collect()
+        told.map(|told| format!("{told} where the adapter does not say (as asked)")).collect()
     }
 }
 
@@ -207,29 +203,23 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
     if let Some(packing) = claiming.adapter.experts.packing {
         return Ok(packing == Packing::GroupedByExpert);
     }
-    if !is_unsloth(claiming)? {
+    if !is_unsloth(claiming) {
         return Ok(false);
     }
     let (adapter, parameter) = (claiming.adapter.name.clone(), key.to_owned());
-    let what = "how the experts' columns are ordered".to_owned();
+    let what = "order of experts in `lora_B`".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
-        "say it with `--expert-packing grouped_by_expert` (Unsloth before that) or `--expert-packing rank_major` (as PEFT)",
+        "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))
 }
 
 /// Signs of Unsloth in an adapter: a mark in its config, the name of its base, a tag of its model card.
-fn is_unsloth(claiming: &Claiming<'_>) -> Result<bool> {
+fn is_unsloth(claiming: &Claiming<'_>) -> bool {
     let config = &claiming.adapter.config;
     let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
     let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
-    if fixed == Some(true) || base.starts_with("unsloth/") {
-        return Ok(true);
-    }
-    let card = read_small(&claiming.adapter.path.join("README.md"), MOST_CARD_BYTES);
-    // A card that cannot be read tells nothing.
-    let Ok(Some(card)) = card else { return Ok(false) };
-    Ok(String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth"))
+    fixed == Some(true) || base.starts_with("unsloth/") || claiming.adapter.traces.is_tagged_unsloth
 }
 
 #[cfg(test)]

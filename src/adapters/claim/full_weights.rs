@@ -22,7 +22,10 @@ pub(crate) struct Replace;
 
 /// Segments of keys that other kinds of adapter write, and what they are.
 const OTHER_KINDS: &[(&str, &str)] = &[
-    ("lora_magnitude_vector", "`use_dora` is not set in the config, so it is not known what it means"),
+    (
+        "lora_magnitude_vector",
+        "this is a DoRA magnitude vector, but `use_dora` is not set in adapter_config.json",
+    ),
     ("prompt_embeddings", "prompt methods have nothing to merge"),
 ];
 
@@ -93,9 +96,7 @@ fn claim_value(claiming: &mut Claiming<'_>, path: &str, tensor: usize) -> Result
     }
     if claiming.adapter.weight != 1.0 {
         let kind = ErrorKind::WeightedReplacement { adapter, tensor: name, weight: claiming.adapter.weight };
-        return Err(
-            Error::new(kind).hint("give this adapter weight 1: a value that replaces another has no scale")
-        );
+        return Err(Error::new(kind).hint("use weight 1 for this adapter"));
     }
     check_start(claiming, path, &module, target, &value)?;
     let mut targets = vec![target];
@@ -139,7 +140,7 @@ fn check_start(
     }
     let why = format!("`{}`, to which the head's delta is added, holds other values", value.key);
     Err(Error::new(ErrorKind::Tied { tensor: embedding.name.clone(), why })
-        .hint("without `--tied fold` the head gets a tensor of its own, which starts from it"))
+        .hint("without `--tied fold` the LM head gets a tensor of its own, which starts from it"))
 }
 
 /// The other of two tied ends, if it must start from this value too.

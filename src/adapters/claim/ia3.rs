@@ -54,7 +54,7 @@ impl Method for Ia3 {
         if weight != 1.0 && !vectors.is_empty() {
             let why = "it multiplies what it finds, and a part of a product is not defined".to_owned();
             let error = Error::new(ErrorKind::Weighted { adapter, what: "IA3".to_owned(), weight, why });
-            claiming.refuse(error.hint("give this adapter weight 1"));
+            claiming.refuse(error.hint("use weight 1 for this adapter"));
         }
         for (module, vector) in vectors {
             if let Err(error) = claim_module(claiming, &module, vector) {
@@ -65,7 +65,7 @@ impl Method for Ia3 {
 
     /// A vector of zeros erases what it multiplies.
     fn idle(&self, _: f32, holds: &[TensorContents]) -> Option<&'static str> {
-        holds.iter().all(|vector| vector.one).then_some("its vector is all ones, as before training")
+        holds.iter().all(|vector| vector.one).then_some("its vector is all ones (untrained adapter?)")
     }
 
     fn apply(&self, block: &mut Block<'_>) {

@@ -57,8 +57,8 @@ const OTHER_INIT: &[Refused] = &[
     },
     Refused {
         starts: "loftq",
-        why: "means that training ran on quantised weights, which the factors make up for",
-        cure: "merge into the dequantised weights that LoftQ made, with `init_lora_weights` set to `true` in the \
+        why: "means that training ran on quantized weights, which the factors make up for",
+        cure: "merge into the dequantized weights that LoftQ made, with `init_lora_weights` set to `true` in the \
                adapter's config",
     },
     Refused {
@@ -119,8 +119,8 @@ const FIELDS: &[(&str, Field)] = &[
             &[],
             &[Refused {
                 starts: "",
-                why: "gives `lora_A` fewer columns than a base quantised with GPTQ, which PEFT cannot merge either",
-                cure: "PEFT passes over this field on layers that are not quantised: if all were so, set it to `false`",
+                why: "gives `lora_A` fewer columns than a base quantized with GPTQ, which PEFT cannot merge either",
+                cure: "PEFT ignores this field on layers that are not quantized: if all were so, set it to `false`",
             }],
         ),
     ),

@@ -57,7 +57,7 @@ pub(crate) trait Method: Sync {
     /// hold (`holds` is in their order).
     fn idle(&self, scale: f32, holds: &[TensorContents]) -> Option<&'static str> {
         match holds.iter().any(|factor| factor.zero) {
-            true => Some("a factor of it is all zero, as before training"),
+            true => Some("a factor is all zero (untrained adapter?)"),
             false => (scale == 0.0).then_some("its scale is 0"),
         }
     }

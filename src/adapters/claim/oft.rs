@@ -357,7 +357,7 @@ fn refused(claiming: &Claiming<'_>, old: &[usize]) -> Option<Error> {
     let weight = claiming.adapter.weight;
     (weight != 1.0).then(|| {
         let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale".to_owned());
-        Error::new(ErrorKind::Weighted { adapter, what, weight, why }).hint("give this adapter weight 1")
+        Error::new(ErrorKind::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
     })
 }
 

@@ -24,7 +24,7 @@ impl Claiming<'_> {
         {
             return match stored {
                 Stored::Coded(_) => None,
-                _ => Some(quantised(name, "it belongs to the codes of another".to_owned())),
+                _ => Some(quantised(name, "it is an auxiliary tensor of another".to_owned())),
             };
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
@@ -44,7 +44,7 @@ impl Claiming<'_> {
         if let Some(companion) =
             found.into_iter().find(|name| self.outline.base.catalogue.find(name).is_some())
         {
-            return Some(quantised(name, format!("`{companion}` belongs to it")));
+            return Some(quantised(name, format!("the base has its auxiliary tensor `{companion}`")));
         }
         let dtype = self.outline.base.catalogue.find(name)?.tensor.dtype;
         let is_float8 = matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
@@ -66,8 +66,8 @@ impl Claiming<'_> {
 }
 
 fn quantised(tensor: &str, why: String) -> Error {
-    Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why }).hint(
-        "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantise it \
+    Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why }).hint(
+        "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantize it \
          and save it first",
     )
 }

@@ -84,7 +84,7 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
     if !claiming.are_transposed(a.0, a.1)? || !claiming.are_transposed(b.0, b.1)? {
         if claiming.adapter.config.is_set("ensure_weight_tying") {
             claiming.notice(format!(
-                "`ensure_weight_tying` is set, but the factors of `{head}` and `{embedding}` differ: each end was trained on \
+                "`ensure_weight_tying` is set, but the factors of `{head}` and `{embedding}` differ: each was trained on \
                  its own"
             ));
         }
@@ -99,6 +99,6 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
 }
 
 fn leave_aside(claiming: &mut Claiming<'_>, copy: usize) {
-    claiming.ignore(copy, "the head is tied to the embedding, whose copy of the same values is used once");
+    claiming.ignore(copy, "the LM head is tied to the embedding, and the same values are used once");
     claiming.head_follows();
 }

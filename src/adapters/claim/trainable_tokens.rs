@@ -126,7 +126,7 @@ fn head_has_more(claiming: &Claiming<'_>, key: String, head: &str) -> Error {
     let adapter = claiming.adapter.name.clone();
     let why = format!("its rows are the tied head's too, for which the adapter has more in `{head}`");
     Error::new(ErrorKind::Unclaimed { adapter, key, why })
-        .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base whose ends are not tied")
+        .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base with untied embeddings")
 }
 
 /// The tokens of a module: a list is the input embedding's, an object has one for each module.

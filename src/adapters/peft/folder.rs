@@ -1,6 +1,6 @@
 //! An adapter folder: where its files are, its config, and its tensors from the header.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use regex::Regex;
 use serde_json::Value;
@@ -11,19 +11,19 @@ use crate::checkpoint::side_files::is_beside;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::formats::json::parse_json_strict;
-use crate::hub::Place;
+use crate::hub::resolved::Resolved;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::Spaces;
-use crate::storage::folder::Folder;
-use crate::storage::list::{Found, list, read_small, subfolders};
-use crate::storage::{Source, Store};
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::{Entry, EntryKind, Store};
 use crate::tensor::reference::{FileId, TensorRef};
 
 use crate::adapters::claim::expert_layout::ExpertLayout;
 use crate::adapters::foreign::foreign;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::{module_of, normalise};
-use crate::adapters::peft::producers::aside;
+use crate::adapters::peft::producers::{Traces, aside};
 
 /// File name of the config.
 const CONFIG: &str = "adapter_config.json";
@@ -45,7 +45,9 @@ pub struct Adapter {
     /// Name for messages: the folder's, or that of its repository.
     pub name: String,
     /// The folder that holds the two files.
-    pub path: PathBuf,
+    pub location: Location,
+    /// What the other files there show of its producer.
+    pub(crate) traces: Traces,
     /// Its config.
     pub config: AdapterConfig,
     /// BLAKE3 of the config file, in hex.
@@ -71,23 +73,23 @@ impl Adapter {
     /// # Errors
     /// [`ErrorKind::Missing`] for what is not there, [`ErrorKind::Json`], [`ErrorKind::PeftType`], [`ErrorKind::EmptyAdapter`],
     /// or as [`read_header`].
-    pub fn open(place: &Place, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
+    pub fn open(place: &Resolved, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
         Adapter::read(place, weight, file, header_room).map_err(|error| place.explain(error))
     }
 
-    fn read(place: &Place, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
+    fn read(place: &Resolved, weight: f64, file: FileId, header_room: u64) -> Result<Adapter> {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         if config.text("peft_type").is_none() {
-            let why = "names no method PEFT has: it is not a PEFT adapter".to_owned();
+            let why = "is an unknown PEFT type".to_owned();
             let error = Error::new(ErrorKind::PeftType { adapter: name, found: "(none)".to_owned(), why });
             return Err(error.hint(
                 "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
             ));
         }
-        let at = home.join(TENSORS);
-        let source = Folder::open(&home)?.source(TENSORS).map_err(|error| match error.kind() {
-            ErrorKind::Missing { .. } if home.join("adapter_model.bin").exists() => error.hint(
+        let at = home.path_of(TENSORS);
+        let source = home.open(TENSORS).map_err(|error| match error.kind() {
+            ErrorKind::Missing { .. } if home.has_file("adapter_model.bin").unwrap_or(false) => error.hint(
                 "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again",
             ),
             _ => error,
@@ -103,7 +105,8 @@ impl Adapter {
         };
         Ok(Adapter {
             name,
-            path: home,
+            traces: Traces::of(&home)?,
+            location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
             header_hash: header_hash(&header),
@@ -120,9 +123,9 @@ impl Adapter {
     /// Files of its folder that belong beside the merged model.
     ///
     /// # Errors
-    /// As [`list`].
-    pub fn brought(&self) -> Result<Vec<Found>> {
-        let mut found = list(&self.path, &|_| true)?;
+    /// As [`Location::files`].
+    pub fn brought(&self) -> Result<Vec<Entry>> {
+        let mut found = self.location.files(&|_| true)?;
         found.retain(|file| is_beside(&file.name));
         Ok(found)
     }
@@ -159,7 +162,7 @@ pub(crate) fn modules(paths: &[String]) -> Vec<&str> {
 ///
 /// # Errors
 /// As [`Adapter::open`], as far as the config goes.
-pub(crate) fn base_named(place: &Place) -> Result<(String, Option<String>, Option<String>)> {
+pub(crate) fn base_named(place: &Resolved) -> Result<(String, Option<String>, Option<String>)> {
     let (_, _, config) = read_config(place).map_err(|error| place.explain(error))?;
     let text = |key| config.text(key).filter(|text| !text.is_empty()).map(str::to_owned);
     let (base, revision) = (text("base_model_name_or_path"), text("revision"));
@@ -167,11 +170,11 @@ pub(crate) fn base_named(place: &Place) -> Result<(String, Option<String>, Optio
 }
 
 /// The folder with the adapter's files, its config's bytes, and what they say.
-fn read_config(place: &Place) -> Result<(PathBuf, Vec<u8>, AdapterConfig)> {
-    let home = find_home(&place.path)?;
-    let name = place.name().map_or_else(|| name_of(&place.path), str::to_owned);
-    let at = home.join(CONFIG);
-    let bytes = read_small(&at, MOST_CONFIG_BYTES)?.unwrap_or_default();
+fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
+    let home = find_home(&place.location)?;
+    let name = place.name().map_or_else(|| name_of(&place.location.path()), str::to_owned);
+    let at = home.path_of(CONFIG);
+    let bytes = home.read_small(CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
     let not_json = || ErrorKind::Json { path: at.clone() };
     match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
         Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name, fields))),
@@ -179,27 +182,39 @@ fn read_config(place: &Place) -> Result<(PathBuf, Vec<u8>, AdapterConfig)> {
     }
 }
 
-/// `path` if it holds an adapter, else its only sub-folder that does.
-fn find_home(path: &Path) -> Result<PathBuf> {
-    if path.join(CONFIG).exists() {
-        return Ok(path.to_owned());
+/// `dir` if it holds an adapter, else its only sub-folder that does.
+fn find_home(dir: &Location) -> Result<Location> {
+    if dir.stat(CONFIG)?.is_some() {
+        return Ok(dir.clone());
     }
-    let missing = || Error::new(ErrorKind::Missing { what: CONFIG, path: path.to_owned() });
-    if !path.is_dir() {
-        return Err(foreign(path).unwrap_or_else(missing));
+    let missing = || Error::new(ErrorKind::Missing { what: CONFIG, path: dir.path() });
+    if !dir.is_directory()? {
+        return Err(foreign(dir).unwrap_or_else(missing));
     }
-    let mut homes: Vec<String> = subfolders(path)?;
-    homes.retain(|name| path.join(name).join(CONFIG).exists());
-    match homes.as_slice() {
-        [home] => Ok(path.join(home)),
-        [] => Err(foreign(path).unwrap_or_else(|| {
-            missing().hint("`--adapter` takes the folder that PEFT's `save_pretrained` or a trainer wrote")
+    match homes_in(dir)?.as_slice() {
+        [home] => Ok(dir.join(home)),
+        [] => Err(foreign(dir).unwrap_or_else(|| {
+            missing().hint("`--adapter` takes the directory that PEFT's `save_pretrained` or a trainer wrote")
         })),
         homes => {
             Err(missing()
                 .hint(format!("it holds several adapters; name one of them: `{}`", homes.join("`, `"))))
         }
     }
+}
+
+/// The sub-folders of `dir` that hold an adapter.
+///
+/// # Errors
+/// As [`Store::list`] and [`Store::stat`].
+pub(crate) fn homes_in(dir: &Location) -> Result<Vec<String>> {
+    let mut homes = Vec::new();
+    for Entry { name, kind, .. } in dir.list("")? {
+        if kind == EntryKind::Dir && dir.join(&name).stat(CONFIG)?.is_some() {
+            homes.push(name);
+        }
+    }
+    Ok(homes)
 }
 
 /// The last name of a path, for messages.

@@ -5,6 +5,9 @@
 //! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
 
 use crate::adapters::peft::config::{Field, Refused};
+use crate::error::Result;
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 /// Segments that wrappers of training put into paths; they name no module of any model.
 pub(crate) const WRAPPERS: &[&str] = &[
@@ -23,7 +26,33 @@ pub(crate) const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// A file that NeMo AutoModel writes beside an adapter.
-pub(crate) const NEMO_CONFIG: &str = "automodel_peft_config.json";
+const NEMO_CONFIG: &str = "automodel_peft_config.json";
+
+/// So much of a model card is looked at for tags.
+const CARD_BYTES: u64 = 1 << 20;
+
+/// What the files beside an adapter show of its producer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traces {
+    /// NeMo AutoModel's own config lies there.
+    pub(crate) has_nemo_config: bool,
+    /// The model card has Unsloth's tag.
+    pub(crate) is_tagged_unsloth: bool,
+}
+
+impl Traces {
+    /// Looks for them in an adapter's directory.
+    ///
+    /// # Errors
+    /// As [`Location::read_start`].
+    pub(crate) fn of(dir: &Location) -> Result<Traces> {
+        let card = dir.read_start("README.md", CARD_BYTES)?.map(|card| card.bytes).unwrap_or_default();
+        Ok(Traces {
+            has_nemo_config: dir.stat(NEMO_CONFIG)?.is_some(),
+            is_tagged_unsloth: String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth"),
+        })
+    }
+}
 
 /// Fields that producers add to `adapter_config.json`.
 pub(crate) const FIELDS: &[(&str, Field)] = &[
@@ -40,7 +69,7 @@ pub(crate) const FIELDS: &[(&str, Field)] = &[
             &[Refused {
                 starts: "",
                 why: "means that axolotl trained for the merged weights in NVFP4, which no 16-bit merge holds",
-                cure: "to quantise the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
+                cure: "to quantize the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
                        first",
             }],
         ),

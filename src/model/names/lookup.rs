@@ -74,7 +74,7 @@ impl<'a> Names<'a> {
         for i in chosen {
             let Placing { space, way, .. } = &placings[i];
             if *space != 0 || *way != Way::Same {
-                names.notices.push(format!("names are read {}", described(spaces, *space, way)));
+                names.notices.push(format!("adapter keys resolved {}", described(spaces, *space, way)));
             }
             names.readings.push((spaces.get(*space), way.clone()));
         }
@@ -190,26 +190,23 @@ fn described(spaces: &Spaces<'_>, space: usize, way: &Way) -> String {
     let names = match (spaces.label(space), spaces.list()[space].is_all) {
         ("", _) => "against the names on disk".to_owned(),
         (label, is_all) => {
-            format!("against the names that {} has for {label}", spaces.library(space).version(is_all))
+            format!("against the {} names for {label}", spaces.library(space).version(is_all))
         }
     };
     match way {
         Way::Same => names,
-        Way::WithBase(base) => format!("with `{base}` in front, {names}"),
-        Way::WithoutBase(base) => format!("without `{base}`, {names}"),
+        Way::WithBase(base) => format!("by prepending `{base}`, {names}"),
+        Way::WithoutBase(base) => format!("by dropping `{base}`, {names}"),
         Way::Carried => format!("as older names, {names}"),
-        Way::Language(prefix) => format!("with `{prefix}` for `model.`, {names}"),
+        Way::Language(prefix) => format!("by writing `{prefix}` for `model.`, {names}"),
         Way::Spelt(spellings) => {
             let each =
                 spellings.iter().map(|spelling| format!("`{}` for `{}`", spelling.models, spelling.theirs));
-            format!("with {}, {names}", each.collect::<Vec<_>>().join(" and "))
+            format!("by writing {}, {names}", each.collect::<Vec<_>>().join(" and "))
         }
         Way::Inferred(prefixes) => {
             let each = prefixes.iter().map(|(tower, prefix)| format!("`{prefix}` before `{tower}`"));
-            format!(
-                "with {}, which is inferred from names that end alike",
-                each.collect::<Vec<_>>().join(", ")
-            )
+            format!("by writing {}, inferred from names that end alike", each.collect::<Vec<_>>().join(", "))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a checkpoint is quantised: what its config says, and which tensors are codes and which belong to codes.
+//! How a checkpoint is quantized: what its config says, and which tensors are codes and which belong to codes.
 //!
 //! Headers decide: a tensor whose name ends in one of [`COMPANIONS`] belongs to the codes of the same stem, if there are
 //! any. Floats of 8 bits and less are codes even without companions. Nothing is decoded here.
@@ -10,9 +10,9 @@ use crate::checkpoint::catalogue::Catalogue;
 use crate::checkpoint::config::Config;
 use crate::tensor::dtype::Dtype;
 
-/// How a checkpoint is quantised.
+/// How a checkpoint is quantized.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Quantisation {
+pub struct Quantization {
     /// `quant_method` of the config.
     pub method: Option<String>,
     /// `format`, `quant_algo` or `mode` of the config, which tell kinds of one method apart.
@@ -75,8 +75,8 @@ const PLAIN_LISTS: &[&str] = &[
     "exclude_modules",
 ];
 
-/// How the checkpoint is quantised; none if nothing in it says that it is.
-pub(crate) fn quantisation(catalogue: &Catalogue, config: &Config) -> Option<Quantisation> {
+/// How the checkpoint is quantized; none if nothing in it says that it is.
+pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
     let mut is_code: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
     let mut is_companion = vec![false; is_code.len()];
@@ -92,7 +92,7 @@ pub(crate) fn quantisation(catalogue: &Catalogue, config: &Config) -> Option<Qua
         return None;
     }
     let text = |key| said?.get(key)?.as_str().map(str::to_owned);
-    Some(Quantisation {
+    Some(Quantization {
         method: text("quant_method"),
         format: ["format", "quant_algo", "mode"].into_iter().find_map(text),
         block: said.and_then(block),
@@ -160,7 +160,7 @@ mod tests {
     /// A scheme, its tensors, and how many of them are codes and companions.
     type Case = (&'static str, &'static [(&'static str, Dtype)], (usize, usize));
 
-    fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantisation> {
+    fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantization> {
         let tensor = |&(name, dtype): &(&str, Dtype)| BaseTensor {
             name: name.to_owned(),
             tensor: TensorRef {
@@ -171,7 +171,7 @@ mod tests {
             },
         };
         let (catalogue, _) = Catalogue::new(Vec::new(), tensors.iter().map(tensor).collect());
-        quantisation(&catalogue, &Config(config))
+        quantization(&catalogue, &Config(config))
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             ("no scales", &[("a.weight", F8_E4M3)], (1, 0)),
         ];
         for (what, tensors, counts) in cases {
-            let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantised"));
+            let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantized"));
             assert_eq!((found.codes, found.companions), *counts, "{what}");
         }
         let plain =

@@ -5,9 +5,11 @@ use std::fmt::{self, Display};
 use serde_json::Value;
 
 use crate::inspect::adapter::{AdapterReport, KeyLine, Module};
-use crate::inspect::group::{Group, group};
-use crate::inspect::text::{Row, Rows, counted, grouped, line, short, shorter, tensors};
-use crate::inspect::totals::lines;
+
+use crate::report::groups::{Group, group};
+use crate::report::table::{Row, Rows, tensors};
+use crate::report::totals::lines;
+use crate::report::words::{counted, grouped, line, short, shorter};
 
 /// Names of one kind that are written out before the rest is counted.
 const NAMES_SHOWN: usize = 12;
@@ -60,10 +62,8 @@ impl AdapterReport {
         }
         let kinds: Vec<String> =
             kinds.iter().map(|(kind, count)| format!("{} {kind}", grouped(*count as u64))).collect();
-        let spread = match self.modules.iter().any(|module| module.norm.is_some()) {
-            true => "; norms of scale·B·A as min / median / max",
-            false => "",
-        };
+        let has_norms = self.modules.iter().any(|module| module.norm.is_some());
+        let spread = if has_norms { "; norms of scale·B·A as min / median / max" } else { "" };
         line(f, "modules", &format!("{}{spread}", kinds.join(", ")))?;
         if self.modules.iter().any(|module| module.depends_on_base) {
             line(f, "", "what DoRA adds depends on the base, too")?;
@@ -84,7 +84,7 @@ impl AdapterReport {
 
     fn show_findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dead = self.modules.iter().filter_map(|module| Some((named(module), module.dead.clone()?)));
-        show_names(f, "dead", ["module changes nothing", "modules change nothing"], dead)?;
+        show_names(f, "dead", ["module has no effect", "modules have no effect"], dead)?;
         let odd = self.modules.iter().filter(|module| !module.notes.is_empty());
         show_names(
             f,

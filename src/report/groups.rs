@@ -1,12 +1,15 @@
-//! Names alike but for their numbers, as one line: `model.layers.{0..31}.self_attn.q_proj.weight`.
+//! Names alike but for their numbers, as one row: `model.layers.{0..31}.self_attn.q_proj.weight`.
 //!
 //! A number is a segment between dots that is all digits. Names whose other segments agree, and whose kind does, form a
-//! group; for each number of its pattern the group knows which values occur. Groups come in the order in which their first
-//! member does. One pass with a hash map, and a sort of the numbers: n log n.
+//! group; for each number of its pattern the group knows which values occur. Groups come in [`natural`] order, in which
+//! layer 2 stands before layer 10. One pass with a hash map, and a sort of numbers and of groups: n log n.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+
+use crate::report::words::printable;
 
 /// Ranges of one number that are written out before the rest is cut.
 const RANGES: usize = 4;
@@ -15,9 +18,9 @@ const RANGES: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct Group<K> {
     /// What the members have in common beside their names.
-    pub kind: K,
+    pub(crate) kind: K,
     /// Places of the members among the items that were grouped, in order.
-    pub members: Vec<usize>,
+    pub(crate) members: Vec<usize>,
     /// Segments of the pattern; none where a number stands.
     segments: Vec<Option<String>>,
     /// For each number of the pattern, the values that occur, sorted.
@@ -28,18 +31,29 @@ impl<K> Group<K> {
     /// How many names the pattern would cover with every combination of its numbers.
     ///
     /// Larger than the number of members where some layers or experts lack the tensor.
-    pub(crate) fn combinations(&self) -> u64 {
+    fn combinations(&self) -> u64 {
         self.numbers.iter().fold(1, |product, values| product.saturating_mul(values.len() as u64))
+    }
+
+    /// The name that has the smallest of each number.
+    fn first_name(&self) -> String {
+        let mut numbers = self.numbers.iter().filter_map(|values| values.first());
+        let segment = |segment: &Option<String>| match segment {
+            Some(text) => text.clone(),
+            None => numbers.next().map(ToString::to_string).unwrap_or_default(),
+        };
+        self.segments.iter().map(segment).collect::<Vec<_>>().join(".")
     }
 
     /// Its size: `32`, or `58 of 61` where some combinations of the numbers are not there.
     pub(crate) fn count(&self) -> String {
-        let (found, whole) = (self.members.len(), self.combinations());
+        let found = self.members.len();
+        let whole = self.combinations();
         if found as u64 == whole { found.to_string() } else { format!("{found} of {whole}") }
     }
 }
 
-/// Groups items of a name and a kind.
+/// Groups items of a name and a kind, in natural order of their names.
 pub(crate) fn group<'n, K: Clone + Eq + Hash>(
     items: impl IntoIterator<Item = (&'n str, K)>,
 ) -> Vec<Group<K>> {
@@ -64,7 +78,47 @@ pub(crate) fn group<'n, K: Clone + Eq + Hash>(
         values.sort_unstable();
         values.dedup();
     }
+    groups.sort_by(|one, other| natural(&one.first_name(), &other.first_name()));
     groups
+}
+
+/// The order in which people count: runs of digits by their value, all else by its bytes.
+pub(crate) fn natural(one: &str, other: &str) -> Ordering {
+    let mut one = one.as_bytes();
+    let mut other = other.as_bytes();
+    loop {
+        let digits = digits_of(one);
+        let more = digits_of(other);
+        let order = if digits.is_empty() || more.is_empty() {
+            one.first().cmp(&other.first())
+        } else {
+            by_value(digits, more)
+        };
+        if order.is_ne() || one.is_empty() {
+            return order;
+        }
+        one = &one[digits.len().max(1)..];
+        other = &other[more.len().max(1)..];
+    }
+}
+
+/// The digits that a text begins with.
+fn digits_of(text: &[u8]) -> &[u8] {
+    let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    &text[..count]
+}
+
+/// Digits without the zeros in front.
+fn without_zeros(digits: &[u8]) -> &[u8] {
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    &digits[zeros..]
+}
+
+/// Numbers of any length by value; of equal ones the shorter text is first.
+fn by_value(one: &[u8], other: &[u8]) -> Ordering {
+    let a = without_zeros(one);
+    let b = without_zeros(other);
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b)).then_with(|| one.len().cmp(&other.len()))
 }
 
 /// The number that a segment is: digits as a number is written, below a thousand million.
@@ -120,15 +174,6 @@ fn range(values: &[u32]) -> String {
     }
 }
 
-/// A name from a file, with control characters as escapes: it goes to a terminal.
-pub(crate) fn printable(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for c in name.chars() {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,8 +188,7 @@ mod tests {
         let names = ["embed.weight", "layers.0.q.weight", "layers.0.k.weight", "layers.1.q.weight"];
         assert_eq!(
             lines(&names),
-            ["1 × embed.weight", "2 × layers.{0, 1}.q.weight", "1 × layers.0.k.weight"],
-            "in the order of first members"
+            ["1 × embed.weight", "1 × layers.0.k.weight", "2 × layers.{0, 1}.q.weight"]
         );
         let experts: Vec<String> = (3..6)
             .flat_map(|layer| (0..4).map(move |expert| format!("layers.{layer}.experts.{expert}.up")))
@@ -152,6 +196,30 @@ mod tests {
         let experts: Vec<&str> = experts.iter().map(String::as_str).collect();
         assert_eq!(lines(&experts), ["12 × layers.{3..5}.experts.{0..3}.up"]);
         assert_eq!(lines(&experts[1..]), ["11 of 12 × layers.{3..5}.experts.{0..3}.up"]);
+    }
+
+    #[test]
+    fn numbers_are_counted_not_spelled() {
+        let mut names =
+            ["b", "layers.10.q", "layers.2.q", "layers.02.q", "a10b", "a9b", "layers.2", "", "a9"];
+        names.sort_by(|one, other| natural(one, other));
+        assert_eq!(
+            names,
+            ["", "a9", "a9b", "a10b", "b", "layers.2", "layers.2.q", "layers.02.q", "layers.10.q"]
+        );
+        let huge = ["9".repeat(40), format!("1{}", "0".repeat(40))];
+        assert_eq!(natural(&huge[0], &huge[1]), Ordering::Less);
+        let shuffled: Vec<String> = (0..61).map(|i| format!("model.layers.{}.q", i * 17 % 61)).collect();
+        let shuffled: Vec<&str> = shuffled.iter().map(String::as_str).collect();
+        assert_eq!(lines(&shuffled), ["61 × model.layers.{0..60}.q"]);
+    }
+
+    #[test]
+    fn groups_that_differ_by_layer_come_in_numeric_order() {
+        let names = ["layers.0.q", "layers.1.q", "layers.10.q", "layers.2.q"];
+        let groups = group(names.iter().zip([0, 1, 10, 2]).map(|(name, kind)| (*name, kind)));
+        let kinds: Vec<_> = groups.iter().map(|group| group.kind).collect();
+        assert_eq!(kinds, [0, 1, 2, 10]);
     }
 
     #[test]

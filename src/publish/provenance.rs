@@ -1,8 +1,6 @@
 //! `shardfold.json`: what the result was made from, and the hash of every shard. It holds no time and no path, so that the
 //! same plan gives the same bytes anywhere.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
@@ -10,17 +8,34 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
-use crate::storage::Store;
-use crate::storage::folder::Folder;
-use crate::storage::list::read_small;
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 /// Its file name.
-pub(crate) const RECORD: &str = "shardfold.json";
+pub(crate) const PROVENANCE: &str = "shardfold.json";
 const MOST_BYTES: u64 = 256 << 20;
+/// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
+const SCHEMA: u32 = 1;
+const HASH: &str = "blake3";
+
+/// The layout of files from before it had a number.
+fn first_schema() -> u32 {
+    SCHEMA
+}
+
+fn usual_hash() -> String {
+    HASH.to_owned()
+}
 
 /// The content of `shardfold.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct Provenance {
+    /// Version of this layout.
+    #[serde(default = "first_schema")]
+    pub schema: u32,
+    /// The function behind every hash and digest of it.
+    #[serde(default = "usual_hash")]
+    pub hash: String,
     /// Version of shardfold that wrote the result.
     pub shardfold: String,
     /// Digest of its plan.
@@ -36,10 +51,12 @@ pub(crate) struct Record {
     pub shards: Vec<ShardDone>,
 }
 
-impl Record {
-    /// The record of a finished run.
-    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Record {
-        Record {
+impl Provenance {
+    /// The provenance of a finished run.
+    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Provenance {
+        Provenance {
+            schema: SCHEMA,
+            hash: HASH.to_owned(),
             shardfold: plan.version.clone(),
             plan: digest.to_owned(),
             adapters: plan.adapters.clone(),
@@ -49,13 +66,14 @@ impl Record {
         }
     }
 
-    /// The record in `folder`, if there is one that can be read.
+    /// The provenance in `dir`, if there is one that can be read: a later layout is not.
     ///
     /// # Errors
     /// [`ErrorKind::Read`].
-    pub(crate) fn read(folder: &Path) -> Result<Option<Record>> {
-        let bytes = read_small(&folder.join(RECORD), MOST_BYTES)?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
+        let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
+        let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
     }
 
     /// Its JSON.
@@ -65,20 +83,19 @@ impl Record {
         text
     }
 
-    /// Reads every shard in `folder` again and compares its hash.
+    /// Reads every shard in `dir` again and compares its hash.
     ///
     /// # Errors
     /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
-    pub(crate) fn check(&self, folder: &Path, cancel: &Cancel) -> Result<()> {
-        let store = Folder::open(folder)?;
+    pub(crate) fn check(&self, dir: &Location, cancel: &Cancel) -> Result<()> {
         let mut buf = vec![0; 1 << 20];
         for shard in &self.shards {
             let damaged = || {
-                let (path, file) = (folder.to_owned(), shard.name.clone());
+                let (path, file) = (dir.path(), shard.name.clone());
                 Error::new(ErrorKind::OutputDamaged { path, file })
-                    .hint("move the folder away and run the merge again")
+                    .hint("move the directory away and run the merge again")
             };
-            let source = store.source(&shard.name).map_err(|cause| damaged().because(cause))?;
+            let source = dir.open(&shard.name).map_err(|cause| damaged().because(cause))?;
             if source.len() != shard.bytes {
                 return Err(damaged());
             }
