@@ -107,8 +107,7 @@ impl Writer<'_> {
             let sink = self.run.store.create(&shard.name, shard.bytes)?;
             self.open =
                 Some(Open { shard: tile.tile.shard, sink, written: 0, hasher: blake3::Hasher::new() });
-            self.append(&(shard.header.len() as u64).to_le_bytes())?;
-            self.append(shard.header.as_bytes())?;
+            self.append(&shard.header)?;
         }
         if let Some(slab) = &tile.slab {
             self.append(&slab[tile.bytes.clone()])?;

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::encodings::logical::{Found, Logical, Recognised};
 use crate::encodings::{ENCODINGS, Place, RowPiece, ToEncode, find as find_encoding};
-use crate::formats::safetensors::read::parse_header;
+use crate::formats::CONTAINERS;
+use crate::formats::container::FileBytes;
 use crate::formats::safetensors::testing::from_theirs;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
@@ -63,12 +64,16 @@ fn logical(vector: &str) -> (Logical, Vec<u8>) {
 
 /// The weights of a file in the order of their codes, as the library recognises them.
 fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Recognised>> {
-    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap());
-    let header = parse_header(&bytes[8..start as usize], bytes.len() as u64).unwrap();
+    let read = |offset: u64, buf: &mut [u8]| {
+        buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
+        Ok(())
+    };
+    let file = FileBytes { len: bytes.len() as u64, read: &read };
+    let header = CONTAINERS[0].read(&file, u64::MAX).unwrap();
     let find = |name: &str| {
         let entry = header.tensors.iter().find(|entry| entry.name == name)?;
         let (dtype, shape) = (entry.dtype, entry.shape.clone());
-        Some(TensorRef { file: FileId(0), offset: start + entry.start, dtype, shape })
+        Some(TensorRef { file: FileId(0), offset: entry.offset, dtype, shape })
     };
     let read = |tensor: &TensorRef| {
         Ok(bytes[tensor.offset as usize..(tensor.offset + tensor.bytes()) as usize].to_vec())

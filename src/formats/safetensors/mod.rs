@@ -18,6 +18,7 @@
 //! ```
 
 pub(crate) mod build;
+pub(crate) mod container;
 mod entry;
 pub(crate) mod problem;
 pub(crate) mod read;
