@@ -1,7 +1,7 @@
 //! What LoRA's products are multiplied by: `alpha/rank`, or `alpha/√rank`, with the config's patterns.
 
 use crate::adapters::peft::config::AdapterConfig;
-use crate::adapters::peft::config::Patterns;
+use crate::adapters::peft::patterns::Patterns;
 use crate::error::Error;
 
 /// PEFT's default of both `r` and `lora_alpha`.
@@ -23,8 +23,7 @@ impl<'c> Scales<'c> {
     /// The scales that a config of type LORA sets.
     ///
     /// # Errors
-    /// [`ErrorKind::Field`](crate::error::kind::ErrorKind::Field) for what should be a number and is none,
-    /// [`ErrorKind::Pattern`](crate::error::kind::ErrorKind::Pattern).
+    /// [`ErrorKind::Field`](crate::error::kind::ErrorKind::Field) for what should be a number and is none.
     pub(crate) fn new(config: &'c AdapterConfig) -> Result<Scales<'c>, Error> {
         let number = |name: &str| match config.get(name) {
             None => Ok(DEFAULT),
@@ -34,8 +33,8 @@ impl<'c> Scales<'c> {
             rank: number("r")?,
             alpha: number("lora_alpha")?,
             rslora: config.is_set("use_rslora"),
-            ranks: config.patterns("rank_pattern")?,
-            alphas: config.patterns("alpha_pattern")?,
+            ranks: Patterns::new(config, "rank_pattern"),
+            alphas: Patterns::new(config, "alpha_pattern"),
         })
     }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::adapters::claim;
 use crate::encodings;
 use crate::encodings::{Place, Runs};
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::kernels::dispatch::Kernels;
 use crate::memory::pool::{Lease, Pool};
-use crate::ops::op::{Claim, Op};
+use crate::ops::op::Op;
+use crate::plan::out_tensor::ClaimRecord;
 use crate::schedule::blocks::start_encoding;
 use crate::schedule::blocks::{BlockSpec, Slab, shared_blocks};
 use crate::schedule::cut::Merged;
@@ -247,12 +247,10 @@ impl<'r, 's, 'm> Reader<'r, 's, 'm> {
             if !widen_in_place(encoding, self.run.kernels, bytes, raw_at, size as usize) {
                 return Err(not_finite(&self.run.plan.claims[op.claim.0 as usize], block.factor, self.run));
             }
-            if factor.made.is_some() {
-                claim::find(&op.method).expect("a plan names methods of the table").prepare(
-                    op,
-                    block.factor,
-                    all,
-                );
+            if factor.prepared_len.is_some()
+                && let Some(preparation) = op.delta().preparation()
+            {
+                preparation.prepare(all);
             }
         }
         Ok(())
@@ -318,7 +316,7 @@ fn widen_in_place(
     finite
 }
 
-fn not_finite(claim: &Claim, factor: usize, run: &Run<'_>) -> crate::error::Error {
+fn not_finite(claim: &ClaimRecord, factor: usize, run: &Run<'_>) -> crate::error::Error {
     let adapter = run.plan.adapters[claim.adapter as usize].name.clone();
     let key = claim.keys.get(factor).cloned().unwrap_or_else(|| claim.module.clone());
     ErrorKind::NonFiniteFactor { adapter, key }.into()

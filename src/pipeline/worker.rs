@@ -5,14 +5,15 @@ use std::ops::Range;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::adapters::claim;
-use crate::adapters::claim::{Method, Seen};
 use crate::encodings::{Place, RowPiece, ToEncode};
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::ops::block::{Block, FactorView, Folded};
-use crate::ops::op::{ClaimId, Need, Op};
+use crate::ops::Delta;
+use crate::ops::access::Access;
+use crate::ops::block::{Block, FactorView};
+use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Grid, Window};
+use crate::ops::reduce::{ReduceBlock, Reduced};
 use crate::plan::out_tensor::Making;
 use crate::schedule::blocks::{BlockSpec, Slab};
 use crate::schedule::blocks::{out_encoding, start_encoding};
@@ -151,7 +152,7 @@ struct Job<'j> {
 /// An op as its tile sees it: where it falls and the views of its factors, in its own order.
 struct Applying<'j> {
     op: &'j Op,
-    method: &'static dyn Method,
+    delta: &'j dyn Delta,
     grid: Grid,
     factors: Vec<FactorView<'j>>,
     /// What a pass over the tensor came to.
@@ -191,7 +192,7 @@ impl Job<'_> {
     /// more rows of a narrow tile; whole pieces of what is encoded together.
     fn block_size(&self, width: usize, block: usize, folds_here: bool) -> (usize, usize) {
         let (high, wide) = self.merge.quantum();
-        let whole_rows = self.merge.ops.iter().any(|op| matches!(op.need, Need::Rows | Need::Whole));
+        let whole_rows = self.merge.ops.iter().any(|op| matches!(op.access(), Access::Rows | Access::Whole));
         let cols = match whole_rows && self.merge.output == Output::Encoded {
             true => width.max(1),
             false => {
@@ -217,7 +218,7 @@ impl Job<'_> {
             let is_written = self.merge.output == Output::Encoded;
             Applying {
                 op,
-                method: claim::find(&op.method).expect("a plan names methods of the table"),
+                delta: op.delta(),
                 grid: op.placement.grid(self.merge.view).expect("the plan chose the view so that it has one"),
                 factors: factors.into_iter().map(|(_, _, view)| *view).collect(),
                 pass,
@@ -253,7 +254,8 @@ impl Job<'_> {
     ) {
         scratch.states.resize_with(applying.len(), Vec::new);
         for (i, applying) in applying.iter().enumerate().filter(|(_, applying)| applying.folds_here) {
-            let Need::Fold { axis, values: per } = applying.op.need else { unreachable!("it folds") };
+            let Some(reduction) = applying.delta.reduction() else { continue };
+            let (axis, per) = (reduction.axis(), reduction.values());
             let state = &mut scratch.states[i];
             state.clear();
             state.resize(rows.len() * per, 0.0);
@@ -264,8 +266,8 @@ impl Job<'_> {
                 self.observe(applying, &piece, &window, values, &mut scratch.rooms);
                 let (width, first) = (piece.cols.len(), window.rows.range.start);
                 let kernels = self.run.kernels;
-                let seen = Seen { values, width, window: &window, axis, first, per, kernels };
-                applying.method.fold(&seen, &mut scratch.states[i]);
+                let block = ReduceBlock { values, width, window: &window, axis, first, per, kernels };
+                reduction.accumulate(&block, &mut scratch.states[i]);
             }
         }
     }
@@ -278,15 +280,15 @@ impl Job<'_> {
         values: &mut [f32],
         scratch: &mut [f32],
     ) {
-        applying.method.observe(&mut Block {
+        let Some(reduction) = applying.delta.reduction() else { return };
+        reduction.observe(&mut Block {
             values,
             original: &[],
             width: piece.cols.len(),
             window,
             factors: &applying.factors,
             scale: applying.op.scale,
-            settings: &applying.op.settings,
-            folded: Folded::default(),
+            reduced: Reduced::default(),
             scratch,
             kernels: self.run.kernels,
         });
@@ -378,15 +380,18 @@ impl Job<'_> {
         for (i, applying) in applying.iter().enumerate() {
             let Some(window) = applying.grid.window(&place) else { continue };
             let op = applying.op;
-            applying.method.apply(&mut Block {
+            applying.delta.apply(&mut Block {
                 values: &mut scratch.values[..elements],
-                original: if op.original { &scratch.original[..elements] } else { &[] },
+                original: if applying.delta.needs_base_values() {
+                    &scratch.original[..elements]
+                } else {
+                    &[]
+                },
                 width: piece.cols.len(),
                 window: &window,
                 factors: &applying.factors,
                 scale: op.scale,
-                settings: &op.settings,
-                folded: folded(applying, &window, scratch.states.get(i)),
+                reduced: reduced(applying, &window, scratch.states.get(i)),
                 scratch: &mut scratch.rooms[room..],
                 kernels: self.run.kernels,
             });
@@ -462,14 +467,14 @@ struct Applied {
     room: usize,
 }
 
-/// What a fold came to for the positions of a block.
-fn folded<'f>(applying: &Applying<'f>, window: &Window, here: Option<&'f Vec<f64>>) -> Folded<'f> {
-    match (applying.op.need, applying.pass, here) {
-        (Need::Fold { values: per, .. }, Some(state), _) => Folded { state, first: 0, per },
-        (Need::Fold { values: per, .. }, None, Some(state)) => {
-            Folded { state, first: window.rows.range.start, per }
-        }
-        _ => Folded::default(),
+/// The result of an op's reduction for the positions of a block.
+fn reduced<'f>(applying: &Applying<'f>, window: &Window, here: Option<&'f Vec<f64>>) -> Reduced<'f> {
+    let Some(reduction) = applying.delta.reduction() else { return Reduced::default() };
+    let per = reduction.values();
+    match (applying.pass, here) {
+        (Some(state), _) => Reduced { state, first: 0, per },
+        (None, Some(state)) => Reduced { state, first: window.rows.range.start, per },
+        (None, None) => Reduced::default(),
     }
 }
 

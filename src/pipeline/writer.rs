@@ -6,11 +6,9 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::claim;
-use crate::adapters::claim::Seen;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::ops::op::Need;
+use crate::ops::reduce::ReduceBlock;
 use crate::schedule::cut::Merged as Merge;
 use crate::schedule::steps::Work;
 use crate::storage::sink::Sink;
@@ -119,13 +117,14 @@ impl Writer<'_> {
     /// Adds observed values to what the pass under way knows. Here they come in order, whoever observed them.
     fn fold(&mut self, merge: Merge<'_>, op: usize, rect: &Rect, values: &[f32]) {
         let op = &merge.ops[op];
-        let Need::Fold { axis, values: per } = op.need else { unreachable!("only folds have passes") };
+        let Some(reduction) = op.delta().reduction() else { return };
+        let (axis, per) = (reduction.axis(), reduction.values());
         if self.state.is_empty() {
             self.state = vec![0.0; op.placement.axes[axis].count as usize * per];
         }
         let grid = op.placement.grid(merge.view).expect("the plan chose the view so that it has one");
         let Some(window) = grid.window(rect) else { return };
-        let seen = Seen {
+        let block = ReduceBlock {
             values,
             width: rect.width() as usize,
             window: &window,
@@ -134,7 +133,7 @@ impl Writer<'_> {
             per,
             kernels: self.run.kernels,
         };
-        claim::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
+        reduction.accumulate(&block, &mut self.state);
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {

@@ -1,10 +1,11 @@
-//! From a checkpoint and adapters to a plan: every method claims, everything is checked, the claims become output tensors.
+//! From a checkpoint and adapters to a plan: every rule claims, everything is checked, the claims become output tensors.
 
 use std::collections::HashMap;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::Claimed;
-use crate::adapters::claim::{METHODS, reads};
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::edits::ClaimedModule;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::{CLAIMS, reads};
 use crate::adapters::peft::folder::Adapter;
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
@@ -219,35 +220,37 @@ impl Planner<'_> {
     }
 }
 
-/// Lets every method of the adapter's type claim, and checks what they claimed.
+/// Lets every rule for the adapter's type claim, and checks what they claimed.
 fn claim<'o>(
     adapter: &'o Adapter,
     names: Names<'o>,
     gathered: &mut Gathered,
     outline: Outline<'o>,
-) -> (Vec<Claimed>, Outline<'o>) {
+) -> (Vec<ClaimedModule>, Outline<'o>) {
     gathered.notices.extend(names.notices().iter().map(|told| format!("`{}`: {told}", adapter.name)));
-    let mut claiming = Claiming::new(adapter, outline, names);
+    let mut context = ClaimContext::new(adapter, outline, names);
+    let mut findings = Findings::new(&context);
     let peft_type = adapter.config.text("peft_type").unwrap_or_default();
-    for method in METHODS.iter().filter(|method| reads(**method, peft_type)) {
-        method.claim(&mut claiming);
+    for claim in CLAIMS.iter().filter(|claim| reads(**claim, peft_type)) {
+        claim.claim(&mut context, &mut findings);
     }
-    let (outcome, outline, names) = claiming.finish();
-    let is_sound = outcome.errors.is_empty();
-    gathered.errors.extend(outcome.errors);
-    gathered.notices.extend(outcome.notices);
-    gathered.head_follows.push(outcome.head_follows);
-    gathered.trains_as_one.push(outcome.trains_as_one);
-    gathered.skipped.extend(outcome.skipped.iter().map(|key| {
+    let report = findings.report(&context);
+    let ClaimContext { outline, names, .. } = context;
+    let is_sound = report.errors.is_empty();
+    gathered.errors.extend(report.errors);
+    gathered.notices.extend(report.notices);
+    gathered.head_follows.push(report.head_follows);
+    gathered.trains_as_one.push(report.trains_as_one);
+    gathered.skipped.extend(report.skipped.iter().map(|key| {
         format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
-        let (errors, notices) = check_targets(adapter, &outcome.claimed, &names);
+        let (errors, notices) = check_targets(adapter, &report.claimed, &names);
         gathered.errors.extend(errors);
         gathered.notices.extend(notices);
     }
-    gathered.doing.push(is_sound.then(|| outcome.claimed.iter().map(Doing::of).collect()));
-    (outcome.claimed, outline)
+    gathered.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
+    (report.claimed, outline)
 }
 
 /// What was decided beyond adding deltas, as the model card tells it.

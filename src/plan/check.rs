@@ -1,6 +1,6 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
-use crate::adapters::claim::METHODS;
+use crate::adapters::claim::CLAIMS;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::folder::{Adapter, AdapterTensor};
@@ -46,11 +46,11 @@ const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 /// Every field and the type, as far as they are not merged.
 pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
     let found = config.text("peft_type").unwrap_or_default();
-    let methods = METHODS.iter().filter(|method| method.peft_types().contains(&found));
+    let rules = CLAIMS.iter().filter(|claim| claim.peft_types().contains(&found));
     let mut known: Vec<(&str, Field)> = [COMMON, producers::FIELDS].concat();
     let mut is_known = false;
-    for method in methods {
-        known.extend_from_slice(method.fields());
+    for claim in rules {
+        known.extend_from_slice(claim.fields());
         is_known = true;
     }
     if is_known {
@@ -63,7 +63,7 @@ pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     } else {
         "is not supported yet"
     };
-    let mut types: Vec<&str> = METHODS.iter().flat_map(|method| method.peft_types()).copied().collect();
+    let mut types: Vec<&str> = CLAIMS.iter().flat_map(|claim| claim.peft_types()).copied().collect();
     types.sort_unstable();
     types.dedup();
     let kind =

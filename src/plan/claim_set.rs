@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::adapters::claim::edits::{Change, Claimed, Effect};
+use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::Contents;
 use crate::error::Error;
@@ -10,19 +10,20 @@ use crate::error::kind::ErrorKind;
 use crate::tensor::reference::TensorRef;
 
 use crate::model::outline::{Outline, Target, Tied};
-use crate::ops::op::{Claim, ClaimId, Op};
+use crate::ops::op::{ClaimId, Op};
 use crate::plan::build::Planner;
 use crate::plan::check::check_contents;
 use crate::plan::fused::taken_apart;
 use crate::plan::layout::Touched;
 use crate::plan::noop::{Doing, Idle, idle, no_effect};
+use crate::plan::out_tensor::ClaimRecord;
 use crate::plan::overlap::overlap;
 
 /// Claims of all adapters by tensor.
 #[derive(Default)]
 pub(crate) struct Gathered {
     pub(crate) touched: HashMap<Target, Touched>,
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<ClaimRecord>,
     /// What each adapter's claims do; none where something is wrong with them.
     pub(crate) doing: Vec<Option<Vec<Doing>>>,
     /// Adapters whose changes of the embedding a tied head follows.
@@ -40,16 +41,16 @@ impl Gathered {
     pub(crate) fn add(
         &mut self,
         adapter: u32,
-        claimed: Claimed,
+        claimed: ClaimedModule,
         planner: &Planner<'_>,
         outline: &Outline<'_>,
     ) {
-        let Claimed { method, module, keys, target, elements, effect } = claimed;
+        let ClaimedModule { method, module, keys, target, elements, edit } = claimed;
         let tensor = outline.weight(target).name;
         let claim = ClaimId(self.claims.len() as u32);
         let found = match target {
-            Target::Joined(i) => taken_apart(&outline.joined(i), effect, elements, outline),
-            target => Ok(vec![(target, effect)]),
+            Target::Joined(i) => taken_apart(&outline.joined(i), edit, elements, outline),
+            target => Ok(vec![(target, edit)]),
         };
         let parts = match found {
             Ok(parts) => parts,
@@ -60,16 +61,16 @@ impl Gathered {
                 return;
             }
         };
-        self.claims.push(Claim { adapter, module, method: method.to_owned(), keys, tensor, elements });
-        for (target, effect) in parts {
-            match effect {
-                Effect::Change(changes) => {
+        self.claims.push(ClaimRecord { adapter, module, method: method.to_owned(), keys, tensor, elements });
+        for (target, edit) in parts {
+            match edit {
+                Edit::Change(new) => {
                     let ops = &mut self.touched.entry(target).or_default().ops;
                     // Most tensors have one op, of 45,000 in a large mixture of experts.
-                    ops.reserve_exact(changes.len());
-                    ops.extend(changes.into_iter().map(|change| op(claim, change)));
+                    ops.reserve_exact(new.len());
+                    ops.extend(new.into_iter().map(|op| op.counted_for(claim)));
                 }
-                Effect::Replace { value } => {
+                Edit::Replace { value } => {
                     if let Some(error) = self.replace(target, value, claim, planner, outline) {
                         self.errors.push(error);
                     }
@@ -182,10 +183,4 @@ impl Gathered {
             self.errors.push(ErrorKind::Overlap { tensor, first, second }.into());
         }
     }
-}
-
-/// A change with the claim that it counts for.
-fn op(claim: ClaimId, change: Change) -> Op {
-    let Change { method, placement, factors, scale, need, original, settings } = change;
-    Op { claim, method: method.to_owned(), placement, factors, scale, need, original, settings }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::ops::op::Op;
 use crate::plan::out_tensor::{Counts, Making, Plan};
 
 /// The parts of a plan that a reader asks for.
@@ -64,7 +63,7 @@ impl Plan {
             Making::Copy { .. } => None,
         });
         let by_claim: BTreeMap<u32, (Option<u64>, f32)> =
-            ops.flatten().map(|op| (op.claim.0, (rank(op), op.scale))).collect();
+            ops.flatten().map(|op| (op.claim.0, (op.rank(), op.scale))).collect();
         let claims = self.claims.iter().enumerate().map(|(i, claim)| {
             let op = by_claim.get(&(i as u32));
             ClaimLine {
@@ -116,11 +115,4 @@ impl Plan {
             carried: self.carried.iter().map(|file| file.name.as_str()).collect(),
         }
     }
-}
-
-/// The dimension in which the factors of a product meet; none for methods without such a product.
-fn rank(op: &Op) -> Option<u64> {
-    let mut along = op.factors.iter().filter(|factor| factor.index.is_some());
-    let (first, second) = (along.next()?, along.next()?);
-    (first.inner == second.inner).then_some(first.inner)
 }

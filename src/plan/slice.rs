@@ -1,17 +1,17 @@
-//! A change of a running model's parameter, as changes of the stored tensors that the parameter is made of.
+//! An op on a running model's parameter, as ops on the stored tensors that the parameter is made of.
 //!
-//! Methods claim changes of parameters as the model that was trained has them. Where the disk has them in pieces (one tensor
+//! Rules claim changes of parameters as the model that was trained has them. Where the disk has them in pieces (one tensor
 //! for each expert, gate and up apart, transposed, every second column) a change is cut to each piece: its placement moves in
 //! the stored tensor, and factors that run along an axis start further on. No method knows of it, and nothing is moved.
 
 use crate::model::names::piece::{Piece, Stride};
-use crate::ops::op::{Factor, Need};
+use crate::ops::access::Access;
+use crate::ops::factor::Factor;
+use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
-
-use crate::adapters::claim::edits::Change;
 
 /// Why a change cannot be cut to a piece.
 pub(crate) type Unfit = &'static str;
@@ -24,18 +24,13 @@ struct Moves {
     step: u64,
 }
 
-/// The part of `change` (of a parameter of shape `runtime`) that falls on `piece`, in elements of the stored tensor; none if
+/// The part of `op` (of a parameter of shape `runtime`) that falls on `piece`, in elements of the stored tensor; none if
 /// nothing does.
-pub(crate) fn onto(
-    change: &Change,
-    runtime: &Shape,
-    piece: &Piece,
-    disk: &Shape,
-) -> Result<Option<Change>, Unfit> {
+pub(crate) fn onto(op: &Op, runtime: &Shape, piece: &Piece, disk: &Shape) -> Result<Option<Op>, Unfit> {
     if piece.is_whole(runtime.axes()) && runtime == disk {
-        return Ok(Some(change.clone()));
+        return Ok(Some(op.clone()));
     }
-    let Placement { start, axes } = &change.placement;
+    let Placement { start, axes } = &op.placement;
     let index = index_of(*start, runtime);
     let moves = axes.iter().map(|axis| moves(axis, runtime)).collect::<Option<Vec<_>>>();
     let moves = moves.ok_or("its delta runs along several axes at once")?;
@@ -61,14 +56,14 @@ pub(crate) fn onto(
     }
     let is_part = cut.iter().zip(axes).any(|(cut, axis)| (cut.first, cut.count) != (0, axis.count));
     if is_part {
-        refuse_parts(change, axes, &cut)?;
+        refuse_parts(op, axes, &cut)?;
     }
-    if matches!(change.need, Need::Rows) && is_turned(axes, &cut) {
+    if op.access() == Access::Rows && is_turned(axes, &cut) {
         return Err("the method works on whole rows, which the checkpoint stores as columns");
     }
-    let factors = change.factors.iter().map(|factor| shifted(factor, &cut)).collect();
+    let factors = op.factors.iter().map(|factor| shifted(factor, &cut)).collect();
     let axes = cut.iter().map(|cut| Axis { count: cut.count, stride: cut.stride }).collect();
-    Ok(Some(Change { placement: Placement { start: at, axes }, factors, ..change.clone() }))
+    Ok(Some(Op { placement: Placement { start: at, axes }, factors, ..op.clone() }))
 }
 
 /// What is left of an axis of a delta: its first position, how many, and elements of the stored tensor between them.
@@ -89,22 +84,22 @@ fn is_turned(axes: &[Axis], cut: &[Cut]) -> bool {
 }
 
 /// Methods that look at positions, or at all of a row, need the whole of what they were trained on.
-fn refuse_parts(change: &Change, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
-    if change.factors.iter().any(|factor| factor.index.is_none()) || !change.settings.is_empty() {
+fn refuse_parts(op: &Op, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
+    if op.factors.iter().any(|factor| factor.index.is_none()) {
         return Err(
             "the method needs all of the weight that it was trained on, and the checkpoint stores it in parts",
         );
     }
-    match change.need {
-        Need::Elements => Ok(()),
-        Need::Fold { axis, .. } => {
+    match op.access() {
+        Access::Elements => Ok(()),
+        Access::Reduction { axis, .. } => {
             let is_whole = |i: usize| (cut[i].first, cut[i].count) == (0, axes[i].count);
             match (0..axes.len()).filter(|&i| i != axis).all(is_whole) {
                 true => Ok(()),
                 false => Err("a norm runs over inputs that the checkpoint stores in several tensors"),
             }
         }
-        Need::Rows | Need::Whole => {
+        Access::Rows | Access::Whole => {
             Err("the method needs whole rows, and the checkpoint stores them in parts")
         }
     }
@@ -184,6 +179,8 @@ pub(crate) fn value_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::dora::Dora;
+    use crate::ops::low_rank::LowRank;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::FileId;
 
@@ -196,11 +193,11 @@ mod tests {
     }
 
     /// One expert's delta on a joined parameter [experts, 2·inner, hidden], of rank 2.
-    fn expert(e: u64, rows: u64, cols: u64) -> Change {
+    fn expert(e: u64, rows: u64, cols: u64) -> Op {
         let axes = vec![Axis { count: rows, stride: cols }, Axis { count: cols, stride: 1 }];
         let a = Factor::along(1, factor(&[2, cols]), 1, 2, cols);
         let b = Factor::along(0, factor(&[rows, 2]), 2, 2, 1);
-        Change::new("lora", Placement { start: e * rows * cols, axes }, vec![a, b], 1.0)
+        Op::new(LowRank::ADDED, Placement { start: e * rows * cols, axes }, vec![a, b], 1.0)
     }
 
     #[test]
@@ -240,10 +237,10 @@ mod tests {
         assert!(onto(&change, &runtime, &up, &disk).is_err());
         // A norm over inputs may lose outputs, not inputs.
         let mut change = expert(0, 6, 4);
-        change.need = Need::Fold { axis: 0, values: 8 };
+        change.kind = Dora { is_transposed: false }.into();
         assert!(onto(&change, &runtime, &up, &disk).is_ok());
-        change.need = Need::Fold { axis: 1, values: 8 };
-        assert!(onto(&change, &runtime, &up, &disk).is_err());
+        let left = Piece::whole(&[6, 2]);
+        assert!(onto(&change, &runtime, &left, &shape(&[6, 2])).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! and the one of the embedding reaches the head as well. What trains both ends as one cannot be told from what the tensors
 //! get; methods say so of an adapter, and it is refused.
 
-use crate::adapters::claim::context::inseparable;
+use crate::adapters::claim::refusals::inseparable;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::tied::{inseparable_stored, stored_tie};

@@ -9,7 +9,8 @@ use std::ops::Range;
 use crate::encodings;
 use crate::encodings::logical::Logical;
 use crate::encodings::{Encoding, Place};
-use crate::ops::op::{Factor, Op};
+use crate::ops::factor::Factor;
+use crate::ops::op::Op;
 use crate::plan::out_tensor::OutTensor;
 use crate::tensor::rect::{Rect, View};
 

@@ -5,10 +5,10 @@
 //! tensor means that they are read again for every row; that is accepted for tensors of few rows, and otherwise the
 //! schedule asks for a larger budget.
 
-use crate::adapters::claim::find;
 use crate::encodings::Place;
 use crate::encodings::logical::Logical;
-use crate::ops::op::{Need, Op};
+use crate::ops::access::Access;
+use crate::ops::op::Op;
 use crate::plan::out_tensor::{Making, OutTensor, Plan};
 use crate::tensor::rect::{Rect, View};
 
@@ -93,14 +93,15 @@ impl<'p> Merged<'p> {
     /// Whether a tile of whole rows holds all that a position of the op's fold needs, so that it is folded inside it.
     pub(crate) fn folds_in_rows(&self, op: &Op) -> bool {
         let rows = op.placement.grid(self.view).and_then(|grid| grid.rows.axis);
-        matches!(op.need, Need::Fold { axis, .. } if rows == Some(axis))
+        matches!(op.access(), Access::Reduction { axis, .. } if rows == Some(axis))
     }
 
     /// The ops that need a pass before tiles that are cut so are written.
     pub(crate) fn passes(self, cutting: Cutting) -> impl Iterator<Item = usize> + use<'p> {
         let has_rows = matches!(cutting, Cutting::Rows { .. });
-        let is_pass =
-            move |op: &Op| matches!(op.need, Need::Fold { .. }) && !(has_rows && self.folds_in_rows(op));
+        let is_pass = move |op: &Op| {
+            matches!(op.access(), Access::Reduction { .. }) && !(has_rows && self.folds_in_rows(op))
+        };
         self.ops.iter().enumerate().filter(move |(_, op)| is_pass(op)).map(|(i, _)| i)
     }
 
@@ -142,15 +143,15 @@ impl<'p> Merged<'p> {
     }
 
     /// Whether an op must see whole rows, and whether one must see all of the tensor.
-    fn need(&self) -> Need {
-        let wider = |a: Need, b: Need| match (a, b) {
-            (Need::Whole, _) | (_, Need::Whole) => Need::Whole,
-            (Need::Rows, _) | (_, Need::Rows) => Need::Rows,
-            _ => Need::Elements,
+    fn need(&self) -> Access {
+        let wider = |a: Access, b: Access| match (a, b) {
+            (Access::Whole, _) | (_, Access::Whole) => Access::Whole,
+            (Access::Rows, _) | (_, Access::Rows) => Access::Rows,
+            _ => Access::Elements,
         };
         match self.output {
-            Output::Encoded => self.ops.iter().map(|op| op.need).fold(Need::Elements, wider),
-            Output::Observed => Need::Elements,
+            Output::Encoded => self.ops.iter().map(|op| op.access()).fold(Access::Elements, wider),
+            Output::Observed => Access::Elements,
         }
     }
 
@@ -158,8 +159,8 @@ impl<'p> Merged<'p> {
     fn least(&self) -> (u64, u64) {
         let View { rows, cols } = self.view;
         match (self.need(), self.quantum()) {
-            (Need::Whole, _) => (rows, cols),
-            (Need::Rows, (high, _)) => (high.min(rows), cols),
+            (Access::Whole, _) => (rows, cols),
+            (Access::Rows, (high, _)) => (high.min(rows), cols),
             (_, (1, 1)) => (1.min(rows), FEW_COLS.min(cols)),
             (_, (high, _)) => (high.min(rows), cols),
         }
@@ -186,7 +187,7 @@ impl<'p> Merged<'p> {
         if spans.shared_bytes(least, cols) <= slot_bytes && fits(least, cols) {
             return Some(Cutting::Rows { least });
         }
-        let is_free = self.need() == Need::Elements && self.quantum() == (1, 1);
+        let is_free = self.need() == Access::Elements && self.quantum() == (1, 1);
         if !is_free || !fits(1, 1) {
             return None;
         }
@@ -217,12 +218,12 @@ impl<'p> Merged<'p> {
 
     /// Inner dimensions of products.
     fn ranks(&self) -> impl Iterator<Item = u64> {
-        self.ops.iter().filter_map(|op| Some(find(&op.method)?.rank(op)))
+        self.ops.iter().map(|op| op.delta().inner_dimension(&op.factors))
     }
 
     /// The same with all passes before it, and what workers need beside the slab.
     fn with_passes(&self) -> Requirement {
-        let folded = |op: &&(usize, &Op)| matches!(op.1.need, Need::Fold { .. });
+        let folded = |op: &&(usize, &Op)| matches!(op.1.access(), Access::Reduction { .. });
         let ops: Vec<(usize, &Op)> = self.ops.iter().enumerate().collect();
         let passes = ops.iter().filter(folded).map(|(i, _)| self.pass(*i).requirement());
         let most = passes.fold(self.requirement(), Requirement::or);
@@ -240,9 +241,11 @@ impl<'p> Merged<'p> {
     /// Bytes of what its passes come to, for those that cannot be folded in a tile under every budget.
     fn fold_bytes(&self) -> usize {
         let row = self.values_bytes(1.min(self.view.rows), self.view.cols) + self.spans().own_bytes(1);
-        let of = |op: &Op| match op.need {
-            Need::Fold { .. } if row <= ANY_SLAB && self.folds_in_rows(op) => 0,
-            Need::Fold { axis, values } => op.placement.axes[axis].count as usize * values * size_of::<f64>(),
+        let of = |op: &Op| match op.access() {
+            Access::Reduction { .. } if row <= ANY_SLAB && self.folds_in_rows(op) => 0,
+            Access::Reduction { axis, values } => {
+                op.placement.axes[axis].count as usize * values * size_of::<f64>()
+            }
             _ => 0,
         };
         self.ops.iter().map(of).sum()
@@ -251,15 +254,14 @@ impl<'p> Merged<'p> {
     /// Elements of the blocks that a worker has in f32 at a time.
     fn block(&self) -> usize {
         let (rows, cols) = self.quantum();
-        let width = if self.need() == Need::Elements { cols.min(self.view.cols) } else { self.view.cols };
+        let width = if self.need() == Access::Elements { cols.min(self.view.cols) } else { self.view.cols };
         (BLOCK_ROWS * BLOCK_COLS).max((rows * width) as usize)
     }
 
     /// Rooms of a block's size that deltas need: those of one op, and one for every other that may fall on the same
     /// elements.
     fn rooms(&self) -> usize {
-        let own =
-            self.ops.iter().map(|op| find(&op.method).map_or(1, |method| method.rooms())).max().unwrap_or(0);
+        let own = self.ops.iter().map(|op| op.delta().scratch_buffers()).max().unwrap_or(0);
         // Where a block may meet several, what they come to together is kept too.
         own + if self.ops.len() > 1 { self.layers() } else { 0 }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::ops::op::{Factor, FactorIndex};
+use crate::ops::factor::{Factor, FactorIndex};
 use crate::plan::out_tensor::{Making, Plan};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::{FileId, TensorRef};

@@ -4,7 +4,11 @@ use proptest::prelude::*;
 
 use crate::encodings::logical::Logical;
 use crate::formats::header_bytes::HeaderBytes;
-use crate::ops::op::{ClaimId, Factor, Need, Op};
+use crate::ops::DeltaKind;
+use crate::ops::dora::Dora;
+use crate::ops::factor::Factor;
+use crate::ops::low_rank::LowRank;
+use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Axis, Placement};
 use crate::plan::out_tensor::{Making, OutShard, OutTensor, Plan};
 use crate::schedule::blocks::{Slab, region_bytes, shared_blocks};
@@ -32,11 +36,10 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     let view = Placement::view(&base.shape, std::iter::once(&placement)).expect("it covers the tensor");
     let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
     let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
-    let (method, factors) = ("lora".to_owned(), vec![a, b]);
     // Every second one must know something of its outputs first.
-    let need = if rank % 2 == 0 { Need::Elements } else { Need::Fold { axis: 0, values: 1 } };
-    let (original, settings) = (false, Vec::new());
-    let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need, original, settings };
+    let is_plain = rank % 2 == 0;
+    let kind: DeltaKind = if is_plain { LowRank::ADDED.into() } else { Dora { is_transposed: true }.into() };
+    let op = Op::new(kind, placement, vec![a, b], 1.0).counted_for(ClaimId(0));
     let start =
         Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
     Making::Merge { start: start.into(), claim: None, ops: vec![op], view }
@@ -57,7 +60,7 @@ fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
             Placement { start: e as u64 * out * input, ..Placement::matrix(out, input, transposed) };
         let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
         let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
-        ops.push(Op { placement, factors: vec![a, b], need: Need::Elements, ..model.clone() });
+        ops.push(Op { placement, factors: vec![a, b], kind: LowRank::ADDED.into(), ..model.clone() });
     }
     *view = Placement::view(&tensor.shape, ops.iter().map(|op| &op.placement)).expect("it covers the tensor");
     plan
@@ -261,9 +264,7 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
         let b = Factor::along(0, tensor_ref(1, 0, Dtype::F32, &[outputs, rank]), rank, rank, 1);
         let axes = vec![Axis { count: outputs, stride: 1 }, Axis { count: inputs, stride: outputs }];
         let placement = Placement { start: expert * inputs * outputs, axes };
-        let (method, factors, need) = ("lora".to_owned(), vec![a, b], Need::Elements);
-        let (original, settings) = (false, Vec::new());
-        Op { claim: ClaimId(i as u32), method, placement, factors, scale: 1.0, need, original, settings }
+        Op::new(LowRank::ADDED, placement, vec![a, b], 1.0).counted_for(ClaimId(i as u32))
     };
     let ops = changed.iter().enumerate().map(op).collect();
     let out = &mut plan.shards[0].tensors[0];

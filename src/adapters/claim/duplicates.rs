@@ -1,13 +1,12 @@
 //! Whether two tensors of an adapter hold the same, read piece by piece.
 
+use crate::adapters::claim::context::ClaimContext;
 use crate::error::Result;
-
-use crate::adapters::claim::context::Claiming;
 
 /// Bytes that are compared at a time.
 const COMPARED: usize = 1 << 16;
 
-impl Claiming<'_> {
+impl ClaimContext<'_> {
     /// Whether two of the adapter's tensors are the same, byte for byte.
     ///
     /// # Errors

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::adapters::claim::context::ClaimContext;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-
-use crate::adapters::claim::context::Claiming;
 
 /// The order of `B`'s columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ const TRANSPOSED: &[&str] = &["gpt_oss", "aria", "aria_text", "openai_privacy_fi
 /// # Errors
 /// Factors that fit neither way, two parameters of a module that disagree, and square ones of which nothing tells.
 pub(crate) fn orientations(
-    claiming: &Claiming<'_>,
+    context: &ClaimContext<'_>,
     all: &[Sides<'_>],
 ) -> std::result::Result<Vec<bool>, Vec<Error>> {
     let (mut errors, mut by_shape) = (Vec::new(), Vec::new());
@@ -63,13 +62,13 @@ pub(crate) fn orientations(
             (true, false) => Some(false),
             (false, true) => Some(true),
             (false, false) => {
-                errors.push(misfit(claiming, sides));
+                errors.push(misfit(context, sides));
                 None
             }
         };
         by_shape.push(found);
     }
-    errors.extend(contradictions(claiming, all, &by_shape));
+    errors.extend(contradictions(context, all, &by_shape));
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -78,7 +77,7 @@ pub(crate) fn orientations(
     let of_all = known.next().copied().filter(|first| known.all(|other| other == first));
     let mut swapped = Vec::new();
     for (sides, by_shape) in all.iter().zip(&by_shape) {
-        match by_shape.or(of_all).map_or_else(|| by_version(claiming, sides), Ok) {
+        match by_shape.or(of_all).map_or_else(|| by_version(context, sides), Ok) {
             Ok(found) => swapped.push(found),
             Err(error) => errors.push(error),
         }
@@ -86,15 +85,15 @@ pub(crate) fn orientations(
     if errors.is_empty() { Ok(swapped) } else { Err(errors) }
 }
 
-fn misfit(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Error {
+fn misfit(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Error {
     let Sides { module, parameter, axes: [experts, d1, d2], a, b } = sides;
-    let (adapter, parameter) = (claiming.adapter.name.clone(), format!("{module}.{parameter}"));
+    let (adapter, parameter) = (context.adapter.name.clone(), format!("{module}.{parameter}"));
     let shape = [*experts, *d1, *d2];
     ErrorKind::ExpertShape { adapter, parameter, shape, a: *a, b: *b }.into()
 }
 
 /// Two parameters of one module that are turned differently.
-fn contradictions(claiming: &Claiming<'_>, all: &[Sides<'_>], by_shape: &[Option<bool>]) -> Vec<Error> {
+fn contradictions(context: &ClaimContext<'_>, all: &[Sides<'_>], by_shape: &[Option<bool>]) -> Vec<Error> {
     let mut of_module: BTreeMap<&str, (bool, &str)> = BTreeMap::new();
     let mut errors = Vec::new();
     for (sides, found) in all.iter().zip(by_shape) {
@@ -102,7 +101,7 @@ fn contradictions(claiming: &Claiming<'_>, all: &[Sides<'_>], by_shape: &[Option
         let (first, parameter) = *of_module.entry(sides.module).or_insert((*found, sides.parameter));
         if first != *found {
             errors.push(Error::new(ErrorKind::ExpertsDisagree {
-                adapter: claiming.adapter.name.clone(),
+                adapter: context.adapter.name.clone(),
                 module: sides.module.to_owned(),
                 first: parameter.to_owned(),
                 second: sides.parameter.to_owned(),
@@ -113,23 +112,23 @@ fn contradictions(claiming: &Claiming<'_>, all: &[Sides<'_>], by_shape: &[Option
 }
 
 /// The orientation of a square parameter that is alone: by the flag, else by the version that wrote the adapter.
-fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
-    if let Some(orientation) = claiming.adapter.experts.orientation {
+fn by_version(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Result<bool> {
+    if let Some(orientation) = context.adapter.experts.orientation {
         return Ok(orientation == Orientation::Swapped);
     }
-    if claiming.adapter.traces.has_nemo_config {
+    if context.adapter.traces.has_nemo_config {
         let why =
             "NeMo AutoModel made it, which keeps to the axes of an older PEFT whatever version it names";
-        return Err(unclear(claiming, sides, why));
+        return Err(unclear(context, sides, why));
     }
-    let version = claiming.adapter.config.text("peft_version").map(numbers);
+    let version = context.adapter.config.text("peft_version").map(numbers);
     let is_transposed =
-        claiming.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
+        context.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
     match version {
         None => Ok(false),
         Some(version) if version < [0, 19, 0] => Ok(false),
         Some(_) if is_transposed => Err(unclear(
-            claiming,
+            context,
             sides,
             "the version of transformers in training decides, and the adapter does not say it",
         )),
@@ -138,9 +137,9 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
     }
 }
 
-fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
+fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
     let (adapter, parameter) =
-        (claiming.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
+        (context.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
     let what = "orientation of `lora_A`".to_owned();
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
         "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
@@ -157,8 +156,8 @@ fn numbers(version: &str) -> [u64; 3] {
 ///
 /// # Errors
 /// [`ErrorKind::ExpertCount`].
-pub(crate) fn check_count(claiming: &Claiming<'_>, parameter: &str, experts: u64) -> Result<()> {
-    match claiming.names.expert_count().filter(|&expected| expected != experts) {
+pub(crate) fn check_count(context: &ClaimContext<'_>, parameter: &str, experts: u64) -> Result<()> {
+    match context.names.expert_count().filter(|&expected| expected != experts) {
         None => Ok(()),
         Some(expected) => {
             Err(ErrorKind::ExpertCount { parameter: parameter.to_owned(), found: experts, expected }.into())
@@ -183,8 +182,8 @@ impl ExpertLayout {
 }
 
 /// Whether `B`'s columns have the experts slowest.
-pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: &str) -> Result<bool> {
-    let config = &claiming.adapter.config;
+pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, key: &str) -> Result<bool> {
+    let config = &context.adapter.config;
     match (config.text("lora_B_layout"), config.get("lora_B_layout")) {
         (Some("rank_major"), _) => return Ok(false),
         (Some("grouped_by_expert"), _) => return Ok(true),
@@ -200,13 +199,13 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
     if rank == 1 || experts == 1 {
         return Ok(false);
     }
-    if let Some(packing) = claiming.adapter.experts.packing {
+    if let Some(packing) = context.adapter.experts.packing {
         return Ok(packing == Packing::GroupedByExpert);
     }
-    if !is_unsloth(claiming) {
+    if !is_unsloth(context) {
         return Ok(false);
     }
-    let (adapter, parameter) = (claiming.adapter.name.clone(), key.to_owned());
+    let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
     let what = "order of experts in `lora_B`".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
@@ -215,11 +214,11 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
 }
 
 /// Signs of Unsloth in an adapter: a mark in its config, the name of its base, a tag of its model card.
-fn is_unsloth(claiming: &Claiming<'_>) -> bool {
-    let config = &claiming.adapter.config;
+fn is_unsloth(context: &ClaimContext<'_>) -> bool {
+    let config = &context.adapter.config;
     let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
     let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
-    fixed == Some(true) || base.starts_with("unsloth/") || claiming.adapter.traces.is_tagged_unsloth
+    fixed == Some(true) || base.starts_with("unsloth/") || context.adapter.traces.is_tagged_unsloth
 }
 
 #[cfg(test)]

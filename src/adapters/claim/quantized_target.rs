@@ -1,15 +1,14 @@
 //! Base tensors whose numbers are not what they seem: quantised in a way that is not read.
 
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::locate::join;
 use crate::checkpoint::quantized::Stored;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::model::outline::Target;
 use crate::tensor::dtype::Dtype;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::locate::join;
-
-impl Claiming<'_> {
+impl ClaimContext<'_> {
     /// Why a base tensor's numbers are not what they seem, if they are not.
     pub(crate) fn quantised(&self, module: &str, target: Target, name: &str) -> Option<Error> {
         if let Target::Joined(i) = target {
@@ -48,12 +47,12 @@ impl Claiming<'_> {
         }
         let dtype = self.outline.base.catalogue.find(name)?.tensor.dtype;
         let is_float8 = matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-        let covered = self.outline.base.config.quantization().is_some()
+        let is_covered = self.outline.base.config.quantization().is_some()
             && !self.outline.base.config.is_kept_plain(module);
-        (covered || is_float8).then(|| match covered {
-            true => quantised(name, "`quantization_config` of the base covers it".to_owned()),
-            false => quantised(name, format!("its dtype is {dtype:?}")),
-        })
+        if is_covered {
+            return Some(quantised(name, "`quantization_config` of the base covers it".to_owned()));
+        }
+        is_float8.then(|| quantised(name, format!("its dtype is {dtype:?}")))
     }
 
     /// A target without a tensor of its name that is there in quantised form.

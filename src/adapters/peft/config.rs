@@ -1,11 +1,11 @@
-//! `adapter_config.json`: typed access, PEFT's pattern rule, and the refusal of fields that nothing honours.
+//! `adapter_config.json`: typed access, and the refusal of fields that nothing honours.
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 
-use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
+use crate::adapters::peft::python_regex::Unreadable;
 
 /// What a config field means to a merge.
 #[derive(Clone, Copy, Debug)]
@@ -119,38 +119,6 @@ impl AdapterConfig {
             .map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The keys of the object `pattern`, compiled once for many modules.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Pattern`] for a key that is no regular expression.
-    pub fn patterns(&self, pattern: &'static str) -> Result<Patterns<'_>, Error> {
-        let keys = self.get(pattern).and_then(Value::as_object).into_iter().flatten();
-        let entries = keys.map(|(key, value)| Ok((key.as_str(), self.matcher(pattern, key)?, value)));
-        Ok(Patterns { config: self, field: pattern, entries: entries.collect::<Result<_, Error>>()? })
-    }
-
-    /// A per-module number: `default`, unless a key of the object `pattern` matches `module`.
-    ///
-    /// PEFT's rule (`get_pattern_key`): the first key in file order for which `(.*\.)?(KEY)$` matches from the start.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Pattern`] for a key that is no regular expression, [`ErrorKind::Field`] for a value that is no number.
-    pub fn patterned(&self, pattern: &str, default: f64, module: &str) -> Result<f64, Error> {
-        let Some(keys) = self.get(pattern).and_then(Value::as_object) else { return Ok(default) };
-        for (key, value) in keys {
-            let matched = self.matcher(pattern, key)?.is_match(module);
-            if matched.map_err(|cause| self.unreadable(pattern, key, cause))? {
-                return value.as_f64().ok_or_else(|| self.bad(pattern, value, "is not a number"));
-            }
-        }
-        Ok(default)
-    }
-
-    /// What PEFT makes of one key of a pattern.
-    fn matcher(&self, field: &str, key: &str) -> Result<PythonPattern, Error> {
-        PythonPattern::end(key).map_err(|cause| self.unreadable(field, key, cause))
-    }
-
     /// The refusal of a pattern.
     pub fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
         let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), pattern.to_owned());
@@ -161,29 +129,6 @@ impl AdapterConfig {
     pub fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
         let (adapter, value) = (self.adapter.clone(), shortened(value));
         ErrorKind::Field { adapter, field: field.to_owned(), value, why: why.to_owned() }.into()
-    }
-}
-
-/// One field of patterns, as [`AdapterConfig::patterned`] reads it, for many modules.
-pub struct Patterns<'c> {
-    config: &'c AdapterConfig,
-    field: &'static str,
-    entries: Vec<(&'c str, PythonPattern, &'c Value)>,
-}
-
-impl Patterns<'_> {
-    /// The number of the first key that matches `module`, else `default`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Field`] for a value that is no number, [`ErrorKind::Pattern`] for a key on which it takes too long to tell.
-    pub fn number(&self, default: f64, module: &str) -> Result<f64, Error> {
-        for (key, pattern, value) in &self.entries {
-            let matched = pattern.is_match(module);
-            if matched.map_err(|cause| self.config.unreadable(self.field, key, cause))? {
-                return value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"));
-            }
-        }
-        Ok(default)
     }
 }
 
@@ -223,35 +168,6 @@ mod tests {
 
     fn config(json: &str) -> AdapterConfig {
         AdapterConfig::new("style".into(), serde_json::from_str(json).expect("valid"))
-    }
-
-    #[test]
-    fn patterns_follow_peft() {
-        let config = config(
-            r#"{"rank_pattern": {"layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7,
-                "(?!visual).*down": 9}}"#,
-        );
-        for (module, rank) in [
-            ("model.layers.1", 3.0),
-            ("model.layers.11", 8.0),
-            ("model.layers.1.q_proj", 4.0),
-            ("q_proj", 4.0),
-            ("x.my_q_proj", 8.0),
-            ("model.layers.0.k_proj", 5.0),
-            ("model.v_proj", 8.0),
-            ("v_proj", 6.0),
-            ("model.layers.3.o_proj", 7.0),
-            ("mlp.up", 7.0),
-            ("layersx1", 3.0),
-            ("mlp.down", 9.0),
-            ("visual.down", 9.0),
-            ("visualdown", 8.0),
-        ] {
-            assert_eq!(config.patterned("rank_pattern", 8.0, module).expect("valid"), rank, "{module}");
-            let patterns = config.patterns("rank_pattern").expect("valid");
-            assert_eq!(patterns.number(8.0, module).expect("valid"), rank, "{module}");
-        }
-        assert!(config.patterned("alpha_pattern", 16.0, "q_proj").is_ok_and(|alpha| alpha == 16.0));
     }
 
     #[test]

@@ -106,6 +106,7 @@ const ROLES: &[&str] = &[
     "oft_",
     "hada_",
     "lokr_",
+    "ln_tuning_layers",
     "trainable_tokens_delta",
     "token_adapter",
     "base_layer",

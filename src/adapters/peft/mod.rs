@@ -3,6 +3,8 @@
 pub(crate) mod config;
 pub(crate) mod folder;
 pub(crate) mod keys;
+pub(crate) mod patterns;
 pub(crate) mod producers;
 pub(crate) mod python_regex;
+pub(crate) mod scale;
 pub(crate) mod targets;

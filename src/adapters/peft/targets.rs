@@ -12,7 +12,7 @@ use crate::error::kind::ErrorKind;
 use crate::model::names::lookup::Names;
 use crate::model::names::presence::{Accepts, Known};
 
-use crate::adapters::claim::edits::Claimed;
+use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::folder::Adapter;
 use crate::adapters::peft::folder::modules;
@@ -27,7 +27,7 @@ const PARAMETERS: &str = "target_parameters";
 /// What is wrong with, and what is to be said of, entries of `target_modules` and `target_parameters` that have no tensor.
 pub(crate) fn check_targets(
     adapter: &Adapter,
-    claimed: &[Claimed],
+    claimed: &[ClaimedModule],
     names: &Names<'_>,
 ) -> (Vec<Error>, Vec<String>) {
     let (mut errors, mut notices) = (Vec::new(), Vec::new());
@@ -79,7 +79,11 @@ struct Entry<'e> {
 }
 
 /// Entries of both lists that no tensor of the adapter is for.
-fn open_entries<'e>(config: &'e AdapterConfig, of_paths: &[&str], claimed: &[Claimed]) -> Vec<Entry<'e>> {
+fn open_entries<'e>(
+    config: &'e AdapterConfig,
+    of_paths: &[&str],
+    claimed: &[ClaimedModule],
+) -> Vec<Entry<'e>> {
     let of = |field: &'static str, adapted: &[&str]| {
         let entries = config.list(field).into_iter();
         let open = entries.filter(|entry| !adapted.iter().any(|name| is_named(name, entry)));
