@@ -54,7 +54,7 @@ pub use hub::resolved::{Origin, Resolved};
 pub use inspect::open::{Inspected, inspect};
 pub use merge::prepare::{Prepared, prepare};
 pub use merge::request::Request;
-pub use model::outline::Tied;
+pub use model::tied::Tied;
 pub use plan::out_tensor::Plan;
 pub use report::choose;
 pub use report::event::{Event, Reporter};

@@ -6,7 +6,6 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
 use crate::formats::index::{About, Index, IndexProblem, parse_index};
-use crate::formats::json::parse_json_strict;
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::plan::out_tensor::Identity;
@@ -64,7 +63,7 @@ impl Checkpoint {
         let read = || {
             let checkpoint = Checkpoint::read(&place.location, variant, header_room)?;
             // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
-            if place.snapshot.is_some() && checkpoint.config.0.is_null() {
+            if place.snapshot.is_some() && checkpoint.config.is_absent() {
                 let path = place.location.path();
                 return Err(ErrorKind::Missing { what: "config.json", path }.into());
             }
@@ -308,8 +307,8 @@ fn read_config(dir: &Location) -> Result<Config> {
     let at = dir.path_of("config.json");
     match dir.read_small("config.json", MOST_CONFIG_BYTES)? {
         None => Ok(Config::default()),
-        Some(bytes) => parse_json_strict(&bytes)
-            .map(Config)
-            .map_err(|problem| Error::new(ErrorKind::Json { path: at }).because(problem)),
+        Some(bytes) => {
+            Config::parse(&bytes).map_err(|problem| Error::new(ErrorKind::Json { path: at }).because(problem))
+        }
     }
 }

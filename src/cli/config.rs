@@ -11,7 +11,7 @@ use crate::error::kind::ErrorKind;
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::merge::request::Request;
-use crate::model::outline::Tied;
+use crate::model::tied::Tied;
 use crate::report::style::Style;
 use crate::schedule::budget::WORKERS_MOST;
 use crate::tensor::size::Size;

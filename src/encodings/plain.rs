@@ -32,7 +32,7 @@ macro_rules! plain {
                 Some(crate::tensor::dtype::Dtype::$dtype)
             }
 
-            fn quantum(&self, _: &crate::encodings::logical::Logical) -> (u64, u64) {
+            fn block_shape(&self, _: &crate::encodings::logical::Logical) -> (u64, u64) {
                 (1, 1)
             }
 

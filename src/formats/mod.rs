@@ -8,6 +8,7 @@ pub(crate) mod container;
 pub(crate) mod header_bytes;
 pub(crate) mod index;
 pub(crate) mod json;
+pub(crate) mod json_edit;
 pub(crate) mod lfs;
 pub(crate) mod safetensors;
 #[cfg(test)]

@@ -133,5 +133,5 @@ fn table(catalogue: &Catalogue) -> Vec<TensorLine> {
 
 /// Whether a tensor is the weight of a head, by its name and because it is a matrix.
 fn is_head(tensor: &BaseTensor) -> bool {
-    crate::model::tied::is_head(&tensor.name) && tensor.tensor.shape.axes().len() == 2
+    crate::model::heads::is_head(&tensor.name) && tensor.tensor.shape.axes().len() == 2
 }

@@ -12,7 +12,7 @@ use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_strict;
+use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
@@ -84,7 +84,7 @@ fn name_of(path: &Path) -> String {
 fn holds_adapter(dir: &Location) -> Result<bool> {
     let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
     let config = dir.read_small(ADAPTER_CONFIG, MOST_CONFIG_BYTES)?;
-    let names_method = |bytes: &[u8]| match parse_json_strict(bytes) {
+    let names_method = |bytes: &[u8]| match parse_json_as_python(bytes) {
         Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
         // What is wrong with it is for the reader of adapters to say.
         Err(_) => true,

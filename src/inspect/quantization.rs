@@ -1,13 +1,14 @@
 //! How a checkpoint is quantized: what its config says, and which tensors are codes and which belong to codes.
 //!
-//! Headers decide: a tensor whose name ends in one of [`COMPANIONS`] belongs to the codes of the same stem, if there are
-//! any. Floats of 8 bits and less are codes even without companions. Nothing is decoded here.
+//! Headers decide: a tensor whose name [`schemes`] know as auxiliary belongs to the quantized data of the same stem, if there
+//! is any. Floats of 8 bits and less are codes even without companions. Nothing is decoded here.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::checkpoint::catalogue::Catalogue;
 use crate::checkpoint::config::Config;
+use crate::encodings::schemes;
 use crate::tensor::dtype::Dtype;
 
 /// How a checkpoint is quantized.
@@ -26,54 +27,6 @@ pub struct Quantization {
     /// What the config's lists of plain modules name.
     pub kept_plain: Vec<String>,
 }
-
-/// Endings of companions, and the endings that their codes have in their place. Longer ones stand first.
-const COMPANIONS: &[(&str, &[&str])] = &[
-    (".weight_scale_inv", &[".weight"]),
-    (".weight_scale_2", &[".weight"]),
-    (".weight_scale", &[".weight", ".weight_packed"]),
-    (".weight_global_scale", &[".weight_packed", ".weight"]),
-    (".weight_zero_point", &[".weight_packed", ".weight"]),
-    (".weight_shape", &[".weight_packed"]),
-    (".weight_g_idx", &[".weight_packed"]),
-    (".weight_format", &[".weight"]),
-    (".input_global_scale", &[".weight_packed", ".weight"]),
-    (".input_scale", &[".weight", ".weight_packed", ".weight._data", ".weight._data._data"]),
-    (".output_scale", &[".weight._data", ".weight._data._data"]),
-    (".activation_scale", &[".weight"]),
-    (".pre_quant_scale", &[".weight"]),
-    (".qscale_weight", &[".weight"]),
-    (".qscale_act", &[".weight"]),
-    (".comfy_quant", &[".weight"]),
-    (".SCB", &[".weight"]),
-    (".qzeros", &[".qweight"]),
-    (".g_idx", &[".qweight"]),
-    (".scales", &[".qweight", ".weight"]),
-    (".biases", &[".weight"]),
-    (".scale", &[".weight"]),
-    ("._scale", &["._data", "._data._data"]),
-    ("._shift", &["._data._data"]),
-    ("_weight_scale", &["_weight_qdata"]),
-    ("_weight_zero_point", &["_weight_qdata"]),
-    ("_scales", &["_blocks"]),
-    ("_scale_inv", &[""]),
-    ("_scale", &[""]),
-];
-
-/// Endings of what bitsandbytes keeps beside a tensor, whose codes may be stored as any dtype.
-const BESIDE: &[&str] = &[".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
-/// The record that bitsandbytes keeps beside a tensor, before the name of its type.
-const RECORD: &str = ".quant_state.bitsandbytes__";
-
-/// Lists of modules that a config keeps plain.
-const PLAIN_LISTS: &[&str] = &[
-    "ignore",
-    "modules_to_not_convert",
-    "ignored_layers",
-    "llm_int8_skip_modules",
-    "skip_modules",
-    "exclude_modules",
-];
 
 /// How the checkpoint is quantized; none if nothing in it says that it is.
 pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
@@ -109,27 +62,14 @@ fn is_small_float(dtype: Dtype) -> bool {
 
 /// The place of the codes that `name` is a companion of.
 fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
-    let beside = BESIDE.iter().find_map(|ending| name.strip_suffix(ending));
-    let beside = beside.or_else(|| name.find(RECORD).map(|at| &name[..at]));
-    if let Some(codes) = beside.and_then(|codes| catalogue.position(codes)) {
-        return Some(codes);
-    }
-    // hqq keeps a dozen scalars beside its codes.
-    if let Some((stem, leaf)) = name.rsplit_once('.')
-        && !matches!(leaf, "W_q" | "bias")
-        && let Some(codes) = catalogue.position(&format!("{stem}.W_q"))
-    {
-        return Some(codes);
-    }
-    let rows = COMPANIONS.iter().filter_map(|(ending, codes)| Some((name.strip_suffix(ending)?, codes)));
-    let mut named = rows.flat_map(|(stem, codes)| codes.iter().map(move |code| format!("{stem}{code}")));
-    named.find_map(|name| {
-        let i = catalogue.position(&name)?;
+    let mut named = schemes::data_of(name).into_iter();
+    named.find_map(|data| {
+        let i = catalogue.position(&data.name)?;
         let is_plain = matches!(
             catalogue.tensors[i].tensor.dtype,
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I64 | Dtype::BOOL
         );
-        (!is_plain).then_some(i)
+        (data.has_any_dtype || !is_plain).then_some(i)
     })
 }
 
@@ -144,7 +84,7 @@ fn block(said: &Value) -> Option<Value> {
 }
 
 fn kept_plain(said: &Value) -> Vec<String> {
-    let lists = PLAIN_LISTS.iter().filter_map(|key| said.get(key)?.as_array());
+    let lists = schemes::plain_lists().into_iter().filter_map(|key| said.get(key)?.as_array());
     lists.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
@@ -171,7 +111,7 @@ mod tests {
             },
         };
         let (catalogue, _) = Catalogue::new(Vec::new(), tensors.iter().map(tensor).collect());
-        quantization(&catalogue, &Config(config))
+        quantization(&catalogue, &Config::from(config))
     }
 
     #[test]

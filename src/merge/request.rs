@@ -7,7 +7,7 @@ use crate::cancel::Cancel;
 use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
-use crate::model::outline::Tied;
+use crate::model::tied::Tied;
 use crate::tensor::size::Size;
 
 /// What a merge is asked to do.

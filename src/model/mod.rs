@@ -1,11 +1,14 @@
 //! Model families: how the module paths of a running model become names and tensors on disk, and how its layers are stored.
 //!
 //! Families are data: [`names`] runs the rules that transformers has for a class over the names of a checkpoint. What is no
-//! plain rename comes out as pieces of tensors. [`tied`](tied_head) knows embeddings that are heads too.
+//! plain rename comes out as pieces of tensors. [`tied`] finds embeddings that are heads too,
+//! [`untie`] decides about them, and [`heads`] knows what both are called.
 
+pub(crate) mod heads;
 pub(crate) mod names;
 pub(crate) mod outline;
 pub(crate) mod tied;
+pub(crate) mod untie;
 
 use crate::checkpoint::config::Config;
 use crate::checkpoint::ecosystem::Library;
@@ -36,7 +39,7 @@ mod tests {
             ("NobodysModel", "nobody", ""),
         ] {
             let config = serde_json::json!({"architectures": [class], "model_type": model_type});
-            assert_eq!(known(&Config(config)).unwrap_or_default(), expected, "{class}");
+            assert_eq!(known(&Config::from(config)).unwrap_or_default(), expected, "{class}");
         }
     }
 }

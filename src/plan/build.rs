@@ -12,20 +12,22 @@ use crate::adapters::scan::Contents;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
+use crate::encodings::schemes;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
-use crate::model::names::name_tables::Spaces;
+use crate::model::names::name_tables::NameTables;
 use crate::storage::store::Entry;
 
-use crate::model::outline::{Outline, Target, Tied};
+use crate::model::outline::{Outline, Target};
+use crate::model::tied::Tied;
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
+use crate::plan::config_file;
 use crate::plan::layout::{Layout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Identity, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::side_files;
-use crate::plan::side_files::QUANTISATION_FILES;
 
 /// What plans are made from.
 pub(crate) struct Planner<'a> {
@@ -71,10 +73,10 @@ impl Planner<'_> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
-        let spaces = Spaces::new(&disk, &self.base.config);
+        let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
         for i in 0..self.adapters.len() {
-            outline = self.gather(i, &spaces, &mut gathered, outline);
+            outline = self.gather(i, &name_tables, &mut gathered, outline);
         }
         self.check(&mut gathered, &mut outline);
         // What the headers show to be wrong does not wait for the files.
@@ -104,13 +106,13 @@ impl Planner<'_> {
     fn gather<'o>(
         &'o self,
         i: usize,
-        spaces: &Spaces<'o>,
+        name_tables: &NameTables<'o>,
         gathered: &mut Gathered,
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
         gathered.notices.extend(provenance(&self.base.config, adapter));
-        let (claimed, outline) = match self.names(adapter, spaces) {
+        let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {
                 gathered.errors.extend(errors);
@@ -127,10 +129,10 @@ impl Planner<'_> {
         outline
     }
 
-    /// Parts tied ends, and checks what all adapters come to.
+    /// Unties heads, and checks what all adapters come to.
     fn check(&self, gathered: &mut Gathered, outline: &mut Outline<'_>) {
-        gathered.part_tied_ends(outline);
-        match gathered.part_stored_ends(outline) {
+        gathered.untie_head(outline);
+        match gathered.untie_stored_head(outline) {
             Ok(told) => {
                 gathered.notices.extend(told.clone());
                 gathered.skipped.extend(told);
@@ -149,9 +151,9 @@ impl Planner<'_> {
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let index = side_files::index(outline, &shards);
         let files: Vec<_> =
-            index.into_iter().chain(side_files::config(outline, self.adapters, is_decoded)).collect();
+            index.into_iter().chain(config_file::config(outline, self.adapters, is_decoded)).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
+            files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
@@ -181,11 +183,11 @@ impl Planner<'_> {
     fn names<'o>(
         &'o self,
         adapter: &'o Adapter,
-        spaces: &Spaces<'o>,
+        name_tables: &NameTables<'o>,
     ) -> std::result::Result<Names<'o>, Vec<Error>> {
         let refused = check_config(&adapter.config, self.ignored_fields);
         match refused.is_empty() {
-            true => adapter.names(spaces).map_err(|error| vec![error]),
+            true => adapter.names(name_tables).map_err(|error| vec![error]),
             false => Err(refused),
         }
     }
@@ -265,7 +267,7 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
             None => format!("`{}` is new: the base does not have it", addition.name),
         });
     }
-    if let Some((old, new)) = side_files::vocabulary(outline) {
+    if let Some((old, new)) = config_file::vocabulary(outline) {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {

@@ -6,10 +6,12 @@ use crate::adapters::peft::config::Field;
 use crate::adapters::peft::folder::{Adapter, AdapterTensor};
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
+use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::config::Config;
+use crate::encodings::schemes;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
-use crate::model::tied::{is_embedding, is_head};
+use crate::model::heads::{is_embedding, is_head};
 use crate::tensor::dtype::Dtype;
 
 use crate::model::outline::{Outline, Target};
@@ -105,23 +107,24 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     others.map(error).collect()
 }
 
-/// Endings of codes whose type is that of any number.
-const CODES: &[&str] = &[".weight_packed", ".qweight", "_blocks"];
-
-/// Codes of an encoding that is not known, in a base whose other codes are decoded: the config that explains them goes.
+/// Quantized data of an encoding that is not read, in a base whose other data is decoded: the config that explains it goes.
 pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     if !outline.weights.any() {
         return Vec::new();
     }
     let is_float = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-    let is_packed = |name: &str| CODES.iter().any(|end| name.ends_with(end));
+    let is_data = |tensor: &BaseTensor| {
+        is_float(tensor.tensor.dtype) || schemes::titles_of_data(&tensor.name).is_some()
+    };
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
-    let codes = tensors.filter(|(_, t)| is_float(t.tensor.dtype) || is_packed(&t.name));
-    let unknown = codes.filter(|(i, _)| outline.weights.get(*i).is_none());
-    let error = |(_, tensor): (usize, &crate::checkpoint::catalogue::BaseTensor)| {
-        let why = "its encoding is not supported, and the rest of the base is decoded".to_owned();
+    let unknown = tensors.filter(|(i, tensor)| is_data(tensor) && outline.weights.get(*i).is_none());
+    let error = |(_, tensor): (usize, &BaseTensor)| {
+        let named = schemes::titles_of_data(&tensor.name);
+        let named = named.map(|titles| format!(" (its name is one of {titles})")).unwrap_or_default();
+        let why =
+            format!("its data is of no encoding that is read{named}, and the rest of the base is decoded");
         Error::new(ErrorKind::Quantized { tensor: tensor.name.clone(), why })
-            .hint("`--keep-quantized` copies quantized tensors that no adapter changes")
+            .hint("`--keep-quantized` leaves quantized data that no adapter changes as it is")
     };
     unknown.map(error).collect()
 }
@@ -133,10 +136,7 @@ pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
         return Vec::new();
     };
     let mut notices = Vec::new();
-    let lower = trained_on.to_lowercase();
-    let is_4bit =
-        ["-bnb-4bit", "-4bit", "-bnb-8bit", "-int4", "-awq", "-gptq"].iter().any(|end| lower.ends_with(end));
-    if is_4bit && base.quantization().is_none() {
+    if schemes::is_quantized_build(trained_on) && base.quantization().is_none() {
         notices.push(format!(
             "`{}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this is \
              the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then",

@@ -9,11 +9,11 @@ use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::tensor::reference::TensorRef;
 
-use crate::model::outline::{Outline, Target, Tied};
+use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
 use crate::plan::build::Planner;
 use crate::plan::check::check_contents;
-use crate::plan::fused::taken_apart;
+use crate::plan::fused::split_by_slice;
 use crate::plan::layout::Touched;
 use crate::plan::noop::{Doing, Idle, idle, no_effect};
 use crate::plan::out_tensor::ClaimRecord;
@@ -49,7 +49,7 @@ impl Gathered {
         let tensor = outline.weight(target).name;
         let claim = ClaimId(self.claims.len() as u32);
         let found = match target {
-            Target::Joined(i) => taken_apart(&outline.joined(i), edit, elements, outline),
+            Target::Fused(i) => split_by_slice(&outline.fused(i), edit, elements, outline),
             target => Ok(vec![(target, edit)]),
         };
         let parts = match found {
@@ -166,11 +166,10 @@ impl Gathered {
 
     /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.
     pub(crate) fn refuse_overlaps(&mut self, adapter: u32, outline: &Outline<'_>) {
-        // Both ends of one tensor may change it, if they stay one.
-        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
-        let folded = folded.map(|head| Target::Base(head.source));
+        // The embedding and the head may both change one tensor, if they stay one.
+        let shared = outline.shared_embedding().map(Target::Base);
         let mut found: Vec<(String, ClaimId, ClaimId)> = Vec::new();
-        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != folded) {
+        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != shared) {
             let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
             let ops: Vec<&Op> = touched.ops.iter().filter(is_its).collect();
             let weight = outline.weight(target);

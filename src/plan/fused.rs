@@ -1,38 +1,38 @@
-//! A parameter in pieces: what a claim does to it, as what is done to the tensors that hold it.
+//! A parameter stored as slices: what a claim does to it, as what is done to the tensors that hold it.
 
 use std::collections::HashMap;
 
 use crate::adapters::claim::edits::Edit;
-use crate::model::names::piece::{Piece, Placed};
+use crate::model::names::param_slice::{ParamSlice, StoredSlice};
 use crate::plan::slice::{Unfit, onto, value_of};
 use crate::tensor::shape::Shape;
 
-use crate::model::outline::{Joined, Outline, Target};
+use crate::model::outline::{FusedParam, Outline, Target};
 use crate::ops::placement::Placement;
 
-/// What is done to a parameter in pieces, as what is done to the tensors that hold them.
-pub(crate) fn taken_apart(
-    joined: &Joined,
+/// What is done to a parameter stored as slices, as what is done to the tensors that hold them.
+pub(crate) fn split_by_slice(
+    fused: &FusedParam,
     edit: Edit,
     elements: u64,
     outline: &Outline<'_>,
 ) -> std::result::Result<Vec<(Target, Edit)>, Unfit> {
     const MISSING: Unfit = "some of it is in no tensor";
     let (mut parts, mut reached) = (Vec::new(), 0);
-    let slices = Slices::of(&edit, &joined.shape);
-    for Placed { tensor, piece } in &joined.pieces {
+    let slices = Slices::of(&edit, &fused.shape);
+    for StoredSlice { tensor, slice } in &fused.slices {
         let target = Target::Base(*tensor);
         let disk = outline.weight(target).shape;
         match &edit {
             Edit::Replace { value } => {
-                let value = value_of(value, &joined.shape, piece, &disk)?;
-                reached += piece.elements();
+                let value = value_of(value, &fused.shape, slice, &disk)?;
+                reached += slice.elements();
                 parts.push((target, Edit::Replace { value }));
             }
             Edit::Change(ops) => {
                 let mut cut = Vec::new();
-                for &i in slices.at(piece) {
-                    cut.extend(onto(&ops[i], &joined.shape, piece, &disk)?);
+                for &i in slices.at(slice) {
+                    cut.extend(onto(&ops[i], &fused.shape, slice, &disk)?);
                 }
                 reached += cut.iter().map(|op| op.placement.elements()).sum::<u64>();
                 if !cut.is_empty() {
@@ -67,9 +67,9 @@ impl Slices {
         Slices { all: (0..ops.len()).collect(), by_position }
     }
 
-    /// Ops that may fall on a piece.
-    fn at(&self, piece: &Piece) -> &[usize] {
-        match piece.fixed.iter().find(|(axis, _)| *axis == 0) {
+    /// Ops that may fall on a slice.
+    fn at(&self, slice: &ParamSlice) -> &[usize] {
+        match slice.fixed.iter().find(|(axis, _)| *axis == 0) {
             Some((_, position)) => self.by_position.get(position).map_or(&[], Vec::as_slice),
             None => &self.all,
         }

@@ -122,10 +122,10 @@ impl Slab {
     pub(crate) fn most_values(merged: &Merged<'_>, rect: &Rect) -> usize {
         let Merged { tensor, start, view, output, .. } = *merged;
         let (place, encoding) = (Place { logical: start, view, rect }, start_encoding(start));
-        let source = (0..start.parts.len()).map(|part| encoding.most(part, place) as usize).sum();
+        let source = (0..start.parts.len()).map(|part| encoding.max_bytes(part, place) as usize).sum();
         let out = match output {
             Output::Encoded if is_in_place(tensor, encoding) => 0,
-            Output::Encoded => out_encoding(tensor).most(tensor.part, place) as usize,
+            Output::Encoded => out_encoding(tensor).max_bytes(tensor.part, place) as usize,
             Output::Observed => rect.elements() as usize * F32,
         };
         aligned(aligned(source) + out)

@@ -108,7 +108,7 @@ impl<'p> Merged<'p> {
     /// Rows × columns that are encoded together.
     pub(crate) fn quantum(&self) -> (u64, u64) {
         match self.output {
-            Output::Encoded => out_encoding(self.tensor).quantum(self.start),
+            Output::Encoded => out_encoding(self.tensor).block_shape(self.start),
             Output::Observed => (1, 1),
         }
     }
@@ -120,7 +120,7 @@ impl<'p> Merged<'p> {
 
     /// Rows that no tile reaches beyond.
     pub(crate) fn tile_rows(&self) -> u64 {
-        start_encoding(self.start).tile_rows(self.start)
+        start_encoding(self.start).row_group(self.start)
     }
 
     /// For each part that is read in runs which do not touch: bytes of a stored row, and of all that tiles of one band of

@@ -197,7 +197,7 @@ fn parts_that_do_not_fit_the_joined_projection() {
             "qwen3-5",
             "another number of heads",
             &|work| field(work, "linear_num_value_heads", json!(6)),
-            &["linear_attn.in_proj_qkv` has 20 rows, by the config 24"],
+            &["linear_attn.in_proj_qkv` has 20 rows, config.json says 24"],
         ),
         (
             "qwen3-next",

@@ -167,7 +167,7 @@ fn rows_that_do_not_add_up() {
     let joined = "model.layers.0.self_attn.qkv_proj.weight";
     with(&config, &[(joined, &[16, 8])], &json!({}), &adapter).succeeds(&[]);
     let work = with(&config, &[(joined, &[18, 8])], &json!({}), &adapter);
-    refused("18 rows for 16", &work, &[], 65, &["qkv_proj` has 18 rows, by the config 16"]);
+    refused("18 rows for 16", &work, &[], 65, &["qkv_proj` has 18 rows, config.json says 16"]);
 }
 
 /// The tensors of `qwen(…)` for these experts, joined or single.
@@ -247,7 +247,7 @@ fn an_expert_behind_the_last() {
         &work,
         &[],
         65,
-        &["experts.gate_up_proj` is of 3 experts, by the config 4"],
+        &["checkpoint stores 3 experts for `", "experts.gate_up_proj`, config.json says 4"],
     );
 }
 

@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::adapters::claim::locate::{join, locate, name_head};
+use crate::adapters::claim::locate::{join, locate};
 use crate::adapters::peft::folder::{Adapter, AdapterTensor};
 use crate::adapters::peft::keys::{Tail, is_value, module_of, normalise, replaced};
 use crate::adapters::peft::scale::Scales;
+use crate::model::heads::{is_embedding, is_head};
 use crate::model::names::lookup::Names;
-use crate::model::outline::{Outline, Target, Tied, Weight};
-use crate::model::tied::{is_embedding, is_head};
+use crate::model::outline::{Outline, Target, Weight};
 
 /// What rules look up while an adapter is claimed.
 pub(crate) struct ClaimContext<'a> {
@@ -47,14 +47,14 @@ impl<'a> ClaimContext<'a> {
             }
             paths.push(path);
         }
-        name_head(&mut outline, &names);
+        outline.name_head(&names);
         // What a tied head starts from is the embedding, if they stay one.
-        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
+        let shared = outline.shared_embedding();
         let named = |(i, path): (usize, &String)| {
             let (module, parameter) = replaced(path);
             let name = join(&module, parameter);
             let target = locate(&outline, &names, &name)
-                .or_else(|| folded.filter(|_| is_head(&name)).map(|head| Target::Base(head.source)));
+                .or_else(|| shared.filter(|_| is_head(&name)).map(Target::Base));
             Some((target?, i))
         };
         let values = paths.iter().enumerate().filter(|(_, path)| is_value(path)).filter_map(named).collect();
@@ -139,7 +139,7 @@ impl<'a> ClaimContext<'a> {
             return Some(target);
         }
         let target = locate(&self.outline, &self.names, &name);
-        if let Some(target @ Target::Joined(_)) = target {
+        if let Some(target @ Target::Fused(_)) = target {
             self.in_pieces.borrow_mut().insert(name, target);
         }
         target

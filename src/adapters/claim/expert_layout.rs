@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::adapters::claim::context::ClaimContext;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::model::names::table::has_transposed_experts;
 
 /// The order of `B`'s columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,6 @@ pub(crate) struct Sides<'s> {
     pub(crate) a: u64,
     pub(crate) b: u64,
 }
-
-/// Model types whose experts say `is_transposed` in transformers.
-const TRANSPOSED: &[&str] = &["gpt_oss", "aria", "aria_text", "openai_privacy_filter"];
 
 /// Whether each parameter's factors are swapped.
 ///
@@ -122,8 +120,7 @@ fn by_version(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Result<bool> {
         return Err(unclear(context, sides, why));
     }
     let version = context.adapter.config.text("peft_version").map(numbers);
-    let is_transposed =
-        context.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
+    let is_transposed = context.outline.base.config.model_type().is_some_and(has_transposed_experts);
     match version {
         None => Ok(false),
         Some(version) if version < [0, 19, 0] => Ok(false),

@@ -11,8 +11,8 @@ use crate::adapters::peft::folder::AdapterTensor;
 use crate::adapters::peft::keys::replaced;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::model::outline::{Addition, Target, Tied};
-use crate::model::tied::{is_embedding, is_head};
+use crate::model::heads::{is_embedding, is_head, is_task_head, task};
+use crate::model::outline::{Addition, Target};
 use crate::tensor::dtype::is_mergeable;
 use crate::tensor::shape::Shape;
 
@@ -27,11 +27,6 @@ const OTHER_KINDS: &[(&str, &str)] = &[
     ),
     ("prompt_embeddings", "prompt methods have nothing to merge"),
 ];
-
-/// Tasks whose head is new: PEFT saves it whole, and no base has it.
-const HEAD_TASKS: &[&str] = &["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"];
-/// Last segments of the paths of such heads.
-const TASK_HEADS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head"];
 
 impl Claim for FullWeights {
     fn peft_types(&self) -> &'static [&'static str] {
@@ -155,16 +150,14 @@ fn check_start(
     target: Target,
     value: &AdapterTensor,
 ) -> Result<()> {
-    let Some(head) = context.outline.head.as_ref().filter(|_| context.outline.tied == Tied::Fold) else {
-        return Ok(());
-    };
+    let Some(source) = context.outline.shared_embedding() else { return Ok(()) };
     let is_start = path.ends_with(".base_layer.weight") && is_head(&format!("{module}.weight"));
-    let embedding = &context.outline.base.catalogue.tensors[head.source];
+    let embedding = &context.outline.base.catalogue.tensors[source];
     let is_resized = embedding.tensor.shape != value.tensor.shape;
-    if !is_start || target != Target::Base(head.source) || is_resized {
+    if !is_start || target != Target::Base(source) || is_resized {
         return Ok(());
     }
-    if context.outline.holds(head.source, (context.adapter.source.as_ref(), &value.tensor))? {
+    if context.outline.holds(source, (context.adapter.source.as_ref(), &value.tensor))? {
         return Ok(());
     }
     let why = format!("`{}`, to which the head's delta is added, holds other values", value.key);
@@ -183,10 +176,9 @@ fn other_end(
     target: Target,
     shape: &Shape,
 ) -> Option<Target> {
-    let head = context.outline.head.clone().filter(|head| head.inseparable.is_none())?;
-    let is_resized = context.outline.base.catalogue.tensors[head.source].tensor.shape != *shape;
+    let head = context.outline.resized_tie(shape)?;
     let is_start = path.ends_with(".base_layer.weight") && !findings.does_head_follow();
-    if context.outline.tied == Tied::Fold || !is_resized || !is_start {
+    if !is_start {
         return None;
     }
     if target == Target::Base(head.source) {
@@ -232,9 +224,8 @@ fn new_head(
     tensor: usize,
 ) -> Result<Option<Target>> {
     let config = &context.adapter.config;
-    let is_task = config.text("task_type").is_some_and(|task| HEAD_TASKS.contains(&task));
-    let named = module.split('.').any(|segment| TASK_HEADS.contains(&segment));
-    if !is_task || !named || context.lookup(module, parameter).is_some() {
+    let is_task = config.text("task_type").is_some_and(|name| task(name).is_some());
+    if !is_task || !is_task_head(module) || context.lookup(module, parameter).is_some() {
         return Ok(None);
     }
     let value = context.tensor(tensor).tensor.clone();

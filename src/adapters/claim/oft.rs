@@ -14,7 +14,7 @@ use crate::adapters::peft::config::{AdapterConfig, Field};
 use crate::adapters::peft::keys::Tail;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::model::tied::is_head;
+use crate::model::heads::is_head;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;

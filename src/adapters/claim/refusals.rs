@@ -19,9 +19,3 @@ impl ClaimContext<'_> {
         ErrorKind::KeyTwice { adapter, key, first, second }.into()
     }
 }
-
-/// The refusal to untie an embedding and a head.
-pub(crate) fn inseparable(tensor: String, why: &str) -> Error {
-    Error::new(ErrorKind::Tied { tensor, why: why.to_owned() })
-        .hint("`--tied fold` changes the one tensor that embedding and LM head share, as PEFT's merge does")
-}

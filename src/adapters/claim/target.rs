@@ -3,11 +3,10 @@
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::locate::join;
-use crate::adapters::claim::refusals::inseparable;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
-use crate::model::outline::{Target, Tied};
-use crate::model::tied::is_head;
+use crate::model::heads::is_head;
+use crate::model::outline::Target;
 
 impl ClaimContext<'_> {
     /// The tensor of a parameter, for something to be put in its place; what does not match is recorded.
@@ -26,28 +25,17 @@ impl ClaimContext<'_> {
             findings.refuse(ErrorKind::Converted { parameter: name, why }.into());
             return None;
         }
-        if let Some(error) = self.quantised_elsewhere(module, &name) {
+        if let Some(error) = self.quantized_elsewhere(module, &name) {
             findings.refuse(error);
             return None;
         }
-        if is_head(&name) && self.outline.head.is_some() {
-            return self.head(findings, name);
+        if is_head(&name)
+            && let Some(target) = self.outline.head_target(&name)
+        {
+            return target.map_err(|error| findings.refuse(error)).ok();
         }
         findings.unmatched(tensors, &name);
         None
-    }
-
-    /// The tensor of a head that the base has not, because it is tied.
-    fn head(&mut self, findings: &mut Findings<'_>, name: String) -> Option<Target> {
-        let head = self.outline.head.clone()?;
-        match (self.outline.tied, head.inseparable) {
-            (Tied::Fold, _) => Some(Target::Base(head.source)),
-            (Tied::Untie, Some(why)) => {
-                findings.refuse(inseparable(name, why));
-                None
-            }
-            (Tied::Untie, None) => Some(self.outline.untie(&head)),
-        }
     }
 
     /// The same, for its values to be changed: they must be plain numbers, or codes of a known encoding.
@@ -71,7 +59,7 @@ impl ClaimContext<'_> {
     /// Why a target's values cannot be changed, if they cannot.
     fn unchangeable(&self, module: &str, target: Target) -> Option<Error> {
         let weight = self.outline.weight(target);
-        if let Some(error) = self.quantised(module, target, &weight.name) {
+        if let Some(error) = self.quantized(module, target, &weight.name) {
             return Some(error);
         }
         if weight.is_known {

@@ -19,6 +19,7 @@ use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::adapters::peft::keys::Tail;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::model::names::table::expert_orders;
 use crate::model::outline::Target;
 use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
@@ -31,12 +32,11 @@ pub(crate) struct TargetParameters;
 /// What stands between a module and the wrapper inside its wrapper.
 const NESTED: &str = ".base_layer";
 
-/// Orders in which modules register their parameters, where several are adapted.
-const ORDERS: &[&[&str]] = &[
-    &["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"],
-    &["gate_proj", "up_proj", "down_proj"],
-    &["w1", "w2", "w3"],
-];
+/// The order in which modules register parameters that have all of these names, if it is known.
+fn order_of(names: &[String]) -> Option<&'static [String]> {
+    let has_all = |order: &&Vec<String>| names.iter().all(|name| order.contains(name));
+    expert_orders().iter().find(has_all).map(Vec::as_slice)
+}
 
 impl Claim for TargetParameters {
     fn peft_types(&self) -> &'static [&'static str] {
@@ -129,7 +129,7 @@ fn targeted(context: &ClaimContext<'_>, module: &str, entries: &[String]) -> Vec
             found.push(parameter.to_owned());
         }
     }
-    if let Some(order) = ORDERS.iter().find(|order| found.iter().all(|name| order.contains(&name.as_str()))) {
+    if let Some(order) = order_of(&found) {
         found.sort_by_key(|name| order.iter().position(|other| other == name));
     }
     found
@@ -171,8 +171,7 @@ fn parameters(
         }
         .into());
     }
-    let is_known =
-        names.len() < 2 || ORDERS.iter().any(|order| names.iter().all(|n| order.contains(&n.as_str())));
+    let is_known = names.len() < 2 || order_of(&names).is_some();
     let fit = names.iter().zip(&pairs).all(|(name, pair)| fits(context, module, pair, name));
     let names = if !is_known {
         by_shapes(context, module, &pairs, names)?

@@ -10,7 +10,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::error::Result;
-use crate::model::outline::{Target, Tied};
+use crate::model::outline::Target;
 
 /// Copies for a tied head.
 pub(crate) struct TiedDuplicates;
@@ -85,15 +85,15 @@ impl Ends<'_> {
 }
 
 fn claim_copies(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &Ends<'_>) -> Result<()> {
-    let tied = context.outline.tied;
+    let stays_tied = context.outline.stays_tied();
     ends.ignore_same(context, findings, "weight")?;
     // What both ends started from is one tensor, if they stay one.
     for (rows, start) in TOKENS {
-        if ends.ignore_same(context, findings, rows)? || tied == Tied::Fold {
+        if ends.ignore_same(context, findings, rows)? || stays_tied {
             ends.ignore_same(context, findings, start)?;
         }
     }
-    if tied == Tied::Fold {
+    if stays_tied {
         ends.ignore_copy(context, findings, "base_layer.weight", "weight")?;
         ends.ignore_copy(context, findings, "weight", "base_layer.weight")?;
     }
@@ -115,7 +115,7 @@ fn claim_factors(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: 
     }
     ignore(findings, a.1);
     ignore(findings, b.1);
-    if context.outline.tied == Tied::Untie {
+    if !context.outline.stays_tied() {
         ends.ignore_same(context, findings, "base_layer.weight")?;
     }
     Ok(())

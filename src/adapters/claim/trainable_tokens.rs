@@ -86,7 +86,7 @@ fn claim_rows(
         let factor = Factor::along(0, tensor.tensor.clone(), width, width, 1).starting(row * width);
         Op::new(ReplaceRows, Placement { start: token * width, axes }, vec![factor], 1.0)
     });
-    if context.outline.head.as_ref().is_some_and(|head| Target::Base(head.source) == target) {
+    if context.outline.is_tied_embedding(target) {
         match context.head_module() {
             None => findings.head_follows(),
             Some(head) if findings.does_head_follow() || has_rows(context, &head) => {}

@@ -11,10 +11,10 @@ use crate::checkpoint::side_files::is_beside;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::formats::container::TensorEntry;
-use crate::formats::json::parse_json_strict;
+use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
 use crate::model::names::lookup::Names;
-use crate::model::names::name_tables::Spaces;
+use crate::model::names::name_tables::NameTables;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::{Entry, EntryKind, Store};
@@ -134,9 +134,9 @@ impl Adapter {
     ///
     /// # Errors
     /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
-    pub fn names<'a>(&self, spaces: &Spaces<'a>) -> Result<Names<'a>> {
+    pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
         let paths = self.paths();
-        Names::new(spaces, &modules(&paths))
+        Names::new(name_tables, &modules(&paths))
     }
 
     /// Its tensors' keys without prefix and wrappers, but for those that no merge needs.
@@ -176,7 +176,7 @@ fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
     let at = home.path_of(CONFIG);
     let bytes = home.read_small(CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
     let not_json = || ErrorKind::Json { path: at.clone() };
-    match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
+    match parse_json_as_python(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
         Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name, fields))),
         _ => Err(Error::new(not_json()).because("it holds no object")),
     }

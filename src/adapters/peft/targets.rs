@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::model::names::lookup::Names;
-use crate::model::names::presence::{Accepts, Known};
+use crate::model::names::presence::{Accepts, Presence};
 
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
@@ -46,13 +46,13 @@ pub(crate) fn check_targets(
     let wanted: Vec<Accepts<'_>> = wanted.iter().map(|wanted| &**wanted as _).collect();
     let known = match wanted.is_empty() {
         true => Vec::new(),
-        false => names.known(&of_paths, &wanted),
+        false => names.presence(&of_paths, &wanted),
     };
     let mut unsure: Vec<&Entry<'_>> = Vec::new();
     for (entry, known) in open.iter().zip(known) {
         match known {
-            Known::Everywhere(name) => errors.push(entry.error(adapter, name)),
-            Known::Somewhere(_) | Known::Nowhere => unsure.push(entry),
+            Presence::Everywhere(name) => errors.push(entry.error(adapter, name)),
+            Presence::Somewhere(_) | Presence::Nowhere => unsure.push(entry),
         }
     }
     for field in [MODULES, PARAMETERS] {

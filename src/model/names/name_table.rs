@@ -1,20 +1,20 @@
 //! The names that a checkpoint's tensors have after some rules, findable by name.
 //!
-//! Names are not kept: a checkpoint may have 92,000 tensors, and a reading needs several such sets one after the other. An
+//! Names are not kept: a checkpoint may have 92,000 tensors, and an interpretation needs several such sets one after the other. An
 //! entry is a hash and a tensor's place, 16 bytes; what is found is made sure of by applying the rules to the few names
 //! again. A second list finds the tensors of a module.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::model::names::conversions::{Block, Facts, Made, Op, run, select};
+use crate::model::names::conversions::{ConversionFacts, ConversionOp, Made, TensorBlock, run, select};
 use crate::model::names::disk::Disk;
-use crate::model::names::experts::{Expert, Role, all_experts, canonical, expert, stacked};
+use crate::model::names::experts::{ExpertPath, ExpertRole, all_experts, canonical, expert, stacked};
 use crate::model::names::fused_rows;
-use crate::model::names::fused_rows::Place;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::piece::{Piece, Placed};
+use crate::model::names::param_slice::{ParamSlice, StoredSlice};
 use crate::model::names::rules::{Converted, Kind, Rules};
 
 /// A runtime parameter: its shape and where it is on disk.
@@ -23,22 +23,24 @@ pub struct Parameter {
     /// Shape in the running model; empty if it is refused.
     pub shape: Vec<u64>,
     /// The tensors that it is made of.
-    pub pieces: Vec<Placed>,
-    /// Why it cannot be read as pieces of tensors, if it cannot. `pieces` is empty then.
+    pub slices: Vec<StoredSlice>,
+    /// Why it cannot be read as slices of tensors, if it cannot. `slices` is empty then.
     pub refused: Option<String>,
 }
 
 /// A checkpoint's names after some rules.
-pub struct Namespace<'a> {
+pub struct NameTable<'a> {
     disk: &'a dyn Disk,
     rules: Arc<Rules>,
     geometry: Arc<Geometry>,
-    lists: Rc<Lists>,
+    lists: Rc<NameHashes>,
+    /// The numbers that single experts have in the checkpoint. Those of a config are anybody's, and are not counted to.
+    expert_numbers: BTreeSet<u64>,
 }
 
 /// Hashes of names, in order, each with the place of a tensor.
 #[derive(PartialEq)]
-struct Lists {
+struct NameHashes {
     names: Vec<(u64, u32)>,
     modules: Vec<(u64, u32)>,
 }
@@ -74,7 +76,7 @@ fn own_names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) -> O
         then(&first.replacen(&rule.to[0], to, 1), Origin::Part(converted, i));
     }
     let is_stacked =
-        matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, Op::Merge(_))));
+        matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, ConversionOp::Merge(_))));
     is_stacked.then(|| renamed.name.into_owned())
 }
 
@@ -99,17 +101,19 @@ fn found(entries: &[(u64, u32)], name: &str) -> impl Iterator<Item = usize> + Cl
     entries[start..].iter().take_while(move |entry| entry.0 == hash).map(|entry| entry.1 as usize)
 }
 
-impl<'a> Namespace<'a> {
+impl<'a> NameTable<'a> {
     /// The names of all weights of `disk` after `rules`.
-    pub fn new(disk: &'a dyn Disk, rules: Arc<Rules>, geometry: Arc<Geometry>) -> Namespace<'a> {
+    pub fn new(disk: &'a dyn Disk, rules: Arc<Rules>, geometry: Arc<Geometry>) -> NameTable<'a> {
         let weights = || (0..disk.count()).filter_map(|place| Some((place, disk.weight(place)?.0)));
         if rules.must_notice() {
             weights().for_each(|(_, name)| rules.notice(&name));
         }
         let (mut found, mut modules) = (Vec::with_capacity(disk.count()), Vec::with_capacity(disk.count()));
+        let mut expert_numbers = BTreeSet::new();
         for (place, name) in weights() {
             names(&rules, &name, |name, _| {
                 found.push((hash(name), place as u32));
+                expert_numbers.extend(expert(name).map(|expert| expert.number));
                 modules.push((hash(name.rsplit_once('.').map_or("", |(module, _)| module)), place as u32));
             });
         }
@@ -117,23 +121,29 @@ impl<'a> Namespace<'a> {
             entries.sort_unstable();
             entries.dedup();
         }
-        Namespace { disk, rules, geometry, lists: Rc::new(Lists { names: found, modules }) }
+        NameTable {
+            disk,
+            rules,
+            geometry,
+            lists: Rc::new(NameHashes { names: found, modules }),
+            expert_numbers,
+        }
     }
 
     /// The same, with the lists of one of the others if they are equal.
     #[must_use]
-    pub fn sharing<'n>(self, mut others: impl Iterator<Item = &'n Namespace<'a>>) -> Namespace<'a>
+    pub fn sharing<'n>(self, mut others: impl Iterator<Item = &'n NameTable<'a>>) -> NameTable<'a>
     where
         'a: 'n,
     {
         match others.find(|other| other.lists == self.lists) {
-            Some(other) => Namespace { lists: other.lists.clone(), ..self },
+            Some(other) => NameTable { lists: other.lists.clone(), ..self },
             None => self,
         }
     }
 
     /// Whether its lists are those of another, which shares what is equal.
-    pub fn has_names_of(&self, other: &Namespace<'_>) -> bool {
+    pub fn has_names_of(&self, other: &NameTable<'_>) -> bool {
         Rc::ptr_eq(&self.lists, &other.lists)
     }
 
@@ -147,14 +157,14 @@ impl<'a> Namespace<'a> {
         self.rules.clone()
     }
 
-    /// Whether `path` is a parameter, or a module that has one; also one expert where experts are joined, or joined where
+    /// Whether `path` is a parameter, or a module that has one; also one expert where experts are fused, or fused where
     /// they are single, and likewise for dense projections. What is returned stands for the tensors that are meant: it is
     /// the same for the same tensors.
     pub fn fits(&self, path: &str) -> Option<u64> {
         let own = sum(found(&self.lists.names, path)).or_else(|| sum(found(&self.lists.modules, path)));
         own.or_else(|| {
-            let joined = expert(path)?.joined();
-            joined.iter().find_map(|name| sum(found(&self.lists.names, name)))
+            let fused = expert(path)?.fused();
+            fused.iter().find_map(|name| sum(found(&self.lists.names, name)))
         })
         .or_else(|| self.fits_stacked(path))
         .or_else(|| self.fits_all_experts(path))
@@ -169,7 +179,7 @@ impl<'a> Namespace<'a> {
         })
     }
 
-    /// As [`Namespace::fits`], for an experts module (or a joined parameter of one) whose experts are single.
+    /// As [`NameTable::fits`], for an experts module (or a fused parameter of one) whose experts are single.
     fn fits_stacked(&self, path: &str) -> Option<u64> {
         let (stack, roles) = match stacked(path) {
             Some((stack, roles, "weight")) => (stack, roles),
@@ -179,38 +189,53 @@ impl<'a> Namespace<'a> {
             _ => return None,
         };
         let mut total: Option<u64> = None;
-        for number in 0u64.. {
+        for number in self.expert_numbers() {
             let single =
                 |role: &&str| sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
             match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
                 Some(all) => total = Some(total.unwrap_or(0).wrapping_add(all)),
-                None if number >= self.geometry.experts.unwrap_or(0) => break,
+                None if !self.may_miss(number) => break,
                 None => {}
             }
         }
         total
     }
 
-    /// As [`Namespace::fits`], for one projection of all experts.
+    /// Whether an expert of that number that is not there is missing: up to the number that the config has, it is not the end.
+    fn may_miss(&self, number: u64) -> bool {
+        number < self.geometry.experts.unwrap_or(0)
+    }
+
+    /// Numbers that experts of a stack may have, from 0 to the first that is the end.
+    fn expert_numbers(&self) -> impl Iterator<Item = u64> {
+        let mut next = 0u64;
+        self.expert_numbers.iter().copied().take_while(move |&number| {
+            let is_due = number == next || self.may_miss(next);
+            next = number.saturating_add(1);
+            is_due
+        })
+    }
+
+    /// As [`NameTable::fits`], for one projection of all experts.
     fn fits_all_experts(&self, path: &str) -> Option<u64> {
         let all = self.all_experts(path)?;
         // Single tensors first: they have their names under any rules.
         self.fits_stacked(&format!("{}.{}", all.stack, all.role.single()))
-            .or_else(|| all.joined().iter().find_map(|name| sum(found(&self.lists.names, name))))
+            .or_else(|| all.fused().iter().find_map(|name| sum(found(&self.lists.names, name))))
     }
 
     /// The first of the experts whose projections `path` is. Without gates, what is called `w1` is the way up, and there is
     /// no `w3`.
-    fn all_experts<'p>(&self, path: &'p str) -> Option<Expert<'p>> {
+    fn all_experts<'p>(&self, path: &'p str) -> Option<ExpertPath<'p>> {
         let (stack, role) = all_experts(path)?;
         let has = |name: String| found(&self.lists.names, &name).next().is_some();
         let is_gated = || has(format!("{stack}.gate_up_proj")) || has(format!("{stack}.0.gate_proj.weight"));
         let role = match role {
-            Role::Gate if !is_gated() => Role::Up,
-            Role::Up if !is_gated() => return None,
+            ExpertRole::Gate if !is_gated() => ExpertRole::Up,
+            ExpertRole::Up if !is_gated() => return None,
             role => role,
         };
-        Some(Expert { stack, number: 0, role, parameter: "weight" })
+        Some(ExpertPath { stack, number: 0, role, parameter: "weight" })
     }
 
     /// The tensors that are meant, for a message.
@@ -222,12 +247,12 @@ impl<'a> Namespace<'a> {
 
     /// A parameter by its name.
     pub fn parameter(&self, name: &str) -> Option<Parameter> {
-        let parameter = self.own(name).or_else(|| self.of_joined_experts(name));
+        let parameter = self.own(name).or_else(|| self.of_fused_experts(name));
         parameter
-            .or_else(|| self.of_single_experts(name))
+            .or_else(|| self.of_per_expert(name))
             .or_else(|| self.of_all_experts(name))
             .or_else(|| self.part(name))
-            .or_else(|| self.joined(name))
+            .or_else(|| self.fused(name))
     }
 
     /// One that has that name, or that the rules make.
@@ -241,12 +266,12 @@ impl<'a> Namespace<'a> {
                     return;
                 }
                 let shape = shape.axes().to_vec();
-                let pieces = vec![Placed { tensor: place, piece: Piece::whole(&shape) }];
+                let slices = vec![StoredSlice { tensor: place, slice: ParamSlice::whole(&shape) }];
                 match role {
-                    Origin::Plain => plain.push(Block { from: 0, number: None, shape, pieces }),
+                    Origin::Plain => plain.push(TensorBlock { from: 0, number: None, shape, slices }),
                     Origin::Part(converted, target) => {
                         let (from, number) = (converted.from, converted.number);
-                        blocks.push(Block { from, number, shape, pieces });
+                        blocks.push(TensorBlock { from, number, shape, slices });
                         conversions.push((converted.rule, target));
                     }
                 }
@@ -255,13 +280,13 @@ impl<'a> Namespace<'a> {
         conversions.dedup();
         match (plain.len(), conversions.as_slice()) {
             (0, []) => None,
-            (1, []) => plain.pop().map(|block| made(Ok((block.shape, block.pieces)))),
+            (1, []) => plain.pop().map(|block| made(Ok((block.shape, block.slices)))),
             (0, &[(rule, target)]) => Some(made(self.converted(name, rule, blocks, target))),
             _ => Some(made(Err(format!("{} tensors claim to be it", plain.len() + blocks.len())))),
         }
     }
 
-    fn converted(&self, name: &str, rule: usize, blocks: Vec<Block>, target: usize) -> Made {
+    fn converted(&self, name: &str, rule: usize, blocks: Vec<TensorBlock>, target: usize) -> Made {
         let rule = self.rules.conversion(rule);
         let Kind::Convert(ops) = &rule.kind else { return Err("its rule converts nothing".to_owned()) };
         // The stored shape is the parameter's if it is square: then nothing is transposed.
@@ -271,7 +296,7 @@ impl<'a> Namespace<'a> {
             !is_square && self.geometry.is_in_out((!down).then_some(shape), down.then_some(shape))
         };
         let sizes = |_| self.geometry.attention().map(|sizes| sizes.to_vec());
-        let facts = Facts {
+        let facts = ConversionFacts {
             patterns: rule.pattern.sources().len(),
             targets: rule.to.len(),
             must_transpose: &must_transpose,
@@ -280,91 +305,91 @@ impl<'a> Namespace<'a> {
         run(ops, blocks, &facts, target)
     }
 
-    /// One expert's parameter, where experts are joined.
-    fn of_joined_experts(&self, name: &str) -> Option<Parameter> {
+    /// One expert's parameter, where experts are fused.
+    fn of_fused_experts(&self, name: &str) -> Option<Parameter> {
         let expert = expert(name).filter(|expert| matches!(expert.parameter, "weight" | "bias"))?;
-        let (joined, mut parameter) = expert.joined().into_iter().find_map(|joined| {
-            let parameter = self.own(&joined)?;
-            Some((joined, parameter))
+        let (fused, mut parameter) = expert.fused().into_iter().find_map(|fused| {
+            let parameter = self.own(&fused)?;
+            Some((fused, parameter))
         })?;
         if parameter.refused.is_some() {
             return Some(parameter);
         }
         if parameter.shape.len() != if expert.parameter == "bias" { 2 } else { 3 } {
-            return Some(made(Err(format!("`{joined}` has {} axes", parameter.shape.len()))));
+            return Some(made(Err(format!("`{fused}` has {} axes", parameter.shape.len()))));
         }
         let count = parameter.shape.remove(0);
         if expert.number >= count {
             return None;
         }
         if let Some(expected) = self.geometry.experts.filter(|&expected| expected != count) {
-            let why = format!("`{joined}` is of {count} experts, by the config {expected}");
+            let why = format!("checkpoint stores {count} experts for `{fused}`, config.json says {expected}");
             return Some(made(Err(why)));
         }
-        let slice = |placed: Placed| {
-            Some(Placed { tensor: placed.tensor, piece: placed.piece.unstacked(0, expert.number)? })
+        let slice = |placed: StoredSlice| {
+            Some(StoredSlice { tensor: placed.tensor, slice: placed.slice.unstacked(0, expert.number)? })
         };
-        parameter.pieces = parameter.pieces.into_iter().filter_map(slice).collect();
-        Some(self.projection(&expert, &joined, parameter, 0))
+        parameter.slices = parameter.slices.into_iter().filter_map(slice).collect();
+        Some(self.projection(&expert, &fused, parameter, 0))
     }
 
     /// One projection of all experts, `[experts, out, in]`.
     fn of_all_experts(&self, name: &str) -> Option<Parameter> {
         let all = self.all_experts(name)?;
-        if let Some(single) = self.of_single_experts(&format!("{}.{}", all.stack, all.role.single())) {
+        if let Some(single) = self.of_per_expert(&format!("{}.{}", all.stack, all.role.single())) {
             return Some(single);
         }
-        let (joined, parameter) = all.joined().into_iter().find_map(|joined| {
-            let parameter = self.own(&joined)?;
-            Some((joined, parameter))
+        let (fused, parameter) = all.fused().into_iter().find_map(|fused| {
+            let parameter = self.own(&fused)?;
+            Some((fused, parameter))
         })?;
         match parameter.shape.len() {
             _ if parameter.refused.is_some() => Some(parameter),
-            3 => Some(self.projection(&all, &joined, parameter, 1)),
-            axes => Some(made(Err(format!("`{joined}` has {axes} axes")))),
+            3 => Some(self.projection(&all, &fused, parameter, 1)),
+            axes => Some(made(Err(format!("`{fused}` has {axes} axes")))),
         }
     }
 
-    /// What of the parameter `joined` is an expert's projection: its outputs are then on `axis`, and its inputs on the next.
+    /// What of the parameter `fused` is an expert's projection: its outputs are then on `axis`, and its inputs on the next.
     fn projection(
         &self,
-        expert: &Expert<'_>,
-        joined: &str,
+        expert: &ExpertPath<'_>,
+        fused: &str,
         mut parameter: Parameter,
         axis: usize,
     ) -> Parameter {
         if expert.parameter == "weight" && self.is_in_out(expert.stack) {
             parameter.shape.swap(axis, axis + 1);
-            for placed in &mut parameter.pieces {
-                placed.piece = placed.piece.clone().swapped(axis, axis + 1);
+            for placed in &mut parameter.slices {
+                placed.slice = placed.slice.clone().swapped(axis, axis + 1);
             }
         }
-        let is_gated = joined.contains("gate_up_proj");
+        let is_gated = fused.contains("gate_up_proj");
         let half = parameter.shape[axis] / 2;
         let (first, step) = match (expert.role, self.geometry.alternates()) {
-            (Role::Gate, true) => (0, 2),
-            (Role::Gate, false) => (0, 1),
-            (Role::Up, true) if is_gated => (1, 2),
-            (Role::Up, false) if is_gated => (half, 1),
+            (ExpertRole::Gate, true) => (0, 2),
+            (ExpertRole::Gate, false) => (0, 1),
+            (ExpertRole::Up, true) if is_gated => (1, 2),
+            (ExpertRole::Up, false) if is_gated => (half, 1),
             _ => return parameter,
         };
         parameter.shape[axis] = half;
-        parameter.pieces = select(parameter.pieces, axis, first, step, half);
+        parameter.slices = select(parameter.slices, axis, first, step, half);
         parameter
     }
 
-    /// Whether the joined parameters of an experts module are `[experts, in, out]`.
+    /// Whether the fused parameters of an experts module are `[experts, in, out]`.
     pub fn is_in_out(&self, stack: &str) -> bool {
         let shape = |leaf: &str| self.own(&format!("{stack}.{leaf}")).map(|parameter| parameter.shape);
         let up = shape("gate_up_proj").or_else(|| shape("up_proj"));
         self.geometry.is_in_out(up.as_deref(), shape("down_proj").as_deref())
     }
 
-    /// A joined parameter of experts, where experts are single.
-    fn of_single_experts(&self, name: &str) -> Option<Parameter> {
+    /// A fused parameter of experts, where experts are single.
+    fn of_per_expert(&self, name: &str) -> Option<Parameter> {
         let (stack, roles, parameter) = stacked(name)?;
         let mut blocks = Vec::new();
-        for number in 0u64.. {
+        for number in self.expert_numbers() {
             let before = blocks.len();
             for (from, role) in roles.iter().enumerate() {
                 let Some(single) = self.own(&format!("{stack}.{number}.{role}.{parameter}")) else {
@@ -373,23 +398,27 @@ impl<'a> Namespace<'a> {
                 if single.refused.is_some() {
                     return Some(single);
                 }
-                let (shape, pieces) = (single.shape, single.pieces);
-                blocks.push(Block { from, number: Some(number), shape, pieces });
+                let (shape, slices) = (single.shape, single.slices);
+                blocks.push(TensorBlock { from, number: Some(number), shape, slices });
             }
-            // Up to the number that the config has, one that is not there is missing, not the end.
-            if blocks.len() == before && number >= self.geometry.experts.unwrap_or(0) {
+            if blocks.len() == before && !self.may_miss(number) {
                 break;
             }
         }
         if blocks.is_empty() {
             return None;
         }
-        let ops = [Op::Merge(0), Op::Concatenate(1)];
-        let facts = Facts { patterns: roles.len(), targets: 1, must_transpose: &|_| false, sizes: &|_| None };
+        let ops = [ConversionOp::Merge(0), ConversionOp::Concatenate(1)];
+        let facts = ConversionFacts {
+            patterns: roles.len(),
+            targets: 1,
+            must_transpose: &|_| false,
+            sizes: &|_| None,
+        };
         Some(made(run(&ops[..roles.len()], blocks, &facts, 0)))
     }
 
-    /// One of several dense projections, where they are joined.
+    /// One of several dense projections, where they are fused.
     fn part(&self, name: &str) -> Option<Parameter> {
         let (module, leaf) = name.rsplit_once('.')?;
         let part = fused_rows::part(module, &self.geometry)?;
@@ -397,26 +426,31 @@ impl<'a> Namespace<'a> {
         if whole.refused.is_some() {
             return Some(whole);
         }
-        let Place { starts, run, of } = match part.place {
+        let place = match part.place {
             Ok(place) => place,
             Err(why) => return Some(made(Err(format!("`{}` holds it, but {why}", part.whole)))),
         };
+        let (run, of) = (place.run, place.rows_of_whole());
         if whole.shape.first() != Some(&of) {
             let rows = whole.shape.first().copied().unwrap_or(1);
-            return Some(made(Err(format!("`{}` has {rows} rows, by the config {of}", part.whole))));
+            return Some(made(Err(format!("`{}` has {rows} rows, config.json says {of}", part.whole))));
         }
-        whole.shape[0] = run * starts.len() as u64;
-        let rows = |(at, start)| (at as u64 * run, select(whole.pieces.clone(), 0, start, 1, run));
-        let runs = starts.into_iter().enumerate().map(rows);
-        let moved = |(at, pieces): (u64, Vec<Placed>)| {
-            pieces.into_iter().map(move |placed| Placed { piece: placed.piece.shifted(0, at), ..placed })
+        // Rows of no columns may be any number in a file of no bytes.
+        if whole.shape.contains(&0) {
+            return Some(made(Err(format!("`{}` is empty", part.whole))));
+        }
+        whole.shape[0] = run * place.groups;
+        let rows = |(at, start)| (at as u64 * run, select(whole.slices.clone(), 0, start, 1, run));
+        let runs = place.starts().enumerate().map(rows);
+        let moved = |(at, slices): (u64, Vec<StoredSlice>)| {
+            slices.into_iter().map(move |placed| StoredSlice { slice: placed.slice.shifted(0, at), ..placed })
         };
-        whole.pieces = runs.flat_map(moved).collect();
+        whole.slices = runs.flat_map(moved).collect();
         Some(whole)
     }
 
-    /// A joined dense projection, where its parts are single.
-    fn joined(&self, name: &str) -> Option<Parameter> {
+    /// A fused dense projection, where its parts are single.
+    fn fused(&self, name: &str) -> Option<Parameter> {
         let (module, leaf) = name.rsplit_once('.')?;
         let mut blocks = Vec::new();
         for (from, part) in fused_rows::parts(module)?.iter().enumerate() {
@@ -424,18 +458,22 @@ impl<'a> Namespace<'a> {
             if part.refused.is_some() {
                 return Some(part);
             }
-            blocks.push(Block { from, number: None, shape: part.shape, pieces: part.pieces });
+            blocks.push(TensorBlock { from, number: None, shape: part.shape, slices: part.slices });
         }
-        let facts =
-            Facts { patterns: blocks.len(), targets: 1, must_transpose: &|_| false, sizes: &|_| None };
-        Some(made(run(&[Op::Concatenate(0)], blocks, &facts, 0)))
+        let facts = ConversionFacts {
+            patterns: blocks.len(),
+            targets: 1,
+            must_transpose: &|_| false,
+            sizes: &|_| None,
+        };
+        Some(made(run(&[ConversionOp::Concatenate(0)], blocks, &facts, 0)))
     }
 }
 
 fn made(made: Made) -> Parameter {
     match made {
-        Ok((shape, pieces)) => Parameter { shape, pieces, refused: None },
-        Err(why) => Parameter { shape: Vec::new(), pieces: Vec::new(), refused: Some(why) },
+        Ok((shape, slices)) => Parameter { shape, slices, refused: None },
+        Err(why) => Parameter { shape: Vec::new(), slices: Vec::new(), refused: Some(why) },
     }
 }
 

@@ -14,7 +14,7 @@ const LEGACY: &str = "legacy";
 
 /// The rules of one class, or what stands for them.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct ClassRules {
     /// Where they are from, for messages.
     pub label: String,
     /// The library that has them.
@@ -30,12 +30,12 @@ pub(crate) struct Candidate {
 type Use<'c> = (Option<&'c str>, &'c str);
 
 /// The candidates for a checkpoint, the likeliest first; never none.
-pub(crate) fn candidates(config: &Config) -> Vec<Candidate> {
+pub(crate) fn class_rules(config: &Config) -> Vec<ClassRules> {
     let parts = [("language_model", language(config)), ("vision_tower", vision(config))];
     let library = Library::of(config);
     let candidate = |label: &str, base: &str, uses: &[Use<'_>]| {
         let (unscoped, all) = rules(base, uses, &parts);
-        Candidate { label: label.to_owned(), library, base: base.to_owned(), unscoped, all }
+        ClassRules { label: label.to_owned(), library, base: base.to_owned(), unscoped, all }
     };
     let name = config.class().unwrap_or_default();
     if let Some(class) = table::class(name) {
@@ -45,7 +45,7 @@ pub(crate) fn candidates(config: &Config) -> Vec<Candidate> {
     let classes = table::classes_of(model_type);
     let base = classes.iter().map(|class| class.base).find(|base| !base.is_empty()).unwrap_or("model");
     let entries = [name, model_type].into_iter().filter(|entry| table::root(entry).is_some());
-    let mut found: Vec<Candidate> = entries.map(|entry| candidate(entry, base, &[(None, entry)])).collect();
+    let mut found: Vec<ClassRules> = entries.map(|entry| candidate(entry, base, &[(None, entry)])).collect();
     let mut seen: Vec<&Class> = Vec::new();
     for class in classes.iter().filter(|class| !class.uses.is_empty()) {
         if seen.iter().all(|other| (&other.uses, other.base) != (&class.uses, class.base)) {
@@ -61,12 +61,13 @@ pub(crate) fn candidates(config: &Config) -> Vec<Candidate> {
 
 /// The model type of a model's language part.
 fn language(config: &Config) -> Option<&str> {
-    config.0.get("text_config")?.get("model_type")?.as_str()
+    let mut inner = config.main_text_config().into_iter().filter(|text| !text.path.is_empty());
+    inner.find_map(|text| text.fields.get("model_type")?.as_str())
 }
 
 /// The rules of the kind of vision model that a model has.
 fn vision(config: &Config) -> Option<&'static str> {
-    let model_type = config.0.get("vision_config")?.get("model_type")?.as_str()?;
+    let model_type = config.get("vision_config")?.get("model_type")?.as_str()?;
     let uses = table::classes_of(model_type).into_iter().flat_map(|class| class.uses);
     uses.into_iter().find(|(scope, _)| scope.is_none()).map(|(_, entry)| entry)
 }
@@ -103,7 +104,7 @@ mod tests {
     use serde_json::json;
 
     fn labels(config: serde_json::Value) -> Vec<String> {
-        candidates(&Config(config)).into_iter().map(|candidate| candidate.label).collect()
+        class_rules(&Config::from(config)).into_iter().map(|candidate| candidate.label).collect()
     }
 
     #[test]
@@ -120,7 +121,7 @@ mod tests {
             "architectures": ["AyaVisionForConditionalGeneration"], "model_type": "aya_vision",
             "vision_config": {"model_type": "siglip_vision_model"},
         });
-        let candidate = &candidates(&Config(config))[0];
+        let candidate = &class_rules(&Config::from(config))[0];
         for tower in ["vision_tower.vision_model", "model.vision_tower.vision_model", "model.vision_tower"] {
             let name = format!("{tower}.encoder.layers.0.mlp.fc1.weight");
             assert_eq!(candidate.all.rename(&name), "model.vision_tower.encoder.layers.0.mlp.fc1.weight");
@@ -132,7 +133,7 @@ mod tests {
         let config = json!({
             "architectures": ["LlavaForConditionalGeneration"], "text_config": {"model_type": "mixtral"},
         });
-        let candidate = &candidates(&Config(config))[0];
+        let candidate = &class_rules(&Config::from(config))[0];
         let name = "language_model.model.layers.0.block_sparse_moe.gate.weight";
         assert_eq!(candidate.all.rename(name), "model.language_model.layers.0.mlp.gate.weight");
         let without = "model.language_model.layers.0.block_sparse_moe.gate.weight";
