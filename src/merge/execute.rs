@@ -7,7 +7,7 @@ use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::merge::prepare::Prepared;
 use crate::pipeline::Run;
-use crate::pipeline::repack::pack;
+use crate::pipeline::repack::write_repacked;
 use crate::plan::out_tensor::{Carried, Role};
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::{PROVENANCE, Provenance};
@@ -66,7 +66,7 @@ impl Prepared {
         self.check_room(&target.dir())?;
         let store = staging.dir().clone();
         store.limit_unwritten(self.schedule.window_bytes as u64);
-        let scratch = pack(&self.packings, &self.sources, &store, &self.cancel)?;
+        let scratch = write_repacked(&self.repacks, &self.sources, &store, &self.cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
@@ -96,7 +96,7 @@ impl Prepared {
     }
 
     fn check_room(&self, dir: &Location) -> Result<()> {
-        let needed = self.plan.disk_bytes() + scratch_bytes(&self.packings);
+        let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
         match dir.free_bytes("") {
             Some(free) if free < needed => Err(ErrorKind::DiskFull { path: dir.path(), needed, free }.into()),
             // A store that does not tell is found out by writing.

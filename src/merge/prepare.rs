@@ -1,6 +1,7 @@
 //! From a request to a merge that is planned and scheduled: headers and adapters are read, nothing is written.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread;
 
 use crate::adapters::peft::folder::Adapter;
@@ -17,7 +18,7 @@ use crate::merge::resolve::Places;
 use crate::plan::build::{Planned, Planner};
 use crate::plan::out_tensor::{Plan, Role};
 use crate::schedule::budget::{Schedule, split};
-use crate::schedule::repack::{MUCH, Packing, pack_factors};
+use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -26,7 +27,7 @@ use crate::tensor::reference::FileId;
 /// A merge that is planned and scheduled.
 pub struct Prepared {
     /// What it will do.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The plan's digest.
     pub digest: String,
     /// How it will do it here.
@@ -35,7 +36,7 @@ pub struct Prepared {
     pub notices: Vec<String>,
     /// Why the budget is what it is.
     pub reason: String,
-    pub(crate) packings: Vec<Packing>,
+    pub(crate) repacks: Vec<FactorRepack>,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
@@ -73,19 +74,17 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         keep_quantized: request.keep_quantized,
         allow_noop: request.allow_noop,
     };
-    let Planned { mut plan, mut notices } = plan(&planner, &request.cancel)?;
+    let Planned { plan, digest, mut notices } = plan(&planner, &request.cancel)?;
     notices.splice(0..0, notice.into_iter().chain(place.lost()?));
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
     let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let sources = open_sources(&plan, &place.location, adapters)?;
-    let digest = plan.digest();
     let library = Library::of(&base.config);
     drop(base);
-    // From here on the plan is this host's: what it reads of packed factors it reads from a scratch file.
-    // Tests that cut slabs pack all they can, so that both ways are seen to give the same bytes.
-    let packings = pack_factors(&mut plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
+    // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
+    let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
-    let schedule = split(&plan, &asked)?;
+    let schedule = Schedule { locations, ..split(&plan, &asked)? };
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -93,7 +92,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         schedule,
         notices,
         reason,
-        packings,
+        repacks,
         base_name,
         library,
         sources,

@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use smallvec::SmallVec;
+
 use crate::kernels::dispatch::Kernels;
 use crate::ops::Delta;
 use crate::ops::block::Block;
@@ -27,6 +29,9 @@ pub struct Dora {
 /// Lanes of a sum along stored rows.
 const LANES: usize = 8;
 
+/// A number for each row or column of a block; blocks of more are rare, and allocate.
+type PerPosition = SmallVec<[f32; 1024]>;
+
 impl Delta for Dora {
     fn apply(&self, block: &mut Block<'_>) {
         block.product_of(0, 1);
@@ -34,10 +39,10 @@ impl Delta for Dora {
         let Window { rows, cols } = block.window;
         let factor = |position: u64| (f64::from(magnitude.at(position, 0)) / norm(reduced, position)) as f32;
         if magnitude.axis == rows.axis {
-            let factors: Vec<f32> = rows.range.clone().map(factor).collect();
+            let factors: PerPosition = rows.range.clone().map(factor).collect();
             block.change(|p, _, value, delta| (value + delta * scale) * factors[p]);
         } else {
-            let factors: Vec<f32> = cols.range.clone().map(factor).collect();
+            let factors: PerPosition = cols.range.clone().map(factor).collect();
             block.change(|_, q, value, delta| (value + delta * scale) * factors[q]);
         }
     }

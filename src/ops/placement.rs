@@ -77,10 +77,11 @@ impl Placement {
     pub fn grid(&self, view: View) -> Option<Grid> {
         let cols = view.cols.max(1);
         let mut grid = Grid { rows: Line::fixed(self.start / cols), cols: Line::fixed(self.start % cols) };
-        let mut order: Vec<usize> = (0..self.axes.len()).collect();
+        let mut order = [0, 1];
+        let order = order.get_mut(..self.axes.len())?;
         // The wider stride moves along rows. An axis of one position never moves, so it takes what is left.
         order.sort_by_key(|&i| (self.axes[i].count <= 1, std::cmp::Reverse(self.axes[i].stride)));
-        for i in order {
+        for &mut i in order {
             let Axis { count, stride } = self.axes[i];
             let still = count <= 1;
             if grid.rows.axis.is_none() && (still && self.axes.len() > 1 || !still && stride % cols == 0) {

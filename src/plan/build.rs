@@ -1,6 +1,7 @@
 //! From a checkpoint and adapters to a plan: every rule claims, everything is checked, the claims become output tensors.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
@@ -47,8 +48,10 @@ pub(crate) struct Planner<'a> {
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
-    /// The plan.
-    pub plan: Plan,
+    /// The plan, which nobody changes any more: it is what its digest says.
+    pub plan: Arc<Plan>,
+    /// The plan's digest.
+    pub digest: String,
     /// Things worth saying that are no errors.
     pub notices: Vec<String>,
 }
@@ -99,7 +102,8 @@ impl Planner<'_> {
             carried,
             files,
         };
-        Ok(Planned { plan, notices })
+        let digest = plan.digest();
+        Ok(Planned { plan: Arc::new(plan), digest, notices })
     }
 
     /// What one adapter claims, checked and added to what is gathered.

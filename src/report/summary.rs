@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::memory::limit::LimitKind;
 use crate::memory::limits::{Environment, find};
 use crate::memory::process::{cgroup_peak, process};
-use crate::pipeline::tally::{Applied, ModuleSurvival};
+use crate::pipeline::tally::{Applied, ModuleRetention};
 use crate::plan::out_tensor::{Counts, Making, Plan};
 use crate::schedule::budget::Schedule;
 use crate::tensor::size::{Size, show_rate, show_size};
@@ -103,7 +103,7 @@ pub(crate) fn lost(applied: &Applied) -> Vec<String> {
 
 fn lost_of(applied: &Applied, adapter: usize) -> Option<String> {
     let modules = || applied.modules.iter().filter(|module| module.adapter as usize == adapter);
-    let retained = |module: &ModuleSurvival| module.survival.unwrap_or_default();
+    let retained = |module: &ModuleRetention| module.survival.unwrap_or_default();
     let lost = || modules().filter(|module| module.is_lost());
     let worst = lost().min_by(|a, b| retained(a).total_cmp(&retained(b)))?;
     Some(format!(
@@ -177,11 +177,11 @@ fn show_unchanged(f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::tally::AdapterSurvival;
+    use crate::pipeline::tally::AdapterRetention;
 
     #[test]
     fn modules_that_lost_most_are_counted_and_the_worst_is_named() {
-        let module = |adapter, module: &str, survival| ModuleSurvival {
+        let module = |adapter, module: &str, survival| ModuleRetention {
             adapter,
             module: module.to_owned(),
             tensor: String::new(),
@@ -189,7 +189,7 @@ mod tests {
             survival: Some(survival),
             unmoved: None,
         };
-        let adapter = |name: &str| AdapterSurvival {
+        let adapter = |name: &str| AdapterRetention {
             adapter: name.to_owned(),
             norm: 1.0,
             survival: None,
