@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
+use crate::encodings::encoding::{Place, RowPiece, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::{ENCODINGS, Place, RowPiece, ToEncode, find as find_encoding};
+use crate::encodings::{ENCODINGS, find as find_encoding};
 use crate::formats::CONTAINERS;
 use crate::formats::container::FileBytes;
 use crate::formats::safetensors::testing::from_theirs;
