@@ -5,11 +5,12 @@ use std::path::Path;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::checkpoint::discover::read_header;
+use crate::checkpoint::header::read_header;
 use crate::checkpoint::identity::header_hash;
 use crate::checkpoint::side_files::is_beside;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::formats::container::TensorEntry;
 use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
 use crate::model::names::lookup::Names;
@@ -94,14 +95,13 @@ impl Adapter {
             ),
             _ => error,
         })?;
-        let (header, parsed) = read_header(source.as_ref(), &at, header_room)?;
-        if parsed.tensors.is_empty() {
+        let header = read_header(source.as_ref(), &at, header_room)?;
+        if header.tensors.is_empty() {
             return Err(ErrorKind::EmptyAdapter { adapter: name }.into());
         }
-        let start = 8 + header.len() as u64;
-        let place = |entry: crate::formats::safetensors::HeaderTensor| AdapterTensor {
-            key: entry.name,
-            tensor: TensorRef { file, offset: start + entry.start, dtype: entry.dtype, shape: entry.shape },
+        let tensor = |entry: TensorEntry| {
+            let (key, tensor) = entry.in_file(file);
+            AdapterTensor { key, tensor }
         };
         Ok(Adapter {
             name,
@@ -109,8 +109,8 @@ impl Adapter {
             location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
-            header_hash: header_hash(&header),
-            tensors: parsed.tensors.into_iter().map(place).collect(),
+            header_hash: header_hash(&header.bytes),
+            tensors: header.tensors.into_iter().map(tensor).collect(),
             weight,
             experts: ExpertLayout::default(),
             unmatched: Vec::new(),
