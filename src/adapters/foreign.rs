@@ -77,7 +77,8 @@ fn files(path: &Path) -> Vec<PathBuf> {
 
 /// The names of a file's tensors; nothing if it cannot be read, which others say better.
 fn keys(file: &Path) -> Option<Vec<String>> {
-    let (folder, name) = (file.parent()?, file.file_name()?.to_str()?);
+    let folder = file.parent()?;
+    let name = file.file_name()?.to_str()?;
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let source = Folder::open(folder).ok()?.source(name).ok()?;
     let (_, header) = read_header(source.as_ref(), file, MOST_HEADER_BYTES).ok()?;

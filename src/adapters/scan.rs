@@ -3,12 +3,15 @@
 //! The hash is needed anyway (an adapter's identity is its content), and the same read finds what would otherwise stop a
 //! merge after hours.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::encodings;
 use crate::error::Result;
+use crate::error::kind::ErrorKind;
 use crate::kernels::dispatch::Kernels;
 use crate::tensor::dtype::bytes_of;
 
-use crate::adapters::peft::folder::{Adapter, AdapterTensor};
+use crate::adapters::adapter::{Adapter, AdapterTensor};
 
 /// Bytes read at a time: so few that they are still in the cache when they are looked at.
 const STEP: usize = 1 << 16;
@@ -33,16 +36,20 @@ pub(crate) struct TensorContents {
     pub one: bool,
 }
 
-/// Reads all of an adapter once, in order.
+/// Reads all of an adapter once, in order, until `stop` is set.
 ///
 /// # Errors
-/// As [`crate::storage::Source::read_at`].
-pub(crate) fn scan(adapter: &Adapter) -> Result<Contents> {
+/// [`ErrorKind::Stopped`]; as [`crate::storage::Source::read_at`].
+pub(crate) fn scan(adapter: &Adapter, stop: &AtomicBool) -> Result<Contents> {
     let source = adapter.source.as_ref();
-    let (mut hasher, mut look) = (blake3::Hasher::new(), Look::new(&adapter.tensors));
+    let mut hasher = blake3::Hasher::new();
+    let mut look = Look::new(&adapter.tensors);
     let mut buf = vec![0; STEP];
     let mut at = 0;
     while at < source.len() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Stopped.into());
+        }
         let len = (source.len() - at).min(STEP as u64) as usize;
         source.read_at(&mut buf[..len], at)?;
         let taken = look.take(at, &buf[..len]);
@@ -97,7 +104,8 @@ impl<'a> Look<'a> {
 
     fn see(&mut self, i: usize, bytes: &[u8], size: usize) {
         let Some(encoding) = encodings::plain(self.tensors[i].tensor.dtype) else { return };
-        let (found, values) = (&mut self.found[i], &mut self.values[..bytes.len() / size]);
+        let found = &mut self.found[i];
+        let values = &mut self.values[..bytes.len() / size];
         found.finite &= encoding.decode_flat(self.kernels, bytes, values);
         found.zero &= values.iter().all(|&value| value == 0.0);
         found.one &= values.iter().all(|&value| value == 1.0);
@@ -107,6 +115,7 @@ impl<'a> Look<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::parts::Grammar;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
@@ -129,7 +138,7 @@ mod tests {
             let elements = bytes.len() * 8 / dtype.bitsize();
             let shape = Shape::new(&[elements as u64]).expect("small");
             let tensor = TensorRef { file: FileId(0), offset: file.len() as u64, dtype: *dtype, shape };
-            tensors.push(AdapterTensor { key: String::new(), tensor });
+            tensors.push(AdapterTensor::new(String::new(), String::new(), &Grammar::of("LORA"), tensor));
             file.extend_from_slice(bytes);
         }
         let of = |finite, zero, one| TensorContents { finite, zero, one };

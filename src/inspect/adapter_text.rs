@@ -60,10 +60,8 @@ impl AdapterReport {
         }
         let kinds: Vec<String> =
             kinds.iter().map(|(kind, count)| format!("{} {kind}", grouped(*count as u64))).collect();
-        let spread = match self.modules.iter().any(|module| module.norm.is_some()) {
-            true => "; norms of scale·B·A as min / median / max",
-            false => "",
-        };
+        let has_norms = self.modules.iter().any(|module| module.norm.is_some());
+        let spread = if has_norms { "; norms of scale·B·A as min / median / max" } else { "" };
         line(f, "modules", &format!("{}{spread}", kinds.join(", ")))?;
         if self.modules.iter().any(|module| module.depends_on_base) {
             line(f, "", "what DoRA adds depends on the base, too")?;
@@ -141,7 +139,8 @@ impl Alike {
 fn spread_of(mut norms: Vec<f64>) -> String {
     norms.sort_by(f64::total_cmp);
     let (Some(first), Some(last)) = (norms.first(), norms.last()) else { return "-".to_owned() };
-    let (first, last) = (short(*first), short(*last));
+    let first = short(*first);
+    let last = short(*last);
     if first == last {
         return first;
     }

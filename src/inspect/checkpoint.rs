@@ -13,7 +13,7 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
 use crate::inspect::group::group;
-use crate::inspect::quantisation::{Quantisation, quantisation};
+use crate::inspect::quantized::{Quantization, quantization};
 use crate::inspect::text::{counted, line, tensors as table_of};
 use crate::inspect::totals::{DtypeTotals, Totals, lines, sum};
 
@@ -38,8 +38,8 @@ pub struct CheckpointReport {
     pub shards: Vec<ShardLine>,
     /// Its index, if it has one.
     pub index: Option<IndexLine>,
-    /// How it is quantised, if it is.
-    pub quantisation: Option<Quantisation>,
+    /// How it is quantized, if it is.
+    pub quantization: Option<Quantization>,
     /// Whether head and embeddings share a tensor; none for a library whose models predict no tokens.
     pub embeddings: Option<Embeddings>,
     /// Every tensor, shard by shard, in the order of bytes.
@@ -117,7 +117,7 @@ impl CheckpointReport {
             shards: shards.collect(),
             index: index
                 .map(|index| IndexLine { tensors: index.order.len(), total_size: index.about.total_size }),
-            quantisation: quantisation(&catalogue, &config),
+            quantization: quantization(&catalogue, &config),
             embeddings: library.predicts_tokens.then(|| Embeddings { tied: config.ties_embeddings(), head }),
             tensors: table(&catalogue),
             notices,
@@ -148,10 +148,8 @@ impl Display for CheckpointReport {
             [] => String::new(),
             classes => format!(" ({})", classes.join(", ")),
         };
-        let unnamed = || match self.architectures.is_empty() {
-            true => "no model_type in config.json",
-            false => self.library,
-        };
+        let is_nameless = self.architectures.is_empty();
+        let unnamed = || if is_nameless { "no model_type in config.json" } else { self.library };
         let model_type = self.model_type.as_deref().unwrap_or_else(unnamed);
         line(f, "model", &format!("{model_type}{class}; {}", self.family))?;
         for (label, text) in lines(&self.totals, &self.dtypes) {
@@ -161,9 +159,9 @@ impl Display for CheckpointReport {
         if let Some(embeddings) = &self.embeddings {
             line(f, "embeddings", &embeddings.to_string())?;
         }
-        match &self.quantisation {
-            None => line(f, "quantised", "no")?,
-            Some(quantisation) => show_quantisation(quantisation, f)?,
+        match &self.quantization {
+            None => line(f, "quantized", "no")?,
+            Some(quantization) => show_quantization(quantization, f)?,
         }
         f.write_str("\n")?;
         self.show_tensors(f)
@@ -217,8 +215,8 @@ impl Display for Embeddings {
 /// Plain modules that are named before the rest is counted.
 const PLAIN_SHOWN: usize = 6;
 
-fn show_quantisation(quantisation: &Quantisation, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Quantisation { method, format, block, codes, companions, kept_plain } = quantisation;
+fn show_quantization(quantization: &Quantization, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Quantization { method, format, block, quantized, auxiliary, kept_plain } = quantization;
     let mut text = method.clone().unwrap_or_else(|| "yes, by an unnamed method".to_owned());
     if let Some(format) = format {
         text.push_str(&format!(", {format}"));
@@ -226,10 +224,10 @@ fn show_quantisation(quantisation: &Quantisation, f: &mut fmt::Formatter<'_>) ->
     if let Some(block) = block {
         text.push_str(&format!(", block {block}"));
     }
-    line(f, "quantised", &text)?;
-    let codes = counted(*codes, ["tensor of codes", "tensors of codes"]);
-    let companions = counted(*companions, ["that belongs to them", "that belong to them"]);
-    line(f, "", &format!("{codes}, {companions}"))?;
+    line(f, "quantized", &text)?;
+    let quantized = counted(*quantized, ["quantized tensor", "quantized tensors"]);
+    let auxiliary = counted(*auxiliary, ["auxiliary tensor", "auxiliary tensors"]);
+    line(f, "", &format!("{quantized}, {auxiliary}"))?;
     if kept_plain.is_empty() {
         return Ok(());
     }

@@ -34,7 +34,8 @@ impl<K> Group<K> {
 
     /// Its size: `32`, or `58 of 61` where some combinations of the numbers are not there.
     pub(crate) fn count(&self) -> String {
-        let (found, whole) = (self.members.len(), self.combinations());
+        let found = self.members.len();
+        let whole = self.combinations();
         if found as u64 == whole { found.to_string() } else { format!("{found} of {whole}") }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod group;
 pub(crate) mod modules;
 pub(crate) mod norm;
 pub(crate) mod open;
-pub(crate) mod quantisation;
+pub(crate) mod quantized;
 pub(crate) mod scale;
 pub(crate) mod text;
 pub(crate) mod totals;

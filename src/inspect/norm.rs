@@ -64,8 +64,13 @@ struct Factor<'f> {
 impl<'s> Norms<'s> {
     /// Norms of factors in `source`.
     pub(crate) fn new(source: &'s dyn Source) -> Norms<'s> {
-        let (bytes, values, panel) = (vec![0; 4 * PANEL], vec![0.0; PANEL], vec![0.0; PANEL]);
-        Norms { source, kernels: Kernels::detect(), bytes, values, panel }
+        Norms {
+            source,
+            kernels: Kernels::detect(),
+            bytes: vec![0; 4 * PANEL],
+            values: vec![0.0; PANEL],
+            panel: vec![0.0; PANEL],
+        }
     }
 
     /// ‖B·A‖; none if the shapes do not fit, a dtype is no plain float, or a value is not finite.
@@ -80,7 +85,8 @@ impl<'s> Norms<'s> {
         let a = Factor { tensor: a, rank, positions: input, inner_major: true };
         let b = Factor { tensor: b, rank, positions: out, inner_major: false };
         let side = rank.min(BLOCK);
-        let (mut gram_a, mut gram_b) = (vec![0.0; side * side], vec![0.0; side * side]);
+        let mut gram_a = vec![0.0; side * side];
+        let mut gram_b = vec![0.0; side * side];
         let mut square = 0.0;
         for p in blocks(rank) {
             for q in blocks(rank).filter(|q| q.start >= p.start) {
@@ -184,7 +190,8 @@ fn blocks(rank: usize) -> impl Iterator<Item = Range<usize>> {
 fn dot(x: &[f64], y: &[f64]) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0.0; LANES];
-    let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let x = x.chunks_exact(LANES);
+    let y = y.chunks_exact(LANES);
     let rest: f64 = x.remainder().iter().zip(y.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in x.zip(y) {
         for lane in 0..LANES {

@@ -4,24 +4,21 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use crate::adapters::dialect::{Detected, Opening};
 use crate::adapters::foreign::foreign;
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::open;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_strict;
 use crate::hub::Place;
-use crate::storage::list::{list, read_small, resolved, subfolders};
+use crate::storage::list::{list, resolved};
 use crate::tensor::reference::FileId;
 
 use crate::inspect::adapter::AdapterReport;
 use crate::inspect::checkpoint::CheckpointReport;
 
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-const MOST_CONFIG_BYTES: u64 = 16 << 20;
 /// How names of files end that hold a model's weights, or say where they are.
 const WEIGHTS: &[&str] = &[".safetensors", ".safetensors.index.json", ".bin", ".gguf"];
 
@@ -74,7 +71,8 @@ fn read(place: &Place, variant: Option<&str>) -> Result<Inspected> {
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
-    let adapter = Adapter::open(place, 1.0, FileId(0), u64::MAX)?;
+    let opening = Opening { weight: 1.0, file: FileId(0), header_room: u64::MAX };
+    let adapter = open::open(place, opening)?;
     let mut report = AdapterReport::new(&adapter)?;
     if adapter.path != *path {
         report.notices.push(format!("the adapter is in `{}`", adapter.path.display()));
@@ -92,13 +90,8 @@ fn name_of(path: &Path) -> String {
 /// Whether `path` is to be read as an adapter; if not, as a checkpoint.
 fn holds_adapter(path: &Path) -> Result<bool> {
     let found = list(path, &|_| true).map_err(|error| error.hint(EXPECTED))?;
-    let config = read_small(&path.join(ADAPTER_CONFIG), MOST_CONFIG_BYTES)?;
-    let names_method = |bytes: &[u8]| match parse_json_strict(bytes) {
-        Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
-        // What is wrong with it is for the reader of adapters to say.
-        Err(_) => true,
-    };
-    if config.as_deref().is_some_and(names_method) {
+    let detected = open::detect(path)?.map(|(_, detected)| detected);
+    if detected == Some(Detected::Certain) {
         return Ok(true);
     }
     let is_weight =
@@ -106,8 +99,7 @@ fn holds_adapter(path: &Path) -> Result<bool> {
     if found.iter().any(|file| is_weight(&file.name)) {
         return Ok(false);
     }
-    let is_home = |name: &String| path.join(name).join(ADAPTER_CONFIG).exists();
-    if config.is_some() || subfolders(path)?.iter().any(is_home) {
+    if detected == Some(Detected::Likely) {
         return Ok(true);
     }
     if is_pipeline(path) {

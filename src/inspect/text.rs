@@ -121,10 +121,8 @@ pub(crate) fn short(value: f64) -> String {
 /// The same without zeros at the end: `0.5`, `2`.
 pub(crate) fn shorter(value: f64) -> String {
     let text = short(value);
-    match text.contains('.') && !text.contains('e') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
+    let has_zeros = text.contains('.') && !text.contains('e');
+    if has_zeros { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]

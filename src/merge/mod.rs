@@ -13,8 +13,10 @@ use std::time::Instant;
 
 use regex::Regex;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::expert_layout::ExpertLayout;
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::dialect::Opening;
+use crate::adapters::open::open;
 use crate::adapters::scan::scan;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::Library;
@@ -128,9 +130,13 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         allow_noop: request.allow_noop,
     };
     // Adapters are read while the headers are planned with.
+    let refused = AtomicBool::new(false);
     let Planned { mut plan, mut notices } = thread::scope(|scope| {
-        let scanning = scope.spawn(|| adapters.iter().map(scan).collect());
-        planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        let scanning = scope.spawn(|| adapters.iter().map(|adapter| scan(adapter, &refused)).collect());
+        let planned = planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        // What headers refuse does not wait for the adapters to be read.
+        refused.store(true, Ordering::Relaxed);
+        planned
     })?;
     notices.splice(0..0, notice.into_iter().chain(place.lost()));
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
@@ -169,8 +175,9 @@ fn open_adapters(
     room: u64,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-    for (i, (place, (_, weight))) in places.iter().zip(&request.adapters).enumerate() {
-        match Adapter::open(place, *weight, FileId((shards + i) as u32), room) {
+    for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
+        let opening = Opening { weight, file: FileId((shards + i) as u32), header_room: room };
+        match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
                 adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
@@ -193,7 +200,7 @@ fn open_sources(plan: &Plan, base: &Path, adapters: Vec<Adapter>) -> Result<Vec<
 /// What a base that is no snapshot is called: by the first adapter, by its own config, else by its folder.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
     let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
-    let by_adapter = adapters.first().and_then(|adapter| adapter.config.text("base_model_name_or_path"));
+    let by_adapter = adapters.first().and_then(|adapter| adapter.options.base.as_deref());
     let by_config = base.config.text("_name_or_path");
     let by_folder = || {
         base.path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::adapters::peft::folder::base_named;
+use crate::adapters::dialect::TrainedOn;
+use crate::adapters::open::trained_on;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Place};
@@ -56,7 +57,7 @@ fn base_of(hub: &Hub, adapter: Option<&Place>) -> Result<(Place, String)> {
     let Some(adapter) = adapter else {
         return Err(needed("a checkpoint to merge into is needed".to_owned()));
     };
-    let (adapter, base, revision) = base_named(adapter)?;
+    let TrainedOn { adapter, base, revision } = trained_on(adapter)?;
     let Some(base) = base else {
         return Err(needed(format!("it is needed, since the config of adapter `{adapter}` names no base")));
     };

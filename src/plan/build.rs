@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::context::Claiming;
 use crate::adapters::claim::edits::Claimed;
 use crate::adapters::claim::{METHODS, reads};
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::discover::Checkpoint;
@@ -51,7 +51,6 @@ pub(crate) struct Planned {
 }
 
 /// The output: its shards, the small files made for it, and those carried over.
-#[derive(Default)]
 struct Laid {
     shards: Vec<OutShard>,
     files: Vec<SideFile>,
@@ -62,7 +61,7 @@ struct Laid {
 
 impl Planner<'_> {
     /// Makes the plan, or says everything that is wrong. `contents` is asked what each adapter's file holds when all that
-    /// headers tell is done, so that the files can be read meanwhile.
+    /// headers tell is done, so that the files can be read meanwhile; it is not asked if headers alone forbid the merge.
     ///
     /// # Errors
     /// Every reason to refuse, together; what `contents` fails with.
@@ -76,16 +75,15 @@ impl Planner<'_> {
             outline = self.gather(i, &spaces, &mut gathered, outline);
         }
         self.check(&mut gathered, &mut outline);
+        gathered.refuse_unplaced(self);
+        Error::all(std::mem::take(&mut gathered.errors))?;
         // The output is laid out while the files are still read.
-        let laid = match gathered.errors.is_empty() {
-            true => self.lay_out(&outline, std::mem::take(&mut gathered.touched)),
-            false => Ok(Laid::default()),
-        };
+        let Laid { shards, files, carried, brought } =
+            self.lay_out(&outline, std::mem::take(&mut gathered.touched))?;
         let contents = contents()?;
         gathered.check_contents(self, &contents);
         let Gathered { claims, skipped, errors, mut notices, .. } = gathered;
         Error::all(errors)?;
-        let Laid { shards, files, carried, brought } = laid?;
         notices.extend(brought);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -183,7 +181,7 @@ impl Planner<'_> {
         adapter: &'o Adapter,
         spaces: &Spaces<'o>,
     ) -> std::result::Result<Names<'o>, Vec<Error>> {
-        let refused = check_config(&adapter.config, self.ignored_fields);
+        let refused = check_config(adapter, self.ignored_fields);
         match refused.is_empty() {
             true => adapter.names(spaces).map_err(|error| vec![error]),
             false => Err(refused),
@@ -209,7 +207,7 @@ impl Planner<'_> {
         let adapters = self.adapters.iter().zip(contents).enumerate();
         let adapters = adapters.map(|(i, (adapter, contents))| Input {
             role: Role::Adapter(i as u32),
-            name: "adapter_model.safetensors".to_owned(),
+            name: adapter.file.to_owned(),
             identity: Identity {
                 bytes: adapter.source.len(),
                 header: adapter.header_hash.clone(),
@@ -229,8 +227,7 @@ fn claim<'o>(
 ) -> (Vec<Claimed>, Outline<'o>) {
     gathered.notices.extend(names.notices().iter().map(|told| format!("`{}`: {told}", adapter.name)));
     let mut claiming = Claiming::new(adapter, outline, names);
-    let peft_type = adapter.config.text("peft_type").unwrap_or_default();
-    for method in METHODS.iter().filter(|method| reads(**method, peft_type)) {
+    for method in METHODS.iter().filter(|method| reads(**method, &adapter.kind)) {
         method.claim(&mut claiming);
     }
     let (outcome, outline, names) = claiming.finish();
@@ -281,7 +278,7 @@ fn used(adapter: &Adapter) -> AdapterUse {
     AdapterUse {
         name: adapter.name.clone(),
         weight: adapter.weight,
-        peft_type: adapter.config.text("peft_type").unwrap_or_default().to_owned(),
+        peft_type: adapter.kind.clone(),
         config: adapter.config_hash.clone(),
     }
 }

@@ -1,9 +1,8 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
+use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::METHODS;
-use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::config::Field;
-use crate::adapters::peft::folder::{Adapter, AdapterTensor};
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::config::Config;
@@ -44,8 +43,8 @@ const NO_WEIGHTS: &[&str] = &[
 const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 
 /// Every field and the type, as far as they are not merged.
-pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
-    let found = config.text("peft_type").unwrap_or_default();
+pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> {
+    let found = adapter.kind.as_str();
     let methods = METHODS.iter().filter(|method| method.peft_types().contains(&found));
     let mut known: Vec<(&str, Field)> = [COMMON, producers::FIELDS].concat();
     let mut is_known = false;
@@ -54,7 +53,10 @@ pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
         is_known = true;
     }
     if is_known {
-        return config.refused(&known, ignored);
+        return [adapter.config.refused(&known, ignored), adapter.options.refused()]
+            .into_iter()
+            .flatten()
+            .collect();
     }
     let why = if NO_WEIGHTS.contains(&found) {
         "adds inputs and changes no weight, so that there is nothing to merge"
@@ -67,7 +69,7 @@ pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     types.sort_unstable();
     types.dedup();
     let kind =
-        ErrorKind::PeftType { adapter: config.adapter.clone(), found: found.to_owned(), why: why.to_owned() };
+        ErrorKind::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why: why.to_owned() };
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
@@ -128,8 +130,7 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
 
 /// What the adapter says of its base, where that disagrees with this one.
 pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
-    let Some(trained_on) = adapter.config.text("base_model_name_or_path").filter(|name| !name.is_empty())
-    else {
+    let Some(trained_on) = adapter.options.base.as_deref() else {
         return Vec::new();
     };
     let mut notices = Vec::new();

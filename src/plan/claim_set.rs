@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{Change, Claimed, Effect};
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::Contents;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
@@ -78,6 +78,15 @@ impl Gathered {
         }
     }
 
+    /// Refuses adapters of which no tensor was placed.
+    pub(crate) fn refuse_unplaced(&mut self, planner: &Planner<'_>) {
+        for (adapter, doing) in planner.adapters.iter().zip(&self.doing) {
+            if doing.as_ref().is_some_and(Vec::is_empty) {
+                self.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
+            }
+        }
+    }
+
     /// Checks what each adapter's file holds against what it is claimed for.
     pub(crate) fn check_contents(&mut self, planner: &Planner<'_>, contents: &[Contents]) {
         let doing = std::mem::take(&mut self.doing);
@@ -97,9 +106,6 @@ impl Gathered {
         contents: &Contents,
         doing: &[Doing],
     ) {
-        if doing.is_empty() {
-            return self.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
-        }
         match idle(planner.base, adapter, contents, doing) {
             Err(error) => self.errors.push(error),
             Ok(Idle::Nothing) => {}

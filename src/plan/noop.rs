@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{Change, Claimed, Effect};
 use crate::adapters::claim::find;
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::adapter::Adapter;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::discover::Listing;
 use crate::formats::index::build_index;
@@ -161,7 +161,7 @@ fn infix(config: &Config, stem: &str) -> &'static str {
 
 /// The class and the labels of a head that an adapter added.
 fn add_head(config: &mut Map<String, Value>, outline: &Outline<'_>, adapter: &Adapter) {
-    let Some(task) = adapter.config.text("task_type").and_then(class_of_task) else { return };
+    let Some(task) = adapter.options.task.as_deref().and_then(class_of_task) else { return };
     let mut heads = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
     let Some(head) = heads.find(|addition| addition.name.ends_with(".weight")) else { return };
     let classes = config.get("architectures").and_then(Value::as_array);

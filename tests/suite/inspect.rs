@@ -1,12 +1,13 @@
 //! `shardfold inspect`: what it says of checkpoints, of adapters, and of folders that are neither.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use shardfold::testing::Dtype;
 
-use super::support::{Ran, command, f32s, fixtures, folder, ran, write_safetensors};
+use super::support::{Ran, command, f32s, fixtures, folder, ran, run, write_safetensors};
 use super::work::{MODULE, Work, edit, edit_header};
 
 fn inspect(path: &Path, flags: &[&str]) -> Ran {
@@ -72,7 +73,7 @@ fn the_demo_base() {
             "shards     3 and an index\n",
             "           model-00002-of-00003.safetensors  18 tensors, 122.3KiB\n",
             "embeddings not tied by the config; head `lm_head.weight`\n",
-            "quantised  no\n",
+            "quantized  no\n",
             "  model.layers.{0..3}.self_attn.q_proj.weight          4 × BF16 [64, 64]\n",
         ],
     );
@@ -82,7 +83,7 @@ fn the_demo_base() {
     assert_eq!(found["totals"], json!({"tensors": 39, "parameters": 156_224, "bytes": 312_448}));
     assert_eq!(found["shards"].as_array().expect("a list").len(), 3);
     assert_eq!(found["index"]["tensors"], 39);
-    assert_eq!(found["quantisation"], Value::Null);
+    assert_eq!(found["quantization"], Value::Null);
     assert_eq!(found["embeddings"], json!({"tied": false, "head": "lm_head.weight"}));
     let tensors = found["tensors"].as_array().expect("a list");
     assert_eq!(tensors.len(), 39);
@@ -108,6 +109,46 @@ fn the_demo_adapter() {
     let found = document(&adapter);
     assert_eq!(found["modules"].as_array().expect("a list").len(), 28);
     assert_eq!((&found["settings"], &found["rslora"]), (&json!({}), &json!(true)));
+}
+
+/// Scales of an adapter's modules, by path: those that a document lists under `at`.
+fn scales(document: &Value, list: &str) -> BTreeMap<String, f64> {
+    let lines = document[list].as_array().expect("a list").iter();
+    let scale = |line: &Value| Some((line["module"].as_str()?.to_owned(), line["scale"].as_f64()?));
+    lines.filter_map(scale).collect()
+}
+
+#[test]
+fn inspect_and_plan_give_every_module_one_scale() {
+    for case in [
+        "attention-f32",
+        "rank-pattern",
+        "alpha-pattern",
+        "both-patterns-rslora",
+        "embedding-f32",
+        "dora-patterns",
+    ] {
+        let work = Work::golden(case);
+        let planned = run(&["plan", "--json", "--base", path(&work.base), "--adapter", path(&work.adapter)]);
+        assert_eq!(planned.code, 0, "{case}: {}", planned.err);
+        let planned: Value = serde_json::from_str(&planned.out).expect("one JSON document");
+        let planned = scales(&planned["plan"], "claims");
+        let inspected = scales(&document(&work.adapter), "modules");
+        assert_eq!(inspected.len(), planned.len(), "{case}");
+        for (module, scale) in &inspected {
+            assert_eq!(
+                Some(*scale as f32),
+                planned.get(module).map(|&scale| scale as f32),
+                "{case}: {module}"
+            );
+        }
+    }
+    let attention = scales(&document(&fixtures().join("golden/attention-f32/adapter")), "modules");
+    assert_eq!((attention["mha"], attention["mha.base_layer.out_proj"]), (2.0, 4.0));
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of a test")
 }
 
 #[test]
@@ -287,7 +328,7 @@ fn an_unknown_type_is_listed_and_said_not_to_be_merged() {
 }
 
 #[test]
-fn a_quantised_checkpoint() {
+fn a_quantized_checkpoint() {
     let folder = folder();
     let codes = (Dtype::F8_E4M3, &[4_u64, 4][..], vec![0x38; 16]);
     write_safetensors(
@@ -306,14 +347,14 @@ fn a_quantised_checkpoint() {
     says(
         &text(folder.path()),
         &[
-            "quantised  fp8, block [128,128]\n",
-            "           2 tensors of codes, 2 that belong to them\n",
+            "quantized  fp8, block [128,128]\n",
+            "           2 quantized tensors, 2 auxiliary tensors\n",
             "           kept plain: h.{0, 1}.gate\n",
             "dtypes     F8_E4M3: 2, 32 parameters, 32B\n           F32: 3, 6 parameters, 24B\n",
             "shards     1 and no index\n",
         ],
     );
-    assert_eq!(document(folder.path())["quantisation"]["block"], json!([128, 128]));
+    assert_eq!(document(folder.path())["quantization"]["block"], json!([128, 128]));
 }
 
 #[test]

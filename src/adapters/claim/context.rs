@@ -16,10 +16,10 @@ use crate::model::tied::{is_embedding, is_head};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 
+use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::edits::{Change, Claimed, Effect};
 use crate::adapters::claim::locate::{join, locate, name_head};
-use crate::adapters::peft::folder::{Adapter, AdapterTensor};
-use crate::adapters::peft::keys::{Tail, is_value, module_of, normalise, replaced};
+use crate::adapters::peft::keys::{Tail, replaced};
 use crate::adapters::peft::producers::aside;
 
 /// An adapter whose tensors are being claimed.
@@ -35,9 +35,9 @@ pub(crate) struct Claiming<'a> {
     values: HashMap<Target, usize>,
     /// Which of them stands in place of a tied head, which has no target yet.
     head_value: Option<usize>,
-    paths: Vec<String>,
+    paths: Vec<&'a str>,
     by_key: HashMap<&'a str, usize>,
-    by_path: HashMap<String, usize>,
+    by_path: HashMap<&'a str, usize>,
     /// Parameters in pieces that were looked up: 512 tensors for gate and up of 256 experts.
     in_pieces: RefCell<HashMap<String, Target>>,
     taken: Vec<bool>,
@@ -72,29 +72,33 @@ impl<'a> Claiming<'a> {
         let mut stripped: BTreeMap<&str, usize> = BTreeMap::new();
         let mut paths = Vec::with_capacity(adapter.tensors.len());
         for tensor in &adapter.tensors {
-            let (path, wrapper) = normalise(&tensor.key);
-            if let Some(wrapper) = wrapper {
+            if let Some(wrapper) = tensor.wrapper {
                 *stripped.entry(wrapper).or_default() += 1;
             }
-            paths.push(path);
+            paths.push(tensor.path.as_str());
         }
         name_head(&mut outline, &names);
         // What a tied head starts from is the embedding, if they stay one.
         let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
-        let named = |(i, path): (usize, &String)| {
+        let named = |(i, path): (usize, &&'a str)| {
             let (module, parameter) = replaced(path);
             let name = join(&module, parameter);
             let target = locate(&outline, &names, &name)
                 .or_else(|| folded.filter(|_| is_head(&name)).map(|head| Target::Base(head.source)));
             Some((target?, i))
         };
-        let values = paths.iter().enumerate().filter(|(_, path)| is_value(path)).filter_map(named).collect();
-        let of_head = |path: &String| {
-            let (module, parameter) = replaced(path);
+        let values = paths
+            .iter()
+            .enumerate()
+            .filter(|&(i, _)| adapter.tensors[i].is_value())
+            .filter_map(named)
+            .collect();
+        let of_head = |tensor: &AdapterTensor| {
+            let (module, parameter) = replaced(&tensor.path);
             let name = join(&module, parameter);
-            is_value(path) && is_head(&name) && locate(&outline, &names, &name).is_none()
+            tensor.is_value() && is_head(&name) && locate(&outline, &names, &name).is_none()
         };
-        let head_value = paths.iter().position(of_head).filter(|_| outline.head.is_some());
+        let head_value = adapter.tensors.iter().position(of_head).filter(|_| outline.head.is_some());
         let told = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
         let mut claiming = Claiming {
             adapter,
@@ -104,7 +108,7 @@ impl<'a> Claiming<'a> {
             values,
             head_value,
             by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
-            by_path: paths.iter().enumerate().map(|(i, path)| (path.clone(), i)).collect(),
+            by_path: paths.iter().enumerate().map(|(i, path)| (*path, i)).collect(),
             in_pieces: RefCell::default(),
             taken: vec![false; paths.len()],
             paths,
@@ -147,7 +151,7 @@ impl<'a> Claiming<'a> {
             if self.taken[i] {
                 continue;
             }
-            let module = tail.module(&self.paths[i]).filter(|module| is_one(module)).map(str::to_owned);
+            let module = tail.module(self.paths[i]).filter(|module| is_one(module)).map(str::to_owned);
             let Some(module) = module else { continue };
             self.taken[i] = true;
             if let Some(first) = modules.insert(module, i) {
@@ -160,8 +164,13 @@ impl<'a> Claiming<'a> {
     fn twice(&self, first: usize, second: usize) -> Error {
         let (first, second) = (self.tensor(first).key.clone(), self.tensor(second).key.clone());
         let adapter = self.adapter.name.clone();
-        ErrorKind::KeyTwice { adapter, key: self.paths[self.by_key[second.as_str()]].clone(), first, second }
-            .into()
+        ErrorKind::KeyTwice {
+            adapter,
+            key: self.paths[self.by_key[second.as_str()]].to_owned(),
+            first,
+            second,
+        }
+        .into()
     }
 
     /// The tensors that nobody has taken, which are taken with this.
@@ -178,7 +187,7 @@ impl<'a> Claiming<'a> {
 
     /// Its key without prefix and wrappers.
     pub(crate) fn path(&self, i: usize) -> &str {
-        &self.paths[i]
+        self.paths[i]
     }
 
     /// The tensor at that path.
@@ -344,13 +353,13 @@ impl<'a> Claiming<'a> {
             is_head(&join(module, "weight"))
                 && self.lookup(module, "weight").is_none_or(|t| matches!(t, Target::New(_)))
         };
-        self.paths.iter().map(|path| module_of(path)).find(is_it).map(str::to_owned)
+        self.adapter.tensors.iter().map(AdapterTensor::owner).find(is_it).map(str::to_owned)
     }
 
     /// Path of the module whose weight is `target`, as the adapter spells it, if any of its tensors is for it.
     pub(crate) fn module_at(&self, target: Target) -> Option<String> {
         let is_it = |module: &&str| self.lookup(module, "weight") == Some(target);
-        let mut modules: Vec<&str> = self.paths.iter().map(|path| module_of(path)).collect();
+        let mut modules: Vec<&str> = self.adapter.tensors.iter().map(AdapterTensor::owner).collect();
         modules.dedup();
         modules.into_iter().find(is_it).map(str::to_owned)
     }
@@ -389,7 +398,7 @@ impl<'a> Claiming<'a> {
 
     /// Leaves all untaken tensors of such paths aside by one rule, and says so once.
     pub(crate) fn ignore_where(&mut self, is_one: impl Fn(&str) -> bool, rule: &str) {
-        let found = (0..self.paths.len()).filter(|&i| !self.taken[i] && is_one(&self.paths[i]));
+        let found = (0..self.paths.len()).filter(|&i| !self.taken[i] && is_one(self.paths[i]));
         let found: Vec<usize> = found.collect();
         self.ignore_all(&found, rule);
     }

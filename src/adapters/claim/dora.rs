@@ -40,7 +40,7 @@ impl Method for Dora {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
-        if !claiming.adapter.config.is_set("use_dora") {
+        if !claiming.adapter.options.dora {
             return;
         }
         let mut magnitudes = claiming.take(MAGNITUDE);
@@ -123,7 +123,7 @@ impl Method for Dora {
 
 /// Notes that a pair which no magnitude can belong to needs one, if the config sets DoRA: PEFT has none on parameters.
 pub(crate) fn lacks_magnitude(claiming: &mut Claiming<'_>, pair: &Pair) -> bool {
-    let is_set = claiming.adapter.config.is_set("use_dora");
+    let is_set = claiming.adapter.options.dora;
     if is_set {
         claiming.lacks_partner(pair.b, &MAGNITUDE.key(&pair.module));
     }

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::list::read_small;
 
 use crate::adapters::claim::context::Claiming;
-use crate::adapters::peft::producers::NEMO_CONFIG;
 
 /// The order of `B`'s columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +46,6 @@ pub(crate) struct Sides<'s> {
 
 /// Model types whose experts say `is_transposed` in transformers.
 const TRANSPOSED: &[&str] = &["gpt_oss", "aria", "aria_text", "openai_privacy_filter"];
-/// Largest model card that is looked into.
-const MOST_CARD_BYTES: u64 = 1 << 20;
 
 /// Whether each parameter's factors are swapped.
 ///
@@ -121,15 +117,14 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
     if let Some(orientation) = claiming.adapter.experts.orientation {
         return Ok(orientation == Orientation::Swapped);
     }
-    if claiming.adapter.path.join(NEMO_CONFIG).exists() {
+    if claiming.adapter.evidence.is_nemo {
         let why =
             "NeMo AutoModel made it, which keeps to the axes of an older PEFT whatever version it names";
         return Err(unclear(claiming, sides, why));
     }
-    let version = claiming.adapter.config.text("peft_version").map(numbers);
     let is_transposed =
         claiming.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
-    match version {
+    match claiming.adapter.evidence.peft {
         None => Ok(false),
         Some(version) if version < [0, 19, 0] => Ok(false),
         Some(_) if is_transposed => Err(unclear(
@@ -149,12 +144,6 @@ fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
         "say it with `--expert-orientation straight` (as PEFT up to 0.18) or `--expert-orientation swapped`",
     )
-}
-
-/// `0.19.1.dev0@hash` as three numbers.
-fn numbers(version: &str) -> [u64; 3] {
-    let mut parts = version.split(['.', '@', '+']).map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
 /// Refuses a stack of another number of experts than the base's config says.
@@ -207,7 +196,7 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
     if let Some(packing) = claiming.adapter.experts.packing {
         return Ok(packing == Packing::GroupedByExpert);
     }
-    if !is_unsloth(claiming)? {
+    if !claiming.adapter.evidence.is_unsloth {
         return Ok(false);
     }
     let (adapter, parameter) = (claiming.adapter.name.clone(), key.to_owned());
@@ -216,30 +205,4 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
         "say it with `--expert-packing grouped_by_expert` (Unsloth before that) or `--expert-packing rank_major` (as PEFT)",
     ))
-}
-
-/// Signs of Unsloth in an adapter: a mark in its config, the name of its base, a tag of its model card.
-fn is_unsloth(claiming: &Claiming<'_>) -> Result<bool> {
-    let config = &claiming.adapter.config;
-    let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
-    let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
-    if fixed == Some(true) || base.starts_with("unsloth/") {
-        return Ok(true);
-    }
-    let card = read_small(&claiming.adapter.path.join("README.md"), MOST_CARD_BYTES);
-    // A card that cannot be read tells nothing.
-    let Ok(Some(card)) = card else { return Ok(false) };
-    Ok(String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth"))
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::adapters::claim::expert_layout::numbers;
-
-    #[test]
-    fn versions_are_read_without_what_follows() {
-        assert_eq!(numbers("0.19.1.dev0@abc"), [0, 19, 1]);
-        assert_eq!(numbers("0.20"), [0, 20, 0]);
-        assert!(numbers("0.18.1") < [0, 19, 0]);
-    }
 }

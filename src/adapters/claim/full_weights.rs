@@ -3,9 +3,9 @@
 //! PEFT writes them for `modules_to_save` (all parameters and buffers of a module), for `bias` other than `none`, and for
 //! embeddings saved beside their factors. They are values, never deltas (peft-methods.md 2.3), and come before any delta.
 
+use crate::adapters::adapter::AdapterTensor;
 use crate::adapters::claim::context::Claiming;
 use crate::adapters::claim::edits::{Claimed, Effect};
-use crate::adapters::peft::folder::AdapterTensor;
 use crate::adapters::peft::keys::replaced;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
@@ -195,8 +195,7 @@ fn new_head(
     parameter: &str,
     tensor: usize,
 ) -> Result<Option<Target>> {
-    let config = &claiming.adapter.config;
-    let is_task = config.text("task_type").is_some_and(|task| HEAD_TASKS.contains(&task));
+    let is_task = claiming.adapter.options.task.as_deref().is_some_and(|task| HEAD_TASKS.contains(&task));
     let named = module.split('.').any(|segment| TASK_HEADS.contains(&segment));
     if !is_task || !named || claiming.lookup(module, parameter).is_some() {
         return Ok(None);

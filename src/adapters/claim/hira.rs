@@ -68,7 +68,7 @@ impl Method for Hira {
 }
 
 fn claim_module(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<()> {
-    let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned(), times: 1.0 };
+    let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned() };
     let Some(placed) = lora::place(claiming, pair, &layer)? else { return Ok(()) };
     let scale = claiming.adapter.weight as f32;
     let change =

@@ -8,11 +8,11 @@
 //! rows. An embedding is such a layer, with tokens as inputs. A convolution's inputs and its kernel are one axis, as `B` has
 //! a kernel of one (peft-methods.md 3.1).
 
+use crate::adapters::adapter::AdapterTensor;
 use crate::adapters::claim::context::Claiming;
 use crate::adapters::claim::edits::{Change, Claimed};
 use crate::adapters::claim::layers::{Layer, layer_of};
 use crate::adapters::peft::config::{Field, Refused};
-use crate::adapters::peft::folder::AdapterTensor;
 use crate::adapters::peft::keys::Tail;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
@@ -267,13 +267,11 @@ impl Resolved {
 /// Finds the tensor of a pair and checks its shapes; `None` if what is wrong is noted already.
 pub(crate) fn resolve(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<Option<Resolved>, Error> {
     let layer = match &pair.parameter {
-        Some((module, parameter)) => {
-            Layer { module: module.clone(), parameter: parameter.clone(), times: 1.0 }
-        }
+        Some((module, parameter)) => Layer { module: module.clone(), parameter: parameter.clone() },
         None => layer_of(claiming, &pair.module),
     };
     let Some(placed) = place(claiming, pair, &layer)? else { return Ok(None) };
-    let scale = (layer.times * scale(claiming, &pair.module, placed.rank)?) as f32;
+    let scale = scale(claiming, &pair.module, placed.rank)? as f32;
     let change = Change::new("lora", placed.placement(), placed.factors(), scale);
     let (module, keys) = (pair.module.clone(), placed.keys());
     let Placed { target, out, is_transposed, .. } = placed;
@@ -406,7 +404,7 @@ pub(crate) fn orientation(
     let family_says = claiming.stores_transposed(&weight.name);
     match *weight.shape.axes() {
         [rows, cols] if rows == cols && (rows, cols) == (out, input) => {
-            let flag = claiming.adapter.config.is_set("fan_in_fan_out");
+            let flag = claiming.adapter.options.fan_in_fan_out;
             if flag != family_says {
                 claiming.notice(format!(
                     "`{module}` is square, so its shape does not tell how it is stored; {} is followed, not \
@@ -436,38 +434,7 @@ pub(crate) fn orientation(
     }
 }
 
-/// `weight · alpha / rank`, or `/ √rank`, in f64. Whoever makes an op of it rounds it to f32 once.
+/// As [`Adapter::scale`](crate::adapters::adapter::Adapter::scale). Whoever makes an op of it rounds it to f32 once.
 pub(crate) fn scale(claiming: &Claiming<'_>, module: &str, rank: u64) -> Result<f64, Error> {
-    scale_by("lora_alpha", claiming, module, Some(rank))
-}
-
-/// The same where the config calls alpha something else, and where no shape may tell the rank.
-pub(crate) fn scale_by(
-    alpha_field: &str,
-    claiming: &Claiming<'_>,
-    module: &str,
-    rank: Option<u64>,
-) -> Result<f64, Error> {
-    let config = &claiming.adapter.config;
-    let number = |name: &str, default: f64| match config.get(name) {
-        None => Ok(default),
-        Some(value) => value.as_f64().ok_or_else(|| config.bad(name, value, "is not a number")),
-    };
-    // PEFT's defaults, for files that leave a field out.
-    let planned = config.patterned("rank_pattern", number("r", 8.0)?, module)?;
-    let alpha = config.patterned("alpha_pattern", number(alpha_field, 8.0)?, module)?;
-    if let Some(rank) = rank.filter(|&rank| planned != rank as f64) {
-        let adapter = claiming.adapter.name.clone();
-        let (module, expected) = (module.to_owned(), planned as u64);
-        return Err(ErrorKind::Rank { adapter, module, found: rank, expected }.into());
-    }
-    let divisor = if config.is_set("use_rslora") { planned.sqrt() } else { planned };
-    let scale = claiming.adapter.weight * alpha / divisor;
-    match (scale as f32).is_finite() {
-        true => Ok(scale),
-        false => {
-            let value = serde_json::Value::from(alpha);
-            Err(config.bad(alpha_field, &value, "gives a scale that is not a finite number"))
-        }
-    }
+    claiming.adapter.scale(module, Some(rank))
 }

@@ -29,7 +29,7 @@ impl Method for LoraBias {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
-        if claiming.adapter.config.is_set("lora_bias") {
+        if claiming.adapter.options.lora_bias {
             note_missing(claiming);
         }
         for (module, tensor) in claiming.take(BIAS) {

@@ -19,8 +19,6 @@ use crate::ops::op::Factor;
 use crate::ops::placement::Placement;
 use crate::tensor::shape::Shape;
 
-use crate::adapters::claim::lora;
-
 /// The adapter's tensors of each module, in the order of the tails.
 pub(crate) fn take<const N: usize>(
     claiming: &mut Claiming<'_>,
@@ -121,7 +119,7 @@ pub(crate) fn change(
     rank: Option<u64>,
     factors: Vec<Factor>,
 ) -> Result<Change> {
-    let scale = lora::scale_by("alpha", claiming, module, rank)? as f32;
+    let scale = claiming.adapter.scale(module, rank)? as f32;
     Ok(Change::new(method, Placement::matrix(out, input, false), factors, scale))
 }
 

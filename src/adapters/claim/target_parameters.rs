@@ -46,8 +46,7 @@ impl Method for LoraParameter {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
-        let entries: Vec<String> =
-            claiming.adapter.config.list("target_parameters").into_iter().map(str::to_owned).collect();
+        let entries = claiming.adapter.options.target_parameters.clone();
         if entries.is_empty() {
             return;
         }

@@ -32,7 +32,7 @@ impl Method for TiedCopy {
     }
 
     fn claim(&self, claiming: &mut Claiming<'_>) {
-        if claiming.adapter.config.is_set("ensure_weight_tying") {
+        if claiming.adapter.options.ensure_weight_tying {
             claiming.trains_ends_as_one();
         }
         if let Some((head, embedding)) = ends(claiming)
@@ -82,7 +82,7 @@ fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Res
     let factors = factors.map(|(of_embedding, of_head)| pair(claiming, of_embedding, of_head));
     let [Some(a), Some(b)] = factors else { return Ok(()) };
     if !claiming.are_transposed(a.0, a.1)? || !claiming.are_transposed(b.0, b.1)? {
-        if claiming.adapter.config.is_set("ensure_weight_tying") {
+        if claiming.adapter.options.ensure_weight_tying {
             claiming.notice(format!(
                 "`ensure_weight_tying` is set, but the factors of `{head}` and `{embedding}` differ: each end was trained on \
                  its own"

@@ -1,15 +1,15 @@
-//! `adapter_config.json`: typed access, PEFT's pattern rule, and the refusal of fields that nothing honours.
+//! `adapter_config.json`: typed access, and the refusal of fields that nothing honours.
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 
-use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
+use crate::adapters::peft::python_regex::Unreadable;
 
 /// What a config field means to a merge.
 #[derive(Clone, Copy, Debug)]
-pub enum Field {
+pub(crate) enum Field {
     /// Honoured by a method, or without effect on the merge.
     Fine,
     /// The same, and either true or false.
@@ -22,7 +22,7 @@ pub enum Field {
 
 /// Why values of a field are refused, and what helps.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// What such values start with; empty for all.
     pub starts: &'static str,
     /// The reason, which follows on "which".
@@ -38,7 +38,7 @@ const UNKNOWN_VALUE: &str =
 
 /// The parsed `adapter_config.json`, in the order of the file.
 #[derive(Clone, Debug)]
-pub struct AdapterConfig {
+pub(crate) struct AdapterConfig {
     /// Name of the adapter, for messages.
     pub adapter: String,
     fields: Map<String, Value>,
@@ -46,38 +46,33 @@ pub struct AdapterConfig {
 
 impl AdapterConfig {
     /// A config; `adapter` names it in messages.
-    pub fn new(adapter: String, fields: Map<String, Value>) -> AdapterConfig {
+    pub(crate) fn new(adapter: String, fields: Map<String, Value>) -> AdapterConfig {
         AdapterConfig { adapter, fields }
     }
 
     /// A field that is there and not null.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
     /// A string.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()
     }
 
-    /// A number.
-    pub fn number(&self, name: &str) -> Option<f64> {
-        self.get(name)?.as_f64()
-    }
-
     /// Whether a flag is set.
-    pub fn is_set(&self, name: &str) -> bool {
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         self.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// A list of strings; empty if it is none.
-    pub fn list(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         let values = self.get(name).and_then(Value::as_array);
         values.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
     /// Every field that `known` does not allow to have its value; of those it does not have, `ignored` ones aside.
-    pub fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
+    pub(crate) fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
         let mut errors = Vec::new();
         for (name, value) in &self.fields {
             let known = known.iter().find(|(known, _)| known == name);
@@ -112,79 +107,35 @@ impl AdapterConfig {
     }
 
     /// Every field that switches something on, in the order of the file: not null, not false, not empty.
-    pub fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.fields
             .iter()
             .filter(|(_, value)| !is_inactive(value))
             .map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The keys of the object `pattern`, compiled once for many modules.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Pattern`] for a key that is no regular expression.
-    pub fn patterns(&self, pattern: &'static str) -> Result<Patterns<'_>, Error> {
-        let keys = self.get(pattern).and_then(Value::as_object).into_iter().flatten();
-        let entries = keys.map(|(key, value)| Ok((key.as_str(), self.matcher(pattern, key)?, value)));
-        Ok(Patterns { config: self, field: pattern, entries: entries.collect::<Result<_, Error>>()? })
-    }
-
-    /// A per-module number: `default`, unless a key of the object `pattern` matches `module`.
-    ///
-    /// PEFT's rule (`get_pattern_key`): the first key in file order for which `(.*\.)?(KEY)$` matches from the start.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Pattern`] for a key that is no regular expression, [`ErrorKind::Field`] for a value that is no number.
-    pub fn patterned(&self, pattern: &str, default: f64, module: &str) -> Result<f64, Error> {
-        let Some(keys) = self.get(pattern).and_then(Value::as_object) else { return Ok(default) };
-        for (key, value) in keys {
-            let matched = self.matcher(pattern, key)?.is_match(module);
-            if matched.map_err(|cause| self.unreadable(pattern, key, cause))? {
-                return value.as_f64().ok_or_else(|| self.bad(pattern, value, "is not a number"));
-            }
-        }
-        Ok(default)
-    }
-
-    /// What PEFT makes of one key of a pattern.
-    fn matcher(&self, field: &str, key: &str) -> Result<PythonPattern, Error> {
-        PythonPattern::end(key).map_err(|cause| self.unreadable(field, key, cause))
-    }
-
     /// The refusal of a pattern.
-    pub fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
-        let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), pattern.to_owned());
-        Error::new(ErrorKind::Pattern { adapter, field, pattern }).because(cause)
+    pub(crate) fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
+        unreadable_pattern(&self.adapter, field, pattern, cause)
     }
 
     /// The refusal of one field's value.
-    pub fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
-        let (adapter, value) = (self.adapter.clone(), shortened(value));
-        ErrorKind::Field { adapter, field: field.to_owned(), value, why: why.to_owned() }.into()
+    pub(crate) fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
+        bad_field(&self.adapter, field, value, why)
     }
 }
 
-/// One field of patterns, as [`AdapterConfig::patterned`] reads it, for many modules.
-pub struct Patterns<'c> {
-    config: &'c AdapterConfig,
-    field: &'static str,
-    entries: Vec<(&'c str, PythonPattern, &'c Value)>,
+/// The refusal of the value of a field of `adapter`.
+pub(crate) fn bad_field(adapter: &str, field: &str, value: &Value, why: &str) -> Error {
+    let adapter = adapter.to_owned();
+    ErrorKind::Field { adapter, field: field.to_owned(), value: shortened(value), why: why.to_owned() }.into()
 }
 
-impl Patterns<'_> {
-    /// The number of the first key that matches `module`, else `default`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Field`] for a value that is no number, [`ErrorKind::Pattern`] for a key on which it takes too long to tell.
-    pub fn number(&self, default: f64, module: &str) -> Result<f64, Error> {
-        for (key, pattern, value) in &self.entries {
-            let matched = pattern.is_match(module);
-            if matched.map_err(|cause| self.config.unreadable(self.field, key, cause))? {
-                return value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"));
-            }
-        }
-        Ok(default)
-    }
+/// The refusal of a pattern in a field of `adapter`.
+pub(crate) fn unreadable_pattern(adapter: &str, field: &str, pattern: &str, cause: Unreadable) -> Error {
+    let adapter = adapter.to_owned();
+    let kind = ErrorKind::Pattern { adapter, field: field.to_owned(), pattern: pattern.to_owned() };
+    Error::new(kind).because(cause)
 }
 
 /// Null, false, and what is empty switch nothing on.
@@ -223,35 +174,6 @@ mod tests {
 
     fn config(json: &str) -> AdapterConfig {
         AdapterConfig::new("style".into(), serde_json::from_str(json).expect("valid"))
-    }
-
-    #[test]
-    fn patterns_follow_peft() {
-        let config = config(
-            r#"{"rank_pattern": {"layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7,
-                "(?!visual).*down": 9}}"#,
-        );
-        for (module, rank) in [
-            ("model.layers.1", 3.0),
-            ("model.layers.11", 8.0),
-            ("model.layers.1.q_proj", 4.0),
-            ("q_proj", 4.0),
-            ("x.my_q_proj", 8.0),
-            ("model.layers.0.k_proj", 5.0),
-            ("model.v_proj", 8.0),
-            ("v_proj", 6.0),
-            ("model.layers.3.o_proj", 7.0),
-            ("mlp.up", 7.0),
-            ("layersx1", 3.0),
-            ("mlp.down", 9.0),
-            ("visual.down", 9.0),
-            ("visualdown", 8.0),
-        ] {
-            assert_eq!(config.patterned("rank_pattern", 8.0, module).expect("valid"), rank, "{module}");
-            let patterns = config.patterns("rank_pattern").expect("valid");
-            assert_eq!(patterns.number(8.0, module).expect("valid"), rank, "{module}");
-        }
-        assert!(config.patterned("alpha_pattern", 16.0, "q_proj").is_ok_and(|alpha| alpha == 16.0));
     }
 
     #[test]

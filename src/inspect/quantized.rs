@@ -1,7 +1,7 @@
-//! How a checkpoint is quantised: what its config says, and which tensors are codes and which belong to codes.
+//! How a checkpoint is quantized: what its config says, which tensors are quantized data and which are auxiliary to them.
 //!
-//! Headers decide: a tensor whose name ends in one of [`COMPANIONS`] belongs to the codes of the same stem, if there are
-//! any. Floats of 8 bits and less are codes even without companions. Nothing is decoded here.
+//! Headers decide: a tensor whose name ends in one of [`AUXILIARY`] belongs to the quantized tensor of the same stem, if
+//! there is one. Floats of 8 bits and less are quantized even without auxiliary tensors. Nothing is decoded here.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,25 +10,25 @@ use crate::checkpoint::catalogue::Catalogue;
 use crate::checkpoint::config::Config;
 use crate::tensor::dtype::Dtype;
 
-/// How a checkpoint is quantised.
+/// How a checkpoint is quantized.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Quantisation {
+pub struct Quantization {
     /// `quant_method` of the config.
     pub method: Option<String>,
     /// `format`, `quant_algo` or `mode` of the config, which tell kinds of one method apart.
     pub format: Option<String>,
     /// Elements that share a scale: a number, or rows and columns.
     pub block: Option<Value>,
-    /// Tensors that hold codes.
-    pub codes: usize,
-    /// Tensors that belong to codes: scales, zero points and the like.
-    pub companions: usize,
+    /// Tensors of quantized data.
+    pub quantized: usize,
+    /// Tensors that belong to them: scales, zero points and the like.
+    pub auxiliary: usize,
     /// What the config's lists of plain modules name.
     pub kept_plain: Vec<String>,
 }
 
-/// Endings of companions, and the endings that their codes have in their place. Longer ones stand first.
-const COMPANIONS: &[(&str, &[&str])] = &[
+/// Endings of auxiliary tensors, and those that the quantized tensors have in their place. Longer ones stand first.
+const AUXILIARY: &[(&str, &[&str])] = &[
     (".weight_scale_inv", &[".weight"]),
     (".weight_scale_2", &[".weight"]),
     (".weight_scale", &[".weight", ".weight_packed"]),
@@ -60,7 +60,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     ("_scale", &[""]),
 ];
 
-/// Endings of what bitsandbytes keeps beside a tensor, whose codes may be stored as any dtype.
+/// Endings of what bitsandbytes keeps beside a tensor, whose data may be stored as any dtype.
 const BESIDE: &[&str] = &[".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
 /// The record that bitsandbytes keeps beside a tensor, before the name of its type.
 const RECORD: &str = ".quant_state.bitsandbytes__";
@@ -75,54 +75,56 @@ const PLAIN_LISTS: &[&str] = &[
     "exclude_modules",
 ];
 
-/// How the checkpoint is quantised; none if nothing in it says that it is.
-pub(crate) fn quantisation(catalogue: &Catalogue, config: &Config) -> Option<Quantisation> {
-    let mut is_code: Vec<bool> =
+/// How the checkpoint is quantized; none if nothing in it says that it is.
+pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
+    let mut is_quantized: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
-    let mut is_companion = vec![false; is_code.len()];
+    let mut is_auxiliary = vec![false; is_quantized.len()];
     for (i, tensor) in catalogue.tensors.iter().enumerate() {
-        if let Some(codes) = codes_of(catalogue, &tensor.name) {
-            (is_code[codes], is_companion[i]) = (true, true);
+        if let Some(owner) = owner_of(catalogue, &tensor.name) {
+            is_quantized[owner] = true;
+            is_auxiliary[i] = true;
         }
     }
-    let companions = is_companion.iter().filter(|&&is| is).count();
-    let codes = is_code.iter().zip(&is_companion).filter(|&(&code, &companion)| code && !companion).count();
+    let auxiliary = is_auxiliary.iter().filter(|&&is| is).count();
+    let quantized =
+        is_quantized.iter().zip(&is_auxiliary).filter(|&(&data, &auxiliary)| data && !auxiliary).count();
     let said = config.quantization();
-    if said.is_none() && codes == 0 {
+    if said.is_none() && quantized == 0 {
         return None;
     }
     let text = |key| said?.get(key)?.as_str().map(str::to_owned);
-    Some(Quantisation {
+    Some(Quantization {
         method: text("quant_method"),
         format: ["format", "quant_algo", "mode"].into_iter().find_map(text),
         block: said.and_then(block),
-        codes,
-        companions,
+        quantized,
+        auxiliary,
         kept_plain: said.map(kept_plain).unwrap_or_default(),
     })
 }
 
-/// Floats that serve as codes: a model in them needs scales from somewhere.
+/// Floats that hold quantized data: a model in them needs scales from somewhere.
 fn is_small_float(dtype: Dtype) -> bool {
     !matches!(dtype, Dtype::F8_E8M0) && dtype.bitsize() <= 8 && format!("{dtype:?}").starts_with('F')
 }
 
-/// The place of the codes that `name` is a companion of.
-fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
+/// The place of the tensor that `name` is auxiliary to.
+fn owner_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
     let beside = BESIDE.iter().find_map(|ending| name.strip_suffix(ending));
     let beside = beside.or_else(|| name.find(RECORD).map(|at| &name[..at]));
-    if let Some(codes) = beside.and_then(|codes| catalogue.position(codes)) {
-        return Some(codes);
+    if let Some(owner) = beside.and_then(|owner| catalogue.position(owner)) {
+        return Some(owner);
     }
-    // hqq keeps a dozen scalars beside its codes.
+    // hqq keeps a dozen scalars beside its data.
     if let Some((stem, leaf)) = name.rsplit_once('.')
         && !matches!(leaf, "W_q" | "bias")
-        && let Some(codes) = catalogue.position(&format!("{stem}.W_q"))
+        && let Some(owner) = catalogue.position(&format!("{stem}.W_q"))
     {
-        return Some(codes);
+        return Some(owner);
     }
-    let rows = COMPANIONS.iter().filter_map(|(ending, codes)| Some((name.strip_suffix(ending)?, codes)));
-    let mut named = rows.flat_map(|(stem, codes)| codes.iter().map(move |code| format!("{stem}{code}")));
+    let rows = AUXILIARY.iter().filter_map(|(ending, owners)| Some((name.strip_suffix(ending)?, owners)));
+    let mut named = rows.flat_map(|(stem, owners)| owners.iter().map(move |owner| format!("{stem}{owner}")));
     named.find_map(|name| {
         let i = catalogue.position(&name)?;
         let is_plain = matches!(
@@ -157,10 +159,10 @@ mod tests {
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
 
-    /// A scheme, its tensors, and how many of them are codes and companions.
+    /// A scheme, its tensors, and how many of them are data and auxiliary.
     type Case = (&'static str, &'static [(&'static str, Dtype)], (usize, usize));
 
-    fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantisation> {
+    fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantization> {
         let tensor = |&(name, dtype): &(&str, Dtype)| BaseTensor {
             name: name.to_owned(),
             tensor: TensorRef {
@@ -171,11 +173,11 @@ mod tests {
             },
         };
         let (catalogue, _) = Catalogue::new(Vec::new(), tensors.iter().map(tensor).collect());
-        quantisation(&catalogue, &Config(config))
+        quantization(&catalogue, &Config(config))
     }
 
     #[test]
-    fn codes_and_companions_are_told_apart() {
+    fn data_and_auxiliary_tensors_are_told_apart() {
         use Dtype::{BF16, F8_E4M3, F32, I32, U8, U32};
         let cases: &[Case] = &[
             ("fp8", &[("a.weight", F8_E4M3), ("a.weight_scale_inv", F32), ("n.weight", BF16)], (1, 1)),
@@ -225,8 +227,8 @@ mod tests {
             ("no scales", &[("a.weight", F8_E4M3)], (1, 0)),
         ];
         for (what, tensors, counts) in cases {
-            let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantised"));
-            assert_eq!((found.codes, found.companions), *counts, "{what}");
+            let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantized"));
+            assert_eq!((found.quantized, found.auxiliary), *counts, "{what}");
         }
         let plain =
             [("a.weight", BF16), ("a.scale", BF16), ("b", BF16), ("b_scale", BF16), ("k.k_scale", F32)];
