@@ -3,9 +3,10 @@
 CARGO  ?= cargo
 PYTHON ?= python3
 
-BINARY  := target/release/shardfold
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+BINARY  := $(TARGET)/release/shardfold
 DEMO    := fixtures/demo
-MERGED  := target/demo/merged
+MERGED  := $(TARGET)/demo-merged
 MERGE   := --base $(DEMO)/base --adapter $(DEMO)/adapter
 MACOS   := aarch64-apple-darwin
 STATIC  := x86_64-unknown-linux-musl
@@ -17,24 +18,32 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the release binary, target/release/shardfold
-	$(CARGO) build --release --bin shardfold
+build: ## Build the release binary, target/release/shardfold, with its symbols in shardfold.debug beside it
+	CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --bin shardfold
+	@if command -v objcopy > /dev/null; then \
+		objcopy --only-keep-debug $(BINARY) $(BINARY).debug; \
+		objcopy --strip-all --add-gnu-debuglink=$(BINARY).debug $(BINARY); \
+	else echo "skipped: without objcopy the symbols stay in the binary"; fi
 
 demo: ## Plan and merge a small checkpoint, and compare with what PEFT gave
-	$(CARGO) build --release --bin shardfold --example compare
+	$(CARGO) build --profile demo --features compare --bin shardfold --bin compare
 	rm -rf $(MERGED) $(MERGED).partial
 	mkdir -p $(dir $(MERGED))
-	$(BINARY) plan $(MERGE) --output $(MERGED)
-	$(BINARY) merge $(MERGE) --output $(MERGED)
-	target/release/examples/compare $(MERGED) $(DEMO)/merged --max-ulp 1
+	$(TARGET)/demo/shardfold plan $(MERGE) --output $(MERGED)
+	$(TARGET)/demo/shardfold merge $(MERGE) --output $(MERGED)
+	$(TARGET)/demo/compare $(MERGED) $(DEMO)/merged --max-ulp 1
 
 test: ## Run all tests
-	$(CARGO) test
+	$(CARGO) test --lib --bins --tests
+	$(CARGO) test --doc
+
+counts: ## Count what the structure promises: layers, circles, names, public items; LIST=1 lists every offender
+	$(CARGO) test --quiet --test suite structure:: -- --nocapture
 
 exhaustive: ## Run the tests that take minutes: every f32 through every conversion, 92,000 tensors of header
 	$(CARGO) test --release --lib -- --ignored --nocapture narrow speed
@@ -51,7 +60,7 @@ models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, d
 	git diff --exit-code --stat -- fixtures/models
 
 real: build $(VENV_OK) ## Merge into a pretrained encoder and into language models, and compare with PEFT in use
-	$(VENV)/bin/python tests/real.py $(BINARY) target/real
+	$(VENV)/bin/python tests/real.py $(BINARY) $(TARGET)/real
 	$(VENV)/bin/python tests/real_heads.py $(BINARY)
 
 check: lint doc test check-macos check-static check-memory ## Run what must pass before a push
@@ -63,8 +72,8 @@ check-static: ## Build a static binary for Linux, and start it
 ifeq ($(shell uname -sm),Linux x86_64)
 	$(call with-target,$(STATIC),\
 		$(CARGO) build --release --bin shardfold --target $(STATIC); \
-		ldd target/$(STATIC)/release/shardfold 2>&1 | grep -E 'statically linked|not a dynamic executable'; \
-		target/$(STATIC)/release/shardfold --version)
+		ldd $(TARGET)/$(STATIC)/release/shardfold 2>&1 | grep -E 'statically linked|not a dynamic executable'; \
+		$(TARGET)/$(STATIC)/release/shardfold --version)
 else
 	@echo "skipped: the static build is made on Linux x86-64"
 endif

@@ -1,7 +1,7 @@
 //! Compares two checkpoints tensor by tensor, without loading either.
 //!
 //! ```text
-//! cargo run --release --example compare -- merged-by-shardfold merged-by-peft --max-ulp 1
+//! cargo run --release --features compare --bin compare -- merged-by-shardfold merged-by-peft --max-ulp 1
 //! ```
 //!
 //! A and B are checkpoint folders, sharded or not, or single safetensors files; how tensors are spread over files does not

@@ -21,6 +21,7 @@
 )]
 
 pub(crate) mod adapters;
+pub(crate) mod cancel;
 pub(crate) mod checkpoint;
 pub(crate) mod cli;
 pub(crate) mod encodings;
@@ -42,20 +43,31 @@ pub(crate) mod storage;
 pub(crate) mod tensor;
 
 pub use adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+pub use cancel::Cancel;
 pub use cli::main as run_command;
 pub use error::exit::Code;
 pub use error::kind::ErrorKind;
 pub use error::{Error, Result};
-pub use hub::{Hub, HubEnvironment, Place};
+pub use hub::cache::Hub;
+pub use hub::environment::HubEnvironment;
+pub use hub::resolved::{Origin, Resolved};
 pub use inspect::open::{Inspected, inspect};
-pub use merge::{Prepared, Request, prepare};
-pub use model::outline::Tied;
+pub use merge::prepare::{Prepared, prepare};
+pub use merge::request::Request;
+pub use model::tied::Tied;
 pub use plan::out_tensor::Plan;
+pub use report::choose;
+pub use report::event::{Event, Reporter};
+pub use report::style::Style;
 pub use report::summary::Summary;
-pub use report::{Event, Reporter, Style, choose};
+pub use report::terminal::Terminal;
 pub use storage::folder::Folder;
+pub use storage::location::Location;
 pub use storage::memory::Memory;
-pub use storage::{Sink, Source, Store};
+pub use storage::sink::{Patch, Scratch, Sink};
+pub use storage::source::Source;
+pub use storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+pub use tensor::size::Size;
 
 /// Instruments for this crate's own tests and benches; no promise is made about them.
 #[cfg(feature = "testing")]
@@ -67,11 +79,12 @@ pub mod testing {
     pub use crate::kernels::dispatch::Kernels;
     pub use crate::kernels::float8::ceil_log2;
     pub use crate::kernels::product::{Matrix, packing_bytes};
-    pub use crate::memory::size::{parse_size, show_size};
+    pub use crate::merge::hooks::TestHooks;
     pub use crate::pipeline::Run;
     pub use crate::pipeline::writer::ShardDone;
-    pub use crate::storage::faulty::{Failure, Faulty, Operation};
     pub use crate::storage::files::write_small;
-    pub use crate::storage::list::list;
+    pub use crate::storage::testing::conformance::check_store;
+    pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};
     pub use crate::tensor::dtype::Dtype;
+    pub use crate::tensor::size::{parse_size, show_size};
 }

@@ -1,11 +1,17 @@
-//! What a product really allocates, counted by an allocator that is this test binary's own.
+//! Allocations of a product and of a whole run, counted by an allocator that is this test binary's own.
 
 #![expect(unsafe_code, reason = "a global allocator is unsafe to write")]
+#![expect(clippy::disallowed_methods, reason = "it makes its own files")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use shardfold::testing::{Kernels, Matrix, packing_bytes};
+use shardfold::testing::{Kernels, Matrix, TestHooks, packing_bytes};
+use shardfold::{Cancel, Location, Request, Style, Terminal, choose, prepare};
 
 struct Counting;
 
@@ -14,11 +20,22 @@ thread_local! {
     static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Calls of all threads.
+static ALL_CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// Held by a test while it counts, as the other's calls would be counted too.
+static COUNTED: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    COUNTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 // SAFETY: every call goes to the system's allocator unchanged; the counters are const thread-locals without destructors
 // and allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
+        ALL_CALLS.fetch_add(1, Ordering::Relaxed);
         BYTES.set(BYTES.get() + layout.size());
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
@@ -35,6 +52,7 @@ static COUNTING: Counting = Counting;
 
 #[test]
 fn a_product_allocates_at_most_once_and_no_more_than_said() {
+    let _alone = alone();
     let kernels = Kernels::detect();
     for rank in [0, 1, 16, 64, 255, 256, 257, 600] {
         for (rows, cols) in [(0, 5), (5, 0), (1, 1), (8, 8), (17, 9), (128, 512), (63, 1024), (65, 1500)] {
@@ -51,4 +69,92 @@ fn a_product_allocates_at_most_once_and_no_more_than_said() {
             assert!(kernels.name() == "scalar" || kernels.name() == "baseline" || bytes + padding >= bound);
         }
     }
+}
+
+/// Rows and columns of the tensors of the run: 2 MiB in BF16, and a row of 2 KiB.
+const SIDE: usize = 1024;
+/// Calls by which two runs may differ: lists that grow to another length, waits of another number.
+const FEW: usize = 40;
+
+/// Writes a safetensors file; every value of a tensor is the same two or four bytes.
+fn write_file(path: &Path, tensors: &[(&str, &str, &[usize], &[u8])]) {
+    let (mut entries, mut data) = (Vec::new(), Vec::new());
+    for (name, dtype, shape, value) in tensors {
+        let start = data.len();
+        data.extend(value.repeat(shape.iter().product()));
+        let end = data.len();
+        entries.push(format!(
+            r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        ));
+    }
+    let header = format!("{{{}}}", entries.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    fs::write(path, bytes).expect("room");
+}
+
+/// Writes a base of one copied and two merged tensors, and an adapter with DoRA on one of them.
+fn write_inputs(folder: &Path) {
+    let (base, adapter) = (folder.join("base"), folder.join("adapter"));
+    fs::create_dir(&base).and_then(|()| fs::create_dir(&adapter)).expect("room");
+    let config =
+        r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true}"#;
+    fs::write(base.join("config.json"), config).expect("room");
+    let square = &[SIDE, SIDE][..];
+    let one: &[u8] = &[0x80, 0x3f];
+    write_file(
+        &base.join("model.safetensors"),
+        &[
+            ("model.embed_tokens.weight", "BF16", square, one),
+            ("model.layers.0.self_attn.q_proj.weight", "BF16", square, one),
+            ("model.layers.0.self_attn.v_proj.weight", "BF16", square, one),
+        ],
+    );
+    let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true, "target_modules": ["q_proj", "v_proj"]}"#;
+    fs::write(adapter.join("adapter_config.json"), config).expect("room");
+    let (a, b, half) = (&[4, SIDE][..], &[SIDE, 4][..], &[0, 0, 0, 0x3f][..]);
+    let module = |name: &str| format!("base_model.model.model.layers.0.self_attn.{name}");
+    let names = ["q_proj", "v_proj"].map(|name| {
+        ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"]
+            .map(|part| format!("{}.{part}", module(name)))
+    });
+    let tensors: Vec<(&str, &str, &[usize], &[u8])> = names
+        .iter()
+        .flat_map(|[lora_a, lora_b, magnitude]| {
+            [(lora_a.as_str(), a), (lora_b.as_str(), b), (magnitude.as_str(), &[SIDE][..])]
+        })
+        .map(|(name, shape)| (name, "F32", shape, half))
+        .collect();
+    write_file(&adapter.join("adapter_model.safetensors"), &tensors);
+}
+
+/// How often a merge of those inputs allocates after planning, with tile buffers of so many bytes.
+fn calls_of_merge(inputs: &Path, tile_bytes: usize) -> usize {
+    let request = Request {
+        base: Some(inputs.join("base").into()),
+        adapters: vec![(inputs.join("adapter").into(), 1.0)],
+        threads: Some(2),
+        // The other products allocate what they pack into at every call, which the other test counts.
+        hooks: TestHooks { forced: Some((tile_bytes, 3)), scalar: true },
+        ..Request::default()
+    };
+    let prepared = prepare(&request).expect("it can be merged");
+    let output = tempfile::tempdir().expect("a folder");
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    let before = ALL_CALLS.load(Ordering::Relaxed);
+    let merged = prepared.merge(&Location::of_path(output.path().join("merged")), reporter.as_mut());
+    let calls = ALL_CALLS.load(Ordering::Relaxed) - before;
+    merged.expect("it merges");
+    calls
+}
+
+#[test]
+fn a_run_does_not_allocate_for_its_tiles() {
+    let _alone = alone();
+    let inputs = tempfile::tempdir().expect("a folder");
+    write_inputs(inputs.path());
+    // 1536 tiles, then 96.
+    let (many, few) = (calls_of_merge(inputs.path(), 4096), calls_of_merge(inputs.path(), 65536));
+    assert!(many.abs_diff(few) <= FEW, "{many} allocations in small tiles, {few} in large ones");
 }

@@ -3,18 +3,19 @@
 //! Nothing here names a file or a field of one trainer. Claims read an [`Adapter`] through its tensors' paths and its
 //! [`Options`]; the map of raw fields is kept to account for each of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use regex::Regex;
 
 use crate::checkpoint::side_files::is_beside;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::hub::Place;
+use crate::hub::resolved::Resolved;
 use crate::model::names::lookup::Names;
-use crate::model::names::name_tables::Spaces;
-use crate::storage::Source;
-use crate::storage::list::{Found, list};
+use crate::model::names::name_tables::NameTables;
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Entry;
 use crate::tensor::reference::TensorRef;
 
 use crate::adapters::claim::expert_layout::ExpertLayout;
@@ -74,14 +75,14 @@ pub(crate) struct Evidence {
 
 /// An adapter, read as far as headers go.
 pub struct Adapter {
-    /// Name for messages: the folder's, or that of its repository.
+    /// Name for messages: the directory's, or that of its repository.
     pub name: String,
     /// The dialect that it was read by.
     pub(crate) dialect: &'static str,
     /// The method's type, by PEFT's names: which claims read it.
     pub(crate) kind: String,
-    /// The folder that holds its files.
-    pub path: PathBuf,
+    /// The directory that holds its files.
+    pub location: Location,
     /// The name of the file of its tensors.
     pub(crate) file: &'static str,
     /// What decides the meaning of its tensors.
@@ -128,12 +129,12 @@ impl Adapter {
         Err(self.config.bad(self.options.alpha_field, &value, why))
     }
 
-    /// Files of its folder that belong beside the merged model.
+    /// Files of its directory that belong beside the merged model.
     ///
     /// # Errors
-    /// As [`list`].
-    pub fn brought(&self) -> Result<Vec<Found>> {
-        let mut found = list(&self.path, &|_| true)?;
+    /// As [`Location::files`].
+    pub fn brought(&self) -> Result<Vec<Entry>> {
+        let mut found = self.location.files(&|_| true)?;
         found.retain(|file| is_beside(&file.name));
         Ok(found)
     }
@@ -142,8 +143,8 @@ impl Adapter {
     ///
     /// # Errors
     /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
-    pub fn names<'a>(&self, spaces: &Spaces<'a>) -> Result<Names<'a>> {
-        Names::new(spaces, &self.owners())
+    pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
+        Names::new(name_tables, &self.owners())
     }
 
     /// Its tensors, but for those that no merge needs.
@@ -162,8 +163,8 @@ impl Adapter {
 }
 
 /// What an adapter in `place` is called in messages.
-pub(crate) fn name_of(place: &Place) -> String {
-    place.name().map_or_else(|| last_name(&place.path), str::to_owned)
+pub(crate) fn name_of(place: &Resolved) -> String {
+    place.name().map_or_else(|| last_name(&place.location.path()), str::to_owned)
 }
 
 /// The last name of a path.

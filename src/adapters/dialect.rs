@@ -4,10 +4,9 @@
 //! the one grammar of [`parts`](crate::adapters::parts), its fields to [`Options`](crate::adapters::options::Options), and
 //! what it sees of the producer to evidence. Nothing behind it knows which dialect it was.
 
-use std::path::Path;
-
 use crate::error::Result;
-use crate::hub::Place;
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
 
 use crate::adapters::adapter::Adapter;
@@ -49,21 +48,21 @@ pub(crate) trait Dialect: Sync {
     /// Whose format it is.
     fn name(&self) -> &'static str;
 
-    /// Whether what is at `path` is of this format, by its content.
+    /// Whether what `dir` holds is of this format, by its content.
     ///
     /// # Errors
-    /// A folder that cannot be read.
-    fn detect(&self, path: &Path) -> Result<Detected>;
+    /// A directory that cannot be read.
+    fn detect(&self, dir: &Location) -> Result<Detected>;
 
     /// Reads the adapter in `place` as far as headers go.
     ///
     /// # Errors
     /// Whatever keeps it from being read.
-    fn open(&self, place: &Place, opening: Opening) -> Result<Adapter>;
+    fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter>;
 
     /// The base that the adapter in `place` names, without reading its tensors.
     ///
     /// # Errors
     /// As [`open`](Self::open), as far as that goes.
-    fn trained_on(&self, place: &Place) -> Result<TrainedOn>;
+    fn trained_on(&self, place: &Resolved) -> Result<TrainedOn>;
 }

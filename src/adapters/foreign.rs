@@ -1,13 +1,10 @@
 //! Adapters that are no PEFT folder: which format a file is in, by the names of its tensors, so that it is refused by name.
 
-use std::path::{Path, PathBuf};
-
 use crate::checkpoint::discover::read_header;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
-use crate::storage::Store;
-use crate::storage::folder::Folder;
-use crate::storage::list::list;
+use crate::storage::location::Location;
+use crate::storage::store::{EntryKind, Store};
 
 /// A format that is known and not read.
 struct Format {
@@ -40,18 +37,19 @@ const FACTORS: &[&str] = &["lora", ".hada_", ".lokr_", ".alpha"];
 const MOST_FILES: usize = 8;
 const MOST_HEADER_BYTES: u64 = 64 << 20;
 
-/// The refusal of what is at `path`, a file or a folder with one, if it is in one of these formats.
-pub(crate) fn foreign(path: &Path) -> Option<Error> {
-    files(path).into_iter().find_map(|file| {
+/// The refusal of what is at `location`, a file or a folder with one, if it is in one of these formats. What cannot be read
+/// is in none: this is for a message only.
+pub(crate) fn foreign(location: &Location) -> Option<Error> {
+    files(location).into_iter().find_map(|file| {
         let keys = keys(&file)?;
-        let name = file.file_name()?.to_str()?;
+        let name = file.name()?;
         let format = FORMATS.iter().find(|format| {
             format.file == Some(name) || keys.iter().any(|key| is_factor(key) && starts(format, key))
         })?;
         let key = keys.iter().find(|key| starts(format, key)).or(keys.first())?.clone();
-        let kind = ErrorKind::AdapterFormat { path: file, format: format.name.to_owned(), key };
+        let kind = ErrorKind::AdapterFormat { path: file.path(), format: format.name.to_owned(), key };
         Some(Error::new(kind).hint(
-            "what is read is a folder that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
+            "shardfold reads a directory that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
              `adapter_model.safetensors`",
         ))
     })
@@ -65,22 +63,19 @@ fn is_factor(key: &str) -> bool {
     FACTORS.iter().any(|factor| key.contains(factor))
 }
 
-/// The safetensors files that `path` is or holds.
-fn files(path: &Path) -> Vec<PathBuf> {
-    if path.is_file() {
-        return vec![path.to_owned()];
+/// The safetensors files that `location` is or holds.
+fn files(location: &Location) -> Vec<Location> {
+    if location.stat("").is_ok_and(|stat| stat.is_some_and(|stat| stat.kind == EntryKind::File)) {
+        return vec![location.clone()];
     }
-    let found = list(path, &|_| true).unwrap_or_default();
+    let found = location.files(&|_| true).unwrap_or_default();
     let tensors = found.iter().filter(|file| file.name.ends_with(".safetensors"));
-    tensors.take(MOST_FILES).map(|file| path.join(&file.name)).collect()
+    tensors.take(MOST_FILES).map(|file| location.join(&file.name)).collect()
 }
 
 /// The names of a file's tensors; nothing if it cannot be read, which others say better.
-fn keys(file: &Path) -> Option<Vec<String>> {
-    let folder = file.parent()?;
-    let name = file.file_name()?.to_str()?;
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let source = Folder::open(folder).ok()?.source(name).ok()?;
-    let (_, header) = read_header(source.as_ref(), file, MOST_HEADER_BYTES).ok()?;
+fn keys(file: &Location) -> Option<Vec<String>> {
+    let source = file.parent()?.open(file.name()?).ok()?;
+    let (_, header) = read_header(source.as_ref(), &file.path(), MOST_HEADER_BYTES).ok()?;
     Some(header.tensors.into_iter().map(|tensor| tensor.name).collect())
 }

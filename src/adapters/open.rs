@@ -1,10 +1,9 @@
 //! Finds the dialect of an adapter and opens it by that. What no dialect reads is refused by the name of its format, if that
 //! is known ([`foreign`]).
 
-use std::path::Path;
-
 use crate::error::Result;
-use crate::hub::Place;
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
 
 use crate::adapters::adapter::Adapter;
 use crate::adapters::dialect::{Detected, Dialect, Opening, TrainedOn};
@@ -14,14 +13,14 @@ use crate::adapters::peft::folder::{Peft, not_found};
 /// Every dialect. Of those that are equally sure the first is asked to read.
 pub(crate) static DIALECTS: &[&dyn Dialect] = &[&Peft];
 
-/// The dialect that reads what is at `path`, and how sure it is.
+/// The dialect that reads what `dir` holds, and how sure it is.
 ///
 /// # Errors
 /// As [`Dialect::detect`].
-pub(crate) fn detect(path: &Path) -> Result<Option<(&'static dyn Dialect, Detected)>> {
+pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Detected)>> {
     let mut likely = None;
     for &dialect in DIALECTS {
-        match dialect.detect(path)? {
+        match dialect.detect(dir)? {
             Detected::Certain => return Ok(Some((dialect, Detected::Certain))),
             Detected::Likely => likely = likely.or(Some((dialect, Detected::Likely))),
             Detected::No => {}
@@ -35,8 +34,8 @@ pub(crate) fn detect(path: &Path) -> Result<Option<(&'static dyn Dialect, Detect
 /// # Errors
 /// [`ErrorKind::AdapterFormat`](crate::error::kind::ErrorKind::AdapterFormat) for a format that is known and not read,
 /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing) for what is no adapter, or as [`Dialect::open`].
-pub(crate) fn open(place: &Place, opening: Opening) -> Result<Adapter> {
-    let opened = dialect_of(&place.path).and_then(|dialect| dialect.open(place, opening));
+pub(crate) fn open(place: &Resolved, opening: Opening) -> Result<Adapter> {
+    let opened = dialect_of(&place.location).and_then(|dialect| dialect.open(place, opening));
     opened.map_err(|error| place.explain(error))
 }
 
@@ -44,14 +43,14 @@ pub(crate) fn open(place: &Place, opening: Opening) -> Result<Adapter> {
 ///
 /// # Errors
 /// As [`open`], as far as that goes.
-pub(crate) fn trained_on(place: &Place) -> Result<TrainedOn> {
-    let found = dialect_of(&place.path).and_then(|dialect| dialect.trained_on(place));
+pub(crate) fn trained_on(place: &Resolved) -> Result<TrainedOn> {
+    let found = dialect_of(&place.location).and_then(|dialect| dialect.trained_on(place));
     found.map_err(|error| place.explain(error))
 }
 
-fn dialect_of(path: &Path) -> Result<&'static dyn Dialect> {
-    match detect(path)? {
+fn dialect_of(dir: &Location) -> Result<&'static dyn Dialect> {
+    match detect(dir)? {
         Some((dialect, _)) => Ok(dialect),
-        None => Err(foreign(path).unwrap_or_else(|| not_found(path))),
+        None => Err(foreign(dir).unwrap_or_else(|| not_found(dir))),
     }
 }

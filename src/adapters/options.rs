@@ -116,6 +116,40 @@ impl Options {
         Ok(Planned { rank: find(&self.ranks, self.rank)?, alpha: find(&self.alphas, self.alpha)? })
     }
 
+    /// The same for what keys call `module`; none if it may be several parameters that have not the same.
+    ///
+    /// # Errors
+    /// As [`planned`](Self::planned).
+    pub(crate) fn planned_by_key(&self, module: &str) -> Result<Option<Planned>> {
+        let mut agreed = None;
+        for path in self.paths(module) {
+            let found = self.planned(&path)?;
+            if agreed.is_some_and(|agreed| agreed != found) {
+                return Ok(None);
+            }
+            agreed = Some(found);
+        }
+        Ok(agreed)
+    }
+
+    /// What patterns may call a module: its path, or where `target_parameters` are set the paths of those parameters of it.
+    ///
+    /// Keys name only the module of such a parameter, and several of one module are told apart by how often `base_layer`
+    /// stands behind it, in an order that the model's class decides.
+    fn paths(&self, module: &str) -> Vec<String> {
+        let mut owner = module;
+        while let Some(inner) = owner.strip_suffix(".base_layer") {
+            owner = inner;
+        }
+        let is_of = |of: &str| owner == of || owner.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'));
+        let targets = self.target_parameters.iter().filter_map(|target| target.rsplit_once('.'));
+        let paths: Vec<String> = targets
+            .filter(|(of, _)| is_of(of))
+            .map(|(_, parameter)| format!("{owner}.{parameter}"))
+            .collect();
+        if paths.is_empty() { vec![module.to_owned()] } else { paths }
+    }
+
     /// What the delta of `module` is multiplied by before it is rounded to f32: `weight · alpha / rank`, or `/ √rank`, as often
     /// as the delta is added.
     pub(crate) fn scale(&self, weight: f64, planned: Planned, module: &str) -> f64 {

@@ -317,6 +317,8 @@ mod tests {
             ("LORA", "score.modules_to_save.weight", "score.modules_to_save", "score", Role::Value),
             ("LORA", "score.original_module.weight", "score.original_module", "score", Role::Frozen),
             ("LORA", "oft_block.weight", "oft_block", "oft_block", Role::Value),
+            ("LN_TUNING", "m.norm.ln_tuning_layers.default.weight", "m.norm", "m.norm", Role::Factor),
+            ("LN_TUNING", "m.norm.ln_tuning_layers.bias", "m.norm", "m.norm", Role::Factor),
             ("IA3", "m.q.ia3_l", "m.q", "m.q", Role::Factor),
             ("LOHA", "m.q.hada_w1_a", "m.q", "m.q", Role::Factor),
             ("OFT", "m.q.oft_R.default.weight", "m.q", "m.q", Role::Factor),

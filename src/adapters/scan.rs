@@ -3,11 +3,9 @@
 //! The hash is needed anyway (an adapter's identity is its content), and the same read finds what would otherwise stop a
 //! merge after hours.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use crate::cancel::Cancel;
 use crate::encodings;
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
 use crate::kernels::dispatch::Kernels;
 use crate::tensor::dtype::bytes_of;
 
@@ -36,20 +34,18 @@ pub(crate) struct TensorContents {
     pub one: bool,
 }
 
-/// Reads all of an adapter once, in order, until `stop` is set.
+/// Reads all of an adapter once, in order.
 ///
 /// # Errors
-/// [`ErrorKind::Stopped`]; as [`crate::storage::Source::read_at`].
-pub(crate) fn scan(adapter: &Adapter, stop: &AtomicBool) -> Result<Contents> {
+/// As [`crate::storage::source::Source::read_at`]; [`crate::error::kind::ErrorKind::Stopped`] when it is cancelled.
+pub(crate) fn scan(adapter: &Adapter, cancel: &Cancel) -> Result<Contents> {
     let source = adapter.source.as_ref();
     let mut hasher = blake3::Hasher::new();
     let mut look = Look::new(&adapter.tensors);
     let mut buf = vec![0; STEP];
     let mut at = 0;
     while at < source.len() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ErrorKind::Stopped.into());
-        }
+        cancel.check()?;
         let len = (source.len() - at).min(STEP as u64) as usize;
         source.read_at(&mut buf[..len], at)?;
         let taken = look.take(at, &buf[..len]);

@@ -4,8 +4,8 @@ use crate::checkpoint::discover::Checkpoint;
 use crate::encodings;
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
-use crate::storage::folder::Folder;
-use crate::storage::{Source, Store};
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 
@@ -37,10 +37,10 @@ pub(crate) fn holds(base: &Checkpoint, place: usize, other: (&dyn Source, &Tenso
 /// The shard that a tensor of the base is in.
 ///
 /// # Errors
-/// As [`Store::source`].
+/// As [`Store::open`].
 pub(crate) fn open(base: &Checkpoint, tensor: &TensorRef) -> Result<Box<dyn Source>> {
     let shard = &base.catalogue.shards[tensor.file.0 as usize].name;
-    Folder::open(&base.path)?.source(shard)
+    base.location.open(shard)
 }
 
 /// Whether two tensors hold the same values, whatever their types; types that are no plain floats must be the same.

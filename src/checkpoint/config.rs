@@ -1,20 +1,104 @@
-//! What a checkpoint's `config.json` says, as far as a merge needs it.
+//! A checkpoint's `config.json`, as far as a merge needs it, and where the configs of its text parts are.
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::encodings::schemes::{QUANTIZATION, plain_lists};
+use crate::formats::json::{JsonProblem, parse_json_as_python};
 use crate::tensor::dtype::Dtype;
 
 use crate::checkpoint::ecosystem::Library;
 
+/// Keys of the configs of the parts of a model that have its vocabulary, the likeliest first. One may stand inside another:
+/// the text config of Qwen's omni models is `thinker_config.text_config`. transformers' `get_text_config` knows `text_config`,
+/// `decoder` and `generator`; the others are those of models with code of their own (InternVL and VILA, DeepSeek-VL, …).
+const TEXT_CONFIGS: &[&str] =
+    &["text_config", "llm_config", "language_config", "thinker_config", "decoder", "generator"];
+/// How deep text configs are looked for in each other.
+const MAX_TEXT_DEPTH: usize = 4;
+
 /// The parsed `config.json`; empty if there is none.
 #[derive(Clone, Debug, Default)]
-pub struct Config(pub Value);
+pub struct Config {
+    value: Value,
+    text: String,
+}
+
+/// A config that describes a text part of the model: the whole config, or one inside it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TextConfig<'c> {
+    /// The keys that lead to it; none for the whole config.
+    pub path: Vec<&'static str>,
+    /// What it says.
+    pub fields: &'c Map<String, Value>,
+}
+
+impl TextConfig<'_> {
+    /// The path of one of its fields.
+    pub(crate) fn path_to<'k>(&self, key: &'k str) -> Vec<&'k str> {
+        self.path.iter().copied().chain([key]).collect()
+    }
+}
+
+impl From<Value> for Config {
+    fn from(value: Value) -> Config {
+        Config { text: value.to_string(), value }
+    }
+}
 
 impl Config {
+    /// Reads the bytes of a file as Python does.
+    ///
+    /// # Errors
+    /// As [`parse_json_as_python`].
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Config, JsonProblem> {
+        let value = parse_json_as_python(bytes)?;
+        Ok(Config { value, text: String::from_utf8_lossy(bytes).into_owned() })
+    }
+
+    /// The file's text, as it stands.
+    pub(crate) fn as_text(&self) -> &str {
+        &self.text
+    }
+
+    /// What it says at the top level.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.value.get(key)
+    }
+
+    /// Whether there is no config.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.value.is_null()
+    }
+
+    /// The whole config and those of the text parts inside it, the outer before what is in them: the one place that knows
+    /// where they are.
+    pub(crate) fn text_configs(&self) -> Vec<TextConfig<'_>> {
+        let mut found = Vec::new();
+        if let Value::Object(fields) = &self.value {
+            add_text_configs(&mut found, TextConfig { path: Vec::new(), fields });
+        }
+        found
+    }
+
+    /// The configs that describe the main text part, the innermost first and the whole config last: what one leaves open the
+    /// next may say.
+    pub(crate) fn main_text_config(&self) -> Vec<TextConfig<'_>> {
+        let mut chain: Vec<TextConfig<'_>> = Vec::new();
+        for config in self.text_configs() {
+            let is_inside =
+                |outer: &TextConfig<'_>| config.path.split_last().is_some_and(|(_, path)| path == outer.path);
+            if chain.last().is_none_or(is_inside) {
+                chain.push(config);
+            }
+        }
+        chain.reverse();
+        chain
+    }
+
     /// A string at the top level.
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.as_str()
+        self.get(key)?.as_str()
     }
 
     /// `model_type`, which names the model's family.
@@ -29,7 +113,7 @@ impl Config {
 
     /// The classes that the config names, under the key that its library has for them.
     pub fn classes(&self) -> Vec<&str> {
-        match self.0.get(Library::of(self).class_key) {
+        match self.get(Library::of(self).class_key) {
             Some(Value::String(class)) => vec![class],
             Some(Value::Array(classes)) => classes.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
@@ -41,13 +125,12 @@ impl Config {
         self.model_type().unwrap_or(Library::of(self).name)
     }
 
-    /// The element type that `dtype` (or `torch_dtype`) names, at the top level or in `text_config`.
+    /// The element type that `dtype` (or `torch_dtype`) names, at the top level or in a text config.
     pub fn dtype(&self) -> Option<Dtype> {
-        let name = |value: &Value| {
-            value.get("dtype").or_else(|| value.get("torch_dtype"))?.as_str().map(str::to_owned)
-        };
-        let name = name(&self.0).or_else(|| name(self.0.get("text_config")?))?;
-        match name.trim_start_matches("torch.") {
+        let fields = self.text_configs().into_iter().map(|config| config.fields);
+        let mut named =
+            fields.filter_map(|fields| fields.get("dtype").or_else(|| fields.get("torch_dtype"))?.as_str());
+        match named.next()?.trim_start_matches("torch.") {
             "bfloat16" => Some(Dtype::BF16),
             "float16" => Some(Dtype::F16),
             "float32" => Some(Dtype::F32),
@@ -55,37 +138,52 @@ impl Config {
         }
     }
 
-    /// `tie_word_embeddings`, at the top level or in `text_config`; `None` where it is left to the class.
+    /// `tie_word_embeddings`, at the top level or else in a text config; `None` where it is left to the class.
     pub fn ties_embeddings(&self) -> Option<bool> {
-        let flag = |value: &Value| value.get("tie_word_embeddings")?.as_bool();
-        flag(&self.0).or_else(|| flag(self.0.get("text_config")?))
+        self.tie_flags().first().copied()
     }
 
-    /// Whether the model has a head that predicts tokens, by the name of its class.
-    pub fn predicts_tokens(&self) -> bool {
-        let heads =
-            ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining"];
-        self.classes().iter().any(|class| heads.iter().any(|head| class.ends_with(head)))
+    /// `tie_word_embeddings` wherever it stands, in the order of [`Config::text_configs`].
+    pub(crate) fn tie_flags(&self) -> Vec<bool> {
+        let configs = self.text_configs();
+        configs.iter().filter_map(|config| config.fields.get("tie_word_embeddings")?.as_bool()).collect()
+    }
+
+    /// The classes of the text parts inside the model, where their configs name them.
+    pub(crate) fn inner_classes(&self) -> Vec<&str> {
+        let inner = self.text_configs().into_iter().skip(1);
+        let lists = inner.filter_map(|config| config.fields.get("architectures")?.as_array());
+        lists.flatten().filter_map(Value::as_str).collect()
     }
 
     /// The `quantization_config`, wherever configs keep it.
     pub fn quantization(&self) -> Option<&Value> {
-        let nested = ["text_config", "llm_config", "language_config"];
-        let all = std::iter::once(&self.0).chain(nested.iter().filter_map(|key| self.0.get(key)));
-        all.filter_map(|config| config.get("quantization_config").or_else(|| config.get("quantization")))
-            .find(|value| !value.is_null())
+        let configs = self.text_configs().into_iter().map(|config| config.fields);
+        let mut found = configs.filter_map(|fields| QUANTIZATION.iter().find_map(|key| fields.get(*key)));
+        found.find(|value| !value.is_null())
     }
 
-    /// Whether the quantisation's list of plain modules names `module`, or some segments of its path.
+    /// Whether the quantization's list of plain modules names `module`, or some segments of its path.
     pub fn is_kept_plain(&self, module: &str) -> bool {
-        let lists =
-            ["ignore", "modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "skip_modules"];
         let Some(config) = self.quantization() else { return true };
-        let entries =
-            lists.iter().filter_map(|key| config.get(key)?.as_array()).flatten().filter_map(Value::as_str);
+        let lists = plain_lists().into_iter().filter_map(|key| config.get(key)?.as_array());
+        let entries = lists.flatten().filter_map(Value::as_str);
         // Loaders match an entry anywhere in the path, so `self_attn` covers every projection below it: whole segments here.
         let path = format!(".{module}.");
         entries.into_iter().any(|entry| path.contains(&format!(".{entry}.")) || is_like(entry, module))
+    }
+}
+
+fn add_text_configs<'c>(found: &mut Vec<TextConfig<'c>>, config: TextConfig<'c>) {
+    let TextConfig { path, fields } = config.clone();
+    found.push(config);
+    if path.len() < MAX_TEXT_DEPTH {
+        for &key in TEXT_CONFIGS {
+            if let Some(Value::Object(fields)) = fields.get(key) {
+                let path = [path.as_slice(), &[key]].concat();
+                add_text_configs(found, TextConfig { path, fields });
+            }
+        }
     }
 }
 
@@ -109,7 +207,7 @@ mod tests {
     #[test]
     fn lists_of_plain_modules_may_hold_patterns() {
         let list = ["lm_head", "re:.*self_attn.*", "model.layers.*.mlp.router", "re:("];
-        let config = Config(json!({"quantization_config": {"ignore": list}}));
+        let config = Config::from(json!({"quantization_config": {"ignore": list}}));
         for (module, is_plain) in [
             ("lm_head", true),
             ("model.layers.3.self_attn.q_proj", true),
@@ -120,5 +218,51 @@ mod tests {
         ] {
             assert_eq!(config.is_kept_plain(module), is_plain, "{module}");
         }
+    }
+
+    /// A config with those fields in the text config at that path.
+    pub(crate) fn nested(path: &[&str], fields: Value) -> Value {
+        path.iter().rev().fold(fields, |inner, key| json!({ *key: inner }))
+    }
+
+    #[test]
+    fn text_configs_are_found_wherever_they_stand() {
+        for path in [
+            &["text_config"][..],
+            &["llm_config"],
+            &["language_config"],
+            &["thinker_config", "text_config"],
+            &["decoder"],
+            &["generator"],
+            &["llm_config", "text_config"],
+        ] {
+            let fields = json!({
+                "tie_word_embeddings": true, "dtype": "float16", "quantization": {"bits": 4},
+                "architectures": ["Qwen2ForCausalLM"],
+            });
+            let config = Config::from(nested(path, fields));
+            assert_eq!(config.ties_embeddings(), Some(true), "{path:?}");
+            assert_eq!(config.dtype(), Some(Dtype::F16), "{path:?}");
+            assert_eq!(config.quantization(), Some(&json!({"bits": 4})), "{path:?}");
+            assert_eq!(config.inner_classes(), ["Qwen2ForCausalLM"], "{path:?}");
+            assert_eq!(config.main_text_config()[0].path, path);
+            assert_eq!(
+                config.text_configs().last().expect("it is there").path_to("x"),
+                [path, &["x"]].concat()
+            );
+        }
+    }
+
+    #[test]
+    fn the_outer_flag_comes_before_the_inner_and_text_is_an_object() {
+        let config = json!({"text_config": {"tie_word_embeddings": true}, "tie_word_embeddings": false});
+        let config = Config::from(config);
+        assert_eq!((config.ties_embeddings(), config.tie_flags()), (Some(false), vec![false, true]));
+        assert_eq!(Config::from(json!({"decoder": "gru", "text_config": null})).text_configs().len(), 1);
+        assert!(Config::default().text_configs().is_empty());
+        let deep = nested(&["decoder"; 60], json!({}));
+        assert_eq!(Config::from(deep).text_configs().len(), MAX_TEXT_DEPTH + 1);
+        let both = json!({"text_config": {"a": 1}, "decoder": {"generator": {}}});
+        assert_eq!(Config::from(both).main_text_config()[0].path, ["text_config"]);
     }
 }

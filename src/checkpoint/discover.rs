@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::formats::index::{About, Index, IndexProblem, parse_index};
-use crate::formats::json::parse_json_strict;
 use crate::formats::safetensors::Header;
 use crate::formats::safetensors::problem::HeaderProblem;
 use crate::formats::safetensors::read::{header_len, is_lfs_pointer, parse_header};
-use crate::hub::Place;
+use crate::hub::resolved::Resolved;
 use crate::plan::out_tensor::Identity;
-use crate::storage::folder::Folder;
-use crate::storage::list::{list, read_small};
-use crate::storage::{Source, Store};
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 use crate::tensor::reference::{FileId, TensorRef};
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
@@ -30,7 +29,7 @@ const MOST_CONFIG_BYTES: u64 = 64 << 20;
 /// A checkpoint folder, read as far as headers go.
 pub struct Checkpoint {
     /// Where it is.
-    pub path: PathBuf,
+    pub location: Location,
     /// Its shards and tensors.
     pub catalogue: Catalogue,
     /// Its `config.json`.
@@ -61,12 +60,12 @@ impl Checkpoint {
     /// [`ErrorKind::Missing`] when there is no checkpoint, [`ErrorKind::Pipeline`] when there are several in folders,
     /// [`ErrorKind::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
     /// can be wrong, all of them together.
-    pub fn open(place: &Place, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
+    pub fn open(place: &Resolved, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         let read = || {
-            let checkpoint = Checkpoint::read(&place.path, variant, header_room)?;
+            let checkpoint = Checkpoint::read(&place.location, variant, header_room)?;
             // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
-            if place.snapshot.is_some() && checkpoint.config.0.is_null() {
-                let path = place.path.clone();
+            if place.snapshot.is_some() && checkpoint.config.is_absent() {
+                let path = place.location.path();
                 return Err(ErrorKind::Missing { what: "config.json", path }.into());
             }
             Ok(checkpoint)
@@ -74,14 +73,14 @@ impl Checkpoint {
         read().map_err(|error| place.explain(diffusers::explain(place, error)))
     }
 
-    fn read(path: &Path, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
-        let folder = Folder::open(path)?;
-        let config = read_config(path)?;
-        let (names, index, notices) = shard_names(path, &config, variant)?;
+    fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
+        dir.check_dir()?;
+        let config = read_config(dir)?;
+        let (names, index, notices) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut room = header_room;
         for (i, name) in names.iter().enumerate() {
-            match read_shard(&folder, path, name, room) {
+            match read_shard(dir, name, room) {
                 Ok((shard, header)) => {
                     room -= room.min(shard.header.len() as u64);
                     let start = 8 + shard.header.len() as u64;
@@ -114,7 +113,7 @@ impl Checkpoint {
             Ok::<_, Error>(Listing { name, text, order, about: index.about })
         };
         let index = index.map(listing).transpose()?;
-        Ok(Checkpoint { path: path.to_owned(), catalogue, config, index, notices })
+        Ok(Checkpoint { location: dir.clone(), catalogue, config, index, notices })
     }
 }
 
@@ -128,13 +127,15 @@ struct IndexFile {
 type Names = (Vec<String>, Option<IndexFile>, Vec<String>);
 
 /// The shards' file names in order, the index if there is one, and notices about files that are left out.
-fn shard_names(path: &Path, config: &Config, variant: Option<&str>) -> Result<Names> {
-    let found = list(path, &|_| true)?;
+fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<Names> {
+    let found = dir.files(&|_| true)?;
     let files: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
     weights.sort();
     weights.dedup();
-    let Some(name) = chosen(path, &weights, config, variant)? else { return Err(nothing(path, &files)) };
+    let Some(name) = chosen(dir, &weights, config, variant)? else {
+        return Err(nothing(&dir.path(), &files));
+    };
     let mut notices = Vec::new();
     if let Some(variant) = &name.variant {
         notices.push(format!(
@@ -142,7 +143,7 @@ fn shard_names(path: &Path, config: &Config, variant: Option<&str>) -> Result<Na
         ));
     }
     let on_disk: Vec<&str> = files.iter().copied().filter(|file| file.ends_with(".safetensors")).collect();
-    let index = read_index(path, &name.index())?;
+    let index = read_index(dir, &name.index())?;
     let shards = match &index {
         None => vec![name.single()],
         Some(file) => {
@@ -158,11 +159,15 @@ fn shard_names(path: &Path, config: &Config, variant: Option<&str>) -> Result<Na
     notices.extend(match (left_out.as_slice(), &index) {
         ([], _) => None,
         (_, None) => {
-            Some(format!("`{}` is the checkpoint; the other safetensors files are left out", name.single()))
+            Some(format!("`{}` is the checkpoint; other safetensors files are skipped", name.single()))
         }
         ([first, rest @ ..], Some(_)) => {
-            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            Some(format!("`{first}`{more} is not named by the index and is left out"))
+            let more = match rest.len() {
+                0 => " is".to_owned(),
+                1 => " and 1 more file are".to_owned(),
+                n => format!(" and {n} more files are"),
+            };
+            Some(format!("`{first}`{more} not in the index; skipped"))
         }
     });
     Ok((shards, index, notices))
@@ -171,7 +176,7 @@ fn shard_names(path: &Path, config: &Config, variant: Option<&str>) -> Result<Na
 /// Which of the weights in a folder are meant: those of the variant that is asked for, else those without, else the only
 /// ones. Of two libraries' the config's comes first.
 fn chosen(
-    path: &Path,
+    dir: &Location,
     weights: &[WeightsName],
     config: &Config,
     variant: Option<&str>,
@@ -186,36 +191,36 @@ fn chosen(
         ([], _) => Ok(None),
         ([name], None) => Ok(Some(name.clone())),
         (weights, wanted) => {
-            let found = files_of(weights, path);
+            let found = files_of(weights, dir)?;
             let cure = match weights.iter().find_map(|name| name.variant.as_deref()) {
                 Some(variant) => format!("`--variant {variant}` takes those of that name"),
                 None => "they are taken without `--variant`".to_owned(),
             };
-            let (path, wanted) = (path.to_owned(), wanted.map(str::to_owned));
+            let (path, wanted) = (dir.path(), wanted.map(str::to_owned));
             Err(Error::new(ErrorKind::Variants { path, wanted, found }).hint(cure))
         }
     }
 }
 
-/// The files of `path` that weights are known by: an index, else the file itself.
-fn files_of(weights: &[WeightsName], path: &Path) -> Vec<String> {
-    let file = |name: &WeightsName| match path.join(name.index()).exists() {
-        true => name.index(),
-        false => name.single(),
+/// The files of `dir` that weights are known by: an index, else the file itself.
+fn files_of(weights: &[WeightsName], dir: &Location) -> Result<Vec<String>> {
+    let file = |name: &WeightsName| {
+        let has_index = dir.stat(&name.index())?.is_some();
+        Ok(if has_index { name.index() } else { name.single() })
     };
     weights.iter().map(file).collect()
 }
 
 /// The index of that name, if it is there.
-fn read_index(path: &Path, name: &str) -> Result<Option<IndexFile>> {
-    let at = path.join(name);
-    let Some(bytes) = read_small(&at, MOST_INDEX_BYTES)? else { return Ok(None) };
+fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
+    let at = dir.path_of(name);
+    let Some(bytes) = dir.read_small(name, MOST_INDEX_BYTES)? else { return Ok(None) };
     if is_lfs_pointer(&bytes) {
         return Err(lfs_pointer(at));
     }
     let index = parse_index(&bytes).map_err(|problem| match problem {
         IndexProblem::LeadsOut { ref shard, .. } => {
-            Error::new(ErrorKind::LeadsOut { path: path.join(shard) }).because(problem)
+            Error::new(ErrorKind::LeadsOut { path: dir.path().join(shard) }).because(problem)
         }
         problem => Error::new(ErrorKind::Index { path: at.clone() }).because(problem),
     })?;
@@ -245,14 +250,14 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
                 let name = WeightsName::plain(library.stem);
                 format!("`{}`, or shards and `{}`", name.single(), name.index())
             });
-            error.hint(format!("a checkpoint is a folder that holds {}", known.collect::<Vec<_>>().join("; or ")))
+            error.hint(format!("a checkpoint is a directory that holds {}", known.collect::<Vec<_>>().join("; or ")))
         }
     }
 }
 
 fn lfs_pointer(path: PathBuf) -> Error {
     Error::new(ErrorKind::LfsPointer { path })
-        .hint("run `git lfs pull` in that folder, or download the file itself")
+        .hint("run `git lfs pull` in that directory, or download the file itself")
 }
 
 /// Reads and checks the header of `source`: its text and what it says.
@@ -277,7 +282,7 @@ pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result
     let len = header_len(first, source.len()).map_err(wrong)?;
     if len > room {
         let what = format!("the headers of `{}`", path.display());
-        return Err(ErrorKind::Budget { budget: room, needed: len, what }.into());
+        return Err(ErrorKind::Budget { budget: room.into(), needed: len, what }.into());
     }
     let mut json = vec![0; len as usize];
     source.read_at(&mut json, 8)?;
@@ -286,9 +291,9 @@ pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result
     Ok((text, header))
 }
 
-fn read_shard(folder: &Folder, path: &Path, name: &str, room: u64) -> Result<(BaseShard, Header)> {
-    let source = folder.source(name)?;
-    let (text, header) = read_header(source.as_ref(), &path.join(name), room)?;
+fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Header)> {
+    let source = dir.open(name)?;
+    let (text, header) = read_header(source.as_ref(), &dir.path_of(name), room)?;
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&text),
@@ -341,12 +346,12 @@ fn order(catalogue: &Catalogue, weight_map: &[(String, String)]) -> Result<Vec<u
     Error::all(errors).map(|()| order)
 }
 
-fn read_config(path: &Path) -> Result<Config> {
-    let at = path.join("config.json");
-    match read_small(&at, MOST_CONFIG_BYTES)? {
+fn read_config(dir: &Location) -> Result<Config> {
+    let at = dir.path_of("config.json");
+    match dir.read_small("config.json", MOST_CONFIG_BYTES)? {
         None => Ok(Config::default()),
-        Some(bytes) => parse_json_strict(&bytes)
-            .map(Config)
-            .map_err(|problem| Error::new(ErrorKind::Json { path: at }).because(problem)),
+        Some(bytes) => {
+            Config::parse(&bytes).map_err(|problem| Error::new(ErrorKind::Json { path: at }).because(problem))
+        }
     }
 }

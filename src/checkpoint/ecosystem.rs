@@ -43,7 +43,7 @@ impl Library {
 
     /// The library that wrote a config.
     pub fn of(config: &Config) -> &'static Library {
-        let has_class = |library: &&Library| config.0.get(library.class_key).is_some();
+        let has_class = |library: &&Library| config.get(library.class_key).is_some();
         LIBRARIES.iter().find(has_class).unwrap_or(&LIBRARIES[0])
     }
 }
@@ -61,7 +61,7 @@ mod tests {
             (json!({"model_type": "llama"}), "transformers", None),
             (json!(null), "transformers", None),
         ] {
-            let config = Config(config);
+            let config = Config::from(config);
             assert_eq!((Library::of(&config).name, config.class()), (library, class), "{config:?}");
         }
     }

@@ -4,7 +4,7 @@
 //! headers. Samples spread over the data tell them apart: training moves nearly every weight.
 
 use crate::error::Result;
-use crate::storage::Source;
+use crate::storage::source::Source;
 
 const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 4096;

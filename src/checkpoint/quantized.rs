@@ -1,10 +1,11 @@
-//! Which tensors of a checkpoint are codes of a logical weight, and which are its companions.
+//! The roles of a checkpoint's tensors: quantized data of a logical weight, auxiliary to it, or plain numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::encodings::ENCODINGS;
-use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::scheme::Scheme;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::tensor::dtype::is_mergeable;
@@ -13,45 +14,42 @@ use crate::checkpoint::catalogue::Catalogue;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::small_tensors::Peek;
 
-/// A weight that is stored as codes.
+/// A weight that is stored as quantized data.
 #[derive(Clone, Debug)]
-pub(crate) struct Coded {
-    /// What it is called as plain numbers, where that is not what the codes are called.
+pub(crate) struct QuantizedWeight {
+    /// What it is called as plain numbers, where that is not what the data is called.
     pub name: Option<Box<str>>,
-    /// What it is made of; the codes are its first part.
+    /// What it is made of; the quantized data is its first part.
     pub logical: Arc<Logical>,
 }
 
 /// What a tensor is, where it is not plain numbers.
 #[derive(Clone, Debug)]
-pub(crate) enum Stored {
-    /// The codes of a weight.
-    Coded(Coded),
-    /// A companion (scales) of the weight at this place: the part of it that it is.
-    Companion {
-        /// Place of the codes among the tensors.
+pub(crate) enum TensorRole {
+    /// The quantized data of a weight.
+    Quantized(QuantizedWeight),
+    /// What the values of a weight need beside its data: scales, zero points.
+    Auxiliary {
+        /// Place of the data among the tensors.
         of: usize,
-        /// Which part.
+        /// Which part of the weight it is.
         part: usize,
     },
-    /// Something else that only an encoded weight needs, such as the scale of its inputs.
-    Aside,
+    /// Something else that only a quantized weight needs, such as the scale of its inputs.
+    Unused,
 }
-
-/// What a runtime reads beside the codes of `X.weight`, and no value depends on.
-const ASIDE: &[&str] = &["input_scale", "activation_scale"];
 
 /// The tensors of a checkpoint that are no plain numbers, as far as an encoding knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
     /// By place; empty if all tensors are plain.
-    stored: Vec<Option<Stored>>,
-    /// Places of codes whose weight has another name than they.
+    roles: Vec<Option<TensorRole>>,
+    /// Places of data whose weight has another name than it.
     renamed: HashMap<String, usize>,
 }
 
 impl Weights {
-    /// Asks every encoding about every tensor that is not plain; what is wrong with companions is returned beside.
+    /// Asks every encoding about every tensor that is not plain; what is wrong with auxiliary tensors is returned beside.
     pub(crate) fn of(base: &Checkpoint) -> (Weights, Vec<Error>) {
         let (mut weights, mut errors) = (Weights::default(), Vec::new());
         let (catalogue, quantization) = (&base.catalogue, base.config.quantization());
@@ -60,12 +58,19 @@ impl Weights {
         let read = |tensor: &_| peek.read(tensor);
         for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, t)| !is_mergeable(t.tensor.dtype))
         {
-            let found =
-                Found { name: &tensor.name, tensor: &tensor.tensor, quantization, find: &find, read: &read };
+            let candidate = Candidate {
+                name: &tensor.name,
+                tensor: &tensor.tensor,
+                quantization,
+                find: &find,
+                read: &read,
+            };
             for encoding in ENCODINGS {
-                match encoding.recognise(&found) {
+                match encoding.detect(&candidate) {
                     Ok(None) => continue,
-                    Ok(Some(weight)) => errors.extend(weights.add(catalogue, i, weight).err()),
+                    Ok(Some(weight)) => {
+                        errors.extend(weights.add(catalogue, i, weight, encoding.scheme()).err());
+                    }
                     Err(error) => errors.push(error),
                 }
                 break;
@@ -74,47 +79,53 @@ impl Weights {
         (weights, errors)
     }
 
-    fn add(&mut self, catalogue: &Catalogue, codes: usize, weight: Recognised) -> Result<(), Error> {
-        let Recognised { name, logical, beside } = weight;
-        let called = &catalogue.tensors[codes].name;
+    fn add(
+        &mut self,
+        catalogue: &Catalogue,
+        data: usize,
+        weight: Detected,
+        scheme: Option<&Scheme>,
+    ) -> Result<(), Error> {
+        let Detected { name, logical, auxiliary } = weight;
+        let called = &catalogue.tensors[data].name;
         if name != *called {
-            let other = catalogue.position(&name).or_else(|| self.renamed.insert(name.clone(), codes));
+            let other = catalogue.position(&name).or_else(|| self.renamed.insert(name.clone(), data));
             if let Some(other) = other {
                 let why =
                     format!("it is there twice, as `{called}` and as `{}`", catalogue.tensors[other].name);
-                return Err(ErrorKind::Quantised { tensor: name, why }.into());
+                return Err(ErrorKind::Quantized { tensor: name, why }.into());
             }
         }
-        // A place in a file belongs to one tensor, so it finds a companion again without its name.
-        self.stored.resize(catalogue.tensors.len(), None);
+        // A place in a file belongs to one tensor, so it finds an auxiliary tensor again without its name.
+        self.roles.resize(catalogue.tensors.len(), None);
         for (part, tensor) in logical.parts.iter().enumerate().skip(1) {
             if let Some(i) = catalogue.at(tensor) {
-                self.stored[i] = Some(Stored::Companion { of: codes, part });
+                self.roles[i] = Some(TensorRole::Auxiliary { of: data, part });
             }
         }
-        let stem = name.strip_suffix("weight");
-        let aside = ASIDE.iter().filter_map(|aside| catalogue.position(&format!("{}{aside}", stem?)));
-        let beside = beside.iter().filter_map(|tensor| catalogue.at(tensor));
-        for i in aside.chain(beside) {
-            self.stored[i] = Some(Stored::Aside);
+        let rows = scheme.into_iter().flat_map(|scheme| scheme.unused);
+        let named = rows.flat_map(|row| row.names(called)).filter_map(|name| catalogue.position(&name));
+        let detected = auxiliary.iter().filter_map(|tensor| catalogue.at(tensor));
+        for i in named.chain(detected) {
+            self.roles[i] = Some(TensorRole::Unused);
         }
         let name = (name != *called).then(|| name.into_boxed_str());
-        self.stored[codes] = Some(Stored::Coded(Coded { name, logical: Arc::new(logical) }));
+        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical: Arc::new(logical) }));
         Ok(())
     }
 
     /// What a tensor is, if it is not plain.
-    pub(crate) fn get(&self, i: usize) -> Option<&Stored> {
-        self.stored.get(i)?.as_ref()
+    pub(crate) fn get(&self, i: usize) -> Option<&TensorRole> {
+        self.roles.get(i)?.as_ref()
     }
 
-    /// The place of the tensor of that name, or of the codes of the weight of that name.
+    /// The place of the tensor of that name, or of the data of the weight of that name.
     pub(crate) fn position(&self, catalogue: &Catalogue, name: &str) -> Option<usize> {
         catalogue.position(name).or_else(|| self.renamed.get(name).copied())
     }
 
-    /// Whether any tensor is codes.
+    /// Whether any tensor is quantized data.
     pub(crate) fn any(&self) -> bool {
-        !self.stored.is_empty()
+        !self.roles.is_empty()
     }
 }

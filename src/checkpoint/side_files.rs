@@ -4,10 +4,9 @@
 //! except what is, or duplicates, the weights, what a training run left behind, adapters that lie in folders beside it, and
 //! the model card, which is written anew.
 
-use std::path::Path;
-
 use crate::error::Result;
-use crate::storage::list::{Found, list};
+use crate::storage::location::Location;
+use crate::storage::store::Entry;
 
 use crate::checkpoint::weights_name::is_index;
 
@@ -53,14 +52,14 @@ const BESIDE: &[&str] = &["value_head.safetensors", "value_head.bin"];
 /// What tells that a folder holds an adapter.
 const ADAPTER: &str = "adapter_config.json";
 
-/// The files to carry over from `folder`, in the order of their names.
+/// The files to carry over from `dir`, in the order of their names.
 ///
 /// # Errors
-/// As [`list`].
-pub(crate) fn carried(folder: &Path) -> Result<Vec<Found>> {
+/// As [`Location::files`].
+pub(crate) fn carried(dir: &Location) -> Result<Vec<Entry>> {
     let skip =
         |name: &str| name.starts_with('.') || name.starts_with("checkpoint-") || FOLDERS.contains(&name);
-    let mut found = list(folder, &skip)?;
+    let mut found = dir.files(&skip)?;
     let adapters: Vec<String> =
         found.iter().filter_map(|file| Some(file.name.strip_suffix(ADAPTER)?.to_owned())).collect();
     let is_inside = |name: &str| adapters.iter().any(|at| at.ends_with('/') && name.starts_with(at.as_str()));

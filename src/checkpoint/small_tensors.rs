@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::folder::Folder;
-use crate::storage::{Source, Store};
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::discover::Checkpoint;
@@ -27,19 +27,19 @@ impl<'a> Peek<'a> {
     /// The bytes of a tensor.
     ///
     /// # Errors
-    /// [`ErrorKind::Quantised`] for one above 64 KiB, which is none of those that are meant to be read so; or as
+    /// [`ErrorKind::Quantized`] for one above 64 KiB, which is none of those that are meant to be read so; or as
     /// [`Source::read_at`].
     pub(crate) fn read(&self, tensor: &TensorRef) -> Result<Vec<u8>> {
         let catalogue = &self.base.catalogue;
         if tensor.bytes() > MOST_BYTES {
             let name = catalogue.at(tensor).map_or_else(String::new, |i| catalogue.tensors[i].name.clone());
             let why = format!("it has {} bytes, where a few numbers are expected", tensor.bytes());
-            return Err(Error::new(ErrorKind::Quantised { tensor: name, why }));
+            return Err(Error::new(ErrorKind::Quantized { tensor: name, why }));
         }
         let mut open = self.open.borrow_mut();
         let source = match open.take() {
             Some((file, source)) if file == tensor.file.0 => source,
-            _ => Folder::open(&self.base.path)?.source(&catalogue.shards[tensor.file.0 as usize].name)?,
+            _ => self.base.location.open(&catalogue.shards[tensor.file.0 as usize].name)?,
         };
         let mut bytes = vec![0; tensor.bytes() as usize];
         source.read_at(&mut bytes, tensor.offset)?;

@@ -1,15 +1,23 @@
-//! What was typed.
+//! The command line as it is typed: commands, flags and their help.
+//!
+//! The first line of each flag's help says in the imperative what the user does with it; the rest gives defaults, units and
+//! an example. What the values mean is `config`'s to say.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "testing")]
+use crate::cli::test_flags::TestFlags;
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::exit::TABLE;
+use crate::report::style::Style;
+
+use crate::cli::version::VERSION;
 
 /// Merge fine-tuning adapters into checkpoints larger than memory
 #[derive(Parser)]
-#[command(name = "shardfold", version, after_help = TABLE, arg_required_else_help = true)]
+#[command(name = "shardfold", version = VERSION, after_help = TABLE, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,184 +31,246 @@ pub(crate) enum Command {
     /// Reads the base tensor by tensor, adds every adapter's delta in f32 in the order given, rounds once, and writes a
     /// checkpoint that loads wherever the base loaded. OUTPUT appears only when it is whole.
     ///
-    /// Example: shardfold merge --base llama-8b --adapter style-lora --output merged --max-ram 16G
-    #[command(after_help = TABLE)]
+    /// Example: shardfold merge --base llama-8b --adapter style-lora -o merged --max-ram 16G
+    #[command(after_help = TABLE, override_usage = "\
+        shardfold merge [--base <DIR|NAME>] --adapter <DIR|NAME>... --output <DIR> [OPTIONS]\n       \
+        shardfold merge [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> --output <DIR> [OPTIONS]")]
     Merge(MergeArgs),
-    /// Say what `merge` would do, and write nothing
+    /// Show what `merge` would do, without writing anything
     ///
-    /// Takes the same flags, reads headers and adapters only, and prints the tensors that would change, how the budget would
-    /// be split, and the smallest budget that would do.
+    /// Takes the same flags, reads headers and adapters only, and prints the tensors that would change, the memory budget,
+    /// and the least that would be enough.
     ///
     /// Example: shardfold plan --base llama-8b --adapter style-lora --json
-    #[command(after_help = TABLE)]
+    #[command(after_help = TABLE, override_usage = "\
+        shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
+        shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
     Plan(MergeArgs),
-    /// Say what a checkpoint or an adapter holds
+    /// Show the contents of a checkpoint or adapter
     ///
-    /// Of a checkpoint, from its headers and its config: sizes, dtypes, shards, how it is quantised, and its tensors. Of an
-    /// adapter: the fields that change the merge, and for each module its kind, rank, scale and the norm of what it adds.
-    /// Tensors that differ only in the number of a layer or an expert stand in one line; `--json` lists every one.
+    /// For a checkpoint, from its headers and its config: sizes, dtypes, shards, quantization, and tensors. For an adapter:
+    /// the fields that change the merge, and for each module its kind, rank, scale and the norm of its delta. Names that
+    /// differ only in the number of a layer or an expert are one row; `--json` lists every one.
     ///
     /// Example: shardfold inspect style-lora
     #[command(after_help = TABLE)]
     Inspect(InspectArgs),
 }
 
+impl Command {
+    /// What the user wants to see.
+    pub(crate) fn style(&self) -> Style {
+        match self {
+            Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
+            Command::Inspect(_) => Style::Human,
+            Command::Merge(args) | Command::Plan(args) => args.style(),
+        }
+    }
+}
+
+impl MergeArgs {
+    /// What the user wants to see; the flags exclude each other.
+    pub(crate) fn style(&self) -> Style {
+        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet), (self.verbose, Style::Verbose)];
+        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
+    }
+}
+
 /// The arguments of `inspect`.
 #[derive(Args)]
+#[command(next_help_heading = "Inputs")]
 pub(crate) struct InspectArgs {
-    /// Checkpoint or adapter: a folder or a name in the Hugging Face cache
+    /// Name the checkpoint or adapter: a directory or a repo id
     ///
-    /// Which it is shows from its files: an adapter has `adapter_config.json` with a `peft_type`. Names are those that
-    /// `merge --base` takes.
+    /// A directory with `adapter_config.json` and a `peft_type` in it is an adapter. Repo ids are those that `merge --base`
+    /// takes.
     pub(crate) path: PathBuf,
 
-    /// Variant of a checkpoint's weights, as fp16
+    /// Select a weight variant of a checkpoint, e.g. fp16
     #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
 
-    /// Print one JSON document, which lists every tensor and module
-    #[arg(long)]
+    /// Print one JSON document, with every tensor and module
+    ///
+    /// Notes and errors become JSON lines on stderr.
+    #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
 }
 
 /// The flags of `merge` and `plan`.
 #[derive(Args)]
 pub(crate) struct MergeArgs {
-    /// Checkpoint to merge into: a folder or a name in the Hugging Face cache
+    /// Name the base checkpoint: a directory or a Hugging Face repo id
     ///
-    /// A folder holds one `model.safetensors`, or shards with `model.safetensors.index.json`; of diffusers' models these are
-    /// called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such folder,
-    /// `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else `HF_HOME`/hub,
-    /// else ~/.cache/huggingface/hub), and `ORG/NAME/FOLDER` a folder in it; nothing is downloaded. `ORG/NAME@REVISION` takes a
-    /// branch, a tag, or a commit or its first digits. By default the base that the first adapter's config names, if it is found.
-    #[arg(long, value_name = "DIR|NAME")]
+    /// A directory holds one `model.safetensors`, or shards with `model.safetensors.index.json`; in diffusers models these
+    /// are called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such
+    /// directory, `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else
+    /// `HF_HOME`/hub, else ~/.cache/huggingface/hub), and `ORG/NAME/DIR` a directory in it; nothing is downloaded.
+    /// `ORG/NAME@REVISION` takes a branch, a tag, or a commit or its first digits. [default: the base that the first
+    /// adapter's config names, if it is found]
+    #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
     pub(crate) base: Option<PathBuf>,
 
-    /// Variant of the base's weights, as fp16
+    /// Select a weight variant of the base, e.g. fp16
     ///
-    /// Takes `model.fp16.safetensors`, or its shards, where there are weights of several names. By default those without a
-    /// variant, else the only ones there are. The result's files are called as the base's.
-    #[arg(long, value_name = "NAME")]
+    /// Takes `model.fp16.safetensors`, or its shards, where weights of several names lie side by side. The output files are
+    /// named as the base's. [default: weights without a variant, else the only ones there are]
+    #[arg(long, value_name = "NAME", help_heading = "Inputs")]
     pub(crate) variant: Option<String>,
 
-    /// Adapter to add with weight 1, a folder or a name; may be repeated
+    /// Add an adapter with weight 1: a directory or a repo id; repeatable
     ///
-    /// The folder that PEFT's `save_pretrained` or a trainer wrote, or the one above it, or a name as for `--base`. Adapters
-    /// are added in the order in which they stand on the command line.
-    #[arg(long, value_name = "DIR|NAME")]
+    /// The directory that PEFT's `save_pretrained` or a trainer wrote, or the one above it, or a repo id as for `--base`.
+    /// Adapters are added in the order in which they stand on the command line.
+    #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
     adapter: Vec<PathBuf>,
 
-    /// Adapter, a folder or a name, and the weight to add it with
+    /// Add an adapter with a weight, e.g. `style-lora 0.7`; repeatable
     ///
-    /// The weight multiplies the adapter's own scale and may be negative. May be repeated and mixed with `--adapter`.
-    #[arg(long, num_args = 2, value_names = ["DIR|NAME", "WEIGHT"], action = ArgAction::Append, allow_hyphen_values = true)]
+    /// The weight multiplies the adapter's own scale and may be negative. May be mixed with `--adapter`.
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["DIR|NAME", "WEIGHT"],
+        action = ArgAction::Append,
+        allow_hyphen_values = true,
+        help_heading = "Inputs"
+    )]
     scaled_adapter: Vec<OsString>,
 
-    /// Folder to make for the result
+    /// Write the result to this directory
     ///
     /// It must not exist, or be empty, or hold the result of this very merge already. `plan` does not need it.
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Memory the process may take, as 16G or 16GiB
+    /// Choose how to merge into tied embeddings trained on one side only
     ///
-    /// A bound on the peak resident set. `16G` is 16·10⁹ bytes, `16GiB` and `16Gi` are 16·2³⁰. By default as much as makes
-    /// the merge fast and no more, below 80 % of what is free under the limits of the cgroup, the batch system and the
-    /// machine.
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) max_ram: Option<String>,
-
-    /// Worker threads [default: one for each CPU]
-    ///
-    /// A reader and a writer run beside them. The result does not depend on it.
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<String>,
-
-    /// What to do when an adapter changes one of two tied ends
-    ///
-    /// The input embedding and the output head of many models share one tensor. `untie` gives the head a tensor of its own,
-    /// so that each end is what was trained; `fold` changes the one tensor, and with it the other end, as PEFT's merge does.
-    #[arg(long, value_name = "untie|fold", value_parser = ["untie", "fold"], default_value = "untie", hide_possible_values = true)]
+    /// The input embedding and the LM head of many models share one tensor. `untie` gives the head a tensor of its own, so
+    /// that each is what was trained; `fold` changes the one tensor, and with it both, as PEFT's merge does.
+    #[arg(
+        long,
+        value_name = "untie|fold",
+        value_parser = ["untie", "fold"],
+        default_value = "untie",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
     pub(crate) tied: String,
 
-    /// Keep a quantised base quantised
-    ///
-    /// By default a base of block FP8 is written in 16 bit, with all of the delta. With this flag the weights that an adapter
-    /// changes are encoded again with the scales they had, and all others are copied: most of a small delta may be rounded
-    /// away, which is measured and told.
-    #[arg(long)]
-    pub(crate) keep_quantized: bool,
-
-    /// Order of the experts in an adapter's fused `lora_B`
-    ///
-    /// `rank_major` is PEFT's, `grouped_by_expert` Unsloth's until September 2026. Needed only where an adapter does not tell.
-    #[arg(long, value_name = "ORDER", value_parser = ["rank_major", "grouped_by_expert"], hide_possible_values = true)]
-    pub(crate) expert_packing: Option<String>,
-
-    /// Axis of an adapter's fused `lora_A`
-    ///
-    /// `straight` is PEFT's up to 0.18, `swapped` its later one. Needed only for square parameters of which nothing tells.
-    #[arg(long, value_name = "AXIS", value_parser = ["straight", "swapped"], hide_possible_values = true)]
-    pub(crate) expert_orientation: Option<String>,
-
-    /// Pass over a field of an adapter's config; may be repeated
-    ///
-    /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it
-    /// cannot be passed over.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) ignore_field: Vec<String>,
-
-    /// Leave out adapter tensors that match no base tensor; may be repeated
-    ///
-    /// A regular expression that is looked for in their keys. Each key that is left out is told and recorded. Tensors that
-    /// have a place are merged all the same, and an expression that matches every key is refused.
-    ///
-    /// Example: --allow-unmatched 'model\.mtp\.'
-    #[arg(long, value_name = "REGEX")]
-    pub(crate) allow_unmatched: Vec<String>,
-
-    /// Take adapters along that change nothing
-    ///
-    /// By default an adapter whose deltas are all nothing (`lora_B` all zero, as before training) is an error, and so is one
-    /// that leaves every weight as it was. With this flag it is told and recorded.
-    #[arg(long)]
-    pub(crate) allow_noop: bool,
-
     /// Print the plan and write nothing, as `plan` does
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,
 
-    /// Print one JSON document on stdout, and progress as JSON lines on stderr
-    #[arg(long)]
+    /// Limit peak memory (RSS), e.g. 16G or 16GiB [default: automatic]
+    ///
+    /// Bounds the peak resident set of the process. `16G` is 16·10⁹ bytes, `16GiB` and `16Gi` are 16·2³⁰. By default the
+    /// merge takes what full speed needs and no more, at most 80 % of what the cgroup, the batch system and the machine
+    /// leave free.
+    #[arg(long, value_name = "SIZE", help_heading = "Memory")]
+    pub(crate) max_ram: Option<String>,
+
+    /// Set the number of worker threads [default: one per CPU]
+    ///
+    /// From 1 to 64; a reader and a writer run beside them. The result does not depend on it.
+    #[arg(long, value_name = "N", help_heading = "Memory")]
+    pub(crate) threads: Option<String>,
+
+    /// Keep a quantized base quantized (block FP8 only)
+    ///
+    /// By default every quantized weight that an adapter changes (block FP8, packed integers, MXFP4) is decoded and written
+    /// in 16 bit, with all of the delta. With this flag block FP8 weights are encoded again with the scales they had, and
+    /// all others are copied: most of a small delta may be rounded away, which is measured and reported. Packed integers
+    /// and MXFP4 cannot be encoded again, so that an adapter on them is refused.
+    #[arg(long, help_heading = "Quantization")]
+    pub(crate) keep_quantized: bool,
+
+    /// Set the order of experts in an adapter's fused `lora_B`
+    ///
+    /// `rank-major` is PEFT's, `expert-major` Unsloth's until September 2026. Needed only where an adapter does not say.
+    #[arg(
+        long,
+        value_name = "ORDER",
+        value_parser = ["rank-major", "expert-major"],
+        hide_possible_values = true,
+        help_heading = "Experts"
+    )]
+    pub(crate) expert_packing: Option<String>,
+
+    /// Set which axis of the experts an adapter's fused `lora_A` is on
+    ///
+    /// For a fused parameter of shape [experts, d1, d2]: `d1` is what PEFT up to 0.18 wrote, `d2` what later versions write.
+    /// Needed only for square parameters where the adapter does not say.
+    #[arg(
+        long,
+        value_name = "AXIS",
+        value_parser = ["d1", "d2"],
+        hide_possible_values = true,
+        help_heading = "Experts"
+    )]
+    pub(crate) expert_lora_a_axis: Option<String>,
+
+    /// Ignore a field of adapter_config.json; repeatable
+    ///
+    /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it
+    /// cannot be ignored.
+    #[arg(long, value_name = "NAME", help_heading = "Escape hatches")]
+    pub(crate) ignore_field: Vec<String>,
+
+    /// Skip adapter tensors that match no base tensor; repeatable
+    ///
+    /// A regular expression that is searched for in their keys. Every skipped key is reported and recorded. Tensors that
+    /// match a base tensor are merged all the same, and an expression that matches every key is refused.
+    ///
+    /// Example: --allow-unmatched 'model\.mtp\.'
+    #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
+    pub(crate) allow_unmatched: Vec<String>,
+
+    /// Allow adapters that have no effect
+    ///
+    /// By default an adapter whose deltas are all zero (`lora_B` as before training) is an error, and so is one that leaves
+    /// every weight as it was. With this flag it is reported and recorded.
+    #[arg(long, help_heading = "Escape hatches")]
+    pub(crate) allow_noop: bool,
+
+    /// Print one JSON document on stdout, and JSON lines on stderr
+    ///
+    /// Progress, notes and errors are objects with an `event`, one a line.
+    #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
 
-    /// Print notes and errors only
-    #[arg(long, conflicts_with = "json")]
+    /// Print errors only
+    #[arg(short, long, conflicts_with_all = ["json", "verbose"], help_heading = "Reporting")]
     pub(crate) quiet: bool,
 
-    /// Cut slabs of this size, for tests
-    #[arg(long, value_name = "SIZE", hide = true, requires = "depth")]
-    pub(crate) slab: Option<String>,
+    /// Show how the memory budget is spent
+    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
+    pub(crate) verbose: bool,
 
-    /// Make this many slabs, for tests
-    #[arg(long, value_name = "N", hide = true, requires = "slab")]
-    pub(crate) depth: Option<usize>,
-
-    /// Run the reference arithmetic, for tests
-    #[arg(long, hide = true)]
-    pub(crate) scalar: bool,
+    #[cfg(feature = "testing")]
+    #[command(flatten)]
+    pub(crate) testing: TestFlags,
 
     /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
     #[arg(skip)]
     pub(crate) adapters: Vec<(PathBuf, Option<String>)>,
 }
 
-/// Parses the process's arguments.
+/// All commands, each with `--help` under a heading like every other flag.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
+        let help = help.help("Print help (`-h` prints a summary)").help_heading("Reporting");
+        command.disable_help_flag(true).arg(help)
+    })
+}
+
+/// Parses a command line, the name of the program included.
 ///
 /// # Errors
 /// Misuse, or a request for help or the version; clap knows how to print either.
-pub(crate) fn parse() -> Result<Command, clap::Error> {
-    let matches = Cli::command().try_get_matches()?;
+pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     if let Command::Merge(args) | Command::Plan(args) = &mut cli.command
         && let Some((_, matches)) = matches.subcommand()
@@ -226,28 +296,64 @@ fn in_order(args: &MergeArgs, matches: &clap::ArgMatches) -> Vec<(PathBuf, Optio
 mod tests {
     use super::*;
 
+    /// Flags of a command that help shows, without those that clap adds.
+    fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+        command.get_arguments().filter(|arg| !arg.is_hide_set())
+    }
+
     #[test]
     fn flags_keep_the_rules() {
-        let command = Cli::command();
+        let command = crate::cli::args::command();
         command.clone().debug_assert();
-        for command in command.get_subcommands() {
-            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-                assert!(!help.is_empty() && help.len() <= 75, "{}: `{help}`", arg.get_id());
-                assert!(
-                    help.starts_with(char::is_uppercase) && !help.ends_with('.'),
-                    "{}: `{help}`",
-                    arg.get_id()
-                );
-            }
+        for arg in command.get_subcommands().flat_map(shown) {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let id = arg.get_id();
+            assert!(!help.is_empty() && help.chars().count() <= 70, "{id}: `{help}`");
+            assert!(help.starts_with(char::is_uppercase) && !help.ends_with('.'), "{id}: `{help}`");
+            let verb = help.split(' ').next().unwrap_or_default();
+            assert!(VERBS.contains(&verb), "{id} begins with what the user does: `{help}`");
         }
+    }
+
+    /// What a user does with a flag.
+    const VERBS: [&str; 14] = [
+        "Add", "Allow", "Choose", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set", "Show",
+        "Skip", "Write", "Use",
+    ];
+
+    #[test]
+    fn flags_stand_under_headings() {
+        const HEADINGS: [&str; 7] =
+            ["Inputs", "Output", "Memory", "Quantization", "Experts", "Escape hatches", "Reporting"];
+        let command = crate::cli::args::command();
+        for command in command.get_subcommands() {
+            let mut seen: Vec<&str> = Vec::new();
+            for arg in shown(command) {
+                let heading = arg.get_help_heading().unwrap_or_default();
+                assert!(HEADINGS.contains(&heading), "{}: `{heading}`", arg.get_id());
+                if seen.last() != Some(&heading) {
+                    assert!(!seen.contains(&heading), "`{heading}` is in one place");
+                    seen.push(heading);
+                }
+            }
+            assert!(seen.is_sorted_by_key(|heading| HEADINGS.iter().position(|known| known == heading)));
+        }
+    }
+
+    #[test]
+    fn the_bound_of_threads_is_the_schedules() {
+        let command = crate::cli::args::command();
+        let merge = command.find_subcommand("merge").expect("a command");
+        let threads = merge.get_arguments().find(|arg| arg.get_id() == "threads").expect("a flag");
+        let help = threads.get_long_help().expect("long help").to_string();
+        assert!(help.contains(&format!("From 1 to {};", crate::schedule::budget::WORKERS_MOST)), "{help}");
     }
 
     #[test]
     fn adapters_keep_their_order() {
         let line =
             "shardfold merge --base b --scaled-adapter x -0.5 --adapter y --scaled-adapter z 2 --output o";
-        let matches = Cli::command().try_get_matches_from(line.split(' ')).expect("valid");
+        let matches = crate::cli::args::command().try_get_matches_from(line.split(' ')).expect("valid");
         let cli = Cli::from_arg_matches(&matches).expect("valid");
         let Command::Merge(args) = cli.command else { panic!("merge was typed") };
         let adapters = in_order(&args, matches.subcommand().expect("merge").1);

@@ -1,17 +1,20 @@
-//! What was typed means.
+//! The meaning of what was typed.
 
 use std::path::PathBuf;
 
 use regex::Regex;
 
 use crate::adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::hub::{Hub, HubEnvironment};
-use crate::memory::size::parse_size;
-use crate::merge::Request;
-use crate::model::outline::Tied;
-use crate::report::Style;
+use crate::hub::cache::Hub;
+use crate::hub::environment::HubEnvironment;
+use crate::merge::request::Request;
+use crate::model::tied::Tied;
+use crate::report::style::Style;
+use crate::schedule::budget::WORKERS_MOST;
+use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
 
@@ -34,20 +37,14 @@ impl MergeConfig {
     /// [`ErrorKind::Usage`] with the flag, the value and what is accepted.
     pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
         if args.adapters.is_empty() {
-            return Err(usage(
-                "--adapter",
-                "",
-                "at least one `--adapter DIR` or `--scaled-adapter DIR WEIGHT` is needed",
-            ));
+            return Err(ErrorKind::Required { flag: "--adapter <DIR|NAME>" }.into());
         }
-        let adapters =
-            args.adapters.iter().map(|(path, weight)| Ok((path.clone(), read_weight(weight.as_deref())?)));
-        let forced = match (&args.slab, args.depth) {
-            (Some(slab), Some(depth)) => Some((read_size("--slab", slab)? as usize, depth)),
-            _ => None,
-        };
+        let adapters = args
+            .adapters
+            .iter()
+            .map(|(path, weight)| Ok((path.clone().into(), read_weight(weight.as_deref())?)));
         let request = Request {
-            base: args.base.clone(),
+            base: args.base.clone().map(Into::into),
             variant: args.variant.clone(),
             adapters: adapters.collect::<Result<_>>()?,
             hub: Hub::new(&HubEnvironment::of_this_process()),
@@ -58,11 +55,11 @@ impl MergeConfig {
             keep_quantized: args.keep_quantized,
             experts: ExpertLayout {
                 packing: args.expert_packing.as_deref().map(|order| match order {
-                    "grouped_by_expert" => Packing::GroupedByExpert,
+                    "expert-major" => Packing::GroupedByExpert,
                     _ => Packing::RankMajor,
                 }),
-                orientation: args.expert_orientation.as_deref().map(|axis| match axis {
-                    "swapped" => Orientation::Swapped,
+                orientation: args.expert_lora_a_axis.as_deref().map(|axis| match axis {
+                    "d2" => Orientation::Swapped,
                     _ => Orientation::Straight,
                 }),
             },
@@ -72,15 +69,12 @@ impl MergeConfig {
                 .map(|text| read_pattern(text))
                 .collect::<Result<_>>()?,
             allow_noop: args.allow_noop,
-            forced,
-            scalar: args.scalar,
+            cancel: Cancel::default(),
+            #[cfg(feature = "testing")]
+            hooks: args.testing.hooks()?,
         };
-        let style = match (args.json, args.quiet) {
-            (true, _) => Style::Json,
-            (_, true) => Style::Quiet,
-            _ => Style::Human,
-        };
-        Ok(MergeConfig { request, output: args.output.clone(), dry_run: args.dry_run, style })
+        let output = args.output.clone();
+        Ok(MergeConfig { request, output, dry_run: args.dry_run, style: args.style() })
     }
 }
 
@@ -88,8 +82,8 @@ fn usage(flag: &str, value: &str, accepted: impl Into<String>) -> crate::error::
     ErrorKind::Usage { flag: flag.to_owned(), value: value.to_owned(), accepted: accepted.into() }.into()
 }
 
-fn read_size(flag: &str, text: &str) -> Result<u64> {
-    parse_size(text).map_err(|accepted| usage(flag, text, accepted))
+pub(crate) fn read_size(flag: &str, text: &str) -> Result<Size> {
+    Size::typed(text).map_err(|accepted| usage(flag, text, accepted))
 }
 
 fn read_weight(text: Option<&str>) -> Result<f64> {
@@ -103,13 +97,14 @@ fn read_pattern(text: &str) -> Result<Regex> {
     let refused = |accepted: &str| usage("--allow-unmatched", text, accepted);
     let pattern = Regex::new(text)
         .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
-    match pattern.is_match("") {
-        true => Err(refused("it matches every key; one is accepted that names those that may be left out")),
-        false => Ok(pattern),
+    if pattern.is_match("") {
+        return Err(refused("it matches every key; name those that may be skipped"));
     }
+    Ok(pattern)
 }
 
 fn read_threads(text: &str) -> Result<usize> {
-    let threads = text.parse::<usize>().ok().filter(|threads| (1..=256).contains(threads));
-    threads.ok_or_else(|| usage("--threads", text, "a whole number from 1 to 256 is accepted"))
+    let threads = text.parse::<usize>().ok().filter(|threads| (1..=WORKERS_MOST).contains(threads));
+    let accepted = || format!("a whole number from 1 to {WORKERS_MOST} is accepted");
+    threads.ok_or_else(|| usage("--threads", text, accepted()))
 }

@@ -1,38 +1,34 @@
 //! `shardfold merge`.
 
-use std::io::IsTerminal;
-
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::merge::prepare;
-use crate::report::{Event, Style, choose};
+use crate::merge::prepare::prepare;
+use crate::report::style::Style;
+
+use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
-use crate::cli::{plan, print, signals};
+use crate::cli::{plan, print, reporter, signals};
 
 /// Merges, or prints the plan if the run is dry.
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {
-    let config = MergeConfig::new(args)?;
+    let mut config = MergeConfig::new(args)?;
+    config.request.cancel = signals::listen();
     if config.dry_run {
         return plan::show(&config);
     }
     let Some(output) = &config.output else {
-        let accepted = "`merge` needs a folder to make for the result".to_owned();
-        return Err(ErrorKind::Usage { flag: "--output".into(), value: String::new(), accepted }.into());
+        return Err(ErrorKind::Required { flag: "--output <DIR>" }.into());
     };
-    let stop = signals::listen();
-    let mut reporter = choose(config.style, std::io::stderr().is_terminal());
     let prepared = prepare(&config.request)?;
-    for notice in &prepared.notices {
-        reporter.event(&Event::Notice(notice));
-    }
-    let summary = prepared.merge(output, &stop, reporter.as_mut())?;
+    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notices);
+    let summary = prepared.merge(&Location::of_resolved_path(output), reporter.as_mut())?;
     match config.style {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))
         }
-        Style::Human => print(&summary.to_string()),
+        Style::Human | Style::Verbose => print(&summary.to_string()),
         Style::Quiet => {}
     }
     Ok(())

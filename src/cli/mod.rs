@@ -2,44 +2,63 @@
 
 pub(crate) mod args;
 pub(crate) mod config;
-pub(crate) mod failure;
 pub(crate) mod inspect;
 pub(crate) mod merge;
+pub(crate) mod misuse;
 pub(crate) mod plan;
 pub(crate) mod signals;
+#[cfg(feature = "testing")]
+pub(crate) mod test_flags;
+pub(crate) mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::exit::Code;
+use crate::report::event::{Event, Reporter};
+use crate::report::style::Style;
+use crate::report::terminal::Terminal;
+use crate::report::{choose, show_error, show_panics_as_json};
 
 use crate::cli::args::Command;
 
 /// Runs the command that was typed and returns what the process should end with.
 pub fn main() -> ExitCode {
-    let command = match args::parse() {
-        Ok(command) => command,
-        // clap prints to where it belongs: help to stdout, misuse to stderr.
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { Code::Done as u8 });
-        }
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let code = match args::parse(&args) {
+        Ok(command) => end(run(&command), command.style()),
+        Err(error) => misuse::show(&error, &args),
     };
-    match run(command) {
-        Ok(()) => ExitCode::from(Code::Done as u8),
-        Err(error) => {
-            failure::show(&error);
-            ExitCode::from(error.exit_code() as u8)
-        }
+    ExitCode::from(code as u8)
+}
+
+fn run(command: &Command) -> Result<()> {
+    if command.style() == Style::Json {
+        show_panics_as_json();
+    }
+    match command {
+        Command::Merge(args) => merge::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Inspect(args) => inspect::run(args),
     }
 }
 
-fn run(command: Command) -> Result<()> {
-    match command {
-        Command::Merge(args) => merge::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
+/// Prints the error, if there is one, and returns the code that the process ends with.
+fn end(result: Result<()>, style: Style) -> Code {
+    let Err(error) = result else { return Code::Done };
+    show_error(&error, style);
+    error.exit_code()
+}
+
+/// The reporter of a command, after it has shown these notes.
+fn reporter(style: Style, cancel: &Cancel, notes: &[String]) -> Box<dyn Reporter> {
+    let mut reporter = choose(style, Terminal::of_stderr(), cancel);
+    for note in notes {
+        reporter.event(&Event::Notice(note));
     }
+    reporter
 }
 
 /// Prints to stdout; a reader that has gone away is no error.

@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
+use crate::cancel::Cancel;
 use crate::error::exit::Code;
 
 /// What `setrlimit` sends when a file grows past RLIMIT_FSIZE; handled, it becomes an error of the write.
 #[cfg(unix)]
 const SIGXFSZ: i32 = 25;
 
-/// A flag that signals set. `sbatch --signal` sends USR1 or USR2 as an early warning; they count as TERM.
-pub(crate) fn listen() -> Arc<AtomicBool> {
+/// A token that signals set. `sbatch --signal` sends USR1 or USR2 as an early warning; they count as TERM.
+pub(crate) fn listen() -> Cancel {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2] {
         // Armed by the first signal, the second ends the process. Where a signal cannot be handled, it acts as always.
@@ -22,5 +23,5 @@ pub(crate) fn listen() -> Arc<AtomicBool> {
     }
     #[cfg(unix)]
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    stop
+    Cancel::of_flag(stop)
 }

@@ -13,13 +13,15 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E4M3 codes with a scale for each block.
@@ -31,19 +33,42 @@ const MOST: f32 = 448.0;
 /// The block size where the config names none.
 const DEFAULT_BLOCK: u64 = 128;
 
+static SCHEME: Scheme = Scheme {
+    title: "block FP8",
+    methods: &["fp8"],
+    auxiliary: &[
+        Auxiliary { ending: ".weight_scale_inv", data: &[".weight"] },
+        Auxiliary { ending: "_scale_inv", data: &[""] },
+        // DeepSeek-V4.
+        Auxiliary { ending: ".scale", data: &[".weight"] },
+    ],
+    unused: &[
+        Auxiliary { ending: ".input_scale", data: &[".weight"] },
+        Auxiliary { ending: ".activation_scale", data: &[".weight"] },
+    ],
+    // What DeepSeek-V4 says of its experts.
+    config_keys: &["expert_dtype"],
+    plain_lists: &["modules_to_not_convert", "ignored_layers"],
+    ..Scheme::NONE
+};
+
 impl Encoding for Fp8Block {
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(&SCHEME)
+    }
+
     fn name(&self) -> &'static str {
         "fp8_block"
     }
 
-    fn recognise(&self, found: &Found<'_>) -> Result<Option<Recognised>> {
+    fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
         if found.tensor.dtype != Dtype::F8_E4M3 {
             return Ok(None);
         }
         let names = scale_names(found.name);
         let there = |name: &&String| (found.find)(name).is_some();
         let scale_name = names.iter().find(there).unwrap_or(&names[0]);
-        let wrong = |why: String| Found::wrong(found.name, why);
+        let wrong = |why: String| Candidate::wrong(found.name, why);
         let Some(scale) = (found.find)(scale_name) else {
             return match lacks_scale(found) {
                 true => Err(wrong(format!("it has no `{scale_name}`"))),
@@ -82,10 +107,10 @@ impl Encoding for Fp8Block {
             block,
             parts: vec![found.tensor.clone(), scale],
         };
-        Ok(Some(Recognised { name: found.name.to_owned(), logical, beside: Vec::new() }))
+        Ok(Some(Detected { name: found.name.to_owned(), logical, auxiliary: Vec::new() }))
     }
 
-    fn quantum(&self, logical: &Logical) -> (u64, u64) {
+    fn block_shape(&self, logical: &Logical) -> (u64, u64) {
         logical.block
     }
 
@@ -104,7 +129,7 @@ impl Encoding for Fp8Block {
         .joined()
     }
 
-    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         if part == CODES {
             return self.runs(part, place).bytes();
         }
@@ -188,7 +213,7 @@ fn scale_names(weight: &str) -> Vec<String> {
 const OTHER_SCALES: &[&str] = &["_scale", "_scale_2"];
 
 /// Whether the config says that every weight has a scale for each block, and this one has none of any kind.
-fn lacks_scale(found: &Found<'_>) -> bool {
+fn lacks_scale(found: &Candidate<'_>) -> bool {
     let is_block = |config: &Value| {
         config.get("quant_method").and_then(Value::as_str) == Some("fp8")
             && config.get("weight_block_size").is_some_and(Value::is_array)

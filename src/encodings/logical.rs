@@ -31,18 +31,18 @@ impl Logical {
     }
 }
 
-/// A weight that an encoding recognised.
-pub(crate) struct Recognised {
+/// A weight that an encoding detected.
+pub(crate) struct Detected {
     /// What it is called as plain numbers, which is its name where it is written so; its codes may be called otherwise.
     pub name: String,
     /// What it is made of.
     pub logical: Logical,
-    /// Tensors beside its parts that only the codes need, and no value is made from.
-    pub beside: Vec<TensorRef>,
+    /// Tensors beside its parts that only the quantized data needs, and no value is made from.
+    pub auxiliary: Vec<TensorRef>,
 }
 
 /// A tensor of a checkpoint, as an encoding looks at it to see whether it is one of its own.
-pub(crate) struct Found<'a> {
+pub(crate) struct Candidate<'a> {
     /// Its name.
     pub name: &'a str,
     /// Where it is.
@@ -55,10 +55,10 @@ pub(crate) struct Found<'a> {
     pub read: &'a dyn Fn(&TensorRef) -> Result<Vec<u8>>,
 }
 
-impl Found<'_> {
+impl Candidate<'_> {
     /// The error that says why `tensor` cannot be decoded.
     pub(crate) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why: why.into() })
+        Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why: why.into() })
     }
 
     /// `quant_method` of the config.

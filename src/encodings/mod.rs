@@ -14,14 +14,19 @@ pub(crate) mod mxfp4;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod plain;
+pub(crate) mod scheme;
+pub(crate) mod schemes;
+pub(crate) mod unsupported;
 #[cfg(test)]
 mod vectors;
 
-use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::scheme::Scheme;
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
 
@@ -71,37 +76,42 @@ pub(crate) trait Encoding: Sync {
     /// Its name in plans.
     fn name(&self) -> &'static str;
 
-    /// The element type whose tensors are this encoding and need nothing else; none for codes that need companions.
+    /// The element type whose tensors are this encoding and need nothing else; none for quantized data, which needs auxiliary tensors.
     fn plain(&self) -> Option<Dtype> {
         None
     }
 
-    /// Recognises a tensor that is stored this way by its companions in the checkpoint.
+    /// The facts of its scheme; none for plain numbers, which have no scheme.
+    fn scheme(&self) -> Option<&'static Scheme> {
+        None
+    }
+
+    /// Detects a tensor that is stored this way by its auxiliary tensors in the checkpoint.
     ///
     /// # Errors
-    /// When a tensor is stored this way and something is wrong with its companions.
-    fn recognise(&self, _: &Found<'_>) -> Result<Option<Recognised>> {
+    /// When a tensor is stored this way and something is wrong with its auxiliary tensors.
+    fn detect(&self, _: &Candidate<'_>) -> Result<Option<Detected>> {
         Ok(None)
     }
 
     /// Why changed values are not encoded this way again; none if they are.
-    fn is_final(&self) -> Option<&'static str> {
+    fn decode_only(&self) -> Option<&'static str> {
         None
     }
 
     /// Rows of a matrix that a tile must not reach beyond: none holds rows on both sides of a multiple of them.
-    fn tile_rows(&self, _: &Logical) -> u64 {
+    fn row_group(&self, _: &Logical) -> u64 {
         u64::MAX
     }
 
     /// Rows × columns of the logical weight that must be encoded together.
-    fn quantum(&self, logical: &Logical) -> (u64, u64);
+    fn block_shape(&self, logical: &Logical) -> (u64, u64);
 
     /// The bytes of one part that hold a tile. In a slab they lie one run after the other, part after part.
     fn runs(&self, part: usize, place: Place<'_>) -> Runs;
 
     /// The most bytes of one part that any tile of the size of `place` takes, wherever it is; `place` is the first.
-    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         self.runs(part, place).bytes()
     }
 

@@ -8,11 +8,13 @@
 //! Decoding only: hardly any of a delta would survive the rounding to so few values (quantized-bases.md 15.3).
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
@@ -29,12 +31,25 @@ const PAIR: u64 = 2;
 static E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
+static SCHEME: Scheme = Scheme {
+    title: "MXFP4",
+    methods: &["mxfp4"],
+    data: &["_blocks"],
+    auxiliary: &[Auxiliary { ending: "_scales", data: &["_blocks"] }],
+    plain_lists: &["modules_to_not_convert"],
+    ..Scheme::NONE
+};
+
 impl Encoding for Mxfp4 {
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(&SCHEME)
+    }
+
     fn name(&self) -> &'static str {
         "mxfp4"
     }
 
-    fn recognise(&self, found: &Found<'_>) -> Result<Option<Recognised>> {
+    fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
         if found.tensor.dtype != Dtype::U8 {
             return Ok(None);
         }
@@ -42,12 +57,12 @@ impl Encoding for Mxfp4 {
         if let Some(name) = found.name.strip_suffix("_scales") {
             let codes = format!("{name}_blocks");
             return match is_said && (found.find)(&codes).is_none() {
-                true => Err(Found::wrong(name, format!("it has `{name}_scales` and no `{codes}`"))),
+                true => Err(Candidate::wrong(name, format!("it has `{name}_scales` and no `{codes}`"))),
                 false => Ok(None),
             };
         }
         let Some(name) = found.name.strip_suffix("_blocks") else { return Ok(None) };
-        let wrong = |why: String| Found::wrong(name, why);
+        let wrong = |why: String| Candidate::wrong(name, why);
         let Some(scale) = (found.find)(&format!("{name}_scales")) else {
             return match is_said {
                 true => Err(wrong(format!("it has no `{name}_scales`"))),
@@ -89,21 +104,21 @@ impl Encoding for Mxfp4 {
             block: (BLOCK, 1),
             parts: vec![found.tensor.clone(), scale],
         };
-        Ok(Some(Recognised { name: name.to_owned(), logical, beside: Vec::new() }))
+        Ok(Some(Detected { name: name.to_owned(), logical, auxiliary: Vec::new() }))
     }
 
-    fn is_final(&self) -> Option<&'static str> {
+    fn decode_only(&self) -> Option<&'static str> {
         Some(
             "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
         )
     }
 
-    fn tile_rows(&self, logical: &Logical) -> u64 {
-        let &[_, inputs, _] = logical.shape.axes() else { unreachable!("it was recognised so") };
+    fn row_group(&self, logical: &Logical) -> u64 {
+        let &[_, inputs, _] = logical.shape.axes() else { unreachable!("it was detected so") };
         inputs
     }
 
-    fn quantum(&self, _: &Logical) -> (u64, u64) {
+    fn block_shape(&self, _: &Logical) -> (u64, u64) {
         (1, 1)
     }
 
@@ -112,7 +127,7 @@ impl Encoding for Mxfp4 {
         Runs { first: at.first, len: at.len, count: place.rect.width(), stride: at.stride }.joined()
     }
 
-    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         // A tile that starts elsewhere may begin and end within a byte or a block.
         let (per, stored) = (values_of(part), Stored::of(part, place));
         place.rect.width() * ((place.rect.height().max(1) - 1).div_ceil(per) + 1).min(stored.stride)
@@ -171,7 +186,7 @@ struct Stored {
 impl Stored {
     fn of(part: usize, place: Place<'_>) -> Stored {
         let Place { logical, view, rect } = place;
-        let &[_, inputs, outputs] = logical.shape.axes() else { unreachable!("it was recognised so") };
+        let &[_, inputs, outputs] = logical.shape.axes() else { unreachable!("it was detected so") };
         debug_assert_eq!(view.cols, outputs, "the plan cuts such a weight by its last axis");
         let (expert, row, per) = (rect.rows.start / inputs, rect.rows.start % inputs, values_of(part));
         let end = row + rect.height();

@@ -6,7 +6,7 @@
 use regex::Regex;
 use serde_json::Value;
 
-use crate::encodings::logical::Found;
+use crate::encodings::logical::Candidate;
 
 /// Bits that are read, each held against what the library wrote.
 const BITS: &[u64] = &[3, 4, 8];
@@ -22,7 +22,7 @@ pub(crate) enum Strategy {
 
 /// How a weight is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scheme {
+pub(crate) struct GroupScheme {
     pub(crate) bits: u32,
     pub(crate) symmetric: bool,
     pub(crate) strategy: Strategy,
@@ -30,9 +30,9 @@ pub(crate) struct Scheme {
     pub(crate) is_reordered: bool,
 }
 
-impl Scheme {
+impl GroupScheme {
     /// The scheme of the weight of `module`, or why it is none that is read.
-    pub(crate) fn of(found: &Found<'_>, module: &str) -> Result<Scheme, String> {
+    pub(crate) fn of(found: &Candidate<'_>, module: &str) -> Result<GroupScheme, String> {
         let config =
             found.quantization.ok_or("its codes are packed, but config.json has no `quantization_config`")?;
         match found.method() {
@@ -79,7 +79,7 @@ fn whole(config: &Value) -> Result<(), String> {
 }
 
 /// The scheme of a group.
-fn scheme(config: &Value, group: &Value) -> Result<Scheme, String> {
+fn scheme(config: &Value, group: &Value) -> Result<GroupScheme, String> {
     let own = group.get("format").and_then(Value::as_str);
     let format = own.or_else(|| config.get("format").and_then(Value::as_str));
     if format != Some("pack-quantized") {
@@ -112,7 +112,7 @@ fn scheme(config: &Value, group: &Value) -> Result<Scheme, String> {
         return Err("3 bits with zero points are not read".to_owned());
     }
     let is_reordered = word("actorder") == Some("group");
-    Ok(Scheme { bits: bits as u32, symmetric, strategy, is_reordered })
+    Ok(GroupScheme { bits: bits as u32, symmetric, strategy, is_reordered })
 }
 
 /// The group whose targets name `module`, as the library chooses: names and patterns before classes.
@@ -148,9 +148,11 @@ fn targeted<'c>(groups: &[&'c Value], module: &str) -> Result<&'c Value, String>
 fn is_named(target: &str, module: &str) -> Result<bool, String> {
     match target.strip_prefix("re:") {
         None => Ok(target == module),
-        Some(pattern) => Regex::new(&format!("^(?:{pattern})"))
-            .map(|pattern| pattern.is_match(module))
-            .map_err(|_| format!("the target `{target}` of `config_groups` is a pattern that is not read")),
+        Some(pattern) => {
+            Regex::new(&format!("^(?:{pattern})")).map(|pattern| pattern.is_match(module)).map_err(|_| {
+                format!("the target `{target}` of `config_groups` is a pattern that is not supported")
+            })
+        }
     }
 }
 
@@ -162,13 +164,18 @@ mod tests {
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
 
-    fn of(config: Value, module: &str) -> Result<Scheme, String> {
+    fn of(config: Value, module: &str) -> Result<GroupScheme, String> {
         let shape = Shape::new(&[1]).expect("small");
         let tensor = TensorRef { file: FileId(0), offset: 0, dtype: crate::tensor::dtype::Dtype::I32, shape };
         let read = |_: &TensorRef| unreachable!("nothing is read");
-        let found =
-            Found { name: "x", tensor: &tensor, quantization: Some(&config), find: &|_| None, read: &read };
-        Scheme::of(&found, module)
+        let found = Candidate {
+            name: "x",
+            tensor: &tensor,
+            quantization: Some(&config),
+            find: &|_| None,
+            read: &read,
+        };
+        GroupScheme::of(&found, module)
     }
 
     fn group(targets: &[&str], weights: Value) -> Value {

@@ -1,5 +1,5 @@
 //! Packed integers as compressed-tensors stores them (`pack-quantized`; Kimi K2): codes of 3, 4 or 8 bits, a scale for each
-//! group of columns, and zero points where the quantisation is not symmetric.
+//! group of columns, and zero points where the quantization is not symmetric.
 //!
 //! A row of `X.weight_packed [N, ⌈K·b/32⌉]` is a stream of b-bit fields, the least significant first, in little-endian
 //! words, so that it can be read byte by byte. **A field is the code + 2^(b−1)**, not its two's complement, and so are zero
@@ -11,13 +11,15 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::logical::{Found, Logical, Recognised};
-use crate::encodings::packed_config::{Scheme, Strategy};
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::packed_config::{GroupScheme, Strategy};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// Fields of so many bits.
@@ -40,42 +42,67 @@ const SCALES: usize = 1;
 /// Bits of a word.
 const WORD: u64 = 32;
 
+static SCHEME: Scheme = Scheme {
+    title: "packed integers of compressed-tensors",
+    methods: &["compressed-tensors"],
+    data: PACKED,
+    auxiliary: &[
+        Auxiliary { ending: ".weight_scale", data: PACKED },
+        Auxiliary { ending: ".weight_zero_point", data: PACKED },
+        Auxiliary { ending: ".weight_shape", data: PACKED },
+        Auxiliary { ending: ".weight_g_idx", data: PACKED },
+    ],
+    unused: &[
+        Auxiliary { ending: ".input_scale", data: PACKED },
+        Auxiliary { ending: ".activation_scale", data: PACKED },
+    ],
+    plain_lists: &["ignore"],
+    ..Scheme::NONE
+};
+
+/// What the data is called in the place of `.weight`.
+const PACKED: &[&str] = &[".weight_packed"];
+
 impl Encoding for PackedInt {
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(&SCHEME)
+    }
+
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn recognise(&self, found: &Found<'_>) -> Result<Option<Recognised>> {
+    fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
         let Some(module) = found.name.strip_suffix(".weight_packed") else { return Ok(None) };
         if found.tensor.dtype != Dtype::I32 {
             return Ok(None);
         }
         let name = format!("{module}.weight");
-        let scheme = Scheme::of(found, module).map_err(|why| Found::wrong(&name, why))?;
+        let scheme = GroupScheme::of(found, module).map_err(|why| Candidate::wrong(&name, why))?;
         if scheme.bits != self.bits {
             return Ok(None);
         }
-        let tensors = Tensors::of(found, module).map_err(|why| Found::wrong(&name, why))?;
+        let tensors = Tensors::of(found, module).map_err(|why| Candidate::wrong(&name, why))?;
         let input = match tensors.input(&scheme) {
             Some(input) => input,
             None => tensors.written_input(found, &name)?,
         };
-        let block = tensors.check(&scheme, input).map_err(|why| Found::wrong(&name, why))?;
+        let block = tensors.check(&scheme, input).map_err(|why| Candidate::wrong(&name, why))?;
         let shape = Shape::new(&[tensors.rows, input]).expect("its codes are on disk");
-        let beside = tensors.shape.into_iter().collect();
+        let auxiliary = tensors.shape.into_iter().collect();
         let parts = [Some(found.tensor.clone()), Some(tensors.scale), tensors.zeros, tensors.order];
         let parts = parts.into_iter().flatten().collect();
         let logical = Logical { encoding: self.name.into(), shape, block, parts };
-        Ok(Some(Recognised { name, logical, beside }))
+        Ok(Some(Detected { name, logical, auxiliary }))
     }
 
-    fn is_final(&self) -> Option<&'static str> {
+    fn decode_only(&self) -> Option<&'static str> {
         Some(
-            "packed integers are not encoded again: a delta is mostly smaller than half a step between codes",
+            "packed integers are not encoded again: most of a delta is smaller than half a quantization step",
         )
     }
 
-    fn quantum(&self, _: &Logical) -> (u64, u64) {
+    fn block_shape(&self, _: &Logical) -> (u64, u64) {
         (1, 1)
     }
 
@@ -83,7 +110,7 @@ impl Encoding for PackedInt {
         Layout::of(self.bits, place).runs(part)
     }
 
-    fn most(&self, part: usize, place: Place<'_>) -> u64 {
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         // A rectangle elsewhere may begin and end within a byte, a group or a word.
         let layout = Layout::of(self.bits, place);
         let runs = layout.runs(part);
@@ -138,7 +165,7 @@ struct Tensors {
 }
 
 impl Tensors {
-    fn of(found: &Found<'_>, module: &str) -> Or<Tensors> {
+    fn of(found: &Candidate<'_>, module: &str) -> Or<Tensors> {
         let beside = |leaf: &str| (found.find)(&format!("{module}.{leaf}"));
         let &[rows, words] = found.tensor.shape.axes() else {
             return Err(format!("its codes have shape {}, where two axes are read", found.tensor.shape));
@@ -163,7 +190,7 @@ impl Tensors {
     }
 
     /// Inputs of the weight, where headers say them.
-    fn input(&self, scheme: &Scheme) -> Option<u64> {
+    fn input(&self, scheme: &GroupScheme) -> Option<u64> {
         match (scheme.strategy, self.scale.shape.axes()) {
             (Strategy::Group(size), [.., groups]) => groups.checked_mul(size),
             _ => None,
@@ -171,8 +198,8 @@ impl Tensors {
     }
 
     /// Inputs of the weight as the data of `weight_shape` says.
-    fn written_input(&self, found: &Found<'_>, name: &str) -> Result<u64> {
-        let wrong = |why: String| Found::wrong(name, why);
+    fn written_input(&self, found: &Candidate<'_>, name: &str) -> Result<u64> {
+        let wrong = |why: String| Candidate::wrong(name, why);
         let stem = name.strip_suffix("weight").unwrap_or(name);
         let shape = self.shape.as_ref().ok_or_else(|| {
             wrong(format!("it has no `{stem}weight_shape`, and nothing else says how many columns it has"))
@@ -195,7 +222,7 @@ impl Tensors {
     }
 
     /// Holds every shape against the scheme; the rows and columns that share a scale.
-    fn check(&self, scheme: &Scheme, input: u64) -> Or<(u64, u64)> {
+    fn check(&self, scheme: &GroupScheme, input: u64) -> Or<(u64, u64)> {
         let bits = u64::from(scheme.bits);
         let words = input.checked_mul(bits).map(|bits| bits.div_ceil(WORD));
         if words != Some(self.words) || input == 0 {

@@ -32,7 +32,7 @@ macro_rules! plain {
                 Some(crate::tensor::dtype::Dtype::$dtype)
             }
 
-            fn quantum(&self, _: &crate::encodings::logical::Logical) -> (u64, u64) {
+            fn block_shape(&self, _: &crate::encodings::logical::Logical) -> (u64, u64) {
                 (1, 1)
             }
 
@@ -56,8 +56,8 @@ macro_rules! plain {
                 kernels: crate::kernels::dispatch::Kernels,
                 block: &mut crate::encodings::ToEncode<'_>,
                 bytes: &mut [u8],
-            ) -> crate::kernels::dispatch::Narrowed {
-                let mut narrowed = crate::kernels::dispatch::Narrowed { finite: true, changed: 0 };
+            ) -> crate::kernels::outcome::Narrowed {
+                let mut narrowed = crate::kernels::outcome::Narrowed { finite: true, changed: 0 };
                 let rows = block.rows.clone().zip(block.values.chunks_exact_mut(block.cols.len()));
                 for (row, values) in rows {
                     let at = crate::encodings::RowPiece { row, cols: block.cols.clone() };

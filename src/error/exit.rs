@@ -18,11 +18,11 @@ pub enum Code {
     Bug = 70,
     /// The memory budget cannot be met.
     Budget = 71,
-    /// OUTPUT cannot be created or holds something else.
+    /// OUTPUT cannot be created, or already exists and is not the result of this merge.
     Output = 73,
     /// I/O error or disk full.
     Io = 74,
-    /// Stopped by a signal; run the same command again to go on.
+    /// Interrupted by a signal; the same command starts over.
     Stopped = 75,
 }
 
@@ -35,17 +35,17 @@ Exit codes:
   66  input missing
   70  a bug in shardfold
   71  the memory budget cannot be met
-  73  OUTPUT cannot be created or holds something else
+  73  OUTPUT cannot be created, or already exists and is not the result of this merge
   74  I/O error or disk full
-  75  stopped by a signal, run the same command again to go on";
+  75  interrupted by a signal, run the same command again (it starts over)";
 
-/// The code of one kind of error.
+/// The code of one kind of error. Every kind is named, so that a new one cannot get a code by accident.
 pub(crate) fn code_of(kind: &ErrorKind) -> Code {
     use ErrorKind as K;
     match kind {
         K::Several { errors } => errors.first().map_or(Code::Bug, |first| code_of(first.kind())),
-        K::Usage { .. } => Code::Usage,
-        K::Missing { .. } => Code::NoInput,
+        K::Usage { .. } | K::Required { .. } | K::NoBase { .. } => Code::Usage,
+        K::Missing { .. } | K::UnknownModel { .. } | K::UnknownRevision { .. } => Code::NoInput,
         K::Panicked { .. } | K::Unapplied { .. } => Code::Bug,
         K::Budget { .. } => Code::Budget,
         K::OutputHolds { .. }
@@ -54,7 +54,59 @@ pub(crate) fn code_of(kind: &ErrorKind) -> Code {
         | K::OutputUnwritable { .. } => Code::Output,
         K::Read { .. } | K::Truncated { .. } | K::Write { .. } | K::DiskFull { .. } => Code::Io,
         K::Stopped => Code::Stopped,
-        _ => Code::Data,
+        K::Header { .. }
+        | K::Index { .. }
+        | K::Json { .. }
+        | K::LfsPointer { .. }
+        | K::NoIndex { .. }
+        | K::Variants { .. }
+        | K::Pipeline { .. }
+        | K::TensorTwice { .. }
+        | K::IndexDisagrees { .. }
+        | K::NotInIndex { .. }
+        | K::Ref { .. }
+        | K::LeadsOut { .. }
+        | K::PeftType { .. }
+        | K::AdapterFormat { .. }
+        | K::Field { .. }
+        | K::EmptyAdapter { .. }
+        | K::NoEffect { .. }
+        | K::Unmatched { .. }
+        | K::Readings { .. }
+        | K::Unclaimed { .. }
+        | K::NoPartner { .. }
+        | K::KeyTwice { .. }
+        | K::Overlap { .. }
+        | K::ExpertCount { .. }
+        | K::DeltaShape { .. }
+        | K::ReplacementShape { .. }
+        | K::FactorShape { .. }
+        | K::FactorDtype { .. }
+        | K::Rank { .. }
+        | K::TargetWithoutTensor { .. }
+        | K::TargetsUnmet { .. }
+        | K::TargetDtype { .. }
+        | K::Converted { .. }
+        | K::InPieces { .. }
+        | K::Quantized { .. }
+        | K::Tied { .. }
+        | K::TiedBothWays { .. }
+        | K::Vocabulary { .. }
+        | K::TokenTwice { .. }
+        | K::ParameterCount { .. }
+        | K::ParameterOrder { .. }
+        | K::ExpertShape { .. }
+        | K::ExpertsDisagree { .. }
+        | K::Unclear { .. }
+        | K::Weighted { .. }
+        | K::WeightedReplacement { .. }
+        | K::ReplacedDelta { .. }
+        | K::NoBaseBias { .. }
+        | K::ReplacementDtype { .. }
+        | K::Pattern { .. }
+        | K::NonFiniteFactor { .. }
+        | K::NonFiniteResult { .. }
+        | K::NonFiniteCodes { .. } => Code::Data,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
+use crate::tensor::size::{Size, show_size};
 
 use crate::error::Error;
 
@@ -16,16 +17,25 @@ use crate::error::Error;
 )]
 pub enum ErrorKind {
     // Several at once.
-    #[error("{} things are wrong", errors.len())]
+    #[error("{} errors", errors.len())]
     Several { errors: Vec<Error> },
 
     // The command line (2).
     #[error("`{}`: {accepted}", format!("{flag} {value}").trim_end())]
     Usage { flag: String, value: String, accepted: String },
 
+    #[error("`{flag}` is required")]
+    Required { flag: &'static str },
+    #[error("no `--base` given, and {why}")]
+    NoBase { why: String },
+
     // Input missing (66).
     #[error("no {what} at `{}`", path.display())]
     Missing { what: &'static str, path: PathBuf },
+    #[error("`{name}` is neither a directory nor a model in the Hugging Face cache (`{}`)", cache.display())]
+    UnknownModel { name: String, cache: PathBuf },
+    #[error("revision `{revision}` of `{name}` is not cached{}", cached_list(cached))]
+    UnknownRevision { name: String, revision: String, cached: Vec<String> },
 
     // Bad input data (65): containers.
     #[error("`{}` is not a readable safetensors file", path.display())]
@@ -50,7 +60,7 @@ pub enum ErrorKind {
     NotInIndex { tensor: String, shard: String },
     #[error("`{}` holds `{found}`, which is no commit", path.display())]
     Ref { path: PathBuf, found: String },
-    #[error("`{}` was named by a file and leads out of its folder", path.display())]
+    #[error("path `{}` escapes the checkpoint directory", path.display())]
     LeadsOut { path: PathBuf },
 
     // Bad input data (65): adapters.
@@ -62,13 +72,13 @@ pub enum ErrorKind {
     Field { adapter: String, field: String, value: String, why: String },
     #[error("adapter `{adapter}` has no tensors")]
     EmptyAdapter { adapter: String },
-    #[error("adapter `{adapter}` would change nothing: {why}")]
+    #[error("adapter `{adapter}` has no effect: {why}")]
     NoEffect { adapter: String, why: String },
     #[error("{count} adapter {} no base tensor: {}", if *count == 1 { "tensor matches" } else { "tensors match" }, listing(keys, *count))]
     Unmatched { adapter: String, count: usize, keys: Vec<String>, nearest: Vec<String> },
-    #[error("`{path}` can be read in two ways: as `{first}` ({by_first}), and as `{second}` ({by_second})")]
+    #[error("`{path}` is ambiguous: it resolves to `{first}` ({by_first}) and to `{second}` ({by_second})")]
     Readings { path: String, first: String, by_first: String, second: String, by_second: String },
-    #[error("adapter tensor `{key}` is of no kind that can be merged yet: {why}")]
+    #[error("unsupported adapter tensor `{key}`: {why}")]
     Unclaimed { adapter: String, key: String, why: String },
     #[error("adapter tensor `{key}` has no partner `{partner}`")]
     NoPartner { adapter: String, key: String, partner: String },
@@ -76,7 +86,7 @@ pub enum ErrorKind {
     KeyTwice { adapter: String, key: String, first: String, second: String },
     #[error("`{first}` and `{second}` both change the same values of `{tensor}`")]
     Overlap { tensor: String, first: String, second: String },
-    #[error("`{parameter}` is of {found} experts on disk, by the config of the base {expected}")]
+    #[error("checkpoint stores {found} experts for `{parameter}`, config.json says {expected}")]
     ExpertCount { parameter: String, found: u64, expected: u64 },
     #[error("delta for `{tensor}` has shape {delta}, base tensor has {base}")]
     DeltaShape { adapter: String, tensor: String, delta: Shape, base: Shape, factors: String },
@@ -96,15 +106,15 @@ pub enum ErrorKind {
     TargetsUnmet { adapter: String, pattern: String },
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
     TargetDtype { tensor: String, found: Dtype },
-    #[error("`{parameter}` is made of the checkpoint's tensors in a way that is not read: {why}")]
+    #[error("`{parameter}` uses a weight conversion shardfold does not support: {why}")]
     Converted { parameter: String, why: String },
-    #[error("`{parameter}` is in pieces on disk, and {why}")]
+    #[error("`{parameter}` is stored as several tensors, and {why}")]
     InPieces { adapter: String, parameter: String, why: String },
-    #[error("`{tensor}` is quantised: {why}")]
-    Quantised { tensor: String, why: String },
-    #[error("`{tensor}` is tied, and the embedding and the output head cannot be parted: {why}")]
+    #[error("`{tensor}` is quantized: {why}")]
+    Quantized { tensor: String, why: String },
+    #[error("`{tensor}` is tied, and embedding and LM head cannot be untied: {why}")]
     Tied { tensor: String, why: String },
-    #[error("one adapter changes both ends of the tied weights `{tensor}` as one and another parts them")]
+    #[error("one adapter trains the tied weights `{tensor}` as one and another unties them")]
     TiedBothWays { tensor: String },
     #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]
     Vocabulary { first: String, first_rows: u64, second: String, second_rows: u64 },
@@ -114,15 +124,17 @@ pub enum ErrorKind {
     ParameterCount { adapter: String, module: String, parameters: Vec<String>, found: usize },
     #[error("{found} orders of {} fit the factors at `{module}`, expected one", parameters.join(", "))]
     ParameterOrder { adapter: String, module: String, parameters: Vec<String>, found: usize },
-    #[error("factors of widths {a} (`lora_A`) and {b} (`lora_B`) fit `{parameter}` {shape:?} neither way")]
+    #[error(
+        "`lora_A` of width {a} and `lora_B` of width {b} match `{parameter}` {shape:?} in neither orientation"
+    )]
     ExpertShape { adapter: String, parameter: String, shape: [u64; 3], a: u64, b: u64 },
     #[error("the factors of `{first}` and of `{second}` at `{module}` lie on different axes")]
     ExpertsDisagree { adapter: String, module: String, first: String, second: String },
-    #[error("`{parameter}` does not tell {what}: {why}")]
+    #[error("{what} is ambiguous for `{parameter}`: {why}")]
     Unclear { adapter: String, parameter: String, what: String, why: String },
     #[error("`{what}` cannot have weight {weight}: {why}")]
     Weighted { adapter: String, what: String, weight: f64, why: String },
-    #[error("a replacement of `{tensor}` cannot have weight {weight}")]
+    #[error("adapter `{adapter}` stores `{tensor}` in full, and full weights cannot be scaled by {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
     #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
     ReplacedDelta { tensor: String, earlier: String, later: String },
@@ -138,15 +150,15 @@ pub enum ErrorKind {
     NonFiniteFactor { adapter: String, key: String },
     #[error("merging `{tensor}` gives a value that is not finite where the base was finite")]
     NonFiniteResult { tensor: String },
-    #[error("the codes or the scales of `{tensor}` hold a value that is not finite")]
+    #[error("the quantized data or the scales of `{tensor}` hold a value that is not finite")]
     NonFiniteCodes { tensor: String },
 
     // Budget (71).
-    #[error("`--max-ram {}` is too small: {what} need {}", size(*budget), size(*needed))]
-    Budget { budget: u64, needed: u64, what: String },
+    #[error("{} is too small: {what} need {}", budget_text(budget), show_size(*needed))]
+    Budget { budget: Size, needed: u64, what: String },
 
     // Output (73).
-    #[error("`{}` holds something else, and is left as it is", path.display())]
+    #[error("`{}` already exists and is not the result of this merge; nothing was changed", path.display())]
     OutputHolds { path: PathBuf },
     #[error("another shardfold is writing `{}`", path.display())]
     OutputInUse { path: PathBuf },
@@ -162,11 +174,11 @@ pub enum ErrorKind {
     Truncated { path: PathBuf, expected: u64, found: u64 },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf },
-    #[error("`{}` has room for {}, the result needs {}", path.display(), size(*free), size(*needed))]
+    #[error("`{}` has room for {}, the result needs {}", path.display(), show_size(*free), show_size(*needed))]
     DiskFull { path: PathBuf, needed: u64, free: u64 },
 
     // Stopped (75).
-    #[error("stopped by a signal")]
+    #[error("interrupted: OUTPUT was not created; run the same command again (it starts over)")]
     Stopped,
 
     // Bugs (70).
@@ -190,11 +202,19 @@ fn variant(name: Option<&str>) -> String {
     name.map_or_else(|| "without a variant".to_owned(), |name| format!("of the variant `{name}`"))
 }
 
+/// What is cached instead.
+fn cached_list(commits: &[String]) -> String {
+    if commits.is_empty() { String::new() } else { format!(" (cached: {})", quoted(commits)) }
+}
+
 fn quoted(names: &[String]) -> String {
     format!("`{}`", names.join("`, `"))
 }
 
-/// Bytes in binary units, as `1.5GiB`.
-pub(crate) fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string().replace(".0 ", " ").replace(' ', "")
+/// A budget by its flag if it was typed.
+fn budget_text(budget: &Size) -> String {
+    match budget.as_typed() {
+        Some(typed) => format!("`--max-ram {typed}`"),
+        None => format!("a memory budget of {budget}"),
+    }
 }

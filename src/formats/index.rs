@@ -47,7 +47,7 @@ pub(crate) enum IndexProblem {
     Metadata,
     #[error("`weight_map` has tensor `{tensor}` twice")]
     Twice { tensor: String },
-    #[error("`weight_map` puts `{tensor}` into `{}`, which is no file name inside the folder", shard.escape_debug())]
+    #[error("`weight_map` puts `{tensor}` into `{}`, which is no file name inside the directory", shard.escape_debug())]
     LeadsOut { tensor: String, shard: String },
 }
 
@@ -324,7 +324,7 @@ mod tests {
         let problem = parse_index(br#"{"weight_map":{"w":"../x"}}"#).unwrap_err();
         assert_eq!(
             problem.to_string(),
-            "`weight_map` puts `w` into `../x`, which is no file name inside the folder"
+            "`weight_map` puts `w` into `../x`, which is no file name inside the directory"
         );
     }
 }

@@ -1,6 +1,7 @@
-//! JSON read strictly: objects refuse a key that is there twice, and nesting has a limit.
+//! JSON read strictly: objects refuse a key that is there twice, and nesting has a limit. Configs are read as Python reads them.
 //!
-//! Two readers of one file can disagree about a key that is there twice, so everything we read refuses it. serde calls
+//! Two readers of one file can disagree about a key that is there twice, so headers and indices refuse it. Configs are what
+//! Python programs write by hand and read with `json`, for which the last counts. serde calls
 //! visitors back with its own error type, which holds only text; a typed problem therefore travels beside it, in a
 //! [`Cause`] that the visitor fills in before it makes serde stop.
 
@@ -32,24 +33,38 @@ pub enum JsonProblem {
 /// Reads one JSON value, refusing duplicate keys in all its objects.
 ///
 /// Python's `json` writes `NaN`, `Infinity` and `-Infinity`, which are no JSON but stand in real model configs
-/// (`"time_step_limit": [0.0, Infinity]`). They are read as `null`, the nearest thing a JSON value can hold.
+/// (`"time_step_limit": [0.0, Infinity]`). They are read as `null`, the nearest thing a JSON value can hold, and so is a
+/// number beyond what a float holds, which Python takes for infinity.
 ///
 /// # Errors
 /// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], or has a key twice in an object.
 pub(crate) fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
+    parse_text(utf8(json)?, Twice::Refused)
+}
+
+/// Reads a config as Python's `json` does: of a key that is there twice the last counts, and a byte order mark is skipped,
+/// which editors of other systems put in front. Otherwise as [`parse_json_strict`].
+///
+/// # Errors
+/// Whatever is not UTF-8, not one JSON value, or nested deeper than [`MAX_DEPTH`].
+pub(crate) fn parse_json_as_python(json: &[u8]) -> Result<Value, JsonProblem> {
     let text = utf8(json)?;
-    match parse_text(text) {
+    parse_text(text.strip_prefix('\u{feff}').unwrap_or(text), Twice::LastCounts)
+}
+
+fn parse_text(text: &str, twice: Twice) -> Result<Value, JsonProblem> {
+    let parse = |text: &str| {
+        let cause = Cause::default();
+        let strict = Strict { twice, ..Strict::keep(&cause) };
+        read(text, strict).map_err(|error| cause.take().unwrap_or(JsonProblem::Syntax(error)))
+    };
+    match parse(text) {
         Err(JsonProblem::Syntax(error)) => match without_python_numbers(text) {
-            Cow::Owned(text) => parse_text(&text),
+            Cow::Owned(text) => parse(&text),
             Cow::Borrowed(_) => Err(JsonProblem::Syntax(error)),
         },
         done => done,
     }
-}
-
-fn parse_text(text: &str) -> Result<Value, JsonProblem> {
-    let cause = Cause::default();
-    read(text, Strict::keep(&cause)).map_err(|error| cause.take().unwrap_or(JsonProblem::Syntax(error)))
 }
 
 /// Runs `seed` over all of `text`, after which only whitespace may follow.
@@ -68,26 +83,38 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, JsonProblem> {
     std::str::from_utf8(bytes).map_err(|error| JsonProblem::NotUtf8 { at: error.valid_up_to() })
 }
 
+/// The number of Python at the start of `text` that no JSON value can hold.
+fn python_number(text: &str) -> Option<&str> {
+    if let Some(word) = ["NaN", "Infinity", "-Infinity"].iter().find(|word| text.starts_with(**word)) {
+        return text.get(..word.len());
+    }
+    let is_end = |c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+    let number = &text[..text.find(is_end).unwrap_or(text.len())];
+    number.parse::<f64>().is_ok_and(f64::is_infinite).then_some(number)
+}
+
 /// `text` with `null` for each of Python's extra numbers outside strings; borrowed if there is none.
 fn without_python_numbers(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);
-    let (mut in_string, mut escaped) = (false, false);
+    let (mut in_string, mut escaped, mut in_number) = (false, false, false);
     while let Some(&byte) = text.as_bytes().get(at) {
         if in_string {
             in_string = escaped || byte != b'"';
             escaped = !escaped && byte == b'\\';
         } else if byte == b'"' {
             in_string = true;
-        } else if matches!(byte, b'N' | b'I' | b'-')
-            && let Some(word) = ["NaN", "Infinity", "-Infinity"].iter().find(|w| text[at..].starts_with(**w))
+        } else if matches!(byte, b'N' | b'I' | b'-' | b'0'..=b'9')
+            && !in_number
+            && let Some(number) = python_number(&text[at..])
         {
             out.push_str(&text[copied..at]);
             out.push_str("null");
-            at += word.len();
+            at += number.len();
             copied = at;
             continue;
         }
+        in_number = matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
         at += 1;
     }
     if copied == 0 {
@@ -131,10 +158,20 @@ impl<P> Cause<P> {
     }
 }
 
+/// What a key means that is there twice in one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twice {
+    /// An error.
+    Refused,
+    /// The last value, in the place of the first.
+    LastCounts,
+}
+
 /// Reads any value with the checks of [`parse_json_strict`].
 #[derive(Clone, Copy)]
 pub(crate) struct Strict<'a> {
     cause: &'a Cause<JsonProblem>,
+    twice: Twice,
     /// Levels that may still be opened.
     depth: u32,
     /// Whether the value is built. If not, it is only checked and lists and objects come back empty: a built value can
@@ -145,12 +182,12 @@ pub(crate) struct Strict<'a> {
 impl<'a> Strict<'a> {
     /// Builds the value.
     pub(crate) fn keep(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
-        Strict { cause, depth: MAX_DEPTH, keep: true }
+        Strict { cause, twice: Twice::Refused, depth: MAX_DEPTH, keep: true }
     }
 
     /// Checks the value and forgets it.
     pub(crate) fn check(cause: &'a Cause<JsonProblem>) -> Strict<'a> {
-        Strict { cause, depth: MAX_DEPTH, keep: false }
+        Strict { cause, twice: Twice::Refused, depth: MAX_DEPTH, keep: false }
     }
 
     fn deeper<E: de::Error>(self) -> Result<Strict<'a>, E> {
@@ -216,7 +253,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut seen = HashSet::new();
         let mut items = Map::new();
         while let Some(key) = object.next_key::<String>()? {
-            if items.contains_key(&key) || seen.contains(&key) {
+            let is_twice = items.contains_key(&key) || seen.contains(&key);
+            if is_twice && self.twice == Twice::Refused {
                 return Err(self.cause.stop(JsonProblem::Twice { key }));
             }
             let value = object.next_value_seed(inner)?;
@@ -298,5 +336,18 @@ mod tests {
         let text = r#"{"limit": [0.0, Infinity, -Infinity, NaN, -1], "s": "NaN \" Infinity \\", "t": NaN}"#;
         let expected = json!({"limit": [0.0, null, null, null, -1], "s": "NaN \" Infinity \\", "t": null});
         assert_eq!(parse_json_strict(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn configs_are_read_as_python_reads_them() {
+        let text =
+            "\u{feff}{\"a\": {\"b\": 1}, \"c\": [1e400, -1e999, 1e5, 0.5e-400], \"a\": {\"d\": 2, \"d\": 3}}";
+        let expected = json!({"a": {"d": 3}, "c": [null, null, 1e5, 0.0]});
+        assert_eq!(parse_json_as_python(text.as_bytes()).unwrap(), expected);
+        assert!(parse_json_strict(text.as_bytes()).is_err());
+        let digits = format!("{{\"n\": {}, \"s\": \"1e400\"}}", "9".repeat(400));
+        assert_eq!(parse_json_as_python(digits.as_bytes()).unwrap(), json!({"n": null, "s": "1e400"}));
+        assert!(parse_json_as_python(b"{} x").is_err());
+        assert!(parse_json_as_python("\u{feff}\u{feff}{}".as_bytes()).is_err(), "one mark is one");
     }
 }

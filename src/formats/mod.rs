@@ -6,6 +6,7 @@
 
 pub(crate) mod index;
 pub(crate) mod json;
+pub(crate) mod json_edit;
 pub(crate) mod safetensors;
 #[cfg(test)]
 mod testing;

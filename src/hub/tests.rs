@@ -1,22 +1,30 @@
-use super::*;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::error::kind::ErrorKind;
+use crate::hub::cache::Hub;
+use crate::hub::environment::HubEnvironment;
+use crate::hub::parse::Wanted;
+use crate::hub::resolved::Resolved;
+use crate::storage::files::write_small;
+use crate::storage::location::Location;
+use crate::storage::memory::Memory;
 
 const ONE: &str = "1111111111111111111111111111111111111111";
 const OTHER: &str = "1122222222222222222222222222222222222222";
 
 /// A cache of one repository, `org/name`, with these snapshots and refs.
-fn cache(commits: &[&str], refs: &[(&str, &str)]) -> (tempfile::TempDir, Hub) {
-    let folder = tempfile::tempdir().unwrap();
-    let home = folder.path().join("models--org--name");
+fn cache(commits: &[&str], refs: &[(&str, &str)]) -> (Location, Hub) {
+    let cache = Location::new(Memory::new()).join("cache");
+    let home = cache.join("models--org--name");
     for commit in commits {
-        fs::create_dir_all(home.join("snapshots").join(commit)).unwrap();
+        write_small(&home, &format!("snapshots/{commit}/config.json"), b"{}").unwrap();
     }
     for (name, content) in refs {
-        let path = home.join("refs").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        write_small(&home, &format!("refs/{name}"), content.as_bytes()).unwrap();
     }
-    let hub = Hub { cache: Some(folder.path().to_owned()) };
-    (folder, hub)
+    (cache.clone(), Hub::at(cache))
 }
 
 fn commit(hub: &Hub, typed: &str) -> Option<String> {
@@ -122,7 +130,7 @@ fn only_names_of_the_hub_are_looked_up() {
 fn a_name_takes_main_else_the_only_snapshot() {
     let (folder, hub) = cache(&[ONE, OTHER], &[("main", OTHER), ("refs/pr/1", ONE)]);
     let place = hub.find(Path::new("org/name")).unwrap();
-    assert_eq!(place.path, folder.path().join("models--org--name/snapshots").join(OTHER));
+    assert_eq!(place.location.path(), folder.path().join("models--org--name/snapshots").join(OTHER));
     assert_eq!(place.name(), Some("org/name"));
     assert_eq!(commit(&hub, "org/name@refs/pr/1").as_deref(), Some(ONE));
     let (_folder, hub) = cache(&[ONE], &[]);
@@ -136,7 +144,7 @@ fn a_name_takes_main_else_the_only_snapshot() {
 #[test]
 fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
     let (_folder, hub) = cache(&[ONE, OTHER], &[("main", ONE), ("v1", &format!("{OTHER}\n")), ("112", ONE)]);
-    assert!(matches!(refused(&hub, "org/name@main/x").0.kind(), ErrorKind::Missing { .. }));
+    assert!(matches!(refused(&hub, "org/name@main/x").0.kind(), ErrorKind::UnknownRevision { .. }));
     for (revision, expected) in
         [("v1", OTHER), ("main", ONE), ("111", ONE), ("1122", OTHER), (ONE, ONE), ("112", ONE)]
     {
@@ -146,7 +154,10 @@ fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
     assert!(cause(&error).contains("`11` begins several commits"), "{error:?}");
     assert_eq!(hint, "`org/name@COMMIT` names one of them");
     let (error, hint) = refused(&hub, "org/name@v2");
-    assert!(cause(&error).contains("`v2` is no ref of `org/name` and begins no commit"), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        format!("revision `v2` of `org/name` is not cached (cached: `{ONE}`, `{OTHER}`)")
+    );
     assert!(hint.starts_with("`hf download org/name --revision v2` fetches it"), "{hint}");
 }
 
@@ -154,22 +165,23 @@ fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
 fn what_is_not_there_is_said_with_what_to_run() {
     let (folder, hub) = cache(&[ONE], &[("main", OTHER)]);
     let (error, hint) = refused(&hub, "org/other");
-    assert_eq!(error.to_string(), "no folder at `org/other`");
-    let at = folder.path().join("models--org--other/snapshots");
-    assert_eq!(cause(&error), format!("the Hugging Face cache has no `{}` either", at.display()));
-    assert_eq!(hint, "`hf download org/other` fetches it, if that is the name of a repository");
+    let at = folder.to_string();
+    assert_eq!(
+        error.to_string(),
+        format!("`org/other` is neither a directory nor a model in the Hugging Face cache (`{at}`)")
+    );
+    assert_eq!(hint, "`hf download org/other` fetches it, if that is a repo id");
     assert_eq!(error.exit_code(), crate::error::exit::Code::NoInput);
     // A ref whose snapshot is gone is not taken for another one.
     let (error, _) = refused(&hub, "org/name");
-    assert!(cause(&error).contains(&format!("`main` is commit `{OTHER}`, which is not in")), "{error:?}");
+    assert!(cause(&error).contains(&format!("it is commit `{OTHER}`, which is not in")), "{error:?}");
     let (_folder, hub) = cache(&[], &[("main", ONE)]);
-    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Missing { .. }));
+    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::UnknownModel { .. }));
 }
 
 #[test]
 fn hostile_refs_lead_nowhere() {
     let (folder, _) = cache(&[ONE], &[]);
-    fs::create_dir_all(folder.path().join("outside")).unwrap();
     let outside = folder.path().join("outside");
     for content in [
         "",
@@ -188,7 +200,7 @@ fn hostile_refs_lead_nowhere() {
         let (error, hint) = refused(&hub, "org/name");
         assert!(matches!(error.kind(), ErrorKind::Ref { .. }), "{content:?} gave {error:?}");
         assert_eq!(error.exit_code(), crate::error::exit::Code::Data);
-        assert_eq!(hint, "`hf download org/name` writes it anew");
+        assert_eq!(hint, "`hf download org/name` writes it again");
     }
     let (_folder, hub) = cache(&[ONE], &[("main", &"1".repeat(5000))]);
     assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Read { .. }));
@@ -201,27 +213,31 @@ fn a_path_that_exists_is_a_path() {
     let (_folder, hub) = cache(&[ONE], &[]);
     // Tests run in the folder of the package.
     let place = hub.find(Path::new("src/storage")).unwrap();
-    assert_eq!(place, Place::from(Path::new("src/storage")));
+    assert!(place.snapshot.is_none());
+    assert_eq!(place.location.path(), Path::new("src/storage"));
     for typed in ["/nowhere/at/all", "./org/name", "a/b/c/d", "..", ""] {
-        assert_eq!(hub.find(Path::new(typed)).unwrap(), Place::from(Path::new(typed)));
+        let place = hub.find(Path::new(typed)).unwrap();
+        assert!(place.snapshot.is_none() && place.location.path() == Path::new(typed), "{typed}");
     }
-    assert_eq!(Hub::default().find(Path::new("org/name")).unwrap(), Place::from(Path::new("org/name")));
+    assert!(Hub::default().find(Path::new("org/name")).unwrap().snapshot.is_none());
 }
 
 #[test]
 fn a_folder_of_a_snapshot_is_asked_for_behind_its_name() {
     let (folder, hub) = cache(&[ONE], &[]);
     let snapshot = folder.path().join("models--org--name/snapshots").join(ONE);
-    fs::create_dir(snapshot.join("unet")).unwrap();
+    write_small(&folder, &format!("models--org--name/snapshots/{ONE}/unet/config.json"), b"{}").unwrap();
     let place = hub.find(Path::new("org/name/unet@11")).unwrap();
-    assert_eq!(place.path, snapshot.join("unet"));
+    assert_eq!(place.location.path(), snapshot.join("unet"));
     assert_eq!((place.name(), place.label().as_deref()), (Some("org/name"), Some("org/name/unet")));
     let whole = hub.find(Path::new("org/name@11")).unwrap();
     assert_eq!(whole.within("unet"), format!("org/name/unet@{ONE}"));
     assert_eq!(hub.find(Path::new("org/name")).unwrap().within("unet"), "org/name/unet");
-    assert_eq!(Place::from(Path::new("x")).within("unet"), "x/unet");
+    assert_eq!(Resolved::from(Location::of_path("x")).within("unet"), "x/unet");
     let (error, hint) = refused(&hub, "org/name/vae");
-    assert!(cause(&error).ends_with(&format!("has no folder `{}` either", snapshot.join("vae").display())));
+    assert!(
+        cause(&error).ends_with(&format!("has no directory `{}` either", snapshot.join("vae").display()))
+    );
     assert!(hint.starts_with("`hf download org/name`"), "{hint}");
 }
 
@@ -234,5 +250,5 @@ fn errors_of_a_snapshot_say_how_to_fetch_the_rest() {
     let hints: Vec<_> = place.explain(several).each().iter().map(|e| e.advice().map(str::to_owned)).collect();
     let cure = format!("`hf download org/name --revision {ONE}` fetches what a snapshot lacks");
     assert_eq!(hints, [Some(format!("look; {cure}")), None]);
-    assert_eq!(Place::from(Path::new("x")).explain(missing()).advice(), None);
+    assert_eq!(Resolved::from(Location::of_path("x")).explain(missing()).advice(), None);
 }

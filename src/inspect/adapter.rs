@@ -1,7 +1,5 @@
 //! What an adapter is: its config as far as it changes the arithmetic, its modules, and the size of what each adds.
 
-use std::sync::atomic::AtomicBool;
-
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,21 +9,20 @@ use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::scan::Contents;
 use crate::adapters::scan::scan;
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::model::names::experts::all_experts;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
-use crate::inspect::group::printable;
 use crate::inspect::modules::{Parts, Sorted, sort};
 use crate::inspect::norm::{Norms, sizes};
-use crate::inspect::scale::planned;
 use crate::inspect::totals::{DtypeTotals, Totals, sum};
 
 /// What an adapter is.
 #[derive(Clone, Debug, Serialize)]
 pub struct AdapterReport {
-    /// The folder's name.
+    /// The directory's name.
     pub name: String,
     /// The dialect that it is written in.
     pub format: &'static str,
@@ -125,14 +122,14 @@ impl AdapterReport {
     /// What `adapter` is. Its file is read twice at most, a small piece at a time.
     ///
     /// # Errors
-    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::Source::read_at).
-    pub fn new(adapter: &Adapter) -> Result<AdapterReport> {
+    /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::source::Source::read_at).
+    pub fn new(adapter: &Adapter, cancel: &Cancel) -> Result<AdapterReport> {
         let config = &adapter.config;
         if let Some(wrong) = adapter.options.refused().into_iter().next() {
             return Err(wrong);
         }
         let (totals, dtypes) = sum(adapter.tensors.iter().map(|tensor| &tensor.tensor));
-        let contents = scan(adapter, &AtomicBool::new(false))?;
+        let contents = scan(adapter, cancel)?;
         let is_known = Grammar::of(&adapter.kind).is_known();
         let Sorted { modules, replacements, unknown } = sort(&adapter.tensors, is_known);
         let is_lora = adapter.kind == LORA;
@@ -142,8 +139,8 @@ impl AdapterReport {
             adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
         let mut notices = Vec::new();
         if !is_known {
-            let shown = printable(&adapter.kind);
-            notices.push(format!("`peft_type` `{shown}` is not merged: its tensors are only listed"));
+            let kind = &adapter.kind;
+            notices.push(format!("`peft_type` `{kind}` is not supported: its tensors are only listed"));
         }
         let options = &adapter.options;
         Ok(AdapterReport {
@@ -247,7 +244,7 @@ impl Reader<'_> {
         let rows = shape.axes().first().copied().unwrap_or(0);
         module.dead = self.dead_factor(parts, a, b);
         let options = &self.adapter.options;
-        let Some(Planned { rank: planned, alpha }) = planned(options, &parts.module)? else {
+        let Some(Planned { rank: planned, alpha }) = options.planned_by_key(&parts.module)? else {
             let why = "its parameters have different ranks or alphas, and the file does not say which of them this is";
             module.notes.push(why.to_owned());
             return Ok(());

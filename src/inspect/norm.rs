@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::encodings;
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
-use crate::storage::Source;
+use crate::storage::source::Source;
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
@@ -64,13 +64,8 @@ struct Factor<'f> {
 impl<'s> Norms<'s> {
     /// Norms of factors in `source`.
     pub(crate) fn new(source: &'s dyn Source) -> Norms<'s> {
-        Norms {
-            source,
-            kernels: Kernels::detect(),
-            bytes: vec![0; 4 * PANEL],
-            values: vec![0.0; PANEL],
-            panel: vec![0.0; PANEL],
-        }
+        let (bytes, values, panel) = (vec![0; 4 * PANEL], vec![0.0; PANEL], vec![0.0; PANEL]);
+        Norms { source, kernels: Kernels::detect(), bytes, values, panel }
     }
 
     /// ‖B·A‖; none if the shapes do not fit, a dtype is no plain float, or a value is not finite.
@@ -85,8 +80,7 @@ impl<'s> Norms<'s> {
         let a = Factor { tensor: a, rank, positions: input, inner_major: true };
         let b = Factor { tensor: b, rank, positions: out, inner_major: false };
         let side = rank.min(BLOCK);
-        let mut gram_a = vec![0.0; side * side];
-        let mut gram_b = vec![0.0; side * side];
+        let (mut gram_a, mut gram_b) = (vec![0.0; side * side], vec![0.0; side * side]);
         let mut square = 0.0;
         for p in blocks(rank) {
             for q in blocks(rank).filter(|q| q.start >= p.start) {
@@ -190,8 +184,7 @@ fn blocks(rank: usize) -> impl Iterator<Item = Range<usize>> {
 fn dot(x: &[f64], y: &[f64]) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0.0; LANES];
-    let x = x.chunks_exact(LANES);
-    let y = y.chunks_exact(LANES);
+    let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     let rest: f64 = x.remainder().iter().zip(y.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in x.zip(y) {
         for lane in 0..LANES {
@@ -206,8 +199,8 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::storage::Store;
     use crate::storage::memory::Memory;
+    use crate::storage::store::Store;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::FileId;
 
@@ -237,10 +230,10 @@ mod tests {
         let ((a_bytes, a), (b_bytes, b)) = (encoded(dtype, a), encoded(dtype, b));
         let store = Memory::new();
         let bytes = [b"header".as_slice(), &a_bytes, &b_bytes].concat();
-        let mut sink = store.sink("file", bytes.len() as u64).expect("memory");
+        let mut sink = store.create("file", bytes.len() as u64).expect("memory");
         sink.write(&bytes).expect("memory");
         sink.commit().expect("memory");
-        let source = store.source("file").expect("it is there");
+        let source = store.open("file").expect("it is there");
         let tensor = |offset, axes| TensorRef {
             file: FileId(0),
             offset,

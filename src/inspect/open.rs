@@ -1,6 +1,5 @@
 //! What a folder holds: a checkpoint or an adapter, by its content.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,12 +7,13 @@ use serde::Serialize;
 use crate::adapters::dialect::{Detected, Opening};
 use crate::adapters::foreign::foreign;
 use crate::adapters::open;
+use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::hub::Place;
-use crate::storage::list::{list, resolved};
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
 
 use crate::inspect::adapter::AdapterReport;
@@ -42,55 +42,46 @@ impl Inspected {
     }
 }
 
-impl fmt::Display for Inspected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Inspected::Checkpoint(report) => report.fmt(f),
-            Inspected::Adapter(report) => report.fmt(f),
-        }
-    }
-}
-
 /// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
 /// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
-/// opening a base or an adapter for a merge.
-pub fn inspect(place: &Place, variant: Option<&str>) -> Result<Inspected> {
-    read(place, variant).map_err(|error| match error.kind() {
-        ErrorKind::Missing { .. } => foreign(&place.path).unwrap_or(error),
+/// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
+pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
+    read(place, variant, cancel).map_err(|error| match error.kind() {
+        ErrorKind::Missing { .. } => foreign(&place.location).unwrap_or(error),
         _ => error,
     })
 }
 
-fn read(place: &Place, variant: Option<&str>) -> Result<Inspected> {
-    let path = &place.path;
-    if !holds_adapter(path).map_err(|error| place.explain(error))? {
+fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
+    let location = &place.location;
+    if !holds_adapter(location).map_err(|error| place.explain(error))? {
         let checkpoint = Checkpoint::open(place, variant, u64::MAX)?;
-        let name = place.label().unwrap_or_else(|| name_of(path));
+        let name = place.label().unwrap_or_else(|| name_of(&location.path()));
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
     let opening = Opening { weight: 1.0, file: FileId(0), header_room: u64::MAX };
     let adapter = open::open(place, opening)?;
-    let mut report = AdapterReport::new(&adapter)?;
-    if adapter.path != *path {
-        report.notices.push(format!("the adapter is in `{}`", adapter.path.display()));
+    let mut report = AdapterReport::new(&adapter, cancel)?;
+    if adapter.location.path() != location.path() {
+        report.notices.push(format!("the adapter is in `{}`", adapter.location));
     }
     Ok(Inspected::Adapter(Box::new(report)))
 }
 
 /// The last name of a path, also of one like `.`.
 fn name_of(path: &Path) -> String {
-    let resolved = resolved(path);
+    let resolved = Location::of_resolved_path(path).path();
     let name = path.file_name().or_else(|| resolved.file_name());
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Whether `path` is to be read as an adapter; if not, as a checkpoint.
-fn holds_adapter(path: &Path) -> Result<bool> {
-    let found = list(path, &|_| true).map_err(|error| error.hint(EXPECTED))?;
-    let detected = open::detect(path)?.map(|(_, detected)| detected);
+/// Whether `dir` is to be read as an adapter; if not, as a checkpoint.
+fn holds_adapter(dir: &Location) -> Result<bool> {
+    let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
+    let detected = open::detect(dir)?.map(|(_, detected)| detected);
     if detected == Some(Detected::Certain) {
         return Ok(true);
     }
@@ -102,13 +93,13 @@ fn holds_adapter(path: &Path) -> Result<bool> {
     if detected == Some(Detected::Likely) {
         return Ok(true);
     }
-    if is_pipeline(path) {
+    if is_pipeline(dir)? {
         return Ok(false);
     }
-    let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: path.to_owned() };
+    let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: dir.path() };
     Err(Error::new(kind).hint(EXPECTED))
 }
 
-const EXPECTED: &str = "a checkpoint is a folder with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
+const EXPECTED: &str = "a checkpoint is a directory with `model.safetensors` (`diffusion_pytorch_model.safetensors`), or with \
                         shards and `model.safetensors.index.json`; an adapter is one with `adapter_config.json` and \
                         `adapter_model.safetensors`";

@@ -2,11 +2,8 @@
 
 use serde::Serialize;
 
-use crate::memory::size::show_size;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
-
-use crate::inspect::text::{counted, grouped};
 
 /// What some tensors come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -54,25 +51,6 @@ pub(crate) fn sum<'t>(tensors: impl IntoIterator<Item = &'t TensorRef>) -> (Tota
     }
     dtypes.sort_by_key(|known| std::cmp::Reverse(known.totals.bytes));
     (all, dtypes)
-}
-
-/// `tensors  12, 3,456 parameters, 6.8KiB`, and a line for each dtype if there are several.
-pub(crate) fn lines(totals: &Totals, dtypes: &[DtypeTotals]) -> Vec<(&'static str, String)> {
-    let text = |totals: &Totals| {
-        let parameters = counted(totals.parameters, ["parameter", "parameters"]);
-        format!("{}, {parameters}, {}", grouped(totals.tensors), show_size(totals.bytes))
-    };
-    let mut lines = Vec::new();
-    match dtypes {
-        [one] => lines.push(("tensors", format!("{}, all {:?}", text(totals), one.dtype))),
-        several => {
-            lines.push(("tensors", text(totals)));
-            lines.extend(several.iter().enumerate().map(|(i, one)| {
-                (if i == 0 { "dtypes" } else { "" }, format!("{:?}: {}", one.dtype, text(&one.totals)))
-            }));
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

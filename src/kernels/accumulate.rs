@@ -1,7 +1,7 @@
 //! The bodies that add: a delta to a tile, squares to sums, and what is left of a delta after rounding. Compiled per CPU by
 //! `dispatch.rs`.
 
-use crate::kernels::dispatch::Survived;
+use crate::kernels::outcome::Survived;
 
 /// Lanes of a sum of f64: independent of each other, and the same for every CPU.
 pub(crate) const LANES: usize = 8;

@@ -7,7 +7,7 @@
 //! counted in an integer as wide as the code (or twice that, for codes of one byte), which keeps the lanes of the loop
 //! alike, and are added up after every [`RUN`] elements, before it can overflow.
 
-use crate::kernels::dispatch::Narrowed;
+use crate::kernels::outcome::Narrowed;
 
 /// Elements counted in one go. Must fit a `u16`; 2¹² is 16 KiB of f32, which stays in the first cache.
 pub(crate) const RUN: usize = 1 << 12;

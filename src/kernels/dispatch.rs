@@ -9,33 +9,11 @@
     expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")
 )]
 
+use crate::kernels::outcome::{Narrowed, Survived};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
-
-/// What narrowing a run of values met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Narrowed {
-    /// Every encoded value is finite. A finite f32 too large for the dtype rounds to infinity, or to NaN where there is none,
-    /// and makes this false.
-    pub finite: bool,
-    /// Number of elements whose bytes differ from those that were there before.
-    pub changed: u64,
-}
-
-/// What is left of a delta after rounding, as sums over its elements.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Survived {
-    /// `⟨Δ, after − before⟩`.
-    pub arrived: f64,
-    /// `‖Δ‖²`.
-    pub squares: f64,
-    /// Elements of the delta that are not zero.
-    pub nonzero: u64,
-    /// Of those, elements that changed nothing.
-    pub unmoved: u64,
-}
 
 /// The implementation that runs, picked once; a small value to hand to every worker.
 ///
@@ -59,7 +37,7 @@ enum Level {
 macro_rules! compile_for {
     ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
         mod $level {
-            use crate::kernels::dispatch::{Narrowed, Survived};
+            use crate::kernels::outcome::{Narrowed, Survived};
             use crate::kernels::{accumulate, convert};
 
             $(#[target_feature(enable = $features)])?

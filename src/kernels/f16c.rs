@@ -13,7 +13,7 @@ use bytemuck::cast;
 
 use crate::kernels::convert;
 use crate::kernels::convert::{F16_EXPONENT, RUN};
-use crate::kernels::dispatch::Narrowed;
+use crate::kernels::outcome::Narrowed;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn widen_f16(bytes: &[u8], out: &mut [f32]) -> bool {

@@ -40,6 +40,7 @@ pub(crate) mod dispatch;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod f16c;
 pub(crate) mod float8;
+pub(crate) mod outcome;
 pub(crate) mod product;
 pub(crate) mod scalar;
 #[cfg(test)]

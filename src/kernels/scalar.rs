@@ -6,8 +6,8 @@
 use half::{bf16, f16};
 
 use crate::kernels::accumulate::{LANES, RUN, total};
-use crate::kernels::dispatch::{Narrowed, Survived};
 use crate::kernels::float8::{E4M3, power_of_two};
+use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product::{Matrix, RANK_BLOCK};
 
 pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {

@@ -3,86 +3,20 @@
 //! Limits come from four places: the memory cgroup and every group above it, Slurm's variables, the resource limits of
 //! the process, and the machine itself. [`find`] lists them all; choosing a budget from them is left to the caller.
 //!
-//! Finding the cgroup is the part with traps. `/proc/self/cgroup` names the group by its path in the whole hierarchy,
-//! `/proc/self/mountinfo` tells which part of the hierarchy is mounted where, and a container may see the first as the
-//! host does and the second as its own. The smallest limit may be set on any group on the way up, and a group without
-//! limit files (the controller is not enabled there) may lie below one that has them. So: subtract the mount's root
-//! from the group's path, start at the mount point if that leads nowhere, and look into every folder from there up.
-//! One case stays out of reach: in a new cgroup namespace that still sees the mounts of the old one (`unshare -C` and
-//! no more), the group is `/` and the mount's root `/../..`, and nothing tells the names in between.
 //! `sysinfo` looks at one group only, which is why it serves here for the machine and nothing else.
 //!
 //! All inputs stand in an [`Environment`], so that tests run on made-up trees. Nothing here fails: what cannot be read
 //! is no limit.
 
-#![expect(clippy::disallowed_methods, reason = "`/proc` and cgroups are read here, and made up by the tests")]
-
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::memory::cgroup::{Group, open};
+use crate::memory::limit::{Limit, LimitKind, limit};
 use crate::memory::process::Status;
-use crate::memory::size::show_size;
-
-/// From here on a number means "no limit": the kernel writes 2⁶³ cut down to whole pages.
-const NONE_FROM: u64 = 1 << 60;
-
-/// Nobody has more mounts than fit in this; it keeps a broken file from filling memory.
-const MOST_READ: u64 = 4 << 20;
-
-/// What sets a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LimitKind {
-    /// `memory.max` of a cgroup v2: beyond it the kernel kills.
-    CgroupV2,
-    /// `memory.limit_in_bytes` of a cgroup v1: beyond it the kernel kills.
-    CgroupV1,
-    /// `memory.high` of a cgroup v2: beyond it the kernel slows the process down.
-    CgroupHigh,
-    /// `SLURM_MEM_PER_NODE`: what the job asked for on each node.
-    SlurmNode,
-    /// `SLURM_MEM_PER_CPU` times `SLURM_CPUS_ON_NODE`.
-    SlurmCpu,
-    /// RLIMIT_AS: everything mapped, touched or not; beyond it mapping fails.
-    AddressSpace,
-    /// RLIMIT_DATA: private memory, mapped files not counted; beyond it mapping fails.
-    DataSegment,
-    /// RLIMIT_RSS: Linux does not enforce it, but a batch system that sets it means it.
-    Resident,
-    /// The memory of the machine.
-    Machine,
-}
-
-/// One limit on the memory of this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limit {
-    /// What sets it.
-    pub kind: LimitKind,
-    /// The limit in bytes.
-    pub bytes: u64,
-    /// Bytes that may still be taken under it now, at most `bytes`; `bytes` where the use is not known. What this
-    /// process already holds counts as taken; page cache that the kernel would give up first does not.
-    pub free: u64,
-    /// The file or variable it was read from, for messages.
-    pub from: String,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            LimitKind::CgroupV1 | LimitKind::CgroupV2 => "cgroup limit",
-            LimitKind::CgroupHigh => "cgroup soft limit",
-            LimitKind::SlurmNode | LimitKind::SlurmCpu => "Slurm request",
-            LimitKind::AddressSpace => "address space limit",
-            LimitKind::DataSegment => "data segment limit",
-            LimitKind::Resident => "resident set limit",
-            LimitKind::Machine => "memory of this machine",
-        };
-        write!(f, "{what} {} ({})", show_size(self.bytes), self.from)
-    }
-}
+use crate::memory::rlimit::{ResourceLimits, own_resource_limits};
+use crate::memory::slurm::slurm_limits;
 
 /// Memory of the machine in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +25,6 @@ pub(crate) struct Machine {
     pub total: u64,
     /// What can be had without swapping (`MemAvailable`).
     pub available: u64,
-}
-
-/// Soft resource limits in bytes; `None` where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ResourceLimits {
-    /// RLIMIT_AS.
-    pub address_space: Option<u64>,
-    /// RLIMIT_DATA.
-    pub data: Option<u64>,
-    /// RLIMIT_RSS.
-    pub resident: Option<u64>,
 }
 
 /// Everything that [`find`] looks at.
@@ -134,26 +57,6 @@ impl Environment {
             machine: this_machine(),
         }
     }
-}
-
-#[cfg(unix)]
-fn own_resource_limits() -> ResourceLimits {
-    use rustix::process::{Resource, getrlimit};
-
-    ResourceLimits {
-        address_space: getrlimit(Resource::As).current,
-        data: getrlimit(Resource::Data).current,
-        // On macOS it is another name for RLIMIT_AS.
-        #[cfg(target_os = "linux")]
-        resident: getrlimit(Resource::Rss).current,
-        #[cfg(not(target_os = "linux"))]
-        resident: None,
-    }
-}
-
-#[cfg(not(unix))]
-fn own_resource_limits() -> ResourceLimits {
-    ResourceLimits::default()
 }
 
 fn this_machine() -> Option<Machine> {
@@ -196,185 +99,12 @@ pub(crate) fn find(environment: &Environment) -> Vec<Limit> {
     limits
 }
 
-/// A limit under which `used` bytes are taken, unless `bytes` stands for none.
-fn limit(kind: LimitKind, bytes: u64, used: Option<u64>, from: impl Into<String>) -> Option<Limit> {
-    (bytes < NONE_FROM).then(|| Limit {
-        kind,
-        bytes,
-        free: bytes.saturating_sub(used.unwrap_or(0)),
-        from: from.into(),
-    })
-}
-
-/// What Slurm was asked for. The variables hold MiB, or a number with `K`, `M`, `G` or `T` (powers of 1024 to Slurm); 0
-/// asks for the whole node.
-fn slurm_limits(variables: &BTreeMap<String, String>, resident: Option<u64>, limits: &mut Vec<Limit>) {
-    let request = |name: &str| {
-        let text = variables.get(name)?.trim();
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit: u64 = match &text[digits.len()..] {
-            "K" | "k" => 1 << 10,
-            "" | "M" | "m" => 1 << 20,
-            "G" | "g" => 1 << 30,
-            "T" | "t" => 1 << 40,
-            _ => return None,
-        };
-        digits.parse::<u64>().ok()?.checked_mul(unit).filter(|&bytes| bytes > 0)
-    };
-    if let Some(bytes) = request("SLURM_MEM_PER_NODE") {
-        limits.extend(limit(LimitKind::SlurmNode, bytes, resident, "SLURM_MEM_PER_NODE"));
-    }
-    let cpus = variables.get("SLURM_CPUS_ON_NODE").and_then(|cpus| cpus.trim().parse::<u64>().ok());
-    if let (Some(per_cpu), Some(cpus @ 1..)) = (request("SLURM_MEM_PER_CPU"), cpus) {
-        let from = "SLURM_MEM_PER_CPU × SLURM_CPUS_ON_NODE";
-        let bytes = per_cpu.saturating_mul(cpus);
-        limits.extend(limit(LimitKind::SlurmCpu, bytes, resident, from));
-    }
-}
-
-/// The memory cgroup of this process, as far as it is mounted.
-#[derive(Debug)]
-pub(crate) struct Group {
-    version: Version,
-    /// The topmost folder of the hierarchy that can be seen.
-    top: PathBuf,
-    /// Our own group's folder: `top` or below it.
-    own: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
-
-impl Group {
-    /// Finds the group by `self/cgroup` and `self/mountinfo` in `proc`, with mount points below `root`.
-    pub(crate) fn find(root: &Path, proc: &Path) -> Option<Group> {
-        let (version, path) = own_path(&read(&proc.join("self/cgroup"))?)?;
-        let mounts = read(&proc.join("self/mountinfo"))?;
-        let groups = mounts.lines().filter_map(|line| mount(line, version)).map(|(within, point)| {
-            let top = root.join(point.strip_prefix("/").unwrap_or(&point));
-            let own = Path::new(&path)
-                .strip_prefix(&within)
-                .ok()
-                // A process outside its cgroup namespace's root is at `/..` and so on.
-                .filter(|below| below.components().all(|part| matches!(part, Component::Normal(_))))
-                .map(|below| top.join(below).components().collect::<PathBuf>()) // no slash at the end for `/`
-                .filter(|own| own.is_dir());
-            let found = own.is_some();
-            let above = within.components().count();
-            (found, above, Group { version, own: own.unwrap_or_else(|| top.clone()), top })
-        });
-        // Of several mounts, one that shows our group is best, then the one that shows most above it; a later one lies
-        // on top of an earlier one.
-        groups
-            .filter(|(_, _, group)| group.top.is_dir())
-            .max_by_key(|&(found, above, _)| (found, usize::MAX - above))
-            .map(|(_, _, group)| group)
-    }
-
-    /// The limits of the group and of all above it that can be seen.
-    fn limits(&self, limits: &mut Vec<Limit>) {
-        let files: &[(LimitKind, &str)] = match self.version {
-            Version::V1 => &[(LimitKind::CgroupV1, "memory.limit_in_bytes")],
-            Version::V2 => &[(LimitKind::CgroupV2, "memory.max"), (LimitKind::CgroupHigh, "memory.high")],
-        };
-        for folder in self.own.ancestors().take_while(|folder| folder.starts_with(&self.top)) {
-            for &(kind, name) in files {
-                let Some(bytes) = number(&folder.join(name)) else { continue };
-                limits.extend(limit(
-                    kind,
-                    bytes,
-                    self.used(folder),
-                    format!("{name} of {}", folder.display()),
-                ));
-            }
-        }
-    }
-
-    /// Bytes charged to the group in `folder` without cache that has not been used lately, which is given up first.
-    fn used(&self, folder: &Path) -> Option<u64> {
-        let (usage, inactive) = match self.version {
-            // In v1 the plain field leaves the groups below out.
-            Version::V1 => ("memory.usage_in_bytes", "total_inactive_file"),
-            Version::V2 => ("memory.current", "inactive_file"),
-        };
-        let reclaimable = read(&folder.join("memory.stat")).and_then(|stat| {
-            stat.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse::<u64>().ok())
-        });
-        Some(number(&folder.join(usage))?.saturating_sub(reclaimable.unwrap_or(0)))
-    }
-
-    /// The most bytes that were ever charged to our own group.
-    pub(crate) fn peak(&self) -> Option<u64> {
-        number(&self.own.join(match self.version {
-            Version::V1 => "memory.max_usage_in_bytes",
-            Version::V2 => "memory.peak",
-        }))
-    }
-}
-
-/// The line of `/proc/self/cgroup` that counts. The memory controller is in one hierarchy only, so on a machine with
-/// both a v1 line that names it wins.
-fn own_path(cgroup: &str) -> Option<(Version, String)> {
-    let mut v2 = None;
-    for line in cgroup.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        if controllers.split(',').any(|controller| controller == "memory") {
-            return Some((Version::V1, path.to_owned()));
-        }
-        if id == "0" && controllers.is_empty() {
-            v2 = Some((Version::V2, path.to_owned()));
-        }
-    }
-    v2
-}
-
-/// The root within the hierarchy and the mount point, if this line of mountinfo is a mount of the wanted kind.
-fn mount(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
-    // id parent major:minor ROOT POINT options optional-fields... - TYPE source OPTIONS
-    let (place, file_system) = line.split_once(" - ")?;
-    let mut file_system = file_system.split(' ');
-    let (kind, options) = (file_system.next()?, file_system.nth(1).unwrap_or(""));
-    let wanted = match version {
-        Version::V1 => kind == "cgroup" && options.split(',').any(|option| option == "memory"),
-        Version::V2 => kind == "cgroup2",
-    };
-    let mut place = place.split(' ').skip(3);
-    let (root, point) = (place.next()?, place.next()?);
-    wanted.then(|| (unescape(root).into(), unescape(point).into()))
-}
-
-/// Undoes mountinfo's `\040` for a space, and its like for tab, newline and backslash.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
-}
-
-/// The number that a file of one line holds; `max` and garbage are none.
-fn number(path: &Path) -> Option<u64> {
-    read(path)?.trim().parse().ok()
-}
-
-/// The beginning of a text file. Files of `/proc` and of cgroups have no length to go by.
-fn read(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
-    open(path)?.take(MOST_READ).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn open(path: &Path) -> Option<File> {
-    File::open(path).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "trees of files are made up")]
+
     use super::*;
+    use crate::tensor::size::show_size;
     use tempfile::TempDir;
 
     const MIB: u64 = 1 << 20;
@@ -670,10 +400,10 @@ mod tests {
         let found: Vec<_> =
             find(&tree.environment).iter().map(|limit| (limit.to_string(), limit.free)).collect();
         let expected = [
-            ("Slurm request 512MiB (SLURM_MEM_PER_NODE)", 511),
-            ("memory of this machine 8GiB (MemAvailable)", 1024),
-            ("data segment limit 2GiB (RLIMIT_DATA)", 1536),
-            ("address space limit 4GiB (RLIMIT_AS)", 2048),
+            ("511 MiB free of the Slurm request of 512 MiB (SLURM_MEM_PER_NODE)", 511),
+            ("1 GiB available", 1024),
+            ("1.5 GiB free of the data segment limit of 2 GiB (RLIMIT_DATA)", 1536),
+            ("2 GiB free of the address space limit of 4 GiB (RLIMIT_AS)", 2048),
         ];
         assert_eq!(found, expected.map(|(text, free)| (text.to_owned(), free * MIB)));
     }
@@ -683,12 +413,18 @@ mod tests {
         let limit = Limit {
             kind: LimitKind::CgroupV2,
             bytes: 64 * MIB,
-            free: 1,
+            free: 32 * MIB,
             from: "memory.max of /sys/fs/cgroup/job".to_owned(),
         };
-        assert_eq!(limit.to_string(), "cgroup limit 64MiB (memory.max of /sys/fs/cgroup/job)");
+        assert_eq!(
+            limit.to_string(),
+            "32 MiB free of the cgroup limit of 64 MiB (memory.max of /sys/fs/cgroup/job)"
+        );
         let high = Limit { kind: LimitKind::CgroupHigh, ..limit };
-        assert_eq!(high.to_string(), "cgroup soft limit 64MiB (memory.max of /sys/fs/cgroup/job)");
+        assert_eq!(
+            high.to_string(),
+            "32 MiB free of the cgroup soft limit of 64 MiB (memory.max of /sys/fs/cgroup/job)"
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What memory may be used, what is used, and how sizes are written.
 
+pub(crate) mod cgroup;
+pub(crate) mod limit;
 pub(crate) mod limits;
 pub(crate) mod pool;
 pub(crate) mod process;
-pub(crate) mod size;
+pub(crate) mod rlimit;
+pub(crate) mod slurm;

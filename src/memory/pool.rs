@@ -1,6 +1,6 @@
 //! The one block of memory that tiles and factors live in, and the leases it is lent by.
 //!
-//! A single anonymous map is cut into equal slabs for tiles and equal slots for factors. Only the reader takes leases, in
+//! A single anonymous map is cut into equal tile buffers (slabs) and equal factor buffers (slots). Only the reader takes leases, in
 //! the order of the schedule; whoever drops one gives it back. So nobody can wait for memory in a circle: every lease that
 //! is out belongs to work that goes on without the reader.
 
@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 /// Sizes are multiples of this, so that direct I/O stays possible.
 pub(crate) const PAGE: usize = 4096;
 
-/// How the pool is cut.
+/// How the pool is cut: tile buffers (slabs) and factor buffers (slots).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub struct PoolLayout {
     /// Bytes of a slab, a multiple of [`PAGE`].
     pub slab_bytes: usize,
     /// Number of slabs.
@@ -29,7 +29,7 @@ pub struct Cut {
     pub slots: usize,
 }
 
-impl Cut {
+impl PoolLayout {
     /// Bytes of the whole pool.
     pub fn bytes(&self) -> usize {
         self.slab_bytes * self.slabs + self.slot_bytes * self.slots
@@ -37,43 +37,46 @@ impl Cut {
 }
 
 /// The map behind a [`Pool`].
-pub(crate) struct Memory {
+pub(crate) struct PoolMemory {
     map: Option<MmapMut>,
-    cut: Cut,
+    layout: PoolLayout,
 }
 
-impl Memory {
-    /// Maps memory for `cut`. Nothing is resident before it is touched.
+impl PoolMemory {
+    /// Maps memory for `layout`. Nothing is resident before it is touched.
     ///
     /// # Errors
     /// [`ErrorKind::Budget`] when the system refuses the map.
-    pub(crate) fn new(cut: Cut) -> Result<Memory> {
-        let bytes = cut.bytes();
+    pub(crate) fn new(layout: PoolLayout) -> Result<PoolMemory> {
+        let bytes = layout.bytes();
         let map = match bytes {
             0 => None,
             _ => Some(MmapMut::map_anon(bytes).map_err(|cause| {
-                let what = "the slabs, which the system would not map,".to_owned();
-                Error::new(ErrorKind::Budget { budget: bytes as u64, needed: bytes as u64, what })
+                let what = "the tile buffers, which the system would not map,".to_owned();
+                Error::new(ErrorKind::Budget { budget: (bytes as u64).into(), needed: bytes as u64, what })
                     .because(cause)
             })?),
         };
-        Ok(Memory { map, cut })
+        Ok(PoolMemory { map, layout })
     }
 
     /// The pool over this memory.
     pub(crate) fn pool(&mut self) -> Pool<'_> {
         let bytes: &mut [u8] = self.map.as_deref_mut().unwrap_or_default();
-        let (slabs, slots) = bytes.split_at_mut(self.cut.slab_bytes * self.cut.slabs);
-        Pool { slabs: Shelf::new(slabs, self.cut.slab_bytes), slots: Shelf::new(slots, self.cut.slot_bytes) }
+        let (slabs, slots) = bytes.split_at_mut(self.layout.slab_bytes * self.layout.slabs);
+        Pool {
+            slabs: BufferPool::new(slabs, self.layout.slab_bytes),
+            slots: BufferPool::new(slots, self.layout.slot_bytes),
+        }
     }
 }
 
 /// Slabs for tiles and slots for factors.
 pub(crate) struct Pool<'m> {
     /// For tiles.
-    pub slabs: Shelf<'m>,
+    pub slabs: BufferPool<'m>,
     /// For factors that several tiles share.
-    pub slots: Shelf<'m>,
+    pub slots: BufferPool<'m>,
 }
 
 impl Pool<'_> {
@@ -84,27 +87,27 @@ impl Pool<'_> {
 }
 
 /// Equal pieces of memory that are lent and given back.
-pub(crate) struct Shelf<'m> {
+pub(crate) struct BufferPool<'m> {
     piece_bytes: usize,
     held: AtomicU64,
     give: Sender<&'m mut [u8]>,
     take: Receiver<&'m mut [u8]>,
 }
 
-impl<'m> Shelf<'m> {
-    fn new(bytes: &'m mut [u8], piece_bytes: usize) -> Shelf<'m> {
+impl<'m> BufferPool<'m> {
+    fn new(bytes: &'m mut [u8], piece_bytes: usize) -> BufferPool<'m> {
         let pieces = bytes.len().checked_div(piece_bytes).unwrap_or(0);
         let (give, take) = bounded(pieces.max(1));
         for piece in bytes.chunks_exact_mut(piece_bytes.max(1)).take(pieces) {
-            give.send(piece).expect("the shelf holds as many pieces as it was made for");
+            give.send(piece).expect("the pool holds as many pieces as it was made for");
         }
-        Shelf { piece_bytes, held: AtomicU64::new(0), give, take }
+        BufferPool { piece_bytes, held: AtomicU64::new(0), give, take }
     }
 
     /// Waits for a piece; `None` once `stopped` says so.
     ///
     /// # Panics
-    /// If the shelf was made without pieces: the schedule never asks for one then.
+    /// If the pool was made without pieces: the schedule never asks for one then.
     pub(crate) fn lease(&self, stopped: impl Fn() -> bool) -> Option<Lease<'_, 'm>> {
         assert!(self.piece_bytes > 0, "the schedule made no pieces of this kind");
         loop {
@@ -114,10 +117,10 @@ impl<'m> Shelf<'m> {
             match self.take.recv_timeout(Duration::from_millis(50)) {
                 Ok(bytes) => {
                     self.held.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    return Some(Lease { bytes: Some(bytes), shelf: self });
+                    return Some(Lease { bytes: Some(bytes), pool: self });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the shelf holds a sender itself"),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the pool holds a sender itself"),
             }
         }
     }
@@ -131,7 +134,7 @@ impl<'m> Shelf<'m> {
 /// A piece of memory, given back when dropped.
 pub(crate) struct Lease<'s, 'm> {
     bytes: Option<&'m mut [u8]>,
-    shelf: &'s Shelf<'m>,
+    pool: &'s BufferPool<'m>,
 }
 
 impl std::ops::Deref for Lease<'_, '_> {
@@ -151,8 +154,8 @@ impl std::ops::DerefMut for Lease<'_, '_> {
 impl Drop for Lease<'_, '_> {
     fn drop(&mut self) {
         if let Some(bytes) = self.bytes.take() {
-            self.shelf.held.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
-            self.shelf.give.send(bytes).expect("the shelf has room for all its pieces");
+            self.pool.held.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
+            self.pool.give.send(bytes).expect("the pool has room for all its pieces");
         }
     }
 }
@@ -164,8 +167,8 @@ mod tests {
 
     #[test]
     fn leases_never_exceed_the_pool() {
-        let cut = Cut { slab_bytes: PAGE, slabs: 3, slot_bytes: 2 * PAGE, slots: 1 };
-        let mut memory = Memory::new(cut).expect("small");
+        let layout = PoolLayout { slab_bytes: PAGE, slabs: 3, slot_bytes: 2 * PAGE, slots: 1 };
+        let mut memory = PoolMemory::new(layout).expect("small");
         let pool = memory.pool();
         let most = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -186,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_stopped() {
-        let cut = Cut { slab_bytes: PAGE, slabs: 1, slot_bytes: 0, slots: 0 };
-        let mut memory = Memory::new(cut).expect("small");
+        let layout = PoolLayout { slab_bytes: PAGE, slabs: 1, slot_bytes: 0, slots: 0 };
+        let mut memory = PoolMemory::new(layout).expect("small");
         let pool = memory.pool();
         let stop = AtomicBool::new(false);
         let _first = pool.slabs.lease(|| false).expect("free");

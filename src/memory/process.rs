@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::memory::limits::Group;
+use crate::memory::cgroup::Group;
 
 /// Memory of this process in bytes. What the system does not tell is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,18 +4,22 @@ use std::path::Path;
 
 use crate::adapters::dialect::TrainedOn;
 use crate::adapters::open::trained_on;
+use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::hub::{Hub, Place};
+use crate::hub::cache::Hub;
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
-use crate::merge::Request;
+use crate::merge::request::Request;
 
 /// Where a merge's inputs are.
 pub(crate) struct Places {
     /// The base.
-    pub(crate) base: Place,
+    pub(crate) base: Resolved,
     /// The adapters in order.
-    pub(crate) adapters: Vec<Place>,
+    pub(crate) adapters: Vec<Resolved>,
     /// Which base was taken, where none was asked for.
     pub(crate) notice: Option<String>,
 }
@@ -27,13 +31,13 @@ impl Places {
     /// Whatever is not found, all of it together; [`ErrorKind::Usage`] for a base that nothing names.
     pub(crate) fn find(request: &Request) -> Result<Places> {
         let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-        let base = request.base.as_deref().map(|base| request.hub.find(base)).transpose();
+        let base = request.base.as_ref().map(|base| request.hub.resolve(base)).transpose();
         let base = base.unwrap_or_else(|error| {
             errors.push(error);
             None
         });
-        for (path, _) in &request.adapters {
-            match request.hub.find(path) {
+        for (origin, _) in &request.adapters {
+            match request.hub.resolve(origin) {
                 Ok(place) => adapters.push(place),
                 Err(error) => errors.push(error),
             }
@@ -50,40 +54,40 @@ impl Places {
 }
 
 /// The base that an adapter's config names, and a notice that it was taken.
-fn base_of(hub: &Hub, adapter: Option<&Place>) -> Result<(Place, String)> {
-    let needed = |accepted: String| {
-        Error::new(ErrorKind::Usage { flag: "--base".to_owned(), value: String::new(), accepted })
-    };
+fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> {
+    let needed = |why: String| Error::new(ErrorKind::NoBase { why });
     let Some(adapter) = adapter else {
-        return Err(needed("a checkpoint to merge into is needed".to_owned()));
+        return Err(ErrorKind::Required { flag: "--base <DIR|NAME>" }.into());
     };
     let TrainedOn { adapter, base, revision } = trained_on(adapter)?;
     let Some(base) = base else {
-        return Err(needed(format!("it is needed, since the config of adapter `{adapter}` names no base")));
+        return Err(needed(format!("adapter_config.json of `{adapter}` names no base model")));
     };
-    let named = match revision.filter(|_| !Path::new(&base).exists()) {
+    let is_path = Location::of_path(&base).stat("")?.is_some();
+    let named = match revision.filter(|_| !is_path) {
         Some(revision) => format!("{base}@{revision}"),
-        None => base,
+        None => base.clone(),
     };
-    let place = hub.find(Path::new(&named)).and_then(|place| match place.path.is_dir() {
-        true => Ok(place),
-        false => Err(ErrorKind::Missing { what: "folder", path: named.clone().into() }.into()),
+    let place = hub.find(Path::new(&named)).and_then(|place| {
+        if place.location.is_directory()? {
+            return Ok(place);
+        }
+        Err(ErrorKind::Missing { what: "directory", path: named.clone().into() }.into())
     });
     match place {
         Ok(place) => {
-            let at = match &place.snapshot {
-                Some(snapshot) => format!(", commit `{}` in the Hugging Face cache", snapshot.commit),
-                None => String::new(),
+            let found = match &place.snapshot {
+                Some(snapshot) => format!("{base}@{}", snapshot.commit),
+                None => named,
             };
-            let notice = format!("the base is `{named}`{at}, as the config of adapter `{adapter}` says");
+            let notice = format!("base: `{found}` (from adapter_config.json of `{adapter}`)");
             Ok((place, notice))
         }
-        Err(error) if matches!(error.kind(), ErrorKind::Missing { .. }) => {
-            let by_flag = "`--base` says where it is";
+        Err(error) if error.exit_code() == Code::NoInput => {
+            let by_flag = "name it with `--base`";
             let hint = error.advice().map_or(by_flag.to_owned(), |hint| format!("{hint}; or {by_flag}"));
-            let accepted =
-                format!("it is needed, since the base `{named}` of adapter `{adapter}` was not found");
-            Err(needed(accepted).because(error).hint(hint))
+            let why = format!("the base model `{named}` of adapter `{adapter}` is not in the local cache");
+            Err(needed(why).because(error).hint(hint))
         }
         Err(error) => Err(error),
     }

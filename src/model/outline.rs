@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::discover::Checkpoint;
-use crate::checkpoint::quantized::{Stored, Weights};
-use crate::model::names::piece::Placed;
-use crate::model::tied::{TiedHead, tied_head};
+use crate::checkpoint::quantized::{TensorRole, Weights};
+use crate::model::names::param_slice::StoredSlice;
+use crate::model::tied::{Tied, TiedHead, tied_head};
 use crate::tensor::dtype::{Dtype, is_mergeable};
 use crate::tensor::shape::Shape;
 
@@ -18,20 +18,20 @@ pub(crate) enum Target {
     Base(usize),
     /// The addition at this place.
     New(usize),
-    /// The joined parameter at this place: the running model's, in pieces on disk. Planning turns what is done to it into
-    /// changes of its pieces.
-    Joined(usize),
+    /// The fused parameter at this place: the running model's, in slices on disk. Planning turns what is done to it into
+    /// changes of its slices.
+    Fused(usize),
 }
 
-/// A parameter of the running model that the disk has in pieces, or as a part of a tensor.
+/// A parameter of the running model that the disk has in slices, or as a part of a tensor.
 #[derive(Clone, Debug)]
-pub(crate) struct Joined {
+pub(crate) struct FusedParam {
     /// Its runtime name, as an adapter spells it.
     pub name: String,
     /// Its shape in the running model.
     pub shape: Shape,
     /// What it is made of.
-    pub pieces: Vec<Placed>,
+    pub slices: Vec<StoredSlice>,
 }
 
 /// A tensor of the output that the base has not.
@@ -47,16 +47,6 @@ pub(crate) struct Addition {
     pub copy_of: Option<usize>,
     /// Place of the base tensor behind whose shard it goes.
     pub beside: usize,
-}
-
-/// What to do with a head that shares the embedding's tensor when an adapter changes one of the two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tied {
-    /// Give the head a tensor of its own, so that each end is what was trained.
-    #[default]
-    Untie,
-    /// Change the one tensor, as PEFT's merge does.
-    Fold,
 }
 
 /// Name, shape and element type of a target.
@@ -82,12 +72,12 @@ pub(crate) struct Outline<'a> {
     pub tied: Tied,
     /// The base's tied head, if it has one.
     pub head: Option<TiedHead>,
-    /// Whether ends that the config ties, and that are stored twice, are tied no more.
-    pub parted: bool,
+    /// Whether a head and an embedding that the config ties, and that are both stored, are tied no more.
+    pub is_stored_tie_untied: bool,
     /// New tensors.
     pub additions: Vec<Addition>,
-    /// Parameters that are in pieces, found while claiming.
-    joined: RefCell<Vec<Joined>>,
+    /// Parameters that are in slices, found while claiming.
+    fused: RefCell<Vec<FusedParam>>,
     resized: HashMap<Target, Shape>,
     reserved: HashMap<(Target, u64), String>,
 }
@@ -100,9 +90,9 @@ impl<'a> Outline<'a> {
             weights,
             tied,
             head: tied_head(base),
-            parted: false,
+            is_stored_tie_untied: false,
             additions: Vec::new(),
-            joined: RefCell::default(),
+            fused: RefCell::default(),
             resized: HashMap::new(),
             reserved: HashMap::new(),
         }
@@ -120,7 +110,7 @@ impl<'a> Outline<'a> {
             Target::Base(i) => {
                 let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
                 match self.weights.get(i) {
-                    Some(Stored::Coded(coded)) => (
+                    Some(TensorRole::Quantized(coded)) => (
                         coded.name.as_deref().unwrap_or(name).to_owned(),
                         coded.logical.shape.clone(),
                         tensor.dtype,
@@ -133,11 +123,11 @@ impl<'a> Outline<'a> {
                 let addition = &self.additions[i];
                 (addition.name.clone(), addition.shape.clone(), addition.dtype, true)
             }
-            Target::Joined(i) => {
-                let Joined { name, shape, pieces } = self.joined(i);
-                let mut of_pieces = pieces.iter().map(|piece| self.weight(Target::Base(piece.tensor)));
-                let first = of_pieces.next().expect("a joined parameter has a piece");
-                let is_known = first.is_known && of_pieces.all(|piece| piece.is_known);
+            Target::Fused(i) => {
+                let FusedParam { name, shape, slices } = self.fused(i);
+                let mut of_slices = slices.iter().map(|slice| self.weight(Target::Base(slice.tensor)));
+                let first = of_slices.next().expect("a fused parameter has a slice");
+                let is_known = first.is_known && of_slices.all(|slice| slice.is_known);
                 (name, shape, first.dtype, is_known)
             }
         };
@@ -145,18 +135,18 @@ impl<'a> Outline<'a> {
         Weight { name, shape, dtype, is_known }
     }
 
-    /// A parameter in pieces.
-    pub(crate) fn joined(&self, i: usize) -> Joined {
-        self.joined.borrow()[i].clone()
+    /// A parameter stored as slices.
+    pub(crate) fn fused(&self, i: usize) -> FusedParam {
+        self.fused.borrow()[i].clone()
     }
 
-    /// The target for a parameter in pieces.
-    pub(crate) fn join(&self, joined: Joined) -> Target {
-        let mut all = self.joined.borrow_mut();
-        let there = |other: &Joined| other.name == joined.name && other.pieces == joined.pieces;
+    /// The target for a parameter stored as slices.
+    pub(crate) fn add_fused(&self, fused: FusedParam) -> Target {
+        let mut all = self.fused.borrow_mut();
+        let there = |other: &FusedParam| other.name == fused.name && other.slices == fused.slices;
         let found = all.iter().position(there);
-        Target::Joined(found.unwrap_or_else(|| {
-            all.push(joined);
+        Target::Fused(found.unwrap_or_else(|| {
+            all.push(fused);
             all.len() - 1
         }))
     }
@@ -174,22 +164,6 @@ impl<'a> Outline<'a> {
     pub(crate) fn add(&mut self, addition: Addition) -> Target {
         self.additions.push(addition);
         Target::New(self.additions.len() - 1)
-    }
-
-    /// A tensor for the tied head, which starts as a copy of the embedding.
-    pub(crate) fn untie(&mut self, head: &TiedHead) -> Target {
-        let source = &self.base.catalogue.tensors[head.source];
-        let addition = Addition {
-            name: head.head.clone(),
-            shape: source.tensor.shape.clone(),
-            dtype: source.tensor.dtype,
-            copy_of: Some(head.source),
-            beside: head.source,
-        };
-        match self.find(&head.head) {
-            Some(target) => target,
-            None => self.add(addition),
-        }
     }
 
     /// Notes that a replacement gives a target another shape.

@@ -1,21 +1,32 @@
-//! Embeddings that also serve as the output head: which tensor it is, what the head is called, and whether they can part.
+//! Embeddings that also serve as the output head: which tensor it is, what the head is called, and whether they can be untied.
 //!
-//! A head that is tied has no tensor on disk. What a class ties to what is in the table of names; for classes that are not in
-//! it the names in wide use are taken (key-mapping.md 8).
+//! The embedding and the head of a language model may be one tensor; then the head has none on disk ([`tied_head`]). A base
+//! may also store both and tie them all the same ([`stored_tie`]). What is done about it is decided in
+//! [`untie`](crate::model::untie).
+//!
+//! What a class ties to what is in the table of names; for classes that are not in it the names in wide use are taken
+//! ([`heads`](crate::model::heads), key-mapping.md 8).
 
 use crate::checkpoint::config::Config;
 use crate::checkpoint::discover::Checkpoint;
-
+use crate::model::heads::{has_deep_head, is_embedding, is_head, leaf, lm_head, predicts_tokens};
 use crate::model::names::table;
 
-/// Last segments of the paths of output heads.
-const HEADS: &[&str] = &["lm_head", "embed_out", "proj_out", "decoder"];
-/// Last segments of the paths of embeddings that heads are tied to.
-const EMBEDDINGS: &[&str] =
-    &["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings"];
+/// The flag of configs that ties a head to the embedding.
+pub(crate) const FLAG: &str = "tie_word_embeddings";
 /// Models whose forward pass reads the flag: they scale the head's input only while it is tied.
 const SCALED_WHILE_TIED: &[&str] =
     &["t5", "mt5", "umt5", "longt5", "switch_transformers", "udop", "pop2piano"];
+
+/// What to do with a head that shares the embedding's tensor when an adapter changes one of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tied {
+    /// Give the head a tensor of its own, so that each is what was trained.
+    #[default]
+    Untie,
+    /// Change the one tensor, as PEFT's merge does.
+    Fold,
+}
 
 /// A head that shares its tensor with an embedding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +35,17 @@ pub(crate) struct TiedHead {
     pub head: String,
     /// Place of the embedding among the base's tensors.
     pub source: usize,
-    /// Why the two cannot be parted, if they cannot.
-    pub inseparable: Option<&'static str>,
+    /// Why the two cannot be untied, if they cannot.
+    pub cannot_untie: Option<&'static str>,
 }
 
 /// The tied head of a checkpoint, if it has one.
 pub(crate) fn tied_head(base: &Checkpoint) -> Option<TiedHead> {
-    let config = &base.config;
-    let ties = Ties::of(config);
-    if !ties.has_head(config) || config.ties_embeddings() == Some(false) {
+    let ties = Ties::of(&base.config);
+    let flags = base.config.tie_flags();
+    // Where nested configs disagree one of them ties, and there is no other tensor that the head could be.
+    let is_untied = !flags.is_empty() && !flags.contains(&true);
+    if is_untied || !ties.has_head(&base.config) {
         return None;
     }
     let tensors = &base.catalogue.tensors;
@@ -41,58 +54,78 @@ pub(crate) fn tied_head(base: &Checkpoint) -> Option<TiedHead> {
     }
     let mut sources = (0..tensors.len()).filter(|&i| ties.has_source(&tensors[i].name));
     let source = sources.next()?;
-    let model_type = config.model_type().unwrap_or_default();
-    let class = config.class().unwrap_or_default();
-    let inseparable = if SCALED_WHILE_TIED.contains(&model_type) {
-        Some("this model scales the head's input only while it is tied")
-    } else if sources.next().is_some() {
-        Some("several embeddings may be the one it is tied to")
-    } else if let Some(why) = ties.inseparable(&tensors[source].name) {
+    let embedding = &tensors[source].name;
+    let cannot_untie = match sources.next() {
+        _ if SCALED_WHILE_TIED.contains(&base.config.model_type().unwrap_or_default()) => {
+            Some("this model scales the head's input only while it is tied")
+        }
+        Some(_) => Some("several embeddings may be the one it is tied to"),
+        None => cannot_untie(&base.config, &ties, embedding),
+    };
+    Some(TiedHead { head: head_of(&base.config, &ties, embedding), source, cannot_untie })
+}
+
+/// Why the head cannot get a tensor of its own beside the one embedding there is, if it cannot.
+fn cannot_untie(config: &Config, ties: &Ties, embedding: &str) -> Option<&'static str> {
+    if let Some(why) = ties.cannot_untie(embedding) {
         Some(why)
-    } else if class.ends_with("ForMaskedLM") || class.ends_with("ForPreTraining") {
+    } else if has_deep_head(config.class().unwrap_or_default()) {
         Some("the name of a head of its own is not known for this class")
-    } else if tensors[source].name.starts_with("wte.") {
+    } else if embedding.starts_with("wte.") {
         Some("a file without the model's prefix and with a head does not load in transformers 4")
     } else {
         None
-    };
-    let leaf = match model_type {
-        "gpt_neox" => "embed_out.weight",
-        "whisper" => "proj_out.weight",
-        _ => "lm_head.weight",
-    };
+    }
+}
+
+/// The name that the tensor of a head has where the embedding is called so, for classes whose ties are not in the table.
+fn head_of(config: &Config, ties: &Ties, embedding: &str) -> String {
+    let leaf = format!("{}.weight", lm_head(config.model_type().unwrap_or_default()));
     // A language model inside another keeps its head beside its layers.
-    let inner = tensors[source]
-        .name
-        .split_once('.')
-        .map(|(first, _)| first)
-        .filter(|first| *first == "language_model");
-    let head = inner.map_or_else(|| leaf.to_owned(), |inner| format!("{inner}.{leaf}"));
-    Some(TiedHead { head, source, inseparable })
+    let inner = match embedding.split_once('.') {
+        Some((first @ "language_model", _)) => Some(first),
+        _ if ties.is_known_class => None,
+        _ => embedding.split_once(".model.").map(|(inner, _)| inner),
+    };
+    inner.map_or_else(|| leaf.clone(), |inner| format!("{inner}.{leaf}"))
 }
 
 /// The weights that a class ties, each with what it is tied to, as the running model calls them.
-struct Ties(Vec<(String, String)>);
+struct Ties {
+    pairs: Vec<(String, String)>,
+    /// Whether the table of names has the class.
+    is_known_class: bool,
+}
 
 impl Ties {
     fn of(config: &Config) -> Ties {
-        let ties = config.class().and_then(table::class).map(|class| class.ties()).unwrap_or_default();
-        Ties(ties.into_iter().filter(|(tied, _)| tied.ends_with(".weight")).collect())
+        let class = config.class().and_then(table::class);
+        let pairs = class.as_ref().map(|class| class.ties()).unwrap_or_default();
+        let pairs = pairs.into_iter().filter(|(tied, _)| tied.ends_with(".weight")).collect();
+        Ties { pairs, is_known_class: class.is_some() }
     }
 
-    /// Whether the model has a head that may be tied: by its class, or by how classes are called (`MarianMTModel` is not).
+    /// Whether the model has a head that may be tied: by its class, or by how classes are called (`MarianMTModel` is not). A
+    /// class that nobody knows may be a language model inside something else, and the inner config tells.
     fn has_head(&self, config: &Config) -> bool {
-        config.predicts_tokens() || self.0.iter().any(|(tied, _)| is_head(tied))
+        let is_inside = || {
+            let inner_flags = config.tie_flags().into_iter().skip(usize::from(config.get(FLAG).is_some()));
+            config.inner_classes().into_iter().any(predicts_tokens)
+                || inner_flags.into_iter().any(|flag| flag)
+        };
+        config.classes().into_iter().any(predicts_tokens)
+            || self.pairs.iter().any(|(tied, _)| is_head(tied))
+            || !self.is_known_class && is_inside()
     }
 
     /// Whether a head may be tied to a tensor: Mamba calls its embedding `backbone.embeddings`.
     fn has_source(&self, name: &str) -> bool {
-        is_embedding(name) || self.0.iter().any(|(_, source)| source == name)
+        is_embedding(name) || self.pairs.iter().any(|(_, source)| source == name)
     }
 
-    /// Why the head cannot be parted from that embedding, if the class says so.
-    fn inseparable(&self, embedding: &str) -> Option<&'static str> {
-        let here = self.0.iter().filter(|(_, source)| leaf(source) == leaf(embedding));
+    /// Why the head cannot be untied from that embedding, if the class says so.
+    fn cannot_untie(&self, embedding: &str) -> Option<&'static str> {
+        let here = self.pairs.iter().filter(|(_, source)| leaf(source) == leaf(embedding));
         let (heads, others): (Vec<_>, Vec<_>) = here.partition(|(tied, _)| is_head(tied));
         match (heads.is_empty(), others.is_empty()) {
             (_, true) => None,
@@ -102,14 +135,18 @@ impl Ties {
     }
 }
 
-/// Why ends that are stored twice cannot be parted, if they cannot.
-pub(crate) fn inseparable_stored(base: &Checkpoint, embedding: usize) -> Option<&'static str> {
-    Ties::of(&base.config).inseparable(&base.catalogue.tensors[embedding].name)
+/// A head and an embedding that the config ties, and that are two tensors on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredTie {
+    /// Place of the head.
+    pub head: usize,
+    /// Place of the embedding.
+    pub embedding: usize,
 }
 
-/// Places of the head and of the embedding that may be one tensor by the config, and that are two on disk. Where the config
-/// leaves it to the class they are one if they hold the same.
-pub(crate) fn stored_tie(base: &Checkpoint) -> Option<(usize, usize)> {
+/// The head and the embedding that may be one tensor by the config, and that are two on disk. Where the config leaves it to
+/// the class they are one if they hold the same.
+pub(crate) fn stored_tie(base: &Checkpoint) -> Option<StoredTie> {
     let ties = Ties::of(&base.config);
     if !ties.has_head(&base.config) || base.config.ties_embeddings() == Some(false) {
         return None;
@@ -120,21 +157,11 @@ pub(crate) fn stored_tie(base: &Checkpoint) -> Option<(usize, usize)> {
         found.next().filter(|_| found.next().is_none())
     };
     let (head, embedding) = (only(&is_head)?, only(&|name| ties.has_source(name))?);
-    (tensors[head].tensor.shape == tensors[embedding].tensor.shape).then_some((head, embedding))
+    let is_same_shape = tensors[head].tensor.shape == tensors[embedding].tensor.shape;
+    is_same_shape.then_some(StoredTie { head, embedding })
 }
 
-/// Whether a tensor's name is that of an output head.
-pub(crate) fn is_head(name: &str) -> bool {
-    leaf(name).is_some_and(|leaf| HEADS.contains(&leaf))
-}
-
-/// Whether a tensor's name is that of a token embedding.
-pub(crate) fn is_embedding(name: &str) -> bool {
-    leaf(name).is_some_and(|leaf| EMBEDDINGS.contains(&leaf))
-}
-
-/// The last segment of the path of the module whose weight it is.
-fn leaf(name: &str) -> Option<&str> {
-    let stem = name.strip_suffix(".weight")?;
-    Some(stem.rsplit('.').next().unwrap_or(stem))
+/// Why a head that is stored beside that embedding cannot be untied from it, if the class says so.
+pub(crate) fn cannot_untie_stored(base: &Checkpoint, embedding: &str) -> Option<&'static str> {
+    Ties::of(&base.config).cannot_untie(embedding)
 }

@@ -1,10 +1,11 @@
-//! What a method sees of a tensor at a time: a block of f32 values, and the parts of its factors for it.
+//! Blocks: what a delta sees of a tensor at a time, f32 values and the parts of its factors for them.
 
 use std::ops::Range;
 
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::product::Matrix;
 use crate::ops::placement::Window;
+use crate::ops::reduce::Reduced;
 
 /// A block of an output tensor in f32, and what one op needs to change it.
 pub(crate) struct Block<'b> {
@@ -20,11 +21,10 @@ pub(crate) struct Block<'b> {
     pub factors: &'b [FactorView<'b>],
     /// What the delta is multiplied by.
     pub scale: f32,
-    /// The op's settings.
-    pub settings: &'b [f64],
-    /// What a fold came to, if the op needs one.
-    pub folded: Folded<'b>,
-    /// Room for [`crate::adapters::claim::Method::rooms`] windows. The first must hold what was added when the op has been applied.
+    /// The result of a reduction, if the op needs one.
+    pub reduced: Reduced<'b>,
+    /// [Scratch buffers](crate::ops::Delta::scratch_buffers) of the window's size, one behind another. The first must hold
+    /// what was added when the op has been applied.
     pub scratch: &'b mut [f32],
     /// Which implementation runs.
     pub kernels: Kernels,
@@ -42,14 +42,14 @@ impl Block<'_> {
         ((rows.at + p as u64 * rows.step) as usize * self.width + cols.at as usize, cols.step as usize)
     }
 
-    /// Writes the product of the factors `u` and `v` into the first room, as the window lies: whichever of them runs along
+    /// Writes the product of the factors `u` and `v` into the first scratch buffer, as the window lies: whichever of them runs along
     /// rows is the left one.
     pub(crate) fn product_of(&mut self, u: usize, v: usize) {
         self.product_into(0, u, v);
     }
 
-    /// The same into another room.
-    pub(crate) fn product_into(&mut self, room: usize, u: usize, v: usize) {
+    /// The same into another scratch buffer.
+    pub(crate) fn product_into(&mut self, buffer: usize, u: usize, v: usize) {
         let elements = self.elements();
         let (u, v) = (self.factors[u], self.factors[v]);
         let (rows, cols) = (&self.window.rows, &self.window.cols);
@@ -57,11 +57,11 @@ impl Block<'_> {
         self.kernels.product(
             left.rows(&rows.range),
             right.cols(&cols.range),
-            &mut self.scratch[room * elements..][..elements],
+            &mut self.scratch[buffer * elements..][..elements],
         );
     }
 
-    /// The positions on the delta's two axes that the window has, and in a room the elements from one to the next: rows of
+    /// The positions on the delta's two axes that the window has, and in a scratch buffer the elements from one to the next: rows of
     /// the window are positions on the first axis, unless the tensor has one output and no kernel.
     pub(crate) fn axes(&self) -> [(Range<u64>, usize); 2] {
         let (rows, cols) = (&self.window.rows, &self.window.cols);
@@ -72,9 +72,9 @@ impl Block<'_> {
         }
     }
 
-    /// Adds `scale ·` the first room to the window's elements.
+    /// Adds `scale ·` the first scratch buffer to the window's elements.
     ///
-    /// Two roundings: `t = delta · scale`, then `value + t`. Afterwards the room holds `t`.
+    /// Two roundings: `t = delta · scale`, then `value + t`. Afterwards the buffer holds `t`.
     pub(crate) fn add_scaled(&mut self) {
         let cols = self.window.cols.len();
         for p in 0..self.window.rows.len() {
@@ -91,9 +91,9 @@ impl Block<'_> {
         }
     }
 
-    /// Adds `original · (scale ·` the first room`)` to the window's elements.
+    /// Adds `original · (scale ·` the first scratch buffer`)` to the window's elements.
     ///
-    /// Three roundings: `delta · scale`, `t` = that times the original, then `value + t`. Afterwards the room holds `t`.
+    /// Three roundings: `delta · scale`, `t` = that times the original, then `value + t`. Afterwards the buffer holds `t`.
     pub(crate) fn add_share(&mut self) {
         let cols = self.window.cols.len();
         for p in 0..self.window.rows.len() {
@@ -106,8 +106,8 @@ impl Block<'_> {
         }
     }
 
-    /// Puts `change(p, q, value, room)` in place of every element of the window, where `room` is what the first room holds
-    /// for it. Afterwards the room holds the differences.
+    /// Puts `change(p, q, value, scratch)` in place of every element of the window, where `scratch` is what the first buffer holds
+    /// for it. Afterwards the buffer holds the differences.
     pub(crate) fn change(&mut self, change: impl Fn(usize, usize, f32, f32) -> f32) {
         let cols = self.window.cols.len();
         for p in 0..self.window.rows.len() {
@@ -161,24 +161,5 @@ impl<'b> FactorView<'b> {
     /// Value `k` of `position`.
     pub(crate) fn at(&self, position: u64, k: usize) -> f32 {
         self.data[(position - self.first) as usize * self.stride + k * self.inner_stride]
-    }
-}
-
-/// What a fold came to for the positions of a block.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Folded<'b> {
-    /// The values, position after position.
-    pub state: &'b [f64],
-    /// The position that the first of them belong to.
-    pub first: u64,
-    /// Values for each position.
-    pub per: usize,
-}
-
-impl<'b> Folded<'b> {
-    /// What is known of `position`.
-    pub(crate) fn at(&self, position: u64) -> &'b [f64] {
-        let start = (position - self.first) as usize * self.per;
-        &self.state[start..start + self.per]
     }
 }

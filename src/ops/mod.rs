@@ -1,5 +1,141 @@
-//! TODO ('ops',)
+//! Deltas: what ops do to blocks of f32 values, one file per arithmetic and one row each in [`DeltaKind`].
+//!
+//! This is the ground that adapters, plans and the pipeline stand on: a delta sees the parts of its factors that a block
+//! needs, already decoded, and never an adapter, a file, an encoding, a thread or a budget. What only some deltas need is a
+//! capability that the others do not have: a [`Reduction`] over an axis, or the [`Preparation`] of a factor.
 
+pub(crate) mod access;
 pub(crate) mod block;
+pub(crate) mod cp_core;
+pub(crate) mod dora;
+pub(crate) mod factor;
+pub(crate) mod hadamard;
+pub(crate) mod kronecker;
+pub(crate) mod low_rank;
 pub(crate) mod op;
 pub(crate) mod placement;
+pub(crate) mod reduce;
+pub(crate) mod rotate;
+pub(crate) mod rows;
+pub(crate) mod scale_axis;
+pub(crate) mod vector;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::access::Access;
+use crate::ops::block::Block;
+use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::reduce::Reduction;
+
+/// One kind of change to a weight, with the parameters of one op.
+pub(crate) trait Delta: Sync {
+    /// Applies it to a block: changes the window's values and leaves what was added in the first scratch buffer.
+    fn apply(&self, block: &mut Block<'_>);
+
+    /// What it must see at once.
+    fn access(&self) -> Access {
+        match self.reduction() {
+            Some(reduction) => Access::Reduction { axis: reduction.axis(), values: reduction.values() },
+            None => Access::Elements,
+        }
+    }
+
+    /// Whether it needs what the tensor starts from beside the running values.
+    fn needs_base_values(&self) -> bool {
+        false
+    }
+
+    /// Scratch buffers of the window's size that [`Block::scratch`] must have; the first is the delta's.
+    fn scratch_buffers(&self) -> usize {
+        1
+    }
+
+    /// The largest inner dimension of a product that it asks of the kernels for a block; 0 if it asks for none. Their
+    /// packing buffers are counted by it.
+    fn inner_dimension(&self, _factors: &[Factor]) -> u64 {
+        0
+    }
+
+    /// The rank of its factors, as people call it; none where there is no such thing.
+    fn rank(&self, _factors: &[Factor]) -> Option<u64> {
+        None
+    }
+
+    /// Why it changes nothing, whatever the weights are, if that shows in its scale or in the values of its factors (in
+    /// their order).
+    fn no_effect(&self, scale: f32, factors: &[FactorValues]) -> Option<&'static str> {
+        if factors.iter().any(|factor| factor.all_zero) {
+            return Some("a factor is all zero (untrained adapter?)");
+        }
+        (scale == 0.0).then_some("its scale is 0")
+    }
+
+    /// The reduction that must be known before it is applied, if it needs one.
+    fn reduction(&self) -> Option<&dyn Reduction> {
+        None
+    }
+
+    /// What it makes of factors that have a [`Factor::prepared_len`], if it prepares any.
+    fn preparation(&self) -> Option<&dyn Preparation> {
+        None
+    }
+}
+
+/// What a delta makes of a factor once, when it is read, so that blocks need not.
+pub(crate) trait Preparation {
+    /// Makes of a factor what [`Delta::apply`] wants: its values stand first in `values`, which has room for
+    /// [`Factor::prepared_len`] of them. Called once each time the factor is read.
+    fn prepare(&self, values: &mut [f32]);
+}
+
+/// The table of deltas: an op holds a row with its own parameters, as a plan keeps them.
+macro_rules! deltas {
+    ($($(#[$about:meta])* $delta:ident in $file:ident,)*) => {
+        /// Every delta there is. A plan holds them as data, and names them as they are called here.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum DeltaKind {
+            $($(#[$about])* $delta(crate::ops::$file::$delta),)*
+        }
+
+        impl DeltaKind {
+            /// What applies it.
+            pub(crate) fn delta(&self) -> &dyn Delta {
+                match self {
+                    $(DeltaKind::$delta(delta) => delta,)*
+                }
+            }
+        }
+
+        $(impl From<crate::ops::$file::$delta> for DeltaKind {
+            fn from(delta: crate::ops::$file::$delta) -> DeltaKind {
+                DeltaKind::$delta(delta)
+            }
+        })*
+    };
+}
+
+deltas! {
+    /// A product of two factors, as it is or times what the tensor started from.
+    LowRank in low_rank,
+    /// A vector.
+    AddVector in vector,
+    /// A low-rank product, and a new length for every output.
+    Dora in dora,
+    /// A product of two products.
+    Hadamard in hadamard,
+    /// A Kronecker product.
+    Kronecker in kronecker,
+    /// A rotation of rows.
+    Rotate in rotate,
+    /// A vector that multiplies an axis.
+    ScaleAxis in scale_axis,
+    /// Rows in place of rows.
+    ReplaceRows in rows,
+}
+
+impl DeltaKind {
+    /// Whether both are the same kind of delta, whatever their parameters are.
+    pub(crate) fn is_same_kind(&self, other: &DeltaKind) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}

@@ -2,253 +2,102 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tensor::reference::TensorRef;
-
+use crate::ops::access::Access;
+use crate::ops::factor::Factor;
 use crate::ops::placement::Placement;
+use crate::ops::{Delta, DeltaKind};
 
 /// Index of a claim in a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClaimId(pub u32);
 
-/// The unit of accounting: some tensors of one adapter that belong together, and how many elements of the output they
-/// must reach. A run that reaches fewer fails.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Claim {
-    /// Position of the adapter on the command line, from 0.
-    pub adapter: u32,
-    /// Module path as the adapter spells it.
-    pub module: String,
-    /// Name of the method that claimed it.
-    pub method: String,
-    /// The adapter's tensors that it uses, by key.
-    pub keys: Vec<String>,
-    /// The output tensor it changes.
-    pub tensor: String,
-    /// Elements of the output that it must reach.
-    pub elements: u64,
-}
-
-/// What an op must see at once, which the schedule turns into the shape of tiles and into passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Need {
-    /// Any elements, in tiles of any shape.
-    Elements,
-    /// Whole stored rows.
-    Rows,
-    /// The whole tensor.
-    Whole,
-    /// Any elements, once something is known of every position of one axis of the delta: a fold over the other axis, of
-    /// what the tensor starts from. Where a tile holds all that a position needs the fold is made inside it, else in a
-    /// pass of its own before the tensor is written.
-    Fold {
-        /// The axis that it knows something of.
-        axis: usize,
-        /// How many f64 values it keeps for each position.
-        values: usize,
-    },
-}
-
-/// A matrix in an adapter file: `inner` values for every position of one axis of the delta, or for none.
-///
-/// The values for position `i` are the elements `start + i·index.stride + k·inner.stride`. For `lora_B [out, rank]` the
-/// index is the out axis with stride `rank`; for `lora_A [rank, in]` it is the in axis with stride 1.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Factor {
-    /// Where its file holds it.
-    pub tensor: TensorRef,
-    /// Element of the tensor that it starts at.
-    pub start: u64,
-    /// The delta's axis that it runs along and the elements between neighbours; none if every tile needs all of it.
-    pub index: Option<FactorIndex>,
-    /// Values for each position (the rank, for LoRA).
-    pub inner: u64,
-    /// Elements from one of those values to the next.
-    pub inner_stride: u64,
-    /// Values that its method makes of it, once, when it is read, where these are more: only for factors without an axis.
-    pub made: Option<u64>,
-}
-
-impl Factor {
-    /// A factor that runs along no axis: all of a tensor.
-    pub fn whole(tensor: TensorRef) -> Factor {
-        let inner = tensor.shape.elements();
-        Factor { tensor, start: 0, index: None, inner, inner_stride: 1, made: None }
-    }
-
-    /// A factor that runs along an axis: `inner` values for each position, from the tensor's first element on.
-    pub fn along(axis: usize, tensor: TensorRef, stride: u64, inner: u64, inner_stride: u64) -> Factor {
-        Factor {
-            tensor,
-            start: 0,
-            index: Some(FactorIndex { axis, stride }),
-            inner,
-            inner_stride,
-            made: None,
-        }
-    }
-
-    /// The same, from another element on.
-    #[must_use]
-    pub fn starting(self, start: u64) -> Factor {
-        Factor { start, ..self }
-    }
-
-    /// Values in memory for each position.
-    pub fn values(&self) -> u64 {
-        self.made.unwrap_or(self.inner)
-    }
-}
-
-/// The axis that a factor runs along.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FactorIndex {
-    /// Which axis of the delta.
-    pub axis: usize,
-    /// Elements of the factor from one position to the next.
-    pub stride: u64,
-}
-
-/// One planned merge.
+/// One planned change of some of a tensor's values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Op {
-    /// The claim it counts for.
+    /// The claim it counts for; the planner numbers claims, so that a new op has that of none yet.
     pub claim: ClaimId,
-    /// Name of the method that applies it.
-    pub method: String,
+    /// Which delta it adds, with that delta's own parameters.
+    pub kind: DeltaKind,
     /// Where its delta falls.
     pub placement: Placement,
-    /// Its factors, in the method's order.
+    /// What makes it, in the delta's order.
     pub factors: Vec<Factor>,
     /// What the delta is multiplied by: computed in f64, rounded to f32 once.
     pub scale: f32,
-    /// What it must see at once.
-    pub need: Need,
-    /// Whether it wants what the tensor starts from beside the running values.
-    pub original: bool,
-    /// Numbers that its method reads back, in the method's own order.
-    pub settings: Vec<f64>,
 }
 
-/// How a part of a factor lies in its file, and how it is then seen in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FactorRuns {
-    /// Element of the tensor that the first run starts at.
-    pub first: u64,
-    /// Elements that are kept of a run.
-    pub len: u64,
-    /// Elements from one that is kept to the next; more than 1 where a run is picked from a longer stretch.
-    pub step: u64,
-    /// Number of runs.
-    pub count: u64,
-    /// Elements from one run to the next.
-    pub stride: u64,
-    /// In memory, run behind run: values from one position to the next.
-    pub position_stride: u64,
-    /// In memory: values from one inner value to the next.
-    pub inner_stride: u64,
-}
-
-impl Factor {
-    /// The runs of the file that hold `positions` (all of it, if it runs along no axis).
-    pub fn runs(&self, positions: &std::ops::Range<u64>) -> FactorRuns {
-        let Some(FactorIndex { stride, .. }) = self.index else {
-            return FactorRuns {
-                first: self.start,
-                len: self.inner,
-                step: self.inner_stride,
-                count: 1,
-                stride: self.inner,
-                position_stride: 0,
-                inner_stride: 1,
-            };
-        };
-        let (first, count) = (self.start + positions.start * stride, positions.end - positions.start);
-        if stride == 1 && self.inner_stride != 1 {
-            // Values of neighbouring positions lie together: `[inner, positions]`.
-            return FactorRuns {
-                first,
-                len: count,
-                step: 1,
-                count: self.inner,
-                stride: self.inner_stride,
-                position_stride: 1,
-                inner_stride: count,
-            }
-            .joined();
-        }
-        // Values of one position lie together, or are picked from a stretch: `[positions, inner]`.
-        FactorRuns {
-            first,
-            len: self.inner,
-            step: self.inner_stride,
-            count,
-            stride,
-            position_stride: self.inner,
-            inner_stride: 1,
-        }
-        .joined()
+impl Op {
+    /// An op that counts for no claim yet.
+    pub(crate) fn new(
+        kind: impl Into<DeltaKind>,
+        placement: Placement,
+        factors: Vec<Factor>,
+        scale: f32,
+    ) -> Op {
+        Op { claim: ClaimId(u32::MAX), kind: kind.into(), placement, factors, scale }
     }
-}
 
-impl FactorRuns {
-    /// The same, as one run where runs touch.
-    fn joined(self) -> FactorRuns {
-        if self.stride == self.len && self.step == 1 {
-            FactorRuns { len: self.len * self.count, count: 1, stride: self.len * self.count, ..self }
-        } else {
-            self
-        }
+    /// The same, counted for a claim.
+    #[must_use]
+    pub(crate) fn counted_for(self, claim: ClaimId) -> Op {
+        Op { claim, ..self }
+    }
+
+    /// What applies it.
+    pub(crate) fn delta(&self) -> &dyn Delta {
+        self.kind.delta()
+    }
+
+    /// What it must see at once.
+    pub(crate) fn access(&self) -> Access {
+        self.delta().access()
+    }
+
+    /// The rank of its factors, if it has one.
+    pub(crate) fn rank(&self) -> Option<u64> {
+        self.delta().rank(&self.factors)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::dora::Dora;
+    use crate::ops::hadamard::Hadamard;
+    use crate::ops::kronecker::{Kronecker, SecondForm};
+    use crate::ops::low_rank::LowRank;
+    use crate::ops::rotate::{Cayley, Rotate};
+    use crate::ops::rows::ReplaceRows;
+    use crate::ops::scale_axis::ScaleAxis;
+    use crate::ops::vector::AddVector;
     use crate::tensor::dtype::Dtype;
-    use crate::tensor::reference::FileId;
+    use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
 
     #[test]
-    fn runs_are_joined_where_they_touch() {
-        let shape = Shape::new(&[3, 5]).expect("small");
+    fn a_rank_is_that_of_factors_and_no_other_size() {
+        let shape = Shape::new(&[4, 9]).expect("small");
         let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
-        // lora_A [rank 3, in 5]: columns 1..3 are three runs of two, all columns are one run.
-        let a = Factor::along(1, tensor.clone(), 1, 3, 5);
-        let some = FactorRuns {
-            first: 1,
-            len: 2,
-            step: 1,
-            count: 3,
-            stride: 5,
-            position_stride: 1,
-            inner_stride: 2,
-        };
-        let all = FactorRuns { len: 15, count: 1, stride: 15, inner_stride: 5, first: 0, ..some };
-        assert_eq!((a.runs(&(1..3)), a.runs(&(0..5))), (some, all));
-        // lora_B [out 3, rank 5]: any rows are one run.
-        let b = Factor::along(0, tensor.clone(), 5, 5, 1);
-        let rows = FactorRuns {
-            first: 5,
-            len: 10,
-            step: 1,
-            count: 1,
-            stride: 10,
-            position_stride: 5,
-            inner_stride: 1,
-        };
-        assert_eq!(b.runs(&(1..3)), rows);
-        // Every third column, from the second: picked from each row.
-        let picked = Factor::along(0, tensor, 5, 2, 3).starting(1);
-        let rows = FactorRuns {
-            first: 6,
-            len: 2,
-            step: 3,
-            count: 2,
-            stride: 5,
-            position_stride: 2,
-            inner_stride: 1,
-        };
-        assert_eq!(picked.runs(&(1..3)), rows);
+        let kronecker = |form| Kronecker { first: [3, 3], first_rank: None, second: [3, 3], form };
+        let cayley = Cayley { series: Some(5), eps: None };
+        let rotate = Rotate { cayley, side: 4, blocks: 2, width: 8, is_embedding: false };
+        let kinds: [(DeltaKind, Option<u64>); 10] = [
+            (LowRank::ADDED.into(), Some(4)),
+            (LowRank::SHARE.into(), Some(4)),
+            (Dora { is_transposed: false }.into(), Some(4)),
+            (Hadamard { core: None }.into(), Some(4)),
+            (kronecker(SecondForm::Product { rank: 2 }).into(), Some(2)),
+            (kronecker(SecondForm::Whole).into(), None),
+            (rotate.into(), None),
+            (AddVector.into(), None),
+            (ReplaceRows.into(), None),
+            (ScaleAxis { inputs: None }.into(), None),
+        ];
+        for (kind, rank) in kinds {
+            let factors = vec![Factor::along(1, tensor.clone(), 1, 4, 9)];
+            let op = Op::new(kind, Placement::matrix(9, 9, false), factors, 1.0);
+            assert_eq!(op.rank(), rank, "{:?}", op.kind);
+        }
     }
 }

@@ -1,10 +1,28 @@
-//! Which elements of a stored tensor an op's delta falls on: one mechanism for whole tensors, row ranges, expert slices,
+//! The elements of a stored tensor that an op's delta falls on: one mechanism for whole tensors, row ranges, expert slices,
 //! even columns and transposed storage.
 //!
 //! A delta has one or two axes of its own (for a linear layer: out, then in). A [`Placement`] gives, for each axis, how far
-//! apart in the stored tensor two neighbours on it lie. Seen as a matrix ([`View`]), one axis then moves along stored rows
+//! apart in the stored tensor two neighbors on it lie. Seen as a matrix ([`View`]), one axis then moves along stored rows
 //! and the other along stored columns; transposed storage only swaps which is which, so that factors change places and no
-//! byte is moved. [`Grid`] is that reading, and [`Grid::window`] cuts it to a tile.
+//! byte is moved. [`Grid`] is that interpretation, and [`Grid::window`] cuts it to a tile.
+//!
+//! An example: a delta `[out 3, in 4]` for the gate of an expert whose outputs are every second column of a stored matrix
+//! `[in 4, out 6]` that begins at element 48 of its tensor.
+//!
+//! ```text
+//! Placement { start: 48, axes: [ {count: 3, stride: 2},  {count: 4, stride: 6} ] }
+//!                                out                     in
+//!
+//! stored, 6 columns            delta element (out, in)
+//! 48  49  50  51  52  53       (0,0)  .  (1,0)  .  (2,0)  .
+//! 54  55  56  57  58  59       (0,1)  .  (1,1)  .  (2,1)  .
+//! 60  61  62  63  64  65       (0,2)  .  (1,2)  .  (2,2)  .
+//! 66  67  68  69  70  71       (0,3)  .  (1,3)  .  (2,3)  .
+//! ```
+//!
+//! As a matrix of 6 columns, `in` (a stride of 6) moves down the rows, one by one from row 8, and `out` (a stride of 2)
+//! moves along the columns, in steps of 2 from column 0. A tile of rows 9 to 11 and columns 2 to 5 gets the window
+//! `in` 1 to 3 and `out` 1 to 2: the factors' rows and columns of these numbers, and nothing else, are multiplied for it.
 
 use std::ops::Range;
 
@@ -59,10 +77,11 @@ impl Placement {
     pub fn grid(&self, view: View) -> Option<Grid> {
         let cols = view.cols.max(1);
         let mut grid = Grid { rows: Line::fixed(self.start / cols), cols: Line::fixed(self.start % cols) };
-        let mut order: Vec<usize> = (0..self.axes.len()).collect();
+        let mut order = [0, 1];
+        let order = order.get_mut(..self.axes.len())?;
         // The wider stride moves along rows. An axis of one position never moves, so it takes what is left.
         order.sort_by_key(|&i| (self.axes[i].count <= 1, std::cmp::Reverse(self.axes[i].stride)));
-        for i in order {
+        for &mut i in order {
             let Axis { count, stride } = self.axes[i];
             let still = count <= 1;
             if grid.rows.axis.is_none() && (still && self.axes.len() > 1 || !still && stride % cols == 0) {

@@ -1,4 +1,4 @@
-//! Stretches of a file that stay in memory while short runs are picked out of them for tile after tile.
+//! The gather buffer: stored rows that stay in memory while short runs are picked out of them for tile after tile.
 //!
 //! Where a row of the output is a column of what is stored, a tile takes a few bytes of each of thousands of stored rows.
 //! Reading each on its own would be thousands of calls for a tile, and every page of the file would be read for every tile.
@@ -9,17 +9,16 @@ use std::ops::Range;
 
 use crate::encodings::Runs;
 use crate::error::Result;
-use crate::schedule::cut::Stretch;
+use crate::schedule::cut::StridedPart;
 use crate::tensor::reference::TensorRef;
 
 /// Bytes of one read, so that no more of the file is in the page cache than the budget has a line for.
 const READ: usize = 1 << 20;
 
-/// The room for them, cut anew for each tensor.
-#[derive(Default)]
-pub(crate) struct Stretches {
+/// The buffer, divided anew for each tensor.
+pub(crate) struct GatherBuffer {
     room: Vec<u8>,
-    /// The tensor for whose parts it is cut.
+    /// The tensor for whose parts it is divided.
     of: Option<(usize, usize)>,
     parts: Vec<Held>,
 }
@@ -33,24 +32,26 @@ struct Held {
     rows: Range<u64>,
 }
 
-impl Stretches {
-    pub(crate) fn new(bytes: usize) -> Stretches {
-        Stretches { room: vec![0; bytes], of: None, parts: Vec::new() }
+impl GatherBuffer {
+    pub(crate) fn new(bytes: usize) -> GatherBuffer {
+        GatherBuffer { room: vec![0; bytes], of: None, parts: Vec::new() }
     }
 
-    /// Cuts the room for a tensor whose parts need such stretches, unless it is already.
-    pub(crate) fn turn_to(&mut self, of: (usize, usize), stretches: impl FnOnce() -> Vec<Stretch>) {
+    /// Divides the buffer among the parts of a tensor, unless it is already.
+    pub(crate) fn turn_to<P>(&mut self, of: (usize, usize), parts: impl Fn() -> P)
+    where
+        P: Iterator<Item = StridedPart>,
+    {
         if self.of == Some(of) {
             return;
         }
         self.of = Some(of);
         self.parts.clear();
-        let stretches = stretches();
-        let (rows, all) = stretches.iter().fold((0, 0), |(rows, all), s| (rows + s.row, all + s.all));
+        let (rows, all) = parts().fold((0, 0), |(rows, all), part| (rows + part.row, all + part.all));
         // A stored row of each part, and what is left by what each wants more.
         let (spare, wanted) = (self.room.len().saturating_sub(rows), all - rows);
         let mut next = 0;
-        for Stretch { row, all } in stretches {
+        for StridedPart { row, all } in parts() {
             let more = match wanted {
                 0 => 0,
                 wanted => ((all - row) as u128 * spare.min(wanted) as u128 / wanted as u128) as usize,
@@ -117,13 +118,13 @@ mod tests {
         let file: Vec<u8> = (0..=255).collect();
         let shape = Shape::new(&[20, 12]).expect("small");
         let tensor = TensorRef { file: FileId(0), offset: 5, dtype: Dtype::U8, shape };
-        let whole = Stretch { row: 12, all: 120 };
+        let whole = StridedPart { row: 12, all: 120 };
         for (room, reads) in [(12, 60), (30, 30), (119, 12), (120, 2), (500, 2)] {
-            let mut stretches = Stretches::new(room);
+            let mut gather = GatherBuffer::new(room);
             let count = Cell::new(0);
             for matrix in 0..2u64 {
                 for (from, len) in [(0, 3), (3, 4), (7, 5)] {
-                    stretches.turn_to((0, 0), || vec![whole]);
+                    gather.turn_to((0, 0), || std::iter::once(whole));
                     let first = matrix * 120 + from;
                     let runs = Runs { first, len, count: 10, stride: 12 };
                     let mut buf = vec![0; runs.bytes() as usize];
@@ -132,7 +133,7 @@ mod tests {
                         buf.copy_from_slice(&file[at as usize..at as usize + buf.len()]);
                         Ok(())
                     };
-                    stretches.pick((0, &tensor), runs, &mut buf, read).expect("it reads");
+                    gather.pick((0, &tensor), runs, &mut buf, read).expect("it reads");
                     let at = |run: u64| (5 + first + run * 12) as usize;
                     let right: Vec<u8> =
                         (0..10).flat_map(|run| file[at(run)..at(run) + len as usize].to_vec()).collect();
@@ -145,14 +146,15 @@ mod tests {
 
     #[test]
     fn parts_share_the_room_by_what_they_want() {
-        let mut stretches = Stretches::new(100);
-        let all = [Stretch { row: 10, all: 300 }, Stretch::default(), Stretch { row: 2, all: 40 }];
-        stretches.turn_to((0, 0), || all.to_vec());
-        let sizes: Vec<usize> = stretches.parts.iter().map(|held| held.at.len()).collect();
+        let mut gather = GatherBuffer::new(100);
+        let all =
+            [StridedPart { row: 10, all: 300 }, StridedPart::default(), StridedPart { row: 2, all: 40 }];
+        gather.turn_to((0, 0), || all.into_iter());
+        let sizes: Vec<usize> = gather.parts.iter().map(|held| held.at.len()).collect();
         assert_eq!(sizes, [10 + 290 * 88 / 328, 0, 2 + 38 * 88 / 328]);
-        assert!(stretches.parts[2].at.end <= 100);
-        let mut roomy = Stretches::new(1000);
-        roomy.turn_to((0, 0), || all.to_vec());
+        assert!(gather.parts[2].at.end <= 100);
+        let mut roomy = GatherBuffer::new(1000);
+        roomy.turn_to((0, 0), || all.into_iter());
         assert_eq!(roomy.parts.iter().map(|held| held.at.len()).collect::<Vec<_>>(), [300, 0, 40]);
     }
 }

@@ -1,45 +1,38 @@
-//! What travels between the stages.
+//! Messages between the stages.
 
 use std::sync::Arc;
 
 use crate::memory::pool::Lease;
-use crate::schedule::blocks::BlockSpec;
-use crate::schedule::steps::Tile;
+use crate::schedule::tile::Tile;
 
-/// The factors that the tiles of a band share, decoded.
-pub(crate) struct Shared<'s, 'm> {
-    /// What lies where in the slot.
-    pub(crate) blocks: Vec<BlockSpec>,
-    /// The slot; none if no op has such factors.
-    pub(crate) slot: Option<Lease<'s, 'm>>,
-}
+use crate::pipeline::factors::BandFactors;
 
 /// A tile whose bytes are read.
-pub(crate) struct Loaded<'s, 'm> {
+pub(crate) struct LoadedTile<'p, 's, 'm> {
     /// What it is.
-    pub(crate) tile: Tile,
-    /// Its bytes; none for a shard's header, which is in the plan.
-    pub(crate) slab: Option<Lease<'s, 'm>>,
-    /// The factors it shares with its neighbours.
-    pub(crate) shared: Option<Arc<Shared<'s, 'm>>>,
-    /// What the passes over its tensor came to.
-    pub(crate) folded: Arc<Vec<Pass>>,
+    pub(crate) tile: Tile<'p>,
+    /// Its tile buffer; none for a shard's header, which is in the plan.
+    pub(crate) buffer: Option<Lease<'s, 'm>>,
+    /// The factors it shares with its neighbours; none for bytes that are copied.
+    pub(crate) factors: Option<Arc<BandFactors<'s, 'm>>>,
+    /// The results of the reductions of its tensor; none for tiles that are not written or need none.
+    pub(crate) reduced: Option<Arc<Vec<ReductionResult>>>,
 }
 
-/// What a pass over a tensor came to.
-pub(crate) struct Pass {
+/// The result of a reduction over a tensor.
+pub(crate) struct ReductionResult {
     /// Which op it was for.
     pub(crate) op: usize,
     /// What is known of each position of the op's axis.
     pub(crate) state: Vec<f64>,
 }
 
-/// A tile whose bytes are ready to be written.
-pub(crate) struct Merged<'s, 'm> {
+/// A tile whose bytes are ready to be written, or whose values are ready to be reduced.
+pub(crate) struct MergedTile<'p, 's, 'm> {
     /// What it is.
-    pub(crate) tile: Tile,
-    /// The slab that holds its bytes.
-    pub(crate) slab: Option<Lease<'s, 'm>>,
-    /// Which of the slab's bytes they are.
+    pub(crate) tile: Tile<'p>,
+    /// The buffer that holds its bytes.
+    pub(crate) buffer: Option<Lease<'s, 'm>>,
+    /// Which of the buffer's bytes they are.
     pub(crate) bytes: std::ops::Range<usize>,
 }

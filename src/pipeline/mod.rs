@@ -1,28 +1,35 @@
-//! Runs a plan: one reader, some workers and one writer over one pool of memory.
+//! Runs a plan: one feed that reads, some workers and one writer over one pool of memory.
 //!
 //! ```text
 //!            leases                    any order            schedule order
-//!  pool ──▶ reader ──▶ tiles ──▶ workers ──▶ merged ──▶ writer ──▶ sink of the shard
-//!    ▲         slots: factors of a band ┘ (given back)      │
-//!    └──────────────────────── slabs, when their bytes are written ┘
+//!  pool ──▶ feed ──▶ tiles ──▶ workers ──▶ merged tiles ──▶ writer ──▶ sink of the shard
+//!    ▲         factor buffers of a band ┘ (given back)      │
+//!    └────────────────── tile buffers, when their bytes are written ┘
 //! ```
 //!
-//! What a fold over a tensor comes to travels back from the writer to the reader, which sends the first tile that is written
-//! only when it has it: folding needs the order of the schedule, and only the writer has that.
+//! The feed walks the schedule and takes leases in its order; it is the only one that waits for memory. Factors are read as
+//! they are and prepared by the first worker that needs them. [`apply::merge_tile`] is the merge itself, a function of its
+//! arguments. The result of a reduction over a tensor travels back from the writer to the feed, which sends the first tile
+//! that is written only when it has it: reducing needs the order of the schedule, and only the writer has that.
 //!
-//! The reader takes leases in the order of the schedule and is the only one that waits for memory. Channels hold as many
-//! tiles as there are slabs, so a send never waits for anything but a stage that has stopped. The writer puts tiles back
-//! into order: the tile it waits for was leased before every tile that is held up, so it is always under way.
+//! Channels hold as many tiles as there are tile buffers, so a send never waits for anything but a stage that has stopped.
+//! The writer puts tiles back into order: the tile it waits for was leased before every tile that is held up, so it is
+//! always under way. In steady state nothing is allocated but by a product's own packing.
 //!
 //! Shutdown is dropping senders. The stage that fails records the cause in [`Stop`] and returns; the others find a closed
 //! channel or the flag and return quietly. The first cause wins.
 
+pub(crate) mod apply;
+pub(crate) mod factors;
+pub(crate) mod feed;
+pub(crate) mod fetch;
 pub(crate) mod gather;
 pub(crate) mod message;
 pub(crate) mod progress;
-pub(crate) mod reader;
+pub(crate) mod reduce;
 pub(crate) mod repack;
 pub(crate) mod retained;
+pub(crate) mod scratch;
 pub(crate) mod stop;
 pub(crate) mod tally;
 pub(crate) mod worker;
@@ -32,34 +39,35 @@ use crate::pipeline::progress::{Progress, Snapshot};
 use crate::pipeline::stop::Stop;
 use crate::pipeline::tally::Applied;
 use crate::pipeline::writer::ShardDone;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Kernels;
-use crate::memory::pool::Memory;
+use crate::memory::pool::PoolMemory;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::budget::Schedule;
-use crate::storage::{Source, Store};
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 
-/// What a run reads, writes and tells.
+/// What a run reads and writes.
 pub struct Run<'r> {
     /// What to do.
     pub plan: &'r Plan,
     /// How to do it here.
     pub schedule: &'r Schedule,
-    /// The plan's inputs, in its order, and behind them the scratch file of packed factors, if there is one.
+    /// The plan's inputs, in its order, and behind them the scratch file of repacked factors, if there is one.
     pub sources: &'r [&'r dyn Source],
     /// Where the shards go.
     pub store: &'r dyn Store,
     /// Which arithmetic runs.
     pub kernels: Kernels,
-    /// Set by a signal handler: stop soon.
-    pub interrupted: &'r AtomicBool,
+    /// Stops it.
+    pub cancel: &'r Cancel,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
 }
@@ -78,43 +86,44 @@ impl Run<'_> {
         shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
-        let mut memory = Memory::new(self.schedule.cut)?;
+        let mut memory = PoolMemory::new(self.schedule.cut)?;
         let pool = memory.pool();
         let (stop, progress) = (Stop::default(), Progress::new(self.plan));
         let tally = tally::Tally::new(self.plan);
-        let (to_merge, loaded) = bounded(self.schedule.cut.slabs + 1);
-        let (to_write, merged) = bounded(self.schedule.cut.slabs + 1);
-        let (pass_done, passes) = unbounded();
+        let depth = self.schedule.cut.slabs + 1;
+        let (to_merge, loaded) = bounded(depth);
+        let (to_write, merged) = bounded(depth);
+        let (spare, recycled) = bounded(depth + 1);
+        let (to_feed, reduced) = unbounded();
         thread::scope(|scope| {
             let (pool, stop, progress, tally) = (&pool, &stop, &progress, &tally);
             let mut stages = vec![(
                 "reader",
                 scope.spawn(move || {
-                    let ends = reader::Ends { to_merge: &to_merge, passes: &passes };
-                    stop.watch("reader", || reader::run(self, pool, progress, &ends, stop))
+                    let ends = feed::Ends { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
+                    stop.watch("reader", || feed::run(self, pool, progress, &ends, stop))
                 }),
             )];
             for _ in 0..self.schedule.workers {
-                let (loaded, to_write) = (loaded.clone(), to_write.clone());
+                let ends =
+                    worker::Ends { loaded: loaded.clone(), to_write: to_write.clone(), spare: spare.clone() };
                 stages.push((
                     "worker",
-                    scope.spawn(move || {
-                        stop.watch("worker", || worker::run(self, tally, &loaded, &to_write, stop))
-                    }),
+                    scope.spawn(move || stop.watch("worker", || worker::run(self, tally, &ends, stop))),
                 ));
             }
             // The workers hold the rest; ours would keep the writer waiting for ever.
-            drop((loaded, to_write));
+            drop((loaded, to_write, spare));
             stages.push((
                 "writer",
                 scope.spawn(move || {
-                    let ends = writer::Ends { merged, pass_done };
+                    let ends = writer::Ends { merged, reduced: to_feed };
                     stop.watch("writer", || writer::run(self, ends, progress, shard_done, stop))
                 }),
             ));
             while stop.ended() < stages.len() {
                 thread::park_timeout(TICK);
-                if self.interrupted.load(Ordering::Relaxed) {
+                if self.cancel.is_cancelled() {
                     stop.raise(ErrorKind::Stopped.into());
                 }
                 tick(&progress.snapshot(pool.held()));

@@ -1,61 +1,57 @@
-//! Packs factors anew into a scratch file before the run, strip by strip of rows.
+//! Repacks factors into a scratch file before the run, strip by strip of rows.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
-use crate::schedule::repack::{Packing, scratch_bytes, value_bytes};
-use crate::storage::Source;
-use crate::storage::scratch::Scratch;
+use crate::schedule::repack::{FactorRepack, scratch_bytes, value_bytes};
+use crate::storage::sink::Scratch;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 
 /// Bytes of a strip, and of what is gathered from it: far below what a run takes afterwards.
 const STRIP: u64 = 1 << 20;
 
-/// Writes every packing into a scratch file in `folder`; none if there is nothing to pack.
+/// Writes every repacked factor into a scratch file beside what is in `store`; none if there is none.
 ///
 /// # Errors
-/// As reading and writing do; [`ErrorKind::Stopped`] when a signal came.
-pub(crate) fn pack(
-    packings: &[Packing],
+/// As reading and writing do; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
+pub(crate) fn write_repacked(
+    repacks: &[FactorRepack],
     sources: &[Box<dyn Source>],
-    folder: &Path,
-    interrupted: &AtomicBool,
-) -> Result<Option<Scratch>> {
-    if packings.is_empty() {
+    store: &dyn Store,
+    cancel: &Cancel,
+) -> Result<Option<Box<dyn Scratch>>> {
+    if repacks.is_empty() {
         return Ok(None);
     }
-    let scratch = Scratch::new(folder, scratch_bytes(packings))?;
-    for packing in packings {
-        pack_one(packing, sources[packing.tensor.file.0 as usize].as_ref(), &scratch, interrupted)?;
+    let scratch = store.scratch("", scratch_bytes(repacks))?;
+    for repack in repacks {
+        write_one(repack, sources[repack.tensor.file.0 as usize].as_ref(), scratch.as_ref(), cancel)?;
     }
     scratch.settle()?;
     Ok(Some(scratch))
 }
 
-fn pack_one(
-    packing: &Packing,
+fn write_one(
+    repack: &FactorRepack,
     source: &dyn Source,
-    scratch: &Scratch,
-    interrupted: &AtomicBool,
+    scratch: &dyn Scratch,
+    cancel: &Cancel,
 ) -> Result<()> {
-    let size = value_bytes(packing);
-    let row_bytes = packing.width() * size;
-    let rows_at_once = (STRIP / row_bytes).clamp(1, packing.rows.max(1));
+    let size = value_bytes(repack);
+    let row_bytes = repack.width() * size;
+    let rows_at_once = (STRIP / row_bytes).clamp(1, repack.rows.max(1));
     let mut strip = vec![0; (rows_at_once * row_bytes) as usize];
-    let mut part_of = vec![0; (rows_at_once * packing.inner * size) as usize];
-    for first in (0..packing.rows).step_by(rows_at_once as usize) {
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(ErrorKind::Stopped.into());
-        }
-        let rows = rows_at_once.min(packing.rows - first);
+    let mut part_of = vec![0; (rows_at_once * repack.inner * size) as usize];
+    for first in (0..repack.rows).step_by(rows_at_once as usize) {
+        cancel.check()?;
+        let rows = rows_at_once.min(repack.rows - first);
         let strip = &mut strip[..(rows * row_bytes) as usize];
-        source.read_at(strip, packing.tensor.offset + first * row_bytes)?;
-        source.done_before(packing.tensor.offset + (first + rows) * row_bytes);
-        for part in 0..packing.parts {
-            let gathered = &mut part_of[..(rows * packing.inner * size) as usize];
-            gather(packing, strip, part, size as usize, gathered);
-            let at = packing.at + (part * packing.rows + first) * packing.inner * size;
+        source.read_at(strip, repack.tensor.offset + first * row_bytes)?;
+        source.done_before(repack.tensor.offset + (first + rows) * row_bytes);
+        for part in 0..repack.parts {
+            let gathered = &mut part_of[..(rows * repack.inner * size) as usize];
+            gather(repack, strip, part, size as usize, gathered);
+            let at = repack.at + (part * repack.rows + first) * repack.inner * size;
             scratch.write_at(gathered, at)?;
         }
     }
@@ -63,14 +59,14 @@ fn pack_one(
 }
 
 /// The values of one part in every row of a strip.
-fn gather(packing: &Packing, strip: &[u8], part: u64, size: usize, gathered: &mut [u8]) {
-    let (inner, part) = (packing.inner as usize, part as usize);
-    let rows = strip.chunks_exact(packing.width() as usize * size);
+fn gather(repack: &FactorRepack, strip: &[u8], part: u64, size: usize, gathered: &mut [u8]) {
+    let (inner, part) = (repack.inner as usize, part as usize);
+    let rows = strip.chunks_exact(repack.width() as usize * size);
     for (row, to) in rows.zip(gathered.chunks_exact_mut(inner * size)) {
-        if packing.is_grouped {
+        if repack.is_grouped {
             to.copy_from_slice(&row[part * inner * size..(part + 1) * inner * size]);
         } else {
-            let apart = packing.parts as usize * size;
+            let apart = repack.parts as usize * size;
             for (value, from) in to.chunks_exact_mut(size).zip(row[part * size..].chunks(apart)) {
                 value.copy_from_slice(&from[..size]);
             }
@@ -81,7 +77,6 @@ fn gather(packing: &Packing, strip: &[u8], part: u64, size: usize, gathered: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::Store;
     use crate::storage::memory::Memory;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::{FileId, TensorRef};
@@ -96,16 +91,15 @@ mod tests {
             .chain((0..rows).flat_map(|row| (0..6).flat_map(move |c| value(row, c))))
             .collect();
         let store = Memory::new();
-        let mut sink = store.sink("f", bytes.len() as u64).expect("room");
+        let mut sink = store.create("f", bytes.len() as u64).expect("room");
         sink.write(&bytes).and_then(|()| sink.commit()).expect("room");
-        let sources = vec![store.source("f").expect("there")];
+        let sources = vec![store.open("f").expect("there")];
         let shape = Shape::new(&[rows, parts * inner]).expect("fits");
         let tensor = TensorRef { file: FileId(0), offset: 1, dtype: Dtype::BF16, shape };
-        let folder = tempfile::tempdir().expect("a folder");
         for is_grouped in [false, true] {
-            let packing = Packing { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
-            let scratch = pack(&[packing], &sources, folder.path(), &AtomicBool::new(false));
-            let scratch = scratch.expect("room").expect("one packing");
+            let repack = FactorRepack { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
+            let scratch = write_repacked(&[repack], &sources, &store, &Cancel::default());
+            let scratch = scratch.expect("room").expect("one repack");
             let mut all = vec![0; scratch.len() as usize];
             scratch.read_at(&mut all, 0).expect("there");
             let column = |part: u64, k: u64| if is_grouped { part * inner + k } else { k * parts + part };

@@ -10,7 +10,7 @@ use crate::kernels::dispatch::Kernels;
 
 /// Sums over the elements of a delta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Survival {
+pub(crate) struct Retention {
     /// `⟨Δ, W′ − W⟩`.
     pub arrived: f64,
     /// `‖Δ‖²`.
@@ -21,9 +21,9 @@ pub(crate) struct Survival {
     pub unmoved: u64,
 }
 
-impl Survival {
+impl Retention {
     /// Adds the sums of other elements.
-    pub(crate) fn add(&mut self, other: &Survival) {
+    pub(crate) fn add(&mut self, other: &Retention) {
         self.arrived += other.arrived;
         self.squares += other.squares;
         self.nonzero += other.nonzero;
@@ -54,28 +54,64 @@ pub(crate) struct Measured<'b> {
     pub(crate) still: &'b [f32],
 }
 
+impl<'b> Measured<'b> {
+    /// The same from a later element on.
+    pub(crate) fn from(self, at: usize) -> Measured<'b> {
+        Measured {
+            values: &self.values[at..],
+            before: &self.before[at..],
+            is_sum: self.is_sum,
+            still: &self.still[at..],
+        }
+    }
+
+    /// The first `count`.
+    fn first(self, count: usize) -> Measured<'b> {
+        Measured {
+            values: &self.values[..count],
+            before: &self.before[..count],
+            is_sum: self.is_sum,
+            still: &self.still[..count],
+        }
+    }
+}
+
+/// Elements of an interleaved row that are gathered at a time.
+const GATHERED: usize = 512;
+
 /// Adds one row of a delta, whose elements fall on every `step`-th value.
-pub(crate) fn survive(
+pub(crate) fn measure(
     kernels: Kernels,
     of: Measured<'_>,
     delta: &[f32],
     step: usize,
-    survival: &mut Survival,
+    retention: &mut Retention,
 ) {
-    let Measured { values, before, is_sum, still } = of;
-    let survived = match step {
-        1 => kernels.survived(&values[..delta.len()], &before[..delta.len()], &still[..delta.len()], delta),
-        step => {
-            let every =
-                |all: &[f32]| -> Vec<f32> { all.iter().step_by(step).take(delta.len()).copied().collect() };
-            kernels.survived(&every(values), &every(before), &every(still), delta)
+    if step == 1 {
+        add_row(kernels, of.first(delta.len()), delta, retention);
+        return;
+    }
+    let mut gathered = [[0.0; GATHERED]; 3];
+    for (i, delta) in delta.chunks(GATHERED).enumerate() {
+        let of = of.from(i * GATHERED * step);
+        for (to, from) in gathered.iter_mut().zip([of.values, of.before, of.still]) {
+            for (to, from) in to[..delta.len()].iter_mut().zip(from.iter().step_by(step)) {
+                *to = *from;
+            }
         }
-    };
-    survival.add(&Survival {
-        arrived: survived.arrived + if is_sum { survived.squares } else { 0.0 },
-        squares: survived.squares,
-        nonzero: survived.nonzero,
-        unmoved: survived.unmoved,
+        let [values, before, still] = gathered.each_ref().map(|row| &row[..delta.len()]);
+        add_row(kernels, Measured { values, before, is_sum: of.is_sum, still }, delta, retention);
+    }
+}
+
+/// Adds as many elements as `of` has, one after the other.
+fn add_row(kernels: Kernels, of: Measured<'_>, delta: &[f32], retention: &mut Retention) {
+    let sums = kernels.survived(of.values, of.before, of.still, delta);
+    retention.add(&Retention {
+        arrived: sums.arrived + if of.is_sum { sums.squares } else { 0.0 },
+        squares: sums.squares,
+        nonzero: sums.nonzero,
+        unmoved: sums.unmoved,
     });
 }
 
@@ -83,38 +119,45 @@ pub(crate) fn survive(
 mod tests {
     use super::*;
 
-    fn measure(
+    fn measured(
         values: &[f32],
         before: &[f32],
         is_sum: bool,
         still: &[f32],
         delta: &[f32],
         step: usize,
-    ) -> Survival {
-        let mut survival = Survival::default();
-        survive(Kernels::detect(), Measured { values, before, is_sum, still }, delta, step, &mut survival);
-        survival
+    ) -> Retention {
+        let mut retention = Retention::default();
+        measure(Kernels::detect(), Measured { values, before, is_sum, still }, delta, step, &mut retention);
+        retention
     }
 
     #[test]
     fn a_delta_that_is_rounded_away_is_counted() {
         // Two of four elements arrive, and of the one that is zero nothing is said.
         let (original, values) = ([1.0, 1.0, 1.0, 1.0], [1.5, 1.0, 1.0, 0.5]);
-        let survival = measure(&values, &original, false, &original, &[0.5, 0.25, 0.0, -0.5], 1);
-        assert_eq!((survival.nonzero, survival.unmoved), (3, 1));
-        assert_eq!(survival.share(), Some(0.5 / (0.25 + 0.0625 + 0.25)));
-        assert_eq!(survival.unmoved_share(), Some(1.0 / 3.0));
-        assert_eq!(Survival::default().share(), None);
+        let retention = measured(&values, &original, false, &original, &[0.5, 0.25, 0.0, -0.5], 1);
+        assert_eq!((retention.nonzero, retention.unmoved), (3, 1));
+        assert_eq!(retention.share(), Some(0.5 / (0.25 + 0.0625 + 0.25)));
+        assert_eq!(retention.unmoved_share(), Some(1.0 / 3.0));
+        assert_eq!(Retention::default().share(), None);
     }
 
     #[test]
     fn steps_and_sums_are_followed() {
         let (original, values) = ([1.0, 9.0, 1.0], [1.5, 9.0, 1.25]);
-        let survival = measure(&values, &original, false, &original, &[0.5, 0.25], 2);
-        assert_eq!(survival.share(), Some(1.0));
+        let retention = measured(&values, &original, false, &original, &[0.5, 0.25], 2);
+        assert_eq!(retention.share(), Some(1.0));
+        // A row that is gathered in several steps, of which every second element loses its delta.
+        let delta = [0.5; 3 * GATHERED - 1];
+        let original = vec![1.0; 3 * delta.len()];
+        let values: Vec<f32> = (0..original.len()).map(|i| if i % 6 == 0 { 1.5 } else { 1.0 }).collect();
+        let retention = measured(&values, &original, false, &original, &delta, 3);
+        assert_eq!((retention.nonzero, retention.unmoved), (1535, 767));
+        assert_eq!(retention.share(), Some(768.0 / 1535.0));
         // Another op added 3: only the rounding of the sum counts.
         let (sum, values) = ([4.5f32], [4.25f32]);
-        let survival = measure(&values, &sum, true, &[1.0], &[0.5], 1);
-        assert_eq!(survival.share(), Some(1.0 - 0.5 * 0.25 / 0.25));
+        let retention = measured(&values, &sum, true, &[1.0], &[0.5], 1);
+        assert_eq!(retention.share(), Some(1.0 - 0.5 * 0.25 / 0.25));
     }
 }

@@ -10,12 +10,13 @@ use crate::error::{Error, Result};
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{Making, Plan};
 
-use crate::pipeline::retained::Survival;
+use crate::pipeline::retained::Retention;
+use crate::pipeline::scratch::Outcome;
 
 /// Elements reached by each claim, and elements that each tensor's ops changed.
 pub(crate) struct Tally {
     reached: Vec<AtomicU64>,
-    survived: Vec<Mutex<Survival>>,
+    retained: Vec<Mutex<Retention>>,
     changed: Vec<Vec<AtomicU64>>,
 }
 
@@ -29,14 +30,14 @@ pub struct Applied {
     /// Merged tensors in which no element changed, because the delta is below half a unit in the last place everywhere.
     pub unchanged: Vec<String>,
     /// How much of each adapter's deltas is left after rounding, in the order of the adapters.
-    pub adapters: Vec<AdapterSurvival>,
+    pub adapters: Vec<AdapterRetention>,
     /// The same for every module.
-    pub modules: Vec<ModuleSurvival>,
+    pub modules: Vec<ModuleRetention>,
 }
 
 /// How much of one adapter's deltas is left after rounding.
 #[derive(Clone, Debug, Serialize)]
-pub struct AdapterSurvival {
+pub struct AdapterRetention {
     /// Name of the adapter.
     pub adapter: String,
     /// Norm of all its deltas.
@@ -54,7 +55,7 @@ const LOST: f64 = 0.5;
 
 /// How much of one module's delta is left after rounding.
 #[derive(Clone, Debug, Serialize)]
-pub struct ModuleSurvival {
+pub struct ModuleRetention {
     /// Position of the adapter.
     pub adapter: u32,
     /// Module path as the adapter spells it.
@@ -69,7 +70,7 @@ pub struct ModuleSurvival {
     pub unmoved: Option<f64>,
 }
 
-impl ModuleSurvival {
+impl ModuleRetention {
     /// Whether more than half of its delta was rounded away.
     pub fn is_lost(&self) -> bool {
         self.survival.is_some_and(|survival| survival < LOST)
@@ -82,7 +83,7 @@ impl Tally {
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Tally {
             reached: zeros(plan.claims.len()),
-            survived: plan.claims.iter().map(|_| Mutex::default()).collect(),
+            retained: plan.claims.iter().map(|_| Mutex::default()).collect(),
             changed: plan.shards.iter().map(|shard| zeros(shard.tensors.len())).collect(),
         }
     }
@@ -91,32 +92,36 @@ impl Tally {
         self.reached[claim.0 as usize].fetch_add(elements, Ordering::Relaxed);
     }
 
-    pub(crate) fn survive(&self, claim: ClaimId, survival: &Survival) {
-        let mut sums =
-            self.survived[claim.0 as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sums.add(survival);
+    /// Adds what merging a tile of a tensor did.
+    pub(crate) fn add(&self, shard: usize, tensor: usize, outcome: &Outcome) {
+        self.changed[shard][tensor].fetch_add(outcome.changed, Ordering::Relaxed);
+        for reached in &outcome.claims {
+            self.reach(reached.claim, reached.elements);
+            let sums = &self.retained[reached.claim.0 as usize];
+            sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&reached.retained);
+        }
     }
 
     /// What is left of the deltas, by adapter and by module.
-    fn survival(&self, plan: &Plan) -> (Vec<AdapterSurvival>, Vec<ModuleSurvival>) {
-        let mut sums = vec![Survival::default(); plan.adapters.len()];
+    fn retention(&self, plan: &Plan) -> (Vec<AdapterRetention>, Vec<ModuleRetention>) {
+        let mut sums = vec![Retention::default(); plan.adapters.len()];
         let mut modules = Vec::new();
-        for (claim, survived) in plan.claims.iter().zip(&self.survived) {
-            let survival = *survived.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            sums[claim.adapter as usize].add(&survival);
-            if survival.nonzero > 0 {
-                modules.push(ModuleSurvival {
+        for (claim, retained) in plan.claims.iter().zip(&self.retained) {
+            let retention = *retained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            sums[claim.adapter as usize].add(&retention);
+            if retention.nonzero > 0 {
+                modules.push(ModuleRetention {
                     adapter: claim.adapter,
                     module: claim.module.clone(),
                     tensor: claim.tensor.clone(),
-                    norm: survival.squares.sqrt(),
-                    survival: survival.share(),
-                    unmoved: survival.unmoved_share(),
+                    norm: retention.squares.sqrt(),
+                    survival: retention.share(),
+                    unmoved: retention.unmoved_share(),
                 });
             }
         }
         let adapters =
-            plan.adapters.iter().zip(sums).enumerate().map(|(i, (adapter, sum))| AdapterSurvival {
+            plan.adapters.iter().zip(sums).enumerate().map(|(i, (adapter, sum))| AdapterRetention {
                 adapter: adapter.name.clone(),
                 norm: sum.squares.sqrt(),
                 survival: sum.share(),
@@ -127,10 +132,6 @@ impl Tally {
                     .count(),
             });
         (adapters.collect(), modules)
-    }
-
-    pub(crate) fn change(&self, shard: usize, tensor: usize, elements: u64) {
-        self.changed[shard][tensor].fetch_add(elements, Ordering::Relaxed);
     }
 
     /// Checks the counts.
@@ -146,7 +147,7 @@ impl Tally {
                 return Err(ErrorKind::Unapplied { adapter, module: claim.module.clone() }.into());
             }
         }
-        let (adapters, modules) = self.survival(plan);
+        let (adapters, modules) = self.retention(plan);
         let mut applied =
             Applied { changed_elements: 0, merged_elements: 0, unchanged: Vec::new(), adapters, modules };
         let mut effective = vec![false; plan.adapters.len()];

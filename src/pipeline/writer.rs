@@ -1,24 +1,20 @@
-//! The writer: puts tiles back into order, hands each shard's bytes to its sink, commits it, tells its hash; and folds what
-//! passes observe, as it is the one stage that sees tiles in order.
+//! The writer: puts tiles back into order, hands each shard's bytes to its sink, commits it, and reports its hash. Tiles of
+//! reductions it hands to the reduction under way.
 
 use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::claim;
-use crate::adapters::claim::Seen;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::ops::op::Need;
-use crate::schedule::cut::Merged as Merge;
-use crate::schedule::steps::Work;
-use crate::storage::Sink;
-use crate::tensor::rect::Rect;
+use crate::schedule::tile::{MergeTile, Purpose, Work};
+use crate::storage::sink::Sink;
 
 use crate::pipeline::Run;
-use crate::pipeline::message::{Merged, Pass};
+use crate::pipeline::message::{MergedTile, ReductionResult};
 use crate::pipeline::progress::Progress;
+use crate::pipeline::reduce::ReductionState;
 use crate::pipeline::stop::Stop;
 
 /// A shard that is committed.
@@ -30,21 +26,20 @@ pub struct ShardDone {
     pub bytes: u64,
     /// BLAKE3 of the file, in hex.
     pub hash: String,
-    /// BLAKE3 of the bytes that were copied from the base, in order, in hex: what identifies the untouched part of it.
-    pub passed: String,
 }
 
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
 pub(crate) fn run(
     run: &Run<'_>,
-    ends: Ends<'_, '_>,
+    ends: Ends<'_, '_, '_>,
     progress: &Progress,
     shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
     stop: &Stop,
 ) -> Result<()> {
-    let Ends { merged, pass_done } = ends;
-    let mut writer = Writer { run, progress, shard_done, pass_done, open: None, state: Vec::new() };
-    let mut waiting: VecDeque<Option<Merged<'_, '_>>> = VecDeque::new();
+    let Ends { merged, reduced } = ends;
+    let mut writer =
+        Writer { run, progress, shard_done, reduced, open: None, reduction: ReductionState::default() };
+    let mut waiting: VecDeque<Option<MergedTile<'_, '_, '_>>> = VecDeque::new();
     let mut next = 0;
     for tile in merged {
         let place = (tile.tile.seq - next) as usize;
@@ -65,11 +60,11 @@ pub(crate) fn run(
 }
 
 /// The writer's ends of its channels.
-pub(crate) struct Ends<'s, 'm> {
+pub(crate) struct Ends<'p, 's, 'm> {
     /// Where tiles come from.
-    pub(crate) merged: Receiver<Merged<'s, 'm>>,
-    /// Who waits for what passes come to.
-    pub(crate) pass_done: Sender<Pass>,
+    pub(crate) merged: Receiver<MergedTile<'p, 's, 'm>>,
+    /// Who waits for the results of reductions.
+    pub(crate) reduced: Sender<ReductionResult>,
 }
 
 /// The shard that is being written.
@@ -77,78 +72,59 @@ struct Open {
     shard: usize,
     sink: Box<dyn Sink>,
     written: u64,
-    all: blake3::Hasher,
-    passed: blake3::Hasher,
+    hash: blake3::Hasher,
 }
 
 struct Writer<'w> {
     run: &'w Run<'w>,
     progress: &'w Progress,
     shard_done: &'w mut (dyn FnMut(ShardDone) -> Result<()> + Send),
-    pass_done: Sender<Pass>,
+    reduced: Sender<ReductionResult>,
     open: Option<Open>,
-    /// What the pass under way has come to.
-    state: Vec<f64>,
+    reduction: ReductionState,
 }
 
 impl Writer<'_> {
-    fn write(&mut self, tile: Merged<'_, '_>) -> Result<()> {
-        let shard = &self.run.plan.shards[tile.tile.shard];
-        if let Work::Fold { tensor, op, rect, is_last, .. } = &tile.tile.work {
-            let slab = tile.slab.as_ref().expect("tiles that are folded have a slab");
-            let merge =
-                Merge::of(&shard.tensors[*tensor]).expect("such tiles are made for merged tensors only");
-            self.fold(merge, *op, rect, bytemuck::cast_slice(&slab[tile.bytes.clone()]));
-            if *is_last {
-                // The reader may be gone; then the run has stopped.
-                let _ = self.pass_done.send(Pass { op: *op, state: std::mem::take(&mut self.state) });
+    fn write(&mut self, tile: MergedTile<'_, '_, '_>) -> Result<()> {
+        let bytes = tile.buffer.as_deref().map(|buffer| &buffer[tile.bytes.clone()]);
+        match &tile.tile.work {
+            Work::Header => self.begin(tile.tile.shard)?,
+            Work::Merge(MergeTile { purpose: Purpose::Reduce { op, is_last }, .. }) => {
+                self.reduce(&tile, *op, *is_last);
+                return Ok(());
             }
-            return Ok(());
-        }
-        if tile.tile.work == Work::Header {
-            self.progress.enter_shard(tile.tile.shard);
-            let sink = self.run.store.sink(&shard.name, shard.bytes)?;
-            let (all, passed) = (blake3::Hasher::new(), blake3::Hasher::new());
-            self.open = Some(Open { shard: tile.tile.shard, sink, written: 0, all, passed });
-            self.append(&(shard.header.len() as u64).to_le_bytes(), false)?;
-            self.append(shard.header.as_bytes(), false)?;
-        }
-        if let Some(slab) = &tile.slab {
-            let is_passed = matches!(tile.tile.work, Work::Copy { claim: None, .. });
-            self.append(&slab[tile.bytes.clone()], is_passed)?;
+            Work::Merge(_) | Work::Copy { .. } => self.append(bytes.unwrap_or_default())?,
         }
         drop(tile);
         self.close_if_whole()
     }
 
-    /// Adds observed values to what the pass under way knows. Here they come in order, whoever observed them.
-    fn fold(&mut self, merge: Merge<'_>, op: usize, rect: &Rect, values: &[f32]) {
-        let op = &merge.ops[op];
-        let Need::Fold { axis, values: per } = op.need else { unreachable!("only folds have passes") };
-        if self.state.is_empty() {
-            self.state = vec![0.0; op.placement.axes[axis].count as usize * per];
-        }
-        let grid = op.placement.grid(merge.view).expect("the plan chose the view so that it has one");
-        let Some(window) = grid.window(rect) else { return };
-        let seen = Seen {
-            values,
-            width: rect.width() as usize,
-            window: &window,
-            axis,
-            first: 0,
-            per,
-            kernels: self.run.kernels,
-        };
-        claim::find(&op.method).expect("a plan names methods of the table").fold(&seen, &mut self.state);
+    /// Opens a shard and writes its header.
+    fn begin(&mut self, i: usize) -> Result<()> {
+        let shard = &self.run.plan.shards[i];
+        self.progress.enter_shard(i);
+        let sink = self.run.store.create(&shard.name, shard.bytes)?;
+        self.open = Some(Open { shard: i, sink, written: 0, hash: blake3::Hasher::new() });
+        self.append(&(shard.header.len() as u64).to_le_bytes())?;
+        self.append(shard.header.as_bytes())
     }
 
-    fn append(&mut self, bytes: &[u8], is_passed: bool) -> Result<()> {
+    /// Adds the values of a tile to the reduction under way, and sends the result after its last.
+    fn reduce(&mut self, tile: &MergedTile<'_, '_, '_>, op: usize, is_last: bool) {
+        let Work::Merge(merge) = &tile.tile.work else { unreachable!("only such tiles are reduced") };
+        let buffer = tile.buffer.as_deref().expect("such tiles have a buffer");
+        let values = bytemuck::cast_slice(&buffer[tile.bytes.clone()]);
+        self.reduction.add(merge, values, self.run.kernels);
+        if is_last {
+            // The feed may be gone; then the run has stopped.
+            let _ = self.reduced.send(self.reduction.finish(op));
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
         open.sink.write(bytes)?;
-        open.all.update(bytes);
-        if is_passed {
-            open.passed.update(bytes);
-        }
+        open.hash.update(bytes);
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
         Ok(())
@@ -167,7 +143,7 @@ impl Writer<'_> {
             return Err(crate::error::Error::new(ErrorKind::Write { path: name.into() }).because(cause));
         }
         open.sink.commit()?;
-        let hex = |hasher: &blake3::Hasher| hasher.finalize().to_hex().to_string();
-        (self.shard_done)(ShardDone { name, bytes, hash: hex(&open.all), passed: hex(&open.passed) })
+        let hash = open.hash.finalize().to_hex().to_string();
+        (self.shard_done)(ShardDone { name, bytes, hash })
     }
 }

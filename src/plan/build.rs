@@ -1,30 +1,34 @@
-//! From a checkpoint and adapters to a plan: every method claims, everything is checked, the claims become output tensors.
+//! From a checkpoint and adapters to a plan: every rule claims, everything is checked, the claims become output tensors.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::Claimed;
-use crate::adapters::claim::{METHODS, reads};
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::edits::ClaimedModule;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::{CLAIMS, reads};
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
+use crate::encodings::schemes;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
-use crate::model::names::name_tables::Spaces;
-use crate::storage::list::Found;
+use crate::model::names::name_tables::NameTables;
+use crate::storage::store::Entry;
 
-use crate::model::outline::{Outline, Target, Tied};
+use crate::model::outline::{Outline, Target};
+use crate::model::tied::Tied;
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
+use crate::plan::config_file;
 use crate::plan::layout::{Layout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Identity, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::side_files;
-use crate::plan::side_files::QUANTISATION_FILES;
 
 /// What plans are made from.
 pub(crate) struct Planner<'a> {
@@ -44,13 +48,16 @@ pub(crate) struct Planner<'a> {
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
-    /// The plan.
-    pub plan: Plan,
+    /// The plan, which nobody changes any more: it is what its digest says.
+    pub plan: Arc<Plan>,
+    /// The plan's digest.
+    pub digest: String,
     /// Things worth saying that are no errors.
     pub notices: Vec<String>,
 }
 
 /// The output: its shards, the small files made for it, and those carried over.
+#[derive(Default)]
 struct Laid {
     shards: Vec<OutShard>,
     files: Vec<SideFile>,
@@ -61,7 +68,7 @@ struct Laid {
 
 impl Planner<'_> {
     /// Makes the plan, or says everything that is wrong. `contents` is asked what each adapter's file holds when all that
-    /// headers tell is done, so that the files can be read meanwhile; it is not asked if headers alone forbid the merge.
+    /// headers tell is done, so that the files can be read meanwhile.
     ///
     /// # Errors
     /// Every reason to refuse, together; what `contents` fails with.
@@ -69,21 +76,21 @@ impl Planner<'_> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
-        let spaces = Spaces::new(&disk, &self.base.config);
+        let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
         for i in 0..self.adapters.len() {
-            outline = self.gather(i, &spaces, &mut gathered, outline);
+            outline = self.gather(i, &name_tables, &mut gathered, outline);
         }
         self.check(&mut gathered, &mut outline);
-        gathered.refuse_unplaced(self);
+        // What the headers show to be wrong does not wait for the files.
         Error::all(std::mem::take(&mut gathered.errors))?;
         // The output is laid out while the files are still read.
-        let Laid { shards, files, carried, brought } =
-            self.lay_out(&outline, std::mem::take(&mut gathered.touched))?;
+        let laid = self.lay_out(&outline, std::mem::take(&mut gathered.touched));
         let contents = contents()?;
         gathered.check_contents(self, &contents);
         let Gathered { claims, skipped, errors, mut notices, .. } = gathered;
         Error::all(errors)?;
+        let Laid { shards, files, carried, brought } = laid?;
         notices.extend(brought);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -95,20 +102,21 @@ impl Planner<'_> {
             carried,
             files,
         };
-        Ok(Planned { plan, notices })
+        let digest = plan.digest();
+        Ok(Planned { plan: Arc::new(plan), digest, notices })
     }
 
     /// What one adapter claims, checked and added to what is gathered.
     fn gather<'o>(
         &'o self,
         i: usize,
-        spaces: &Spaces<'o>,
+        name_tables: &NameTables<'o>,
         gathered: &mut Gathered,
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
         gathered.notices.extend(provenance(&self.base.config, adapter));
-        let (claimed, outline) = match self.names(adapter, spaces) {
+        let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {
                 gathered.errors.extend(errors);
@@ -125,10 +133,10 @@ impl Planner<'_> {
         outline
     }
 
-    /// Parts tied ends, and checks what all adapters come to.
+    /// Unties heads, and checks what all adapters come to.
     fn check(&self, gathered: &mut Gathered, outline: &mut Outline<'_>) {
-        gathered.part_tied_ends(outline);
-        match gathered.part_stored_ends(outline) {
+        gathered.untie_head(outline);
+        match gathered.untie_stored_head(outline) {
             Ok(told) => {
                 gathered.notices.extend(told.clone());
                 gathered.skipped.extend(told);
@@ -147,9 +155,9 @@ impl Planner<'_> {
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let index = side_files::index(outline, &shards);
         let files: Vec<_> =
-            index.into_iter().chain(side_files::config(outline, self.adapters, is_decoded)).collect();
+            index.into_iter().chain(config_file::config(outline, self.adapters, is_decoded)).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && QUANTISATION_FILES.contains(&name)
+            files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
@@ -159,11 +167,11 @@ impl Planner<'_> {
 
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
     fn carried(&self, notices: &mut Vec<String>) -> Result<Vec<Carried>> {
-        let by = |beside: Role| move |Found { name, bytes }: Found| Carried { name, bytes, beside };
-        let mut all: Vec<Carried> = carried(&self.base.path)?.into_iter().map(by(Role::Base)).collect();
+        let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
+        let mut all: Vec<Carried> = carried(&self.base.location)?.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
-            let Some(Found { name, .. }) = brought.first() else { continue };
+            let Some(Entry { name, .. }) = brought.first() else { continue };
             notices.push(format!(
                 "`{name}` of `{}` is copied as it is: it belongs beside the model, and no merge changes it",
                 adapter.name
@@ -179,12 +187,13 @@ impl Planner<'_> {
     fn names<'o>(
         &'o self,
         adapter: &'o Adapter,
-        spaces: &Spaces<'o>,
+        name_tables: &NameTables<'o>,
     ) -> std::result::Result<Names<'o>, Vec<Error>> {
         let refused = check_config(adapter, self.ignored_fields);
-        match refused.is_empty() {
-            true => adapter.names(spaces).map_err(|error| vec![error]),
-            false => Err(refused),
+        if refused.is_empty() {
+            adapter.names(name_tables).map_err(|error| vec![error])
+        } else {
+            Err(refused)
         }
     }
 
@@ -218,34 +227,36 @@ impl Planner<'_> {
     }
 }
 
-/// Lets every method of the adapter's type claim, and checks what they claimed.
+/// Lets every rule for the adapter's type claim, and checks what they claimed.
 fn claim<'o>(
     adapter: &'o Adapter,
     names: Names<'o>,
     gathered: &mut Gathered,
     outline: Outline<'o>,
-) -> (Vec<Claimed>, Outline<'o>) {
+) -> (Vec<ClaimedModule>, Outline<'o>) {
     gathered.notices.extend(names.notices().iter().map(|told| format!("`{}`: {told}", adapter.name)));
-    let mut claiming = Claiming::new(adapter, outline, names);
-    for method in METHODS.iter().filter(|method| reads(**method, &adapter.kind)) {
-        method.claim(&mut claiming);
+    let mut context = ClaimContext::new(adapter, outline, names);
+    let mut findings = Findings::new(&context);
+    for claim in CLAIMS.iter().filter(|claim| reads(**claim, &adapter.kind)) {
+        claim.claim(&mut context, &mut findings);
     }
-    let (outcome, outline, names) = claiming.finish();
-    let is_sound = outcome.errors.is_empty();
-    gathered.errors.extend(outcome.errors);
-    gathered.notices.extend(outcome.notices);
-    gathered.head_follows.push(outcome.head_follows);
-    gathered.trains_as_one.push(outcome.trains_as_one);
-    gathered.skipped.extend(outcome.skipped.iter().map(|key| {
-        format!("`{key}` of `{}` is left out, as asked: no base tensor has its name", adapter.name)
+    let report = findings.report(&context);
+    let ClaimContext { outline, names, .. } = context;
+    let is_sound = report.errors.is_empty();
+    gathered.errors.extend(report.errors);
+    gathered.notices.extend(report.notices);
+    gathered.head_follows.push(report.head_follows);
+    gathered.trains_as_one.push(report.trains_as_one);
+    gathered.skipped.extend(report.skipped.iter().map(|key| {
+        format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
-        let (errors, notices) = check_targets(adapter, &outcome.claimed, &names);
+        let (errors, notices) = check_targets(adapter, &report.claimed, &names);
         gathered.errors.extend(errors);
         gathered.notices.extend(notices);
     }
-    gathered.doing.push(is_sound.then(|| outcome.claimed.iter().map(Doing::of).collect()));
-    (outcome.claimed, outline)
+    gathered.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
+    (report.claimed, outline)
 }
 
 /// What was decided beyond adding deltas, as the model card tells it.
@@ -257,18 +268,18 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
                 "`{}` has a tensor of its own; in the base it shares `{}`",
                 addition.name, outline.base.catalogue.tensors[from].name
             ),
-            None => format!("`{}` is new: no base has it", addition.name),
+            None => format!("`{}` is new: the base does not have it", addition.name),
         });
     }
-    if let Some((old, new)) = side_files::vocabulary(outline) {
+    if let Some((old, new)) = config_file::vocabulary(outline) {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {
         choices.push(match keep_quantized {
-            true => "changed weights of the quantised base are encoded again with the scales they had, and new ones where a \
+            true => "changed weights of the quantized base are encoded again with the scales they had, and new ones where a \
                      value would not fit"
                 .to_owned(),
-            false => format!("the quantised base is decoded to {:?}", outline.float_dtype()),
+            false => format!("the quantized base is decoded to {:?}", outline.float_dtype()),
         });
     }
     choices

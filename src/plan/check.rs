@@ -1,14 +1,16 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
-use crate::adapters::claim::METHODS;
+use crate::adapters::claim::CLAIMS;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
+use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::config::Config;
+use crate::encodings::schemes;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
-use crate::model::tied::{is_embedding, is_head};
+use crate::model::heads::{is_embedding, is_head};
 use crate::tensor::dtype::Dtype;
 
 use crate::model::outline::{Outline, Target};
@@ -45,27 +47,26 @@ const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 /// Every field and the type, as far as they are not merged.
 pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> {
     let found = adapter.kind.as_str();
-    let methods = METHODS.iter().filter(|method| method.peft_types().contains(&found));
+    let rules = CLAIMS.iter().filter(|claim| claim.peft_types().contains(&found));
     let mut known: Vec<(&str, Field)> = [COMMON, producers::FIELDS].concat();
     let mut is_known = false;
-    for method in methods {
-        known.extend_from_slice(method.fields());
+    for claim in rules {
+        known.extend_from_slice(claim.fields());
         is_known = true;
     }
     if is_known {
-        return [adapter.config.refused(&known, ignored), adapter.options.refused()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let mut refused = adapter.config.refused(&known, ignored);
+        refused.extend(adapter.options.refused());
+        return refused;
     }
     let why = if NO_WEIGHTS.contains(&found) {
-        "adds inputs and changes no weight, so that there is nothing to merge"
+        "adds inputs and changes no weights: there is nothing to merge"
     } else if INPUT_DEPENDENT.contains(&found) {
-        "depends on the input, so that no merge can hold it"
+        "depends on the input and cannot be merged"
     } else {
-        "is not merged yet"
+        "is not supported yet"
     };
-    let mut types: Vec<&str> = METHODS.iter().flat_map(|method| method.peft_types()).copied().collect();
+    let mut types: Vec<&str> = CLAIMS.iter().flat_map(|claim| claim.peft_types()).copied().collect();
     types.sort_unstable();
     types.dedup();
     let kind =
@@ -101,45 +102,41 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
         Error::new(ErrorKind::Vocabulary { first, first_rows, second, second_rows })
             .hint(
                 "the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`. \
-                 (Where only one of them is adapted, PEFT leaves out the other all the same; it must be in `modules_to_save`.)",
+                 (Where only one of them is adapted, PEFT omits the other all the same; it must be in `modules_to_save`.)",
             )
     };
     others.map(error).collect()
 }
 
-/// Endings of codes whose type is that of any number.
-const CODES: &[&str] = &[".weight_packed", ".qweight", "_blocks"];
-
-/// Codes of an encoding that is not known, in a base whose other codes are decoded: the config that explains them goes.
+/// Quantized data of an encoding that is not read, in a base whose other data is decoded: the config that explains it goes.
 pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     if !outline.weights.any() {
         return Vec::new();
     }
     let is_float = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-    let is_packed = |name: &str| CODES.iter().any(|end| name.ends_with(end));
+    let is_data = |tensor: &BaseTensor| {
+        is_float(tensor.tensor.dtype) || schemes::titles_of_data(&tensor.name).is_some()
+    };
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
-    let codes = tensors.filter(|(_, t)| is_float(t.tensor.dtype) || is_packed(&t.name));
-    let unknown = codes.filter(|(i, _)| outline.weights.get(*i).is_none());
-    let error = |(_, tensor): (usize, &crate::checkpoint::catalogue::BaseTensor)| {
-        let why = "its codes are of no encoding that is read, and the rest of the base is decoded".to_owned();
-        Error::new(ErrorKind::Quantised { tensor: tensor.name.clone(), why })
-            .hint("`--keep-quantized` leaves codes that no adapter changes as they are")
+    let unknown = tensors.filter(|(i, tensor)| is_data(tensor) && outline.weights.get(*i).is_none());
+    let error = |(_, tensor): (usize, &BaseTensor)| {
+        let named = schemes::titles_of_data(&tensor.name);
+        let named = named.map(|titles| format!(" (its name is one of {titles})")).unwrap_or_default();
+        let why =
+            format!("its data is of no encoding that is read{named}, and the rest of the base is decoded");
+        Error::new(ErrorKind::Quantized { tensor: tensor.name.clone(), why })
+            .hint("`--keep-quantized` leaves quantized data that no adapter changes as it is")
     };
     unknown.map(error).collect()
 }
 
 /// What the adapter says of its base, where that disagrees with this one.
 pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
-    let Some(trained_on) = adapter.options.base.as_deref() else {
-        return Vec::new();
-    };
+    let Some(trained_on) = adapter.options.base.as_deref() else { return Vec::new() };
     let mut notices = Vec::new();
-    let lower = trained_on.to_lowercase();
-    let is_4bit =
-        ["-bnb-4bit", "-4bit", "-bnb-8bit", "-int4", "-awq", "-gptq"].iter().any(|end| lower.ends_with(end));
-    if is_4bit && base.quantization().is_none() {
+    if schemes::is_quantized_build(trained_on) && base.quantization().is_none() {
         notices.push(format!(
-            "`{}` was trained on `{trained_on}`, a quantised build, and is merged into a base that is not quantised: this is \
+            "`{}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this is \
              the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then",
             adapter.name
         ));

@@ -3,26 +3,27 @@
 use std::collections::HashMap;
 
 use crate::adapters::adapter::Adapter;
-use crate::adapters::claim::edits::{Change, Claimed, Effect};
+use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::Contents;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::tensor::reference::TensorRef;
 
-use crate::model::outline::{Outline, Target, Tied};
-use crate::ops::op::{Claim, ClaimId, Op};
+use crate::model::outline::{Outline, Target};
+use crate::ops::op::{ClaimId, Op};
 use crate::plan::build::Planner;
 use crate::plan::check::check_contents;
-use crate::plan::fused::taken_apart;
+use crate::plan::fused::split_by_slice;
 use crate::plan::layout::Touched;
 use crate::plan::noop::{Doing, Idle, idle, no_effect};
+use crate::plan::out_tensor::ClaimRecord;
 use crate::plan::overlap::overlap;
 
 /// Claims of all adapters by tensor.
 #[derive(Default)]
 pub(crate) struct Gathered {
     pub(crate) touched: HashMap<Target, Touched>,
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<ClaimRecord>,
     /// What each adapter's claims do; none where something is wrong with them.
     pub(crate) doing: Vec<Option<Vec<Doing>>>,
     /// Adapters whose changes of the embedding a tied head follows.
@@ -40,16 +41,16 @@ impl Gathered {
     pub(crate) fn add(
         &mut self,
         adapter: u32,
-        claimed: Claimed,
+        claimed: ClaimedModule,
         planner: &Planner<'_>,
         outline: &Outline<'_>,
     ) {
-        let Claimed { method, module, keys, target, elements, effect } = claimed;
+        let ClaimedModule { method, module, keys, target, elements, edit } = claimed;
         let tensor = outline.weight(target).name;
         let claim = ClaimId(self.claims.len() as u32);
         let found = match target {
-            Target::Joined(i) => taken_apart(&outline.joined(i), effect, elements, outline),
-            target => Ok(vec![(target, effect)]),
+            Target::Fused(i) => split_by_slice(&outline.fused(i), edit, elements, outline),
+            target => Ok(vec![(target, edit)]),
         };
         let parts = match found {
             Ok(parts) => parts,
@@ -60,29 +61,20 @@ impl Gathered {
                 return;
             }
         };
-        self.claims.push(Claim { adapter, module, method: method.to_owned(), keys, tensor, elements });
-        for (target, effect) in parts {
-            match effect {
-                Effect::Change(changes) => {
+        self.claims.push(ClaimRecord { adapter, module, method: method.to_owned(), keys, tensor, elements });
+        for (target, edit) in parts {
+            match edit {
+                Edit::Change(new) => {
                     let ops = &mut self.touched.entry(target).or_default().ops;
                     // Most tensors have one op, of 45,000 in a large mixture of experts.
-                    ops.reserve_exact(changes.len());
-                    ops.extend(changes.into_iter().map(|change| op(claim, change)));
+                    ops.reserve_exact(new.len());
+                    ops.extend(new.into_iter().map(|op| op.counted_for(claim)));
                 }
-                Effect::Replace { value } => {
+                Edit::Replace { value } => {
                     if let Some(error) = self.replace(target, value, claim, planner, outline) {
                         self.errors.push(error);
                     }
                 }
-            }
-        }
-    }
-
-    /// Refuses adapters of which no tensor was placed.
-    pub(crate) fn refuse_unplaced(&mut self, planner: &Planner<'_>) {
-        for (adapter, doing) in planner.adapters.iter().zip(&self.doing) {
-            if doing.as_ref().is_some_and(Vec::is_empty) {
-                self.errors.push(no_effect(adapter, "no tensor of it was placed".to_owned()));
             }
         }
     }
@@ -106,18 +98,23 @@ impl Gathered {
         contents: &Contents,
         doing: &[Doing],
     ) {
+        if doing.is_empty() {
+            return self
+                .errors
+                .push(no_effect(adapter, "none of its tensors has a place in the base".to_owned()));
+        }
         match idle(planner.base, adapter, contents, doing) {
             Err(error) => self.errors.push(error),
             Ok(Idle::Nothing) => {}
             Ok(Idle::Some(told)) => self.notices.push(told),
             Ok(Idle::All(why)) if planner.allow_noop => {
-                let told = format!("`{}` changes nothing, as `--allow-noop` allows: {why}", adapter.name);
+                let told = format!("`{}` has no effect, allowed by `--allow-noop`: {why}", adapter.name);
                 self.notices.push(told.clone());
                 self.skipped.push(told);
             }
-            Ok(Idle::All(why)) => self.errors.push(
-                no_effect(adapter, why).hint("`--allow-noop` takes it along, where nothing is what you want"),
-            ),
+            Ok(Idle::All(why)) => {
+                self.errors.push(no_effect(adapter, why).hint("pass `--allow-noop` to merge it anyway"))
+            }
         }
     }
 
@@ -169,11 +166,10 @@ impl Gathered {
 
     /// Refuses two deltas of one adapter that fall on the same values: the same thing in two spellings.
     pub(crate) fn refuse_overlaps(&mut self, adapter: u32, outline: &Outline<'_>) {
-        // Both ends of one tensor may change it, if they stay one.
-        let folded = outline.head.as_ref().filter(|_| outline.tied == Tied::Fold);
-        let folded = folded.map(|head| Target::Base(head.source));
+        // The embedding and the head may both change one tensor, if they stay one.
+        let shared = outline.shared_embedding().map(Target::Base);
         let mut found: Vec<(String, ClaimId, ClaimId)> = Vec::new();
-        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != folded) {
+        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != shared) {
             let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
             let ops: Vec<&Op> = touched.ops.iter().filter(is_its).collect();
             let weight = outline.weight(target);
@@ -186,10 +182,4 @@ impl Gathered {
             self.errors.push(ErrorKind::Overlap { tensor, first, second }.into());
         }
     }
-}
-
-/// A change with the claim that it counts for.
-fn op(claim: ClaimId, change: Change) -> Op {
-    let Change { method, placement, factors, scale, need, original, settings } = change;
-    Op { claim, method: method.to_owned(), placement, factors, scale, need, original, settings }
 }

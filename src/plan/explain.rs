@@ -1,11 +1,8 @@
-//! A plan in words and as JSON: what would be done, for people and for scripts.
+//! The parts of a plan that people and scripts ask for, as data; `report` makes the text.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
-
-use crate::memory::size::show_size;
 
 use crate::plan::out_tensor::{Counts, Making, Plan};
 
@@ -13,49 +10,49 @@ use crate::plan::out_tensor::{Counts, Making, Plan};
 #[derive(Serialize)]
 pub struct Explained<'a> {
     /// The plan's digest.
-    digest: String,
+    pub(crate) digest: String,
     /// Tensors by what is done to them.
-    tensors: Counts,
+    pub(crate) tensors: Counts,
     /// Bytes of the output shards.
-    output_bytes: u64,
+    pub(crate) output_bytes: u64,
     /// What is decided beyond adding deltas.
-    choices: Vec<&'a str>,
+    pub(crate) choices: Vec<&'a str>,
     /// The shards: name, bytes, tensors that change.
-    shards: Vec<ShardLine<'a>>,
+    pub(crate) shards: Vec<ShardLine<'a>>,
     /// The adapters: name, weight, type, ops by method.
-    adapters: Vec<AdapterLine<'a>>,
+    pub(crate) adapters: Vec<AdapterLine<'a>>,
     /// Every claim: what is done to which tensor.
-    claims: Vec<ClaimLine<'a>>,
+    pub(crate) claims: Vec<ClaimLine<'a>>,
     /// Files carried over.
-    carried: Vec<&'a str>,
+    pub(crate) carried: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
-struct ShardLine<'a> {
-    name: &'a str,
-    bytes: u64,
-    tensors: usize,
-    changed: usize,
+pub(crate) struct ShardLine<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) bytes: u64,
+    pub(crate) tensors: usize,
+    pub(crate) changed: usize,
 }
 
 #[derive(Serialize)]
-struct AdapterLine<'a> {
-    name: &'a str,
-    weight: f64,
-    peft_type: &'a str,
-    claims: BTreeMap<&'a str, usize>,
+pub(crate) struct AdapterLine<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) weight: f64,
+    pub(crate) peft_type: &'a str,
+    pub(crate) claims: BTreeMap<&'a str, usize>,
 }
 
 #[derive(Serialize)]
-struct ClaimLine<'a> {
-    adapter: u32,
-    module: &'a str,
-    method: &'a str,
-    tensor: &'a str,
+pub(crate) struct ClaimLine<'a> {
+    pub(crate) adapter: u32,
+    pub(crate) module: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) tensor: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rank: Option<u64>,
+    pub(crate) rank: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    scale: Option<f32>,
+    pub(crate) scale: Option<f32>,
 }
 
 impl Plan {
@@ -65,10 +62,8 @@ impl Plan {
             Making::Merge { ops, .. } => Some(ops),
             Making::Copy { .. } => None,
         });
-        let by_claim: BTreeMap<u32, (u64, f32)> = ops
-            .flatten()
-            .map(|op| (op.claim.0, (op.factors.first().map_or(0, |f| f.inner), op.scale)))
-            .collect();
+        let by_claim: BTreeMap<u32, (Option<u64>, f32)> =
+            ops.flatten().map(|op| (op.claim.0, (op.rank(), op.scale))).collect();
         let claims = self.claims.iter().enumerate().map(|(i, claim)| {
             let op = by_claim.get(&(i as u32));
             ClaimLine {
@@ -76,7 +71,7 @@ impl Plan {
                 module: &claim.module,
                 method: &claim.method,
                 tensor: &claim.tensor,
-                rank: op.map(|(rank, _)| *rank),
+                rank: op.and_then(|(rank, _)| *rank),
                 scale: op.map(|(_, scale)| *scale),
             }
         });
@@ -119,62 +114,5 @@ impl Plan {
             claims: claims.collect(),
             carried: self.carried.iter().map(|file| file.name.as_str()).collect(),
         }
-    }
-}
-
-/// Rows of a table that are shown before the rest is counted.
-const SHOWN: usize = 12;
-
-impl fmt::Display for Explained<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, adapter) in self.adapters.iter().enumerate() {
-            let claims: Vec<String> =
-                adapter.claims.iter().map(|(method, n)| format!("{n} {method}")).collect();
-            let weight =
-                if adapter.weight == 1.0 { String::new() } else { format!(" × {}", adapter.weight) };
-            writeln!(
-                f,
-                "adapter {}  {}{weight} ({}): {}",
-                i + 1,
-                adapter.name,
-                adapter.peft_type,
-                claims.join(", ")
-            )?;
-        }
-        for choice in &self.choices {
-            writeln!(f, "choice     {choice}")?;
-        }
-        writeln!(f, "tensors    {}", self.tensors)?;
-        writeln!(
-            f,
-            "output     {} in {} shard{}",
-            show_size(self.output_bytes),
-            self.shards.len(),
-            if self.shards.len() == 1 { "" } else { "s" }
-        )?;
-        for shard in self.shards.iter().take(SHOWN) {
-            writeln!(
-                f,
-                "           {}  {}  {} of {} tensors change",
-                shard.name,
-                show_size(shard.bytes),
-                shard.changed,
-                shard.tensors
-            )?;
-        }
-        if self.shards.len() > SHOWN {
-            writeln!(f, "           … and {} more", self.shards.len() - SHOWN)?;
-        }
-        for claim in self.claims.iter().take(SHOWN) {
-            let numbers = match (claim.rank, claim.scale) {
-                (Some(rank), Some(scale)) => format!("  rank {rank}, scale {scale}"),
-                _ => String::new(),
-            };
-            writeln!(f, "  {}  {}{numbers}", claim.method, claim.tensor)?;
-        }
-        if self.claims.len() > SHOWN {
-            writeln!(f, "  … and {} more (`--json` lists them all)", self.claims.len() - SHOWN)?;
-        }
-        Ok(())
     }
 }

@@ -1,42 +1,42 @@
-//! A parameter in pieces: what a claim does to it, as what is done to the tensors that hold it.
+//! A parameter stored as slices: what a claim does to it, as what is done to the tensors that hold it.
 
 use std::collections::HashMap;
 
-use crate::adapters::claim::edits::Effect;
-use crate::model::names::piece::{Piece, Placed};
+use crate::adapters::claim::edits::Edit;
+use crate::model::names::param_slice::{ParamSlice, StoredSlice};
 use crate::plan::slice::{Unfit, onto, value_of};
 use crate::tensor::shape::Shape;
 
-use crate::model::outline::{Joined, Outline, Target};
+use crate::model::outline::{FusedParam, Outline, Target};
 use crate::ops::placement::Placement;
 
-/// What is done to a parameter in pieces, as what is done to the tensors that hold them.
-pub(crate) fn taken_apart(
-    joined: &Joined,
-    effect: Effect,
+/// What is done to a parameter stored as slices, as what is done to the tensors that hold them.
+pub(crate) fn split_by_slice(
+    fused: &FusedParam,
+    edit: Edit,
     elements: u64,
     outline: &Outline<'_>,
-) -> std::result::Result<Vec<(Target, Effect)>, Unfit> {
+) -> std::result::Result<Vec<(Target, Edit)>, Unfit> {
     const MISSING: Unfit = "some of it is in no tensor";
     let (mut parts, mut reached) = (Vec::new(), 0);
-    let slices = Slices::of(&effect, &joined.shape);
-    for Placed { tensor, piece } in &joined.pieces {
+    let slices = Slices::of(&edit, &fused.shape);
+    for StoredSlice { tensor, slice } in &fused.slices {
         let target = Target::Base(*tensor);
         let disk = outline.weight(target).shape;
-        match &effect {
-            Effect::Replace { value } => {
-                let value = value_of(value, &joined.shape, piece, &disk)?;
-                reached += piece.elements();
-                parts.push((target, Effect::Replace { value }));
+        match &edit {
+            Edit::Replace { value } => {
+                let value = value_of(value, &fused.shape, slice, &disk)?;
+                reached += slice.elements();
+                parts.push((target, Edit::Replace { value }));
             }
-            Effect::Change(changes) => {
+            Edit::Change(ops) => {
                 let mut cut = Vec::new();
-                for &i in slices.at(piece) {
-                    cut.extend(onto(&changes[i], &joined.shape, piece, &disk)?);
+                for &i in slices.at(slice) {
+                    cut.extend(onto(&ops[i], &fused.shape, slice, &disk)?);
                 }
-                reached += cut.iter().map(|change| change.placement.elements()).sum::<u64>();
+                reached += cut.iter().map(|op| op.placement.elements()).sum::<u64>();
                 if !cut.is_empty() {
-                    parts.push((target, Effect::Change(cut)));
+                    parts.push((target, Edit::Change(cut)));
                 }
             }
         }
@@ -44,7 +44,7 @@ pub(crate) fn taken_apart(
     if reached == elements { Ok(parts) } else { Err(MISSING) }
 }
 
-/// Changes by the position on the first axis at which they stand, so that those of 256 experts are not each tried on the
+/// Ops by the position on the first axis at which they stand, so that those of 256 experts are not each tried on the
 /// tensors of all the others.
 struct Slices {
     all: Vec<usize>,
@@ -52,24 +52,24 @@ struct Slices {
 }
 
 impl Slices {
-    fn of(effect: &Effect, shape: &Shape) -> Slices {
-        let Effect::Change(changes) = effect else {
+    fn of(edit: &Edit, shape: &Shape) -> Slices {
+        let Edit::Change(ops) = edit else {
             return Slices { all: Vec::new(), by_position: HashMap::new() };
         };
         let slice: u64 = shape.axes().iter().skip(1).product::<u64>().max(1);
         let mut by_position: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (i, change) in changes.iter().enumerate() {
-            let Placement { start, .. } = change.placement;
-            for position in start / slice..=(change.placement.end() - 1) / slice {
+        for (i, op) in ops.iter().enumerate() {
+            let Placement { start, .. } = op.placement;
+            for position in start / slice..=(op.placement.end() - 1) / slice {
                 by_position.entry(position).or_default().push(i);
             }
         }
-        Slices { all: (0..changes.len()).collect(), by_position }
+        Slices { all: (0..ops.len()).collect(), by_position }
     }
 
-    /// Changes that may fall on a piece.
-    fn at(&self, piece: &Piece) -> &[usize] {
-        match piece.fixed.iter().find(|(axis, _)| *axis == 0) {
+    /// Ops that may fall on a slice.
+    fn at(&self, slice: &ParamSlice) -> &[usize] {
+        match slice.fixed.iter().find(|(axis, _)| *axis == 0) {
             Some((_, position)) => self.by_position.get(position).map_or(&[], Vec::as_slice),
             None => &self.all,
         }

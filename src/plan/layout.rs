@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::checkpoint::catalogue::BaseTensor;
-use crate::checkpoint::quantized::{Coded, Stored};
+use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
 use crate::encodings::Encoding;
 use crate::encodings::logical::Logical;
@@ -52,7 +52,7 @@ impl Layout<'_> {
     /// The output's shards in order; those that would be empty are left out.
     ///
     /// # Errors
-    /// [`ErrorKind::Quantised`] for what cannot be encoded again.
+    /// [`ErrorKind::Quantized`] for what cannot be encoded again.
     pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
         let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
@@ -92,23 +92,23 @@ impl Layout<'_> {
                 let shape = self.outline.weight(Target::Base(i)).shape;
                 Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
             }
-            (Some(Stored::Coded(Coded { name, logical })), false) => {
+            (Some(TensorRole::Quantized(QuantizedWeight { name, logical })), false) => {
                 let name = name.as_deref().unwrap_or(&base.name);
                 decoded(name, self.outline.float_dtype(), logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
-            (Some(Stored::Coded(coded)), true) => {
+            (Some(TensorRole::Quantized(coded)), true) => {
                 let touched = self.touched.get(&Target::Base(i)).unwrap_or(&nothing);
                 encoded(base, &coded.logical, 0, touched).map(Some)
             }
-            (Some(&Stored::Companion { of, part }), true) => {
-                let Some(Stored::Coded(coded)) = self.outline.weights.get(of) else {
+            (Some(&TensorRole::Auxiliary { of, part }), true) => {
+                let Some(TensorRole::Quantized(coded)) = self.outline.weights.get(of) else {
                     unreachable!("a companion belongs to codes")
                 };
                 let touched = self.touched.get(&Target::Base(of)).unwrap_or(&nothing);
                 encoded(base, &coded.logical, part, touched).map(Some)
             }
-            (Some(Stored::Aside), true) => Ok(Some(copied(base))),
+            (Some(TensorRole::Unused), true) => Ok(Some(copied(base))),
         }
     }
 
@@ -156,8 +156,8 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
     let Making::Merge { start, view, .. } = making else { return Ok(()) };
     let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
     if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
-        let why = "a delta on it runs across the rows that its codes are stored in".to_owned();
-        return Err(ErrorKind::Quantised { tensor: name.to_owned(), why }.into());
+        let why = "a delta on it runs across the rows of its quantized data".to_owned();
+        return Err(ErrorKind::Quantized { tensor: name.to_owned(), why }.into());
     }
     Ok(())
 }
@@ -168,18 +168,18 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Tou
         return Ok(copied(base));
     }
     let refused = |why: &str| {
-        let kind = ErrorKind::Quantised { tensor: base.name.clone(), why: why.to_owned() };
+        let kind = ErrorKind::Quantized { tensor: base.name.clone(), why: why.to_owned() };
         Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
     };
     if touched.replaced.is_some() {
         return Err(refused("a value that replaces it has no scales to be encoded with"));
     }
     let encoding = encodings::find(&logical.encoding).expect("the table made it");
-    if let Some(why) = encoding.is_final() {
+    if let Some(why) = encoding.decode_only() {
         return Err(refused(why));
     }
     let axes = logical.shape.axes();
-    if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.quantum(logical).0) {
+    if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
         return Err(refused(
             "its matrices end within a block of rows, so that they cannot be encoded one by one",
         ));

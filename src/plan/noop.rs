@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::adapters::adapter::Adapter;
-use crate::adapters::claim::edits::{Change, Claimed, Effect};
-use crate::adapters::claim::find;
+use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
@@ -16,6 +15,9 @@ use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::compare::holds;
 use crate::model::outline::Target;
+use crate::ops::DeltaKind;
+use crate::ops::factor::FactorValues;
+use crate::ops::op::Op;
 
 /// How much of an adapter does nothing.
 pub(crate) enum Idle {
@@ -39,24 +41,24 @@ enum What {
     Changes(Vec<Factors>),
 }
 
-/// The factors of one change, by their offsets.
+/// One op: its delta, and its factors by their offsets.
 struct Factors {
-    method: &'static str,
+    kind: DeltaKind,
     scale: f32,
     offsets: SmallVec<[u64; 2]>,
 }
 
 impl Doing {
     /// What `claimed` does.
-    pub(crate) fn of(claimed: &Claimed) -> Doing {
-        let factors = |change: &Change| Factors {
-            method: change.method,
-            scale: change.scale,
-            offsets: change.factors.iter().map(|factor| factor.tensor.offset).collect(),
+    pub(crate) fn of(claimed: &ClaimedModule) -> Doing {
+        let factors = |op: &Op| Factors {
+            kind: op.kind.clone(),
+            scale: op.scale,
+            offsets: op.factors.iter().map(|factor| factor.tensor.offset).collect(),
         };
-        let what = match &claimed.effect {
-            Effect::Replace { value } => What::Replaces(claimed.target, value.clone()),
-            Effect::Change(changes) => What::Changes(changes.iter().map(factors).collect()),
+        let what = match &claimed.edit {
+            Edit::Replace { value } => What::Replaces(claimed.target, value.clone()),
+            Edit::Change(ops) => What::Changes(ops.iter().map(factors).collect()),
         };
         Doing { module: claimed.module.clone(), what }
     }
@@ -69,8 +71,11 @@ impl Doing {
     fn reason(&self, holds: &HashMap<u64, TensorContents>) -> Option<&'static str> {
         let What::Changes(changes) = &self.what else { return None };
         let reason = |change: &Factors| {
-            let of_factors = change.offsets.iter().map(|offset| holds.get(offset).copied());
-            find(change.method)?.idle(change.scale, &of_factors.collect::<Option<Vec<_>>>()?)
+            let factors = change.offsets.iter().map(|offset| {
+                let TensorContents { zero, one, .. } = *holds.get(offset)?;
+                Some(FactorValues { all_zero: zero, all_one: one })
+            });
+            change.kind.delta().no_effect(change.scale, &factors.collect::<Option<Vec<_>>>()?)
         };
         changes.iter().map(reason).collect::<Option<Vec<_>>>()?.first().copied()
     }
@@ -79,7 +84,7 @@ impl Doing {
 /// What of an adapter's claims changes nothing.
 ///
 /// # Errors
-/// As [`crate::storage::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
+/// As [`crate::storage::source::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
 pub(crate) fn idle(
     base: &Checkpoint,
     adapter: &Adapter,
@@ -96,15 +101,15 @@ pub(crate) fn idle(
     if found.len() == changes && replaces_the_same(base, adapter, claims)? {
         return Ok(Idle::All(match found.first() {
             Some((first, why)) => {
-                format!("each of its deltas is nothing, as that of `{}`: {why}", first.module)
+                format!("every delta is zero, such as that of `{}`: {why}", first.module)
             }
-            None => "all that it replaces has these values in the base".to_owned(),
+            None => "the base has the same values already".to_owned(),
         }));
     }
     Ok(match found.first() {
         None => Idle::Nothing,
         Some((first, why)) => Idle::Some(format!(
-            "{} of {changes} deltas of `{}` change nothing, as that of `{}`: {why}",
+            "{} of {changes} deltas of `{}` are zero, such as that of `{}`: {why}",
             found.len(),
             adapter.name,
             first.module

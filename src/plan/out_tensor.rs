@@ -11,7 +11,7 @@ use crate::tensor::rect::View;
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
 
-use crate::ops::op::{Claim, ClaimId, Op};
+use crate::ops::op::{ClaimId, Op};
 
 /// What happens to an output tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +134,24 @@ pub struct Carried {
     pub beside: Role,
 }
 
+/// The unit of accounting: some tensors of one adapter that belong together, and how many elements of the output they
+/// must reach. A run that reaches fewer fails.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// Position of the adapter on the command line, from 0.
+    pub adapter: u32,
+    /// Module path as the adapter spells it.
+    pub module: String,
+    /// Name of the method that claimed it.
+    pub method: String,
+    /// The adapter's tensors that it uses, by key.
+    pub keys: Vec<String>,
+    /// The output tensor it changes.
+    pub tensor: String,
+    /// Elements of the output that it must reach.
+    pub elements: u64,
+}
+
 /// All that a merge will do: plain data made from headers and adapters, which knows no budget, thread or path.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -148,7 +166,7 @@ pub struct Plan {
     /// Output shards, in order.
     pub shards: Vec<OutShard>,
     /// What every op and replacement must reach.
-    pub claims: Vec<Claim>,
+    pub claims: Vec<ClaimRecord>,
     /// Small files that are written with this content: the index, and configs that the weights force to change.
     pub files: Vec<SideFile>,
     /// Files that are carried over as they are.
@@ -210,7 +228,7 @@ pub struct Counts {
     pub merged: usize,
     /// An adapter's tensor stands in their place.
     pub replaced: usize,
-    /// The base's values in another type, as its quantisation is dropped.
+    /// The base's values in another type, as its quantization is dropped.
     pub decoded: usize,
     /// Byte for byte the base's.
     pub copied: usize,

@@ -6,7 +6,7 @@ use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Placement;
 use crate::ops::placement::{Grid, Line};
 
-/// The first two claims with ops of one method that fall on the same element of a tensor of that shape.
+/// The first two claims with deltas of one kind that fall on the same element of a tensor of that shape.
 pub(crate) fn overlap(shape: &Shape, ops: &[&Op]) -> Option<(ClaimId, ClaimId)> {
     if ops.windows(2).all(|pair| pair[0].claim == pair[1].claim) {
         return None;
@@ -15,7 +15,7 @@ pub(crate) fn overlap(shape: &Shape, ops: &[&Op]) -> Option<(ClaimId, ClaimId)> 
     let grids: Vec<(&Op, Grid)> = ops.iter().filter_map(|op| Some((*op, op.placement.grid(view)?))).collect();
     for (i, (first, a)) in grids.iter().enumerate() {
         for (second, b) in &grids[i + 1..] {
-            let may = first.claim != second.claim && first.method == second.method;
+            let may = first.claim != second.claim && first.kind.is_same_kind(&second.kind);
             if may && meet(&a.rows, &b.rows) && meet(&a.cols, &b.cols) {
                 return Some((first.claim, second.claim));
             }

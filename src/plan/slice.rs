@@ -1,19 +1,19 @@
-//! A change of a running model's parameter, as changes of the stored tensors that the parameter is made of.
+//! An op on a running model's parameter, as ops on the stored tensors that the parameter is made of.
 //!
-//! Methods claim changes of parameters as the model that was trained has them. Where the disk has them in pieces (one tensor
-//! for each expert, gate and up apart, transposed, every second column) a change is cut to each piece: its placement moves in
+//! Rules claim changes of parameters as the model that was trained has them. Where the disk has them in slices (one tensor
+//! for each expert, gate and up apart, transposed, every second column) a change is cut to each slice: its placement moves in
 //! the stored tensor, and factors that run along an axis start further on. No method knows of it, and nothing is moved.
 
-use crate::model::names::piece::{Piece, Stride};
-use crate::ops::op::{Factor, Need};
+use crate::model::names::param_slice::{AxisStride, ParamSlice};
+use crate::ops::access::Access;
+use crate::ops::factor::Factor;
+use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
-use crate::adapters::claim::edits::Change;
-
-/// Why a change cannot be cut to a piece.
+/// Why a change cannot be cut to a slice.
 pub(crate) type Unfit = &'static str;
 
 /// How one axis of a delta moves in a parameter.
@@ -24,24 +24,19 @@ struct Moves {
     step: u64,
 }
 
-/// The part of `change` (of a parameter of shape `runtime`) that falls on `piece`, in elements of the stored tensor; none if
+/// The part of `op` (of a parameter of shape `runtime`) that falls on `slice`, in elements of the stored tensor; none if
 /// nothing does.
-pub(crate) fn onto(
-    change: &Change,
-    runtime: &Shape,
-    piece: &Piece,
-    disk: &Shape,
-) -> Result<Option<Change>, Unfit> {
-    if piece.is_whole(runtime.axes()) && runtime == disk {
-        return Ok(Some(change.clone()));
+pub(crate) fn onto(op: &Op, runtime: &Shape, slice: &ParamSlice, disk: &Shape) -> Result<Option<Op>, Unfit> {
+    if slice.is_whole(runtime.axes()) && runtime == disk {
+        return Ok(Some(op.clone()));
     }
-    let Placement { start, axes } = &change.placement;
+    let Placement { start, axes } = &op.placement;
     let index = index_of(*start, runtime);
     let moves = axes.iter().map(|axis| moves(axis, runtime)).collect::<Option<Vec<_>>>();
     let moves = moves.ok_or("its delta runs along several axes at once")?;
-    let (mut at, strides) = piece.strides(disk);
+    let (mut at, strides) = slice.strides(disk);
     let mut cut: Vec<Cut> = axes.iter().map(|axis| Cut { first: 0, count: axis.count, stride: 1 }).collect();
-    for Stride { runtime: axis, at: from, count, stride } in strides {
+    for AxisStride { runtime: axis, at: from, count, stride } in strides {
         let position = index[axis];
         match moves.iter().position(|moves| moves.along == axis) {
             Some(moving) => {
@@ -61,14 +56,14 @@ pub(crate) fn onto(
     }
     let is_part = cut.iter().zip(axes).any(|(cut, axis)| (cut.first, cut.count) != (0, axis.count));
     if is_part {
-        refuse_parts(change, axes, &cut)?;
+        refuse_parts(op, axes, &cut)?;
     }
-    if matches!(change.need, Need::Rows) && is_turned(axes, &cut) {
+    if op.access() == Access::Rows && is_turned(axes, &cut) {
         return Err("the method works on whole rows, which the checkpoint stores as columns");
     }
-    let factors = change.factors.iter().map(|factor| shifted(factor, &cut)).collect();
+    let factors = op.factors.iter().map(|factor| shifted(factor, &cut)).collect();
     let axes = cut.iter().map(|cut| Axis { count: cut.count, stride: cut.stride }).collect();
-    Ok(Some(Change { placement: Placement { start: at, axes }, factors, ..change.clone() }))
+    Ok(Some(Op { placement: Placement { start: at, axes }, factors, ..op.clone() }))
 }
 
 /// What is left of an axis of a delta: its first position, how many, and elements of the stored tensor between them.
@@ -89,22 +84,22 @@ fn is_turned(axes: &[Axis], cut: &[Cut]) -> bool {
 }
 
 /// Methods that look at positions, or at all of a row, need the whole of what they were trained on.
-fn refuse_parts(change: &Change, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
-    if change.factors.iter().any(|factor| factor.index.is_none()) || !change.settings.is_empty() {
+fn refuse_parts(op: &Op, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
+    if op.factors.iter().any(|factor| factor.index.is_none()) {
         return Err(
             "the method needs all of the weight that it was trained on, and the checkpoint stores it in parts",
         );
     }
-    match change.need {
-        Need::Elements => Ok(()),
-        Need::Fold { axis, .. } => {
+    match op.access() {
+        Access::Elements => Ok(()),
+        Access::Reduction { axis, .. } => {
             let is_whole = |i: usize| (cut[i].first, cut[i].count) == (0, axes[i].count);
             match (0..axes.len()).filter(|&i| i != axis).all(is_whole) {
                 true => Ok(()),
                 false => Err("a norm runs over inputs that the checkpoint stores in several tensors"),
             }
         }
-        Need::Rows | Need::Whole => {
+        Access::Rows | Access::Whole => {
             Err("the method needs whole rows, and the checkpoint stores them in parts")
         }
     }
@@ -145,16 +140,16 @@ fn shifted(factor: &Factor, cut: &[Cut]) -> Factor {
     }
 }
 
-/// The part of a tensor of shape `runtime` that stands in place of a stored piece of it; an error if its bytes do not lie as
+/// The part of a tensor of shape `runtime` that stands in place of a stored slice of it; an error if its bytes do not lie as
 /// they are stored.
 pub(crate) fn value_of(
     value: &TensorRef,
     runtime: &Shape,
-    piece: &Piece,
+    slice: &ParamSlice,
     disk: &Shape,
 ) -> Result<TensorRef, Unfit> {
     const TURNED: Unfit = "a value that replaces it would have to be transposed or taken apart";
-    if piece.is_whole(runtime.axes()) && runtime == disk {
+    if slice.is_whole(runtime.axes()) && runtime == disk {
         return Ok(value.clone());
     }
     // Axes in the same order, each whole but the slowest that it has: then its elements lie together in the value.
@@ -164,7 +159,7 @@ pub(crate) fn value_of(
     }
     let mut first = 0;
     let mut expected = 1;
-    for (along, size) in piece.axes.iter().zip(disk.axes()).rev() {
+    for (along, size) in slice.axes.iter().zip(disk.axes()).rev() {
         if (along.disk, along.step, along.count) != (0, 1, *size) {
             return Err(TURNED);
         }
@@ -176,7 +171,7 @@ pub(crate) fn value_of(
         }
         expected *= size;
     }
-    first += piece.fixed.iter().map(|&(axis, at)| at * stride_of[axis]).sum::<u64>();
+    first += slice.fixed.iter().map(|&(axis, at)| at * stride_of[axis]).sum::<u64>();
     let skipped = bytes_of(value.dtype, first).ok_or(TURNED)?;
     Ok(TensorRef { offset: value.offset + skipped, shape: disk.clone(), ..value.clone() })
 }
@@ -184,6 +179,8 @@ pub(crate) fn value_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::dora::Dora;
+    use crate::ops::low_rank::LowRank;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::FileId;
 
@@ -196,18 +193,18 @@ mod tests {
     }
 
     /// One expert's delta on a joined parameter [experts, 2·inner, hidden], of rank 2.
-    fn expert(e: u64, rows: u64, cols: u64) -> Change {
+    fn expert(e: u64, rows: u64, cols: u64) -> Op {
         let axes = vec![Axis { count: rows, stride: cols }, Axis { count: cols, stride: 1 }];
         let a = Factor::along(1, factor(&[2, cols]), 1, 2, cols);
         let b = Factor::along(0, factor(&[rows, 2]), 2, 2, 1);
-        Change::new("lora", Placement { start: e * rows * cols, axes }, vec![a, b], 1.0)
+        Op::new(LowRank::ADDED, Placement { start: e * rows * cols, axes }, vec![a, b], 1.0)
     }
 
     #[test]
     fn a_joined_delta_falls_apart_into_gate_and_up() {
         let (runtime, disk) = (shape(&[3, 6, 4]), shape(&[3, 4]));
         // `up` of expert 2: rows 3 to 6 of its slice.
-        let up = Piece::whole(&[3, 4]).shifted(0, 3).stacked(0, 2);
+        let up = ParamSlice::whole(&[3, 4]).shifted(0, 3).stacked(0, 2);
         let change = onto(&expert(2, 6, 4), &runtime, &up, &disk).expect("fits").expect("falls on it");
         assert_eq!(change.placement, Placement::matrix(3, 4, false));
         assert_eq!(
@@ -221,7 +218,8 @@ mod tests {
     #[test]
     fn transposed_and_interleaved_storage_only_moves_strides() {
         // gpt-oss keeps [experts, hidden, 2·inner] with gate in even columns; the delta is one expert's gate [inner, hidden].
-        let gate = Piece::whole(&[3, 4, 6]).unstacked(0, 2).and_then(|p| p.swapped(0, 1).select(0, 0, 2, 3));
+        let gate =
+            ParamSlice::whole(&[3, 4, 6]).unstacked(0, 2).and_then(|p| p.swapped(0, 1).select(0, 0, 2, 3));
         let (runtime, disk) = (shape(&[3, 4]), shape(&[3, 4, 6]));
         let mut change = expert(0, 3, 4);
         change.placement = Placement::matrix(3, 4, false);
@@ -234,25 +232,25 @@ mod tests {
     #[test]
     fn what_needs_all_of_a_weight_is_refused() {
         let (runtime, disk) = (shape(&[6, 4]), shape(&[3, 4]));
-        let up = Piece::whole(&[3, 4]).shifted(0, 3);
+        let up = ParamSlice::whole(&[3, 4]).shifted(0, 3);
         let mut change = expert(0, 6, 4);
         change.factors.push(Factor::whole(factor(&[2])));
         assert!(onto(&change, &runtime, &up, &disk).is_err());
         // A norm over inputs may lose outputs, not inputs.
         let mut change = expert(0, 6, 4);
-        change.need = Need::Fold { axis: 0, values: 8 };
+        change.kind = Dora { is_transposed: false }.into();
         assert!(onto(&change, &runtime, &up, &disk).is_ok());
-        change.need = Need::Fold { axis: 1, values: 8 };
-        assert!(onto(&change, &runtime, &up, &disk).is_err());
+        let left = ParamSlice::whole(&[6, 2]);
+        assert!(onto(&change, &runtime, &left, &shape(&[6, 2])).is_err());
     }
 
     #[test]
     fn values_are_taken_where_they_lie_together() {
         let value = TensorRef { file: FileId(1), offset: 100, dtype: Dtype::BF16, shape: shape(&[3, 6, 4]) };
-        let up = Piece::whole(&[3, 4]).shifted(0, 3).stacked(0, 2);
+        let up = ParamSlice::whole(&[3, 4]).shifted(0, 3).stacked(0, 2);
         let part = value_of(&value, &value.shape, &up, &shape(&[3, 4])).expect("together");
         assert_eq!((part.offset, part.shape), (100 + 2 * (2 * 24 + 12), shape(&[3, 4])));
-        let turned = Piece::whole(&[4, 6]).swapped(0, 1).stacked(0, 1);
+        let turned = ParamSlice::whole(&[4, 6]).swapped(0, 1).stacked(0, 1);
         assert!(value_of(&value, &value.shape, &turned, &shape(&[4, 6])).is_err());
     }
 }

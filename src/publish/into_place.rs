@@ -3,70 +3,72 @@
 //!
 //! This serves for an output that is a mount point, as the volume of a batch job is, and where nothing can be made beside it.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-
 use crate::checkpoint::weights_name::is_index;
-use crate::error::kind::ErrorKind;
-use crate::error::{Error, Result};
-use crate::storage::files::sync_folder;
-use crate::storage::list::{State, list};
-
-use crate::publish::Publish;
-use crate::publish::record::RECORD;
+use crate::error::Result;
+use crate::publish::journal::Journal;
+use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::publish::way::{Publish, State};
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 /// The move of every file.
 pub(crate) struct IntoPlace;
 
 /// Where results are staged inside `output`.
-pub(crate) fn staged_in(output: &Path) -> PathBuf {
+pub(crate) fn staged_in(output: &Location) -> Location {
     output.join(".shardfold.partial")
 }
 
 impl Publish for IntoPlace {
-    fn staging(&self, output: &Path, state: State) -> Option<PathBuf> {
-        (state == State::EmptyFolder).then(|| staged_in(output))
+    fn staging(&self, output: &Location, state: State) -> Option<Location> {
+        // Where an output has no name, nothing can be made beside it, so it need not be there either.
+        let serves = state == State::EmptyDir || state == State::Absent && output.name().is_none();
+        serves.then(|| staged_in(output))
     }
 
-    fn publish(&self, staging: &Path, output: &Path) -> Result<()> {
+    fn publish(&self, staging: &Location, output: &Location) -> Result<()> {
         move_all(staging, output)
     }
 }
 
+/// The same for what was staged beside `output`. A journal in it says meanwhile whose its files are, so that the same merge
+/// goes on if this is cut off.
+pub(crate) fn move_all_from_beside(staging: &Location, output: &Location) -> Result<()> {
+    let Some(record) = Provenance::read(staging)? else { return move_all(staging, output) };
+    let mark = staged_in(output);
+    let journal = Journal::begin(&mark, &record.plan)?;
+    move_all(staging, output)?;
+    drop(journal);
+    mark.remove_dir("")?;
+    output.sync("")
+}
+
 /// Moves every file of `staging` to its place in `output`, and removes `staging`.
-pub(crate) fn move_all(staging: &Path, output: &Path) -> Result<()> {
-    let failed =
-        |path: &Path, cause: io::Error| Error::new(ErrorKind::Write { path: path.to_owned() }).because(cause);
-    let mut files = list(staging, &|_| false)?;
+fn move_all(staging: &Location, output: &Location) -> Result<()> {
+    let mut files = staging.files(&|_| false)?;
     files.sort_by_key(|file| rank(&file.name));
-    fs::create_dir_all(output).map_err(|cause| failed(output, cause))?;
     let mut last = None;
     for file in files {
         let rank = rank(&file.name);
         if last.is_some_and(|last| last != rank) {
             // What came before lasts before the next kind is seen.
-            sync_folder(output).map_err(|cause| failed(output, cause))?;
+            output.sync("")?;
         }
         last = Some(rank);
-        let (from, to) = (staging.join(&file.name), output.join(&file.name));
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).map_err(|cause| failed(parent, cause))?;
-        }
-        fs::rename(&from, &to).map_err(|cause| failed(&to, cause))?;
-        if let Some(parent) = to.parent().filter(|parent| *parent != output) {
-            sync_folder(parent).map_err(|cause| failed(parent, cause))?;
+        staging.move_file(&file.name, output)?;
+        for (end, _) in file.name.rmatch_indices('/') {
+            output.sync(&file.name[..end])?;
         }
     }
-    sync_folder(output).map_err(|cause| failed(output, cause))?;
-    fs::remove_dir_all(staging).map_err(|cause| failed(staging, cause))?;
-    sync_folder(output).map_err(|cause| failed(output, cause))
+    output.sync("")?;
+    staging.remove_dir("")?;
+    output.sync("")
 }
 
 /// The order of files: everything, then the index, then the config, then the record.
 fn rank(name: &str) -> u8 {
     match name {
-        RECORD => 3,
+        PROVENANCE => 3,
         "config.json" => 2,
         name if is_index(name) => 1,
         _ => 0,

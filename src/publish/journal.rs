@@ -1,21 +1,20 @@
-//! The journal of a staging folder: whose it is, and which shards are whole. A JSON object a line, each line synced.
+//! The journal of a staging directory: whose it is, and which shards are whole. A JSON object a line, each line synced.
 //!
 //! The first line names the plan by its digest; each further one is a shard. The file is locked while a process writes the
 //! output; on network file systems the lock is a courtesy only, and unique temporary names keep files whole.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, Serialize};
 
-use crate::error::kind::ErrorKind;
-use crate::error::{Error, Result};
-use crate::storage::list::read_small;
+use crate::error::Result;
+use crate::storage::files::write_small;
+use crate::storage::location::Location;
+use crate::storage::sink::Patch;
+use crate::storage::store::{Lock, Store};
 
 /// Its file name.
 pub(crate) const JOURNAL: &str = "shardfold.journal";
-const MOST_BYTES: u64 = 64 << 20;
+/// The first line is far shorter.
+const MOST_HEAD_BYTES: u64 = 4096;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -23,51 +22,85 @@ struct Head {
     plan: String,
 }
 
+/// What a journal says of its plan.
+pub(crate) enum HeadLine {
+    /// There is no journal.
+    Absent,
+    /// There is one without a whole first line: whoever began it did not get to write anything.
+    Torn,
+    /// The digest of its plan.
+    Plan(String),
+    /// A first line that is not ours.
+    Unknown,
+}
+
+impl HeadLine {
+    /// What the journal in `dir` says.
+    ///
+    /// # Errors
+    /// As [`Location::read_start`].
+    pub(crate) fn read(dir: &Location) -> Result<HeadLine> {
+        let Some(start) = dir.read_start(JOURNAL, MOST_HEAD_BYTES)? else { return Ok(HeadLine::Absent) };
+        let Some(end) = start.bytes.iter().position(|&byte| byte == b'\n') else {
+            return Ok(if start.is_whole { HeadLine::Torn } else { HeadLine::Unknown });
+        };
+        let head = serde_json::from_slice::<Head>(&start.bytes[..end]);
+        Ok(head.map_or(HeadLine::Unknown, |head| HeadLine::Plan(head.plan)))
+    }
+}
+
+/// Whether a name is that of a journal that was about to be made.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    let rest = name.strip_prefix('.').and_then(|name| name.strip_prefix(JOURNAL));
+    rest.is_some_and(|rest| rest.ends_with(".tmp"))
+}
+
 /// A journal that this process writes.
 pub(crate) struct Journal {
-    file: File,
-    path: PathBuf,
+    dir: Location,
+    file: Box<dyn Patch>,
+    /// Bytes written.
+    len: u64,
+    _lock: Lock,
 }
 
 impl Journal {
-    /// The digest in the journal of `folder`, if there is one that can be read.
-    pub(crate) fn digest(folder: &Path) -> Result<Option<String>> {
-        let bytes = read_small(&folder.join(JOURNAL), MOST_BYTES)?.unwrap_or_default();
-        let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        Ok(serde_json::from_slice::<Head>(first).ok().map(|head| head.plan))
-    }
-
-    /// Locks the journal of `folder` and begins it anew.
-    pub(crate) fn begin(folder: &Path, digest: &str) -> Result<Journal> {
-        let path = folder.join(JOURNAL);
-        let failed = |cause| Error::new(ErrorKind::OutputUnwritable { path: path.clone() }).because(cause);
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(ErrorKind::OutputInUse { path: folder.to_owned() }.into());
-            }
-            // No locks on this file system: they are a courtesy.
-            Err(TryLockError::Error(_)) => {}
+    /// Begins the journal of `dir` anew, and locks it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutputInUse`](crate::error::kind::ErrorKind::OutputInUse) if another process writes it; as [`write_small`].
+    pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Journal> {
+        if dir.has_file(JOURNAL)? {
+            dir.lock(JOURNAL)?;
         }
-        file.set_len(0).map_err(failed)?;
-        let mut journal = Journal { file, path: path.clone() };
-        journal.file.rewind().map_err(failed)?;
-        journal.append(&Head { shardfold: env!("CARGO_PKG_VERSION").to_owned(), plan: digest.to_owned() })?;
-        Ok(journal)
+        let head = line(&Head { shardfold: env!("CARGO_PKG_VERSION").to_owned(), plan: digest.to_owned() });
+        write_small(dir, JOURNAL, head.as_bytes())?;
+        let lock = dir.lock(JOURNAL)?;
+        Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: head.len() as u64, _lock: lock })
     }
 
     /// Adds a line that lasts.
-    pub(crate) fn append(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(line).expect("strings and numbers");
-        text.push('\n');
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
-        written.map_err(|cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause))
+    ///
+    /// # Errors
+    /// As [`Patch::write_at`] and [`Patch::sync`].
+    pub(crate) fn append(&mut self, entry: &impl Serialize) -> Result<()> {
+        let text = line(entry);
+        self.file.write_at(text.as_bytes(), self.len)?;
+        self.len += text.len() as u64;
+        self.file.sync()
     }
 
     /// Removes it.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
     pub(crate) fn remove(self) -> Result<()> {
-        std::fs::remove_file(&self.path)
-            .map_err(|cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause))
+        self.dir.remove(JOURNAL)
     }
+}
+
+fn line(entry: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(entry).expect("strings and numbers");
+    text.push('\n');
+    text
 }

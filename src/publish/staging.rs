@@ -1,90 +1,76 @@
-//! The folder in which a result is made before it is seen, with its journal and its lock.
-
-use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+//! The directory in which a result is made before it is seen, with its journal and its lock.
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
-use crate::storage::files::sync_folder;
-use crate::storage::list::{State, state};
+use crate::publish::journal::{HeadLine, JOURNAL, Journal, is_unfinished};
+use crate::publish::provenance::Provenance;
+use crate::storage::location::Location;
+use crate::storage::store::{Entry, EntryKind, Lock, Store};
 
-use crate::publish::journal::{JOURNAL, Journal};
-use crate::publish::record::Record;
-
-/// A staging folder that this process holds.
+/// A staging directory that this process holds.
 pub(crate) struct Staging {
-    folder: PathBuf,
-    /// Held until the result is shown: the journal goes before that. None where folders cannot be locked.
-    lock: Option<File>,
+    dir: Location,
+    /// Held until the result is shown: the journal goes before that.
+    lock: Lock,
     journal: Journal,
     shards: Vec<ShardDone>,
 }
 
-/// The digest of the plan that made what is in `folder`; `None` if nothing there tells.
-pub(crate) fn owner(folder: &Path) -> Result<Option<String>> {
-    if let Some(digest) = Journal::digest(folder)? {
-        return Ok(Some(digest));
+/// Whose a staging directory is.
+pub(crate) enum Owner {
+    /// Nobody's: there is nothing in it, or nothing but a beginning.
+    Nobody,
+    /// The merge of the plan with this digest.
+    Plan(String),
+    /// Nothing there tells.
+    Unknown,
+}
+
+/// Whose the staging directory `dir` is.
+///
+/// # Errors
+/// As [`Store::stat`], [`Store::list`] and [`Location::read_small`].
+pub(crate) fn owner(dir: &Location) -> Result<Owner> {
+    match HeadLine::read(dir)? {
+        HeadLine::Plan(digest) => return Ok(Owner::Plan(digest)),
+        HeadLine::Torn => return Ok(Owner::Nobody),
+        HeadLine::Unknown => return Ok(Owner::Unknown),
+        HeadLine::Absent => {}
     }
     // The journal goes just before the result is shown: what is whole and not yet shown has its record.
-    Ok(Record::read(folder)?.map(|record| record.plan))
-}
-
-/// Whether new files can be made in `folder`.
-pub(crate) fn is_writable(folder: &Path) -> bool {
-    if !folder.exists() {
-        return folder.parent().is_some_and(is_writable);
+    if let Some(record) = Provenance::read(dir)? {
+        return Ok(Owner::Plan(record.plan));
     }
-    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
-}
-
-/// Locks `folder` itself, which goes on when it is renamed.
-fn lock(folder: &Path) -> Result<Option<File>> {
-    let Ok(file) = File::open(folder) else { return Ok(None) };
-    match file.try_lock() {
-        // Whoever had it may have shown it, or thrown it away, since it was opened.
-        Ok(()) if is_still(&file, folder) => Ok(Some(file)),
-        Ok(()) | Err(TryLockError::WouldBlock) => {
-            Err(ErrorKind::OutputInUse { path: folder.to_owned() }.into())
-        }
-        Err(TryLockError::Error(_)) => Ok(None),
-    }
-}
-
-/// Whether `path` names what was opened as `file`.
-fn is_still(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(opened), Ok(now)) => (opened.dev(), opened.ino()) == (now.dev(), now.ino()),
-        _ => false,
-    }
+    let is_begun = match dir.stat("")?.map(|stat| stat.kind) {
+        None => true,
+        Some(EntryKind::Dir) => dir.list("")?.iter().all(|entry| is_unfinished(&entry.name)),
+        Some(_) => false,
+    };
+    Ok(if is_begun { Owner::Nobody } else { Owner::Unknown })
 }
 
 impl Staging {
-    /// Makes `folder` if it is not there, takes its lock, and clears what an earlier run left in it.
-    pub(crate) fn begin(folder: &Path, digest: &str) -> Result<Staging> {
-        let unwritable =
-            |cause| Error::new(ErrorKind::OutputUnwritable { path: folder.to_owned() }).because(cause);
-        fs::create_dir_all(folder).map_err(unwritable)?;
-        let lock = lock(folder)?;
-        let journal = Journal::begin(folder, digest)?;
-        for entry in fs::read_dir(folder).map_err(unwritable)? {
-            let entry = entry.map_err(unwritable)?;
-            if entry.file_name() == JOURNAL {
-                continue;
+    /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutputInUse`], [`ErrorKind::OutputUnwritable`]; as [`Store::list`].
+    pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Staging> {
+        let unwritable = |error: Error| match error.kind() {
+            ErrorKind::Write { path } => {
+                Error::new(ErrorKind::OutputUnwritable { path: path.clone() }).because(error)
             }
-            let removed = match entry.file_type().map_err(unwritable)?.is_dir() {
-                true => fs::remove_dir_all(entry.path()),
-                false => fs::remove_file(entry.path()),
-            };
-            removed.map_err(unwritable)?;
-        }
-        Ok(Staging { folder: folder.to_owned(), lock, journal, shards: Vec::new() })
+            _ => error,
+        };
+        let lock = dir.lock("").map_err(unwritable)?;
+        let journal = Journal::begin(dir, digest).map_err(unwritable)?;
+        clear(dir).map_err(unwritable)?;
+        Ok(Staging { dir: dir.clone(), lock, journal, shards: Vec::new() })
     }
 
     /// Where it is.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn dir(&self) -> &Location {
+        &self.dir
     }
 
     /// Records that a shard is whole and will last.
@@ -105,16 +91,36 @@ impl Staging {
     /// Throws away all that is staged.
     pub(crate) fn discard(self) {
         // Nothing is lost if this fails: the next run clears it.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.dir.remove_dir("");
     }
 
     /// Takes the journal out of what is staged, which is then only the result, and hands its lock on.
-    pub(crate) fn finish(self) -> Result<(PathBuf, Option<File>)> {
-        let Staging { folder, lock, journal, .. } = self;
+    ///
+    /// # Errors
+    /// As [`Store::remove`] and [`Store::sync`].
+    pub(crate) fn finish(self) -> Result<(Location, Lock)> {
+        let Staging { dir, lock, journal, .. } = self;
         journal.remove()?;
-        let failed = |cause| Error::new(ErrorKind::Write { path: folder.clone() }).because(cause);
-        sync_folder(&folder).map_err(failed)?;
-        debug_assert_ne!(state(&folder)?, State::Absent);
-        Ok((folder, lock))
+        dir.sync("")?;
+        Ok((dir, lock))
     }
+}
+
+/// Removes everything but the journal.
+fn clear(dir: &Location) -> Result<()> {
+    for Entry { name, kind, .. } in others(dir)? {
+        match kind {
+            EntryKind::Dir => dir.remove_dir(&name)?,
+            _ => dir.remove(&name)?,
+        }
+    }
+    let Some(entry) = others(dir)?.into_iter().next() else { return Ok(()) };
+    Err(Error::new(ErrorKind::Write { path: dir.path_of(&entry.name) }).because("it cannot be removed"))
+}
+
+/// Everything but the journal.
+fn others(dir: &Location) -> Result<Vec<Entry>> {
+    let mut entries = dir.list("")?;
+    entries.retain(|entry| entry.name != JOURNAL);
+    Ok(entries)
 }

@@ -4,13 +4,15 @@
 
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::memory::process::process;
+use crate::pipeline::progress::Snapshot;
+use crate::schedule::budget::Schedule;
 
+use crate::report::event::{Event, Reporter};
 use crate::report::lines::EVERY;
 use crate::report::rate::Rate;
-use crate::report::{Event, Reporter};
 
 /// Progress as JSON lines.
 #[derive(Default)]
@@ -21,37 +23,47 @@ pub(crate) struct Json {
 impl Reporter for Json {
     fn event(&mut self, event: &Event<'_>) {
         let line = match event {
-            Event::Notice(text) => json!({"event": "notice", "text": text}),
-            Event::Budget { schedule, reason } => json!({
-                "event": "budget",
-                "budget": schedule.budget,
-                "reason": reason,
-                "workers": schedule.workers,
-                "slabs": schedule.cut.slabs,
-                "slab_bytes": schedule.cut.slab_bytes,
-                "slots": schedule.cut.slots,
-                "slot_bytes": schedule.cut.slot_bytes,
-            }),
-            Event::Progress(now) => {
-                let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
-                if last.elapsed() < EVERY {
-                    return;
-                }
-                *last = Instant::now();
-                json!({
-                    "event": "progress",
-                    "written_bytes": now.written_bytes,
-                    "total_bytes": now.total_bytes,
-                    "bytes_per_second": rate.per_second(now.written_bytes).round(),
-                    "seconds_left": rate.left(now.written_bytes, now.total_bytes).map(|left| left.as_secs()),
-                    "shard": now.shard + 1,
-                    "shards": now.shards,
-                    "held_bytes": now.held_bytes,
-                    "peak_rss": process().peak,
-                })
-            }
-            Event::Finished(_) => return,
+            Event::Notice(text) => Some(json!({"event": "notice", "text": text})),
+            Event::Budget { schedule, reason } => Some(budget(schedule, reason)),
+            Event::Progress(now) => self.progress(now),
+            Event::Finished(_) => None,
         };
-        eprintln!("{line}");
+        if let Some(line) = line {
+            eprintln!("{line}");
+        }
     }
+}
+
+impl Json {
+    fn progress(&mut self, now: &Snapshot) -> Option<Value> {
+        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
+        if last.elapsed() < EVERY {
+            return None;
+        }
+        *last = Instant::now();
+        Some(json!({
+            "event": "progress",
+            "written_bytes": now.written_bytes,
+            "total_bytes": now.total_bytes,
+            "bytes_per_second": rate.per_second(now.written_bytes).round(),
+            "seconds_left": rate.left(now.written_bytes, now.total_bytes).map(|left| left.as_secs()),
+            "shard": now.shard + 1,
+            "shards": now.shards,
+            "held_bytes": now.held_bytes,
+            "peak_rss": process().peak,
+        }))
+    }
+}
+
+fn budget(schedule: &Schedule, reason: &str) -> Value {
+    json!({
+        "event": "budget",
+        "budget": schedule.budget,
+        "reason": reason,
+        "workers": schedule.workers,
+        "slabs": schedule.cut.slabs,
+        "slab_bytes": schedule.cut.slab_bytes,
+        "slots": schedule.cut.slots,
+        "slot_bytes": schedule.cut.slot_bytes,
+    })
 }

@@ -1,80 +1,107 @@
-//! Lines on stderr: for logs, every ten seconds; or nothing but notices.
+//! Lines on stderr: for logs, every ten seconds; or nothing.
 
 #![expect(clippy::print_stderr, reason = "a reporter prints")]
 
 use std::time::{Duration, Instant};
 
 use crate::memory::process::process;
-use crate::memory::size::{show_rate, show_size};
+use crate::pipeline::progress::Snapshot;
 use crate::schedule::budget::Schedule;
+use crate::tensor::size::{show_rate, show_size};
 
+use crate::report::event::{Event, Reporter};
 use crate::report::rate::{Rate, show};
-use crate::report::{Event, Reporter};
+use crate::report::style::Style;
+use crate::report::terminal::Terminal;
+use crate::report::words::{counted, printable};
 
 /// Time between two lines.
 pub(crate) const EVERY: Duration = Duration::from_secs(10);
 
 /// A line every ten seconds.
-#[derive(Default)]
 pub(crate) struct Lines {
+    style: Style,
+    terminal: Terminal,
     clock: Option<(Rate, Instant)>,
 }
 
-/// Notices only.
-pub(crate) struct Quiet;
+impl Lines {
+    /// Lines of which none is written yet.
+    pub(crate) fn new(style: Style, terminal: Terminal) -> Lines {
+        Lines { style, terminal, clock: None }
+    }
 
-impl Reporter for Quiet {
-    fn event(&mut self, event: &Event<'_>) {
-        if let Event::Notice(text) = event {
-            show_notice(text);
+    fn progress(&mut self, now: &Snapshot) {
+        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
+        if last.elapsed() < EVERY {
+            return;
         }
+        *last = Instant::now();
+        let left = rate.left(now.written_bytes, now.total_bytes);
+        eprintln!(
+            "{} of {}, {}, {} left, shard {}/{}, RSS {}",
+            show_size(now.written_bytes),
+            show_size(now.total_bytes),
+            show_rate(rate.per_second(now.written_bytes)),
+            left.map_or_else(|| "...".to_owned(), show),
+            now.shard + 1,
+            now.shards,
+            show_size(process().resident),
+        );
     }
 }
 
 impl Reporter for Lines {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Notice(text) => show_notice(text),
-            Event::Budget { schedule, reason } => show_budget(schedule, reason),
-            Event::Progress(now) => {
-                let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
-                if last.elapsed() < EVERY {
-                    return;
-                }
-                *last = Instant::now();
-                let left = rate.left(now.written_bytes, now.total_bytes).map_or_else(|| "…".to_owned(), show);
-                eprintln!(
-                    "{} of {}, {}, {left} left, shard {}/{}, held {}, peak {}",
-                    show_size(now.written_bytes),
-                    show_size(now.total_bytes),
-                    show_rate(rate.per_second(now.written_bytes)),
-                    now.shard + 1,
-                    now.shards,
-                    show_size(now.held_bytes),
-                    show_size(process().peak),
-                );
-            }
+            Event::Notice(text) => eprint!("{}", note_line(text, self.terminal)),
+            Event::Budget { schedule, reason } => eprint!("{}", budget_lines(schedule, reason, self.style)),
+            Event::Progress(now) => self.progress(now),
             Event::Finished(_) => {}
         }
     }
 }
 
-/// A notice, on a line of its own.
-pub(crate) fn show_notice(text: &str) {
-    eprintln!("note: {text}");
+/// Nothing: errors are not events.
+pub(crate) struct Quiet;
+
+impl Reporter for Quiet {
+    fn event(&mut self, _: &Event<'_>) {}
 }
 
-/// The budget in one line.
-pub(crate) fn show_budget(schedule: &Schedule, reason: &str) {
+/// A note, on a line of its own.
+pub(crate) fn note_line(text: &str, terminal: Terminal) -> String {
+    format!("{} {}\n", terminal.note(), printable(text))
+}
+
+/// The budget in one line, and for [`Style::Verbose`] how it is spent.
+pub(crate) fn budget_lines(schedule: &Schedule, reason: &str, style: Style) -> String {
+    let mut text = format!("memory budget {}\n", budget(schedule, reason));
+    if style == Style::Verbose {
+        text.push_str(&buffers(schedule));
+    }
+    text
+}
+
+/// `94 MiB (automatic; 23.6 GiB available), 2 workers`.
+pub(crate) fn budget(schedule: &Schedule, reason: &str) -> String {
+    let workers = counted(schedule.workers, ["worker", "workers"]);
+    format!("{} ({reason}), {workers}", schedule.budget.total)
+}
+
+/// The lines of the budget, and the buffers of the pool.
+pub(crate) fn buffers(schedule: &Schedule) -> String {
+    let mut text = String::new();
+    for line in &schedule.budget.lines {
+        text.push_str(&format!("  {:>9}  {}\n", show_size(line.bytes), line.what));
+    }
     let cut = schedule.cut;
-    eprintln!(
-        "budget {} ({reason}): {} worker{}, {} slabs of {}, {} factor slots of {}",
-        show_size(schedule.budget.total),
-        schedule.workers,
-        if schedule.workers == 1 { "" } else { "s" },
-        cut.slabs,
+    text.push_str(&format!(
+        "  {} of {}, {} of {}\n",
+        counted(cut.slabs, ["slab", "slabs"]),
         show_size(cut.slab_bytes as u64),
-        cut.slots,
+        counted(cut.slots, ["factor slot", "factor slots"]),
         show_size(cut.slot_bytes as u64),
-    );
+    ));
+    text
 }

@@ -1,19 +1,24 @@
-//! What a merge came to, in words and as JSON.
+//! The result of a merge in words and as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::memory::limits::{Environment, LimitKind, find};
+use crate::memory::limit::LimitKind;
+use crate::memory::limits::{Environment, find};
 use crate::memory::process::{cgroup_peak, process};
-use crate::memory::size::{show_rate, show_size};
-use crate::pipeline::tally::Applied;
-use crate::plan::out_tensor::{Counts, Plan};
+use crate::pipeline::tally::{Applied, ModuleRetention};
+use crate::plan::out_tensor::{Counts, Making, Plan};
 use crate::schedule::budget::Schedule;
+use crate::tensor::size::{Size, show_rate, show_size};
 
-/// What a merge came to. Bytes and seconds; memory as the kernel counts it.
+use crate::report::groups::group;
+use crate::report::words::{counted, line};
+
+/// The result of a merge. Bytes and seconds; memory as the kernel counts it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// `done` or `already done`.
@@ -35,9 +40,12 @@ pub struct Summary {
     /// Output bytes per second.
     pub bytes_per_second: f64,
     /// The budget.
-    pub max_ram: u64,
+    pub max_ram: Size,
     /// Peak resident set (VmHWM).
     pub peak_rss: u64,
+    /// What merged tensors are rounded to, if it is one type.
+    #[serde(skip)]
+    rounded_to: Option<String>,
     /// Peak charge of the process's own memory cgroup, where one limits it.
     pub cgroup_peak: Option<u64>,
 }
@@ -55,7 +63,8 @@ impl Summary {
             read_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
-            max_ram: schedule.budget.total,
+            max_ram: schedule.budget.total.clone(),
+            rounded_to: rounded_to(plan),
             peak_rss: process().peak,
             cgroup_peak: confined_peak(),
         }
@@ -76,74 +85,135 @@ fn confined_peak() -> Option<u64> {
     limits.iter().any(|limit| is_cgroup(limit.kind)).then(cgroup_peak).flatten()
 }
 
+/// The encoding of all merged tensors, as `BF16`; none where there are several.
+fn rounded_to(plan: &Plan) -> Option<String> {
+    let merged = plan
+        .tensors()
+        .filter(|tensor| matches!(&tensor.making, Making::Merge { ops, .. } if !ops.is_empty()));
+    let encodings: BTreeSet<&str> = merged.map(|tensor| tensor.encoding.as_ref()).collect();
+    let only = encodings.first().filter(|_| encodings.len() == 1)?;
+    // Of `fp8_block` the number is what weights are rounded to.
+    only.split('_').next().map(str::to_uppercase)
+}
+
 /// What is worth a warning: modules that lost more than half of their delta, with the worst of each adapter.
 pub(crate) fn lost(applied: &Applied) -> Vec<String> {
-    let of = |i: usize| {
-        let mut modules: Vec<_> = applied
-            .modules
-            .iter()
-            .filter(|module| module.adapter as usize == i && module.is_lost())
-            .collect();
-        modules.sort_by(|a, b| a.survival.unwrap_or(0.0).total_cmp(&b.survival.unwrap_or(0.0)));
-        let worst = modules.first()?;
-        Some(format!(
-            "{} of the modules of `{}` lost more than half of their delta to rounding, the worst is `{}` with {:.1} % left: \
-             a base of more precision keeps it",
-            modules.len(),
-            applied.adapters[i].adapter,
-            worst.module,
-            100.0 * worst.survival.unwrap_or_default()
-        ))
-    };
-    (0..applied.adapters.len()).filter_map(of).collect()
+    (0..applied.adapters.len()).filter_map(|i| lost_of(applied, i)).collect()
+}
+
+fn lost_of(applied: &Applied, adapter: usize) -> Option<String> {
+    let modules = || applied.modules.iter().filter(|module| module.adapter as usize == adapter);
+    let retained = |module: &ModuleRetention| module.survival.unwrap_or_default();
+    let lost = || modules().filter(|module| module.is_lost());
+    let worst = lost().min_by(|a, b| retained(a).total_cmp(&retained(b)))?;
+    Some(format!(
+        "{} of {} of `{}` lost more than half of their delta to rounding (worst: `{}`, {:.1} % kept). Merge into a \
+         higher-precision base to keep it",
+        lost().count(),
+        counted(modules().count(), ["module", "modules"]),
+        applied.adapters[adapter].adapter,
+        worst.module,
+        100.0 * retained(worst)
+    ))
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(applied) = &self.applied else {
-            return writeln!(
-                f,
-                "already done: `{}` is the result of this merge, and its hashes agree",
-                self.output
-            );
+            let output = &self.output;
+            return writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree");
         };
-        writeln!(f, "merged into `{}`", self.output)?;
-        writeln!(f, "  tensors  {}", self.tensors)?;
+        line(f, "merged into", &format!(" `{}`", self.output))?;
+        line(f, "tensors", &self.tensors.to_string())?;
         if applied.merged_elements > 0 {
             let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
-            writeln!(f, "  changed  {share:.1} % of the elements of merged tensors")?;
+            line(f, "changed", &format!("{share:.1} % of the weights in merged tensors"))?;
         }
+        self.show_retained(f, applied)?;
+        show_unchanged(f, applied)?;
+        let [written, read] = [self.output_bytes, self.read_bytes].map(show_size);
+        let rate = show_rate(self.bytes_per_second);
+        line(f, "bytes", &format!("{written} written, {read} read, in {:.1} s: {rate}", self.seconds))?;
+        let cgroup = self.cgroup_peak.map(|peak| format!(", cgroup peak {}", show_size(peak)));
+        let peak = show_size(self.peak_rss);
+        line(f, "memory", &format!("peak RSS {peak}, budget {}{}", self.max_ram, cgroup.unwrap_or_default()))
+    }
+}
+
+impl Summary {
+    /// How much of each delta is left: the share of its size along itself, and of its weights that did not move.
+    fn show_retained(&self, f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
+        let to = self.rounded_to.as_deref().map(|to| format!("{to} ")).unwrap_or_default();
         for adapter in &applied.adapters {
-            let Some(survival) = adapter.survival else { continue };
-            writeln!(
-                f,
-                "  survival {:.1} % of the deltas of `{}`; {:.1} % of their elements moved nothing",
-                100.0 * survival,
-                adapter.adapter,
-                100.0 * adapter.unmoved.unwrap_or_default()
-            )?;
+            let Some(retained) = adapter.survival else { continue };
+            let of = if applied.adapters.len() == 1 {
+                String::new()
+            } else {
+                format!(" of `{}`", adapter.adapter)
+            };
+            let [kept, unchanged] =
+                [retained, adapter.unmoved.unwrap_or_default()].map(|share| 100.0 * share);
+            let text =
+                format!("{kept:.1} %{of} kept after {to}rounding ({unchanged:.1} % of weights unchanged)");
+            line(f, "delta", &text)?;
         }
-        if let Some(first) = applied.unchanged.first() {
-            let n = applied.unchanged.len();
-            let tensors = if n == 1 { "tensor" } else { "tensors" };
-            writeln!(
-                f,
-                "  note     {n} merged {tensors} did not change at all, as their deltas are zero or too small: `{first}`{}",
-                if n > 1 { " …" } else { "" }
-            )?;
-        }
-        writeln!(
-            f,
-            "  bytes    {} written, {} read, in {:.1} s: {}",
-            show_size(self.output_bytes),
-            show_size(self.read_bytes),
-            self.seconds,
-            show_rate(self.bytes_per_second)
-        )?;
-        write!(f, "  memory   peak {} of a budget of {}", show_size(self.peak_rss), show_size(self.max_ram))?;
-        match self.cgroup_peak {
-            Some(peak) => writeln!(f, ", cgroup peak {}", show_size(peak)),
-            None => writeln!(f),
-        }
+        Ok(())
+    }
+}
+
+/// Merged tensors that are as they were, those alike together.
+fn show_unchanged(f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
+    let groups = group(applied.unchanged.iter().map(|name| (name.as_str(), ())));
+    let Some(first) = groups.first() else { return Ok(()) };
+    let tensors = counted(applied.unchanged.len(), ["merged tensor is", "merged tensors are"]);
+    let more = if groups.len() > 1 { " …" } else { "" };
+    line(
+        f,
+        "unchanged",
+        &format!("{tensors} as before, since the delta is zero or too small: `{first}`{more}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::tally::AdapterRetention;
+
+    #[test]
+    fn modules_that_lost_most_are_counted_and_the_worst_is_named() {
+        let module = |adapter, module: &str, survival| ModuleRetention {
+            adapter,
+            module: module.to_owned(),
+            tensor: String::new(),
+            norm: 1.0,
+            survival: Some(survival),
+            unmoved: None,
+        };
+        let adapter = |name: &str| AdapterRetention {
+            adapter: name.to_owned(),
+            norm: 1.0,
+            survival: None,
+            unmoved: None,
+            lost: 0,
+        };
+        let applied = Applied {
+            changed_elements: 0,
+            merged_elements: 0,
+            unchanged: Vec::new(),
+            adapters: vec![adapter("style"), adapter("fine")],
+            modules: vec![
+                module(0, "q", 0.49),
+                module(0, "k", 0.436),
+                module(0, "v", 0.9),
+                module(1, "q", 0.8),
+            ],
+        };
+        assert_eq!(
+            lost(&applied),
+            [
+                "2 of 3 modules of `style` lost more than half of their delta to rounding (worst: `k`, 43.6 % kept). Merge \
+              into a higher-precision base to keep it"
+            ]
+        );
     }
 }

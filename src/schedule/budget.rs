@@ -1,15 +1,16 @@
 //! How a budget is split: what the process holds already, a margin, the page cache it is charged for, the workers'
-//! scratch, slabs for tiles and slots for factors.
+//! scratch, tile buffers (slabs) and factor buffers (slots).
 
 use serde::Serialize;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::memory::pool::{Cut, PAGE};
-use crate::memory::size::show_size;
+use crate::memory::pool::{PAGE, PoolLayout};
 use crate::plan::out_tensor::Plan;
+use crate::tensor::size::{Size, flag_size, show_size};
 
-use crate::schedule::cut::Requirement;
+use crate::schedule::repack::FactorLocations;
+use crate::schedule::requirement::{Demand, Requirement};
 
 /// Rows of the block a worker has in f32 at a time. The right-hand factor is packed anew for each, so that fewer rows
 /// cost time: 16 rows take twice as long as 128 at rank 64.
@@ -17,8 +18,8 @@ pub(crate) const BLOCK_ROWS: usize = 128;
 /// Columns of that block: with it, values and delta of a block stay in the second-level cache.
 pub(crate) const BLOCK_COLS: usize = 512;
 
-/// Rows of a block whose fold is made in the tile, at most: what is known of each is kept while they are written.
-pub(crate) const FOLDED_ROWS: usize = 1024;
+/// Rows of a block that are reduced in the tile, at most: the results of each are kept while they are written.
+pub(crate) const REDUCED_ROWS: usize = 1024;
 
 const MIB: u64 = 1 << 20;
 /// The product allocates its packing buffer anew at each call, aligned, and glibc's heap then holds several: a chunk that
@@ -35,9 +36,12 @@ const READ_WINDOW: u64 = 2 * MIB;
 const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
 const SLABS_LEAST: u64 = 3;
+/// Workers beyond this number are neither accepted nor chosen.
+pub(crate) const WORKERS_MOST: usize = 64;
 const SLAB_FINE: u64 = 256 << 10;
-/// Stretches up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred times.
-const STRETCH_WHOLE: u64 = 64 * MIB;
+/// Gather buffers up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred
+/// times.
+const GATHER_WHOLE: u64 = 64 * MIB;
 /// Slots let the reader go on to the next tensors while workers still need the factors of the last.
 const SLOTS_MOST: u64 = 4;
 
@@ -45,7 +49,7 @@ const SLOTS_MOST: u64 = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     /// The budget; none lets the schedule take what makes it fast.
-    pub max_ram: Option<u64>,
+    pub max_ram: Option<Size>,
     /// The most that a budget chosen here may be.
     pub ceiling: Option<u64>,
     /// Worker threads; none lets the schedule choose.
@@ -71,15 +75,15 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Budget {
     /// All of it.
-    pub total: u64,
+    pub total: Size,
     /// What it is split into; never more than the total.
     pub lines: Vec<Line>,
     /// The smallest budget that would do, with one worker.
     pub smallest: u64,
-    /// Tensors whose factors are read once for each row, as no slot holds them: none at a budget of this size.
+    /// Tensors whose factors are read once for each row, as no factor buffer holds them: none at a budget of this size.
     pub factors_once_at: Option<u64>,
-    /// Codes that are picked out of stretches are read for every tile, as no stretch is held whole: once at a budget of
-    /// this size.
+    /// Codes that are gathered are read for every tile, as no gather buffer holds them whole: once at a budget of this
+    /// size.
     pub codes_once_at: Option<u64>,
 }
 
@@ -89,59 +93,61 @@ pub struct Schedule {
     /// Worker threads.
     pub workers: usize,
     /// How the pool is cut.
-    pub cut: Cut,
+    pub cut: PoolLayout,
     /// Bytes written before their write-back is waited for.
     pub window_bytes: usize,
-    /// Bytes of the room in which the reader holds what it picks short runs out of.
-    pub stretch_bytes: usize,
+    /// Bytes of the gather buffer, in which the reader holds what it picks short runs out of.
+    pub gather_bytes: usize,
     /// What a worker has of its own.
-    pub scratch: Scratch,
+    pub scratch: ScratchSizes,
     /// What the memory is spent on.
     pub budget: Budget,
+    /// Where factors are read that were repacked for this run; at first all are where the plan says.
+    pub(crate) locations: FactorLocations,
 }
 
 /// What a worker has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scratch {
+pub struct ScratchSizes {
     /// Elements of a block.
     pub block: usize,
-    /// Rooms of a block's size for deltas.
-    pub rooms: usize,
+    /// Scratch buffers of a block's size for deltas.
+    pub deltas: usize,
     /// Whether an output is of another type than what it starts from.
     pub casts: bool,
 }
 
-impl Scratch {
-    fn of(requirement: &Requirement) -> Scratch {
-        let block = requirement.block.max(BLOCK_ROWS * BLOCK_COLS);
-        Scratch { block, rooms: requirement.rooms.max(1), casts: requirement.casts }
+impl ScratchSizes {
+    fn of(requirement: &Requirement<'_>) -> ScratchSizes {
+        let block = requirement.block.amount.max(BLOCK_ROWS * BLOCK_COLS);
+        ScratchSizes { block, deltas: requirement.deltas.max(1), casts: requirement.casts }
     }
 
-    /// Bytes of it: running values, what the tensor started from, what that is in the output's type, and the rooms.
+    /// Bytes of it: running values, what the tensor started from, what that is in the output's type, and the deltas.
     fn bytes(self) -> usize {
-        (2 + usize::from(self.casts) + self.rooms) * self.block * size_of::<f32>()
+        (2 + usize::from(self.casts) + self.deltas) * self.block * size_of::<f32>()
     }
 }
 
 /// What does not depend on the budget.
-struct Fixed {
-    requirement: Requirement,
+struct Fixed<'p> {
+    requirement: Requirement<'p>,
     resident: u64,
     per_worker: u64,
     counter_slack: u64,
 }
 
-impl Fixed {
-    fn of(plan: &Plan, asked: &Asked) -> Fixed {
+impl<'p> Fixed<'p> {
+    fn of(plan: &'p Plan, asked: &Asked) -> Fixed<'p> {
         let requirement = Requirement::of(plan);
-        let widest = requirement.block.max(BLOCK_COLS);
+        let widest = requirement.block.amount.max(BLOCK_COLS);
         let packing =
-            crate::kernels::product::packing_bytes(requirement.rank as usize, BLOCK_ROWS, widest) as u64;
+            crate::kernels::product::packing_bytes(requirement.rank.amount, BLOCK_ROWS, widest) as u64;
         // The kernel may hold back so many pages of the count on each CPU (platform: Linux 6.2 and later).
         let counter_slack = (asked.cpus * (2 * asked.cpus).max(32) * PAGE) as u64;
         Fixed {
             resident: asked.resident,
-            per_worker: PACKING_COPIES * packing + Scratch::of(&requirement).bytes() as u64 + STACK,
+            per_worker: PACKING_COPIES * packing + ScratchSizes::of(&requirement).bytes() as u64 + STACK,
             counter_slack,
             requirement,
         }
@@ -149,14 +155,14 @@ impl Fixed {
 
     /// Bytes of the smallest slab.
     fn slab_least(&self) -> u64 {
-        page(self.requirement.slab_bytes as u64).max(64 << 10)
+        page(self.requirement.tile.amount as u64).max(64 << 10)
     }
 
     /// Bytes of the smallest pool.
     fn pool_least(&self) -> u64 {
         SLABS_LEAST * self.slab_least()
-            + page(self.requirement.slot_bytes as u64)
-            + page(stretch_least(&self.requirement))
+            + page(self.requirement.factors.amount as u64)
+            + page(gather_least(&self.requirement))
     }
 
     /// What the kernel's counters and small growth may take of `total`.
@@ -164,14 +170,46 @@ impl Fixed {
         MARGIN + self.counter_slack.min(total / 16)
     }
 
-    /// What passes come to: of the tensor that is written, and of the next.
-    fn folds(&self) -> u64 {
-        2 * self.requirement.fold_bytes as u64
+    /// Results of reductions: of the tensor that is written, and of the next.
+    fn reductions(&self) -> u64 {
+        2 * self.requirement.reduction.amount as u64
     }
 
     /// What is not the pool's in a budget of `total`.
     fn spent(&self, total: u64, workers: u64) -> u64 {
-        self.resident + self.margin(total) + cache(total) + self.folds() + workers * self.per_worker
+        self.resident + self.margin(total) + cache(total) + self.reductions() + workers * self.per_worker
+    }
+
+    /// The parts of the smallest budget, `total`, in words, each with the tensor that it is so large for.
+    fn parts(&self, total: u64, workers: u64) -> String {
+        let Requirement { tile, factors, rank, block, reduction, gather_rows, gather_full, .. } =
+            &self.requirement;
+        let is_block = block.amount > BLOCK_ROWS * BLOCK_COLS;
+        let widest = if is_block { block } else { rank };
+        let gather = if gather_least(&self.requirement) == gather_full.amount as u64 {
+            gather_full
+        } else {
+            gather_rows
+        };
+        let plural = if workers == 1 { "" } else { "s" };
+        let rows = [
+            (format!("{workers} worker{plural}"), workers * self.per_worker, widest),
+            (format!("{SLABS_LEAST} tile buffers"), SLABS_LEAST * self.slab_least(), tile),
+            ("factor buffers".to_owned(), page(factors.amount as u64), factors),
+            ("reduction state".to_owned(), self.reductions(), reduction),
+            ("gather buffers".to_owned(), page(gather_least(&self.requirement)), gather),
+            ("margin and page cache".to_owned(), self.margin(total) + cache(total), &Demand::default()),
+        ];
+        let mut parts = vec![format!("baseline RSS ({})", show_size(self.resident))];
+        for (what, bytes, demand) in rows.iter().filter(|(_, bytes, _)| *bytes > 0) {
+            let size = show_size(*bytes);
+            parts.push(match demand {
+                Demand { amount: 0, .. } => format!("{what} ({size})"),
+                Demand { of, .. } => format!("{what} ({size}, for `{of}`)"),
+            });
+        }
+        let last = parts.pop().unwrap_or_default();
+        format!("{} and {last}", parts.join(", "))
     }
 
     /// The smallest budget for so many workers: what is spent beside the pool grows with the budget, but slower than it.
@@ -205,56 +243,53 @@ fn cache(total: u64) -> u64 {
 /// [`ErrorKind::Budget`] with the smallest budget that would do.
 pub(crate) fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
     let fixed = Fixed::of(plan, asked);
-    let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, 64) as u64;
+    let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, WORKERS_MOST) as u64;
     if let Some((slab_bytes, slabs)) = asked.forced {
         return forced(&fixed, wanted, slab_bytes, slabs);
     }
-    let total = asked.max_ram.unwrap_or_else(|| comfortable(&fixed, wanted, asked.ceiling));
+    let total = asked.max_ram.clone().unwrap_or_else(|| comfortable(&fixed, wanted, asked.ceiling).into());
     let least = if asked.workers.is_some() { wanted } else { 1 };
-    let fits = (least..=wanted).rev().find_map(|workers| divide(&fixed, total, workers));
-    fits.ok_or_else(|| {
-        let needed = fixed.smallest(least);
-        let what = format!(
-            "what is resident already ({}), {least} worker{}, {SLABS_LEAST} slabs and the factors of `{}`",
-            show_size(fixed.resident),
-            if least == 1 { "" } else { "s" },
-            fixed.requirement.of
-        );
-        let error = Error::new(ErrorKind::Budget { budget: total, needed, what });
-        match fixed.smallest(1) {
-            one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
-            // What is resident differs a little from run to run, and the size named must work in the next.
-            one => {
-                error.hint(format!("`--max-ram {}` would do", show_size((one + MIB / 2).div_ceil(MIB) * MIB)))
-            }
-        }
-    })
+    let fits = (least..=wanted).rev().find_map(|workers| divide(&fixed, &total, workers));
+    fits.ok_or_else(|| too_small(&fixed, &total, least))
+}
+
+/// Why `total` is not enough for so many workers, and how much would be.
+fn too_small(fixed: &Fixed<'_>, total: &Size, workers: u64) -> Error {
+    let needed = fixed.smallest(workers);
+    let error =
+        Error::new(ErrorKind::Budget { budget: total.clone(), needed, what: fixed.parts(needed, workers) });
+    match fixed.smallest(1) {
+        one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
+        // What is resident differs a little from run to run, and the size named must work in the next.
+        one => error.hint(format!("`--max-ram {}` is enough", flag_size(one + MIB / 2))),
+    }
 }
 
 /// What makes it fast and no more, below the ceiling.
-fn comfortable(fixed: &Fixed, workers: u64, ceiling: Option<u64>) -> u64 {
-    let slab = SLAB_MOST.max(page(fixed.requirement.slab_bytes as u64));
+fn comfortable(fixed: &Fixed<'_>, workers: u64, ceiling: Option<u64>) -> u64 {
+    let slab = SLAB_MOST.max(page(fixed.requirement.tile.amount as u64));
     let pool = SLABS_MOST * slab
-        + SLOTS_MOST * page(fixed.requirement.full_slot_bytes as u64)
-        + page(fixed.requirement.full_stretch_bytes as u64);
+        + SLOTS_MOST * page(fixed.requirement.factors_full as u64)
+        + page(fixed.requirement.gather_full.amount as u64);
     let rest = fixed.resident
         + MARGIN
         + READ_WINDOW
         + fixed.counter_slack
         + 16 * MIB
-        + fixed.folds()
+        + fixed.reductions()
         + workers * fixed.per_worker;
     (rest + pool).min(ceiling.unwrap_or(u64::MAX))
 }
 
 /// The split of `total` among `workers`, if it is enough.
-fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
+fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
+    let total = budget.bytes();
     let pool = total.checked_sub(fixed.spent(total, workers))?;
     let slab_least = fixed.slab_least();
-    let Requirement { slot_bytes, once_slot_bytes, full_slot_bytes, .. } = fixed.requirement;
-    let [least, once, full] = [slot_bytes, once_slot_bytes, full_slot_bytes].map(|bytes| page(bytes as u64));
-    let stretch = stretch(&fixed.requirement, pool.checked_sub(SLABS_LEAST * slab_least + least)?)?;
-    let pool = pool - stretch;
+    let Requirement { factors, factors_once, factors_full, .. } = fixed.requirement;
+    let [least, once, full] = [factors.amount, factors_once, factors_full].map(|bytes| page(bytes as u64));
+    let gather = gather(&fixed.requirement, pool.checked_sub(SLABS_LEAST * slab_least + least)?)?;
+    let pool = pool - gather;
     let for_slots = pool.checked_sub(SLABS_LEAST * slab_least)?;
     let whole_pages = |bytes: u64| bytes / PAGE as u64 * PAGE as u64;
     // As many slots as leave most of the pool to the slabs, with the factors of some rows, or of all if there is much room;
@@ -269,75 +304,76 @@ fn divide(fixed: &Fixed, total: u64, workers: u64) -> Option<Schedule> {
         _ => return None,
     };
     let for_slabs = pool - slot * slots;
-    let full_stretch = page(fixed.requirement.full_stretch_bytes as u64);
+    let full_gather = page(fixed.requirement.gather_full.amount as u64);
     let even = for_slabs / 12 / PAGE as u64 * PAGE as u64;
     let slab = even
         .clamp(SLAB_FINE, SLAB_MOST)
         .max(slab_least)
         .min(for_slabs / SLABS_LEAST / PAGE as u64 * PAGE as u64);
     let slabs = (for_slabs / slab).clamp(SLABS_LEAST, SLABS_MOST);
-    let cut = Cut {
+    let cut = PoolLayout {
         slab_bytes: slab as usize,
         slabs: slabs as usize,
         slot_bytes: slot as usize,
         slots: slots as usize,
     };
     let lines = vec![
-        Line { what: "resident already: code, headers, plan", bytes: fixed.resident },
+        Line { what: "baseline RSS: code, headers, plan", bytes: fixed.resident },
         Line { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
         Line { what: "page cache: read and write windows", bytes: cache(total) },
-        Line { what: "workers: f32 blocks, packing buffers", bytes: workers * fixed.per_worker },
-        Line { what: "what passes over a tensor come to", bytes: fixed.folds() },
-        Line { what: "stretches that codes are picked out of", bytes: stretch },
-        Line { what: "slots for factors", bytes: slot * slots },
-        Line { what: "slabs for tiles", bytes: slab * slabs },
+        Line { what: "workers: scratch and packing buffers", bytes: workers * fixed.per_worker },
+        Line { what: "reduction state", bytes: fixed.reductions() },
+        Line { what: "gather buffers", bytes: gather },
+        Line { what: "factor buffers", bytes: slot * slots },
+        Line { what: "tile buffers", bytes: slab * slabs },
     ];
     let lines: Vec<Line> = lines.into_iter().filter(|line| line.bytes > 0).collect();
     debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
     let budget = Budget {
-        total,
+        total: budget.clone(),
         lines,
         smallest: fixed.smallest(1),
         factors_once_at: (slot < once).then(|| total + (once - slot)),
-        codes_once_at: (stretch < full_stretch).then(|| total + (full_stretch - stretch)),
+        codes_once_at: (gather < full_gather).then(|| total + (full_gather - gather)),
     };
     Some(Schedule {
         workers: workers as usize,
         cut,
         window_bytes: window(total) as usize,
-        stretch_bytes: stretch as usize,
-        scratch: Scratch::of(&fixed.requirement),
+        gather_bytes: gather as usize,
+        scratch: ScratchSizes::of(&fixed.requirement),
         budget,
+        locations: FactorLocations::default(),
     })
 }
 
-/// The least for stretches: all that is needed to read codes once, unless that is very much.
-fn stretch_least(requirement: &Requirement) -> u64 {
-    let full = requirement.full_stretch_bytes as u64;
-    if full <= STRETCH_WHOLE { full } else { requirement.stretch_bytes as u64 }
+/// The least for gather buffers: all that is needed to read codes once, unless that is very much.
+fn gather_least(requirement: &Requirement<'_>) -> u64 {
+    let full = requirement.gather_full.amount as u64;
+    if full <= GATHER_WHOLE { full } else { requirement.gather_rows.amount as u64 }
 }
 
-/// Bytes for stretches out of `most`: all that is needed to read codes once, else as much as makes reads long enough, for
-/// then they are read for every tile, and larger tiles are of more use.
-fn stretch(requirement: &Requirement, most: u64) -> Option<u64> {
-    let (least, full) = (page(stretch_least(requirement)), page(requirement.full_stretch_bytes as u64));
-    match full <= most {
-        true => Some(full),
-        false => (least <= most).then(|| (most / 4 / PAGE as u64 * PAGE as u64).clamp(least, least.max(MIB))),
+/// Bytes for gather buffers out of `most`: all that is needed to read codes once, else as much as makes reads long enough,
+/// for then they are read for every tile, and larger tiles are of more use.
+fn gather(requirement: &Requirement<'_>, most: u64) -> Option<u64> {
+    let (least, full) = (page(gather_least(requirement)), page(requirement.gather_full.amount as u64));
+    if full <= most {
+        return Some(full);
     }
+    (least <= most).then(|| (most / 4 / PAGE as u64 * PAGE as u64).clamp(least, least.max(MIB)))
 }
 
-/// A cut that a test asks for, with the smallest slots, and stretches of one stored row.
-fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
-    if slab_bytes < fixed.requirement.slab_bytes || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
-        let (budget, needed) = (slab_bytes as u64, page(fixed.requirement.slab_bytes as u64));
-        let what = format!("slabs for `{}`", fixed.requirement.of);
+/// A cut that a test asks for, with the smallest factor buffers, and gather buffers of one stored row.
+fn forced(fixed: &Fixed<'_>, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
+    if slab_bytes < fixed.requirement.tile.amount || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
+        let (budget, needed) = ((slab_bytes as u64).into(), page(fixed.requirement.tile.amount as u64));
+        let what = format!("tile buffers for `{}`", fixed.requirement.tile.of);
         return Err(ErrorKind::Budget { budget, needed, what }.into());
     }
-    let slot_bytes = page(fixed.requirement.slot_bytes as u64) as usize;
-    let cut = Cut { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };
+    let slot_bytes = page(fixed.requirement.factors.amount as u64) as usize;
+    let cut = PoolLayout { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };
     let budget = Budget {
-        total: cut.bytes() as u64,
+        total: (cut.bytes() as u64).into(),
         lines: Vec::new(),
         smallest: fixed.smallest(1),
         factors_once_at: None,
@@ -347,8 +383,9 @@ fn forced(fixed: &Fixed, workers: u64, slab_bytes: usize, slabs: usize) -> Resul
         workers: workers as usize,
         cut,
         window_bytes: 1 << 20,
-        stretch_bytes: fixed.requirement.stretch_bytes,
-        scratch: Scratch::of(&fixed.requirement),
+        gather_bytes: fixed.requirement.gather_rows.amount,
+        scratch: ScratchSizes::of(&fixed.requirement),
         budget,
+        locations: FactorLocations::default(),
     })
 }

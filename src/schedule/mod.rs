@@ -1,15 +1,18 @@
-//! How a plan is run on this host under this budget: memory split into slabs and slots, output cut into tiles.
+//! How a plan is run on this host under this budget: memory split into tile buffers and factor buffers, output cut into
+//! tiles.
 //!
-//! A schedule is local and never hashed: another budget, another number of workers or another cut give the same bytes.
-//! [`mod@split`] decides the sizes, [`shape`] how a tensor is cut under them, and [`steps`] yields tiles in the
-//! order of the output's bytes.
+//! A schedule is local and never hashed, and never changes the plan: another budget, another number of workers or another
+//! cut give the same bytes. [`requirement`] says what a plan needs, [`budget`] decides the sizes, [`cut`] and [`rects`] how
+//! a tensor is cut under them, [`order`] yields tiles in the order of the output's bytes, and [`repack`] where factors lie
+//! that were written anew for this run.
 
-pub(crate) mod blocks;
 pub(crate) mod budget;
 pub(crate) mod cut;
+pub(crate) mod order;
 pub(crate) mod rects;
 pub(crate) mod repack;
+pub(crate) mod requirement;
 pub(crate) mod spans;
-pub(crate) mod steps;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tile;

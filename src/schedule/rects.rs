@@ -1,15 +1,15 @@
-//! The rectangles that a tensor is cut into, in the order of its bytes: each the largest that fits a slab where it stands.
+//! The rectangles that a tensor is cut into, in the order of its bytes: each the largest that fits a tile buffer where it stands.
 
 use crate::tensor::rect::{Rect, View};
 
-use crate::schedule::blocks::Slab;
 use crate::schedule::budget::Schedule;
-use crate::schedule::cut::{Cutting, Merged};
+use crate::schedule::cut::{Cutting, MergedTensor};
 use crate::schedule::spans::Spans;
+use crate::schedule::tile::TileLayout;
 
 /// Rectangles of one tensor, each with the band whose factors it shares with its neighbours.
 pub(crate) struct Rects<'p> {
-    merged: Merged<'p>,
+    merged: MergedTensor<'p>,
     spans: Spans,
     cutting: Cutting,
     slab_bytes: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Rects<'p> {
 
 impl<'p> Rects<'p> {
     /// Those of `merged` under a schedule that was made for it.
-    pub(crate) fn of(merged: Merged<'p>, schedule: &Schedule) -> Rects<'p> {
+    pub(crate) fn of(merged: MergedTensor<'p>, schedule: &Schedule) -> Rects<'p> {
         let (slab_bytes, slot_bytes) = (schedule.cut.slab_bytes, schedule.cut.slot_bytes);
         let spans = merged.spans();
         let cutting =
@@ -37,9 +37,19 @@ impl<'p> Rects<'p> {
         self.cutting
     }
 
-    /// Whether a tile fits a slab.
+    /// The tensor that it cuts.
+    pub(crate) fn merged(&self) -> MergedTensor<'p> {
+        self.merged
+    }
+
+    /// Whether there is none left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.merged.view.cols == 0 || self.at.0 >= self.merged.view.rows
+    }
+
+    /// Whether a tile fits its buffer.
     fn fits(&self, rect: &Rect) -> bool {
-        Slab::new(&self.merged, rect).bytes() <= self.slab_bytes
+        TileLayout::bytes(&self.merged, rect) <= self.slab_bytes
     }
 
     /// The band of the next rectangle.
@@ -82,11 +92,11 @@ impl Iterator for Rects<'_> {
     type Item = (Rect, Rect);
 
     fn next(&mut self) -> Option<(Rect, Rect)> {
-        let View { rows, cols } = self.merged.view;
-        let (row, col) = self.at;
-        if cols == 0 || row >= rows {
+        if self.is_done() {
             return None;
         }
+        let cols = self.merged.view.cols;
+        let (row, col) = self.at;
         if !(self.band.rows.contains(&row) && self.band.cols.contains(&col)) {
             self.band = self.next_band();
         }

@@ -1,4 +1,4 @@
-//! Factors that are packed anew before they are read: those of which every op needs a little of every row.
+//! Factors that are repacked before they are read: those of which every op needs a little of every row.
 //!
 //! PEFT keeps `B` of fused experts as `[width, rank · experts]`, so that one expert's part is a few values of each row. Read
 //! expert by expert, all of it would be read as often as there are experts. Where that is much, it is written once, expert
@@ -6,17 +6,17 @@
 
 use std::collections::HashMap;
 
-use crate::ops::op::{Factor, FactorIndex};
+use crate::ops::factor::{Factor, FactorIndex};
 use crate::plan::out_tensor::{Making, Plan};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::{FileId, TensorRef};
 
-/// Reading in pieces is accepted as long as it comes to fewer bytes than this.
+/// Strided reads are accepted as long as it comes to fewer bytes than this.
 pub(crate) const MUCH: u64 = 64 << 20;
 
-/// A factor that is packed anew.
+/// A factor that is written anew into the scratch file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Packing {
+pub(crate) struct FactorRepack {
     /// Where it is now: `[rows, parts · inner]`.
     pub tensor: TensorRef,
     /// Its rows.
@@ -31,7 +31,7 @@ pub(crate) struct Packing {
     pub at: u64,
 }
 
-impl Packing {
+impl FactorRepack {
     /// Elements of a row.
     pub(crate) fn width(&self) -> u64 {
         self.parts * self.inner
@@ -48,34 +48,55 @@ impl Packing {
     }
 }
 
-/// Finds the factors of `plan` to pack anew, those that would be read `much` or more, and makes its ops read them from the scratch file, which is the file behind all
-/// of its inputs.
-pub(crate) fn pack_factors(plan: &mut Plan, much: u64) -> Vec<Packing> {
+/// The factors of one tensor that are read elsewhere than the plan says, by op and factor.
+pub(crate) type TensorLocations = HashMap<(usize, usize), Factor>;
+
+/// Where factors are read that were repacked: an overlay of the plan, which stays as it was hashed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FactorLocations(HashMap<(usize, usize), TensorLocations>);
+
+impl FactorLocations {
+    /// Those of one tensor, by the positions of its shard and in it; none if all of its factors are where the plan says.
+    pub(crate) fn of_tensor(&self, shard: usize, tensor: usize) -> Option<&TensorLocations> {
+        self.0.get(&(shard, tensor))
+    }
+}
+
+/// Finds the factors of `plan` to repack, those that would be read `much` or more, and where its ops read them then: from
+/// the scratch file, which is the file behind all inputs of the plan.
+pub(crate) fn repack_factors(plan: &Plan, much: u64) -> (Vec<FactorRepack>, FactorLocations) {
     let scratch = FileId(plan.inputs.len() as u32);
     let mut uses: HashMap<(FileId, u64), u64> = HashMap::new();
-    for factor in factors(plan).filter(|factor| scattered(factor).is_some()) {
-        *uses.entry((factor.tensor.file, factor.tensor.offset)).or_default() += 1;
+    for (_, factor) in factors(plan).filter(|(_, factor)| strided(factor).is_some()) {
+        *uses.entry(key(factor)).or_default() += 1;
     }
-    let (mut packings, mut places, mut at) = (Vec::new(), HashMap::new(), 0);
-    for factor in factors_mut(plan) {
-        let key = (factor.tensor.file, factor.tensor.offset);
-        let Some((index, mut packing)) = scattered(factor) else { continue };
+    let (mut repacks, mut places, mut at) = (Vec::new(), HashMap::new(), 0);
+    let mut locations = FactorLocations::default();
+    for ((tensor, of), factor) in factors(plan) {
+        let key = key(factor);
+        let Some((index, repack)) = strided(factor) else { continue };
         if uses.get(&key).copied().unwrap_or(0).saturating_mul(factor.tensor.bytes()) < much {
             continue;
         }
         let place = *places.entry(key).or_insert_with(|| {
-            packing.at = at;
-            at += packing.tensor.bytes();
-            packings.push(packing.clone());
-            packings.len() - 1
+            let bytes = repack.tensor.bytes();
+            repacks.push(FactorRepack { at, ..repack });
+            at += bytes;
+            repacks.len() - 1
         });
-        *factor = packings[place].repacked(factor, index, scratch);
+        let found = repacks[place].repacked(factor, index, scratch);
+        locations.0.entry(tensor).or_default().insert(of, found);
     }
-    packings
+    (repacks, locations)
 }
 
-/// How a factor is packed, if each op has a little of every row of it.
-fn scattered(factor: &Factor) -> Option<(FactorIndex, Packing)> {
+/// What tells one factor's tensor from another.
+fn key(factor: &Factor) -> (FileId, u64) {
+    (factor.tensor.file, factor.tensor.offset)
+}
+
+/// How a factor is repacked, if each op has a little of every row of it.
+fn strided(factor: &Factor) -> Option<(FactorIndex, FactorRepack)> {
     let index = factor.index?;
     let &[rows, width] = factor.tensor.shape.axes() else { return None };
     let is_grouped = factor.inner_stride == 1;
@@ -85,49 +106,51 @@ fn scattered(factor: &Factor) -> Option<(FactorIndex, Packing)> {
         && parts * factor.inner == width
         && (is_grouped || factor.inner_stride == parts);
     let tensor = factor.tensor.clone();
-    is_one.then_some((index, Packing { tensor, rows, parts, inner: factor.inner, is_grouped, at: 0 }))
+    is_one.then_some((index, FactorRepack { tensor, rows, parts, inner: factor.inner, is_grouped, at: 0 }))
 }
 
-fn factors(plan: &Plan) -> impl Iterator<Item = &Factor> {
-    plan.tensors()
-        .filter_map(|tensor| match &tensor.making {
-            Making::Merge { ops, .. } => Some(ops),
-            Making::Copy { .. } => None,
-        })
-        .flatten()
-        .flat_map(|op| &op.factors)
-}
+/// A tensor, by the positions of its shard and in it, and a factor of it, by the positions of its op and in that.
+type FactorPlace = ((usize, usize), (usize, usize));
 
-fn factors_mut(plan: &mut Plan) -> impl Iterator<Item = &mut Factor> {
-    plan.shards
-        .iter_mut()
-        .flat_map(|shard| &mut shard.tensors)
-        .filter_map(|tensor| match &mut tensor.making {
-            Making::Merge { ops, .. } => Some(ops),
-            Making::Copy { .. } => None,
-        })
-        .flatten()
-        .flat_map(|op| &mut op.factors)
+/// Every factor of the plan.
+fn factors(plan: &Plan) -> impl Iterator<Item = (FactorPlace, &Factor)> {
+    let tensors = plan.shards.iter().enumerate();
+    let tensors = tensors.flat_map(|(i, shard)| (0..).zip(&shard.tensors).map(move |(j, out)| ((i, j), out)));
+    let ops = tensors.flat_map(|(tensor, out)| {
+        let ops = match &out.making {
+            Making::Merge { ops, .. } => ops.as_slice(),
+            Making::Copy { .. } => &[],
+        };
+        (0..).zip(ops).map(move |(op, of)| (tensor, op, of))
+    });
+    ops.flat_map(|(tensor, i, op)| (0..).zip(&op.factors).map(move |(j, factor)| ((tensor, (i, j)), factor)))
 }
 
 /// Bytes of the scratch file.
-pub(crate) fn scratch_bytes(packings: &[Packing]) -> u64 {
-    packings.last().map_or(0, |last| last.at + last.tensor.bytes())
+pub(crate) fn scratch_bytes(repacks: &[FactorRepack]) -> u64 {
+    repacks.last().map_or(0, |last| last.at + last.tensor.bytes())
 }
 
 /// Bytes of one value.
-pub(crate) fn value_bytes(packing: &Packing) -> u64 {
-    bytes_of(packing.tensor.dtype, 1).expect("factors are plain floats")
+pub(crate) fn value_bytes(repack: &FactorRepack) -> u64 {
+    bytes_of(repack.tensor.dtype, 1).expect("factors are plain floats")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encodings::logical::Logical;
+    use crate::ops::low_rank::LowRank;
+    use crate::ops::op::Op;
+    use crate::ops::placement::Placement;
+    use crate::plan::out_tensor::{OutShard, OutTensor};
+    use crate::schedule::cut::MergedTensor;
     use crate::tensor::dtype::Dtype;
+    use crate::tensor::rect::View;
     use crate::tensor::shape::Shape;
 
     #[test]
-    fn only_scattered_factors_are_packed() {
+    fn only_strided_factors_are_repacked() {
         let tensor = |axes: &[u64]| TensorRef {
             file: FileId(0),
             offset: 8,
@@ -137,18 +160,57 @@ mod tests {
         // `B [5, rank 2 · experts 3]`, expert 1, from row 2 on: columns 1 and 4, or 2 and 3.
         for (start, step, is_grouped) in [(2 * 6 + 1, 3, false), (2 * 6 + 2, 1, true)] {
             let factor = Factor::along(0, tensor(&[5, 6]), 6, 2, step).starting(start);
-            let (index, packing) = scattered(&factor).expect("a little of every row");
-            assert_eq!(
-                (packing.rows, packing.parts, packing.inner, packing.is_grouped),
-                (5, 3, 2, is_grouped)
-            );
-            let found = packing.repacked(&factor, index, FileId(9));
+            let (index, repack) = strided(&factor).expect("a little of every row");
+            assert_eq!((repack.rows, repack.parts, repack.inner, repack.is_grouped), (5, 3, 2, is_grouped));
+            let found = repack.repacked(&factor, index, FileId(9));
             assert_eq!((found.start, found.inner_stride), ((5 + 2) * 2, 1), "part 1, row 2");
             assert_eq!(found.index, Some(FactorIndex { axis: 0, stride: 2 }));
         }
         // Rows of their own lie together already, whole or not.
-        assert!(scattered(&Factor::along(0, tensor(&[5, 6]), 6, 6, 1)).is_none());
-        assert!(scattered(&Factor::along(1, tensor(&[2, 6]), 1, 2, 6)).is_none());
-        assert!(scattered(&Factor::whole(tensor(&[5, 6]))).is_none());
+        assert!(strided(&Factor::along(0, tensor(&[5, 6]), 6, 6, 1)).is_none());
+        assert!(strided(&Factor::along(1, tensor(&[2, 6]), 1, 2, 6)).is_none());
+        assert!(strided(&Factor::whole(tensor(&[5, 6]))).is_none());
+    }
+
+    #[test]
+    fn the_plan_stays_and_the_overlay_says_where() {
+        let shape = Shape::new(&[2, 5, 4]).expect("small");
+        let base = TensorRef { file: FileId(0), offset: 10, dtype: Dtype::BF16, shape: shape.clone() };
+        let shape_of = |axes: &[u64]| Shape::new(axes).expect("small");
+        let stack = TensorRef { file: FileId(0), offset: 90, dtype: Dtype::F32, shape: shape_of(&[5, 6]) };
+        let op = |expert: u64| {
+            Op::new(
+                LowRank::ADDED,
+                Placement { start: expert * 20, ..Placement::matrix(5, 4, false) },
+                vec![Factor::along(0, stack.clone(), 6, 3, 2).starting(expert)],
+                1.0,
+            )
+        };
+        let start = Logical::plain(&base).expect("floats").into();
+        let view = View { rows: 10, cols: 4 };
+        let making = Making::Merge { start, claim: None, ops: vec![op(0), op(1)], view };
+        let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
+        let tensors =
+            vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, making }];
+        let shards = vec![OutShard { name: "s".to_owned(), header: String::new(), tensors, bytes: 90 }];
+        let plan = Plan {
+            version: String::new(),
+            inputs: Vec::new(),
+            adapters: Vec::new(),
+            choices: Vec::new(),
+            shards,
+            claims: Vec::new(),
+            files: Vec::new(),
+            carried: Vec::new(),
+        };
+        let (repacks, locations) = repack_factors(&plan, 0);
+        assert_eq!((repacks.len(), scratch_bytes(&repacks)), (1, 120), "both experts share one");
+        let merged = MergedTensor::located(&plan, (0, 0), &locations).expect("it is merged");
+        let second = merged.location(1, 0);
+        assert_eq!((second.start, second.inner_stride, second.tensor.offset), (15, 1, 0));
+        assert_eq!(merged.reduction(1).location(0, 0), second, "whatever part of the ops is looked at");
+        assert_eq!(merged.ops[1].factors[0].tensor, stack);
+        let (none, locations) = repack_factors(&plan, 241);
+        assert!(none.is_empty() && locations.of_tensor(0, 0).is_none(), "less than is worth it");
     }
 }

@@ -1,6 +1,6 @@
 //! How many bytes the factors of a tensor's ops take, wherever on its rows the ops fall.
 //!
-//! The experts of a layer may be one tensor, of which each op changes a few rows: no tile and no slot need the factors of
+//! The experts of a layer may be one tensor, of which each op changes a few rows: no tile and no factor buffer need the factors of
 //! all of them at once. A window of rows needs those of the ops that it meets.
 
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::ops::op::Op;
 use crate::tensor::rect::View;
 
-use crate::schedule::blocks::{aligned, factor_bytes};
+use crate::schedule::tile::{aligned, factor_bytes};
 
 /// The rows of one op, and the bytes of its factors.
 struct Span {
@@ -111,7 +111,7 @@ impl Spans {
         most
     }
 
-    /// Where the rows end whose tiles can share one slot of `room` bytes, from `row` on: the next multiple of `height` before
+    /// Where the rows end whose tiles can share one factor buffer of `room` bytes, from `row` on: the next multiple of `height` before
     /// an op that is too much, or `rows`.
     pub(crate) fn shared_until(&self, row: u64, height: u64, rows: u64, band: u64, room: usize) -> u64 {
         let first = row + height;

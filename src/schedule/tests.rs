@@ -3,15 +3,18 @@
 use proptest::prelude::*;
 
 use crate::encodings::logical::Logical;
-use crate::ops::op::{ClaimId, Factor, Need, Op};
+use crate::ops::DeltaKind;
+use crate::ops::dora::Dora;
+use crate::ops::factor::Factor;
+use crate::ops::low_rank::LowRank;
+use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Axis, Placement};
 use crate::plan::out_tensor::{Making, OutShard, OutTensor, Plan};
-use crate::schedule::blocks::{Slab, region_bytes, shared_blocks};
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
-use crate::schedule::cut::Merged;
-use crate::schedule::cut::Requirement;
-use crate::schedule::steps::{Work, tiles};
+use crate::schedule::order::Tiles;
+use crate::schedule::requirement::Requirement;
+use crate::schedule::tile::{MergeTile, Purpose, Sharing, TileLayout, Work, region_bytes};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
@@ -31,11 +34,10 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     let view = Placement::view(&base.shape, std::iter::once(&placement)).expect("it covers the tensor");
     let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
     let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
-    let (method, factors) = ("lora".to_owned(), vec![a, b]);
     // Every second one must know something of its outputs first.
-    let need = if rank % 2 == 0 { Need::Elements } else { Need::Fold { axis: 0, values: 1 } };
-    let (original, settings) = (false, Vec::new());
-    let op = Op { claim: ClaimId(0), method, placement, factors, scale: 1.0, need, original, settings };
+    let is_plain = rank % 2 == 0;
+    let kind: DeltaKind = if is_plain { LowRank::ADDED.into() } else { Dora { is_transposed: true }.into() };
+    let op = Op::new(kind, placement, vec![a, b], 1.0).counted_for(ClaimId(0));
     let start =
         Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
     Making::Merge { start: start.into(), claim: None, ops: vec![op], view }
@@ -56,7 +58,7 @@ fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
             Placement { start: e as u64 * out * input, ..Placement::matrix(out, input, transposed) };
         let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
         let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
-        ops.push(Op { placement, factors: vec![a, b], need: Need::Elements, ..model.clone() });
+        ops.push(Op { placement, factors: vec![a, b], kind: LowRank::ADDED.into(), ..model.clone() });
     }
     *view = Placement::view(&tensor.shape, ops.iter().map(|op| &op.placement)).expect("it covers the tensor");
     plan
@@ -97,8 +99,8 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
     let schedule = split(plan, asked).expect("large enough");
     let shard = &plan.shards[0];
     let (mut next, mut count) = (10, 0);
-    let mut folded: Option<u64> = None;
-    for tile in tiles(plan, &schedule) {
+    let mut reduced: Option<u64> = None;
+    for tile in Tiles::new(plan, &schedule) {
         assert_eq!(tile.seq, count);
         count += 1;
         match tile.work {
@@ -108,37 +110,38 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
                 assert_eq!(offset, next, "copied bytes keep their place");
                 next += bytes;
             }
-            Work::Write { tensor, rect, band } => {
+            Work::Merge(tile) => {
+                let MergeTile { tensor, merged, purpose, rect, band, layout } = tile;
                 let out = &shard.tensors[tensor];
-                let merged = Merged::of(out).expect("a merged tensor");
-                let first = out.offset + 2 * (rect.rows.start * merged.view.cols + rect.cols.start);
-                assert_eq!(first, next, "bytes go out in order");
-                assert!(
-                    rect.height() == 1 || rect.width() == merged.view.cols,
-                    "whole rows, or a piece of one"
-                );
-                assert!(band.cols.start <= rect.cols.start && rect.cols.end <= band.cols.end);
-                assert!(band.rows.start <= rect.rows.start && rect.rows.end <= band.rows.end);
-                assert!(Slab::new(&merged, &rect).bytes() <= schedule.cut.slab_bytes);
-                assert!(
-                    region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes
-                );
-                assert_eq!(folded.take(), None, "the pass is whole before the first byte is written");
-                next += 2 * rect.elements();
-            }
-            Work::Fold { tensor, op, rect, band, is_last } => {
-                let out = &shard.tensors[tensor];
-                let merged = Merged::of(out).expect("a merged tensor").pass(op);
-                let at = folded.get_or_insert(0);
-                assert_eq!(*at, rect.rows.start * merged.view.cols + rect.cols.start, "in order");
-                *at += rect.elements();
-                assert!(Slab::new(&merged, &rect).bytes() <= schedule.cut.slab_bytes);
-                assert!(
-                    region_bytes(&shared_blocks(merged.ops, merged.view, &band)) <= schedule.cut.slot_bytes
-                );
-                assert_eq!(is_last, *at == out.shape.elements());
-                if is_last {
-                    folded = None;
+                assert!(TileLayout::bytes(&merged, &rect) <= schedule.cut.slab_bytes);
+                assert_eq!(layout, TileLayout::new(&merged, &rect, Vec::new()));
+                assert!(region_bytes(&merged, &band, Sharing::Band) <= schedule.cut.slot_bytes);
+                let first = rect.rows.start * merged.view.cols + rect.cols.start;
+                match purpose {
+                    Purpose::Write => {
+                        assert_eq!(out.offset + 2 * first, next, "bytes go out in order");
+                        assert!(
+                            rect.height() == 1 || rect.width() == merged.view.cols,
+                            "whole rows, or a piece of one"
+                        );
+                        assert!(band.cols.start <= rect.cols.start && rect.cols.end <= band.cols.end);
+                        assert!(band.rows.start <= rect.rows.start && rect.rows.end <= band.rows.end);
+                        assert_eq!(
+                            reduced.take(),
+                            None,
+                            "the reduction is whole before the first byte is written"
+                        );
+                        next += 2 * rect.elements();
+                    }
+                    Purpose::Reduce { is_last, .. } => {
+                        let at = reduced.get_or_insert(0);
+                        assert_eq!(*at, first, "in order");
+                        *at += rect.elements();
+                        assert_eq!(is_last, *at == out.shape.elements());
+                        if is_last {
+                            reduced = None;
+                        }
+                    }
                 }
             }
         }
@@ -148,7 +151,14 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
 }
 
 fn asked(forced: Option<(usize, usize)>, max_ram: Option<u64>) -> Asked {
-    Asked { max_ram, ceiling: None, workers: None, cpus: 2, resident: 4 << 20, forced }
+    Asked {
+        max_ram: max_ram.map(Into::into),
+        ceiling: None,
+        workers: None,
+        cpus: 2,
+        resident: 4 << 20,
+        forced,
+    }
 }
 
 proptest! {
@@ -182,7 +192,7 @@ proptest! {
             Ok(schedule) => {
                 let spent: u64 = schedule.budget.lines.iter().map(|line| line.bytes).sum();
                 prop_assert!(spent <= max_ram);
-                prop_assert!(schedule.cut.slab_bytes >= Requirement::of(&plan).slab_bytes);
+                prop_assert!(schedule.cut.slab_bytes >= Requirement::of(&plan).tile.amount);
                 schedule.budget.smallest
             }
             Err(error) => match error.kind() {
@@ -190,7 +200,7 @@ proptest! {
                 other => panic!("{other:?}"),
             },
         };
-        let least = Asked { max_ram: Some(smallest), workers: Some(1), ..asked };
+        let least = Asked { max_ram: Some(smallest.into()), workers: Some(1), ..asked };
         prop_assert!(split(&plan, &least).is_ok(), "what is called the smallest is enough");
     }
 }
@@ -199,9 +209,9 @@ proptest! {
 fn a_row_longer_than_a_slab_is_cut() {
     let plan = plan(&[(3, 9000, 2, false)]);
     let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
-    let rows: Vec<_> = tiles(&plan, &schedule)
+    let rows: Vec<_> = Tiles::new(&plan, &schedule)
         .filter_map(|tile| match tile.work {
-            Work::Write { rect, .. } => Some((rect.rows.start, rect.cols)),
+            Work::Merge(MergeTile { rect, .. }) => Some((rect.rows.start, rect.cols)),
             _ => None,
         })
         .collect();
@@ -234,8 +244,8 @@ proptest! {
         let asked = asked(Some((slab * 4096, 1)), None);
         check_tiles(&plan, &asked);
         let schedule = split(&plan, &asked).expect("large enough");
-        for tile in tiles(&plan, &schedule) {
-            let Work::Write { rect, .. } = tile.work else { continue };
+        for tile in Tiles::new(&plan, &schedule) {
+            let Work::Merge(MergeTile { rect, .. }) = tile.work else { continue };
             let of = |row: u64| row / (32 * blocks);
             prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));
         }
@@ -252,9 +262,7 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
         let b = Factor::along(0, tensor_ref(1, 0, Dtype::F32, &[outputs, rank]), rank, rank, 1);
         let axes = vec![Axis { count: outputs, stride: 1 }, Axis { count: inputs, stride: outputs }];
         let placement = Placement { start: expert * inputs * outputs, axes };
-        let (method, factors, need) = ("lora".to_owned(), vec![a, b], Need::Elements);
-        let (original, settings) = (false, Vec::new());
-        Op { claim: ClaimId(i as u32), method, placement, factors, scale: 1.0, need, original, settings }
+        Op::new(LowRank::ADDED, placement, vec![a, b], 1.0).counted_for(ClaimId(i as u32))
     };
     let ops = changed.iter().enumerate().map(op).collect();
     let out = &mut plan.shards[0].tensors[0];
@@ -273,7 +281,7 @@ proptest! {
     ) {
         let changed: Vec<u64> = (0..6).filter(|expert| changed >> expert & 1 == 1).collect();
         let plan = of_experts(6, inputs, outputs, rank, &changed);
-        let least = Requirement::of(&plan).slab_bytes.next_multiple_of(4096);
+        let least = Requirement::of(&plan).tile.amount.next_multiple_of(4096);
         check_tiles(&plan, &asked(Some((least + more * 4096, 1)), None));
     }
 }
@@ -284,7 +292,7 @@ fn codes_are_read_once_unless_that_needs_very_much() {
     for (inputs, outputs, is_once) in [(2880, 5760, true), (28_800, 57_600, false)] {
         let plan = coded(2, inputs, outputs);
         let requirement = Requirement::of(&plan);
-        assert_eq!(requirement.full_stretch_bytes as u64, outputs * (inputs / 2 + inputs / 32));
+        assert_eq!(requirement.gather_full.amount as u64, outputs * (inputs / 2 + inputs / 32));
         let smallest = match split(&plan, &asked(None, Some(1 << 20))) {
             Err(error) => match error.kind() {
                 crate::error::kind::ErrorKind::Budget { needed, .. } => *needed,
@@ -295,9 +303,22 @@ fn codes_are_read_once_unless_that_needs_very_much() {
         let least = Asked { workers: Some(1), ..asked(None, Some(smallest)) };
         let schedule = split(&plan, &least).expect("it is enough");
         assert_eq!(schedule.budget.codes_once_at.is_none(), is_once);
-        assert!(schedule.stretch_bytes >= requirement.stretch_bytes);
+        assert!(schedule.gather_bytes >= requirement.gather_rows.amount);
         let once = schedule.budget.codes_once_at.map(|total| asked(None, Some(total + (64 << 20))));
         let schedule = split(&plan, &once.unwrap_or(least)).expect("it is enough");
-        assert!(schedule.stretch_bytes >= requirement.full_stretch_bytes);
+        assert!(schedule.gather_bytes >= requirement.gather_full.amount);
     }
+}
+
+#[test]
+fn a_budget_that_is_too_small_names_the_tensor_of_each_part() {
+    let plan = plan(&[(64, 64, 4000, false), (64, 20_000, 16, false), (50_000, 300, 1, true)]);
+    let error = split(&plan, &asked(None, Some(5 << 20))).expect_err("not enough");
+    let text = error.to_string();
+    for (part, of) in [("1 worker", 0), ("tile buffers", 0), ("factor buffers", 1), ("reduction state", 2)] {
+        let from = text.find(part).unwrap_or_else(|| panic!("no {part} in: {text}"));
+        let until = text[from..].find(')').expect("a size");
+        assert!(text[from..from + until].ends_with(&format!(", for `t{of}`")), "{part} in: {text}");
+    }
+    assert!(!text.contains("gather buffers"), "{text}");
 }

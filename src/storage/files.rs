@@ -8,8 +8,11 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::storage::{Source, Store, os};
+use crate::storage::os;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
 
 /// Bytes that may be written at `path`, or, if nothing is there yet, at the nearest folder above it.
 ///
@@ -93,9 +96,9 @@ fn is_other_device(path: &Path) -> bool {
 /// Writes a whole small file that lasts, replacing what had its name.
 ///
 /// # Errors
-/// As [`Store::sink`], [`crate::storage::Sink::write`] and [`crate::storage::Sink::commit`].
+/// As [`Store::create`], [`Sink::write`](crate::storage::sink::Sink::write) and [`Sink::commit`](crate::storage::sink::Sink::commit).
 pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut sink = store.sink(name, bytes.len() as u64)?;
+    let mut sink = store.create(name, bytes.len() as u64)?;
     sink.write(bytes)?;
     sink.commit()
 }
@@ -103,15 +106,22 @@ pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
 /// Copies all of `from` to the file `name` of `store`, through `buf`.
 ///
 /// # Errors
-/// As [`Source::read_at`], [`Store::sink`], [`crate::storage::Sink::write`] and [`crate::storage::Sink::commit`]; then there is no copy.
+/// As [`Source::read_at`], [`Store::create`], [`Sink::write`](crate::storage::sink::Sink::write) and [`Sink::commit`](crate::storage::sink::Sink::commit); then there is no copy.
 ///
 /// # Panics
 /// If `buf` is empty.
-pub(crate) fn copy_file(from: &dyn Source, store: &dyn Store, name: &str, buf: &mut [u8]) -> Result<()> {
+pub(crate) fn copy_file(
+    from: &dyn Source,
+    store: &dyn Store,
+    name: &str,
+    buf: &mut [u8],
+    cancel: &Cancel,
+) -> Result<()> {
     assert!(!buf.is_empty(), "copying needs a buffer");
-    let mut sink = store.sink(name, from.len())?;
+    let mut sink = store.create(name, from.len())?;
     let mut offset = 0;
     while offset < from.len() {
+        cancel.check()?;
         let step = (from.len() - offset).min(buf.len() as u64);
         let bytes = &mut buf[..step as usize];
         from.read_at(bytes, offset)?;
@@ -179,8 +189,8 @@ mod tests {
         for len in [0, 1, 6, 7, 8, 14, 20] {
             let bytes: Vec<u8> = (0..len).collect();
             write_small(&store, "from", &bytes).unwrap();
-            let from = store.source("from").unwrap();
-            copy_file(&*from, &store, "to", &mut [0; 7]).unwrap();
+            let from = store.open("from").unwrap();
+            copy_file(&*from, &store, "to", &mut [0; 7], &Cancel::default()).unwrap();
             assert_eq!(*store.get("to").unwrap(), bytes);
         }
     }

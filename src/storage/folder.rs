@@ -1,14 +1,25 @@
 //! A store over one folder of the file system.
 
-use std::fs;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::io::Errno;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::reading::{FileSource, missing};
+use crate::storage::files::{free_bytes, is_mount_point, rename_no_replace, sync_folder};
+use crate::storage::patching::FilePatch;
+use crate::storage::reading::FileSource;
+use crate::storage::rules;
+use crate::storage::scratch::ScratchFile;
+use crate::storage::sink::{Patch, Scratch, Sink};
+use crate::storage::source::Source;
+use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
 use crate::storage::writing::FileSink;
-use crate::storage::{Sink, Source, Store, rules};
 
 /// The write window's step unless told otherwise, and the least it may be.
 const WRITE_STEP: u64 = 8 << 20;
@@ -25,35 +36,17 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Bytes of one step of the write window: a multiple of the page size.
-    write_step: u64,
+    /// Bytes of one step of the write window: a multiple of the page size. Clones share it.
+    write_step: Arc<AtomicU64>,
     keeping_cache: bool,
 }
 
 impl Folder {
     /// The folder at `path`, which is made with the first file if it is not there.
     ///
-    /// Whoever needs the folder's own name to last syncs the folder above it: `storage::files::sync_folder`.
+    /// Whoever needs the folder's own name to last makes a store of the folder above it.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
-        Folder { root: path.into(), write_step: WRITE_STEP, keeping_cache: false }
-    }
-
-    /// The folder at `path`, which is there.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Missing`] if it is not, [`ErrorKind::Read`] if it is no folder or cannot be looked at.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Folder> {
-        let folder = Folder::new(path);
-        let fail =
-            |cause| Error::new(ErrorKind::Read { path: folder.root.clone(), offset: 0 }).because(cause);
-        match fs::metadata(&folder.root) {
-            Ok(metadata) if metadata.is_dir() => Ok(folder),
-            Ok(_) => Err(fail(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"))),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                Err(missing("folder", &folder.root).because(cause))
-            }
-            Err(cause) => Err(fail(cause)),
-        }
+        Folder { root: path.into(), write_step: Arc::new(AtomicU64::new(WRITE_STEP)), keeping_cache: false }
     }
 
     /// Whether to leave read and written pages in the cache, for a machine where they will soon be wanted again. Off at
@@ -67,8 +60,8 @@ impl Folder {
     /// Sets the step of the write window, in bytes, rounded up to whole pages. About three steps are in the cache at a
     /// time. 8 MiB at first, 64 KiB at least.
     #[must_use]
-    pub fn write_step(mut self, bytes: u64) -> Folder {
-        self.write_step = bytes.clamp(LEAST_WRITE_STEP, 1 << 40).next_multiple_of(PAGE);
+    pub fn write_step(self, bytes: u64) -> Folder {
+        self.limit_unwritten(bytes);
         self
     }
 
@@ -76,17 +69,209 @@ impl Folder {
     pub fn path(&self) -> &Path {
         &self.root
     }
+
+    /// The path of the file `name`.
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        rules::check_name(name)?;
+        Ok(self.root.join(name))
+    }
+
+    /// The path of a folder in it, or of itself.
+    fn dir(&self, name: &str) -> Result<PathBuf> {
+        rules::check_dir(name)?;
+        Ok(self.path_of(name))
+    }
 }
 
 impl Store for Folder {
-    fn source(&self, name: &str) -> Result<Box<dyn Source>> {
-        let path = rules::place(&self.root, name)?;
-        Ok(Box::new(FileSource::open(path, self.keeping_cache)?))
+    fn open(&self, name: &str) -> Result<Box<dyn Source>> {
+        Ok(Box::new(FileSource::open(self.file(name)?, self.keeping_cache)?))
     }
 
-    fn sink(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
-        let target = rules::place(&self.root, name)?;
-        Ok(Box::new(FileSink::begin(&self.root, target, len, self.write_step, self.keeping_cache)?))
+    fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        let target = self.file(name)?;
+        let step = self.write_step.load(Relaxed);
+        Ok(Box::new(FileSink::begin(&self.root, target, len, step, self.keeping_cache)?))
+    }
+
+    fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
+        Ok(Box::new(FilePatch::open(self.file(name)?)?))
+    }
+
+    fn stat(&self, dir: &str) -> Result<Option<Stat>> {
+        let path = self.dir(dir)?;
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(stat_of(&metadata))),
+            Err(cause) if is_absent(&cause) => Ok(None),
+            Err(cause) => Err(cannot_look(path, cause)),
+        }
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<Entry>> {
+        let path = self.dir(dir)?;
+        let entries = match fs::read_dir(&path) {
+            Err(cause) if is_absent(&cause) => {
+                return Err(rules::missing("directory", &path).because(cause));
+            }
+            entries => entries.map_err(|cause| cannot_look(path.clone(), cause))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|cause| cannot_look(path.clone(), cause))?;
+            found.extend(entry_of(&entry)?);
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.file(from)?, self.file(to)?);
+        let above = to.parent().unwrap_or(&to);
+        let renamed = fs::create_dir_all(above).and_then(|()| fs::rename(&from, &to));
+        renamed.map_err(|cause| rules::cannot_write(&to, 0, || 0, cause))
+    }
+
+    fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
+        use io::ErrorKind as Io;
+        let (from, to) = (self.file(from)?, self.file(to)?);
+        let renamed = match fs::symlink_metadata(&to) {
+            // An empty folder is replaced in one step; one that is not empty is not, and the rename says so.
+            Ok(metadata) if metadata.is_dir() => fs::rename(&from, &to),
+            _ => rename_no_replace(&from, &to),
+        };
+        let Err(cause) = renamed else { return Ok(DirRename::Done) };
+        match cause.kind() {
+            Io::AlreadyExists | Io::DirectoryNotEmpty => Ok(DirRename::Taken),
+            // A mount point, another file system, one that renames no folders.
+            Io::CrossesDevices
+            | Io::ResourceBusy
+            | Io::Unsupported
+            | Io::InvalidInput
+            | Io::PermissionDenied => Ok(DirRename::Unsupported),
+            _ => Err(rules::cannot_write(&to, 0, || 0, cause)),
+        }
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.file(name)?;
+        removed(fs::remove_file(&path), &path)
+    }
+
+    fn remove_dir(&self, dir: &str) -> Result<()> {
+        let path = self.dir(dir)?;
+        removed(fs::remove_dir_all(&path), &path)
+    }
+
+    fn sync(&self, dir: &str) -> Result<()> {
+        let path = self.dir(dir)?;
+        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))
+    }
+
+    fn lock(&self, name: &str) -> Result<Lock> {
+        let path = self.dir(name)?;
+        let opened = if path.is_file() {
+            // Some network file systems lock only what is open for writing.
+            fs::OpenOptions::new().append(true).open(&path)
+        } else {
+            fs::create_dir_all(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            File::open(&path)
+        };
+        let Ok(file) = opened else { return Ok(Lock::default()) };
+        match file.try_lock() {
+            // Whoever had it may have moved it away since it was opened.
+            Ok(()) if is_still(&file, &path) => Ok(Lock::holding(file)),
+            Ok(()) | Err(TryLockError::WouldBlock) => Err(ErrorKind::OutputInUse { path }.into()),
+            Err(TryLockError::Error(_)) => Ok(Lock::default()),
+        }
+    }
+
+    fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
+        Ok(Box::new(ScratchFile::new(&self.dir(dir)?, len)?))
+    }
+
+    fn free_bytes(&self, dir: &str) -> Option<u64> {
+        free_bytes(&self.path_of(dir)).ok()
+    }
+
+    fn is_mount_point(&self, dir: &str) -> bool {
+        is_mount_point(&self.path_of(dir))
+    }
+
+    fn is_writable(&self, dir: &str) -> bool {
+        let path = self.path_of(dir);
+        let Some(there) = path.ancestors().find(|above| above.exists()) else { return false };
+        rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
+    }
+
+    fn limit_unwritten(&self, bytes: u64) {
+        let step = bytes.clamp(LEAST_WRITE_STEP, 1 << 40).next_multiple_of(PAGE);
+        self.write_step.store(step, Relaxed);
+    }
+
+    fn path_of(&self, dir: &str) -> PathBuf {
+        if dir.is_empty() { self.root.clone() } else { self.root.join(dir) }
+    }
+}
+
+fn stat_of(metadata: &Metadata) -> Stat {
+    if metadata.is_file() {
+        return Stat { kind: EntryKind::File, bytes: metadata.len() };
+    }
+    let kind = if metadata.is_dir() { EntryKind::Dir } else { EntryKind::Other };
+    Stat { kind, bytes: 0 }
+}
+
+/// What an entry of a folder is; `None` if it is gone by now.
+fn entry_of(entry: &fs::DirEntry) -> Result<Option<Entry>> {
+    let path = entry.path();
+    let name = match entry.file_name().into_string() {
+        Ok(name) => name,
+        // No name of a store can say it, but the folder is not empty.
+        Err(name) => {
+            let name = name.to_string_lossy().into_owned();
+            return Ok(Some(Entry { name, kind: EntryKind::Other, bytes: 0 }));
+        }
+    };
+    match fs::metadata(&path) {
+        Ok(metadata) => {
+            let Stat { kind, bytes } = stat_of(&metadata);
+            Ok(Some(Entry { name, kind, bytes }))
+        }
+        Err(cause) if is_absent(&cause) => match fs::symlink_metadata(&path) {
+            Ok(_) => Ok(Some(Entry { name, kind: EntryKind::Dangling, bytes: 0 })),
+            Err(_) => Ok(None),
+        },
+        Err(cause) => Err(cannot_look(path, cause)),
+    }
+}
+
+/// Whether looking failed because nothing can be there: no such name, a file where a folder should be, a name too long for
+/// the file system, a link that leads back to itself.
+fn is_absent(cause: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    matches!(cause.kind(), NotFound | NotADirectory | InvalidFilename)
+        || Errno::from_io_error(cause) == Some(Errno::LOOP)
+}
+
+fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
+    Error::new(ErrorKind::Read { path, offset: 0 }).because(cause)
+}
+
+/// How a removal ended: what was not there is gone as well.
+fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
+    match result {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(rules::cannot_write(path, 0, || 0, cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `path` names what was opened as `file`.
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(opened), Ok(now)) => (opened.dev(), opened.ino()) == (now.dev(), now.ino()),
+        _ => false,
     }
 }
 

@@ -17,7 +17,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn refused(store: &Folder, name: &str) -> Error {
-    store.source(name).err().expect("it should be refused")
+    store.open(name).err().expect("it should be refused")
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn temporary_files_lie_beside_their_target_and_are_gone_after_drop() {
     let store = Folder::new(folder.path());
     let long = "x".repeat(255);
     for name in ["name", &long] {
-        let mut sink = store.sink(name, 6).unwrap();
+        let mut sink = store.create(name, 6).unwrap();
         sink.write(b"abc").unwrap();
         let temporary = names(folder.path());
         assert_eq!(temporary.len(), 1);
@@ -34,7 +34,7 @@ fn temporary_files_lie_beside_their_target_and_are_gone_after_drop() {
         drop(sink);
         assert!(names(folder.path()).is_empty());
 
-        let mut sink = store.sink(name, 3).unwrap();
+        let mut sink = store.create(name, 3).unwrap();
         sink.write(b"abcd").unwrap_err();
         sink.commit().unwrap_err();
         assert!(names(folder.path()).is_empty());
@@ -59,7 +59,7 @@ fn a_commit_that_cannot_be_shown_leaves_nothing() {
 #[test]
 fn a_length_changed_behind_our_back_is_found_at_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(folder.path()).sink("name", 3).unwrap();
+    let mut sink = Folder::new(folder.path()).create("name", 3).unwrap();
     sink.write(b"abc").unwrap();
     let temporary = folder.path().join(&names(folder.path())[0]);
     fs::OpenOptions::new().write(true).open(temporary).unwrap().set_len(2).unwrap();
@@ -73,7 +73,7 @@ fn a_file_cut_after_it_was_opened_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let store = Folder::new(folder.path());
     write_small(&store, "name", &[7; 10_000]).unwrap();
-    let source = store.source("name").unwrap();
+    let source = store.open("name").unwrap();
     fs::OpenOptions::new().write(true).open(folder.path().join("name")).unwrap().set_len(5_000).unwrap();
     let mut buf = vec![0; 8_000];
     source.read_at(&mut buf[..5_000], 0).unwrap();
@@ -94,9 +94,9 @@ fn symlinks_are_followed_and_a_commit_replaces_the_link_only() {
     symlink(elsewhere.path().join("blob"), folder.path().join("name")).unwrap();
     symlink("nowhere", folder.path().join("dangling")).unwrap();
     symlink("loop", folder.path().join("loop")).unwrap();
-    let store = Folder::open(folder.path()).unwrap();
+    let store = Folder::new(folder.path());
     let mut bytes = [0; 5];
-    store.source("name").unwrap().read_at(&mut bytes, 0).unwrap();
+    store.open("name").unwrap().read_at(&mut bytes, 0).unwrap();
     assert_eq!(&bytes, b"bytes");
     assert!(matches!(refused(&store, "dangling").kind(), ErrorKind::Missing { .. }));
     assert!(matches!(refused(&store, "loop").kind(), ErrorKind::Read { .. }));
@@ -125,14 +125,22 @@ fn what_is_no_file_is_refused_without_blocking() {
 }
 
 #[test]
-fn a_folder_that_is_opened_must_be_one() {
+fn what_cannot_be_looked_at_is_not_taken_for_absent() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
-    fs::write(&file, "").unwrap();
-    assert_eq!(Folder::open(folder.path()).unwrap().path(), folder.path());
-    assert!(matches!(Folder::open(&file).unwrap_err().kind(), ErrorKind::Read { .. }));
-    let error = Folder::open(folder.path().join("absent")).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Missing { what: "folder", .. }), "{error:?}");
+    let store = Folder::new(folder.path());
+    write_small(&store, "file", b"bytes").unwrap();
+    symlink("nowhere", folder.path().join("dangling")).unwrap();
+    symlink("loop", folder.path().join("loop")).unwrap();
+    for absent in ["dangling", "loop", "file/below", &"x".repeat(300)] {
+        assert_eq!(store.stat(absent).unwrap(), None, "{absent}");
+    }
+    let kinds: Vec<EntryKind> = store.list("").unwrap().iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [EntryKind::Dangling, EntryKind::File, EntryKind::Dangling]);
+    assert!(matches!(store.list("file").unwrap_err().kind(), ErrorKind::Missing { what: "directory", .. }));
+    // A path that is no text of the system cannot be looked at.
+    let unfit = Folder::new(folder.path().join("a\0b"));
+    assert!(matches!(unfit.stat("name").unwrap_err().kind(), ErrorKind::Read { .. }));
+    assert!(matches!(unfit.list("").unwrap_err().kind(), ErrorKind::Read { .. }));
 }
 
 #[test]
@@ -141,22 +149,22 @@ fn bytes_are_right_across_the_steps_of_the_window() {
     let store = Folder::new(folder.path()).write_step(LEAST_WRITE_STEP);
     let bytes: Vec<u8> = (0u32..300_000).flat_map(u32::to_le_bytes).collect();
     for piece in [1 << 20, 65_536, 40_000, 1_200_000] {
-        let mut sink = store.sink("name", bytes.len() as u64).unwrap();
+        let mut sink = store.create("name", bytes.len() as u64).unwrap();
         for part in bytes.chunks(piece) {
             sink.write(part).unwrap();
         }
         sink.commit().unwrap();
         assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "pieces of {piece}");
     }
-    let from = store.source("name").unwrap();
-    copy_file(&*from, &store, "copy", &mut vec![0; 99_999]).unwrap();
+    let from = store.open("name").unwrap();
+    copy_file(&*from, &store, "copy", &mut vec![0; 99_999], &crate::cancel::Cancel::default()).unwrap();
     assert!(fs::read(folder.path().join("copy")).unwrap() == bytes);
 }
 
 #[test]
 fn more_than_the_disk_holds_is_refused_before_the_first_byte() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Folder::new(folder.path()).sink("name", 1 << 60).err().unwrap();
+    let error = Folder::new(folder.path()).create("name", 1 << 60).err().unwrap();
     let ErrorKind::DiskFull { needed, free, .. } = error.kind() else { panic!("{error:?}") };
     assert!(*needed == 1 << 60 && *free < *needed);
     assert!(names(folder.path()).is_empty());
@@ -188,16 +196,16 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_is_told_with_its_numbers() {
     let Some(small) = Small::mount() else { return };
-    let store = Folder::open(small.0.path()).unwrap();
+    let store = Folder::new(small.0.path());
     let is_full =
         |error: &Error| matches!(error.kind(), ErrorKind::DiskFull { free, .. } if *free <= 1 << 20);
 
-    let error = store.sink("whole", 2 << 20).err().unwrap();
+    let error = store.create("whole", 2 << 20).err().unwrap();
     assert!(is_full(&error), "{error:?}");
 
     // What is reserved is gone for others, and comes back with the sink.
-    let first = store.sink("first", 700_000).unwrap();
-    let error = store.sink("second", 700_000).err().unwrap();
+    let first = store.create("first", 700_000).unwrap();
+    let error = store.create("second", 700_000).err().unwrap();
     assert!(is_full(&error), "{error:?}");
     first.abort();
     write_small(&store, "second", &[1; 700_000]).unwrap();
@@ -209,7 +217,7 @@ fn a_full_disk_is_told_with_its_numbers() {
     fs::remove_file(small.0.path().join("file")).unwrap();
 
     // Room that vanishes under an unreserved file: the write says so, and the temporary file goes.
-    let mut sink = store.sink("third", 300_000).unwrap();
+    let mut sink = store.create("third", 300_000).unwrap();
     let temporary = names(small.0.path()).into_iter().find(|name| name.starts_with(".third")).unwrap();
     let cut = fs::OpenOptions::new().write(true).open(small.0.path().join(temporary)).unwrap();
     cut.set_len(0).unwrap();

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::storage::rules;
 use crate::storage::rules::Length;
-use crate::storage::{Sink, Source, Store};
+use crate::storage::sink::{Patch, Scratch, Sink};
+use crate::storage::source::Source;
+use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store};
 
 type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
@@ -40,16 +42,16 @@ impl Memory {
 }
 
 impl Store for Memory {
-    fn source(&self, name: &str) -> Result<Box<dyn Source>> {
-        let path = rules::place(Path::new(""), name)?;
+    fn open(&self, name: &str) -> Result<Box<dyn Source>> {
+        rules::check_name(name)?;
         match self.get(name) {
             Some(bytes) => Ok(Box::new(MemorySource { name: name.into(), bytes })),
-            None => Err(crate::storage::reading::missing("file", &path)),
+            None => Err(rules::missing("file", Path::new(name))),
         }
     }
 
-    fn sink(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
-        rules::place(Path::new(""), name)?;
+    fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        rules::check_name(name)?;
         Ok(Box::new(MemorySink {
             store: self.clone(),
             name: name.into(),
@@ -57,6 +59,102 @@ impl Store for Memory {
             length: Length::new(len),
         }))
     }
+
+    fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
+        self.open(name)?;
+        Ok(Box::new(MemoryPatch { store: self.clone(), name: name.into() }))
+    }
+
+    fn stat(&self, dir: &str) -> Result<Option<Stat>> {
+        rules::check_dir(dir)?;
+        if let Some(bytes) = self.get(dir) {
+            return Ok(Some(Stat { kind: EntryKind::File, bytes: bytes.len() as u64 }));
+        }
+        let is_dir = dir.is_empty() || below(&self.files(), dir).next().is_some();
+        Ok(is_dir.then_some(Stat { kind: EntryKind::Dir, bytes: 0 }))
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<Entry>> {
+        rules::check_dir(dir)?;
+        let files = self.files();
+        let mut found: Vec<Entry> = Vec::new();
+        for (rest, bytes) in below(&files, dir) {
+            let entry = match rest.split_once('/') {
+                None => Entry { name: rest.to_owned(), kind: EntryKind::File, bytes: bytes.len() as u64 },
+                Some((name, _)) => Entry { name: name.to_owned(), kind: EntryKind::Dir, bytes: 0 },
+            };
+            // Names below one directory need not follow each other: `a/x` comes after `a.b`.
+            if !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+        if found.is_empty() && !dir.is_empty() {
+            return Err(rules::missing("directory", Path::new(dir)));
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        rules::check_name(from)?;
+        rules::check_name(to)?;
+        let mut files = self.files();
+        let Some(bytes) = files.remove(from) else { return Err(nothing_to_rename(from)) };
+        files.insert(to.to_owned(), bytes);
+        Ok(())
+    }
+
+    fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
+        rules::check_name(from)?;
+        rules::check_name(to)?;
+        let mut files = self.files();
+        if files.contains_key(to) || below(&files, to).next().is_some() {
+            return Ok(DirRename::Taken);
+        }
+        let moved: Vec<String> = below(&files, from).map(|(rest, _)| rest.to_owned()).collect();
+        if moved.is_empty() {
+            return Err(nothing_to_rename(from));
+        }
+        for rest in moved {
+            if let Some(bytes) = files.remove(&rules::join(from, &rest)) {
+                files.insert(rules::join(to, &rest), bytes);
+            }
+        }
+        Ok(DirRename::Done)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        rules::check_name(name)?;
+        self.files().remove(name);
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &str) -> Result<()> {
+        rules::check_dir(dir)?;
+        let start = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        self.files().retain(|name, _| !name.starts_with(&start));
+        Ok(())
+    }
+
+    fn sync(&self, dir: &str) -> Result<()> {
+        rules::check_dir(dir)
+    }
+
+    fn scratch(&self, _dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
+        Ok(Box::new(MemoryScratch { bytes: Mutex::new(vec![0; len as usize]), len }))
+    }
+}
+
+/// The files below `dir`, named from there, in the order of names.
+fn below<'f>(files: &'f Files, dir: &str) -> impl Iterator<Item = (&'f str, &'f Arc<Vec<u8>>)> {
+    let start = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+    let from = files.range(start.clone()..);
+    let names = from.map(move |(name, bytes)| (name.strip_prefix(&start), bytes));
+    names.map_while(|(rest, bytes)| Some((rest?, bytes)))
+}
+
+fn nothing_to_rename(from: &str) -> Error {
+    rules::cannot_write(Path::new(from), 0, || 0, std::io::ErrorKind::NotFound.into())
 }
 
 struct MemorySource {
@@ -112,4 +210,67 @@ impl Sink for MemorySink {
     }
 
     fn abort(self: Box<Self>) {}
+}
+
+struct MemoryPatch {
+    store: Memory,
+    name: String,
+}
+
+impl Patch for MemoryPatch {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut files = self.store.files();
+        let Some(file) = files.get_mut(&self.name) else {
+            return Err(rules::missing("file", Path::new(&self.name)));
+        };
+        let file = Arc::make_mut(file);
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        file.resize(file.len().max(end), 0);
+        file[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct MemoryScratch {
+    bytes: Mutex<Vec<u8>>,
+    len: u64,
+}
+
+impl MemoryScratch {
+    /// Calls `with` on the `len` bytes from `offset`.
+    fn part(&self, offset: u64, len: usize, with: impl FnOnce(&mut [u8])) -> Result<()> {
+        let end = offset.saturating_add(len as u64);
+        if end > self.len {
+            return Err(rules::past_the_end(Path::new("scratch"), end, self.len));
+        }
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        with(&mut bytes[offset as usize..end as usize]);
+        Ok(())
+    }
+}
+
+impl Source for MemoryScratch {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.part(offset, buf.len(), |part| buf.copy_from_slice(part))
+    }
+
+    fn done_before(&self, _offset: u64) {}
+}
+
+impl Scratch for MemoryScratch {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.part(offset, bytes.len(), |part| part.copy_from_slice(bytes))
+    }
+
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -8,12 +8,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::{Source, os, rules};
+use crate::storage::source::Source;
+use crate::storage::{os, rules};
 
 /// Bytes that are done before it is worth a call to drop them.
 const STEP: u64 = 4 << 20;
@@ -138,7 +139,7 @@ fn regular(metadata: io::Result<fs::Metadata>) -> io::Result<u64> {
     if metadata.is_file() {
         return Ok(metadata.len());
     }
-    let what = if metadata.is_dir() { "it is a folder" } else { "it is a pipe, a socket or a device" };
+    let what = if metadata.is_dir() { "it is a directory" } else { "it is a pipe, a socket or a device" };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}, not a file")))
 }
 
@@ -149,14 +150,9 @@ fn nonblocking() -> i32 {
 fn cannot_open(path: PathBuf, cause: io::Error) -> Error {
     use io::ErrorKind::{NotADirectory, NotFound};
     if matches!(cause.kind(), NotFound | NotADirectory) {
-        missing("file", &path)
+        rules::missing("file", &path)
     } else {
         Error::new(ErrorKind::Read { path, offset: 0 })
     }
     .because(cause)
-}
-
-/// The error for a file or folder that is not there.
-pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
-    ErrorKind::Missing { what, path: path.to_path_buf() }.into()
 }

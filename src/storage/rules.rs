@@ -6,20 +6,43 @@ use std::path::{Path, PathBuf};
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 
-/// Where `name` lies below `root`.
-///
-/// A name is one or more parts joined by `/`. Empty parts, `.` and `..` are refused, which leaves one spelling per file;
-/// so is a NUL, which no file name may hold.
+/// Whether `name` is one or more parts joined by `/`, none of them empty, `.` or `..`: one spelling for each file. A NUL, which
+/// no file name may hold, is refused as well.
+pub(crate) fn is_inside(name: &str) -> bool {
+    !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// Refuses the name of a file that does not lie plainly inside its store.
 ///
 /// # Errors
 /// [`ErrorKind::LeadsOut`].
-pub(crate) fn place(root: &Path, name: &str) -> Result<PathBuf> {
-    let is_inside = !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if is_inside {
-        Ok(root.join(name))
-    } else {
-        Err(ErrorKind::LeadsOut { path: PathBuf::from(name) }.into())
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if is_inside(name) {
+        return Ok(());
     }
+    Err(ErrorKind::LeadsOut { path: PathBuf::from(name) }.into())
+}
+
+/// Refuses the name of a directory that does not lie plainly inside its store. The empty one is the store itself.
+///
+/// # Errors
+/// [`ErrorKind::LeadsOut`].
+pub(crate) fn check_dir(name: &str) -> Result<()> {
+    if name.is_empty() { Ok(()) } else { check_name(name) }
+}
+
+/// `name` below `dir`, either of which may be empty.
+pub(crate) fn join(dir: &str, name: &str) -> String {
+    match (dir, name) {
+        ("", name) => name.to_owned(),
+        (dir, "") => dir.to_owned(),
+        (dir, name) => format!("{dir}/{name}"),
+    }
+}
+
+/// The error for a file or directory that is not there.
+pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
+    ErrorKind::Missing { what, path: path.to_path_buf() }.into()
 }
 
 /// The error of a read that wanted the bytes up to `end` of a source of `len` bytes, where `end` lies past the end.
@@ -110,12 +133,15 @@ mod tests {
     #[test]
     fn only_plain_names_stay_inside() {
         for name in ["a", "a/b", "..a", "a..", ".hidden", "a b", "ü/…"] {
-            assert_eq!(place(Path::new("/r"), name).unwrap(), Path::new("/r").join(name));
+            check_name(name).unwrap();
+            check_dir(name).unwrap();
         }
-        for name in ["", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/../b", "../a", "a/..", "a\0"] {
-            let error = place(Path::new("/r"), name).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::LeadsOut { .. }), "{name:?} gave {error:?}");
+        for name in ["/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/../b", "../a", "a/..", "a\0"] {
+            for error in [check_name(name).unwrap_err(), check_dir(name).unwrap_err()] {
+                assert!(matches!(error.kind(), ErrorKind::LeadsOut { .. }), "{name:?} gave {error:?}");
+            }
         }
+        assert!(check_name("").is_err() && check_dir("").is_ok());
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::storage::{Source, os, rules};
+use crate::storage::sink::Scratch;
+use crate::storage::source::Source;
+use crate::storage::{os, rules};
 
 /// Bytes written before they are made to leave the page cache, which a cgroup is charged for.
 const WINDOW: u64 = 16 << 20;
 
 /// A nameless file of a known length.
-pub(crate) struct Scratch {
+pub(crate) struct ScratchFile {
     file: File,
     /// Where it was made, for messages.
     path: PathBuf,
@@ -22,13 +24,14 @@ pub(crate) struct Scratch {
     dirty: AtomicU64,
 }
 
-impl Scratch {
+impl ScratchFile {
     /// Makes one of `len` bytes in `folder`. Its name is taken away at once, so that nothing is left behind.
     ///
     /// # Errors
     /// [`ErrorKind::Write`].
-    pub(crate) fn new(folder: &Path, len: u64) -> Result<Scratch> {
-        let path = folder.join(".scratch");
+    pub(crate) fn new(folder: &Path, len: u64) -> Result<ScratchFile> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let path = folder.join(format!(".scratch.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Relaxed)));
         let made =
             fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).and_then(|file| {
                 fs::remove_file(&path)?;
@@ -36,38 +39,13 @@ impl Scratch {
                 Ok(file)
             });
         match made {
-            Ok(file) => Ok(Scratch { file, path, len, dirty: AtomicU64::new(0) }),
+            Ok(file) => Ok(ScratchFile { file, path, len, dirty: AtomicU64::new(0) }),
             Err(cause) => Err(Error::new(ErrorKind::Write { path }).because(cause)),
         }
     }
-
-    /// Writes `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Write`].
-    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
-        self.file.write_all_at(bytes, offset).map_err(failed)?;
-        if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
-            self.settle()?;
-        }
-        Ok(())
-    }
-
-    /// Lets the page cache go of what was written.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Write`].
-    pub(crate) fn settle(&self) -> Result<()> {
-        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
-        self.file.sync_data().map_err(failed)?;
-        os::drop_cache(&self.file, 0, None);
-        self.dirty.store(0, Relaxed);
-        Ok(())
-    }
 }
 
-impl Source for Scratch {
+impl Source for ScratchFile {
     fn len(&self) -> u64 {
         self.len
     }
@@ -86,6 +64,25 @@ impl Source for Scratch {
     }
 }
 
+impl Scratch for ScratchFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
+        self.file.write_all_at(bytes, offset).map_err(failed)?;
+        if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<()> {
+        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
+        self.file.sync_data().map_err(failed)?;
+        os::drop_cache(&self.file, 0, None);
+        self.dirty.store(0, Relaxed);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +90,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_no_name_is_left() {
         let folder = tempfile::tempdir().expect("a folder");
-        let scratch = Scratch::new(folder.path(), 10).expect("room");
+        let scratch = ScratchFile::new(folder.path(), 10).expect("room");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
         scratch.write_at(b"cd", 8).and_then(|()| scratch.write_at(b"ab", 0)).expect("room");
         let mut found = [1; 10];

@@ -15,9 +15,9 @@ use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, sync_folder};
 use crate::storage::reading::OVERLAP;
-use crate::storage::rules;
 use crate::storage::rules::Length;
-use crate::storage::{Sink, os};
+use crate::storage::sink::Sink;
+use crate::storage::{os, rules};
 
 /// Names of temporary files are cut to this many bytes before the suffix: file systems allow 255.
 const NAME_BYTES: usize = 200;
@@ -107,8 +107,12 @@ impl Sink for FileSink {
         let fail = |cause| rules::cannot_write(&target, 0, || 0, cause);
         drop(file);
         temporary.rename(&target).map_err(fail)?;
-        for folder in &folders {
+        for (above, folder) in folders.iter().enumerate() {
             if let Err(cause) = sync_folder(folder) {
+                // A directory further up that may not be read was there before: no name in it is new.
+                if above > 0 && cause.kind() == io::ErrorKind::PermissionDenied {
+                    continue;
+                }
                 // The name may be gone after a power cut, so it must not be seen before one either.
                 let _ = fs::remove_file(&target);
                 return Err(fail(cause));

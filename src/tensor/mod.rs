@@ -1,4 +1,4 @@
-//! Words that everything shares: element types, shapes, where a tensor's bytes lie, and rectangles of a matrix.
+//! Words that everything shares: element types, shapes, where a tensor's bytes lie, rectangles of a matrix, and sizes.
 //!
 //! Nothing here reads a file or knows what a tensor is for.
 
@@ -6,3 +6,4 @@ pub(crate) mod dtype;
 pub(crate) mod rect;
 pub(crate) mod reference;
 pub(crate) mod shape;
+pub(crate) mod size;

@@ -73,7 +73,7 @@ fn a_variant_is_taken_where_it_is_the_only_one_or_asked_for() {
     );
     let ran = run(&["inspect", text(&work.base), "--variant", "fp16"]);
     assert!(ran.out.contains("diffusion_pytorch_model.fp16.safetensors"), "{}", ran.out);
-    says(&work.merge(&[]), 0, &["the other safetensors files are left out"]);
+    says(&work.merge(&[]), 0, &["other safetensors files are skipped"]);
     assert_eq!(weights(&work.output), [SINGLE]);
     fs::remove_file(work.base.join(SINGLE)).expect("it was there");
     let names = "`diffusion_pytorch_model.bf16.safetensors`, `diffusion_pytorch_model.fp16.safetensors`";
@@ -148,7 +148,7 @@ fn a_component_in_the_cache_is_named_behind_its_repository() {
     };
     says(&merge("org/sd"), 65, &["is a pipeline", "such as `org/sd/transformer`"]);
     says(&merge("org/sd@1a2b"), 65, &[&format!("such as `org/sd/transformer@{commit}`")]);
-    says(&merge("org/sd/vae"), 66, &["has no folder", "/vae` either"]);
+    says(&merge("org/sd/vae"), 66, &["has no directory", "/vae` either"]);
     says(&merge("org/sd/unet@1a2b"), 0, &[]);
     let card = fs::read_to_string(work.output.join("README.md")).expect("a card");
     assert!(card.contains("base_model:\n- \"org/sd\"\n"), "{card}");
@@ -188,7 +188,7 @@ fn attention_under_the_names_that_it_had_once() {
         let config = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": NEW});
         work.adapt_by(&config, &factors);
         let ran = work.succeeds(&[]);
-        assert!(ran.err.contains("names are read against the names that diffusers has for"), "{}", ran.err);
+        assert!(ran.err.contains("adapter keys resolved against the diffusers names for"), "{}", ran.err);
         edit(&work.output.join(SINGLE), |tensors| {
             assert_eq!(tensors.len(), 4);
             for tensor in tensors {
@@ -217,7 +217,7 @@ fn adapters_in_other_formats_are_refused_by_name() {
         write_safetensors(&at, &[(&key, Dtype::F32, &[1, 2], f32s([1.0, 2.0]))]);
         let message =
             format!("{file}` is an adapter in {format} format, as `{key}` shows, which is not read yet");
-        let says_it = [&*message, "hint: what is read is a folder that PEFT's `save_pretrained` wrote"];
+        let says_it = [&*message, "hint: shardfold reads a directory that PEFT's `save_pretrained` wrote"];
         refused(&key, &work, &[], 65, &says_it);
         says(&run(&["inspect", text(&work.adapter)]), 65, &says_it);
         says(&run(&["inspect", text(&at)]), 65, &says_it);
@@ -231,7 +231,7 @@ fn adapters_in_other_formats_are_refused_by_name() {
         &work,
         &[],
         66,
-        &["no adapter_config.json at", "hint: `--adapter` takes the folder"],
+        &["no adapter_config.json at", "hint: `--adapter` takes the directory"],
     );
 }
 
@@ -249,7 +249,7 @@ fn inspect_tells_class_and_layers() {
     }
     assert!(!ran.out.contains("embeddings"), "{}", ran.out);
     let flux = run(&["inspect", text(&Work::model(FLUX).base)]);
-    assert!(flux.out.contains("diffusers (FluxTransformer2DModel); plain names\n"), "{}", flux.out);
+    assert!(flux.out.contains("diffusers (FluxTransformer2DModel)\n"), "{}", flux.out);
     let ran = run(&["inspect", "--json", text(&work.base)]);
     let report: Value = serde_json::from_str(&ran.out).expect("one JSON document");
     assert_eq!(report["library"], "diffusers");

@@ -180,7 +180,7 @@ fn ends_that_are_stored_twice_are_tied_no_more_once_one_changes() {
         assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
         assert_eq!(config(&work)["text_config"]["tie_word_embeddings"], json!(false));
         // Both would have to change as one.
-        let why = "is tied, and the embedding and the output head cannot be parted: `lm_head.weight` is stored beside it";
+        let why = "is tied, and embedding and LM head cannot be untied: `lm_head.weight` is stored beside it";
         let again = stored_twice(6.0);
         again.adapt_by(&lora, adapter);
         refused(
@@ -217,7 +217,7 @@ fn ends_that_are_stored_twice_are_tied_no_more_once_one_changes() {
     let work = stored_twice(7.0);
     work.adapt_by(&lora, &head);
     let ran = work.succeeds(&[]);
-    assert!(ran.err.contains("with other values: transformers 4 passes over it"), "{}", ran.err);
+    assert!(ran.err.contains("with other values: transformers 4 ignores it"), "{}", ran.err);
     assert_eq!(config(&work)["tie_word_embeddings"], json!(false));
     // Where the config leaves it to the class, ends that hold the same may be tied, and others are not.
     for (last, parts) in [(6.0, true), (7.0, false)] {
@@ -374,4 +374,133 @@ fn rows_of_tokens_are_refused_where_the_tied_head_has_a_delta_besides() {
     work.adapt_by(&lora, &[rows]);
     work.succeeds(&[]);
     assert_eq!(names(&work), [EMBEDDING], "by themselves they are both ends'");
+}
+
+/// Places where the config of a text part may be.
+const NESTED: [&[&str]; 6] = [
+    &["text_config"],
+    &["llm_config"],
+    &["language_config"],
+    &["thinker_config", "text_config"],
+    &["decoder"],
+    &["llm_config", "text_config"],
+];
+
+/// LoRA of the embedding that adds to its last token.
+fn adapt_embedding(work: &Work) {
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+    let a: (&str, &[u64], _) = ("model.embed_tokens.lora_embedding_A", &[1, 3], vec![0.0, 0.0, 1.0]);
+    let b: (&str, &[u64], _) = ("model.embed_tokens.lora_embedding_B", &[2, 1], vec![10.0, 20.0]);
+    work.adapt_by(&lora, &[a, b]);
+}
+
+/// Puts an object in a config at a path, and returns what is there in the output's.
+fn nest(work: &Work, path: &[&str], fields: &Value) {
+    let nested = path.iter().skip(1).rev().fold(fields.clone(), |inner, key| json!({ *key: inner }));
+    edit_json(&work.base.join("config.json"), |config| {
+        config.insert(path[0].into(), nested);
+    });
+}
+
+fn at(config: &Value, path: &[&str], key: &str) -> Value {
+    path.iter().fold(config, |value, key| &value[key])[key].clone()
+}
+
+#[test]
+fn after_untying_every_flag_is_false_wherever_it_stands() {
+    for path in NESTED {
+        let work = tied();
+        nest(&work, path, &json!({"tie_word_embeddings": true, "vocab_size": 3}));
+        adapt_embedding(&work);
+        work.succeeds(&[]);
+        assert_eq!(names(&work), [EMBEDDING, HEAD], "{path:?}");
+        assert_eq!(work.merged(HEAD), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "{path:?}");
+        let config = config(&work);
+        assert_eq!(config["tie_word_embeddings"], json!(false), "{path:?}");
+        for outer in 1..=path.len() {
+            assert_eq!(at(&config, &path[..outer], "tie_word_embeddings"), json!(false), "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tie_that_only_the_inner_config_says_is_seen() {
+    for path in NESTED {
+        for inner in [
+            json!({"tie_word_embeddings": true}),
+            json!({"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": true}),
+            json!({"architectures": ["Qwen2ForCausalLM"]}),
+        ] {
+            let work = tied();
+            edit_json(&work.base.join("config.json"), |config| {
+                config.insert("architectures".into(), json!(["InternVLChatModel"]));
+                config.insert("model_type".into(), "internvl_chat".into());
+                config.shift_remove("tie_word_embeddings");
+            });
+            nest(&work, path, &inner);
+            adapt_embedding(&work);
+            work.succeeds(&[]);
+            assert_eq!(names(&work), [EMBEDDING, HEAD], "{path:?}: {inner}");
+            assert_eq!(work.merged(HEAD), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "{path:?}: {inner}");
+            assert_eq!(at(&config(&work), path, "tie_word_embeddings"), json!(false), "{path:?}: {inner}");
+        }
+    }
+}
+
+#[test]
+fn the_head_of_a_model_inside_another_stands_beside_its_layers() {
+    let work = tied();
+    work.rebase(&[("language_model.model.embed_tokens.weight", &[3, 2], vec![1.0; 6])]);
+    edit_json(&work.base.join("config.json"), |config| {
+        config.insert("architectures".into(), json!(["InternVLChatModel"]));
+        config.insert("llm_config".into(), json!({"tie_word_embeddings": true}));
+        config.shift_remove("tie_word_embeddings");
+    });
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+    let a: (&str, &[u64], _) = ("language_model.lm_head.lora_A.weight", &[1, 2], vec![1.0; 2]);
+    let b: (&str, &[u64], _) = ("language_model.lm_head.lora_B.weight", &[3, 1], vec![1.0; 3]);
+    work.adapt_by(&lora, &[a, b]);
+    work.succeeds(&[]);
+    assert_eq!(work.merged("language_model.lm_head.weight"), [2.0; 6]);
+    assert_eq!(work.merged("language_model.model.embed_tokens.weight"), [1.0; 6]);
+}
+
+#[test]
+fn a_vocabulary_that_grew_is_written_wherever_its_size_stands() {
+    for path in NESTED {
+        let work = tied();
+        nest(&work, path, &json!({"vocab_size": 3, "tie_word_embeddings": true}));
+        let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
+        work.adapt_by(&lora, &[("model.embed_tokens.weight", &[4, 2], vec![9.0; 8])]);
+        work.succeeds(&["--tied", "fold"]);
+        let config = config(&work);
+        assert_eq!(config["vocab_size"], json!(4), "{path:?}");
+        assert_eq!(at(&config, path, "vocab_size"), json!(4), "{path:?}");
+        assert_eq!(at(&config, path, "tie_word_embeddings"), json!(true), "{path:?}");
+    }
+}
+
+#[test]
+fn a_config_keeps_every_byte_that_need_not_change() {
+    let text = "\u{feff}{\n\t\"architectures\":[\"LlamaForCausalLM\"] , \"model_type\": \"llama\",\r\n \
+        \"tie_word_embeddings\" :false, \"rms_norm_eps\": 1e-06, \"big\": 1000000000000000019884624838656,\n\
+        \"time_step_limit\": [0.0, Infinity, -Infinity, NaN, 1e400], \"nz\": -0.0, \"s\": \"a/b \\u00e9\",\n\
+        \"text_config\": {\"vocab_size\":3,\"tie_word_embeddings\":true}, \"tie_word_embeddings\":  true}";
+    let work = tied();
+    std::fs::write(work.base.join("config.json"), text).expect("written");
+    adapt_embedding(&work);
+    work.succeeds(&[]);
+    let after = std::fs::read_to_string(work.output.join("config.json")).expect("a config");
+    // Of a key that is there twice the last counts, and the other stays as it is.
+    assert_eq!(after, text.replace("true", "false"));
+}
+
+#[test]
+fn a_head_of_so_many_labels_is_not_counted() {
+    let work = tied();
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "task_type": "SEQ_CLS"});
+    let score: (&str, &[u64], Vec<f32>) = ("score.weight", &[1_000_000_000_000, 0], Vec::new());
+    let norm: (&str, &[u64], _) = ("model.embed_tokens.weight", &[3, 2], vec![2.0; 6]);
+    work.adapt_by(&lora, &[score, norm]);
+    work.merge(&[]);
 }

@@ -5,20 +5,20 @@ use std::fs;
 use std::io::ErrorKind as Io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use shardfold::Code;
 use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
+use shardfold::testing::TestHooks;
 use shardfold::testing::{Failure, Faulty, Operation, write_small};
 use shardfold::testing::{Run, ShardDone};
+use shardfold::{Cancel, Code};
 use shardfold::{Error, ErrorKind, Result};
-use shardfold::{Memory, Source, Store};
+use shardfold::{Location, Memory, Source, Store, Style, Terminal, choose};
 use shardfold::{Prepared, Request, prepare};
 
 use super::support::{Ran, contents, f32s, fixtures, ran, write_safetensors};
@@ -46,11 +46,11 @@ impl Demo {
     fn new(workers: usize) -> Demo {
         let demo = fixtures().join("demo");
         let request = Request {
-            base: Some(demo.join("base")),
-            adapters: vec![(demo.join("adapter"), 1.0)],
+            base: Some(demo.join("base").into()),
+            adapters: vec![(demo.join("adapter").into(), 1.0)],
             threads: Some(workers),
             // Small enough for several tiles a tensor.
-            forced: Some((8192, 4)),
+            hooks: TestHooks { forced: Some((8192, 4)), scalar: false },
             ..Request::default()
         };
         let prepared = prepare(&request).expect("the demo merges");
@@ -80,7 +80,7 @@ impl Demo {
         };
         let (from, to) = (with(self.inputs.clone(), true), with(Memory::new(), false));
         let inputs = self.prepared.plan.inputs.iter();
-        let sources: Vec<Box<dyn Source>> = inputs.map(|input| from.source(&input.name).unwrap()).collect();
+        let sources: Vec<Box<dyn Source>> = inputs.map(|input| from.open(&input.name).unwrap()).collect();
         let run = Run {
             allow_noop: false,
             plan: &self.prepared.plan,
@@ -88,7 +88,7 @@ impl Demo {
             sources: &sources.iter().map(|source| source.as_ref()).collect::<Vec<_>>(),
             store: &to,
             kernels: Kernels::detect(),
-            interrupted: &AtomicBool::new(false),
+            cancel: &Cancel::default(),
         };
         let mut recorded = 0;
         let mut done = |shard: ShardDone| {
@@ -162,7 +162,7 @@ fn every_write_may_fail() {
 fn every_file_may_fail_to_begin_or_to_last() {
     let is_right = |kind: &ErrorKind| matches!(kind, ErrorKind::Write { .. } | ErrorKind::DiskFull { .. });
     fails_cleanly(Operation::Commit, &[EIO, Failure::Kind(Io::StorageFull)], is_right);
-    fails_cleanly(Operation::Begin, &[EACCES, Failure::Kind(Io::StorageFull)], is_right);
+    fails_cleanly(Operation::Create, &[EACCES, Failure::Kind(Io::StorageFull)], is_right);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn signals_stop_a_merge_and_the_same_command_finishes_it() {
         let sent = Instant::now();
         let ran = interrupt(start(work.command(SLOW)), &work.partial(), signal);
         assert_eq!(ran.code, 75, "{signal:?}: {}", ran.err);
-        assert!(ran.err.contains("stopped by a signal") && ran.out.is_empty(), "{}", ran.err);
+        assert!(ran.err.contains("interrupted: OUTPUT was not created") && ran.out.is_empty(), "{}", ran.err);
         assert!(sent.elapsed() < LONG);
         left_in_order(&work, &finished);
         let temporary = contents(&work.partial()).into_keys().find(|name| name.ends_with(".tmp"));
@@ -308,11 +308,135 @@ fn a_disk_that_is_too_small_is_found_out_before_anything_is_written() {
     for output in [disk.clone(), disk.join("output")] {
         let ran = work.merge_into(&output, &[]);
         assert_eq!(ran.code, 74, "{}", ran.err);
-        for text in ["disk` has room for ", "KiB, the result needs 313.1KiB"] {
+        for text in ["disk` has room for ", " KiB, the result needs 313 KiB"] {
             assert!(ran.err.contains(text), "no `{text}` in {}", ran.err);
         }
         let left = contents(&disk).into_keys().filter(|name| name.ends_with(".safetensors"));
         assert_eq!(left.count(), 0);
     }
     assert!(!disk.join("output").exists());
+}
+
+#[test]
+fn a_cancelled_merge_stops_while_it_is_planned() {
+    let demo = fixtures().join("demo");
+    let request = Request {
+        base: Some(demo.join("base").into()),
+        adapters: vec![(demo.join("adapter").into(), 1.0)],
+        ..Request::default()
+    };
+    assert!(prepare(&request).is_ok(), "it plans unless it is cancelled");
+    request.cancel.cancel();
+    let error = prepare(&request).err().expect("it is cancelled");
+    assert_eq!(error.exit_code(), Code::Stopped);
+}
+
+/// A whole merge in one store in memory: base, adapter and output.
+struct InMemory {
+    inputs: BTreeMap<String, Vec<u8>>,
+}
+
+impl InMemory {
+    fn new() -> InMemory {
+        let demo = fixtures().join("demo");
+        let mut inputs = BTreeMap::new();
+        for dir in ["base", "adapter"] {
+            let files = contents(&demo.join(dir)).into_iter();
+            inputs.extend(files.map(|(name, bytes)| (format!("work/{dir}/{name}"), bytes)));
+        }
+        InMemory { inputs }
+    }
+
+    /// A store with the inputs and nothing else.
+    fn store(&self) -> Memory {
+        let store = Memory::new();
+        for (name, bytes) in &self.inputs {
+            write_small(&store, name, bytes).expect("memory");
+        }
+        store
+    }
+
+    /// Plans and merges, from the first look at a file to the last.
+    fn merge(&self, store: impl Store + 'static) -> Result<shardfold::Summary> {
+        let work = Location::new(store).join("work");
+        let request = Request {
+            base: Some(work.join("base").into()),
+            adapters: vec![(work.join("adapter").into(), 1.0)],
+            threads: Some(1),
+            // A few tiles for each tensor.
+            hooks: TestHooks { forced: Some((65_536, 2)), ..TestHooks::default() },
+            ..Request::default()
+        };
+        prepare(&request)?.merge(
+            &work.join("output"),
+            choose(Style::Quiet, Terminal::default(), &Cancel::default()).as_mut(),
+        )
+    }
+
+    /// The files of a store below a directory of the work.
+    fn files(store: &Memory, dir: &str) -> BTreeMap<String, Vec<u8>> {
+        let start = format!("work/{dir}/");
+        let names = store.names().into_iter();
+        let below = names.filter_map(|name| Some((name.strip_prefix(&start)?.to_owned(), name)));
+        below.map(|(below, name)| (below, store.get(&name).expect("it is there").to_vec())).collect()
+    }
+}
+
+/// How a failure of `operation` is to look.
+fn ways(operation: Operation) -> &'static [Failure] {
+    match operation {
+        Operation::Open | Operation::Stat | Operation::List => &[EIO, EACCES],
+        Operation::Read => &[EIO, Failure::Short],
+        Operation::Rename | Operation::Remove | Operation::Sync => &[EIO],
+        Operation::Create | Operation::Write | Operation::Commit => &[EIO, Failure::Kind(Io::StorageFull)],
+    }
+}
+
+#[test]
+fn every_call_of_the_whole_program_may_fail() {
+    let merge = InMemory::new();
+    let memory = merge.store();
+    let store = Faulty::new(memory.clone());
+    let counted = store.clone();
+    merge.merge(store).expect("the demo merges in memory");
+    let whole = InMemory::files(&memory, "output");
+    assert!(whole.contains_key("shardfold.json") && whole.contains_key("config.json"), "{:?}", whole.keys());
+    assert!(InMemory::files(&memory, "output.partial").is_empty());
+
+    let mut tried = 0;
+    for operation in Operation::ALL {
+        let count = counted.count(operation);
+        assert!(count > 0, "{operation:?} is never done");
+        for nth in 1..=count {
+            // The ways take turns; all of them are had on the first and the last, where most is special.
+            let (ways, all) = (ways(operation), nth == 1 || nth == count);
+            for (_, &way) in ways.iter().enumerate().filter(|(i, _)| all || nth as usize % ways.len() == *i) {
+                fails_whole(&merge, &whole, (operation, nth, way));
+                tried += 1;
+            }
+        }
+        println!("{operation:?}: {count} calls");
+    }
+    println!("{tried} failures tried, every one at another call or in another way");
+}
+
+/// One failure, and a run after it without any.
+fn fails_whole(merge: &InMemory, whole: &BTreeMap<String, Vec<u8>>, failure: (Operation, u64, Failure)) {
+    let what = format!("{failure:?}");
+    let memory = merge.store();
+    let store = Faulty::new(memory.clone()).failing(failure.0, failure.1, failure.2);
+    let error = merge.merge(store).expect_err(&what);
+    assert!(error.to_string().contains("`work"), "{what} names no file: {error:?}");
+    for dir in ["base", "adapter"] {
+        let now = InMemory::files(&memory, dir).into_iter();
+        let kept = now.map(|(name, bytes)| (format!("work/{dir}/{name}"), bytes));
+        let was = merge.inputs.iter().filter(|(name, _)| name.starts_with(&format!("work/{dir}/")));
+        assert!(kept.eq(was.map(|(name, bytes)| (name.clone(), bytes.clone()))), "{what}: {dir} has changed");
+    }
+    let output = InMemory::files(&memory, "output");
+    assert!(output.is_empty() || output == *whole, "{what}: half an output is seen");
+    let summary = merge.merge(memory.clone()).unwrap_or_else(|error| panic!("after {what}: {error:?}"));
+    let is_whole = InMemory::files(&memory, "output") == *whole;
+    assert!(is_whole && InMemory::files(&memory, "output.partial").is_empty(), "after {what}");
+    assert_eq!(summary.state == "already done", !output.is_empty(), "after {what}");
 }

@@ -5,11 +5,11 @@ mod files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use shardfold::ErrorKind;
+use shardfold::testing::TestHooks;
+use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, prepare};
-use shardfold::{Style, choose};
 
 use crate::oracle::{Case, Right, Shown, Tensor, compare, read};
 use crate::support::{contents, fixtures, quick_folder};
@@ -34,8 +34,12 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn request(folder: &Path, case: &Case) -> Request {
-    let adapters = case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir), weight)).collect();
-    apply_flags(Request { base: Some(folder.join("base")), adapters, ..Request::default() }, &case.flags())
+    let adapters =
+        case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight)).collect();
+    apply_flags(
+        Request { base: Some(folder.join("base").into()), adapters, ..Request::default() },
+        &case.flags(),
+    )
 }
 
 /// What the flags of a case ask for beyond its folders.
@@ -59,8 +63,8 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
         Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
         Err(error) => panic!("{:?}: {error:?}", request.base),
     };
-    let mut reporter = choose(Style::Quiet, false);
-    let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     Ok(contents(&output))
 }
@@ -153,7 +157,13 @@ fn bytes_do_not_depend_on_the_cut() {
         let whole = request(&folder, &Case::read(&folder));
         let expected = merge(&whole).ok().expect("no budget was given");
         let mut slab = 4096;
-        while merge(&Request { forced: Some((slab, 1)), threads: Some(1), ..whole.clone() }).is_err() {
+        while merge(&Request {
+            hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+            threads: Some(1),
+            ..whole.clone()
+        })
+        .is_err()
+        {
             slab += 4096;
         }
         if slab > 4096 {
@@ -162,14 +172,32 @@ fn bytes_do_not_depend_on_the_cut() {
         for (what, request) in [
             (
                 "smallest slabs, depth 1",
-                Request { forced: Some((slab, 1)), threads: Some(1), ..whole.clone() },
+                Request {
+                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    threads: Some(1),
+                    ..whole.clone()
+                },
             ),
-            ("3 workers", Request { forced: Some((slab, 1)), threads: Some(3), ..whole.clone() }),
-            ("depth 3", Request { forced: Some((2 * slab, 3)), threads: Some(3), ..whole.clone() }),
+            (
+                "3 workers",
+                Request {
+                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    threads: Some(3),
+                    ..whole.clone()
+                },
+            ),
+            (
+                "depth 3",
+                Request {
+                    hooks: TestHooks { forced: Some((2 * slab, 3)), scalar: false },
+                    threads: Some(3),
+                    ..whole.clone()
+                },
+            ),
             // The budget counts all that this test process holds.
-            ("512 MB", Request { max_ram: Some(512_000_000), threads: Some(1), ..whole.clone() }),
-            ("4 GB", Request { max_ram: Some(4_000_000_000), ..whole.clone() }),
-            ("scalar kernels", Request { scalar: true, ..whole.clone() }),
+            ("512 MB", Request { max_ram: Some(512_000_000.into()), threads: Some(1), ..whole.clone() }),
+            ("4 GB", Request { max_ram: Some(4_000_000_000.into()), ..whole.clone() }),
+            ("scalar kernels", Request { hooks: TestHooks { forced: None, scalar: true }, ..whole.clone() }),
         ] {
             let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));
             for (name, bytes) in &expected {

@@ -120,10 +120,8 @@ fn a_base_left_out_is_the_one_that_the_adapter_names() {
     let cache = Cache::demo();
     let args = ["merge", "--adapter", "shardfold/style", "--output", "out"];
     let said = cache.done(&args).err;
-    let notice = format!(
-        "the base is `shardfold/demo`, commit `{COMMIT}` in the Hugging Face cache, as the config of adapter \
-         `shardfold/style` says"
-    );
+    let notice =
+        format!("note: base: `shardfold/demo@{COMMIT}` (from adapter_config.json of `shardfold/style`)\n");
     assert!(said.contains(&notice), "{said}");
     let left_out = cache.output("out");
     fs::remove_dir_all(cache.folder.path().join("out")).unwrap();
@@ -134,48 +132,52 @@ fn a_base_left_out_is_the_one_that_the_adapter_names() {
     // A folder by that name wins; a revision is followed.
     copy_folder(&fixtures().join("demo/base"), &cache.folder.path().join("shardfold/demo"));
     let said = cache.done(&["plan", "--adapter", "shardfold/style"]).err;
-    assert!(said.contains("the base is `shardfold/demo`, as the config"), "{said}");
+    assert!(said.contains("base: `shardfold/demo` (from adapter_config.json"), "{said}");
     fs::remove_dir_all(cache.folder.path().join("shardfold")).unwrap();
     cache.configure(|config| config["revision"] = "v1".into());
     cache.refused(
         &args,
         2,
         &[
-            "`--base`: it is needed, since the base `shardfold/demo@v1` of adapter `shardfold/style` was not found",
-            "`v1` is no ref of `shardfold/demo` and begins no commit in",
-            "hint: `hf download shardfold/demo --revision v1` fetches it, if that is the name of a repository; or `--base` says",
+            "no `--base` given, and the base model `shardfold/demo@v1` of adapter `shardfold/style` is not in the local cache",
+            &format!("because revision `v1` of `shardfold/demo` is not cached (cached: `{COMMIT}`)"),
+            "hint: `hf download shardfold/demo --revision v1` fetches it, if that is a repo id; or name it with `--base`",
         ],
     );
     cache.set_ref("demo", "v1", COMMIT);
     assert!(
-        cache.done(&["plan", "--adapter", "shardfold/style"]).err.contains("`shardfold/demo@v1`, commit")
+        cache
+            .done(&["plan", "--adapter", "shardfold/style"])
+            .err
+            .contains(&format!("`shardfold/demo@{COMMIT}`"))
     );
     cache.configure(|config| config["base_model_name_or_path"] = Value::Null);
     cache.refused(
         &args,
         2,
-        &["`--base`: it is needed, since the config of adapter `shardfold/style` names no base"],
+        &["no `--base` given, and adapter_config.json of `shardfold/style` names no base model"],
     );
-    cache.refused(&["plan", "--adapter", "nowhere"], 66, &["no folder at `nowhere`"]);
+    cache.refused(&["plan", "--adapter", "nowhere"], 66, &["`nowhere` is neither a directory nor a model"]);
 }
 
 #[test]
 fn names_that_are_not_in_the_cache_are_told() {
     let cache = Cache::demo();
     let args = ["merge", "--base", "shardfold/dmeo", "--adapter", "shardfold/syle", "--output", "out"];
-    let at = cache.repository("dmeo").join("snapshots");
-    let cause = format!("because the Hugging Face cache has no `{}` either", at.display());
+    let hub = cache.repository("dmeo");
+    let at = hub.parent().expect("the cache").display();
+    let is_unknown =
+        |name| format!("`{name}` is neither a directory nor a model in the Hugging Face cache (`{at}`)");
     cache.refused(
         &args,
         66,
         &[
-            "no folder at `shardfold/dmeo`",
-            "no folder at `shardfold/syle`",
-            &cause,
-            "hint: `hf download shardfold/dmeo` fetches it, if that is the name of a repository",
+            &is_unknown("shardfold/dmeo"),
+            &is_unknown("shardfold/syle"),
+            "hint: `hf download shardfold/dmeo` fetches it, if that is a repo id",
         ],
     );
-    cache.refused(&["inspect", "shardfold/dmeo"], 66, &["no folder at `shardfold/dmeo`", &cause]);
+    cache.refused(&["inspect", "shardfold/dmeo"], 66, &[&is_unknown("shardfold/dmeo")]);
     cache.add("demo", OTHER, &fixtures().join("demo/base"));
     cache.refused(
         &["inspect", "shardfold/demo@1a2b"],
@@ -190,8 +192,11 @@ fn hostile_refs_are_refused() {
     let cache = Cache::demo();
     for content in ["../../../../shardfold/demo", "", "/", "..", "1a2b/../..", "\u{1b}[2J"] {
         cache.set_ref("demo", "main", content);
-        let says =
-            ["refs/main` holds `", "which is no commit", "hint: `hf download shardfold/demo` writes it anew"];
+        let says = [
+            "refs/main` holds `",
+            "which is no commit",
+            "hint: `hf download shardfold/demo` writes it again",
+        ];
         cache.refused(BY_NAMES, 65, &says);
         cache.refused(&["inspect", "shardfold/demo"], 65, &says);
     }

@@ -28,13 +28,30 @@ fn document(path: &Path) -> Value {
     serde_json::from_str(&ran.out).expect("one JSON document")
 }
 
+/// What lines of JSON on stderr say, as a person would read it. Every line must be one object.
+fn as_text(lines: &str) -> String {
+    let mut text = String::new();
+    for line in lines.lines() {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert_eq!(event["event"], "error", "{line}");
+        text.push_str(&format!("error: {}\n", event["message"].as_str().expect("a message")));
+        let causes = event["causes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        causes.for_each(|cause| text.push_str(&format!("  because {cause}\n")));
+        if let Some(hint) = event["hint"].as_str() {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+    }
+    text
+}
+
 /// That a folder cannot be inspected, with this code and these texts.
 fn refused(path: &Path, code: i32, says: &[&str]) {
     for flags in [&[][..], &["--json"]] {
         let ran = inspect(path, flags);
         assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{}", ran.err);
+        let text = if flags.is_empty() { ran.err } else { as_text(&ran.err) };
         for part in says {
-            assert!(ran.err.contains(part), "no `{part}` in\n{}", ran.err);
+            assert!(text.contains(part), "no `{part}` in\n{text}");
         }
     }
 }
@@ -68,11 +85,11 @@ fn the_demo_base() {
         &shown,
         &[
             "checkpoint base\n",
-            "model      llama (LlamaForCausalLM); plain names\n",
-            "tensors    39, 156,224 parameters, 305.1KiB, all BF16\n",
+            "model      llama (LlamaForCausalLM)\n",
+            "tensors    39, 156,224 parameters, 305 KiB, all BF16\n",
             "shards     3 and an index\n",
-            "           model-00002-of-00003.safetensors  18 tensors, 122.3KiB\n",
-            "embeddings not tied by the config; head `lm_head.weight`\n",
+            "           model-00002-of-00003.safetensors  18 tensors, 122 KiB\n",
+            "embeddings not tied; head `lm_head.weight`\n",
             "quantized  no\n",
             "  model.layers.{0..3}.self_attn.q_proj.weight          4 × BF16 [64, 64]\n",
         ],
@@ -101,7 +118,7 @@ fn the_demo_adapter() {
             "type       LORA, PEFT 0.21.2\n",
             "trained on shardfold/demo\n",
             "scale      alpha/√rank (rsLoRA), r 8, alpha 8\n",
-            "tensors    56, 29,696 parameters, 116KiB, all F32\n",
+            "tensors    56, 29,696 parameters, 116 KiB, all F32\n",
             "modules    28 lora; norms",
             "  model.layers.{0..3}.self_attn.q_proj  4 × lora  rank 8  scale 2.828  1,024 parameters  norm 4.9",
         ],
@@ -111,7 +128,7 @@ fn the_demo_adapter() {
     assert_eq!((&found["settings"], &found["rslora"]), (&json!({}), &json!(true)));
 }
 
-/// Scales of an adapter's modules, by path: those that a document lists under `at`.
+/// Scales of an adapter's modules, by path: of those that a document lists.
 fn scales(document: &Value, list: &str) -> BTreeMap<String, f64> {
     let lines = document[list].as_array().expect("a list").iter();
     let scale = |line: &Value| Some((line["module"].as_str()?.to_owned(), line["scale"].as_f64()?));
@@ -136,11 +153,8 @@ fn inspect_and_plan_give_every_module_one_scale() {
         let inspected = scales(&document(&work.adapter), "modules");
         assert_eq!(inspected.len(), planned.len(), "{case}");
         for (module, scale) in &inspected {
-            assert_eq!(
-                Some(*scale as f32),
-                planned.get(module).map(|&scale| scale as f32),
-                "{case}: {module}"
-            );
+            let planned = planned.get(module).map(|&scale| scale as f32);
+            assert_eq!(Some(*scale as f32), planned, "{case}: {module}");
         }
     }
     let attention = scales(&document(&fixtures().join("golden/attention-f32/adapter")), "modules");
@@ -181,7 +195,7 @@ fn ranks_and_scales_follow_the_patterns() {
 #[test]
 fn dead_modules_are_named() {
     let work = Work::tiny(Dtype::F32, 0.0);
-    says(&text(&work.adapter), &["norm 0\n", "dead       1 module changes nothing\n", "its B is all zero"]);
+    says(&text(&work.adapter), &["norm 0\n", "dead       1 module has no effect\n", "its B is all zero"]);
     let found = document(&work.adapter);
     let module = &found["modules"][0];
     assert_eq!(
@@ -314,7 +328,7 @@ fn an_unknown_type_is_listed_and_said_not_to_be_merged() {
     let ran = inspect(folder.path(), &[]);
     assert_eq!(
         (ran.code, ran.err.as_str()),
-        (0, "note: `peft_type` `NOVEL` is not merged: its tensors are only listed\n")
+        (0, "note: `peft_type` `NOVEL` is not supported: its tensors are only listed\n")
     );
     says(
         &ran.out,
@@ -348,9 +362,9 @@ fn a_quantized_checkpoint() {
         &text(folder.path()),
         &[
             "quantized  fp8, block [128,128]\n",
-            "           2 quantized tensors, 2 auxiliary tensors\n",
-            "           kept plain: h.{0, 1}.gate\n",
-            "dtypes     F8_E4M3: 2, 32 parameters, 32B\n           F32: 3, 6 parameters, 24B\n",
+            "           2 quantized tensors, 2 auxiliary\n",
+            "           not quantized: h.{0, 1}.gate\n",
+            "dtypes     F8_E4M3: 2, 32 parameters, 32 B\n           F32: 3, 6 parameters, 24 B\n",
             "shards     1 and no index\n",
         ],
     );
@@ -373,13 +387,17 @@ fn what_is_neither_is_missing() {
     refused(
         &fixtures().join("no-such-folder"),
         66,
-        &["error: no folder at", "no-such-folder", "hint: a checkpoint is"],
+        &["error: no directory at", "no-such-folder", "hint: a checkpoint is"],
     );
     let file = fixtures().join("demo/base/config.json");
-    refused(&file, 66, &["error: no folder at", "hint: a checkpoint is"]);
+    refused(&file, 66, &["error: no directory at", "hint: a checkpoint is"]);
     let empty = folder();
     fs::write(empty.path().join("notes.txt"), "nothing").expect("a small file");
-    refused(empty.path(), 66, &["error: no checkpoint or adapter at", "hint: a checkpoint is a folder with"]);
+    refused(
+        empty.path(),
+        66,
+        &["error: no checkpoint or adapter at", "hint: a checkpoint is a directory with"],
+    );
     fs::write(empty.path().join("pytorch_model.bin"), "a pickle").expect("a small file");
     refused(
         empty.path(),
@@ -398,5 +416,5 @@ fn what_is_damaged_is_refused() {
     fs::write(work.adapter.join("adapter_config.json"), "{").expect("a small file");
     refused(&work.adapter, 65, &["adapter_config.json` is not usable JSON"]);
     fs::write(work.adapter.join("adapter_config.json"), "{}").expect("a small file");
-    refused(&work.adapter, 65, &["it is not a PEFT adapter"]);
+    refused(&work.adapter, 65, &["is an unknown PEFT type"]);
 }

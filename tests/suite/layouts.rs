@@ -657,7 +657,7 @@ fn square_parameters() {
     let (tensors, mut fields) = wrapper(&INTERLEAVED, &delta, form);
     fields["peft_version"] = json!("0.20.0");
     adapt(&work, &fields, &tensors);
-    refused("nothing tells", &work, &[], 65, &["does not tell on which axis `lora_A` lies"]);
+    refused("nothing tells", &work, &[], 65, &["orientation of `lora_A` is ambiguous"]);
 }
 
 #[test]
@@ -715,7 +715,7 @@ fn both_parameters_and_a_bias() {
 
 #[test]
 fn lists_that_a_trainer_split_joined_parameters_into() {
-    // Unsloth, of a base quantised with bitsandbytes: one linear layer for each expert, its rows as the parameter's columns.
+    // Unsloth, of a base quantized with bitsandbytes: one linear layer for each expert, its rows as the parameter's columns.
     let delta = Delta::new(6, 4);
     let mut tensors = Vec::new();
     for e in 0..EXPERTS {
@@ -889,7 +889,7 @@ fn stacks_of_experts_without_gates() {
         factors.push((format!("{prefix}.w3.lora_B.weight"), vec![3, 0, 2], Vec::new()));
         adapt(&work, &json!({}), &factors);
         let ran = work.succeeds(&[]);
-        assert!(ran.err.contains("and 1 more are left aside: it has no values"), "{}", ran.err);
+        assert!(ran.err.contains("and 1 more: it has no values"), "{}", ran.err);
         let right = delta.merged(BOTH);
         for e in 0..EXPERTS {
             assert_eq!(work.merged(&format!("{stack}.{e}.up_proj.weight")), right.gate_up[e].values);
@@ -917,7 +917,7 @@ fn one_name_for_the_attention_and_the_head_of_every_model() {
     }
     adapt(&work, &json!({"target_modules": "all-linear"}), &tensors);
     let ran = work.succeeds(&[]);
-    assert!(ran.err.contains("with `self_attn` for `attn`"), "{}", ran.err);
+    assert!(ran.err.contains("by writing `self_attn` for `attn`"), "{}", ran.err);
     assert_eq!(INTERLEAVED.read(&work, &delta), delta.merged(BOTH));
     for ((name, ..), (base, rows)) in others.iter().zip([(q, 6), (head, 9)]) {
         let right = base.plus(&Matrix::seeded(5, rows, RANK).times(&Matrix::seeded(4, RANK, 6)), SCALE);

@@ -30,6 +30,8 @@ mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
+mod screen;
+mod structure;
 mod support;
 mod targets;
 mod turned;

@@ -9,7 +9,7 @@ use super::refusals::refused;
 use super::support::{contents, f32s, write_safetensors};
 use super::work::{MODULE, Work, edit};
 
-const ZERO: &str = "a factor of it is all zero, as before training";
+const ZERO: &str = "a factor is all zero (untrained adapter?)";
 
 /// A base of one F32 matrix [4, 4] of ones, and this adapter on it: tensors by what follows the module, all of one value.
 fn on_ones(config: &Value, tensors: &[(&str, &[u64], f32)]) -> Work {
@@ -27,10 +27,10 @@ fn on_ones(config: &Value, tensors: &[(&str, &[u64], f32)]) -> Work {
 
 /// Refused for that reason; with the flag merged, told and recorded, and the weights are the base's.
 fn is_idle(what: &str, work: &Work, why: &str) {
-    let says = ["adapter `adapter` would change nothing: ", why, "hint: `--allow-noop` takes it along"];
+    let says = ["adapter `adapter` has no effect: ", why, "hint: pass `--allow-noop` to merge it anyway"];
     refused(what, work, &[], 65, &says);
     let ran = work.succeeds(&["--allow-noop"]);
-    let told = "`adapter` changes nothing, as `--allow-noop` allows: ";
+    let told = "`adapter` has no effect, allowed by `--allow-noop`: ";
     assert!(ran.err.contains(told) && ran.err.contains(why), "{what}: {}", ran.err);
     let output = contents(&work.output);
     for file in ["README.md", "shardfold.json"] {
@@ -79,7 +79,7 @@ fn every_method_knows_its_own() {
         // A new length for every output is a change without a delta; the lengths that the rows have are none.
         ("DoRA", with(&lora, "use_dora", json!(true)), &[a, zeros(b), magnitude(3.0)], None),
         ("IA3", ia3.clone(), &[(".ia3_l", &[4, 1], 0.0)], None),
-        ("IA3, ones", ia3, &[(".ia3_l", &[4, 1], 1.0)], Some("its vector is all ones, as before training")),
+        ("IA3, ones", ia3, &[(".ia3_l", &[4, 1], 1.0)], Some("its vector is all ones (untrained adapter?)")),
         ("LoHa", loha.clone(), &hada(1.0), None),
         ("LoHa, one factor", loha, &hada(0.0), Some(ZERO)),
         ("LoKr", lokr.clone(), &kron(1.0), None),
@@ -116,7 +116,7 @@ fn what_only_the_run_shows() {
         ("rows that the base has", on_ones(&rows, &same)),
         ("too small for BF16", Work::tiny(Dtype::BF16, 1e-5)),
     ] {
-        let says = ["would change nothing: its deltas are too small", "or nothing at all", "`--allow-noop`"];
+        let says = ["has no effect: its deltas are too small", "or nothing at all", "`--allow-noop`"];
         refused(what, &work, &[], 65, &says);
         work.succeeds(&["--allow-noop"]);
         let (base, output) = (contents(&work.base), contents(&work.output));
@@ -149,7 +149,7 @@ fn a_weight_of_nothing() {
     let work = Work::tiny(Dtype::F32, 1.0);
     let ran = work.merge_scaled("0");
     assert_eq!(ran.code, 65);
-    assert!(ran.err.contains("`adapter` would change nothing: its weight is 0"), "{}", ran.err);
+    assert!(ran.err.contains("`adapter` has no effect: its weight is 0"), "{}", ran.err);
     assert!(!work.output.exists());
 }
 
@@ -163,7 +163,7 @@ fn a_part_is_told_and_all_of_one_adapter_is_refused() {
     };
     zero(&work, |name| name.contains("layers.1") && name.contains("_proj.lora_B"));
     let ran = work.succeeds(&[]);
-    let told = "7 of 28 deltas of `adapter` change nothing, as that of `model.layers.1.mlp.down_proj`: a factor of it is";
+    let told = "7 of 28 deltas of `adapter` are zero, such as that of `model.layers.1.mlp.down_proj`: a factor is all zero";
     assert!(ran.err.contains(told), "{}", ran.err);
     // Beside another that does something.
     let work = Work::demo();
@@ -171,19 +171,9 @@ fn a_part_is_told_and_all_of_one_adapter_is_refused() {
     super::support::copy_folder(&work.adapter, &second);
     zero(&work, |name| name.contains("lora_B"));
     let flags = ["--adapter", second.to_str().expect("a path")];
-    refused(
-        "one of two",
-        &work,
-        &flags,
-        65,
-        &["adapter `adapter` would change nothing: each of its deltas", ZERO],
-    );
+    refused("one of two", &work, &flags, 65, &["adapter `adapter` has no effect: every delta is zero", ZERO]);
     let ran = work.succeeds(&[&flags[..], &["--allow-noop"]].concat());
-    assert!(
-        ran.err.contains("`adapter` changes nothing") && !ran.err.contains("`second` changes"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("`adapter` has no effect") && !ran.err.contains("`second` has"), "{}", ran.err);
 }
 
 #[test]
@@ -211,10 +201,10 @@ fn values_put_in_place_of_the_same() {
     let work = both(0.0, 1.0);
     edit(&work.weights(), |tensors| tensors.retain(|tensor| tensor.name.contains("norm")));
     work.configure("target_modules", json!(null));
-    is_idle("alone", &work, "all that it replaces has these values in the base");
+    is_idle("alone", &work, "the base has the same values already");
     let work = both(0.0, 1.5);
     let ran = work.succeeds(&[]);
-    assert!(ran.err.contains("1 of 1 deltas of `adapter` change nothing"), "{}", ran.err);
+    assert!(ran.err.contains("1 of 1 deltas of `adapter` are zero"), "{}", ran.err);
     both(1.0, 1.0).succeeds(&[]);
 }
 
@@ -227,10 +217,10 @@ fn what_is_placed_nowhere_is_no_choice() {
     });
     work.configure("target_modules", json!(null));
     refused(
-        "all is left aside",
+        "all is ignored",
         &work,
         &["--allow-noop"],
         65,
-        &["would change nothing: no tensor of it was placed"],
+        &["has no effect: none of its tensors has a place in the base"],
     );
 }

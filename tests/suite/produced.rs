@@ -37,9 +37,9 @@ fn prefixes_that_come_and_go() {
     for (what, prefix, told) in [
         ("as PEFT", own, None),
         ("no prefix of PEFT", "model.layers", None),
-        ("half of it", "base_model.layers", Some("with `model.` in front")),
-        ("no `model.` either", "layers", Some("with `model.` in front")),
-        ("PEFT's, and no `model.`", "base_model.model.layers", Some("with `model.` in front")),
+        ("half of it", "base_model.layers", Some("by prepending `model.`")),
+        ("no `model.` either", "layers", Some("by prepending `model.`")),
+        ("PEFT's, and no `model.`", "base_model.model.layers", Some("by prepending `model.`")),
         ("compiled", "base_model.model._orig_mod.model.layers", Some("took `_orig_mod.` off 2 keys")),
         ("compiled outside", "_orig_mod.base_model.model.model.layers", Some("took `_orig_mod.` off 2 keys")),
         ("data parallel", "module.base_model.model.model.layers", Some("took `module.` off 2 keys")),
@@ -121,7 +121,7 @@ fn fields_that_change_nothing() {
     let says = [
         "sets `nvfp4_merge_aware` to",
         "trained for the merged weights in NVFP4",
-        "hint: to quantise the result",
+        "hint: to quantize the result",
     ];
     refused("NVFP4 in training", &work, &[], 65, &says);
     refused("and no way round", &work, &["--ignore-field", "nvfp4_merge_aware"], 65, &says);
@@ -137,8 +137,8 @@ fn tensors_that_no_merge_needs() {
         let work = Work::tiny(Dtype::F32, 1.0);
         add(&work, &format!("base_model.model.{key}"), shape, 1.0);
         let ran = work.succeeds(&[]);
-        assert!(ran.err.contains(&format!("{key}` is left aside: {rule}")), "{}", ran.err);
-        assert!(!ran.err.contains("names are read"), "it plays no part in how names are read: {}", ran.err);
+        assert!(ran.err.contains(&format!("{key}`: {rule}")), "{}", ran.err);
+        assert!(!ran.err.contains("keys resolved"), "it plays no part in how keys are resolved: {}", ran.err);
         assert_eq!(merged(&work), [2.0; 16]);
     }
     for key in ["v_head.summary.weight", "model.layers.0.self_attn.inv_freq", "optimizer.step"] {

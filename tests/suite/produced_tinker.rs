@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
+use shardfold::testing::TestHooks;
+use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, Tied, prepare};
-use shardfold::{Style, choose};
 
 use super::oracle::{Tensor, read};
 use super::refusals::refused;
@@ -33,16 +33,16 @@ fn request(folder: &Path) -> Request {
         ["--tied", "fold"] => Tied::Fold,
         other => panic!("flags that this test does not know: {other:?}"),
     };
-    let adapters = vec![(folder.join("adapter"), 1.0)];
-    Request { base: Some(folder.join("base")), adapters, tied, ..Request::default() }
+    let adapters = vec![(folder.join("adapter").into(), 1.0)];
+    Request { base: Some(folder.join("base").into()), adapters, tied, ..Request::default() }
 }
 
 fn merge(request: &Request) -> BTreeMap<String, Tensor> {
     let work = quick_folder();
     let output = work.path().join("merged");
     let prepared = prepare(request).unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
-    let mut reporter = choose(Style::Quiet, false);
-    let done = prepared.merge(&output, &AtomicBool::new(false), reporter.as_mut());
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    let done = prepared.merge(&shardfold::Location::of_path(&output), reporter.as_mut());
     done.unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     read(&output, "model")
 }
@@ -80,8 +80,22 @@ fn every_case_is_as_the_cookbook_has_it() {
     for folder in cases {
         let whole = request(&folder);
         check(&folder, &whole);
-        check(&folder, &Request { forced: Some((4096, 1)), threads: Some(1), ..whole.clone() });
-        check(&folder, &Request { forced: Some((8192, 3)), threads: Some(3), scalar: true, ..whole });
+        check(
+            &folder,
+            &Request {
+                hooks: TestHooks { forced: Some((4096, 1)), scalar: false },
+                threads: Some(1),
+                ..whole.clone()
+            },
+        );
+        check(
+            &folder,
+            &Request {
+                hooks: TestHooks { forced: Some((8192, 3)), scalar: true },
+                threads: Some(3),
+                ..whole
+            },
+        );
     }
 }
 
@@ -183,7 +197,7 @@ fn parts_that_do_not_fit_the_joined_projection() {
             "qwen3-5",
             "another number of heads",
             &|work| field(work, "linear_num_value_heads", json!(6)),
-            &["linear_attn.in_proj_qkv` has 20 rows, by the config 24"],
+            &["linear_attn.in_proj_qkv` has 20 rows, config.json says 24"],
         ),
         (
             "qwen3-next",

@@ -21,7 +21,10 @@ fn merged(work: &Work, flags: &[&str]) -> Vec<u8> {
 #[test]
 fn experts_of_unsloth() {
     let fixed = json!({"base_model_class": "X", "parent_library": "x", "unsloth_fixed": true});
-    for (case, packing) in [("experts-rank-major", "rank_major"), ("experts-grouped", "grouped_by_expert")] {
+    for (case, packing, flag) in [
+        ("experts-rank-major", "rank_major", "rank-major"),
+        ("experts-grouped", "grouped_by_expert", "expert-major"),
+    ] {
         let work = Work::golden(case);
         let whole = merged(&work, &[]);
         // Marked, and with the order said: as before.
@@ -33,9 +36,9 @@ fn experts_of_unsloth() {
         // Older files do not say it, and look alike.
         work.configure("lora_B_layout", Value::Null);
         fs::remove_dir_all(&work.output).expect("it was there");
-        let says = ["does not tell how the experts' columns are ordered: it was made by Unsloth"];
+        let says = ["order of experts in `lora_B` is ambiguous"];
         refused(case, &work, &[], 65, &says);
-        assert!(merged(&work, &["--expert-packing", packing]) == whole, "{case}");
+        assert!(merged(&work, &["--expert-packing", flag]) == whole, "{case}");
     }
 }
 
@@ -83,9 +86,12 @@ fn experts_of_nemo() {
 
     let work = Work::golden("experts-square-alone");
     fs::write(work.adapter.join("automodel_peft_config.json"), "{}").expect("a small file");
-    let says = ["does not tell on which axis `lora_A` lies: NeMo AutoModel made it", "hint: say it with"];
+    let says = [
+        "orientation of `lora_A` is ambiguous for `mlp.experts.gate_up_proj`: NeMo AutoModel made it",
+        "hint: pass `--expert",
+    ];
     refused("a square parameter alone", &work, &[], 65, &says);
-    work.succeeds(&["--expert-orientation", "straight"]);
+    work.succeeds(&["--expert-lora-a-axis", "d1"]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn ends_that_are_tied_by_one_adapter_and_parted_by_another() {
     command.arg(&other.adapter);
     let ran = super::support::ran(command.output().expect("the binary starts"));
     assert_eq!(ran.code, 65, "{}", ran.err);
-    for text in ["as one and another parts them", "hint: merge these adapters one after the other"] {
+    for text in ["as one and another unties them", "hint: merge these adapters one after the other"] {
         assert!(ran.err.contains(text), "no `{text}` in\n{}", ran.err);
     }
     assert!(!work.output.exists());
@@ -236,7 +236,7 @@ fn experts_of_which_nothing_tells() {
             "made by Unsloth",
             "experts-bf16",
             |work| work.configure("base_model_name_or_path", json!("unsloth/Qwen3-30B-A3B")),
-            &["does not tell how the experts' columns are ordered", "hint: say it with `--expert-packing"],
+            &["order of experts in `lora_B` is ambiguous", "hint: pass `--expert-packing"],
         ),
         (
             "an order nobody knows",
@@ -248,7 +248,7 @@ fn experts_of_which_nothing_tells() {
             "square, alone, transposed, and of a new PEFT",
             "experts-square-alone",
             |work| config(work, "model_type", json!("gpt_oss")),
-            &["does not tell on which axis `lora_A` lies", "hint: say it with `--expert-orientation"],
+            &["orientation of `lora_A` is ambiguous", "hint: pass `--expert-lora-a-axis"],
         ),
         (
             "one pair for two parameters",
@@ -268,7 +268,7 @@ fn experts_of_which_nothing_tells() {
                     a.data.extend(f32s((0..a.shape[0]).map(|_| 1.0)));
                 });
             },
-            &["fit `mlp.experts.down_proj` [3, ", "neither way"],
+            &["match `mlp.experts.down_proj` [3, ", "in neither orientation"],
         ),
         (
             "a rank that is not the config's",
@@ -278,15 +278,15 @@ fn experts_of_which_nothing_tells() {
         ),
     ]);
     for (flag, value, case) in [
-        ("--expert-packing", "rank_major", "experts-bf16"),
-        ("--expert-orientation", "swapped", "experts-square-alone"),
+        ("--expert-packing", "rank-major", "experts-bf16"),
+        ("--expert-lora-a-axis", "d2", "experts-square-alone"),
     ] {
         let work = Work::golden(case);
         work.configure("base_model_name_or_path", json!("unsloth/Qwen3-30B-A3B"));
-        let flags = [flag, value, "--expert-packing", "rank_major"];
+        let flags = [flag, value, "--expert-packing", "rank-major"];
         work.succeeds(if flag == "--expert-packing" { &flags[..2] } else { &flags });
         let card = std::fs::read_to_string(work.output.join("README.md")).expect("a card");
-        let told = format!("is read as `{value}`, as asked, where an adapter does not tell");
+        let told = format!("is read as `{value}` where the adapter does not say (as asked)");
         assert!(card.contains(&told), "{flag}: {card}");
     }
 }
@@ -305,7 +305,7 @@ fn quantised_bases() {
                     scale.data.extend(f32s((0..scale.shape[1]).map(|_| 1.0)));
                 });
             },
-            &["`model.layers.0.self_attn.q_proj.weight` is quantised", "expected [", "for blocks of"],
+            &["`model.layers.0.self_attn.q_proj.weight` is quantized", "expected [", "for blocks of"],
         ),
         (
             "no config of it",
@@ -316,7 +316,7 @@ fn quantised_bases() {
                 });
             },
             &[
-                "`model.layers.0.self_attn.q_proj.weight` is quantised",
+                "`model.layers.0.self_attn.q_proj.weight` is quantized",
                 "config.json has no `quantization_config`",
             ],
         ),
@@ -344,14 +344,14 @@ fn quantised_bases() {
             |work| {
                 edit(&single(work), |tensors| tensors.retain(|t| t.name != format!("{CODES}_scale_inv")));
             },
-            &["`model.layers.0.self_attn.q_proj.weight` is quantised"],
+            &["`model.layers.0.self_attn.q_proj.weight` is quantized"],
         ),
         (
             "a code that is no number",
             "fp8",
             |work| edit(&single(work), |tensors| named(tensors, CODES).data[3] = 0x7f),
             &[
-                "the codes or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite",
+                "the quantized data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite",
             ],
         ),
     ]);
@@ -362,7 +362,7 @@ fn quantised_bases() {
         let name = tensors[other.expect("another quantised tensor")].name.clone();
         tensors.retain(|tensor| tensor.name != format!("{name}_scale_inv"));
     });
-    refused("untouched codes without scales", &work, &[], 65, &["is quantised: it has no `"]);
+    refused("untouched codes without scales", &work, &[], 65, &["is quantized: it has no `"]);
 }
 
 #[test]

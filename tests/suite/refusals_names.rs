@@ -93,8 +93,8 @@ fn names_that_lead_to_two_places() {
     let base = [format!("{with_prefix}.weight"), format!("{bare}.weight")];
     let work = with(&llama(), &[(&base[0], &[4, 4]), (&base[1], &[4, 4])], &json!({}), &adapter);
     let says = [
-        "`layers.0.self_attn.q_proj` can be read in two ways: as `layers.0.self_attn.q_proj.weight` (against the names on \
-         disk), and as `model.layers.0.self_attn.q_proj.weight` (with `model.` in front, against the names on disk)",
+        "`layers.0.self_attn.q_proj` is ambiguous: it resolves to `layers.0.self_attn.q_proj.weight` (against the names on \
+         disk) and to `model.layers.0.self_attn.q_proj.weight` (by prepending `model.`, against the names on disk)",
     ];
     refused("two readings", &work, &[], 65, &says);
 }
@@ -167,7 +167,7 @@ fn rows_that_do_not_add_up() {
     let joined = "model.layers.0.self_attn.qkv_proj.weight";
     with(&config, &[(joined, &[16, 8])], &json!({}), &adapter).succeeds(&[]);
     let work = with(&config, &[(joined, &[18, 8])], &json!({}), &adapter);
-    refused("18 rows for 16", &work, &[], 65, &["qkv_proj` has 18 rows, by the config 16"]);
+    refused("18 rows for 16", &work, &[], 65, &["qkv_proj` has 18 rows, config.json says 16"]);
 }
 
 /// The tensors of `qwen(…)` for these experts, joined or single.
@@ -196,13 +196,12 @@ fn numbers_of_experts() {
     };
     case(qwen(3), &[0, 1, 2], &fit, "").succeeds(&[]);
     let missing = format!("{stack}.1.up_proj.weight");
-    let gone =
-        "is made of the checkpoint's tensors in a way that is not read: number 1 of its tensors is missing";
+    let gone = "uses a weight conversion shardfold does not support: number 1 of its tensors is missing";
     for (what, work, says) in [
         (
             "not the config's",
             case(qwen(4), &[0, 1, 2], &fit, ""),
-            "is of 3 experts on disk, by the config of the base 4",
+            "checkpoint stores 3 experts for `model.layers.0.mlp.experts.gate_up_proj`, config.json says 4",
         ),
         (
             "not the adapter's",
@@ -248,7 +247,7 @@ fn an_expert_behind_the_last() {
         &work,
         &[],
         65,
-        &["experts.gate_up_proj` is of 3 experts, by the config 4"],
+        &["checkpoint stores 3 experts for `", "experts.gate_up_proj`, config.json says 4"],
     );
 }
 
@@ -259,7 +258,8 @@ fn nothing_is_placed() {
         tensors.retain(|tensor| tensor.name.contains("lora_A"));
         tensors[0].name = "base_model.model.score.original_module.weight".into();
     });
-    refused("all is left aside", &work, &[], 65, &["would change nothing: no tensor of it was placed"]);
+    let says = "module `model.layers.0.self_attn.q_proj` is named by `target_modules` entry `q_proj`";
+    refused("all is ignored", &work, &[], 65, &[says]);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn keys_that_may_be_left_out() {
     let ran = work.succeeds(&["--allow-unmatched", "mtp|self_attn.*lora_A", "--allow-unmatched", "^never$"]);
     assert!(
         ran.err.contains(
-            "mtp.layers.0.proj.lora_A.weight` and 1 more are left out, as `--allow-unmatched` says"
+            "mtp.layers.0.proj.lora_A.weight` and 1 more match no base tensor; skipped (--allow-unmatched)"
         ),
         "{}",
         ran.err

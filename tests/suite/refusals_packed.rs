@@ -36,7 +36,7 @@ fn add(work: &Work, name: &str, shape: &[u64]) {
 
 #[test]
 fn packed_integers() {
-    const SAYS: &str = "`mlp.experts.0.gate_proj.weight` is quantised";
+    const SAYS: &str = "`mlp.experts.0.gate_proj.weight` is quantized";
     all_are_refused(&[
         (
             "no scales",
@@ -131,14 +131,14 @@ fn packed_integers() {
             "codes of another kind beside them",
             "int4",
             |work| add(work, "mlp.experts.9.gate_proj.weight_packed", &[2, 2]),
-            &["`mlp.experts.9.gate_proj.weight_packed` is quantised", "no encoding that is read"],
+            &["`mlp.experts.9.gate_proj.weight_packed` is quantized", "its encoding is not supported"],
         ),
     ]);
 }
 
 #[test]
 fn mxfp4() {
-    const SAYS: &str = "`model.layers.0.mlp.experts.gate_up_proj` is quantised";
+    const SAYS: &str = "`model.layers.0.mlp.experts.gate_up_proj` is quantized";
     all_are_refused(&[
         (
             "no scales",
@@ -184,7 +184,7 @@ fn mxfp4() {
             "mxfp4",
             |work| edit(&single(work), |tensors| named(tensors, &format!("{GATE_UP}_scales")).data[3] = 255),
             &[
-                "the codes or the scales of `model.layers.0.mlp.experts.gate_up_proj` hold a value that is not finite",
+                "the quantized data or the scales of `model.layers.0.mlp.experts.gate_up_proj` hold a value that is not finite",
             ],
         ),
     ]);

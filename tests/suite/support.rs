@@ -81,7 +81,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
 
 /// Every file below a folder with its bytes, by relative name.
 pub fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
-    let found = shardfold::testing::list(folder, &|_| false).expect("a folder to list");
+    let found = shardfold::Location::of_path(folder).files(&|_| false).expect("a folder to list");
     found
         .into_iter()
         .map(|file| (file.name.clone(), fs::read(folder.join(&file.name)).expect("a file")))

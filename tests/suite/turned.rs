@@ -64,7 +64,7 @@ fn rotations_of_rows_are_not_made_on_columns() {
     for (inner, name, blocks) in [(4, "down_proj", 2), (4, "gate_proj", 2), (3, "gate_proj", 2)] {
         let key = format!("{STACK}.1.{name}.oft_R.weight");
         let work = work(inner, &config, &[(&key, &[blocks, 1], vec![0.5; blocks as usize])]);
-        let piece = format!("`{STACK}.1.{name}.weight` is in pieces on disk");
+        let piece = format!("`{STACK}.1.{name}.weight` is stored as several tensors");
         let says = [piece.as_str(), "the method works on whole rows, which the checkpoint stores as columns"];
         refused(name, &work, &[], 65, &says);
     }

@@ -3,20 +3,21 @@
 //! Source: Wang et al. 2025 (arXiv:2510.23346). PEFT: `lora/variants.py`, `BlockDiagonalLinear` and
 //! `BdLoraLinearVariant`. With `n` blocks, `A` is stored as `[rank, in/n]`, or `B` as `[out, rank/n]`. Block `i` of `A` meets
 //! its own columns of the weight and columns `i·rank/n..` of `B`; block `i` of `B` meets its own rows and rows `i·rank/n..` of
-//! `A`. So each block is a low-rank delta on part of the weight, and LoRA's method applies it (peft-methods.md 3.9).
+//! `A`. So each block is a low-rank delta on part of the weight (peft-methods.md 3.9).
 
 use serde_json::Value;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::{Change, Claimed};
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::edits::ClaimedModule;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
+use crate::adapters::claim::placing::{Product, factor_b, matrix, orientation};
 use crate::error::{Error, Result};
-use crate::ops::op::Factor;
+use crate::ops::factor::Factor;
+use crate::ops::low_rank::LowRank;
+use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
-
-use crate::adapters::claim::Method;
-use crate::adapters::claim::lora;
-use crate::adapters::claim::lora::Pair;
-use crate::ops::block::Block;
 
 /// LoRA whose `A` or `B` is block-diagonal.
 pub(crate) struct BdLora;
@@ -24,31 +25,23 @@ pub(crate) struct BdLora;
 const FIELD: &str = "use_bdlora";
 const FIELDS: &[&str] = &["nblocks", "target_modules_bd_a", "target_modules_bd_b", "match_strict"];
 
-impl Method for BdLora {
-    fn name(&self) -> &'static str {
-        "bdlora"
-    }
-
+impl Claim for BdLora {
     fn peft_types(&self) -> &'static [&'static str] {
         &["LORA"]
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        let blocks = match Blocks::read(claiming) {
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        let blocks = match Blocks::read(context) {
             Ok(Some(blocks)) => blocks,
             Ok(None) => return,
-            Err(error) => return claiming.refuse(error),
+            Err(error) => return findings.refuse(error),
         };
         let is_one = |module: &str| blocks.of_a(module) || blocks.of_b(module);
-        for pair in lora::take_tails(claiming, lora::A, lora::B, false, is_one) {
-            if let Err(error) = claim_module(claiming, &blocks, &pair) {
-                claiming.refuse(error);
+        for pair in take_tails(context, findings, A, B, false, is_one) {
+            if let Err(error) = claim_module(context, findings, &blocks, &pair) {
+                findings.refuse(error);
             }
         }
-    }
-
-    fn apply(&self, _: &mut Block<'_>) {
-        unreachable!("its ops are LoRA's")
     }
 }
 
@@ -63,8 +56,8 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn read(claiming: &Claiming<'_>) -> Result<Option<Blocks>> {
-        let config = &claiming.adapter.config;
+    fn read(context: &ClaimContext<'_>) -> Result<Option<Blocks>> {
+        let config = &context.adapter.config;
         let fields = match config.get(FIELD) {
             None | Some(Value::Bool(false)) => return Ok(None),
             Some(Value::Object(fields)) if fields.is_empty() => return Ok(None),
@@ -72,7 +65,7 @@ impl Blocks {
             Some(other) => return Err(config.bad(FIELD, other, "does not say which factors have blocks")),
         };
         let bad = |why: &str| Err(config.bad(FIELD, &Value::from(fields.clone()), why));
-        if config.is_set("use_dora") {
+        if context.adapter.options.dora {
             return bad("PEFT does not combine with `use_dora`, so that no one can say what it means");
         }
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
@@ -99,27 +92,35 @@ impl Blocks {
     }
 }
 
-fn claim_module(claiming: &mut Claiming<'_>, blocks: &Blocks, pair: &Pair) -> Result<()> {
-    let Some(target) = claiming.target(&[pair.a, pair.b], &pair.module, "weight") else { return Ok(()) };
+fn claim_module(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    blocks: &Blocks,
+    pair: &Pair,
+) -> Result<()> {
+    let Some(target) = context.target(findings, &[pair.a, pair.b], &pair.module, "weight") else {
+        return Ok(());
+    };
     if blocks.of_a(&pair.module) && blocks.of_b(&pair.module) {
         let why = format!("gives both factors of `{}` blocks, which PEFT refuses too", pair.module);
-        let config = &claiming.adapter.config;
+        let config = &context.adapter.config;
         return Err(config.bad(FIELD, config.get(FIELD).unwrap_or(&Value::Null), &why));
     }
     let is_of_a = blocks.of_a(&pair.module);
     let count = blocks.count;
-    let (a_rows, a_cols) = lora::matrix(claiming, pair.a, "[rank, in], both above zero")?;
-    let (out, b_cols) = lora::factor_b(claiming, pair.b)?;
+    let (a_rows, a_cols) = matrix(context, pair.a, "[rank, in], both above zero")?;
+    let (out, b_cols) = factor_b(context, pair.b)?;
     // What both would be with the zeros around the blocks.
     let (rank, input, b_rank) =
         if is_of_a { (a_rows, a_cols * count, b_cols) } else { (a_rows, a_cols, b_cols * count) };
-    check_shapes(claiming, pair, (is_of_a, count), (rank, b_rank, out))?;
-    let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
-    let is_transposed = lora::orientation(claiming, target, &pair.module, (out, input), &a, &b)
+    check_shapes(context, pair, (is_of_a, count), (rank, b_rank, out))?;
+    let (a, b) = (context.tensor(pair.a).clone(), context.tensor(pair.b).clone());
+    let product = Product { out, input, a: &a, b: &b };
+    let is_transposed = orientation(context, findings, target, &pair.module, &product)
         .map_err(|error| with_blocks(error, is_of_a, count))?;
-    let scale = lora::scale(claiming, &pair.module, rank)? as f32;
+    let scale = context.adapter.scale(&pair.module, Some(rank))? as f32;
     let of_block = rank / count;
-    let changes = (0..count).map(|i| {
+    let ops = (0..count).map(|i| {
         let from = i * of_block;
         // Elements of the stored factors that come before the block's.
         let b_start = if is_of_a { from } else { i * (out / count) * b_cols };
@@ -129,10 +130,9 @@ fn claim_module(claiming: &mut Claiming<'_>, blocks: &Blocks, pair: &Pair) -> Re
         ];
         let whole = Placement::matrix(out, input, is_transposed);
         let placement = part(whole, if is_of_a { 1 } else { 0 }, i, count);
-        Change::new("lora", placement, factors, scale)
+        Op::new(LowRank::ADDED, placement, factors, scale)
     });
-    let changes = changes.collect();
-    claiming.claim(Claimed::change("bdlora", &pair.module, vec![a.key, b.key], target, changes));
+    findings.claim(ClaimedModule::change("bdlora", &pair.module, vec![a.key, b.key], target, ops.collect()));
     Ok(())
 }
 
@@ -146,7 +146,7 @@ fn part(whole: Placement, axis: usize, i: u64, count: u64) -> Placement {
 
 /// Both ranks must be one, and what has blocks must part evenly into them.
 fn check_shapes(
-    claiming: &Claiming<'_>,
+    context: &ClaimContext<'_>,
     pair: &Pair,
     (is_of_a, count): (bool, u64),
     (rank, b_rank, out): (u64, u64, u64),
@@ -154,11 +154,12 @@ fn check_shapes(
     if rank == b_rank && rank.is_multiple_of(count) && (is_of_a || out.is_multiple_of(count)) {
         return Ok(());
     }
-    let (i, expected) = match is_of_a {
-        true => (pair.a, format!("[{b_rank}, in/{count}], the {count} blocks of a rank that they divide")),
-        false => (pair.b, format!("[out, {rank}/{count}], {count} blocks that divide both axes")),
-    };
-    Err(claiming.factor_shape(i, expected))
+    if is_of_a {
+        let expected = format!("[{b_rank}, in/{count}], the {count} blocks of a rank that they divide");
+        return Err(context.factor_shape(pair.a, expected));
+    }
+    let expected = format!("[out, {rank}/{count}], {count} blocks that divide both axes");
+    Err(context.factor_shape(pair.b, expected))
 }
 
 fn with_blocks(error: Error, is_of_a: bool, count: u64) -> Error {

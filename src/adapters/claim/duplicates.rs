@@ -1,17 +1,16 @@
 //! Whether two tensors of an adapter hold the same, read piece by piece.
 
+use crate::adapters::claim::context::ClaimContext;
 use crate::error::Result;
-
-use crate::adapters::claim::context::Claiming;
 
 /// Bytes that are compared at a time.
 const COMPARED: usize = 1 << 16;
 
-impl Claiming<'_> {
+impl ClaimContext<'_> {
     /// Whether two of the adapter's tensors are the same, byte for byte.
     ///
     /// # Errors
-    /// As [`crate::storage::Source::read_at`].
+    /// As [`crate::storage::source::Source::read_at`].
     pub(crate) fn are_equal(&self, first: usize, second: usize) -> Result<bool> {
         let (a, b) = (&self.tensor(first).tensor, &self.tensor(second).tensor);
         if (a.dtype, &a.shape) != (b.dtype, &b.shape) {
@@ -33,7 +32,7 @@ impl Claiming<'_> {
     /// Whether a matrix `[rows, cols]` is another `[cols, rows]` turned round, bit for bit.
     ///
     /// # Errors
-    /// As [`crate::storage::Source::read_at`].
+    /// As [`crate::storage::source::Source::read_at`].
     pub(crate) fn are_transposed(&self, first: usize, second: usize) -> Result<bool> {
         let (a, b) = (&self.tensor(first).tensor, &self.tensor(second).tensor);
         let (&[rows, cols], &[b_rows, b_cols]) = (a.shape.axes(), b.shape.axes()) else { return Ok(false) };

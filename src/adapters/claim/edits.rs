@@ -1,15 +1,14 @@
-//! What claims come to: changes and replacements of tensors, before they are ops of a plan.
+//! Edits: what a claim does to a tensor, before the planner numbers it.
 
 use crate::model::outline::Target;
-use crate::ops::op::{Factor, Need};
-use crate::ops::placement::Placement;
+use crate::ops::op::Op;
 use crate::tensor::reference::TensorRef;
 
 /// What a claim does to its tensor.
 #[derive(Clone, Debug)]
-pub(crate) enum Effect {
+pub(crate) enum Edit {
     /// Changes its values, in one or several places.
-    Change(Vec<Change>),
+    Change(Vec<Op>),
     /// Puts another tensor in its place.
     Replace {
         /// The adapter's tensor.
@@ -17,42 +16,10 @@ pub(crate) enum Effect {
     },
 }
 
-/// One change of some of a tensor's values: an op before it has a claim's number.
+/// What a rule claimed of one module.
 #[derive(Clone, Debug)]
-pub(crate) struct Change {
-    /// Name of the method that applies it.
-    pub method: &'static str,
-    /// Where its delta falls.
-    pub placement: Placement,
-    /// What makes it.
-    pub factors: Vec<Factor>,
-    /// What it is multiplied by.
-    pub scale: f32,
-    /// What it must see at once.
-    pub need: Need,
-    /// Whether it wants what the tensor starts from beside the running values.
-    pub original: bool,
-    /// Numbers that its method reads back.
-    pub settings: Vec<f64>,
-}
-
-impl Change {
-    /// A change that may see any elements at once and needs nothing but its factors.
-    pub(crate) fn new(
-        method: &'static str,
-        placement: Placement,
-        factors: Vec<Factor>,
-        scale: f32,
-    ) -> Change {
-        let (need, original, settings) = (Need::Elements, false, Vec::new());
-        Change { method, placement, factors, scale, need, original, settings }
-    }
-}
-
-/// What a method claimed.
-#[derive(Clone, Debug)]
-pub(crate) struct Claimed {
-    /// The method's name.
+pub(crate) struct ClaimedModule {
+    /// Name of the method, as plans show it.
     pub method: &'static str,
     /// Module path as the adapter spells it.
     pub module: String,
@@ -63,19 +30,19 @@ pub(crate) struct Claimed {
     /// Elements of the output that it must reach.
     pub elements: u64,
     /// What it does.
-    pub effect: Effect,
+    pub edit: Edit,
 }
 
-impl Claimed {
-    /// A claim that changes values: it must reach every element that its changes fall on.
+impl ClaimedModule {
+    /// A claim that changes values: it must reach every element that its ops fall on.
     pub(crate) fn change(
         method: &'static str,
         module: &str,
         keys: Vec<String>,
         target: Target,
-        changes: Vec<Change>,
-    ) -> Claimed {
-        let elements = changes.iter().map(|change| change.placement.elements()).sum();
-        Claimed { method, module: module.to_owned(), keys, target, elements, effect: Effect::Change(changes) }
+        ops: Vec<Op>,
+    ) -> ClaimedModule {
+        let elements = ops.iter().map(|op| op.placement.elements()).sum();
+        ClaimedModule { method, module: module.to_owned(), keys, target, elements, edit: Edit::Change(ops) }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::adapters::claim::context::ClaimContext;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-
-use crate::adapters::claim::context::Claiming;
+use crate::model::names::table::has_transposed_experts;
 
 /// The order of `B`'s columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +44,12 @@ pub(crate) struct Sides<'s> {
     pub(crate) b: u64,
 }
 
-/// Model types whose experts say `is_transposed` in transformers.
-const TRANSPOSED: &[&str] = &["gpt_oss", "aria", "aria_text", "openai_privacy_filter"];
-
 /// Whether each parameter's factors are swapped.
 ///
 /// # Errors
 /// Factors that fit neither way, two parameters of a module that disagree, and square ones of which nothing tells.
 pub(crate) fn orientations(
-    claiming: &Claiming<'_>,
+    context: &ClaimContext<'_>,
     all: &[Sides<'_>],
 ) -> std::result::Result<Vec<bool>, Vec<Error>> {
     let (mut errors, mut by_shape) = (Vec::new(), Vec::new());
@@ -63,13 +60,13 @@ pub(crate) fn orientations(
             (true, false) => Some(false),
             (false, true) => Some(true),
             (false, false) => {
-                errors.push(misfit(claiming, sides));
+                errors.push(misfit(context, sides));
                 None
             }
         };
         by_shape.push(found);
     }
-    errors.extend(contradictions(claiming, all, &by_shape));
+    errors.extend(contradictions(context, all, &by_shape));
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -78,7 +75,7 @@ pub(crate) fn orientations(
     let of_all = known.next().copied().filter(|first| known.all(|other| other == first));
     let mut swapped = Vec::new();
     for (sides, by_shape) in all.iter().zip(&by_shape) {
-        match by_shape.or(of_all).map_or_else(|| by_version(claiming, sides), Ok) {
+        match by_shape.or(of_all).map_or_else(|| by_version(context, sides), Ok) {
             Ok(found) => swapped.push(found),
             Err(error) => errors.push(error),
         }
@@ -86,15 +83,15 @@ pub(crate) fn orientations(
     if errors.is_empty() { Ok(swapped) } else { Err(errors) }
 }
 
-fn misfit(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Error {
+fn misfit(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Error {
     let Sides { module, parameter, axes: [experts, d1, d2], a, b } = sides;
-    let (adapter, parameter) = (claiming.adapter.name.clone(), format!("{module}.{parameter}"));
+    let (adapter, parameter) = (context.adapter.name.clone(), format!("{module}.{parameter}"));
     let shape = [*experts, *d1, *d2];
     ErrorKind::ExpertShape { adapter, parameter, shape, a: *a, b: *b }.into()
 }
 
 /// Two parameters of one module that are turned differently.
-fn contradictions(claiming: &Claiming<'_>, all: &[Sides<'_>], by_shape: &[Option<bool>]) -> Vec<Error> {
+fn contradictions(context: &ClaimContext<'_>, all: &[Sides<'_>], by_shape: &[Option<bool>]) -> Vec<Error> {
     let mut of_module: BTreeMap<&str, (bool, &str)> = BTreeMap::new();
     let mut errors = Vec::new();
     for (sides, found) in all.iter().zip(by_shape) {
@@ -102,7 +99,7 @@ fn contradictions(claiming: &Claiming<'_>, all: &[Sides<'_>], by_shape: &[Option
         let (first, parameter) = *of_module.entry(sides.module).or_insert((*found, sides.parameter));
         if first != *found {
             errors.push(Error::new(ErrorKind::ExpertsDisagree {
-                adapter: claiming.adapter.name.clone(),
+                adapter: context.adapter.name.clone(),
                 module: sides.module.to_owned(),
                 first: parameter.to_owned(),
                 second: sides.parameter.to_owned(),
@@ -113,22 +110,21 @@ fn contradictions(claiming: &Claiming<'_>, all: &[Sides<'_>], by_shape: &[Option
 }
 
 /// The orientation of a square parameter that is alone: by the flag, else by the version that wrote the adapter.
-fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
-    if let Some(orientation) = claiming.adapter.experts.orientation {
+fn by_version(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Result<bool> {
+    if let Some(orientation) = context.adapter.experts.orientation {
         return Ok(orientation == Orientation::Swapped);
     }
-    if claiming.adapter.evidence.is_nemo {
+    if context.adapter.evidence.is_nemo {
         let why =
             "NeMo AutoModel made it, which keeps to the axes of an older PEFT whatever version it names";
-        return Err(unclear(claiming, sides, why));
+        return Err(unclear(context, sides, why));
     }
-    let is_transposed =
-        claiming.outline.base.config.model_type().is_some_and(|model_type| TRANSPOSED.contains(&model_type));
-    match claiming.adapter.evidence.peft {
+    let is_transposed = context.outline.base.config.model_type().is_some_and(has_transposed_experts);
+    match context.adapter.evidence.peft {
         None => Ok(false),
         Some(version) if version < [0, 19, 0] => Ok(false),
         Some(_) if is_transposed => Err(unclear(
-            claiming,
+            context,
             sides,
             "the version of transformers in training decides, and the adapter does not say it",
         )),
@@ -137,12 +133,12 @@ fn by_version(claiming: &Claiming<'_>, sides: &Sides<'_>) -> Result<bool> {
     }
 }
 
-fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
+fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
     let (adapter, parameter) =
-        (claiming.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
-    let what = "on which axis `lora_A` lies".to_owned();
+        (context.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
+    let what = "orientation of `lora_A`".to_owned();
     Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
-        "say it with `--expert-orientation straight` (as PEFT up to 0.18) or `--expert-orientation swapped`",
+        "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
 
@@ -150,8 +146,8 @@ fn unclear(claiming: &Claiming<'_>, sides: &Sides<'_>, why: &str) -> Error {
 ///
 /// # Errors
 /// [`ErrorKind::ExpertCount`].
-pub(crate) fn check_count(claiming: &Claiming<'_>, parameter: &str, experts: u64) -> Result<()> {
-    match claiming.names.expert_count().filter(|&expected| expected != experts) {
+pub(crate) fn check_count(context: &ClaimContext<'_>, parameter: &str, experts: u64) -> Result<()> {
+    match context.names.expert_count().filter(|&expected| expected != experts) {
         None => Ok(()),
         Some(expected) => {
             Err(ErrorKind::ExpertCount { parameter: parameter.to_owned(), found: experts, expected }.into())
@@ -163,21 +159,21 @@ impl ExpertLayout {
     /// What the user said, as the model card tells it.
     pub fn told(&self) -> Vec<String> {
         let packing = self.packing.map(|packing| match packing {
-            Packing::RankMajor => "`lora_B` of experts is read as `rank_major`",
-            Packing::GroupedByExpert => "`lora_B` of experts is read as `grouped_by_expert`",
+            Packing::RankMajor => "`lora_B` of experts is read as `rank-major`",
+            Packing::GroupedByExpert => "`lora_B` of experts is read as `expert-major`",
         });
         let orientation = self.orientation.map(|orientation| match orientation {
-            Orientation::Straight => "`lora_A` of square parameters of experts is read as `straight`",
-            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `swapped`",
+            Orientation::Straight => "`lora_A` of square parameters of experts is read as `d1`",
+            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
         });
         let told = packing.into_iter().chain(orientation);
-        told.map(|told| format!("{told}, as asked, where an adapter does not tell")).collect()
+        told.map(|told| format!("{told} where the adapter does not say (as asked)")).collect()
     }
 }
 
 /// Whether `B`'s columns have the experts slowest.
-pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: &str) -> Result<bool> {
-    let config = &claiming.adapter.config;
+pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, key: &str) -> Result<bool> {
+    let config = &context.adapter.config;
     match (config.text("lora_B_layout"), config.get("lora_B_layout")) {
         (Some("rank_major"), _) => return Ok(false),
         (Some("grouped_by_expert"), _) => return Ok(true),
@@ -193,16 +189,16 @@ pub(crate) fn is_grouped(claiming: &Claiming<'_>, rank: u64, experts: u64, key: 
     if rank == 1 || experts == 1 {
         return Ok(false);
     }
-    if let Some(packing) = claiming.adapter.experts.packing {
+    if let Some(packing) = context.adapter.experts.packing {
         return Ok(packing == Packing::GroupedByExpert);
     }
-    if !claiming.adapter.evidence.is_unsloth {
+    if !context.adapter.evidence.is_unsloth {
         return Ok(false);
     }
-    let (adapter, parameter) = (claiming.adapter.name.clone(), key.to_owned());
-    let what = "how the experts' columns are ordered".to_owned();
+    let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
+    let what = "order of experts in `lora_B`".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
-        "say it with `--expert-packing grouped_by_expert` (Unsloth before that) or `--expert-packing rank_major` (as PEFT)",
+        "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))
 }

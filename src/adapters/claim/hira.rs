@@ -5,20 +5,20 @@
 //! and convolutions. `W₀` is what the tensor starts from: adapters that are merged together do not see one another
 //! (`W₀∘(1 + Σ B·A)`).
 //!
-//! Rounding: the product in f32, times the adapter's weight, `t` = that times the original, then `value + t`, each in f32;
-//! the result is rounded once, where PEFT rounds the product, `t` and the sum to the base's type (peft-methods.md 2.5).
+//! The arithmetic is [`LowRank::SHARE`]'s, with the adapter's weight as its scale.
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::{Change, Claimed};
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::edits::ClaimedModule;
+use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::layers::Layer;
+use crate::adapters::claim::pairs::{Pair, take_tails};
+use crate::adapters::claim::placing::place;
+use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
-use crate::adapters::peft::keys::Tail;
 use crate::error::Result;
-
-use crate::adapters::claim::Method;
-use crate::adapters::claim::lora;
-use crate::adapters::claim::lora::Pair;
-use crate::ops::block::Block;
+use crate::ops::low_rank::LowRank;
+use crate::ops::op::Op;
 
 /// A low-rank share of the original weight.
 pub(crate) struct Hira;
@@ -38,11 +38,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("init_weights", Field::Fine),
 ];
 
-impl Method for Hira {
-    fn name(&self) -> &'static str {
-        "hira"
-    }
-
+impl Claim for Hira {
     fn peft_types(&self) -> &'static [&'static str] {
         &["HIRA"]
     }
@@ -51,28 +47,22 @@ impl Method for Hira {
         FIELDS
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        let mut pairs = lora::take_tails(claiming, A, B, false, |_| true);
-        pairs.extend(lora::take_tails(claiming, EMBEDDING_A, EMBEDDING_B, true, |_| true));
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        let mut pairs = take_tails(context, findings, A, B, false, |_| true);
+        pairs.extend(take_tails(context, findings, EMBEDDING_A, EMBEDDING_B, true, |_| true));
         for pair in pairs {
-            if let Err(error) = claim_module(claiming, &pair) {
-                claiming.refuse(error);
+            if let Err(error) = claim_module(context, findings, &pair) {
+                findings.refuse(error);
             }
         }
     }
-
-    fn apply(&self, block: &mut Block<'_>) {
-        block.product_of(0, 1);
-        block.add_share();
-    }
 }
 
-fn claim_module(claiming: &mut Claiming<'_>, pair: &Pair) -> Result<()> {
+fn claim_module(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair: &Pair) -> Result<()> {
     let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned() };
-    let Some(placed) = lora::place(claiming, pair, &layer)? else { return Ok(()) };
-    let scale = claiming.adapter.weight as f32;
-    let change =
-        Change { original: true, ..Change::new("hira", placed.placement(), placed.factors(), scale) };
-    claiming.claim(Claimed::change("hira", &pair.module, placed.keys(), placed.target, vec![change]));
+    let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(()) };
+    let scale = context.adapter.weight as f32;
+    let op = Op::new(LowRank::SHARE, placed.placement(), placed.factors(), scale);
+    findings.claim(ClaimedModule::change("hira", &pair.module, placed.keys(), placed.target, vec![op]));
     Ok(())
 }

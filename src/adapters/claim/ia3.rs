@@ -10,19 +10,19 @@
 
 use serde_json::Value;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::{Change, Claimed};
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::edits::ClaimedModule;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
-use crate::adapters::peft::keys::Tail;
 use crate::adapters::peft::python_regex::PythonPattern;
-use crate::adapters::scan::TensorContents;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::ops::op::Factor;
+use crate::ops::factor::Factor;
+use crate::ops::op::Op;
 use crate::ops::placement::Placement;
-
-use crate::adapters::claim::Method;
-use crate::ops::block::Block;
+use crate::ops::scale_axis::{Groups, ScaleAxis};
 
 /// A vector that multiplies.
 pub(crate) struct Ia3;
@@ -35,11 +35,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("init_ia3_weights", Field::Fine),
 ];
 
-impl Method for Ia3 {
-    fn name(&self) -> &'static str {
-        "ia3"
-    }
-
+impl Claim for Ia3 {
     fn peft_types(&self) -> &'static [&'static str] {
         &["IA3"]
     }
@@ -48,69 +44,19 @@ impl Method for Ia3 {
         FIELDS
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        let (adapter, weight) = (claiming.adapter.name.clone(), claiming.adapter.weight);
-        let vectors = claiming.take(VECTOR);
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
+        let vectors = findings.take(context, VECTOR);
         if weight != 1.0 && !vectors.is_empty() {
             let why = "it multiplies what it finds, and a part of a product is not defined".to_owned();
             let error = Error::new(ErrorKind::Weighted { adapter, what: "IA3".to_owned(), weight, why });
-            claiming.refuse(error.hint("give this adapter weight 1"));
+            findings.refuse(error.hint("use weight 1 for this adapter"));
         }
         for (module, vector) in vectors {
-            if let Err(error) = claim_module(claiming, &module, vector) {
-                claiming.refuse(error);
+            if let Err(error) = claim_module(context, findings, &module, vector) {
+                findings.refuse(error);
             }
         }
-    }
-
-    /// A vector of zeros erases what it multiplies.
-    fn idle(&self, _: f32, holds: &[TensorContents]) -> Option<&'static str> {
-        holds.iter().all(|vector| vector.one).then_some("its vector is all ones, as before training")
-    }
-
-    fn apply(&self, block: &mut Block<'_>) {
-        let (vector, rows, cols) =
-            (block.factors[0], block.window.rows.range.start, block.window.cols.range.start);
-        if let Some(groups) = Groups::read(block.settings) {
-            // `placement` made of a convolution: its outputs are axis 0, its inputs with their kernel axis 1.
-            let outputs_are_rows = block.window.rows.axis == Some(0);
-            block.change(|p, q, value, _| {
-                let (row, col) = (rows + p as u64, cols + q as u64);
-                let (out, input) = if outputs_are_rows { (row, col) } else { (col, row) };
-                value * vector.at(vector.first, groups.position(out, input) as usize)
-            });
-        } else if vector.axis == block.window.rows.axis {
-            block.change(|p, _, value, _| value * vector.at(rows + p as u64, 0));
-        } else {
-            block.change(|_, q, value, _| value * vector.at(cols + q as u64, 0));
-        }
-    }
-}
-
-/// How a convolution's inputs lie: which of the vector's values an element meets.
-struct Groups {
-    /// Outputs of a group.
-    outputs: u64,
-    /// Inputs of a group.
-    inputs: u64,
-    /// Elements of the kernel.
-    kernel: u64,
-}
-
-impl Groups {
-    /// As an op's settings; those of a layer without groups are none.
-    fn settings(&self) -> Vec<f64> {
-        [self.outputs, self.inputs, self.kernel].map(|count| count as f64).to_vec()
-    }
-
-    fn read(settings: &[f64]) -> Option<Groups> {
-        let &[outputs, inputs, kernel] = settings else { return None };
-        Some(Groups { outputs: outputs as u64, inputs: inputs as u64, kernel: kernel as u64 })
-    }
-
-    /// The input that an element of output `out` is for, where `within` counts a group's inputs and their kernels.
-    fn position(&self, out: u64, within: u64) -> u64 {
-        out / self.outputs * self.inputs + within / self.kernel
     }
 }
 
@@ -121,116 +67,121 @@ enum Side {
     Inputs,
 }
 
-fn claim_module(claiming: &mut Claiming<'_>, module: &str, tensor: usize) -> Result<()> {
-    let Some(target) = claiming.target(&[tensor], module, "weight") else { return Ok(()) };
-    let vector = claiming.tensor(tensor).clone();
+fn claim_module(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    module: &str,
+    tensor: usize,
+) -> Result<()> {
+    let Some(target) = context.target(findings, &[tensor], module, "weight") else { return Ok(()) };
+    let vector = context.tensor(tensor).clone();
     let features = vector.tensor.shape.elements();
-    let (side, change) = match *claiming.weight(target).shape.axes() {
-        [rows, cols] => linear(claiming, module, tensor, (rows, cols))?,
+    let (side, op) = match *context.weight(target).shape.axes() {
+        [rows, cols] => linear(context, module, tensor, (rows, cols))?,
         [outputs, inputs, ref kernel @ ..] => {
             let kernel = (kernel.len(), kernel.iter().product());
-            convolution(claiming, module, tensor, (outputs, inputs), kernel)?
+            convolution(context, module, tensor, (outputs, inputs), kernel)?
         }
         _ => {
-            let shape = claiming.weight(target).shape;
-            return Err(claiming.factor_shape(
+            let shape = context.weight(target).shape;
+            return Err(context.factor_shape(
                 tensor,
                 format!("a matrix or a convolution to multiply, and `{module}.weight` is {shape}"),
             ));
         }
     };
-    claiming.claim(Claimed::change("ia3", module, vec![vector.key.clone()], target, vec![change]));
-    if side == Side::Inputs || claiming.lookup(module, "bias").is_none() {
+    findings.claim(ClaimedModule::change("ia3", module, vec![vector.key.clone()], target, vec![op]));
+    if side == Side::Inputs || context.lookup(module, "bias").is_none() {
         return Ok(());
     }
-    let Some(target) = claiming.target(&[tensor], module, "bias") else { return Ok(()) };
-    let bias = claiming.weight(target).shape;
+    let Some(target) = context.target(findings, &[tensor], module, "bias") else { return Ok(()) };
+    let bias = context.weight(target).shape;
     if bias.axes() != [features] {
-        return Err(claiming.factor_shape(tensor, format!("{bias} values, as `{module}.bias` has")));
+        return Err(context.factor_shape(tensor, format!("{bias} values, as `{module}.bias` has")));
     }
     let factors = vec![Factor::along(0, vector.tensor, 1, 1, 1)];
-    let change = Change::new("ia3", Placement::vector(features), factors, 1.0);
-    claiming.claim(Claimed::change("ia3", module, vec![vector.key], target, vec![change]));
+    let op = Op::new(ScaleAxis { inputs: None }, Placement::vector(features), factors, 1.0);
+    findings.claim(ClaimedModule::change("ia3", module, vec![vector.key], target, vec![op]));
     Ok(())
 }
 
-/// A linear layer's side, and its change: `[out, 1]` are outputs, `[1, in]` inputs.
+/// A linear layer's side, and the op: `[out, 1]` are outputs, `[1, in]` inputs.
 fn linear(
-    claiming: &mut Claiming<'_>,
+    context: &mut ClaimContext<'_>,
     module: &str,
     tensor: usize,
     (rows, cols): (u64, u64),
-) -> Result<(Side, Change)> {
-    let vector = claiming.tensor(tensor).tensor.clone();
+) -> Result<(Side, Op)> {
+    let vector = context.tensor(tensor).tensor.clone();
     let (side, features) = match *vector.shape.axes() {
-        [1, 1] => (side_by_config(claiming, module, tensor)?, 1),
+        [1, 1] => (side_by_config(context, module, tensor)?, 1),
         [out, 1] => (Side::Outputs, out),
         [1, input] => (Side::Inputs, input),
-        _ => return Err(claiming.factor_shape(tensor, "[out, 1] or [1, in]".to_owned())),
+        _ => return Err(context.factor_shape(tensor, "[out, 1] or [1, in]".to_owned())),
     };
     let (straight, turned) = if side == Side::Outputs { (rows, cols) } else { (cols, rows) };
     let is_transposed = match (features == straight, features == turned) {
-        (true, true) => claiming.stores_transposed(&format!("{module}.weight")),
+        (true, true) => context.stores_transposed(&format!("{module}.weight")),
         (true, false) => false,
         (false, true) => true,
         (false, false) => {
             let expected = format!("one side of `{module}.weight` [{rows}, {cols}]");
-            return Err(claiming.factor_shape(tensor, expected).hint(OTHER_SIZES));
+            return Err(context.factor_shape(tensor, expected).hint(OTHER_SIZES));
         }
     };
     let (out, input) = if is_transposed { (cols, rows) } else { (rows, cols) };
     let axis = if side == Side::Outputs { 0 } else { 1 };
     let factors = vec![Factor::along(axis, vector, 1, 1, 1)];
-    Ok((side, Change::new("ia3", Placement::matrix(out, input, is_transposed), factors, 1.0)))
+    Ok((
+        side,
+        Op::new(ScaleAxis { inputs: None }, Placement::matrix(out, input, is_transposed), factors, 1.0),
+    ))
 }
 
 const OTHER_SIZES: &str = "the adapter was trained on a model with other sizes: is it for this base?";
 
-/// A convolution's side, and its change: `[1, features, 1, ...]` are its outputs, or the inputs of all its groups.
+/// A convolution's side, and the op: `[1, features, 1, ...]` are its outputs, or the inputs of all its groups.
 fn convolution(
-    claiming: &mut Claiming<'_>,
+    context: &mut ClaimContext<'_>,
     module: &str,
     tensor: usize,
     (outputs, inputs): (u64, u64),
     (kernel_axes, kernel): (usize, u64),
-) -> Result<(Side, Change)> {
-    let vector = claiming.tensor(tensor).tensor.clone();
+) -> Result<(Side, Op)> {
+    let vector = context.tensor(tensor).tensor.clone();
     let features = match vector.shape.axes() {
         &[1, features, ref ones @ ..] if ones.len() == kernel_axes && ones.iter().all(|&one| one == 1) => {
             features
         }
         _ => {
             let expected = format!("[1, features{}], for a convolution", ", 1".repeat(kernel_axes));
-            return Err(claiming.factor_shape(tensor, expected));
+            return Err(context.factor_shape(tensor, expected));
         }
     };
     let groups = features.checked_div(inputs).unwrap_or(0);
     let fits_inputs = groups > 0 && groups * inputs == features && outputs.is_multiple_of(groups);
     let side = match (features == outputs, fits_inputs) {
-        (true, true) => side_by_config(claiming, module, tensor)?,
+        (true, true) => side_by_config(context, module, tensor)?,
         (true, false) => Side::Outputs,
         (false, true) => Side::Inputs,
         (false, false) => {
             let expected =
                 format!("the {outputs} outputs of `{module}.weight`, or {inputs} inputs for each group");
-            return Err(claiming.factor_shape(tensor, expected).hint(OTHER_SIZES));
+            return Err(context.factor_shape(tensor, expected).hint(OTHER_SIZES));
         }
     };
     let placement = Placement::matrix(outputs, inputs * kernel, false);
-    let change = match side {
-        Side::Outputs => Change::new("ia3", placement, vec![Factor::along(0, vector, 1, 1, 1)], 1.0),
-        Side::Inputs => {
-            let settings = Groups { outputs: outputs / groups, inputs, kernel }.settings();
-            Change { settings, ..Change::new("ia3", placement, vec![Factor::whole(vector)], 1.0) }
-        }
+    let (inputs, factor) = match side {
+        Side::Outputs => (None, Factor::along(0, vector, 1, 1, 1)),
+        Side::Inputs => (Some(Groups { outputs: outputs / groups, inputs, kernel }), Factor::whole(vector)),
     };
-    Ok((side, change))
+    Ok((side, Op::new(ScaleAxis { inputs }, placement, vec![factor], 1.0)))
 }
 
 /// The side that `feedforward_modules` gives. PEFT's rule (`_check_target_module_feedforward`): a string is an expression for
 /// the whole path; of a list, an entry is the end of the path, whether or not a segment begins there.
-fn side_by_config(claiming: &Claiming<'_>, module: &str, tensor: usize) -> Result<Side> {
-    let config = &claiming.adapter.config;
+fn side_by_config(context: &ClaimContext<'_>, module: &str, tensor: usize) -> Result<Side> {
+    let config = &context.adapter.config;
     let is_named = match config.get("feedforward_modules") {
         Some(Value::String(pattern)) => {
             let matched = PythonPattern::full(pattern).and_then(|expression| expression.is_match(module));
@@ -240,7 +191,7 @@ fn side_by_config(claiming: &Claiming<'_>, module: &str, tensor: usize) -> Resul
             config.list("feedforward_modules").into_iter().any(|entry| module.ends_with(entry))
         }
         _ => {
-            let key = &claiming.tensor(tensor).key;
+            let key = &context.tensor(tensor).key;
             let why =
                 format!("does not say whether `{key}` is for inputs or outputs, and its shape fits both");
             return Err(config.bad("feedforward_modules", &Value::Null, &why));

@@ -1,8 +1,7 @@
-//! From names of a running model to targets: tensors of the base, pieces of them, additions, and heads that are tied.
+//! From names of a running model to targets: tensors of the base, slices of them, additions, and heads that are tied.
 
 use crate::model::names::lookup::Names;
-use crate::model::outline::{Joined, Outline, Target};
-use crate::model::tied::{TiedHead, is_head};
+use crate::model::outline::{FusedParam, Outline, Target};
 use crate::tensor::shape::Shape;
 
 /// A parameter's name: its module's path, a dot, and its own; its own alone at the top.
@@ -10,29 +9,17 @@ pub(crate) fn join(module: &str, parameter: &str) -> String {
     if module.is_empty() { parameter.to_owned() } else { format!("{module}.{parameter}") }
 }
 
-/// The target that a parameter of the running model is: a tensor, or pieces of some.
+/// The target that a parameter of the running model is: a tensor, or slices of some.
 pub(crate) fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) -> Option<Target> {
     let Some(found) = names.parameter(runtime).filter(|found| found.refused.is_none()) else {
         return outline.find(runtime);
     };
     let shape = Shape::new(&found.shape)?;
     let is_stored = |tensor| names.disk().weight(tensor).is_some_and(|(_, stored)| *stored == shape);
-    match found.pieces.as_slice() {
+    match found.slices.as_slice() {
         [] => None,
         // The first rows of a larger tensor are a whole parameter too, but not a whole tensor.
-        [one] if one.piece.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
-        _ => Some(outline.join(Joined { name: runtime.to_owned(), shape, pieces: found.pieces })),
-    }
-}
-
-/// Gives a tied head the name that its tensor would have on disk.
-pub(crate) fn name_head(outline: &mut Outline<'_>, names: &Names<'_>) {
-    let Some(head) = &outline.head else { return };
-    let embedding = &outline.base.catalogue.tensors[head.source].name;
-    let leaf = |name: &str| name.rsplit('.').nth(1).map(str::to_owned);
-    let tie = names.ties().into_iter().find(|(_, source)| leaf(source) == leaf(embedding));
-    if let Some((runtime, _)) = tie.filter(|(runtime, _)| is_head(runtime)) {
-        let name = names.head_on_disk(&runtime, embedding);
-        outline.head = Some(TiedHead { head: name, ..head.clone() });
+        [one] if one.slice.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
+        _ => Some(outline.add_fused(FusedParam { name: runtime.to_owned(), shape, slices: found.slices })),
     }
 }

@@ -1,22 +1,21 @@
-//! LoHa: `W + s·(B₁·A₁)∘(B₂·A₂)`, the element-wise product of two low-rank products, on linear layers and convolutions.
+//! LoHa: the element-wise product of two low-rank products ([`Hadamard`]), on linear layers and convolutions.
 //!
-//! Source: Hyeon-Woo et al. 2021 (arXiv:2108.06098, FedPara), `s = alpha/rank`. PEFT: `loha/layer.py`, `make_weight`, and
-//! `make_weight_cp` for a convolution with cores, where each product is [`Core`]'s (peft-methods.md 4.11). The tensors
-//! `hada_w1_a [out, rank]` and `hada_w1_b [rank, in·kernel]` are the first product's `B` and `A`; beside a core `hada_t1
-//! [rank, rank, kernel]` they are `[rank, out]` and `[rank, in]`.
-//!
-//! Rounding: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
+//! PEFT: `loha/layer.py`, `make_weight`, and `make_weight_cp` for a convolution with cores (peft-methods.md 4.11); `s =
+//! alpha/rank`. The tensors `hada_w1_a [out, rank]` and `hada_w1_b [rank, in·kernel]` are the first product's `B` and `A`;
+//! beside a core `hada_t1 [rank, rank, kernel]` they are `[rank, out]` and `[rank, in]`.
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::peft::config::Field;
-use crate::adapters::peft::keys::Tail;
-use crate::error::Result;
-use crate::ops::op::Factor;
-
-use crate::adapters::claim::Method;
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris;
-use crate::adapters::claim::lycoris::{Core, Layer};
-use crate::ops::block::Block;
+use crate::adapters::claim::lycoris::Layer;
+use crate::adapters::parts::Tail;
+use crate::adapters::peft::config::Field;
+use crate::error::Result;
+use crate::ops::cp_core::CoreSizes;
+use crate::ops::factor::Factor;
+use crate::ops::hadamard::Hadamard;
+use crate::ops::op::Op;
 
 /// A product of two products.
 pub(crate) struct Loha;
@@ -47,11 +46,7 @@ const TAILS: [Tail; 6] = [
     tail(".hada_t2"),
 ];
 
-impl Method for Loha {
-    fn name(&self) -> &'static str {
-        "loha"
-    }
-
+impl Claim for Loha {
     fn peft_types(&self) -> &'static [&'static str] {
         &["LOHA"]
     }
@@ -60,91 +55,89 @@ impl Method for Loha {
         FIELDS
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        for (module, tensors) in lycoris::take(claiming, &TAILS) {
-            if let Err(error) = claim_module(claiming, &module, tensors) {
-                claiming.refuse(error);
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        for (module, tensors) in lycoris::take(context, findings, &TAILS) {
+            if let Err(error) = claim_module(context, findings, &module, tensors) {
+                findings.refuse(error);
             }
-        }
-    }
-
-    fn rooms(&self) -> usize {
-        2
-    }
-
-    fn apply(&self, block: &mut Block<'_>) {
-        if let &[rank, kernel] = block.settings {
-            for room in 0..2 {
-                rebuild(block, room, rank as usize, kernel as usize);
-            }
-        } else {
-            block.product_into(0, 0, 1);
-            block.product_into(1, 2, 3);
-        }
-        let (first, second) = block.scratch.split_at_mut(block.window.elements() as usize);
-        first.iter_mut().zip(second).for_each(|(first, second)| *first *= *second);
-        block.add_scaled();
-    }
-}
-
-/// Writes what a core and its two factors make into a room.
-fn rebuild(block: &mut Block<'_>, room: usize, rank: usize, kernel: usize) {
-    let [a, b, t] = [0, 1, 2].map(|i| block.factors[3 * room + i]);
-    let core = Core { t: t.data, b: b.data, rank, kernel };
-    let ([(outs, out_step), (ins, in_step)], elements) = (block.axes(), block.elements());
-    let room = &mut block.scratch[room * elements..][..elements];
-    let mut partial = Vec::new();
-    for (p, out) in outs.enumerate() {
-        core.partial(|i| a.at(out, i), &mut partial);
-        for (q, value) in core.row(&partial, ins.clone()).enumerate() {
-            room[p * out_step + q * in_step] = value;
         }
     }
 }
 
-fn claim_module(claiming: &mut Claiming<'_>, module: &str, tensors: [Option<usize>; 6]) -> Result<()> {
+/// The tensors of both products.
+enum Products {
+    /// `a` and `b` of each.
+    Plain([usize; 4]),
+    /// `a`, `b` and the core of each.
+    Cores([usize; 6]),
+}
+
+fn claim_module(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    module: &str,
+    tensors: [Option<usize>; 6],
+) -> Result<()> {
     let present: Vec<usize> = tensors.into_iter().flatten().collect();
-    let has_cores = tensors[2].is_some() || tensors[5].is_some();
-    let needed = |slot: &usize| has_cores || *slot != 2 && *slot != 5;
-    if let Some(missing) = (0..6).filter(needed).find(|&slot| tensors[slot].is_none()) {
-        claiming.lacks_partner(present[0], &TAILS[missing].key(module));
-        return Ok(());
-    }
-    let Some(layer) = Layer::find(claiming, module, &present, "LoHa")? else { return Ok(()) };
-    let tensor = |i: usize| claiming.tensor(i).tensor.clone();
-    let (shape, change) = match present[..] {
-        [a1, b1, a2, b2] => {
-            let (out, rank) = lycoris::matrix(claiming, a1, "[out, rank]")?;
-            let (_, input) = lycoris::matrix(claiming, b1, "[rank, in]")?;
-            lycoris::expect(claiming, b1, &[rank, input], a1)?;
-            lycoris::expect(claiming, a2, &[out, rank], a1)?;
-            lycoris::expect(claiming, b2, &[rank, input], b1)?;
-            let along_out = |i| Factor::along(0, tensor(i), rank, rank, 1);
-            let along_in = |i| Factor::along(1, tensor(i), 1, rank, input);
-            let factors = vec![along_out(a1), along_in(b1), along_out(a2), along_in(b2)];
-            let shape = (out, input);
-            (shape, lycoris::change("loha", claiming, module, shape, Some(rank), factors)?)
+    let products = match tensors {
+        [Some(a1), Some(b1), None, Some(a2), Some(b2), None] => Products::Plain([a1, b1, a2, b2]),
+        [Some(a1), Some(b1), Some(t1), Some(a2), Some(b2), Some(t2)] => {
+            Products::Cores([a1, b1, t1, a2, b2, t2])
         }
-        [a1, b1, t1, a2, b2, t2] => {
-            let (rank, out) = lycoris::matrix(claiming, a1, "[rank, out]")?;
-            let (_, inputs) = lycoris::matrix(claiming, b1, "[rank, in]")?;
-            lycoris::expect(claiming, b1, &[rank, inputs], a1)?;
-            lycoris::expect_core(claiming, t1, rank, &layer)?;
-            lycoris::expect(claiming, a2, &[rank, out], a1)?;
-            lycoris::expect(claiming, b2, &[rank, inputs], b1)?;
-            lycoris::expect_core(claiming, t2, rank, &layer)?;
-            let of = |[a, b, t]: [usize; 3]| {
-                let along_out = Factor::along(0, tensor(a), 1, rank, out);
-                [along_out, Factor::whole(tensor(b)), Factor::whole(tensor(t))]
-            };
-            let factors = [of([a1, b1, t1]), of([a2, b2, t2])].concat();
-            let kernel: u64 = layer.kernel().iter().product();
-            let shape = (out, inputs * kernel);
-            let mut change = lycoris::change("loha", claiming, module, shape, Some(rank), factors)?;
-            change.settings = vec![rank as f64, kernel as f64];
-            (shape, change)
+        _ => {
+            let has_cores = tensors[2].is_some() || tensors[5].is_some();
+            let mut needed = (0..6).filter(|slot| has_cores || ![2, 5].contains(slot));
+            if let Some(missing) = needed.find(|&slot| tensors[slot].is_none()) {
+                findings.lacks_partner(present[0], &TAILS[missing].key(module));
+            }
+            return Ok(());
         }
-        _ => unreachable!("all that is needed is there, and nothing else has been taken"),
     };
-    layer.claim(claiming, module, &present, shape, change)
+    let Some(layer) = Layer::find(context, findings, module, &present, "LoHa")? else { return Ok(()) };
+    let (shape, op) = match products {
+        Products::Plain(tensors) => plain(context, module, tensors)?,
+        Products::Cores(tensors) => with_cores(context, module, &layer, tensors)?,
+    };
+    layer.claim(context, findings, ("loha", module), &present, shape, op)
+}
+
+/// Outputs and inputs of two products, and the op.
+fn plain(context: &ClaimContext<'_>, module: &str, [a1, b1, a2, b2]: [usize; 4]) -> Result<((u64, u64), Op)> {
+    let (out, rank) = lycoris::matrix(context, a1, "[out, rank]")?;
+    let (_, input) = lycoris::matrix(context, b1, "[rank, in]")?;
+    lycoris::expect(context, b1, &[rank, input], a1)?;
+    lycoris::expect(context, a2, &[out, rank], a1)?;
+    lycoris::expect(context, b2, &[rank, input], b1)?;
+    let tensor = |i: usize| context.tensor(i).tensor.clone();
+    let along_out = |i| Factor::along(0, tensor(i), rank, rank, 1);
+    let along_in = |i| Factor::along(1, tensor(i), 1, rank, input);
+    let factors = vec![along_out(a1), along_in(b1), along_out(a2), along_in(b2)];
+    let shape = (out, input);
+    Ok((shape, lycoris::op(Hadamard { core: None }, context, module, shape, Some(rank), factors)?))
+}
+
+/// The same of two products with cores.
+fn with_cores(
+    context: &ClaimContext<'_>,
+    module: &str,
+    layer: &Layer,
+    [a1, b1, t1, a2, b2, t2]: [usize; 6],
+) -> Result<((u64, u64), Op)> {
+    let (rank, out) = lycoris::matrix(context, a1, "[rank, out]")?;
+    let (_, inputs) = lycoris::matrix(context, b1, "[rank, in]")?;
+    lycoris::expect(context, b1, &[rank, inputs], a1)?;
+    lycoris::expect_core(context, t1, rank, layer)?;
+    lycoris::expect(context, a2, &[rank, out], a1)?;
+    lycoris::expect(context, b2, &[rank, inputs], b1)?;
+    lycoris::expect_core(context, t2, rank, layer)?;
+    let tensor = |i: usize| context.tensor(i).tensor.clone();
+    let of = |[a, b, t]: [usize; 3]| {
+        let along_out = Factor::along(0, tensor(a), 1, rank, out);
+        [along_out, Factor::whole(tensor(b)), Factor::whole(tensor(t))]
+    };
+    let factors = [of([a1, b1, t1]), of([a2, b2, t2])].concat();
+    let kernel: u64 = layer.kernel().iter().product();
+    let core = Some(CoreSizes { rank: rank as usize, kernel: kernel as usize });
+    let shape = (out, inputs * kernel);
+    Ok((shape, lycoris::op(Hadamard { core }, context, module, shape, Some(rank), factors)?))
 }

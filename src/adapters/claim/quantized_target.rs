@@ -1,73 +1,69 @@
-//! Base tensors whose numbers are not what they seem: quantised in a way that is not read.
+//! Base tensors whose numbers are not what they seem: quantized in a way that is not read.
 
-use crate::checkpoint::quantized::Stored;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::locate::join;
+use serde_json::Value;
+
+use crate::checkpoint::quantized::TensorRole;
+use crate::encodings::schemes;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::model::outline::Target;
 use crate::tensor::dtype::Dtype;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::locate::join;
-
-impl Claiming<'_> {
+impl ClaimContext<'_> {
     /// Why a base tensor's numbers are not what they seem, if they are not.
-    pub(crate) fn quantised(&self, module: &str, target: Target, name: &str) -> Option<Error> {
-        if let Target::Joined(i) = target {
-            let pieces = self.outline.joined(i).pieces;
-            return pieces.iter().find_map(|piece| {
-                let target = Target::Base(piece.tensor);
-                self.quantised(module, target, &self.outline.weight(target).name)
+    pub(crate) fn quantized(&self, module: &str, target: Target, name: &str) -> Option<Error> {
+        if let Target::Fused(i) = target {
+            let slices = self.outline.fused(i).slices;
+            return slices.iter().find_map(|slice| {
+                let target = Target::Base(slice.tensor);
+                self.quantized(module, target, &self.outline.weight(target).name)
             });
         }
         if let Target::Base(i) = target
             && let Some(stored) = self.outline.weights.get(i)
         {
             return match stored {
-                Stored::Coded(_) => None,
-                _ => Some(quantised(name, "it belongs to the codes of another".to_owned())),
+                TensorRole::Quantized(_) => None,
+                _ => Some(quantized(name, "it belongs to the quantized data of another".to_owned())),
             };
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
-        let companions = [
-            "weight_scale",
-            "weight_scale_inv",
-            "scale",
-            "qscale_weight",
-            "weight_scale_2",
-            "weight_packed",
-            "SCB",
-            "scales",
-            "weight.absmax",
-            "weight.quant_map",
-        ];
-        let found = companions.iter().map(|companion| format!("{stem}.{companion}"));
-        if let Some(companion) =
-            found.into_iter().find(|name| self.outline.base.catalogue.find(name).is_some())
-        {
-            return Some(quantised(name, format!("`{companion}` belongs to it")));
+        let mut named = schemes::auxiliary_names(&format!("{stem}.weight")).into_iter();
+        if let Some(found) = named.find(|name| self.outline.base.catalogue.find(name).is_some()) {
+            return Some(quantized(name, format!("`{found}` belongs to it")));
         }
         let dtype = self.outline.base.catalogue.find(name)?.tensor.dtype;
         let is_float8 = matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-        let covered = self.outline.base.config.quantization().is_some()
+        let is_covered = self.outline.base.config.quantization().is_some()
             && !self.outline.base.config.is_kept_plain(module);
-        (covered || is_float8).then(|| match covered {
-            true => quantised(name, "`quantization_config` of the base covers it".to_owned()),
-            false => quantised(name, format!("its dtype is {dtype:?}")),
-        })
+        if is_covered {
+            return Some(quantized(name, covered_by(self.outline.base.config.quantization())));
+        }
+        is_float8.then(|| quantized(name, format!("its dtype is {dtype:?}")))
     }
 
-    /// A target without a tensor of its name that is there in quantised form.
-    pub(crate) fn quantised_elsewhere(&self, module: &str, name: &str) -> Option<Error> {
-        let packed = ["qweight", "weight_packed"].iter().map(|leaf| join(module, leaf));
-        let blocks = [format!("{name}_blocks")];
-        let found = packed.chain(blocks).find(|name| self.outline.base.catalogue.find(name).is_some())?;
-        Some(quantised(name, format!("it is stored as `{found}`")))
+    /// A target without a tensor of its name that is there in quantized form.
+    pub(crate) fn quantized_elsewhere(&self, module: &str, name: &str) -> Option<Error> {
+        let names = [schemes::data_names(name), schemes::data_names(&join(module, "weight"))].concat();
+        let found = names.into_iter().find(|name| self.outline.base.catalogue.find(name).is_some())?;
+        Some(quantized(name, format!("it is stored as `{found}`")))
     }
 }
 
-fn quantised(tensor: &str, why: String) -> Error {
-    Error::new(ErrorKind::Quantised { tensor: tensor.to_owned(), why }).hint(
-        "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantise it \
+/// What is said of a tensor that a config counts among those of its scheme.
+fn covered_by(quantization: Option<&Value>) -> String {
+    let method = quantization.and_then(|config| config.get("quant_method")?.as_str());
+    match method.and_then(schemes::titles_of_method) {
+        Some(titles) => format!("`quantization_config` of the base covers it ({titles})"),
+        None => "`quantization_config` of the base covers it".to_owned(),
+    }
+}
+
+fn quantized(tensor: &str, why: String) -> Error {
+    Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why }).hint(
+        "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantize it \
          and save it first",
     )
 }

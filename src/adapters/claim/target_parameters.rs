@@ -8,51 +8,49 @@
 
 use std::collections::BTreeMap;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::{Change, Claimed};
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::dora::lacks_magnitude;
+use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::expert_layout;
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::lora::resolve;
+use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
+use crate::adapters::parts::Tail;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::model::names::table::expert_orders;
 use crate::model::outline::Target;
-use crate::ops::op::Factor;
+use crate::ops::factor::Factor;
+use crate::ops::low_rank::LowRank;
+use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
 
-use crate::adapters::claim::Method;
-use crate::adapters::claim::dora::lacks_magnitude;
-use crate::adapters::claim::lora::{A, B, Pair, resolve, scale, take_tails};
-use crate::ops::block::Block;
-
 /// Low-rank deltas of parameters.
-pub(crate) struct LoraParameter;
+pub(crate) struct TargetParameters;
 
 /// What stands between a module and the wrapper inside its wrapper.
 const NESTED: &str = ".base_layer";
 
-/// Orders in which modules register their parameters, where several are adapted.
-const ORDERS: &[&[&str]] = &[
-    &["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"],
-    &["gate_proj", "up_proj", "down_proj"],
-    &["w1", "w2", "w3"],
-];
+/// The order in which modules register parameters that have all of these names, if it is known.
+fn order_of(names: &[String]) -> Option<&'static [String]> {
+    let has_all = |order: &&Vec<String>| names.iter().all(|name| order.contains(name));
+    expert_orders().iter().find(has_all).map(Vec::as_slice)
+}
 
-impl Method for LoraParameter {
-    fn name(&self) -> &'static str {
-        "lora_parameter"
-    }
-
+impl Claim for TargetParameters {
     fn peft_types(&self) -> &'static [&'static str] {
         &["LORA"]
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        let entries = claiming.adapter.options.target_parameters.clone();
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        let entries: Vec<String> = context.adapter.options.target_parameters.clone();
         if entries.is_empty() {
             return;
         }
         let mut modules: BTreeMap<String, Vec<(usize, Pair)>> = BTreeMap::new();
-        for pair in take_wrapped(claiming, &entries) {
-            if lacks_magnitude(claiming, &pair) {
+        for pair in take_wrapped(context, findings, &entries) {
+            if lacks_magnitude(context, findings, &pair) {
                 continue;
             }
             let (module, depth) = unnested(&pair.module);
@@ -62,34 +60,34 @@ impl Method for LoraParameter {
         for (module, mut pairs) in modules {
             pairs.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
             let pairs = pairs.into_iter().map(|(_, pair)| pair).collect();
-            match parameters(claiming, &module, pairs, &entries, &mut reordered) {
+            match parameters(context, findings, &module, pairs, &entries, &mut reordered) {
                 Ok(found) => stacks.extend(found),
-                Err(error) => claiming.refuse(error),
+                Err(error) => findings.refuse(error),
             }
         }
         if let Some(first) = reordered.first() {
-            claiming.notice(format!(
+            findings.notice(format!(
                 "the parameters of `{first}` and of {} more modules are nested in another order than PEFT nests them; their \
                  shapes tell which is which",
                 reordered.len() - 1
             ));
         }
-        claim_all(claiming, stacks);
-    }
-
-    fn apply(&self, _: &mut Block<'_>) {
-        unreachable!("its changes are applied by `lora`")
+        claim_all(context, findings, stacks);
     }
 }
 
 /// Takes the pairs that belong to modules with a targeted parameter.
-fn take_wrapped(claiming: &mut Claiming<'_>, entries: &[String]) -> Vec<Pair> {
+fn take_wrapped(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    entries: &[String],
+) -> Vec<Pair> {
     let tails: [(Tail, Tail); 1] = [(A, B)];
     let mut owners: Vec<String> = Vec::new();
-    for i in 0..claiming.adapter.tensors.len() {
-        if let Some(path) = A.module(claiming.path(i)) {
+    for i in 0..context.adapter.tensors.len() {
+        if let Some(path) = A.module(context.path(i)) {
             let (module, _) = unnested(path);
-            if !targeted(claiming, module, entries).is_empty() {
+            if !targeted(context, module, entries).is_empty() {
                 owners.push(module.to_owned());
             }
         }
@@ -97,7 +95,7 @@ fn take_wrapped(claiming: &mut Claiming<'_>, entries: &[String]) -> Vec<Pair> {
     owners.sort_unstable();
     owners.dedup();
     let is_one = |path: &str| owners.binary_search_by(|owner| owner.as_str().cmp(unnested(path).0)).is_ok();
-    tails.into_iter().flat_map(|(a, b)| take_tails(claiming, a, b, false, is_one)).collect()
+    tails.into_iter().flat_map(|(a, b)| take_tails(context, findings, a, b, false, is_one)).collect()
 }
 
 /// A path without its nesting, and how deep it was.
@@ -112,7 +110,7 @@ fn unnested(path: &str) -> (&str, usize) {
 }
 
 /// The parameters of a module that entries of `target_parameters` name, in the order of registration as far as it is known.
-fn targeted(claiming: &Claiming<'_>, module: &str, entries: &[String]) -> Vec<String> {
+fn targeted(context: &ClaimContext<'_>, module: &str, entries: &[String]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for entry in entries {
         // An entry is the end of `module.parameter`; its own last segment is the parameter.
@@ -120,17 +118,17 @@ fn targeted(claiming: &Claiming<'_>, module: &str, entries: &[String]) -> Vec<St
         let full = format!("{module}.{parameter}");
         let is_named =
             full == *entry || full.strip_suffix(entry.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        let fits = match claiming.lookup(module, parameter) {
+        let fits = match context.lookup(module, parameter) {
             // A bare leaf must not be taken for a linear layer of that name.
-            Some(target) => matches!(claiming.weight(target).shape.axes().len(), 2 | 3),
+            Some(target) => matches!(context.weight(target).shape.axes().len(), 2 | 3),
             // It is one, and is refused once it is looked for.
-            None => claiming.unreadable(module, parameter).is_some(),
+            None => context.unreadable(module, parameter).is_some(),
         };
         if is_named && fits && !found.iter().any(|other| other == parameter) {
             found.push(parameter.to_owned());
         }
     }
-    if let Some(order) = ORDERS.iter().find(|order| found.iter().all(|name| order.contains(&name.as_str()))) {
+    if let Some(order) = order_of(&found) {
         found.sort_by_key(|name| order.iter().position(|other| other == name));
     }
     found
@@ -154,15 +152,16 @@ struct Stack {
 /// Modules in which the pairs fit their parameters in another order than that of registration alone go into `reordered`:
 /// axolotl 0.15 nested parameters that it had quantised by their names.
 fn parameters(
-    claiming: &mut Claiming<'_>,
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
     module: &str,
     pairs: Vec<Pair>,
     entries: &[String],
     reordered: &mut Vec<String>,
 ) -> Result<Vec<Stack>> {
-    let names = targeted(claiming, module, entries);
+    let names = targeted(context, module, entries);
     if names.len() != pairs.len() {
-        let (adapter, found) = (claiming.adapter.name.clone(), pairs.len());
+        let (adapter, found) = (context.adapter.name.clone(), pairs.len());
         return Err(ErrorKind::ParameterCount {
             adapter,
             module: module.to_owned(),
@@ -171,30 +170,28 @@ fn parameters(
         }
         .into());
     }
-    let is_known =
-        names.len() < 2 || ORDERS.iter().any(|order| names.iter().all(|n| order.contains(&n.as_str())));
-    let fit = names.iter().zip(&pairs).all(|(name, pair)| fits(claiming, module, pair, name));
-    let names = match (is_known, fit) {
-        (true, true) => names,
-        (false, _) => by_shapes(claiming, module, &pairs, names)?,
-        (true, false) => match by_shapes(claiming, module, &pairs, names.clone()) {
-            Ok(order) => {
-                reordered.push(module.to_owned());
-                order
-            }
-            // What does not fit in any order is told of the usual one.
-            Err(_) => names,
-        },
+    let is_known = names.len() < 2 || order_of(&names).is_some();
+    let fit = names.iter().zip(&pairs).all(|(name, pair)| fits(context, module, pair, name));
+    let names = if !is_known {
+        by_shapes(context, module, &pairs, names)?
+    } else if fit {
+        names
+    } else if let Ok(order) = by_shapes(context, module, &pairs, names.clone()) {
+        reordered.push(module.to_owned());
+        order
+    } else {
+        // What does not fit in any order is reported of the usual one.
+        names
     };
     let mut stacks = Vec::new();
     for (parameter, mut pair) in names.into_iter().zip(pairs) {
-        let Some(target) = claiming.target(&[pair.a, pair.b], module, &parameter) else { continue };
+        let Some(target) = context.target(findings, &[pair.a, pair.b], module, &parameter) else { continue };
         let path = format!("{module}.{parameter}");
-        match *claiming.weight(target).shape.axes() {
+        match *context.weight(target).shape.axes() {
             [experts, d1, d2] => {
-                let side = |i: usize, axis: usize| match claiming.tensor(i).tensor.shape.axes() {
+                let side = |i: usize, axis: usize| match context.tensor(i).tensor.shape.axes() {
                     &[x, y] => Ok([x, y][axis]),
-                    _ => Err(claiming.factor_shape(i, "two axes".to_owned())),
+                    _ => Err(context.factor_shape(i, "two axes".to_owned())),
                 };
                 let (a, b) = (side(pair.a, 1)?, side(pair.b, 0)?);
                 pair.module = path;
@@ -211,8 +208,8 @@ fn parameters(
             _ => {
                 pair.parameter = Some((module.to_owned(), parameter));
                 pair.module = path;
-                if let Some(found) = resolve(claiming, &pair)? {
-                    found.claim(claiming);
+                if let Some(found) = resolve(context, findings, &pair)? {
+                    found.claim(findings, "lora");
                 }
             }
         }
@@ -221,10 +218,10 @@ fn parameters(
 }
 
 /// Whether a pair's sizes are those of a parameter of the module, whichever way they lie.
-fn fits(claiming: &Claiming<'_>, module: &str, pair: &Pair, name: &str) -> bool {
-    let Some(target) = claiming.lookup(module, name) else { return false };
-    let (a, b) = (&claiming.tensor(pair.a).tensor.shape, &claiming.tensor(pair.b).tensor.shape);
-    match (a.axes(), b.axes(), claiming.weight(target).shape.axes()) {
+fn fits(context: &ClaimContext<'_>, module: &str, pair: &Pair, name: &str) -> bool {
+    let Some(target) = context.lookup(module, name) else { return false };
+    let (a, b) = (&context.tensor(pair.a).tensor.shape, &context.tensor(pair.b).tensor.shape);
+    match (a.axes(), b.axes(), context.weight(target).shape.axes()) {
         (&[_, a], &[b, _], &[_, d1, d2]) => (a, b) == (d1, d2) || (a, b) == (d2, d1),
         (&[_, a], &[b, _], &[d0, d1]) => (a, b) == (d1, d0),
         _ => false,
@@ -233,21 +230,21 @@ fn fits(claiming: &Claiming<'_>, module: &str, pair: &Pair, name: &str) -> bool 
 
 /// The one order of `names` in which every pair fits its parameter.
 fn by_shapes(
-    claiming: &Claiming<'_>,
+    context: &ClaimContext<'_>,
     module: &str,
     pairs: &[Pair],
     names: Vec<String>,
 ) -> Result<Vec<String>> {
     let mut orders = Vec::new();
     permutations(names.clone(), 0, &mut |order| {
-        if order.iter().zip(pairs).all(|(name, pair)| fits(claiming, module, pair, name)) {
+        if order.iter().zip(pairs).all(|(name, pair)| fits(context, module, pair, name)) {
             orders.push(order.to_vec());
         }
     });
     match orders.len() {
         1 => Ok(orders.remove(0)),
         found => {
-            let (adapter, module) = (claiming.adapter.name.clone(), module.to_owned());
+            let (adapter, module) = (context.adapter.name.clone(), module.to_owned());
             let kind = ErrorKind::ParameterOrder { adapter, module, parameters: names, found };
             Err(Error::new(kind)
                 .hint("the keys do not name the parameters, and their order in this module is not known"))
@@ -267,7 +264,7 @@ fn permutations(mut names: Vec<String>, from: usize, visit: &mut impl FnMut(&[St
 }
 
 /// Claims fused parameters: their orientation is known once all of the adapter's shapes are.
-fn claim_all(claiming: &mut Claiming<'_>, stacks: Vec<Stack>) {
+fn claim_all(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, stacks: Vec<Stack>) {
     let sides: Vec<expert_layout::Sides> = stacks
         .iter()
         .map(|stack| expert_layout::Sides {
@@ -278,47 +275,50 @@ fn claim_all(claiming: &mut Claiming<'_>, stacks: Vec<Stack>) {
             b: stack.b,
         })
         .collect();
-    let swapped = match expert_layout::orientations(claiming, &sides) {
+    let swapped = match expert_layout::orientations(context, &sides) {
         Ok(swapped) => swapped,
-        Err(errors) => return errors.into_iter().for_each(|error| claiming.refuse(error)),
+        Err(errors) => return errors.into_iter().for_each(|error| findings.refuse(error)),
     };
     for (stack, swapped) in stacks.into_iter().zip(swapped) {
-        if let Err(error) = claim_stack(claiming, stack, swapped) {
-            claiming.refuse(error);
+        if let Err(error) = claim_stack(context, findings, stack, swapped) {
+            findings.refuse(error);
         }
     }
 }
 
 /// One delta for each expert.
-fn claim_stack(claiming: &mut Claiming<'_>, stack: Stack, swapped: bool) -> Result<()> {
+fn claim_stack(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    stack: Stack,
+    swapped: bool,
+) -> Result<()> {
     let Stack { pair, target, axes: [experts, d1, d2], a: a_width, b: b_width, .. } = stack;
-    let (a, b) = (claiming.tensor(pair.a).clone(), claiming.tensor(pair.b).clone());
-    expert_layout::check_count(claiming, &pair.module, experts)?;
+    let (a, b) = (context.tensor(pair.a).clone(), context.tensor(pair.b).clone());
+    expert_layout::check_count(context, &pair.module, experts)?;
     let (a_rows, b_cols) = (a.tensor.shape.axes()[0], b.tensor.shape.axes()[1]);
     if experts == 0 || a_rows == 0 || a_rows % experts != 0 {
-        return Err(claiming.factor_shape(pair.a, format!("[rank · {experts} experts, ...]")));
+        return Err(context.factor_shape(pair.a, format!("[rank · {experts} experts, ...]")));
     }
     let rank = a_rows / experts;
     if b_cols != a_rows {
         return Err(
-            claiming.factor_shape(pair.b, format!("[{b_width}, {a_rows}], as `{}` has {a_rows} rows", a.key))
+            context.factor_shape(pair.b, format!("[{b_width}, {a_rows}], as `{}` has {a_rows} rows", a.key))
         );
     }
-    let scale = scale(claiming, &pair.module, rank)? as f32;
-    let is_grouped = expert_layout::is_grouped(claiming, rank, experts, &b.key)?;
+    let scale = context.adapter.scale(&pair.module, Some(rank))? as f32;
+    let is_grouped = expert_layout::is_grouped(context, rank, experts, &b.key)?;
     let (a_axis, b_axis) = if swapped { (1, 0) } else { (0, 1) };
-    let changes = (0..experts).map(|e| {
+    let ops = (0..experts).map(|e| {
         let axes = vec![Axis { count: d1, stride: d2 }, Axis { count: d2, stride: 1 }];
         let placement = Placement { start: e * d1 * d2, axes };
         let a = Factor::along(a_axis, a.tensor.clone(), 1, rank, a_width).starting(e * rank * a_width);
-        let b = match is_grouped {
-            true => Factor::along(b_axis, b.tensor.clone(), a_rows, rank, 1).starting(e * rank),
-            false => Factor::along(b_axis, b.tensor.clone(), a_rows, rank, experts).starting(e),
-        };
-        Change::new("lora", placement, vec![a, b], scale)
+        // Where `b`'s columns of one expert start, and how far apart they are.
+        let (start, apart) = if is_grouped { (e * rank, 1) } else { (e, experts) };
+        let b = Factor::along(b_axis, b.tensor.clone(), a_rows, rank, apart).starting(start);
+        Op::new(LowRank::ADDED, placement, vec![a, b], scale)
     });
-    let changes = changes.collect();
     let keys = vec![a.key.clone(), b.key.clone()];
-    claiming.claim(Claimed::change("lora_parameter", &pair.module, keys, target, changes));
+    findings.claim(ClaimedModule::change("lora_parameter", &pair.module, keys, target, ops.collect()));
     Ok(())
 }

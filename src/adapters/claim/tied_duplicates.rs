@@ -6,15 +6,14 @@
 //! the two differ each end was trained on its own, whatever the config says: on a base in 16 bit PEFT casts tied factors to
 //! F32 one by one, and so parts them (measured with 0.21.2).
 
-use crate::adapters::claim::context::Claiming;
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::findings::Findings;
 use crate::error::Result;
-use crate::model::outline::{Target, Tied};
-
-use crate::adapters::claim::Method;
-use crate::ops::block::Block;
+use crate::model::outline::Target;
 
 /// Copies for a tied head.
-pub(crate) struct TiedCopy;
+pub(crate) struct TiedDuplicates;
 
 /// Rows of tokens, and what they stand in, as the method of its own and as LoRA saves them.
 const TOKENS: [(&str, &str); 2] = [
@@ -22,83 +21,107 @@ const TOKENS: [(&str, &str); 2] = [
     ("token_adapter.trainable_tokens_delta", "token_adapter.base_layer.weight"),
 ];
 
-impl Method for TiedCopy {
-    fn name(&self) -> &'static str {
-        "tied_copy"
-    }
-
+impl Claim for TiedDuplicates {
     fn peft_types(&self) -> &'static [&'static str] {
         &[]
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        if claiming.adapter.options.ensure_weight_tying {
-            claiming.trains_ends_as_one();
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        if context.adapter.options.ensure_weight_tying {
+            findings.trains_tied_as_one();
         }
-        if let Some((head, embedding)) = ends(claiming)
-            && let Err(error) = claim_copies(claiming, &head, &embedding)
+        if let Some((head, embedding)) = ends(context)
+            && let Err(error) = claim_copies(context, findings, &Ends { embedding: &embedding, head: &head })
         {
-            claiming.refuse(error);
+            findings.refuse(error);
         }
-    }
-
-    fn apply(&self, _: &mut Block<'_>) {
-        unreachable!("a copy that is left aside makes no op")
     }
 }
 
 /// The module paths of the tied head and of the embedding, as the adapter spells them.
-fn ends(claiming: &Claiming<'_>) -> Option<(String, String)> {
-    let source = claiming.outline.head.as_ref()?.source;
-    Some((claiming.head_module()?, claiming.module_at(Target::Base(source))?))
+fn ends(context: &ClaimContext<'_>) -> Option<(String, String)> {
+    let source = context.outline.head.as_ref()?.source;
+    Some((context.head_module()?, context.module_at(Target::Base(source))?))
 }
 
-fn claim_copies(claiming: &mut Claiming<'_>, head: &str, embedding: &str) -> Result<()> {
-    let pair = |claiming: &Claiming<'_>, of_embedding: &str, of_head: &str| {
-        let first = claiming.at_path(&format!("{embedding}.{of_embedding}"))?;
-        Some((first, claiming.at_path(&format!("{head}.{of_head}"))?))
-    };
-    let leave_copy = |claiming: &mut Claiming<'_>, of_embedding: &str, of_head: &str| -> Result<bool> {
-        let Some((first, second)) = pair(claiming, of_embedding, of_head) else { return Ok(false) };
-        let is_same = claiming.are_equal(first, second)?;
+/// Tensors of the embedding and of the head.
+struct Ends<'e> {
+    embedding: &'e str,
+    head: &'e str,
+}
+
+impl Ends<'_> {
+    /// The embedding's tensor and the head's of such keys, if both are there.
+    fn pair(&self, context: &ClaimContext<'_>, of_embedding: &str, of_head: &str) -> Option<(usize, usize)> {
+        let first = context.at_path(&format!("{}.{of_embedding}", self.embedding))?;
+        Some((first, context.at_path(&format!("{}.{of_head}", self.head))?))
+    }
+
+    /// Ignores the head's tensor if it is the embedding's; says whether it is.
+    fn ignore_copy(
+        &self,
+        context: &ClaimContext<'_>,
+        findings: &mut Findings<'_>,
+        of_embedding: &str,
+        of_head: &str,
+    ) -> Result<bool> {
+        let Some((first, second)) = self.pair(context, of_embedding, of_head) else { return Ok(false) };
+        let is_same = context.are_equal(first, second)?;
         if is_same {
-            leave_aside(claiming, second);
+            ignore(findings, second);
         }
         Ok(is_same)
-    };
-    let leave_same = |claiming: &mut Claiming<'_>, same: &str| leave_copy(claiming, same, same);
-    leave_same(claiming, "weight")?;
+    }
+
+    /// The same for tensors of one key.
+    fn ignore_same(
+        &self,
+        context: &ClaimContext<'_>,
+        findings: &mut Findings<'_>,
+        same: &str,
+    ) -> Result<bool> {
+        self.ignore_copy(context, findings, same, same)
+    }
+}
+
+fn claim_copies(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &Ends<'_>) -> Result<()> {
+    let stays_tied = context.outline.stays_tied();
+    ends.ignore_same(context, findings, "weight")?;
     // What both ends started from is one tensor, if they stay one.
     for (rows, start) in TOKENS {
-        if leave_same(claiming, rows)? || claiming.outline.tied == Tied::Fold {
-            leave_same(claiming, start)?;
+        if ends.ignore_same(context, findings, rows)? || stays_tied {
+            ends.ignore_same(context, findings, start)?;
         }
     }
-    if claiming.outline.tied == Tied::Fold {
-        leave_copy(claiming, "base_layer.weight", "weight")?;
-        leave_copy(claiming, "weight", "base_layer.weight")?;
+    if stays_tied {
+        ends.ignore_copy(context, findings, "base_layer.weight", "weight")?;
+        ends.ignore_copy(context, findings, "weight", "base_layer.weight")?;
     }
-    let factors = [("lora_embedding_B", "lora_A.weight"), ("lora_embedding_A", "lora_B.weight")];
-    let factors = factors.map(|(of_embedding, of_head)| pair(claiming, of_embedding, of_head));
-    let [Some(a), Some(b)] = factors else { return Ok(()) };
-    if !claiming.are_transposed(a.0, a.1)? || !claiming.are_transposed(b.0, b.1)? {
-        if claiming.adapter.options.ensure_weight_tying {
-            claiming.notice(format!(
-                "`ensure_weight_tying` is set, but the factors of `{head}` and `{embedding}` differ: each end was trained on \
-                 its own"
+    claim_factors(context, findings, ends)
+}
+
+/// Ignores the head's factors if they are the embedding's turned round.
+fn claim_factors(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &Ends<'_>) -> Result<()> {
+    let Some(a) = ends.pair(context, "lora_embedding_B", "lora_A.weight") else { return Ok(()) };
+    let Some(b) = ends.pair(context, "lora_embedding_A", "lora_B.weight") else { return Ok(()) };
+    if !context.are_transposed(a.0, a.1)? || !context.are_transposed(b.0, b.1)? {
+        if context.adapter.options.ensure_weight_tying {
+            findings.notice(format!(
+                "`ensure_weight_tying` is set, but the factors of `{}` and `{}` differ: each was trained on its own",
+                ends.head, ends.embedding
             ));
         }
         return Ok(());
     }
-    leave_aside(claiming, a.1);
-    leave_aside(claiming, b.1);
-    if claiming.outline.tied == Tied::Untie {
-        leave_same(claiming, "base_layer.weight")?;
+    ignore(findings, a.1);
+    ignore(findings, b.1);
+    if !context.outline.stays_tied() {
+        ends.ignore_same(context, findings, "base_layer.weight")?;
     }
     Ok(())
 }
 
-fn leave_aside(claiming: &mut Claiming<'_>, copy: usize) {
-    claiming.ignore(copy, "the head is tied to the embedding, whose copy of the same values is used once");
-    claiming.head_follows();
+fn ignore(findings: &mut Findings<'_>, copy: usize) {
+    findings.ignore(copy, "the LM head is tied to the embedding, and the same values are used once");
+    findings.head_follows();
 }

@@ -6,22 +6,22 @@
 
 use serde_json::Value;
 
-use crate::adapters::claim::context::Claiming;
-use crate::adapters::claim::edits::{Change, Claimed};
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::edits::ClaimedModule;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
-use crate::adapters::peft::keys::Tail;
-use crate::adapters::scan::TensorContents;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::outline::Target;
-use crate::ops::op::Factor;
+use crate::ops::factor::Factor;
+use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
-
-use crate::adapters::claim::Method;
-use crate::ops::block::Block;
+use crate::ops::rows::ReplaceRows;
 
 /// Rows in place of rows.
-pub(crate) struct Tokens;
+pub(crate) struct TrainableTokens;
 
 const ROWS: Tail = Tail { role: ".trainable_tokens_delta", ending: "" };
 
@@ -31,11 +31,7 @@ const INDICES: [&str; 2] = ["token_indices", "trainable_token_indices"];
 const FIELDS: &[(&str, Field)] =
     &[("token_indices", Field::Fine), ("init_weights", Field::Fine), ("ensure_weight_tying", Field::Flag)];
 
-impl Method for Tokens {
-    fn name(&self) -> &'static str {
-        "tokens"
-    }
-
+impl Claim for TrainableTokens {
     fn peft_types(&self) -> &'static [&'static str] {
         &["TRAINABLE_TOKENS", "LORA"]
     }
@@ -44,94 +40,81 @@ impl Method for Tokens {
         FIELDS
     }
 
-    fn claim(&self, claiming: &mut Claiming<'_>) {
-        let config = &claiming.adapter.config;
+    fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
+        let config = &context.adapter.config;
         // PEFT gives a tied head the rows of the embedding.
         if config.active().any(|(field, _)| INDICES.contains(&field)) {
-            claiming.trains_ends_as_one();
+            findings.trains_tied_as_one();
         }
-        for (path, rows) in claiming.take(ROWS) {
+        for (path, rows) in findings.take(context, ROWS) {
             let module = path.strip_suffix(".token_adapter").unwrap_or(&path);
-            if let Err(error) = claim_rows(claiming, module, rows) {
-                claiming.refuse(error);
+            if let Err(error) = claim_rows(context, findings, module, rows) {
+                findings.refuse(error);
             }
         }
     }
-
-    /// Rows are values, zeros too.
-    fn idle(&self, _: f32, _: &[TensorContents]) -> Option<&'static str> {
-        None
-    }
-
-    fn apply(&self, block: &mut Block<'_>) {
-        let rows = block.factors[0];
-        let (down, along) = (&block.window.rows, &block.window.cols);
-        let (first_row, first_col) = (down.range.start, along.range.start);
-        let is_row = down.axis == Some(0);
-        block.change(|p, q, _, _| {
-            let (p, q) = (first_row + p as u64, first_col + q as u64);
-            let (token, column) = if is_row { (p, q) } else { (q, p) };
-            rows.at(token, column as usize)
-        });
-    }
 }
 
-fn claim_rows(claiming: &mut Claiming<'_>, module: &str, rows: usize) -> Result<()> {
-    let Some(target) = claiming.target(&[rows], module, "weight") else { return Ok(()) };
-    let tensor = claiming.tensor(rows).clone();
-    let weight = claiming.weight(target);
+fn claim_rows(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    module: &str,
+    rows: usize,
+) -> Result<()> {
+    let Some(target) = context.target(findings, &[rows], module, "weight") else { return Ok(()) };
+    let tensor = context.tensor(rows).clone();
+    let weight = context.weight(target);
     let &[tokens, width] = weight.shape.axes() else {
         return Err(
-            claiming.factor_shape(rows, format!("rows of `{}`, which is {}", weight.name, weight.shape))
+            context.factor_shape(rows, format!("rows of `{}`, which is {}", weight.name, weight.shape))
         );
     };
-    let (field, indices) = indices(claiming, module)?;
+    let (field, indices) = indices(context, module)?;
     if tensor.tensor.shape.axes() != [indices.len() as u64, width] {
         let expected = format!("[{}, {width}], a row for each of `{field}`", indices.len());
-        return Err(claiming.factor_shape(rows, expected));
+        return Err(context.factor_shape(rows, expected));
     }
-    check(claiming, field, &indices, tokens)?;
-    reserve(claiming, target, &weight.name, &indices)?;
-    if claiming.adapter.weight != 1.0 {
-        let (adapter, weight) = (claiming.adapter.name.clone(), claiming.adapter.weight);
+    check(context, field, &indices, tokens)?;
+    reserve(context, target, &weight.name, &indices)?;
+    if context.adapter.weight != 1.0 {
+        let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let why = "rows that replace others have no scale".to_owned();
         return Err(ErrorKind::Weighted { adapter, what: tensor.key, weight, why }.into());
     }
-    let changes = runs(&indices).into_iter().map(|(token, row, count)| {
+    let ops = runs(&indices).into_iter().map(|(token, row, count)| {
         let axes = vec![Axis { count, stride: width }, Axis { count: width, stride: 1 }];
         let factor = Factor::along(0, tensor.tensor.clone(), width, width, 1).starting(row * width);
-        Change::new("tokens", Placement { start: token * width, axes }, vec![factor], 1.0)
+        Op::new(ReplaceRows, Placement { start: token * width, axes }, vec![factor], 1.0)
     });
-    let changes = changes.collect();
-    if claiming.outline.head.as_ref().is_some_and(|head| Target::Base(head.source) == target) {
-        match claiming.head_module() {
-            None => claiming.head_follows(),
-            Some(head) if claiming.does_head_follow() || has_rows(claiming, &head) => {}
-            Some(head) => return Err(head_has_more(claiming, tensor.key, &head)),
+    if context.outline.is_tied_embedding(target) {
+        match context.head_module() {
+            None => findings.head_follows(),
+            Some(head) if findings.does_head_follow() || has_rows(context, &head) => {}
+            Some(head) => return Err(head_has_more(context, tensor.key, &head)),
         }
     }
-    claiming.claim(Claimed::change("tokens", module, vec![tensor.key], target, changes));
+    findings.claim(ClaimedModule::change("tokens", module, vec![tensor.key], target, ops.collect()));
     Ok(())
 }
 
 /// Whether rows of its own are in the adapter for a module.
-fn has_rows(claiming: &Claiming<'_>, module: &str) -> bool {
+fn has_rows(context: &ClaimContext<'_>, module: &str) -> bool {
     ["", ".token_adapter"]
         .iter()
-        .any(|wrapper| claiming.at_path(&format!("{module}{wrapper}{}", ROWS.role)).is_some())
+        .any(|wrapper| context.at_path(&format!("{module}{wrapper}{}", ROWS.role)).is_some())
 }
 
 /// PEFT gives a tied head the embedding's rows before what it has of its own, saves them once, and cannot merge that.
-fn head_has_more(claiming: &Claiming<'_>, key: String, head: &str) -> Error {
-    let adapter = claiming.adapter.name.clone();
+fn head_has_more(context: &ClaimContext<'_>, key: String, head: &str) -> Error {
+    let adapter = context.adapter.name.clone();
     let why = format!("its rows are the tied head's too, for which the adapter has more in `{head}`");
     Error::new(ErrorKind::Unclaimed { adapter, key, why })
-        .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base whose ends are not tied")
+        .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base with untied embeddings")
 }
 
 /// The tokens of a module: a list is the input embedding's, an object has one for each module.
-fn indices(claiming: &Claiming<'_>, module: &str) -> Result<(&'static str, Vec<u64>)> {
-    let config = &claiming.adapter.config;
+fn indices(context: &ClaimContext<'_>, module: &str) -> Result<(&'static str, Vec<u64>)> {
+    let config = &context.adapter.config;
     let [own, of_lora] = INDICES;
     let field = if config.get(own).is_some() { own } else { of_lora };
     let value = config.get(field).cloned().unwrap_or(Value::Null);
@@ -146,8 +129,8 @@ fn indices(claiming: &Claiming<'_>, module: &str) -> Result<(&'static str, Vec<u
         .ok_or_else(|| config.bad(field, &value, &format!("is no list of tokens for `{module}`")))
 }
 
-fn check(claiming: &Claiming<'_>, field: &str, indices: &[u64], tokens: u64) -> Result<()> {
-    let config = &claiming.adapter.config;
+fn check(context: &ClaimContext<'_>, field: &str, indices: &[u64], tokens: u64) -> Result<()> {
+    let config = &context.adapter.config;
     let mut sorted = indices.to_vec();
     sorted.sort_unstable();
     if let Some(&last) = sorted.last().filter(|&&last| last >= tokens) {
@@ -162,9 +145,9 @@ fn check(claiming: &Claiming<'_>, field: &str, indices: &[u64], tokens: u64) -> 
 }
 
 /// Two adapters must not replace the same row, as in PEFT.
-fn reserve(claiming: &mut Claiming<'_>, target: Target, name: &str, indices: &[u64]) -> Result<()> {
-    let adapter = claiming.adapter.name.clone();
-    match claiming.outline.reserve(target, indices, &adapter) {
+fn reserve(context: &mut ClaimContext<'_>, target: Target, name: &str, indices: &[u64]) -> Result<()> {
+    let adapter = context.adapter.name.clone();
+    match context.outline.reserve(target, indices, &adapter) {
         None => Ok(()),
         Some((token, earlier)) => {
             let kind = ErrorKind::TokenTwice { tensor: name.to_owned(), token, earlier, later: adapter };
@@ -173,7 +156,7 @@ fn reserve(claiming: &mut Claiming<'_>, target: Target, name: &str, indices: &[u
     }
 }
 
-/// Tokens that follow each other, with their rows: first token, first row, how many.
+/// TrainableTokens that follow each other, with their rows: first token, first row, how many.
 fn runs(indices: &[u64]) -> Vec<(u64, u64, u64)> {
     let mut runs: Vec<(u64, u64, u64)> = Vec::new();
     for (row, &token) in indices.iter().enumerate() {

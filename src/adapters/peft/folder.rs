@@ -1,6 +1,4 @@
-//! PEFT's adapter folder: where its files are, its config, its tensors from the header, and signs of who wrote it.
-
-use std::path::{Path, PathBuf};
+//! PEFT's adapter directory: where its files are, its config, and its tensors from the header.
 
 use serde_json::Value;
 
@@ -8,13 +6,13 @@ use crate::checkpoint::discover::read_header;
 use crate::checkpoint::identity::header_hash;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_strict;
-use crate::hub::Place;
-use crate::storage::folder::Folder;
-use crate::storage::list::{read_small, subfolders};
-use crate::storage::{Source, Store};
+use crate::formats::json::parse_json_as_python;
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::{Entry, EntryKind, Store};
 
-use crate::adapters::adapter::{Adapter, Evidence, name_of};
+use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::claim::expert_layout::ExpertLayout;
 use crate::adapters::dialect::{Detected, Dialect, Opening, TrainedOn};
 use crate::adapters::options::Options;
@@ -22,7 +20,7 @@ use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
 use crate::adapters::peft::options::options;
-use crate::adapters::peft::producers::NEMO_CONFIG;
+use crate::adapters::peft::producers::evidence;
 use crate::adapters::tensors::tensors;
 
 /// File name of the config.
@@ -31,10 +29,7 @@ const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 const MOST_CONFIG_BYTES: u64 = 16 << 20;
 
-/// Largest model card that is looked into.
-const MOST_CARD_BYTES: u64 = 1 << 20;
-
-/// Folders that PEFT's `save_pretrained` wrote, or a trainer like it.
+/// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
 pub(crate) struct Peft;
 
 impl Dialect for Peft {
@@ -42,32 +37,32 @@ impl Dialect for Peft {
         "PEFT"
     }
 
-    fn detect(&self, path: &Path) -> Result<Detected> {
-        if !path.is_dir() {
+    fn detect(&self, dir: &Location) -> Result<Detected> {
+        if !dir.is_directory()? {
             return Ok(Detected::No);
         }
-        if let Some(bytes) = read_small(&path.join(CONFIG), MOST_CONFIG_BYTES)? {
-            let names_method = match parse_json_strict(&bytes) {
+        if let Some(bytes) = dir.read_small(CONFIG, MOST_CONFIG_BYTES)? {
+            let names_method = match parse_json_as_python(&bytes) {
                 Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
                 // What is wrong with it is said when it is opened.
                 Err(_) => true,
             };
             return Ok(if names_method { Detected::Certain } else { Detected::Likely });
         }
-        Ok(if homes(path)?.is_empty() { Detected::No } else { Detected::Likely })
+        Ok(if homes(dir)?.is_empty() { Detected::No } else { Detected::Likely })
     }
 
-    /// Reads the adapter in `place`, or in its only sub-folder that holds one.
+    /// Reads the adapter in `place`, or in its only subdirectory that holds one.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`] for what is not there, [`ErrorKind::Json`], [`ErrorKind::PeftType`], [`ErrorKind::EmptyAdapter`],
     /// or as [`read_header`].
-    fn open(&self, place: &Place, opening: Opening) -> Result<Adapter> {
+    fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter> {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         let kind = peft_type(&config)?;
         let source = open_tensors(&home)?;
-        let (header, parsed) = read_header(source.as_ref(), &home.join(TENSORS), opening.header_room)?;
+        let (header, parsed) = read_header(source.as_ref(), &home.path_of(TENSORS), opening.header_room)?;
         if parsed.tensors.is_empty() {
             return Err(ErrorKind::EmptyAdapter { adapter: name }.into());
         }
@@ -78,8 +73,8 @@ impl Dialect for Peft {
             kind,
             file: TENSORS,
             options: options(&config),
-            evidence: evidence(&home, &config),
-            path: home,
+            evidence: evidence(&home, &config)?,
+            location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
             header_hash: header_hash(&header),
@@ -91,7 +86,7 @@ impl Dialect for Peft {
         })
     }
 
-    fn trained_on(&self, place: &Place) -> Result<TrainedOn> {
+    fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {
         let (_, _, config) = read_config(place)?;
         let Options { base, revision, .. } = options(&config);
         Ok(TrainedOn { adapter: config.adapter, base, revision })
@@ -102,7 +97,7 @@ impl Dialect for Peft {
 fn peft_type(config: &AdapterConfig) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
-        let why = "names no method PEFT has: it is not a PEFT adapter".to_owned();
+        let why = "is an unknown PEFT type".to_owned();
         let adapter = config.adapter.clone();
         Error::new(ErrorKind::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
             "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
@@ -110,99 +105,60 @@ fn peft_type(config: &AdapterConfig) -> Result<String> {
     })
 }
 
-fn open_tensors(home: &Path) -> Result<Box<dyn Source>> {
-    Folder::open(home)?.source(TENSORS).map_err(|error| match error.kind() {
-        ErrorKind::Missing { .. } if home.join("adapter_model.bin").exists() => error.hint(
+fn open_tensors(home: &Location) -> Result<Box<dyn Source>> {
+    home.open(TENSORS).map_err(|error| match error.kind() {
+        ErrorKind::Missing { .. } if home.has_file("adapter_model.bin").unwrap_or(false) => error.hint(
             "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again",
         ),
         _ => error,
     })
 }
 
-/// What the files of the folder tell of whoever wrote them.
-fn evidence(home: &Path, config: &AdapterConfig) -> Evidence {
-    Evidence {
-        peft: config.text("peft_version").map(version),
-        is_unsloth: is_unsloth(home, config),
-        is_nemo: home.join(NEMO_CONFIG).exists(),
-    }
-}
-
-/// `0.19.1.dev0@hash` as three numbers.
-fn version(text: &str) -> [u64; 3] {
-    let mut parts = text.split(['.', '@', '+']).map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
-}
-
-/// Signs of Unsloth in an adapter: a mark in its config, the name of its base, a tag of its model card.
-fn is_unsloth(home: &Path, config: &AdapterConfig) -> bool {
-    let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
-    let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
-    if fixed == Some(true) || base.starts_with("unsloth/") {
-        return true;
-    }
-    // A card that cannot be read tells nothing.
-    let Ok(Some(card)) = read_small(&home.join("README.md"), MOST_CARD_BYTES) else { return false };
-    String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth")
-}
-
-/// The folder with the adapter's files, its config's bytes, and what they say.
-fn read_config(place: &Place) -> Result<(PathBuf, Vec<u8>, AdapterConfig)> {
-    let home = find_home(&place.path)?;
-    let name = name_of(place);
-    let at = home.join(CONFIG);
-    let bytes = read_small(&at, MOST_CONFIG_BYTES)?.unwrap_or_default();
+/// The directory with the adapter's files, its config's bytes, and what they say.
+fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
+    let home = find_home(&place.location)?;
+    let at = home.path_of(CONFIG);
+    let bytes = home.read_small(CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
     let not_json = || ErrorKind::Json { path: at.clone() };
-    match parse_json_strict(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
-        Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name, fields))),
+    match parse_json_as_python(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
+        Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name_of(place), fields))),
         _ => Err(Error::new(not_json()).because("it holds no object")),
     }
 }
 
-/// `path` if it holds an adapter, else its only sub-folder that does.
-fn find_home(path: &Path) -> Result<PathBuf> {
-    if path.join(CONFIG).exists() {
-        return Ok(path.to_owned());
+/// `dir` if it holds an adapter, else its only subdirectory that does.
+fn find_home(dir: &Location) -> Result<Location> {
+    if dir.stat(CONFIG)?.is_some() {
+        return Ok(dir.clone());
     }
-    if !path.is_dir() {
-        return Err(not_found(path));
-    }
-    match homes(path)?.as_slice() {
-        [home] => Ok(path.join(home)),
-        [] => Err(not_found(path)),
-        homes => Err(missing(path)
+    match homes(dir)?.as_slice() {
+        [home] => Ok(dir.join(home)),
+        [] => Err(not_found(dir)),
+        homes => Err(missing(dir)
             .hint(format!("it holds several adapters; name one of them: `{}`", homes.join("`, `")))),
     }
 }
 
-/// The sub-folders of `path` that hold an adapter.
-fn homes(path: &Path) -> Result<Vec<String>> {
-    let mut homes = subfolders(path)?;
-    homes.retain(|name| path.join(name).join(CONFIG).exists());
+/// The subdirectories of `dir` that hold an adapter.
+fn homes(dir: &Location) -> Result<Vec<String>> {
+    let mut homes = Vec::new();
+    for Entry { name, kind, .. } in dir.list("")? {
+        if kind == EntryKind::Dir && dir.join(&name).stat(CONFIG)?.is_some() {
+            homes.push(name);
+        }
+    }
     Ok(homes)
 }
 
 /// The refusal of what holds no adapter, of any format.
-pub(crate) fn not_found(path: &Path) -> Error {
-    let error = missing(path);
-    if !path.is_dir() {
+pub(crate) fn not_found(dir: &Location) -> Error {
+    let error = missing(dir);
+    if !dir.is_directory().unwrap_or(false) {
         return error;
     }
-    error.hint("`--adapter` takes the folder that PEFT's `save_pretrained` or a trainer wrote")
+    error.hint("`--adapter` takes the directory that PEFT's `save_pretrained` or a trainer wrote")
 }
 
-fn missing(path: &Path) -> Error {
-    Error::new(ErrorKind::Missing { what: CONFIG, path: path.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_without_what_follows() {
-        assert_eq!(version("0.19.1.dev0@abc"), [0, 19, 1]);
-        assert_eq!(version("0.20"), [0, 20, 0]);
-        assert!(version("0.18.1") < [0, 19, 0]);
-    }
+fn missing(dir: &Location) -> Error {
+    Error::new(ErrorKind::Missing { what: CONFIG, path: dir.path() })
 }

@@ -5,9 +5,6 @@
 
 use crate::adapters::peft::producers::{OUTER, RENAMED, WRAPPERS};
 
-// Claims still name these by this file.
-pub(crate) use crate::adapters::parts::{Tail, replaced};
-
 /// PEFT's own prefix; some producers leave the second half out, or all of it, and a model that is wrapped twice has it twice.
 const PREFIXES: [&str; 2] = ["base_model.model.", "base_model."];
 

@@ -80,6 +80,22 @@ mod tests {
     }
 
     #[test]
+    fn parameters_of_one_module_must_agree() {
+        let options = read(&json!({
+            "peft_type": "LORA", "r": 2, "lora_alpha": 6,
+            "target_parameters": ["experts.up", "experts.down", "gate.weight"],
+            "alpha_pattern": {"experts.down": 7, "gate.weight": 8},
+        }));
+        let of = |module| options.planned_by_key(module).expect("quick");
+        let alpha = |alpha| Some(Planned { rank: 2.0, alpha });
+        assert_eq!(of("mlp.experts"), None, "the file does not say which of the two it is");
+        assert_eq!(of("mlp.experts.base_layer"), None);
+        assert_eq!(of("mlp.gate"), alpha(8.0));
+        assert_eq!(of("mlp.my_experts"), alpha(6.0), "another module");
+        assert_eq!(of("q"), alpha(6.0));
+    }
+
+    #[test]
     fn all_that_is_of_a_wrong_type_is_refused_once() {
         let fields =
             json!({"peft_type": "LORA", "r": "x", "rank_pattern": {"(": 1}, "alpha_pattern": {"q": []}});

@@ -4,7 +4,11 @@
 //! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
 //! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
 
-use crate::adapters::peft::config::{Field, Refused};
+use crate::adapters::adapter::Evidence;
+use crate::adapters::peft::config::{AdapterConfig, Field, Refused};
+use crate::error::Result;
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 /// Segments that wrappers of training put into paths; they name no module of any model.
 pub(crate) const WRAPPERS: &[&str] = &[
@@ -23,7 +27,37 @@ pub(crate) const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// A file that NeMo AutoModel writes beside an adapter.
-pub(crate) const NEMO_CONFIG: &str = "automodel_peft_config.json";
+const NEMO_CONFIG: &str = "automodel_peft_config.json";
+
+/// So much of a model card is looked at for tags.
+const CARD_BYTES: u64 = 1 << 20;
+
+/// What an adapter's config and the files beside it show of its producer.
+///
+/// # Errors
+/// As [`Location::read_start`].
+pub(crate) fn evidence(dir: &Location, config: &AdapterConfig) -> Result<Evidence> {
+    let card = dir.read_start("README.md", CARD_BYTES)?.map(|card| card.bytes).unwrap_or_default();
+    let is_tagged = String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth");
+    Ok(Evidence {
+        peft: config.text("peft_version").map(version),
+        is_unsloth: is_tagged || is_marked_by_unsloth(config),
+        is_nemo: dir.stat(NEMO_CONFIG)?.is_some(),
+    })
+}
+
+/// `0.19.1.dev0@hash` as three numbers.
+fn version(text: &str) -> [u64; 3] {
+    let mut parts = text.split(['.', '@', '+']).map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+/// Signs of Unsloth in a config: a mark of its own, the name of the base.
+fn is_marked_by_unsloth(config: &AdapterConfig) -> bool {
+    let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
+    let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
+    fixed == Some(true) || base.starts_with("unsloth/")
+}
 
 /// Fields that producers add to `adapter_config.json`.
 pub(crate) const FIELDS: &[(&str, Field)] = &[
@@ -40,7 +74,7 @@ pub(crate) const FIELDS: &[(&str, Field)] = &[
             &[Refused {
                 starts: "",
                 why: "means that axolotl trained for the merged weights in NVFP4, which no 16-bit merge holds",
-                cure: "to quantise the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
+                cure: "to quantize the result to NVFP4 with new scales, as training did, merge with this field set to `null` \
                        first",
             }],
         ),
@@ -78,6 +112,13 @@ pub(crate) fn aside(path: &str, elements: u64) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read_without_what_follows() {
+        assert_eq!(version("0.19.1.dev0@abc"), [0, 19, 1]);
+        assert_eq!(version("0.20"), [0, 20, 0]);
+        assert!(version("0.18.1") < [0, 19, 0]);
+    }
 
     #[test]
     fn only_what_a_rule_names_is_left_aside() {

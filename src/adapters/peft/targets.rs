@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::model::names::lookup::Names;
-use crate::model::names::presence::{Accepts, Known};
+use crate::model::names::presence::{Accepts, Presence};
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
-use crate::adapters::claim::edits::Claimed;
+use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::python_regex::PythonPattern;
 
@@ -25,7 +25,7 @@ const PARAMETERS: &str = "target_parameters";
 /// What is wrong with, and what is to be said of, entries of `target_modules` and `target_parameters` that have no tensor.
 pub(crate) fn check_targets(
     adapter: &Adapter,
-    claimed: &[Claimed],
+    claimed: &[ClaimedModule],
     names: &Names<'_>,
 ) -> (Vec<Error>, Vec<String>) {
     let mut errors = Vec::new();
@@ -42,12 +42,12 @@ pub(crate) fn check_targets(
     let open = open_entries(&adapter.config, &of_paths, claimed);
     let wanted: Vec<Wanted<'_>> = open.iter().map(|entry| entry.wanted(&adapter.config)).collect();
     let wanted: Vec<Accepts<'_>> = wanted.iter().map(|wanted| &**wanted as _).collect();
-    let known = if wanted.is_empty() { Vec::new() } else { names.known(&of_paths, &wanted) };
+    let known = if wanted.is_empty() { Vec::new() } else { names.presence(&of_paths, &wanted) };
     let mut unsure: Vec<&Entry<'_>> = Vec::new();
     for (entry, known) in open.iter().zip(known) {
         match known {
-            Known::Everywhere(name) => errors.push(entry.error(adapter, name)),
-            Known::Somewhere(_) | Known::Nowhere => unsure.push(entry),
+            Presence::Everywhere(name) => errors.push(entry.error(adapter, name)),
+            Presence::Somewhere(_) | Presence::Nowhere => unsure.push(entry),
         }
     }
     for field in [MODULES, PARAMETERS] {
@@ -74,7 +74,11 @@ struct Entry<'e> {
 }
 
 /// Entries of both lists that no tensor of the adapter is for.
-fn open_entries<'e>(config: &'e AdapterConfig, of_paths: &[&str], claimed: &[Claimed]) -> Vec<Entry<'e>> {
+fn open_entries<'e>(
+    config: &'e AdapterConfig,
+    of_paths: &[&str],
+    claimed: &[ClaimedModule],
+) -> Vec<Entry<'e>> {
     let of = |field: &'static str, adapted: &[&str]| {
         let entries = config.list(field).into_iter();
         let open = entries.filter(|entry| !adapted.iter().any(|name| is_named(name, entry)));

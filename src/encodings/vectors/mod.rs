@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::encodings::logical::{Found, Logical, Recognised};
+use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::{ENCODINGS, Place, RowPiece, ToEncode, find as find_encoding};
 use crate::formats::safetensors::read::parse_header;
 use crate::kernels::dispatch::Kernels;
@@ -60,7 +60,7 @@ fn logical(vector: &str) -> (Logical, Vec<u8>) {
 }
 
 /// The weights of a file in the order of their codes, as the library recognises them.
-fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Recognised>> {
+fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected>> {
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap());
     let header = parse_header(&bytes[8..start as usize], bytes.len() as u64).unwrap();
     let find = |name: &str| {
@@ -75,9 +75,9 @@ fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Recognis
     for name in header.tensors.iter().map(|entry| &entry.name) {
         let tensor = find(name).unwrap();
         let quantization = config.get("quantization_config");
-        let found = Found { name, tensor: &tensor, quantization, find: &find, read: &read };
+        let found = Candidate { name, tensor: &tensor, quantization, find: &find, read: &read };
         for encoding in ENCODINGS {
-            weights.extend(encoding.recognise(&found)?);
+            weights.extend(encoding.detect(&found)?);
         }
     }
     Ok(weights)
@@ -100,7 +100,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
     let width = *logical.shape.axes().last().unwrap();
     let height = logical.shape.elements() / width;
     let view = View { rows: height, cols: width };
-    let together = encoding.tile_rows(logical).min(height);
+    let together = encoding.row_group(logical).min(height);
     let first = Rect { rows: 0..rows.min(together), cols: 0..cols.min(width) };
     let first = Place { logical, view, rect: &first };
     let mut values = vec![f32::NAN; (height * width) as usize];
@@ -113,7 +113,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
             let rect = Rect { rows: tile.clone(), cols: left..(left + cols).min(width) };
             let place = Place { logical, view, rect: &rect };
             for part in 0..logical.parts.len() {
-                let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.most(part, first));
+                let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.max_bytes(part, first));
                 assert!(bytes <= most, "part {part} of {rect:?} takes {bytes} bytes, more than {most}");
             }
             let parts = tile_bytes(place, file);

@@ -32,7 +32,7 @@ fn packed_weights_decode_in_tiles_of_any_size() {
     let mut weights = 0;
     for (vector, encoding) in PACKED {
         let file = fs::read(path(vector, "model.safetensors")).unwrap();
-        for Recognised { name, logical, .. } in recognised(&file, &json(vector, "config.json")).unwrap() {
+        for Detected { name, logical, .. } in recognised(&file, &json(vector, "config.json")).unwrap() {
             weights += 1;
             let (shape, right) = expected(vector, &name);
             assert_eq!((&*logical.encoding, logical.shape.axes()), (encoding, &shape[..]), "{vector}");

@@ -2,7 +2,7 @@
 //!
 //! A file is a little-endian `u64` N, N bytes of JSON, and the data. The JSON maps each tensor's name to its dtype, shape
 //! and range of the data, and `__metadata__` to an object of strings. The ranges, sorted, must tile the data exactly, so
-//! that no byte is hidden from a reader and none is read twice.We are stricter than the Rust crate in
+//! that no byte is hidden from a reader and none is read twice. We are stricter than the Rust crate in
 //! what no known writer produces: a space before the object, `"__metadata__": null`, a key that is there twice wherever it is,
 //! a list in place of an entry.
 //!
@@ -18,6 +18,7 @@
 //! ```
 
 pub(crate) mod build;
+mod entry;
 pub(crate) mod problem;
 pub(crate) mod read;
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! Reading a header: the rules that need no JSON reader.
 
-use crate::tensor::dtype::bytes_of;
-use crate::tensor::shape::Shape;
-
 use crate::formats::json;
 use crate::formats::json::{Cause, JsonProblem, first_twice};
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::visit::{Note, Raw, Top};
+use crate::formats::safetensors::visit::{Note, Top};
 use crate::formats::safetensors::{Header, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
 
 /// Length of the JSON header in bytes, from the file's first eight bytes.
@@ -94,23 +91,4 @@ fn tile(tensors: &[HeaderTensor]) -> Result<u64, HeaderProblem> {
         at = tensor.end;
     }
     Ok(at)
-}
-
-/// Checks one tensor by itself.
-pub(crate) fn checked(name: String, raw: Raw) -> Result<HeaderTensor, HeaderProblem> {
-    let Raw { dtype, shape: axes, start, end } = raw;
-    let Some(found) = end.checked_sub(start) else {
-        return Err(HeaderProblem::Backwards { tensor: name, start, end });
-    };
-    let Some(shape) = Shape::new(&axes) else {
-        return Err(HeaderProblem::Overflow { tensor: name, shape: axes, dtype });
-    };
-    match bytes_of(dtype, shape.elements()) {
-        Some(expected) if expected == found => Ok(HeaderTensor { name, dtype, shape, start, end }),
-        Some(expected) => Err(HeaderProblem::Size { tensor: name, shape, dtype, expected, found }),
-        None => Err(match shape.elements().checked_mul(dtype.bitsize() as u64) {
-            Some(bits) => HeaderProblem::PartialByte { tensor: name, shape, dtype, bits },
-            None => HeaderProblem::Overflow { tensor: name, shape: axes, dtype },
-        }),
-    }
 }

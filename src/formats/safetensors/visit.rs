@@ -14,8 +14,8 @@ use serde::de::{
 use crate::tensor::dtype::Dtype;
 
 use crate::formats::json::{Cause, JsonProblem, Pairs, Strict};
+use crate::formats::safetensors::entry::{Raw, checked};
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::read::checked;
 use crate::formats::safetensors::{Header, METADATA};
 
 /// What a visitor knows when serde stops.
@@ -64,14 +64,6 @@ impl<'de> Visitor<'de> for Top<'_> {
         }
         Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
     }
-}
-
-/// One tensor's entry as it stands in the file.
-pub(crate) struct Raw {
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<u64>,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
 }
 
 /// Reads one tensor's entry.

@@ -5,8 +5,9 @@ pub(crate) mod product;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use crate::kernels::dispatch::{Kernels, Narrowed};
+use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
+use crate::kernels::outcome::Narrowed;
 use crate::kernels::product::{Matrix, RANK_BLOCK};
 
 /// Around the widths of vectors and of the counting run, and beyond it.

@@ -1,17 +1,17 @@
 //! What a conversion does with tensors: which parts of which runtime parameters they are afterwards.
 //!
-//! The operations are run on [`Block`]s, which know shapes and pieces and no values.
+//! The operations are run on [`TensorBlock`]s, which know shapes and slices and no values.
 
 use serde_json::Value;
 
-use crate::model::names::piece::Placed;
+use crate::model::names::param_slice::StoredSlice;
 
 /// One operation of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
+pub enum ConversionOp {
     /// Stacks the tensors of each pattern on a new axis.
     Merge(usize),
-    /// Joins all tensors along an axis, in the order of patterns.
+    /// Concatenates all tensors along an axis, in the order of patterns.
     Concatenate(usize),
     /// Exchanges two axes.
     Transpose {
@@ -32,7 +32,7 @@ pub enum Op {
 
 /// Tensors that stand for one tensor of a conversion's course.
 #[derive(Clone, Debug)]
-pub(crate) struct Block {
+pub(crate) struct TensorBlock {
     /// Which of the patterns found it.
     pub from: usize,
     /// Its number in the place of `*`.
@@ -40,11 +40,11 @@ pub(crate) struct Block {
     /// Its shape.
     pub shape: Vec<u64>,
     /// What it is made of.
-    pub pieces: Vec<Placed>,
+    pub slices: Vec<StoredSlice>,
 }
 
 /// What a conversion has to know beside the tensors.
-pub(crate) struct Facts<'a> {
+pub(crate) struct ConversionFacts<'a> {
     /// Number of patterns.
     pub patterns: usize,
     /// Number of parameters that it makes.
@@ -55,27 +55,27 @@ pub(crate) struct Facts<'a> {
     pub sizes: &'a dyn Fn(u64) -> Option<Vec<u64>>,
 }
 
-/// Shape and pieces of a parameter, or why it cannot be read as pieces.
-pub(crate) type Made = Result<(Vec<u64>, Vec<Placed>), String>;
+/// Shape and slices of a parameter, or why it cannot be read as slices.
+pub(crate) type Made = Result<(Vec<u64>, Vec<StoredSlice>), String>;
 
-impl Op {
+impl ConversionOp {
     /// An operation as the table spells it.
-    pub(crate) fn parse(value: &Value) -> Option<Op> {
+    pub(crate) fn parse(value: &Value) -> Option<ConversionOp> {
         let (name, fields) = (value.get(0)?.as_str()?, value.get(1)?);
         let number = |key: &str| fields.get(key).and_then(Value::as_u64).map(|n| n as usize);
         let flag = |key: &str| fields.get(key).and_then(Value::as_bool).unwrap_or(false);
         let op = match name {
-            "MergeModulelist" => number("dim").map(Op::Merge),
-            "Concatenate" => number("dim").map(Op::Concatenate),
+            "MergeModulelist" => number("dim").map(ConversionOp::Merge),
+            "Concatenate" => number("dim").map(ConversionOp::Concatenate),
             "Transpose" => number("dim0")
                 .zip(number("dim1"))
-                .map(|axes| Op::Transpose { axes, check: flag("check_dims") }),
-            "Chunk" => number("dim").map(Op::Chunk),
-            "Split" => number("dim").map(Op::Split),
-            "Interleave" if !flag("inverse") => number("dim").map(Op::Interleave),
+                .map(|axes| ConversionOp::Transpose { axes, check: flag("check_dims") }),
+            "Chunk" => number("dim").map(ConversionOp::Chunk),
+            "Split" => number("dim").map(ConversionOp::Split),
+            "Interleave" if !flag("inverse") => number("dim").map(ConversionOp::Interleave),
             _ => None,
         };
-        Some(op.unwrap_or_else(|| Op::Unknown(name.to_owned())))
+        Some(op.unwrap_or_else(|| ConversionOp::Unknown(name.to_owned())))
     }
 }
 
@@ -83,7 +83,12 @@ impl Op {
 ///
 /// # Errors
 /// With what stands in the way: an operation that is not known, tensors that are missing, or shapes that do not fit.
-pub(crate) fn run(ops: &[Op], mut blocks: Vec<Block>, facts: &Facts<'_>, target: usize) -> Made {
+pub(crate) fn run(
+    ops: &[ConversionOp],
+    mut blocks: Vec<TensorBlock>,
+    facts: &ConversionFacts<'_>,
+    target: usize,
+) -> Made {
     blocks.sort_by_key(|block| (block.from, block.number));
     let complete = (0..facts.patterns).all(|from| blocks.iter().any(|block| block.from == from));
     if !complete {
@@ -92,9 +97,9 @@ pub(crate) fn run(ops: &[Op], mut blocks: Vec<Block>, facts: &Facts<'_>, target:
     let mut is_cut = false;
     for op in ops {
         blocks = match op {
-            Op::Merge(axis) => merge(blocks, *axis)?,
-            Op::Concatenate(axis) => vec![concatenate(blocks, *axis)?],
-            Op::Chunk(axis) => {
+            ConversionOp::Merge(axis) => merge(blocks, *axis)?,
+            ConversionOp::Concatenate(axis) => vec![concatenate(blocks, *axis)?],
+            ConversionOp::Chunk(axis) => {
                 is_cut = true;
                 let size = |rows: u64| rows.div_ceil(facts.targets as u64);
                 let sizes = |rows| {
@@ -104,11 +109,11 @@ pub(crate) fn run(ops: &[Op], mut blocks: Vec<Block>, facts: &Facts<'_>, target:
                 };
                 vec![cut(only(blocks)?, *axis, target, |rows| Some(sizes(rows)))?]
             }
-            Op::Split(axis) => {
+            ConversionOp::Split(axis) => {
                 is_cut = true;
                 vec![cut(only(blocks)?, *axis, target, facts.sizes)?]
             }
-            Op::Transpose { axes: (a, b), check } => {
+            ConversionOp::Transpose { axes: (a, b), check } => {
                 let block = only(blocks)?;
                 if block.shape.len() <= *a.max(b) {
                     return Err(format!("a tensor of {} axes is to be transposed", block.shape.len()));
@@ -119,18 +124,18 @@ pub(crate) fn run(ops: &[Op], mut blocks: Vec<Block>, facts: &Facts<'_>, target:
                     transpose(block, *a, *b)
                 }]
             }
-            Op::Interleave(axis) => vec![interleave(only(blocks)?, *axis)?],
-            Op::Unknown(name) => return Err(format!("the operation `{name}` is not known")),
+            ConversionOp::Interleave(axis) => vec![interleave(only(blocks)?, *axis)?],
+            ConversionOp::Unknown(name) => return Err(format!("the operation `{name}` is not known")),
         };
     }
     if facts.targets > 1 && !is_cut {
         return Err("it is not known which part of the tensors it is".to_owned());
     }
     let block = only(blocks)?;
-    Ok((block.shape, block.pieces))
+    Ok((block.shape, block.slices))
 }
 
-fn only(blocks: Vec<Block>) -> Result<Block, String> {
+fn only(blocks: Vec<TensorBlock>) -> Result<TensorBlock, String> {
     let count = blocks.len();
     let mut blocks = blocks.into_iter();
     match (blocks.next(), count) {
@@ -140,13 +145,13 @@ fn only(blocks: Vec<Block>) -> Result<Block, String> {
 }
 
 /// One block for each pattern, its tensors on a new axis in the order of their numbers, which must be 0, 1, 2, ….
-fn merge(blocks: Vec<Block>, axis: usize) -> Result<Vec<Block>, String> {
-    let mut merged: Vec<Block> = Vec::new();
+fn merge(blocks: Vec<TensorBlock>, axis: usize) -> Result<Vec<TensorBlock>, String> {
+    let mut merged: Vec<TensorBlock> = Vec::new();
     for mut block in blocks {
         if merged.last().is_none_or(|last| last.from != block.from) {
             let mut shape = block.shape.clone();
             shape.insert(axis.min(shape.len()), 0);
-            merged.push(Block { from: block.from, number: None, shape, pieces: Vec::new() });
+            merged.push(TensorBlock { from: block.from, number: None, shape, slices: Vec::new() });
         }
         let last = merged.last_mut().expect("one was just added");
         let at = last.shape[axis];
@@ -162,8 +167,8 @@ fn merge(blocks: Vec<Block>, axis: usize) -> Result<Vec<Block>, String> {
         if block.shape != last.shape {
             return Err(format!("number {at} of its tensors has another shape than those before it"));
         }
-        let stacked = |placed: Placed| Placed { piece: placed.piece.stacked(axis, at), ..placed };
-        last.pieces.extend(block.pieces.into_iter().map(stacked));
+        let stacked = |placed: StoredSlice| StoredSlice { slice: placed.slice.stacked(axis, at), ..placed };
+        last.slices.extend(block.slices.into_iter().map(stacked));
     }
     if merged.windows(2).any(|pair| pair[0].shape[axis] != pair[1].shape[axis]) {
         return Err("its parts are made of different numbers of tensors".to_owned());
@@ -171,42 +176,42 @@ fn merge(blocks: Vec<Block>, axis: usize) -> Result<Vec<Block>, String> {
     Ok(merged)
 }
 
-fn concatenate(blocks: Vec<Block>, axis: usize) -> Result<Block, String> {
+fn concatenate(blocks: Vec<TensorBlock>, axis: usize) -> Result<TensorBlock, String> {
     let mut blocks = blocks.into_iter();
-    let mut joined = blocks.next().ok_or("no tensors are there")?;
-    if axis >= joined.shape.len() {
-        return Err(format!("tensors of {} axes are to be joined along axis {axis}", joined.shape.len()));
+    let mut fused = blocks.next().ok_or("no tensors are there")?;
+    if axis >= fused.shape.len() {
+        return Err(format!("tensors of {} axes are to be fused along axis {axis}", fused.shape.len()));
     }
     for block in blocks {
-        let at = joined.shape[axis];
+        let at = fused.shape[axis];
         let fits = |(i, (a, b)): (usize, (&u64, &u64))| i == axis || a == b;
-        if block.shape.len() != joined.shape.len()
-            || !joined.shape.iter().zip(&block.shape).enumerate().all(fits)
+        if block.shape.len() != fused.shape.len()
+            || !fused.shape.iter().zip(&block.shape).enumerate().all(fits)
         {
             return Err("the tensors that it is made of differ in shape".to_owned());
         }
-        joined.shape[axis] += block.shape[axis];
-        let shifted = |placed: Placed| Placed { piece: placed.piece.shifted(axis, at), ..placed };
-        joined.pieces.extend(block.pieces.into_iter().map(shifted));
+        fused.shape[axis] += block.shape[axis];
+        let shifted = |placed: StoredSlice| StoredSlice { slice: placed.slice.shifted(axis, at), ..placed };
+        fused.slices.extend(block.slices.into_iter().map(shifted));
     }
-    Ok(joined)
+    Ok(fused)
 }
 
-fn transpose(mut block: Block, a: usize, b: usize) -> Block {
+fn transpose(mut block: TensorBlock, a: usize, b: usize) -> TensorBlock {
     block.shape.swap(a, b);
-    for placed in &mut block.pieces {
-        placed.piece = placed.piece.clone().swapped(a, b);
+    for placed in &mut block.slices {
+        placed.slice = placed.slice.clone().swapped(a, b);
     }
     block
 }
 
 /// Part number `target` of those with the sizes that `sizes` gives.
 fn cut(
-    mut block: Block,
+    mut block: TensorBlock,
     axis: usize,
     target: usize,
     sizes: impl Fn(u64) -> Option<Vec<u64>>,
-) -> Result<Block, String> {
+) -> Result<TensorBlock, String> {
     let rows = *block.shape.get(axis).ok_or("its tensor has too few axes")?;
     let sizes = sizes(rows).ok_or("the config does not tell how its tensor is split")?;
     if sizes.iter().sum::<u64>() != rows || sizes.len() <= target {
@@ -214,55 +219,67 @@ fn cut(
     }
     let start = sizes[..target].iter().sum();
     block.shape[axis] = sizes[target];
-    block.pieces = select(block.pieces, axis, start, 1, sizes[target]);
+    block.slices = select(block.slices, axis, start, 1, sizes[target]);
     Ok(block)
 }
 
-fn interleave(mut block: Block, axis: usize) -> Result<Block, String> {
+fn interleave(mut block: TensorBlock, axis: usize) -> Result<TensorBlock, String> {
     let rows = *block.shape.get(axis).ok_or("its tensor has too few axes")?;
     if rows % 2 != 0 {
         return Err(format!("{rows} rows cannot be taken in two halves"));
     }
     let half = rows / 2;
-    let even = select(block.pieces.clone(), axis, 0, 2, half);
-    let odd = select(block.pieces, axis, 1, 2, half);
-    let odd = odd.into_iter().map(|placed| Placed { piece: placed.piece.shifted(axis, half), ..placed });
-    block.pieces = even.into_iter().chain(odd).collect();
+    let even = select(block.slices.clone(), axis, 0, 2, half);
+    let odd = select(block.slices, axis, 1, 2, half);
+    let odd = odd.into_iter().map(|placed| StoredSlice { slice: placed.slice.shifted(axis, half), ..placed });
+    block.slices = even.into_iter().chain(odd).collect();
     Ok(block)
 }
 
-/// The pieces that have some of those positions of an axis, and these alone.
-pub(crate) fn select(pieces: Vec<Placed>, axis: usize, start: u64, step: u64, count: u64) -> Vec<Placed> {
-    let selected = |placed: Placed| {
-        let piece = placed.piece.select(axis, start, step, count)?;
-        Some(Placed { tensor: placed.tensor, piece })
+/// The slices that have some of those positions of an axis, and these alone.
+pub(crate) fn select(
+    slices: Vec<StoredSlice>,
+    axis: usize,
+    start: u64,
+    step: u64,
+    count: u64,
+) -> Vec<StoredSlice> {
+    let selected = |placed: StoredSlice| {
+        let slice = placed.slice.select(axis, start, step, count)?;
+        Some(StoredSlice { tensor: placed.tensor, slice })
     };
-    pieces.into_iter().filter_map(selected).collect()
+    slices.into_iter().filter_map(selected).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::names::piece::Piece;
+    use crate::model::names::param_slice::ParamSlice;
 
-    fn block(tensor: usize, from: usize, number: Option<u64>, shape: &[u64]) -> Block {
-        let pieces = vec![Placed { tensor, piece: Piece::whole(shape) }];
-        Block { from, number, shape: shape.to_vec(), pieces }
+    fn block(tensor: usize, from: usize, number: Option<u64>, shape: &[u64]) -> TensorBlock {
+        let slices = vec![StoredSlice { tensor, slice: ParamSlice::whole(shape) }];
+        TensorBlock { from, number, shape: shape.to_vec(), slices }
     }
 
-    fn facts(patterns: usize, targets: usize) -> Facts<'static> {
-        Facts { patterns, targets, must_transpose: &|shape| shape[1] == 4, sizes: &|_| Some(vec![4, 1, 1]) }
+    fn facts(patterns: usize, targets: usize) -> ConversionFacts<'static> {
+        ConversionFacts {
+            patterns,
+            targets,
+            must_transpose: &|shape| shape[1] == 4,
+            sizes: &|_| Some(vec![4, 1, 1]),
+        }
     }
 
     #[test]
     fn experts_are_stacked_in_the_order_of_numbers() {
         let numbered = |n: u64| (0..2).map(move |from| block(n as usize * 2 + from, from, Some(n), &[3, 4]));
-        let blocks: Vec<Block> = [10, 2, 0, 1, 3, 4, 5, 6, 7, 8, 9].into_iter().flat_map(numbered).collect();
-        let ops = [Op::Merge(0), Op::Concatenate(1)];
-        let (shape, pieces) = run(&ops, blocks.clone(), &facts(2, 1), 0).expect("fits");
-        assert_eq!((shape, pieces.len()), (vec![11, 6, 4], 22));
-        let up = pieces.iter().find(|placed| placed.tensor == 2 * 10 + 1).expect("there");
-        assert_eq!((up.piece.fixed[0], up.piece.axes[0].at), ((0, 10), 3));
+        let blocks: Vec<TensorBlock> =
+            [10, 2, 0, 1, 3, 4, 5, 6, 7, 8, 9].into_iter().flat_map(numbered).collect();
+        let ops = [ConversionOp::Merge(0), ConversionOp::Concatenate(1)];
+        let (shape, slices) = run(&ops, blocks.clone(), &facts(2, 1), 0).expect("fits");
+        assert_eq!((shape, slices.len()), (vec![11, 6, 4], 22));
+        let up = slices.iter().find(|placed| placed.tensor == 2 * 10 + 1).expect("there");
+        assert_eq!((up.slice.fixed[0], up.slice.axes[0].at), ((0, 10), 3));
         let missing = blocks.into_iter().filter(|block| block.number != Some(4)).collect();
         assert_eq!(
             run(&ops, missing, &facts(2, 1), 0).expect_err("refused"),
@@ -272,30 +289,31 @@ mod tests {
 
     #[test]
     fn chunks_and_halves() {
-        let (shape, pieces) =
-            run(&[Op::Chunk(0)], vec![block(5, 0, None, &[9, 4])], &facts(1, 3), 2).expect("fits");
-        assert_eq!((shape, pieces[0].piece.axes[0].disk), (vec![3, 4], 6));
-        let (shape, pieces) =
-            run(&[Op::Split(0)], vec![block(5, 0, None, &[6, 4])], &facts(1, 3), 1).expect("fits");
-        assert_eq!((shape, pieces[0].piece.axes[0].disk), (vec![1, 4], 4));
-        let ops = [Op::Interleave(0), Op::Chunk(0)];
-        let (_, pieces) = run(&ops, vec![block(5, 0, None, &[6, 4])], &facts(1, 2), 1).expect("fits");
-        let along = pieces[0].piece.axes[0];
-        assert_eq!((pieces.len(), along.at, along.disk, along.step, along.count), (1, 0, 1, 2, 3));
+        let (shape, slices) =
+            run(&[ConversionOp::Chunk(0)], vec![block(5, 0, None, &[9, 4])], &facts(1, 3), 2).expect("fits");
+        assert_eq!((shape, slices[0].slice.axes[0].disk), (vec![3, 4], 6));
+        let (shape, slices) =
+            run(&[ConversionOp::Split(0)], vec![block(5, 0, None, &[6, 4])], &facts(1, 3), 1).expect("fits");
+        assert_eq!((shape, slices[0].slice.axes[0].disk), (vec![1, 4], 4));
+        let ops = [ConversionOp::Interleave(0), ConversionOp::Chunk(0)];
+        let (_, slices) = run(&ops, vec![block(5, 0, None, &[6, 4])], &facts(1, 2), 1).expect("fits");
+        let along = slices[0].slice.axes[0];
+        assert_eq!((slices.len(), along.at, along.disk, along.step, along.count), (1, 0, 1, 2, 3));
     }
 
     #[test]
     fn transposed_if_it_must_be() {
-        let ops = [Op::Transpose { axes: (1, 2), check: true }];
+        let ops = [ConversionOp::Transpose { axes: (1, 2), check: true }];
         let run = |shape: &[u64]| run(&ops, vec![block(0, 0, None, shape)], &facts(1, 1), 0).expect("fits");
         assert_eq!(run(&[2, 4, 3]).0, [2, 3, 4]);
         assert_eq!(run(&[2, 3, 4]).0, [2, 3, 4]);
-        assert_eq!(run(&[2, 4, 3]).1[0].piece.axes[1].runtime, Some(2));
+        assert_eq!(run(&[2, 4, 3]).1[0].slice.axes[1].runtime, Some(2));
     }
 
     #[test]
     fn what_is_not_known_is_refused_by_name() {
-        let op = Op::parse(&serde_json::json!(["PermuteForRope", {"inverse": false}])).expect("parses");
+        let op =
+            ConversionOp::parse(&serde_json::json!(["PermuteForRope", {"inverse": false}])).expect("parses");
         let refused = run(&[op], vec![block(0, 0, None, &[2])], &facts(1, 1), 0).expect_err("refused");
         assert!(refused.contains("PermuteForRope"));
     }

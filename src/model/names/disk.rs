@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::checkpoint::catalogue::Catalogue;
-use crate::checkpoint::quantized::{Stored, Weights};
+use crate::checkpoint::quantized::{TensorRole, Weights};
 use crate::tensor::shape::Shape;
 
 /// The weights of a checkpoint: what may have a runtime name.
@@ -44,10 +44,10 @@ impl Disk for Logicals<'_> {
         let (name, shape) = self.catalogue.weight(place)?;
         match self.weights.get(place) {
             None => Some((name, shape)),
-            Some(Stored::Coded(coded)) => {
+            Some(TensorRole::Quantized(coded)) => {
                 Some((coded.name.as_deref().map_or(name, Cow::Borrowed), &coded.logical.shape))
             }
-            Some(Stored::Companion { .. } | Stored::Aside) => None,
+            Some(TensorRole::Auxiliary { .. } | TensorRole::Unused) => None,
         }
     }
 }

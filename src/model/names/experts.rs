@@ -1,6 +1,6 @@
-//! Paths of single experts, and which part of a joined parameter each of them is.
+//! Paths of single experts, and which part of a fused parameter each of them is.
 //!
-//! An experts module is a list of small ones (`experts.3.gate_proj`) or has joined parameters (`experts.gate_up_proj`); an
+//! An experts module is a list of small ones (`experts.3.gate_proj`) or has fused parameters (`experts.gate_up_proj`); an
 //! adapter may have been trained on the one while the disk has the other. Only a segment `experts` followed by a number is
 //! read as an expert, so that shared experts keep their ordinary names.
 
@@ -8,34 +8,38 @@ use std::borrow::Cow;
 
 /// Which of an expert's projections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum ExpertRole {
     /// The gate: `gate_proj` or `w1`.
     Gate,
     /// What the gate is multiplied by: `up_proj` or `w3`.
     Up,
     /// The way back: `down_proj` or `w2`.
     Down,
-    /// Gate and up in one, as one expert's part of a joined parameter.
+    /// Gate and up in one, as one expert's part of a fused parameter.
     GateUp,
 }
 
 /// The path of one expert's projection.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Expert<'p> {
+pub(crate) struct ExpertPath<'p> {
     /// Path of the experts module.
     pub stack: &'p str,
     /// Which expert.
     pub number: u64,
     /// Which projection.
-    pub role: Role,
+    pub role: ExpertRole,
     /// What follows: `weight`, `bias`, or nothing.
     pub parameter: &'p str,
 }
 
-const ROLES: &[(&str, &str, Role)] =
-    &[("gate_proj", "w1", Role::Gate), ("up_proj", "w3", Role::Up), ("down_proj", "w2", Role::Down)];
-/// How some trainers call the lists that they split joined parameters into: the number comes last.
-const LISTS: &[(&str, Role)] = &[("gate_up_projs", Role::GateUp), ("down_projs", Role::Down)];
+const ROLES: &[(&str, &str, ExpertRole)] = &[
+    ("gate_proj", "w1", ExpertRole::Gate),
+    ("up_proj", "w3", ExpertRole::Up),
+    ("down_proj", "w2", ExpertRole::Down),
+];
+/// How some trainers call the lists that they split fused parameters into: the number comes last.
+const LISTS: &[(&str, ExpertRole)] =
+    &[("gate_up_projs", ExpertRole::GateUp), ("down_projs", ExpertRole::Down)];
 
 /// Where the segments behind `experts` begin.
 fn behind_experts(path: &str) -> Option<usize> {
@@ -46,17 +50,17 @@ fn behind_experts(path: &str) -> Option<usize> {
 }
 
 /// Reads the path of one expert's projection, or of a parameter of it.
-pub(crate) fn expert(path: &str) -> Option<Expert<'_>> {
+pub(crate) fn expert(path: &str) -> Option<ExpertPath<'_>> {
     let at = behind_experts(path)?;
     let stack = &path[..at - 1];
     let (first, rest) = path[at..].split_once('.')?;
     let (second, parameter) = rest.split_once('.').unwrap_or((rest, ""));
     if let Ok(number) = first.parse() {
         let role = ROLES.iter().find(|(name, short, _)| second == *name || second == *short)?.2;
-        return Some(Expert { stack, number, role, parameter });
+        return Some(ExpertPath { stack, number, role, parameter });
     }
     let role = LISTS.iter().find(|(list, _)| first == *list)?.1;
-    Some(Expert { stack, number: second.parse().ok()?, role, parameter })
+    Some(ExpertPath { stack, number: second.parse().ok()?, role, parameter })
 }
 
 /// The path with `gate_proj`, `up_proj`, `down_proj` for one expert's `w1`, `w3`, `w2`, so that the two spellings are one.
@@ -74,34 +78,34 @@ pub(crate) fn canonical(path: &str) -> Cow<'_, str> {
 }
 
 /// Reads the path of one projection of all experts, as trainers call it that keep its factors in one stack: `experts.w1`.
-pub(crate) fn all_experts(path: &str) -> Option<(&str, Role)> {
+pub(crate) fn all_experts(path: &str) -> Option<(&str, ExpertRole)> {
     let (stack, leaf) = path.rsplit_once('.')?;
     let is_stack = stack == "experts" || stack.ends_with(".experts");
     let role = ROLES.iter().find(|(_, short, _)| leaf == *short)?.2;
     is_stack.then_some((stack, role))
 }
 
-impl Role {
+impl ExpertRole {
     /// How the projection of a single expert is called.
     pub(crate) fn single(self) -> &'static str {
         ROLES.iter().find(|(.., role)| *role == self).map_or("gate_up_proj", |(name, ..)| name)
     }
 }
 
-impl Expert<'_> {
-    /// Names that the joined parameter of which it is a slice may have; the last is that of experts without a gate.
-    pub(crate) fn joined(&self) -> Vec<String> {
+impl ExpertPath<'_> {
+    /// Names that the fused parameter of which it is a slice may have; the last is that of experts without a gate.
+    pub(crate) fn fused(&self) -> Vec<String> {
         let end = if self.parameter == "bias" { "_bias" } else { "" };
         let leaves: &[&str] = match self.role {
-            Role::Gate | Role::GateUp => &["gate_up_proj"],
-            Role::Up => &["gate_up_proj", "up_proj"],
-            Role::Down => &["down_proj"],
+            ExpertRole::Gate | ExpertRole::GateUp => &["gate_up_proj"],
+            ExpertRole::Up => &["gate_up_proj", "up_proj"],
+            ExpertRole::Down => &["down_proj"],
         };
         leaves.iter().map(|leaf| format!("{}.{leaf}{end}", self.stack)).collect()
     }
 }
 
-/// An experts module, and the projections of its experts that its joined parameter `name` is made of, in order.
+/// An experts module, and the projections of its experts that its fused parameter `name` is made of, in order.
 pub(crate) fn stacked(name: &str) -> Option<(&str, &'static [&'static str], &'static str)> {
     let (stack, leaf) = name.rsplit_once('.')?;
     if stack != "experts" && !stack.ends_with(".experts") {
@@ -124,10 +128,11 @@ mod tests {
 
     #[test]
     fn paths_of_experts() {
-        let expected = Expert { stack: "m.mlp.experts", number: 12, role: Role::Gate, parameter: "weight" };
+        let expected =
+            ExpertPath { stack: "m.mlp.experts", number: 12, role: ExpertRole::Gate, parameter: "weight" };
         assert_eq!(expert("m.mlp.experts.12.w1.weight"), Some(expected));
         let list = expert("m.mlp.experts.gate_up_projs.7").expect("reads");
-        assert_eq!((list.number, list.role, list.parameter), (7, Role::GateUp, ""));
+        assert_eq!((list.number, list.role, list.parameter), (7, ExpertRole::GateUp, ""));
         for path in
             ["m.shared_experts.gate_proj", "m.experts.gate_up_proj", "m.experts.0.norm", "m.mlp.gate_proj"]
         {
@@ -137,8 +142,8 @@ mod tests {
 
     #[test]
     fn projections_of_all_experts() {
-        assert_eq!(all_experts("m.mlp.experts.w3"), Some(("m.mlp.experts", Role::Up)));
-        assert_eq!(Role::Up.single(), "up_proj");
+        assert_eq!(all_experts("m.mlp.experts.w3"), Some(("m.mlp.experts", ExpertRole::Up)));
+        assert_eq!(ExpertRole::Up.single(), "up_proj");
         for path in ["m.mlp.experts.3.w3", "m.mlp.w1", "m.shared_experts.w1", "m.mlp.experts.down_proj", "w1"]
         {
             assert_eq!(all_experts(path), None, "{path}");

@@ -1,4 +1,4 @@
-//! Dense projections that some models hold joined and others apart: which rows of the joined tensor each one is.
+//! Dense projections that some models hold fused and others apart: which rows of the fused tensor each one is.
 //!
 //! Which they are is data, `fused_rows.txt` beside this file, and describes itself there.
 
@@ -8,21 +8,21 @@ use crate::model::names::geometry::Geometry;
 
 static TABLE: &str = include_str!("fused_rows.txt");
 
-/// A joined projection and its parts.
+/// A fused projection and its parts.
 #[derive(Debug)]
-struct Joined {
-    /// Models that hold it joined.
+struct FusedProjection {
+    /// Models that hold it fused.
     model_types: Vec<&'static str>,
     whole: &'static str,
     /// The field that says in how many groups its rows are; none if in one.
     groups: Option<&'static str>,
     /// In the order of rows.
-    parts: Vec<Projection>,
+    parts: Vec<PartRows>,
 }
 
-/// A part of a joined projection.
+/// A part of a fused projection.
 #[derive(Debug)]
-struct Projection {
+struct PartRows {
     /// None for rows that nothing has a name for.
     name: Option<&'static str>,
     /// What its number of rows is the product of.
@@ -30,67 +30,83 @@ struct Projection {
 }
 
 /// All lines of the table.
-fn table() -> &'static [Joined] {
-    static ALL: OnceLock<Vec<Joined>> = OnceLock::new();
+fn table() -> &'static [FusedProjection] {
+    static ALL: OnceLock<Vec<FusedProjection>> = OnceLock::new();
     ALL.get_or_init(|| {
         let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| parsed(line).expect("a line of our own table")).collect()
     })
 }
 
-fn parsed(line: &'static str) -> Option<Joined> {
+fn parsed(line: &'static str) -> Option<FusedProjection> {
     let named = |word: &'static str| (word != "-").then_some(word);
     let mut fields = line.split(" | ");
     let model_types = fields.next()?.split(' ').collect();
     let (whole, groups) = (fields.next()?, named(fields.next()?));
     let part = |text: &'static str| {
         let (name, rows) = text.split_once(' ')?;
-        Some(Projection { name: named(name), rows: rows.split('*').collect() })
+        Some(PartRows { name: named(name), rows: rows.split('*').collect() })
     };
     let parts = fields.next()?.split(", ").map(part).collect::<Option<_>>()?;
-    fields.next().is_none().then_some(Joined { model_types, whole, groups, parts })
+    fields.next().is_none().then_some(FusedProjection { model_types, whole, groups, parts })
 }
 
-/// A part of a joined projection, in a model of known sizes.
+/// A part of a fused projection, in a model of known sizes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// Runtime path of the joined module.
+pub(crate) struct PartOfFused {
+    /// Runtime path of the fused module.
     pub whole: String,
     /// Where its rows are; why that is not known, if it is not.
-    pub place: Result<Place, String>,
+    pub place: Result<RowRuns, String>,
 }
 
-/// Rows of a joined projection that are a part of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The first of each run of rows; the part's own rows are these one after the other.
-    pub starts: Vec<u64>,
+/// Rows of a fused projection that are a part of it: runs at equal distances, one in each group.
+///
+/// The number of groups is the config's: nothing may be made for each of them before the tensor was seen to have the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowRuns {
+    /// First row of the first run; the part's own rows are the runs one after the other.
+    pub first: u64,
     /// Rows of one run.
     pub run: u64,
-    /// Rows of the whole.
-    pub of: u64,
+    /// Rows from the start of one run to the start of the next.
+    pub group: u64,
+    /// Number of runs.
+    pub groups: u64,
 }
 
-/// The joined module, in models that have one, that the module at `path` is a part of.
-pub(crate) fn part(path: &str, geometry: &Geometry) -> Option<Part> {
+impl RowRuns {
+    /// Rows of the whole; a product that was seen to fit.
+    pub(crate) fn rows_of_whole(self) -> u64 {
+        self.group * self.groups
+    }
+
+    /// The first row of each run.
+    pub(crate) fn starts(self) -> impl Iterator<Item = u64> {
+        (0..self.groups).map(move |i| i * self.group + self.first)
+    }
+}
+
+/// The fused module, in models that have one, that the module at `path` is a part of.
+pub(crate) fn part(path: &str, geometry: &Geometry) -> Option<PartOfFused> {
     let (parent, leaf) = path.rsplit_once('.')?;
-    let of_model = table().iter().filter(|joined| geometry.is_one_of(&joined.model_types));
+    let of_model = table().iter().filter(|fused| geometry.is_one_of(&fused.model_types));
     let mut found =
-        of_model.filter_map(|joined| Some((joined, joined.parts.iter().position(|p| p.name == Some(leaf))?)));
-    let (joined, at) = found.next()?;
-    Some(Part { whole: format!("{parent}.{}", joined.whole), place: place(joined, at, geometry) })
+        of_model.filter_map(|fused| Some((fused, fused.parts.iter().position(|p| p.name == Some(leaf))?)));
+    let (fused, at) = found.next()?;
+    Some(PartOfFused { whole: format!("{parent}.{}", fused.whole), place: place(fused, at, geometry) })
 }
 
-/// The modules, in the order of rows, that the joined module at `path` would be made of.
+/// The modules, in the order of rows, that the fused module at `path` would be made of.
 pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
     let (parent, leaf) = path.rsplit_once('.')?;
-    let mut named = table().iter().filter(|joined| joined.whole == leaf && joined.groups.is_none());
+    let mut named = table().iter().filter(|fused| fused.whole == leaf && fused.groups.is_none());
     let names = named.next()?.parts.iter().map(|part| Some(format!("{parent}.{}", part.name?)));
     names.collect()
 }
 
 /// Where the part number `at` is.
-fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<Place, String> {
+fn place(fused: &FusedProjection, at: usize, geometry: &Geometry) -> Result<RowRuns, String> {
     let number = |factor: &&str| {
         let number = factor.parse().ok().or_else(|| geometry.number(factor)).filter(|&number| number > 0);
         number.ok_or_else(|| format!("the config gives no `{factor}` above zero, on which its rows depend"))
@@ -99,17 +115,17 @@ fn place(joined: &Joined, at: usize, geometry: &Geometry) -> Result<Place, Strin
     let product = |factors: &[&str]| {
         factors.iter().try_fold(1u64, |rows, factor| rows.checked_mul(number(factor)?).ok_or_else(too_many))
     };
-    let groups = joined.groups.map_or(Ok(1), |field| number(&field))?;
-    let in_group = |part: &Projection| {
+    let groups = fused.groups.map_or(Ok(1), |field| number(&field))?;
+    let in_group = |part: &PartRows| {
         let rows = product(&part.rows)?;
         let divides = rows.is_multiple_of(groups);
         divides.then_some(rows / groups).ok_or_else(|| format!("{rows} rows are not {groups} equal groups"))
     };
-    let sizes = joined.parts.iter().map(in_group).collect::<Result<Vec<u64>, String>>()?;
+    let sizes = fused.parts.iter().map(in_group).collect::<Result<Vec<u64>, String>>()?;
     let sum = |sizes: &[u64]| sizes.iter().try_fold(0u64, |sum, &size| sum.checked_add(size));
     let (group, first) = sum(&sizes).zip(sum(&sizes[..at])).ok_or_else(too_many)?;
-    let of = group.checked_mul(groups).ok_or_else(too_many)?;
-    Ok(Place { starts: (0..groups).map(|i| i * group + first).collect(), run: sizes[at], of })
+    group.checked_mul(groups).ok_or_else(too_many)?;
+    Ok(RowRuns { first, run: sizes[at], group, groups })
 }
 
 #[cfg(test)]
@@ -118,10 +134,10 @@ mod tests {
     use crate::checkpoint::config::Config;
 
     fn geometry(config: serde_json::Value) -> Geometry {
-        Geometry::of(&Config(config))
+        Geometry::of(&Config::from(config))
     }
 
-    fn place_of(path: &str, geometry: &Geometry) -> (String, Place) {
+    fn place_of(path: &str, geometry: &Geometry) -> (String, RowRuns) {
         let part = part(path, geometry).expect("a part");
         (part.whole, part.place.expect("known sizes"))
     }
@@ -130,7 +146,7 @@ mod tests {
     fn every_line_is_read() {
         let lines = TABLE.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(table().len(), lines);
-        assert!(table().iter().all(|joined| joined.parts.len() > 1 && !joined.whole.contains(' ')));
+        assert!(table().iter().all(|fused| fused.parts.len() > 1 && !fused.whole.contains(' ')));
     }
 
     #[test]
@@ -139,13 +155,14 @@ mod tests {
             "model_type": "phi3", "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
             "intermediate_size": 20,
         }));
-        let v = ("model.layers.0.self_attn.qkv_proj".to_owned(), Place { starts: vec![48], run: 16, of: 64 });
+        let rows = RowRuns { first: 48, run: 16, group: 64, groups: 1 };
+        let v = ("model.layers.0.self_attn.qkv_proj".to_owned(), rows);
         assert_eq!(place_of("model.layers.0.self_attn.v_proj", &phi3), v);
         let (_, up) = place_of("model.layers.0.mlp.up_proj", &phi3);
-        assert_eq!((up.starts, up.run), (vec![20], 20));
+        assert_eq!((up.first, up.run, up.rows_of_whole()), (20, 20, 40));
         assert!(part("model.layers.0.mlp.down_proj", &phi3).is_none());
         assert!(part("model.layers.0.mlp.up_proj", &Geometry::default()).is_none());
-        assert_eq!(parts("a.qkv_proj").expect("joined"), ["a.q_proj", "a.k_proj", "a.v_proj"]);
+        assert_eq!(parts("a.qkv_proj").expect("fused"), ["a.q_proj", "a.k_proj", "a.v_proj"]);
     }
 
     #[test]
@@ -161,11 +178,11 @@ mod tests {
         };
         // A group has 3 rows of queries, 3 of keys, and of values and gates those of two heads.
         let (_, v) = place_of("m.in_proj_v", &of("qwen3_next"));
-        assert_eq!(v, Place { starts: vec![6, 32], run: 10, of: 52 });
+        assert_eq!((v.starts().collect::<Vec<_>>(), v.run, v.rows_of_whole()), (vec![6, 32], 10, 52));
         let (whole, a) = place_of("m.in_proj_a", &of("qwen3_next"));
-        assert_eq!((whole.as_str(), a), ("m.in_proj_ba", Place { starts: vec![2, 6], run: 2, of: 8 }));
+        assert_eq!((whole.as_str(), a), ("m.in_proj_ba", RowRuns { first: 2, run: 2, group: 4, groups: 2 }));
         let (_, v) = place_of("m.in_proj_v", &of("qwen3_5_text"));
-        assert_eq!(v, Place { starts: vec![12], run: 20, of: 32 });
+        assert_eq!(v, RowRuns { first: 12, run: 20, group: 32, groups: 1 });
         assert!(part("m.in_proj_z", &of("qwen3_5_text")).is_none(), "it is a tensor of its own there");
         assert!(parts("m.in_proj_qkvz").is_none(), "its parts are not one after the other");
     }
@@ -198,8 +215,8 @@ mod tests {
             ("attn.to_added_qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
             ("attn.to_added_kv", &["attn.add_k_proj", "attn.add_v_proj"]),
         ] {
-            assert_eq!(parts(whole).expect("joined"), expected, "{whole}");
+            assert_eq!(parts(whole).expect("fused"), expected, "{whole}");
         }
-        assert!(part("attn1.to_q", &Geometry::default()).is_none(), "no checkpoint has them joined");
+        assert!(part("attn1.to_q", &Geometry::default()).is_none(), "no checkpoint has them fused");
     }
 }

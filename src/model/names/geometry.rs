@@ -1,4 +1,4 @@
-//! The few sizes of a config that tell one part of a joined tensor from another.
+//! The few sizes of a config that tell one part of a fused tensor from another.
 
 use std::collections::BTreeMap;
 
@@ -34,18 +34,18 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Reads a config, its `text_config` first.
+    /// Reads a config, that of its text part first.
     pub fn of(config: &Config) -> Geometry {
-        let text = ["text_config", "llm_config", "language_config"].iter().find_map(|key| config.0.get(key));
-        let field = |key: &str| text.and_then(|text| text.get(key)).or_else(|| config.0.get(key));
+        let texts = config.main_text_config();
+        let field = |key: &str| texts.iter().find_map(|text| text.fields.get(key));
         let number = |key: &str| field(key).and_then(Value::as_u64);
-        let types = [config.model_type(), text.and_then(|text| text.get("model_type")?.as_str())];
+        let types = texts.iter().rev().map(|text| text.fields.get("model_type")?.as_str());
         let (hidden, heads) = (number("hidden_size"), number("num_attention_heads"));
         let quotient = hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads));
-        let all = [Some(&config.0), text].into_iter().flatten().filter_map(Value::as_object).flatten();
+        let all = texts.iter().rev().flat_map(|text| text.fields);
         Geometry {
             numbers: all.filter_map(|(field, value)| Some((field.clone(), value.as_u64()?))).collect(),
-            model_types: types.into_iter().flatten().map(str::to_owned).collect(),
+            model_types: types.flatten().map(str::to_owned).collect(),
             hidden,
             heads,
             kv_heads: number("num_key_value_heads").or(heads),
@@ -68,7 +68,7 @@ impl Geometry {
         self.model_types.iter().any(|model_type| model_types.contains(&model_type.as_str()))
     }
 
-    /// Whether gate and up columns of joined experts alternate.
+    /// Whether gate and up columns of fused experts alternate.
     pub fn alternates(&self) -> bool {
         self.is_one_of(ALTERNATING)
     }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn the_hidden_width_tells_in_from_out() {
         let config = |hidden: u64, model_type: &str| {
-            Geometry::of(&Config(
+            Geometry::of(&Config::from(
                 serde_json::json!({"model_type": model_type, "text_config": {"hidden_size": hidden}}),
             ))
         };
@@ -114,6 +114,6 @@ mod tests {
     fn rows_of_attention() {
         let config =
             serde_json::json!({"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2});
-        assert_eq!(Geometry::of(&Config(config)).attention(), Some([32, 16, 16]));
+        assert_eq!(Geometry::of(&Config::from(config)).attention(), Some([32, 16, 16]));
     }
 }

@@ -1,21 +1,41 @@
-//! Which reading of an adapter's paths finds them on disk.
+//! The interpretation of an adapter's paths: which names of the checkpoint they mean.
 //!
 //! An adapter was trained on a running model, whose names depend on the version of transformers, on the class that was
-//! loaded (the bare model, with a head, the language part of a larger one) and on the checkpoint. So the paths are read in
-//! several [`Way`]s, each against the checkpoint's names after none, some or all of the rules. The first reading that places
-//! every path is taken; if none does, the one that places most, and others for towers that it places nothing of.
+//! loaded (the bare model, with a head, the language part of a larger one) and on the checkpoint. So the paths are changed by
+//! several [`NameMapping`]s, and each is looked up in the names that the checkpoint has after none, some or all of the rules
+//! of its class ([`NameTable`]). A mapping with a table is an interpretation. The first one that places every path is taken;
+//! if none does, the one that places most, and others for towers that it places nothing of.
+//!
+//! An example: LLaVA as transformers 4 saved it, and an adapter that was trained on its language model alone.
+//!
+//! ```text
+//! adapter   model.layers.0.mlp.up_proj
+//! on disk   language_model.model.layers.0.mlp.up_proj.weight
+//!
+//!                        | names on disk                    | names after all rules (transformers 5)
+//!                        | language_model.model.layers.0.…  | model.language_model.layers.0.…
+//! -----------------------+----------------------------------+----------------------------------------
+//! Same                   | model.layers.0.…              no | model.layers.0.…                     no
+//! WithBase("model.")     | model.model.layers.0.…        no | model.model.layers.0.…               no
+//! Language("model.language_model.")                         | model.language_model.layers.0.…     yes
+//! ```
+//!
+//! The only interpretation that places the path is the one of the last line, so `up_proj` is the tensor that became
+//! `model.language_model.layers.0.mlp.up_proj`. Were there another that places every path and means other tensors, the
+//! adapter would be refused as ambiguous. Two that mean the same tensors are one: [`PathMatches::sums`] has equal numbers
+//! for equal sets of tensors.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::namespace::Namespace;
+use crate::model::names::name_table::NameTable;
 use crate::model::names::rules::Rules;
 
 /// How a path is changed before it is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum NameMapping {
     /// Not at all.
     Same,
     /// The base model's path is put in front: trained on the bare model.
@@ -71,41 +91,44 @@ fn exchanged(path: &str, from: &str, to: &str) -> Option<String> {
     Some(format!("{}{to}{}", &path[..start], &path[end..]))
 }
 
-impl Way {
-    /// Every way but the inferred one, in the order in which they are tried.
-    pub(crate) fn all(base: &str, geometry: &Geometry) -> Vec<Way> {
-        let mut ways = vec![Way::Same];
+impl NameMapping {
+    /// Every mapping but the inferred one, in the order in which they are tried.
+    pub(crate) fn all(base: &str, geometry: &Geometry) -> Vec<NameMapping> {
+        let mut mappings = vec![NameMapping::Same];
         if !base.is_empty() {
-            ways.extend([Way::WithBase(format!("{base}.")), Way::WithoutBase(format!("{base}."))]);
+            mappings.extend([
+                NameMapping::WithBase(format!("{base}.")),
+                NameMapping::WithoutBase(format!("{base}.")),
+            ]);
         }
-        let language = ["model.language_model.", "language_model.model."].map(Way::Language);
+        let language = ["model.language_model.", "language_model.model."].map(NameMapping::Language);
         let is_of = |spelling: &&Spelling| {
             spelling.model_types.is_empty() || geometry.is_one_of(spelling.model_types)
         };
-        let spelt = Way::Spelt(SPELLINGS.iter().filter(is_of).collect());
-        ways.into_iter().chain([Way::Carried]).chain(language).chain([spelt]).collect()
+        let spelt = NameMapping::Spelt(SPELLINGS.iter().filter(is_of).collect());
+        mappings.into_iter().chain([NameMapping::Carried]).chain(language).chain([spelt]).collect()
     }
 
     /// Whether it is tried on the names after all rules alone.
     pub(crate) fn needs_all_rules(&self) -> bool {
-        matches!(self, Way::Carried | Way::Language(_))
+        matches!(self, NameMapping::Carried | NameMapping::Language(_))
     }
 
-    /// A path of a module, or a parameter's, as this way has it.
+    /// A path of a module, or a parameter's, as this mapping has it.
     pub(crate) fn read<'p>(&self, path: &'p str, rules: &Rules) -> Cow<'p, str> {
         match self {
-            Way::Same => Cow::Borrowed(path),
-            Way::WithBase(base) => Cow::Owned(format!("{base}{path}")),
-            Way::WithoutBase(base) => Cow::Borrowed(path.strip_prefix(base.as_str()).unwrap_or(path)),
-            Way::Carried => carried(path, rules),
-            Way::Language(prefix) => match path.strip_prefix("model.") {
+            NameMapping::Same => Cow::Borrowed(path),
+            NameMapping::WithBase(base) => Cow::Owned(format!("{base}{path}")),
+            NameMapping::WithoutBase(base) => Cow::Borrowed(path.strip_prefix(base.as_str()).unwrap_or(path)),
+            NameMapping::Carried => carried(path, rules),
+            NameMapping::Language(prefix) => match path.strip_prefix("model.") {
                 Some(rest) => Cow::Owned(format!("{prefix}{rest}")),
                 None => Cow::Borrowed(path),
             },
-            Way::Spelt(spellings) => spellings
+            NameMapping::Spelt(spellings) => spellings
                 .iter()
                 .fold(Cow::Borrowed(path), |path, spelling| spelling.read(&path).map_or(path, Cow::Owned)),
-            Way::Inferred(prefixes) => {
+            NameMapping::Inferred(prefixes) => {
                 // A parameter belongs to the tower of its module, which is the path itself where it has no number.
                 let mut towers =
                     [tower(path), path.rsplit_once('.').map_or("", |(module, _)| module)].into_iter();
@@ -118,23 +141,23 @@ impl Way {
     }
 }
 
-impl Way {
-    /// A name of the model as an adapter that is read this way spells it; none if its model has no such parameter.
+impl NameMapping {
+    /// A name of the model as an adapter that is read by this mapping spells it; none if its model has no such parameter.
     pub(crate) fn spelt<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
         Some(match self {
             // What a name of an older transformers was cannot be told from what it became.
-            Way::Same | Way::Carried => Cow::Borrowed(name),
-            Way::WithBase(base) => Cow::Borrowed(name.strip_prefix(base.as_str())?),
-            Way::WithoutBase(base) => Cow::Owned(format!("{base}{name}")),
-            Way::Language(prefix) => match name.strip_prefix(prefix) {
+            NameMapping::Same | NameMapping::Carried => Cow::Borrowed(name),
+            NameMapping::WithBase(base) => Cow::Borrowed(name.strip_prefix(base.as_str())?),
+            NameMapping::WithoutBase(base) => Cow::Owned(format!("{base}{name}")),
+            NameMapping::Language(prefix) => match name.strip_prefix(prefix) {
                 Some(rest) => Cow::Owned(format!("model.{rest}")),
                 // The class of the language part has no other towers; heads stand outside.
                 None => Cow::Borrowed(Some(name).filter(|name| tower(name) == *name)?),
             },
-            Way::Spelt(spellings) => spellings
+            NameMapping::Spelt(spellings) => spellings
                 .iter()
                 .fold(Cow::Borrowed(name), |name, spelling| spelling.spelt(&name).map_or(name, Cow::Owned)),
-            Way::Inferred(prefixes) => {
+            NameMapping::Inferred(prefixes) => {
                 let rest = prefixes.values().find_map(|prefix| name.strip_prefix(prefix.as_str()));
                 Cow::Borrowed(rest.unwrap_or(name))
             }
@@ -163,36 +186,36 @@ pub(crate) fn tower(path: &str) -> &str {
     path
 }
 
-/// What a reading places: for every path a number for the tensors that it means, or 0.
+/// The matches of an interpretation: for every path a number for the tensors that it means, or 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Placing {
-    /// Which of the name spaces it reads.
-    pub space: usize,
+pub(crate) struct PathMatches {
+    /// Which of the name tables it is looked up in.
+    pub table: usize,
     /// How.
-    pub way: Way,
+    pub mapping: NameMapping,
     /// By path.
     pub sums: Vec<u64>,
 }
 
-impl Placing {
-    /// Reads every path; none if no path is placed. With `only_whole` there is a reading that places all that `required`
+impl PathMatches {
+    /// Reads every path; none if no path is placed. With `only_whole` there is an interpretation that places all that `required`
     /// says must be, so that nothing matters but others that do: this one is given up at the first that it does not place.
     pub(crate) fn of(
-        namespace: &Namespace<'_>,
-        (space, way): (usize, Way),
+        name_table: &NameTable<'_>,
+        (table, mapping): (usize, NameMapping),
         paths: &[&str],
         required: &[bool],
         only_whole: bool,
-    ) -> Option<Placing> {
+    ) -> Option<PathMatches> {
         let mut sums = Vec::with_capacity(paths.len());
         for (path, required) in paths.iter().zip(required) {
-            let sum = namespace.fits(&way.read(path, namespace.rules())).unwrap_or(0);
+            let sum = name_table.fits(&mapping.read(path, name_table.rules())).unwrap_or(0);
             if sum == 0 && *required && only_whole {
                 return None;
             }
             sums.push(sum);
         }
-        sums.iter().any(|&sum| sum != 0).then_some(Placing { space, way, sums })
+        sums.iter().any(|&sum| sum != 0).then_some(PathMatches { table, mapping, sums })
     }
 
     /// Whether it places every path that must be.
@@ -201,26 +224,27 @@ impl Placing {
     }
 
     /// The first path that another means other tensors with.
-    pub(crate) fn differs(&self, other: &Placing) -> Option<usize> {
+    pub(crate) fn differs(&self, other: &PathMatches) -> Option<usize> {
         (0..self.sums.len())
             .find(|&i| self.sums[i] != 0 && other.sums[i] != 0 && self.sums[i] != other.sums[i])
     }
 }
 
-/// The readings to use, of those in `placings` (in the order in which they are to be preferred).
+/// The interpretations to use, of those in `path_matches` (in the order in which they are to be preferred).
 ///
 /// # Errors
-/// With the places of two readings that place every path, and a path that they read differently.
+/// With the places of two interpretations that place every path, and a path that they read differently.
 pub(crate) fn choose(
-    placings: &[Placing],
+    path_matches: &[PathMatches],
     paths: &[&str],
     required: &[bool],
 ) -> Result<Vec<usize>, (usize, usize, usize)> {
-    let placed = |i: usize| placings[i].sums.iter().filter(|&&sum| sum != 0).count();
-    let whole: Vec<usize> = (0..placings.len()).filter(|&i| placings[i].places_all(required)).collect();
+    let placed = |i: usize| path_matches[i].sums.iter().filter(|&&sum| sum != 0).count();
+    let whole: Vec<usize> =
+        (0..path_matches.len()).filter(|&i| path_matches[i].places_all(required)).collect();
     // Of what need not be placed, a head that has another name on disk may be; the first of those that place most.
     if let Some(&first) = whole.iter().rev().max_by_key(|&&i| placed(i)) {
-        let differs = |other: usize| Some((first, other, placings[first].differs(&placings[other])?));
+        let differs = |other: usize| Some((first, other, path_matches[first].differs(&path_matches[other])?));
         return match whole.iter().find_map(|&other| differs(other)) {
             Some(disagreement) => Err(disagreement),
             None => Ok(vec![first]),
@@ -229,13 +253,15 @@ pub(crate) fn choose(
     let mut chosen = Vec::new();
     let mut open: Vec<bool> = vec![true; paths.len()];
     loop {
-        let count =
-            |i: usize| placings[i].sums.iter().zip(&open).filter(|(sum, open)| **sum != 0 && **open).count();
+        let count = |i: usize| {
+            path_matches[i].sums.iter().zip(&open).filter(|(sum, open)| **sum != 0 && **open).count()
+        };
         // The first of those that place most; `max_by_key` would give the last.
-        let Some(best) = (0..placings.len()).rev().max_by_key(|&i| count(i)).filter(|&i| count(i) > 0) else {
+        let Some(best) = (0..path_matches.len()).rev().max_by_key(|&i| count(i)).filter(|&i| count(i) > 0)
+        else {
             return Ok(chosen);
         };
-        let is_placed = |i: &usize| open[*i] && placings[best].sums[*i] != 0;
+        let is_placed = |i: &usize| open[*i] && path_matches[best].sums[*i] != 0;
         let mut settled: Vec<&str> = (0..paths.len()).filter(is_placed).map(|i| tower(paths[i])).collect();
         settled.sort_unstable();
         settled.dedup();
@@ -248,7 +274,7 @@ pub(crate) fn choose(
 
 /// The prefixes, by tower, with which the paths that must be placed are tensors: each path exactly one, and all of a tower
 /// the same prefix.
-pub(crate) fn inferred(disk: &dyn Disk, paths: &[&str]) -> Option<Way> {
+pub(crate) fn inferred(disk: &dyn Disk, paths: &[&str]) -> Option<NameMapping> {
     let mut ends: HashMap<&str, (u32, String)> =
         paths.iter().map(|&path| (path, (0, String::new()))).collect();
     for (name, _) in (0..disk.count()).filter_map(|place| disk.weight(place)) {
@@ -273,7 +299,7 @@ pub(crate) fn inferred(disk: &dyn Disk, paths: &[&str]) -> Option<Way> {
     }
     let prefixes: BTreeMap<String, String> =
         prefixes.into_iter().filter_map(|(tower, prefix)| Some((tower, prefix?))).collect();
-    (!prefixes.is_empty()).then_some(Way::Inferred(prefixes))
+    (!prefixes.is_empty()).then_some(NameMapping::Inferred(prefixes))
 }
 
 #[cfg(test)]
@@ -287,20 +313,20 @@ mod tests {
         assert_eq!(tower("0.auto"), "");
     }
 
-    fn placing(space: usize, sums: &[u64]) -> Placing {
-        Placing { space, way: Way::Same, sums: sums.to_vec() }
+    fn matches(table: usize, sums: &[u64]) -> PathMatches {
+        PathMatches { table, mapping: NameMapping::Same, sums: sums.to_vec() }
     }
 
     #[test]
     fn the_first_that_places_all_unless_another_disagrees() {
         let paths = ["a.0.x", "a.1.x", "b.0.x"];
         let all = [true; 3];
-        let some = [placing(0, &[1, 0, 0]), placing(1, &[1, 2, 3]), placing(2, &[1, 2, 3])];
+        let some = [matches(0, &[1, 0, 0]), matches(1, &[1, 2, 3]), matches(2, &[1, 2, 3])];
         assert_eq!(choose(&some, &paths, &all), Ok(vec![1]));
-        let disagree = [placing(0, &[1, 2, 3]), placing(1, &[1, 2, 4])];
+        let disagree = [matches(0, &[1, 2, 3]), matches(1, &[1, 2, 4])];
         assert_eq!(choose(&disagree, &paths, &all), Err((0, 1, 2)));
         assert_eq!(choose(&some[..1], &paths, &[true, false, false]), Ok(vec![0]));
-        let head = [placing(0, &[1, 2, 0]), placing(1, &[1, 2, 3])];
+        let head = [matches(0, &[1, 2, 0]), matches(1, &[1, 2, 3])];
         assert_eq!(choose(&head, &paths, &[true, true, false]), Ok(vec![1]), "a head that can be placed is");
     }
 
@@ -324,10 +350,10 @@ mod tests {
     #[test]
     fn a_mix_between_towers_only() {
         let paths = ["a.0.x", "a.1.x", "b.0.x"];
-        let mixed = [placing(0, &[1, 0, 0]), placing(1, &[0, 2, 3])];
+        let mixed = [matches(0, &[1, 0, 0]), matches(1, &[0, 2, 3])];
         // The second places most; what it leaves of its own tower stays unplaced.
         assert_eq!(choose(&mixed, &paths, &[true; 3]), Ok(vec![1]));
-        let towers = [placing(0, &[1, 2, 0]), placing(1, &[0, 0, 3])];
+        let towers = [matches(0, &[1, 2, 0]), matches(1, &[0, 0, 3])];
         assert_eq!(choose(&towers, &paths, &[true; 3]), Ok(vec![0, 1]));
     }
 }

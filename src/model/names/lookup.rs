@@ -6,20 +6,17 @@ use std::sync::Arc;
 use crate::checkpoint::config::Config;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
-use crate::model::tied::is_head;
+use crate::model::heads::{is_added_head, is_head};
 
-use crate::model::names::candidates::candidates;
+use crate::model::names::class_rules::class_rules;
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::interpretation::{Placing, Way, choose, inferred, tower};
-use crate::model::names::name_tables::Spaces;
-use crate::model::names::namespace::{Namespace, Parameter};
+use crate::model::names::interpretation::{NameMapping, PathMatches, choose, inferred, tower};
+use crate::model::names::name_table::{NameTable, Parameter};
+use crate::model::names::name_tables::NameTables;
 use crate::model::names::rules::Rules;
 use crate::model::names::table;
-use crate::model::names::table::{Class, Experts};
-
-/// Segments of paths of heads that an adapter may bring along, and no base need have.
-const ADDITIONS: &[&str] = &["score", "classifier", "qa_outputs", "classification_head", "v_head"];
+use crate::model::names::table::Class;
 
 /// Names of a checkpoint, read as one adapter's paths are to be read.
 pub struct Names<'a> {
@@ -28,87 +25,87 @@ pub struct Names<'a> {
     class: Option<Class>,
     /// Whether linear layers are stored as `[in, out]`.
     conv1d: bool,
-    /// The readings in use, the first first; one, but for adapters that mix.
-    readings: Vec<(Rc<Namespace<'a>>, Way)>,
-    /// Every reading that places all that must be; where there is none, those in use.
-    pub(crate) possible: Vec<(Arc<Rules>, Way)>,
+    /// The interpretations in use, the first first; one, but for adapters that mix.
+    interpretations: Vec<(Rc<NameTable<'a>>, NameMapping)>,
+    /// Every interpretation that places all that must be; where there is none, those in use.
+    pub(crate) possible: Vec<(Arc<Rules>, NameMapping)>,
     notices: Vec<String>,
 }
 
 impl<'a> Names<'a> {
     /// Decides how `paths` are read: an adapter's module and parameter paths, without `base_model.model.`.
     ///
-    /// Paths that no reading places are not an error here; [`Names::parameter`] does not find them.
+    /// Paths that no interpretation places are not an error here; [`Names::parameter`] does not find them.
     ///
     /// # Errors
-    /// [`ErrorKind::Readings`] if two readings place all paths and do not mean the same tensors.
-    pub fn new(spaces: &Spaces<'a>, paths: &[&str]) -> Result<Names<'a>> {
-        let (disk, config) = (spaces.disk, spaces.config);
+    /// [`ErrorKind::Readings`] if two interpretations place all paths and do not mean the same tensors.
+    pub fn new(name_tables: &NameTables<'a>, paths: &[&str]) -> Result<Names<'a>> {
+        let (disk, config) = (name_tables.disk, name_tables.config);
         let class = config.class().and_then(table::class);
         let ties: Vec<String> =
             class.as_ref().map(Class::ties).unwrap_or_default().into_iter().map(|(head, _)| head).collect();
         let required: Vec<bool> = paths.iter().map(|path| !is_optional(path, &ties)).collect();
-        let mut placings = placings(spaces, paths, &required);
-        if !placings.iter().any(|placing| placing.places_all(&required)) {
+        let mut path_matches = path_matches(name_tables, paths, &required);
+        if !path_matches.iter().any(|matches| matches.places_all(&required)) {
             let must: Vec<&str> =
                 paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
-            let way = inferred(disk, &must);
-            let placed = |way| Placing::of(&spaces.get(0), (0, way), paths, &required, false);
-            placings.extend(way.and_then(placed));
+            let mapping = inferred(disk, &must);
+            let placed =
+                |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
+            path_matches.extend(mapping.and_then(placed));
         }
-        let chosen = choose(&placings, paths, &required).map_err(|(first, second, path)| {
+        let chosen = choose(&path_matches, paths, &required).map_err(|(first, second, path)| {
             let meant = |i: usize| {
-                let (placing, space) = (&placings[i], spaces.get(placings[i].space));
-                let name = space.meant(&placing.way.read(paths[path], space.rules()));
-                (name, described(spaces, placing.space, &placing.way))
+                let (matches, table) = (&path_matches[i], name_tables.get(path_matches[i].table));
+                let name = table.meant(&matches.mapping.read(paths[path], table.rules()));
+                (name, described(name_tables, matches.table, &matches.mapping))
             };
             let ((first, by_first), (second, by_second)) = (meant(first), meant(second));
             ErrorKind::Readings { path: paths[path].to_owned(), first, by_first, second, by_second }
         })?;
-        let whole = placings.iter().filter(|placing| placing.places_all(&required));
-        let possible = whole.map(|placing| (spaces.list()[placing.space].rules.clone(), placing.way.clone()));
+        let whole = path_matches.iter().filter(|matches| matches.places_all(&required));
+        let possible =
+            whole.map(|matches| (name_tables.list()[matches.table].rules.clone(), matches.mapping.clone()));
         let possible = possible.collect();
         let conv1d = config.model_type().is_some_and(table::conv1d);
         let mut names =
-            Names { disk, config, class, conv1d, readings: Vec::new(), possible, notices: Vec::new() };
+            Names { disk, config, class, conv1d, interpretations: Vec::new(), possible, notices: Vec::new() };
         for i in chosen {
-            let Placing { space, way, .. } = &placings[i];
-            if *space != 0 || *way != Way::Same {
-                names.notices.push(format!("names are read {}", described(spaces, *space, way)));
+            let PathMatches { table, mapping, .. } = &path_matches[i];
+            if *table != 0 || *mapping != NameMapping::Same {
+                names
+                    .notices
+                    .push(format!("adapter keys resolved {}", described(name_tables, *table, mapping)));
             }
-            names.readings.push((spaces.get(*space), way.clone()));
+            names.interpretations.push((name_tables.get(*table), mapping.clone()));
         }
-        if names.readings.is_empty() {
-            names.readings.push((spaces.get(0), Way::Same));
+        if names.interpretations.is_empty() {
+            names.interpretations.push((name_tables.get(0), NameMapping::Same));
         }
         if names.possible.is_empty() {
-            names.possible =
-                names.readings.iter().map(|(space, way)| (space.shared_rules(), way.clone())).collect();
+            names.possible = names
+                .interpretations
+                .iter()
+                .map(|(table, mapping)| (table.shared_rules(), mapping.clone()))
+                .collect();
         }
         Ok(names)
     }
 
     /// A parameter by its runtime name as the adapter spells it: `path.weight`, `path.bias`, or a parameter's own path.
     ///
-    /// A joined parameter is found where its parts are on disk, and the other way round: one expert of a stack, one of
+    /// A fused parameter is found where its parts are on disk, and the other way round: one expert of a stack, one of
     /// queries, keys and values. Then its shape is what the parameter would have.
     pub fn parameter(&self, runtime: &str) -> Option<Parameter> {
         let module = runtime.rsplit_once('.').map_or("", |(module, _)| module);
-        for (namespace, way) in &self.readings {
-            let name = way.read(runtime, namespace.rules());
-            let in_module = || namespace.fits(&way.read(module, namespace.rules())).is_some();
-            if namespace.fits(&name).is_some() || !module.is_empty() && in_module() {
-                return namespace.parameter(&name);
+        for (name_table, mapping) in &self.interpretations {
+            let name = mapping.read(runtime, name_table.rules());
+            let in_module = || name_table.fits(&mapping.read(module, name_table.rules())).is_some();
+            if name_table.fits(&name).is_some() || !module.is_empty() && in_module() {
+                return name_table.parameter(&name);
             }
         }
         None
-    }
-
-    /// Whether a path is a module with a parameter, or a parameter, as [`Names::parameter`] finds them.
-    pub fn has(&self, path: &str) -> bool {
-        self.readings
-            .iter()
-            .any(|(namespace, way)| namespace.fits(&way.read(path, namespace.rules())).is_some())
     }
 
     /// The runtime names that can be tied in this class, each with what it is tied to, as transformers 5 calls them.
@@ -119,19 +116,9 @@ impl<'a> Names<'a> {
     /// The name on disk that a head's tensor would have, which the base has not; `embedding` is that of what it is tied to.
     pub fn head_on_disk(&self, head: &str, embedding: &str) -> String {
         let first = embedding.split('.').next().unwrap_or(embedding);
-        let candidates = candidates(self.config);
+        let candidates = class_rules(self.config);
         let mut before = candidates[0].all.before(head);
         before.find(|name| name.split('.').next() == Some(first)).unwrap_or_else(|| head.to_owned())
-    }
-
-    /// The experts modules of the model, or of its language part.
-    pub fn experts(&self) -> Vec<Experts> {
-        let types = Geometry::of(self.config).model_types;
-        types
-            .iter()
-            .map(|model_type| table::experts(model_type))
-            .find(|found| !found.is_empty())
-            .unwrap_or_default()
     }
 
     /// How many experts each layer has, by the config.
@@ -160,56 +147,55 @@ pub(crate) fn is_optional(path: &str, ties: &[String]) -> bool {
     let weight = format!("{path}.weight");
     // Heads stand outside stacks of layers; the same words inside are ordinary projections.
     let is_outside = tower(path) == path;
-    let is_addition = || path.split('.').any(|segment| ADDITIONS.contains(&segment));
-    ties.iter().any(|tie| *tie == weight || tie == path) || is_outside && (is_head(&weight) || is_addition())
+    ties.iter().any(|tie| *tie == weight || tie == path)
+        || is_outside && (is_head(&weight) || is_added_head(path))
 }
 
-/// Every reading that places something, the likeliest first.
-fn placings(spaces: &Spaces<'_>, paths: &[&str], required: &[bool]) -> Vec<Placing> {
+/// Every interpretation that places something, the likeliest first.
+fn path_matches(name_tables: &NameTables<'_>, paths: &[&str], required: &[bool]) -> Vec<PathMatches> {
     let (mut found, mut has_whole) = (Vec::new(), false);
-    for (i, space) in spaces.list().iter().enumerate() {
-        let namespace = spaces.get(i);
-        let is_new = spaces.is_first(i);
-        for (rank, way) in Way::all(spaces.base(i), spaces.geometry()).into_iter().enumerate() {
-            let changes = |path: &&str| *way.read(path, namespace.rules()) != **path;
-            // Ways that need all rules are for one space of each candidate, even if no name on disk changes there.
-            let is_due = if way.needs_all_rules() { space.is_all } else { is_new };
-            if is_due && (way == Way::Same || paths.iter().any(changes)) {
-                let placing = Placing::of(&namespace, (i, way), paths, required, has_whole);
-                has_whole |= placing.as_ref().is_some_and(|placing| placing.places_all(required));
-                found.extend(placing.map(|placing| ((space.candidate, rank, i), placing)));
+    for (i, table) in name_tables.list().iter().enumerate() {
+        let name_table = name_tables.get(i);
+        let is_new = name_tables.is_first(i);
+        for (rank, mapping) in
+            NameMapping::all(name_tables.base(i), name_tables.geometry()).into_iter().enumerate()
+        {
+            let changes = |path: &&str| *mapping.read(path, name_table.rules()) != **path;
+            // Mappings that need all rules are for one table of each class, even if no name on disk changes there.
+            let is_due = if mapping.needs_all_rules() { table.is_all } else { is_new };
+            if is_due && (mapping == NameMapping::Same || paths.iter().any(changes)) {
+                let matches = PathMatches::of(&name_table, (i, mapping), paths, required, has_whole);
+                has_whole |= matches.as_ref().is_some_and(|matches| matches.places_all(required));
+                found.extend(matches.map(|matches| ((table.candidate, rank, i), matches)));
             }
         }
     }
     found.sort_by_key(|(order, _)| *order);
-    found.into_iter().map(|(_, placing)| placing).collect()
+    found.into_iter().map(|(_, matches)| matches).collect()
 }
 
-/// How a reading is told.
-fn described(spaces: &Spaces<'_>, space: usize, way: &Way) -> String {
-    let names = match (spaces.label(space), spaces.list()[space].is_all) {
+/// An interpretation, for a note or an error.
+fn described(name_tables: &NameTables<'_>, table: usize, mapping: &NameMapping) -> String {
+    let names = match (name_tables.label(table), name_tables.list()[table].is_all) {
         ("", _) => "against the names on disk".to_owned(),
         (label, is_all) => {
-            format!("against the names that {} has for {label}", spaces.library(space).version(is_all))
+            format!("against the {} names for {label}", name_tables.library(table).version(is_all))
         }
     };
-    match way {
-        Way::Same => names,
-        Way::WithBase(base) => format!("with `{base}` in front, {names}"),
-        Way::WithoutBase(base) => format!("without `{base}`, {names}"),
-        Way::Carried => format!("as older names, {names}"),
-        Way::Language(prefix) => format!("with `{prefix}` for `model.`, {names}"),
-        Way::Spelt(spellings) => {
+    match mapping {
+        NameMapping::Same => names,
+        NameMapping::WithBase(base) => format!("by prepending `{base}`, {names}"),
+        NameMapping::WithoutBase(base) => format!("by dropping `{base}`, {names}"),
+        NameMapping::Carried => format!("as older names, {names}"),
+        NameMapping::Language(prefix) => format!("by writing `{prefix}` for `model.`, {names}"),
+        NameMapping::Spelt(spellings) => {
             let each =
                 spellings.iter().map(|spelling| format!("`{}` for `{}`", spelling.models, spelling.theirs));
-            format!("with {}, {names}", each.collect::<Vec<_>>().join(" and "))
+            format!("by writing {}, {names}", each.collect::<Vec<_>>().join(" and "))
         }
-        Way::Inferred(prefixes) => {
+        NameMapping::Inferred(prefixes) => {
             let each = prefixes.iter().map(|(tower, prefix)| format!("`{prefix}` before `{tower}`"));
-            format!(
-                "with {}, which is inferred from names that end alike",
-                each.collect::<Vec<_>>().join(", ")
-            )
+            format!("by writing {}, inferred from names that end alike", each.collect::<Vec<_>>().join(", "))
         }
     }
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::ecosystem::Library;
 
-use crate::model::names::candidates::{Candidate, candidates};
+use crate::model::names::class_rules::{ClassRules, class_rules};
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::namespace::Namespace;
+use crate::model::names::name_table::NameTable;
 use crate::model::names::rules::Rules;
 
 /// One of the sets: which rules give it.
-pub struct Space {
+pub struct TableRules {
     /// The rules.
     pub rules: Arc<Rules>,
     /// Which candidate they are of.
@@ -27,66 +27,70 @@ pub struct Space {
 }
 
 /// All sets of names of one checkpoint.
-pub struct Spaces<'a> {
+pub struct NameTables<'a> {
     /// The weights that the names are of.
     pub disk: &'a dyn Disk,
     /// The checkpoint's config.
     pub config: &'a Config,
     geometry: Arc<Geometry>,
-    candidates: Vec<Candidate>,
-    spaces: Vec<Space>,
-    made: Vec<OnceCell<Rc<Namespace<'a>>>>,
+    candidates: Vec<ClassRules>,
+    name_tables: Vec<TableRules>,
+    made: Vec<OnceCell<Rc<NameTable<'a>>>>,
 }
 
-impl<'a> Spaces<'a> {
+impl<'a> NameTables<'a> {
     /// The names as they are, then after some and after all rules of every candidate. Nothing is made yet.
-    pub fn new(disk: &'a dyn Disk, config: &'a Config) -> Spaces<'a> {
-        let candidates = candidates(config);
-        let mut spaces = vec![Space { rules: Arc::default(), candidate: 0, is_all: false }];
-        for (candidate, Candidate { unscoped, all, .. }) in candidates.iter().enumerate() {
+    pub fn new(disk: &'a dyn Disk, config: &'a Config) -> NameTables<'a> {
+        let candidates = class_rules(config);
+        let mut name_tables = vec![TableRules { rules: Arc::default(), candidate: 0, is_all: false }];
+        for (candidate, ClassRules { unscoped, all, .. }) in candidates.iter().enumerate() {
             let sets = [(unscoped, false), (all, true)];
             let sets = sets.into_iter().filter(|(rules, is_all)| *is_all || !Arc::ptr_eq(rules, all));
-            spaces.extend(sets.map(|(rules, is_all)| Space { rules: rules.clone(), candidate, is_all }));
+            name_tables.extend(sets.map(|(rules, is_all)| TableRules {
+                rules: rules.clone(),
+                candidate,
+                is_all,
+            }));
         }
-        let made = spaces.iter().map(|_| OnceCell::new()).collect();
-        Spaces { disk, config, geometry: Arc::new(Geometry::of(config)), candidates, spaces, made }
+        let made = name_tables.iter().map(|_| OnceCell::new()).collect();
+        NameTables { disk, config, geometry: Arc::new(Geometry::of(config)), candidates, name_tables, made }
     }
 
     /// The sets, in the order in which they are tried.
-    pub fn list(&self) -> &[Space] {
-        &self.spaces
+    pub fn list(&self) -> &[TableRules] {
+        &self.name_tables
     }
 
     /// The names of one set.
-    pub fn get(&self, space: usize) -> Rc<Namespace<'a>> {
+    pub fn get(&self, table: usize) -> Rc<NameTable<'a>> {
         let make = || {
-            let rules = self.spaces[space].rules.clone();
-            let made = Namespace::new(self.disk, rules, self.geometry.clone());
+            let rules = self.name_tables[table].rules.clone();
+            let made = NameTable::new(self.disk, rules, self.geometry.clone());
             let others = self.made.iter().filter_map(OnceCell::get);
             Rc::new(made.sharing(others.map(Rc::as_ref)))
         };
-        self.made[space].get_or_init(make).clone()
+        self.made[table].get_or_init(make).clone()
     }
 
     /// Whether no set before it, of those that are made, has the same names.
-    pub fn is_first(&self, space: usize) -> bool {
-        let own = self.get(space);
-        self.made[..space].iter().filter_map(OnceCell::get).all(|other| !own.has_names_of(other))
+    pub fn is_first(&self, table: usize) -> bool {
+        let own = self.get(table);
+        self.made[..table].iter().filter_map(OnceCell::get).all(|other| !own.has_names_of(other))
     }
 
     /// The path of the base model by the rules of a set.
-    pub fn base(&self, space: usize) -> &str {
-        &self.candidates[self.spaces[space].candidate].base
+    pub fn base(&self, table: usize) -> &str {
+        &self.candidates[self.name_tables[table].candidate].base
     }
 
     /// Whose rules a set has, for messages; empty for none.
-    pub fn label(&self, space: usize) -> &str {
-        if space == 0 { "" } else { &self.candidates[self.spaces[space].candidate].label }
+    pub fn label(&self, table: usize) -> &str {
+        if table == 0 { "" } else { &self.candidates[self.name_tables[table].candidate].label }
     }
 
     /// The library whose names a set has.
-    pub fn library(&self, space: usize) -> &'static Library {
-        self.candidates[self.spaces[space].candidate].library
+    pub fn library(&self, table: usize) -> &'static Library {
+        self.candidates[self.name_tables[table].candidate].library
     }
 
     /// What the config says of sizes.

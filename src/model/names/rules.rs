@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::model::names::conversions::Op;
+use crate::model::names::conversions::ConversionOp;
 use crate::model::names::pattern::{Match, Pattern};
 
 /// What a rule does with the text that its pattern matched.
@@ -24,7 +24,7 @@ pub enum Kind {
     /// Renames, its group being a number that so much is added to.
     Offset(i64),
     /// Makes runtime parameters of tensors.
-    Convert(Vec<Op>),
+    Convert(Vec<ConversionOp>),
 }
 
 /// One rule.
@@ -190,7 +190,9 @@ fn parse_rule(row: &Value) -> Option<Rule> {
         "rename" => Kind::Rename,
         "group" => Kind::Group { active: AtomicBool::new(false) },
         "offset" => Kind::Offset(row.get(3)?.as_i64()?),
-        "convert" => Kind::Convert(row.get(3)?.as_array()?.iter().map(Op::parse).collect::<Option<_>>()?),
+        "convert" => {
+            Kind::Convert(row.get(3)?.as_array()?.iter().map(ConversionOp::parse).collect::<Option<_>>()?)
+        }
         _ => return None,
     };
     Some(Rule { pattern: Pattern::new(texts(row.get(1)?)?), to: texts(row.get(2)?)?, kind, scope: None })

@@ -4,6 +4,10 @@
 //! parsed, so that a run pays for one class. Derived from Hugging Face transformers 5.23.0 and diffusers 0.42.1 (Apache
 //! License 2.0; the notice stands at the head of the table).
 
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::model::names::rules::{Rule, parse_rules};
@@ -24,20 +28,23 @@ pub(crate) struct Class {
     ties: &'static str,
 }
 
-/// One kind of experts module, whose experts are joined in stacked parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Experts {
+/// One kind of experts module, whose experts are fused in stacked parameters.
+#[derive(Debug, Deserialize)]
+struct ExpertsRow(
     /// Its class.
-    pub class: String,
+    IgnoredAny,
     /// Last segment of its path.
-    pub at: String,
+    IgnoredAny,
     /// Its parameters of two or more axes, in the order in which the module registers them.
-    pub order: Vec<String>,
+    Vec<String>,
     /// The number of axes of each.
-    pub ndim: Vec<usize>,
+    IgnoredAny,
     /// Whether the module says that it holds its parameters as `[experts, in, out]`.
-    pub is_transposed: bool,
-}
+    bool,
+);
+
+/// An order that older versions of transformers registered the parameters of experts in, which the table's has not.
+const OLDER_ORDER: [&str; 3] = ["w1", "w2", "w3"];
 
 /// The lines of a kind, each without its kind.
 fn lines(kind: &'static str) -> impl Iterator<Item = &'static str> {
@@ -121,14 +128,32 @@ pub(crate) fn rules(entry: &str) -> Option<Vec<Rule>> {
     parse_rules(&value)
 }
 
-/// The experts modules of a model type.
-pub(crate) fn experts(model_type: &str) -> Vec<Experts> {
-    let rows = line("experts", model_type).and_then(|text| serde_json::from_str::<Vec<Row>>(text).ok());
-    let experts = |(class, at, order, ndim, is_transposed)| Experts { class, at, order, ndim, is_transposed };
-    rows.unwrap_or_default().into_iter().map(experts).collect()
+fn experts_rows(line: &str) -> Vec<ExpertsRow> {
+    let rows = line.split_once('\t').and_then(|(_, rows)| serde_json::from_str(rows).ok());
+    rows.unwrap_or_default()
 }
 
-type Row = (String, String, Vec<String>, Vec<usize>, bool);
+/// The orders in which experts modules register their parameters, each once.
+pub(crate) fn expert_orders() -> &'static [Vec<String>] {
+    static ALL: OnceLock<Vec<Vec<String>>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut orders: Vec<Vec<String>> = lines("experts")
+            .flat_map(experts_rows)
+            .map(|row| row.2)
+            .filter(|order| order.len() > 1)
+            .collect();
+        orders.push(OLDER_ORDER.map(str::to_owned).to_vec());
+        orders.sort_unstable();
+        orders.dedup();
+        orders
+    })
+}
+
+/// Whether experts of that model type say that they hold their parameters as `[experts, in, out]`.
+pub(crate) fn has_transposed_experts(model_type: &str) -> bool {
+    let of_type = |line: &&str| line.split('\t').next() == Some(model_type);
+    lines("experts").filter(of_type).flat_map(experts_rows).any(|row| row.4)
+}
 
 /// Whether linear layers of that model type are stored as `[in, out]`.
 pub(crate) fn conv1d(model_type: &str) -> bool {
@@ -171,9 +196,14 @@ mod tests {
 
     #[test]
     fn experts_and_conv1d() {
-        let experts = experts("gpt_oss");
-        assert_eq!(experts[0].order, ["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"]);
-        assert!(experts[0].is_transposed && crate::model::names::table::experts("llama").is_empty());
+        let has = |order: &[&str]| expert_orders().iter().any(|other| other == order);
+        assert!(has(&["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"]));
+        assert!(has(&["gate_proj", "up_proj", "down_proj"]) && has(&OLDER_ORDER) && !has(&["weight"]));
+        let transposed = ["gpt_oss", "aria", "aria_text", "openai_privacy_filter"];
+        assert!(transposed.into_iter().all(has_transposed_experts) && !has_transposed_experts("mixtral"));
+        for line in lines("experts") {
+            assert!(!experts_rows(line).is_empty(), "{line}");
+        }
         assert!(conv1d("gpt2") && conv1d("openai-gpt") && !conv1d("ctrl"));
     }
 

@@ -1,0 +1,56 @@
+//! Pairs of low-rank factors, as keys name them.
+
+use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::claim::findings::Findings;
+use crate::adapters::parts::Tail;
+
+pub(crate) const A: Tail = Tail { role: ".lora_A", ending: ".weight" };
+pub(crate) const B: Tail = Tail { role: ".lora_B", ending: ".weight" };
+
+const EMBEDDING_A: Tail = Tail { role: ".lora_embedding_A", ending: "" };
+const EMBEDDING_B: Tail = Tail { role: ".lora_embedding_B", ending: "" };
+
+/// Two factors of one module.
+pub(crate) struct Pair {
+    /// Module path as the adapter spells it.
+    pub(crate) module: String,
+    /// `A [rank, in]`.
+    pub(crate) a: usize,
+    /// `B [out, rank]`.
+    pub(crate) b: usize,
+    /// Whether they are an embedding's, whose inputs are tokens.
+    pub(crate) is_embedding: bool,
+    /// The module and its parameter, where the path is that of a parameter.
+    pub(crate) parameter: Option<(String, String)>,
+}
+
+/// Takes all pairs of factors that nobody has taken; notes those that are half.
+pub(crate) fn take_pairs(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) -> Vec<Pair> {
+    let mut pairs = take_tails(context, findings, A, B, false, |_| true);
+    pairs.extend(take_tails(context, findings, EMBEDDING_A, EMBEDDING_B, true, |_| true));
+    pairs
+}
+
+/// Takes the pairs of two tails whose modules are some of all.
+pub(crate) fn take_tails(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    a_tail: Tail,
+    b_tail: Tail,
+    is_embedding: bool,
+    is_one: impl Fn(&str) -> bool,
+) -> Vec<Pair> {
+    let (a, mut b) =
+        (findings.take_where(context, a_tail, &is_one), findings.take_where(context, b_tail, &is_one));
+    let mut pairs = Vec::new();
+    for (module, a) in a {
+        match b.remove(&module) {
+            Some(b) => pairs.push(Pair { module, a, b, is_embedding, parameter: None }),
+            None => findings.lacks_partner(a, &b_tail.key(&module)),
+        }
+    }
+    for (module, b) in b {
+        findings.lacks_partner(b, &a_tail.key(&module));
+    }
+    pairs
+}

@@ -1,0 +1,32 @@
+//! Flags of the test suite, which the released command does not have.
+
+use clap::Args;
+
+use crate::cli::config::read_size;
+use crate::error::Result;
+use crate::merge::hooks::TestHooks;
+
+/// As typed.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TestFlags {
+    /// Cut tile buffers of this size
+    #[arg(long, value_name = "SIZE", hide = true, requires = "depth")]
+    slab: Option<String>,
+
+    /// Make this many tile buffers
+    #[arg(long, value_name = "N", hide = true, requires = "slab")]
+    depth: Option<usize>,
+
+    /// Run the reference arithmetic
+    #[arg(long, hide = true)]
+    scalar: bool,
+}
+
+impl TestFlags {
+    /// What they mean.
+    pub(crate) fn hooks(&self) -> Result<TestHooks> {
+        let bytes = self.slab.as_deref().map(|slab| read_size("--slab", slab)).transpose()?;
+        let forced = bytes.zip(self.depth).map(|(bytes, depth)| (bytes.bytes() as usize, depth));
+        Ok(TestHooks { forced, scalar: self.scalar })
+    }
+}

@@ -1,0 +1,80 @@
+//! Facts about one scheme of quantization: what its tensors are called, its keys in configs, its side files, and the name that
+//! users know it by.
+//!
+//! ```text
+//! model.layers.0.mlp.up_proj.weight_packed      quantized data: `.weight_packed` in the place of `.weight`
+//! model.layers.0.mlp.up_proj.weight_scale       auxiliary: its values need it
+//! model.layers.0.mlp.up_proj.input_scale        unused: a runtime reads it, no value of the weight depends on it
+//! ```
+
+/// What is known of one scheme.
+#[derive(Debug)]
+pub(crate) struct Scheme {
+    /// The name that users know it by.
+    pub title: &'static str,
+    /// What `quant_method` of a config says for it.
+    pub methods: &'static [&'static str],
+    /// Endings of its quantized data where it is not called as the weight is; those with a dot in front stand in the place
+    /// of `.weight`, others follow the name.
+    pub data: &'static [&'static str],
+    /// Whether its data may have the dtype of plain numbers: bitsandbytes writes codes of 4 bits as any.
+    pub has_any_dtype: bool,
+    /// Endings of the tensors that its values need beside the data.
+    pub auxiliary: &'static [Auxiliary],
+    /// Endings of what a runtime needs beside the data, and no value depends on: scales of inputs and outputs.
+    pub unused: &'static [Auxiliary],
+    /// Keys of a config that only its checkpoints have, beside the usual ones.
+    pub config_keys: &'static [&'static str],
+    /// Keys of `quantization_config` that list the modules it leaves plain.
+    pub plain_lists: &'static [&'static str],
+    /// Files beside the weights that only its checkpoints have.
+    pub side_files: &'static [&'static str],
+    /// Endings of the names under which its builds of a model are published.
+    pub builds: &'static [&'static str],
+}
+
+impl Scheme {
+    /// A scheme of which nothing is known yet, to begin a row with.
+    pub(crate) const NONE: Scheme = Scheme {
+        title: "",
+        methods: &[],
+        data: &[],
+        has_any_dtype: false,
+        auxiliary: &[],
+        unused: &[],
+        config_keys: &[],
+        plain_lists: &[],
+        side_files: &[],
+        builds: &[],
+    };
+}
+
+/// The ending of an auxiliary tensor, and the endings that the data has in its place.
+#[derive(Debug)]
+pub(crate) struct Auxiliary {
+    /// The ending; one of [`ANY_ENDING`] stands for every name below the data's module.
+    pub ending: &'static str,
+    /// What the quantized data ends with instead; nothing where the ending follows the name.
+    pub data: &'static [&'static str],
+}
+
+impl Auxiliary {
+    /// The names that it has for data of that name.
+    pub(crate) fn names(&self, data: &str) -> impl Iterator<Item = String> {
+        self.data.iter().filter_map(move |end| Some(format!("{}{}", data.strip_suffix(end)?, self.ending)))
+    }
+
+    /// The names that the data may have to which a tensor of that name belongs.
+    pub(crate) fn data_of(&self, name: &str) -> Vec<String> {
+        let stem = if self.ending == ANY_ENDING {
+            name.rsplit_once('.').filter(|(_, leaf)| *leaf != "bias").map(|(module, _)| module)
+        } else {
+            name.strip_suffix(self.ending)
+        };
+        let named = self.data.iter().filter_map(|end| Some(format!("{}{end}", stem?)));
+        named.filter(|data| data != name).collect()
+    }
+}
+
+/// Keeps whatever stands beside the data in its module, but for a bias.
+pub(crate) const ANY_ENDING: &str = ".*";

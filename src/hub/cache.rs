@@ -1,0 +1,166 @@
+//! The lookup of a name in the hub's cache.
+
+use std::path::Path;
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::hub::environment::HubEnvironment;
+use crate::hub::parse::{Wanted, is_commit};
+use crate::hub::resolved::{Origin, Resolved, Snapshot, download};
+use crate::storage::location::Location;
+use crate::storage::store::Store;
+
+const MOST_REF_BYTES: u64 = 4096;
+/// Snapshots that a message lists.
+const LISTED: usize = 5;
+
+/// The cache of the hub, or none, in which case every name is a path.
+#[derive(Clone, Debug, Default)]
+pub struct Hub {
+    cache: Option<Location>,
+}
+
+impl Hub {
+    /// The cache in a location.
+    pub fn at(cache: Location) -> Hub {
+        Hub { cache: Some(cache) }
+    }
+
+    /// The cache that `environment` tells of.
+    pub fn new(environment: &HubEnvironment) -> Hub {
+        Hub { cache: environment.cache().map(Location::of_path) }
+    }
+
+    /// What `typed` means: the path if anything is there, or if it is no name that the hub could give; else the snapshot of
+    /// `name`, `org/name`, or either with `@` and a revision; of `org/name/folder` a folder in it. The revision is a branch or a tag that was fetched, or a
+    /// commit or the beginning of one; without it `main`, else the only snapshot there is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] if the cache does not hold it, or holds several; [`ErrorKind::Ref`] for a ref that holds no
+    /// commit; [`ErrorKind::Read`].
+    pub fn find(&self, typed: &Path) -> Result<Resolved> {
+        let location = Location::of_path(typed);
+        match (&self.cache, typed.to_str().and_then(Wanted::parse)) {
+            (Some(cache), Some(wanted)) if location.stat("")?.is_none() => wanted.find(cache),
+            _ => Ok(location.into()),
+        }
+    }
+
+    /// What `origin` means: [`find`](Hub::find) for what was typed.
+    ///
+    /// # Errors
+    /// As [`find`](Hub::find).
+    pub fn resolve(&self, origin: &Origin) -> Result<Resolved> {
+        match origin {
+            Origin::Typed(typed) => self.find(typed),
+            Origin::At(location) => Ok(location.clone().into()),
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// The snapshot in `cache`.
+    fn find(&self, cache: &Location) -> Result<Resolved> {
+        let home = cache.join(&format!("models--{}", self.name.replace('/', "--")));
+        let snapshots = home.join("snapshots");
+        if !snapshots.is_directory()? {
+            return Err(self.unknown(cache));
+        }
+        let mut commits = snapshots.dirs()?;
+        commits.retain(|commit| is_commit(commit));
+        let commit = match self.by_ref(&home)? {
+            Some(commit) if commits.contains(&commit) => commit,
+            Some(commit) => {
+                let revision = self.revision.unwrap_or("main");
+                let cause = format!("it is commit `{commit}`, which is not in `{snapshots}`");
+                return Err(self.not_cached(revision, &commits).because(cause));
+            }
+            None => self.by_commit(&commits, &snapshots)?,
+        };
+        let whole =
+            |revision: &str| if commit.starts_with(revision) { commit.clone() } else { revision.to_owned() };
+        let revision = self.revision.map(whole);
+        let mut location = snapshots.join(&commit);
+        if let Some(component) = self.component {
+            location = location.join(component);
+            if !location.is_directory()? {
+                let cause = format!("the Hugging Face cache has no directory `{location}` either");
+                return Err(self.missing(cause));
+            }
+        }
+        let (name, component) = (self.name.to_owned(), self.component.map(str::to_owned));
+        Ok(Resolved { location, snapshot: Some(Snapshot { name, commit, component, revision }) })
+    }
+
+    /// The commit that the ref of its revision holds, if there is such a ref.
+    fn by_ref(&self, home: &Location) -> Result<Option<String>> {
+        let name = format!("refs/{}", self.revision.unwrap_or("main"));
+        let Some(bytes) = home.read_small(&name, MOST_REF_BYTES)? else { return Ok(None) };
+        let found = String::from_utf8_lossy(&bytes);
+        let commit = found.trim_ascii();
+        if is_commit(commit) {
+            return Ok(Some(commit.to_owned()));
+        }
+        let (path, found) = (home.path_of(&name), commit.chars().take(80).collect());
+        Err(Error::new(ErrorKind::Ref { path, found })
+            .hint(format!("`{}` writes it again", download(self.name, self.revision))))
+    }
+
+    /// The one commit that begins as its revision does.
+    fn by_commit(&self, commits: &[String], at: &Location) -> Result<String> {
+        let revision = self.revision.unwrap_or_default();
+        let fit: Vec<&String> = commits.iter().filter(|commit| commit.starts_with(revision)).collect();
+        match (fit.as_slice(), self.revision) {
+            ([commit], _) => Ok((*commit).clone()),
+            ([], Some(_)) => Err(self.not_cached(revision, commits)),
+            ([], None) => Err(self.missing(format!("the Hugging Face cache has nothing in `{at}`"))),
+            (_, Some(_)) => Err(self.several(format!(
+                "in the Hugging Face cache `{revision}` begins several commits in `{at}`{}",
+                listing(&fit)
+            ))),
+            (_, None) => Err(self.several(format!(
+                "the Hugging Face cache has several snapshots in `{at}` and no `refs/main`{}",
+                listing(&fit)
+            ))),
+        }
+    }
+
+    fn missing(&self, cause: String) -> Error {
+        self.with_cure(self.nowhere(cause))
+    }
+
+    fn unknown(&self, cache: &Location) -> Error {
+        let (name, cache) = (self.typed.to_owned(), cache.path());
+        self.with_cure(ErrorKind::UnknownModel { name, cache }.into())
+    }
+
+    fn not_cached(&self, revision: &str, commits: &[String]) -> Error {
+        let (name, revision) = (self.name.to_owned(), revision.to_owned());
+        let cached = commits.iter().take(LISTED).cloned().collect();
+        self.with_cure(ErrorKind::UnknownRevision { name, revision, cached }.into())
+    }
+
+    fn with_cure(&self, error: Error) -> Error {
+        let download = download(self.name, self.revision);
+        error.hint(format!("`{download}` fetches it, if that is a repo id"))
+    }
+
+    fn several(&self, cause: String) -> Error {
+        self.nowhere(cause).hint(format!("`{}@COMMIT` names one of them", self.name))
+    }
+
+    fn nowhere(&self, cause: String) -> Error {
+        Error::new(ErrorKind::Missing { what: "directory", path: self.typed.into() }).because(cause)
+    }
+}
+
+/// The first few commits, for the end of a message.
+fn listing(commits: &[impl AsRef<str>]) -> String {
+    if commits.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> =
+        commits.iter().take(LISTED).map(|commit| format!("`{}`", commit.as_ref())).collect();
+    let more = if commits.len() > LISTED { ", …" } else { "" };
+    format!(": {}{more}", shown.join(", "))
+}

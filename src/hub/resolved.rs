@@ -1,0 +1,125 @@
+//! What was asked for and where it is: [`Origin`] and [`Resolved`].
+
+use std::path::{Path, PathBuf};
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::location::Location;
+use crate::storage::store::{EntryKind, Store};
+
+/// What is to be read, as it was asked for.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A path, or a name to look up in the hub's cache.
+    Typed(PathBuf),
+    /// A directory of a store.
+    At(Location),
+}
+
+impl From<PathBuf> for Origin {
+    fn from(typed: PathBuf) -> Origin {
+        Origin::Typed(typed)
+    }
+}
+
+impl From<&Path> for Origin {
+    fn from(typed: &Path) -> Origin {
+        Origin::Typed(typed.to_owned())
+    }
+}
+
+impl From<Location> for Origin {
+    fn from(location: Location) -> Origin {
+        Origin::At(location)
+    }
+}
+
+/// A directory that was asked for, by its path or by a name.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Where it is.
+    pub location: Location,
+    /// What it is in the cache, if a name was given.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A snapshot in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The repository, as `org/name`.
+    pub name: String,
+    /// The commit.
+    pub commit: String,
+    /// The directory of it that was asked for.
+    pub component: Option<String>,
+    /// What was asked for behind the `@`, whole if it was the beginning of a commit.
+    pub(crate) revision: Option<String>,
+}
+
+impl From<Location> for Resolved {
+    fn from(location: Location) -> Resolved {
+        Resolved { location, snapshot: None }
+    }
+}
+
+impl Resolved {
+    /// The name of its repository, if it is a snapshot.
+    pub fn name(&self) -> Option<&str> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.name.as_str())
+    }
+
+    /// What a snapshot was asked for as: its repository, and the folder in it.
+    pub fn label(&self) -> Option<String> {
+        let Snapshot { name, component, .. } = self.snapshot.as_ref()?;
+        Some(component.as_ref().map_or_else(|| name.clone(), |component| format!("{name}/{component}")))
+    }
+
+    /// How a folder in it is to be asked for.
+    pub fn within(&self, folder: &str) -> String {
+        match &self.snapshot {
+            None => self.location.join(folder).to_string(),
+            Some(Snapshot { name, revision, .. }) => {
+                let revision = revision.as_ref().map(|revision| format!("@{revision}"));
+                format!("{name}/{folder}{}", revision.unwrap_or_default())
+            }
+        }
+    }
+
+    /// What to say of files of the snapshot that are gone from the cache: links that lead to nothing.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub fn lost(&self) -> Result<Option<String>> {
+        let Some(snapshot) = &self.snapshot else { return Ok(None) };
+        let mut lost = self.location.list("")?;
+        lost.retain(|entry| entry.kind == EntryKind::Dangling);
+        let [first, rest @ ..] = lost.as_slice() else { return Ok(None) };
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let download = download(&snapshot.name, snapshot.revision.as_deref());
+        Ok(Some(format!(
+            "`{}`{more} of `{}` is gone from the cache: `{download}` fetches it",
+            first.name, snapshot.name
+        )))
+    }
+
+    /// The errors of reading it, with a hint on what is missing from a snapshot.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        let Some(snapshot) = &self.snapshot else { return error };
+        let download = download(&snapshot.name, snapshot.revision.as_deref());
+        error.map_each(&|error| {
+            if !matches!(error.kind(), ErrorKind::Missing { .. } | ErrorKind::NoIndex { .. }) {
+                return error;
+            }
+            let cure = format!("`{download}` fetches what a snapshot lacks");
+            let hint = error.advice().map_or_else(|| cure.clone(), |hint| format!("{hint}; {cure}"));
+            error.hint(hint)
+        })
+    }
+}
+
+/// What is to be run to get a snapshot.
+pub(crate) fn download(name: &str, revision: Option<&str>) -> String {
+    let revision = revision.map(|revision| format!(" --revision {revision}")).unwrap_or_default();
+    format!("hf download {name}{revision}")
+}

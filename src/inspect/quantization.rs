@@ -1,0 +1,189 @@
+//! How a checkpoint is quantized: what its config says, and which tensors are codes and which belong to codes.
+//!
+//! Headers decide: a tensor whose name [`schemes`] know as auxiliary belongs to the quantized data of the same stem, if there
+//! is any. Floats of 8 bits and less are codes even without companions. Nothing is decoded here.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::config::Config;
+use crate::encodings::schemes;
+use crate::tensor::dtype::Dtype;
+
+/// How a checkpoint is quantized.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quantization {
+    /// `quant_method` of the config.
+    pub method: Option<String>,
+    /// `format`, `quant_algo` or `mode` of the config, which tell kinds of one method apart.
+    pub format: Option<String>,
+    /// Elements that share a scale: a number, or rows and columns.
+    pub block: Option<Value>,
+    /// Tensors that hold codes.
+    pub codes: usize,
+    /// Tensors that belong to codes: scales, zero points and the like.
+    pub companions: usize,
+    /// What the config's lists of plain modules name.
+    pub kept_plain: Vec<String>,
+}
+
+/// How the checkpoint is quantized; none if nothing in it says that it is.
+pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
+    let mut is_code: Vec<bool> =
+        catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
+    let mut is_companion = vec![false; is_code.len()];
+    for (i, tensor) in catalogue.tensors.iter().enumerate() {
+        if let Some(codes) = codes_of(catalogue, &tensor.name) {
+            (is_code[codes], is_companion[i]) = (true, true);
+        }
+    }
+    let companions = is_companion.iter().filter(|&&is| is).count();
+    let codes = is_code.iter().zip(&is_companion).filter(|&(&code, &companion)| code && !companion).count();
+    let said = config.quantization();
+    if said.is_none() && codes == 0 {
+        return None;
+    }
+    let text = |key| said?.get(key)?.as_str().map(str::to_owned);
+    Some(Quantization {
+        method: text("quant_method"),
+        format: ["format", "quant_algo", "mode"].into_iter().find_map(text),
+        block: said.and_then(block),
+        codes,
+        companions,
+        kept_plain: said.map(kept_plain).unwrap_or_default(),
+    })
+}
+
+/// Floats that serve as codes: a model in them needs scales from somewhere.
+fn is_small_float(dtype: Dtype) -> bool {
+    !matches!(dtype, Dtype::F8_E8M0) && dtype.bitsize() <= 8 && format!("{dtype:?}").starts_with('F')
+}
+
+/// The place of the codes that `name` is a companion of.
+fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
+    let mut named = schemes::data_of(name).into_iter();
+    named.find_map(|data| {
+        let i = catalogue.position(&data.name)?;
+        let is_plain = matches!(
+            catalogue.tensors[i].tensor.dtype,
+            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I64 | Dtype::BOOL
+        );
+        (data.has_any_dtype || !is_plain).then_some(i)
+    })
+}
+
+/// The block size, wherever methods keep it.
+fn block(said: &Value) -> Option<Value> {
+    let keys = ["weight_block_size", "block_structure", "group_size", "q_group_size"];
+    let of =
+        |value: &Value| keys.iter().find_map(|key| value.get(key).filter(|size| !size.is_null()).cloned());
+    let groups =
+        || said.get("config_groups")?.as_object()?.values().find_map(|group| of(group.get("weights")?));
+    of(said).or_else(groups)
+}
+
+fn kept_plain(said: &Value) -> Vec<String> {
+    let lists = schemes::plain_lists().into_iter().filter_map(|key| said.get(key)?.as_array());
+    lists.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkpoint::catalogue::BaseTensor;
+    use crate::tensor::reference::{FileId, TensorRef};
+    use crate::tensor::shape::Shape;
+
+    /// A scheme, its tensors, and how many of them are codes and companions.
+    type Case = (&'static str, &'static [(&'static str, Dtype)], (usize, usize));
+
+    fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantization> {
+        let tensor = |&(name, dtype): &(&str, Dtype)| BaseTensor {
+            name: name.to_owned(),
+            tensor: TensorRef {
+                file: FileId(0),
+                offset: 0,
+                dtype,
+                shape: Shape::new(&[4, 4]).expect("small"),
+            },
+        };
+        let (catalogue, _) = Catalogue::new(Vec::new(), tensors.iter().map(tensor).collect());
+        quantization(&catalogue, &Config::from(config))
+    }
+
+    #[test]
+    fn codes_and_companions_are_told_apart() {
+        use Dtype::{BF16, F8_E4M3, F32, I32, U8, U32};
+        let cases: &[Case] = &[
+            ("fp8", &[("a.weight", F8_E4M3), ("a.weight_scale_inv", F32), ("n.weight", BF16)], (1, 1)),
+            (
+                "nvfp4",
+                &[
+                    ("a.weight", U8),
+                    ("a.weight_scale", F8_E4M3),
+                    ("a.weight_scale_2", F32),
+                    ("a.input_scale", F32),
+                ],
+                (1, 3),
+            ),
+            (
+                "packed",
+                &[("a.weight_packed", I32), ("a.weight_scale", BF16), ("a.weight_shape", I32)],
+                (1, 2),
+            ),
+            (
+                "nf4 in bf16",
+                &[
+                    ("a.weight", BF16),
+                    ("a.weight.absmax", F32),
+                    ("a.weight.quant_map", F32),
+                    ("a.weight.quant_state.bitsandbytes__nf4", U8),
+                ],
+                (1, 3),
+            ),
+            (
+                "gptq",
+                &[
+                    ("a.qweight", I32),
+                    ("a.qzeros", I32),
+                    ("a.scales", BF16),
+                    ("a.g_idx", I32),
+                    ("a.bias", BF16),
+                ],
+                (1, 3),
+            ),
+            (
+                "mxfp4",
+                &[("e.down_proj_blocks", U8), ("e.down_proj_scales", U8), ("e.down_proj_bias", BF16)],
+                (1, 1),
+            ),
+            ("mlx", &[("a.weight", U32), ("a.scales", BF16), ("a.biases", BF16)], (1, 2)),
+            ("hqq", &[("a.W_q", U8), ("a.scale", BF16), ("a.axis", I32), ("a.bias", BF16)], (1, 2)),
+            ("no scales", &[("a.weight", F8_E4M3)], (1, 0)),
+        ];
+        for (what, tensors, counts) in cases {
+            let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantized"));
+            assert_eq!((found.codes, found.companions), *counts, "{what}");
+        }
+        let plain =
+            [("a.weight", BF16), ("a.scale", BF16), ("b", BF16), ("b_scale", BF16), ("k.k_scale", F32)];
+        assert_eq!(of(&plain, json!({})), None, "scales of plain weights mean something else");
+    }
+
+    #[test]
+    fn the_config_says_method_block_and_plain_modules() {
+        let fp8 = json!({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128],
+            "modules_to_not_convert": ["lm_head"]}});
+        let found = of(&[], fp8).expect("the config says so");
+        assert_eq!((found.method.as_deref(), found.block), (Some("fp8"), Some(json!([128, 128]))));
+        assert_eq!(found.kept_plain, ["lm_head"]);
+        let packed = json!({"text_config": {"quantization_config": {"quant_method": "compressed-tensors",
+            "format": "pack-quantized", "ignore": ["re:.*gate"],
+            "config_groups": {"group_0": {"weights": {"group_size": 32}}}}}});
+        let found = of(&[], packed).expect("the config says so");
+        assert_eq!((found.format.as_deref(), found.block), (Some("pack-quantized"), Some(json!(32))));
+    }
+}

@@ -1,0 +1,127 @@
+//! A prepared merge carried out: staged, run, completed with its other files, published.
+
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::error::exit::Code;
+use crate::error::kind::ErrorKind;
+use crate::merge::prepare::Prepared;
+use crate::pipeline::Run;
+use crate::pipeline::repack::write_repacked;
+use crate::plan::out_tensor::{Carried, Role};
+use crate::publish::model_card::model_card;
+use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::publish::staging::Staging;
+use crate::publish::target::{OutputTarget, Probed, probe};
+use crate::report::event::{Event, Reporter};
+use crate::report::summary::{Summary, lost};
+use crate::schedule::repack::scratch_bytes;
+use crate::storage::files::{copy_file, write_small};
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
+
+impl Prepared {
+    /// Merges into `output`, or finds that it is done already.
+    ///
+    /// # Errors
+    /// Whatever went wrong first; `output` is then as it was.
+    pub fn merge(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Summary> {
+        let started = Instant::now();
+        let target = match probe(output, &self.digest, &self.cancel)? {
+            Probed::AlreadyDone => {
+                let summary = self.summary(output);
+                reporter.event(&Event::Finished(&summary));
+                return Ok(summary);
+            }
+            Probed::Ready(target) => target,
+        };
+        reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
+        self.cancel.check()?;
+        let mut staging = target.begin(&self.digest)?;
+        match self.fill(&target, &mut staging, reporter, started) {
+            Ok(summary) => {
+                target.publish(staging)?;
+                reporter.event(&Event::Finished(&summary));
+                Ok(summary)
+            }
+            Err(error) => {
+                // What is staged serves a later run only if that run can do better.
+                if !matches!(error.exit_code(), Code::Io | Code::Stopped) {
+                    staging.discard();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the plan into the staging folder and adds all other files.
+    fn fill(
+        &self,
+        target: &OutputTarget,
+        staging: &mut Staging,
+        reporter: &mut dyn Reporter,
+        started: Instant,
+    ) -> Result<Summary> {
+        self.check_room(&target.dir())?;
+        let store = staging.dir().clone();
+        store.limit_unwritten(self.schedule.window_bytes as u64);
+        let scratch = write_repacked(&self.repacks, &self.sources, &store, &self.cancel)?;
+        let inputs = self.sources.iter().map(|source| source.as_ref());
+        let sources: Vec<&dyn Source> =
+            inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
+        let run = Run {
+            plan: &self.plan,
+            schedule: &self.schedule,
+            sources: &sources,
+            store: &store,
+            kernels: self.kernels,
+            cancel: &self.cancel,
+            allow_noop: self.allow_noop,
+        };
+        let mut read_bytes = 0;
+        let applied = run.run(&mut |shard| staging.shard_done(shard), &mut |now| {
+            read_bytes = now.read_bytes;
+            reporter.event(&Event::Progress(now));
+        })?;
+        for lost in lost(&applied) {
+            reporter.event(&Event::Notice(&lost));
+        }
+        self.write_others(&store, staging)?;
+        Ok(self.summary(target.output()).done(applied, read_bytes, started.elapsed()))
+    }
+
+    fn summary(&self, output: &Location) -> Summary {
+        Summary::already_done(&self.plan, &self.digest, &self.schedule, &output.path())
+    }
+
+    fn check_room(&self, dir: &Location) -> Result<()> {
+        let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
+        match dir.free_bytes("") {
+            Some(free) if free < needed => Err(ErrorKind::DiskFull { path: dir.path(), needed, free }.into()),
+            // A store that does not tell is found out by writing.
+            _ => Ok(()),
+        }
+    }
+
+    /// The files beside the shards: those carried over, the index, the card, the record.
+    fn write_others(&self, store: &Location, staging: &Staging) -> Result<()> {
+        let mut buf = vec![0; 1 << 18];
+        for Carried { name, beside, .. } in &self.plan.carried {
+            let folder = match beside {
+                Role::Base => &self.base,
+                Role::Adapter(i) => &self.adapters[*i as usize],
+            };
+            copy_file(folder.open(name)?.as_ref(), store, name, &mut buf, &self.cancel)?;
+        }
+        for file in &self.plan.files {
+            write_small(store, &file.name, file.content.as_bytes())?;
+        }
+        write_small(store, "README.md", model_card(&self.plan, &self.base_name, self.library).as_bytes())?;
+        write_small(
+            store,
+            PROVENANCE,
+            Provenance::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
+        )
+    }
+}

@@ -1,0 +1,10 @@
+//! What only tests ask of a merge: tile buffers of a given size, the reference kernels.
+
+/// Settings that a user never has, each off by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TestHooks {
+    /// Bytes of a tile buffer and number of tile buffers.
+    pub forced: Option<(usize, usize)>,
+    /// Whether to run the reference arithmetic.
+    pub scalar: bool,
+}

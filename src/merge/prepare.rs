@@ -1,0 +1,159 @@
+//! From a request to a merge that is planned and scheduled: headers and adapters are read, nothing is written.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread;
+
+use crate::adapters::adapter::Adapter;
+use crate::adapters::dialect::Opening;
+use crate::adapters::open::open;
+use crate::adapters::scan::scan;
+use crate::cancel::Cancel;
+use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::ecosystem::Library;
+use crate::error::{Error, Result};
+use crate::hub::resolved::Resolved;
+use crate::kernels::dispatch::Kernels;
+use crate::merge::memory::asked;
+use crate::merge::request::Request;
+use crate::merge::resolve::Places;
+use crate::plan::build::{Planned, Planner};
+use crate::plan::out_tensor::{Plan, Role};
+use crate::schedule::budget::{Schedule, split};
+use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
+use crate::tensor::reference::FileId;
+
+/// A merge that is planned and scheduled.
+pub struct Prepared {
+    /// What it will do.
+    pub plan: Arc<Plan>,
+    /// The plan's digest.
+    pub digest: String,
+    /// How it will do it here.
+    pub schedule: Schedule,
+    /// Things worth saying.
+    pub notices: Vec<String>,
+    /// Why the budget is what it is.
+    pub reason: String,
+    pub(crate) repacks: Vec<FactorRepack>,
+    pub(crate) base_name: String,
+    pub(crate) library: &'static Library,
+    pub(crate) sources: Vec<Box<dyn Source>>,
+    pub(crate) base: Location,
+    /// The adapters' folders, in order.
+    pub(crate) adapters: Vec<Location>,
+    pub(crate) kernels: Kernels,
+    pub(crate) allow_noop: bool,
+    pub(crate) cancel: Cancel,
+}
+
+/// Headers may take so much of the budget.
+const HEADER_SHARE: u64 = 4;
+/// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
+/// the split can name the smallest that would do.
+const HEADER_LEAST: u64 = 1 << 20;
+/// Reads headers and adapters, makes the plan, splits the budget.
+///
+/// # Errors
+/// Every reason to refuse.
+pub fn prepare(request: &Request) -> Result<Prepared> {
+    let room = request
+        .max_ram
+        .as_ref()
+        .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
+    let Places { base: place, adapters, notice } = Places::find(request)?;
+    let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
+    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
+    Error::all(errors)?;
+    let planner = Planner {
+        base: &base,
+        adapters: &adapters,
+        ignored_fields: &request.ignored_fields,
+        tied: request.tied,
+        keep_quantized: request.keep_quantized,
+        allow_noop: request.allow_noop,
+    };
+    let Planned { plan, digest, mut notices } = plan(&planner, &request.cancel)?;
+    notices.splice(0..0, notice.into_iter().chain(place.lost()?));
+    let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
+    let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
+    let sources = open_sources(&plan, &place.location, adapters)?;
+    let library = Library::of(&base.config);
+    drop(base);
+    // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
+    let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
+    let (asked, reason) = asked(request);
+    let schedule = Schedule { locations, ..split(&plan, &asked)? };
+    let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
+    Ok(Prepared {
+        plan,
+        digest,
+        schedule,
+        notices,
+        reason,
+        repacks,
+        base_name,
+        library,
+        sources,
+        base: place.location,
+        adapters: folders,
+        kernels,
+        allow_noop: request.allow_noop,
+        cancel: request.cancel.clone(),
+    })
+}
+
+/// Plans with the headers while the adapters are read. What the headers show to be wrong does not wait for the reading.
+fn plan(planner: &Planner<'_>, cancel: &Cancel) -> Result<Planned> {
+    let reading = cancel.child();
+    thread::scope(|scope| {
+        let scanning =
+            scope.spawn(|| planner.adapters.iter().map(|adapter| scan(adapter, &reading)).collect());
+        let planned = planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        reading.cancel();
+        planned
+    })
+}
+
+fn open_adapters(
+    request: &Request,
+    places: &[Resolved],
+    shards: usize,
+    room: u64,
+) -> (Vec<Adapter>, Vec<Error>) {
+    let (mut adapters, mut errors) = (Vec::new(), Vec::new());
+    for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
+        let opening = Opening { weight, file: FileId((shards + i) as u32), header_room: room };
+        match open(place, opening) {
+            Ok(adapter) => {
+                let unmatched = request.allow_unmatched.clone();
+                adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    (adapters, errors)
+}
+
+/// The plan's inputs in its order.
+fn open_sources(plan: &Plan, base: &Location, adapters: Vec<Adapter>) -> Result<Vec<Box<dyn Source>>> {
+    let shards = plan.inputs.iter().filter(|input| input.role == Role::Base);
+    let mut sources = shards.map(|input| base.open(&input.name)).collect::<Result<Vec<_>>>()?;
+    sources.extend(adapters.into_iter().map(|adapter| adapter.source));
+    Ok(sources)
+}
+
+/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its folder.
+fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
+    let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
+    let by_adapter = adapters.first().and_then(|adapter| adapter.options.base.as_deref());
+    let by_config = base.config.text("_name_or_path");
+    let by_folder = || {
+        let path = base.location.path();
+        path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    by_adapter.filter(is_name).or(by_config.filter(is_name)).map_or_else(by_folder, str::to_owned)
+}

@@ -1,0 +1,55 @@
+//! What a merge is asked to do.
+
+use regex::Regex;
+
+use crate::adapters::claim::expert_layout::ExpertLayout;
+use crate::cancel::Cancel;
+use crate::hub::cache::Hub;
+use crate::hub::resolved::Origin;
+use crate::merge::hooks::TestHooks;
+use crate::model::tied::Tied;
+use crate::tensor::size::Size;
+
+/// What a merge is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The base: a path or a name to look up in `hub`, or a location. Without it, the base that the first adapter's config names.
+    pub base: Option<Origin>,
+    /// The variant of the base's weights, as `fp16`; by default those without one.
+    pub variant: Option<String>,
+    /// The adapters, likewise, with their weights, in order.
+    pub adapters: Vec<(Origin, f64)>,
+    /// The cache in which names are looked up; by default none, so that all are paths.
+    pub hub: Hub,
+    /// The memory budget in bytes.
+    pub max_ram: Option<Size>,
+    /// Worker threads.
+    pub threads: Option<usize>,
+    /// Config fields to pass over.
+    pub ignored_fields: Vec<String>,
+    /// What happens to a tied head when an adapter changes one of the two ends.
+    pub tied: Tied,
+    /// Whether encoded weights stay encoded.
+    pub keep_quantized: bool,
+    /// How the factors of experts lie, where an adapter does not tell.
+    pub experts: ExpertLayout,
+    /// Adapter keys that may be left out where no base tensor has their names.
+    pub allow_unmatched: Vec<Regex>,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
+    /// What stops it, in any phase.
+    pub cancel: Cancel,
+    /// What only tests ask for.
+    #[cfg(feature = "testing")]
+    pub hooks: TestHooks,
+}
+
+impl Request {
+    /// What only tests ask for; without the feature, nothing.
+    pub(crate) fn hooks(&self) -> TestHooks {
+        #[cfg(feature = "testing")]
+        return self.hooks;
+        #[cfg(not(feature = "testing"))]
+        TestHooks::default()
+    }
+}

@@ -1,0 +1,171 @@
+//! The heads and the embeddings of models: what they are called, and in which classes they stand.
+//!
+//! One table for all that asks whether a name is that of a head: tying (LM heads), claims (heads that a task adds, which no
+//! base has), the names that need not be on disk, and the class that the written config gets. Names are the last segments of
+//! the paths of modules; facts of key-mapping.md 8 and peft-methods.md 2.3.
+
+/// Kinds of heads, by what they compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeadKind {
+    /// Tokens. It may share its tensor with the embedding, and then has none on disk.
+    Tokens,
+    /// The answer of a [`Task`]. It is new when training begins: PEFT saves it whole, and no base need have it.
+    Task,
+    /// A value for reinforcement learning, which TRL adds. It is no part of the model that a checkpoint loads as.
+    Value,
+}
+
+/// A head by its name.
+struct Head {
+    /// Last segment of its module's path.
+    name: &'static str,
+    /// Its kind.
+    kind: HeadKind,
+    /// Model types whose head is called so where the table of names does not tell; none for the usual name.
+    model_types: &'static [&'static str],
+}
+
+/// Every head.
+const HEADS: &[Head] = &[
+    Head { name: LM_HEAD, kind: HeadKind::Tokens, model_types: &[] },
+    Head { name: "embed_out", kind: HeadKind::Tokens, model_types: &["gpt_neox"] },
+    Head { name: "proj_out", kind: HeadKind::Tokens, model_types: &["whisper"] },
+    // `predictions.decoder` of BERT and its kin.
+    Head { name: "decoder", kind: HeadKind::Tokens, model_types: &[] },
+    // Decoders (Llama, GPT-2, …): `ForSequenceClassification` and `ForTokenClassification`.
+    Head { name: "score", kind: HeadKind::Task, model_types: &[] },
+    // Encoders (BERT, RoBERTa, DeBERTa, …), the same classes.
+    Head { name: "classifier", kind: HeadKind::Task, model_types: &[] },
+    // `ForQuestionAnswering`.
+    Head { name: "qa_outputs", kind: HeadKind::Task, model_types: &[] },
+    // BART and its kin, `ForSequenceClassification`.
+    Head { name: "classification_head", kind: HeadKind::Task, model_types: &[] },
+    Head { name: "v_head", kind: HeadKind::Value, model_types: &[] },
+];
+
+/// What most classes call the head that predicts tokens.
+const LM_HEAD: &str = "lm_head";
+
+/// Embeddings of tokens that heads are tied to.
+const EMBEDDINGS: &[&str] = &[
+    "embed_tokens",    // Llama and most decoders
+    "wte",             // GPT-2, GPT-J
+    "word_embeddings", // BERT, BLOOM, Falcon
+    "embed_in",        // GPT-NeoX
+    "shared",          // T5, BART
+    "tok_embeddings",  // ModernBERT, InternLM2
+];
+
+/// Endings of the classes that have a head for tokens.
+const LM_CLASSES: &[&str] =
+    &["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining"];
+/// Those of them whose head has more layers than the tied one, so that a tensor of its own has no name that is known.
+const DEEP_LM_CLASSES: &[&str] = &["ForMaskedLM", "ForPreTraining"];
+
+/// A task whose head is new when training begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    /// Its `task_type` in an adapter's config.
+    pub name: &'static str,
+    /// Ending of the classes of models with its head.
+    pub class: &'static str,
+    /// Whether the rows of its head are labels that the config of the model names.
+    pub has_labels: bool,
+}
+
+const TASKS: &[Task] = &[
+    Task { name: "SEQ_CLS", class: "ForSequenceClassification", has_labels: true },
+    Task { name: "TOKEN_CLS", class: "ForTokenClassification", has_labels: true },
+    Task { name: "QUESTION_ANS", class: "ForQuestionAnswering", has_labels: false },
+];
+
+/// The task of that `task_type`, if it has a head of its own.
+pub(crate) fn task(name: &str) -> Option<&'static Task> {
+    TASKS.iter().find(|task| task.name == name)
+}
+
+/// Whether a tensor's name is that of a head for tokens.
+pub(crate) fn is_head(name: &str) -> bool {
+    let is_one = |leaf| HEADS.iter().any(|head| head.kind == HeadKind::Tokens && head.name == leaf);
+    leaf(name).is_some_and(is_one)
+}
+
+/// Whether a tensor's name is that of an embedding of tokens.
+pub(crate) fn is_embedding(name: &str) -> bool {
+    leaf(name).is_some_and(|leaf| EMBEDDINGS.contains(&leaf))
+}
+
+/// Whether the path of a module, or of a parameter, leads through the head of a task.
+pub(crate) fn is_task_head(path: &str) -> bool {
+    path.split('.')
+        .any(|segment| HEADS.iter().any(|head| head.kind == HeadKind::Task && head.name == segment))
+}
+
+/// Whether a path leads through a head that no base need have.
+pub(crate) fn is_added_head(path: &str) -> bool {
+    path.split('.')
+        .any(|segment| HEADS.iter().any(|head| head.kind != HeadKind::Tokens && head.name == segment))
+}
+
+/// The head for tokens of models of that type, where nothing says what its class calls it.
+pub(crate) fn lm_head(model_type: &str) -> &'static str {
+    let mut named = HEADS.iter().filter(|head| head.model_types.contains(&model_type));
+    named.next().map_or(LM_HEAD, |head| head.name)
+}
+
+/// Whether models of a class predict tokens, by how it is called.
+pub(crate) fn predicts_tokens(class: &str) -> bool {
+    LM_CLASSES.iter().any(|end| class.ends_with(end))
+}
+
+/// Whether the head for tokens of a class has more layers than one.
+pub(crate) fn has_deep_head(class: &str) -> bool {
+    DEEP_LM_CLASSES.iter().any(|end| class.ends_with(end))
+}
+
+/// The last segment of the path of the module whose weight it is.
+pub(crate) fn leaf(name: &str) -> Option<&str> {
+    let stem = name.strip_suffix(".weight")?;
+    Some(stem.rsplit('.').next().unwrap_or(stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_by_name() {
+        for (name, is_lm, is_task, is_added) in [
+            ("lm_head.weight", true, false, false),
+            ("cls.predictions.decoder.weight", true, false, false),
+            ("lm_head.bias", false, false, false),
+            ("score.weight", false, true, true),
+            ("classifier.dense.weight", false, true, true),
+            ("v_head.summary.weight", false, false, true),
+            ("model.layers.0.mlp.up_proj.weight", false, false, false),
+        ] {
+            assert_eq!(
+                (is_head(name), is_task_head(name), is_added_head(name)),
+                (is_lm, is_task, is_added),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            [lm_head("gpt_neox"), lm_head("whisper"), lm_head("llama")],
+            ["embed_out", "proj_out", "lm_head"]
+        );
+        assert!(is_embedding("transformer.wte.weight") && !is_embedding("transformer.wpe.weight"));
+    }
+
+    #[test]
+    fn tasks_and_classes() {
+        assert_eq!(task("TOKEN_CLS").map(|task| task.class), Some("ForTokenClassification"));
+        assert!(task("CAUSAL_LM").is_none() && !task("QUESTION_ANS").expect("it is one").has_labels);
+        assert!(predicts_tokens("BertForMaskedLM") && has_deep_head("BertForMaskedLM"));
+        assert!(
+            predicts_tokens("GPT2LMHeadModel")
+                && !has_deep_head("GPT2LMHeadModel")
+                && !predicts_tokens("BertModel")
+        );
+    }
+}

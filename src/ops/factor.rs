@@ -1,0 +1,197 @@
+//! Factors: matrices in an adapter's file that deltas are made of, and how parts of them lie there and in memory.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::reference::TensorRef;
+
+/// A matrix in an adapter file: `inner` values for every position of one axis of the delta, or for none.
+///
+/// The values for position `i` are the elements `start + i·index.stride + k·inner.stride`. For `lora_B [out, rank]` the
+/// index is the out axis with stride `rank`; for `lora_A [rank, in]` it is the in axis with stride 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Factor {
+    /// Where its file holds it.
+    pub tensor: TensorRef,
+    /// Element of the tensor that it starts at.
+    pub start: u64,
+    /// The delta's axis that it runs along and the elements between neighbours; none if every tile needs all of it.
+    pub index: Option<FactorIndex>,
+    /// Values for each position (the rank, for LoRA).
+    pub inner: u64,
+    /// Elements from one of those values to the next.
+    pub inner_stride: u64,
+    /// Values in memory once its delta has prepared it, where these are more: only for factors without an axis.
+    pub prepared_len: Option<u64>,
+}
+
+impl Factor {
+    /// A factor that runs along no axis: all of a tensor.
+    pub fn whole(tensor: TensorRef) -> Factor {
+        let inner = tensor.shape.elements();
+        Factor { tensor, start: 0, index: None, inner, inner_stride: 1, prepared_len: None }
+    }
+
+    /// A factor that runs along an axis: `inner` values for each position, from the tensor's first element on.
+    pub fn along(axis: usize, tensor: TensorRef, stride: u64, inner: u64, inner_stride: u64) -> Factor {
+        Factor {
+            tensor,
+            start: 0,
+            index: Some(FactorIndex { axis, stride }),
+            inner,
+            inner_stride,
+            prepared_len: None,
+        }
+    }
+
+    /// The same, from another element on.
+    #[must_use]
+    pub fn starting(self, start: u64) -> Factor {
+        Factor { start, ..self }
+    }
+
+    /// Values in memory for each position.
+    pub fn values(&self) -> u64 {
+        self.prepared_len.unwrap_or(self.inner)
+    }
+}
+
+/// The axis that a factor runs along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactorIndex {
+    /// Which axis of the delta.
+    pub axis: usize,
+    /// Elements of the factor from one position to the next.
+    pub stride: u64,
+}
+
+/// How a part of a factor lies in its file, and how it is then seen in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactorRuns {
+    /// Element of the tensor that the first run starts at.
+    pub first: u64,
+    /// Elements that are kept of a run.
+    pub len: u64,
+    /// Elements from one that is kept to the next; more than 1 where a run is picked from a longer stretch.
+    pub step: u64,
+    /// Number of runs.
+    pub count: u64,
+    /// Elements from one run to the next.
+    pub stride: u64,
+    /// In memory, run behind run: values from one position to the next.
+    pub position_stride: u64,
+    /// In memory: values from one inner value to the next.
+    pub inner_stride: u64,
+}
+
+impl Factor {
+    /// The runs of the file that hold `positions` (all of it, if it runs along no axis).
+    pub fn runs(&self, positions: &std::ops::Range<u64>) -> FactorRuns {
+        let Some(FactorIndex { stride, .. }) = self.index else {
+            return FactorRuns {
+                first: self.start,
+                len: self.inner,
+                step: self.inner_stride,
+                count: 1,
+                stride: self.inner,
+                position_stride: 0,
+                inner_stride: 1,
+            };
+        };
+        let (first, count) = (self.start + positions.start * stride, positions.end - positions.start);
+        if stride == 1 && self.inner_stride != 1 {
+            // Values of neighbouring positions lie together: `[inner, positions]`.
+            return FactorRuns {
+                first,
+                len: count,
+                step: 1,
+                count: self.inner,
+                stride: self.inner_stride,
+                position_stride: 1,
+                inner_stride: count,
+            }
+            .joined();
+        }
+        // Values of one position lie together, or are picked from a stretch: `[positions, inner]`.
+        FactorRuns {
+            first,
+            len: self.inner,
+            step: self.inner_stride,
+            count,
+            stride,
+            position_stride: self.inner,
+            inner_stride: 1,
+        }
+        .joined()
+    }
+}
+
+impl FactorRuns {
+    /// The same, as one run where runs touch.
+    fn joined(self) -> FactorRuns {
+        if self.stride == self.len && self.step == 1 {
+            FactorRuns { len: self.len * self.count, count: 1, stride: self.len * self.count, ..self }
+        } else {
+            self
+        }
+    }
+}
+
+/// What is known of a factor's values without the weights: enough to see that a delta has no effect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FactorValues {
+    /// Whether all are zero.
+    pub all_zero: bool,
+    /// Whether all are one.
+    pub all_one: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::FileId;
+    use crate::tensor::shape::Shape;
+
+    #[test]
+    fn runs_are_joined_where_they_touch() {
+        let shape = Shape::new(&[3, 5]).expect("small");
+        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
+        // lora_A [rank 3, in 5]: columns 1..3 are three runs of two, all columns are one run.
+        let a = Factor::along(1, tensor.clone(), 1, 3, 5);
+        let some = FactorRuns {
+            first: 1,
+            len: 2,
+            step: 1,
+            count: 3,
+            stride: 5,
+            position_stride: 1,
+            inner_stride: 2,
+        };
+        let all = FactorRuns { len: 15, count: 1, stride: 15, inner_stride: 5, first: 0, ..some };
+        assert_eq!((a.runs(&(1..3)), a.runs(&(0..5))), (some, all));
+        // lora_B [out 3, rank 5]: any rows are one run.
+        let b = Factor::along(0, tensor.clone(), 5, 5, 1);
+        let rows = FactorRuns {
+            first: 5,
+            len: 10,
+            step: 1,
+            count: 1,
+            stride: 10,
+            position_stride: 5,
+            inner_stride: 1,
+        };
+        assert_eq!(b.runs(&(1..3)), rows);
+        // Every third column, from the second: picked from each row.
+        let picked = Factor::along(0, tensor, 5, 2, 3).starting(1);
+        let rows = FactorRuns {
+            first: 6,
+            len: 2,
+            step: 3,
+            count: 2,
+            stride: 5,
+            position_stride: 2,
+            inner_stride: 1,
+        };
+        assert_eq!(picked.runs(&(1..3)), rows);
+    }
+}

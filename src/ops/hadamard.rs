@@ -1,0 +1,63 @@
+//! The element-wise product of two low-rank products: `W + s·(B₁·A₁)∘(B₂·A₂)`.
+//!
+//! Source: Hyeon-Woo et al. 2021 (arXiv:2108.06098, FedPara). Factors are `B₁ [out, rank]`, `A₁ [rank, in]`, `B₂`, `A₂`; with
+//! cores each product is [`Core`]'s, of `a [rank, out]`, `b [rank, in]` and the core, twice.
+//!
+//! Rounding: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::Delta;
+use crate::ops::block::Block;
+use crate::ops::cp_core::{Core, CoreSizes};
+use crate::ops::factor::Factor;
+
+/// A product of two products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hadamard {
+    /// The sizes of both products' cores, if they have cores.
+    pub core: Option<CoreSizes>,
+}
+
+impl Delta for Hadamard {
+    fn apply(&self, block: &mut Block<'_>) {
+        if let Some(sizes) = self.core {
+            rebuild(block, 0, sizes);
+            rebuild(block, 1, sizes);
+        } else {
+            block.product_into(0, 0, 1);
+            block.product_into(1, 2, 3);
+        }
+        let (first, second) = block.scratch.split_at_mut(block.window.elements() as usize);
+        first.iter_mut().zip(second).for_each(|(first, second)| *first *= *second);
+        block.add_scaled();
+    }
+
+    fn scratch_buffers(&self) -> usize {
+        2
+    }
+
+    fn inner_dimension(&self, factors: &[Factor]) -> u64 {
+        if self.core.is_some() { 0 } else { self.rank(factors).unwrap_or(0) }
+    }
+
+    fn rank(&self, factors: &[Factor]) -> Option<u64> {
+        factors.first().map(|factor| factor.inner)
+    }
+}
+
+/// Writes what a core and its two factors make into a scratch buffer.
+fn rebuild(block: &mut Block<'_>, buffer: usize, sizes: CoreSizes) {
+    let [a, b, t] = [0, 1, 2].map(|i| block.factors[3 * buffer + i]);
+    let core = Core { t: t.data, b: b.data, sizes };
+    let [(outs, out_step), (ins, in_step)] = block.axes();
+    let elements = block.elements();
+    let product = &mut block.scratch[buffer * elements..][..elements];
+    let mut partial = Vec::new();
+    for (p, out) in outs.enumerate() {
+        core.partial(|i| a.at(out, i), &mut partial);
+        for (q, value) in core.row(&partial, ins.clone()).enumerate() {
+            product[p * out_step + q * in_step] = value;
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The product of two factors: `W + s·(B·A)`, or `W + W₀∘(s·B·A)` where it is a share of what the tensor started from.
+//!
+//! The first is LoRA's (Hu et al. 2021, arXiv:2106.09685, section 4.1), the second HiRA's (Huang et al. 2025, HiRA:
+//! Parameter-Efficient Hadamard High-Rank Adaptation, ICLR). Factors are `A [rank, in]` and `B [out, rank]`, in this order.
+//! Which of them runs along stored rows is the placement's affair, so that transposed storage needs nothing here.
+//!
+//! Rounding: the product in f32; then `t = product · s`, and `value + t`; for a share `t = W₀ · (product · s)`. The result is
+//! rounded once, where PEFT rounds HiRA's product, `t` and sum to the base's type (peft-methods.md 2.5).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::Delta;
+use crate::ops::block::Block;
+use crate::ops::factor::Factor;
+
+/// A product of two factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LowRank {
+    /// Whether it is multiplied by what the tensor started from, element by element.
+    pub is_share: bool,
+}
+
+impl LowRank {
+    /// The product, added.
+    pub(crate) const ADDED: LowRank = LowRank { is_share: false };
+    /// The product times what the tensor started from, added.
+    pub(crate) const SHARE: LowRank = LowRank { is_share: true };
+}
+
+impl Delta for LowRank {
+    fn apply(&self, block: &mut Block<'_>) {
+        block.product_of(0, 1);
+        if self.is_share {
+            block.add_share();
+        } else {
+            block.add_scaled();
+        }
+    }
+
+    fn needs_base_values(&self) -> bool {
+        self.is_share
+    }
+
+    fn inner_dimension(&self, factors: &[Factor]) -> u64 {
+        factors.first().map_or(0, |a| a.inner)
+    }
+
+    fn rank(&self, factors: &[Factor]) -> Option<u64> {
+        factors.first().map(|a| a.inner)
+    }
+}

@@ -1,0 +1,30 @@
+//! Rows in place of rows: `W[index_j] = row_j`, of a factor that runs along the rows of a matrix.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::Delta;
+use crate::ops::block::Block;
+use crate::ops::factor::FactorValues;
+
+/// Rows that replace others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplaceRows;
+
+impl Delta for ReplaceRows {
+    fn apply(&self, block: &mut Block<'_>) {
+        let rows = block.factors[0];
+        let (down, along) = (&block.window.rows, &block.window.cols);
+        let (first_row, first_col) = (down.range.start, along.range.start);
+        let is_row = down.axis == Some(0);
+        block.change(|p, q, _, _| {
+            let (p, q) = (first_row + p as u64, first_col + q as u64);
+            let (row, column) = if is_row { (p, q) } else { (q, p) };
+            rows.at(row, column as usize)
+        });
+    }
+
+    /// Rows are values, zeros too.
+    fn no_effect(&self, _: f32, _: &[FactorValues]) -> Option<&'static str> {
+        None
+    }
+}

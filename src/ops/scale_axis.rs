@@ -1,0 +1,62 @@
+//! A vector that multiplies one axis: `W' = l_o·W` over outputs, or `W' = W·l_i` over inputs.
+//!
+//! The product runs in f32 and is rounded once; there is no scale. Vectors that are merged together multiply one another.
+//! A convolution in groups has `in / groups` stored inputs: its outputs, group after group, meet parts of an input vector
+//! that lie one behind another ([`Groups`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::Delta;
+use crate::ops::block::Block;
+use crate::ops::factor::FactorValues;
+
+/// A vector that multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleAxis {
+    /// How a convolution's inputs lie, where the vector is for these: its factor is then whole, and runs along no axis.
+    pub inputs: Option<Groups>,
+}
+
+/// How a convolution's inputs lie: which of the vector's values an element meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// Outputs of a group.
+    pub outputs: u64,
+    /// Inputs of a group.
+    pub inputs: u64,
+    /// Elements of the kernel.
+    pub kernel: u64,
+}
+
+impl Groups {
+    /// The input that an element of output `out` is for, where `within` counts a group's inputs and their kernels.
+    fn position(&self, out: u64, within: u64) -> u64 {
+        out / self.outputs * self.inputs + within / self.kernel
+    }
+}
+
+impl Delta for ScaleAxis {
+    fn apply(&self, block: &mut Block<'_>) {
+        let vector = block.factors[0];
+        let (rows, cols) = (block.window.rows.range.start, block.window.cols.range.start);
+        if let Some(groups) = self.inputs {
+            // `placement` made of a convolution: its outputs are axis 0, its inputs with their kernel axis 1.
+            let outputs_are_rows = block.window.rows.axis == Some(0);
+            block.change(|p, q, value, _| {
+                let (row, col) = (rows + p as u64, cols + q as u64);
+                let (out, input) = if outputs_are_rows { (row, col) } else { (col, row) };
+                value * vector.at(vector.first, groups.position(out, input) as usize)
+            });
+        } else if vector.axis == block.window.rows.axis {
+            block.change(|p, _, value, _| value * vector.at(rows + p as u64, 0));
+        } else {
+            block.change(|_, q, value, _| value * vector.at(cols + q as u64, 0));
+        }
+    }
+
+    /// A vector of zeros erases what it multiplies.
+    fn no_effect(&self, _: f32, factors: &[FactorValues]) -> Option<&'static str> {
+        let are_ones = factors.iter().all(|vector| vector.all_one);
+        are_ones.then_some("its vector is all ones (untrained adapter?)")
+    }
+}

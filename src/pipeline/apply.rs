@@ -1,0 +1,397 @@
+//! Merging one tile: decodes it to f32, applies every op in order, and rounds once, block by block, in place in the tile
+//! buffer. For a reduction it stops before the rounding and leaves f32 values to be accumulated.
+//!
+//! [`merge_tile`] has all its inputs in its arguments and knows no run, no thread and no file.
+
+use std::ops::Range;
+
+use crate::encodings::{Place, RowPiece, ToEncode};
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::kernels::dispatch::Kernels;
+use crate::ops::access::Access;
+use crate::ops::block::{Block, FactorView};
+use crate::ops::op::{ClaimId, Op};
+use crate::ops::placement::Window;
+use crate::ops::reduce::Reduced;
+use crate::plan::out_tensor::Making;
+use crate::schedule::budget::{BLOCK_COLS, REDUCED_ROWS};
+use crate::schedule::cut::{MergedTensor, Output};
+use crate::schedule::tile::{TileLayout, out_encoding, start_encoding};
+use crate::tensor::rect::Rect;
+
+use crate::pipeline::factors::{FactorRegion, FactorViews};
+use crate::pipeline::message::ReductionResult;
+use crate::pipeline::reduce::{Observed, accumulate};
+use crate::pipeline::retained::{Measured, Retention, measure};
+use crate::pipeline::scratch::{Applied, Buffers, ClaimOutcome, Outcome, Scratch, TileOp};
+
+/// The inputs of one tile's merge, but for the bytes it starts from.
+pub(crate) struct TileJob<'t> {
+    /// The tensor, and the ops that are applied.
+    pub(crate) merged: MergedTensor<'t>,
+    /// Which part of the tensor.
+    pub(crate) rect: &'t Rect,
+    /// What lies where in the tile's bytes.
+    pub(crate) layout: &'t TileLayout,
+    /// The prepared factors that it shares with its neighbours.
+    pub(crate) shared: FactorRegion<'t>,
+    /// The prepared factors of its own.
+    pub(crate) own: FactorRegion<'t>,
+    /// The results of reductions over the tensor.
+    pub(crate) reduced: &'t [ReductionResult],
+    /// Which arithmetic runs.
+    pub(crate) kernels: Kernels,
+}
+
+/// Merges a tile: `data` holds the bytes it starts from where its layout says, and afterwards its output. What `scratch`
+/// held before does not matter.
+///
+/// # Errors
+/// [`ErrorKind::NonFiniteCodes`] and [`ErrorKind::NonFiniteResult`], which name the tensor.
+pub(crate) fn merge_tile<'s>(
+    job: &TileJob<'_>,
+    data: &mut [u8],
+    scratch: &'s mut Scratch,
+) -> Result<&'s Outcome> {
+    let (height, width) = (job.rect.height() as usize, job.rect.width() as usize);
+    job.begin(scratch);
+    let reduces_here = scratch.ops.iter().any(|op| op.reduces_here);
+    let (rows, cols) = job.block_size(width, scratch.buffers.block, reduces_here);
+    for top in (0..height).step_by(rows) {
+        let rows = top..(top + rows).min(height);
+        if reduces_here {
+            job.reduce_rows(&rows, cols, data, scratch);
+        }
+        for piece in pieces(&rows, width, cols) {
+            match job.merged.output {
+                Output::Encoded => job.merge_block(&piece, data, scratch)?,
+                Output::Observed => job.observe_block(&piece, data, scratch),
+            }
+        }
+    }
+    Ok(&scratch.outcome)
+}
+
+/// The blocks of some rows, from left to right.
+fn pieces(rows: &Range<usize>, width: usize, cols: usize) -> impl Iterator<Item = Piece> {
+    let rows = rows.clone();
+    let lefts = (0..width).step_by(cols);
+    lefts.map(move |left| Piece { rows: rows.clone(), cols: left..(left + cols).min(width) })
+}
+
+impl TileJob<'_> {
+    /// Lists the ops that meet the tile, and begins its outcome.
+    fn begin(&self, scratch: &mut Scratch) {
+        let Scratch { ops, outcome, .. } = scratch;
+        ops.clear();
+        outcome.changed = 0;
+        outcome.claims.clear();
+        let has_rows = self.rect.width() == self.merged.view.cols;
+        let reduces = has_rows && self.merged.output == Output::Encoded;
+        for (index, op) in self.merged.ops.iter().enumerate() {
+            let grid = op.placement.grid(self.merged.view);
+            let grid = grid.expect("the plan chose the view so that it has one");
+            if grid.window(self.rect).is_none() {
+                continue;
+            }
+            let is_known = self.reduced.iter().any(|reduced| reduced.op == index);
+            ops.push(TileOp {
+                index,
+                grid,
+                shared: self.shared.blocks_of(index),
+                own: self.own.blocks_of(index),
+                reduces_here: reduces && !is_known && self.merged.reduces_in_rows(op),
+            });
+            outcome.claims.push(ClaimOutcome::new(op.claim));
+        }
+        if let Some(claim) = self.replaced() {
+            outcome.claims.push(ClaimOutcome::new(claim));
+        }
+    }
+
+    fn op(&self, of: &TileOp) -> &Op {
+        &self.merged.ops[of.index]
+    }
+
+    /// The claim that replaced what the tensor starts from.
+    fn replaced(&self) -> Option<ClaimId> {
+        match &self.merged.tensor.making {
+            Making::Merge { claim, .. } | Making::Copy { claim, .. } => *claim,
+        }
+    }
+
+    /// Rows × columns of a block: whole rows where an op needs them, else columns that stay in the second-level cache, and
+    /// more rows of a narrow tile; whole pieces of what is encoded together.
+    fn block_size(&self, width: usize, block: usize, reduces_here: bool) -> (usize, usize) {
+        let (high, wide) = self.merged.quantum();
+        let (high, wide) = (high as usize, wide as usize);
+        let needs_rows = self.merged.ops.iter().any(|op| matches!(op.access(), Access::Rows | Access::Whole));
+        let cols = if needs_rows && self.merged.output == Output::Encoded {
+            width.max(1)
+        } else {
+            let most = BLOCK_COLS.min(block / high).max(wide);
+            width.clamp(1, most / wide * wide)
+        };
+        let rows = (block / cols).max(1);
+        let rows = if reduces_here { rows.min(REDUCED_ROWS) } else { rows };
+        (if rows > high { rows / high * high } else { rows.max(high) }, cols)
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { logical: self.merged.start, view: self.merged.view, rect: self.rect }
+    }
+
+    /// The views of an op's factors, in its order.
+    fn views(&self, of: &TileOp) -> FactorViews<'_> {
+        let mut shared = self.shared.blocks[of.shared.clone()].iter().peekable();
+        let mut own = self.own.blocks[of.own.clone()].iter().peekable();
+        let factors = self.op(of).factors.iter().enumerate();
+        let views = factors.filter_map(|(i, factor)| match own.next_if(|block| block.factor == i) {
+            Some(block) => Some(self.own.view(factor, block)),
+            None => shared.next_if(|block| block.factor == i).map(|block| self.shared.view(factor, block)),
+        });
+        views.collect()
+    }
+
+    /// A block as an op sees it that knows neither the original nor the result of a reduction.
+    fn block<'b>(
+        &'b self,
+        of: &TileOp,
+        (window, width): (&'b Window, usize),
+        factors: &'b [FactorView<'b>],
+        values: &'b mut [f32],
+        scratch: &'b mut [f32],
+    ) -> Block<'b> {
+        let op = self.op(of);
+        Block {
+            values,
+            original: &[],
+            width,
+            window,
+            factors,
+            scale: op.scale,
+            reduced: Reduced::default(),
+            scratch,
+            kernels: self.kernels,
+        }
+    }
+
+    /// Decodes a block; true if all of it is finite.
+    fn decode(&self, piece: &Piece, data: &[u8], values: &mut [f32]) -> bool {
+        let start = start_encoding(self.merged.start);
+        let source = &data[self.layout.source.clone()];
+        let mut finite = true;
+        for (row, values) in piece.rows.clone().zip(values.chunks_exact_mut(piece.cols.len())) {
+            finite &= start.decode_row(self.kernels, source, self.place(), piece.row(row), values);
+        }
+        finite
+    }
+
+    /// Makes the reductions over some rows, for every op that has its own inside the tile.
+    fn reduce_rows(&self, rows: &Range<usize>, cols: usize, data: &[u8], scratch: &mut Scratch) {
+        let Scratch { buffers, ops, .. } = scratch;
+        let Buffers { values, deltas, states, .. } = buffers;
+        if states.len() < ops.len() {
+            states.resize_with(ops.len(), Vec::new);
+        }
+        let width = self.rect.width() as usize;
+        for (of, state) in ops.iter().zip(states).filter(|(of, _)| of.reduces_here) {
+            let op = self.op(of);
+            let Some(reduction) = op.delta().reduction() else { continue };
+            state.clear();
+            state.resize(rows.len() * reduction.values(), 0.0);
+            for piece in pieces(rows, width, cols) {
+                let Some(window) = of.grid.window(&piece.place(self.rect)) else { continue };
+                let values = &mut values[..piece.elements()];
+                self.decode(&piece, data, values);
+                self.observe(of, (&window, piece.cols.len()), values, deltas);
+                let first = window.rows.range.start;
+                let observed = Observed { values, width: piece.cols.len(), window: &window, first };
+                accumulate(reduction, &observed, self.kernels, state);
+            }
+        }
+    }
+
+    /// Turns what a block starts from into what its op accumulates.
+    fn observe(&self, of: &TileOp, window: (&Window, usize), values: &mut [f32], deltas: &mut [f32]) {
+        let factors = self.views(of);
+        if let Some(reduction) = self.op(of).delta().reduction() {
+            reduction.observe(&mut self.block(of, window, &factors, values, deltas));
+        }
+    }
+
+    /// Decodes a block and leaves what its op accumulates, in f32, where the tile's output goes.
+    fn observe_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut Scratch) {
+        let Scratch { buffers: Buffers { values, deltas, .. }, ops, .. } = scratch;
+        let values = &mut values[..piece.elements()];
+        let width = piece.cols.len();
+        self.decode(piece, data, values);
+        // A reduction is for one op.
+        if let Some(of) = ops.first()
+            && let Some(window) = of.grid.window(&piece.place(self.rect))
+        {
+            self.observe(of, (&window, width), values, deltas);
+        }
+        let out: &mut [f32] = bytemuck::cast_slice_mut(&mut data[self.layout.out.clone()]);
+        let tile_width = self.rect.width() as usize;
+        for (row, values) in piece.rows.clone().zip(values.chunks_exact(width)) {
+            out[row * tile_width + piece.cols.start..][..width].copy_from_slice(values);
+        }
+    }
+
+    /// Decodes, applies every op, encodes, and adds to the outcome.
+    fn merge_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+        let elements = piece.elements();
+        let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
+        if !finite && start_encoding(self.merged.start).plain().is_none() {
+            return Err(ErrorKind::NonFiniteCodes { tensor: self.merged.tensor.name.clone() }.into());
+        }
+        let sum = self.apply(piece, scratch);
+        let encoded = self.encode(piece, finite, data, &mut scratch.buffers)?;
+        // All parts of an encoded weight have the same values: they are counted for the first.
+        if self.merged.tensor.part == 0 {
+            self.count(piece, sum, encoded, scratch);
+        }
+        Ok(())
+    }
+
+    /// Applies every op in order to the values; where the sum of all that they added stands, if there are several.
+    fn apply(&self, piece: &Piece, scratch: &mut Scratch) -> Option<usize> {
+        let Scratch { buffers, ops, applied, .. } = scratch;
+        let Buffers { values, original, deltas, states, .. } = buffers;
+        let (place, elements) = (piece.place(self.rect), piece.elements());
+        values[..elements].copy_from_slice(&original[..elements]);
+        applied.clear();
+        let mut at = 0;
+        for (i, of) in ops.iter().enumerate() {
+            let Some(window) = of.grid.window(&place) else { continue };
+            let (op, factors) = (self.op(of), self.views(of));
+            let values = &mut values[..elements];
+            let block = self.block(of, (&window, piece.cols.len()), &factors, values, &mut deltas[at..]);
+            let delta = op.delta();
+            delta.apply(&mut Block {
+                original: if delta.needs_base_values() { &original[..elements] } else { &[] },
+                reduced: self.result_for(of, &window, states.get(i)),
+                ..block
+            });
+            let of_window = window.elements() as usize;
+            applied.push(Applied { op: i, window, at });
+            at += of_window;
+        }
+        if applied.len() < 2 {
+            return None;
+        }
+        deltas[at..at + elements].copy_from_slice(&values[..elements]);
+        Some(at)
+    }
+
+    /// The result of an op's reduction for the positions of a block.
+    fn result_for<'f>(&'f self, of: &TileOp, window: &Window, here: Option<&'f Vec<f64>>) -> Reduced<'f> {
+        let Some(reduction) = self.op(of).delta().reduction() else { return Reduced::default() };
+        let per = reduction.values();
+        let known = self.reduced.iter().find(|reduced| reduced.op == of.index);
+        match (known, here) {
+            (Some(ReductionResult { state, .. }), _) => Reduced { state, first: 0, per },
+            (None, Some(state)) => Reduced { state, first: window.rows.range.start, per },
+            (None, None) => Reduced::default(),
+        }
+    }
+
+    /// Rounds a block to the output's bytes, and leaves what they decode to in the values. A result that is not finite is
+    /// an error, unless the base was not finite there.
+    fn encode(&self, piece: &Piece, finite: bool, data: &mut [u8], buffers: &mut Buffers) -> Result<Encoded> {
+        let elements = piece.elements();
+        let (start, out) = (start_encoding(self.merged.start), out_encoding(self.merged.tensor));
+        let (source, bytes) = match self.layout.out.start {
+            0 => (&[][..], &mut data[self.layout.out.clone()]),
+            at => {
+                let (source, rest) = data.split_at_mut(at);
+                (&source[self.layout.source.clone()], &mut rest[..self.layout.out.len()])
+            }
+        };
+        let block = |values: &mut [f32], bytes: &mut [u8]| {
+            let (rows, cols, part) = (piece.rows.clone(), piece.cols.clone(), self.merged.tensor.part);
+            let mut block = ToEncode { values, rows, cols, place: self.place(), part, source };
+            out.encode(self.kernels, &mut block, bytes)
+        };
+        // A cast is no change: the original is rounded first, to be compared with.
+        let is_cast = start.name() != out.name();
+        if is_cast {
+            buffers.rounded[..elements].copy_from_slice(&buffers.original[..elements]);
+            block(&mut buffers.rounded[..elements], bytes);
+        }
+        let narrowed = block(&mut buffers.values[..elements], bytes);
+        let mut pairs = buffers.original[..elements].iter().zip(&buffers.values[..elements]);
+        let is_new = |(before, after): (&f32, &f32)| before.is_finite() && !after.is_finite();
+        if !narrowed.finite && (finite || pairs.any(is_new)) {
+            return Err(ErrorKind::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+        }
+        let is_in_place = self.layout.out.start == 0 && !is_cast;
+        Ok(Encoded { is_cast, changed: is_in_place.then_some(narrowed.changed) })
+    }
+
+    /// Adds a block that is encoded to the outcome. `sum` says where the sum of all deltas stands, if there are several.
+    fn count(&self, piece: &Piece, sum: Option<usize>, encoded: Encoded, scratch: &mut Scratch) {
+        let Scratch { buffers, ops, applied, outcome } = scratch;
+        let elements = piece.elements();
+        let (values, original) = (&buffers.values[..elements], &buffers.original[..elements]);
+        let still = if encoded.is_cast { &buffers.rounded[..elements] } else { original };
+        let before = sum.map_or(original, |at| &buffers.deltas[at..at + elements]);
+        let measured = Measured { values, before, is_sum: sum.is_some(), still };
+        for Applied { op, window, at } in applied.iter() {
+            let delta = &buffers.deltas[*at..][..window.elements() as usize];
+            let claim = &mut outcome.claims[*op];
+            claim.elements += window.elements();
+            claim.retained.add(&self.retained(measured, piece.cols.len(), window, delta));
+        }
+        // Behind the ops stands the claim that replaced what the tensor starts from, if one did.
+        for replaced in &mut outcome.claims[ops.len()..] {
+            replaced.elements += elements as u64;
+        }
+        let differ = || values.iter().zip(still).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64;
+        outcome.changed += encoded.changed.unwrap_or_else(differ);
+    }
+
+    /// What is left of a delta after rounding. `width` is that of the block.
+    fn retained(&self, of: Measured<'_>, width: usize, window: &Window, delta: &[f32]) -> Retention {
+        let mut retained = Retention::default();
+        let cols = window.cols.len();
+        for (p, delta) in (0..).zip(delta.chunks_exact(cols)) {
+            let at = (window.rows.at + p * window.rows.step) as usize * width + window.cols.at as usize;
+            measure(self.kernels, of.from(at), delta, window.cols.step as usize, &mut retained);
+        }
+        retained
+    }
+}
+
+/// How a block was encoded.
+#[derive(Clone, Copy)]
+struct Encoded {
+    /// Whether the output is another type than the base: what the original would have been rounded to is left beside then.
+    is_cast: bool,
+    /// Elements that changed, where the bytes were those of the base before.
+    changed: Option<u64>,
+}
+
+/// Rows and columns of a block, from its tile's corner.
+struct Piece {
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl Piece {
+    fn elements(&self) -> usize {
+        self.rows.len() * self.cols.len()
+    }
+
+    fn row(&self, row: usize) -> RowPiece {
+        RowPiece { row, cols: self.cols.clone() }
+    }
+
+    /// The same in the tensor.
+    fn place(&self, tile: &Rect) -> Rect {
+        let from = |start: u64, range: &Range<usize>| start + range.start as u64..start + range.end as u64;
+        Rect { rows: from(tile.rows.start, &self.rows), cols: from(tile.cols.start, &self.cols) }
+    }
+}

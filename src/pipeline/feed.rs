@@ -1,0 +1,178 @@
+//! The feed: walks the schedule, takes leases in its order, has tiles and factors read, and sends them on. It is the only
+//! stage that waits for memory, and the barrier of reductions: no tile is written before their results are there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::error::Result;
+use crate::memory::pool::{Lease, Pool};
+use crate::schedule::order::Tiles;
+use crate::schedule::tile::{FactorBlock, MergeTile, Purpose, Sharing, Tile, Work, list_blocks};
+use crate::tensor::rect::Rect;
+
+use crate::pipeline::Run;
+use crate::pipeline::factors::BandFactors;
+use crate::pipeline::fetch::Fetch;
+use crate::pipeline::message::{LoadedTile, ReductionResult};
+use crate::pipeline::progress::Progress;
+use crate::pipeline::stop::Stop;
+
+/// How often a wait looks whether the run is stopped.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The feed's ends of its channels.
+pub(crate) struct Ends<'c, 'p, 's, 'm> {
+    /// Where tiles go.
+    pub(crate) to_merge: &'c Sender<LoadedTile<'p, 's, 'm>>,
+    /// The results of reductions.
+    pub(crate) reduced: &'c Receiver<ReductionResult>,
+    /// Lists of factors whose tiles are merged, to be used again.
+    pub(crate) spare: &'c Receiver<Vec<FactorBlock>>,
+}
+
+/// Reads every tile and sends it on; returns quietly when the workers are gone or the run is stopped.
+pub(crate) fn run<'p, 's, 'm>(
+    run: &'p Run<'p>,
+    pool: &'s Pool<'m>,
+    progress: &Progress,
+    ends: &Ends<'_, 'p, 's, 'm>,
+    stop: &Stop,
+) -> Result<()> {
+    let fetch = Fetch::new(run, progress, stop);
+    let reduced = ends.reduced;
+    let mut feed = Feed { pool, stop, reduced, fetch, band: None, reductions: Reductions::default() };
+    let mut tiles = Tiles::new(run.plan, run.schedule);
+    loop {
+        ends.spare.try_iter().for_each(|own| tiles.recycle(own));
+        let Some(tile) = tiles.next() else { return Ok(()) };
+        let Some(loaded) = feed.load(tile)? else { return Ok(()) };
+        if ends.to_merge.send(loaded).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The reductions over the tensor that is being read.
+#[derive(Default)]
+struct Reductions {
+    /// Reductions that were sent out and are not awaited.
+    open: usize,
+    /// The tensor whose reductions are done.
+    of: Option<(usize, usize)>,
+    /// Their results, if it has any.
+    done: Option<Arc<Vec<ReductionResult>>>,
+}
+
+/// The tensor of a band, and the op if it is for a reduction.
+type BandOf = (usize, usize, Option<usize>);
+
+/// The band whose factors were read last.
+struct Band<'s, 'm> {
+    of: BandOf,
+    rect: Rect,
+    factors: Arc<BandFactors<'s, 'm>>,
+}
+
+struct Feed<'r, 's, 'm> {
+    pool: &'s Pool<'m>,
+    stop: &'r Stop,
+    reduced: &'r Receiver<ReductionResult>,
+    fetch: Fetch<'r>,
+    band: Option<Band<'s, 'm>>,
+    reductions: Reductions,
+}
+
+impl<'s, 'm> Feed<'_, 's, 'm> {
+    /// A tile with its bytes; `None` when the run is stopped.
+    fn load<'p>(&mut self, tile: Tile<'p>) -> Result<Option<LoadedTile<'p, 's, 'm>>> {
+        match &tile.work {
+            Work::Header => Ok(Some(LoadedTile { tile, buffer: None, factors: None, reduced: None })),
+            &Work::Copy { from, offset, bytes, .. } => {
+                let Some(mut buffer) = self.tile_buffer() else { return Ok(None) };
+                self.fetch.copied(from, offset, &mut buffer[..bytes as usize])?;
+                Ok(Some(LoadedTile { tile, buffer: Some(buffer), factors: None, reduced: None }))
+            }
+            Work::Merge(merge) => {
+                let shard = tile.shard;
+                let Some(reduced) = self.results_for(shard, merge) else { return Ok(None) };
+                let Some(factors) = self.band_factors(shard, merge)? else { return Ok(None) };
+                let Some(mut buffer) = self.tile_buffer() else { return Ok(None) };
+                self.fetch.tile(shard, merge, &mut buffer)?;
+                Ok(Some(LoadedTile { tile, buffer: Some(buffer), factors: Some(factors), reduced }))
+            }
+        }
+    }
+
+    fn tile_buffer(&self) -> Option<Lease<'s, 'm>> {
+        self.pool.slabs.lease(|| self.stop.is_raised())
+    }
+
+    /// The results that a tile needs: for one that is written, of all reductions over its tensor, which are awaited. `None`
+    /// when the run is stopped.
+    fn results_for(
+        &mut self,
+        shard: usize,
+        tile: &MergeTile<'_>,
+    ) -> Option<Option<Arc<Vec<ReductionResult>>>> {
+        if let Purpose::Reduce { is_last, .. } = tile.purpose {
+            self.reductions.open += usize::from(is_last);
+            return Some(None);
+        }
+        let of = Some((shard, tile.tensor));
+        if self.reductions.of != of {
+            let done = self.wait_for_results()?;
+            self.reductions = Reductions { open: 0, of, done };
+        }
+        Some(self.reductions.done.clone())
+    }
+
+    /// Waits until every open reduction is done.
+    fn wait_for_results(&self) -> Option<Option<Arc<Vec<ReductionResult>>>> {
+        if self.reductions.open == 0 {
+            return Some(None);
+        }
+        let mut done = Vec::with_capacity(self.reductions.open);
+        while done.len() < self.reductions.open {
+            match self.reduced.recv_timeout(LOOK) {
+                Ok(reduced) => done.push(reduced),
+                Err(RecvTimeoutError::Timeout) if !self.stop.is_raised() => {}
+                Err(_) => return None,
+            }
+        }
+        Some(Some(Arc::new(done)))
+    }
+
+    /// The factors of a tile's band, from the buffer that holds them or newly read; `None` when the run is stopped.
+    fn band_factors(
+        &mut self,
+        shard: usize,
+        tile: &MergeTile<'_>,
+    ) -> Result<Option<Arc<BandFactors<'s, 'm>>>> {
+        let op = match tile.purpose {
+            Purpose::Write => None,
+            Purpose::Reduce { op, .. } => Some(op),
+        };
+        let of = (shard, tile.tensor, op);
+        if let Some(band) = &self.band
+            && band.of == of
+            && band.rect == tile.band
+        {
+            return Ok(Some(band.factors.clone()));
+        }
+        // The last band's buffer is given back by the last worker that needs it: we must not wait for one we hold.
+        self.band = None;
+        let mut blocks = Vec::new();
+        list_blocks(&tile.merged, &tile.band, Sharing::Band, &mut blocks);
+        let mut buffer = None;
+        if !blocks.is_empty() {
+            let Some(mut lease) = self.pool.slots.lease(|| self.stop.is_raised()) else { return Ok(None) };
+            self.fetch.factors(tile.merged.ops, &blocks, &mut lease)?;
+            buffer = Some(lease);
+        }
+        let factors = Arc::new(BandFactors::new(blocks, buffer));
+        self.band = Some(Band { of, rect: tile.band.clone(), factors: factors.clone() });
+        Ok(Some(factors))
+    }
+}

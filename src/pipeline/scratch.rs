@@ -1,0 +1,104 @@
+//! Scratch of a worker: blocks of f32 and lists, made once and used for every tile.
+
+use std::ops::Range;
+
+use crate::ops::op::ClaimId;
+use crate::ops::placement::{Grid, Window};
+use crate::schedule::budget::ScratchSizes;
+
+use crate::pipeline::retained::Retention;
+
+/// All that merging a tile writes to, but the tile itself.
+pub(crate) struct Scratch {
+    /// Blocks of values.
+    pub(crate) buffers: Buffers,
+    /// The ops that meet the tile.
+    pub(crate) ops: Vec<TileOp>,
+    /// What was done to the last block.
+    pub(crate) applied: Vec<Applied>,
+    /// What was done to the tile.
+    pub(crate) outcome: Outcome,
+}
+
+impl Scratch {
+    /// Scratch of these sizes.
+    pub(crate) fn new(sizes: ScratchSizes) -> Scratch {
+        let block = || vec![0.0; sizes.block];
+        let buffers = Buffers {
+            block: sizes.block,
+            values: block(),
+            original: block(),
+            rounded: if sizes.casts { block() } else { Vec::new() },
+            deltas: vec![0.0; sizes.block * sizes.deltas],
+            states: Vec::new(),
+        };
+        Scratch { buffers, ops: Vec::new(), applied: Vec::new(), outcome: Outcome::default() }
+    }
+}
+
+/// Blocks of values.
+pub(crate) struct Buffers {
+    /// Elements of a block.
+    pub(crate) block: usize,
+    /// Running values.
+    pub(crate) values: Vec<f32>,
+    /// What the tensor started from.
+    pub(crate) original: Vec<f32>,
+    /// What the original would be in the output's type, where that is another.
+    pub(crate) rounded: Vec<f32>,
+    /// What each op added, and scratch to make it; behind these the sum of all, if there are several.
+    pub(crate) deltas: Vec<f32>,
+    /// Results for each row of some blocks, for reductions that are made in a tile: by the ops of the tile.
+    pub(crate) states: Vec<Vec<f64>>,
+}
+
+/// An op that meets a tile.
+pub(crate) struct TileOp {
+    /// Which of the ops of the tile's tensor.
+    pub(crate) index: usize,
+    /// Where its delta falls.
+    pub(crate) grid: Grid,
+    /// Its blocks among the factors that the band shares.
+    pub(crate) shared: Range<usize>,
+    /// Its blocks among the tile's own factors.
+    pub(crate) own: Range<usize>,
+    /// Whether its reduction is made here, row by row.
+    pub(crate) reduces_here: bool,
+}
+
+/// What one op did to a block.
+pub(crate) struct Applied {
+    /// Which op of the tile.
+    pub(crate) op: usize,
+    /// The part of its delta that falls on the block.
+    pub(crate) window: Window,
+    /// Where among the deltas it left what it added.
+    pub(crate) at: usize,
+}
+
+/// What merging a tile did.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Elements whose bytes are not the base's.
+    pub(crate) changed: u64,
+    /// What each claim reached. One with several ops in the tile stands here several times.
+    pub(crate) claims: Vec<ClaimOutcome>,
+}
+
+/// What a claim reached in a tile.
+#[derive(Debug)]
+pub(crate) struct ClaimOutcome {
+    /// Which claim.
+    pub(crate) claim: ClaimId,
+    /// Elements it reached.
+    pub(crate) elements: u64,
+    /// What is left of its delta; nothing for a replacement.
+    pub(crate) retained: Retention,
+}
+
+impl ClaimOutcome {
+    /// Nothing reached yet.
+    pub(crate) fn new(claim: ClaimId) -> ClaimOutcome {
+        ClaimOutcome { claim, elements: 0, retained: Retention::default() }
+    }
+}

@@ -1,0 +1,149 @@
+//! `config.json` of the output: the base's text, in which only what the weights force to change changes.
+//!
+//! The flag of a head that was untied, the size of a vocabulary, the quantization of a base that was decoded, the class and
+//! the labels of a new head. A config in which nothing must change is not made anew, so that it is copied byte for byte.
+
+use serde_json::{Map, Value, json};
+
+use crate::adapters::adapter::Adapter;
+use crate::checkpoint::config::Config;
+use crate::encodings::schemes;
+use crate::formats::json_edit::JsonEdit;
+use crate::model::heads::{Task, is_embedding, is_head, task};
+use crate::model::outline::{Addition, Outline, Target};
+use crate::model::untie::untie_config;
+use crate::tensor::dtype::Dtype;
+
+use crate::plan::out_tensor::SideFile;
+
+/// `config.json` where the weights force it to change.
+pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bool) -> Option<SideFile> {
+    let config = &outline.base.config;
+    let mut edit = JsonEdit::new(config.as_text());
+    if outline.is_untied() {
+        untie_config(config, &mut edit);
+    }
+    if let Some((old, new)) = vocabulary(outline) {
+        set_vocabulary(config, &mut edit, old, new);
+    }
+    if is_decoded {
+        drop_quantization(config, &mut edit, outline.float_dtype());
+    }
+    for adapter in adapters {
+        add_head(config, &mut edit, outline, adapter);
+    }
+    let is_changed = edit.text() != config.as_text();
+    is_changed.then(|| SideFile { name: "config.json".to_owned(), content: edit.text().to_owned() })
+}
+
+/// Rows of the embedding or the head before and after, if they changed.
+pub(crate) fn vocabulary(outline: &Outline<'_>) -> Option<(u64, u64)> {
+    let mut resized: Vec<_> = outline.resized().collect();
+    resized.sort_by_key(|(target, _)| *target);
+    resized.into_iter().find_map(|(target, shape)| {
+        let Target::Base(i) = target else { return None };
+        let tensor = &outline.base.catalogue.tensors[i];
+        let is_one = is_embedding(&tensor.name) || is_head(&tensor.name);
+        is_one.then(|| (tensor.tensor.shape.axes()[0], shape.axes()[0]))
+    })
+}
+
+/// Sets `vocab_size` wherever it was the old one.
+fn set_vocabulary(config: &Config, edit: &mut JsonEdit, old: u64, new: u64) {
+    let key = "vocab_size";
+    let is_old = |fields: &Map<String, Value>| fields.get(key).and_then(Value::as_u64) == Some(old);
+    let texts = config.text_configs();
+    let sized = texts.iter().filter(|text| is_old(text.fields)).map(|text| text.path_to(key));
+    let mut paths: Vec<Vec<&str>> = sized.collect();
+    if paths.is_empty() {
+        // The tensor was padded beyond the size in the config, or the config leaves the size to its class.
+        paths.extend(config.main_text_config().first().map(|text| text.path_to(key)));
+    }
+    for path in paths {
+        edit.set(&path, &new.into());
+    }
+}
+
+/// The weights are plain numbers now (quantized-bases.md 15.4).
+fn drop_quantization(config: &Config, edit: &mut JsonEdit, dtype: Dtype) {
+    let name = match dtype {
+        Dtype::F16 => "float16",
+        Dtype::F32 => "float32",
+        _ => "bfloat16",
+    };
+    for text in config.text_configs() {
+        for key in schemes::config_keys() {
+            edit.remove(&text.path_to(key));
+        }
+    }
+    let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
+    edit.set(&[key], &name.into());
+}
+
+/// The part of a class's name that says which model it is: `RoFormer` of `RoFormerForCausalLM`.
+fn stem_of_class(class: &str) -> Option<&str> {
+    let ends = ["ModelWithLMHead", "WithLMHeadModel", "LMHeadModel", "Model"];
+    let stem = ends.iter().find_map(|end| class.strip_suffix(end));
+    stem.or_else(|| class.rfind("For").map(|at| &class[..at])).filter(|stem| !stem.is_empty())
+}
+
+/// Where one name stands for a model that sees and for its text part, tasks on text have classes of their own
+/// (`Gemma3TextForSequenceClassification` beside `Gemma3ForCausalLM`).
+fn infix(config: &Config, stem: &str) -> &'static str {
+    let is_text = config.model_type().is_some_and(|model_type| model_type.ends_with("_text"));
+    if is_text && !stem.ends_with("Text") { "Text" } else { "" }
+}
+
+/// The class and the labels of a head that an adapter added.
+fn add_head(config: &Config, edit: &mut JsonEdit, outline: &Outline<'_>, adapter: &Adapter) {
+    let Some(task) = adapter.options.task.as_deref().and_then(task) else { return };
+    let mut heads = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
+    let Some(head) = heads.find(|addition| addition.name.ends_with(".weight")) else { return };
+    let classes = config.get("architectures").and_then(Value::as_array);
+    let class = classes.and_then(|classes| classes.first()).and_then(Value::as_str).unwrap_or_default();
+    if let Some(stem) = stem_of_class(class) {
+        let class = format!("{stem}{}{}", infix(config, stem), task.class);
+        edit.set(&["architectures"], &json!([class]));
+    }
+    add_labels(config, edit, task, head);
+}
+
+/// Names for the labels that a head tells apart, unless the config has as many.
+fn add_labels(config: &Config, edit: &mut JsonEdit, task: &Task, head: &Addition) {
+    let labels = head.shape.axes().first().copied().unwrap_or_default();
+    let named = config.get("id2label").and_then(Value::as_object).map(|labels| labels.len() as u64);
+    // A head of no columns may have any number of rows.
+    let is_empty = labels > head.shape.elements();
+    if !task.has_labels || named == Some(labels) || is_empty {
+        return;
+    }
+    let name = |i: u64| format!("LABEL_{i}");
+    let by_id: Map<String, Value> = (0..labels).map(|i| (i.to_string(), name(i).into())).collect();
+    let by_label: Map<String, Value> = (0..labels).map(|i| (name(i), i.into())).collect();
+    edit.set(&["id2label"], &by_id.into());
+    edit.set(&["label2id"], &by_label.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_tasks_are_named_as_transformers_names_them() {
+        for (class, model_type, named) in [
+            ("LlamaForCausalLM", "llama", "Llama"),
+            ("GPT2LMHeadModel", "gpt2", "GPT2"),
+            ("XLMWithLMHeadModel", "xlm", "XLM"),
+            ("ReformerModelWithLMHead", "reformer", "Reformer"),
+            ("RoFormerForMaskedLM", "roformer", "RoFormer"),
+            ("BertModel", "bert", "Bert"),
+            ("Gemma3ForCausalLM", "gemma3_text", "Gemma3Text"),
+            ("Gemma3TextModel", "gemma3_text", "Gemma3Text"),
+        ] {
+            let stem = stem_of_class(class).expect("it is a class of transformers");
+            let config = Config::from(json!({ "model_type": model_type }));
+            assert_eq!(format!("{stem}{}", infix(&config, stem)), named, "{class}");
+        }
+        assert_eq!(stem_of_class("Custom"), None);
+    }
+}

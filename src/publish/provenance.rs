@@ -1,0 +1,118 @@
+//! `shardfold.json`: what the result was made from, and the hash of every shard. It holds no time and no path, so that the
+//! same plan gives the same bytes anywhere.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cancel::Cancel;
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::pipeline::writer::ShardDone;
+use crate::plan::out_tensor::{AdapterUse, Input, Plan};
+use crate::storage::location::Location;
+use crate::storage::store::Store;
+
+/// Its file name.
+pub(crate) const PROVENANCE: &str = "shardfold.json";
+const MOST_BYTES: u64 = 256 << 20;
+/// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
+const SCHEMA: u32 = 1;
+const HASH: &str = "blake3";
+
+/// The layout of files from before it had a number.
+fn first_schema() -> u32 {
+    SCHEMA
+}
+
+fn usual_hash() -> String {
+    HASH.to_owned()
+}
+
+/// The content of `shardfold.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Provenance {
+    /// Version of this layout.
+    #[serde(default = "first_schema")]
+    pub schema: u32,
+    /// The function behind every hash and digest of it.
+    #[serde(default = "usual_hash")]
+    pub hash: String,
+    /// Version of shardfold that wrote the result.
+    pub shardfold: String,
+    /// Digest of its plan.
+    pub plan: String,
+    /// The adapters, in order, with their weights.
+    pub adapters: Vec<AdapterUse>,
+    /// What was decided beyond adding deltas.
+    #[serde(default)]
+    pub choices: Vec<String>,
+    /// What identifies each file that was read.
+    pub inputs: Vec<Input>,
+    /// The shards, with their hashes.
+    pub shards: Vec<ShardDone>,
+}
+
+impl Provenance {
+    /// The provenance of a finished run.
+    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Provenance {
+        Provenance {
+            schema: SCHEMA,
+            hash: HASH.to_owned(),
+            shardfold: plan.version.clone(),
+            plan: digest.to_owned(),
+            adapters: plan.adapters.clone(),
+            choices: plan.choices.clone(),
+            inputs: plan.inputs.clone(),
+            shards: shards.to_vec(),
+        }
+    }
+
+    /// The provenance in `dir`, if there is one that can be read: a later layout is not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Read`].
+    pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
+        let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
+        let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
+    }
+
+    /// Its JSON.
+    pub(crate) fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("strings and numbers");
+        text.push('\n');
+        text
+    }
+
+    /// Reads every shard in `dir` again and compares its hash.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
+    pub(crate) fn check(&self, dir: &Location, cancel: &Cancel) -> Result<()> {
+        let mut buf = vec![0; 1 << 20];
+        for shard in &self.shards {
+            let damaged = || {
+                let (path, file) = (dir.path(), shard.name.clone());
+                Error::new(ErrorKind::OutputDamaged { path, file })
+                    .hint("move the directory away and run the merge again")
+            };
+            let source = dir.open(&shard.name).map_err(|cause| damaged().because(cause))?;
+            if source.len() != shard.bytes {
+                return Err(damaged());
+            }
+            let mut hasher = blake3::Hasher::new();
+            let mut at = 0;
+            while at < shard.bytes {
+                cancel.check()?;
+                let step = (shard.bytes - at).min(buf.len() as u64) as usize;
+                source.read_at(&mut buf[..step], at)?;
+                hasher.update(&buf[..step]);
+                at += step as u64;
+                source.done_before(at);
+            }
+            if hasher.finalize().to_hex().as_str() != shard.hash {
+                return Err(damaged());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! [`Publish`]: one way of making a staged result visible, chosen by what is at the output.
+
+use crate::error::Result;
+use crate::storage::location::Location;
+use crate::storage::store::{EntryKind, Store};
+
+/// One way of making a staged result visible.
+pub(crate) trait Publish: Sync {
+    /// Where the result for `output` is staged, if this way serves for it.
+    fn staging(&self, output: &Location, state: State) -> Option<Location>;
+
+    /// Makes what is staged in `staging` visible as `output`, so that a power cut cannot undo it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutputHolds`](crate::error::kind::ErrorKind::OutputHolds) if something appeared there,
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write); what is staged stays.
+    fn publish(&self, staging: &Location, output: &Location) -> Result<()>;
+}
+
+/// What is at a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing.
+    Absent,
+    /// A directory with nothing in it.
+    EmptyDir,
+    /// A directory with something in it.
+    Dir,
+    /// Something that is no directory.
+    Other,
+}
+
+impl State {
+    /// What is at `location` now.
+    ///
+    /// # Errors
+    /// As [`Store::stat`] and [`Store::list`].
+    pub(crate) fn of(location: &Location) -> Result<State> {
+        match location.stat("")?.map(|stat| stat.kind) {
+            None => Ok(State::Absent),
+            Some(EntryKind::Dir) if location.list("")?.is_empty() => Ok(State::EmptyDir),
+            Some(EntryKind::Dir) => Ok(State::Dir),
+            Some(_) => Ok(State::Other),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What happens in a merge that is worth showing, and who shows it.
+
+use crate::pipeline::progress::Snapshot;
+use crate::report::summary::Summary;
+use crate::schedule::budget::Schedule;
+
+/// Something worth showing.
+#[non_exhaustive]
+pub enum Event<'e> {
+    /// Something to know that is no error.
+    Notice(&'e str),
+    /// The run begins under this budget.
+    Budget {
+        /// Which.
+        schedule: &'e Schedule,
+        /// Why this much.
+        reason: &'e str,
+    },
+    /// How far it is; about ten times a second.
+    Progress(&'e Snapshot),
+    /// It is done.
+    Finished(&'e Summary),
+}
+
+/// Shows events.
+pub trait Reporter {
+    /// Shows one.
+    fn event(&mut self, event: &Event<'_>);
+}

@@ -1,0 +1,14 @@
+//! How much the user wants to see, and in which form.
+
+/// What the user wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A bar on a terminal, else a line now and then.
+    Human,
+    /// The same, and how the budget is spent.
+    Verbose,
+    /// JSON objects.
+    Json,
+    /// Errors only.
+    Quiet,
+}

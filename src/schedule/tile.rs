@@ -1,0 +1,248 @@
+//! Tiles: the pieces of work that travel as a unit. A tile carries its layout, which the walk over the schedule computes
+//! once: what lies where in its buffer, and which parts of which factors it needs, read from where.
+//!
+//! A factor that runs along a tile's columns, or along none of its directions, is the same for all tiles of a band:
+//! it is read once into a factor buffer that they share. One that runs along rows is the tile's own and lies behind its
+//! values in its tile buffer.
+
+use std::ops::Range;
+
+use crate::encodings;
+use crate::encodings::logical::Logical;
+use crate::encodings::{Encoding, Place};
+use crate::ops::factor::{Factor, FactorRuns};
+use crate::ops::op::ClaimId;
+use crate::plan::out_tensor::OutTensor;
+use crate::tensor::rect::Rect;
+use crate::tensor::reference::{FileId, TensorRef};
+
+use crate::schedule::cut::{MergedTensor, Output};
+
+/// Pieces in a buffer start at multiples of this, so that they can be seen as `f32`.
+const ALIGN: usize = 64;
+
+/// Bytes of an f32.
+const F32: usize = size_of::<f32>();
+
+/// Rounded up to where the next piece may start.
+pub(crate) fn aligned(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGN)
+}
+
+/// A piece of work that travels as a unit.
+pub(crate) struct Tile<'p> {
+    /// Its place in the schedule, from 0.
+    pub seq: u64,
+    /// Which output shard it belongs to.
+    pub shard: usize,
+    /// What is to be done.
+    pub work: Work<'p>,
+}
+
+/// What is to be done with a tile.
+pub(crate) enum Work<'p> {
+    /// Write the shard's header; it opens the shard.
+    Header,
+    /// Write bytes of an input as they are.
+    Copy {
+        /// Which input.
+        from: FileId,
+        /// First byte in it.
+        offset: u64,
+        /// Number of bytes, at most a tile buffer.
+        bytes: u64,
+        /// The replacement it is a part of, and how many of its elements.
+        claim: Option<(ClaimId, u64)>,
+    },
+    /// Read a rectangle of one tensor, merge it, and write or reduce it.
+    Merge(MergeTile<'p>),
+}
+
+/// A rectangle of one tensor, with all that merging it needs to know.
+pub(crate) struct MergeTile<'p> {
+    /// Which tensor of the shard.
+    pub tensor: usize,
+    /// The tensor itself, and the ops that this tile is for.
+    pub merged: MergedTensor<'p>,
+    /// What its values are for.
+    pub purpose: Purpose,
+    /// Which part of the tensor.
+    pub rect: Rect,
+    /// The rows and columns whose factors it shares with its neighbours.
+    pub band: Rect,
+    /// What lies where in its buffer.
+    pub layout: TileLayout,
+}
+
+/// What the values of a tile are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// They are bytes of the output.
+    Write,
+    /// They are added up, for one op that must know something before the tensor is written.
+    Reduce {
+        /// Which op of the tensor.
+        op: usize,
+        /// Whether it is the last tile of that reduction.
+        is_last: bool,
+    },
+}
+
+/// The part of one factor that a tile or a band needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FactorBlock {
+    /// Which of the tile's ops.
+    pub op: usize,
+    /// Which factor of the op.
+    pub factor: usize,
+    /// Positions on the factor's axis; empty if it has none.
+    pub positions: Range<u64>,
+    /// Where its values go, in bytes from the start of the region; as many as its method makes of it.
+    pub at: Range<usize>,
+    /// The file it is read from: an adapter's, or the scratch file of repacked factors.
+    pub file: FileId,
+    /// First byte there of the tensor that it is of.
+    pub offset: u64,
+    /// Which elements of that tensor.
+    pub runs: FactorRuns,
+}
+
+/// Which factors are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Those that all tiles of a band share.
+    Band,
+    /// Those that only the tile needs.
+    Own,
+}
+
+/// Bytes of a factor's values for so many positions; of all of it, if it runs along no axis.
+pub(crate) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
+    let count = if factor.index.is_some() { positions } else { 1 };
+    (count * factor.values()) as usize * F32
+}
+
+/// Appends the parts of factors that `rect` needs to `blocks`, in the order of ops and of their factors.
+pub(crate) fn list_blocks(
+    merged: &MergedTensor<'_>,
+    rect: &Rect,
+    sharing: Sharing,
+    blocks: &mut Vec<FactorBlock>,
+) {
+    each_block(merged, rect, sharing, |op, factor, positions, at| {
+        let found = merged.location(op, factor);
+        let TensorRef { file, offset, .. } = found.tensor;
+        let runs = found.runs(&positions);
+        blocks.push(FactorBlock { op, factor, positions, at, file, offset, runs });
+    });
+}
+
+/// Bytes of the region that holds those parts.
+pub(crate) fn region_bytes(merged: &MergedTensor<'_>, rect: &Rect, sharing: Sharing) -> usize {
+    each_block(merged, rect, sharing, |_, _, _, _| {})
+}
+
+/// Calls `each` with op, factor, positions and place in the region; returns the bytes of all of it.
+fn each_block(
+    merged: &MergedTensor<'_>,
+    rect: &Rect,
+    sharing: Sharing,
+    mut each: impl FnMut(usize, usize, Range<u64>, Range<usize>),
+) -> usize {
+    let mut next = 0;
+    for (i, op) in merged.ops.iter().enumerate() {
+        let window = op.placement.grid(merged.view).and_then(|grid| grid.window(rect));
+        let Some(window) = window else { continue };
+        for (j, factor) in op.factors.iter().enumerate() {
+            let follows_rows = factor.index.is_some_and(|index| Some(index.axis) == window.rows.axis);
+            if follows_rows != (sharing == Sharing::Own) {
+                continue;
+            }
+            let positions = match factor.index {
+                Some(_) if follows_rows => window.rows.range.clone(),
+                Some(_) => window.cols.range.clone(),
+                None => 0..0,
+            };
+            let bytes = factor_bytes(factor, positions.end - positions.start);
+            each(i, j, positions, next..next + bytes);
+            next = aligned(next + bytes);
+        }
+    }
+    next
+}
+
+/// What lies where in the buffer of one tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TileLayout {
+    /// The bytes it starts from, part after part.
+    pub source: Range<usize>,
+    /// The bytes to write; the same range where values keep their size and are changed in place.
+    pub out: Range<usize>,
+    /// The factors of its own, each relative to `own_at`.
+    pub own: Vec<FactorBlock>,
+    /// Where they start.
+    pub own_at: usize,
+}
+
+impl TileLayout {
+    /// The layout of the tile `rect`. `spare` is an old list of factors, to be used again.
+    pub(crate) fn new(merged: &MergedTensor<'_>, rect: &Rect, spare: Vec<FactorBlock>) -> TileLayout {
+        let (source, out) = values(merged, rect);
+        let mut own = spare;
+        own.clear();
+        list_blocks(merged, rect, Sharing::Own, &mut own);
+        let own_at = aligned(source.end.max(out.end));
+        TileLayout { source, out, own, own_at }
+    }
+
+    /// Bytes of all of it.
+    pub(crate) fn bytes(merged: &MergedTensor<'_>, rect: &Rect) -> usize {
+        let (source, out) = values(merged, rect);
+        aligned(source.end.max(out.end)) + region_bytes(merged, rect, Sharing::Own)
+    }
+
+    /// The most bytes that the values of a tile of the size of `rect` take, wherever it is; `rect` is the first.
+    pub(crate) fn max_value_bytes(merged: &MergedTensor<'_>, rect: &Rect) -> usize {
+        let MergedTensor { tensor, start, view, output, .. } = *merged;
+        let place = Place { logical: start, view, rect };
+        let encoding = start_encoding(start);
+        let source = (0..start.parts.len()).map(|part| encoding.max_bytes(part, place) as usize).sum();
+        let out = match output {
+            Output::Encoded if is_in_place(tensor, encoding) => 0,
+            Output::Encoded => out_encoding(tensor).max_bytes(tensor.part, place) as usize,
+            Output::Observed => rect.elements() as usize * F32,
+        };
+        aligned(aligned(source) + out)
+    }
+}
+
+/// Where a tile's source bytes lie, and where its output.
+fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>) {
+    let MergedTensor { tensor, start, view, output, .. } = *merged;
+    let place = Place { logical: start, view, rect };
+    let encoding = start_encoding(start);
+    let source = (0..start.parts.len()).map(|part| encoding.runs(part, place).bytes() as usize).sum();
+    let behind = |bytes: usize| aligned(source)..aligned(source) + bytes;
+    let out = match output {
+        Output::Encoded if is_in_place(tensor, encoding) => 0..source,
+        Output::Encoded => behind(out_encoding(tensor).runs(tensor.part, place).bytes() as usize),
+        Output::Observed => behind(rect.elements() as usize * F32),
+    };
+    (0..source, out)
+}
+
+/// The encoding a tensor starts from.
+pub(crate) fn start_encoding(start: &Logical) -> &'static dyn Encoding {
+    encodings::find(&start.encoding).expect("a plan names encodings of the table")
+}
+
+/// The encoding a tensor is written in.
+pub(crate) fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
+    encodings::find(&tensor.encoding).expect("a plan names encodings of the table")
+}
+
+/// Whether a tile's values keep their size, so that they are changed where they lie.
+fn is_in_place(tensor: &OutTensor, start: &dyn Encoding) -> bool {
+    let size = |encoding: &dyn Encoding| encoding.plain().map(|dtype| dtype.bitsize());
+    size(start).is_some_and(|bits| size(out_encoding(tensor)) == Some(bits))
+}

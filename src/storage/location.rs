@@ -1,0 +1,409 @@
+//! [`Location`]: a directory of a store, and what is asked of a directory as a whole.
+//!
+//! A location is a store itself, of what is below it, so that whoever gets one does not care how deep it lies:
+//!
+//! ```
+//! use shardfold::testing::write_small;
+//! use shardfold::{Location, Memory, Store};
+//!
+//! let bucket = Location::new(Memory::new());
+//! let base = bucket.join("models/base");
+//! write_small(&base, "config.json", b"{}")?;
+//! assert_eq!(bucket.files(&|_| false)?[0].name, "models/base/config.json");
+//! assert_eq!((base.name(), base.to_string()), (Some("base"), "models/base".to_owned()));
+//! assert!(base.open("../other").is_err(), "no name leads out of it");
+//! # Ok::<(), shardfold::Error>(())
+//! ```
+
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::folder::Folder;
+use crate::storage::rules;
+use crate::storage::sink::{Patch, Scratch, Sink};
+use crate::storage::source::Source;
+use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+
+/// Directories deeper than this are not looked into; checkpoints have one or two levels.
+const DEEPEST: usize = 4;
+
+/// A directory of a store, or a file of it; it need not be there.
+#[derive(Clone)]
+pub struct Location {
+    store: Arc<dyn Store>,
+    /// The names that lead to it, joined by `/`; empty for the store itself.
+    prefix: String,
+}
+
+impl Location {
+    /// The whole of `store`.
+    pub fn new(store: impl Store + 'static) -> Location {
+        Location { store: Arc::new(store), prefix: String::new() }
+    }
+
+    /// What has that path in the file system.
+    ///
+    /// Its store is the directory above, so that it has a name and others can be made beside it; only a path without a
+    /// last name (`/`, `..`), or with one that is not UTF-8, is the root of its store.
+    pub fn of_path(path: impl AsRef<Path>) -> Location {
+        let path = path.as_ref();
+        let last = path.components().next_back();
+        let name = match last {
+            Some(Component::Normal(name)) => name.to_str().filter(|name| rules::is_inside(name)),
+            _ => None,
+        };
+        let (root, prefix) = match (name, path.parent()) {
+            (Some(name), Some(parent)) => (parent, name),
+            _ => (path, ""),
+        };
+        Location { store: Arc::new(Folder::new(root)), prefix: prefix.to_owned() }
+    }
+
+    /// What has that path in the file system once links are resolved, in the directory's path if nothing has it yet. What
+    /// is then made beside it is on the same file system.
+    pub fn of_resolved_path(path: impl AsRef<Path>) -> Location {
+        let path = path.as_ref();
+        if let Ok(real) = fs::canonicalize(path) {
+            return Location::of_path(real);
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Location::of_path(path);
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let parent = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+        Location::of_path(parent.join(name))
+    }
+
+    /// Its last name; none if it is the whole of a store.
+    pub fn name(&self) -> Option<&str> {
+        self.prefix.rsplit('/').next().filter(|name| !name.is_empty())
+    }
+
+    /// What has the name `name` below it. A name that would lead out fails when it is used.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Location {
+        Location { store: self.store.clone(), prefix: self.at(name) }
+    }
+
+    /// What has the name `name` beside it; none if it is the whole of a store.
+    pub fn beside(&self, name: &str) -> Option<Location> {
+        Some(self.parent()?.join(name))
+    }
+
+    /// The directory it is in; none if it is the whole of a store.
+    pub fn parent(&self) -> Option<Location> {
+        self.name()?;
+        let above = self.prefix.rsplit_once('/').map_or("", |(above, _)| above);
+        Some(Location { store: self.store.clone(), prefix: above.to_owned() })
+    }
+
+    /// What messages call it.
+    pub fn path(&self) -> PathBuf {
+        self.store.path_of(&self.prefix)
+    }
+
+    /// Whether it is a directory.
+    ///
+    /// # Errors
+    /// As [`Store::stat`].
+    pub(crate) fn is_directory(&self) -> Result<bool> {
+        Ok(self.stat("")?.is_some_and(|stat| stat.kind == EntryKind::Dir))
+    }
+
+    /// Fails unless it is a directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] if nothing is there, [`ErrorKind::Read`] if something else is; as [`Store::stat`].
+    pub(crate) fn check_dir(&self) -> Result<()> {
+        match self.stat("")? {
+            Some(Stat { kind: EntryKind::Dir, .. }) => Ok(()),
+            Some(_) => {
+                let error = Error::new(ErrorKind::Read { path: self.path(), offset: 0 });
+                Err(error.because("it is not a directory"))
+            }
+            None => Err(rules::missing("directory", &self.path())),
+        }
+    }
+
+    /// Whether it has a file `name`.
+    ///
+    /// # Errors
+    /// As [`Store::stat`].
+    pub(crate) fn has_file(&self, name: &str) -> Result<bool> {
+        Ok(self.stat(name)?.is_some_and(|stat| stat.kind == EntryKind::File))
+    }
+
+    /// Every regular file below it, named from here, in the order of names. Directories for which `skip` says so (it gets
+    /// the last name) are left out, as are links that lead to nothing.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub fn files(&self, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        self.descend("", DEEPEST, skip, &mut found)?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    fn descend(
+        &self,
+        dir: &str,
+        depth: usize,
+        skip: &dyn Fn(&str) -> bool,
+        found: &mut Vec<Entry>,
+    ) -> Result<()> {
+        for entry in self.list(dir)? {
+            let name = rules::join(dir, &entry.name);
+            if entry.kind == EntryKind::File {
+                found.push(Entry { name, ..entry });
+            } else if entry.kind == EntryKind::Dir && depth > 1 && !skip(&entry.name) {
+                self.descend(&name, depth - 1, skip, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the directories directly in it, in order.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub(crate) fn dirs(&self) -> Result<Vec<String>> {
+        let dirs = self.list("")?.into_iter().filter(|entry| entry.kind == EntryKind::Dir);
+        Ok(dirs.map(|entry| entry.name).collect())
+    }
+
+    /// All of a file that is expected to be small; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Read`], also when it is longer than `most` bytes; as [`Store::stat`].
+    pub(crate) fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        match self.read_start(name, most)? {
+            Some(start) if start.is_whole => Ok(Some(start.bytes)),
+            Some(_) => {
+                let cause = format!("it is longer than the {most} bytes accepted for such a file");
+                Err(Error::new(ErrorKind::Read { path: self.path_of(name), offset: 0 }).because(cause))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The first `most` bytes of a file, or all of it; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`Store::stat`], [`Store::open`] and [`Source::read_at`].
+    pub(crate) fn read_start(&self, name: &str, most: u64) -> Result<Option<FileStart>> {
+        if !self.has_file(name)? {
+            return Ok(None);
+        }
+        let source = self.open(name)?;
+        let mut bytes = vec![0; source.len().min(most) as usize];
+        source.read_at(&mut bytes, 0)?;
+        Ok(Some(FileStart { bytes, is_whole: source.len() <= most }))
+    }
+
+    /// Moves its file `name` to that name below `to`, in place of a file that has it.
+    ///
+    /// # Errors
+    /// As [`Store::rename`].
+    pub(crate) fn move_file(&self, name: &str, to: &Location) -> Result<()> {
+        self.is_beside(to)?;
+        self.store.rename(&self.file(name)?, &to.file(name)?)
+    }
+
+    /// Gives it the name of `to`, unless something is there.
+    ///
+    /// # Errors
+    /// As [`Store::rename_dir`].
+    pub(crate) fn move_to(&self, to: &Location) -> Result<DirRename> {
+        self.is_beside(to)?;
+        self.store.rename_dir(&self.prefix, &to.prefix)
+    }
+
+    /// Fails unless `to` is in the same store.
+    fn is_beside(&self, to: &Location) -> Result<()> {
+        if Arc::ptr_eq(&self.store, &to.store) {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Write { path: to.path() });
+        Err(error.because("nothing is moved from one store to another"))
+    }
+
+    /// The store's name of a file or directory below it.
+    fn at(&self, name: &str) -> String {
+        rules::join(&self.prefix, name)
+    }
+
+    /// The store's name of a file below it.
+    fn file(&self, name: &str) -> Result<String> {
+        rules::check_name(name)?;
+        Ok(self.at(name))
+    }
+
+    /// The store's name of a directory below it, or of itself.
+    fn dir(&self, name: &str) -> Result<String> {
+        rules::check_dir(name)?;
+        Ok(self.at(name))
+    }
+}
+
+/// What a file begins with.
+pub(crate) struct FileStart {
+    /// Its first bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether these are all.
+    pub(crate) is_whole: bool,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path().display().fmt(f)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({})", self.path().display())
+    }
+}
+
+impl Store for Location {
+    fn open(&self, name: &str) -> Result<Box<dyn Source>> {
+        self.store.open(&self.file(name)?)
+    }
+
+    fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        self.store.create(&self.file(name)?, len)
+    }
+
+    fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
+        self.store.patch(&self.file(name)?)
+    }
+
+    fn stat(&self, dir: &str) -> Result<Option<Stat>> {
+        self.store.stat(&self.dir(dir)?)
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<Entry>> {
+        self.store.list(&self.dir(dir)?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.store.rename(&self.file(from)?, &self.file(to)?)
+    }
+
+    fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
+        self.store.rename_dir(&self.file(from)?, &self.file(to)?)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.store.remove(&self.file(name)?)
+    }
+
+    fn remove_dir(&self, dir: &str) -> Result<()> {
+        self.store.remove_dir(&self.dir(dir)?)
+    }
+
+    fn sync(&self, dir: &str) -> Result<()> {
+        self.store.sync(&self.dir(dir)?)
+    }
+
+    fn lock(&self, name: &str) -> Result<Lock> {
+        self.store.lock(&self.dir(name)?)
+    }
+
+    fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
+        self.store.scratch(&self.dir(dir)?, len)
+    }
+
+    fn free_bytes(&self, dir: &str) -> Option<u64> {
+        self.store.free_bytes(&self.at(dir))
+    }
+
+    fn is_mount_point(&self, dir: &str) -> bool {
+        self.store.is_mount_point(&self.at(dir))
+    }
+
+    fn is_writable(&self, dir: &str) -> bool {
+        self.store.is_writable(&self.at(dir))
+    }
+
+    fn limit_unwritten(&self, bytes: u64) {
+        self.store.limit_unwritten(bytes);
+    }
+
+    fn path_of(&self, dir: &str) -> PathBuf {
+        self.store.path_of(&self.at(dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::files::write_small;
+    use crate::storage::memory::Memory;
+
+    #[test]
+    fn names_join_and_lead_back() {
+        let all = Location::new(Memory::new());
+        assert!(all.name().is_none() && all.parent().is_none() && all.beside("x").is_none());
+        let deep = all.join("a/b").join("c");
+        assert_eq!((deep.name(), deep.to_string()), (Some("c"), "a/b/c".to_owned()));
+        assert_eq!(deep.parent().expect("above").to_string(), "a/b");
+        assert_eq!(deep.beside("d").expect("above").to_string(), "a/b/d");
+        assert_eq!(all.join("a").beside("d").expect("above").to_string(), "d");
+    }
+
+    #[test]
+    fn a_path_keeps_its_spelling() {
+        for path in ["x", "./x", "../x", "/x", "a/b/x", "x/"] {
+            let location = Location::of_path(path);
+            assert_eq!((location.name(), location.path()), (Some("x"), PathBuf::from(path)), "{path}");
+        }
+        for path in ["/", "..", ".", "a/..", ""] {
+            assert_eq!(Location::of_path(path).name(), None, "{path}");
+        }
+        assert!(Location::of_path(".").is_directory().expect("it is here"));
+        assert!(Location::of_path("src").is_directory().expect("it is here"));
+        assert!(
+            Location::of_path("src").parent().expect("above").has_file("Cargo.toml").expect("it is here")
+        );
+    }
+
+    #[test]
+    fn files_are_found_in_directories_that_are_not_skipped() {
+        let all = Location::new(Memory::new());
+        for name in ["b", "a/x", "a/b/y", "skipped/z", "1/2/3/4", "1/2/3/4/5"] {
+            write_small(&all, &format!("top/{name}"), name.as_bytes()).expect("memory");
+        }
+        let found = all.join("top").files(&|name| name == "skipped").expect("memory");
+        let names: Vec<&str> = found.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["1/2/3/4", "a/b/y", "a/x", "b"], "four levels deep and no deeper");
+        assert_eq!(all.join("top").dirs().expect("memory"), ["1", "a", "skipped"]);
+        let error = all.join("nowhere").files(&|_| false).expect_err("nothing is there");
+        assert!(matches!(error.kind(), ErrorKind::Missing { what: "directory", .. }), "{error:?}");
+    }
+
+    #[test]
+    fn small_files_are_read_whole_or_not_at_all() {
+        let all = Location::new(Memory::new());
+        write_small(&all, "dir/name", b"bytes").expect("memory");
+        assert_eq!(all.read_small("dir/name", 5).expect("memory"), Some(b"bytes".to_vec()));
+        assert!(matches!(all.read_small("dir/name", 4).unwrap_err().kind(), ErrorKind::Read { .. }));
+        assert!(all.read_small("dir", 4).expect("memory").is_none(), "a directory is no file");
+        let start = all.read_start("dir/name", 2).expect("memory").expect("it is there");
+        assert_eq!((start.bytes.as_slice(), start.is_whole), (&b"by"[..], false));
+    }
+
+    #[test]
+    fn nothing_moves_between_stores() {
+        let (one, other) = (Location::new(Memory::new()), Location::new(Memory::new()));
+        write_small(&one, "name", b"bytes").expect("memory");
+        assert!(one.move_file("name", &other).is_err() && one.join("a").move_to(&other.join("a")).is_err());
+        one.move_file("name", &one.join("sub")).expect("memory");
+        assert!(one.has_file("sub/name").expect("memory"));
+    }
+}

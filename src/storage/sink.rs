@@ -1,0 +1,55 @@
+//! [`Sink`]: a new file, and the two ways of writing where order does not matter: [`Patch`] and [`Scratch`].
+
+use crate::error::Result;
+use crate::storage::source::Source;
+
+/// A file being made: bytes arrive in order, and nobody sees it before `commit`.
+pub trait Sink: Send {
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write) with the path, also for more bytes than were announced;
+    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull). After one error the sink is lost.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write), also for fewer bytes than were announced, or
+    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull); and then nothing is visible.
+    fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Throws away what was written.
+    fn abort(self: Box<Self>);
+}
+
+/// A file that is there and is changed where it stands, such as a journal that grows.
+pub trait Patch: Send {
+    /// Writes `bytes` at `offset`, which may reach past the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write) with the path,
+    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull); a part of the bytes may then be there.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()>;
+
+    /// Makes what was written last.
+    ///
+    /// # Errors
+    /// As [`write_at`](Patch::write_at).
+    fn sync(&mut self) -> Result<()>;
+}
+
+/// A nameless file for what does not fit memory: written anywhere, read anywhere, gone with the process.
+pub trait Scratch: Source {
+    /// Writes `bytes` at `offset`, inside the length it was made with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+
+    /// Lets caches go of what was written, once all of it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn settle(&self) -> Result<()>;
+}

@@ -1,0 +1,25 @@
+//! [`Source`]: a file that is open for reading at any offset.
+
+use crate::error::Result;
+
+/// Something with a length that can be read at any offset, from any thread.
+pub trait Source: Send + Sync {
+    /// Length in bytes, as it was when the source was opened.
+    fn len(&self) -> u64;
+
+    /// Whether there is nothing to read.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset`. A file that ends early is an error, never a short read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read) with the path and the offset;
+    /// [`ErrorKind::Truncated`](crate::error::kind::ErrorKind::Truncated) if the bytes wanted go past the end, or the file
+    /// was cut after it was opened.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Says that bytes before `offset` will not be read again, so that a cache may let them go. A hint only.
+    fn done_before(&self, offset: u64);
+}

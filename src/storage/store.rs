@@ -1,0 +1,195 @@
+//! [`Store`]: a place with named files, and all that a merge does with it.
+
+use std::any::Any;
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::storage::scratch::ScratchFile;
+use crate::storage::sink::{Patch, Scratch, Sink};
+use crate::storage::source::Source;
+
+/// A place with named files: a directory, a map in memory, a bucket.
+///
+/// A name is one or more parts joined by `/`, as `unet/config.json`; no part is empty, `.` or `..`. What takes a `dir` also
+/// takes the empty name, which is the store itself. A directory is nothing but what the names below it have in common: it
+/// is made with the first file in it.
+///
+/// Nothing that is asked about here is an error because it is not there, and nothing is taken for absent because it could
+/// not be looked at. Every method that takes a name fails with
+/// [`ErrorKind::LeadsOut`](crate::error::kind::ErrorKind::LeadsOut) for one that is not plainly inside the store.
+///
+/// The last few methods ask for what only some stores have. Each has a default that is right for a store without it.
+pub trait Store: Send + Sync {
+    /// Opens the file `name` for reading.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing);
+    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read), also for what is no regular file.
+    fn open(&self, name: &str) -> Result<Box<dyn Source>>;
+
+    /// Begins the file `name`, which will have `len` bytes; room for them is reserved where that is possible. Its commit
+    /// replaces a file that has the name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write);
+    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull) when there is no room for `len` bytes.
+    fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>>;
+
+    /// Opens the file `name` to change it where it stands.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing),
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn patch(&self, name: &str) -> Result<Box<dyn Patch>>;
+
+    /// What has the name `dir`, a file or a directory; `None` if nothing has. Links are followed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read) if it cannot be looked at.
+    fn stat(&self, dir: &str) -> Result<Option<Stat>>;
+
+    /// What is directly in `dir`, in the order of names. Links are followed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing) if there is no such directory,
+    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read) if it or something in it cannot be looked at.
+    fn list(&self, dir: &str) -> Result<Vec<Entry>>;
+
+    /// Gives the file `from` the name `to`, and takes it from a file that has it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn rename(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Gives the directory `from` the name `to` in one step, unless something but an empty directory has it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename>;
+
+    /// Removes the file `name`. None is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn remove(&self, name: &str) -> Result<()>;
+
+    /// Removes all that is in `dir`, and `dir`. Nothing is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn remove_dir(&self, dir: &str) -> Result<()>;
+
+    /// Makes the names in `dir` last: what was renamed into it or out of it or removed from it before this call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn sync(&self, dir: &str) -> Result<()>;
+
+    /// Locks `name`, a file or a directory that need not be there yet, against other processes for as long as the lock is
+    /// held, also when it is renamed. A courtesy: a store without locks hands out one that holds nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutputInUse`](crate::error::kind::ErrorKind::OutputInUse) if another process has it,
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write) if the directory cannot be made.
+    fn lock(&self, name: &str) -> Result<Lock> {
+        let _ = name;
+        Ok(Lock::default())
+    }
+
+    /// A nameless file of `len` bytes, beside what is in `dir` where the store can have one, else a temporary file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
+        let _ = dir;
+        Ok(Box::new(ScratchFile::new(&std::env::temp_dir(), len)?))
+    }
+
+    /// Bytes that may be written in `dir`, which need not be there yet; `None` if that cannot be told.
+    fn free_bytes(&self, dir: &str) -> Option<u64> {
+        let _ = dir;
+        None
+    }
+
+    /// Whether `dir` is where a file system is mounted, so that it cannot be renamed or replaced.
+    fn is_mount_point(&self, dir: &str) -> bool {
+        let _ = dir;
+        false
+    }
+
+    /// Whether new names can be made in `dir`, as far as that can be told without trying.
+    fn is_writable(&self, dir: &str) -> bool {
+        let _ = dir;
+        true
+    }
+
+    /// Says how many bytes of a file being written may wait in caches. A hint only.
+    fn limit_unwritten(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// What messages call `dir`, a file or a directory.
+    fn path_of(&self, dir: &str) -> PathBuf {
+        PathBuf::from(dir)
+    }
+}
+
+/// What has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Length of a file in bytes; of anything else 0.
+    pub bytes: u64,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without that of the directory.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Length of a file in bytes; of anything else 0.
+    pub bytes: u64,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A link that leads to nothing.
+    Dangling,
+    /// Anything else: a pipe, a device, a name that is not UTF-8.
+    Other,
+}
+
+/// How the rename of a directory ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirRename {
+    /// It has the new name.
+    Done,
+    /// Something has that name already, and nothing was changed.
+    Taken,
+    /// The store renames no directories, or not to there, and nothing was changed.
+    Unsupported,
+}
+
+/// A lock, held until it is dropped.
+#[derive(Default)]
+pub struct Lock(Option<Box<dyn Any + Send>>);
+
+impl Lock {
+    /// A lock that is held by keeping `held`.
+    pub fn holding(held: impl Any + Send) -> Lock {
+        Lock(Some(Box::new(held)))
+    }
+
+    /// Whether anything is held.
+    pub fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+}

@@ -1,0 +1,373 @@
+//! A test instrument: a store that passes everything on to another and fails where it is told to.
+//!
+//! Operations are counted over the whole store, from 1. A fault test runs once without failures, asks how often each
+//! operation was done, and then runs again for every number up to that, each time failing there.
+//!
+//! ```
+//! use shardfold::Memory;
+//! use shardfold::testing::{Failure, Faulty, Operation, write_small};
+//!
+//! let store = Faulty::new(Memory::new()).failing(Operation::Commit, 2, Failure::Kind(std::io::ErrorKind::StorageFull));
+//! assert!(write_small(&store, "first", b"bytes").is_ok());
+//! assert!(write_small(&store, "second", b"bytes").is_err());
+//! assert_eq!(store.inner().names(), ["first"]);
+//! assert_eq!(store.count(Operation::Write), 2);
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::storage::rules;
+use crate::storage::sink::{Patch, Scratch, Sink};
+use crate::storage::source::Source;
+use crate::storage::store::{DirRename, Entry, Lock, Stat, Store};
+
+/// What a store does, as far as it can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Store::open`].
+    Open,
+    /// [`Source::read_at`].
+    Read,
+    /// [`Store::stat`].
+    Stat,
+    /// [`Store::list`].
+    List,
+    /// [`Store::create`], [`Store::patch`], [`Store::scratch`] and [`Store::lock`].
+    Create,
+    /// [`Sink::write`], [`Patch::write_at`] and [`Scratch::write_at`].
+    Write,
+    /// [`Sink::commit`].
+    Commit,
+    /// [`Store::rename`] and [`Store::rename_dir`].
+    Rename,
+    /// [`Store::remove`] and [`Store::remove_dir`].
+    Remove,
+    /// [`Store::sync`], [`Patch::sync`] and [`Scratch::settle`].
+    Sync,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Operation; 10] = {
+        use Operation::*;
+        [Open, Read, Stat, List, Create, Write, Commit, Rename, Remove, Sync]
+    };
+}
+
+/// How it fails.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure {
+    /// With an error of this kind.
+    Kind(io::ErrorKind),
+    /// With an error of this number of the operating system.
+    Errno(i32),
+    /// Half-way: a read finds that the file ends in the middle of what it wants, a write stops in the middle. The other
+    /// operations fail whole.
+    Short,
+}
+
+impl Failure {
+    fn cause(self) -> io::Error {
+        match self {
+            Failure::Kind(kind) => kind.into(),
+            Failure::Errno(errno) => io::Error::from_raw_os_error(errno),
+            Failure::Short => io::ErrorKind::WriteZero.into(),
+        }
+    }
+}
+
+/// A store that fails on demand. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Faulty<S> {
+    inner: S,
+    script: Arc<Script>,
+}
+
+impl<S: Store> Faulty<S> {
+    /// `inner`, without failures yet.
+    pub fn new(inner: S) -> Faulty<S> {
+        Faulty { inner, script: Arc::default() }
+    }
+
+    /// Adds a failure of the `nth` such operation, counted from 1. Operations after it work again; a sink that failed is
+    /// lost all the same.
+    ///
+    /// # Panics
+    /// If a source, a sink or a clone of this store is still alive.
+    #[must_use]
+    pub fn failing(mut self, operation: Operation, nth: u64, failure: Failure) -> Faulty<S> {
+        let script = Arc::get_mut(&mut self.script).expect("failures are set before the store is used");
+        script.failures.push((operation, nth, failure));
+        self
+    }
+
+    /// How often `operation` was begun, failures included.
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.script.counts[operation as usize].load(SeqCst)
+    }
+
+    /// The store behind it.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S: Store> Faulty<S> {
+    /// Counts an operation that reads `name`, and fails if it is to.
+    fn reads(&self, operation: Operation, name: &str) -> Result<()> {
+        let failure = self.script.next(operation);
+        failure.map_or(Ok(()), |failure| Err(cannot_read(&self.path_of(name), 0, failure)))
+    }
+
+    /// Counts an operation that writes `name`, and fails if it is to.
+    fn writes(&self, operation: Operation, name: &str) -> Result<()> {
+        let failure = self.script.next(operation);
+        failure.map_or(Ok(()), |failure| Err(cannot_write(&self.path_of(name), failure)))
+    }
+
+    fn file<F>(&self, inner: F, name: &str) -> FaultyFile<F> {
+        FaultyFile { inner, path: self.path_of(name), script: self.script.clone(), is_lost: false }
+    }
+}
+
+impl<S: Store> Store for Faulty<S> {
+    fn open(&self, name: &str) -> Result<Box<dyn Source>> {
+        self.reads(Operation::Open, name)?;
+        Ok(Box::new(self.file(self.inner.open(name)?, name)))
+    }
+
+    fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        self.writes(Operation::Create, name)?;
+        Ok(Box::new(self.file(self.inner.create(name, len)?, name)))
+    }
+
+    fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
+        self.writes(Operation::Create, name)?;
+        Ok(Box::new(self.file(self.inner.patch(name)?, name)))
+    }
+
+    fn stat(&self, dir: &str) -> Result<Option<Stat>> {
+        self.reads(Operation::Stat, dir)?;
+        self.inner.stat(dir)
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<Entry>> {
+        self.reads(Operation::List, dir)?;
+        self.inner.list(dir)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.writes(Operation::Rename, to)?;
+        self.inner.rename(from, to)
+    }
+
+    fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
+        self.writes(Operation::Rename, to)?;
+        self.inner.rename_dir(from, to)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.writes(Operation::Remove, name)?;
+        self.inner.remove(name)
+    }
+
+    fn remove_dir(&self, dir: &str) -> Result<()> {
+        self.writes(Operation::Remove, dir)?;
+        self.inner.remove_dir(dir)
+    }
+
+    fn sync(&self, dir: &str) -> Result<()> {
+        self.writes(Operation::Sync, dir)?;
+        self.inner.sync(dir)
+    }
+
+    fn lock(&self, name: &str) -> Result<Lock> {
+        self.writes(Operation::Create, name)?;
+        self.inner.lock(name)
+    }
+
+    fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
+        self.writes(Operation::Create, dir)?;
+        Ok(Box::new(self.file(self.inner.scratch(dir, len)?, dir)))
+    }
+
+    fn free_bytes(&self, dir: &str) -> Option<u64> {
+        self.inner.free_bytes(dir)
+    }
+
+    fn is_mount_point(&self, dir: &str) -> bool {
+        self.inner.is_mount_point(dir)
+    }
+
+    fn is_writable(&self, dir: &str) -> bool {
+        self.inner.is_writable(dir)
+    }
+
+    fn limit_unwritten(&self, bytes: u64) {
+        self.inner.limit_unwritten(bytes);
+    }
+
+    fn path_of(&self, dir: &str) -> PathBuf {
+        self.inner.path_of(dir)
+    }
+}
+
+/// When to fail, and what was done so far.
+#[derive(Debug, Default)]
+struct Script {
+    failures: Vec<(Operation, u64, Failure)>,
+    /// By operation.
+    counts: [AtomicU64; Operation::ALL.len()],
+}
+
+impl Script {
+    /// Counts one operation, and says how it fails if it does.
+    fn next(&self, operation: Operation) -> Option<Failure> {
+        let now = self.counts[operation as usize].fetch_add(1, SeqCst) + 1;
+        let at = self.failures.iter().find(|(what, nth, _)| *what == operation && *nth == now);
+        at.map(|(_, _, failure)| *failure)
+    }
+}
+
+/// An open file of any kind.
+struct FaultyFile<F> {
+    inner: F,
+    path: PathBuf,
+    script: Arc<Script>,
+    /// Whether a write failed here, of which the inner file knows nothing.
+    is_lost: bool,
+}
+
+impl<F> FaultyFile<F> {
+    fn read_by(
+        &self,
+        buf: &mut [u8],
+        offset: u64,
+        len: u64,
+        read: impl Fn(&mut [u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        match self.script.next(Operation::Read) {
+            None => read(buf, offset),
+            Some(Failure::Short) => {
+                let half = buf.len() / 2;
+                read(&mut buf[..half], offset)?;
+                let found = offset + half as u64;
+                Err(ErrorKind::Truncated { path: self.path.clone(), expected: len, found }.into())
+            }
+            Some(failure) => Err(cannot_read(&self.path, offset, failure)),
+        }
+    }
+
+    /// Counts a step of writing, and fails if it is to.
+    fn writes(&self, operation: Operation) -> Result<()> {
+        let failure = self.script.next(operation);
+        failure.map_or(Ok(()), |failure| Err(cannot_write(&self.path, failure)))
+    }
+}
+
+impl Source for FaultyFile<Box<dyn Source>> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_by(buf, offset, self.inner.len(), |buf, offset| self.inner.read_at(buf, offset))
+    }
+
+    fn done_before(&self, offset: u64) {
+        self.inner.done_before(offset);
+    }
+}
+
+impl Sink for FaultyFile<Box<dyn Sink>> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let failure = self.script.next(Operation::Write);
+        if self.is_lost {
+            return Err(cannot_write(&self.path, Failure::Kind(io::ErrorKind::Other)));
+        }
+        let Some(failure) = failure else { return self.inner.write(bytes) };
+        self.is_lost = true;
+        if matches!(failure, Failure::Short) {
+            self.inner.write(&bytes[..bytes.len() / 2])?;
+        }
+        Err(cannot_write(&self.path, failure))
+    }
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        let failure = self.script.next(Operation::Commit);
+        let failure = if self.is_lost { Some(Failure::Kind(io::ErrorKind::Other)) } else { failure };
+        match failure {
+            None => self.inner.commit(),
+            Some(failure) => {
+                self.inner.abort();
+                Err(cannot_write(&self.path, failure))
+            }
+        }
+    }
+
+    fn abort(self: Box<Self>) {
+        self.inner.abort();
+    }
+}
+
+impl Patch for FaultyFile<Box<dyn Patch>> {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        match self.script.next(Operation::Write) {
+            None => self.inner.write_at(bytes, offset),
+            Some(failure) => {
+                if matches!(failure, Failure::Short) {
+                    self.inner.write_at(&bytes[..bytes.len() / 2], offset)?;
+                }
+                Err(cannot_write(&self.path, failure))
+            }
+        }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.writes(Operation::Sync)?;
+        self.inner.sync()
+    }
+}
+
+impl Source for FaultyFile<Box<dyn Scratch>> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_by(buf, offset, self.inner.len(), |buf, offset| self.inner.read_at(buf, offset))
+    }
+
+    fn done_before(&self, offset: u64) {
+        self.inner.done_before(offset);
+    }
+}
+
+impl Scratch for FaultyFile<Box<dyn Scratch>> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.writes(Operation::Write)?;
+        self.inner.write_at(bytes, offset)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.writes(Operation::Sync)?;
+        self.inner.settle()
+    }
+}
+
+fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
+    let cause = failure.cause();
+    match cause.kind() {
+        io::ErrorKind::NotFound => rules::missing("file", path).because(cause),
+        _ => Error::new(ErrorKind::Read { path: path.to_path_buf(), offset }).because(cause),
+    }
+}
+
+fn cannot_write(path: &Path, failure: Failure) -> Error {
+    rules::cannot_write(path, 0, || 0, failure.cause())
+}

@@ -1,0 +1,4 @@
+//! Instruments for tests of stores: one that fails on demand, and the checks that every store passes.
+
+pub(crate) mod conformance;
+pub(crate) mod faulty;

@@ -1,0 +1,32 @@
+//! Rooms of the crate in their order.
+
+/// The rooms from top to bottom: each may import from those below it.
+pub struct Layers {
+    /// Rooms of one level do not know each other. A room is a module, or a module inside one, as `report::note`.
+    pub levels: &'static [&'static [&'static str]],
+    /// Pairs of one level of which the first may import the second, with the reason.
+    pub beside: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// What the crate keeps to.
+pub const LAYERS: Layers = Layers {
+    levels: &[
+        &["cli"],
+        &["merge", "verify"],
+        &["publish", "report", "inspect"],
+        &["pipeline"],
+        &["schedule"],
+        &["plan"],
+        &["adapters"],
+        &["model"],
+        &["checkpoint"],
+        &["ops"],
+        &["encodings", "formats", "hub", "storage", "memory"],
+        &["kernels"],
+        &["tensor", "error", "note"],
+    ],
+    beside: &[
+        ("error", "tensor", "an error carries the shapes and dtypes that disagree"),
+        ("hub", "storage", "a repo id leads to a location in a store"),
+    ],
+};
