@@ -18,11 +18,11 @@ use crate::storage::source::Source;
 use crate::storage::store::Entry;
 use crate::tensor::reference::TensorRef;
 
-use crate::adapters::claim::expert_layout::ExpertLayout;
+use crate::adapters::evidence::Evidence;
+use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
 use crate::adapters::parts::{Grammar, Part, Role};
 use crate::adapters::peft::config::AdapterConfig;
-use crate::adapters::peft::producers::aside;
 
 /// One tensor of an adapter.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct AdapterTensor {
     pub(crate) wrapper: Option<&'static str>,
     /// What its path says.
     pub(crate) part: Part,
+    /// Why no merge needs it, if none does.
+    pub(crate) unneeded: Option<&'static str>,
     /// Where its bytes are.
     pub tensor: TensorRef,
 }
@@ -43,7 +45,7 @@ impl AdapterTensor {
     /// A tensor whose dialect reads its key as `path`.
     pub(crate) fn new(key: String, path: String, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
         let part = grammar.read(&path);
-        AdapterTensor { key, path, wrapper: None, part, tensor }
+        AdapterTensor { key, path, wrapper: None, part, unneeded: None, tensor }
     }
 
     /// The module's path as the adapter spells it.
@@ -60,17 +62,6 @@ impl AdapterTensor {
     pub(crate) fn is_value(&self) -> bool {
         self.part.role == Role::Value
     }
-}
-
-/// What an adapter shows of the program that wrote it, as far as that decides how its tensors lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Evidence {
-    /// The version of PEFT that it names.
-    pub peft: Option<[u64; 3]>,
-    /// Unsloth wrote it.
-    pub is_unsloth: bool,
-    /// NeMo AutoModel wrote it.
-    pub is_nemo: bool,
 }
 
 /// An adapter, read as far as headers go.
@@ -149,7 +140,7 @@ impl Adapter {
 
     /// Its tensors, but for those that no merge needs.
     pub(crate) fn needed(&self) -> impl Iterator<Item = &AdapterTensor> {
-        self.tensors.iter().filter(|tensor| aside(&tensor.path, tensor.tensor.shape.elements()).is_none())
+        self.tensors.iter().filter(|tensor| tensor.unneeded.is_none())
     }
 
     /// The model's modules that its tensors belong to, each once.

@@ -7,6 +7,8 @@
 pub(crate) mod adapter;
 pub(crate) mod claim;
 pub(crate) mod dialect;
+pub(crate) mod evidence;
+pub(crate) mod expert_options;
 pub(crate) mod foreign;
 pub(crate) mod open;
 pub(crate) mod options;

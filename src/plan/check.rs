@@ -122,10 +122,9 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     let error = |(_, tensor): (usize, &BaseTensor)| {
         let named = schemes::titles_of_data(&tensor.name);
         let named = named.map(|titles| format!(" (its name is one of {titles})")).unwrap_or_default();
-        let why =
-            format!("its data is of no encoding that is read{named}, and the rest of the base is decoded");
+        let why = format!("its encoding is not supported{named}, and the rest of the base is decoded");
         Error::new(ErrorKind::Quantized { tensor: tensor.name.clone(), why })
-            .hint("`--keep-quantized` leaves quantized data that no adapter changes as it is")
+            .hint("`--keep-quantized` copies quantized tensors that no adapter changes")
     };
     unknown.map(error).collect()
 }

@@ -1,4 +1,5 @@
-//! The README repeats the table of exit codes, which must be the one that `--help` prints, and shows what `inspect` prints.
+//! The README repeats the table of exit codes, which must be the one that `--help` prints; commands that it and `docs/` show
+//! with their output must print just that.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,6 +7,13 @@ use std::process::Command;
 use shardfold::testing::TABLE;
 
 const README: &str = include_str!("../../README.md");
+const GUIDE: &str = include_str!("../../docs/guide.md");
+const QUANTIZATION: &str = include_str!("../../docs/quantization.md");
+
+/// The output directory in the documents; the tests write elsewhere.
+const OUTPUT: &str = "merged";
+/// Beginnings of lines that differ from machine to machine and from run to run.
+const VARYING: [&str; 5] = ["budget ", "minimum ", "memory budget ", "memory ", "bytes "];
 
 #[test]
 fn the_readme_has_the_table_of_exit_codes() {
@@ -13,26 +21,70 @@ fn the_readme_has_the_table_of_exit_codes() {
     let section = section.expect("a section `Exit codes`");
     let rows =
         section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
-    let said: Vec<_> = rows.filter(|(code, _)| code.starts_with(|c: char| c.is_ascii_digit())).collect();
+    let listed: Vec<_> = rows.filter(|(code, _)| code.starts_with(|c: char| c.is_ascii_digit())).collect();
     let printed = TABLE.lines().filter_map(|line| line.trim_start().split_once("  "));
-    assert_eq!(said, printed.collect::<Vec<_>>());
+    assert_eq!(listed, printed.collect::<Vec<_>>());
 }
 
 #[test]
-fn the_readme_shows_what_inspect_prints() {
-    let section = README.split("\n## ").find(|section| section.starts_with("Inspect\n"));
-    let section = section.expect("a section `Inspect`");
-    let blocks: Vec<&str> = section.split("```").skip(1).step_by(2).collect();
-    let shown: Vec<_> =
-        blocks.chunks(2).map(|pair| (pair[0].strip_prefix("sh\n"), pair[1].strip_prefix("text\n"))).collect();
-    assert_eq!(shown.len(), 2);
-    for (command, text) in shown {
-        let line = command.expect("a command").trim_end();
-        let mut words = line.split(' ');
-        assert_eq!(words.next(), Some("shardfold"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shardfold"));
-        let ran = command.args(words).current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output();
-        let printed = String::from_utf8(ran.expect("the binary starts").stdout).expect("UTF-8");
-        assert_eq!(printed, text.expect("its output"), "`{line}`");
+fn the_readme_shows_what_commands_print() {
+    check(README, 2);
+}
+
+#[test]
+fn the_guide_shows_what_commands_print() {
+    check(GUIDE, 8);
+}
+
+#[test]
+fn the_page_on_quantization_shows_what_commands_print() {
+    check(QUANTIZATION, 3);
+}
+
+/// Runs every command of `text` that stands with its output, of which there are `count`.
+fn check(text: &str, count: usize) {
+    let shown = shown(text);
+    assert_eq!(shown.len(), count);
+    for (command, output) in shown {
+        let printed = printed(&command);
+        assert_eq!(steady(&printed), steady(&output), "`{command}`");
     }
+}
+
+/// Commands with their output: in blocks of the kind `console`, each after a `$`.
+fn shown(text: &str) -> Vec<(String, String)> {
+    let mut shown: Vec<(String, String)> = Vec::new();
+    let mut is_console = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            is_console = line == "```console";
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| is_console) {
+            shown.push((command.to_owned(), String::new()));
+        } else if let Some((_, output)) = shown.last_mut().filter(|_| is_console) {
+            output.push_str(line);
+            output.push('\n');
+        }
+    }
+    shown
+}
+
+/// The output of a command that is run at the root of the repository: notes and budget, then the result.
+fn printed(line: &str) -> String {
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let output = work.path().join(OUTPUT);
+    let output = output.to_str().expect("UTF-8");
+    let mut words = line.split(' ');
+    assert_eq!(words.next(), Some("shardfold"));
+    let words = words.map(|word| if word == OUTPUT { output } else { word });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardfold"));
+    let ran = command.args(words).current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output();
+    let ran = ran.expect("the binary starts");
+    let text = [ran.stderr, ran.stdout].map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
+    text.concat().replace(output, OUTPUT)
+}
+
+/// The lines of a text, those that vary by their beginning alone.
+fn steady(text: &str) -> Vec<&str> {
+    let varying = |line: &str| VARYING.into_iter().find(|beginning| line.starts_with(beginning));
+    text.lines().map(|line| varying(line).unwrap_or(line)).collect()
 }

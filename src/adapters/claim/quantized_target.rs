@@ -26,13 +26,13 @@ impl ClaimContext<'_> {
         {
             return match stored {
                 TensorRole::Quantized(_) => None,
-                _ => Some(quantized(name, "it belongs to the quantized data of another".to_owned())),
+                _ => Some(quantized(name, "it is an auxiliary tensor of another".to_owned())),
             };
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
         let mut named = schemes::auxiliary_names(&format!("{stem}.weight")).into_iter();
         if let Some(found) = named.find(|name| self.outline.base.catalogue.find(name).is_some()) {
-            return Some(quantized(name, format!("`{found}` belongs to it")));
+            return Some(quantized(name, format!("the base has its auxiliary tensor `{found}`")));
         }
         let dtype = self.outline.base.catalogue.find(name)?.tensor.dtype;
         let is_float8 = matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);

@@ -13,14 +13,14 @@ use crate::storage::source::Source;
 use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
-use crate::adapters::claim::expert_layout::ExpertLayout;
 use crate::adapters::dialect::{Detected, Dialect, Opening, TrainedOn};
+use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
 use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
 use crate::adapters::peft::options::options;
-use crate::adapters::peft::producers::evidence;
+use crate::adapters::peft::producers::{aside, evidence};
 use crate::adapters::tensors::tensors;
 
 /// File name of the config.
@@ -66,7 +66,10 @@ impl Dialect for Peft {
         if parsed.tensors.is_empty() {
             return Err(ErrorKind::EmptyAdapter { adapter: name }.into());
         }
-        let tensors = tensors(&header, parsed.tensors, opening.file, &Grammar::of(&kind), normalise);
+        let mut tensors = tensors(&header, parsed.tensors, opening.file, &Grammar::of(&kind), normalise);
+        for tensor in &mut tensors {
+            tensor.unneeded = aside(&tensor.path, tensor.tensor.shape.elements());
+        }
         Ok(Adapter {
             name,
             dialect: self.name(),

@@ -4,7 +4,7 @@
 //! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
 //! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
 
-use crate::adapters::adapter::Evidence;
+use crate::adapters::evidence::Evidence;
 use crate::adapters::peft::config::{AdapterConfig, Field, Refused};
 use crate::error::Result;
 use crate::storage::location::Location;
