@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
+use crate::adapters::claim::claims::{CLAIMS, reads};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::{CLAIMS, reads};
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::discover::Checkpoint;

@@ -1,7 +1,7 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
-use crate::adapters::claim::CLAIMS;
+use crate::adapters::claim::claims::CLAIMS;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
