@@ -13,7 +13,7 @@ use crate::adapters::adapter::Adapter;
 
 /// How sure a dialect is that something is an adapter of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Detected {
+pub(crate) enum Detection {
     /// It is not.
     No,
     /// It looks like one, or holds one; what is wrong with it is for the dialect to say.
@@ -52,7 +52,7 @@ pub(crate) trait Dialect: Sync {
     ///
     /// # Errors
     /// A directory that cannot be read.
-    fn detect(&self, dir: &Location) -> Result<Detected>;
+    fn detect(&self, dir: &Location) -> Result<Detection>;
 
     /// Reads the adapter in `place` as far as headers go.
     ///

@@ -6,7 +6,7 @@ use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 
 use crate::adapters::adapter::Adapter;
-use crate::adapters::dialect::{Detected, Dialect, Opening, TrainedOn};
+use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::foreign::foreign;
 use crate::adapters::peft::folder::{Peft, not_found};
 
@@ -17,13 +17,13 @@ pub(crate) static DIALECTS: &[&dyn Dialect] = &[&Peft];
 ///
 /// # Errors
 /// As [`Dialect::detect`].
-pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Detected)>> {
+pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Detection)>> {
     let mut likely = None;
     for &dialect in DIALECTS {
         match dialect.detect(dir)? {
-            Detected::Certain => return Ok(Some((dialect, Detected::Certain))),
-            Detected::Likely => likely = likely.or(Some((dialect, Detected::Likely))),
-            Detected::No => {}
+            Detection::Certain => return Ok(Some((dialect, Detection::Certain))),
+            Detection::Likely => likely = likely.or(Some((dialect, Detection::Likely))),
+            Detection::No => {}
         }
     }
     Ok(likely)

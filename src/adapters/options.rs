@@ -62,7 +62,7 @@ pub(crate) enum Problem {
 
 /// Rank and alpha of one module.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Planned {
+pub(crate) struct RankAlpha {
     /// Inner dimension of its factors.
     pub rank: f64,
     /// What the rank divides.
@@ -107,20 +107,20 @@ impl Options {
     ///
     /// # Errors
     /// [`ErrorKind::Pattern`](crate::error::kind::ErrorKind::Pattern) for a pattern on which it takes too long to tell.
-    pub(crate) fn planned(&self, module: &str) -> Result<Planned> {
+    pub(crate) fn planned(&self, module: &str) -> Result<RankAlpha> {
         let find = |patterns: &Patterns, default| {
             patterns.number(module).map(|found| found.unwrap_or(default)).map_err(|unread| {
                 unreadable_pattern(&self.adapter, unread.field, &unread.pattern, unread.cause)
             })
         };
-        Ok(Planned { rank: find(&self.ranks, self.rank)?, alpha: find(&self.alphas, self.alpha)? })
+        Ok(RankAlpha { rank: find(&self.ranks, self.rank)?, alpha: find(&self.alphas, self.alpha)? })
     }
 
     /// The same for what keys call `module`; none if it may be several parameters that have not the same.
     ///
     /// # Errors
     /// As [`planned`](Self::planned).
-    pub(crate) fn planned_by_key(&self, module: &str) -> Result<Option<Planned>> {
+    pub(crate) fn planned_by_key(&self, module: &str) -> Result<Option<RankAlpha>> {
         let mut agreed = None;
         for path in self.paths(module) {
             let found = self.planned(&path)?;
@@ -152,7 +152,7 @@ impl Options {
 
     /// What the delta of `module` is multiplied by before it is rounded to f32: `weight · alpha / rank`, or `/ √rank`, as often
     /// as the delta is added.
-    pub(crate) fn scale(&self, weight: f64, planned: Planned, module: &str) -> f64 {
+    pub(crate) fn scale(&self, weight: f64, planned: RankAlpha, module: &str) -> f64 {
         let divisor = if self.rslora { planned.rank.sqrt() } else { planned.rank };
         times_added(module) * (weight * planned.alpha / divisor)
     }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_scale_is_alpha_by_rank_as_often_as_it_is_added() {
         let mut options = Options::new("style".to_owned());
-        let planned = Planned { rank: 4.0, alpha: 8.0 };
+        let planned = RankAlpha { rank: 4.0, alpha: 8.0 };
         assert_eq!(options.scale(1.0, planned, "m.out_proj"), 2.0);
         assert_eq!(options.scale(0.5, planned, "m.attn.base_layer.out_proj"), 2.0);
         assert_eq!(options.scale(1.0, planned, "m.attn.base_layer.out_proj"), 4.0);

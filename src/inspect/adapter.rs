@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapters::adapter::Adapter;
-use crate::adapters::options::Planned;
+use crate::adapters::options::RankAlpha;
 use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::scan::Contents;
@@ -244,13 +244,13 @@ impl Reader<'_> {
         let rows = shape.axes().first().copied().unwrap_or(0);
         module.dead = self.dead_factor(parts, a, b);
         let options = &self.adapter.options;
-        let Some(Planned { rank: planned, alpha }) = options.planned_by_key(&parts.module)? else {
+        let Some(RankAlpha { rank: planned, alpha }) = options.planned_by_key(&parts.module)? else {
             let why = "its parameters have different ranks or alphas, and the file does not say which of them this is";
             module.notes.push(why.to_owned());
             return Ok(());
         };
         let scale = |rank| {
-            let scale = options.scale(self.adapter.weight, Planned { rank, alpha }, &parts.module);
+            let scale = options.scale(self.adapter.weight, RankAlpha { rank, alpha }, &parts.module);
             Some(scale).filter(|scale| scale.is_finite())
         };
         // Parameters of many experts have one pair of factors for all of them, expert by expert.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::adapters::dialect::{Detected, Opening};
+use crate::adapters::dialect::{Detection, Opening};
 use crate::adapters::foreign::foreign;
 use crate::adapters::open;
 use crate::cancel::Cancel;
@@ -82,7 +82,7 @@ fn name_of(path: &Path) -> String {
 fn holds_adapter(dir: &Location) -> Result<bool> {
     let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
     let detected = open::detect(dir)?.map(|(_, detected)| detected);
-    if detected == Some(Detected::Certain) {
+    if detected == Some(Detection::Certain) {
         return Ok(true);
     }
     let is_weight =
@@ -90,7 +90,7 @@ fn holds_adapter(dir: &Location) -> Result<bool> {
     if found.iter().any(|file| is_weight(&file.name)) {
         return Ok(false);
     }
-    if detected == Some(Detected::Likely) {
+    if detected == Some(Detection::Likely) {
         return Ok(true);
     }
     if is_pipeline(dir)? {

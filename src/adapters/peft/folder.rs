@@ -13,7 +13,7 @@ use crate::storage::source::Source;
 use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
-use crate::adapters::dialect::{Detected, Dialect, Opening, TrainedOn};
+use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
 use crate::adapters::parts::Grammar;
@@ -37,9 +37,9 @@ impl Dialect for Peft {
         "PEFT"
     }
 
-    fn detect(&self, dir: &Location) -> Result<Detected> {
+    fn detect(&self, dir: &Location) -> Result<Detection> {
         if !dir.is_directory()? {
-            return Ok(Detected::No);
+            return Ok(Detection::No);
         }
         if let Some(bytes) = dir.read_small(CONFIG, MOST_CONFIG_BYTES)? {
             let names_method = match parse_json_as_python(&bytes) {
@@ -47,9 +47,9 @@ impl Dialect for Peft {
                 // What is wrong with it is said when it is opened.
                 Err(_) => true,
             };
-            return Ok(if names_method { Detected::Certain } else { Detected::Likely });
+            return Ok(if names_method { Detection::Certain } else { Detection::Likely });
         }
-        Ok(if homes(dir)?.is_empty() { Detected::No } else { Detected::Likely })
+        Ok(if homes(dir)?.is_empty() { Detection::No } else { Detection::Likely })
     }
 
     /// Reads the adapter in `place`, or in its only subdirectory that holds one.

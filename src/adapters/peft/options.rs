@@ -64,7 +64,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::adapters::options::Planned;
+    use crate::adapters::options::RankAlpha;
 
     fn read(fields: &Value) -> Options {
         options(&AdapterConfig::new("style".into(), fields.as_object().expect("an object").clone()))
@@ -73,10 +73,10 @@ mod tests {
     #[test]
     fn ranks_and_alphas_are_peft_s() {
         let options = read(&json!({"peft_type": "LORA", "lora_alpha": 6, "alpha_pattern": {"q": 7}}));
-        assert!(options.planned("m.q").is_ok_and(|found| found == Planned { rank: 8.0, alpha: 7.0 }));
-        assert!(options.planned("m.k").is_ok_and(|found| found == Planned { rank: 8.0, alpha: 6.0 }));
+        assert!(options.planned("m.q").is_ok_and(|found| found == RankAlpha { rank: 8.0, alpha: 7.0 }));
+        assert!(options.planned("m.k").is_ok_and(|found| found == RankAlpha { rank: 8.0, alpha: 6.0 }));
         let options = read(&json!({"peft_type": "LOKR", "alpha": 5, "lora_alpha": 6, "r": 2}));
-        assert!(options.planned("m.k").is_ok_and(|found| found == Planned { rank: 2.0, alpha: 5.0 }));
+        assert!(options.planned("m.k").is_ok_and(|found| found == RankAlpha { rank: 2.0, alpha: 5.0 }));
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
             "alpha_pattern": {"experts.down": 7, "gate.weight": 8},
         }));
         let of = |module| options.planned_by_key(module).expect("quick");
-        let alpha = |alpha| Some(Planned { rank: 2.0, alpha });
+        let alpha = |alpha| Some(RankAlpha { rank: 2.0, alpha });
         assert_eq!(of("mlp.experts"), None, "the file does not say which of the two it is");
         assert_eq!(of("mlp.experts.base_layer"), None);
         assert_eq!(of("mlp.gate"), alpha(8.0));
