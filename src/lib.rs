@@ -80,7 +80,7 @@ pub mod testing {
     pub use crate::kernels::float8::ceil_log2;
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::merge::hooks::TestHooks;
-    pub use crate::pipeline::Run;
+    pub use crate::pipeline::run::Run;
     pub use crate::pipeline::writer::ShardDone;
     pub use crate::storage::files::write_small;
     pub use crate::storage::testing::conformance::check_store;

@@ -47,6 +47,11 @@ impl From<Value> for Config {
 }
 
 impl Config {
+    /// The library that wrote it.
+    pub(crate) fn library(&self) -> &'static Library {
+        Library::with_key(|key| self.get(key).is_some())
+    }
+
     /// Reads the bytes of a file as Python does.
     ///
     /// # Errors
@@ -113,7 +118,7 @@ impl Config {
 
     /// The classes that the config names, under the key that its library has for them.
     pub fn classes(&self) -> Vec<&str> {
-        match self.get(Library::of(self).class_key) {
+        match self.get(self.library().class_key) {
             Some(Value::String(class)) => vec![class],
             Some(Value::Array(classes)) => classes.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
@@ -122,7 +127,7 @@ impl Config {
 
     /// What names with rules of their own are looked up by where the class is not known: `model_type`, else the library.
     pub fn family(&self) -> &str {
-        self.model_type().unwrap_or(Library::of(self).name)
+        self.model_type().unwrap_or(self.library().name)
     }
 
     /// The element type that `dtype` (or `torch_dtype`) names, at the top level or in a text config.

@@ -19,7 +19,6 @@ use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::ecosystem::Library;
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
 
@@ -181,7 +180,7 @@ fn chosen(
     config: &Config,
     variant: Option<&str>,
 ) -> Result<Option<WeightsName>> {
-    let own = WeightsName { variant: variant.map(str::to_owned), stem: Library::of(config).stem };
+    let own = WeightsName { variant: variant.map(str::to_owned), stem: config.library().stem };
     let of_variant = |name: &&WeightsName| name.variant == own.variant;
     if let Some(name) = weights.iter().find(|name| **name == own).or_else(|| weights.iter().find(of_variant))
     {

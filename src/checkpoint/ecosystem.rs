@@ -1,7 +1,5 @@
 //! The libraries whose checkpoints are known, and how their folders differ: what weights are called, and what names the class.
 
-use crate::checkpoint::config::Config;
-
 /// A library that saves checkpoints.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Library {
@@ -41,16 +39,15 @@ impl Library {
         self.renames[usize::from(has_all_rules)]
     }
 
-    /// The library that wrote a config.
-    pub fn of(config: &Config) -> &'static Library {
-        let has_class = |library: &&Library| config.get(library.class_key).is_some();
-        LIBRARIES.iter().find(has_class).unwrap_or(&LIBRARIES[0])
+    /// The library whose key for a model's class a config has.
+    pub(crate) fn with_key(has_key: impl Fn(&str) -> bool) -> &'static Library {
+        LIBRARIES.iter().find(|library| has_key(library.class_key)).unwrap_or(&LIBRARIES[0])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::checkpoint::config::Config;
     use serde_json::json;
 
     #[test]
@@ -62,7 +59,7 @@ mod tests {
             (json!(null), "transformers", None),
         ] {
             let config = Config::from(config);
-            assert_eq!((Library::of(&config).name, config.class()), (library, class), "{config:?}");
+            assert_eq!((config.library().name, config.class()), (library, class), "{config:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The meaning of what was typed.
 
+use crate::cli::values::{read_size, usage};
 use std::path::PathBuf;
 
 use regex::Regex;
@@ -14,7 +15,6 @@ use crate::merge::request::Request;
 use crate::model::tied::Tied;
 use crate::report::style::Style;
 use crate::schedule::budget::WORKERS_MOST;
-use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
 
@@ -76,14 +76,6 @@ impl MergeConfig {
         let output = args.output.clone();
         Ok(MergeConfig { request, output, dry_run: args.dry_run, style: args.style() })
     }
-}
-
-fn usage(flag: &str, value: &str, accepted: impl Into<String>) -> crate::error::Error {
-    ErrorKind::Usage { flag: flag.to_owned(), value: value.to_owned(), accepted: accepted.into() }.into()
-}
-
-pub(crate) fn read_size(flag: &str, text: &str) -> Result<Size> {
-    Size::typed(text).map_err(|accepted| usage(flag, text, accepted))
 }
 
 fn read_weight(text: Option<&str>) -> Result<f64> {

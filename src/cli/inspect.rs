@@ -7,7 +7,8 @@ use crate::inspect::open::inspect;
 use crate::report::style::Style;
 
 use crate::cli::args::InspectArgs;
-use crate::cli::{print, reporter, signals};
+use crate::cli::output::{print, reporter};
+use crate::cli::signals;
 
 /// Prints the contents of a directory.
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {

@@ -9,7 +9,8 @@ use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
-use crate::cli::{plan, print, reporter, signals};
+use crate::cli::output::{print, reporter};
+use crate::cli::{plan, signals};
 
 /// Merges, or prints the plan if the run is dry.
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {

@@ -5,22 +5,21 @@ pub(crate) mod config;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod misuse;
+pub(crate) mod output;
 pub(crate) mod plan;
 pub(crate) mod signals;
 #[cfg(feature = "testing")]
 pub(crate) mod test_flags;
+pub(crate) mod values;
 pub(crate) mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::exit::Code;
-use crate::report::event::{Event, Reporter};
 use crate::report::style::Style;
-use crate::report::terminal::Terminal;
-use crate::report::{choose, show_error, show_panics_as_json};
+use crate::report::{show_error, show_panics_as_json};
 
 use crate::cli::args::Command;
 
@@ -50,20 +49,4 @@ fn end(result: Result<()>, style: Style) -> Code {
     let Err(error) = result else { return Code::Done };
     show_error(&error, style);
     error.exit_code()
-}
-
-/// The reporter of a command, after it has shown these notes.
-fn reporter(style: Style, cancel: &Cancel, notes: &[String]) -> Box<dyn Reporter> {
-    let mut reporter = choose(style, Terminal::of_stderr(), cancel);
-    for note in notes {
-        reporter.event(&Event::Notice(note));
-    }
-    reporter
-}
-
-/// Prints to stdout; a reader that has gone away is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

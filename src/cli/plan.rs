@@ -9,7 +9,8 @@ use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
-use crate::cli::{print, reporter, signals};
+use crate::cli::output::{print, reporter};
+use crate::cli::signals;
 
 /// Prints the plan.
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {

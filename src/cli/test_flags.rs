@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::config::read_size;
+use crate::cli::values::read_size;
 use crate::error::Result;
 use crate::merge::hooks::TestHooks;
 

@@ -20,9 +20,9 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::scheme::{Auxiliary, Scheme};
-use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E4M3 codes with a scale for each block.
 pub(crate) struct Fp8Block;

@@ -6,6 +6,7 @@
 //! own from the same values, so that parts may stand in different shards, in any order, and none waits for another.
 
 pub(crate) mod bf16;
+pub(crate) mod encoding;
 pub(crate) mod f16;
 pub(crate) mod f32;
 pub(crate) mod fp8_block;
@@ -20,147 +21,9 @@ pub(crate) mod unsupported;
 #[cfg(test)]
 mod vectors;
 
-use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::scheme::Scheme;
-use std::ops::Range;
+use crate::encodings::encoding::Encoding;
 
-use crate::error::Result;
-use crate::kernels::dispatch::Kernels;
-use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
-use crate::tensor::rect::{Rect, View};
-
-/// Equal runs of bytes at equal distances, relative to the start of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Runs {
-    /// First byte of the first run.
-    pub first: u64,
-    /// Bytes of a run.
-    pub len: u64,
-    /// Number of runs.
-    pub count: u64,
-    /// Bytes from the start of one run to the start of the next; where runs do not touch, those of a stored row, and stored
-    /// rows start at multiples of it.
-    pub stride: u64,
-}
-
-impl Runs {
-    /// Bytes in all runs.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.len * self.count
-    }
-
-    /// The same bytes, as one run where they touch.
-    pub(crate) fn joined(self) -> Runs {
-        if self.stride == self.len || self.count <= 1 {
-            Runs { first: self.first, len: self.bytes(), count: 1, stride: self.bytes() }
-        } else {
-            self
-        }
-    }
-}
-
-/// A tile of a logical weight.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    /// The weight, as it is stored.
-    pub logical: &'a Logical,
-    /// The matrix it is cut as.
-    pub view: View,
-    /// Which part of the matrix the tile is.
-    pub rect: &'a Rect,
-}
-
-/// One encoding.
-pub(crate) trait Encoding: Sync {
-    /// Its name in plans.
-    fn name(&self) -> &'static str;
-
-    /// The element type whose tensors are this encoding and need nothing else; none for quantized data, which needs auxiliary tensors.
-    fn plain(&self) -> Option<Dtype> {
-        None
-    }
-
-    /// The facts of its scheme; none for plain numbers, which have no scheme.
-    fn scheme(&self) -> Option<&'static Scheme> {
-        None
-    }
-
-    /// Detects a tensor that is stored this way by its auxiliary tensors in the checkpoint.
-    ///
-    /// # Errors
-    /// When a tensor is stored this way and something is wrong with its auxiliary tensors.
-    fn detect(&self, _: &Candidate<'_>) -> Result<Option<Detected>> {
-        Ok(None)
-    }
-
-    /// Why changed values are not encoded this way again; none if they are.
-    fn decode_only(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// Rows of a matrix that a tile must not reach beyond: none holds rows on both sides of a multiple of them.
-    fn row_group(&self, _: &Logical) -> u64 {
-        u64::MAX
-    }
-
-    /// Rows × columns of the logical weight that must be encoded together.
-    fn block_shape(&self, logical: &Logical) -> (u64, u64);
-
-    /// The bytes of one part that hold a tile. In a slab they lie one run after the other, part after part.
-    fn runs(&self, part: usize, place: Place<'_>) -> Runs;
-
-    /// The most bytes of one part that any tile of the size of `place` takes, wherever it is; `place` is the first.
-    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
-        self.runs(part, place).bytes()
-    }
-
-    /// Decodes some columns of one row (both counted from the tile's corner) into `out`; true if all values are finite.
-    /// `parts` holds the bytes that `runs` names, part after part.
-    fn decode_row(
-        &self,
-        kernels: Kernels,
-        parts: &[u8],
-        place: Place<'_>,
-        at: RowPiece,
-        out: &mut [f32],
-    ) -> bool;
-
-    /// Encodes a block of values into one part's bytes of the tile, rounding once, to nearest even. Afterwards the values
-    /// are what the bytes decode to.
-    fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed;
-
-    /// Decodes plain numbers that lie next to each other, for encodings that are [`plain`](Self::plain); true if all are
-    /// finite.
-    fn decode_flat(&self, _: Kernels, _: &[u8], _: &mut [f32]) -> bool {
-        unreachable!("only plain numbers are decoded without a place")
-    }
-}
-
-/// Some columns of one row, counted from a tile's corner.
-#[derive(Clone, Debug)]
-pub(crate) struct RowPiece {
-    /// The row.
-    pub row: usize,
-    /// The columns.
-    pub cols: Range<usize>,
-}
-
-/// A block of values that is to be encoded.
-pub(crate) struct ToEncode<'a> {
-    /// The values, row-major.
-    pub values: &'a mut [f32],
-    /// Rows of the block, from the tile's first.
-    pub rows: Range<usize>,
-    /// Columns of the block, from the tile's first.
-    pub cols: Range<usize>,
-    /// The tile.
-    pub place: Place<'a>,
-    /// Which part is written.
-    pub part: usize,
-    /// The bytes that the tile starts from, part after part, where its encoding is this one and they are still there.
-    pub source: &'a [u8],
-}
 
 /// Every encoding there is.
 pub(crate) static ENCODINGS: &[&dyn Encoding] = &[

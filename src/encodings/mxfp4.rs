@@ -13,9 +13,9 @@ use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::scheme::{Auxiliary, Scheme};
-use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
 pub(crate) struct Mxfp4;

@@ -17,10 +17,10 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::packed_config::{GroupScheme, Strategy};
 use crate::encodings::scheme::{Auxiliary, Scheme};
-use crate::encodings::{Encoding, Place, RowPiece, Runs, ToEncode};
 
 /// Fields of so many bits.
 pub(crate) struct PackedInt {

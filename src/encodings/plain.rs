@@ -1,6 +1,6 @@
 //! What the encodings of plain numbers share: one part, elements next to each other.
 
-use crate::encodings::{Place, RowPiece, Runs};
+use crate::encodings::encoding::{Place, RowPiece, Runs};
 
 /// The bytes of a tile where an element takes `size` bytes.
 pub(crate) fn runs(size: u64, place: Place<'_>) -> Runs {
@@ -20,10 +20,10 @@ pub(crate) fn piece(size: usize, place: Place<'_>, at: &RowPiece) -> std::ops::R
     (row + at.cols.start) * size..(row + at.cols.end) * size
 }
 
-/// Implements [`crate::encodings::Encoding`] for one element type by its two kernels.
+/// Implements [`crate::encodings::encoding::Encoding`] for one element type by its two kernels.
 macro_rules! plain {
     ($type:ident, $name:literal, $dtype:ident, $size:literal, $widen:ident, $narrow:ident) => {
-        impl crate::encodings::Encoding for $type {
+        impl crate::encodings::encoding::Encoding for $type {
             fn name(&self) -> &'static str {
                 $name
             }
@@ -36,7 +36,11 @@ macro_rules! plain {
                 (1, 1)
             }
 
-            fn runs(&self, _: usize, place: crate::encodings::Place<'_>) -> crate::encodings::Runs {
+            fn runs(
+                &self,
+                _: usize,
+                place: crate::encodings::encoding::Place<'_>,
+            ) -> crate::encodings::encoding::Runs {
                 crate::encodings::plain::runs($size, place)
             }
 
@@ -44,8 +48,8 @@ macro_rules! plain {
                 &self,
                 kernels: crate::kernels::dispatch::Kernels,
                 parts: &[u8],
-                place: crate::encodings::Place<'_>,
-                at: crate::encodings::RowPiece,
+                place: crate::encodings::encoding::Place<'_>,
+                at: crate::encodings::encoding::RowPiece,
                 out: &mut [f32],
             ) -> bool {
                 kernels.$widen(&parts[crate::encodings::plain::piece($size, place, &at)], out)
@@ -54,13 +58,13 @@ macro_rules! plain {
             fn encode(
                 &self,
                 kernels: crate::kernels::dispatch::Kernels,
-                block: &mut crate::encodings::ToEncode<'_>,
+                block: &mut crate::encodings::encoding::ToEncode<'_>,
                 bytes: &mut [u8],
             ) -> crate::kernels::outcome::Narrowed {
                 let mut narrowed = crate::kernels::outcome::Narrowed { finite: true, changed: 0 };
                 let rows = block.rows.clone().zip(block.values.chunks_exact_mut(block.cols.len()));
                 for (row, values) in rows {
-                    let at = crate::encodings::RowPiece { row, cols: block.cols.clone() };
+                    let at = crate::encodings::encoding::RowPiece { row, cols: block.cols.clone() };
                     let bytes = &mut bytes[crate::encodings::plain::piece($size, block.place, &at)];
                     let row = kernels.$narrow(values, bytes);
                     kernels.$widen(bytes, values);

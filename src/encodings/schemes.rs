@@ -3,7 +3,7 @@
 //! The file of an encoding owns the facts of its scheme and gives them as [`Encoding::scheme`]; schemes that are known and
 //! refused are rows of [`unsupported`]. Whoever needs a fact about any scheme asks here.
 //!
-//! [`Encoding::scheme`]: crate::encodings::Encoding::scheme
+//! [`Encoding::scheme`]: crate::encodings::encoding::Encoding::scheme
 
 use std::cmp::Reverse;
 

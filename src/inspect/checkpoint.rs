@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
 use crate::checkpoint::discover::Checkpoint;
-use crate::checkpoint::ecosystem::Library;
 use crate::model;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
@@ -99,7 +98,7 @@ impl CheckpointReport {
             tensors,
             bytes: shard.bytes,
         });
-        let library = Library::of(&config);
+        let library = config.library();
         let head = catalogue.tensors.iter().find(|tensor| is_head(tensor)).map(|tensor| tensor.name.clone());
         CheckpointReport {
             name,

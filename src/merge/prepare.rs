@@ -17,8 +17,9 @@ use crate::kernels::dispatch::Kernels;
 use crate::merge::memory::asked;
 use crate::merge::request::Request;
 use crate::merge::resolve::Places;
-use crate::plan::build::{Planned, Planner};
+use crate::plan::build::Planned;
 use crate::plan::out_tensor::{Plan, Role};
+use crate::plan::planner::Planner;
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
 use crate::storage::location::Location;
@@ -81,7 +82,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
     let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let sources = open_sources(&plan, &place.location, adapters)?;
-    let library = Library::of(&base.config);
+    let library = base.config.library();
     drop(base);
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });

@@ -11,7 +11,6 @@ pub(crate) mod tied;
 pub(crate) mod untie;
 
 use crate::checkpoint::config::Config;
-use crate::checkpoint::ecosystem::Library;
 
 /// What is known of a model's names and storage, in a few words.
 pub(crate) fn known(config: &Config) -> Option<String> {
@@ -20,7 +19,7 @@ pub(crate) fn known(config: &Config) -> Option<String> {
     let has_rules = class.is_some_and(|class| !class.uses.is_empty());
     match (is_conv1d, has_rules) {
         (true, _) => Some("the Conv1D storage of its model type".to_owned()),
-        (false, true) => Some(format!("names by the rules of its class in {}", Library::of(config).name)),
+        (false, true) => Some(format!("names by the rules of its class in {}", config.library().name)),
         (false, false) => None,
     }
 }

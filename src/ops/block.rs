@@ -5,7 +5,6 @@ use std::ops::Range;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::product::Matrix;
 use crate::ops::placement::Window;
-use crate::ops::reduce::Reduced;
 
 /// A block of an output tensor in f32, and what one op needs to change it.
 pub(crate) struct Block<'b> {
@@ -161,5 +160,24 @@ impl<'b> FactorView<'b> {
     /// Value `k` of `position`.
     pub(crate) fn at(&self, position: u64, k: usize) -> f32 {
         self.data[(position - self.first) as usize * self.stride + k * self.inner_stride]
+    }
+}
+
+/// The result of a reduction for the positions of a block.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Reduced<'b> {
+    /// The values, position after position.
+    pub state: &'b [f64],
+    /// The position that the first of them belong to.
+    pub first: u64,
+    /// Values for each position.
+    pub per: usize,
+}
+
+impl<'b> Reduced<'b> {
+    /// What is known of `position`.
+    pub(crate) fn at(&self, position: u64) -> &'b [f64] {
+        let start = (position - self.first) as usize * self.per;
+        &self.state[start..start + self.per]
     }
 }

@@ -15,9 +15,10 @@ use smallvec::SmallVec;
 use crate::kernels::dispatch::Kernels;
 use crate::ops::Delta;
 use crate::ops::block::Block;
+use crate::ops::block::Reduced;
 use crate::ops::factor::{Factor, FactorValues};
 use crate::ops::placement::Window;
-use crate::ops::reduce::{ReduceBlock, Reduced, Reduction};
+use crate::ops::reduce::{ReduceBlock, Reduction};
 
 /// A low-rank delta, and a new length for every output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,22 +37,3 @@ pub(crate) struct ReduceBlock<'s> {
     /// Which implementation runs.
     pub kernels: Kernels,
 }
-
-/// The result of a reduction for the positions of a block.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Reduced<'b> {
-    /// The values, position after position.
-    pub state: &'b [f64],
-    /// The position that the first of them belong to.
-    pub first: u64,
-    /// Values for each position.
-    pub per: usize,
-}
-
-impl<'b> Reduced<'b> {
-    /// What is known of `position`.
-    pub(crate) fn at(&self, position: u64) -> &'b [f64] {
-        let start = (position - self.first) as usize * self.per;
-        &self.state[start..start + self.per]
-    }
-}

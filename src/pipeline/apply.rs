@@ -5,18 +5,19 @@
 
 use std::ops::Range;
 
-use crate::encodings::{Place, RowPiece, ToEncode};
+use crate::encodings::encoding::{Place, RowPiece, ToEncode};
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::kernels::dispatch::Kernels;
 use crate::ops::access::Access;
+use crate::ops::block::Reduced;
 use crate::ops::block::{Block, FactorView};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Window;
-use crate::ops::reduce::Reduced;
 use crate::plan::out_tensor::Making;
-use crate::schedule::budget::{BLOCK_COLS, REDUCED_ROWS};
+use crate::schedule::budget::REDUCED_ROWS;
 use crate::schedule::cut::{MergedTensor, Output};
+use crate::schedule::requirement::BLOCK_COLS;
 use crate::schedule::tile::{TileLayout, out_encoding, start_encoding};
 use crate::tensor::rect::Rect;
 

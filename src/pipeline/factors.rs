@@ -8,7 +8,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use smallvec::SmallVec;
 
-use crate::encodings::{self, Encoding};
+use crate::encodings;
+use crate::encodings::encoding::Encoding;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::kernels::dispatch::Kernels;
@@ -17,7 +18,7 @@ use crate::ops::block::FactorView;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::plan::out_tensor::Plan;
-use crate::schedule::tile::FactorBlock;
+use crate::schedule::region::FactorBlock;
 use crate::tensor::dtype::bytes_of;
 
 /// Views of the factors of one op, in its order. More than so many would be allocated.

@@ -9,14 +9,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::error::Result;
 use crate::memory::pool::{Lease, Pool};
 use crate::schedule::order::Tiles;
-use crate::schedule::tile::{FactorBlock, MergeTile, Purpose, Sharing, Tile, Work, list_blocks};
+use crate::schedule::region::{FactorBlock, Sharing};
+use crate::schedule::tile::{MergeTile, Purpose, Tile, Work, list_blocks};
 use crate::tensor::rect::Rect;
 
-use crate::pipeline::Run;
 use crate::pipeline::factors::BandFactors;
 use crate::pipeline::fetch::Fetch;
 use crate::pipeline::message::{LoadedTile, ReductionResult};
 use crate::pipeline::progress::Progress;
+use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
 
 /// How often a wait looks whether the run is stopped.

@@ -1,16 +1,17 @@
 //! Reads: the bytes that a tile or a band asks for, from the inputs into a buffer.
 
-use crate::encodings::{Place, Runs};
+use crate::encodings::encoding::{Place, Runs};
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::ops::op::Op;
-use crate::schedule::tile::{FactorBlock, MergeTile, start_encoding};
+use crate::schedule::region::FactorBlock;
+use crate::schedule::tile::{MergeTile, start_encoding};
 use crate::tensor::reference::{FileId, TensorRef};
 
-use crate::pipeline::Run;
 use crate::pipeline::factors::{raw_range, value_bytes};
 use crate::pipeline::gather::GatherBuffer;
 use crate::pipeline::progress::Progress;
+use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
 
 /// Bytes that are read at once where only every so many-th element is kept.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::encodings::Runs;
+use crate::encodings::encoding::Runs;
 use crate::error::Result;
 use crate::schedule::cut::StridedPart;
 use crate::tensor::reference::TensorRef;

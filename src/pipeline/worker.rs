@@ -5,12 +5,13 @@ use std::ops::Range;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::Result;
-use crate::schedule::tile::{FactorBlock, MergeTile, Work};
+use crate::schedule::region::FactorBlock;
+use crate::schedule::tile::{MergeTile, Work};
 
-use crate::pipeline::Run;
 use crate::pipeline::apply::{TileJob, merge_tile};
 use crate::pipeline::factors::{BandFactors, FactorRegion, prepare};
 use crate::pipeline::message::{LoadedTile, MergedTile, ReductionResult};
+use crate::pipeline::run::Run;
 use crate::pipeline::scratch::Scratch;
 use crate::pipeline::stop::Stop;
 use crate::pipeline::tally::Tally;

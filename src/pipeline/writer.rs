@@ -11,10 +11,10 @@ use crate::error::kind::ErrorKind;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 
-use crate::pipeline::Run;
 use crate::pipeline::message::{MergedTile, ReductionResult};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::reduce::ReductionState;
+use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
 
 /// A shard that is committed.

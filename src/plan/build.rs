@@ -10,7 +10,6 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
-use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
 use crate::encodings::schemes;
@@ -21,30 +20,14 @@ use crate::model::names::name_tables::NameTables;
 use crate::storage::store::Entry;
 
 use crate::model::outline::{Outline, Target};
-use crate::model::tied::Tied;
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::layout::{Layout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Identity, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::planner::Planner;
 use crate::plan::side_files;
-
-/// What plans are made from.
-pub(crate) struct Planner<'a> {
-    /// The base.
-    pub base: &'a Checkpoint,
-    /// The adapters, in the order in which they are added.
-    pub adapters: &'a [Adapter],
-    /// Config fields that the user said to pass over.
-    pub ignored_fields: &'a [String],
-    /// What happens to tied heads.
-    pub tied: Tied,
-    /// Whether encoded weights stay encoded.
-    pub keep_quantized: bool,
-    /// Whether adapters may change nothing.
-    pub allow_noop: bool,
-}
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {

@@ -11,13 +11,13 @@ use crate::tensor::reference::TensorRef;
 
 use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
-use crate::plan::build::Planner;
 use crate::plan::check::check_contents;
 use crate::plan::fused::split_by_slice;
 use crate::plan::layout::Touched;
 use crate::plan::noop::{Doing, Idle, idle, no_effect};
 use crate::plan::out_tensor::ClaimRecord;
 use crate::plan::overlap::overlap;
+use crate::plan::planner::Planner;
 
 /// Claims of all adapters by tensor.
 #[derive(Default)]

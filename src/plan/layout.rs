@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
-use crate::encodings::Encoding;
+use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::Logical;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};

@@ -14,6 +14,7 @@ pub(crate) mod layout;
 pub(crate) mod noop;
 pub(crate) mod out_tensor;
 pub(crate) mod overlap;
+pub(crate) mod planner;
 pub(crate) mod side_files;
 pub(crate) mod slice;
 pub(crate) mod untie;

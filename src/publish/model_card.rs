@@ -71,7 +71,7 @@ mod tests {
     use crate::checkpoint::config::Config;
 
     fn front_matter_of(base: &str, adapters: usize) -> String {
-        front_matter(adapters, base, Library::of(&Config::from(json!({}))))
+        front_matter(adapters, base, Config::from(json!({})).library())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How a budget is split: what the process holds already, a margin, the page cache it is charged for, the workers'
 //! scratch, tile buffers (slabs) and factor buffers (slots).
 
+use crate::schedule::requirement::{BLOCK_COLS, BLOCK_ROWS};
 use serde::Serialize;
 
 use crate::error::kind::ErrorKind;
@@ -11,12 +12,6 @@ use crate::tensor::size::{Size, flag_size, show_size};
 
 use crate::schedule::repack::FactorLocations;
 use crate::schedule::requirement::{Demand, Requirement};
-
-/// Rows of the block a worker has in f32 at a time. The right-hand factor is packed anew for each, so that fewer rows
-/// cost time: 16 rows take twice as long as 128 at rank 64.
-pub(crate) const BLOCK_ROWS: usize = 128;
-/// Columns of that block: with it, values and delta of a block stay in the second-level cache.
-pub(crate) const BLOCK_COLS: usize = 512;
 
 /// Rows of a block that are reduced in the tile, at most: the results of each are kept while they are written.
 pub(crate) const REDUCED_ROWS: usize = 1024;

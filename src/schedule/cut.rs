@@ -5,7 +5,7 @@
 //! the tensor means that they are read again for every row; that is accepted for tensors of few rows, and otherwise the
 //! schedule asks for a larger budget.
 
-use crate::encodings::Place;
+use crate::encodings::encoding::Place;
 use crate::encodings::logical::Logical;
 use crate::ops::access::Access;
 use crate::ops::factor::Factor;

@@ -10,6 +10,7 @@ pub(crate) mod budget;
 pub(crate) mod cut;
 pub(crate) mod order;
 pub(crate) mod rects;
+pub(crate) mod region;
 pub(crate) mod repack;
 pub(crate) mod requirement;
 pub(crate) mod spans;

@@ -11,7 +11,8 @@ use crate::tensor::reference::FileId;
 use crate::schedule::budget::Schedule;
 use crate::schedule::cut::MergedTensor;
 use crate::schedule::rects::Rects;
-use crate::schedule::tile::{FactorBlock, MergeTile, Purpose, Tile, TileLayout, Work};
+use crate::schedule::region::FactorBlock;
+use crate::schedule::tile::{MergeTile, Purpose, Tile, TileLayout, Work};
 
 /// All tiles of a plan in order.
 pub(crate) struct Tiles<'p> {

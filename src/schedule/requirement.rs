@@ -5,7 +5,6 @@ use crate::ops::access::Access;
 use crate::ops::op::Op;
 use crate::plan::out_tensor::Plan;
 
-use crate::schedule::budget::{BLOCK_COLS, BLOCK_ROWS};
 use crate::schedule::cut::{FEW_ROWS, MergedTensor};
 
 /// A row that takes no more than this fits every tile buffer, as none is cut smaller but in tests.
@@ -171,3 +170,10 @@ impl<'p> MergedTensor<'p> {
         claims.len().min(most as usize)
     }
 }
+
+/// Rows of the block a worker has in f32 at a time. The right-hand factor is packed anew for each, so that fewer rows
+/// cost time: 16 rows take twice as long as 128 at rank 64.
+pub(crate) const BLOCK_ROWS: usize = 128;
+
+/// Columns of that block: with it, values and delta of a block stay in the second-level cache.
+pub(crate) const BLOCK_COLS: usize = 512;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::ops::op::Op;
 use crate::tensor::rect::View;
 
-use crate::schedule::tile::{aligned, factor_bytes};
+use crate::schedule::region::{aligned, factor_bytes};
 
 /// The rows of one op, and the bytes of its factors.
 struct Span {

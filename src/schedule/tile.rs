@@ -5,29 +5,18 @@
 //! it is read once into a factor buffer that they share. One that runs along rows is the tile's own and lies behind its
 //! values in its tile buffer.
 
+use crate::schedule::region::{F32, FactorBlock, Sharing, aligned, factor_bytes};
 use std::ops::Range;
 
 use crate::encodings;
+use crate::encodings::encoding::{Encoding, Place};
 use crate::encodings::logical::Logical;
-use crate::encodings::{Encoding, Place};
-use crate::ops::factor::{Factor, FactorRuns};
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::OutTensor;
 use crate::tensor::rect::Rect;
 use crate::tensor::reference::{FileId, TensorRef};
 
 use crate::schedule::cut::{MergedTensor, Output};
-
-/// Pieces in a buffer start at multiples of this, so that they can be seen as `f32`.
-const ALIGN: usize = 64;
-
-/// Bytes of an f32.
-const F32: usize = size_of::<f32>();
-
-/// Rounded up to where the next piece may start.
-pub(crate) fn aligned(bytes: usize) -> usize {
-    bytes.next_multiple_of(ALIGN)
-}
 
 /// A piece of work that travels as a unit.
 pub(crate) struct Tile<'p> {
@@ -86,40 +75,6 @@ pub(crate) enum Purpose {
         /// Whether it is the last tile of that reduction.
         is_last: bool,
     },
-}
-
-/// The part of one factor that a tile or a band needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FactorBlock {
-    /// Which of the tile's ops.
-    pub op: usize,
-    /// Which factor of the op.
-    pub factor: usize,
-    /// Positions on the factor's axis; empty if it has none.
-    pub positions: Range<u64>,
-    /// Where its values go, in bytes from the start of the region; as many as its method makes of it.
-    pub at: Range<usize>,
-    /// The file it is read from: an adapter's, or the scratch file of repacked factors.
-    pub file: FileId,
-    /// First byte there of the tensor that it is of.
-    pub offset: u64,
-    /// Which elements of that tensor.
-    pub runs: FactorRuns,
-}
-
-/// Which factors are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Those that all tiles of a band share.
-    Band,
-    /// Those that only the tile needs.
-    Own,
-}
-
-/// Bytes of a factor's values for so many positions; of all of it, if it runs along no axis.
-pub(crate) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
-    let count = if factor.index.is_some() { positions } else { 1 };
-    (count * factor.values()) as usize * F32
 }
 
 /// Appends the parts of factors that `rect` needs to `blocks`, in the order of ops and of their factors.

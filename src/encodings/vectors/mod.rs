@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use crate::encodings::encoding::{Place, RowPiece, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::{ENCODINGS, Place, RowPiece, ToEncode, find as find_encoding};
+use crate::encodings::{ENCODINGS, find as find_encoding};
 use crate::formats::safetensors::read::parse_header;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;

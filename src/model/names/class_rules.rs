@@ -32,7 +32,7 @@ type Use<'c> = (Option<&'c str>, &'c str);
 /// The candidates for a checkpoint, the likeliest first; never none.
 pub(crate) fn class_rules(config: &Config) -> Vec<ClassRules> {
     let parts = [("language_model", language(config)), ("vision_tower", vision(config))];
-    let library = Library::of(config);
+    let library = config.library();
     let candidate = |label: &str, base: &str, uses: &[Use<'_>]| {
         let (unscoped, all) = rules(base, uses, &parts);
         ClassRules { label: label.to_owned(), library, base: base.to_owned(), unscoped, all }

@@ -1,0 +1,26 @@
+//! What a run reads, writes and reports.
+
+use crate::cancel::Cancel;
+use crate::kernels::dispatch::Kernels;
+use crate::plan::out_tensor::Plan;
+use crate::schedule::budget::Schedule;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
+
+/// What a run reads and writes.
+pub struct Run<'r> {
+    /// What to do.
+    pub plan: &'r Plan,
+    /// How to do it here.
+    pub schedule: &'r Schedule,
+    /// The plan's inputs, in its order, and behind them the scratch file of repacked factors, if there is one.
+    pub sources: &'r [&'r dyn Source],
+    /// Where the shards go.
+    pub store: &'r dyn Store,
+    /// Which arithmetic runs.
+    pub kernels: Kernels,
+    /// Stops it.
+    pub cancel: &'r Cancel,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
+}

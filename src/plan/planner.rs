@@ -1,0 +1,21 @@
+//! What plans are made from.
+
+use crate::adapters::adapter::Adapter;
+use crate::checkpoint::discover::Checkpoint;
+use crate::model::tied::Tied;
+
+/// What plans are made from.
+pub(crate) struct Planner<'a> {
+    /// The base.
+    pub base: &'a Checkpoint,
+    /// The adapters, in the order in which they are added.
+    pub adapters: &'a [Adapter],
+    /// Config fields that the user said to pass over.
+    pub ignored_fields: &'a [String],
+    /// What happens to tied heads.
+    pub tied: Tied,
+    /// Whether encoded weights stay encoded.
+    pub keep_quantized: bool,
+    /// Whether adapters may change nothing.
+    pub allow_noop: bool,
+}
