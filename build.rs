@@ -20,7 +20,9 @@ fn main() {
 
 /// What git prints, if this package has a repository of its own and git is there and succeeds.
 fn git(args: &[&str]) -> Option<String> {
-    if !Path::new(".git").exists() {
+    #[expect(clippy::disallowed_methods, reason = "a build script is no part of the program")]
+    let is_repository = Path::new(".git").exists();
+    if !is_repository {
         return None;
     }
     let ran = Command::new("git").args(args).output().ok().filter(|ran| ran.status.success())?;

@@ -42,7 +42,7 @@ pub(crate) mod schedule;
 pub(crate) mod storage;
 pub(crate) mod tensor;
 
-pub use adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+pub use adapters::expert_options::{ExpertLayout, Orientation, Packing};
 pub use cancel::Cancel;
 pub use cli::main as run_command;
 pub use error::exit::Code;

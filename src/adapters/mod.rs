@@ -1,10 +1,18 @@
-//! Adapters: a PEFT folder's config and tensors, and the methods that turn its tensors into ops.
+//! Adapters: the formats they come in, what their tensors are, and the claims that turn tensors into ops.
 //!
-//! [`Adapter`] is a folder as it is; [`keys`] is the grammar of its tensors' names. A [`Method`] claims the tensors it
-//! knows, through a [`Claiming`] that also finds the base tensors they mean, and later applies its ops to tiles. One file
-//! per method and one row in [`METHODS`].
+//! A [`dialect`] reads a format into an [`adapter`]: tensors with paths of the grammar of [`parts`], and [`options`]. Claims
+//! take the tensors they know and find the base tensors these mean; `inspect` reads the same. One file and one row per
+//! format, one row per family of tails, one file and one row per claim.
 
+pub(crate) mod adapter;
 pub(crate) mod claim;
+pub(crate) mod dialect;
+pub(crate) mod evidence;
+pub(crate) mod expert_options;
 pub(crate) mod foreign;
+pub(crate) mod open;
+pub(crate) mod options;
+pub(crate) mod parts;
 pub(crate) mod peft;
 pub(crate) mod scan;
+pub(crate) mod tensors;

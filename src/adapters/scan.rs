@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
 use crate::tensor::dtype::bytes_of;
 
-use crate::adapters::peft::folder::{Adapter, AdapterTensor};
+use crate::adapters::adapter::{Adapter, AdapterTensor};
 
 /// Bytes read at a time: so few that they are still in the cache when they are looked at.
 const STEP: usize = 1 << 16;
@@ -99,7 +99,8 @@ impl<'a> ValueScan<'a> {
 
     fn see(&mut self, i: usize, bytes: &[u8], size: usize) {
         let Some(encoding) = encodings::plain(self.tensors[i].tensor.dtype) else { return };
-        let (found, values) = (&mut self.found[i], &mut self.values[..bytes.len() / size]);
+        let found = &mut self.found[i];
+        let values = &mut self.values[..bytes.len() / size];
         found.finite &= encoding.decode_flat(self.kernels, bytes, values);
         found.zero &= values.iter().all(|&value| value == 0.0);
         found.one &= values.iter().all(|&value| value == 1.0);
@@ -109,6 +110,7 @@ impl<'a> ValueScan<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::parts::Grammar;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
@@ -131,7 +133,7 @@ mod tests {
             let elements = bytes.len() * 8 / dtype.bitsize();
             let shape = Shape::new(&[elements as u64]).expect("small");
             let tensor = TensorRef { file: FileId(0), offset: file.len() as u64, dtype: *dtype, shape };
-            tensors.push(AdapterTensor { key: String::new(), tensor });
+            tensors.push(AdapterTensor::new(String::new(), String::new(), &Grammar::of("LORA"), tensor));
             file.extend_from_slice(bytes);
         }
         let of = |finite, zero, one| TensorContents { finite, zero, one };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use regex::Regex;
 
-use crate::adapters::claim::expert_layout::{ExpertLayout, Orientation, Packing};
+use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;

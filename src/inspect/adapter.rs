@@ -3,8 +3,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::adapters::adapter::Adapter;
+use crate::adapters::options::RankAlpha;
+use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::Contents;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
@@ -13,16 +15,17 @@ use crate::model::names::experts::all_experts;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
-use crate::inspect::modules::{Parts, Sorted, is_known, sort};
+use crate::inspect::modules::{Parts, Sorted, sort};
 use crate::inspect::norm::{Norms, sizes};
-use crate::inspect::scale::{Scales, paths};
 use crate::inspect::totals::{DtypeTotals, Totals, sum};
 
 /// What an adapter is.
 #[derive(Clone, Debug, Serialize)]
 pub struct AdapterReport {
-    /// The folder's name.
+    /// The directory's name.
     pub name: String,
+    /// The dialect that it is written in.
+    pub format: &'static str,
     /// `peft_type` of the config.
     pub peft_type: String,
     /// `peft_version` of the config.
@@ -110,6 +113,8 @@ const NEUTRAL: &[&str] = &[
     "target_modules",
     "task_type",
 ];
+/// The type whose modules have ranks and scales.
+const LORA: &str = "LORA";
 /// Fields of LoRA that have a place of their own in the report.
 const SHOWN_APART: &[&str] = &["lora_alpha", "r", "use_dora", "use_rslora"];
 
@@ -120,35 +125,36 @@ impl AdapterReport {
     /// Patterns and numbers of the config that are none, and as [`Source::read_at`](crate::storage::source::Source::read_at).
     pub fn new(adapter: &Adapter, cancel: &Cancel) -> Result<AdapterReport> {
         let config = &adapter.config;
-        let text = |name| config.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
-        let peft_type = text("peft_type").unwrap_or_default();
+        if let Some(wrong) = adapter.options.refused().into_iter().next() {
+            return Err(wrong);
+        }
         let (totals, dtypes) = sum(adapter.tensors.iter().map(|tensor| &tensor.tensor));
         let contents = scan(adapter, cancel)?;
-        let Sorted { modules, replacements, unknown } = sort(&adapter.tensors, &peft_type);
-        let scales = if peft_type == "LORA" { Some(Scales::new(config)?) } else { None };
-        let mut reader = Reader {
-            adapter,
-            contents: &contents,
-            scales: &scales,
-            norms: Norms::new(adapter.source.as_ref()),
-        };
+        let is_known = Grammar::of(&adapter.kind).is_known();
+        let Sorted { modules, replacements, unknown } = sort(&adapter.tensors, is_known);
+        let is_lora = adapter.kind == LORA;
+        let mut reader = Reader { adapter, contents: &contents, norms: Norms::new(adapter.source.as_ref()) };
         let modules = modules.into_iter().map(|parts| reader.module(parts)).collect::<Result<Vec<_>>>()?;
         let non_finite =
             adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
-        let is_unknown = !is_known(&peft_type);
-        let notice = || format!("`peft_type` `{peft_type}` is not supported: its tensors are only listed");
-        let notices = is_unknown.then(notice).into_iter().collect();
+        let mut notices = Vec::new();
+        if !is_known {
+            let kind = &adapter.kind;
+            notices.push(format!("`peft_type` `{kind}` is not supported: its tensors are only listed"));
+        }
+        let options = &adapter.options;
         Ok(AdapterReport {
             name: adapter.name.clone(),
-            peft_version: text("peft_version"),
-            base: text("base_model_name_or_path"),
-            task_type: text("task_type"),
+            format: adapter.dialect,
+            peft_version: config.text("peft_version").filter(|text| !text.is_empty()).map(str::to_owned),
+            base: options.base.clone(),
+            task_type: options.task.clone(),
             blake3: contents.hash.clone(),
-            r: scales.as_ref().map(|scales| scales.rank),
-            alpha: scales.as_ref().map(|scales| scales.alpha),
-            rslora: config.is_set("use_rslora"),
-            dora: config.is_set("use_dora"),
-            settings: settings(config, scales.is_some()),
+            r: is_lora.then_some(options.rank),
+            alpha: is_lora.then_some(options.alpha),
+            rslora: options.rslora,
+            dora: options.dora,
+            settings: settings(config, is_lora),
             totals,
             dtypes,
             modules,
@@ -156,7 +162,7 @@ impl AdapterReport {
             unknown: unknown.into_iter().map(|i| key_line(adapter, i)).collect(),
             non_finite: non_finite.map(|(tensor, _)| tensor.key.clone()).collect(),
             notices,
-            peft_type,
+            peft_type: adapter.kind.clone(),
         })
     }
 }
@@ -183,7 +189,6 @@ fn settings(config: &AdapterConfig, is_lora: bool) -> Map<String, Value> {
 struct Reader<'r> {
     adapter: &'r Adapter,
     contents: &'r Contents,
-    scales: &'r Option<Scales<'r>>,
     norms: Norms<'r>,
 }
 
@@ -204,14 +209,15 @@ impl Reader<'_> {
         if parts.twice {
             module.notes.push("a tensor is there in two spellings".to_owned());
         }
-        match (parts.a, parts.b, self.scales) {
-            (Some(a), Some(b), Some(scales)) => self.factors(&mut module, &parts, a, b, scales)?,
-            (Some(_), None, _) => module.notes.push("its B is missing".to_owned()),
-            (None, Some(_), _) => module.notes.push("its A is missing".to_owned()),
-            (None, None, _) if parts.method == "lora" => {
+        match (parts.a, parts.b) {
+            (Some(a), Some(b)) if parts.family == "lora" => self.factors(&mut module, &parts, a, b)?,
+            (Some(_), Some(_)) => {}
+            (Some(_), None) => module.notes.push("its B is missing".to_owned()),
+            (None, Some(_)) => module.notes.push("its A is missing".to_owned()),
+            (None, None) if matches!(parts.family, "lora" | "adalora") => {
                 module.notes.push("its factors are missing".to_owned())
             }
-            _ => {}
+            (None, None) => {}
         }
         Ok(module)
     }
@@ -219,55 +225,59 @@ impl Reader<'_> {
     /// The kind of a module by its tensors.
     fn kind(&self, parts: &Parts) -> &'static str {
         let factor = parts.a.or(parts.b);
-        let is_embedding = factor.is_some_and(|i| self.adapter.tensors[i].key.contains(".lora_embedding_"));
-        match (parts.method, self.scales) {
-            ("lora", None) => "adalora",
-            ("lora", _) if parts.middle.is_some() => "kasa",
-            ("lora", _) => match (parts.magnitude.is_some(), is_embedding) {
+        let is_embedding = factor.is_some_and(|i| self.adapter.tensors[i].path.contains(".lora_embedding_"));
+        match parts.family {
+            "lora" if parts.middle.is_some() => "kasa",
+            "lora" => match (parts.magnitude.is_some(), is_embedding) {
                 (true, true) => "dora_embedding",
                 (true, false) => "dora",
                 (false, true) => "lora_embedding",
                 (false, false) => "lora",
             },
-            (method, _) => method,
+            family => family,
         }
     }
 
     /// Rank, scale and norm of a module with both factors.
-    fn factors(
-        &mut self,
-        module: &mut Module,
-        parts: &Parts,
-        a: usize,
-        b: usize,
-        scales: &Scales<'_>,
-    ) -> Result<()> {
-        let tensors = &self.adapter.tensors;
-        let (a_ref, b_ref) = (&tensors[a].tensor, &tensors[b].tensor);
-        let rows = a_ref.shape.axes().first().copied().unwrap_or(0);
-        let config = &self.adapter.config;
+    fn factors(&mut self, module: &mut Module, parts: &Parts, a: usize, b: usize) -> Result<()> {
+        let shape = &self.adapter.tensors[a].tensor.shape;
+        let rows = shape.axes().first().copied().unwrap_or(0);
         module.dead = self.dead_factor(parts, a, b);
-        let Some((planned, alpha)) = scales.of(&paths(config, &parts.module))? else {
+        let options = &self.adapter.options;
+        let Some(RankAlpha { rank: planned, alpha }) = options.planned_by_key(&parts.module)? else {
             let why = "its parameters have different ranks or alphas, and the file does not say which of them this is";
             module.notes.push(why.to_owned());
             return Ok(());
         };
+        let scale = |rank| {
+            let scale = options.scale(self.adapter.weight, RankAlpha { rank, alpha }, &parts.module);
+            Some(scale).filter(|scale| scale.is_finite())
+        };
         // Parameters of many experts have one pair of factors for all of them, expert by expert.
-        let is_stacked = config.get("target_parameters").is_some()
+        let is_stacked = !options.target_parameters.is_empty()
             && planned >= 1.0
             && planned != rows as f64
             && rows as f64 % planned == 0.0;
-        let in_stacks = a_ref.shape.axes().len() == 3 && all_experts(&parts.module).is_some();
+        let in_stacks = shape.axes().len() == 3 && all_experts(&parts.module).is_some();
         if is_stacked || in_stacks {
-            (module.kind, module.rank) = ("lora_experts", Some(planned as u64));
-            module.scale = scales.scale(alpha, planned as u64);
+            module.kind = "lora_experts";
+            module.rank = Some(planned as u64);
+            module.scale = scale(planned);
             return Ok(());
         }
         module.rank = Some(rows);
-        module.scale = scales.scale(alpha, rows);
+        module.scale = scale(rows as f64);
         if planned != rows as f64 {
             module.notes.push(format!("its A has rank {rows}, the config says {planned}"));
         }
+        self.norm(module, parts, a, b)
+    }
+
+    /// The norm of a module's delta, and what it tells.
+    fn norm(&mut self, module: &mut Module, parts: &Parts, a: usize, b: usize) -> Result<()> {
+        let config = &self.adapter.config;
+        let a_ref = &self.adapter.tensors[a].tensor;
+        let b_ref = &self.adapter.tensors[b].tensor;
         let is_plain =
             parts.middle.is_none() && !["use_bdlora", "use_qalora"].iter().any(|field| is_on(config, field));
         if sizes(&a_ref.shape, &b_ref.shape).is_none() {

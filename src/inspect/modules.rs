@@ -1,21 +1,17 @@
-//! Which tensors of an adapter belong together: its modules, and what the tensors of each say about its kind.
-//!
-//! Keys are read by the grammar of [`keys`](crate::adapters::peft::keys). LoRA's factors are told by their tails; other methods
-//! by how their parameters' names begin, which counts only in an adapter of that `peft_type`, as a module of the model may
-//! be called likewise. What is left over replaces a tensor of the base.
+//! Groups the tensors of an adapter by module, by what the grammar of [`parts`](crate::adapters::parts) says of each.
 
 use std::collections::HashMap;
 
-use crate::adapters::peft::folder::AdapterTensor;
-use crate::adapters::peft::keys::{Tail, normalise};
+use crate::adapters::adapter::AdapterTensor;
+use crate::adapters::parts::{Family, Role};
 
 /// Tensors of one module, as places in the adapter's list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {
     /// Path of the module; empty for what belongs to the whole model.
     pub(crate) module: String,
-    /// `lora` (of any kind), or another method.
-    pub(crate) method: &'static str,
+    /// What its tensors are of: `lora` (of any kind), or another family of methods.
+    pub(crate) family: &'static str,
     /// LoRA's A.
     pub(crate) a: Option<usize>,
     /// LoRA's B.
@@ -43,102 +39,22 @@ pub(crate) struct Sorted {
     pub(crate) unknown: Vec<usize>,
 }
 
-/// What a LoRA tensor is to its module.
-#[derive(Clone, Copy)]
-enum Role {
-    A,
-    B,
-    Bias,
-    Magnitude,
-    Middle,
-    Other,
-}
-
-/// The tails of LoRA and of methods that share its names; those of embeddings first.
-const TAILS: &[(Tail, Role)] = &[
-    (Tail { role: ".lora_embedding_A", ending: "" }, Role::A),
-    (Tail { role: ".lora_embedding_B", ending: "" }, Role::B),
-    (Tail { role: ".lora_A", ending: ".weight" }, Role::A),
-    (Tail { role: ".lora_B", ending: ".weight" }, Role::B),
-    (Tail { role: ".lora_B", ending: ".bias" }, Role::Bias),
-    (Tail { role: ".lora_magnitude_vector", ending: "" }, Role::Magnitude),
-    (Tail { role: ".lora_magnitude_vector", ending: ".weight" }, Role::Magnitude),
-    (Tail { role: ".lora_A", ending: "" }, Role::A),
-    (Tail { role: ".lora_B", ending: "" }, Role::B),
-    (Tail { role: ".lora_E", ending: "" }, Role::Middle),
-    (Tail { role: ".lora_diag", ending: "" }, Role::Middle),
-];
-
-/// Methods whose parameters begin with their own name and `_`; their types are the same in capitals.
-const BY_OWN_NAME: &[&str] = &[
-    "adamss",
-    "beft",
-    "boft",
-    "c3a",
-    "deft",
-    "delora",
-    "fourierft",
-    "frod",
-    "glora",
-    "gralora",
-    "hira",
-    "hra",
-    "ia3",
-    "ln_tuning",
-    "lokr",
-    "miss",
-    "oft",
-    "osf",
-    "peanut",
-    "psoft",
-    "pvera",
-    "randlora",
-    "road",
-    "shira",
-    "supertuning",
-    "tinylora",
-    "unilora",
-    "vblora",
-    "vera",
-    "waveft",
-];
-
-/// Other types, how their parameters begin, and the method.
-const BY_OTHER_NAME: &[(&str, &str, &str)] = &[
-    ("LORA", "lora_", "lora"),
-    ("LORA", "trainable_tokens_", "trainable_tokens"),
-    ("TRAINABLE_TOKENS", "trainable_tokens_", "trainable_tokens"),
-    ("ADALORA", "lora_", "lora"),
-    ("LOHA", "hada_", "loha"),
-    ("BONE", "bone_", "bone"),
-];
-
-/// Whether shardfold knows how the parameters of this type are called.
-pub(crate) fn is_known(peft_type: &str) -> bool {
-    own(peft_type).is_some() || BY_OTHER_NAME.iter().any(|(of, ..)| *of == peft_type)
-}
-
-/// The method of this type that calls its parameters after itself.
-fn own(peft_type: &str) -> Option<&'static str> {
-    BY_OWN_NAME.iter().copied().find(|name| name.to_ascii_uppercase() == peft_type)
-}
-
-/// Sorts the tensors of an adapter of this type.
-pub(crate) fn sort(tensors: &[AdapterTensor], peft_type: &str) -> Sorted {
+/// Sorts tensors; without a family they are values, or `is_known` is false and nobody can tell.
+pub(crate) fn sort(tensors: &[AdapterTensor], is_known: bool) -> Sorted {
     let mut sorted = Sorted::default();
-    let mut by_name: HashMap<(String, &'static str), usize> = HashMap::new();
+    let mut by_name: HashMap<(&str, &'static str), usize> = HashMap::new();
     for (i, tensor) in tensors.iter().enumerate() {
-        let (path, _) = normalise(&tensor.key);
-        let Some((module, method, role)) = part(&path, peft_type) else {
-            let rest = if is_known(peft_type) { &mut sorted.replacements } else { &mut sorted.unknown };
-            rest.push(i);
+        let Some(Family { name: family, .. }) = tensor.part.family else {
+            let left_over = if is_known { &mut sorted.replacements } else { &mut sorted.unknown };
+            left_over.push(i);
             continue;
         };
-        let at = *by_name.entry((module.to_owned(), method)).or_insert_with(|| {
-            sorted.modules.push(Parts { module: module.to_owned(), method, ..Parts::default() });
+        let module = tensor.module();
+        let at = *by_name.entry((module, family)).or_insert_with(|| {
+            sorted.modules.push(Parts { module: module.to_owned(), family, ..Parts::default() });
             sorted.modules.len() - 1
         });
-        sorted.modules[at].add(i, role);
+        sorted.modules[at].add(i, tensor.part.role);
     }
     sorted
 }
@@ -152,44 +68,17 @@ impl Parts {
             Role::Bias => &mut self.bias,
             Role::Magnitude => &mut self.magnitude,
             Role::Middle => &mut self.middle,
-            Role::Other => return,
+            Role::Factor | Role::Frozen | Role::Value => return,
         };
         self.twice |= slot.replace(tensor).is_some();
     }
 }
 
-/// Module, method and role of a path that belongs to a method of this type.
-fn part<'p>(path: &'p str, peft_type: &str) -> Option<(&'p str, &'static str, Role)> {
-    if matches!(peft_type, "LORA" | "ADALORA")
-        && let Some(found) = TAILS.iter().find_map(|(tail, role)| Some((tail.module(path)?, "lora", *role)))
-    {
-        return Some(found);
-    }
-    let mut start = path.len();
-    for segment in path.rsplit('.') {
-        start -= segment.len();
-        if let Some(method) = method_of(segment, peft_type) {
-            let module = path[..start].strip_suffix('.').unwrap_or_default();
-            let module = module.strip_suffix(".token_adapter").unwrap_or(module);
-            return Some((module, method, Role::Other));
-        }
-        start = start.saturating_sub(1);
-    }
-    None
-}
-
-/// The method whose parameters begin as `segment` does.
-fn method_of(segment: &str, peft_type: &str) -> Option<&'static str> {
-    let mut others = BY_OTHER_NAME.iter().filter(|(of, ..)| *of == peft_type);
-    if let Some((.., method)) = others.find(|(_, start, _)| segment.starts_with(start)) {
-        return Some(method);
-    }
-    own(peft_type).filter(|own| segment.strip_prefix(own).is_some_and(|rest| rest.starts_with('_')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::parts::Grammar;
+    use crate::adapters::peft::keys::normalise;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
@@ -197,16 +86,17 @@ mod tests {
     fn sorted(peft_type: &str, keys: &[&str]) -> Sorted {
         let shape = Shape::new(&[1]).expect("small");
         let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
-        let tensors: Vec<_> =
-            keys.iter().map(|key| AdapterTensor { key: (*key).to_owned(), tensor: tensor.clone() }).collect();
-        sort(&tensors, peft_type)
+        let grammar = Grammar::of(peft_type);
+        let tensor =
+            |key: &&str| AdapterTensor::new((*key).to_owned(), normalise(key).0, &grammar, tensor.clone());
+        sort(&keys.iter().map(tensor).collect::<Vec<_>>(), grammar.is_known())
     }
 
     fn modules(sorted: &Sorted) -> Vec<(&str, &str, usize)> {
         sorted
             .modules
             .iter()
-            .map(|parts| (parts.module.as_str(), parts.method, parts.tensors.len()))
+            .map(|parts| (parts.module.as_str(), parts.family, parts.tensors.len()))
             .collect()
     }
 

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use crate::adapters::dialect::{Detection, Opening};
 use crate::adapters::foreign::foreign;
-use crate::adapters::peft::folder::{Adapter, homes_in};
+use crate::adapters::open;
 use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
@@ -20,8 +19,6 @@ use crate::tensor::reference::FileId;
 use crate::inspect::adapter::AdapterReport;
 use crate::inspect::checkpoint::CheckpointReport;
 
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-const MOST_CONFIG_BYTES: u64 = 16 << 20;
 /// How names of files end that hold a model's weights, or say where they are.
 const WEIGHTS: &[&str] = &[".safetensors", ".safetensors.index.json", ".bin", ".gguf"];
 
@@ -65,7 +62,8 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
-    let adapter = Adapter::open(place, 1.0, FileId(0), u64::MAX)?;
+    let opening = Opening { weight: 1.0, file: FileId(0), header_room: u64::MAX };
+    let adapter = open::open(place, opening)?;
     let mut report = AdapterReport::new(&adapter, cancel)?;
     if adapter.location.path() != location.path() {
         report.notices.push(format!("the adapter is in `{}`", adapter.location));
@@ -83,13 +81,8 @@ fn name_of(path: &Path) -> String {
 /// Whether `dir` is to be read as an adapter; if not, as a checkpoint.
 fn holds_adapter(dir: &Location) -> Result<bool> {
     let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
-    let config = dir.read_small(ADAPTER_CONFIG, MOST_CONFIG_BYTES)?;
-    let names_method = |bytes: &[u8]| match parse_json_as_python(bytes) {
-        Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
-        // What is wrong with it is for the reader of adapters to say.
-        Err(_) => true,
-    };
-    if config.as_deref().is_some_and(names_method) {
+    let detected = open::detect(dir)?.map(|(_, detected)| detected);
+    if detected == Some(Detection::Certain) {
         return Ok(true);
     }
     let is_weight =
@@ -97,7 +90,7 @@ fn holds_adapter(dir: &Location) -> Result<bool> {
     if found.iter().any(|file| is_weight(&file.name)) {
         return Ok(false);
     }
-    if config.is_some() || !homes_in(dir)?.is_empty() {
+    if detected == Some(Detection::Likely) {
         return Ok(true);
     }
     if is_pipeline(dir)? {

@@ -4,7 +4,9 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::adapter::Adapter;
+use crate::adapters::dialect::Opening;
+use crate::adapters::open::open;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
@@ -124,8 +126,9 @@ fn open_adapters(
     room: u64,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-    for (i, (place, (_, weight))) in places.iter().zip(&request.adapters).enumerate() {
-        match Adapter::open(place, *weight, FileId((shards + i) as u32), room) {
+    for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
+        let opening = Opening { weight, file: FileId((shards + i) as u32), header_room: room };
+        match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
                 adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
@@ -147,7 +150,7 @@ fn open_sources(plan: &Plan, base: &Location, adapters: Vec<Adapter>) -> Result<
 /// What a base that is no snapshot is called: by the first adapter, by its own config, else by its folder.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
     let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
-    let by_adapter = adapters.first().and_then(|adapter| adapter.config.text("base_model_name_or_path"));
+    let by_adapter = adapters.first().and_then(|adapter| adapter.options.base.as_deref());
     let by_config = base.config.text("_name_or_path");
     let by_folder = || {
         let path = base.location.path();

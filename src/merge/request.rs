@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::adapters::claim::expert_layout::ExpertLayout;
+use crate::adapters::expert_options::ExpertLayout;
 use crate::cancel::Cancel;
 use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::adapters::peft::folder::base_named;
+use crate::adapters::dialect::TrainedOn;
+use crate::adapters::open::trained_on;
 use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> 
     let Some(adapter) = adapter else {
         return Err(ErrorKind::Required { flag: "--base <DIR|NAME>" }.into());
     };
-    let (adapter, base, revision) = base_named(adapter)?;
+    let TrainedOn { adapter, base, revision } = trained_on(adapter)?;
     let Some(base) = base else {
         return Err(needed(format!("adapter_config.json of `{adapter}` names no base model")));
     };

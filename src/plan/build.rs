@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::adapters::adapter::Adapter;
+use crate::adapters::claim::claims::{CLAIMS, reads};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::{CLAIMS, reads};
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
@@ -173,7 +173,7 @@ impl Planner<'_> {
         adapter: &'o Adapter,
         name_tables: &NameTables<'o>,
     ) -> std::result::Result<Names<'o>, Vec<Error>> {
-        let refused = check_config(&adapter.config, self.ignored_fields);
+        let refused = check_config(adapter, self.ignored_fields);
         if !refused.is_empty() {
             return Err(refused);
         }
@@ -199,7 +199,7 @@ impl Planner<'_> {
         let adapters = self.adapters.iter().zip(contents).enumerate();
         let adapters = adapters.map(|(i, (adapter, contents))| Input {
             role: Role::Adapter(i as u32),
-            name: "adapter_model.safetensors".to_owned(),
+            name: adapter.file.to_owned(),
             identity: Identity {
                 bytes: adapter.source.len(),
                 header: adapter.header_hash.clone(),
@@ -220,8 +220,7 @@ fn claim<'o>(
     gathered.notices.extend(names.notices().iter().map(|told| format!("`{}`: {told}", adapter.name)));
     let mut context = ClaimContext::new(adapter, outline, names);
     let mut findings = Findings::new(&context);
-    let peft_type = adapter.config.text("peft_type").unwrap_or_default();
-    for claim in CLAIMS.iter().filter(|claim| reads(**claim, peft_type)) {
+    for claim in CLAIMS.iter().filter(|claim| reads(**claim, &adapter.kind)) {
         claim.claim(&mut context, &mut findings);
     }
     let report = findings.report(&context);
@@ -274,7 +273,7 @@ fn used(adapter: &Adapter) -> AdapterUse {
     AdapterUse {
         name: adapter.name.clone(),
         weight: adapter.weight,
-        peft_type: adapter.config.text("peft_type").unwrap_or_default().to_owned(),
+        peft_type: adapter.kind.clone(),
         config: adapter.config_hash.clone(),
     }
 }

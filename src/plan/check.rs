@@ -1,9 +1,8 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
-use crate::adapters::claim::CLAIMS;
-use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::adapter::{Adapter, AdapterTensor};
+use crate::adapters::claim::claims::CLAIMS;
 use crate::adapters::peft::config::Field;
-use crate::adapters::peft::folder::{Adapter, AdapterTensor};
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::catalogue::BaseTensor;
@@ -46,8 +45,8 @@ const NO_WEIGHTS: &[&str] = &[
 const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 
 /// Every field and the type, as far as they are not merged.
-pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Error> {
-    let found = config.text("peft_type").unwrap_or_default();
+pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> {
+    let found = adapter.kind.as_str();
     let rules = CLAIMS.iter().filter(|claim| claim.peft_types().contains(&found));
     let mut known: Vec<(&str, Field)> = [COMMON, producers::FIELDS].concat();
     let mut is_known = false;
@@ -56,7 +55,9 @@ pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
         is_known = true;
     }
     if is_known {
-        return config.refused(&known, ignored);
+        let mut refused = adapter.config.refused(&known, ignored);
+        refused.extend(adapter.options.refused());
+        return refused;
     }
     let why = if NO_WEIGHTS.contains(&found) {
         "adds inputs and changes no weights: there is nothing to merge"
@@ -69,7 +70,7 @@ pub(crate) fn check_config(config: &AdapterConfig, ignored: &[String]) -> Vec<Er
     types.sort_unstable();
     types.dedup();
     let kind =
-        ErrorKind::PeftType { adapter: config.adapter.clone(), found: found.to_owned(), why: why.to_owned() };
+        ErrorKind::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why: why.to_owned() };
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
@@ -130,10 +131,7 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
 
 /// What the adapter says of its base, where that disagrees with this one.
 pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
-    let Some(trained_on) = adapter.config.text("base_model_name_or_path").filter(|name| !name.is_empty())
-    else {
-        return Vec::new();
-    };
+    let Some(trained_on) = adapter.options.base.as_deref() else { return Vec::new() };
     let mut notices = Vec::new();
     if schemes::is_quantized_build(trained_on) && base.quantization().is_none() {
         notices.push(format!(

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::Contents;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::adapter::Adapter;
 use crate::checkpoint::config::Config;
 use crate::encodings::schemes;
 use crate::formats::json_edit::JsonEdit;
@@ -96,7 +96,7 @@ fn infix(config: &Config, stem: &str) -> &'static str {
 
 /// The class and the labels of a head that an adapter added.
 fn add_head(config: &Config, edit: &mut JsonEdit, outline: &Outline<'_>, adapter: &Adapter) {
-    let Some(task) = adapter.config.text("task_type").and_then(task) else { return };
+    let Some(task) = adapter.options.task.as_deref().and_then(task) else { return };
     let mut heads = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
     let Some(head) = heads.find(|addition| addition.name.ends_with(".weight")) else { return };
     let classes = config.get("architectures").and_then(Value::as_array);

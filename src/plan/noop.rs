@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
-use crate::adapters::peft::folder::Adapter;
 use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;

@@ -1,6 +1,6 @@
 //! What plans are made from.
 
-use crate::adapters::peft::folder::Adapter;
+use crate::adapters::adapter::Adapter;
 use crate::checkpoint::discover::Checkpoint;
 use crate::model::tied::Tied;
 

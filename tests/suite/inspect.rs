@@ -1,12 +1,13 @@
 //! `shardfold inspect`: what it says of checkpoints, of adapters, and of folders that are neither.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use shardfold::testing::Dtype;
 
-use super::support::{Ran, command, f32s, fixtures, folder, ran, write_safetensors};
+use super::support::{Ran, command, f32s, fixtures, folder, ran, run, write_safetensors};
 use super::work::{MODULE, Work, edit, edit_header};
 
 fn inspect(path: &Path, flags: &[&str]) -> Ran {
@@ -125,6 +126,43 @@ fn the_demo_adapter() {
     let found = document(&adapter);
     assert_eq!(found["modules"].as_array().expect("a list").len(), 28);
     assert_eq!((&found["settings"], &found["rslora"]), (&json!({}), &json!(true)));
+}
+
+/// Scales of an adapter's modules, by path: of those that a document lists.
+fn scales(document: &Value, list: &str) -> BTreeMap<String, f64> {
+    let lines = document[list].as_array().expect("a list").iter();
+    let scale = |line: &Value| Some((line["module"].as_str()?.to_owned(), line["scale"].as_f64()?));
+    lines.filter_map(scale).collect()
+}
+
+#[test]
+fn inspect_and_plan_give_every_module_one_scale() {
+    for case in [
+        "attention-f32",
+        "rank-pattern",
+        "alpha-pattern",
+        "both-patterns-rslora",
+        "embedding-f32",
+        "dora-patterns",
+    ] {
+        let work = Work::golden(case);
+        let planned = run(&["plan", "--json", "--base", path(&work.base), "--adapter", path(&work.adapter)]);
+        assert_eq!(planned.code, 0, "{case}: {}", planned.err);
+        let planned: Value = serde_json::from_str(&planned.out).expect("one JSON document");
+        let planned = scales(&planned["plan"], "claims");
+        let inspected = scales(&document(&work.adapter), "modules");
+        assert_eq!(inspected.len(), planned.len(), "{case}");
+        for (module, scale) in &inspected {
+            let planned = planned.get(module).map(|&scale| scale as f32);
+            assert_eq!(Some(*scale as f32), planned, "{case}: {module}");
+        }
+    }
+    let attention = scales(&document(&fixtures().join("golden/attention-f32/adapter")), "modules");
+    assert_eq!((attention["mha"], attention["mha.base_layer.out_proj"]), (2.0, 4.0));
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of a test")
 }
 
 #[test]

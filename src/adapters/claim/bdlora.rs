@@ -11,7 +11,6 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora::ALPHA;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::adapters::claim::placing::{Product, factor_b, matrix, orientation};
 use crate::error::{Error, Result};
@@ -66,7 +65,7 @@ impl Blocks {
             Some(other) => return Err(config.bad(FIELD, other, "does not say which factors have blocks")),
         };
         let bad = |why: &str| Err(config.bad(FIELD, &Value::from(fields.clone()), why));
-        if config.is_set("use_dora") {
+        if context.adapter.options.dora {
             return bad("PEFT does not combine with `use_dora`, so that no one can say what it means");
         }
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
@@ -119,7 +118,7 @@ fn claim_module(
     let product = Product { out, input, a: &a, b: &b };
     let is_transposed = orientation(context, findings, target, &pair.module, &product)
         .map_err(|error| with_blocks(error, is_of_a, count))?;
-    let scale = context.scales().of(ALPHA, &pair.module, Some(rank))? as f32;
+    let scale = context.adapter.scale(&pair.module, Some(rank))? as f32;
     let of_block = rank / count;
     let ops = (0..count).map(|i| {
         let from = i * of_block;

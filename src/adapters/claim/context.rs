@@ -1,13 +1,11 @@
-//! Looking up: one adapter's tensors by key and path, the parameters of the running model that they are for, and the scales
-//! that its config gives them. What is found out goes into [`Findings`](crate::adapters::claim::findings::Findings).
+//! Looking up: one adapter's tensors by key and path, and the parameters of the running model that they are for. What is found out goes into [`Findings`](crate::adapters::claim::findings::Findings).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::{join, locate};
-use crate::adapters::peft::folder::{Adapter, AdapterTensor};
-use crate::adapters::peft::keys::{Tail, is_value, module_of, normalise, replaced};
-use crate::adapters::peft::scale::Scales;
+use crate::adapters::parts::{Tail, replaced};
 use crate::model::heads::{is_embedding, is_head};
 use crate::model::names::lookup::Names;
 use crate::model::outline::{Outline, Target, Weight};
@@ -24,15 +22,13 @@ pub(crate) struct ClaimContext<'a> {
     values: HashMap<Target, usize>,
     /// Which of them stands in place of a tied head, which has no target yet.
     head_value: Option<usize>,
-    paths: Vec<String>,
+    paths: Vec<&'a str>,
     by_key: HashMap<&'a str, usize>,
-    by_path: HashMap<String, usize>,
+    by_path: HashMap<&'a str, usize>,
     /// Parameters in pieces that were looked up: 512 tensors for gate and up of 256 experts.
     in_pieces: RefCell<HashMap<String, Target>>,
     /// Wrappers that were taken off keys, and off how many.
     stripped: BTreeMap<&'static str, usize>,
-    /// Ranks and alphas of modules.
-    scales: Scales<'a>,
 }
 
 impl<'a> ClaimContext<'a> {
@@ -41,29 +37,29 @@ impl<'a> ClaimContext<'a> {
         let mut stripped: BTreeMap<&'static str, usize> = BTreeMap::new();
         let mut paths = Vec::with_capacity(adapter.tensors.len());
         for tensor in &adapter.tensors {
-            let (path, wrapper) = normalise(&tensor.key);
-            if let Some(wrapper) = wrapper {
+            if let Some(wrapper) = tensor.wrapper {
                 *stripped.entry(wrapper).or_default() += 1;
             }
-            paths.push(path);
+            paths.push(tensor.path.as_str());
         }
         outline.name_head(&names);
         // What a tied head starts from is the embedding, if they stay one.
         let shared = outline.shared_embedding();
-        let named = |(i, path): (usize, &String)| {
-            let (module, parameter) = replaced(path);
+        let named = |(i, tensor): (usize, &AdapterTensor)| {
+            let (module, parameter) = replaced(&tensor.path);
             let name = join(&module, parameter);
             let target = locate(&outline, &names, &name)
                 .or_else(|| shared.filter(|_| is_head(&name)).map(Target::Base));
             Some((target?, i))
         };
-        let values = paths.iter().enumerate().filter(|(_, path)| is_value(path)).filter_map(named).collect();
-        let of_head = |path: &String| {
-            let (module, parameter) = replaced(path);
+        let all = adapter.tensors.iter().enumerate();
+        let values = all.filter(|(_, tensor)| tensor.is_value()).filter_map(named).collect();
+        let of_head = |tensor: &AdapterTensor| {
+            let (module, parameter) = replaced(&tensor.path);
             let name = join(&module, parameter);
-            is_value(path) && is_head(&name) && locate(&outline, &names, &name).is_none()
+            tensor.is_value() && is_head(&name) && locate(&outline, &names, &name).is_none()
         };
-        let head_value = paths.iter().position(of_head).filter(|_| outline.head.is_some());
+        let head_value = adapter.tensors.iter().position(of_head).filter(|_| outline.head.is_some());
         ClaimContext {
             adapter,
             names,
@@ -71,11 +67,10 @@ impl<'a> ClaimContext<'a> {
             values,
             head_value,
             by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
-            by_path: paths.iter().enumerate().map(|(i, path)| (path.clone(), i)).collect(),
+            by_path: paths.iter().enumerate().map(|(i, path)| (*path, i)).collect(),
             in_pieces: RefCell::default(),
             paths,
             stripped,
-            scales: Scales::new(&adapter.config, adapter.weight),
         }
     }
 
@@ -89,19 +84,14 @@ impl<'a> ClaimContext<'a> {
         self.stripped.iter().map(|(wrapper, count)| (*wrapper, *count))
     }
 
-    /// Ranks and alphas that the config gives modules.
-    pub(crate) fn scales(&self) -> &Scales<'a> {
-        &self.scales
-    }
-
     /// The keys of all tensors without prefix and wrappers.
-    pub(crate) fn paths(&self) -> &[String] {
+    pub(crate) fn paths(&self) -> &[&'a str] {
         &self.paths
     }
 
     /// The key of a tensor without prefix and wrappers.
-    pub(crate) fn path(&self, i: usize) -> &str {
-        &self.paths[i]
+    pub(crate) fn path(&self, i: usize) -> &'a str {
+        self.paths[i]
     }
 
     /// The tensor at that path.
@@ -161,13 +151,13 @@ impl<'a> ClaimContext<'a> {
             is_head(&join(module, "weight"))
                 && self.lookup(module, "weight").is_none_or(|t| matches!(t, Target::New(_)))
         };
-        self.paths.iter().map(|path| module_of(path)).find(is_it).map(str::to_owned)
+        self.adapter.tensors.iter().map(AdapterTensor::owner).find(is_it).map(str::to_owned)
     }
 
     /// Path of the module whose weight is `target`, as the adapter spells it, if any of its tensors is for it.
     pub(crate) fn module_at(&self, target: Target) -> Option<String> {
         let is_it = |module: &&str| self.lookup(module, "weight") == Some(target);
-        let mut modules: Vec<&str> = self.paths.iter().map(|path| module_of(path)).collect();
+        let mut modules: Vec<&str> = self.adapter.tensors.iter().map(AdapterTensor::owner).collect();
         modules.dedup();
         modules.into_iter().find(is_it).map(str::to_owned)
     }

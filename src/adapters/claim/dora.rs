@@ -8,7 +8,7 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lora;
 use crate::adapters::claim::pairs::{B, Pair, take_pairs};
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::parts::Tail;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::factor::Factor;
@@ -26,7 +26,7 @@ impl Claim for DoraClaim {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        if !context.adapter.config.is_set("use_dora") {
+        if !context.adapter.options.dora {
             return;
         }
         let mut magnitudes = findings.take(context, MAGNITUDE);
@@ -53,7 +53,7 @@ pub(crate) fn lacks_magnitude(
     findings: &mut Findings<'_>,
     pair: &Pair,
 ) -> bool {
-    let is_set = context.adapter.config.is_set("use_dora");
+    let is_set = context.adapter.options.dora;
     if is_set {
         findings.lacks_partner(pair.b, &MAGNITUDE.key(&pair.module));
     }

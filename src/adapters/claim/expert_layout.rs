@@ -4,36 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::expert_options::{Orientation, Packing};
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::names::table::has_transposed_experts;
-
-/// The order of `B`'s columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// Experts fastest: column `k·E + e`, as PEFT writes it.
-    RankMajor,
-    /// Experts slowest: column `e·r + k`, as Unsloth wrote it until September 2026.
-    GroupedByExpert,
-}
-
-/// Which axis of a fused parameter `[experts, d1, d2]` the input factor `A` is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Orientation {
-    /// `A` on `d1`, as PEFT did up to 0.18.
-    Straight,
-    /// `A` on `d2`.
-    Swapped,
-}
-
-/// What the user says of an adapter's experts, where its file does not tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExpertLayout {
-    /// The order of `B`'s columns.
-    pub packing: Option<Packing>,
-    /// The axis of `A`.
-    pub orientation: Option<Orientation>,
-}
 
 /// Sizes of one fused parameter and its factors.
 pub(crate) struct Sides<'s> {
@@ -114,14 +88,13 @@ fn by_version(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Result<bool> {
     if let Some(orientation) = context.adapter.experts.orientation {
         return Ok(orientation == Orientation::Swapped);
     }
-    if context.adapter.traces.has_nemo_config {
+    if context.adapter.evidence.is_nemo {
         let why =
             "NeMo AutoModel made it, which keeps to the axes of an older PEFT whatever version it names";
         return Err(unclear(context, sides, why));
     }
-    let version = context.adapter.config.text("peft_version").map(numbers);
     let is_transposed = context.outline.base.config.model_type().is_some_and(has_transposed_experts);
-    match version {
+    match context.adapter.evidence.peft {
         None => Ok(false),
         Some(version) if version < [0, 19, 0] => Ok(false),
         Some(_) if is_transposed => Err(unclear(
@@ -143,12 +116,6 @@ fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
     )
 }
 
-/// `0.19.1.dev0@hash` as three numbers.
-fn numbers(version: &str) -> [u64; 3] {
-    let mut parts = version.split(['.', '@', '+']).map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
-}
-
 /// Refuses a stack of another number of experts than the base's config says.
 ///
 /// # Errors
@@ -159,22 +126,6 @@ pub(crate) fn check_count(context: &ClaimContext<'_>, parameter: &str, experts: 
         Some(expected) => {
             Err(ErrorKind::ExpertCount { parameter: parameter.to_owned(), found: experts, expected }.into())
         }
-    }
-}
-
-impl ExpertLayout {
-    /// What the user said, as the model card tells it.
-    pub fn told(&self) -> Vec<String> {
-        let packing = self.packing.map(|packing| match packing {
-            Packing::RankMajor => "`lora_B` of experts is read as `rank-major`",
-            Packing::GroupedByExpert => "`lora_B` of experts is read as `expert-major`",
-        });
-        let orientation = self.orientation.map(|orientation| match orientation {
-            Orientation::Straight => "`lora_A` of square parameters of experts is read as `d1`",
-            Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
-        });
-        let told = packing.into_iter().chain(orientation);
-        told.map(|told| format!("{told} where the adapter does not say (as asked)")).collect()
     }
 }
 
@@ -199,7 +150,7 @@ pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, ke
     if let Some(packing) = context.adapter.experts.packing {
         return Ok(packing == Packing::GroupedByExpert);
     }
-    if !is_unsloth(context) {
+    if !context.adapter.evidence.is_unsloth {
         return Ok(false);
     }
     let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
@@ -208,24 +159,4 @@ pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, ke
     Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
         "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))
-}
-
-/// Signs of Unsloth in an adapter: a mark in its config, the name of its base, a tag of its model card.
-fn is_unsloth(context: &ClaimContext<'_>) -> bool {
-    let config = &context.adapter.config;
-    let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
-    let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
-    fixed == Some(true) || base.starts_with("unsloth/") || context.adapter.traces.is_tagged_unsloth
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::adapters::claim::expert_layout::numbers;
-
-    #[test]
-    fn versions_are_read_without_what_follows() {
-        assert_eq!(numbers("0.19.1.dev0@abc"), [0, 19, 1]);
-        assert_eq!(numbers("0.20"), [0, 20, 0]);
-        assert!(numbers("0.18.1") < [0, 19, 0]);
-    }
 }

@@ -10,7 +10,6 @@ use crate::adapters::claim::dora::lacks_magnitude;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::expert_layout;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora::ALPHA;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::error::Result;
 use crate::model::names::experts::all_experts;
@@ -65,7 +64,7 @@ fn claim_pair(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair:
         let expected = format!("[{experts}, {out}, {rank}]: `{}` is every expert's already", a.key);
         return Err(context.factor_shape(pair.b, expected));
     }
-    let scale = context.scales().of(ALPHA, &pair.module, Some(rank))? as f32;
+    let scale = context.adapter.scale(&pair.module, Some(rank))? as f32;
     // Every expert's own factor, or the one that they share.
     let start = |count: u64, expert: u64, elements: u64| if count == 1 { 0 } else { expert * elements };
     let ops = (0..experts).map(|e| {

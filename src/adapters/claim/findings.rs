@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
-use crate::adapters::peft::folder::Adapter;
-use crate::adapters::peft::keys::Tail;
-use crate::adapters::peft::producers::aside;
+use crate::adapters::parts::Tail;
 use crate::encodings;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
@@ -61,8 +60,8 @@ impl<'a> Findings<'a> {
             notices: context.stripped().map(reported).collect(),
         };
         let mut by_rule: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (i, path) in context.paths().iter().enumerate() {
-            if let Some(rule) = aside(path, adapter.tensors[i].tensor.shape.elements()) {
+        for (i, tensor) in adapter.tensors.iter().enumerate() {
+            if let Some(rule) = tensor.unneeded {
                 by_rule.entry(rule).or_default().push(i);
             }
         }

@@ -3,12 +3,12 @@
 //! PEFT writes them for `modules_to_save` (all parameters and buffers of a module), for `bias` other than `none`, and for
 //! embeddings saved beside their factors. They are values, never deltas (peft-methods.md 2.3), and come before any delta.
 
+use crate::adapters::adapter::AdapterTensor;
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::peft::folder::AdapterTensor;
-use crate::adapters::peft::keys::replaced;
+use crate::adapters::parts::replaced;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::heads::{is_embedding, is_head, is_task_head, task};
@@ -223,8 +223,7 @@ fn new_head(
     parameter: &str,
     tensor: usize,
 ) -> Result<Option<Target>> {
-    let config = &context.adapter.config;
-    let is_task = config.text("task_type").is_some_and(|name| task(name).is_some());
+    let is_task = context.adapter.options.task.as_deref().is_some_and(|name| task(name).is_some());
     if !is_task || !is_task_head(module) || context.lookup(module, parameter).is_some() {
         return Ok(None);
     }

@@ -14,8 +14,8 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::layers::Layer;
 use crate::adapters::claim::pairs::{Pair, take_tails};
 use crate::adapters::claim::placing::place;
+use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
-use crate::adapters::peft::keys::Tail;
 use crate::error::Result;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
@@ -59,7 +59,7 @@ impl Claim for Hira {
 }
 
 fn claim_module(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair: &Pair) -> Result<()> {
-    let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned(), times: 1.0 };
+    let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned() };
     let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(()) };
     let scale = context.adapter.weight as f32;
     let op = Op::new(LowRank::SHARE, placed.placement(), placed.factors(), scale);

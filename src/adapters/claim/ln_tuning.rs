@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::full_weights::put_in_place;
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::parts::Tail;
 
 /// Norms in place of norms.
 pub(crate) struct LnTuning;

@@ -24,9 +24,6 @@ use crate::ops::op::Op;
 /// LoRA's product of two factors.
 pub(crate) struct Lora;
 
-/// The config's field of alpha.
-pub(crate) const ALPHA: &str = "lora_alpha";
-
 /// Initialisations that leave the base as it was.
 const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica"];
 const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
@@ -217,13 +214,11 @@ pub(crate) fn resolve(
     pair: &Pair,
 ) -> Result<Option<PairOp>> {
     let layer = match &pair.parameter {
-        Some((module, parameter)) => {
-            Layer { module: module.clone(), parameter: parameter.clone(), times: 1.0 }
-        }
+        Some((module, parameter)) => Layer { module: module.clone(), parameter: parameter.clone() },
         None => layer_of(context, findings, &pair.module),
     };
     let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(None) };
-    let scale = layer.times * context.scales().of(ALPHA, &pair.module, Some(placed.rank))?;
+    let scale = context.adapter.scale(&pair.module, Some(placed.rank))?;
     let op = Op::new(LowRank::ADDED, placed.placement(), placed.factors(), scale as f32);
     let (module, keys) = (pair.module.clone(), placed.keys());
     let Placed { target, out, is_transposed, .. } = placed;

@@ -6,9 +6,8 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora::ALPHA;
 use crate::adapters::claim::pairs::B;
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::parts::Tail;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::ops::factor::Factor;
@@ -27,7 +26,7 @@ impl Claim for LoraBias {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        if context.adapter.config.is_set("lora_bias") {
+        if context.adapter.options.lora_bias {
             note_missing(context, findings);
         }
         for (module, tensor) in findings.take(context, BIAS) {
@@ -74,7 +73,7 @@ fn claim_bias(
         let delta = bias.tensor.shape.clone();
         return Err(ErrorKind::DeltaShape { adapter, tensor: name, delta, base: shape, factors }.into());
     }
-    let scale = context.scales().of(ALPHA, module, Some(rank))? as f32;
+    let scale = context.adapter.scale(module, Some(rank))? as f32;
     let factors = vec![Factor::along(0, bias.tensor, 1, 1, 1)];
     let op = Op::new(AddVector, Placement::vector(shape.elements()), factors, scale);
     findings.claim(ClaimedModule::change("lora_bias", module, vec![bias.key], target, vec![op]));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::parts::Tail;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::heads::{is_embedding, is_head};
@@ -119,7 +119,7 @@ pub(crate) fn op(
     rank: Option<u64>,
     factors: Vec<Factor>,
 ) -> Result<Op> {
-    let scale = context.scales().of("alpha", module, rank)? as f32;
+    let scale = context.adapter.scale(module, rank)? as f32;
     Ok(Op::new(kind, Placement::matrix(out, input, false), factors, scale))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::parts::Tail;
 
 pub(crate) const A: Tail = Tail { role: ".lora_A", ending: ".weight" };
 pub(crate) const B: Tail = Tail { role: ".lora_B", ending: ".weight" };

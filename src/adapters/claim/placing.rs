@@ -1,10 +1,10 @@
 //! Where the product of a pair of factors falls: its tensor, its shape, and how that is stored.
 
+use crate::adapters::adapter::AdapterTensor;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::layers::Layer;
 use crate::adapters::claim::pairs::Pair;
-use crate::adapters::peft::folder::AdapterTensor;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::outline::{Target, Weight};
@@ -155,7 +155,7 @@ pub(crate) fn orientation(
 /// Whether a square weight is stored as `[in, out]`, which its shape does not tell.
 fn square(context: &ClaimContext<'_>, findings: &mut Findings<'_>, module: &str, name: &str) -> bool {
     let family_says = context.stores_transposed(name);
-    let flag = context.adapter.config.is_set("fan_in_fan_out");
+    let flag = context.adapter.options.fan_in_fan_out;
     if flag != family_says {
         findings.notice(format!(
             "`{module}` is square, so its shape does not tell how it is stored; {} is followed, not \

@@ -14,9 +14,9 @@ use crate::adapters::claim::dora::lacks_magnitude;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::expert_layout;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora::{ALPHA, resolve};
+use crate::adapters::claim::lora::resolve;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
-use crate::adapters::peft::keys::Tail;
+use crate::adapters::parts::Tail;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::model::names::table::expert_orders;
@@ -44,8 +44,7 @@ impl Claim for TargetParameters {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        let entries: Vec<String> =
-            context.adapter.config.list("target_parameters").into_iter().map(str::to_owned).collect();
+        let entries: Vec<String> = context.adapter.options.target_parameters.clone();
         if entries.is_empty() {
             return;
         }
@@ -307,7 +306,7 @@ fn claim_stack(
             context.factor_shape(pair.b, format!("[{b_width}, {a_rows}], as `{}` has {a_rows} rows", a.key))
         );
     }
-    let scale = context.scales().of(ALPHA, &pair.module, Some(rank))? as f32;
+    let scale = context.adapter.scale(&pair.module, Some(rank))? as f32;
     let is_grouped = expert_layout::is_grouped(context, rank, experts, &b.key)?;
     let (a_axis, b_axis) = if swapped { (1, 0) } else { (0, 1) };
     let ops = (0..experts).map(|e| {

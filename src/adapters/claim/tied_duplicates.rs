@@ -27,7 +27,7 @@ impl Claim for TiedDuplicates {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        if context.adapter.config.is_set("ensure_weight_tying") {
+        if context.adapter.options.ensure_weight_tying {
             findings.trains_tied_as_one();
         }
         if let Some((head, embedding)) = ends(context)
@@ -106,7 +106,7 @@ fn claim_factors(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: 
     let Some(a) = ends.pair(context, "lora_embedding_B", "lora_A.weight") else { return Ok(()) };
     let Some(b) = ends.pair(context, "lora_embedding_A", "lora_B.weight") else { return Ok(()) };
     if !context.are_transposed(a.0, a.1)? || !context.are_transposed(b.0, b.1)? {
-        if context.adapter.config.is_set("ensure_weight_tying") {
+        if context.adapter.options.ensure_weight_tying {
             findings.notice(format!(
                 "`ensure_weight_tying` is set, but the factors of `{}` and `{}` differ: each was trained on its own",
                 ends.head, ends.embedding

@@ -9,7 +9,7 @@ use crate::adapters::peft::python_regex::Unreadable;
 
 /// What a config field means to a merge.
 #[derive(Clone, Copy, Debug)]
-pub enum Field {
+pub(crate) enum Field {
     /// Honoured by a method, or without effect on the merge.
     Fine,
     /// The same, and either true or false.
@@ -22,7 +22,7 @@ pub enum Field {
 
 /// Why values of a field are refused, and what helps.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// What such values start with; empty for all.
     pub starts: &'static str,
     /// The reason, which follows on "which".
@@ -38,7 +38,7 @@ const UNKNOWN_VALUE: &str =
 
 /// The parsed `adapter_config.json`, in the order of the file.
 #[derive(Clone, Debug)]
-pub struct AdapterConfig {
+pub(crate) struct AdapterConfig {
     /// Name of the adapter, for messages.
     pub adapter: String,
     fields: Map<String, Value>,
@@ -46,38 +46,33 @@ pub struct AdapterConfig {
 
 impl AdapterConfig {
     /// A config; `adapter` names it in messages.
-    pub fn new(adapter: String, fields: Map<String, Value>) -> AdapterConfig {
+    pub(crate) fn new(adapter: String, fields: Map<String, Value>) -> AdapterConfig {
         AdapterConfig { adapter, fields }
     }
 
     /// A field that is there and not null.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
     /// A string.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()
     }
 
-    /// A number.
-    pub fn number(&self, name: &str) -> Option<f64> {
-        self.get(name)?.as_f64()
-    }
-
     /// Whether a flag is set.
-    pub fn is_set(&self, name: &str) -> bool {
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         self.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// A list of strings; empty if it is none.
-    pub fn list(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         let values = self.get(name).and_then(Value::as_array);
         values.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
     /// Every field that `known` does not allow to have its value; of those it does not have, `ignored` ones aside.
-    pub fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
+    pub(crate) fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
         let mut errors = Vec::new();
         for (name, value) in &self.fields {
             let known = known.iter().find(|(known, _)| known == name);
@@ -112,7 +107,7 @@ impl AdapterConfig {
     }
 
     /// Every field that switches something on, in the order of the file: not null, not false, not empty.
-    pub fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.fields
             .iter()
             .filter(|(_, value)| !is_inactive(value))
@@ -120,16 +115,27 @@ impl AdapterConfig {
     }
 
     /// The refusal of a pattern.
-    pub fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
-        let (adapter, field, pattern) = (self.adapter.clone(), field.to_owned(), pattern.to_owned());
-        Error::new(ErrorKind::Pattern { adapter, field, pattern }).because(cause)
+    pub(crate) fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
+        unreadable_pattern(&self.adapter, field, pattern, cause)
     }
 
     /// The refusal of one field's value.
-    pub fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
-        let (adapter, value) = (self.adapter.clone(), shortened(value));
-        ErrorKind::Field { adapter, field: field.to_owned(), value, why: why.to_owned() }.into()
+    pub(crate) fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
+        bad_field(&self.adapter, field, value, why)
     }
+}
+
+/// The refusal of the value of a field of `adapter`.
+pub(crate) fn bad_field(adapter: &str, field: &str, value: &Value, why: &str) -> Error {
+    let adapter = adapter.to_owned();
+    ErrorKind::Field { adapter, field: field.to_owned(), value: shortened(value), why: why.to_owned() }.into()
+}
+
+/// The refusal of a pattern in a field of `adapter`.
+pub(crate) fn unreadable_pattern(adapter: &str, field: &str, pattern: &str, cause: Unreadable) -> Error {
+    let adapter = adapter.to_owned();
+    let kind = ErrorKind::Pattern { adapter, field: field.to_owned(), pattern: pattern.to_owned() };
+    Error::new(kind).because(cause)
 }
 
 /// Null, false, and what is empty switch nothing on.

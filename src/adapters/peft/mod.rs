@@ -1,10 +1,10 @@
-//! TODO ('adapters', 'peft')
+//! PEFT's adapters: folders of `save_pretrained`, and what trainers that write such folders do otherwise.
 
 pub(crate) mod config;
 pub(crate) mod folder;
 pub(crate) mod keys;
+pub(crate) mod options;
 pub(crate) mod patterns;
 pub(crate) mod producers;
 pub(crate) mod python_regex;
-pub(crate) mod scale;
 pub(crate) mod targets;

@@ -3,68 +3,97 @@
 //! PEFT's rule (`get_pattern_key`): the first key in file order for which `(.*\.)?(KEY)$` matches from the start. Tools write
 //! a key for every module, its whole path, so that trying key after key would take the square of the modules. Keys without
 //! any operator but dots are looked up instead: by their length and the places of their dots, which stand for any
-//! character. The others are tried in turn, and compiled once, when the first module gets to them.
+//! character. The others are compiled when they are read, and tried in turn.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::adapters::peft::config::AdapterConfig;
-use crate::adapters::peft::python_regex::PythonPattern;
-use crate::error::Error;
+use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
 
 /// One field of patterns.
-pub(crate) struct Patterns<'c> {
-    config: &'c AdapterConfig,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patterns {
     field: &'static str,
     /// In file order.
-    entries: Vec<Entry<'c>>,
+    entries: Vec<Entry>,
     /// Positions of plain keys: by what is a dot in them, then by their text.
     plain: HashMap<Vec<bool>, HashMap<Vec<u8>, usize>>,
     /// Positions of the others.
     others: Vec<usize>,
 }
 
-struct Entry<'c> {
-    key: &'c str,
-    value: &'c Value,
-    compiled: OnceCell<PythonPattern>,
+#[derive(Clone, Debug)]
+struct Entry {
+    key: String,
+    number: f64,
+    compiled: OnceLock<PythonPattern>,
 }
 
-impl<'c> Patterns<'c> {
-    /// The keys of the object `field`; none if it is no object.
-    pub(crate) fn new(config: &'c AdapterConfig, field: &'static str) -> Patterns<'c> {
-        let keys = config.get(field).and_then(Value::as_object).into_iter().flatten();
-        let entries: Vec<Entry<'c>> =
-            keys.map(|(key, value)| Entry { key, value, compiled: OnceCell::new() }).collect();
-        let mut plain: HashMap<Vec<bool>, HashMap<Vec<u8>, usize>> = HashMap::new();
-        let mut others = Vec::new();
-        for (i, entry) in entries.iter().enumerate() {
-            match plain_text(entry.key) {
-                // The first of two keys that match the same wins.
-                Some((dots, text)) => {
-                    plain.entry(dots).or_default().entry(text).or_insert(i);
-                }
-                None => others.push(i),
+/// What is wrong with a field of patterns: its keys, or its values.
+pub(crate) enum PatternProblem {
+    /// A key that is no regular expression.
+    Key(String, Unreadable),
+    /// A value that is no number.
+    Number(Value),
+}
+
+/// A pattern on which it takes too long to tell.
+#[derive(Debug)]
+pub(crate) struct Undecided {
+    /// The field that it stands in.
+    pub field: &'static str,
+    /// The pattern.
+    pub pattern: String,
+    /// Why.
+    pub cause: Unreadable,
+}
+
+impl Patterns {
+    /// The patterns of `field`, and what is wrong with others of its keys.
+    pub(crate) fn read(field: &'static str, keys: &Map<String, Value>) -> (Patterns, Vec<PatternProblem>) {
+        let mut patterns = Patterns { field, ..Patterns::default() };
+        let mut problems = Vec::new();
+        for (key, value) in keys {
+            match value.as_f64() {
+                Some(number) => problems.extend(patterns.add(key, number)),
+                None => problems.push(PatternProblem::Number(value.clone())),
             }
         }
-        Patterns { config, field, entries, plain, others }
+        (patterns, problems)
     }
 
-    /// The number of the first key that matches `module`, else `default`.
+    /// Adds a key, or says why it cannot be read.
+    fn add(&mut self, key: &str, number: f64) -> Option<PatternProblem> {
+        let i = self.entries.len();
+        let compiled = OnceLock::new();
+        match plain_text(key) {
+            // The first of two keys that match the same wins.
+            Some((dots, text)) => {
+                self.plain.entry(dots).or_default().entry(text).or_insert(i);
+            }
+            None => match PythonPattern::end(key) {
+                Ok(pattern) => {
+                    compiled.get_or_init(|| pattern);
+                    self.others.push(i);
+                }
+                Err(cause) => return Some(PatternProblem::Key(key.to_owned(), cause)),
+            },
+        }
+        self.entries.push(Entry { key: key.to_owned(), number, compiled });
+        None
+    }
+
+    /// The number of the first key that matches `module`.
     ///
     /// # Errors
-    /// [`ErrorKind::Field`](crate::error::kind::ErrorKind::Field) for a value that is no number,
-    /// [`ErrorKind::Pattern`](crate::error::kind::ErrorKind::Pattern) for a key that cannot be read, or on which it takes too
-    /// long to tell.
-    pub(crate) fn number(&self, default: f64, module: &str) -> Result<f64, Error> {
-        let Some(i) = self.first_match(module)? else { return Ok(default) };
-        let value = self.entries[i].value;
-        value.as_f64().ok_or_else(|| self.config.bad(self.field, value, "is not a number"))
+    /// A key on which it takes too long to tell.
+    pub(crate) fn number(&self, module: &str) -> Result<Option<f64>, Undecided> {
+        Ok(self.first_match(module)?.map(|i| self.entries[i].number))
     }
 
-    fn first_match(&self, module: &str) -> Result<Option<usize>, Error> {
+    fn first_match(&self, module: &str) -> Result<Option<usize>, Undecided> {
         // A dot stands for a character, and for none that ends a line.
         if !module.is_ascii() || module.contains('\n') {
             return self.first_of(0..self.entries.len(), module);
@@ -93,23 +122,23 @@ impl<'c> Patterns<'c> {
         &self,
         mut positions: impl Iterator<Item = usize>,
         module: &str,
-    ) -> Result<Option<usize>, Error> {
+    ) -> Result<Option<usize>, Undecided> {
         positions
             .find_map(|i| self.is_match(i, module).map(|is_one| is_one.then_some(i)).transpose())
             .transpose()
     }
 
-    fn is_match(&self, i: usize, module: &str) -> Result<bool, Error> {
+    fn is_match(&self, i: usize, module: &str) -> Result<bool, Undecided> {
         let entry = &self.entries[i];
-        let unreadable = |cause| self.config.unreadable(self.field, entry.key, cause);
+        let undecided = |cause| Undecided { field: self.field, pattern: entry.key.clone(), cause };
         let pattern = match entry.compiled.get() {
             Some(pattern) => pattern,
             None => {
-                let pattern = PythonPattern::end(entry.key).map_err(unreadable)?;
+                let pattern = PythonPattern::end(&entry.key).map_err(undecided)?;
                 entry.compiled.get_or_init(|| pattern)
             }
         };
-        pattern.is_match(module).map_err(unreadable)
+        pattern.is_match(module).map_err(undecided)
     }
 }
 
@@ -135,11 +164,11 @@ mod tests {
 
     use super::*;
 
-    fn config(fields: Value) -> AdapterConfig {
-        AdapterConfig::new("style".into(), fields.as_object().expect("an object").clone())
+    fn read(keys: &Value) -> (Patterns, Vec<PatternProblem>) {
+        Patterns::read("rank_pattern", keys.as_object().expect("an object"))
     }
 
-    impl Patterns<'_> {
+    impl Patterns {
         fn compiled(&self) -> usize {
             self.entries.iter().filter(|entry| entry.compiled.get().is_some()).count()
         }
@@ -147,38 +176,35 @@ mod tests {
 
     #[test]
     fn patterns_follow_peft() {
-        let config = config(json!({"rank_pattern": {
+        let (patterns, problems) = read(&json!({
             "layers.1": 3, "q_proj": 4, ".*k_proj": 5, "^v_proj": 6, "layers\\.\\d+\\.o_proj|up": 7,
             "(?!visual).*down": 9, "a\\.gate": 10, "a.gate": 11, "b.gate": 12, "b\\.gate": 13,
-        }}));
-        let patterns = Patterns::new(&config, "rank_pattern");
+        }));
+        assert!(problems.is_empty());
         for (module, rank) in [
-            ("model.layers.1", 3.0),
-            ("model.layers.11", 8.0),
-            ("model.layers.1.q_proj", 4.0),
-            ("q_proj", 4.0),
-            ("x.my_q_proj", 8.0),
-            ("model.layers.0.k_proj", 5.0),
-            ("model.v_proj", 8.0),
-            ("v_proj", 6.0),
-            ("model.layers.3.o_proj", 7.0),
-            ("mlp.up", 7.0),
-            ("layersx1", 3.0),
-            ("mlp.down", 9.0),
-            ("visual.down", 9.0),
-            ("visualdown", 8.0),
-            ("x.a.gate", 10.0),
-            ("x.a_gate", 11.0),
-            ("b.gate", 12.0),
-            ("é.layers.1", 3.0),
-            ("layersé1", 3.0),
-            ("layers\n1", 8.0),
+            ("model.layers.1", Some(3.0)),
+            ("model.layers.11", None),
+            ("model.layers.1.q_proj", Some(4.0)),
+            ("q_proj", Some(4.0)),
+            ("x.my_q_proj", None),
+            ("model.layers.0.k_proj", Some(5.0)),
+            ("model.v_proj", None),
+            ("v_proj", Some(6.0)),
+            ("model.layers.3.o_proj", Some(7.0)),
+            ("mlp.up", Some(7.0)),
+            ("layersx1", Some(3.0)),
+            ("mlp.down", Some(9.0)),
+            ("visual.down", Some(9.0)),
+            ("visualdown", None),
+            ("x.a.gate", Some(10.0)),
+            ("x.a_gate", Some(11.0)),
+            ("b.gate", Some(12.0)),
+            ("é.layers.1", Some(3.0)),
+            ("layersé1", Some(3.0)),
+            ("layers\n1", None),
         ] {
-            assert_eq!(patterns.number(8.0, module).expect("valid"), rank, "{module:?}");
+            assert_eq!(patterns.number(module).expect("quick"), rank, "{module:?}");
         }
-        assert!(
-            Patterns::new(&config, "alpha_pattern").number(16.0, "q_proj").is_ok_and(|alpha| alpha == 16.0)
-        );
     }
 
     #[test]
@@ -192,14 +218,13 @@ mod tests {
             }
         }
         for key in &keys {
-            let fields = config(json!({"alpha_pattern": { key.as_str(): 1 }}));
-            let patterns = Patterns::new(&fields, "alpha_pattern");
+            let (patterns, _) = read(&json!({ key.as_str(): 1 }));
             let expression = PythonPattern::end(key).expect("valid");
             for module in keys.iter().map(|key| key.replace('\\', "")) {
                 for module in
                     [module.clone(), format!("m.{module}"), format!("m{module}"), format!("{module}.m")]
                 {
-                    let is_match = patterns.number(0.0, &module).expect("valid") == 1.0;
+                    let is_match = patterns.number(&module).expect("quick").is_some();
                     assert_eq!(is_match, expression.is_match(&module).expect("quick"), "{key} on {module}");
                 }
             }
@@ -215,23 +240,22 @@ mod tests {
                 .into_iter()
                 .collect();
         keys.extend((0..1000).map(|i| (path(i), json!(i + 10))));
-        let fields = config(json!({ "rank_pattern": keys }));
-        let patterns = Patterns::new(&fields, "rank_pattern");
+        let (patterns, _) = Patterns::read("rank_pattern", &keys);
         assert_eq!(patterns.plain.len(), 3, "one lookup for each number of digits");
         for i in 0..1000 {
-            assert_eq!(patterns.number(8.0, &path(i)).expect("valid"), (i + 10) as f64);
+            assert_eq!(patterns.number(&path(i)).expect("quick"), Some((i + 10) as f64));
         }
         assert_eq!(patterns.compiled(), 2);
-        assert_eq!(patterns.number(8.0, "visual.q_proj").expect("valid"), 2.0);
+        assert_eq!(patterns.number("visual.q_proj").expect("quick"), Some(2.0));
         assert_eq!(patterns.compiled(), 2);
     }
 
     #[test]
-    fn a_key_that_cannot_be_read_is_an_error_where_it_is_asked() {
-        let fields = config(json!({"rank_pattern": {"q_proj": 4, "(": 5}, "alpha_pattern": {"q_proj": "4"}}));
-        let patterns = Patterns::new(&fields, "rank_pattern");
-        assert_eq!(patterns.number(8.0, "m.q_proj").expect("the first key matches"), 4.0);
-        assert!(patterns.number(8.0, "m.k_proj").is_err());
-        assert!(Patterns::new(&fields, "alpha_pattern").number(8.0, "m.q_proj").is_err());
+    fn what_is_wrong_is_kept() {
+        let (patterns, problems) = read(&json!({"(": 1, "q": "x", "k": 2}));
+        assert!(
+            matches!(&problems[..], [PatternProblem::Key(key, _), PatternProblem::Number(_)] if key == "(")
+        );
+        assert!(patterns.number("k").is_ok_and(|found| found == Some(2.0)));
     }
 }

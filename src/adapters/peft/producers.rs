@@ -4,7 +4,8 @@
 //! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
 //! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
 
-use crate::adapters::peft::config::{Field, Refused};
+use crate::adapters::evidence::Evidence;
+use crate::adapters::peft::config::{AdapterConfig, Field, Refused};
 use crate::error::Result;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
@@ -31,27 +32,31 @@ const NEMO_CONFIG: &str = "automodel_peft_config.json";
 /// So much of a model card is looked at for tags.
 const CARD_BYTES: u64 = 1 << 20;
 
-/// What the files beside an adapter show of its producer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Traces {
-    /// NeMo AutoModel's own config lies there.
-    pub(crate) has_nemo_config: bool,
-    /// The model card has Unsloth's tag.
-    pub(crate) is_tagged_unsloth: bool,
+/// What an adapter's config and the files beside it show of its producer.
+///
+/// # Errors
+/// As [`Location::read_start`].
+pub(crate) fn evidence(dir: &Location, config: &AdapterConfig) -> Result<Evidence> {
+    let card = dir.read_start("README.md", CARD_BYTES)?.map(|card| card.bytes).unwrap_or_default();
+    let is_tagged = String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth");
+    Ok(Evidence {
+        peft: config.text("peft_version").map(version),
+        is_unsloth: is_tagged || is_marked_by_unsloth(config),
+        is_nemo: dir.stat(NEMO_CONFIG)?.is_some(),
+    })
 }
 
-impl Traces {
-    /// Looks for them in an adapter's directory.
-    ///
-    /// # Errors
-    /// As [`Location::read_start`].
-    pub(crate) fn of(dir: &Location) -> Result<Traces> {
-        let card = dir.read_start("README.md", CARD_BYTES)?.map(|card| card.bytes).unwrap_or_default();
-        Ok(Traces {
-            has_nemo_config: dir.stat(NEMO_CONFIG)?.is_some(),
-            is_tagged_unsloth: String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth"),
-        })
-    }
+/// `0.19.1.dev0@hash` as three numbers.
+fn version(text: &str) -> [u64; 3] {
+    let mut parts = text.split(['.', '@', '+']).map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+/// Signs of Unsloth in a config: a mark of its own, the name of the base.
+fn is_marked_by_unsloth(config: &AdapterConfig) -> bool {
+    let fixed = config.get("auto_mapping").and_then(|mapping| mapping.get("unsloth_fixed")?.as_bool());
+    let base = config.text("base_model_name_or_path").unwrap_or_default().to_lowercase();
+    fixed == Some(true) || base.starts_with("unsloth/")
 }
 
 /// Fields that producers add to `adapter_config.json`.
@@ -107,6 +112,13 @@ pub(crate) fn aside(path: &str, elements: u64) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read_without_what_follows() {
+        assert_eq!(version("0.19.1.dev0@abc"), [0, 19, 1]);
+        assert_eq!(version("0.20"), [0, 20, 0]);
+        assert!(version("0.18.1") < [0, 19, 0]);
+    }
 
     #[test]
     fn only_what_a_rule_names_is_left_aside() {

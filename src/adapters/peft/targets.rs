@@ -12,11 +12,9 @@ use crate::error::kind::ErrorKind;
 use crate::model::names::lookup::Names;
 use crate::model::names::presence::{Accepts, Presence};
 
+use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
-use crate::adapters::peft::folder::Adapter;
-use crate::adapters::peft::folder::modules;
-use crate::adapters::peft::keys::{is_value, module_of};
 use crate::adapters::peft::python_regex::PythonPattern;
 
 /// PEFT's word for every linear layer.
@@ -30,11 +28,11 @@ pub(crate) fn check_targets(
     claimed: &[ClaimedModule],
     names: &Names<'_>,
 ) -> (Vec<Error>, Vec<String>) {
-    let (mut errors, mut notices) = (Vec::new(), Vec::new());
-    let paths = adapter.paths();
-    let of_paths = modules(&paths);
+    let mut errors = Vec::new();
+    let mut notices = Vec::new();
+    let of_paths = adapter.owners();
     if let Some(pattern) = adapter.config.text(MODULES) {
-        let of_method = paths.iter().filter(|path| !is_value(path)).map(|path| module_of(path));
+        let of_method = adapter.needed().filter(|tensor| !tensor.is_value()).map(AdapterTensor::owner);
         match pattern_matches(&adapter.config, pattern, of_method) {
             Ok(None) => {}
             Ok(Some(error)) => errors.push(error),
@@ -44,10 +42,7 @@ pub(crate) fn check_targets(
     let open = open_entries(&adapter.config, &of_paths, claimed);
     let wanted: Vec<Wanted<'_>> = open.iter().map(|entry| entry.wanted(&adapter.config)).collect();
     let wanted: Vec<Accepts<'_>> = wanted.iter().map(|wanted| &**wanted as _).collect();
-    let known = match wanted.is_empty() {
-        true => Vec::new(),
-        false => names.presence(&of_paths, &wanted),
-    };
+    let known = if wanted.is_empty() { Vec::new() } else { names.presence(&of_paths, &wanted) };
     let mut unsure: Vec<&Entry<'_>> = Vec::new();
     for (entry, known) in open.iter().zip(known) {
         match known {
@@ -109,9 +104,10 @@ impl<'e> Entry<'e> {
     }
 
     fn error(&self, adapter: &Adapter, name: String) -> Error {
-        let (field, adapter, entry) = (self.field, adapter.name.clone(), self.entry.to_owned());
         let module = name.strip_suffix(".weight").map_or_else(|| name.clone(), str::to_owned);
-        let kind = ErrorKind::TargetWithoutTensor { adapter, field, entry, module };
+        let adapter = adapter.name.clone();
+        let entry = self.entry.to_owned();
+        let kind = ErrorKind::TargetWithoutTensor { adapter, field: self.field, entry, module };
         Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")
     }
 }
@@ -124,18 +120,17 @@ fn pattern_matches<'p>(
 ) -> Result<Option<Error>, String> {
     let adapter = &config.adapter;
     let unread = |cause| format!("`{adapter}`: `{MODULES}` `{pattern}` cannot be checked: {cause}");
-    let is_met = match pattern.eq_ignore_ascii_case(ALL_LINEAR) {
-        true => modules.next().is_some(),
-        false => {
-            let expression = PythonPattern::full(pattern).map_err(unread)?;
-            // Some producers leave PEFT's own `model.` out of keys, and then the model's passes for it.
-            let either = |module: &str| {
-                Ok(expression.is_match(module)? || expression.is_match(&format!("model.{module}"))?)
-            };
-            let matched = modules.map(either);
-            let mut matched = matched.filter(|matched| !matches!(matched, Ok(false)));
-            matched.next().transpose().map_err(unread)?.is_some()
-        }
+    let is_met = if pattern.eq_ignore_ascii_case(ALL_LINEAR) {
+        modules.next().is_some()
+    } else {
+        let expression = PythonPattern::full(pattern).map_err(unread)?;
+        // Some producers leave PEFT's own `model.` out of keys, and then the model's passes for it.
+        let either = |module: &str| {
+            Ok(expression.is_match(module)? || expression.is_match(&format!("model.{module}"))?)
+        };
+        let matched = modules.map(either);
+        let mut matched = matched.filter(|matched| !matches!(matched, Ok(false)));
+        matched.next().transpose().map_err(unread)?.is_some()
     };
     if is_met {
         return Ok(None);

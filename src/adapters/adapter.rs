@@ -1,0 +1,165 @@
+//! An adapter as its dialect reads it: tensors with paths of one grammar, options, and what tells of its producer.
+//!
+//! Nothing here names a file or a field of one trainer. Claims read an [`Adapter`] through its tensors' paths and its
+//! [`Options`]; the map of raw fields is kept to account for each of them.
+
+use std::path::Path;
+
+use regex::Regex;
+
+use crate::checkpoint::side_files::is_beside;
+use crate::error::Result;
+use crate::error::kind::ErrorKind;
+use crate::hub::resolved::Resolved;
+use crate::model::names::lookup::Names;
+use crate::model::names::name_tables::NameTables;
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Entry;
+use crate::tensor::reference::TensorRef;
+
+use crate::adapters::evidence::Evidence;
+use crate::adapters::expert_options::ExpertLayout;
+use crate::adapters::options::Options;
+use crate::adapters::parts::{Grammar, Part, Role};
+use crate::adapters::peft::config::AdapterConfig;
+
+/// One tensor of an adapter.
+#[derive(Clone, Debug)]
+pub struct AdapterTensor {
+    /// Its key as the file has it.
+    pub key: String,
+    /// Its path by the grammar of [`parts`](crate::adapters::parts), without what the dialect puts around it.
+    pub(crate) path: String,
+    /// What the dialect took off the key that is no part of the format.
+    pub(crate) wrapper: Option<&'static str>,
+    /// What its path says.
+    pub(crate) part: Part,
+    /// Why no merge needs it, if none does.
+    pub(crate) unneeded: Option<&'static str>,
+    /// Where its bytes are.
+    pub tensor: TensorRef,
+}
+
+impl AdapterTensor {
+    /// A tensor whose dialect reads its key as `path`.
+    pub(crate) fn new(key: String, path: String, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
+        let part = grammar.read(&path);
+        AdapterTensor { key, path, wrapper: None, part, unneeded: None, tensor }
+    }
+
+    /// The module's path as the adapter spells it.
+    pub(crate) fn module(&self) -> &str {
+        self.part.module(&self.path)
+    }
+
+    /// The path of the model's module that it belongs to, whatever its method; of a value, the module that owns it.
+    pub(crate) fn owner(&self) -> &str {
+        self.part.owner(&self.path)
+    }
+
+    /// Whether it stands in place of a parameter.
+    pub(crate) fn is_value(&self) -> bool {
+        self.part.role == Role::Value
+    }
+}
+
+/// An adapter, read as far as headers go.
+pub struct Adapter {
+    /// Name for messages: the directory's, or that of its repository.
+    pub name: String,
+    /// The dialect that it was read by.
+    pub(crate) dialect: &'static str,
+    /// The method's type, by PEFT's names: which claims read it.
+    pub(crate) kind: String,
+    /// The directory that holds its files.
+    pub location: Location,
+    /// The name of the file of its tensors.
+    pub(crate) file: &'static str,
+    /// What decides the meaning of its tensors.
+    pub(crate) options: Options,
+    /// All fields of its config, each of which is honoured or refused; none if the dialect has none.
+    pub(crate) config: AdapterConfig,
+    /// What tells of its producer.
+    pub(crate) evidence: Evidence,
+    /// BLAKE3 of what its options were read from, in hex.
+    pub config_hash: String,
+    /// BLAKE3 of the header of its tensors' file, in hex.
+    pub header_hash: String,
+    /// Its tensors, in the order of their bytes.
+    pub tensors: Vec<AdapterTensor>,
+    /// What its deltas are multiplied by.
+    pub weight: f64,
+    /// What the user says of the factors of its experts.
+    pub experts: ExpertLayout,
+    /// What the user says of keys that may be left out where no base tensor has their names.
+    pub unmatched: Vec<Regex>,
+    /// The file of its tensors.
+    pub source: Box<dyn Source>,
+}
+
+impl Adapter {
+    /// What the delta of `module` is multiplied by, not yet rounded to f32; `rank` is what its factors have, where they tell.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rank`] for factors of another rank than the options say, [`ErrorKind::Field`] for a scale that no f32
+    /// holds, [`ErrorKind::Pattern`].
+    pub(crate) fn scale(&self, module: &str, rank: Option<u64>) -> Result<f64> {
+        let planned = self.options.planned(module)?;
+        if let Some(found) = rank.filter(|&rank| planned.rank != rank as f64) {
+            let expected = planned.rank as u64;
+            let adapter = self.name.clone();
+            return Err(ErrorKind::Rank { adapter, module: module.to_owned(), found, expected }.into());
+        }
+        let scale = self.options.scale(self.weight, planned, module);
+        if (scale as f32).is_finite() {
+            return Ok(scale);
+        }
+        let value = serde_json::Value::from(planned.alpha);
+        let why = "gives a scale that is not a finite number";
+        Err(self.config.bad(self.options.alpha_field, &value, why))
+    }
+
+    /// Files of its directory that belong beside the merged model.
+    ///
+    /// # Errors
+    /// As [`Location::files`].
+    pub fn brought(&self) -> Result<Vec<Entry>> {
+        let mut found = self.location.files(&|_| true)?;
+        found.retain(|file| is_beside(&file.name));
+        Ok(found)
+    }
+
+    /// Where on disk the parameters are that its keys name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
+    pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
+        Names::new(name_tables, &self.owners())
+    }
+
+    /// Its tensors, but for those that no merge needs.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &AdapterTensor> {
+        self.tensors.iter().filter(|tensor| tensor.unneeded.is_none())
+    }
+
+    /// The model's modules that its tensors belong to, each once.
+    pub(crate) fn owners(&self) -> Vec<&str> {
+        let mut owners: Vec<&str> = self.needed().map(AdapterTensor::owner).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners.retain(|owner| !owner.is_empty());
+        owners
+    }
+}
+
+/// What an adapter in `place` is called in messages.
+pub(crate) fn name_of(place: &Resolved) -> String {
+    place.name().map_or_else(|| last_name(&place.location.path()), str::to_owned)
+}
+
+/// The last name of a path.
+fn last_name(path: &Path) -> String {
+    let name = path.file_name().or_else(|| path.parent()?.file_name());
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,47 @@
+//! Every rule that claims, and the order in which they do.
+
+use crate::adapters::claim::Claim;
+use crate::adapters::claim::bdlora::BdLora;
+use crate::adapters::claim::dora::DoraClaim;
+use crate::adapters::claim::expert_stacks::ExpertStacks;
+use crate::adapters::claim::full_weights::FullWeights;
+use crate::adapters::claim::hira::Hira;
+use crate::adapters::claim::ia3::Ia3;
+use crate::adapters::claim::ln_tuning::LnTuning;
+use crate::adapters::claim::loha::Loha;
+use crate::adapters::claim::lokr::Lokr;
+use crate::adapters::claim::lora::Lora;
+use crate::adapters::claim::lora_bias::LoraBias;
+use crate::adapters::claim::oft::Oft;
+use crate::adapters::claim::target_parameters::TargetParameters;
+use crate::adapters::claim::tied_duplicates::TiedDuplicates;
+use crate::adapters::claim::trainable_tokens::TrainableTokens;
+
+/// Every rule, in the order in which they claim.
+///
+/// Several read one `peft_type`, and a tensor belongs to the first that takes it. So what is saved twice is ignored before
+/// anybody takes it, and noted before others ask whether the head follows; what is told by more than the tails of its keys
+/// comes before what takes all of these tails (stacks and parameters, DoRA and BdLoRA before LoRA); and last comes what takes
+/// any key that names a base tensor outright. Rules of types that no other rule reads stand in any order between.
+pub(crate) static CLAIMS: &[&dyn Claim] = &[
+    &TiedDuplicates,
+    &TrainableTokens,
+    &ExpertStacks,
+    &TargetParameters,
+    &DoraClaim,
+    &BdLora,
+    &Lora,
+    &LoraBias,
+    &Ia3,
+    &Hira,
+    &Oft,
+    &Loha,
+    &Lokr,
+    &LnTuning,
+    &FullWeights,
+];
+
+/// Whether a rule reads adapters of that type.
+pub(crate) fn reads(claim: &dyn Claim, peft_type: &str) -> bool {
+    claim.peft_types().is_empty() || claim.peft_types().contains(&peft_type)
+}
