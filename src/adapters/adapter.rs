@@ -9,7 +9,7 @@ use regex::Regex;
 
 use crate::checkpoint::side_files::is_beside;
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::hub::resolved::Resolved;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::NameTables;
@@ -102,14 +102,14 @@ impl Adapter {
     /// What the delta of `module` is multiplied by, not yet rounded to f32; `rank` is what its factors have, where they tell.
     ///
     /// # Errors
-    /// [`ErrorKind::Rank`] for factors of another rank than the options say, [`ErrorKind::Field`] for a scale that no f32
-    /// holds, [`ErrorKind::Pattern`].
+    /// [`ClaimError::Rank`] for factors of another rank than the options say, [`AdapterError::Field`] for a scale that no f32
+    /// holds, [`AdapterError::Pattern`].
     pub(crate) fn scale(&self, module: &str, rank: Option<u64>) -> Result<f64> {
         let planned = self.options.planned(module)?;
         if let Some(found) = rank.filter(|&rank| planned.rank != rank as f64) {
             let expected = planned.rank as u64;
             let adapter = self.name.clone();
-            return Err(ErrorKind::Rank { adapter, module: module.to_owned(), found, expected }.into());
+            return Err(ClaimError::Rank { adapter, module: module.to_owned(), found, expected }.into());
         }
         let scale = self.options.scale(self.weight, planned, module);
         if (scale as f32).is_finite() {
@@ -133,7 +133,7 @@ impl Adapter {
     /// Where on disk the parameters are that its keys name.
     ///
     /// # Errors
-    /// [`ErrorKind::Readings`] if its paths can be read in two ways that do not mean the same tensors.
+    /// [`ClaimError::Readings`] if its paths can be read in two ways that do not mean the same tensors.
     pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
         Names::new(name_tables, &self.owners())
     }

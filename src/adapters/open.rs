@@ -32,8 +32,8 @@ pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Det
 /// Opens the adapter in `place`, whatever its format.
 ///
 /// # Errors
-/// [`ErrorKind::AdapterFormat`](crate::error::kind::ErrorKind::AdapterFormat) for a format that is known and not read,
-/// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing) for what is no adapter, or as [`Dialect::open`].
+/// [`AdapterError::AdapterFormat`](crate::error::adapter::AdapterError::AdapterFormat) for a format that is known and not read,
+/// [`StorageError::Missing`](crate::error::storage::StorageError::Missing) for what is no adapter, or as [`Dialect::open`].
 pub(crate) fn open(place: &Resolved, opening: Opening) -> Result<Adapter> {
     let opened = dialect_of(&place.location).and_then(|dialect| dialect.open(place, opening));
     opened.map_err(|error| place.explain(error))

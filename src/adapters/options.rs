@@ -106,7 +106,7 @@ impl Options {
     /// Rank and alpha that were asked for `module`, by its path as the adapter spells it.
     ///
     /// # Errors
-    /// [`ErrorKind::Pattern`](crate::error::kind::ErrorKind::Pattern) for a pattern on which it takes too long to tell.
+    /// [`AdapterError::Pattern`](crate::error::adapter::AdapterError::Pattern) for a pattern on which it takes too long to tell.
     pub(crate) fn planned(&self, module: &str) -> Result<RankAlpha> {
         let find = |patterns: &Patterns, default| {
             patterns.number(module).map(|found| found.unwrap_or(default)).map_err(|unread| {

@@ -5,7 +5,9 @@
 
 use serde_json::Value;
 
+use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::json::parse_json_strict;
 use crate::hub::resolved::Resolved;
@@ -31,7 +33,9 @@ pub(crate) fn is_pipeline(dir: &Location) -> Result<bool> {
 /// read, since this is for a message only.
 pub(crate) fn explain(place: &Resolved, error: Error) -> Error {
     let dir = &place.location;
-    if !matches!(error.kind(), ErrorKind::Missing { .. }) || !is_pipeline(dir).unwrap_or(false) {
+    if !matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. }))
+        || !is_pipeline(dir).unwrap_or(false)
+    {
         return error;
     }
     let names: Vec<String> = dir.dirs().unwrap_or_default();
@@ -47,7 +51,7 @@ pub(crate) fn explain(place: &Resolved, error: Error) -> Error {
         None => format!("`{name}`"),
     };
     let components = with_weights.iter().map(described).collect();
-    Error::new(ErrorKind::Pipeline { path: dir.path(), components }).hint(hint)
+    Error::new(CheckpointError::Pipeline { path: dir.path(), components }).hint(hint)
 }
 
 fn holds_weights(dir: &Location) -> bool {

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use crate::checkpoint::identity::Identity;
+use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
 use crate::formats::index::{About, Index, IndexProblem, parse_index};
@@ -55,8 +57,8 @@ impl Checkpoint {
     /// for, or of the only one there is. `header_room` is how many bytes of headers the budget has room for.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] when there is no checkpoint, [`ErrorKind::Pipeline`] when there are several in folders,
-    /// [`ErrorKind::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
+    /// [`StorageError::Missing`] when there is no checkpoint, [`CheckpointError::Pipeline`] when there are several in folders,
+    /// [`CheckpointError::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
     /// can be wrong, all of them together.
     pub fn open(place: &Resolved, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         let read = || {
@@ -64,7 +66,7 @@ impl Checkpoint {
             // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
             if place.snapshot.is_some() && checkpoint.config.is_absent() {
                 let path = place.location.path();
-                return Err(ErrorKind::Missing { what: "config.json", path }.into());
+                return Err(StorageError::Missing { what: "config.json", path }.into());
             }
             Ok(checkpoint)
         };
@@ -87,7 +89,7 @@ impl Checkpoint {
                     }));
                     shards.push(shard);
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::Missing { .. }) => {
+                Err(error) if matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. })) => {
                     errors.push(
                         error.hint(
                             "the index names it, so the checkpoint is not whole: fetch what is missing",
@@ -189,7 +191,7 @@ fn chosen(
                 None => "they are taken without `--variant`".to_owned(),
             };
             let (path, wanted) = (dir.path(), wanted.map(str::to_owned));
-            Err(Error::new(ErrorKind::Variants { path, wanted, found }).hint(cure))
+            Err(Error::new(CheckpointError::Variants { path, wanted, found }).hint(cure))
         }
     }
 }
@@ -212,12 +214,12 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
     }
     let index = parse_index(&bytes).map_err(|problem| match problem {
         IndexProblem::LeadsOut { ref shard, .. } => {
-            Error::new(ErrorKind::LeadsOut { path: dir.path().join(shard) }).because(problem)
+            Error::new(StorageError::LeadsOut { path: dir.path().join(shard) }).because(problem)
         }
-        problem => Error::new(ErrorKind::Index { path: at.clone() }).because(problem),
+        problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
-    let text =
-        String::from_utf8(bytes).map_err(|cause| Error::new(ErrorKind::Index { path: at }).because(cause))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|cause| Error::new(CheckpointError::Index { path: at }).because(cause))?;
     Ok(Some(IndexFile { name: name.to_owned(), text, index }))
 }
 
@@ -226,12 +228,12 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
     let stems: Vec<&'static str> = files.iter().filter_map(|file| stem_of_shard(file)).collect();
     if let Some(stem) = stems.first() {
         let index = WeightsName::plain(stem).index();
-        let error = Error::new(ErrorKind::NoIndex { path: path.to_owned(), found: stems.len(), index });
+        let error = Error::new(CheckpointError::NoIndex { path: path.to_owned(), found: stems.len(), index });
         return error.hint(
             "copy the index from where the checkpoint came from: it says which shards belong together",
         );
     }
-    let error = Error::new(ErrorKind::Missing { what: "safetensors checkpoint", path: path.to_owned() });
+    let error = Error::new(StorageError::Missing { what: "safetensors checkpoint", path: path.to_owned() });
     let is_other = |file: &&&str| [".bin", ".gguf", ".flashpack"].iter().any(|ending| file.ends_with(ending));
     match files.iter().find(is_other) {
         Some(file) => error.hint(format!(
@@ -267,7 +269,7 @@ fn in_two_shards(catalogue: &Catalogue, twice: &[(usize, usize)]) -> Vec<Error> 
             shard_of(catalogue, first).to_owned(),
             shard_of(catalogue, second).to_owned(),
         );
-        ErrorKind::TensorTwice { tensor, first, second }.into()
+        CheckpointError::TensorTwice { tensor, first, second }.into()
     };
     twice.iter().map(error).collect()
 }
@@ -289,14 +291,15 @@ fn order(catalogue: &Catalogue, weight_map: &[(String, String)]) -> Result<Vec<u
                 listed[i] = true;
                 order.push(i as u32);
             }
-            _ => errors.push(ErrorKind::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
+            _ => errors
+                .push(CheckpointError::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
         }
     }
     if errors.is_empty() {
         let unlisted = catalogue.tensors.iter().zip(&listed).filter(|(_, listed)| !**listed);
         errors.extend(unlisted.map(|(tensor, _)| {
             let shard = shard_of(catalogue, tensor).to_owned();
-            Error::new(ErrorKind::NotInIndex { tensor: tensor.name.clone(), shard })
+            Error::new(CheckpointError::NotInIndex { tensor: tensor.name.clone(), shard })
         }));
     }
     Error::all(errors).map(|()| order)
@@ -306,8 +309,7 @@ fn read_config(dir: &Location) -> Result<Config> {
     let at = dir.path_of("config.json");
     match dir.read_small("config.json", MOST_CONFIG_BYTES)? {
         None => Ok(Config::default()),
-        Some(bytes) => {
-            Config::parse(&bytes).map_err(|problem| Error::new(ErrorKind::Json { path: at }).because(problem))
-        }
+        Some(bytes) => Config::parse(&bytes)
+            .map_err(|problem| Error::new(CheckpointError::Json { path: at }).because(problem)),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::error::kind::ErrorKind;
+use crate::error::checkpoint::CheckpointError;
+use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::formats::CONTAINERS;
 use crate::formats::container::{Container, ContainerProblem, FileBytes, FileHeader, container_of};
@@ -11,7 +12,7 @@ use crate::storage::source::Source;
 /// Reads and checks the header of `source`, in the container that the name of `path` says.
 ///
 /// # Errors
-/// [`ErrorKind::Header`], [`ErrorKind::LfsPointer`], [`ErrorKind::Budget`] (the header alone is longer than `room`), or as
+/// [`CheckpointError::Header`], [`CheckpointError::LfsPointer`], [`RequestError::Budget`] (the header alone is longer than `room`), or as
 /// [`Source::read_at`].
 pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
     read_in(CONTAINERS, source, path, room)
@@ -25,7 +26,7 @@ fn read_in(table: &[&dyn Container], source: &dyn Source, path: &Path, room: u64
 }
 
 fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
-    let wrong = || Error::new(ErrorKind::Header { path: path.to_owned() });
+    let wrong = || Error::new(CheckpointError::Header { path: path.to_owned() });
     match problem {
         ContainerProblem::LfsPointer => lfs_pointer(path),
         ContainerProblem::NotWhole(cause) => {
@@ -34,7 +35,7 @@ fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
         ContainerProblem::Broken(cause) => wrong().because(cause),
         ContainerProblem::NoRoom(needed) => {
             let what = format!("the headers of `{}`", path.display());
-            ErrorKind::Budget { budget: room.into(), needed, what }.into()
+            RequestError::Budget { budget: room.into(), needed, what }.into()
         }
         ContainerProblem::Unreadable(error) => error,
     }
@@ -42,13 +43,14 @@ fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
 
 /// The refusal of a file that git-lfs has not fetched.
 pub(crate) fn lfs_pointer(path: &Path) -> Error {
-    Error::new(ErrorKind::LfsPointer { path: path.to_owned() })
+    Error::new(CheckpointError::LfsPointer { path: path.to_owned() })
         .hint("run `git lfs pull` in that directory, or download the file itself")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::kind::ErrorKind;
     use crate::formats::container::{Broken, TensorEntry};
     use crate::formats::header_bytes::HeaderBytes;
     use crate::tensor::dtype::Dtype;
@@ -122,12 +124,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_the_words_of_the_container() {
         let wrong = read(b"RAW?12345", "x.raw", 4).expect_err("another start");
-        assert!(matches!(wrong.kind(), ErrorKind::Header { path } if path == Path::new("x.raw")));
+        assert!(
+            matches!(wrong.kind(), ErrorKind::Checkpoint(CheckpointError::Header { path }) if path == Path::new("x.raw"))
+        );
         let tight = read(b"RAW!12345", "x.raw", 3).expect_err("no room");
-        assert!(matches!(tight.kind(), ErrorKind::Budget { needed: 4, .. }));
+        assert!(matches!(tight.kind(), ErrorKind::Request(RequestError::Budget { needed: 4, .. })));
         let other = read(b"RAW!12345", "x.safetensors", 4).expect_err("no safetensors");
-        assert!(matches!(other.kind(), ErrorKind::Header { .. }));
+        assert!(matches!(other.kind(), ErrorKind::Checkpoint(CheckpointError::Header { .. })));
         let pointer = read(b"version https://git-lfs", "x.safetensors", 4).expect_err("a pointer");
-        assert!(matches!(pointer.kind(), ErrorKind::LfsPointer { .. }));
+        assert!(matches!(pointer.kind(), ErrorKind::Checkpoint(CheckpointError::LfsPointer { .. })));
     }
 }

@@ -7,7 +7,7 @@ use crate::encodings::ENCODINGS;
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::scheme::Scheme;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::tensor::dtype::is_mergeable;
 
 use crate::checkpoint::catalogue::Catalogue;
@@ -93,7 +93,7 @@ impl Weights {
             if let Some(other) = other {
                 let why =
                     format!("it is there twice, as `{called}` and as `{}`", catalogue.tensors[other].name);
-                return Err(ErrorKind::Quantized { tensor: name, why }.into());
+                return Err(ClaimError::Quantized { tensor: name, why }.into());
             }
         }
         // A place in a file belongs to one tensor, so it finds an auxiliary tensor again without its name.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -27,14 +27,14 @@ impl<'a> Peek<'a> {
     /// The bytes of a tensor.
     ///
     /// # Errors
-    /// [`ErrorKind::Quantized`] for one above 64 KiB, which is none of those that are meant to be read so; or as
+    /// [`ClaimError::Quantized`] for one above 64 KiB, which is none of those that are meant to be read so; or as
     /// [`Source::read_at`].
     pub(crate) fn read(&self, tensor: &TensorRef) -> Result<Vec<u8>> {
         let catalogue = &self.base.catalogue;
         if tensor.bytes() > MOST_BYTES {
             let name = catalogue.at(tensor).map_or_else(String::new, |i| catalogue.tensors[i].name.clone());
             let why = format!("it has {} bytes, where a few numbers are expected", tensor.bytes());
-            return Err(Error::new(ErrorKind::Quantized { tensor: name, why }));
+            return Err(Error::new(ClaimError::Quantized { tensor: name, why }));
         }
         let mut open = self.open.borrow_mut();
         let source = match open.take() {

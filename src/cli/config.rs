@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::merge::request::Request;
@@ -34,10 +34,10 @@ impl MergeConfig {
     /// Reads the flags' values.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] with the flag, the value and what is accepted.
+    /// [`RequestError::Usage`] with the flag, the value and what is accepted.
     pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
         if args.adapters.is_empty() {
-            return Err(ErrorKind::Required { flag: "--adapter <DIR|NAME>" }.into());
+            return Err(RequestError::Required { flag: "--adapter <DIR|NAME>" }.into());
         }
         let adapters = args
             .adapters

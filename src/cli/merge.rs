@@ -1,7 +1,7 @@
 //! `shardfold merge`.
 
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
 use crate::merge::prepare::prepare;
 use crate::report::style::Style;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
         return plan::show(&config);
     }
     let Some(output) = &config.output else {
-        return Err(ErrorKind::Required { flag: "--output <DIR>" }.into());
+        return Err(RequestError::Required { flag: "--output <DIR>" }.into());
     };
     let prepared = prepare(&config.request)?;
     let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notices);

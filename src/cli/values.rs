@@ -1,11 +1,11 @@
 //! Values of flags, read from what was typed.
 
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
 use crate::tensor::size::Size;
 
 pub(crate) fn usage(flag: &str, value: &str, accepted: impl Into<String>) -> crate::error::Error {
-    ErrorKind::Usage { flag: flag.to_owned(), value: value.to_owned(), accepted: accepted.into() }.into()
+    RequestError::Usage { flag: flag.to_owned(), value: value.to_owned(), accepted: accepted.into() }.into()
 }
 
 pub(crate) fn read_size(flag: &str, text: &str) -> Result<Size> {

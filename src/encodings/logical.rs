@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
@@ -69,7 +69,7 @@ pub(crate) struct Candidate<'a> {
 impl Candidate<'_> {
     /// The error that says why `tensor` cannot be decoded.
     pub(crate) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why: why.into() })
+        Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why: why.into() })
     }
 
     /// `quant_method` of the config.

@@ -1,6 +1,9 @@
 //! Exit codes: the one table, which `--help` and the README repeat.
 
 use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
+use crate::error::run::RunError;
+use crate::error::storage::StorageError;
 
 /// How a process of shardfold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,74 +42,47 @@ Exit codes:
   74  I/O error or disk full
   75  interrupted by a signal, run the same command again (it starts over)";
 
-/// The code of one kind of error. Every kind is named, so that a new one cannot get a code by accident.
+/// The code of one kind of error. Every kind is named, or its whole room, so that a new one cannot get a code by accident.
 pub(crate) fn code_of(kind: &ErrorKind) -> Code {
-    use ErrorKind as K;
     match kind {
-        K::Several { errors } => errors.first().map_or(Code::Bug, |first| code_of(first.kind())),
-        K::Usage { .. } | K::Required { .. } | K::NoBase { .. } => Code::Usage,
-        K::Missing { .. } | K::UnknownModel { .. } | K::UnknownRevision { .. } => Code::NoInput,
-        K::Panicked { .. } | K::Unapplied { .. } => Code::Bug,
-        K::Budget { .. } => Code::Budget,
-        K::OutputHolds { .. }
-        | K::OutputInUse { .. }
-        | K::OutputDamaged { .. }
-        | K::OutputUnwritable { .. } => Code::Output,
-        K::Read { .. } | K::Truncated { .. } | K::Write { .. } | K::DiskFull { .. } => Code::Io,
-        K::Stopped => Code::Stopped,
-        K::Header { .. }
-        | K::Index { .. }
-        | K::Json { .. }
-        | K::LfsPointer { .. }
-        | K::NoIndex { .. }
-        | K::Variants { .. }
-        | K::Pipeline { .. }
-        | K::TensorTwice { .. }
-        | K::IndexDisagrees { .. }
-        | K::NotInIndex { .. }
-        | K::Ref { .. }
-        | K::LeadsOut { .. }
-        | K::PeftType { .. }
-        | K::AdapterFormat { .. }
-        | K::Field { .. }
-        | K::EmptyAdapter { .. }
-        | K::NoEffect { .. }
-        | K::Unmatched { .. }
-        | K::Readings { .. }
-        | K::Unclaimed { .. }
-        | K::NoPartner { .. }
-        | K::KeyTwice { .. }
-        | K::Overlap { .. }
-        | K::ExpertCount { .. }
-        | K::DeltaShape { .. }
-        | K::ReplacementShape { .. }
-        | K::FactorShape { .. }
-        | K::FactorDtype { .. }
-        | K::Rank { .. }
-        | K::TargetWithoutTensor { .. }
-        | K::TargetsUnmet { .. }
-        | K::TargetDtype { .. }
-        | K::Converted { .. }
-        | K::InPieces { .. }
-        | K::Quantized { .. }
-        | K::Tied { .. }
-        | K::TiedBothWays { .. }
-        | K::Vocabulary { .. }
-        | K::TokenTwice { .. }
-        | K::ParameterCount { .. }
-        | K::ParameterOrder { .. }
-        | K::ExpertShape { .. }
-        | K::ExpertsDisagree { .. }
-        | K::Unclear { .. }
-        | K::Weighted { .. }
-        | K::WeightedReplacement { .. }
-        | K::ReplacedDelta { .. }
-        | K::NoBaseBias { .. }
-        | K::ReplacementDtype { .. }
-        | K::Pattern { .. }
-        | K::NonFiniteFactor { .. }
-        | K::NonFiniteResult { .. }
-        | K::NonFiniteCodes { .. } => Code::Data,
+        ErrorKind::Request(error) => of_request(error),
+        ErrorKind::Storage(error) => of_storage(error),
+        ErrorKind::Run(error) => of_run(error),
+        ErrorKind::Output(_) => Code::Output,
+        ErrorKind::Checkpoint(_) | ErrorKind::Adapter(_) | ErrorKind::Claim(_) | ErrorKind::Plan(_) => {
+            Code::Data
+        }
+        ErrorKind::Stopped => Code::Stopped,
+        // Several errors end as their first does, which `Error` looks up.
+        ErrorKind::Several { .. } => Code::Bug,
+    }
+}
+
+fn of_request(error: &RequestError) -> Code {
+    match error {
+        RequestError::Usage { .. } | RequestError::Required { .. } | RequestError::NoBase { .. } => {
+            Code::Usage
+        }
+        RequestError::UnknownModel { .. } | RequestError::UnknownRevision { .. } => Code::NoInput,
+        RequestError::Budget { .. } => Code::Budget,
+    }
+}
+
+fn of_storage(error: &StorageError) -> Code {
+    match error {
+        StorageError::Missing { .. } => Code::NoInput,
+        StorageError::LeadsOut { .. } => Code::Data,
+        StorageError::Read { .. }
+        | StorageError::Truncated { .. }
+        | StorageError::Write { .. }
+        | StorageError::DiskFull { .. } => Code::Io,
+    }
+}
+
+fn of_run(error: &RunError) -> Code {
+    match error {
+        RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } => Code::Data,
+        RunError::Panicked { .. } | RunError::Unapplied { .. } => Code::Bug,
     }
 }
 

@@ -3,10 +3,26 @@
 //! An [`Error`] has a kind with the values that make up its message, perhaps a cause, and a hint where the cure is known.
 //! Every kind maps to one exit code, in [`exit`]. The library never prints and never exits: the binary prints the chain.
 
+pub(crate) mod adapter;
+pub(crate) mod checkpoint;
+pub(crate) mod claim;
 pub(crate) mod exit;
 pub(crate) mod kind;
+pub(crate) mod output;
+pub(crate) mod plan;
+pub(crate) mod request;
+pub(crate) mod run;
+pub(crate) mod storage;
 
+use crate::error::adapter::AdapterError;
+use crate::error::checkpoint::CheckpointError;
+use crate::error::claim::ClaimError;
 use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
+use crate::error::plan::PlanError;
+use crate::error::request::RequestError;
+use crate::error::run::RunError;
+use crate::error::storage::StorageError;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -18,14 +34,16 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    /// The errors that this one gathers.
+    gathered: Vec<Error>,
     hint: Option<String>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error with neither cause nor hint.
-    pub fn new(kind: ErrorKind) -> Error {
-        Error(Box::new(Inner { kind, hint: None, cause: None }))
+    pub fn new(kind: impl Into<ErrorKind>) -> Error {
+        Error(Box::new(Inner { kind: kind.into(), gathered: Vec::new(), hint: None, cause: None }))
     }
 
     /// All of `errors` as one, so that everything that is wrong is reported together; `Ok` if there are none.
@@ -36,7 +54,11 @@ impl Error {
         match errors.len() {
             0 => Ok(()),
             1 => Err(errors.remove(0)),
-            _ => Err(Error::new(ErrorKind::Several { errors })),
+            count => {
+                let mut all = Error::new(ErrorKind::Several { count });
+                all.0.gathered = errors;
+                Err(all)
+            }
         }
     }
 
@@ -67,34 +89,46 @@ impl Error {
     /// Itself changed by `change`, or with each of the errors changed that it gathers.
     #[must_use]
     pub fn map_each(mut self, change: &dyn Fn(Error) -> Error) -> Error {
-        match &mut self.0.kind {
-            ErrorKind::Several { errors } => {
-                *errors = std::mem::take(errors).into_iter().map(change).collect();
-                self
-            }
-            _ => change(self),
+        if self.0.gathered.is_empty() {
+            return change(self);
         }
+        self.0.gathered = std::mem::take(&mut self.0.gathered).into_iter().map(change).collect();
+        self
     }
 
     /// The errors it stands for: itself, or those it gathers.
     pub fn each(&self) -> &[Error] {
-        match &self.0.kind {
-            ErrorKind::Several { errors } => errors,
-            _ => std::slice::from_ref(self),
-        }
+        if self.0.gathered.is_empty() { std::slice::from_ref(self) } else { &self.0.gathered }
     }
 
     /// The code a process ends with because of it.
     pub fn exit_code(&self) -> exit::Code {
-        exit::code_of(&self.0.kind)
+        exit::code_of(self.each()[0].kind())
     }
 }
 
-impl From<ErrorKind> for Error {
-    fn from(kind: ErrorKind) -> Error {
-        Error::new(kind)
-    }
+/// An error of a room, or a kind, becomes an error as it is.
+macro_rules! becomes_error {
+    ($($kind:ty),+ $(,)?) => {
+        $(impl From<$kind> for Error {
+            fn from(kind: $kind) -> Error {
+                Error::new(kind)
+            }
+        })+
+    };
 }
+
+becomes_error!(
+    ErrorKind,
+    StorageError,
+    CheckpointError,
+    AdapterError,
+    ClaimError,
+    PlanError,
+    RunError,
+    OutputError,
+    RequestError
+);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::error::kind::ErrorKind;
+use crate::error::checkpoint::CheckpointError;
+use crate::error::request::RequestError;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::{RepoQuery, is_commit};
@@ -36,8 +38,8 @@ impl Hub {
     /// commit or the beginning of one; without it `main`, else the only snapshot there is.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] if the cache does not hold it, or holds several; [`ErrorKind::Ref`] for a ref that holds no
-    /// commit; [`ErrorKind::Read`].
+    /// [`StorageError::Missing`] if the cache does not hold it, or holds several; [`CheckpointError::Ref`] for a ref that holds no
+    /// commit; [`StorageError::Read`].
     pub fn find(&self, typed: &Path) -> Result<Resolved> {
         let location = Location::of_path(typed);
         match (&self.cache, typed.to_str().and_then(RepoQuery::parse)) {
@@ -102,7 +104,7 @@ impl RepoQuery<'_> {
             return Ok(Some(commit.to_owned()));
         }
         let (path, found) = (home.path_of(&name), commit.chars().take(80).collect());
-        Err(Error::new(ErrorKind::Ref { path, found })
+        Err(Error::new(CheckpointError::Ref { path, found })
             .hint(format!("`{}` writes it again", download(self.name, self.revision))))
     }
 
@@ -131,13 +133,13 @@ impl RepoQuery<'_> {
 
     fn unknown(&self, cache: &Location) -> Error {
         let (name, cache) = (self.typed.to_owned(), cache.path());
-        self.with_cure(ErrorKind::UnknownModel { name, cache }.into())
+        self.with_cure(RequestError::UnknownModel { name, cache }.into())
     }
 
     fn not_cached(&self, revision: &str, commits: &[String]) -> Error {
         let (name, revision) = (self.name.to_owned(), revision.to_owned());
         let cached = commits.iter().take(LISTED).cloned().collect();
-        self.with_cure(ErrorKind::UnknownRevision { name, revision, cached }.into())
+        self.with_cure(RequestError::UnknownRevision { name, revision, cached }.into())
     }
 
     fn with_cure(&self, error: Error) -> Error {
@@ -150,7 +152,7 @@ impl RepoQuery<'_> {
     }
 
     fn nowhere(&self, cause: String) -> Error {
-        Error::new(ErrorKind::Missing { what: "directory", path: self.typed.into() }).because(cause)
+        Error::new(StorageError::Missing { what: "directory", path: self.typed.into() }).because(cause)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::location::Location;
 use crate::storage::store::{EntryKind, Store};
@@ -108,7 +110,11 @@ impl Resolved {
         let Some(snapshot) = &self.snapshot else { return error };
         let download = download(&snapshot.name, snapshot.revision.as_deref());
         error.map_each(&|error| {
-            if !matches!(error.kind(), ErrorKind::Missing { .. } | ErrorKind::NoIndex { .. }) {
+            if !matches!(
+                error.kind(),
+                ErrorKind::Storage(StorageError::Missing { .. })
+                    | ErrorKind::Checkpoint(CheckpointError::NoIndex { .. })
+            ) {
                 return error;
             }
             let cure = format!("`{download}` fetches what a snapshot lacks");

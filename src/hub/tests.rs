@@ -2,7 +2,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
+use crate::error::storage::StorageError;
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::RepoQuery;
@@ -144,7 +147,10 @@ fn a_name_takes_main_else_the_only_snapshot() {
 #[test]
 fn a_revision_is_a_ref_or_the_beginning_of_one_commit() {
     let (_folder, hub) = cache(&[ONE, OTHER], &[("main", ONE), ("v1", &format!("{OTHER}\n")), ("112", ONE)]);
-    assert!(matches!(refused(&hub, "org/name@main/x").0.kind(), ErrorKind::UnknownRevision { .. }));
+    assert!(matches!(
+        refused(&hub, "org/name@main/x").0.kind(),
+        ErrorKind::Request(RequestError::UnknownRevision { .. })
+    ));
     for (revision, expected) in
         [("v1", OTHER), ("main", ONE), ("111", ONE), ("1122", OTHER), (ONE, ONE), ("112", ONE)]
     {
@@ -176,7 +182,10 @@ fn what_is_not_there_is_said_with_what_to_run() {
     let (error, _) = refused(&hub, "org/name");
     assert!(cause(&error).contains(&format!("it is commit `{OTHER}`, which is not in")), "{error:?}");
     let (_folder, hub) = cache(&[], &[("main", ONE)]);
-    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::UnknownModel { .. }));
+    assert!(matches!(
+        refused(&hub, "org/name").0.kind(),
+        ErrorKind::Request(RequestError::UnknownModel { .. })
+    ));
 }
 
 #[test]
@@ -198,12 +207,15 @@ fn hostile_refs_lead_nowhere() {
     ] {
         let (_folder, hub) = cache(&[ONE], &[("main", content)]);
         let (error, hint) = refused(&hub, "org/name");
-        assert!(matches!(error.kind(), ErrorKind::Ref { .. }), "{content:?} gave {error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Checkpoint(CheckpointError::Ref { .. })),
+            "{content:?} gave {error:?}"
+        );
         assert_eq!(error.exit_code(), crate::error::exit::Code::Data);
         assert_eq!(hint, "`hf download org/name` writes it again");
     }
     let (_folder, hub) = cache(&[ONE], &[("main", &"1".repeat(5000))]);
-    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Read { .. }));
+    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Storage(StorageError::Read { .. })));
     let (_folder, hub) = cache(&[ONE, "..x", "not-a-commit"], &[]);
     assert_eq!(commit(&hub, "org/name").as_deref(), Some(ONE));
 }
@@ -245,7 +257,7 @@ fn a_folder_of_a_snapshot_is_asked_for_behind_its_name() {
 fn errors_of_a_snapshot_say_how_to_fetch_the_rest() {
     let (_folder, hub) = cache(&[ONE], &[]);
     let place = hub.find(Path::new("org/name@11")).unwrap();
-    let missing = || Error::new(ErrorKind::Missing { what: "file", path: "x".into() });
+    let missing = || Error::new(StorageError::Missing { what: "file", path: "x".into() });
     let several = Error::all(vec![missing().hint("look"), ErrorKind::Stopped.into()]).unwrap_err();
     let hints: Vec<_> = place.explain(several).each().iter().map(|e| e.advice().map(str::to_owned)).collect();
     let cure = format!("`hf download org/name --revision {ONE}` fetches what a snapshot lacks");

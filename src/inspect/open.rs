@@ -11,6 +11,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
@@ -45,11 +46,11 @@ impl Inspected {
 /// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
-/// [`ErrorKind::Missing`] if it holds neither, [`ErrorKind::AdapterFormat`] for an adapter of another format, or as
+/// [`StorageError::Missing`] if it holds neither, [`AdapterError::AdapterFormat`] for an adapter of another format, or as
 /// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
 pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     read(place, variant, cancel).map_err(|error| match error.kind() {
-        ErrorKind::Missing { .. } => foreign(&place.location).unwrap_or(error),
+        ErrorKind::Storage(StorageError::Missing { .. }) => foreign(&place.location).unwrap_or(error),
         _ => error,
     })
 }
@@ -96,7 +97,7 @@ fn holds_adapter(dir: &Location) -> Result<bool> {
     if is_pipeline(dir)? {
         return Ok(false);
     }
-    let kind = ErrorKind::Missing { what: "checkpoint or adapter", path: dir.path() };
+    let kind = StorageError::Missing { what: "checkpoint or adapter", path: dir.path() };
     Err(Error::new(kind).hint(EXPECTED))
 }
 

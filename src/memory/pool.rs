@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use memmap2::MmapMut;
 
-use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 
 /// Sizes are multiples of this, so that direct I/O stays possible.
@@ -46,14 +46,14 @@ impl PoolMemory {
     /// Maps memory for `layout`. Nothing is resident before it is touched.
     ///
     /// # Errors
-    /// [`ErrorKind::Budget`] when the system refuses the map.
+    /// [`RequestError::Budget`] when the system refuses the map.
     pub(crate) fn new(layout: PoolLayout) -> Result<PoolMemory> {
         let bytes = layout.bytes();
         let map = match bytes {
             0 => None,
             _ => Some(MmapMut::map_anon(bytes).map_err(|cause| {
                 let what = "the tile buffers, which the system would not map,".to_owned();
-                Error::new(ErrorKind::Budget { budget: (bytes as u64).into(), needed: bytes as u64, what })
+                Error::new(RequestError::Budget { budget: (bytes as u64).into(), needed: bytes as u64, what })
                     .because(cause)
             })?),
         };

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::error::exit::Code;
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::merge::prepare::Prepared;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
@@ -98,7 +98,9 @@ impl Prepared {
     fn check_room(&self, dir: &Location) -> Result<()> {
         let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
         match dir.free_bytes("") {
-            Some(free) if free < needed => Err(ErrorKind::DiskFull { path: dir.path(), needed, free }.into()),
+            Some(free) if free < needed => {
+                Err(StorageError::DiskFull { path: dir.path(), needed, free }.into())
+            }
             // A store that does not tell is found out by writing.
             _ => Ok(()),
         }

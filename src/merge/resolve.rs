@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::adapters::dialect::TrainedOn;
 use crate::adapters::open::trained_on;
 use crate::error::exit::Code;
-use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
 use crate::hub::resolved::Resolved;
@@ -28,7 +29,7 @@ impl Places {
     /// Finds all that `request` asks for, by path or by name.
     ///
     /// # Errors
-    /// Whatever is not found, all of it together; [`ErrorKind::Usage`] for a base that nothing names.
+    /// Whatever is not found, all of it together; [`RequestError::Usage`] for a base that nothing names.
     pub(crate) fn find(request: &Request) -> Result<Places> {
         let (mut adapters, mut errors) = (Vec::new(), Vec::new());
         let base = request.base.as_ref().map(|base| request.hub.resolve(base)).transpose();
@@ -55,9 +56,9 @@ impl Places {
 
 /// The base that an adapter's config names, and a notice that it was taken.
 fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> {
-    let needed = |why: String| Error::new(ErrorKind::NoBase { why });
+    let needed = |why: String| Error::new(RequestError::NoBase { why });
     let Some(adapter) = adapter else {
-        return Err(ErrorKind::Required { flag: "--base <DIR|NAME>" }.into());
+        return Err(RequestError::Required { flag: "--base <DIR|NAME>" }.into());
     };
     let TrainedOn { adapter, base, revision } = trained_on(adapter)?;
     let Some(base) = base else {
@@ -72,7 +73,7 @@ fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> 
         if place.location.is_directory()? {
             return Ok(place);
         }
-        Err(ErrorKind::Missing { what: "directory", path: named.clone().into() }.into())
+        Err(StorageError::Missing { what: "directory", path: named.clone().into() }.into())
     });
     match place {
         Ok(place) => {

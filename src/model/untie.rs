@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::checkpoint::compare::open;
 use crate::checkpoint::config::Config;
-use crate::error::kind::ErrorKind;
+use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::formats::json_edit::JsonEdit;
 use crate::model::heads::is_head;
@@ -54,7 +54,7 @@ impl Outline<'_> {
     /// What an adapter changes that names the tied head, which is `name` for it; `None` if no head is tied.
     ///
     /// # Errors
-    /// [`ErrorKind::Tied`] if the head cannot get a tensor of its own.
+    /// [`PlanError::Tied`] if the head cannot get a tensor of its own.
     pub(crate) fn head_target(&mut self, name: &str) -> Option<Result<Target>> {
         let head = self.head.clone()?;
         if self.stays_tied() {
@@ -99,8 +99,8 @@ impl Outline<'_> {
     /// task has no head to untie.
     ///
     /// # Errors
-    /// [`ErrorKind::TiedBothWays`] if some changes are the head's too and others are not, or the head has a tensor of its
-    /// own already; [`ErrorKind::Tied`] if it cannot get one.
+    /// [`PlanError::TiedBothWays`] if some changes are the head's too and others are not, or the head has a tensor of its
+    /// own already; [`PlanError::Tied`] if it cannot get one.
     pub(crate) fn settle_tied_head(&mut self, follow: bool, part: bool) -> Result<()> {
         if self.stays_tied() || self.has_other_head() {
             return Ok(());
@@ -109,7 +109,7 @@ impl Outline<'_> {
         let is_untied = self.find(&head.head).is_some();
         let tensor = || self.weight(Target::Base(head.source)).name;
         if follow && (is_untied || part) {
-            return Err(Error::new(ErrorKind::TiedBothWays { tensor: tensor() })
+            return Err(Error::new(PlanError::TiedBothWays { tensor: tensor() })
                 .hint("merge these adapters one after the other"));
         }
         if part && !is_untied {
@@ -131,7 +131,7 @@ impl Outline<'_> {
     /// head's tensor holds, transformers 5 only if they are equal. What is to be reported is returned.
     ///
     /// # Errors
-    /// [`ErrorKind::Tied`] where both would have to change as one; as [`crate::storage::Source::read_at`].
+    /// [`PlanError::Tied`] where both would have to change as one; as [`crate::storage::Source::read_at`].
     pub(crate) fn settle_stored_tie(
         &mut self,
         tie: StoredTie,
@@ -148,11 +148,11 @@ impl Outline<'_> {
         let (head, embedding) = (name(tie.head), name(tie.embedding));
         if self.stays_tied() || changes.as_one {
             let why = format!("`{head}` is stored beside it, and both would have to change as one");
-            return Err(Error::new(ErrorKind::Tied { tensor: embedding, why })
+            return Err(Error::new(PlanError::Tied { tensor: embedding, why })
                 .hint("take the head's tensor out of the base: transformers loads it tied either way"));
         }
         if let Some(why) = cannot_untie_stored(self.base, &embedding) {
-            return Err(Error::new(ErrorKind::Tied { tensor: embedding, why: why.to_owned() }).hint(
+            return Err(Error::new(PlanError::Tied { tensor: embedding, why: why.to_owned() }).hint(
                 "if transformers loads this base as tied, take the head's tensor out of it and merge with `--tied fold`",
             ));
         }
@@ -183,7 +183,7 @@ pub(crate) fn untie_config(config: &Config, edit: &mut JsonEdit) {
 
 /// The refusal to untie a head.
 fn untying_refused(tensor: String, why: &str) -> Error {
-    Error::new(ErrorKind::Tied { tensor, why: why.to_owned() })
+    Error::new(PlanError::Tied { tensor, why: why.to_owned() })
         .hint("`--tied fold` changes the one tensor that both share, as PEFT's merge does")
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::encodings::encoding::{Place, RowPiece, ToEncode};
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::run::RunError;
 use crate::kernels::dispatch::Kernels;
 use crate::ops::access::Access;
 use crate::ops::block::Reduced;
@@ -50,7 +50,7 @@ pub(crate) struct TileJob<'t> {
 /// held before does not matter.
 ///
 /// # Errors
-/// [`ErrorKind::NonFiniteCodes`] and [`ErrorKind::NonFiniteResult`], which name the tensor.
+/// [`RunError::NonFiniteCodes`] and [`RunError::NonFiniteResult`], which name the tensor.
 pub(crate) fn merge_tile<'s>(
     job: &TileJob<'_>,
     data: &mut [u8],
@@ -247,7 +247,7 @@ impl TileJob<'_> {
         let elements = piece.elements();
         let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
         if !finite && start_encoding(self.merged.start).plain().is_none() {
-            return Err(ErrorKind::NonFiniteCodes { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.clone() }.into());
         }
         let sum = self.apply(piece, scratch);
         let encoded = self.encode(piece, finite, data, &mut scratch.buffers)?;
@@ -327,7 +327,7 @@ impl TileJob<'_> {
         let mut pairs = buffers.original[..elements].iter().zip(&buffers.values[..elements]);
         let is_new = |(before, after): (&f32, &f32)| before.is_finite() && !after.is_finite();
         if !narrowed.finite && (finite || pairs.any(is_new)) {
-            return Err(ErrorKind::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
         }
         let is_in_place = self.layout.out.start == 0 && !is_cast;
         Ok(Encoded { is_cast, changed: is_in_place.then_some(narrowed.changed) })

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::encodings;
 use crate::encodings::encoding::Encoding;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::adapter::AdapterError;
 use crate::kernels::dispatch::Kernels;
 use crate::memory::pool::Lease;
 use crate::ops::block::FactorView;
@@ -37,7 +37,7 @@ impl NonFinite {
         let claim = &plan.claims[ops[self.op].claim.0 as usize];
         let adapter = plan.adapters[claim.adapter as usize].name.clone();
         let key = claim.keys.get(self.factor).cloned().unwrap_or_else(|| claim.module.clone());
-        ErrorKind::NonFiniteFactor { adapter, key }.into()
+        AdapterError::NonFiniteFactor { adapter, key }.into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The threads of a run: made in one scope, watched, joined; the first cause of an end wins.
 
 use crate::error::kind::ErrorKind;
+use crate::error::run::RunError;
 use crate::error::{Error, Result};
 use crate::memory::pool::PoolMemory;
 use crate::pipeline::progress::{Progress, Snapshot};
@@ -74,7 +75,7 @@ impl Run<'_> {
             }
             for (name, stage) in stages {
                 if stage.join().is_err() {
-                    stop.raise(Error::new(ErrorKind::Panicked { stage: name }));
+                    stop.raise(Error::new(RunError::Panicked { stage: name }));
                 }
             }
         });

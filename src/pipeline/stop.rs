@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 
-use crate::error::kind::ErrorKind;
+use crate::error::run::RunError;
 use crate::error::{Error, Result};
 
 /// Set once, by the first thing that goes wrong.
@@ -70,7 +70,7 @@ struct Alarm<'s> {
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.stop.raise(Error::new(ErrorKind::Panicked { stage: self.name }));
+            self.stop.raise(Error::new(RunError::Panicked { stage: self.name }));
         }
         self.stop.ended.fetch_add(1, Ordering::Release);
         self.stop.owner.unpark();
@@ -80,6 +80,7 @@ impl Drop for Alarm<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::kind::ErrorKind;
 
     #[test]
     fn the_first_cause_wins_and_a_panic_is_one() {
@@ -91,6 +92,6 @@ mod tests {
         assert!(stop.is_raised());
         stop.watch("reader", || Err(ErrorKind::Stopped.into()));
         let cause = stop.into_cause().expect("raised");
-        assert!(matches!(cause.kind(), ErrorKind::Panicked { stage: "worker" }));
+        assert!(matches!(cause.kind(), ErrorKind::Run(RunError::Panicked { stage: "worker" })));
     }
 }

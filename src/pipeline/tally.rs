@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::error::kind::ErrorKind;
+use crate::error::plan::PlanError;
+use crate::error::run::RunError;
 use crate::error::{Error, Result};
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{Making, Plan};
@@ -137,14 +138,14 @@ impl Tally {
     /// Checks the counts.
     ///
     /// # Errors
-    /// [`ErrorKind::Unapplied`] when a claim fell short, [`ErrorKind::NoEffect`] for an adapter that changed nothing, unless
+    /// [`RunError::Unapplied`] when a claim fell short, [`PlanError::NoEffect`] for an adapter that changed nothing, unless
     /// `allow_noop`.
     pub(crate) fn applied(&self, plan: &Plan, allow_noop: bool) -> Result<Applied> {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (claim, reached) in plan.claims.iter().zip(&self.reached) {
             if load(reached) != claim.elements {
                 let adapter = plan.adapters[claim.adapter as usize].name.clone();
-                return Err(ErrorKind::Unapplied { adapter, module: claim.module.clone() }.into());
+                return Err(RunError::Unapplied { adapter, module: claim.module.clone() }.into());
             }
         }
         let (adapters, modules) = self.retention(plan);
@@ -177,7 +178,7 @@ impl Tally {
             if !effective && !allow_noop {
                 let why =
                     "its deltas are too small to move any element of the base, or nothing at all".to_owned();
-                let error = Error::new(ErrorKind::NoEffect { adapter: adapter.name.clone(), why });
+                let error = Error::new(PlanError::NoEffect { adapter: adapter.name.clone(), why });
                 return Err(error.hint(
                     "a base of more precision (F32) would keep small ones; `--allow-noop` writes the result all the same",
                 ));

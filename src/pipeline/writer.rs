@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 
@@ -139,7 +139,7 @@ impl Writer<'_> {
         let name = self.run.plan.shards[open.shard].name.clone();
         if open.written > bytes {
             let cause = format!("{} bytes were written where {bytes} were planned", open.written);
-            return Err(crate::error::Error::new(ErrorKind::Write { path: name.into() }).because(cause));
+            return Err(crate::error::Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
         open.sink.commit()?;
         let hash = open.hash.finalize().to_hex().to_string();

@@ -9,7 +9,9 @@ use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::config::Config;
 use crate::encodings::schemes;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::adapter::AdapterError;
+use crate::error::claim::ClaimError;
+use crate::error::plan::PlanError;
 use crate::model::heads::{is_embedding, is_head};
 use crate::tensor::dtype::Dtype;
 
@@ -69,8 +71,11 @@ pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> 
     let mut types: Vec<&str> = CLAIMS.iter().flat_map(|claim| claim.peft_types()).copied().collect();
     types.sort_unstable();
     types.dedup();
-    let kind =
-        ErrorKind::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why: why.to_owned() };
+    let kind = AdapterError::PeftType {
+        adapter: adapter.name.clone(),
+        found: found.to_owned(),
+        why: why.to_owned(),
+    };
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
@@ -79,7 +84,7 @@ pub(crate) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Erro
     let tensors = adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
     let error = |(tensor, _): (&AdapterTensor, _)| {
         let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
-        ErrorKind::NonFiniteFactor { adapter, key }.into()
+        AdapterError::NonFiniteFactor { adapter, key }.into()
     };
     tensors.map(error).collect()
 }
@@ -99,7 +104,7 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     let others = sizes.into_iter().filter(|(_, rows)| *rows != first_rows);
     let error = |(second, second_rows)| {
         let first = first.clone();
-        Error::new(ErrorKind::Vocabulary { first, first_rows, second, second_rows })
+        Error::new(PlanError::Vocabulary { first, first_rows, second, second_rows })
             .hint(
                 "the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`. \
                  (Where only one of them is adapted, PEFT omits the other all the same; it must be in `modules_to_save`.)",
@@ -123,7 +128,7 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
         let named = schemes::titles_of_data(&tensor.name);
         let named = named.map(|titles| format!(" (its name is one of {titles})")).unwrap_or_default();
         let why = format!("its encoding is not supported{named}, and the rest of the base is decoded");
-        Error::new(ErrorKind::Quantized { tensor: tensor.name.clone(), why })
+        Error::new(ClaimError::Quantized { tensor: tensor.name.clone(), why })
             .hint("`--keep-quantized` copies quantized tensors that no adapter changes")
     };
     unknown.map(error).collect()

@@ -6,7 +6,8 @@ use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::Contents;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
+use crate::error::plan::PlanError;
 use crate::tensor::reference::TensorRef;
 
 use crate::model::outline::{Outline, Target};
@@ -57,7 +58,7 @@ impl Gathered {
             Err(why) => {
                 let adapter = planner.adapters[adapter as usize].name.clone();
                 self.errors
-                    .push(ErrorKind::InPieces { adapter, parameter: tensor, why: why.to_owned() }.into());
+                    .push(ClaimError::InPieces { adapter, parameter: tensor, why: why.to_owned() }.into());
                 return;
             }
         };
@@ -134,13 +135,13 @@ impl Gathered {
         let (adapter, tensor) = (by(claim), outline.weight(target).name);
         if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
             let (earlier, later) = (named(by(op.claim)), named(adapter));
-            return Some(ErrorKind::ReplacedDelta { tensor, earlier, later }.into());
+            return Some(PlanError::ReplacedDelta { tensor, earlier, later }.into());
         }
         let (_, earlier) = touched.replaced.replace((value, claim))?;
         if by(earlier) == adapter {
             let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
             let (first, second) = (key(earlier), key(claim));
-            return Some(ErrorKind::KeyTwice { adapter: named(adapter), key: tensor, first, second }.into());
+            return Some(PlanError::KeyTwice { adapter: named(adapter), key: tensor, first, second }.into());
         }
         self.notices.push(format!(
             "`{tensor}` is replaced by `{}` and again by `{}`; the last wins",
@@ -179,7 +180,7 @@ impl Gathered {
         for (tensor, first, second) in found {
             let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
             let (first, second) = (key(first), key(second));
-            self.errors.push(ErrorKind::Overlap { tensor, first, second }.into());
+            self.errors.push(PlanError::Overlap { tensor, first, second }.into());
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
 use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::Logical;
-use crate::error::kind::ErrorKind;
+use crate::error::checkpoint::CheckpointError;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::formats::CONTAINERS;
 use crate::formats::container::container_of;
@@ -53,7 +54,7 @@ impl OutputLayout<'_> {
     /// The output's shards in order; those that would be empty are left out.
     ///
     /// # Errors
-    /// [`ErrorKind::Quantized`] for what cannot be encoded again.
+    /// [`ClaimError::Quantized`] for what cannot be encoded again.
     pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
         let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
@@ -158,7 +159,7 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
     let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
     if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
         let why = "a delta on it runs across the rows of its quantized data".to_owned();
-        return Err(ErrorKind::Quantized { tensor: name.to_owned(), why }.into());
+        return Err(ClaimError::Quantized { tensor: name.to_owned(), why }.into());
     }
     Ok(())
 }
@@ -169,7 +170,7 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Tou
         return Ok(copied(base));
     }
     let refused = |why: &str| {
-        let kind = ErrorKind::Quantized { tensor: base.name.clone(), why: why.to_owned() };
+        let kind = ClaimError::Quantized { tensor: base.name.clone(), why: why.to_owned() };
         Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
     };
     if touched.replaced.is_some() {
@@ -241,6 +242,7 @@ fn shard(
 fn new_header(base: &crate::checkpoint::catalogue::BaseShard, tensors: &[OutTensor]) -> Result<HeaderBytes> {
     let entries: Vec<(&str, Dtype, &[u64])> =
         tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.axes())).collect();
-    let wrong = |problem| Error::new(ErrorKind::Header { path: base.name.clone().into() }).because(problem);
+    let wrong =
+        |problem| Error::new(CheckpointError::Header { path: base.name.clone().into() }).because(problem);
     container_of(CONTAINERS, &base.name).build(&base.header, &entries).map_err(wrong)
 }

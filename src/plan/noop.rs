@@ -9,7 +9,7 @@ use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
-use crate::error::kind::ErrorKind;
+use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::tensor::reference::TensorRef;
 
@@ -137,5 +137,5 @@ fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, claims: &[Doing]) -> 
 
 /// The refusal of an adapter that changes nothing.
 pub(crate) fn no_effect(adapter: &Adapter, why: String) -> Error {
-    ErrorKind::NoEffect { adapter: adapter.name.clone(), why }.into()
+    PlanError::NoEffect { adapter: adapter.name.clone(), why }.into()
 }

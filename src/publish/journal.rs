@@ -68,7 +68,7 @@ impl Journal {
     /// Begins the journal of `dir` anew, and locks it.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputInUse`](crate::error::kind::ErrorKind::OutputInUse) if another process writes it; as [`write_small`].
+    /// [`OutputError::OutputInUse`](crate::error::output::OutputError::OutputInUse) if another process writes it; as [`write_small`].
     pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Journal> {
         if dir.has_file(JOURNAL)? {
             dir.lock(JOURNAL)?;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
-use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
@@ -69,7 +69,7 @@ impl Provenance {
     /// The provenance in `dir`, if there is one that can be read: a later layout is not.
     ///
     /// # Errors
-    /// [`ErrorKind::Read`].
+    /// [`StorageError::Read`].
     pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
         let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
         let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -86,13 +86,13 @@ impl Provenance {
     /// Reads every shard in `dir` again and compares its hash.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
+    /// [`OutputError::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
     pub(crate) fn check(&self, dir: &Location, cancel: &Cancel) -> Result<()> {
         let mut buf = vec![0; 1 << 20];
         for shard in &self.shards {
             let damaged = || {
                 let (path, file) = (dir.path(), shard.name.clone());
-                Error::new(ErrorKind::OutputDamaged { path, file })
+                Error::new(OutputError::OutputDamaged { path, file })
                     .hint("move the directory away and run the merge again")
             };
             let source = dir.open(&shard.name).map_err(|cause| damaged().because(cause))?;

@@ -1,6 +1,6 @@
 //! Staged in `OUTPUT.partial` beside the output and renamed when whole: whoever sees the output sees all of it.
 
-use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::publish::into_place;
 use crate::publish::way::{Publish, State};
@@ -23,7 +23,7 @@ impl Publish for Rename {
     fn publish(&self, staging: &Location, output: &Location) -> Result<()> {
         match staging.move_to(output)? {
             DirRename::Done => output.parent().map_or(Ok(()), |parent| parent.sync("")),
-            DirRename::Taken => Err(Error::new(ErrorKind::OutputHolds { path: output.path() })),
+            DirRename::Taken => Err(Error::new(OutputError::OutputHolds { path: output.path() })),
             // A mount point that did not look like one, or a store that renames no directories.
             DirRename::Unsupported => into_place::move_all_from_beside(staging, output),
         }

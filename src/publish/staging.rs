@@ -1,6 +1,8 @@
 //! The directory in which a result is made before it is seen, with its journal and its lock.
 
 use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
 use crate::publish::journal::{HeadLine, JOURNAL, Journal, is_unfinished};
@@ -54,11 +56,11 @@ impl Staging {
     /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputInUse`], [`ErrorKind::OutputUnwritable`]; as [`Store::list`].
+    /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`]; as [`Store::list`].
     pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Staging> {
         let unwritable = |error: Error| match error.kind() {
-            ErrorKind::Write { path } => {
-                Error::new(ErrorKind::OutputUnwritable { path: path.clone() }).because(error)
+            ErrorKind::Storage(StorageError::Write { path }) => {
+                Error::new(OutputError::OutputUnwritable { path: path.clone() }).because(error)
             }
             _ => error,
         };
@@ -76,7 +78,7 @@ impl Staging {
     /// Records that a shard is whole and will last.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`].
+    /// [`StorageError::Write`].
     pub(crate) fn shard_done(&mut self, shard: ShardDone) -> Result<()> {
         self.journal.append(&shard)?;
         self.shards.push(shard);
@@ -115,7 +117,7 @@ fn clear(dir: &Location) -> Result<()> {
         }
     }
     let Some(entry) = others(dir)?.into_iter().next() else { return Ok(()) };
-    Err(Error::new(ErrorKind::Write { path: dir.path_of(&entry.name) }).because("it cannot be removed"))
+    Err(Error::new(StorageError::Write { path: dir.path_of(&entry.name) }).because("it cannot be removed"))
 }
 
 /// Everything but the journal.

@@ -2,6 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::publish::into_place::{IntoPlace, staged_in};
 use crate::publish::provenance::Provenance;
@@ -32,7 +33,7 @@ pub(crate) struct OutputTarget {
 /// Looks at `output` and decides. Writes nothing.
 ///
 /// # Errors
-/// [`ErrorKind::OutputHolds`] if it, or what is staged for it, is something else; [`ErrorKind::OutputDamaged`] if it is the
+/// [`OutputError::OutputHolds`] if it, or what is staged for it, is something else; [`OutputError::OutputDamaged`] if it is the
 /// result of this plan but not as it was written.
 pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<Probed> {
     let output = output.clone();
@@ -49,18 +50,18 @@ pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<
         }
     }
     if matches!(state, State::Dir | State::Other) {
-        let error = Error::new(ErrorKind::OutputHolds { path: output.path() });
+        let error = Error::new(ErrorKind::Output(OutputError::OutputHolds { path: output.path() }));
         return Err(error.hint("name an output that does not exist yet, or an empty directory"));
     }
     let found = WAYS.iter().find_map(|way| Some((*way, way.staging(&output, state)?)));
     let Some((way, staging)) = found else {
-        return Err(ErrorKind::OutputUnwritable { path: output.path() }.into());
+        return Err(OutputError::OutputUnwritable { path: output.path() }.into());
     };
     match owner(&staging)? {
         Owner::Nobody => {}
         Owner::Plan(plan) if plan == digest => {}
         Owner::Plan(_) | Owner::Unknown => {
-            let error = Error::new(ErrorKind::OutputHolds { path: staging.path() });
+            let error = Error::new(OutputError::OutputHolds { path: staging.path() });
             return Err(
                 error.hint("it was begun by a merge of other inputs: remove it, or name another output")
             );
@@ -98,13 +99,13 @@ impl OutputTarget {
     /// Begins: makes the staging directory, locks it, and clears what an earlier run of the same plan left in it.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputInUse`] if another process has it or had it since it was looked at,
-    /// [`ErrorKind::OutputUnwritable`].
+    /// [`OutputError::OutputInUse`] if another process has it or had it since it was looked at,
+    /// [`OutputError::OutputUnwritable`].
     pub(crate) fn begin(&self, digest: &str) -> Result<Staging> {
         let staging = Staging::begin(&self.staging, digest)?;
         if self.is_taken()? {
             staging.discard();
-            let error = Error::new(ErrorKind::OutputInUse { path: self.output.path() });
+            let error = Error::new(OutputError::OutputInUse { path: self.output.path() });
             return Err(error.hint(
                 "it has finished just now: run the command again to see whether it is the same merge",
             ));

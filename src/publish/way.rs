@@ -12,8 +12,8 @@ pub(crate) trait Publish: Sync {
     /// Makes what is staged in `staging` visible as `output`, so that a power cut cannot undo it.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputHolds`](crate::error::kind::ErrorKind::OutputHolds) if something appeared there,
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write); what is staged stays.
+    /// [`OutputError::OutputHolds`](crate::error::output::OutputError::OutputHolds) if something appeared there,
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write); what is staged stays.
     fn publish(&self, staging: &Location, output: &Location) -> Result<()>;
 }
 

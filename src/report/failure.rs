@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::error::claim::ClaimError;
 use crate::error::kind::ErrorKind;
 
 use crate::report::terminal::Terminal;
@@ -36,7 +37,7 @@ fn one_json(error: &Error) -> Value {
     if !causes.is_empty() {
         object["causes"] = causes.into();
     }
-    if let ErrorKind::Unmatched { keys, .. } = error.kind() {
+    if let ErrorKind::Claim(ClaimError::Unmatched { keys, .. }) = error.kind() {
         object["keys"] = keys.clone().into();
     }
     if let Some(hint) = error.advice() {
@@ -70,8 +71,7 @@ fn groups(error: &Error) -> Vec<Vec<&Error>> {
 
 /// Whether two errors differ only in what they name.
 fn is_alike(one: &Error, other: &Error) -> bool {
-    std::mem::discriminant(one.kind()) == std::mem::discriminant(other.kind())
-        && one.advice() == other.advice()
+    one.kind().is_like(other.kind()) && one.advice() == other.advice()
 }
 
 /// The text of errors that are alike.
@@ -93,10 +93,10 @@ fn one_text(error: &Error, terminal: Terminal) -> String {
         let _ = writeln!(text, "  because {}", clean(&cause));
     }
     match error.kind() {
-        ErrorKind::DeltaShape { adapter, factors, .. } => {
+        ErrorKind::Claim(ClaimError::DeltaShape { adapter, factors, .. }) => {
             let _ = writeln!(text, "  from adapter `{}`: {}", clean(adapter), clean(factors));
         }
-        ErrorKind::Unmatched { adapter, keys, .. } if keys.len() > 1 => {
+        ErrorKind::Claim(ClaimError::Unmatched { adapter, keys, .. }) if keys.len() > 1 => {
             let _ = writeln!(text, "  from adapter `{}`:", clean(adapter));
             for key in keys.iter().take(LISTED) {
                 let _ = writeln!(text, "    {}", clean(key));
@@ -131,10 +131,12 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::plan::PlanError;
+    use crate::error::storage::StorageError;
 
     #[test]
     fn an_error_has_its_causes_and_its_cure() {
-        let error = Error::new(ErrorKind::Read { path: "a\u{1b}[2J".into(), offset: 7 })
+        let error = Error::new(StorageError::Read { path: "a\u{1b}[2J".into(), offset: 7 })
             .because(std::io::Error::from_raw_os_error(5))
             .hint("look at the disk");
         assert_eq!(
@@ -153,11 +155,11 @@ mod tests {
 
     #[test]
     fn every_error_is_one_json_object() {
-        let error = Error::new(ErrorKind::Read { path: "a".into(), offset: 7 })
+        let error = Error::new(StorageError::Read { path: "a".into(), offset: 7 })
             .because(std::io::Error::from_raw_os_error(5))
             .hint("look at the disk");
         let both =
-            Error::all(vec![error, Error::new(ErrorKind::Missing { what: "shard", path: "b".into() })]);
+            Error::all(vec![error, Error::new(StorageError::Missing { what: "shard", path: "b".into() })]);
         let expected = [
             json!({"event": "error", "exit_code": 74, "message": "cannot read `a` at byte 7",
                 "causes": ["Input/output error (os error 5)"], "hint": "look at the disk"}),
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn many_alike_are_counted() {
         let errors: Vec<Error> = (0..5)
-            .map(|i| Error::new(ErrorKind::TiedBothWays { tensor: format!("t{i}") }).hint("untie"))
+            .map(|i| Error::new(PlanError::TiedBothWays { tensor: format!("t{i}") }).hint("untie"))
             .collect();
         let text = group_text(&errors.iter().collect::<Vec<_>>(), Terminal::default());
         assert_eq!(text.matches("error:").count(), 3);

@@ -4,7 +4,7 @@
 use crate::schedule::requirement::{BLOCK_COLS, BLOCK_ROWS};
 use serde::Serialize;
 
-use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::memory::pool::{PAGE, PoolLayout};
 use crate::plan::out_tensor::Plan;
@@ -235,7 +235,7 @@ fn cache(total: u64) -> u64 {
 /// Splits the budget for `plan`.
 ///
 /// # Errors
-/// [`ErrorKind::Budget`] with the smallest budget that would do.
+/// [`RequestError::Budget`] with the smallest budget that would do.
 pub(crate) fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
     let fixed = Fixed::of(plan, asked);
     let wanted = asked.workers.unwrap_or(asked.cpus).clamp(1, WORKERS_MOST) as u64;
@@ -251,8 +251,11 @@ pub(crate) fn split(plan: &Plan, asked: &Asked) -> Result<Schedule> {
 /// Why `total` is not enough for so many workers, and how much would be.
 fn too_small(fixed: &Fixed<'_>, total: &Size, workers: u64) -> Error {
     let needed = fixed.smallest(workers);
-    let error =
-        Error::new(ErrorKind::Budget { budget: total.clone(), needed, what: fixed.parts(needed, workers) });
+    let error = Error::new(RequestError::Budget {
+        budget: total.clone(),
+        needed,
+        what: fixed.parts(needed, workers),
+    });
     match fixed.smallest(1) {
         one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
         // What is resident differs a little from run to run, and the size named must work in the next.
@@ -363,7 +366,7 @@ fn forced(fixed: &Fixed<'_>, workers: u64, slab_bytes: usize, slabs: usize) -> R
     if slab_bytes < fixed.requirement.tile.amount || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
         let (budget, needed) = ((slab_bytes as u64).into(), page(fixed.requirement.tile.amount as u64));
         let what = format!("tile buffers for `{}`", fixed.requirement.tile.of);
-        return Err(ErrorKind::Budget { budget, needed, what }.into());
+        return Err(RequestError::Budget { budget, needed, what }.into());
     }
     let slot_bytes = page(fixed.requirement.factors.amount as u64) as usize;
     let cut = PoolLayout { slab_bytes, slabs, slot_bytes, slots: usize::from(slot_bytes > 0) };

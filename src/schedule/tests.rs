@@ -1,5 +1,6 @@
 //! Tiles of made-up plans: every byte once and in order, nothing larger than its slab or slot, no split above its budget.
 
+use crate::error::request::RequestError;
 use proptest::prelude::*;
 
 use crate::encodings::logical::Logical;
@@ -199,7 +200,7 @@ proptest! {
                 schedule.budget.smallest
             }
             Err(error) => match error.kind() {
-                crate::error::kind::ErrorKind::Budget { needed, .. } => *needed,
+                crate::error::kind::ErrorKind::Request(RequestError::Budget { needed, .. }) => *needed,
                 other => panic!("{other:?}"),
             },
         };
@@ -298,7 +299,7 @@ fn codes_are_read_once_unless_that_needs_very_much() {
         assert_eq!(requirement.gather_full.amount as u64, outputs * (inputs / 2 + inputs / 32));
         let smallest = match split(&plan, &asked(None, Some(1 << 20))) {
             Err(error) => match error.kind() {
-                crate::error::kind::ErrorKind::Budget { needed, .. } => *needed,
+                crate::error::kind::ErrorKind::Request(RequestError::Budget { needed, .. }) => *needed,
                 other => panic!("{other:?}"),
             },
             Ok(_) => panic!("a MiB is not enough"),

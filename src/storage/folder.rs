@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::io::Errno;
 
 use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, is_mount_point, rename_no_replace, sync_folder};
 use crate::storage::patching::FilePatch;
@@ -180,7 +182,7 @@ impl Store for Folder {
         match file.try_lock() {
             // Whoever had it may have moved it away since it was opened.
             Ok(()) if is_still(&file, &path) => Ok(Lock::holding(file)),
-            Ok(()) | Err(TryLockError::WouldBlock) => Err(ErrorKind::OutputInUse { path }.into()),
+            Ok(()) | Err(TryLockError::WouldBlock) => Err(OutputError::OutputInUse { path }.into()),
             Err(TryLockError::Error(_)) => Ok(Lock::default()),
         }
     }
@@ -254,7 +256,7 @@ fn is_absent(cause: &io::Error) -> bool {
 }
 
 fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Read { path, offset: 0 }).because(cause)
+    Error::new(ErrorKind::Storage(StorageError::Read { path, offset: 0 })).because(cause)
 }
 
 /// How a removal ended: what was not there is gone as well.

@@ -1,5 +1,6 @@
 //! What only files of a file system can do wrong.
 
+use crate::error::storage::StorageError;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -50,10 +51,10 @@ fn a_commit_that_cannot_be_shown_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("taken")).unwrap();
     let error = write_small(&Folder::new(folder.path()), "taken", b"abc").unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Write { .. }), "{error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
     assert_eq!(names(folder.path()), ["taken"]);
     let error = write_small(&Folder::new(folder.path().join("taken")), "a\u{0}b", b"abc").unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::LeadsOut { .. }), "{error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::LeadsOut { .. })), "{error:?}");
 }
 
 #[test]
@@ -80,7 +81,10 @@ fn a_file_cut_after_it_was_opened_is_an_error() {
     for offset in [0, 2_000] {
         let error = source.read_at(&mut buf, offset).unwrap_err();
         assert!(
-            matches!(error.kind(), ErrorKind::Truncated { expected: 10_000, found: 5_000, .. }),
+            matches!(
+                error.kind(),
+                ErrorKind::Storage(StorageError::Truncated { expected: 10_000, found: 5_000, .. })
+            ),
             "{error:?}"
         );
     }
@@ -98,8 +102,8 @@ fn symlinks_are_followed_and_a_commit_replaces_the_link_only() {
     let mut bytes = [0; 5];
     store.open("name").unwrap().read_at(&mut bytes, 0).unwrap();
     assert_eq!(&bytes, b"bytes");
-    assert!(matches!(refused(&store, "dangling").kind(), ErrorKind::Missing { .. }));
-    assert!(matches!(refused(&store, "loop").kind(), ErrorKind::Read { .. }));
+    assert!(matches!(refused(&store, "dangling").kind(), ErrorKind::Storage(StorageError::Missing { .. })));
+    assert!(matches!(refused(&store, "loop").kind(), ErrorKind::Storage(StorageError::Read { .. })));
 
     write_small(&store, "name", b"other").unwrap();
     assert_eq!(fs::read(elsewhere.path().join("blob")).unwrap(), b"bytes");
@@ -119,7 +123,10 @@ fn what_is_no_file_is_refused_without_blocking() {
             continue;
         }
         let error = refused(&store, name);
-        assert!(matches!(error.kind(), ErrorKind::Read { offset: 0, .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Storage(StorageError::Read { offset: 0, .. })),
+            "{error:?}"
+        );
         assert!(format!("{error:?}").contains("not a file"), "{error:?}");
     }
 }
@@ -136,11 +143,14 @@ fn what_cannot_be_looked_at_is_not_taken_for_absent() {
     }
     let kinds: Vec<EntryKind> = store.list("").unwrap().iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [EntryKind::Dangling, EntryKind::File, EntryKind::Dangling]);
-    assert!(matches!(store.list("file").unwrap_err().kind(), ErrorKind::Missing { what: "directory", .. }));
+    assert!(matches!(
+        store.list("file").unwrap_err().kind(),
+        ErrorKind::Storage(StorageError::Missing { what: "directory", .. })
+    ));
     // A path that is no text of the system cannot be looked at.
     let unfit = Folder::new(folder.path().join("a\0b"));
-    assert!(matches!(unfit.stat("name").unwrap_err().kind(), ErrorKind::Read { .. }));
-    assert!(matches!(unfit.list("").unwrap_err().kind(), ErrorKind::Read { .. }));
+    assert!(matches!(unfit.stat("name").unwrap_err().kind(), ErrorKind::Storage(StorageError::Read { .. })));
+    assert!(matches!(unfit.list("").unwrap_err().kind(), ErrorKind::Storage(StorageError::Read { .. })));
 }
 
 #[test]
@@ -165,7 +175,9 @@ fn bytes_are_right_across_the_steps_of_the_window() {
 fn more_than_the_disk_holds_is_refused_before_the_first_byte() {
     let folder = tempfile::tempdir().unwrap();
     let error = Folder::new(folder.path()).create("name", 1 << 60).err().unwrap();
-    let ErrorKind::DiskFull { needed, free, .. } = error.kind() else { panic!("{error:?}") };
+    let ErrorKind::Storage(StorageError::DiskFull { needed, free, .. }) = error.kind() else {
+        panic!("{error:?}")
+    };
     assert!(*needed == 1 << 60 && *free < *needed);
     assert!(names(folder.path()).is_empty());
 }
@@ -197,8 +209,7 @@ impl Drop for Small {
 fn a_full_disk_is_told_with_its_numbers() {
     let Some(small) = Small::mount() else { return };
     let store = Folder::new(small.0.path());
-    let is_full =
-        |error: &Error| matches!(error.kind(), ErrorKind::DiskFull { free, .. } if *free <= 1 << 20);
+    let is_full = |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::DiskFull { free, .. }) if *free <= 1 << 20);
 
     let error = store.create("whole", 2 << 20).err().unwrap();
     assert!(is_full(&error), "{error:?}");

@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::folder::Folder;
 use crate::storage::rules;
@@ -117,12 +117,12 @@ impl Location {
     /// Fails unless it is a directory.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] if nothing is there, [`ErrorKind::Read`] if something else is; as [`Store::stat`].
+    /// [`StorageError::Missing`] if nothing is there, [`StorageError::Read`] if something else is; as [`Store::stat`].
     pub(crate) fn check_dir(&self) -> Result<()> {
         match self.stat("")? {
             Some(Stat { kind: EntryKind::Dir, .. }) => Ok(()),
             Some(_) => {
-                let error = Error::new(ErrorKind::Read { path: self.path(), offset: 0 });
+                let error = Error::new(StorageError::Read { path: self.path(), offset: 0 });
                 Err(error.because("it is not a directory"))
             }
             None => Err(rules::missing("directory", &self.path())),
@@ -179,13 +179,13 @@ impl Location {
     /// All of a file that is expected to be small; `None` if there is no such file.
     ///
     /// # Errors
-    /// [`ErrorKind::Read`], also when it is longer than `most` bytes; as [`Store::stat`].
+    /// [`StorageError::Read`], also when it is longer than `most` bytes; as [`Store::stat`].
     pub(crate) fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
         match self.read_start(name, most)? {
             Some(start) if start.is_whole => Ok(Some(start.bytes)),
             Some(_) => {
                 let cause = format!("it is longer than the {most} bytes accepted for such a file");
-                Err(Error::new(ErrorKind::Read { path: self.path_of(name), offset: 0 }).because(cause))
+                Err(Error::new(StorageError::Read { path: self.path_of(name), offset: 0 }).because(cause))
             }
             None => Ok(None),
         }
@@ -228,7 +228,7 @@ impl Location {
         if Arc::ptr_eq(&self.store, &to.store) {
             return Ok(());
         }
-        let error = Error::new(ErrorKind::Write { path: to.path() });
+        let error = Error::new(StorageError::Write { path: to.path() });
         Err(error.because("nothing is moved from one store to another"))
     }
 
@@ -343,6 +343,7 @@ impl Store for Location {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::kind::ErrorKind;
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
 
@@ -384,7 +385,10 @@ mod tests {
         assert_eq!(names, ["1/2/3/4", "a/b/y", "a/x", "b"], "four levels deep and no deeper");
         assert_eq!(all.join("top").dirs().expect("memory"), ["1", "a", "skipped"]);
         let error = all.join("nowhere").files(&|_| false).expect_err("nothing is there");
-        assert!(matches!(error.kind(), ErrorKind::Missing { what: "directory", .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { what: "directory", .. })),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -392,7 +396,10 @@ mod tests {
         let all = Location::new(Memory::new());
         write_small(&all, "dir/name", b"bytes").expect("memory");
         assert_eq!(all.read_small("dir/name", 5).expect("memory"), Some(b"bytes".to_vec()));
-        assert!(matches!(all.read_small("dir/name", 4).unwrap_err().kind(), ErrorKind::Read { .. }));
+        assert!(matches!(
+            all.read_small("dir/name", 4).unwrap_err().kind(),
+            ErrorKind::Storage(StorageError::Read { .. })
+        ));
         assert!(all.read_small("dir", 4).expect("memory").is_none(), "a directory is no file");
         let start = all.read_start("dir/name", 2).expect("memory").expect("it is there");
         assert_eq!((start.bytes.as_slice(), start.is_whole), (&b"by"[..], false));

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::source::Source;
 use crate::storage::{os, rules};
@@ -56,7 +57,7 @@ impl FileSource {
     /// The error of a file that ended before its length: it was cut after it was opened.
     fn cut(&self, end: u64) -> Error {
         let found = self.file.metadata().map_or(end, |metadata| metadata.len().min(end));
-        ErrorKind::Truncated { path: self.path.clone(), expected: self.len, found }.into()
+        StorageError::Truncated { path: self.path.clone(), expected: self.len, found }.into()
     }
 }
 
@@ -81,7 +82,7 @@ impl Source for FileSource {
                 Ok(bytes) => done += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let kind = ErrorKind::Read { path: self.path.clone(), offset: here };
+                    let kind = StorageError::Read { path: self.path.clone(), offset: here };
                     return Err(Error::new(kind).because(error));
                 }
             }
@@ -152,7 +153,7 @@ fn cannot_open(path: PathBuf, cause: io::Error) -> Error {
     if matches!(cause.kind(), NotFound | NotADirectory) {
         rules::missing("file", &path)
     } else {
-        Error::new(ErrorKind::Read { path, offset: 0 })
+        Error::new(ErrorKind::Storage(StorageError::Read { path, offset: 0 }))
     }
     .because(cause)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 
 /// Whether `name` is one or more parts joined by `/`, none of them empty, `.` or `..`: one spelling for each file. A NUL, which
@@ -15,18 +15,18 @@ pub(crate) fn is_inside(name: &str) -> bool {
 /// Refuses the name of a file that does not lie plainly inside its store.
 ///
 /// # Errors
-/// [`ErrorKind::LeadsOut`].
+/// [`StorageError::LeadsOut`].
 pub(crate) fn check_name(name: &str) -> Result<()> {
     if is_inside(name) {
         return Ok(());
     }
-    Err(ErrorKind::LeadsOut { path: PathBuf::from(name) }.into())
+    Err(StorageError::LeadsOut { path: PathBuf::from(name) }.into())
 }
 
 /// Refuses the name of a directory that does not lie plainly inside its store. The empty one is the store itself.
 ///
 /// # Errors
-/// [`ErrorKind::LeadsOut`].
+/// [`StorageError::LeadsOut`].
 pub(crate) fn check_dir(name: &str) -> Result<()> {
     if name.is_empty() { Ok(()) } else { check_name(name) }
 }
@@ -42,24 +42,24 @@ pub(crate) fn join(dir: &str, name: &str) -> String {
 
 /// The error for a file or directory that is not there.
 pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
-    ErrorKind::Missing { what, path: path.to_path_buf() }.into()
+    StorageError::Missing { what, path: path.to_path_buf() }.into()
 }
 
 /// The error of a read that wanted the bytes up to `end` of a source of `len` bytes, where `end` lies past the end.
 pub(crate) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
-    ErrorKind::Truncated { path: path.to_path_buf(), expected: end, found: len }.into()
+    StorageError::Truncated { path: path.to_path_buf(), expected: end, found: len }.into()
 }
 
 /// The error for a write to `path` that failed by `cause`, with `needed` bytes still to come.
 ///
-/// A full disk and a spent quota become [`ErrorKind::DiskFull`]; `free` is only called for these.
+/// A full disk and a spent quota become [`StorageError::DiskFull`]; `free` is only called for these.
 pub(crate) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
     let path = path.to_path_buf();
     match cause.kind() {
-        io::ErrorKind::StorageFull => Error::new(ErrorKind::DiskFull { path, needed, free: free() }),
-        io::ErrorKind::QuotaExceeded => Error::new(ErrorKind::DiskFull { path, needed, free: free() })
+        io::ErrorKind::StorageFull => Error::new(StorageError::DiskFull { path, needed, free: free() }),
+        io::ErrorKind::QuotaExceeded => Error::new(StorageError::DiskFull { path, needed, free: free() })
             .hint("a quota is spent, which the free space of the file system does not show"),
-        _ => Error::new(ErrorKind::Write { path }),
+        _ => Error::new(StorageError::Write { path }),
     }
     .because(cause)
 }
@@ -129,6 +129,7 @@ fn check_length(announced: u64, found: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::kind::ErrorKind;
 
     #[test]
     fn only_plain_names_stay_inside() {
@@ -138,7 +139,10 @@ mod tests {
         }
         for name in ["/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/../b", "../a", "a/..", "a\0"] {
             for error in [check_name(name).unwrap_err(), check_dir(name).unwrap_err()] {
-                assert!(matches!(error.kind(), ErrorKind::LeadsOut { .. }), "{name:?} gave {error:?}");
+                assert!(
+                    matches!(error.kind(), ErrorKind::Storage(StorageError::LeadsOut { .. })),
+                    "{name:?} gave {error:?}"
+                );
             }
         }
         assert!(check_name("").is_err() && check_dir("").is_ok());
@@ -148,12 +152,15 @@ mod tests {
     fn a_full_disk_and_a_spent_quota_are_told_apart_from_other_failures() {
         let error = |kind: io::ErrorKind| cannot_write(Path::new("f"), 7, || 5, kind.into());
         let full = error(io::ErrorKind::StorageFull);
-        assert!(matches!(full.kind(), ErrorKind::DiskFull { needed: 7, free: 5, .. }));
+        assert!(matches!(full.kind(), ErrorKind::Storage(StorageError::DiskFull { needed: 7, free: 5, .. })));
         assert_eq!(full.advice(), None);
         let quota = error(io::ErrorKind::QuotaExceeded);
-        assert!(matches!(quota.kind(), ErrorKind::DiskFull { .. }));
+        assert!(matches!(quota.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })));
         assert!(quota.advice().unwrap().contains("quota"));
-        assert!(matches!(error(io::ErrorKind::PermissionDenied).kind(), ErrorKind::Write { .. }));
+        assert!(matches!(
+            error(io::ErrorKind::PermissionDenied).kind(),
+            ErrorKind::Storage(StorageError::Write { .. })
+        ));
     }
 
     #[test]

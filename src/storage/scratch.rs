@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
@@ -28,7 +28,7 @@ impl ScratchFile {
     /// Makes one of `len` bytes in `folder`. Its name is taken away at once, so that nothing is left behind.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`].
+    /// [`StorageError::Write`].
     pub(crate) fn new(folder: &Path, len: u64) -> Result<ScratchFile> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = folder.join(format!(".scratch.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Relaxed)));
@@ -40,7 +40,7 @@ impl ScratchFile {
             });
         match made {
             Ok(file) => Ok(ScratchFile { file, path, len, dirty: AtomicU64::new(0) }),
-            Err(cause) => Err(Error::new(ErrorKind::Write { path }).because(cause)),
+            Err(cause) => Err(Error::new(StorageError::Write { path }).because(cause)),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Source for ScratchFile {
         if end > self.len {
             return Err(rules::past_the_end(&self.path, end, self.len));
         }
-        let kind = || ErrorKind::Read { path: self.path.clone(), offset };
+        let kind = || StorageError::Read { path: self.path.clone(), offset };
         self.file.read_exact_at(buf, offset).map_err(|cause| Error::new(kind()).because(cause))
     }
 
@@ -66,7 +66,7 @@ impl Source for ScratchFile {
 
 impl Scratch for ScratchFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
+        let failed = |cause| Error::new(StorageError::Write { path: self.path.clone() }).because(cause);
         self.file.write_all_at(bytes, offset).map_err(failed)?;
         if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
             self.settle()?;
@@ -75,7 +75,7 @@ impl Scratch for ScratchFile {
     }
 
     fn settle(&self) -> Result<()> {
-        let failed = |cause| Error::new(ErrorKind::Write { path: self.path.clone() }).because(cause);
+        let failed = |cause| Error::new(StorageError::Write { path: self.path.clone() }).because(cause);
         self.file.sync_data().map_err(failed)?;
         os::drop_cache(&self.file, 0, None);
         self.dirty.store(0, Relaxed);

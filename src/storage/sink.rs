@@ -8,15 +8,15 @@ pub trait Sink: Send {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write) with the path, also for more bytes than were announced;
-    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull). After one error the sink is lost.
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) with the path, also for more bytes than were announced;
+    /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull). After one error the sink is lost.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write), also for fewer bytes than were announced, or
-    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull); and then nothing is visible.
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write), also for fewer bytes than were announced, or
+    /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull); and then nothing is visible.
     fn commit(self: Box<Self>) -> Result<()>;
 
     /// Throws away what was written.
@@ -28,8 +28,8 @@ pub trait Patch: Send {
     /// Writes `bytes` at `offset`, which may reach past the end.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write) with the path,
-    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull); a part of the bytes may then be there.
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) with the path,
+    /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull); a part of the bytes may then be there.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()>;
 
     /// Makes what was written last.
@@ -44,12 +44,12 @@ pub trait Scratch: Source {
     /// Writes `bytes` at `offset`, inside the length it was made with.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
 
     /// Lets caches go of what was written, once all of it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn settle(&self) -> Result<()>;
 }

@@ -15,8 +15,8 @@ pub trait Source: Send + Sync {
     /// Fills `buf` from `offset`. A file that ends early is an error, never a short read.
     ///
     /// # Errors
-    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read) with the path and the offset;
-    /// [`ErrorKind::Truncated`](crate::error::kind::ErrorKind::Truncated) if the bytes wanted go past the end, or the file
+    /// [`StorageError::Read`](crate::error::storage::StorageError::Read) with the path and the offset;
+    /// [`StorageError::Truncated`](crate::error::storage::StorageError::Truncated) if the bytes wanted go past the end, or the file
     /// was cut after it was opened.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 

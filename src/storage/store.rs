@@ -16,81 +16,81 @@ use crate::storage::source::Source;
 ///
 /// Nothing that is asked about here is an error because it is not there, and nothing is taken for absent because it could
 /// not be looked at. Every method that takes a name fails with
-/// [`ErrorKind::LeadsOut`](crate::error::kind::ErrorKind::LeadsOut) for one that is not plainly inside the store.
+/// [`StorageError::LeadsOut`](crate::error::storage::StorageError::LeadsOut) for one that is not plainly inside the store.
 ///
 /// The last few methods ask for what only some stores have. Each has a default that is right for a store without it.
 pub trait Store: Send + Sync {
     /// Opens the file `name` for reading.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing);
-    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read), also for what is no regular file.
+    /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing);
+    /// [`StorageError::Read`](crate::error::storage::StorageError::Read), also for what is no regular file.
     fn open(&self, name: &str) -> Result<Box<dyn Source>>;
 
     /// Begins the file `name`, which will have `len` bytes; room for them is reserved where that is possible. Its commit
     /// replaces a file that has the name.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write);
-    /// [`ErrorKind::DiskFull`](crate::error::kind::ErrorKind::DiskFull) when there is no room for `len` bytes.
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write);
+    /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull) when there is no room for `len` bytes.
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>>;
 
     /// Opens the file `name` to change it where it stands.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing),
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing),
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>>;
 
     /// What has the name `dir`, a file or a directory; `None` if nothing has. Links are followed.
     ///
     /// # Errors
-    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read) if it cannot be looked at.
+    /// [`StorageError::Read`](crate::error::storage::StorageError::Read) if it cannot be looked at.
     fn stat(&self, dir: &str) -> Result<Option<Stat>>;
 
     /// What is directly in `dir`, in the order of names. Links are followed.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`](crate::error::kind::ErrorKind::Missing) if there is no such directory,
-    /// [`ErrorKind::Read`](crate::error::kind::ErrorKind::Read) if it or something in it cannot be looked at.
+    /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing) if there is no such directory,
+    /// [`StorageError::Read`](crate::error::storage::StorageError::Read) if it or something in it cannot be looked at.
     fn list(&self, dir: &str) -> Result<Vec<Entry>>;
 
     /// Gives the file `from` the name `to`, and takes it from a file that has it.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
     /// Gives the directory `from` the name `to` in one step, unless something but an empty directory has it.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename>;
 
     /// Removes the file `name`. None is no error.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn remove(&self, name: &str) -> Result<()>;
 
     /// Removes all that is in `dir`, and `dir`. Nothing is no error.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn remove_dir(&self, dir: &str) -> Result<()>;
 
     /// Makes the names in `dir` last: what was renamed into it or out of it or removed from it before this call.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn sync(&self, dir: &str) -> Result<()>;
 
     /// Locks `name`, a file or a directory that need not be there yet, against other processes for as long as the lock is
     /// held, also when it is renamed. A courtesy: a store without locks hands out one that holds nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::OutputInUse`](crate::error::kind::ErrorKind::OutputInUse) if another process has it,
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write) if the directory cannot be made.
+    /// [`OutputError::OutputInUse`](crate::error::output::OutputError::OutputInUse) if another process has it,
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) if the directory cannot be made.
     fn lock(&self, name: &str) -> Result<Lock> {
         let _ = name;
         Ok(Lock::default())
@@ -99,7 +99,7 @@ pub trait Store: Send + Sync {
     /// A nameless file of `len` bytes, beside what is in `dir` where the store can have one, else a temporary file.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`](crate::error::kind::ErrorKind::Write).
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
         let _ = dir;
         Ok(Box::new(ScratchFile::new(&std::env::temp_dir(), len)?))

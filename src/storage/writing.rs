@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, sync_folder};
 use crate::storage::reading::OVERLAP;
@@ -60,7 +60,7 @@ impl FileSink {
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
         let free = free_bytes(folder).unwrap_or(u64::MAX);
         if free < len {
-            return Err(ErrorKind::DiskFull { path: target, needed: len, free }.into());
+            return Err(StorageError::DiskFull { path: target, needed: len, free }.into());
         }
         let (file, temporary) = Temporary::create(folder, &target).map_err(fail)?;
         os::reserve(&file, len).map_err(fail)?;

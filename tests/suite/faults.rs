@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use shardfold::StorageError;
 use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
 use shardfold::testing::TestHooks;
@@ -94,7 +95,7 @@ impl Demo {
         let mut done = |shard: ShardDone| {
             recorded += 1;
             match unrecorded == Some(recorded) {
-                true => Err(Error::new(ErrorKind::Write { path: shard.name.into() })),
+                true => Err(Error::new(StorageError::Write { path: shard.name.into() })),
                 false => Ok(()),
             }
         };
@@ -148,19 +149,37 @@ const EACCES: Failure = Failure::Errno(13);
 
 #[test]
 fn every_read_may_fail() {
-    let is_right = |kind: &ErrorKind| matches!(kind, ErrorKind::Read { .. } | ErrorKind::Truncated { .. });
+    let is_right = |kind: &ErrorKind| {
+        matches!(
+            kind,
+            ErrorKind::Storage(StorageError::Read { .. })
+                | ErrorKind::Storage(StorageError::Truncated { .. })
+        )
+    };
     fails_cleanly(Operation::Read, &[EIO, EACCES, Failure::Short], is_right);
 }
 
 #[test]
 fn every_write_may_fail() {
-    let is_right = |kind: &ErrorKind| matches!(kind, ErrorKind::Write { .. } | ErrorKind::DiskFull { .. });
+    let is_right = |kind: &ErrorKind| {
+        matches!(
+            kind,
+            ErrorKind::Storage(StorageError::Write { .. })
+                | ErrorKind::Storage(StorageError::DiskFull { .. })
+        )
+    };
     fails_cleanly(Operation::Write, &[EIO, Failure::Kind(Io::StorageFull), Failure::Short], is_right);
 }
 
 #[test]
 fn every_file_may_fail_to_begin_or_to_last() {
-    let is_right = |kind: &ErrorKind| matches!(kind, ErrorKind::Write { .. } | ErrorKind::DiskFull { .. });
+    let is_right = |kind: &ErrorKind| {
+        matches!(
+            kind,
+            ErrorKind::Storage(StorageError::Write { .. })
+                | ErrorKind::Storage(StorageError::DiskFull { .. })
+        )
+    };
     fails_cleanly(Operation::Commit, &[EIO, Failure::Kind(Io::StorageFull)], is_right);
     fails_cleanly(Operation::Create, &[EACCES, Failure::Kind(Io::StorageFull)], is_right);
 }
@@ -170,7 +189,7 @@ fn a_shard_that_cannot_be_recorded_ends_the_run() {
     let demo = Arc::new(Demo::new(2));
     for nth in 1..=3 {
         let ended = demo.run(&[], Some(nth));
-        assert!(matches!(ended.result.unwrap_err().kind(), ErrorKind::Write { .. }));
+        assert!(matches!(ended.result.unwrap_err().kind(), ErrorKind::Storage(StorageError::Write { .. })));
         assert_eq!(ended.files.len(), nth, "nothing after it was committed");
     }
 }

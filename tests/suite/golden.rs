@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use shardfold::ErrorKind;
+use shardfold::RequestError;
 use shardfold::testing::TestHooks;
 use shardfold::{Cancel, Style, Terminal, choose};
 use shardfold::{Request, prepare};
@@ -60,7 +61,9 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
     let output = work.path().join("merged");
     let prepared = match prepare(request) {
         Ok(prepared) => prepared,
-        Err(error) if matches!(error.kind(), ErrorKind::Budget { .. }) => return Err(ErrorRefused),
+        Err(error) if matches!(error.kind(), ErrorKind::Request(RequestError::Budget { .. })) => {
+            return Err(ErrorRefused);
+        }
         Err(error) => panic!("{:?}: {error:?}", request.base),
     };
     let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());

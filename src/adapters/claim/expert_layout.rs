@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::expert_options::{Orientation, Packing};
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::names::table::has_transposed_experts;
 
@@ -61,7 +61,7 @@ fn misfit(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Error {
     let Sides { module, parameter, axes: [experts, d1, d2], a, b } = sides;
     let (adapter, parameter) = (context.adapter.name.clone(), format!("{module}.{parameter}"));
     let shape = [*experts, *d1, *d2];
-    ErrorKind::ExpertShape { adapter, parameter, shape, a: *a, b: *b }.into()
+    ClaimError::ExpertShape { adapter, parameter, shape, a: *a, b: *b }.into()
 }
 
 /// Two parameters of one module that are turned differently.
@@ -72,7 +72,7 @@ fn contradictions(context: &ClaimContext<'_>, all: &[Sides<'_>], by_shape: &[Opt
         let Some(found) = found else { continue };
         let (first, parameter) = *of_module.entry(sides.module).or_insert((*found, sides.parameter));
         if first != *found {
-            errors.push(Error::new(ErrorKind::ExpertsDisagree {
+            errors.push(Error::new(ClaimError::ExpertsDisagree {
                 adapter: context.adapter.name.clone(),
                 module: sides.module.to_owned(),
                 first: parameter.to_owned(),
@@ -111,7 +111,7 @@ fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
     let (adapter, parameter) =
         (context.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
     let what = "orientation of `lora_A`".to_owned();
-    Error::new(ErrorKind::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
+    Error::new(ClaimError::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
         "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
@@ -119,12 +119,12 @@ fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
 /// Refuses a stack of another number of experts than the base's config says.
 ///
 /// # Errors
-/// [`ErrorKind::ExpertCount`].
+/// [`ClaimError::ExpertCount`].
 pub(crate) fn check_count(context: &ClaimContext<'_>, parameter: &str, experts: u64) -> Result<()> {
     match context.names.expert_count().filter(|&expected| expected != experts) {
         None => Ok(()),
         Some(expected) => {
-            Err(ErrorKind::ExpertCount { parameter: parameter.to_owned(), found: experts, expected }.into())
+            Err(ClaimError::ExpertCount { parameter: parameter.to_owned(), found: experts, expected }.into())
         }
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, ke
     let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
     let what = "order of experts in `lora_B`".to_owned();
     let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
-    Err(Error::new(ErrorKind::Unclear { adapter, parameter, what, why }).hint(
+    Err(Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(
         "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))
 }

@@ -11,7 +11,8 @@ use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::parts::Tail;
 use crate::encodings;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
+use crate::error::request::RequestError;
 use crate::ops::op::Op;
 use crate::tensor::reference::TensorRef;
 
@@ -120,7 +121,7 @@ impl<'a> Findings<'a> {
         let mut all = self.adapter.tensors.iter();
         let key = all.find(|other| other.tensor.offset == tensor.offset).map(|other| other.key.clone());
         let (adapter, key) = (self.adapter.name.clone(), key.unwrap_or_else(|| module.to_owned()));
-        ErrorKind::FactorDtype { adapter, key, found: tensor.dtype }.into()
+        ClaimError::FactorDtype { adapter, key, found: tensor.dtype }.into()
     }
 
     /// Records tensors of the adapter that are for a parameter which no base tensor is.
@@ -137,13 +138,13 @@ impl<'a> Findings<'a> {
     /// Refuses a tensor for what it is.
     pub(crate) fn refuse_tensor(&mut self, i: usize, why: &str) {
         let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.clone());
-        self.errors.push(ErrorKind::Unclaimed { adapter, key, why: why.to_owned() }.into());
+        self.errors.push(ClaimError::Unclaimed { adapter, key, why: why.to_owned() }.into());
     }
 
     /// Refuses a tensor that lacks the one it needs.
     pub(crate) fn lacks_partner(&mut self, i: usize, partner: &str) {
         let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.clone());
-        let error = Error::new(ErrorKind::NoPartner { adapter, key, partner: partner.to_owned() });
+        let error = Error::new(ClaimError::NoPartner { adapter, key, partner: partner.to_owned() });
         self.errors.push(error.hint("the adapter was not saved whole: save it again, or get the whole file"));
     }
 
@@ -212,7 +213,7 @@ impl<'a> Findings<'a> {
                 nearest => format!("tried `{name}`; the base has `{}`", nearest.join("`, `")),
             };
             let (adapter, count) = (self.adapter.name.clone(), keys.len());
-            self.errors.push(Error::new(ErrorKind::Unmatched { adapter, count, keys, nearest }).hint(hint));
+            self.errors.push(Error::new(ClaimError::Unmatched { adapter, count, keys, nearest }).hint(hint));
         }
         let Findings { claimed, head_follows, trains_as_one, errors, notices, .. } = self;
         ClaimReport { claimed, head_follows, trains_as_one, skipped, errors, notices }
@@ -230,7 +231,7 @@ impl<'a> Findings<'a> {
                     adapter.tensors.len(),
                     adapter.name
                 );
-                self.errors.push(ErrorKind::Usage { flag, value, accepted }.into());
+                self.errors.push(RequestError::Usage { flag, value, accepted }.into());
                 return Vec::new();
             }
         }

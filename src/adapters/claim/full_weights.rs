@@ -9,7 +9,8 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::replaced;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
+use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::model::heads::{is_embedding, is_head, is_task_head, task};
 use crate::model::outline::{Addition, Target};
@@ -118,7 +119,7 @@ fn check_value(
     if value.shape != weight.shape {
         if !is_vocabulary(&name, value.shape.axes(), weight.shape.axes()) {
             let (replacement, base) = (value.shape.clone(), weight.shape);
-            let kind = ErrorKind::ReplacementShape { adapter, tensor: name, replacement, base };
+            let kind = ClaimError::ReplacementShape { adapter, tensor: name, replacement, base };
             return Err(Error::new(kind)
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
@@ -131,11 +132,11 @@ fn check_value(
         context.outline.resize(target, value.shape.clone());
     }
     if value.dtype != dtype && !(weight.is_known && is_mergeable(value.dtype)) {
-        let kind = ErrorKind::ReplacementDtype { tensor: name, found: value.dtype, base: dtype };
+        let kind = ClaimError::ReplacementDtype { tensor: name, found: value.dtype, base: dtype };
         return Err(kind.into());
     }
     if context.adapter.weight != 1.0 {
-        let kind = ErrorKind::WeightedReplacement { adapter, tensor: name, weight: context.adapter.weight };
+        let kind = ClaimError::WeightedReplacement { adapter, tensor: name, weight: context.adapter.weight };
         return Err(Error::new(kind).hint("use weight 1 for this adapter"));
     }
     Ok(())
@@ -161,7 +162,7 @@ fn check_start(
         return Ok(());
     }
     let why = format!("`{}`, to which the head's delta is added, holds other values", value.key);
-    Err(Error::new(ErrorKind::Tied { tensor: embedding.name.clone(), why })
+    Err(Error::new(PlanError::Tied { tensor: embedding.name.clone(), why })
         .hint("without `--tied fold` the LM head gets a tensor of its own, which starts from it"))
 }
 

@@ -17,7 +17,7 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::python_regex::PythonPattern;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
@@ -49,7 +49,7 @@ impl Claim for Ia3 {
         let vectors = findings.take(context, VECTOR);
         if weight != 1.0 && !vectors.is_empty() {
             let why = "it multiplies what it finds, and a part of a product is not defined".to_owned();
-            let error = Error::new(ErrorKind::Weighted { adapter, what: "IA3".to_owned(), weight, why });
+            let error = Error::new(ClaimError::Weighted { adapter, what: "IA3".to_owned(), weight, why });
             findings.refuse(error.hint("use weight 1 for this adapter"));
         }
         for (module, vector) in vectors {

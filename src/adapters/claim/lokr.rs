@@ -19,7 +19,7 @@ use crate::adapters::claim::lycoris;
 use crate::adapters::claim::lycoris::LycorisLayer;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::ops::cp_core::CoreSizes;
 use crate::ops::factor::Factor;
@@ -180,7 +180,7 @@ fn claim_module(
         && expected != found
     {
         let (adapter, module) = (context.adapter.name.clone(), module.to_owned());
-        return Err(ErrorKind::Rank { adapter, module, found, expected }.into());
+        return Err(ClaimError::Rank { adapter, module, found, expected }.into());
     }
     let shape = (of_first.0 * of_second.0, of_first.1 * of_second.1);
     let factors = present.iter().map(|&i| Factor::whole(context.tensor(i).tensor.clone())).collect();
@@ -210,7 +210,7 @@ fn check_core(
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(*core).key.clone());
     let why =
         "PEFT fails on a core of rank 1 of such a convolution of one dimension, in training as in merging";
-    Err(ErrorKind::Unclaimed { adapter, key, why: why.to_owned() }.into())
+    Err(ClaimError::Unclaimed { adapter, key, why: why.to_owned() }.into())
 }
 
 /// Outputs and inputs of a product `a [outs, rank]·b [rank, ins]`, and its rank.
@@ -237,5 +237,5 @@ fn whole(context: &ClaimContext<'_>, w2: usize, layer: &LycorisLayer) -> Result<
 fn both(context: &ClaimContext<'_>, whole: usize, part: usize) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(part).key.clone());
     let why = format!("`{}` is there too, and only one of them can be meant", context.tensor(whole).key);
-    ErrorKind::Unclaimed { adapter, key, why }.into()
+    ClaimError::Unclaimed { adapter, key, why }.into()
 }

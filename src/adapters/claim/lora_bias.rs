@@ -9,7 +9,7 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::pairs::B;
 use crate::adapters::parts::Tail;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
@@ -62,7 +62,7 @@ fn claim_bias(
     };
     if context.lookup(module, "bias").is_none() && context.lookup(module, "weight").is_some() {
         let tensor = format!("{module}.weight");
-        let error = Error::new(ErrorKind::NoBaseBias { adapter, tensor });
+        let error = Error::new(ClaimError::NoBaseBias { adapter, tensor });
         return Err(error.hint("the base layer was made without a bias; PEFT refuses this adapter too"));
     }
     let Some(target) = context.target(findings, &[tensor], module, "bias") else { return Ok(()) };
@@ -71,7 +71,7 @@ fn claim_bias(
     if bias.tensor.shape != shape || shape.axes().len() != 1 {
         let factors = format!("`{}` {}", bias.key, bias.tensor.shape);
         let delta = bias.tensor.shape.clone();
-        return Err(ErrorKind::DeltaShape { adapter, tensor: name, delta, base: shape, factors }.into());
+        return Err(ClaimError::DeltaShape { adapter, tensor: name, delta, base: shape, factors }.into());
     }
     let scale = context.adapter.scale(module, Some(rank))? as f32;
     let factors = vec![Factor::along(0, bias.tensor, 1, 1, 1)];

@@ -7,7 +7,7 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::heads::{is_embedding, is_head};
 use crate::model::outline::Target;
@@ -46,7 +46,7 @@ impl LycorisLayer {
     /// Finds it; `None` if what is wrong is noted already.
     ///
     /// # Errors
-    /// [`ErrorKind::Unclaimed`] for layers that PEFT's `what` does not fit.
+    /// [`ClaimError::Unclaimed`] for layers that PEFT's `what` does not fit.
     pub(crate) fn find(
         context: &mut ClaimContext<'_>,
         findings: &mut Findings<'_>,
@@ -96,7 +96,7 @@ impl LycorisLayer {
             let factors = used.iter().map(shown).collect::<Vec<_>>().join(", ");
             let (adapter, tensor, base) = (context.adapter.name.clone(), self.name, self.shape);
             let delta = Shape::new(&[out, input]).expect("both are sizes of factors in a file");
-            return Err(Error::new(ErrorKind::DeltaShape { adapter, tensor, delta, base, factors })
+            return Err(Error::new(ClaimError::DeltaShape { adapter, tensor, delta, base, factors })
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
         findings.claim(ClaimedModule::change(method, module, keys, self.target, vec![op]));
@@ -107,7 +107,7 @@ impl LycorisLayer {
 fn unfit(context: &ClaimContext<'_>, tensor: usize, name: &str, layer: &str, what: &str) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(tensor).key.clone());
     let why = format!("`{name}` is {layer}, which PEFT's {what} does not fit");
-    ErrorKind::Unclaimed { adapter, key, why }.into()
+    ClaimError::Unclaimed { adapter, key, why }.into()
 }
 
 /// An op that covers all of a layer, with the config's scale; where factors tell a rank, the config must have the same.

@@ -12,7 +12,8 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::{AdapterConfig, Field};
-use crate::error::kind::ErrorKind;
+use crate::error::adapter::AdapterError;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::heads::is_head;
 use crate::ops::factor::Factor;
@@ -111,7 +112,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
         "no later PEFT reads it: merge it with the version that it was trained with, or train it again";
     if context.adapter.config.get("oft_block_size").is_none() {
         let why = "without `oft_block_size` in the config is OFT as PEFT before 0.14 had it".to_owned();
-        let error = Error::new(ErrorKind::PeftType { adapter, found: "OFT".to_owned(), why });
+        let error = Error::new(AdapterError::PeftType { adapter, found: "OFT".to_owned(), why });
         return Some(error.hint(retrain));
     }
     if let Some(&first) = old.first() {
@@ -120,12 +121,12 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
             1 => "it is of OFT as PEFT up to 0.15 had it".to_owned(),
             several => format!("it and {} more are of OFT as PEFT up to 0.15 had it", several - 1),
         };
-        return Some(Error::new(ErrorKind::Unclaimed { adapter, key, why }).hint(retrain));
+        return Some(Error::new(ClaimError::Unclaimed { adapter, key, why }).hint(retrain));
     }
     let weight = context.adapter.weight;
     (weight != 1.0).then(|| {
         let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale".to_owned());
-        Error::new(ErrorKind::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
+        Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
     })
 }
 
@@ -246,7 +247,7 @@ fn rows(
 fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &str) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.clone());
     let why = format!("`{name}` is {layer}, which PEFT's OFT does not fit");
-    ErrorKind::Unclaimed { adapter, key, why }.into()
+    ClaimError::Unclaimed { adapter, key, why }.into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::layers::Layer;
 use crate::adapters::claim::pairs::Pair;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::outline::{Target, Weight};
 use crate::ops::factor::Factor;
@@ -89,7 +89,7 @@ impl Product<'_> {
         let delta = Shape::new(&delta).expect("both fit a file");
         let (adapter, tensor) = (context.adapter.name.clone(), weight.name.clone());
         let base = weight.shape.clone();
-        ErrorKind::DeltaShape { adapter, tensor, delta, base, factors }.into()
+        ClaimError::DeltaShape { adapter, tensor, delta, base, factors }.into()
     }
 }
 

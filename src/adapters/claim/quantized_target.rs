@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::checkpoint::quantized::TensorRole;
 use crate::encodings::schemes;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::model::outline::Target;
 use crate::tensor::dtype::Dtype;
 
@@ -62,7 +62,7 @@ fn covered_by(quantization: Option<&Value>) -> String {
 }
 
 fn quantized(tensor: &str, why: String) -> Error {
-    Error::new(ErrorKind::Quantized { tensor: tensor.to_owned(), why }).hint(
+    Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why }).hint(
         "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantize it \
          and save it first",
     )

@@ -4,7 +4,7 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::locate::join;
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::model::heads::is_head;
 use crate::model::outline::Target;
 
@@ -22,7 +22,7 @@ impl ClaimContext<'_> {
         }
         let name = join(module, parameter);
         if let Some(why) = self.unreadable(module, parameter) {
-            findings.refuse(ErrorKind::Converted { parameter: name, why }.into());
+            findings.refuse(ClaimError::Converted { parameter: name, why }.into());
             return None;
         }
         if let Some(error) = self.quantized_elsewhere(module, &name) {
@@ -65,7 +65,7 @@ impl ClaimContext<'_> {
         if weight.is_known {
             return None;
         }
-        let error = Error::new(ErrorKind::TargetDtype { tensor: weight.name, found: weight.dtype });
+        let error = Error::new(ClaimError::TargetDtype { tensor: weight.name, found: weight.dtype });
         Some(error.hint("only BF16, F16 and F32 tensors can be merged into"))
     }
 }

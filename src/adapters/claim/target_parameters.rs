@@ -17,7 +17,7 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lora::resolve;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::adapters::parts::Tail;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::names::table::expert_orders;
 use crate::model::outline::Target;
@@ -162,7 +162,7 @@ fn parameters(
     let names = targeted(context, module, entries);
     if names.len() != pairs.len() {
         let (adapter, found) = (context.adapter.name.clone(), pairs.len());
-        return Err(ErrorKind::ParameterCount {
+        return Err(ClaimError::ParameterCount {
             adapter,
             module: module.to_owned(),
             parameters: names,
@@ -245,7 +245,7 @@ fn by_shapes(
         1 => Ok(orders.remove(0)),
         found => {
             let (adapter, module) = (context.adapter.name.clone(), module.to_owned());
-            let kind = ErrorKind::ParameterOrder { adapter, module, parameters: names, found };
+            let kind = ClaimError::ParameterOrder { adapter, module, parameters: names, found };
             Err(Error::new(kind)
                 .hint("the keys do not name the parameters, and their order in this module is not known"))
         }

@@ -12,7 +12,8 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
+use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::model::outline::Target;
 use crate::ops::factor::Factor;
@@ -79,7 +80,7 @@ fn claim_rows(
     if context.adapter.weight != 1.0 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let why = "rows that replace others have no scale".to_owned();
-        return Err(ErrorKind::Weighted { adapter, what: tensor.key, weight, why }.into());
+        return Err(ClaimError::Weighted { adapter, what: tensor.key, weight, why }.into());
     }
     let ops = runs(&indices).into_iter().map(|(token, row, count)| {
         let axes = vec![Axis { count, stride: width }, Axis { count: width, stride: 1 }];
@@ -108,7 +109,7 @@ fn has_rows(context: &ClaimContext<'_>, module: &str) -> bool {
 fn head_has_more(context: &ClaimContext<'_>, key: String, head: &str) -> Error {
     let adapter = context.adapter.name.clone();
     let why = format!("its rows are the tied head's too, for which the adapter has more in `{head}`");
-    Error::new(ErrorKind::Unclaimed { adapter, key, why })
+    Error::new(ClaimError::Unclaimed { adapter, key, why })
         .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base with untied embeddings")
 }
 
@@ -150,7 +151,7 @@ fn reserve(context: &mut ClaimContext<'_>, target: Target, name: &str, indices: 
     match context.outline.reserve(target, indices, &adapter) {
         None => Ok(()),
         Some((token, earlier)) => {
-            let kind = ErrorKind::TokenTwice { tensor: name.to_owned(), token, earlier, later: adapter };
+            let kind = PlanError::TokenTwice { tensor: name.to_owned(), token, earlier, later: adapter };
             Err(Error::new(kind).hint("only one of them can be what the model learnt for that token"))
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::adapter::AdapterError;
 
 use crate::adapters::peft::python_regex::Unreadable;
 
@@ -128,13 +128,14 @@ impl AdapterConfig {
 /// The refusal of the value of a field of `adapter`.
 pub(crate) fn bad_field(adapter: &str, field: &str, value: &Value, why: &str) -> Error {
     let adapter = adapter.to_owned();
-    ErrorKind::Field { adapter, field: field.to_owned(), value: shortened(value), why: why.to_owned() }.into()
+    AdapterError::Field { adapter, field: field.to_owned(), value: shortened(value), why: why.to_owned() }
+        .into()
 }
 
 /// The refusal of a pattern in a field of `adapter`.
 pub(crate) fn unreadable_pattern(adapter: &str, field: &str, pattern: &str, cause: Unreadable) -> Error {
     let adapter = adapter.to_owned();
-    let kind = ErrorKind::Pattern { adapter, field: field.to_owned(), pattern: pattern.to_owned() };
+    let kind = AdapterError::Pattern { adapter, field: field.to_owned(), pattern: pattern.to_owned() };
     Error::new(kind).because(cause)
 }
 

@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use crate::checkpoint::header::read_header;
 use crate::checkpoint::identity::header_hash;
+use crate::error::adapter::AdapterError;
+use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
@@ -55,7 +58,7 @@ impl Dialect for Peft {
     /// Reads the adapter in `place`, or in its only subdirectory that holds one.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] for what is not there, [`ErrorKind::Json`], [`ErrorKind::PeftType`], [`ErrorKind::EmptyAdapter`],
+    /// [`StorageError::Missing`] for what is not there, [`CheckpointError::Json`], [`AdapterError::PeftType`], [`AdapterError::EmptyAdapter`],
     /// or as [`read_header`].
     fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter> {
         let (home, bytes, config) = read_config(place)?;
@@ -64,7 +67,7 @@ impl Dialect for Peft {
         let source = open_tensors(&home)?;
         let header = read_header(source.as_ref(), &home.path_of(TENSORS), opening.header_room)?;
         if header.tensors.is_empty() {
-            return Err(ErrorKind::EmptyAdapter { adapter: name }.into());
+            return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }
         let mut tensors = tensors(header.tensors, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
@@ -102,7 +105,7 @@ fn peft_type(config: &AdapterConfig) -> Result<String> {
     kind.ok_or_else(|| {
         let why = "is an unknown PEFT type".to_owned();
         let adapter = config.adapter.clone();
-        Error::new(ErrorKind::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
+        Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
             "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
         )
     })
@@ -110,7 +113,7 @@ fn peft_type(config: &AdapterConfig) -> Result<String> {
 
 fn open_tensors(home: &Location) -> Result<Box<dyn Source>> {
     home.open(TENSORS).map_err(|error| match error.kind() {
-        ErrorKind::Missing { .. } if home.has_file("adapter_model.bin").unwrap_or(false) => error.hint(
+        ErrorKind::Storage(StorageError::Missing { .. }) if home.has_file("adapter_model.bin").unwrap_or(false) => error.hint(
             "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again",
         ),
         _ => error,
@@ -122,7 +125,7 @@ fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
     let home = find_home(&place.location)?;
     let at = home.path_of(CONFIG);
     let bytes = home.read_small(CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
-    let not_json = || ErrorKind::Json { path: at.clone() };
+    let not_json = || CheckpointError::Json { path: at.clone() };
     match parse_json_as_python(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
         Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name_of(place), fields))),
         _ => Err(Error::new(not_json()).because("it holds no object")),
@@ -163,5 +166,5 @@ pub(crate) fn not_found(dir: &Location) -> Error {
 }
 
 fn missing(dir: &Location) -> Error {
-    Error::new(ErrorKind::Missing { what: CONFIG, path: dir.path() })
+    Error::new(StorageError::Missing { what: CONFIG, path: dir.path() })
 }

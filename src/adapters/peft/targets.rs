@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::model::names::lookup::Names;
 use crate::model::names::presence::{Accepts, Presence};
 
@@ -107,7 +107,7 @@ impl<'e> Entry<'e> {
         let module = name.strip_suffix(".weight").map_or_else(|| name.clone(), str::to_owned);
         let adapter = adapter.name.clone();
         let entry = self.entry.to_owned();
-        let kind = ErrorKind::TargetWithoutTensor { adapter, field: self.field, entry, module };
+        let kind = ClaimError::TargetWithoutTensor { adapter, field: self.field, entry, module };
         Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")
     }
 }
@@ -139,7 +139,7 @@ fn pattern_matches<'p>(
     if !config.list(PARAMETERS).is_empty() {
         return Err(format!("no module of `{adapter}` is one that `{MODULES}` `{pattern}` matches"));
     }
-    let kind = ErrorKind::TargetsUnmet { adapter: adapter.clone(), pattern: pattern.to_owned() };
+    let kind = ClaimError::TargetsUnmet { adapter: adapter.clone(), pattern: pattern.to_owned() };
     Ok(Some(Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::config::Config;
 use crate::error::Result;
-use crate::error::kind::ErrorKind;
+use crate::error::claim::ClaimError;
 use crate::model::heads::{is_added_head, is_head};
 
 use crate::model::names::class_rules::class_rules;
@@ -38,7 +38,7 @@ impl<'a> Names<'a> {
     /// Paths that no interpretation places are not an error here; [`Names::parameter`] does not find them.
     ///
     /// # Errors
-    /// [`ErrorKind::Readings`] if two interpretations place all paths and do not mean the same tensors.
+    /// [`ClaimError::Readings`] if two interpretations place all paths and do not mean the same tensors.
     pub fn new(name_tables: &NameTables<'a>, paths: &[&str]) -> Result<Names<'a>> {
         let (disk, config) = (name_tables.disk, name_tables.config);
         let class = config.class().and_then(table::class);
@@ -61,7 +61,7 @@ impl<'a> Names<'a> {
                 (name, described(name_tables, matches.table, &matches.mapping))
             };
             let ((first, by_first), (second, by_second)) = (meant(first), meant(second));
-            ErrorKind::Readings { path: paths[path].to_owned(), first, by_first, second, by_second }
+            ClaimError::Readings { path: paths[path].to_owned(), first, by_first, second, by_second }
         })?;
         let whole = path_matches.iter().filter(|matches| matches.places_all(&required));
         let possible =

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a check that fails panics")]
 
 use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
+use crate::error::storage::StorageError;
 use crate::storage::files::write_small;
 use crate::storage::sink::Sink;
 use crate::storage::store::{DirRename, Entry, EntryKind, Store};
@@ -42,7 +44,9 @@ pub fn check_store<S: Store>(make: impl Fn() -> S) {
 fn read(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
     let source = match store.open(name) {
         Ok(source) => source,
-        Err(error) if matches!(error.kind(), ErrorKind::Missing { .. }) => return None,
+        Err(error) if matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. })) => {
+            return None;
+        }
         Err(error) => panic!("{error:?}"),
     };
     let mut bytes = vec![0; source.len() as usize];
@@ -100,7 +104,8 @@ fn a_read_past_the_end_is_an_error_that_says_where_the_end_is(store: &dyn Store)
     source.read_at(&mut [], 6).unwrap();
     for (offset, expected) in [(3, 7), (6, 10), (100, 104), (u64::MAX, u64::MAX)] {
         let error = source.read_at(&mut buf, offset).unwrap_err();
-        let ErrorKind::Truncated { expected: end, found: 6, .. } = *error.kind() else {
+        let ErrorKind::Storage(StorageError::Truncated { expected: end, found: 6, .. }) = *error.kind()
+        else {
             panic!("{error:?}");
         };
         assert_eq!(end, expected);
@@ -121,7 +126,10 @@ fn names_that_lead_out_are_refused(store: &dyn Store) {
             store.sync(dir).err(),
         ];
         for error in errors {
-            assert!(matches!(error.unwrap().kind(), ErrorKind::LeadsOut { .. }), "{dir:?}");
+            assert!(
+                matches!(error.unwrap().kind(), ErrorKind::Storage(StorageError::LeadsOut { .. })),
+                "{dir:?}"
+            );
         }
     }
     for name in ["../name", "/name", "a/../../name", "", "."] {
@@ -136,7 +144,10 @@ fn names_that_lead_out_are_refused(store: &dyn Store) {
             store.remove(name).err(),
         ];
         for error in errors {
-            assert!(matches!(error.unwrap().kind(), ErrorKind::LeadsOut { .. }), "{name:?}");
+            assert!(
+                matches!(error.unwrap().kind(), ErrorKind::Storage(StorageError::LeadsOut { .. })),
+                "{name:?}"
+            );
         }
     }
 }
@@ -158,18 +169,21 @@ fn a_length_that_was_not_kept_is_refused(store: &dyn Store) {
     let mut sink = store.create("short", 6).unwrap();
     sink.write(b"abc").unwrap();
     let error = sink.commit().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Write { .. }), "{error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
 
     let mut sink = store.create("long", 2).unwrap();
     sink.write(b"abc").unwrap_err();
     sink.write(b"a").unwrap_err();
     let error = sink.commit().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Write { .. }), "{error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
     assert_eq!((read(store, "short"), read(store, "long")), (None, None));
 }
 
 fn a_patch_changes_a_file_where_it_stands(store: &dyn Store) {
-    assert!(matches!(store.patch("name").err().unwrap().kind(), ErrorKind::Missing { .. }));
+    assert!(matches!(
+        store.patch("name").err().unwrap().kind(),
+        ErrorKind::Storage(StorageError::Missing { .. })
+    ));
     write_small(store, "name", b"abcdef").unwrap();
     let mut patch = store.patch("name").unwrap();
     patch.write_at(b"CD", 2).unwrap();
@@ -201,7 +215,10 @@ fn what_is_directly_in_a_directory_is_listed_in_order(store: &dyn Store) {
     assert_eq!(store.list("a/y").unwrap()[0].bytes, 5);
     for absent in ["c", "a/y/x"] {
         let error = store.list(absent).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Missing { .. }), "{absent:?} gave {error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. })),
+            "{absent:?} gave {error:?}"
+        );
     }
 }
 
@@ -272,7 +289,10 @@ fn a_scratch_file_is_read_as_it_was_written_and_is_not_seen(store: &dyn Store) {
 fn a_lock_can_be_had_again_once_it_is_given_back(store: &dyn Store) {
     let lock = store.lock("dir").unwrap();
     if lock.is_held() {
-        assert!(matches!(store.lock("dir").err().unwrap().kind(), ErrorKind::OutputInUse { .. }));
+        assert!(matches!(
+            store.lock("dir").err().unwrap().kind(),
+            ErrorKind::Output(OutputError::OutputInUse { .. })
+        ));
     }
     drop(lock);
     assert_eq!(store.lock("dir").unwrap().is_held(), store.lock("other").unwrap().is_held());
@@ -330,7 +350,7 @@ mod tests {
             let store = Faulty::new(Memory::new()).failing(operation, nth, full);
             write_small(&store, "a", b"bytes").unwrap();
             let error = write_small(&store, "b", b"bytes").unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::DiskFull { .. }), "{error:?}");
+            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })), "{error:?}");
             write_small(&store, "c", b"bytes").unwrap();
             assert_eq!(store.inner().names(), ["a", "c"], "{operation:?}");
         }
@@ -346,12 +366,21 @@ mod tests {
         sink.write(b"bytes").unwrap_err();
         sink.commit().unwrap_err();
         let source = store.open("a").unwrap();
-        assert!(matches!(store.open("a").err().unwrap().kind(), ErrorKind::Missing { .. }));
+        assert!(matches!(
+            store.open("a").err().unwrap().kind(),
+            ErrorKind::Storage(StorageError::Missing { .. })
+        ));
         let mut buf = [0; 4];
         source.read_at(&mut buf, 0).unwrap();
-        assert!(matches!(source.read_at(&mut buf, 1).unwrap_err().kind(), ErrorKind::Read { offset: 1, .. }));
+        assert!(matches!(
+            source.read_at(&mut buf, 1).unwrap_err().kind(),
+            ErrorKind::Storage(StorageError::Read { offset: 1, .. })
+        ));
         let error = source.read_at(&mut buf, 1).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Truncated { expected: 5, found: 3, .. }), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Storage(StorageError::Truncated { expected: 5, found: 3, .. })),
+            "{error:?}"
+        );
         source.read_at(&mut buf, 1).unwrap();
         assert_eq!((store.count(Operation::Read), store.count(Operation::Open)), (4, 2));
     }
@@ -378,7 +407,11 @@ mod tests {
             let store = Faulty::new(inner).failing(operation, 2, eio);
             call(&store).unwrap();
             let error = call(&store).unwrap_err();
-            let is_right = matches!(error.kind(), ErrorKind::Read { .. } | ErrorKind::Write { .. });
+            let is_right = matches!(
+                error.kind(),
+                ErrorKind::Storage(StorageError::Read { .. })
+                    | ErrorKind::Storage(StorageError::Write { .. })
+            );
             assert!(is_right && store.count(operation) == 2, "{operation:?}: {error:?}");
             call(&store).unwrap();
         }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
@@ -257,7 +257,7 @@ impl<F> FaultyFile<F> {
                 let half = buf.len() / 2;
                 read(&mut buf[..half], offset)?;
                 let found = offset + half as u64;
-                Err(ErrorKind::Truncated { path: self.path.clone(), expected: len, found }.into())
+                Err(StorageError::Truncated { path: self.path.clone(), expected: len, found }.into())
             }
             Some(failure) => Err(cannot_read(&self.path, offset, failure)),
         }
@@ -364,7 +364,7 @@ fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
     let cause = failure.cause();
     match cause.kind() {
         io::ErrorKind::NotFound => rules::missing("file", path).because(cause),
-        _ => Error::new(ErrorKind::Read { path: path.to_path_buf(), offset }).because(cause),
+        _ => Error::new(StorageError::Read { path: path.to_path_buf(), offset }).because(cause),
     }
 }
 

@@ -1,0 +1,25 @@
+//! Adapters as their trainer saved them: format, config, values.
+
+use std::path::PathBuf;
+
+/// Adapters as their trainer saved them: format, config, values.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum AdapterError {
+    #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
+    PeftType { adapter: String, found: String, why: String },
+    #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
+    AdapterFormat { path: PathBuf, format: String, key: String },
+    #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
+    Field { adapter: String, field: String, value: String, why: String },
+    #[error("adapter `{adapter}` has no tensors")]
+    EmptyAdapter { adapter: String },
+    #[error("pattern `{pattern}` in `{field}` is not a regular expression shardfold can read")]
+    Pattern { adapter: String, field: String, pattern: String },
+    #[error("adapter tensor `{key}` holds a value that is not finite")]
+    NonFiniteFactor { adapter: String, key: String },
+}

@@ -1,0 +1,44 @@
+//! Checkpoints: headers, indices, names of weight files.
+
+use std::path::PathBuf;
+
+/// Checkpoints: headers, indices, names of weight files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum CheckpointError {
+    #[error("`{}` is not a readable safetensors file", path.display())]
+    Header { path: PathBuf },
+    #[error("`{}` is not a usable index", path.display())]
+    Index { path: PathBuf },
+    #[error("`{}` is not usable JSON", path.display())]
+    Json { path: PathBuf },
+    #[error("`{}` is a git-lfs pointer, not the file itself", path.display())]
+    LfsPointer { path: PathBuf },
+    #[error("`{}` holds {found} shards but no `{index}`", path.display())]
+    NoIndex { path: PathBuf, found: usize, index: String },
+    #[error("`{}` holds no weights {}, but {}", path.display(), variant(wanted.as_deref()), quoted(found))]
+    Variants { path: PathBuf, wanted: Option<String>, found: Vec<String> },
+    #[error("`{}` is a pipeline, whose weights are in {}", path.display(), components.join(", "))]
+    Pipeline { path: PathBuf, components: Vec<String> },
+    #[error("tensor `{tensor}` is in two shards, `{first}` and `{second}`")]
+    TensorTwice { tensor: String, first: String, second: String },
+    #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]
+    IndexDisagrees { tensor: String, shard: String },
+    #[error("`{shard}` holds `{tensor}`, which the index does not list")]
+    NotInIndex { tensor: String, shard: String },
+    #[error("`{}` holds `{found}`, which is no commit", path.display())]
+    Ref { path: PathBuf, found: String },
+}
+
+/// Which variant of weights is meant.
+fn variant(name: Option<&str>) -> String {
+    name.map_or_else(|| "without a variant".to_owned(), |name| format!("of the variant `{name}`"))
+}
+
+fn quoted(names: &[String]) -> String {
+    format!("`{}`", names.join("`, `"))
+}

@@ -1,0 +1,77 @@
+//! Adapter tensors that cannot become ops.
+
+use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
+
+/// Adapter tensors that cannot become ops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum ClaimError {
+    #[error("{count} adapter {} no base tensor: {}", if *count == 1 { "tensor matches" } else { "tensors match" }, listing(keys, *count))]
+    Unmatched { adapter: String, count: usize, keys: Vec<String>, nearest: Vec<String> },
+    #[error("`{path}` is ambiguous: it resolves to `{first}` ({by_first}) and to `{second}` ({by_second})")]
+    Readings { path: String, first: String, by_first: String, second: String, by_second: String },
+    #[error("unsupported adapter tensor `{key}`: {why}")]
+    Unclaimed { adapter: String, key: String, why: String },
+    #[error("adapter tensor `{key}` has no partner `{partner}`")]
+    NoPartner { adapter: String, key: String, partner: String },
+    #[error("checkpoint stores {found} experts for `{parameter}`, config.json says {expected}")]
+    ExpertCount { parameter: String, found: u64, expected: u64 },
+    #[error("delta for `{tensor}` has shape {delta}, base tensor has {base}")]
+    DeltaShape { adapter: String, tensor: String, delta: Shape, base: Shape, factors: String },
+    #[error("replacement for `{tensor}` has shape {replacement}, base tensor has {base}")]
+    ReplacementShape { adapter: String, tensor: String, replacement: Shape, base: Shape },
+    #[error("adapter tensor `{key}` has shape {found}, expected {expected}")]
+    FactorShape { adapter: String, key: String, found: Shape, expected: String },
+    #[error("adapter tensor `{key}` has dtype {found:?}, expected BF16, F16 or F32")]
+    FactorDtype { adapter: String, key: String, found: Dtype },
+    #[error("`{module}` has rank {found} in the adapter's tensors, but {expected} by its config")]
+    Rank { adapter: String, module: String, found: u64, expected: u64 },
+    #[error(
+        "module `{module}` is named by `{field}` entry `{entry}`, but the adapter has no tensor for that entry"
+    )]
+    TargetWithoutTensor { adapter: String, field: &'static str, entry: String, module: String },
+    #[error("no tensor of adapter `{adapter}` is for a module that its `target_modules` `{pattern}` matches")]
+    TargetsUnmet { adapter: String, pattern: String },
+    #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
+    TargetDtype { tensor: String, found: Dtype },
+    #[error("`{parameter}` uses a weight conversion shardfold does not support: {why}")]
+    Converted { parameter: String, why: String },
+    #[error("`{parameter}` is stored as several tensors, and {why}")]
+    InPieces { adapter: String, parameter: String, why: String },
+    #[error("`{tensor}` is quantized: {why}")]
+    Quantized { tensor: String, why: String },
+    #[error("`{module}` has {found} pairs of factors for {} targeted parameters: {}", parameters.len(), parameters.join(", "))]
+    ParameterCount { adapter: String, module: String, parameters: Vec<String>, found: usize },
+    #[error("{found} orders of {} fit the factors at `{module}`, expected one", parameters.join(", "))]
+    ParameterOrder { adapter: String, module: String, parameters: Vec<String>, found: usize },
+    #[error(
+        "`lora_A` of width {a} and `lora_B` of width {b} match `{parameter}` {shape:?} in neither orientation"
+    )]
+    ExpertShape { adapter: String, parameter: String, shape: [u64; 3], a: u64, b: u64 },
+    #[error("the factors of `{first}` and of `{second}` at `{module}` lie on different axes")]
+    ExpertsDisagree { adapter: String, module: String, first: String, second: String },
+    #[error("{what} is ambiguous for `{parameter}`: {why}")]
+    Unclear { adapter: String, parameter: String, what: String, why: String },
+    #[error("`{what}` cannot have weight {weight}: {why}")]
+    Weighted { adapter: String, what: String, weight: f64, why: String },
+    #[error("adapter `{adapter}` stores `{tensor}` in full, and full weights cannot be scaled by {weight}")]
+    WeightedReplacement { adapter: String, tensor: String, weight: f64 },
+    #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]
+    NoBaseBias { adapter: String, tensor: String },
+    #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
+    ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
+}
+
+/// The first key and how many more there are.
+fn listing(keys: &[String], count: usize) -> String {
+    match keys.first() {
+        Some(first) if count > 1 => format!("`{first}` and {} more", count - 1),
+        Some(first) => format!("`{first}`"),
+        None => String::new(),
+    }
+}

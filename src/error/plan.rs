@@ -1,0 +1,27 @@
+//! Claims that cannot become one output.
+
+/// Claims that cannot become one output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum PlanError {
+    #[error("adapter `{adapter}` has no effect: {why}")]
+    NoEffect { adapter: String, why: String },
+    #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]
+    KeyTwice { adapter: String, key: String, first: String, second: String },
+    #[error("`{first}` and `{second}` both change the same values of `{tensor}`")]
+    Overlap { tensor: String, first: String, second: String },
+    #[error("`{tensor}` is tied, and embedding and LM head cannot be untied: {why}")]
+    Tied { tensor: String, why: String },
+    #[error("one adapter trains the tied weights `{tensor}` as one and another unties them")]
+    TiedBothWays { tensor: String },
+    #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]
+    Vocabulary { first: String, first_rows: u64, second: String, second_rows: u64 },
+    #[error("adapters `{earlier}` and `{later}` both replace row {token} of `{tensor}`")]
+    TokenTwice { tensor: String, token: u64, earlier: String, later: String },
+    #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
+    ReplacedDelta { tensor: String, earlier: String, later: String },
+}

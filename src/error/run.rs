@@ -1,0 +1,19 @@
+//! What only the data of a run shows, and bugs.
+
+/// What only the data of a run shows, and bugs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the message above each variant says what it is, and its fields are the message's values"
+)]
+pub enum RunError {
+    #[error("merging `{tensor}` gives a value that is not finite where the base was finite")]
+    NonFiniteResult { tensor: String },
+    #[error("the quantized data or the scales of `{tensor}` hold a value that is not finite")]
+    NonFiniteCodes { tensor: String },
+    #[error("the {stage} panicked: this is a bug in shardfold")]
+    Panicked { stage: &'static str },
+    #[error("`{module}` of adapter `{adapter}` was planned but not applied: this is a bug in shardfold")]
+    Unapplied { adapter: String, module: String },
+}
