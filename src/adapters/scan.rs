@@ -41,7 +41,7 @@ pub(crate) struct TensorContents {
 pub(crate) fn scan(adapter: &Adapter, cancel: &Cancel) -> Result<Contents> {
     let source = adapter.source.as_ref();
     let mut hasher = blake3::Hasher::new();
-    let mut look = Look::new(&adapter.tensors);
+    let mut look = ValueScan::new(&adapter.tensors);
     let mut buf = vec![0; STEP];
     let mut at = 0;
     while at < source.len() {
@@ -56,7 +56,7 @@ pub(crate) fn scan(adapter: &Adapter, cancel: &Cancel) -> Result<Contents> {
 }
 
 /// What was seen of an adapter's tensors so far.
-struct Look<'a> {
+struct ValueScan<'a> {
     tensors: &'a [AdapterTensor],
     found: Vec<TensorContents>,
     /// The tensor that is looked at.
@@ -65,14 +65,14 @@ struct Look<'a> {
     values: Vec<f32>,
 }
 
-impl<'a> Look<'a> {
-    fn new(tensors: &'a [AdapterTensor]) -> Look<'a> {
+impl<'a> ValueScan<'a> {
+    fn new(tensors: &'a [AdapterTensor]) -> ValueScan<'a> {
         let unseen = |tensor: &AdapterTensor| {
             let is_plain = encodings::plain(tensor.tensor.dtype).is_some();
             TensorContents { finite: true, zero: is_plain, one: is_plain }
         };
         let found = tensors.iter().map(unseen).collect();
-        Look { tensors, found, next: 0, kernels: Kernels::detect(), values: vec![0.0; STEP / 2] }
+        ValueScan { tensors, found, next: 0, kernels: Kernels::detect(), values: vec![0.0; STEP / 2] }
     }
 
     /// Looks at bytes that start `at` in the file; returns how many, as the last element may go on behind them.
@@ -146,7 +146,7 @@ mod tests {
             of(false, false, false),
         ];
         for step in 4..=file.len() {
-            let (mut look, mut at) = (Look::new(&tensors), 0);
+            let (mut look, mut at) = (ValueScan::new(&tensors), 0);
             while at < file.len() {
                 let taken = look.take(at as u64, &file[at..(at + step).min(file.len())]);
                 assert!(taken > 0, "pieces of {step} at {at}");

@@ -1,6 +1,6 @@
 //! All tensors of a checkpoint, findable by name.
 
-use crate::plan::out_tensor::Identity;
+use crate::checkpoint::identity::Identity;
 use crate::tensor::reference::TensorRef;
 
 /// One shard, as its header describes it.

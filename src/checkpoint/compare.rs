@@ -9,20 +9,8 @@ use crate::storage::store::Store;
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 
-use crate::model::outline::Outline;
-
 /// Elements that are compared at a time.
 const COMPARED: u64 = 1 << 14;
-
-impl Outline<'_> {
-    /// Whether the base's tensor at that place holds the same values as a tensor of another file.
-    ///
-    /// # Errors
-    /// As [`Source::read_at`].
-    pub(crate) fn holds(&self, place: usize, other: (&dyn Source, &TensorRef)) -> Result<bool> {
-        holds(self.base, place, other)
-    }
-}
 
 /// Whether the tensor at that place of a base holds the same values as a tensor of another file.
 ///

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::identity::Identity;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::formats::index::{About, Index, IndexProblem, parse_index};
@@ -9,7 +10,6 @@ use crate::formats::safetensors::Header;
 use crate::formats::safetensors::problem::HeaderProblem;
 use crate::formats::safetensors::read::{header_len, is_lfs_pointer, parse_header};
 use crate::hub::resolved::Resolved;
-use crate::plan::out_tensor::Identity;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -123,10 +123,10 @@ struct IndexFile {
     index: Index,
 }
 
-type Names = (Vec<String>, Option<IndexFile>, Vec<String>);
+type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<String>);
 
 /// The shards' file names in order, the index if there is one, and notices about files that are left out.
-fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<Names> {
+fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<WeightFiles> {
     let found = dir.files(&|_| true)?;
     let files: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();

@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 use crate::storage::source::Source;
+use serde::{Deserialize, Serialize};
 
 const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 4096;
@@ -38,4 +39,15 @@ pub(crate) fn sampled(source: &dyn Source, data_start: u64) -> Result<String> {
         hasher.update(piece);
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// What tells one state of a file from another, without a path or a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the header (its length included).
+    pub header: String,
+    /// BLAKE3 of the content: of all of it for an adapter, of evenly spread samples for a shard of the base.
+    pub content: String,
 }

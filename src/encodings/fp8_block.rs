@@ -2,7 +2,7 @@
 //!
 //! `value = code · scale` in f32, although the scales are called `…_scale_inv` (quantized-bases.md 4.1). The block size
 //! comes from `weight_block_size` of the config, never from a division of shapes: last blocks may be ragged (576 rows have
-//! five rows of scales of 128). Scales may stand in another shard than the codes.
+//! five rows of scales of 128). BlockScales may stand in another shard than the codes.
 //!
 //! Encoding keeps a block's scale as it is, so that untouched values come out as they went in, and makes a new one,
 //! `amax / 448`, only where a value would not fit (quantized-bases.md 15.3). Codes and scales are two outputs, each made
@@ -70,10 +70,8 @@ impl Encoding for Fp8Block {
         let scale_name = names.iter().find(there).unwrap_or(&names[0]);
         let wrong = |why: String| Candidate::wrong(found.name, why);
         let Some(scale) = (found.find)(scale_name) else {
-            return match lacks_scale(found) {
-                true => Err(wrong(format!("it has no `{scale_name}`"))),
-                false => Ok(None),
-            };
+            let is_missing = lacks_scale(found);
+            return if is_missing { Err(wrong(format!("it has no `{scale_name}`"))) } else { Ok(None) };
         };
         let Some(config) = found.quantization else {
             return Err(wrong(format!(
@@ -118,7 +116,7 @@ impl Encoding for Fp8Block {
         if part == CODES {
             return crate::encodings::plain::runs(1, place);
         }
-        let scales = Scales::of(place);
+        let scales = BlockScales::of(place);
         let size = scales.size as u64;
         Runs {
             first: (scales.rows.start * scales.cols_in_all + scales.cols.start) * size,
@@ -134,7 +132,7 @@ impl Encoding for Fp8Block {
             return self.runs(part, place).bytes();
         }
         // A tile that starts elsewhere may begin and end within a block, and reach over the ragged end of a matrix.
-        let (scales, (bn, bk)) = (Scales::of(place), place.logical.block);
+        let (scales, (bn, bk)) = (BlockScales::of(place), place.logical.block);
         let (high, wide) = (place.rect.height(), place.rect.width());
         let rows = (high.max(1) - 1).div_ceil(bn) + 1 + high / scales.matrix_rows + 1;
         let in_all = place.view.rows / scales.matrix_rows * scales.scale_rows;
@@ -149,7 +147,7 @@ impl Encoding for Fp8Block {
         at: RowPiece,
         out: &mut [f32],
     ) -> bool {
-        let scales = Scales::of(place);
+        let scales = BlockScales::of(place);
         let (codes, stored) = parts.split_at(place.rect.elements() as usize);
         let mut finite = kernels.widen_e4m3(&codes[crate::encodings::plain::piece(1, place, &at)], out);
         let row = place.rect.rows.start + at.row as u64;
@@ -165,7 +163,7 @@ impl Encoding for Fp8Block {
 
     fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
         let (place, part) = (block.place, block.part);
-        let scales = Scales::of(place);
+        let scales = BlockScales::of(place);
         let width = block.cols.len();
         let stored = &block.source[place.rect.elements() as usize..];
         let mut narrowed = Narrowed { finite: true, changed: 0 };
@@ -209,7 +207,7 @@ fn scale_names(weight: &str) -> Vec<String> {
     names
 }
 
-/// Scales of other encodings of the same codes.
+/// BlockScales of other encodings of the same codes.
 const OTHER_SCALES: &[&str] = &["_scale", "_scale_2"];
 
 /// Whether the config says that every weight has a scale for each block, and this one has none of any kind.
@@ -241,7 +239,7 @@ fn scale_shape(shape: &Shape, block: (u64, u64)) -> Option<Shape> {
 }
 
 /// The scales that a tile needs: which rows and columns of the scale tensor, and how they lie in the tile's bytes.
-struct Scales {
+struct BlockScales {
     block: (u64, u64),
     /// Rows of one matrix of the weight, and of its scales.
     matrix_rows: u64,
@@ -253,15 +251,15 @@ struct Scales {
     size: usize,
 }
 
-impl Scales {
-    fn of(place: Place<'_>) -> Scales {
+impl BlockScales {
+    fn of(place: Place<'_>) -> BlockScales {
         let Place { logical, view, rect } = place;
         let (bn, bk) = logical.block;
         let axes = logical.shape.axes();
         let matrix_rows = axes[axes.len() - 2];
         debug_assert_eq!(Some(&view.cols), axes.last(), "the plan cuts such a weight by its last axis");
         let dtype = scale_part(logical).dtype;
-        let mut scales = Scales {
+        let mut scales = BlockScales {
             block: logical.block,
             matrix_rows,
             scale_rows: matrix_rows.div_ceil(bn),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
@@ -26,8 +27,18 @@ pub struct Logical {
 impl Logical {
     /// Plain numbers of a type that has an encoding; `None` for all others.
     pub fn plain(tensor: &TensorRef) -> Option<Logical> {
-        let encoding = crate::encodings::plain(tensor.dtype)?.name().into();
+        let encoding = plain_name(tensor.dtype)?.into();
         Some(Logical { encoding, shape: tensor.shape.clone(), block: (1, 1), parts: vec![tensor.clone()] })
+    }
+}
+
+/// The name of the encoding of plain numbers of a type. It is that of the type, which the table of encodings holds to.
+fn plain_name(dtype: Dtype) -> Option<&'static str> {
+    match dtype {
+        Dtype::BF16 => Some("bf16"),
+        Dtype::F16 => Some("f16"),
+        Dtype::F32 => Some("f32"),
+        _ => None,
     }
 }
 

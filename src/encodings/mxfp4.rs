@@ -56,18 +56,15 @@ impl Encoding for Mxfp4 {
         let is_said = found.method() == Some("mxfp4");
         if let Some(name) = found.name.strip_suffix("_scales") {
             let codes = format!("{name}_blocks");
-            return match is_said && (found.find)(&codes).is_none() {
-                true => Err(Candidate::wrong(name, format!("it has `{name}_scales` and no `{codes}`"))),
-                false => Ok(None),
-            };
+            if is_said && (found.find)(&codes).is_none() {
+                return Err(Candidate::wrong(name, format!("it has `{name}_scales` and no `{codes}`")));
+            }
+            return Ok(None);
         }
         let Some(name) = found.name.strip_suffix("_blocks") else { return Ok(None) };
         let wrong = |why: String| Candidate::wrong(name, why);
         let Some(scale) = (found.find)(&format!("{name}_scales")) else {
-            return match is_said {
-                true => Err(wrong(format!("it has no `{name}_scales`"))),
-                false => Ok(None),
-            };
+            return if is_said { Err(wrong(format!("it has no `{name}_scales`"))) } else { Ok(None) };
         };
         if !is_said {
             let found = found.method().map_or_else(|| "missing".to_owned(), |method| format!("`{method}`"));
@@ -123,21 +120,21 @@ impl Encoding for Mxfp4 {
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
-        let at = Stored::of(part, place);
+        let at = StoredBlocks::of(part, place);
         Runs { first: at.first, len: at.len, count: place.rect.width(), stride: at.stride }.joined()
     }
 
     fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         // A tile that starts elsewhere may begin and end within a byte or a block.
-        let (per, stored) = (values_of(part), Stored::of(part, place));
+        let (per, stored) = (values_of(part), StoredBlocks::of(part, place));
         place.rect.width() * ((place.rect.height().max(1) - 1).div_ceil(per) + 1).min(stored.stride)
     }
 
     fn decode_row(&self, _: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
-        let (codes_at, scales_at) = (Stored::of(CODES, place), Stored::of(SCALES, place));
+        let (codes_at, scales_at) = (StoredBlocks::of(CODES, place), StoredBlocks::of(SCALES, place));
         let row = codes_at.row + at.row as u64;
         let (codes, scales) = parts.split_at((codes_at.len * place.rect.width()) as usize);
-        let of_row = |stored: &Stored, part: usize| (row / values_of(part) - stored.start) as usize;
+        let of_row = |stored: &StoredBlocks, part: usize| (row / values_of(part) - stored.start) as usize;
         let (code, scale) = (of_row(&codes_at, CODES), of_row(&scales_at, SCALES));
         let codes = codes[at.cols.start * codes_at.len as usize..].chunks_exact(codes_at.len as usize);
         let scales = scales[at.cols.start * scales_at.len as usize..].chunks_exact(scales_at.len as usize);
@@ -170,7 +167,7 @@ fn power(code: u8) -> f32 {
 }
 
 /// Where a part's bytes of a tile are.
-struct Stored {
+struct StoredBlocks {
     /// The first row of the tile in its expert.
     row: u64,
     /// The byte of a stored row that holds it.
@@ -183,8 +180,8 @@ struct Stored {
     stride: u64,
 }
 
-impl Stored {
-    fn of(part: usize, place: Place<'_>) -> Stored {
+impl StoredBlocks {
+    fn of(part: usize, place: Place<'_>) -> StoredBlocks {
         let Place { logical, view, rect } = place;
         let &[_, inputs, outputs] = logical.shape.axes() else { unreachable!("it was detected so") };
         debug_assert_eq!(view.cols, outputs, "the plan cuts such a weight by its last axis");
@@ -193,6 +190,6 @@ impl Stored {
         debug_assert!(end <= inputs, "a tile is of one expert");
         let (start, stride) = (row / per, inputs / per);
         let first = (expert * outputs + rect.cols.start) * stride + start;
-        Stored { row, start, first, len: end.div_ceil(per) - start, stride }
+        StoredBlocks { row, start, first, len: end.div_ceil(per) - start, stride }
     }
 }

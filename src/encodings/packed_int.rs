@@ -107,25 +107,25 @@ impl Encoding for PackedInt {
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
-        Layout::of(self.bits, place).runs(part)
+        PackedLayout::of(self.bits, place).runs(part)
     }
 
     fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         // A rectangle elsewhere may begin and end within a byte, a group or a word.
-        let layout = Layout::of(self.bits, place);
+        let layout = PackedLayout::of(self.bits, place);
         let runs = layout.runs(part);
         let (rows, cols) = (place.rect.height(), place.rect.width());
         let bits = u64::from(self.bits);
         match layout.kind(part) {
-            Kind::Codes => rows * (cols * bits / 8 + 5).min(layout.codes_in_all),
-            Kind::Scales => rows * layout.most_groups(cols) * layout.scale_bytes,
-            Kind::Zeros => (rows * bits / WORD + 2) * layout.most_groups(cols) * 4,
-            Kind::Order => runs.bytes(),
+            PackedKind::Codes => rows * (cols * bits / 8 + 5).min(layout.codes_in_all),
+            PackedKind::Scales => rows * layout.most_groups(cols) * layout.scale_bytes,
+            PackedKind::Zeros => (rows * bits / WORD + 2) * layout.most_groups(cols) * 4,
+            PackedKind::Order => runs.bytes(),
         }
     }
 
     fn decode_row(&self, _: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
-        let layout = Layout::of(self.bits, place);
+        let layout = PackedLayout::of(self.bits, place);
         let row = layout.row(parts, at.row);
         let first = place.rect.cols.start + at.cols.start as u64;
         if layout.order.is_some() {
@@ -240,9 +240,11 @@ impl Tensors {
             Strategy::Group(size) => ([self.rows, input / size], (1, size)),
             Strategy::Channel => ([self.rows, 1], (1, input)),
         };
-        let expect = |what: &str, tensor: &TensorRef, axes: &[u64]| match tensor.shape.axes() == axes {
-            true => Ok(()),
-            false => Err(format!("`{what}` has shape {}, expected {axes:?}", tensor.shape)),
+        let expect = |what: &str, tensor: &TensorRef, axes: &[u64]| {
+            if tensor.shape.axes() == axes {
+                return Ok(());
+            }
+            Err(format!("`{what}` has shape {}, expected {axes:?}", tensor.shape))
         };
         expect("weight_scale", &self.scale, &scales)?;
         match (&self.zeros, scheme.symmetric) {
@@ -270,7 +272,7 @@ impl Tensors {
 
 /// What a part is.
 #[derive(Clone, Copy)]
-enum Kind {
+enum PackedKind {
     Codes,
     Scales,
     Zeros,
@@ -278,7 +280,7 @@ enum Kind {
 }
 
 /// Where everything of a tile lies, in its parts and in its bytes.
-struct Layout {
+struct PackedLayout {
     bits: u64,
     block: (u64, u64),
     rows: Range<u64>,
@@ -297,8 +299,8 @@ struct Layout {
     order: Option<usize>,
 }
 
-impl Layout {
-    fn of(bits: u32, place: Place<'_>) -> Layout {
+impl PackedLayout {
+    fn of(bits: u32, place: Place<'_>) -> PackedLayout {
         let Place { logical, view, rect } = place;
         let bits = u64::from(bits);
         let (rows, cols, input) = (rect.rows.clone(), rect.cols.clone(), view.cols);
@@ -316,7 +318,7 @@ impl Layout {
         };
         let scale_dtype = logical.parts[SCALES].dtype;
         let words = rows.start * bits / WORD..(rows.end * bits).div_ceil(WORD);
-        Layout {
+        PackedLayout {
             bits,
             block: logical.block,
             codes: cols.start * bits / 8..end,
@@ -332,12 +334,12 @@ impl Layout {
         }
     }
 
-    fn kind(&self, part: usize) -> Kind {
+    fn kind(&self, part: usize) -> PackedKind {
         match part {
-            CODES => Kind::Codes,
-            SCALES => Kind::Scales,
-            _ if Some(part) == self.order => Kind::Order,
-            _ => Kind::Zeros,
+            CODES => PackedKind::Codes,
+            SCALES => PackedKind::Scales,
+            _ if Some(part) == self.order => PackedKind::Order,
+            _ => PackedKind::Zeros,
         }
     }
 
@@ -358,15 +360,15 @@ impl Layout {
             stride: self.groups_in_all * size,
         };
         let runs = match self.kind(part) {
-            Kind::Codes => Runs {
+            PackedKind::Codes => Runs {
                 first: self.rows.start * self.codes_in_all + self.codes.start,
                 len: self.codes.end - self.codes.start,
                 count: height,
                 stride: self.codes_in_all,
             },
-            Kind::Scales => of_groups(self.rows.clone(), self.scale_bytes),
-            Kind::Zeros => of_groups(self.zeros.as_ref().expect("it is one").1.clone(), 4),
-            Kind::Order => {
+            PackedKind::Scales => of_groups(self.rows.clone(), self.scale_bytes),
+            PackedKind::Zeros => of_groups(self.zeros.as_ref().expect("it is one").1.clone(), 4),
+            PackedKind::Order => {
                 let len = (self.cols.end - self.cols.start) * 4;
                 Runs { first: self.cols.start * 4, len, count: 1, stride: len }
             }
@@ -375,7 +377,7 @@ impl Layout {
     }
 
     /// A row of the tile in its bytes.
-    fn row<'b>(&self, parts: &'b [u8], row: usize) -> Row<'b> {
+    fn row<'b>(&self, parts: &'b [u8], row: usize) -> PackedRow<'b> {
         let bytes = |part: usize| self.runs(part).bytes() as usize;
         let (codes, rest) = parts.split_at(bytes(CODES));
         let (scales, mut rest) = rest.split_at(bytes(SCALES));
@@ -389,7 +391,7 @@ impl Layout {
         let len = (self.codes.end - self.codes.start) as usize;
         let groups = (self.groups.end - self.groups.start) as usize;
         let of_row = groups * self.scale_bytes as usize;
-        Row {
+        PackedRow {
             codes: &codes[row * len..(row + 1) * len],
             scales: &scales[row * of_row..(row + 1) * of_row],
             zeros,
@@ -400,7 +402,7 @@ impl Layout {
 }
 
 /// One row of a tile.
-struct Row<'b> {
+struct PackedRow<'b> {
     codes: &'b [u8],
     scales: &'b [u8],
     /// The zero points of the whole tile.
@@ -410,9 +412,9 @@ struct Row<'b> {
     at: u64,
 }
 
-impl Row<'_> {
+impl PackedRow<'_> {
     /// The scale of a group, and the field that stands for 0.
-    fn of_group(&self, layout: &Layout, group: u64) -> (f32, i32) {
+    fn of_group(&self, layout: &PackedLayout, group: u64) -> (f32, i32) {
         let i = (group - layout.groups.start) as usize;
         let scale = match layout.scale_dtype {
             Dtype::F32 => f32::from_le_bytes(self.scales.as_chunks().0[i]),
@@ -424,11 +426,12 @@ impl Row<'_> {
             Some((_, words)) => {
                 // The stream runs down a column of words.
                 let groups = (layout.groups.end - layout.groups.start) as usize;
-                let word = |word: u64| match word < words.end {
-                    true => u32::from_le_bytes(
-                        self.zeros.as_chunks().0[(word - words.start) as usize * groups + i],
-                    ),
-                    false => 0,
+                let word = |word: u64| {
+                    if word >= words.end {
+                        return 0;
+                    }
+                    let at = (word - words.start) as usize * groups + i;
+                    u32::from_le_bytes(self.zeros.as_chunks().0[at])
                 };
                 let bit = self.at * layout.bits;
                 let both = u64::from(word(bit / WORD)) | u64::from(word(bit / WORD + 1)) << WORD;
@@ -439,7 +442,7 @@ impl Row<'_> {
     }
 
     /// Decodes columns from `first` on that share a scale.
-    fn decode(&self, layout: &Layout, first: u64, (scale, zero): (f32, i32), out: &mut [f32]) {
+    fn decode(&self, layout: &PackedLayout, first: u64, (scale, zero): (f32, i32), out: &mut [f32]) {
         let value = |field: i32| (field - zero) as f32 * scale;
         let bit = first * layout.bits - layout.codes.start * 8;
         let codes = &self.codes[(bit / 8) as usize..];
@@ -463,7 +466,7 @@ impl Row<'_> {
     }
 
     /// Decodes columns from `first` on, each of which says its group; false if one says none there is.
-    fn decode_reordered(&self, layout: &Layout, first: u64, out: &mut [f32]) -> bool {
+    fn decode_reordered(&self, layout: &PackedLayout, first: u64, out: &mut [f32]) -> bool {
         let order = self.order.as_chunks::<4>().0;
         let mut finite = true;
         for (i, out) in out.iter_mut().enumerate() {
@@ -481,14 +484,14 @@ impl Row<'_> {
     }
 
     /// The field at a bit of the row's codes.
-    fn field(&self, layout: &Layout, bit: u64) -> i32 {
+    fn field(&self, layout: &PackedLayout, bit: u64) -> i32 {
         let at = (bit / 8) as usize;
         let both = [self.codes[at], self.codes.get(at + 1).copied().unwrap_or(0)];
         i32::from(u16::from_le_bytes(both) >> (bit % 8)) & layout.mask()
     }
 }
 
-impl Layout {
+impl PackedLayout {
     fn mask(&self) -> i32 {
         (1 << self.bits) - 1
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
 use crate::hub::environment::HubEnvironment;
-use crate::hub::parse::{Wanted, is_commit};
-use crate::hub::resolved::{Origin, Resolved, Snapshot, download};
+use crate::hub::parse::{RepoQuery, is_commit};
+use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 
@@ -40,7 +40,7 @@ impl Hub {
     /// commit; [`ErrorKind::Read`].
     pub fn find(&self, typed: &Path) -> Result<Resolved> {
         let location = Location::of_path(typed);
-        match (&self.cache, typed.to_str().and_then(Wanted::parse)) {
+        match (&self.cache, typed.to_str().and_then(RepoQuery::parse)) {
             (Some(cache), Some(wanted)) if location.stat("")?.is_none() => wanted.find(cache),
             _ => Ok(location.into()),
         }
@@ -58,7 +58,7 @@ impl Hub {
     }
 }
 
-impl Wanted<'_> {
+impl RepoQuery<'_> {
     /// The snapshot in `cache`.
     fn find(&self, cache: &Location) -> Result<Resolved> {
         let home = cache.join(&format!("models--{}", self.name.replace('/', "--")));
@@ -89,7 +89,7 @@ impl Wanted<'_> {
             }
         }
         let (name, component) = (self.name.to_owned(), self.component.map(str::to_owned));
-        Ok(Resolved { location, snapshot: Some(Snapshot { name, commit, component, revision }) })
+        Ok(Resolved { location, snapshot: Some(RepoSnapshot { name, commit, component, revision }) })
     }
 
     /// The commit that the ref of its revision holds, if there is such a ref.

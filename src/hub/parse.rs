@@ -4,7 +4,7 @@
 const MOST_NAME_CHARS: usize = 96;
 
 /// What a name asks for.
-pub(crate) struct Wanted<'t> {
+pub(crate) struct RepoQuery<'t> {
     /// All of it, for messages.
     pub(crate) typed: &'t str,
     /// The repository, as `org/name`.
@@ -15,9 +15,9 @@ pub(crate) struct Wanted<'t> {
     pub(crate) revision: Option<&'t str>,
 }
 
-impl<'t> Wanted<'t> {
+impl<'t> RepoQuery<'t> {
     /// `None` for what is no name of the hub.
-    pub(crate) fn parse(typed: &'t str) -> Option<Wanted<'t>> {
+    pub(crate) fn parse(typed: &'t str) -> Option<RepoQuery<'t>> {
         let (path, revision) = match typed.split_once('@') {
             Some((path, revision)) => (path, Some(revision)),
             None => (typed, None),
@@ -28,7 +28,12 @@ impl<'t> Wanted<'t> {
             _ => (path, None),
         };
         let is_name = parts <= 3 && path.split('/').all(is_name);
-        (is_name && revision.is_none_or(is_revision)).then_some(Wanted { typed, name, component, revision })
+        (is_name && revision.is_none_or(is_revision)).then_some(RepoQuery {
+            typed,
+            name,
+            component,
+            revision,
+        })
     }
 }
 

@@ -40,12 +40,12 @@ pub struct Resolved {
     /// Where it is.
     pub location: Location,
     /// What it is in the cache, if a name was given.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<RepoSnapshot>,
 }
 
 /// A snapshot in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct RepoSnapshot {
     /// The repository, as `org/name`.
     pub name: String,
     /// The commit.
@@ -70,7 +70,7 @@ impl Resolved {
 
     /// What a snapshot was asked for as: its repository, and the folder in it.
     pub fn label(&self) -> Option<String> {
-        let Snapshot { name, component, .. } = self.snapshot.as_ref()?;
+        let RepoSnapshot { name, component, .. } = self.snapshot.as_ref()?;
         Some(component.as_ref().map_or_else(|| name.clone(), |component| format!("{name}/{component}")))
     }
 
@@ -78,7 +78,7 @@ impl Resolved {
     pub fn within(&self, folder: &str) -> String {
         match &self.snapshot {
             None => self.location.join(folder).to_string(),
-            Some(Snapshot { name, revision, .. }) => {
+            Some(RepoSnapshot { name, revision, .. }) => {
                 let revision = revision.as_ref().map(|revision| format!("@{revision}"));
                 format!("{name}/{folder}{}", revision.unwrap_or_default())
             }

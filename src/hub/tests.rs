@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
-use crate::hub::parse::Wanted;
+use crate::hub::parse::RepoQuery;
 use crate::hub::resolved::Resolved;
 use crate::storage::files::write_small;
 use crate::storage::location::Location;
@@ -81,7 +81,7 @@ fn only_names_of_the_hub_are_looked_up() {
         "org/name/unet",
         "org/name/unet@v1",
     ] {
-        assert!(Wanted::parse(typed).is_some(), "{typed}");
+        assert!(RepoQuery::parse(typed).is_some(), "{typed}");
     }
     let long = "a".repeat(97);
     for typed in [
@@ -122,7 +122,7 @@ fn only_names_of_the_hub_are_looked_up() {
         "a@b@c",
         &long,
     ] {
-        assert!(Wanted::parse(typed).is_none(), "{typed}");
+        assert!(RepoQuery::parse(typed).is_none(), "{typed}");
     }
 }
 

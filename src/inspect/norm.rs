@@ -34,9 +34,9 @@ pub(crate) struct Norms<'s> {
     panel: Vec<f64>,
 }
 
-/// Sizes of a pair of factors.
+/// ProductSizes of a pair of factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sizes {
+pub(crate) struct ProductSizes {
     /// Inner dimension.
     pub rank: u64,
     /// Rows of B.
@@ -46,14 +46,14 @@ pub(crate) struct Sizes {
 }
 
 /// The sizes of `A [rank, in…]` and `B [out, rank, 1…]`, if they fit each other.
-pub(crate) fn sizes(a: &Shape, b: &Shape) -> Option<Sizes> {
+pub(crate) fn sizes(a: &Shape, b: &Shape) -> Option<ProductSizes> {
     let (&[rank, _, ..], &[out, b_rank, ref rest @ ..]) = (a.axes(), b.axes()) else { return None };
     let fits = rank == b_rank && rank > 0 && rest.iter().all(|&axis| axis == 1);
-    (fits && out > 0 && a.elements() > 0).then(|| Sizes { rank, out, input: a.elements() / rank })
+    (fits && out > 0 && a.elements() > 0).then(|| ProductSizes { rank, out, input: a.elements() / rank })
 }
 
 /// One factor as `rank` values at each of `positions` places.
-struct Factor<'f> {
+struct StreamedFactor<'f> {
     tensor: &'f TensorRef,
     rank: usize,
     positions: u64,
@@ -73,12 +73,12 @@ impl<'s> Norms<'s> {
     /// # Errors
     /// As [`Source::read_at`].
     pub(crate) fn product(&mut self, a: &TensorRef, b: &TensorRef) -> Result<Option<f64>> {
-        let Some(Sizes { rank, out, input }) = sizes(&a.shape, &b.shape) else { return Ok(None) };
+        let Some(ProductSizes { rank, out, input }) = sizes(&a.shape, &b.shape) else { return Ok(None) };
         let Some(rank) = usize::try_from(rank).ok().filter(|&rank| rank <= MOST_RANK) else {
             return Ok(None);
         };
-        let a = Factor { tensor: a, rank, positions: input, inner_major: true };
-        let b = Factor { tensor: b, rank, positions: out, inner_major: false };
+        let a = StreamedFactor { tensor: a, rank, positions: input, inner_major: true };
+        let b = StreamedFactor { tensor: b, rank, positions: out, inner_major: false };
         let side = rank.min(BLOCK);
         let (mut gram_a, mut gram_b) = (vec![0.0; side * side], vec![0.0; side * side]);
         let mut square = 0.0;
@@ -98,7 +98,7 @@ impl<'s> Norms<'s> {
     /// Inner products of the inner indices `p` with `q`, into rows of `q`; false if something cannot be read as numbers.
     fn gram(
         &mut self,
-        factor: &Factor<'_>,
+        factor: &StreamedFactor<'_>,
         p: &Range<usize>,
         q: &Range<usize>,
         gram: &mut [f64],
@@ -130,7 +130,7 @@ impl<'s> Norms<'s> {
     /// Brings the inner indices `inner` at `step` positions from `at` into the panel, one index after the other.
     fn load(
         &mut self,
-        factor: &Factor<'_>,
+        factor: &StreamedFactor<'_>,
         inner: &Range<usize>,
         at: u64,
         step: usize,

@@ -21,7 +21,7 @@ const MOST_READ: u64 = 4 << 20;
 
 /// The memory cgroup of this process, as far as it is mounted.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct Cgroup {
     version: Version,
     /// The topmost folder of the hierarchy that can be seen.
     top: PathBuf,
@@ -35,9 +35,9 @@ enum Version {
     V2,
 }
 
-impl Group {
+impl Cgroup {
     /// Finds the group by `self/cgroup` and `self/mountinfo` in `proc`, with mount points below `root`.
-    pub(crate) fn find(root: &Path, proc: &Path) -> Option<Group> {
+    pub(crate) fn find(root: &Path, proc: &Path) -> Option<Cgroup> {
         let (version, path) = own_path(&read(&proc.join("self/cgroup"))?)?;
         let mounts = read(&proc.join("self/mountinfo"))?;
         let groups = mounts.lines().filter_map(|line| mount(line, version)).map(|(within, point)| {
@@ -51,7 +51,7 @@ impl Group {
                 .filter(|own| own.is_dir());
             let found = own.is_some();
             let above = within.components().count();
-            (found, above, Group { version, own: own.unwrap_or_else(|| top.clone()), top })
+            (found, above, Cgroup { version, own: own.unwrap_or_else(|| top.clone()), top })
         });
         // Of several mounts, one that shows our group is best, then the one that shows most above it; a later one lies
         // on top of an earlier one.

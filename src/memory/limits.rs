@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::memory::cgroup::{Group, open};
+use crate::memory::cgroup::{Cgroup, open};
 use crate::memory::limit::{Limit, LimitKind, limit};
 use crate::memory::process::Status;
 use crate::memory::rlimit::{ResourceLimits, own_resource_limits};
@@ -77,7 +77,7 @@ pub(crate) fn find(environment: &Environment) -> Vec<Limit> {
         .map(|mut file| Status::scan(|buf| file.read(buf).unwrap_or(0)))
         .unwrap_or_default();
     let mut limits = Vec::new();
-    if let Some(group) = Group::find(&environment.root, &environment.proc) {
+    if let Some(group) = Cgroup::find(&environment.root, &environment.proc) {
         group.limits(&mut limits);
     }
     slurm_limits(&environment.variables, status.resident, &mut limits);
@@ -179,7 +179,7 @@ mod tests {
             ("sys/fs/cgroup/job/memory.max", "67108864\n"),
         ]);
         assert_eq!(find(&tree.environment).first().map(|limit| limit.bytes), Some(64 * MIB));
-        let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
+        let group = Cgroup::find(&tree.environment.root, &tree.environment.proc).unwrap();
         assert_eq!(group.peak(), None);
     }
 
@@ -200,7 +200,7 @@ mod tests {
                 (LimitKind::CgroupV2, 64 * MIB, 64 * MIB, max)
             ]
         );
-        let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
+        let group = Cgroup::find(&tree.environment.root, &tree.environment.proc).unwrap();
         assert_eq!(group.peak(), Some(4096));
     }
 
@@ -232,7 +232,7 @@ mod tests {
         ]);
         let from = "memory.limit_in_bytes of /sys/fs/cgroup/memory/job".to_owned();
         assert_eq!(tree.found(), [(LimitKind::CgroupV1, 64 * MIB, 44 * MIB, from)]);
-        let group = Group::find(&tree.environment.root, &tree.environment.proc).unwrap();
+        let group = Cgroup::find(&tree.environment.root, &tree.environment.proc).unwrap();
         assert_eq!(group.peak(), Some(62_914_561));
     }
 

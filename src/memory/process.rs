@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::memory::cgroup::Group;
+use crate::memory::cgroup::Cgroup;
 
 /// Memory of this process in bytes. What the system does not tell is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn process() -> Usage {
 /// Other processes of the group count too. `None` where the group keeps no such record: outside Linux, before Linux
 /// 5.19 under v2, in the true root of v2, or where the memory controller is not enabled in the group itself.
 pub(crate) fn cgroup_peak() -> Option<u64> {
-    Group::find(Path::new("/"), Path::new("/proc"))?.peak()
+    Cgroup::find(Path::new("/"), Path::new("/proc"))?.peak()
 }
 
 /// Lines of `/proc/self/status`, in bytes; `None` for a line that is not there.

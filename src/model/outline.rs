@@ -1,5 +1,9 @@
 //! The output's tensors while adapters are claimed: those of the base, those that are new, and the shapes they come to.
 
+use crate::checkpoint::compare::holds;
+use crate::error::Result;
+use crate::storage::source::Source;
+use crate::tensor::reference::TensorRef;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -190,5 +194,15 @@ impl<'a> Outline<'a> {
     /// Targets whose shape changed.
     pub(crate) fn resized(&self) -> impl Iterator<Item = (Target, &Shape)> {
         self.resized.iter().map(|(target, shape)| (*target, shape))
+    }
+}
+
+impl Outline<'_> {
+    /// Whether the base's tensor at that place holds the same values as a tensor of another file.
+    ///
+    /// # Errors
+    /// As [`Source::read_at`].
+    pub(crate) fn holds(&self, place: usize, other: (&dyn Source, &TensorRef)) -> Result<bool> {
+        holds(self.base, place, other)
     }
 }

@@ -1,6 +1,6 @@
 //! A Kronecker product: `W + s·(w₁ ⊗ w₂)`, on linear layers and convolutions.
 //!
-//! Source: Yeh et al. 2023 (arXiv:2309.14859, LyCORIS), section 4. `w₁ [a, c]` is whole or a product, `w₂` one of
+//! FactorSource: Yeh et al. 2023 (arXiv:2309.14859, LyCORIS), section 4. `w₁ [a, c]` is whole or a product, `w₂` one of
 //! [`SecondForm`]. The delta at output `i·k + p` and input `j·n + q` is `w₁[i, j]·w₂[p, q]`, where the kernel counts as part
 //! of the inputs of `w₂`. One form is interleaved the other way round: output `p·a + i`, input `q·c + j` (PEFT's, for a
 //! convolution of one dimension; see [`crate::ops::kronecker::SecondForm::Interleaved`]).
@@ -99,13 +99,13 @@ enum First<'k> {
 /// `w₂`.
 enum Second<'k> {
     /// One that stands in blocks, each times an element of `w₁`.
-    Blocks(Source<'k>),
+    Blocks(FactorSource<'k>),
     /// All of one that is interleaved with `w₁`, and the places of its kernel.
     Interleaved(&'k [f32], usize),
 }
 
 /// What pieces of a `w₂` come from.
-enum Source<'k> {
+enum FactorSource<'k> {
     /// All of it.
     Whole(&'k [f32]),
     /// A product.
@@ -128,22 +128,22 @@ impl<'k> Kron<'k> {
             }
         };
         let second = match sizes.form {
-            SecondForm::Whole => Second::Blocks(Source::Whole(rest[0].data)),
+            SecondForm::Whole => Second::Blocks(FactorSource::Whole(rest[0].data)),
             SecondForm::Interleaved { kernel } => Second::Interleaved(rest[0].data, kernel),
             SecondForm::Product { rank } => {
                 let (a, b) = product(rest, sizes.second, rank);
-                Second::Blocks(Source::Product(a, b))
+                Second::Blocks(FactorSource::Product(a, b))
             }
             SecondForm::Core(sizes) => {
                 let core = Core { t: rest[2].data, b: rest[1].data, sizes };
-                Second::Blocks(Source::Core(rest[0].data, core))
+                Second::Blocks(FactorSource::Core(rest[0].data, core))
             }
         };
         Kron { sizes, first, second }
     }
 
     /// Writes the window.
-    fn write(&self, axes: Axes, kernels: Kernels, delta: &mut [f32], made: &mut [f32]) {
+    fn write(&self, axes: FactorAxes, kernels: Kernels, delta: &mut [f32], made: &mut [f32]) {
         match &self.second {
             Second::Blocks(source) => self.fill(source, axes, kernels, delta, made),
             Second::Interleaved(w2, kernel) => self.interleave(w2, *kernel, axes, delta),
@@ -164,8 +164,8 @@ impl<'k> Kron<'k> {
     /// Writes the window, piece by piece: in each the element of `w₁` is one.
     fn fill(
         &self,
-        source: &Source<'_>,
-        [(outs, out_step), (ins, in_step)]: Axes,
+        source: &FactorSource<'_>,
+        [(outs, out_step), (ins, in_step)]: FactorAxes,
         kernels: Kernels,
         delta: &mut [f32],
         made: &mut [f32],
@@ -188,7 +188,7 @@ impl<'k> Kron<'k> {
         &self,
         w2: &[f32],
         kernel: usize,
-        [(outs, out_step), (ins, in_step)]: Axes,
+        [(outs, out_step), (ins, in_step)]: FactorAxes,
         delta: &mut [f32],
     ) {
         let ([a, c], n) = (self.sizes.first, self.sizes.second[1]);
@@ -204,7 +204,7 @@ impl<'k> Kron<'k> {
     }
 }
 
-impl Source<'_> {
+impl FactorSource<'_> {
     /// A piece of `w₂ [k, n]`, and the elements from one of its rows to the next; what is not stored whole goes into `made`.
     fn piece<'p>(
         &'p self,
@@ -216,13 +216,13 @@ impl Source<'_> {
     ) -> (&'p [f32], usize) {
         let made = &mut made[..rows.len() * cols.len()];
         match *self {
-            Source::Whole(w2) => return (&w2[rows.start * n + cols.start..], n),
-            Source::Product(a, b) => {
+            FactorSource::Whole(w2) => return (&w2[rows.start * n + cols.start..], n),
+            FactorSource::Product(a, b) => {
                 let a = Matrix { data: &a.data[rows.start * a.row_stride..], rows: rows.len(), ..a };
                 let b = Matrix { data: &b.data[cols.start..], cols: cols.len(), ..b };
                 kernels.product(a, b, made);
             }
-            Source::Core(a, core) => {
+            FactorSource::Core(a, core) => {
                 let mut partial = Vec::new();
                 for (p, made) in rows.clone().zip(made.chunks_exact_mut(cols.len())) {
                     core.partial(|i| a[i * k + p], &mut partial);
@@ -245,7 +245,7 @@ fn write_row(delta: &mut [f32], step: usize, w1: f32, second: &[f32]) {
 }
 
 /// The positions of a window on both axes, and the elements from one to the next.
-type Axes = [(Range<u64>, usize); 2];
+type FactorAxes = [(Range<u64>, usize); 2];
 
 /// Cuts positions where a block of `size` ends: which block, where in it, and how far from the first position.
 fn pieces(positions: &Range<u64>, size: usize) -> impl Iterator<Item = (usize, Range<usize>, usize)> + use<> {

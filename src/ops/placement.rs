@@ -76,7 +76,8 @@ impl Placement {
     /// Which axis moves along the rows of `view` and which along its columns, or `None` if the view cuts an axis.
     pub fn grid(&self, view: View) -> Option<Grid> {
         let cols = view.cols.max(1);
-        let mut grid = Grid { rows: Line::fixed(self.start / cols), cols: Line::fixed(self.start % cols) };
+        let mut grid =
+            Grid { rows: GridLine::fixed(self.start / cols), cols: GridLine::fixed(self.start % cols) };
         let mut order = [0, 1];
         let order = order.get_mut(..self.axes.len())?;
         // The wider stride moves along rows. An axis of one position never moves, so it takes what is left.
@@ -85,9 +86,9 @@ impl Placement {
             let Axis { count, stride } = self.axes[i];
             let still = count <= 1;
             if grid.rows.axis.is_none() && (still && self.axes.len() > 1 || !still && stride % cols == 0) {
-                grid.rows = Line { axis: Some(i), count, at: grid.rows.at, step: (stride / cols).max(1) };
+                grid.rows = GridLine { axis: Some(i), count, at: grid.rows.at, step: (stride / cols).max(1) };
             } else if grid.cols.axis.is_none() && (still || stride < cols) {
-                grid.cols = Line { axis: Some(i), count, at: grid.cols.at, step: stride.max(1) };
+                grid.cols = GridLine { axis: Some(i), count, at: grid.cols.at, step: stride.max(1) };
             } else {
                 return None;
             }
@@ -112,7 +113,7 @@ impl Placement {
 
 /// How a delta moves along one direction of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct GridLine {
     /// Which of the delta's axes it is; none if the delta does not move in this direction.
     pub axis: Option<usize>,
     /// Positions on it.
@@ -123,9 +124,9 @@ pub struct Line {
     pub step: u64,
 }
 
-impl Line {
-    fn fixed(at: u64) -> Line {
-        Line { axis: None, count: 1, at, step: 1 }
+impl GridLine {
+    fn fixed(at: u64) -> GridLine {
+        GridLine { axis: None, count: 1, at, step: 1 }
     }
 
     /// One past the last row or column it touches.
@@ -134,10 +135,10 @@ impl Line {
     }
 
     /// The positions that fall into `range`, and where the first of them stands, counted from `range.start`.
-    fn cut(&self, range: &Range<u64>) -> Option<Run> {
+    fn cut(&self, range: &Range<u64>) -> Option<AxisRun> {
         let first = range.start.saturating_sub(self.at).div_ceil(self.step);
         let last = range.end.saturating_sub(self.at).div_ceil(self.step).min(self.count);
-        (first < last).then(|| Run {
+        (first < last).then(|| AxisRun {
             axis: self.axis,
             range: first..last,
             at: self.at + first * self.step - range.start,
@@ -150,9 +151,9 @@ impl Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Movement along stored rows.
-    pub rows: Line,
+    pub rows: GridLine,
     /// Movement along stored columns.
-    pub cols: Line,
+    pub cols: GridLine,
 }
 
 impl Grid {
@@ -164,7 +165,7 @@ impl Grid {
 
 /// Positions on one axis of a delta that fall into a tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct AxisRun {
     /// The delta's axis; none if it does not move in this direction.
     pub axis: Option<usize>,
     /// Positions on that axis.
@@ -175,7 +176,7 @@ pub struct Run {
     pub step: u64,
 }
 
-impl Run {
+impl AxisRun {
     /// Number of positions.
     pub fn len(&self) -> usize {
         (self.range.end - self.range.start) as usize
@@ -191,9 +192,9 @@ impl Run {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Along the tile's rows.
-    pub rows: Run,
+    pub rows: AxisRun,
     /// Along the tile's columns.
-    pub cols: Run,
+    pub cols: AxisRun,
 }
 
 impl Window {

@@ -17,15 +17,16 @@ use crate::ops::placement::Window;
 use crate::plan::out_tensor::Making;
 use crate::schedule::budget::REDUCED_ROWS;
 use crate::schedule::cut::{MergedTensor, Output};
+use crate::schedule::region::{out_encoding, start_encoding};
 use crate::schedule::requirement::BLOCK_COLS;
-use crate::schedule::tile::{TileLayout, out_encoding, start_encoding};
+use crate::schedule::tile::TileLayout;
 use crate::tensor::rect::Rect;
 
 use crate::pipeline::factors::{FactorRegion, FactorViews};
 use crate::pipeline::message::ReductionResult;
 use crate::pipeline::reduce::{Observed, accumulate};
 use crate::pipeline::retained::{Measured, Retention, measure};
-use crate::pipeline::scratch::{Applied, Buffers, ClaimOutcome, Outcome, Scratch, TileOp};
+use crate::pipeline::scratch::{AppliedDelta, Buffers, ClaimOutcome, Outcome, TileOp, WorkerScratch};
 
 /// The inputs of one tile's merge, but for the bytes it starts from.
 pub(crate) struct TileJob<'t> {
@@ -53,7 +54,7 @@ pub(crate) struct TileJob<'t> {
 pub(crate) fn merge_tile<'s>(
     job: &TileJob<'_>,
     data: &mut [u8],
-    scratch: &'s mut Scratch,
+    scratch: &'s mut WorkerScratch,
 ) -> Result<&'s Outcome> {
     let (height, width) = (job.rect.height() as usize, job.rect.width() as usize);
     job.begin(scratch);
@@ -83,8 +84,8 @@ fn pieces(rows: &Range<usize>, width: usize, cols: usize) -> impl Iterator<Item 
 
 impl TileJob<'_> {
     /// Lists the ops that meet the tile, and begins its outcome.
-    fn begin(&self, scratch: &mut Scratch) {
-        let Scratch { ops, outcome, .. } = scratch;
+    fn begin(&self, scratch: &mut WorkerScratch) {
+        let WorkerScratch { ops, outcome, .. } = scratch;
         ops.clear();
         outcome.changed = 0;
         outcome.claims.clear();
@@ -190,8 +191,8 @@ impl TileJob<'_> {
     }
 
     /// Makes the reductions over some rows, for every op that has its own inside the tile.
-    fn reduce_rows(&self, rows: &Range<usize>, cols: usize, data: &[u8], scratch: &mut Scratch) {
-        let Scratch { buffers, ops, .. } = scratch;
+    fn reduce_rows(&self, rows: &Range<usize>, cols: usize, data: &[u8], scratch: &mut WorkerScratch) {
+        let WorkerScratch { buffers, ops, .. } = scratch;
         let Buffers { values, deltas, states, .. } = buffers;
         if states.len() < ops.len() {
             states.resize_with(ops.len(), Vec::new);
@@ -223,8 +224,8 @@ impl TileJob<'_> {
     }
 
     /// Decodes a block and leaves what its op accumulates, in f32, where the tile's output goes.
-    fn observe_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut Scratch) {
-        let Scratch { buffers: Buffers { values, deltas, .. }, ops, .. } = scratch;
+    fn observe_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut WorkerScratch) {
+        let WorkerScratch { buffers: Buffers { values, deltas, .. }, ops, .. } = scratch;
         let values = &mut values[..piece.elements()];
         let width = piece.cols.len();
         self.decode(piece, data, values);
@@ -242,7 +243,7 @@ impl TileJob<'_> {
     }
 
     /// Decodes, applies every op, encodes, and adds to the outcome.
-    fn merge_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+    fn merge_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut WorkerScratch) -> Result<()> {
         let elements = piece.elements();
         let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
         if !finite && start_encoding(self.merged.start).plain().is_none() {
@@ -258,8 +259,8 @@ impl TileJob<'_> {
     }
 
     /// Applies every op in order to the values; where the sum of all that they added stands, if there are several.
-    fn apply(&self, piece: &Piece, scratch: &mut Scratch) -> Option<usize> {
-        let Scratch { buffers, ops, applied, .. } = scratch;
+    fn apply(&self, piece: &Piece, scratch: &mut WorkerScratch) -> Option<usize> {
+        let WorkerScratch { buffers, ops, applied, .. } = scratch;
         let Buffers { values, original, deltas, states, .. } = buffers;
         let (place, elements) = (piece.place(self.rect), piece.elements());
         values[..elements].copy_from_slice(&original[..elements]);
@@ -277,7 +278,7 @@ impl TileJob<'_> {
                 ..block
             });
             let of_window = window.elements() as usize;
-            applied.push(Applied { op: i, window, at });
+            applied.push(AppliedDelta { op: i, window, at });
             at += of_window;
         }
         if applied.len() < 2 {
@@ -333,14 +334,14 @@ impl TileJob<'_> {
     }
 
     /// Adds a block that is encoded to the outcome. `sum` says where the sum of all deltas stands, if there are several.
-    fn count(&self, piece: &Piece, sum: Option<usize>, encoded: Encoded, scratch: &mut Scratch) {
-        let Scratch { buffers, ops, applied, outcome } = scratch;
+    fn count(&self, piece: &Piece, sum: Option<usize>, encoded: Encoded, scratch: &mut WorkerScratch) {
+        let WorkerScratch { buffers, ops, applied, outcome } = scratch;
         let elements = piece.elements();
         let (values, original) = (&buffers.values[..elements], &buffers.original[..elements]);
         let still = if encoded.is_cast { &buffers.rounded[..elements] } else { original };
         let before = sum.map_or(original, |at| &buffers.deltas[at..at + elements]);
         let measured = Measured { values, before, is_sum: sum.is_some(), still };
-        for Applied { op, window, at } in applied.iter() {
+        for AppliedDelta { op, window, at } in applied.iter() {
             let delta = &buffers.deltas[*at..][..window.elements() as usize];
             let claim = &mut outcome.claims[*op];
             claim.elements += window.elements();

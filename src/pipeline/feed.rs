@@ -24,7 +24,7 @@ use crate::pipeline::stop::Stop;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The feed's ends of its channels.
-pub(crate) struct Ends<'c, 'p, 's, 'm> {
+pub(crate) struct FeedEnds<'c, 'p, 's, 'm> {
     /// Where tiles go.
     pub(crate) to_merge: &'c Sender<LoadedTile<'p, 's, 'm>>,
     /// The results of reductions.
@@ -38,7 +38,7 @@ pub(crate) fn run<'p, 's, 'm>(
     run: &'p Run<'p>,
     pool: &'s Pool<'m>,
     progress: &Progress,
-    ends: &Ends<'_, 'p, 's, 'm>,
+    ends: &FeedEnds<'_, 'p, 's, 'm>,
     stop: &Stop,
 ) -> Result<()> {
     let fetch = Fetch::new(run, progress, stop);

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::ops::op::Op;
 use crate::schedule::region::FactorBlock;
-use crate::schedule::tile::{MergeTile, start_encoding};
+use crate::schedule::region::start_encoding;
+use crate::schedule::tile::MergeTile;
 use crate::tensor::reference::{FileId, TensorRef};
 
 use crate::pipeline::factors::{raw_range, value_bytes};
@@ -19,7 +20,7 @@ const STRIDED: usize = 1 << 14;
 
 /// Reads what it is asked for, and counts it.
 pub(crate) struct Fetch<'r> {
-    files: Files<'r>,
+    files: RunFiles<'r>,
     gather: GatherBuffer,
 }
 
@@ -27,7 +28,7 @@ impl<'r> Fetch<'r> {
     /// For the inputs of `run`.
     pub(crate) fn new(run: &'r Run<'r>, progress: &'r Progress, stop: &'r Stop) -> Fetch<'r> {
         let gather = GatherBuffer::new(run.schedule.gather_bytes);
-        Fetch { files: Files { run, progress, stop }, gather }
+        Fetch { files: RunFiles { run, progress, stop }, gather }
     }
 
     /// Reads bytes that are copied.
@@ -87,13 +88,13 @@ impl<'r> Fetch<'r> {
 }
 
 /// The inputs of a run.
-struct Files<'r> {
+struct RunFiles<'r> {
     run: &'r Run<'r>,
     progress: &'r Progress,
     stop: &'r Stop,
 }
 
-impl Files<'_> {
+impl RunFiles<'_> {
     /// Fills `buffer` with every `step`-th element of `size` bytes from `offset` on.
     fn read_strided(
         &self,

@@ -1,4 +1,4 @@
-//! Scratch of a worker: blocks of f32 and lists, made once and used for every tile.
+//! WorkerScratch of a worker: blocks of f32 and lists, made once and used for every tile.
 
 use std::ops::Range;
 
@@ -9,20 +9,20 @@ use crate::schedule::budget::ScratchSizes;
 use crate::pipeline::retained::Retention;
 
 /// All that merging a tile writes to, but the tile itself.
-pub(crate) struct Scratch {
+pub(crate) struct WorkerScratch {
     /// Blocks of values.
     pub(crate) buffers: Buffers,
     /// The ops that meet the tile.
     pub(crate) ops: Vec<TileOp>,
     /// What was done to the last block.
-    pub(crate) applied: Vec<Applied>,
+    pub(crate) applied: Vec<AppliedDelta>,
     /// What was done to the tile.
     pub(crate) outcome: Outcome,
 }
 
-impl Scratch {
-    /// Scratch of these sizes.
-    pub(crate) fn new(sizes: ScratchSizes) -> Scratch {
+impl WorkerScratch {
+    /// WorkerScratch of these sizes.
+    pub(crate) fn new(sizes: ScratchSizes) -> WorkerScratch {
         let block = || vec![0.0; sizes.block];
         let buffers = Buffers {
             block: sizes.block,
@@ -32,7 +32,7 @@ impl Scratch {
             deltas: vec![0.0; sizes.block * sizes.deltas],
             states: Vec::new(),
         };
-        Scratch { buffers, ops: Vec::new(), applied: Vec::new(), outcome: Outcome::default() }
+        WorkerScratch { buffers, ops: Vec::new(), applied: Vec::new(), outcome: Outcome::default() }
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct TileOp {
 }
 
 /// What one op did to a block.
-pub(crate) struct Applied {
+pub(crate) struct AppliedDelta {
     /// Which op of the tile.
     pub(crate) op: usize,
     /// The part of its delta that falls on the block.

@@ -41,13 +41,16 @@ impl Run<'_> {
             let mut stages = vec![(
                 "reader",
                 scope.spawn(move || {
-                    let ends = feed::Ends { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
+                    let ends = feed::FeedEnds { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
                     stop.watch("reader", || feed::run(self, pool, progress, &ends, stop))
                 }),
             )];
             for _ in 0..self.schedule.workers {
-                let ends =
-                    worker::Ends { loaded: loaded.clone(), to_write: to_write.clone(), spare: spare.clone() };
+                let ends = worker::WorkerEnds {
+                    loaded: loaded.clone(),
+                    to_write: to_write.clone(),
+                    spare: spare.clone(),
+                };
                 stages.push((
                     "worker",
                     scope.spawn(move || stop.watch("worker", || worker::run(self, tally, &ends, stop))),
@@ -58,7 +61,7 @@ impl Run<'_> {
             stages.push((
                 "writer",
                 scope.spawn(move || {
-                    let ends = writer::Ends { merged, reduced: to_feed };
+                    let ends = writer::WriterEnds { merged, reduced: to_feed };
                     stop.watch("writer", || writer::run(self, ends, progress, shard_done, stop))
                 }),
             ));

@@ -12,12 +12,12 @@ use crate::pipeline::apply::{TileJob, merge_tile};
 use crate::pipeline::factors::{BandFactors, FactorRegion, prepare};
 use crate::pipeline::message::{LoadedTile, MergedTile, ReductionResult};
 use crate::pipeline::run::Run;
-use crate::pipeline::scratch::Scratch;
+use crate::pipeline::scratch::WorkerScratch;
 use crate::pipeline::stop::Stop;
 use crate::pipeline::tally::Tally;
 
 /// A worker's ends of its channels.
-pub(crate) struct Ends<'p, 's, 'm> {
+pub(crate) struct WorkerEnds<'p, 's, 'm> {
     /// Where tiles come from.
     pub(crate) loaded: Receiver<LoadedTile<'p, 's, 'm>>,
     /// Where they go.
@@ -27,8 +27,8 @@ pub(crate) struct Ends<'p, 's, 'm> {
 }
 
 /// Merges tiles until there are no more, or nobody takes them.
-pub(crate) fn run(run: &Run<'_>, tally: &Tally, ends: &Ends<'_, '_, '_>, stop: &Stop) -> Result<()> {
-    let mut scratch = Scratch::new(run.schedule.scratch);
+pub(crate) fn run(run: &Run<'_>, tally: &Tally, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> Result<()> {
+    let mut scratch = WorkerScratch::new(run.schedule.scratch);
     for message in &ends.loaded {
         if stop.is_raised() {
             return Ok(());
@@ -49,7 +49,7 @@ fn merge<'p, 's, 'm>(
     run: &Run<'_>,
     tally: &Tally,
     message: LoadedTile<'p, 's, 'm>,
-    scratch: &mut Scratch,
+    scratch: &mut WorkerScratch,
 ) -> Result<MergedTile<'p, 's, 'm>> {
     let LoadedTile { tile, mut buffer, factors, reduced } = message;
     let bytes = match &tile.work {
@@ -78,7 +78,7 @@ fn merge_one(
     tally: &Tally,
     (shard, tile): (usize, &MergeTile<'_>),
     (buffer, factors, reduced): (&mut [u8], &BandFactors<'_, '_>, &[ReductionResult]),
-    scratch: &mut Scratch,
+    scratch: &mut WorkerScratch,
 ) -> Result<Range<usize>> {
     let (merged, layout, kernels) = (tile.merged, &tile.layout, run.kernels);
     let (data, own) = buffer.split_at_mut(layout.own_at);

@@ -31,12 +31,12 @@ pub struct ShardDone {
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
 pub(crate) fn run(
     run: &Run<'_>,
-    ends: Ends<'_, '_, '_>,
+    ends: WriterEnds<'_, '_, '_>,
     progress: &Progress,
     shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
     stop: &Stop,
 ) -> Result<()> {
-    let Ends { merged, reduced } = ends;
+    let WriterEnds { merged, reduced } = ends;
     let mut writer =
         Writer { run, progress, shard_done, reduced, open: None, reduction: ReductionState::default() };
     let mut waiting: VecDeque<Option<MergedTile<'_, '_, '_>>> = VecDeque::new();
@@ -60,7 +60,7 @@ pub(crate) fn run(
 }
 
 /// The writer's ends of its channels.
-pub(crate) struct Ends<'p, 's, 'm> {
+pub(crate) struct WriterEnds<'p, 's, 'm> {
     /// Where tiles come from.
     pub(crate) merged: Receiver<MergedTile<'p, 's, 'm>>,
     /// Who waits for the results of reductions.

@@ -19,13 +19,14 @@ use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::NameTables;
 use crate::storage::store::Entry;
 
+use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
-use crate::plan::layout::{Layout, Touched};
+use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
-use crate::plan::out_tensor::{AdapterUse, Carried, Identity, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::planner::Planner;
 use crate::plan::side_files;
 
@@ -134,7 +135,7 @@ impl Planner<'_> {
 
     /// What the output consists of.
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
-        let shards = Layout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
+        let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let index = side_files::index(outline, &shards);
         let files: Vec<_> =
@@ -173,11 +174,10 @@ impl Planner<'_> {
         name_tables: &NameTables<'o>,
     ) -> std::result::Result<Names<'o>, Vec<Error>> {
         let refused = check_config(adapter, self.ignored_fields);
-        if refused.is_empty() {
-            adapter.names(name_tables).map_err(|error| vec![error])
-        } else {
-            Err(refused)
+        if !refused.is_empty() {
+            return Err(refused);
         }
+        adapter.names(name_tables).map_err(|error| vec![error])
     }
 
     /// What the user said of experts, each once.
@@ -258,11 +258,12 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {
-        choices.push(match keep_quantized {
-            true => "changed weights of the quantized base are encoded again with the scales they had, and new ones where a \
-                     value would not fit"
-                .to_owned(),
-            false => format!("the quantized base is decoded to {:?}", outline.float_dtype()),
+        choices.push(if keep_quantized {
+            "changed weights of the quantized base are encoded again with the scales they had, and new ones where a value \
+             would not fit"
+                .to_owned()
+        } else {
+            format!("the quantized base is decoded to {:?}", outline.float_dtype())
         });
     }
     choices

@@ -18,7 +18,7 @@ pub struct Explained<'a> {
     /// What is decided beyond adding deltas.
     pub(crate) choices: Vec<&'a str>,
     /// The shards: name, bytes, tensors that change.
-    pub(crate) shards: Vec<ShardLine<'a>>,
+    pub(crate) shards: Vec<PlannedShard<'a>>,
     /// The adapters: name, weight, type, ops by method.
     pub(crate) adapters: Vec<AdapterLine<'a>>,
     /// Every claim: what is done to which tensor.
@@ -28,7 +28,7 @@ pub struct Explained<'a> {
 }
 
 #[derive(Serialize)]
-pub(crate) struct ShardLine<'a> {
+pub(crate) struct PlannedShard<'a> {
     pub(crate) name: &'a str,
     pub(crate) bytes: u64,
     pub(crate) tensors: usize,
@@ -83,7 +83,7 @@ impl Plan {
             shards: self
                 .shards
                 .iter()
-                .map(|shard| ShardLine {
+                .map(|shard| PlannedShard {
                     name: &shard.name,
                     bytes: shard.bytes,
                     tensors: shard.tensors.len(),

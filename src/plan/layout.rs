@@ -39,7 +39,7 @@ impl Touched {
 }
 
 /// All that decides how the output lies.
-pub(crate) struct Layout<'l> {
+pub(crate) struct OutputLayout<'l> {
     /// The output's tensors.
     pub(crate) outline: &'l Outline<'l>,
     /// What is done to them.
@@ -48,7 +48,7 @@ pub(crate) struct Layout<'l> {
     pub(crate) keep_quantized: bool,
 }
 
-impl Layout<'_> {
+impl OutputLayout<'_> {
     /// The output's shards in order; those that would be empty are left out.
     ///
     /// # Errors

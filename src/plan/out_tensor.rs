@@ -1,5 +1,6 @@
 //! Output tensors, the executed unit, and the shards they stand in.
 
+use crate::checkpoint::identity::Identity;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -77,17 +78,6 @@ pub enum Role {
     Base,
     /// The tensors of the adapter at this position of the command line.
     Adapter(u32),
-}
-
-/// What tells one state of a file from another, without a path or a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Length in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of the header (its length included).
-    pub header: String,
-    /// BLAKE3 of the content: of all of it for an adapter, of evenly spread samples for a shard of the base.
-    pub content: String,
 }
 
 /// A file that a plan reads.

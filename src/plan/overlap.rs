@@ -4,7 +4,7 @@ use crate::tensor::shape::Shape;
 
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Placement;
-use crate::ops::placement::{Grid, Line};
+use crate::ops::placement::{Grid, GridLine};
 
 /// The first two claims with deltas of one kind that fall on the same element of a tensor of that shape.
 pub(crate) fn overlap(shape: &Shape, ops: &[&Op]) -> Option<(ClaimId, ClaimId)> {
@@ -25,7 +25,7 @@ pub(crate) fn overlap(shape: &Shape, ops: &[&Op]) -> Option<(ClaimId, ClaimId)> 
 }
 
 /// Whether two lines have a row (or column) in common.
-fn meet(a: &Line, b: &Line) -> bool {
+fn meet(a: &GridLine, b: &GridLine) -> bool {
     let (few, many) = if a.count <= b.count { (a, b) } else { (b, a) };
     let has = |at: u64| {
         at >= many.at && (at - many.at).is_multiple_of(many.step) && (at - many.at) / many.step < many.count
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn lines_meet_where_they_share_a_position() {
-        let line = |at, step, count| Line { axis: Some(0), count, at, step };
+        let line = |at, step, count| GridLine { axis: Some(0), count, at, step };
         for (a, b, is_met) in [
             (line(0, 1, 4), line(4, 1, 4), false),
             (line(0, 1, 5), line(4, 1, 4), true),

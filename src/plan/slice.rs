@@ -94,10 +94,10 @@ fn refuse_parts(op: &Op, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
         Access::Elements => Ok(()),
         Access::Reduction { axis, .. } => {
             let is_whole = |i: usize| (cut[i].first, cut[i].count) == (0, axes[i].count);
-            match (0..axes.len()).filter(|&i| i != axis).all(is_whole) {
-                true => Ok(()),
-                false => Err("a norm runs over inputs that the checkpoint stores in several tensors"),
+            if (0..axes.len()).filter(|&i| i != axis).all(is_whole) {
+                return Ok(());
             }
+            Err("a norm runs over inputs that the checkpoint stores in several tensors")
         }
         Access::Rows | Access::Whole => {
             Err("the method needs whole rows, and the checkpoint stores them in parts")

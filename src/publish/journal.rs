@@ -17,7 +17,7 @@ pub(crate) const JOURNAL: &str = "shardfold.journal";
 const MOST_HEAD_BYTES: u64 = 4096;
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct JournalHead {
     shardfold: String,
     plan: String,
 }
@@ -44,7 +44,7 @@ impl HeadLine {
         let Some(end) = start.bytes.iter().position(|&byte| byte == b'\n') else {
             return Ok(if start.is_whole { HeadLine::Torn } else { HeadLine::Unknown });
         };
-        let head = serde_json::from_slice::<Head>(&start.bytes[..end]);
+        let head = serde_json::from_slice::<JournalHead>(&start.bytes[..end]);
         Ok(head.map_or(HeadLine::Unknown, |head| HeadLine::Plan(head.plan)))
     }
 }
@@ -73,7 +73,8 @@ impl Journal {
         if dir.has_file(JOURNAL)? {
             dir.lock(JOURNAL)?;
         }
-        let head = line(&Head { shardfold: env!("CARGO_PKG_VERSION").to_owned(), plan: digest.to_owned() });
+        let head =
+            line(&JournalHead { shardfold: env!("CARGO_PKG_VERSION").to_owned(), plan: digest.to_owned() });
         write_small(dir, JOURNAL, head.as_bytes())?;
         let lock = dir.lock(JOURNAL)?;
         Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: head.len() as u64, _lock: lock })

@@ -69,8 +69,8 @@ impl AdapterReport {
             line(f, "", "what DoRA adds depends on the base, too")?;
         }
         f.write_str("\n")?;
-        let items = self.modules.iter().map(|module| (module.module.as_str(), Alike::new(module)));
-        let row = |group: &Group<Alike>| {
+        let items = self.modules.iter().map(|module| (module.module.as_str(), AlikeModules::new(module)));
+        let row = |group: &Group<AlikeModules>| {
             let name = group.to_string();
             let norms = group.members.iter().filter_map(|&i| self.modules[i].norm).collect();
             Row {
@@ -104,7 +104,7 @@ fn named(module: &Module) -> &str {
 
 /// What modules of one line have in common beside their names.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Alike {
+struct AlikeModules {
     kind: &'static str,
     rank: Option<u64>,
     scale_bits: Option<u64>,
@@ -112,9 +112,9 @@ struct Alike {
     is_dead: bool,
 }
 
-impl Alike {
-    fn new(module: &Module) -> Alike {
-        Alike {
+impl AlikeModules {
+    fn new(module: &Module) -> AlikeModules {
+        AlikeModules {
             kind: module.kind,
             rank: module.rank,
             scale_bits: module.scale.map(f64::to_bits),
@@ -124,7 +124,7 @@ impl Alike {
     }
 }
 
-impl Alike {
+impl AlikeModules {
     fn cells(&self, norm: String) -> Vec<String> {
         let scale = self.scale_bits.map(|bits| format!("scale {}", shorter(f64::from_bits(bits))));
         vec![

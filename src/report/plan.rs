@@ -73,9 +73,9 @@ fn show_shards(f: &mut String, plan: &Explained<'_>) -> fmt::Result {
 }
 
 /// What claims of one row have in common: adapter, method, rank, and the scale's bits.
-type Alike<'p> = (u32, &'p str, Option<u64>, Option<u32>);
+type AlikeClaims<'p> = (u32, &'p str, Option<u64>, Option<u32>);
 
-fn alike<'p>(claim: &ClaimLine<'p>) -> Alike<'p> {
+fn alike<'p>(claim: &ClaimLine<'p>) -> AlikeClaims<'p> {
     (claim.adapter, claim.method, claim.rank, claim.scale.map(f32::to_bits))
 }
 
@@ -86,7 +86,7 @@ fn claims(plan: &Explained<'_>) -> Rows {
     Rows(group(items).iter().map(|group| row(group, with_adapter)).collect())
 }
 
-fn row(group: &Group<Alike<'_>>, with_adapter: bool) -> Row {
+fn row(group: &Group<AlikeClaims<'_>>, with_adapter: bool) -> Row {
     let (adapter, method, rank, scale) = group.kind;
     // Methods without a rank have a scale only if the adapter has a weight.
     let scale = scale.map(f32::from_bits).filter(|&scale| rank.is_some() || scale != 1.0);

@@ -52,8 +52,8 @@ impl fmt::Display for Rows {
 
 /// A table of tensors, in which those of one dtype and shape whose names differ in numbers only are one row.
 pub(crate) fn tensors<'t>(tensors: impl IntoIterator<Item = (&'t str, Dtype, &'t Shape)>) -> Rows {
-    let items = tensors.into_iter().map(|(name, dtype, shape)| (name, Stored { dtype, shape }));
-    let row = |group: &Group<Stored<'_>>| Row {
+    let items = tensors.into_iter().map(|(name, dtype, shape)| (name, StoredTensor { dtype, shape }));
+    let row = |group: &Group<StoredTensor<'_>>| Row {
         name: group.to_string(),
         count: group.count(),
         cells: vec![group.kind.to_string()],
@@ -63,12 +63,12 @@ pub(crate) fn tensors<'t>(tensors: impl IntoIterator<Item = (&'t str, Dtype, &'t
 
 /// How a tensor is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Stored<'t> {
+struct StoredTensor<'t> {
     dtype: Dtype,
     shape: &'t Shape,
 }
 
-impl Hash for Stored<'_> {
+impl Hash for StoredTensor<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // `Dtype` has no hash of its own; those of one size and shape are rare enough.
         self.dtype.bitsize().hash(state);
@@ -76,7 +76,7 @@ impl Hash for Stored<'_> {
     }
 }
 
-impl fmt::Display for Stored<'_> {
+impl fmt::Display for StoredTensor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}", self.dtype, self.shape)
     }

@@ -59,7 +59,7 @@ pub(crate) struct Asked {
 
 /// One line of a budget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct BudgetLine {
     /// What the bytes are for.
     pub what: &'static str,
     /// How many.
@@ -72,7 +72,7 @@ pub struct Budget {
     /// All of it.
     pub total: Size,
     /// What it is split into; never more than the total.
-    pub lines: Vec<Line>,
+    pub lines: Vec<BudgetLine>,
     /// The smallest budget that would do, with one worker.
     pub smallest: u64,
     /// Tensors whose factors are read once for each row, as no factor buffer holds them: none at a budget of this size.
@@ -313,16 +313,16 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
         slots: slots as usize,
     };
     let lines = vec![
-        Line { what: "baseline RSS: code, headers, plan", bytes: fixed.resident },
-        Line { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
-        Line { what: "page cache: read and write windows", bytes: cache(total) },
-        Line { what: "workers: scratch and packing buffers", bytes: workers * fixed.per_worker },
-        Line { what: "reduction state", bytes: fixed.reductions() },
-        Line { what: "gather buffers", bytes: gather },
-        Line { what: "factor buffers", bytes: slot * slots },
-        Line { what: "tile buffers", bytes: slab * slabs },
+        BudgetLine { what: "baseline RSS: code, headers, plan", bytes: fixed.resident },
+        BudgetLine { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
+        BudgetLine { what: "page cache: read and write windows", bytes: cache(total) },
+        BudgetLine { what: "workers: scratch and packing buffers", bytes: workers * fixed.per_worker },
+        BudgetLine { what: "reduction state", bytes: fixed.reductions() },
+        BudgetLine { what: "gather buffers", bytes: gather },
+        BudgetLine { what: "factor buffers", bytes: slot * slots },
+        BudgetLine { what: "tile buffers", bytes: slab * slabs },
     ];
-    let lines: Vec<Line> = lines.into_iter().filter(|line| line.bytes > 0).collect();
+    let lines: Vec<BudgetLine> = lines.into_iter().filter(|line| line.bytes > 0).collect();
     debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
     let budget = Budget {
         total: budget.clone(),

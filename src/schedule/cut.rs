@@ -13,9 +13,9 @@ use crate::ops::op::Op;
 use crate::plan::out_tensor::{Making, OutTensor, Plan};
 use crate::tensor::rect::{Rect, View};
 
+use crate::schedule::region::{out_encoding, start_encoding};
 use crate::schedule::repack::{FactorLocations, TensorLocations};
 use crate::schedule::spans::Spans;
-use crate::schedule::tile::{TileLayout, out_encoding, start_encoding};
 
 /// Tensors of at most so many rows may have their columns' factors read once for each row.
 pub(crate) const FEW_ROWS: u64 = 16;
@@ -157,11 +157,6 @@ impl<'p> MergedTensor<'p> {
                 count => StridedPart { row: runs.stride as usize, all: (runs.stride * count) as usize },
             }
         })
-    }
-
-    /// Bytes of a tile's values wherever it is, without the factors of its own.
-    pub(crate) fn value_bytes(&self, rows: u64, cols: u64) -> usize {
-        TileLayout::max_value_bytes(self, &Rect { rows: 0..rows, cols: 0..cols })
     }
 
     /// Whether an op must see whole rows, and whether one must see all of the tensor.

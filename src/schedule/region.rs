@@ -1,6 +1,10 @@
 //! Where the parts of a tile buffer and of a factor buffer stand.
 
+use crate::encodings;
+use crate::encodings::encoding::Encoding;
+use crate::encodings::logical::Logical;
 use crate::ops::factor::{Factor, FactorRuns};
+use crate::plan::out_tensor::OutTensor;
 use crate::tensor::reference::FileId;
 use std::ops::Range;
 
@@ -47,4 +51,14 @@ pub(crate) enum Sharing {
 pub(crate) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
     let count = if factor.index.is_some() { positions } else { 1 };
     (count * factor.values()) as usize * F32
+}
+
+/// The encoding a tensor starts from.
+pub(crate) fn start_encoding(start: &Logical) -> &'static dyn Encoding {
+    encodings::find(&start.encoding).expect("a plan names encodings of the table")
+}
+
+/// The encoding a tensor is written in.
+pub(crate) fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
+    encodings::find(&tensor.encoding).expect("a plan names encodings of the table")
 }

@@ -6,11 +6,10 @@
 //! values in its tile buffer.
 
 use crate::schedule::region::{F32, FactorBlock, Sharing, aligned, factor_bytes};
+use crate::schedule::region::{out_encoding, start_encoding};
 use std::ops::Range;
 
-use crate::encodings;
 use crate::encodings::encoding::{Encoding, Place};
-use crate::encodings::logical::Logical;
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::OutTensor;
 use crate::tensor::rect::Rect;
@@ -171,6 +170,13 @@ impl TileLayout {
     }
 }
 
+impl MergedTensor<'_> {
+    /// Bytes of a tile's values wherever it is, without the factors of its own.
+    pub(crate) fn value_bytes(&self, rows: u64, cols: u64) -> usize {
+        TileLayout::max_value_bytes(self, &Rect { rows: 0..rows, cols: 0..cols })
+    }
+}
+
 /// Where a tile's source bytes lie, and where its output.
 fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>) {
     let MergedTensor { tensor, start, view, output, .. } = *merged;
@@ -184,16 +190,6 @@ fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>
         Output::Observed => behind(rect.elements() as usize * F32),
     };
     (0..source, out)
-}
-
-/// The encoding a tensor starts from.
-pub(crate) fn start_encoding(start: &Logical) -> &'static dyn Encoding {
-    encodings::find(&start.encoding).expect("a plan names encodings of the table")
-}
-
-/// The encoding a tensor is written in.
-pub(crate) fn out_encoding(tensor: &OutTensor) -> &'static dyn Encoding {
-    encodings::find(&tensor.encoding).expect("a plan names encodings of the table")
 }
 
 /// Whether a tile's values keep their size, so that they are changed where they lie.

@@ -11,12 +11,12 @@ use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store};
 
-type Files = BTreeMap<String, Arc<Vec<u8>>>;
+type FileMap = BTreeMap<String, Arc<Vec<u8>>>;
 
-/// Files in memory by name. Clones share them.
+/// FileMap in memory by name. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    files: Arc<Mutex<Files>>,
+    files: Arc<Mutex<FileMap>>,
 }
 
 impl Memory {
@@ -35,7 +35,7 @@ impl Memory {
         self.files().keys().cloned().collect()
     }
 
-    fn files(&self) -> MutexGuard<'_, Files> {
+    fn files(&self) -> MutexGuard<'_, FileMap> {
         // The map changes in one step, so it is right even if another thread panicked.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +146,7 @@ impl Store for Memory {
 }
 
 /// The files below `dir`, named from there, in the order of names.
-fn below<'f>(files: &'f Files, dir: &str) -> impl Iterator<Item = (&'f str, &'f Arc<Vec<u8>>)> {
+fn below<'f>(files: &'f FileMap, dir: &str) -> impl Iterator<Item = (&'f str, &'f Arc<Vec<u8>>)> {
     let start = if dir.is_empty() { String::new() } else { format!("{dir}/") };
     let from = files.range(start.clone()..);
     let names = from.map(move |(name, bytes)| (name.strip_prefix(&start), bytes));

@@ -33,7 +33,7 @@ pub(crate) struct FileSink {
     /// The folder of `target` and those above it up to the store's root: all that may have a new name in them.
     folders: Vec<PathBuf>,
     length: Length,
-    window: Window,
+    window: WriteWindow,
 }
 
 impl FileSink {
@@ -64,7 +64,7 @@ impl FileSink {
         }
         let (file, temporary) = Temporary::create(folder, &target).map_err(fail)?;
         os::reserve(&file, len).map_err(fail)?;
-        let window = Window::new(step, keeping_cache);
+        let window = WriteWindow::new(step, keeping_cache);
         Ok(FileSink { file, temporary, target, folders, length: Length::new(len), window })
     }
 
@@ -166,7 +166,7 @@ impl Drop for Temporary {
 }
 
 /// The steps of a file whose pages are dirty or on their way to disk.
-struct Window {
+struct WriteWindow {
     /// Bytes of one step.
     step: u64,
     /// Bytes whose write-back was started: a multiple of `step`.
@@ -176,9 +176,9 @@ struct Window {
     keeping_cache: bool,
 }
 
-impl Window {
-    fn new(step: u64, keeping_cache: bool) -> Window {
-        Window { step, started: 0, is_on: true, keeping_cache }
+impl WriteWindow {
+    fn new(step: u64, keeping_cache: bool) -> WriteWindow {
+        WriteWindow { step, started: 0, is_on: true, keeping_cache }
     }
 
     /// Bytes from `offset` to the end of its step.

@@ -2,7 +2,7 @@
 
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::bdlora::BdLora;
-use crate::adapters::claim::dora::Dora;
+use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::hira::Hira;
@@ -28,7 +28,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &TrainableTokens,
     &ExpertStacks,
     &TargetParameters,
-    &Dora,
+    &DoraClaim,
     &BdLora,
     &Lora,
     &LoraBias,

@@ -14,13 +14,13 @@ use crate::ops;
 use crate::ops::factor::Factor;
 
 /// Low-rank deltas with magnitudes.
-pub(crate) struct Dora;
+pub(crate) struct DoraClaim;
 
 const MAGNITUDE: Tail = Tail { role: ".lora_magnitude_vector", ending: "" };
 /// Files of older versions, and raw dumps.
 const MAGNITUDE_WEIGHT: Tail = Tail { role: ".lora_magnitude_vector", ending: ".weight" };
 
-impl Claim for Dora {
+impl Claim for DoraClaim {
     fn peft_types(&self) -> &'static [&'static str] {
         &["LORA"]
     }

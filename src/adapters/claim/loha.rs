@@ -8,7 +8,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris;
-use crate::adapters::claim::lycoris::Layer;
+use crate::adapters::claim::lycoris::LycorisLayer;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -93,7 +93,7 @@ fn claim_module(
             return Ok(());
         }
     };
-    let Some(layer) = Layer::find(context, findings, module, &present, "LoHa")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoHa")? else { return Ok(()) };
     let (shape, op) = match products {
         Products::Plain(tensors) => plain(context, module, tensors)?,
         Products::Cores(tensors) => with_cores(context, module, &layer, tensors)?,
@@ -120,7 +120,7 @@ fn plain(context: &ClaimContext<'_>, module: &str, [a1, b1, a2, b2]: [usize; 4])
 fn with_cores(
     context: &ClaimContext<'_>,
     module: &str,
-    layer: &Layer,
+    layer: &LycorisLayer,
     [a1, b1, t1, a2, b2, t2]: [usize; 6],
 ) -> Result<((u64, u64), Op)> {
     let (rank, out) = lycoris::matrix(context, a1, "[rank, out]")?;

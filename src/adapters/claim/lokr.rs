@@ -2,7 +2,7 @@
 //!
 //! PEFT: `lokr/layer.py`, `LoKrLayer.get_delta_weight`, `make_kron`, `make_weight_cp` (peft-methods.md 4.12). `s = alpha/r`
 //! even where neither factor is a product (LyCORIS has 1 there). `w₁` is `lokr_w1 [a, c]` or `lokr_w1_a [a, r]·lokr_w1_b [r,
-//! c]`; `w₂` is one of ([`Second`]):
+//! c]`; `w₂` is one of ([`SecondTensors`]):
 //!
 //! - `lokr_w2 [k, n, kernel]`, all of it, with as many axes as the layer;
 //! - `lokr_w2_a [k, r]·lokr_w2_b [r, n·kernel]`;
@@ -16,7 +16,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris;
-use crate::adapters::claim::lycoris::Layer;
+use crate::adapters::claim::lycoris::LycorisLayer;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::kind::ErrorKind;
@@ -77,59 +77,59 @@ impl Claim for Lokr {
 }
 
 /// The tensors of `w₁`.
-enum First {
+enum FirstTensors {
     Whole(usize),
     Product(usize, usize),
 }
 
 /// The tensors of `w₂`.
-enum Second {
+enum SecondTensors {
     Whole(usize),
     Product(usize, usize),
     Core(usize, usize, usize),
 }
 
 /// Outputs and inputs of a factor, and its rank, if it has one.
-type Sizes = ((u64, u64), Option<u64>);
+type KronSizes = ((u64, u64), Option<u64>);
 
-impl First {
+impl FirstTensors {
     /// From what of [`TAILS`] 0 to 2 is there; the place of the tail that is missing.
-    fn of(tensors: [Option<usize>; 3]) -> std::result::Result<First, usize> {
+    fn of(tensors: [Option<usize>; 3]) -> std::result::Result<FirstTensors, usize> {
         match tensors {
-            [Some(w1), ..] => Ok(First::Whole(w1)),
-            [None, Some(a), Some(b)] => Ok(First::Product(a, b)),
+            [Some(w1), ..] => Ok(FirstTensors::Whole(w1)),
+            [None, Some(a), Some(b)] => Ok(FirstTensors::Product(a, b)),
             [None, Some(_), None] => Err(2),
             [None, None, Some(_)] => Err(1),
             [None, None, None] => Err(0),
         }
     }
 
-    fn sizes(&self, context: &ClaimContext<'_>) -> Result<Sizes> {
+    fn sizes(&self, context: &ClaimContext<'_>) -> Result<KronSizes> {
         match *self {
-            First::Whole(w1) => Ok((lycoris::matrix(context, w1, "[outs, ins]")?, None)),
-            First::Product(a, b) => product(context, a, b).map(|(sizes, rank)| (sizes, Some(rank))),
+            FirstTensors::Whole(w1) => Ok((lycoris::matrix(context, w1, "[outs, ins]")?, None)),
+            FirstTensors::Product(a, b) => product(context, a, b).map(|(sizes, rank)| (sizes, Some(rank))),
         }
     }
 }
 
-impl Second {
+impl SecondTensors {
     /// From what of [`TAILS`] 3 to 6 is there; the place of the tail that is missing.
-    fn of(tensors: [Option<usize>; 4]) -> std::result::Result<Second, usize> {
+    fn of(tensors: [Option<usize>; 4]) -> std::result::Result<SecondTensors, usize> {
         match tensors {
-            [Some(w2), ..] => Ok(Second::Whole(w2)),
-            [None, Some(a), Some(b), None] => Ok(Second::Product(a, b)),
-            [None, Some(a), Some(b), Some(t)] => Ok(Second::Core(a, b, t)),
+            [Some(w2), ..] => Ok(SecondTensors::Whole(w2)),
+            [None, Some(a), Some(b), None] => Ok(SecondTensors::Product(a, b)),
+            [None, Some(a), Some(b), Some(t)] => Ok(SecondTensors::Core(a, b, t)),
             [None, Some(_), None, _] => Err(5),
             [None, None, None, None] => Err(3),
             [None, None, ..] => Err(4),
         }
     }
 
-    fn sizes(&self, context: &ClaimContext<'_>, layer: &Layer) -> Result<Sizes> {
+    fn sizes(&self, context: &ClaimContext<'_>, layer: &LycorisLayer) -> Result<KronSizes> {
         match *self {
-            Second::Whole(w2) => Ok((whole(context, w2, layer)?, None)),
-            Second::Product(a, b) => product(context, a, b).map(|(sizes, rank)| (sizes, Some(rank))),
-            Second::Core(a, b, t) => {
+            SecondTensors::Whole(w2) => Ok((whole(context, w2, layer)?, None)),
+            SecondTensors::Product(a, b) => product(context, a, b).map(|(sizes, rank)| (sizes, Some(rank))),
+            SecondTensors::Core(a, b, t) => {
                 let (rank, outs) = lycoris::matrix(context, a, "[rank, outs]")?;
                 let (_, ins) = lycoris::matrix(context, b, "[rank, ins]")?;
                 lycoris::expect(context, b, &[rank, ins], a)?;
@@ -140,14 +140,14 @@ impl Second {
     }
 
     /// How the op sees it.
-    fn form(&self, layer: &Layer, rank: Option<u64>) -> SecondForm {
+    fn form(&self, layer: &LycorisLayer, rank: Option<u64>) -> SecondForm {
         let kernel = layer.kernel().iter().product::<u64>() as usize;
         let rank = rank.unwrap_or(0) as usize;
         match self {
-            Second::Whole(_) if layer.kernel().len() == 1 => SecondForm::Interleaved { kernel },
-            Second::Whole(_) => SecondForm::Whole,
-            Second::Product(..) => SecondForm::Product { rank },
-            Second::Core(..) => SecondForm::Core(CoreSizes { rank, kernel }),
+            SecondTensors::Whole(_) if layer.kernel().len() == 1 => SecondForm::Interleaved { kernel },
+            SecondTensors::Whole(_) => SecondForm::Whole,
+            SecondTensors::Product(..) => SecondForm::Product { rank },
+            SecondTensors::Core(..) => SecondForm::Core(CoreSizes { rank, kernel }),
         }
     }
 }
@@ -165,14 +165,14 @@ fn claim_module(
         }
     }
     let [w1, a1, b1, w2, a2, b2, t] = tensors;
-    let (first, second) = match (First::of([w1, a1, b1]), Second::of([w2, a2, b2, t])) {
+    let (first, second) = match (FirstTensors::of([w1, a1, b1]), SecondTensors::of([w2, a2, b2, t])) {
         (Ok(first), Ok(second)) => (first, second),
         (Err(missing), _) | (_, Err(missing)) => {
             findings.lacks_partner(present[0], &TAILS[missing].key(module));
             return Ok(());
         }
     };
-    let Some(layer) = Layer::find(context, findings, module, &present, "LoKr")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoKr")? else { return Ok(()) };
     let (of_first, first_rank) = first.sizes(context)?;
     let (of_second, second_rank) = second.sizes(context, &layer)?;
     check_core(context, &second, &layer, (of_first, of_second), second_rank)?;
@@ -198,12 +198,12 @@ fn claim_module(
 /// `w₁` has columns and `w₂` has outputs and inputs, all more than one.
 fn check_core(
     context: &ClaimContext<'_>,
-    second: &Second,
-    layer: &Layer,
+    second: &SecondTensors,
+    layer: &LycorisLayer,
     ((_, columns), (outs, ins)): ((u64, u64), (u64, u64)),
     rank: Option<u64>,
 ) -> Result<()> {
-    let (Second::Core(_, _, core), [kernel]) = (second, layer.kernel()) else { return Ok(()) };
+    let (SecondTensors::Core(_, _, core), [kernel]) = (second, layer.kernel()) else { return Ok(()) };
     if rank != Some(1) || columns < 2 || outs < 2 || ins / kernel < 2 {
         return Ok(());
     }
@@ -222,7 +222,7 @@ fn product(context: &ClaimContext<'_>, a: usize, b: usize) -> Result<((u64, u64)
 }
 
 /// Outputs, and inputs with the kernel, of a second factor that is all there.
-fn whole(context: &ClaimContext<'_>, w2: usize, layer: &Layer) -> Result<(u64, u64)> {
+fn whole(context: &ClaimContext<'_>, w2: usize, layer: &LycorisLayer) -> Result<(u64, u64)> {
     match *context.tensor(w2).tensor.shape.axes() {
         [outs, ins, ref kernel @ ..] if outs > 0 && ins > 0 && kernel == layer.kernel() => {
             Ok((outs, ins * kernel.iter().product::<u64>()))

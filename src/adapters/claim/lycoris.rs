@@ -33,7 +33,7 @@ pub(crate) fn take<const N: usize>(
 }
 
 /// The base tensor of a module.
-pub(crate) struct Layer {
+pub(crate) struct LycorisLayer {
     /// Which one.
     pub(crate) target: Target,
     name: String,
@@ -42,7 +42,7 @@ pub(crate) struct Layer {
     what: &'static str,
 }
 
-impl Layer {
+impl LycorisLayer {
     /// Finds it; `None` if what is wrong is noted already.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Layer {
         module: &str,
         tensors: &[usize],
         what: &'static str,
-    ) -> Result<Option<Layer>> {
+    ) -> Result<Option<LycorisLayer>> {
         let Some(target) = context.target(findings, tensors, module, "weight") else { return Ok(None) };
         let weight = context.weight(target);
         let (name, shape) = (weight.name, weight.shape);
@@ -62,7 +62,7 @@ impl Layer {
             [rows, cols] if rows == cols && context.names.conv1d() && !is_head(&name) => {
                 "stored as [in, out]"
             }
-            [_, _] | [_, _, _] | [_, _, _, _] => return Ok(Some(Layer { target, name, shape, what })),
+            [_, _] | [_, _, _] | [_, _, _, _] => return Ok(Some(LycorisLayer { target, name, shape, what })),
             _ => "neither a linear layer nor a convolution of one or two dimensions",
         };
         Err(unfit(context, tensors[0], &name, layer, what))
@@ -142,7 +142,12 @@ pub(crate) fn expect(context: &ClaimContext<'_>, i: usize, axes: &[u64], other: 
 }
 
 /// Refuses a core that is not `[rank, rank]` and the kernel, which a convolution of one dimension has a one behind.
-pub(crate) fn expect_core(context: &ClaimContext<'_>, i: usize, rank: u64, layer: &Layer) -> Result<()> {
+pub(crate) fn expect_core(
+    context: &ClaimContext<'_>,
+    i: usize,
+    rank: u64,
+    layer: &LycorisLayer,
+) -> Result<()> {
     let mut axes = [&[rank, rank], layer.kernel()].concat();
     axes.resize(4, 1);
     if layer.kernel().is_empty() {

@@ -31,7 +31,8 @@ impl Claim for TiedDuplicates {
             findings.trains_tied_as_one();
         }
         if let Some((head, embedding)) = ends(context)
-            && let Err(error) = claim_copies(context, findings, &Ends { embedding: &embedding, head: &head })
+            && let Err(error) =
+                claim_copies(context, findings, &TiedPair { embedding: &embedding, head: &head })
         {
             findings.refuse(error);
         }
@@ -45,12 +46,12 @@ fn ends(context: &ClaimContext<'_>) -> Option<(String, String)> {
 }
 
 /// Tensors of the embedding and of the head.
-struct Ends<'e> {
+struct TiedPair<'e> {
     embedding: &'e str,
     head: &'e str,
 }
 
-impl Ends<'_> {
+impl TiedPair<'_> {
     /// The embedding's tensor and the head's of such keys, if both are there.
     fn pair(&self, context: &ClaimContext<'_>, of_embedding: &str, of_head: &str) -> Option<(usize, usize)> {
         let first = context.at_path(&format!("{}.{of_embedding}", self.embedding))?;
@@ -84,7 +85,7 @@ impl Ends<'_> {
     }
 }
 
-fn claim_copies(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &Ends<'_>) -> Result<()> {
+fn claim_copies(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &TiedPair<'_>) -> Result<()> {
     let stays_tied = context.outline.stays_tied();
     ends.ignore_same(context, findings, "weight")?;
     // What both ends started from is one tensor, if they stay one.
@@ -101,7 +102,7 @@ fn claim_copies(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &
 }
 
 /// Ignores the head's factors if they are the embedding's turned round.
-fn claim_factors(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &Ends<'_>) -> Result<()> {
+fn claim_factors(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: &TiedPair<'_>) -> Result<()> {
     let Some(a) = ends.pair(context, "lora_embedding_B", "lora_A.weight") else { return Ok(()) };
     let Some(b) = ends.pair(context, "lora_embedding_A", "lora_B.weight") else { return Ok(()) };
     if !context.are_transposed(a.0, a.1)? || !context.are_transposed(b.0, b.1)? {

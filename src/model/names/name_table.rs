@@ -15,7 +15,7 @@ use crate::model::names::experts::{ExpertPath, ExpertRole, all_experts, canonica
 use crate::model::names::fused_rows;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::param_slice::{ParamSlice, StoredSlice};
-use crate::model::names::rules::{Converted, Kind, Rules};
+use crate::model::names::rules::{ConversionKind, Converted, Rules};
 
 /// A runtime parameter: its shape and where it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ struct NameHashes {
 }
 
 /// How a tensor came to a name.
-enum Origin {
+enum TableOrigin {
     /// It has it.
     Plain,
     /// It is one of those that a parameter is made of: the conversion, and which of its parameters.
@@ -54,29 +54,28 @@ enum Origin {
 }
 
 /// Calls `then` with every runtime name that a tensor of that name on disk has part in.
-fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) {
+fn names(rules: &Rules, name: &str, mut then: impl FnMut(&str, TableOrigin)) {
     let single = own_names(rules, name, &mut then);
     // What is stacked now was trained on one by one, and that is how it lies on disk.
     if let Some(single) = single {
-        then(&single, Origin::Plain);
+        then(&single, TableOrigin::Plain);
     }
 }
 
 /// The same for names that parameters have under these very rules. What is stacked is returned with the name that it had
 /// before.
-fn own_names(rules: &Rules, name: &str, mut then: impl FnMut(&str, Origin)) -> Option<String> {
+fn own_names(rules: &Rules, name: &str, mut then: impl FnMut(&str, TableOrigin)) -> Option<String> {
     let renamed = rules.apply(name);
     let Some((first, converted)) = renamed.converted else {
-        then(&renamed.name, Origin::Plain);
+        then(&renamed.name, TableOrigin::Plain);
         return None;
     };
     let rule = rules.conversion(converted.rule);
-    then(&first, Origin::Part(converted, 0));
+    then(&first, TableOrigin::Part(converted, 0));
     for (i, to) in rule.to.iter().enumerate().skip(1) {
-        then(&first.replacen(&rule.to[0], to, 1), Origin::Part(converted, i));
+        then(&first.replacen(&rule.to[0], to, 1), TableOrigin::Part(converted, i));
     }
-    let is_stacked =
-        matches!(&rule.kind, Kind::Convert(ops) if ops.iter().any(|op| matches!(op, ConversionOp::Merge(_))));
+    let is_stacked = matches!(&rule.kind, ConversionKind::Convert(ops) if ops.iter().any(|op| matches!(op, ConversionOp::Merge(_))));
     is_stacked.then(|| renamed.name.into_owned())
 }
 
@@ -268,8 +267,8 @@ impl<'a> NameTable<'a> {
                 let shape = shape.axes().to_vec();
                 let slices = vec![StoredSlice { tensor: place, slice: ParamSlice::whole(&shape) }];
                 match role {
-                    Origin::Plain => plain.push(TensorBlock { from: 0, number: None, shape, slices }),
-                    Origin::Part(converted, target) => {
+                    TableOrigin::Plain => plain.push(TensorBlock { from: 0, number: None, shape, slices }),
+                    TableOrigin::Part(converted, target) => {
                         let (from, number) = (converted.from, converted.number);
                         blocks.push(TensorBlock { from, number, shape, slices });
                         conversions.push((converted.rule, target));
@@ -288,7 +287,9 @@ impl<'a> NameTable<'a> {
 
     fn converted(&self, name: &str, rule: usize, blocks: Vec<TensorBlock>, target: usize) -> Made {
         let rule = self.rules.conversion(rule);
-        let Kind::Convert(ops) = &rule.kind else { return Err("its rule converts nothing".to_owned()) };
+        let ConversionKind::Convert(ops) = &rule.kind else {
+            return Err("its rule converts nothing".to_owned());
+        };
         // The stored shape is the parameter's if it is square: then nothing is transposed.
         let must_transpose = |shape: &[u64]| {
             let down = name.ends_with("down_proj");

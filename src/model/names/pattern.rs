@@ -39,7 +39,7 @@ pub struct Match<'t> {
 struct Compiled {
     regex: Regex,
     branches: Vec<Branch>,
-    looks: Vec<Look>,
+    looks: Vec<LookAround>,
 }
 
 /// Groups of one alternative, by number.
@@ -53,7 +53,7 @@ struct Branch {
 
 /// An assertion that was taken out.
 #[derive(Debug)]
-struct Look {
+struct LookAround {
     group: usize,
     behind: bool,
     negative: bool,
@@ -123,7 +123,7 @@ impl Compiled {
         let branches = order.iter().filter_map(|&source| branch(source)).collect();
         let look = |(i, (behind, negative, inner)): (usize, (bool, bool, String))| {
             let inner = if behind { format!("(?:{inner})$") } else { format!("^(?:{inner})") };
-            Some(Look { group: at(format!("l{i}"))?, behind, negative, regex: compile(&inner) })
+            Some(LookAround { group: at(format!("l{i}"))?, behind, negative, regex: compile(&inner) })
         };
         let looks = looks.into_iter().enumerate().filter_map(look).collect();
         Compiled { regex, branches, looks }
@@ -148,7 +148,7 @@ impl Compiled {
     }
 }
 
-impl Look {
+impl LookAround {
     fn holds(&self, found: &Captures<'_>, text: &str) -> bool {
         // In an alternative that did not match there is nothing to test.
         let Some(at) = found.get(self.group).map(|group| group.start()) else { return true };

@@ -13,7 +13,7 @@ use crate::model::names::pattern::{Match, Pattern};
 
 /// What a rule does with the text that its pattern matched.
 #[derive(Debug)]
-pub enum Kind {
+pub enum ConversionKind {
     /// Puts its first `to` there.
     Rename,
     /// Puts the `to` of the alternative that matched there; only in checkpoints in which the first one matches somewhere.
@@ -35,7 +35,7 @@ pub struct Rule {
     /// What it puts there; for a conversion the parameters that it makes.
     pub to: Vec<String>,
     /// What it does.
-    pub kind: Kind,
+    pub kind: ConversionKind,
     /// Prefixes below which it applies, the longer one first; none if it sees whole names.
     scope: Option<[String; 2]>,
 }
@@ -74,7 +74,7 @@ impl Rules {
         for mut rule in rules {
             rule.scope = scope.map(|(base, scope)| [dotted(base) + &dotted(scope), dotted(scope)]);
             match rule.kind {
-                Kind::Convert(_) => self.conversions.push(rule),
+                ConversionKind::Convert(_) => self.conversions.push(rule),
                 _ => self.renames.push(rule),
             }
         }
@@ -87,14 +87,14 @@ impl Rules {
 
     /// Whether [`Rules::notice`] has to see all names before any is renamed.
     pub fn must_notice(&self) -> bool {
-        self.renames.iter().any(|rule| matches!(rule.kind, Kind::Group { .. }))
+        self.renames.iter().any(|rule| matches!(rule.kind, ConversionKind::Group { .. }))
     }
 
     /// Notes what a checkpoint has that holds this name.
     pub fn notice(&self, name: &str) {
         let mut name = Cow::Borrowed(name);
         for rule in &self.renames {
-            if let (Kind::Group { active }, Some((_, found))) = (&rule.kind, rule.find(&name))
+            if let (ConversionKind::Group { active }, Some((_, found))) = (&rule.kind, rule.find(&name))
                 && found.branch == 0
             {
                 active.store(true, Ordering::Relaxed);
@@ -161,13 +161,15 @@ impl Rule {
     /// What is put in the place of a match; nothing if the rule does not apply after all.
     fn replacement(&self, found: &Match<'_>) -> Option<Cow<'_, str>> {
         let (to, number) = match &self.kind {
-            Kind::Group { active } if found.branch > 0 && !active.load(Ordering::Relaxed) => return None,
-            Kind::Group { .. } => (self.to.get(found.branch)?, None),
-            Kind::Offset(offset) => {
+            ConversionKind::Group { active } if found.branch > 0 && !active.load(Ordering::Relaxed) => {
+                return None;
+            }
+            ConversionKind::Group { .. } => (self.to.get(found.branch)?, None),
+            ConversionKind::Offset(offset) => {
                 let number = found.group?.parse::<i64>().ok()?.checked_add(*offset)?;
                 (self.to.first()?, Some(number.to_string()))
             }
-            Kind::Rename | Kind::Convert(_) => (self.to.first()?, None),
+            ConversionKind::Rename | ConversionKind::Convert(_) => (self.to.first()?, None),
         };
         if !to.contains("\\1") {
             return Some(Cow::Borrowed(to));
@@ -187,12 +189,12 @@ fn parse_rule(row: &Value) -> Option<Rule> {
         value.as_array()?.iter().map(|text| Some(text.as_str()?.to_owned())).collect()
     };
     let kind = match row.get(0)?.as_str()? {
-        "rename" => Kind::Rename,
-        "group" => Kind::Group { active: AtomicBool::new(false) },
-        "offset" => Kind::Offset(row.get(3)?.as_i64()?),
-        "convert" => {
-            Kind::Convert(row.get(3)?.as_array()?.iter().map(ConversionOp::parse).collect::<Option<_>>()?)
-        }
+        "rename" => ConversionKind::Rename,
+        "group" => ConversionKind::Group { active: AtomicBool::new(false) },
+        "offset" => ConversionKind::Offset(row.get(3)?.as_i64()?),
+        "convert" => ConversionKind::Convert(
+            row.get(3)?.as_array()?.iter().map(ConversionOp::parse).collect::<Option<_>>()?,
+        ),
         _ => return None,
     };
     Some(Rule { pattern: Pattern::new(texts(row.get(1)?)?), to: texts(row.get(2)?)?, kind, scope: None })

@@ -13,8 +13,8 @@ pub const LAYERS: Layers = Layers {
     levels: &[
         &["cli"],
         &["merge", "verify"],
-        &["publish", "report", "inspect"],
-        &["pipeline"],
+        &["publish", "report"],
+        &["inspect", "pipeline"],
         &["schedule"],
         &["plan"],
         &["adapters"],
@@ -23,6 +23,7 @@ pub const LAYERS: Layers = Layers {
         &["ops"],
         &["encodings", "formats", "hub", "storage", "memory"],
         &["kernels"],
+        &["cancel"],
         &["tensor", "error", "note"],
     ],
     beside: &[
