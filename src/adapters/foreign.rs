@@ -1,6 +1,6 @@
 //! Adapters that are no PEFT folder: which format a file is in, by the names of its tensors, so that it is refused by name.
 
-use crate::checkpoint::discover::read_header;
+use crate::checkpoint::header::read_header;
 use crate::error::Error;
 use crate::error::kind::ErrorKind;
 use crate::storage::location::Location;
@@ -76,6 +76,6 @@ fn files(location: &Location) -> Vec<Location> {
 /// The names of a file's tensors; nothing if it cannot be read, which others say better.
 fn keys(file: &Location) -> Option<Vec<String>> {
     let source = file.parent()?.open(file.name()?).ok()?;
-    let (_, header) = read_header(source.as_ref(), &file.path(), MOST_HEADER_BYTES).ok()?;
+    let header = read_header(source.as_ref(), &file.path(), MOST_HEADER_BYTES).ok()?;
     Some(header.tensors.into_iter().map(|tensor| tensor.name).collect())
 }

@@ -1,6 +1,7 @@
 //! All tensors of a checkpoint, findable by name.
 
 use crate::checkpoint::identity::Identity;
+use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::reference::TensorRef;
 
 /// One shard, as its header describes it.
@@ -8,8 +9,8 @@ use crate::tensor::reference::TensorRef;
 pub struct BaseShard {
     /// File name.
     pub name: String,
-    /// The JSON header with its padding, without the eight bytes of its length.
-    pub header: String,
+    /// Its bytes before its data.
+    pub(crate) header: HeaderBytes,
     /// Length of the file.
     pub bytes: u64,
     /// Which state of the file this is.

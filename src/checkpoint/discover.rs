@@ -1,24 +1,23 @@
 //! From a folder to a catalogue: which files are the shards, and whether headers and index agree.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::checkpoint::identity::Identity;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
+use crate::formats::container::{FileHeader, TensorEntry};
 use crate::formats::index::{About, Index, IndexProblem, parse_index};
-use crate::formats::safetensors::Header;
-use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::read::{header_len, is_lfs_pointer, parse_header};
+use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
-use crate::storage::source::Source;
 use crate::storage::store::Store;
-use crate::tensor::reference::{FileId, TensorRef};
+use crate::tensor::reference::FileId;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
+use crate::checkpoint::header::{lfs_pointer, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
 
@@ -80,17 +79,11 @@ impl Checkpoint {
         let mut room = header_room;
         for (i, name) in names.iter().enumerate() {
             match read_shard(dir, name, room) {
-                Ok((shard, header)) => {
+                Ok((shard, entries)) => {
                     room -= room.min(shard.header.len() as u64);
-                    let start = 8 + shard.header.len() as u64;
-                    tensors.extend(header.tensors.into_iter().map(|entry| BaseTensor {
-                        name: entry.name,
-                        tensor: TensorRef {
-                            file: FileId(i as u32),
-                            offset: start + entry.start,
-                            dtype: entry.dtype,
-                            shape: entry.shape,
-                        },
+                    tensors.extend(entries.into_iter().map(|entry| {
+                        let (name, tensor) = entry.in_file(FileId(i as u32));
+                        BaseTensor { name, tensor }
                     }));
                     shards.push(shard);
                 }
@@ -215,7 +208,7 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
     let at = dir.path_of(name);
     let Some(bytes) = dir.read_small(name, MOST_INDEX_BYTES)? else { return Ok(None) };
     if is_lfs_pointer(&bytes) {
-        return Err(lfs_pointer(at));
+        return Err(lfs_pointer(&at));
     }
     let index = parse_index(&bytes).map_err(|problem| match problem {
         IndexProblem::LeadsOut { ref shard, .. } => {
@@ -254,51 +247,15 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
     }
 }
 
-fn lfs_pointer(path: PathBuf) -> Error {
-    Error::new(ErrorKind::LfsPointer { path })
-        .hint("run `git lfs pull` in that directory, or download the file itself")
-}
-
-/// Reads and checks the header of `source`: its text and what it says.
-///
-/// # Errors
-/// [`ErrorKind::Header`], [`ErrorKind::LfsPointer`], [`ErrorKind::Truncated`] (the file is shorter than promised),
-/// [`ErrorKind::Budget`] (the header alone is longer than `room`), or as [`Source::read_at`].
-pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<(String, Header)> {
-    let wrong = |problem: HeaderProblem| match problem {
-        HeaderProblem::LfsPointer => lfs_pointer(path.to_owned()),
-        HeaderProblem::PastEnd { .. } | HeaderProblem::FileLength { .. } | HeaderProblem::TooShort { .. } => {
-            Error::new(ErrorKind::Header { path: path.to_owned() })
-                .because(problem)
-                .hint("the file was not copied or downloaded whole: fetch it again")
-        }
-        problem => Error::new(ErrorKind::Header { path: path.to_owned() }).because(problem),
-    };
-    let mut first = [0; 8];
-    if source.len() >= 8 {
-        source.read_at(&mut first, 0)?;
-    }
-    let len = header_len(first, source.len()).map_err(wrong)?;
-    if len > room {
-        let what = format!("the headers of `{}`", path.display());
-        return Err(ErrorKind::Budget { budget: room.into(), needed: len, what }.into());
-    }
-    let mut json = vec![0; len as usize];
-    source.read_at(&mut json, 8)?;
-    let header = parse_header(&json, source.len()).map_err(wrong)?;
-    let text = String::from_utf8(json).expect("the header parser accepts UTF-8 only");
-    Ok((text, header))
-}
-
-fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Header)> {
+fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<TensorEntry>)> {
     let source = dir.open(name)?;
-    let (text, header) = read_header(source.as_ref(), &dir.path_of(name), room)?;
+    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &dir.path_of(name), room)?;
     let identity = Identity {
         bytes: source.len(),
-        header: header_hash(&text),
-        content: sampled(source.as_ref(), 8 + text.len() as u64)?,
+        header: header_hash(&header),
+        content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    Ok((BaseShard { name: name.to_owned(), header: text, bytes: source.len(), identity }, header))
+    Ok((BaseShard { name: name.to_owned(), header, bytes: source.len(), identity }, tensors))
 }
 
 /// Tensors of one name in two shards.

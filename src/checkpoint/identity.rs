@@ -10,12 +10,9 @@ use serde::{Deserialize, Serialize};
 const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 4096;
 
-/// BLAKE3 of a header, its eight bytes of length included, in hex.
-pub(crate) fn header_hash(json: &str) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(json.len() as u64).to_le_bytes());
-    hasher.update(json.as_bytes());
-    hasher.finalize().to_hex().to_string()
+/// BLAKE3 of the bytes of a file before its data, in hex.
+pub(crate) fn header_hash(header: &[u8]) -> String {
+    blake3::hash(header).to_hex().to_string()
 }
 
 /// BLAKE3 of evenly spread samples of everything from `data_start` on, in hex.

@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod diffusers;
 pub(crate) mod discover;
 pub(crate) mod ecosystem;
+pub(crate) mod header;
 pub(crate) mod identity;
 pub(crate) mod quantized;
 pub(crate) mod side_files;

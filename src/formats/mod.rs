@@ -4,9 +4,18 @@
 //! allocates in proportion to those bytes and never by a number found in them, and answers with a typed problem that the
 //! caller hangs below an error naming the file.
 
+pub(crate) mod container;
+pub(crate) mod header_bytes;
 pub(crate) mod index;
 pub(crate) mod json;
 pub(crate) mod json_edit;
+pub(crate) mod lfs;
 pub(crate) mod safetensors;
 #[cfg(test)]
 mod testing;
+
+use crate::formats::container::Container;
+use crate::formats::safetensors::container::Safetensors;
+
+/// All containers. A file is read by the row whose ending its name has, else by the first.
+pub(crate) const CONTAINERS: &[&dyn Container] = &[&Safetensors];

@@ -105,8 +105,7 @@ impl Writer<'_> {
         self.progress.enter_shard(i);
         let sink = self.run.store.create(&shard.name, shard.bytes)?;
         self.open = Some(Open { shard: i, sink, written: 0, hash: blake3::Hasher::new() });
-        self.append(&(shard.header.len() as u64).to_le_bytes())?;
-        self.append(shard.header.as_bytes())
+        self.append(&shard.header)
     }
 
     /// Adds the values of a tile to the reduction under way, and sends the result after its last.

@@ -11,8 +11,9 @@ use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::Logical;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
-use crate::formats::safetensors::build::build_header;
-use crate::formats::safetensors::read::parse_header;
+use crate::formats::CONTAINERS;
+use crate::formats::container::container_of;
+use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::{Dtype, bytes_of};
 use crate::tensor::rect::View;
 use crate::tensor::reference::TensorRef;
@@ -228,7 +229,7 @@ fn shard(
     let unchanged =
         own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
     let header = if unchanged { base.header.clone() } else { new_header(base, &tensors)? };
-    let mut offset = 8 + header.len() as u64;
+    let mut offset = header.len() as u64;
     for tensor in &mut tensors {
         tensor.offset = offset;
         offset += tensor.bytes;
@@ -236,12 +237,10 @@ fn shard(
     Ok(OutShard { name: base.name.clone(), header, tensors, bytes: offset })
 }
 
-/// A header for other tensors, with the base's metadata.
-fn new_header(base: &crate::checkpoint::catalogue::BaseShard, tensors: &[OutTensor]) -> Result<String> {
-    let parsed = parse_header(base.header.as_bytes(), base.bytes).expect("it was read before");
-    let metadata: Vec<(&str, &str)> = parsed.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+/// A header for other tensors, with all else that the base's says.
+fn new_header(base: &crate::checkpoint::catalogue::BaseShard, tensors: &[OutTensor]) -> Result<HeaderBytes> {
     let entries: Vec<(&str, Dtype, &[u64])> =
         tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.axes())).collect();
     let wrong = |problem| Error::new(ErrorKind::Header { path: base.name.clone().into() }).because(problem);
-    build_header(&entries, &metadata).map_err(wrong)
+    container_of(CONTAINERS, &base.name).build(&base.header, &entries).map_err(wrong)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::encodings::logical::Logical;
+use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::View;
 use crate::tensor::reference::{FileId, TensorRef};
@@ -63,8 +64,8 @@ pub struct OutTensor {
 pub struct OutShard {
     /// File name.
     pub name: String,
-    /// The JSON header with its padding, without the eight bytes of its length; the base's, verbatim, where unchanged.
-    pub header: String,
+    /// The file's bytes before its data; the base's, verbatim, where unchanged.
+    pub(crate) header: HeaderBytes,
     /// Tensors in the order of their bytes.
     pub tensors: Vec<OutTensor>,
     /// Length of the file.

@@ -140,6 +140,7 @@ pub(crate) fn value_bytes(repack: &FactorRepack) -> u64 {
 mod tests {
     use super::*;
     use crate::encodings::logical::Logical;
+    use crate::formats::header_bytes::HeaderBytes;
     use crate::ops::low_rank::LowRank;
     use crate::ops::op::Op;
     use crate::ops::placement::Placement;
@@ -192,7 +193,8 @@ mod tests {
         let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
         let tensors =
             vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, making }];
-        let shards = vec![OutShard { name: "s".to_owned(), header: String::new(), tensors, bytes: 90 }];
+        let shards =
+            vec![OutShard { name: "s".to_owned(), header: HeaderBytes::new(Vec::new()), tensors, bytes: 90 }];
         let plan = Plan {
             version: String::new(),
             inputs: Vec::new(),

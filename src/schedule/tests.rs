@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use crate::encodings::logical::Logical;
+use crate::formats::header_bytes::HeaderBytes;
 use crate::ops::DeltaKind;
 use crate::ops::dora::Dora;
 use crate::ops::factor::Factor;
@@ -66,7 +67,8 @@ fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
 }
 
 fn plan(made: &[Made]) -> Plan {
-    let mut shard = OutShard { name: "s".into(), header: "{}".into(), tensors: Vec::new(), bytes: 10 };
+    let mut shard =
+        OutShard { name: "s".into(), header: HeaderBytes::new(vec![0; 10]), tensors: Vec::new(), bytes: 10 };
     for (i, &(out, input, rank, transposed)) in made.iter().enumerate() {
         let axes = if transposed { [input, out] } else { [out, input] };
         let base = tensor_ref(0, shard.bytes, Dtype::BF16, &axes);

@@ -1,6 +1,82 @@
-//! Element types, as safetensors names them.
+//! Element types: our own list, so that no file format decides which there are.
 
-pub use safetensors::Dtype;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The type of a tensor's elements. The names are those of safetensors, in headers, plans and messages alike.
+///
+/// The order is that of safetensors too: by alignment, and among equals as it declares them. Reports sort by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the names as files have them")]
+pub enum Dtype {
+    /// A byte that is 0 or 1.
+    BOOL,
+    /// Float of 4 bits, E2M1 (OCP MX); two in a byte.
+    F4,
+    /// Float of 6 bits, E2M3 (OCP MX); four in three bytes.
+    F6_E2M3,
+    /// Float of 6 bits, E3M2 (OCP MX); four in three bytes.
+    F6_E3M2,
+    /// Unsigned, 8 bits.
+    U8,
+    /// Signed, 8 bits.
+    I8,
+    /// Float of 8 bits with infinities (OCP FP8).
+    F8_E5M2,
+    /// Float of 8 bits without infinities (OCP FP8); torch's `float8_e4m3fn`.
+    F8_E4M3,
+    /// A power of two, the scale of a block (OCP MX).
+    F8_E8M0,
+    /// E4M3 without infinities and without a negative zero.
+    F8_E4M3FNUZ,
+    /// E5M2 without infinities and without a negative zero.
+    F8_E5M2FNUZ,
+    /// Signed, 16 bits.
+    I16,
+    /// Unsigned, 16 bits.
+    U16,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an `F32`.
+    BF16,
+    /// Signed, 32 bits.
+    I32,
+    /// Unsigned, 32 bits.
+    U32,
+    /// IEEE single precision.
+    F32,
+    /// Complex, two `F32`.
+    C64,
+    /// IEEE double precision.
+    F64,
+    /// Signed, 64 bits.
+    I64,
+    /// Unsigned, 64 bits.
+    U64,
+}
+
+impl Dtype {
+    /// Bits of one element.
+    pub fn bitsize(self) -> usize {
+        match self {
+            Dtype::F4 => 4,
+            Dtype::F6_E2M3 | Dtype::F6_E3M2 => 6,
+            Dtype::BOOL | Dtype::U8 | Dtype::I8 => 8,
+            Dtype::F8_E5M2 | Dtype::F8_E4M3 | Dtype::F8_E8M0 => 8,
+            Dtype::F8_E4M3FNUZ | Dtype::F8_E5M2FNUZ => 8,
+            Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::BF16 => 16,
+            Dtype::I32 | Dtype::U32 | Dtype::F32 => 32,
+            Dtype::C64 | Dtype::F64 | Dtype::I64 | Dtype::U64 => 64,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
 
 /// Bytes that `elements` of `dtype` take, or `None` if that overflows or is no whole number of bytes.
 ///
@@ -24,6 +100,9 @@ mod tests {
         assert_eq!(bytes_of(Dtype::BF16, 3), Some(6));
         assert_eq!(bytes_of(Dtype::F4, 4), Some(2));
         assert_eq!(bytes_of(Dtype::F4, 3), None, "one and a half bytes");
+        assert_eq!(bytes_of(Dtype::F6_E2M3, 4), Some(3));
+        assert_eq!(bytes_of(Dtype::F6_E3M2, 2), None, "twelve bits");
+        assert_eq!(bytes_of(Dtype::C64, 2), Some(16));
         assert_eq!(bytes_of(Dtype::F64, u64::MAX / 8), None, "overflows");
     }
 }

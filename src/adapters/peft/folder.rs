@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::checkpoint::discover::read_header;
+use crate::checkpoint::header::read_header;
 use crate::checkpoint::identity::header_hash;
 use crate::error::kind::ErrorKind;
 use crate::error::{Error, Result};
@@ -62,11 +62,11 @@ impl Dialect for Peft {
         let name = config.adapter.clone();
         let kind = peft_type(&config)?;
         let source = open_tensors(&home)?;
-        let (header, parsed) = read_header(source.as_ref(), &home.path_of(TENSORS), opening.header_room)?;
-        if parsed.tensors.is_empty() {
+        let header = read_header(source.as_ref(), &home.path_of(TENSORS), opening.header_room)?;
+        if header.tensors.is_empty() {
             return Err(ErrorKind::EmptyAdapter { adapter: name }.into());
         }
-        let mut tensors = tensors(&header, parsed.tensors, opening.file, &Grammar::of(&kind), normalise);
+        let mut tensors = tensors(header.tensors, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
             tensor.unneeded = aside(&tensor.path, tensor.tensor.shape.elements());
         }
@@ -80,7 +80,7 @@ impl Dialect for Peft {
             location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
-            header_hash: header_hash(&header),
+            header_hash: header_hash(&header.bytes),
             tensors,
             weight: opening.weight,
             experts: ExpertLayout::default(),

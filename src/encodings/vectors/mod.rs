@@ -7,15 +7,18 @@ mod packed;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::encodings::encoding::{Place, RowPiece, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::{ENCODINGS, find as find_encoding};
-use crate::formats::safetensors::read::parse_header;
+use crate::formats::CONTAINERS;
+use crate::formats::container::FileBytes;
+use crate::formats::safetensors::testing::from_theirs;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
+use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape as Shape_;
@@ -62,12 +65,16 @@ fn logical(vector: &str) -> (Logical, Vec<u8>) {
 
 /// The weights of a file in the order of their codes, as the library recognises them.
 fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected>> {
-    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap());
-    let header = parse_header(&bytes[8..start as usize], bytes.len() as u64).unwrap();
+    let read = |offset: u64, buf: &mut [u8]| {
+        buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
+        Ok(())
+    };
+    let file = FileBytes { len: bytes.len() as u64, read: &read };
+    let header = CONTAINERS[0].read(&file, u64::MAX).unwrap();
     let find = |name: &str| {
         let entry = header.tensors.iter().find(|entry| entry.name == name)?;
         let (dtype, shape) = (entry.dtype, entry.shape.clone());
-        Some(TensorRef { file: FileId(0), offset: start + entry.start, dtype, shape })
+        Some(TensorRef { file: FileId(0), offset: entry.offset, dtype, shape })
     };
     let read = |tensor: &TensorRef| {
         Ok(bytes[tensor.offset as usize..(tensor.offset + tensor.bytes()) as usize].to_vec())
@@ -280,7 +287,7 @@ fn block_fp8(vector: &str, scale_suffix: &str) -> Vector {
     let stored = SafeTensors::deserialize(&stored).unwrap();
     let name = stored.names().into_iter().find(|name| name.ends_with(".weight")).unwrap();
     let weight = stored.tensor(name).unwrap();
-    assert_eq!(weight.dtype(), Dtype::F8_E4M3);
+    assert_eq!(weight.dtype(), safetensors::Dtype::F8_E4M3);
     let shape: Shape = weight.shape().try_into().unwrap();
 
     let scale = stored.tensor(&name.replace(".weight", scale_suffix)).unwrap();
@@ -289,7 +296,7 @@ fn block_fp8(vector: &str, scale_suffix: &str) -> Vector {
     let meant = fs::read(path(vector, "expected.safetensors")).unwrap();
     let meant = SafeTensors::deserialize(&meant).unwrap();
     let plain = |tensor: safetensors::tensor::TensorView<'_>| {
-        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &shape[..]));
+        assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::F32, &shape[..]));
         widen(Dtype::F32, tensor.data(), shape[0] * shape[1])
     };
     Vector {
@@ -297,7 +304,7 @@ fn block_fp8(vector: &str, scale_suffix: &str) -> Vector {
         block,
         codes: weight.data().to_vec(),
         scale_bytes: scale.data().to_vec(),
-        scale: widen(scale.dtype(), scale.data(), blocks(shape, block)),
+        scale: widen(from_theirs(scale.dtype()).unwrap(), scale.data(), blocks(shape, block)),
         expected: plain(meant.tensor(name).unwrap()),
         source: meant.tensor("source").ok().map(plain),
     }

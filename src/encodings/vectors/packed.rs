@@ -22,7 +22,7 @@ fn expected(vector: &str, name: &str) -> (Vec<u64>, Vec<f32>) {
     let file = fs::read(path(vector, "expected.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&file).unwrap();
     let tensor = file.tensor(&format!("{name}.f32")).or_else(|_| file.tensor(name)).unwrap();
-    assert_eq!(tensor.dtype(), Dtype::F32, "{vector}");
+    assert_eq!(tensor.dtype(), safetensors::Dtype::F32, "{vector}");
     let shape = tensor.shape().iter().map(|&axis| axis as u64).collect();
     (shape, widen(Dtype::F32, tensor.data(), tensor.data().len() / 4))
 }

@@ -18,9 +18,12 @@
 //! ```
 
 pub(crate) mod build;
+pub(crate) mod container;
 mod entry;
 pub(crate) mod problem;
 pub(crate) mod read;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod visit;

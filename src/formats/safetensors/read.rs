@@ -2,6 +2,7 @@
 
 use crate::formats::json;
 use crate::formats::json::{Cause, JsonProblem, first_twice};
+use crate::formats::lfs::is_lfs_pointer;
 use crate::formats::safetensors::problem::HeaderProblem;
 use crate::formats::safetensors::visit::{Note, Top};
 use crate::formats::safetensors::{Header, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
@@ -16,19 +17,12 @@ pub(crate) fn header_len(first: [u8; 8], file_len: u64) -> Result<u64, HeaderPro
     if file_len < LENGTH_BYTES {
         return Err(HeaderProblem::TooShort { found: file_len });
     }
-    if first == LFS_START[..8] {
+    if is_lfs_pointer(&first) {
         return Err(HeaderProblem::LfsPointer);
     }
     let len = u64::from_le_bytes(first);
     data_len(len, file_len)?;
     Ok(len)
-}
-
-const LFS_START: &[u8] = b"version https://git-lfs";
-
-/// Whether a file that starts with these bytes is a git-lfs pointer, which stands for a file that was not fetched.
-pub(crate) fn is_lfs_pointer(first_bytes: &[u8]) -> bool {
-    first_bytes.starts_with(LFS_START)
 }
 
 /// Bytes of data behind a header of `len` bytes.
@@ -49,6 +43,20 @@ fn data_len(len: u64, file_len: u64) -> Result<u64, HeaderProblem> {
 /// dtype do not give, ranges that do not tile the data, or a file longer or shorter than they promise.
 pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header, HeaderProblem> {
     let data_len = data_len(json.len() as u64, file_len)?;
+    let header = parse_entries(json)?;
+    let promised = header.tensors.last().map_or(0, |tensor| tensor.end);
+    if promised != data_len {
+        let before = file_len - data_len;
+        return Err(HeaderProblem::FileLength { promised: before.saturating_add(promised), found: file_len });
+    }
+    Ok(header)
+}
+
+/// Reads a header's JSON by itself: all rules but that of the file's length.
+///
+/// # Errors
+/// As [`parse_header`].
+pub(crate) fn parse_entries(json: &[u8]) -> Result<Header, HeaderProblem> {
     match json.first() {
         Some(b'{') => (),
         found => return Err(HeaderProblem::NoBrace { found: found.copied().unwrap_or_default() }),
@@ -72,16 +80,12 @@ pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header, HeaderProblem>
     }
     // Stable: tensors without bytes come before the one that starts where they lie, and keep their order.
     header.tensors.sort_by_key(|tensor| (tensor.start, tensor.end));
-    let promised = tile(&header.tensors)?;
-    if promised != data_len {
-        let before = file_len - data_len;
-        return Err(HeaderProblem::FileLength { promised: before.saturating_add(promised), found: file_len });
-    }
+    check_tiling(&header.tensors)?;
     Ok(header)
 }
 
-/// Checks that sorted tensors follow each other without gap or overlap; gives the end of the last.
-fn tile(tensors: &[HeaderTensor]) -> Result<u64, HeaderProblem> {
+/// Checks that sorted tensors follow each other without gap or overlap.
+fn check_tiling(tensors: &[HeaderTensor]) -> Result<(), HeaderProblem> {
     let mut at = 0;
     for tensor in tensors {
         if tensor.start != at {
@@ -90,5 +94,5 @@ fn tile(tensors: &[HeaderTensor]) -> Result<u64, HeaderProblem> {
         }
         at = tensor.end;
     }
-    Ok(at)
+    Ok(())
 }

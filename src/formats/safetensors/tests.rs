@@ -9,40 +9,13 @@ use crate::formats::json::parse_json_strict;
 use crate::formats::safetensors::Header;
 use crate::formats::safetensors::build::build_header;
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::read::{header_len, is_lfs_pointer, parse_header};
+use crate::formats::safetensors::read::{header_len, parse_header};
+use crate::formats::safetensors::testing::DTYPES;
 use crate::formats::testing::chain;
 use crate::tensor::dtype::{Dtype, bytes_of};
 
 /// Every file of the table, with its verdict and, where it is refused, what we say. See `fixtures/hostile/README.md`.
 const HOSTILE: &str = include_str!("../../../fixtures/hostile/safetensors.json");
-
-const DTYPES: [Dtype; 22] = {
-    use Dtype::*;
-    [
-        BOOL,
-        F4,
-        F6_E2M3,
-        F6_E3M2,
-        U8,
-        I8,
-        F8_E5M2,
-        F8_E4M3,
-        F8_E8M0,
-        F8_E4M3FNUZ,
-        F8_E5M2FNUZ,
-        I16,
-        U16,
-        F16,
-        BF16,
-        I32,
-        U32,
-        F32,
-        C64,
-        F64,
-        I64,
-        U64,
-    ]
-};
 
 /// Reads a whole file as the storage layer does.
 fn read(file: &[u8]) -> Result<Header, HeaderProblem> {
@@ -121,8 +94,6 @@ fn order_is_that_of_the_data() {
 
 #[test]
 fn lfs_pointers() {
-    assert!(is_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid"));
-    assert!(!is_lfs_pointer(b"version ") && !is_lfs_pointer(b"{}") && !is_lfs_pointer(b""));
     assert!(matches!(header_len(*b"version ", 130), Err(HeaderProblem::LfsPointer)));
 }
 

@@ -1,0 +1,133 @@
+//! The header of a file, base's and adapter's alike, whatever the format.
+
+use std::path::Path;
+
+use crate::error::kind::ErrorKind;
+use crate::error::{Error, Result};
+use crate::formats::CONTAINERS;
+use crate::formats::container::{Container, ContainerProblem, FileBytes, FileHeader, container_of};
+use crate::storage::source::Source;
+
+/// Reads and checks the header of `source`, in the container that the name of `path` says.
+///
+/// # Errors
+/// [`ErrorKind::Header`], [`ErrorKind::LfsPointer`], [`ErrorKind::Budget`] (the header alone is longer than `room`), or as
+/// [`Source::read_at`].
+pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
+    read_in(CONTAINERS, source, path, room)
+}
+
+fn read_in(table: &[&dyn Container], source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let read = |offset: u64, buf: &mut [u8]| source.read_at(buf, offset);
+    let file = FileBytes { len: source.len(), read: &read };
+    container_of(table, &name).read(&file, room).map_err(|problem| explain(problem, path, room))
+}
+
+fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
+    let wrong = || Error::new(ErrorKind::Header { path: path.to_owned() });
+    match problem {
+        ContainerProblem::LfsPointer => lfs_pointer(path),
+        ContainerProblem::NotWhole(cause) => {
+            wrong().because(cause).hint("the file was not copied or downloaded whole: fetch it again")
+        }
+        ContainerProblem::Broken(cause) => wrong().because(cause),
+        ContainerProblem::NoRoom(needed) => {
+            let what = format!("the headers of `{}`", path.display());
+            ErrorKind::Budget { budget: room.into(), needed, what }.into()
+        }
+        ContainerProblem::Unreadable(error) => error,
+    }
+}
+
+/// The refusal of a file that git-lfs has not fetched.
+pub(crate) fn lfs_pointer(path: &Path) -> Error {
+    Error::new(ErrorKind::LfsPointer { path: path.to_owned() })
+        .hint("run `git lfs pull` in that directory, or download the file itself")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::container::{Broken, TensorEntry};
+    use crate::formats::header_bytes::HeaderBytes;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::FileId;
+    use crate::tensor::shape::Shape;
+
+    /// Four letters, then one tensor of bytes called `raw`: as little as a container can be.
+    struct Raw;
+
+    impl Container for Raw {
+        fn ending(&self) -> &'static str {
+            ".raw"
+        }
+
+        fn read(&self, file: &FileBytes<'_>, room: u64) -> std::result::Result<FileHeader, ContainerProblem> {
+            let mut first = vec![0; 4];
+            if room < 4 {
+                return Err(ContainerProblem::NoRoom(4));
+            }
+            (file.read)(0, &mut first).map_err(ContainerProblem::Unreadable)?;
+            if first != *b"RAW!" {
+                return Err(ContainerProblem::Broken("it does not start with `RAW!`".into()));
+            }
+            let shape = Shape::new(&[file.len - 4]).expect("one axis");
+            let tensor = TensorEntry { name: "raw".to_owned(), dtype: Dtype::U8, shape, offset: 4 };
+            Ok(FileHeader { bytes: HeaderBytes::new(first), tensors: vec![tensor] })
+        }
+
+        fn build(
+            &self,
+            like: &HeaderBytes,
+            tensors: &[(&str, Dtype, &[u64])],
+        ) -> std::result::Result<HeaderBytes, Broken> {
+            match tensors {
+                [("raw", Dtype::U8, [_])] => Ok(like.clone()),
+                _ => Err("it holds one tensor of bytes, called `raw`".into()),
+            }
+        }
+    }
+
+    struct File(&'static [u8]);
+
+    impl Source for File {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
+            Ok(())
+        }
+
+        fn done_before(&self, _: u64) {}
+    }
+
+    fn read(file: &'static [u8], name: &str, room: u64) -> Result<FileHeader> {
+        let table: &[&dyn Container] = &[CONTAINERS[0], &Raw];
+        read_in(table, &File(file), Path::new(name), room)
+    }
+
+    #[test]
+    fn another_container_is_one_row() {
+        let header = read(b"RAW!12345", "a/x.raw", 4).expect("it follows the rules");
+        assert_eq!(*header.bytes, *b"RAW!");
+        let (name, tensor) = header.tensors.into_iter().next().expect("one tensor").in_file(FileId(7));
+        assert_eq!((name.as_str(), tensor.file, tensor.offset, tensor.bytes()), ("raw", FileId(7), 4, 5));
+        let built = Raw.build(&header.bytes, &[("raw", Dtype::U8, &[5])]).expect("one tensor of bytes");
+        assert_eq!(built, header.bytes);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_words_of_the_container() {
+        let wrong = read(b"RAW?12345", "x.raw", 4).expect_err("another start");
+        assert!(matches!(wrong.kind(), ErrorKind::Header { path } if path == Path::new("x.raw")));
+        let tight = read(b"RAW!12345", "x.raw", 3).expect_err("no room");
+        assert!(matches!(tight.kind(), ErrorKind::Budget { needed: 4, .. }));
+        let other = read(b"RAW!12345", "x.safetensors", 4).expect_err("no safetensors");
+        assert!(matches!(other.kind(), ErrorKind::Header { .. }));
+        let pointer = read(b"version https://git-lfs", "x.safetensors", 4).expect_err("a pointer");
+        assert!(matches!(pointer.kind(), ErrorKind::LfsPointer { .. }));
+    }
+}

@@ -1,0 +1,94 @@
+//! [`Container`]: a format of files that hold tensors behind a header. Whoever reads or writes such a file goes by the spans
+//! and the first bytes that are told here, and knows no format.
+
+use crate::error::{Error, Result};
+use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::{FileId, TensorRef};
+use crate::tensor::shape::Shape;
+
+use crate::formats::header_bytes::HeaderBytes;
+
+/// A format of files that hold tensors behind a header.
+pub(crate) trait Container: Sync {
+    /// What the names of its files end with, dot included.
+    fn ending(&self) -> &'static str;
+
+    /// Reads and checks the header of a file, of at most `room` bytes.
+    ///
+    /// # Errors
+    /// If any rule of the format is broken, the file is shorter than it says, or the header is longer than `room`.
+    fn read(&self, file: &FileBytes<'_>, room: u64) -> std::result::Result<FileHeader, ContainerProblem>;
+
+    /// Builds the first bytes of a file that holds these tensors, one after the other in the order given. What `like`, the
+    /// first bytes of a file that was read, says beside its tensors is kept.
+    ///
+    /// # Errors
+    /// If the format cannot hold them: nothing is built that [`read`](Container::read) would refuse.
+    fn build(
+        &self,
+        like: &HeaderBytes,
+        tensors: &[(&str, Dtype, &[u64])],
+    ) -> std::result::Result<HeaderBytes, Broken>;
+}
+
+/// The container whose ending `name` has; else the first, which says best what is wrong with a file of another kind.
+pub(crate) fn container_of<'t>(table: &[&'t dyn Container], name: &str) -> &'t dyn Container {
+    let named = table.iter().find(|container| name.ends_with(container.ending()));
+    *named.or(table.first()).expect("the table has rows")
+}
+
+/// A file as far as a container may know it.
+pub(crate) struct FileBytes<'f> {
+    /// Its length.
+    pub(crate) len: u64,
+    /// Fills a buffer with the bytes from an offset on; an error if they go past the end.
+    pub(crate) read: &'f dyn Fn(u64, &mut [u8]) -> Result<()>,
+}
+
+/// What the header of a file says; all of it checked.
+#[derive(Debug)]
+pub(crate) struct FileHeader {
+    /// The file's bytes before its data.
+    pub(crate) bytes: HeaderBytes,
+    /// The tensors in the order of their bytes.
+    pub(crate) tensors: Vec<TensorEntry>,
+}
+
+/// One tensor of a file.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TensorEntry {
+    /// Its name, unique within the file.
+    pub(crate) name: String,
+    /// Element type.
+    pub(crate) dtype: Dtype,
+    /// Shape in elements.
+    pub(crate) shape: Shape,
+    /// First byte, counted from the start of the file; shape and dtype say how many follow.
+    pub(crate) offset: u64,
+}
+
+impl TensorEntry {
+    /// Its name, and where it is if its file is `file`.
+    pub(crate) fn in_file(self, file: FileId) -> (String, TensorRef) {
+        let TensorEntry { name, dtype, shape, offset } = self;
+        (name, TensorRef { file, offset, dtype, shape })
+    }
+}
+
+/// A rule of a format that is broken, in the format's own words.
+pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a header was not read.
+#[derive(Debug)]
+pub(crate) enum ContainerProblem {
+    /// The file stands for one that git-lfs has not fetched.
+    LfsPointer,
+    /// The file ends before its header or its data does, or goes on after them.
+    NotWhole(Broken),
+    /// A rule of the format is broken.
+    Broken(Broken),
+    /// The header takes so many bytes, more than there is room for.
+    NoRoom(u64),
+    /// The file cannot be read.
+    Unreadable(Error),
+}

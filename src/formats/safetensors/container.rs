@@ -1,0 +1,99 @@
+//! Safetensors as a [`Container`].
+
+use crate::tensor::dtype::Dtype;
+
+use crate::formats::container::{Broken, Container, ContainerProblem, FileBytes, FileHeader, TensorEntry};
+use crate::formats::header_bytes::HeaderBytes;
+use crate::formats::safetensors::build::build_header;
+use crate::formats::safetensors::problem::HeaderProblem;
+use crate::formats::safetensors::read::{header_len, parse_entries, parse_header};
+use crate::formats::safetensors::{HeaderTensor, LENGTH_BYTES};
+
+/// Safetensors files.
+pub(crate) struct Safetensors;
+
+const LENGTH: usize = LENGTH_BYTES as usize;
+
+impl Container for Safetensors {
+    fn ending(&self) -> &'static str {
+        ".safetensors"
+    }
+
+    fn read(&self, file: &FileBytes<'_>, room: u64) -> Result<FileHeader, ContainerProblem> {
+        let mut first = [0; LENGTH];
+        if file.len >= LENGTH_BYTES {
+            (file.read)(0, &mut first).map_err(ContainerProblem::Unreadable)?;
+        }
+        let start = LENGTH_BYTES + header_len(first, file.len)?;
+        if start > room {
+            return Err(ContainerProblem::NoRoom(start));
+        }
+        let mut bytes = vec![0; start as usize];
+        bytes[..LENGTH].copy_from_slice(&first);
+        (file.read)(LENGTH_BYTES, &mut bytes[LENGTH..]).map_err(ContainerProblem::Unreadable)?;
+        let header = parse_header(&bytes[LENGTH..], file.len)?;
+        let entry = |HeaderTensor { name, dtype, shape, start: at, .. }: HeaderTensor| TensorEntry {
+            name,
+            dtype,
+            shape,
+            offset: start + at,
+        };
+        let tensors = header.tensors.into_iter().map(entry).collect();
+        Ok(FileHeader { bytes: HeaderBytes::new(bytes), tensors })
+    }
+
+    fn build(&self, like: &HeaderBytes, tensors: &[(&str, Dtype, &[u64])]) -> Result<HeaderBytes, Broken> {
+        let like = parse_entries(like.get(LENGTH..).unwrap_or_default())?;
+        let metadata: Vec<_> =
+            like.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let json = build_header(tensors, &metadata)?;
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(json.as_bytes());
+        Ok(HeaderBytes::new(bytes))
+    }
+}
+
+impl From<HeaderProblem> for ContainerProblem {
+    fn from(problem: HeaderProblem) -> ContainerProblem {
+        match problem {
+            HeaderProblem::LfsPointer => ContainerProblem::LfsPointer,
+            HeaderProblem::PastEnd { .. }
+            | HeaderProblem::FileLength { .. }
+            | HeaderProblem::TooShort { .. } => ContainerProblem::NotWhole(problem.into()),
+            problem => ContainerProblem::Broken(problem.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+
+    fn read(file: &[u8], room: u64) -> std::result::Result<FileHeader, ContainerProblem> {
+        let read = |offset: u64, buf: &mut [u8]| -> Result<()> {
+            buf.copy_from_slice(&file[offset as usize..][..buf.len()]);
+            Ok(())
+        };
+        Safetensors.read(&FileBytes { len: file.len() as u64, read: &read }, room)
+    }
+
+    #[test]
+    fn what_is_built_is_read_and_keeps_the_metadata() {
+        let json =
+            br#"{"__metadata__":{"format":"pt"},"old":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+        let like = HeaderBytes::new([&(json.len() as u64).to_le_bytes(), &json[..]].concat());
+        let built = Safetensors.build(&like, &[("a", Dtype::BF16, &[3]), ("b", Dtype::U8, &[2])]).unwrap();
+        let file = [&built[..], &[0; 8]].concat();
+        let start = built.len() as u64;
+        assert!(matches!(read(&file, start - 1), Err(ContainerProblem::NoRoom(needed)) if needed == start));
+
+        let header = read(&file, start).unwrap();
+        assert_eq!(header.bytes, built);
+        let spans: Vec<_> = header.tensors.iter().map(|t| (t.name.as_str(), t.dtype, t.offset)).collect();
+        assert_eq!(spans, [("a", Dtype::BF16, start), ("b", Dtype::U8, start + 6)]);
+        assert!(String::from_utf8_lossy(&built).contains(r#"{"format":"pt"}"#));
+        assert!(matches!(read(&file[..file.len() - 1], start), Err(ContainerProblem::NotWhole(_))));
+        assert!(Safetensors.build(&like, &[("a", Dtype::F4, &[3])]).is_err());
+    }
+}
