@@ -40,7 +40,8 @@ pub(crate) struct TensorContents {
 /// As [`crate::storage::source::Source::read_at`]; [`crate::error::kind::ErrorKind::Stopped`] when it is cancelled.
 pub(crate) fn scan(adapter: &Adapter, cancel: &Cancel) -> Result<Contents> {
     let source = adapter.source.as_ref();
-    let (mut hasher, mut look) = (blake3::Hasher::new(), ValueScan::new(&adapter.tensors));
+    let mut hasher = blake3::Hasher::new();
+    let mut look = ValueScan::new(&adapter.tensors);
     let mut buf = vec![0; STEP];
     let mut at = 0;
     while at < source.len() {

@@ -170,19 +170,7 @@ fn parameters(
         }
         .into());
     }
-    let is_known = names.len() < 2 || order_of(&names).is_some();
-    let fit = names.iter().zip(&pairs).all(|(name, pair)| fits(context, module, pair, name));
-    let names = if !is_known {
-        by_shapes(context, module, &pairs, names)?
-    } else if fit {
-        names
-    } else if let Ok(order) = by_shapes(context, module, &pairs, names.clone()) {
-        reordered.push(module.to_owned());
-        order
-    } else {
-        // What does not fit in any order is reported of the usual one.
-        names
-    };
+    let names = in_order(context, module, &pairs, names, reordered)?;
     let mut stacks = Vec::new();
     for (parameter, mut pair) in names.into_iter().zip(pairs) {
         let Some(target) = context.target(findings, &[pair.a, pair.b], module, &parameter) else { continue };
@@ -215,6 +203,30 @@ fn parameters(
         }
     }
     Ok(stacks)
+}
+
+/// The module's parameters in the order of the pairs: that of registration, or the one in which they fit, which is then
+/// `reordered`.
+fn in_order(
+    context: &ClaimContext<'_>,
+    module: &str,
+    pairs: &[Pair],
+    names: Vec<String>,
+    reordered: &mut Vec<String>,
+) -> Result<Vec<String>> {
+    let is_known = names.len() < 2 || order_of(&names).is_some();
+    let fit = names.iter().zip(pairs).all(|(name, pair)| fits(context, module, pair, name));
+    if !is_known {
+        by_shapes(context, module, pairs, names)
+    } else if fit {
+        Ok(names)
+    } else if let Ok(order) = by_shapes(context, module, pairs, names.clone()) {
+        reordered.push(module.to_owned());
+        Ok(order)
+    } else {
+        // What does not fit in any order is reported of the usual one.
+        Ok(names)
+    }
 }
 
 /// Whether a pair's sizes are those of a parameter of the module, whichever way they lie.

@@ -27,14 +27,8 @@ const BOUNDS: &[(&str, Bound)] = &[
 
 /// What counts that miss their bound have come to. An entry moves towards the bound with the count, never away from it,
 /// and goes when the bound is reached.
-const UNFINISHED: &[(&str, usize)] = &[
-    ("imports upwards", 9),
-    ("files in circles", 16),
-    ("type names that mean several things, in 1000", 77),
-    ("`match` on a bool", 7),
-    ("functions over 60 lines", 3),
-    ("examples that run", 9),
-];
+const UNFINISHED: &[(&str, usize)] =
+    &[("files in circles", 3), ("functions over 60 lines", 2), ("examples that run", 9)];
 
 impl Bound {
     fn holds(self, found: usize) -> bool {
