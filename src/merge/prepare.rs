@@ -65,7 +65,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         .max_ram
         .as_ref()
         .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
-    let Places { base: place, adapters, notice } = Places::find(request)?;
+    let Places { base: place, adapters, notice } = Places::find(request)?.stopped_by(&request.cancel);
     let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::adapters::dialect::TrainedOn;
 use crate::adapters::open::trained_on;
+use crate::cancel::Cancel;
 use crate::error::exit::Code;
 use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
@@ -50,6 +51,16 @@ impl Places {
                 let (base, notice) = base_of(&request.hub, adapters.first())?;
                 Ok(Places { base, adapters, notice: Some(notice) })
             }
+        }
+    }
+
+    /// The same, whose files stop being read once `cancel` says so.
+    pub(crate) fn stopped_by(self, cancel: &Cancel) -> Places {
+        let stopped = |place: Resolved| Resolved { location: place.location.stopped_by(cancel), ..place };
+        Places {
+            base: stopped(self.base),
+            adapters: self.adapters.into_iter().map(stopped).collect(),
+            notice: self.notice,
         }
     }
 }

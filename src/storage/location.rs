@@ -20,6 +20,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::folder::Folder;
@@ -37,12 +38,20 @@ pub struct Location {
     store: Arc<dyn Store>,
     /// The names that lead to it, joined by `/`; empty for the store itself.
     prefix: String,
+    /// What ends the reading of its files, if anything does.
+    cancel: Option<Cancel>,
 }
 
 impl Location {
     /// The whole of `store`.
     pub fn new(store: impl Store + 'static) -> Location {
-        Location { store: Arc::new(store), prefix: String::new() }
+        Location { store: Arc::new(store), prefix: String::new(), cancel: None }
+    }
+
+    /// The same place, whose files stop being read once `cancel` says so: whatever reads them, in whichever phase.
+    #[must_use]
+    pub(crate) fn stopped_by(self, cancel: &Cancel) -> Location {
+        Location { cancel: Some(cancel.clone()), ..self }
     }
 
     /// What has that path in the file system.
@@ -60,7 +69,7 @@ impl Location {
             (Some(name), Some(parent)) => (parent, name),
             _ => (path, ""),
         };
-        Location { store: Arc::new(Folder::new(root)), prefix: prefix.to_owned() }
+        Location { store: Arc::new(Folder::new(root)), prefix: prefix.to_owned(), cancel: None }
     }
 
     /// What has that path in the file system once links are resolved, in the directory's path if nothing has it yet. What
@@ -86,7 +95,7 @@ impl Location {
     /// What has the name `name` below it. A name that would lead out fails when it is used.
     #[must_use]
     pub fn join(&self, name: &str) -> Location {
-        Location { store: self.store.clone(), prefix: self.at(name) }
+        Location { prefix: self.at(name), ..self.clone() }
     }
 
     /// What has the name `name` beside it; none if it is the whole of a store.
@@ -98,7 +107,7 @@ impl Location {
     pub fn parent(&self) -> Option<Location> {
         self.name()?;
         let above = self.prefix.rsplit_once('/').map_or("", |(above, _)| above);
-        Some(Location { store: self.store.clone(), prefix: above.to_owned() })
+        Some(Location { prefix: above.to_owned(), ..self.clone() })
     }
 
     /// What messages call it.
@@ -258,6 +267,27 @@ pub(crate) struct FileStart {
     pub(crate) is_whole: bool,
 }
 
+/// A source that ends with a token.
+struct Stoppable {
+    source: Box<dyn Source>,
+    cancel: Cancel,
+}
+
+impl Source for Stoppable {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.cancel.check()?;
+        self.source.read_at(buf, offset)
+    }
+
+    fn done_before(&self, offset: u64) {
+        self.source.done_before(offset);
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path().display().fmt(f)
@@ -272,7 +302,11 @@ impl fmt::Debug for Location {
 
 impl Store for Location {
     fn open(&self, name: &str) -> Result<Box<dyn Source>> {
-        self.store.open(&self.file(name)?)
+        let source = self.store.open(&self.file(name)?)?;
+        Ok(match &self.cancel {
+            Some(cancel) => Box::new(Stoppable { source, cancel: cancel.clone() }),
+            None => source,
+        })
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
@@ -412,5 +446,19 @@ mod tests {
         assert!(one.move_file("name", &other).is_err() && one.join("a").move_to(&other.join("a")).is_err());
         one.move_file("name", &one.join("sub")).expect("memory");
         assert!(one.has_file("sub/name").expect("memory"));
+    }
+
+    #[test]
+    fn files_stop_being_read_when_the_token_says_so() {
+        let memory = Memory::new();
+        let mut sink = memory.create("dir/file", 2).unwrap();
+        sink.write(b"ab").unwrap();
+        sink.commit().unwrap();
+        let cancel = Cancel::default();
+        let source = Location::new(memory).stopped_by(&cancel).join("dir").open("file").unwrap();
+        source.read_at(&mut [0; 2], 0).unwrap();
+        cancel.cancel();
+        let error = source.read_at(&mut [0; 2], 0).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Stopped), "{error:?}");
     }
 }
