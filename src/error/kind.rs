@@ -46,7 +46,7 @@ pub enum ErrorKind {
     #[error(transparent)]
     Request(#[from] RequestError),
     /// Work stopped because it was cancelled.
-    #[error("stopped by a signal")]
+    #[error("interrupted: OUTPUT was not created; run the same command again (it starts over)")]
     Stopped,
 }
 

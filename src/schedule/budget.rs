@@ -315,17 +315,7 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
         slot_bytes: slot as usize,
         slots: slots as usize,
     };
-    let lines = vec![
-        BudgetLine { what: "baseline RSS: code, headers, plan", bytes: fixed.resident },
-        BudgetLine { what: "margin: stacks, allocator, the kernel's counters", bytes: fixed.margin(total) },
-        BudgetLine { what: "page cache: read and write windows", bytes: cache(total) },
-        BudgetLine { what: "workers: scratch and packing buffers", bytes: workers * fixed.per_worker },
-        BudgetLine { what: "reduction state", bytes: fixed.reductions() },
-        BudgetLine { what: "gather buffers", bytes: gather },
-        BudgetLine { what: "factor buffers", bytes: slot * slots },
-        BudgetLine { what: "tile buffers", bytes: slab * slabs },
-    ];
-    let lines: Vec<BudgetLine> = lines.into_iter().filter(|line| line.bytes > 0).collect();
+    let lines = lines(fixed, total, workers, gather, &cut);
     debug_assert!(lines.iter().map(|line| line.bytes).sum::<u64>() <= total);
     let budget = Budget {
         total: budget.clone(),
@@ -343,6 +333,22 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
         budget,
         locations: FactorLocations::default(),
     })
+}
+
+/// What `total` is spent on, line by line.
+fn lines(fixed: &Fixed<'_>, total: u64, workers: u64, gather: u64, cut: &PoolLayout) -> Vec<BudgetLine> {
+    let lines = [
+        ("baseline RSS: code, headers, plan", fixed.resident),
+        ("margin: stacks, allocator, the kernel's counters", fixed.margin(total)),
+        ("page cache: read and write windows", cache(total)),
+        ("workers: scratch and packing buffers", workers * fixed.per_worker),
+        ("reduction state", fixed.reductions()),
+        ("gather buffers", gather),
+        ("factor buffers", (cut.slot_bytes * cut.slots) as u64),
+        ("tile buffers", (cut.slab_bytes * cut.slabs) as u64),
+    ];
+    let lines = lines.into_iter().filter(|(_, bytes)| *bytes > 0);
+    lines.map(|(what, bytes)| BudgetLine { what, bytes }).collect()
 }
 
 /// The least for gather buffers: all that is needed to read codes once, unless that is very much.
