@@ -46,7 +46,7 @@ impl Inspected {
 /// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
-/// [`StorageError::Missing`] if it holds neither, [`AdapterError::AdapterFormat`] for an adapter of another format, or as
+/// [`StorageError::Missing`] if it holds neither, `AdapterError::AdapterFormat` for an adapter of another format, or as
 /// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
 pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     read(place, variant, cancel).map_err(|error| match error.kind() {

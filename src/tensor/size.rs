@@ -36,7 +36,7 @@ impl Size {
     /// Reads a size and keeps its text.
     ///
     /// # Errors
-    /// As [`parse_size`].
+    /// As `parse_size`.
     pub fn typed(text: &str) -> Result<Size, String> {
         let text = text.trim();
         Ok(Size { bytes: parse_size(text)?, typed: Some(text.to_owned()) })
@@ -59,7 +59,7 @@ impl From<u64> for Size {
     }
 }
 
-/// As it was typed, else as [`show_size`] has it.
+/// As it was typed, else as `show_size` has it.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.typed {
@@ -129,7 +129,7 @@ fn number_and_unit(bytes: u64) -> [String; 2] {
     [number, UNITS[power].to_owned()]
 }
 
-/// Writes a rate as [`show_size`] writes sizes: `1.3 GiB/s`, `30 MiB/s`.
+/// Writes a rate as `show_size` writes sizes: `1.3 GiB/s`, `30 MiB/s`.
 ///
 /// What is not a positive number (no time has passed yet) reads `0 B/s`.
 pub(crate) fn show_rate(bytes_per_second: f64) -> String {
