@@ -1,4 +1,10 @@
 //! Exit codes: the one table, which `--help` and the README repeat.
+//!
+//! ```
+//! use shardfold::Code;
+//!
+//! assert_eq!(Code::Budget as u8, 71);
+//! ```
 
 use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;

@@ -2,6 +2,27 @@
 //!
 //! An [`Error`] has a kind with the values that make up its message, perhaps a cause, and a hint where the cure is known.
 //! Every kind maps to one exit code, in [`exit`]. The library never prints and never exits: the binary prints the chain.
+//!
+//! ```
+//! use shardfold::{Code, Error, StorageError};
+//!
+//! let error = Error::from(StorageError::Missing { what: "directory", path: "base".into() }).hint("check the path");
+//! assert_eq!(error.to_string(), "no directory at `base`");
+//! assert_eq!(error.advice(), Some("check the path"));
+//! assert_eq!(error.exit_code(), Code::NoInput);
+//! ```
+//!
+//! Several errors are reported together, and end a process as the first of them does:
+//!
+//! ```
+//! use shardfold::{Code, Error, ErrorKind, RequestError};
+//!
+//! let errors = vec![RequestError::Required { flag: "--output <DIR>" }.into(), ErrorKind::Stopped.into()];
+//! let all = Error::all(errors).unwrap_err();
+//! assert_eq!(all.to_string(), "2 errors");
+//! assert_eq!(all.each().len(), 2);
+//! assert_eq!(all.exit_code(), Code::Usage);
+//! ```
 
 pub(crate) mod adapter;
 pub(crate) mod checkpoint;

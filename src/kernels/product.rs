@@ -5,6 +5,12 @@
 //! is not settled: a chain may end in -0 (products that underflow), and the kernels for AVX2 turn it into +0 while
 //! those for AVX-512 and NEON store it. So zeros are made positive afterwards, in a pass over the result, which is
 //! still in the cache.
+//!
+//! ```
+//! use shardfold::testing::packing_bytes;
+//!
+//! assert!(packing_bytes(64, 64, 512) >= packing_bytes(1, 1, 1), "larger products pack more");
+//! ```
 
 #![expect(unsafe_code, reason = "`matrixmultiply` takes pointers")]
 

@@ -1,4 +1,17 @@
 //! What a merge is asked to do.
+//!
+//! ```
+//! use shardfold::{Code, Location, Memory, Request, prepare};
+//!
+//! let empty = Location::new(Memory::new());
+//! let request = Request {
+//!     base: Some(empty.join("base").into()),
+//!     adapters: vec![(empty.join("adapter").into(), 1.0)],
+//!     ..Request::default()
+//! };
+//! let error = prepare(&request).err().expect("nothing is there");
+//! assert_eq!(error.exit_code(), Code::NoInput);
+//! ```
 
 use regex::Regex;
 

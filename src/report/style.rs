@@ -1,4 +1,11 @@
 //! How much the user wants to see, and in which form.
+//!
+//! ```
+//! use shardfold::{Cancel, Style, Terminal, choose};
+//!
+//! let quiet = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+//! drop(quiet);
+//! ```
 
 /// What the user wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,16 @@
 //! Questions to the file system and whole-file steps that need more than one call: free room, syncing a folder, renaming
 //! without replacing, copying.
+//!
+//! ```
+//! use shardfold::Memory;
+//! use shardfold::testing::write_small;
+//!
+//! let store = Memory::new();
+//! write_small(&store, "a", b"one")?;
+//! write_small(&store, "a", b"two")?;
+//! assert_eq!(store.get("a").as_deref().map(Vec::as_slice), Some(&b"two"[..]));
+//! # Ok::<(), shardfold::Error>(())
+//! ```
 
 use std::fs::{self, File};
 use std::io;

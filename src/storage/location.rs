@@ -14,6 +14,15 @@
 //! assert!(base.open("../other").is_err(), "no name leads out of it");
 //! # Ok::<(), shardfold::Error>(())
 //! ```
+//!
+//! ```
+//! use shardfold::{Location, Memory};
+//!
+//! let base = Location::new(Memory::new()).join("models").join("base");
+//! assert_eq!(base.name(), Some("base"));
+//! assert_eq!(base.parent().and_then(|above| above.name().map(str::to_owned)).as_deref(), Some("models"));
+//! assert_eq!(base.beside("merged").and_then(|other| other.name().map(str::to_owned)).as_deref(), Some("merged"));
+//! ```
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,16 @@
 //! A store in memory, for tests and for trying a run without a disk.
+//!
+//! ```
+//! use shardfold::{Memory, Store};
+//!
+//! let store = Memory::new();
+//! let mut sink = store.create("config.json", 2)?;
+//! sink.write(b"{}")?;
+//! sink.commit()?;
+//! assert_eq!(store.names(), ["config.json"]);
+//! assert_eq!(store.get("config.json").as_deref().map(Vec::as_slice), Some(&b"{}"[..]));
+//! # Ok::<(), shardfold::Error>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::Path;

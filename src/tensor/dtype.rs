@@ -1,4 +1,12 @@
 //! Element types: our own list, so that no file format decides which there are.
+//!
+//! ```
+//! use shardfold::testing::Dtype;
+//!
+//! assert_eq!(Dtype::BF16.bitsize(), 16);
+//! assert_eq!(Dtype::F4.bitsize(), 4, "two to a byte");
+//! assert!(Dtype::F16 < Dtype::F32, "in the order of the safetensors crate");
+//! ```
 
 use std::fmt;
 

@@ -1,4 +1,10 @@
 //! Reading a header: the rules that need no JSON reader.
+//!
+//! ```
+//! use shardfold::testing::parse_header;
+//!
+//! assert!(parse_header(b"{}", 8 + 2 + 1).is_err(), "a byte of the file belongs to no tensor");
+//! ```
 
 use crate::formats::json;
 use crate::formats::json::{Cause, JsonProblem, first_twice};
