@@ -1,4 +1,4 @@
-//! Adapters that are no PEFT folder: which format a file is in, by the names of its tensors, so that it is refused by name.
+//! Adapters that are no PEFT directory: which format a file is in, by the names of its tensors, so that it is refused by name.
 
 use crate::checkpoint::header::read_header;
 use crate::error::Error;
@@ -33,11 +33,11 @@ const FORMATS: &[Format] = &[
 
 /// Endings of names that mark a tensor as a factor; a checkpoint may have modules called like a component.
 const FACTORS: &[&str] = &["lora", ".hada_", ".lokr_", ".alpha"];
-/// Files of a folder that are looked into: trainers keep a few states beside each other.
+/// Files of a directory that are looked into: trainers keep a few states beside each other.
 const MOST_FILES: usize = 8;
 const MOST_HEADER_BYTES: u64 = 64 << 20;
 
-/// The refusal of what is at `location`, a file or a folder with one, if it is in one of these formats. What cannot be read
+/// The refusal of what is at `location`, a file or a directory with one, if it is in one of these formats. What cannot be read
 /// is in none: this is for a message only.
 pub(crate) fn foreign(location: &Location) -> Option<Error> {
     files(location).into_iter().find_map(|file| {

@@ -1,4 +1,4 @@
-//! A pipeline of diffusers given where one checkpoint is meant: which of its folders hold weights.
+//! A pipeline of diffusers given where one checkpoint is meant: which of its directories hold weights.
 //!
 //! A pipeline is a folder with `model_index.json`, and a folder for each component (`unet`, `text_encoder`, `vae`). An
 //! adapter is for one of them, and so is a merge.
@@ -15,7 +15,7 @@ use crate::storage::location::Location;
 
 use crate::checkpoint::weights_name::WeightsName;
 
-/// The file that makes a folder a pipeline.
+/// The file that makes a directory a pipeline.
 const PIPELINE: &str = "model_index.json";
 const MOST_PIPELINE_BYTES: u64 = 1 << 20;
 /// Components that adapters are for, if a pipeline has them.

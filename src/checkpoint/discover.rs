@@ -1,4 +1,4 @@
-//! From a folder to a catalogue: which files are the shards, and whether headers and index agree.
+//! From a directory to a catalogue: which files are the shards, and whether headers and index agree.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
 
-/// A checkpoint folder, read as far as headers go.
+/// A checkpoint directory, read as far as headers go.
 pub struct Checkpoint {
     /// Where it is.
     pub location: Location,
@@ -57,7 +57,7 @@ impl Checkpoint {
     /// for, or of the only one there is. `header_room` is how many bytes of headers the budget has room for.
     ///
     /// # Errors
-    /// [`StorageError::Missing`] when there is no checkpoint, [`CheckpointError::Pipeline`] when there are several in folders,
+    /// [`StorageError::Missing`] when there is no checkpoint, [`CheckpointError::Pipeline`] when there are several in directories,
     /// [`CheckpointError::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
     /// can be wrong, all of them together.
     pub fn open(place: &Resolved, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
@@ -167,7 +167,7 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     Ok((shards, index, notices))
 }
 
-/// Which of the weights in a folder are meant: those of the variant that is asked for, else those without, else the only
+/// Which of the weights in a directory are meant: those of the variant that is asked for, else those without, else the only
 /// ones. Of two libraries' the config's comes first.
 fn chosen(
     dir: &Location,
@@ -223,7 +223,7 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
     Ok(Some(IndexFile { name: name.to_owned(), text, index }))
 }
 
-/// Why a folder without weights of a known name is no checkpoint.
+/// Why a directory without weights of a known name is no checkpoint.
 fn nothing(path: &Path, files: &[&str]) -> Error {
     let stems: Vec<&'static str> = files.iter().filter_map(|file| stem_of_shard(file)).collect();
     if let Some(stem) = stems.first() {

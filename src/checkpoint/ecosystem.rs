@@ -1,4 +1,4 @@
-//! The libraries whose checkpoints are known, and how their folders differ: what weights are called, and what names the class.
+//! The libraries whose checkpoints are known, and how their directories differ: what weights are called, and what names the class.
 
 /// A library that saves checkpoints.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A checkpoint folder, from its headers and small files: which tensors it has, in which shards, and what else belongs to it.
+//! A checkpoint directory, from its headers and small files: which tensors it has, in which shards, and what else belongs to it.
 //!
 //! Nothing here reads a tensor's values (but for the samples that tell one state of a shard from another) and nothing
 //! decides what is done with them.

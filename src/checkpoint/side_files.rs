@@ -1,7 +1,7 @@
 //! The files of a checkpoint beside its weights: which of them belong to the result.
 //!
 //! Everything is carried over (configs, tokenizer, chat template, processor, model code, modules of other libraries)
-//! except what is, or duplicates, the weights, what a training run left behind, adapters that lie in folders beside it, and
+//! except what is, or duplicates, the weights, what a training run left behind, adapters that lie in directories beside it, and
 //! the model card, which is written anew.
 
 use crate::error::Result;
@@ -49,7 +49,7 @@ const STARTS: &[&str] =
 
 /// Weights that are no part of the model, and that whoever reads them looks for beside it: LLaMA-Factory's value head.
 const BESIDE: &[&str] = &["value_head.safetensors", "value_head.bin"];
-/// What tells that a folder holds an adapter.
+/// What tells that a directory holds an adapter.
 const ADAPTER: &str = "adapter_config.json";
 
 /// The files to carry over from `dir`, in the order of their names.

@@ -15,7 +15,7 @@ use crate::formats::json::{Cause, JsonProblem, Pairs, Strict, first_twice};
 /// An index, in the order of its file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Index {
-    /// Each tensor's name and the name of the shard that holds it: a plain file name inside the index's folder.
+    /// Each tensor's name and the name of the shard that holds it: a plain file name inside the index's directory.
     pub weight_map: Vec<(String, String)>,
     /// What stands beside it.
     pub about: About,
@@ -84,7 +84,7 @@ pub(crate) fn build_index(weight_map: &[(&str, &str)], about: &About, total_size
     text
 }
 
-/// Whether `name` means a file in the folder itself, on every platform.
+/// Whether `name` means a file in the directory itself, on every platform.
 fn is_plain_name(name: &str) -> bool {
     let names_a_drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0']) && !names_a_drive

@@ -10,7 +10,7 @@ pub struct HubEnvironment {
     pub hf_hub_cache: Option<OsString>,
     /// `HUGGINGFACE_HUB_CACHE`: its older name.
     pub huggingface_hub_cache: Option<OsString>,
-    /// `HF_HOME`: the folder above the cache.
+    /// `HF_HOME`: the directory above the cache.
     pub hf_home: Option<OsString>,
     /// `XDG_CACHE_HOME`: where caches of all programs are.
     pub xdg_cache_home: Option<OsString>,

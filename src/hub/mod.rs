@@ -1,8 +1,8 @@
 //! Where the local cache of the Hugging Face hub keeps what a name alone means.
 //!
-//! The cache holds a folder `models--ORG--NAME` for each repository: `snapshots/COMMIT/` is a folder as the hub has it,
+//! The cache holds a directory `models--ORG--NAME` for each repository: `snapshots/COMMIT/` is a directory as the hub has it,
 //! made of symlinks into `blobs/`, and a file `refs/REVISION` holds the commit that a branch or a tag stood for when it was
-//! fetched. What stands behind `org/name/` is a folder of the snapshot, such as a component of a pipeline. Nothing is
+//! fetched. What stands behind `org/name/` is a directory of the snapshot, such as a component of a pipeline. Nothing is
 //! fetched here. What is typed and what a file holds is checked before it becomes part of a path, so that neither leads out
 //! of the cache.
 

@@ -70,13 +70,13 @@ impl Resolved {
         self.snapshot.as_ref().map(|snapshot| snapshot.name.as_str())
     }
 
-    /// What a snapshot was asked for as: its repository, and the folder in it.
+    /// What a snapshot was asked for as: its repository, and the directory in it.
     pub fn label(&self) -> Option<String> {
         let RepoSnapshot { name, component, .. } = self.snapshot.as_ref()?;
         Some(component.as_ref().map_or_else(|| name.clone(), |component| format!("{name}/{component}")))
     }
 
-    /// How a folder in it is to be asked for.
+    /// How a directory in it is to be asked for.
     pub fn within(&self, folder: &str) -> String {
         match &self.snapshot {
             None => self.location.join(folder).to_string(),

@@ -223,7 +223,7 @@ fn hostile_refs_lead_nowhere() {
 #[test]
 fn a_path_that_exists_is_a_path() {
     let (_folder, hub) = cache(&[ONE], &[]);
-    // Tests run in the folder of the package.
+    // Tests run in the directory of the package.
     let place = hub.find(Path::new("src/storage")).unwrap();
     assert!(place.snapshot.is_none());
     assert_eq!(place.location.path(), Path::new("src/storage"));

@@ -14,7 +14,7 @@ use crate::inspect::totals::{DtypeTotals, Totals, sum};
 /// What a checkpoint is.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckpointReport {
-    /// The folder's name.
+    /// The directory's name.
     pub name: String,
     /// The library that wrote it.
     pub library: &'static str,
@@ -86,7 +86,7 @@ pub struct TensorLine {
 }
 
 impl CheckpointReport {
-    /// What `checkpoint` is; `name` is its folder's.
+    /// What `checkpoint` is; `name` is its directory's.
     pub fn new(checkpoint: Checkpoint, name: String) -> CheckpointReport {
         let Checkpoint { catalogue, config, index, notices, .. } = checkpoint;
         let (totals, dtypes) = sum(catalogue.tensors.iter().map(|tensor| &tensor.tensor));

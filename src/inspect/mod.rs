@@ -1,4 +1,4 @@
-//! What a folder holds, without merging anything: a checkpoint from its headers, an adapter from all of its values.
+//! What a directory holds, without merging anything: a checkpoint from its headers, an adapter from all of its values.
 //!
 //! [`inspect`](open::inspect) decides which it is and makes a report, which is plain data: [`crate::report`] makes the text that people
 //! read of it, with names alike in one row; serde gives the JSON, with every name. Reports stand on `checkpoint` and

@@ -1,4 +1,4 @@
-//! What a folder holds: a checkpoint or an adapter, by its content.
+//! What a directory holds: a checkpoint or an adapter, by its content.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::inspect::checkpoint::CheckpointReport;
 /// How names of files end that hold a model's weights, or say where they are.
 const WEIGHTS: &[&str] = &[".safetensors", ".safetensors.index.json", ".bin", ".gguf"];
 
-/// What a folder holds.
+/// What a directory holds.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "what", rename_all = "lowercase")]
 pub enum Inspected {
@@ -43,7 +43,7 @@ impl Inspected {
     }
 }
 
-/// Reads the folder `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
+/// Reads the directory `place`: headers and configs of a checkpoint (of its weights' `variant`), all of an adapter.
 ///
 /// # Errors
 /// [`StorageError::Missing`] if it holds neither, `AdapterError::AdapterFormat` for an adapter of another format, or as

@@ -4,7 +4,7 @@
 //! `/proc/self/mountinfo` tells which part of the hierarchy is mounted where, and a container may see the first as the
 //! host does and the second as its own. The smallest limit may be set on any group on the way up, and a group without
 //! limit files (the controller is not enabled there) may lie below one that has them. So: subtract the mount's root
-//! from the group's path, start at the mount point if that leads nowhere, and look into every folder from there up.
+//! from the group's path, start at the mount point if that leads nowhere, and look into every directory from there up.
 //! One case stays out of reach: in a new cgroup namespace that still sees the mounts of the old one (`unshare -C` and
 //! no more), the group is `/` and the mount's root `/../..`, and nothing tells the names in between.
 
@@ -23,9 +23,9 @@ const MOST_READ: u64 = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     version: Version,
-    /// The topmost folder of the hierarchy that can be seen.
+    /// The topmost directory of the hierarchy that can be seen.
     top: PathBuf,
-    /// Our own group's folder: `top` or below it.
+    /// Our own group's directory: `top` or below it.
     own: PathBuf,
 }
 

@@ -135,7 +135,7 @@ mod tests {
     }
 
     impl Tree {
-        /// Kind, limit, free and folder of every cgroup limit, tightest first.
+        /// Kind, limit, free and directory of every cgroup limit, tightest first.
         fn found(&self) -> Vec<(LimitKind, u64, u64, String)> {
             let root = self.folder.path().to_str().unwrap();
             find(&self.environment)
@@ -334,7 +334,7 @@ mod tests {
             let found: Vec<_> = tree.found().into_iter().map(|(_, bytes, free, _)| (bytes, free)).collect();
             assert_eq!(found, [(64 * MIB, 64 * MIB)]);
         }
-        // A folder where a file should be, bytes that are no text, and nothing at all.
+        // A directory where a file should be, bytes that are no text, and nothing at all.
         let tree = tree(&[
             ("proc/self/cgroup", "0::/job\n"),
             ("proc/self/mountinfo", V2_MOUNT),

@@ -55,7 +55,7 @@ impl Prepared {
         }
     }
 
-    /// Runs the plan into the staging folder and adds all other files.
+    /// Runs the plan into the staging directory and adds all other files.
     fn fill(
         &self,
         target: &OutputTarget,

@@ -44,7 +44,7 @@ pub struct Prepared {
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
     pub(crate) base: Location,
-    /// The adapters' folders, in order.
+    /// The adapters' directories, in order.
     pub(crate) adapters: Vec<Location>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
@@ -147,7 +147,7 @@ fn open_sources(plan: &Plan, base: &Location, adapters: Vec<Adapter>) -> Result<
     Ok(sources)
 }
 
-/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its folder.
+/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its directory.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
     let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
     let by_adapter = adapters.first().and_then(|adapter| adapter.options.base.as_deref());

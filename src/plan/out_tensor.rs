@@ -86,7 +86,7 @@ pub enum Role {
 pub struct Input {
     /// Base or adapter.
     pub role: Role,
-    /// File name in its folder.
+    /// File name in its directory.
     pub name: String,
     /// Which state of it was planned with.
     pub identity: Identity,
@@ -95,7 +95,7 @@ pub struct Input {
 /// An adapter as the command line gave it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdapterUse {
-    /// Name for messages and the model card: its folder's name.
+    /// Name for messages and the model card: its directory's name.
     pub name: String,
     /// What its deltas are multiplied by.
     pub weight: f64,

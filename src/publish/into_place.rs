@@ -1,5 +1,5 @@
 //! Staged inside the output and moved into place file by file, the index and the config late: a loader needs the config, so
-//! until then nothing takes the folder for a checkpoint. The record comes last of all: where it is, everything is.
+//! until then nothing takes the directory for a checkpoint. The record comes last of all: where it is, everything is.
 //!
 //! This serves for an output that is a mount point, as the volume of a batch job is, and where nothing can be made beside it.
 

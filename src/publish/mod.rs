@@ -1,7 +1,7 @@
 //! Where the result appears: whole, or not at all.
 //!
 //! ```text
-//!  OUTPUT absent, or an empty folder   → staged in OUTPUT.partial beside it, renamed when whole   (rename.rs)
+//!  OUTPUT absent, or an empty directory   → staged in OUTPUT.partial beside it, renamed when whole   (rename.rs)
 //!  OUTPUT an empty mount point, or
 //!  nothing can be made beside it       → staged inside it, moved into place, config last          (into_place.rs)
 //!  OUTPUT holds this plan's result     → already done, after its hashes were checked

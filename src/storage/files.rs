@@ -1,4 +1,4 @@
-//! Questions to the file system and whole-file steps that need more than one call: free room, syncing a folder, renaming
+//! Questions to the file system and whole-file steps that need more than one call: free room, syncing a directory, renaming
 //! without replacing, copying.
 //!
 //! ```
@@ -25,7 +25,7 @@ use crate::storage::os;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
-/// Bytes that may be written at `path`, or, if nothing is there yet, at the nearest folder above it.
+/// Bytes that may be written at `path`, or, if nothing is there yet, at the nearest directory above it.
 ///
 /// A file system without a size of its own (an unlimited tmpfs, some FUSE ones) counts as endless. Quotas do not show.
 ///
@@ -46,7 +46,7 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Makes the names in a folder last: files renamed into it, out of it or removed from it before this call.
+/// Makes the names in a directory last: files renamed into it, out of it or removed from it before this call.
 ///
 /// Where a file system has no such call (some FUSE and SMB ones), there is nothing to do and no error.
 ///
@@ -92,7 +92,7 @@ fn rename_after_looking(from: &Path, to: &Path) -> io::Result<()> {
 /// Symlinks are followed. What cannot be looked at is none.
 pub(crate) fn is_mount_point(path: &Path) -> bool {
     let Ok(path) = fs::canonicalize(path) else { return false };
-    // The list also knows a folder bound to another of the same file system, which device numbers do not tell.
+    // The list also knows a directory bound to another of the same file system, which device numbers do not tell.
     os::is_listed_mount(&path) || is_other_device(&path)
 }
 
@@ -171,7 +171,7 @@ mod tests {
             assert!(!a.exists());
             fs::remove_file(&c).unwrap();
 
-            // A dangling link is something, and so is an empty folder.
+            // A dangling link is something, and so is an empty directory.
             std::os::unix::fs::symlink("nowhere", &c).unwrap();
             assert_eq!(rename(&b, &c).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
             fs::remove_file(&c).unwrap();

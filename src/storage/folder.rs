@@ -1,4 +1,4 @@
-//! A store over one folder of the file system.
+//! A store over one directory of the file system.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -28,9 +28,9 @@ const WRITE_STEP: u64 = 8 << 20;
 const LEAST_WRITE_STEP: u64 = 64 << 10;
 const PAGE: u64 = 4096;
 
-/// The files of one folder, sub-folders included.
+/// The files of one directory, subdirectories included.
 ///
-/// Symlinks of the file system are followed, out of the folder too: a Hugging Face cache is made of them. A name itself
+/// Symlinks of the file system are followed, out of the directory too: a Hugging Face cache is made of them. A name itself
 /// never leads out.
 ///
 /// Reading drops cache pages behind itself, and writing keeps a window of about three steps of dirty pages, so that a
@@ -44,9 +44,9 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder at `path`, which is made with the first file if it is not there.
+    /// The directory at `path`, which is made with the first file if it is not there.
     ///
-    /// Whoever needs the folder's own name to last makes a store of the folder above it.
+    /// Whoever needs the directory's own name to last makes a store of the directory above it.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
         Folder { root: path.into(), write_step: Arc::new(AtomicU64::new(WRITE_STEP)), keeping_cache: false }
     }
@@ -78,7 +78,7 @@ impl Folder {
         Ok(self.root.join(name))
     }
 
-    /// The path of a folder in it, or of itself.
+    /// The path of a directory in it, or of itself.
     fn dir(&self, name: &str) -> Result<PathBuf> {
         rules::check_dir(name)?;
         Ok(self.path_of(name))
@@ -137,14 +137,14 @@ impl Store for Folder {
         use io::ErrorKind as Io;
         let (from, to) = (self.file(from)?, self.file(to)?);
         let renamed = match fs::symlink_metadata(&to) {
-            // An empty folder is replaced in one step; one that is not empty is not, and the rename says so.
+            // An empty directory is replaced in one step; one that is not empty is not, and the rename says so.
             Ok(metadata) if metadata.is_dir() => fs::rename(&from, &to),
             _ => rename_no_replace(&from, &to),
         };
         let Err(cause) = renamed else { return Ok(DirRename::Done) };
         match cause.kind() {
             Io::AlreadyExists | Io::DirectoryNotEmpty => Ok(DirRename::Taken),
-            // A mount point, another file system, one that renames no folders.
+            // A mount point, another file system, one that renames no directories.
             Io::CrossesDevices
             | Io::ResourceBusy
             | Io::Unsupported
@@ -223,12 +223,12 @@ fn stat_of(metadata: &Metadata) -> Stat {
     Stat { kind, bytes: 0 }
 }
 
-/// What an entry of a folder is; `None` if it is gone by now.
+/// What an entry of a directory is; `None` if it is gone by now.
 fn entry_of(entry: &fs::DirEntry) -> Result<Option<Entry>> {
     let path = entry.path();
     let name = match entry.file_name().into_string() {
         Ok(name) => name,
-        // No name of a store can say it, but the folder is not empty.
+        // No name of a store can say it, but the directory is not empty.
         Err(name) => {
             let name = name.to_string_lossy().into_owned();
             return Ok(Some(Entry { name, kind: EntryKind::Other, bytes: 0 }));
@@ -247,7 +247,7 @@ fn entry_of(entry: &fs::DirEntry) -> Result<Option<Entry>> {
     }
 }
 
-/// Whether looking failed because nothing can be there: no such name, a file where a folder should be, a name too long for
+/// Whether looking failed because nothing can be there: no such name, a file where a directory should be, a name too long for
 /// the file system, a link that leads back to itself.
 fn is_absent(cause: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};

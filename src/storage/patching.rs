@@ -1,4 +1,4 @@
-//! Changing a file of a folder where it stands.
+//! Changing a file of a directory where it stands.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,4 +1,4 @@
-//! Reading a file of a folder: positioned reads that are whole or an error, and cache pages dropped behind.
+//! Reading a file of a directory: positioned reads that are whole or an error, and cache pages dropped behind.
 //!
 //! What a process reads stays in the page cache and is charged to its cgroup. [`Behind`] gives it back as the reader moves
 //! on: every few MiB, because each call takes locks, and each time again over some MiB before, because a folio that lay

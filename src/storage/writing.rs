@@ -1,4 +1,4 @@
-//! Writing a file of a folder: a temporary file beside the target, a window of dirty pages, and one function that makes it
+//! Writing a file of a directory: a temporary file beside the target, a window of dirty pages, and one function that makes it
 //! last and shows it.
 //!
 //! Dirty pages are charged to the writer's cgroup and pile up until the sync stalls. So after each step of some MiB its
@@ -30,7 +30,7 @@ pub(crate) struct FileSink {
     temporary: Temporary,
     /// Its final name, and what messages call it.
     target: PathBuf,
-    /// The folder of `target` and those above it up to the store's root: all that may have a new name in them.
+    /// The directory of `target` and those above it up to the store's root: all that may have a new name in them.
     folders: Vec<PathBuf>,
     length: Length,
     window: WriteWindow,

@@ -150,7 +150,7 @@ struct Stack {
 /// Gives each pair its parameter. 2-D parameters are claimed at once, as linear layers.
 ///
 /// Modules in which the pairs fit their parameters in another order than that of registration alone go into `reordered`:
-/// axolotl 0.15 nested parameters that it had quantised by their names.
+/// axolotl 0.15 nested parameters that it had quantized by their names.
 fn parameters(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,

@@ -1,4 +1,4 @@
-//! What an adapter saved a second time for a head that is tied to the embedding: checked to be the same, and left aside.
+//! What an adapter saved a second time for a head that is tied to the embedding: checked to be the same, and ignored.
 //!
 //! With `ensure_weight_tying` PEFT trains one set of factors and saves it twice, for the head turned round
 //! (`lora_A = lora_embedding_Bᵀ`), and then merges it twice (peft-methods.md 2.7, a defect). Modules that are saved whole,

@@ -76,7 +76,7 @@ impl AdapterConfig {
         let mut errors = Vec::new();
         for (name, value) in &self.fields {
             let known = known.iter().find(|(known, _)| known == name);
-            // A field that is known to change the merge cannot be passed over.
+            // A field that is known to change the merge cannot be ignored.
             if is_inactive(value) || known.is_none() && ignored.iter().any(|ignored| ignored == name) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! PEFT's adapters: folders of `save_pretrained`, and what trainers that write such folders do otherwise.
+//! PEFT's adapters: directories of `save_pretrained`, and what trainers that write such directories do otherwise.
 
 pub(crate) mod config;
 pub(crate) mod folder;

@@ -1,6 +1,6 @@
 //! What producers of PEFT files do otherwise than PEFT, as data: the one place where a deviation is known by name.
 //!
-//! Names are put right before anything looks at them ([`crate::adapters::peft::keys::normalise`]), tensors that no merge needs are left aside
+//! Names are put right before anything looks at them ([`crate::adapters::peft::keys::normalise`]), tensors that no merge needs are ignored
 //! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
 //! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
 
@@ -99,7 +99,7 @@ const ASIDE: &[(Which, &str)] = &[
     (Which::Empty(&["lora_A", "lora_B"]), "it has no values"),
 ];
 
-/// Why a tensor is left aside, if it is: its path, and how many values it has.
+/// Why a tensor is ignored, if it is: its path, and how many values it has.
 pub(crate) fn aside(path: &str, elements: u64) -> Option<&'static str> {
     let is_one = |which: &Which| match which {
         Which::Segment(segment) => path.split('.').any(|other| other == *segment),

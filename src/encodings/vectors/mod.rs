@@ -44,7 +44,7 @@ struct Vector {
     scale_bytes: Vec<u8>,
     scale: Vec<f32>,
     expected: Vec<f32>,
-    /// What was quantised.
+    /// What was quantized.
     source: Option<Vec<f32>>,
 }
 
@@ -55,7 +55,7 @@ fn decode(codes: &[u8], scale: &[f32], shape: Shape, block: Shape) -> Vec<f32> {
     scaled(&values, scale, shape, block, |value, scale| value * scale)
 }
 
-/// A weight as the library recognises it in the vector's file, and the file.
+/// A weight as the library recognizes it in the vector's file, and the file.
 fn logical(vector: &str) -> (Logical, Vec<u8>) {
     let bytes = fs::read(path(vector, "model.safetensors")).unwrap();
     let mut weights = recognised(&bytes, &json(vector, "config.json")).unwrap();
@@ -63,7 +63,7 @@ fn logical(vector: &str) -> (Logical, Vec<u8>) {
     (weights.remove(0).logical, bytes)
 }
 
-/// The weights of a file in the order of their codes, as the library recognises them.
+/// The weights of a file in the order of their codes, as the library recognizes them.
 fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected>> {
     let read = |offset: u64, buf: &mut [u8]| {
         buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
