@@ -10,7 +10,6 @@
 )]
 
 use crate::kernels::outcome::{Narrowed, Survived};
-#[cfg(target_arch = "x86_64")]
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
