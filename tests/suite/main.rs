@@ -18,6 +18,7 @@ mod layouts;
 mod models;
 mod multiplied;
 mod noop;
+mod numbers;
 mod oracle;
 mod produced;
 mod produced_tinker;

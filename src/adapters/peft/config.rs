@@ -55,6 +55,11 @@ impl AdapterConfig {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
+    /// A field as the file has it, null too: what decides arithmetic may be left out, and not be null.
+    pub(crate) fn stated(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
     /// A string.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()

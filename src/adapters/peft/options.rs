@@ -4,11 +4,12 @@ use serde_json::Value;
 
 use crate::adapters::options::{DEFAULT, Options, Problem};
 use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::numbers::Numbers;
 use crate::adapters::peft::patterns::{PatternProblem, Patterns};
 
 /// What each `peft_type` that scales its deltas calls alpha.
 const ALPHAS: &[(&str, &str)] = &[("LORA", "lora_alpha"), ("LOHA", "alpha"), ("LOKR", "alpha")];
-const NOT_A_NUMBER: &str = "is not a number";
+const NO_OBJECT: &str = "is no object of patterns with their numbers";
 
 /// The options that `config` sets.
 pub(crate) fn options(config: &AdapterConfig) -> Options {
@@ -25,6 +26,11 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
         task: text("task_type"),
         ..Options::new(config.adapter.clone())
     };
+    let parameters = config.get("target_parameters");
+    if let Some(value) = parameters.filter(|value| config.list("target_parameters").len() != len(value)) {
+        let (field, value) = ("target_parameters".to_owned(), value.clone());
+        options.problems.push(Problem::Value { field, value, why: "is no list of names" });
+    }
     let kind = config.text("peft_type").unwrap_or_default();
     if let Some((_, alpha)) = ALPHAS.iter().find(|(of, _)| *of == kind) {
         read_scales(config, alpha, &mut options);
@@ -32,29 +38,46 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
     options
 }
 
+/// Entries of a list, of which anything else has one.
+fn len(list: &Value) -> usize {
+    list.as_array().map_or(1, Vec::len)
+}
+
 /// Ranks and alphas, of all modules and of single ones.
 fn read_scales(config: &AdapterConfig, alpha_field: &'static str, options: &mut Options) {
     options.alpha_field = alpha_field;
-    options.rank = number(config, "r", &mut options.problems);
-    options.alpha = number(config, alpha_field, &mut options.problems);
-    options.ranks = patterns(config, "rank_pattern", &mut options.problems);
-    options.alphas = patterns(config, "alpha_pattern", &mut options.problems);
+    options.rank = number(config, "r", Numbers::RANKS, &mut options.problems);
+    options.alpha = number(config, alpha_field, Numbers::ALPHAS, &mut options.problems);
+    options.ranks = patterns(config, "rank_pattern", Numbers::RANKS, &mut options.problems);
+    options.alphas = patterns(config, "alpha_pattern", Numbers::ALPHAS, &mut options.problems);
 }
 
-fn number(config: &AdapterConfig, name: &str, problems: &mut Vec<Problem>) -> f64 {
-    let Some(value) = config.get(name) else { return DEFAULT };
-    value.as_f64().unwrap_or_else(|| {
-        problems.push(Problem::Value { field: name.to_owned(), value: value.clone(), why: NOT_A_NUMBER });
+/// The number of a field, or PEFT's default where it is left out. Null is refused: PEFT cannot use it either, and whoever wrote
+/// it may have meant anything.
+fn number(config: &AdapterConfig, name: &str, numbers: Numbers, problems: &mut Vec<Problem>) -> f64 {
+    let Some(value) = config.stated(name) else { return DEFAULT };
+    numbers.read(value).unwrap_or_else(|why| {
+        problems.push(Problem::Value { field: name.to_owned(), value: value.clone(), why });
         DEFAULT
     })
 }
 
-fn patterns(config: &AdapterConfig, field: &'static str, problems: &mut Vec<Problem>) -> Patterns {
-    let Some(keys) = config.get(field).and_then(Value::as_object) else { return Patterns::default() };
-    let (patterns, wrong) = Patterns::read(field, keys);
+fn patterns(
+    config: &AdapterConfig,
+    field: &'static str,
+    numbers: Numbers,
+    problems: &mut Vec<Problem>,
+) -> Patterns {
+    let Some(value) = config.stated(field) else { return Patterns::default() };
+    let Some(keys) = value.as_object() else {
+        let (field, value) = (field.to_owned(), value.clone());
+        problems.push(Problem::Value { field, value, why: NO_OBJECT });
+        return Patterns::default();
+    };
+    let (patterns, wrong) = Patterns::read(field, keys, numbers);
     problems.extend(wrong.into_iter().map(|wrong| match wrong {
         PatternProblem::Key(pattern, cause) => Problem::Pattern { field: field.to_owned(), pattern, cause },
-        PatternProblem::Number(value) => Problem::Value { field: field.to_owned(), value, why: NOT_A_NUMBER },
+        PatternProblem::Number(value, why) => Problem::Value { field: field.to_owned(), value, why },
     }));
     patterns
 }
@@ -101,7 +124,7 @@ mod tests {
             json!({"peft_type": "LORA", "r": "x", "rank_pattern": {"(": 1}, "alpha_pattern": {"q": []}});
         let texts: Vec<String> = read(&fields).refused().iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 3);
-        assert_eq!(texts[0], "adapter `style` sets `r` to `x`, which is not a number");
+        assert_eq!(texts[0], "adapter `style` sets `r` to `x`, which is not a whole number above zero");
         assert!(texts[1].contains("rank_pattern"), "{}", texts[1]);
         assert_eq!(texts[2], "adapter `style` sets `alpha_pattern` to `[]`, which is not a number");
         let other = json!({"peft_type": "IA3", "r": "x"});
