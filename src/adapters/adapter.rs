@@ -94,6 +94,8 @@ pub struct Adapter {
     pub experts: ExpertLayout,
     /// What the user says of keys that may be left out where no base tensor has their names.
     pub unmatched: Vec<Regex>,
+    /// What the user says of modules that may be missing though its config promises them.
+    pub missing: Vec<Regex>,
     /// The file of its tensors.
     pub source: Box<dyn Source>,
 }

@@ -226,6 +226,16 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
     pub(crate) allow_unmatched: Vec<String>,
 
+    /// Allow what an adapter promises to be missing; repeatable
+    ///
+    /// By default a module that `target_modules`, `target_parameters`, `modules_to_save`, token indices, `bias` or the task of an
+    /// adapter's config promise must have its tensors. A regular expression that is searched for in the names of what is
+    /// missing. Everything that is allowed is reported and recorded, and an expression that matches everything is refused.
+    ///
+    /// Example: --allow-missing 'layers\.3\.mlp\.'
+    #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
+    pub(crate) allow_missing: Vec<String>,
+
     /// Allow adapters that have no effect
     ///
     /// By default an adapter whose deltas are all zero (`lora_B` as before training) is an error, and so is one that leaves

@@ -63,11 +63,8 @@ impl MergeConfig {
                     _ => Orientation::Straight,
                 }),
             },
-            allow_unmatched: args
-                .allow_unmatched
-                .iter()
-                .map(|text| read_pattern(text))
-                .collect::<Result<_>>()?,
+            allow_unmatched: read_patterns("--allow-unmatched", &args.allow_unmatched)?,
+            allow_missing: read_patterns("--allow-missing", &args.allow_missing)?,
             allow_noop: args.allow_noop,
             cancel: Cancel::default(),
             #[cfg(feature = "testing")]
@@ -85,14 +82,21 @@ fn read_weight(text: Option<&str>) -> Result<f64> {
         .ok_or_else(|| usage("--scaled-adapter DIR", text, "a finite number is accepted, such as 0.5 or -1"))
 }
 
-fn read_pattern(text: &str) -> Result<Regex> {
-    let refused = |accepted: &str| usage("--allow-unmatched", text, accepted);
-    let pattern = Regex::new(text)
-        .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
-    if pattern.is_match("") {
-        return Err(refused("it matches every key; name those that may be skipped"));
-    }
-    Ok(pattern)
+/// No name of a tensor or of a module: what matches it matches everything.
+const NO_NAME: &str = "~~~";
+
+/// The expressions of a flag, none of which may match everything.
+fn read_patterns(flag: &str, texts: &[String]) -> Result<Vec<Regex>> {
+    let read = |text: &String| {
+        let refused = |accepted: &str| usage(flag, text, accepted);
+        let pattern = Regex::new(text)
+            .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
+        if pattern.is_match("") || pattern.is_match(NO_NAME) {
+            return Err(refused("it matches every key; name those that may be skipped"));
+        }
+        Ok(pattern)
+    };
+    texts.iter().map(read).collect()
 }
 
 fn read_threads(text: &str) -> Result<usize> {

@@ -132,7 +132,8 @@ fn open_adapters(
         match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
-                adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
+                let missing = request.allow_missing.clone();
+                adapters.push(Adapter { experts: request.experts, unmatched, missing, ..adapter });
             }
             Err(error) => errors.push(error),
         }

@@ -48,6 +48,8 @@ pub struct Request {
     pub experts: ExpertLayout,
     /// Adapter keys that may be left out where no base tensor has their names.
     pub allow_unmatched: Vec<Regex>,
+    /// Names of modules and parameters that adapters may lack though their configs promise them.
+    pub allow_missing: Vec<Regex>,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
     /// What stops it, in any phase.

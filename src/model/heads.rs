@@ -69,14 +69,26 @@ pub(crate) struct Task {
     pub name: &'static str,
     /// Ending of the classes of models with its head.
     pub class: &'static str,
+    /// What PEFT calls its head, whatever the class does.
+    pub heads: &'static [&'static str],
     /// Whether the rows of its head are labels that the config of the model names.
     pub has_labels: bool,
 }
 
 const TASKS: &[Task] = &[
-    Task { name: "SEQ_CLS", class: "ForSequenceClassification", has_labels: true },
-    Task { name: "TOKEN_CLS", class: "ForTokenClassification", has_labels: true },
-    Task { name: "QUESTION_ANS", class: "ForQuestionAnswering", has_labels: false },
+    Task {
+        name: "SEQ_CLS",
+        class: "ForSequenceClassification",
+        heads: &["score", "classifier"],
+        has_labels: true,
+    },
+    Task {
+        name: "TOKEN_CLS",
+        class: "ForTokenClassification",
+        heads: &["classifier", "score"],
+        has_labels: true,
+    },
+    Task { name: "QUESTION_ANS", class: "ForQuestionAnswering", heads: &["qa_outputs"], has_labels: false },
 ];
 
 /// The task of that `task_type`, if it has a head of its own.

@@ -9,6 +9,7 @@ pub(crate) mod names;
 pub(crate) mod outline;
 pub(crate) mod tied;
 pub(crate) mod untie;
+pub(crate) mod unused;
 
 use crate::checkpoint::config::Config;
 

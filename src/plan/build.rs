@@ -8,7 +8,7 @@ use crate::adapters::claim::claims::{CLAIMS, reads};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::peft::targets::check_targets;
+use crate::adapters::peft::promises::check::check_promises;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
@@ -238,9 +238,10 @@ fn claim<'o>(
         format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
-        let (errors, notes) = check_targets(adapter, &report.claimed, &names);
-        gathered.errors.extend(errors);
-        gathered.notes.extend(notes);
+        let promised = check_promises(adapter, &report.claimed, &names, &outline);
+        gathered.errors.extend(promised.errors);
+        gathered.notes.extend(promised.notes);
+        gathered.skipped.extend(promised.choices);
     }
     gathered.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
     (report.claimed, outline)

@@ -23,6 +23,7 @@ mod oracle;
 mod produced;
 mod produced_tinker;
 mod produced_trainers;
+mod promises;
 mod publishing;
 mod readme;
 mod refusals;

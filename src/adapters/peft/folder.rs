@@ -71,7 +71,7 @@ impl Dialect for Peft {
         }
         let mut tensors = tensors(header.tensors, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
-            tensor.unneeded = aside(&tensor.path, tensor.tensor.shape.elements());
+            tensor.unneeded = aside(&tensor.path, tensor.is_value(), tensor.tensor.shape.elements());
         }
         Ok(Adapter {
             name,
@@ -88,6 +88,7 @@ impl Dialect for Peft {
             weight: opening.weight,
             experts: ExpertLayout::default(),
             unmatched: Vec::new(),
+            missing: Vec::new(),
             source,
         })
     }

@@ -7,5 +7,7 @@ pub(crate) mod numbers;
 pub(crate) mod options;
 pub(crate) mod patterns;
 pub(crate) mod producers;
+pub(crate) mod promises;
 pub(crate) mod python_regex;
+pub(crate) mod selection;
 pub(crate) mod targets;

@@ -87,7 +87,7 @@ enum Which {
     Segment(&'static str),
     /// Those whose path ends in these segments.
     End(&'static str),
-    /// Those of these roles without a value.
+    /// Those of these roles without elements, and such values.
     Empty(&'static [&'static str]),
 }
 
@@ -95,16 +95,18 @@ enum Which {
 const ASIDE: &[(Which, &str)] = &[
     (Which::Segment("original_module"), "the frozen copy of a module that was trained"),
     (Which::End("rotary_emb.inv_freq"), "the model computes it"),
-    // Tinker's, for projections that a model does not have.
-    (Which::Empty(&["lora_A", "lora_B"]), "it has no values"),
+    // Tinker's, for projections that a model does not have. What the base has is missing: `promises::empty` refuses it.
+    (Which::Empty(&["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"]), "it has no values"),
 ];
 
-/// Why a tensor is ignored, if it is: its path, and how many values it has.
-pub(crate) fn aside(path: &str, elements: u64) -> Option<&'static str> {
+/// Why a tensor is ignored, if it is: its path, whether it stands in place of a parameter, and how many elements it has.
+pub(crate) fn aside(path: &str, is_value: bool, elements: u64) -> Option<&'static str> {
     let is_one = |which: &Which| match which {
         Which::Segment(segment) => path.split('.').any(|other| other == *segment),
         Which::End(end) => path == *end || path.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')),
-        Which::Empty(roles) => elements == 0 && path.split('.').any(|other| roles.contains(&other)),
+        Which::Empty(roles) => {
+            elements == 0 && (is_value || path.split('.').any(|other| roles.contains(&other)))
+        }
     };
     ASIDE.iter().find(|(which, _)| is_one(which)).map(|(_, rule)| *rule)
 }
@@ -132,7 +134,8 @@ mod tests {
             ("model.layers.0.self_attn.q_proj.oft_R.weight", 0, false),
             ("v_head.summary.weight", 8, false),
         ] {
-            assert_eq!(aside(path, elements).is_some(), is_aside, "{path}");
+            assert_eq!(aside(path, false, elements).is_some(), is_aside, "{path}");
         }
+        assert!(aside("lm_head.weight", true, 0).is_some() && aside("lm_head.weight", true, 8).is_none());
     }
 }

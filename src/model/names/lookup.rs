@@ -136,6 +136,11 @@ impl<'a> Names<'a> {
         self.conv1d
     }
 
+    /// The interpretations in use, the first first.
+    pub(crate) fn interpretations(&self) -> impl Iterator<Item = (&NameTable<'a>, &NameMapping)> {
+        self.interpretations.iter().map(|(name_table, mapping)| (&**name_table, mapping))
+    }
+
     /// The weights that the names are of.
     pub fn disk(&self) -> &'a dyn Disk {
         self.disk
