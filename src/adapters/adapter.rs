@@ -137,7 +137,7 @@ impl Adapter {
     /// # Errors
     /// [`ClaimError::Readings`] if its paths can be read in two ways that do not mean the same tensors.
     pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
-        Names::new(name_tables, &self.owners())
+        Names::with_new(name_tables, &self.owners(), |path| self.options.may_be_new(path))
     }
 
     /// Its tensors, but for those that no merge needs.

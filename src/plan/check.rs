@@ -93,12 +93,15 @@ pub(crate) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Erro
 
 /// Embedding and head must have one number of tokens, unless the model has the head of another task and no use for this.
 pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
-    if outline.resized().next().is_none() || outline.has_other_head() {
+    let of_tokens = |name: &str| is_embedding(name) || is_head(name);
+    if !outline.resized().any(|(target, _)| of_tokens(&outline.weight(target).name))
+        || outline.has_other_head()
+    {
         return Vec::new();
     }
     let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
     let all = base.chain((0..outline.additions.len()).map(Target::New)).map(|target| outline.weight(target));
-    let of_vocabulary = all.filter(|weight| is_embedding(&weight.name) || is_head(&weight.name));
+    let of_vocabulary = all.filter(|weight| of_tokens(&weight.name));
     let sizes: Vec<(String, u64)> = of_vocabulary
         .map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0)))
         .collect();

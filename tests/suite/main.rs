@@ -12,6 +12,7 @@ mod diffusers;
 mod ends;
 mod faults;
 mod golden;
+mod heads;
 mod hub;
 mod inspect;
 mod layouts;

@@ -28,6 +28,8 @@ use crate::adapters::tensors::tensors;
 
 /// File name of the config.
 const CONFIG: &str = "adapter_config.json";
+/// File name of the config of a model.
+const MODEL_CONFIG: &str = "config.json";
 /// File name of the tensors.
 const TENSORS: &str = "adapter_model.safetensors";
 const MOST_CONFIG_BYTES: u64 = 16 << 20;
@@ -78,7 +80,7 @@ impl Dialect for Peft {
             dialect: self.name(),
             kind,
             file: TENSORS,
-            options: options(&config),
+            options: options_beside(&home, &config)?,
             evidence: evidence(&home, &config)?,
             location: home,
             config,
@@ -98,6 +100,19 @@ impl Dialect for Peft {
         let Options { base, revision, .. } = options(&config);
         Ok(TrainedOn { adapter: config.adapter, base, revision })
     }
+}
+
+/// What the config says, and where it has no names of labels those of the model's own config, which some trainers save beside.
+fn options_beside(home: &Location, config: &AdapterConfig) -> Result<Options> {
+    let options = options(config);
+    if options.labels.is_some() {
+        return Ok(options);
+    }
+    // What is no config says nothing.
+    let model =
+        home.read_small(MODEL_CONFIG, MOST_CONFIG_BYTES)?.and_then(|bytes| parse_json_as_python(&bytes).ok());
+    let labels = model.and_then(|model| model.get("id2label")?.as_object().cloned());
+    Ok(Options { labels, ..options })
 }
 
 /// The method that the config names.

@@ -24,6 +24,9 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
         base: text("base_model_name_or_path"),
         revision: text("revision"),
         task: text("task_type"),
+        class: class(config).map(str::to_owned),
+        saved: config.list("modules_to_save").into_iter().map(str::to_owned).collect(),
+        labels: config.get("id2label").and_then(Value::as_object).cloned(),
         ..Options::new(config.adapter.clone())
     };
     let parameters = config.get("target_parameters");
@@ -36,6 +39,13 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
         read_scales(config, alpha, &mut options);
     }
     options
+}
+
+/// The class of transformers that PEFT wrapped: it names it where no `task_type` tells.
+fn class(config: &AdapterConfig) -> Option<&str> {
+    let mapping = config.get("auto_mapping")?;
+    let is_of_transformers = mapping.get("parent_library")?.as_str()?.starts_with("transformers.");
+    mapping.get("base_model_class")?.as_str().filter(|_| is_of_transformers)
 }
 
 /// Entries of a list, of which anything else has one.

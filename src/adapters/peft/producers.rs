@@ -65,6 +65,9 @@ pub(crate) const FIELDS: &[(&str, Field)] = &[
     ("lora_dtype", Field::Fine),
     ("lorap_lr_ratio", Field::Fine),
     ("lorap_emb_lr", Field::Fine),
+    // The names of labels, beside the head that tells them apart.
+    ("id2label", Field::Fine),
+    ("label2id", Field::Fine),
     // PEFT up to 0.2: whether an `eval()` merges in memory.
     ("merge_weights", Field::Fine),
     (

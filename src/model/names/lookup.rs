@@ -40,20 +40,23 @@ impl<'a> Names<'a> {
     /// # Errors
     /// [`ClaimError::Readings`] if two interpretations place all paths and do not mean the same tensors.
     pub fn new(name_tables: &NameTables<'a>, paths: &[&str]) -> Result<Names<'a>> {
+        Names::with_new(name_tables, paths, |_| false)
+    }
+
+    /// The same for an adapter that may add modules to the model: those are placed if they can be, and need not be.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn with_new(
+        name_tables: &NameTables<'a>,
+        paths: &[&str],
+        may_be_new: impl Fn(&str) -> bool,
+    ) -> Result<Names<'a>> {
         let (disk, config) = (name_tables.disk, name_tables.config);
         let class = config.class().and_then(table::class);
         let ties: Vec<String> =
             class.as_ref().map(Class::ties).unwrap_or_default().into_iter().map(|(head, _)| head).collect();
-        let required: Vec<bool> = paths.iter().map(|path| !is_optional(path, &ties)).collect();
-        let mut path_matches = path_matches(name_tables, paths, &required);
-        if !path_matches.iter().any(|matches| matches.places_all(&required)) {
-            let must: Vec<&str> =
-                paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
-            let mapping = inferred(disk, &must);
-            let placed =
-                |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
-            path_matches.extend(mapping.and_then(placed));
-        }
+        let (path_matches, required) = all_matches(name_tables, paths, &ties, may_be_new);
         let chosen = choose(&path_matches, paths, &required).map_err(|(first, second, path)| {
             let meant = |i: usize| {
                 let (matches, table) = (&path_matches[i], name_tables.get(path_matches[i].table));
@@ -159,6 +162,29 @@ pub(crate) fn is_optional(path: &str, ties: &[String]) -> bool {
     let is_outside = tower(path) == path;
     ties.iter().any(|tie| *tie == weight || tie == path)
         || is_outside && (is_head(&weight) || is_added_head(path))
+}
+
+/// Every interpretation that places something, the likeliest first, and an inferred one where none places all that must be;
+/// and which paths must be placed.
+fn all_matches(
+    name_tables: &NameTables<'_>,
+    paths: &[&str],
+    ties: &[String],
+    may_be_new: impl Fn(&str) -> bool,
+) -> (Vec<PathMatches>, Vec<bool>) {
+    let mut required: Vec<bool> = paths.iter().map(|path| !is_optional(path, ties)).collect();
+    let mut found = path_matches(name_tables, paths, &required);
+    if !found.iter().any(|matches| matches.places_all(&required)) {
+        required.iter_mut().zip(paths).for_each(|(required, path)| *required &= !may_be_new(path));
+    }
+    if !found.iter().any(|matches| matches.places_all(&required)) {
+        let must: Vec<&str> =
+            paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
+        let mapping = inferred(name_tables.disk, &must);
+        let placed = |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
+        found.extend(mapping.and_then(placed));
+    }
+    (found, required)
 }
 
 /// Every interpretation that places something, the likeliest first.
