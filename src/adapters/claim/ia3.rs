@@ -15,8 +15,9 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::Field;
+use crate::adapters::peft::config::{Field, shortened};
 use crate::adapters::peft::python_regex::PythonPattern;
+use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::ops::factor::Factor;
@@ -191,10 +192,9 @@ fn side_by_config(context: &ClaimContext<'_>, module: &str, tensor: usize) -> Re
             config.list("feedforward_modules").into_iter().any(|entry| module.ends_with(entry))
         }
         _ => {
-            let key = &context.tensor(tensor).key;
-            let why =
-                format!("does not say whether `{key}` is for inputs or outputs, and its shape fits both");
-            return Err(config.bad("feedforward_modules", &Value::Null, &why));
+            let (adapter, key) = (config.adapter.clone(), context.tensor(tensor).key.clone());
+            let (field, value) = ("feedforward_modules", shortened(&Value::Null));
+            return Err(AdapterError::SideUnsaid { adapter, field, value, key }.into());
         }
     };
     Ok(if is_named { Side::Inputs } else { Side::Outputs })

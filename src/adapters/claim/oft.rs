@@ -84,12 +84,13 @@ impl Claim for Oft {
 
 /// How rotations are made, as the config says.
 fn cayley(config: &AdapterConfig) -> Result<Cayley> {
-    let number = |name: &str, default: f64, is_fine: fn(f64) -> bool, why: &str| match config.get(name) {
-        None => Ok(default),
-        Some(value) => {
-            value.as_f64().filter(|&number| is_fine(number)).ok_or_else(|| config.bad(name, value, why))
-        }
-    };
+    let number =
+        |name: &str, default: f64, is_fine: fn(f64) -> bool, why: &'static str| match config.get(name) {
+            None => Ok(default),
+            Some(value) => {
+                value.as_f64().filter(|&number| is_fine(number)).ok_or_else(|| config.bad(name, value, why))
+            }
+        };
     let flag = |name: &str, default: bool| match config.get(name) {
         None => Ok(default),
         Some(value) => value.as_bool().ok_or_else(|| config.bad(name, value, "is neither true nor false")),
@@ -112,7 +113,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
     let retrain =
         "no later PEFT reads it: merge it with the version that it was trained with, or train it again";
     if context.adapter.config.get("oft_block_size").is_none() {
-        let why = "without `oft_block_size` in the config is OFT as PEFT before 0.14 had it".to_owned();
+        let why = "without `oft_block_size` in the config is OFT as PEFT before 0.14 had it";
         let error = Error::new(AdapterError::PeftType { adapter, found: "OFT".to_owned(), why });
         return Some(error.hint(retrain));
     }

@@ -11,7 +11,8 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::Field;
+use crate::adapters::peft::config::{Field, shortened};
+use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
@@ -126,17 +127,19 @@ fn indices(context: &ClaimContext<'_>, module: &str) -> Result<(&'static str, Ve
         list => Some(list),
     };
     let list = list.and_then(Value::as_array).and_then(|list| list.iter().map(Value::as_u64).collect());
-    list.map(|list| (field, list))
-        .ok_or_else(|| config.bad(field, &value, &format!("is no list of tokens for `{module}`")))
+    list.map(|list| (field, list)).ok_or_else(|| {
+        let (adapter, value) = (config.adapter.clone(), shortened(&value));
+        AdapterError::NoTokens { adapter, field, value, module: module.to_owned() }.into()
+    })
 }
 
-fn check(context: &ClaimContext<'_>, field: &str, indices: &[u64], tokens: u64) -> Result<()> {
+fn check(context: &ClaimContext<'_>, field: &'static str, indices: &[u64], tokens: u64) -> Result<()> {
     let config = &context.adapter.config;
     let mut sorted = indices.to_vec();
     sorted.sort_unstable();
-    if let Some(&last) = sorted.last().filter(|&&last| last >= tokens) {
-        return Err(config
-            .bad(field, &last.into(), &format!("is no token of a vocabulary of {tokens}"))
+    if let Some(&token) = sorted.last().filter(|&&last| last >= tokens) {
+        let adapter = config.adapter.clone();
+        return Err(Error::new(AdapterError::NoSuchToken { adapter, field, token, tokens })
             .hint("the vocabulary was made larger before training: grow the base first, or save the adapter with its embedding"));
     }
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
