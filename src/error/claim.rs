@@ -16,7 +16,17 @@ pub enum ClaimError {
     #[error("`{path}` is ambiguous: it resolves to `{first}` ({by_first}) and to `{second}` ({by_second})")]
     Readings { path: String, first: String, by_first: String, second: String, by_second: String },
     #[error("unsupported adapter tensor `{key}`: {why}")]
-    Unclaimed { adapter: String, key: String, why: String },
+    Unclaimed { adapter: String, key: String, why: &'static str },
+    #[error("unsupported adapter tensor `{key}`: `{tensor}` is {layer}, which PEFT's {method} does not fit")]
+    LayerUnfit { adapter: String, key: String, tensor: String, layer: &'static str, method: &'static str },
+    #[error("unsupported adapter tensor `{key}`: `{other}` is there too, and only one of them can be meant")]
+    FactorTwice { adapter: String, key: String, other: String },
+    #[error("unsupported adapter tensor `{key}`: {} {format}", they_are(*more))]
+    OldFormat { adapter: String, key: String, more: usize, format: &'static str },
+    #[error(
+        "unsupported adapter tensor `{key}`: its rows are the tied head's too, for which the adapter has more in `{head}`"
+    )]
+    HeadHasMore { adapter: String, key: String, head: String },
     #[error("adapter tensor `{key}` has no partner `{partner}`")]
     NoPartner { adapter: String, key: String, partner: String },
     #[error("checkpoint stores {found} experts for `{parameter}`, config.json says {expected}")]
@@ -65,6 +75,11 @@ pub enum ClaimError {
     NoBaseBias { adapter: String, tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
+}
+
+/// One tensor and how many more are of something.
+fn they_are(more: usize) -> String {
+    if more == 0 { "it is of".to_owned() } else { format!("it and {more} more are of") }
 }
 
 /// The first key and how many more there are.

@@ -141,9 +141,9 @@ impl<'a> Findings<'a> {
     }
 
     /// Refuses a tensor for what it is.
-    pub(crate) fn refuse_tensor(&mut self, i: usize, why: &str) {
+    pub(crate) fn refuse_tensor(&mut self, i: usize, why: &'static str) {
         let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.clone());
-        self.errors.push(ClaimError::Unclaimed { adapter, key, why: why.to_owned() }.into());
+        self.errors.push(ClaimError::Unclaimed { adapter, key, why }.into());
     }
 
     /// Refuses a tensor that lacks the one it needs.

@@ -119,11 +119,8 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
     }
     if let Some(&first) = old.first() {
         let key = context.tensor(first).key.clone();
-        let why = match old.len() {
-            1 => "it is of OFT as PEFT up to 0.15 had it".to_owned(),
-            several => format!("it and {} more are of OFT as PEFT up to 0.15 had it", several - 1),
-        };
-        return Some(Error::new(ClaimError::Unclaimed { adapter, key, why }).hint(retrain));
+        let (more, format) = (old.len() - 1, "OFT as PEFT up to 0.15 had it");
+        return Some(Error::new(ClaimError::OldFormat { adapter, key, more, format }).hint(retrain));
     }
     let weight = context.adapter.weight;
     (weight != 1.0).then(|| {
@@ -241,10 +238,9 @@ fn rows(
     Err(unfit(context, r, name, layer))
 }
 
-fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &str) -> Error {
+fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &'static str) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.clone());
-    let why = format!("`{name}` is {layer}, which PEFT's OFT does not fit");
-    ClaimError::Unclaimed { adapter, key, why }.into()
+    ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method: "OFT" }.into()
 }
 
 #[cfg(test)]

@@ -109,8 +109,7 @@ fn has_rows(context: &ClaimContext<'_>, module: &str) -> bool {
 /// PEFT gives a tied head the embedding's rows before what it has of its own, saves them once, and cannot merge that.
 fn head_has_more(context: &ClaimContext<'_>, key: String, head: &str) -> Error {
     let adapter = context.adapter.name.clone();
-    let why = format!("its rows are the tied head's too, for which the adapter has more in `{head}`");
-    Error::new(ClaimError::Unclaimed { adapter, key, why })
+    Error::new(ClaimError::HeadHasMore { adapter, key, head: head.to_owned() })
         .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base with untied embeddings")
 }
 
