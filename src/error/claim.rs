@@ -52,7 +52,7 @@ pub enum ClaimError {
     #[error("`{parameter}` uses a weight conversion shardfold does not support: {why}")]
     Converted { parameter: String, why: String },
     #[error("`{parameter}` is stored as several tensors, and {why}")]
-    InPieces { adapter: String, parameter: String, why: String },
+    InPieces { adapter: String, parameter: String, why: &'static str },
     #[error("`{tensor}` is quantized: {why}")]
     Quantized { tensor: String, why: String },
     #[error("`{module}` has {found} pairs of factors for {} targeted parameters: {}", parameters.len(), parameters.join(", "))]
@@ -66,9 +66,9 @@ pub enum ClaimError {
     #[error("the factors of `{first}` and of `{second}` at `{module}` lie on different axes")]
     ExpertsDisagree { adapter: String, module: String, first: String, second: String },
     #[error("{what} is ambiguous for `{parameter}`: {why}")]
-    Unclear { adapter: String, parameter: String, what: String, why: String },
+    Unclear { adapter: String, parameter: String, what: &'static str, why: &'static str },
     #[error("`{what}` cannot have weight {weight}: {why}")]
-    Weighted { adapter: String, what: String, weight: f64, why: String },
+    Weighted { adapter: String, what: String, weight: f64, why: &'static str },
     #[error("adapter `{adapter}` stores `{tensor}` in full, and full weights cannot be scaled by {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
     #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]

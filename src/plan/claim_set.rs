@@ -59,8 +59,7 @@ impl Gathered {
             Ok(parts) => parts,
             Err(why) => {
                 let adapter = planner.adapters[adapter as usize].name.clone();
-                self.errors
-                    .push(ClaimError::InPieces { adapter, parameter: tensor, why: why.to_owned() }.into());
+                self.errors.push(ClaimError::InPieces { adapter, parameter: tensor, why }.into());
                 return;
             }
         };

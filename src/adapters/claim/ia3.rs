@@ -49,7 +49,7 @@ impl Claim for Ia3 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let vectors = findings.take(context, VECTOR);
         if weight != 1.0 && !vectors.is_empty() {
-            let why = "it multiplies what it finds, and a part of a product is not defined".to_owned();
+            let why = "it multiplies what it finds, and a part of a product is not defined";
             let error = Error::new(ClaimError::Weighted { adapter, what: "IA3".to_owned(), weight, why });
             findings.refuse(error.hint("use weight 1 for this adapter"));
         }

@@ -124,7 +124,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
     }
     let weight = context.adapter.weight;
     (weight != 1.0).then(|| {
-        let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale".to_owned());
+        let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale");
         Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
     })
 }

@@ -80,7 +80,7 @@ fn claim_rows(
     reserve(context, target, &weight.name, &indices)?;
     if context.adapter.weight != 1.0 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
-        let why = "rows that replace others have no scale".to_owned();
+        let why = "rows that replace others have no scale";
         return Err(ClaimError::Weighted { adapter, what: tensor.key, weight, why }.into());
     }
     let ops = runs(&indices).into_iter().map(|(token, row, count)| {
