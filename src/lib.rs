@@ -51,6 +51,7 @@ pub use error::checkpoint::CheckpointError;
 pub use error::claim::ClaimError;
 pub use error::exit::Code;
 pub use error::kind::ErrorKind;
+pub use error::no_effect::NoEffectReason;
 pub use error::output::OutputError;
 pub use error::plan::PlanError;
 pub use error::request::RequestError;

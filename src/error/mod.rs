@@ -29,6 +29,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod claim;
 pub(crate) mod exit;
 pub(crate) mod kind;
+pub(crate) mod no_effect;
 pub(crate) mod output;
 pub(crate) mod plan;
 pub(crate) mod request;

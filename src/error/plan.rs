@@ -1,5 +1,7 @@
 //! Claims that cannot become one output.
 
+use crate::error::no_effect::NoEffectReason;
+
 /// Claims that cannot become one output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,7 +11,7 @@
 )]
 pub enum PlanError {
     #[error("adapter `{adapter}` has no effect: {why}")]
-    NoEffect { adapter: String, why: String },
+    NoEffect { adapter: String, why: NoEffectReason },
     #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]
     KeyTwice { adapter: String, key: String, first: String, second: String },
     #[error("`{first}` and `{second}` both change the same values of `{tensor}`")]
