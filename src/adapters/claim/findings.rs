@@ -229,13 +229,9 @@ impl<'a> Findings<'a> {
         let adapter = self.adapter;
         for pattern in &adapter.unmatched {
             if adapter.tensors.iter().all(|tensor| pattern.is_match(&tensor.key)) {
-                let (flag, value) = ("--allow-unmatched".to_owned(), pattern.as_str().to_owned());
-                let accepted = format!(
-                    "it matches all {} tensors of adapter `{}`: name those that may be skipped",
-                    adapter.tensors.len(),
-                    adapter.name
-                );
-                self.errors.push(RequestError::Usage { flag, value, accepted }.into());
+                let (value, tensors) = (pattern.as_str().to_owned(), adapter.tensors.len());
+                let (flag, adapter) = ("--allow-unmatched", adapter.name.clone());
+                self.errors.push(RequestError::MatchesAll { flag, value, tensors, adapter }.into());
                 return Vec::new();
             }
         }
