@@ -49,6 +49,7 @@ pub use cli::main as run_command;
 pub use error::adapter::AdapterError;
 pub use error::checkpoint::CheckpointError;
 pub use error::claim::ClaimError;
+pub use error::conversion::{ConversionProblem, RowsProblem};
 pub use error::exit::Code;
 pub use error::kind::ErrorKind;
 pub use error::no_effect::NoEffectReason;

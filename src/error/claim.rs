@@ -1,5 +1,6 @@
 //! Adapter tensors that cannot become ops.
 
+use crate::error::conversion::ConversionProblem;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -50,7 +51,7 @@ pub enum ClaimError {
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
     TargetDtype { tensor: String, found: Dtype },
     #[error("`{parameter}` uses a weight conversion shardfold does not support: {why}")]
-    Converted { parameter: String, why: String },
+    Converted { parameter: String, why: ConversionProblem },
     #[error("`{parameter}` is stored as several tensors, and {why}")]
     InPieces { adapter: String, parameter: String, why: &'static str },
     #[error("`{tensor}` is quantized: {why}")]

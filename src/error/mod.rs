@@ -27,6 +27,7 @@
 pub(crate) mod adapter;
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
+pub(crate) mod conversion;
 pub(crate) mod exit;
 pub(crate) mod kind;
 pub(crate) mod no_effect;
