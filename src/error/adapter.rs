@@ -13,7 +13,7 @@ pub enum AdapterError {
     #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
     PeftType { adapter: String, found: String, why: &'static str },
     #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
-    AdapterFormat { path: PathBuf, format: String, key: String },
+    AdapterFormat { path: PathBuf, format: &'static str, key: String },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: &'static str },
     #[error(

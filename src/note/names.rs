@@ -9,7 +9,7 @@ notes! {
             ("took `{wrapper}.` off {keys} keys of `{adapter}`"),
         Resolved { adapter: String, reading: String } =>
             ("`{adapter}`: adapter keys resolved {reading}"),
-        Ignored { keys: Vec<String>, rule: String } =>
+        Ignored { keys: Vec<String>, rule: &'static str } =>
             ("ignored {}: {rule}", first_of(keys)),
         UnmatchedAllowed { keys: Vec<String> } => (
             "{} {} no base tensor; skipped (--allow-unmatched)",

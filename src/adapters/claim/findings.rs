@@ -65,7 +65,7 @@ impl<'a> Findings<'a> {
             errors: Vec::new(),
             notes: context.stripped().map(reported).collect(),
         };
-        let mut by_rule: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut by_rule: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
         for (i, tensor) in adapter.tensors.iter().enumerate() {
             if let Some(rule) = tensor.unneeded {
                 by_rule.entry(rule).or_default().push(i);
@@ -154,7 +154,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Ignores a tensor by a rule, and says so.
-    pub(crate) fn ignore(&mut self, i: usize, rule: &str) {
+    pub(crate) fn ignore(&mut self, i: usize, rule: &'static str) {
         self.ignore_all(&[i], rule);
     }
 
@@ -163,7 +163,7 @@ impl<'a> Findings<'a> {
         &mut self,
         context: &ClaimContext<'_>,
         is_one: impl Fn(&str) -> bool,
-        rule: &str,
+        rule: &'static str,
     ) {
         let all = context.paths().iter().enumerate();
         let found = all.filter(|(i, path)| !self.taken[*i] && is_one(path)).map(|(i, _)| i);
@@ -171,7 +171,7 @@ impl<'a> Findings<'a> {
         self.ignore_all(&found, rule);
     }
 
-    fn ignore_all(&mut self, found: &[usize], rule: &str) {
+    fn ignore_all(&mut self, found: &[usize], rule: &'static str) {
         if found.is_empty() {
             return;
         }
@@ -179,7 +179,7 @@ impl<'a> Findings<'a> {
             self.taken[i] = true;
         }
         let keys = found.iter().map(|&i| self.adapter.tensors[i].key.clone()).collect();
-        self.note(NameNote::Ignored { keys, rule: rule.to_owned() });
+        self.note(NameNote::Ignored { keys, rule });
     }
 
     /// Says something that is no error.
