@@ -54,6 +54,7 @@ pub use error::exit::Code;
 pub use error::kind::ErrorKind;
 pub use error::no_effect::NoEffectReason;
 pub use error::output::OutputError;
+pub use error::path_reading::{PathChange, PathReading};
 pub use error::plan::PlanError;
 pub use error::request::RequestError;
 pub use error::run::RunError;

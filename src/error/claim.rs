@@ -1,6 +1,7 @@
 //! Adapter tensors that cannot become ops.
 
 use crate::error::conversion::ConversionProblem;
+use crate::error::path_reading::PathReading;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -15,7 +16,7 @@ pub enum ClaimError {
     #[error("{count} adapter {} no base tensor: {}", if *count == 1 { "tensor matches" } else { "tensors match" }, listing(keys, *count))]
     Unmatched { adapter: String, count: usize, keys: Vec<String>, nearest: Vec<String> },
     #[error("`{path}` is ambiguous: it resolves to `{first}` ({by_first}) and to `{second}` ({by_second})")]
-    Readings { path: String, first: String, by_first: String, second: String, by_second: String },
+    Readings { path: String, first: String, by_first: PathReading, second: String, by_second: PathReading },
     #[error("unsupported adapter tensor `{key}`: {why}")]
     Unclaimed { adapter: String, key: String, why: &'static str },
     #[error("unsupported adapter tensor `{key}`: `{tensor}` is {layer}, which PEFT's {method} does not fit")]

@@ -32,6 +32,7 @@ pub(crate) mod exit;
 pub(crate) mod kind;
 pub(crate) mod no_effect;
 pub(crate) mod output;
+pub(crate) mod path_reading;
 pub(crate) mod plan;
 pub(crate) mod request;
 pub(crate) mod run;

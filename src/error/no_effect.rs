@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Why an adapter changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 #[expect(
     missing_docs,
@@ -39,7 +39,7 @@ mod tests {
         let note = PlanNote::NoEffectAllowed { adapter: "a".to_owned(), why };
         assert_eq!(note.to_string(), format!("`a` has no effect, allowed by `--allow-noop`: {text}"));
         let json = serde_json::to_value(&note).expect("plain data");
-        let why = serde_json::json!({"reason": "zero-deltas", "module": "q_proj", "why": "its scale is 0"});
+        let why = serde_json::json!({"kind": "zero-deltas", "module": "q_proj", "why": "its scale is 0"});
         assert_eq!(json, serde_json::json!({"kind": "no-effect-allowed", "adapter": "a", "why": why}));
     }
 }

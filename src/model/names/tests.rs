@@ -246,7 +246,11 @@ fn names_that_end_alike() {
     let names = Names::new(&NameTables::new(&disk, &nothing), &paths).expect("one interpretation");
     assert_eq!(disk.named(names.parameter("blocks.1.up.weight")), ["net.inner.blocks.1.up.weight"]);
     assert_eq!(disk.named(names.parameter("out.weight")), ["net.out.weight"]);
-    assert!(names.readings()[0].contains("`net.inner.` before `blocks`"), "{:?}", names.readings());
+    assert!(
+        names.readings()[0].to_string().contains("`net.inner.` before `blocks`"),
+        "{:?}",
+        names.readings()
+    );
 
     let twice = Weights::matrices(["a.blocks.0.up.weight", "b.blocks.0.up.weight"]);
     let names = Names::new(&NameTables::new(&twice, &nothing), &["blocks.0.up"]).expect("no interpretation");
