@@ -23,7 +23,7 @@ use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::checkpoint::header::{lfs_pointer, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
-use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
@@ -136,7 +136,7 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     if let Some(variant) = &name.variant {
         notes.push(InputNote::Variant { variant: variant.clone() }.into());
     }
-    let on_disk: Vec<&str> = files.iter().copied().filter(|file| file.ends_with(".safetensors")).collect();
+    let on_disk: Vec<&str> = files.iter().copied().filter(|file| holds_tensors(file)).collect();
     let index = read_index(dir, &name.index())?;
     let shards = match &index {
         None => vec![name.single()],
@@ -167,10 +167,9 @@ fn chosen(
     config: &Config,
     variant: Option<&str>,
 ) -> Result<Option<WeightsName>> {
-    let own = WeightsName { variant: variant.map(str::to_owned), stem: config.library().stem };
-    let of_variant = |name: &&WeightsName| name.variant == own.variant;
-    if let Some(name) = weights.iter().find(|name| **name == own).or_else(|| weights.iter().find(of_variant))
-    {
+    let own = weights.iter().find(|name| name.is(config.library().stem, variant));
+    let of_variant = || weights.iter().find(|name| name.variant.as_deref() == variant);
+    if let Some(name) = own.or_else(of_variant) {
         return Ok(Some(name.clone()));
     }
     match (weights, variant) {
