@@ -13,6 +13,7 @@ use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
 use crate::encodings::schemes;
+use crate::error::path_reading::PathReading;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
@@ -224,7 +225,7 @@ fn claim<'o>(
     gathered: &mut Gathered,
     outline: Outline<'o>,
 ) -> (Vec<ClaimedModule>, Outline<'o>) {
-    let note = |reading: &String| {
+    let note = |reading: &PathReading| {
         NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
     };
     gathered.notes.extend(names.readings().iter().map(note));
