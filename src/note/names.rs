@@ -1,5 +1,6 @@
 //! Notes of adapter keys and the tensors they mean.
 
+use crate::error::path_reading::PathReading;
 use crate::note::declare::{first_of, verb};
 
 notes! {
@@ -7,9 +8,9 @@ notes! {
     NameNote {
         WrapperRemoved { adapter: String, wrapper: String, keys: usize } =>
             ("took `{wrapper}.` off {keys} keys of `{adapter}`"),
-        Resolved { adapter: String, reading: String } =>
+        Resolved { adapter: String, reading: PathReading } =>
             ("`{adapter}`: adapter keys resolved {reading}"),
-        Ignored { keys: Vec<String>, rule: String } =>
+        Ignored { keys: Vec<String>, rule: &'static str } =>
             ("ignored {}: {rule}", first_of(keys)),
         UnmatchedAllowed { keys: Vec<String> } => (
             "{} {} no base tensor; skipped (--allow-unmatched)",
@@ -21,7 +22,7 @@ notes! {
             entries.join("`, `")
         ),
         MissingAllowed { adapter: String, promise: String, names: Vec<String> } => (
-            "`{adapter}` has no tensor for {}, which its `{promise}` promises; merged without (--allow-missing)",
+            "`{adapter}` has no tensor for {}, which its `{promise}` promises; skipped (--allow-missing)",
             first_of(names)
         ),
         BiasesNeverSaved { adapter: String, bias: String, biases: Vec<String> } => (

@@ -151,7 +151,7 @@ fn experts_of_another_rank() {
     all.succeeds(&[]);
     let ran = of_two().succeeds(&["--allow-missing", r"experts\.[23]\."]);
     let says = "no tensor for `model.layers.0.mlp.experts.2.up_proj` and 1 more, which its `target_modules` promises; \
-                merged without (--allow-missing)";
+                skipped (--allow-missing)";
     assert!(ran.err.contains(says), "{}", ran.err);
 }
 

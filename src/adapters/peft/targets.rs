@@ -7,6 +7,7 @@
 
 use crate::error::Error;
 use crate::error::claim::ClaimError;
+use crate::error::promise::NOT_WHOLE;
 use crate::model::names::lookup::Names;
 use crate::model::names::presence::{Accepts, Presence};
 use crate::model::unused::UnusedLayers;
@@ -14,7 +15,7 @@ use crate::model::unused::UnusedLayers;
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
-use crate::adapters::peft::promises::lacks::{Lacks, NOT_WHOLE};
+use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::promises::paths::first_number;
 use crate::adapters::peft::python_regex::PythonPattern;
 use crate::adapters::peft::selection::{ALL_LINEAR, MODULES, PARAMETERS, Selection, is_named};

@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::join;
 use crate::adapters::parts::replaced;
-use crate::adapters::peft::promises::lacks::{Lacks, NOT_WHOLE, Promise};
+use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::promises::paths::{first_number, hash_of, hash_of_kind};
+use crate::error::promise::Promise;
 use crate::model::names::interpretation::tower;
 use crate::model::names::reading::Reading;
 use crate::model::unused::UnusedLayers;
@@ -98,11 +99,8 @@ impl<'a> Biases<'a> {
             let (adapter, bias) = (self.adapter.name.clone(), bias.to_owned());
             return Some(NameNote::BiasesNeverSaved { adapter, bias, biases: self.missing }.into());
         }
-        let promise = Promise {
-            why: format!("which its `{FIELD}` `{bias}` says were trained"),
-            cure: NOT_WHOLE.to_owned(),
-        };
-        self.missing.iter().for_each(|name| lacks.add(FIELD, &promise, name));
+        let promise = Promise::Bias { field: FIELD, value: bias.to_owned() };
+        self.missing.iter().for_each(|name| lacks.add(&promise, name));
         None
     }
 }

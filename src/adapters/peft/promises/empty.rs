@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::{join, locate};
 use crate::adapters::parts::{Role, replaced};
-use crate::adapters::peft::promises::lacks::{Lacks, NOT_WHOLE, Promise};
+use crate::adapters::peft::promises::lacks::Lacks;
+use crate::error::promise::Promise;
 use crate::model::names::lookup::Names;
 use crate::model::outline::Outline;
 
@@ -17,9 +18,6 @@ pub(crate) fn check(
     outline: &Outline<'_>,
     lacks: &mut Lacks<'_>,
 ) -> BTreeSet<String> {
-    let why =
-        "whose tensors in the file have no elements: they were saved before they were gathered".to_owned();
-    let promise = Promise { why, cure: NOT_WHOLE.to_owned() };
     let mut found = BTreeSet::new();
     for tensor in adapter.tensors.iter().filter(|tensor| is_empty(tensor)) {
         let (path, is_there) = if tensor.is_value() {
@@ -32,7 +30,7 @@ pub(crate) fn check(
             (tensor.owner().to_owned(), names.holds(tensor.owner()))
         };
         if is_there {
-            lacks.add("its tensors", &promise, &path);
+            lacks.add(&Promise::Elements, &path);
         }
         found.insert(path);
     }

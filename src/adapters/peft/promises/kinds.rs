@@ -13,8 +13,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::adapters::peft::promises::lacks::{Lacks, NOT_WHOLE, Promise};
+use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::promises::paths::{first_number, hash_of, hash_of_kind, with_numbers};
+use crate::error::promise::Promise;
 use crate::model::names::reading::Reading;
 use crate::model::unused::UnusedLayers;
 
@@ -72,11 +73,10 @@ impl<'p> Kinds<'p> {
     }
 
     /// Reports what is missing of what `selects` says is selected.
-    pub(crate) fn report(self, field: &str, selects: impl Fn(&str) -> bool, lacks: &mut Lacks<'_>) {
-        let why = format!("which its `{field}` selects as it does others of their kind");
-        let promise = Promise { why, cure: NOT_WHOLE.to_owned() };
+    pub(crate) fn report(self, field: &'static str, selects: impl Fn(&str) -> bool, lacks: &mut Lacks<'_>) {
+        let promise = Promise::Selected { field };
         for path in self.missing.iter().filter(|path| selects(path)) {
-            lacks.add(field, &promise, path);
+            lacks.add(&promise, path);
         }
     }
 }

@@ -5,20 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::adapters::adapter::Adapter;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
+use crate::error::promise::Promise;
 use crate::note::Note;
 use crate::note::names::NameNote;
-
-/// The cure of what a save or a download cut short.
-pub(crate) const NOT_WHOLE: &str = "the adapter was not saved whole: save it again, or get the whole file";
-
-/// A promise, and what helps where it is broken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Promise {
-    /// What follows on "has no tensor for `x`, ".
-    pub why: String,
-    /// The hint, before `--allow-missing` is named.
-    pub cure: String,
-}
 
 /// What an adapter lacks.
 pub(crate) struct Lacks<'a> {
@@ -33,18 +22,18 @@ impl<'a> Lacks<'a> {
         Lacks { adapter, refused: BTreeMap::new(), allowed: BTreeMap::new() }
     }
 
-    /// Whether the user allows `name` to be missing, which is noted.
-    pub(crate) fn allow(&mut self, promise: &str, name: &str) -> bool {
+    /// Whether the user allows `name` to be missing that `field` promises, which is noted.
+    pub(crate) fn allow(&mut self, field: &str, name: &str) -> bool {
         let is_allowed = self.adapter.missing.iter().any(|pattern| pattern.is_match(name));
         if is_allowed {
-            self.allowed.entry(promise.to_owned()).or_default().insert(name.to_owned());
+            self.allowed.entry(field.to_owned()).or_default().insert(name.to_owned());
         }
         is_allowed
     }
 
     /// Adds something that is missing, by what the adapter calls it, or would.
-    pub(crate) fn add(&mut self, field: &str, promise: &Promise, name: &str) {
-        if !self.allow(field, name) {
+    pub(crate) fn add(&mut self, promise: &Promise, name: &str) {
+        if !self.allow(promise.field(), name) {
             self.refused.entry(promise.clone()).or_default().insert(name.to_owned());
         }
     }
@@ -53,12 +42,14 @@ impl<'a> Lacks<'a> {
     pub(crate) fn errors(&self) -> Vec<Error> {
         let error = |(promise, names): (&Promise, &BTreeSet<String>)| {
             let names: Vec<String> = names.iter().cloned().collect();
-            let (adapter, why) = (self.adapter.name.clone(), promise.why.clone());
+            let adapter = self.adapter.name.clone();
             let hint = match names.as_slice() {
                 [name] => format!("`--allow-missing '^{}$'` merges without it", regex::escape(name)),
                 _ => "`--allow-missing REGEX` merges without those that it matches".to_owned(),
             };
-            Error::new(ClaimError::Missing { adapter, names, why }).hint(format!("{}; {hint}", promise.cure))
+            let cure = promise.cure();
+            Error::new(ClaimError::Missing { adapter, names, promise: promise.clone() })
+                .hint(format!("{cure}; {hint}"))
         };
         self.refused.iter().map(error).collect()
     }

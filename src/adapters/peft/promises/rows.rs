@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
-use crate::adapters::peft::promises::lacks::{Lacks, NOT_WHOLE, Promise};
+use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::selection::is_named;
+use crate::error::promise::Promise;
 use crate::model::heads::{is_embedding, is_head};
 use crate::model::outline::Outline;
 
@@ -22,8 +23,7 @@ pub(crate) fn check(adapter: &Adapter, outline: &Outline<'_>, lacks: &mut Lacks<
         with_rows.iter().any(is_one)
     };
     for (field, value) in adapter.config.active().filter(|(field, _)| FIELDS.contains(field)) {
-        let why = format!("which its `{field}` names tokens of");
-        let promise = Promise { why, cure: NOT_WHOLE.to_owned() };
+        let promise = Promise::Tokens { field: field.to_owned() };
         let modules = match value {
             // Each has its own, and one without tokens has none.
             Value::Object(modules) => {
@@ -35,7 +35,7 @@ pub(crate) fn check(adapter: &Adapter, outline: &Outline<'_>, lacks: &mut Lacks<
             _ => Vec::new(),
         };
         for module in modules.iter().filter(|module| !has_rows(module)) {
-            lacks.add(field, &promise, module);
+            lacks.add(&promise, module);
         }
     }
 }

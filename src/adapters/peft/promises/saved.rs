@@ -9,10 +9,11 @@ use std::collections::{BTreeSet, HashSet};
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::join;
 use crate::adapters::parts::replaced;
-use crate::adapters::peft::promises::lacks::{Lacks, NOT_WHOLE, Promise};
+use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::promises::paths::{hash_of, hash_of_kind};
 use crate::adapters::peft::promises::rows::is_tied;
 use crate::adapters::peft::selection::{SAVED, is_in, is_named};
+use crate::error::promise::Promise;
 use crate::model::names::reading::Reading;
 use crate::model::outline::Outline;
 
@@ -77,7 +78,7 @@ impl<'a> SavedModules<'a> {
 
     /// Reports what is missing.
     pub(crate) fn report(self, outline: &Outline<'_>, empty: &BTreeSet<String>, lacks: &mut Lacks<'_>) {
-        let promise = Promise { why: format!("which its `{SAVED}` names"), cure: NOT_WHOLE.to_owned() };
+        let promise = Promise::Saved { field: SAVED };
         let owners: Vec<&str> = self.adapter.needed().map(AdapterTensor::owner).collect();
         let has_tied = owners.iter().any(|owner| is_tied(outline, owner));
         let is_saved = |entry: &str| owners.iter().any(|owner| is_in(owner, entry));
@@ -85,7 +86,7 @@ impl<'a> SavedModules<'a> {
             let is_due = self.kinds.contains(kind) || !is_saved(self.entries[*entry]);
             let is_reported = empty.contains(&join(path, "weight")) || empty.contains(path);
             if is_due && !is_reported && !(has_tied && is_tied(outline, path)) {
-                lacks.add(SAVED, &promise, path);
+                lacks.add(&promise, path);
             }
         }
         // A tied head has no tensor in the base.
@@ -93,7 +94,7 @@ impl<'a> SavedModules<'a> {
         if let Some(head) = head.filter(|head| self.entries.iter().any(|entry| is_named(head, entry)))
             && !has_tied
         {
-            lacks.add(SAVED, &promise, head);
+            lacks.add(&promise, head);
         }
     }
 }
