@@ -47,7 +47,12 @@ impl<'p> Kinds<'p> {
     ) -> Kinds<'p> {
         let mut kinds =
             Kinds { ending, unused, saved: HashSet::new(), kinds: HashMap::new(), missing: Vec::new() };
+        let mut last = "";
         for path in saved {
+            // Both factors of a module, one behind the other.
+            if std::mem::replace(&mut last, path) == path {
+                continue;
+            }
             let name = reading.read(path);
             kinds.saved.insert(hash_of(&name));
             let layer = first_number(&name);
@@ -59,7 +64,9 @@ impl<'p> Kinds<'p> {
 
     /// Looks at a parameter of the model.
     pub(crate) fn see(&mut self, parameter: &str) {
-        let Some(name) = parameter.strip_suffix(self.ending) else { return };
+        let Some(name) = parameter.strip_suffix(self.ending).filter(|_| !self.kinds.is_empty()) else {
+            return;
+        };
         let Some(kind) = self.kinds.get(&hash_of_kind(name)) else { return };
         if self.saved.contains(&hash_of(name)) {
             return;

@@ -62,11 +62,11 @@ impl<'a> SavedModules<'a> {
     pub(crate) fn see(&mut self, name: &str, axes: usize) {
         let Some((module, leaf)) = name.rsplit_once('.').filter(|_| !self.entries.is_empty()) else { return };
         let is_looked_for = leaf == "weight" || leaf == "bias" && axes == 1;
-        if !is_looked_for || self.values.contains(&hash_of(name)) {
+        let Some(module) = self.reading.spelt(module).filter(|_| is_looked_for) else { return };
+        let Some(entry) = self.entries.iter().position(|entry| is_in(&module, entry)) else { return };
+        if self.values.contains(&hash_of(name)) {
             return;
         }
-        let Some(module) = self.reading.spelt(module) else { return };
-        let Some(entry) = self.entries.iter().position(|entry| is_in(&module, entry)) else { return };
         // A bias is missing for itself where the weight beside it is there.
         let beside = join(name_of(name), "weight");
         let is_half_there = leaf == "bias" && self.values.contains(&hash_of(&beside));
