@@ -23,6 +23,8 @@ use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::checkpoint::header::{lfs_pointer, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
+use crate::checkpoint::stated;
+use crate::checkpoint::stated::Stated;
 use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
@@ -36,6 +38,8 @@ pub struct Checkpoint {
     pub catalogue: Catalogue,
     /// Its `config.json`.
     pub config: Config,
+    /// What files of quantizers beside it say.
+    pub(crate) stated: Vec<Stated>,
     /// Its index, if it has one.
     pub index: Option<Listing>,
     /// Things worth saying that are no errors.
@@ -109,7 +113,8 @@ impl Checkpoint {
             Ok::<_, Error>(Listing { name, text, order, about: index.about })
         };
         let index = index.map(listing).transpose()?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, config, index, notes })
+        let stated = stated::beside(dir)?;
+        Ok(Checkpoint { location: dir.clone(), catalogue, config, stated, index, notes })
     }
 }
 

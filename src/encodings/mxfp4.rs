@@ -34,6 +34,7 @@ static E2M1: [f32; 16] =
 static SCHEME: Scheme = Scheme {
     title: "MXFP4",
     methods: &["mxfp4"],
+    dtypes: &[Dtype::U8],
     data: &["_blocks"],
     auxiliary: &[Auxiliary { ending: "_scales", data: &["_blocks"] }],
     plain_lists: &["modules_to_not_convert"],

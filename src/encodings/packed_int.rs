@@ -45,6 +45,7 @@ const WORD: u64 = 32;
 static SCHEME: Scheme = Scheme {
     title: "packed integers of compressed-tensors",
     methods: &["compressed-tensors"],
+    dtypes: &[Dtype::I32],
     data: PACKED,
     auxiliary: &[
         Auxiliary { ending: ".weight_scale", data: PACKED },
@@ -55,6 +56,9 @@ static SCHEME: Scheme = Scheme {
     unused: &[
         Auxiliary { ending: ".input_scale", data: PACKED },
         Auxiliary { ending: ".activation_scale", data: PACKED },
+        Auxiliary { ending: ".input_zero_point", data: PACKED },
+        Auxiliary { ending: ".input_global_scale", data: PACKED },
+        Auxiliary { ending: ".output_scale", data: PACKED },
     ],
     plain_lists: &["ignore"],
     ..Scheme::NONE
@@ -83,10 +87,7 @@ impl Encoding for PackedInt {
             return Ok(None);
         }
         let tensors = Tensors::of(found, module).map_err(|why| Candidate::wrong(&name, why))?;
-        let input = match tensors.input(&scheme) {
-            Some(input) => input,
-            None => tensors.written_input(found, &name)?,
-        };
+        let input = tensors.agreed_input(&scheme, found, &name)?;
         let block = tensors.check(&scheme, input).map_err(|why| Candidate::wrong(&name, why))?;
         let shape = Shape::new(&[tensors.rows, input]).expect("its codes are on disk");
         let auxiliary = tensors.shape.into_iter().collect();
@@ -195,6 +196,21 @@ impl Tensors {
             (Strategy::Group(size), [.., groups]) => groups.checked_mul(size),
             _ => None,
         }
+    }
+
+    /// Inputs of the weight, as headers and the data of `weight_shape` say alike.
+    fn agreed_input(&self, scheme: &GroupScheme, found: &Candidate<'_>, name: &str) -> Result<u64> {
+        let Some(input) = self.input(scheme) else { return self.written_input(found, name) };
+        if self.shape.is_none() {
+            return Ok(input);
+        }
+        let written = self.written_input(found, name)?;
+        if written == input {
+            return Ok(input);
+        }
+        let stem = name.strip_suffix("weight").unwrap_or(name);
+        let why = format!("`{stem}weight_shape` says {written} columns, and its groups make {input}");
+        Err(Candidate::wrong(name, why))
     }
 
     /// Inputs of the weight as the data of `weight_shape` says.

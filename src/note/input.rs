@@ -17,6 +17,10 @@ notes! {
             ("{} {} not in the index; skipped", first_of(files), verb(files.len(), ["is", "are"])),
         OtherWeightFiles { used: String } =>
             ("`{used}` is the checkpoint; other safetensors files are skipped"),
+        QuantizationDropped { stated: Vec<String> } => (
+            "{} {} left out of the result: no tensor of the base is quantized, so that nothing bears it out",
+            stated.join(" and "), verb(stated.len(), ["is", "are"])
+        ),
         UnknownPeftType { peft_type: String } =>
             ("`peft_type` `{peft_type}` is not supported: its tensors are only listed"),
         TrainedOnQuantized { adapter: String, trained_on: String } => (
