@@ -91,6 +91,10 @@ impl Weights {
                 break;
             }
         }
+        if !errors.is_empty() {
+            // Data that is not understood would be reported again, as unknown.
+            return (weights, errors);
+        }
         let company = company(catalogue);
         weights.doubt_others_beside(catalogue, &company);
         weights.find_unread(catalogue, &company);

@@ -22,6 +22,11 @@ pub(crate) struct UnreadData {
 }
 
 impl UnreadData {
+    /// Whether nothing but its type speaks for data.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.schemes.is_empty() && self.beside.is_empty()
+    }
+
     /// Leaves those schemes that are stated, where any of them is.
     pub(crate) fn narrow(&mut self, stated: &[Stated]) {
         let is_stated = |scheme: &&&'static Scheme| {

@@ -87,8 +87,12 @@ impl Encoding for PackedInt {
             return Ok(None);
         }
         let tensors = Tensors::of(found, module).map_err(|why| Candidate::wrong(&name, why))?;
-        let input = tensors.agreed_input(&scheme, found, &name)?;
+        let input = match tensors.input(&scheme) {
+            Some(input) => input,
+            None => tensors.written_input(found, &name)?,
+        };
         let block = tensors.check(&scheme, input).map_err(|why| Candidate::wrong(&name, why))?;
+        tensors.check_written(input, found, &name)?;
         let shape = Shape::new(&[tensors.rows, input]).expect("its codes are on disk");
         let auxiliary = tensors.shape.into_iter().collect();
         let parts = [Some(found.tensor.clone()), Some(tensors.scale), tensors.zeros, tensors.order];
@@ -198,15 +202,14 @@ impl Tensors {
         }
     }
 
-    /// Inputs of the weight, as headers and the data of `weight_shape` say alike.
-    fn agreed_input(&self, scheme: &GroupScheme, found: &Candidate<'_>, name: &str) -> Result<u64> {
-        let Some(input) = self.input(scheme) else { return self.written_input(found, name) };
+    /// Holds the data of `weight_shape` against the inputs: padding may hide in the last word and in the last group.
+    fn check_written(&self, input: u64, found: &Candidate<'_>, name: &str) -> Result<()> {
         if self.shape.is_none() {
-            return Ok(input);
+            return Ok(());
         }
         let written = self.written_input(found, name)?;
         if written == input {
-            return Ok(input);
+            return Ok(());
         }
         let stem = name.strip_suffix("weight").unwrap_or(name);
         let why = format!("`{stem}weight_shape` says {written} columns, and its groups make {input}");

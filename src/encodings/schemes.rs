@@ -51,6 +51,15 @@ pub(crate) fn data_names(weight: &str) -> Vec<String> {
     ends.into_iter().map(|end| replaced(weight, end)).collect()
 }
 
+/// Endings of quantized data that tensors of plain models have too.
+const COMMON_DATA: &[&str] = &["_blocks", ".codes", ".indices", ".compressed", ".dense_weights"];
+
+/// Whether only quantized data has such a name, whatever its type.
+pub(crate) fn is_data(name: &str) -> bool {
+    let ends = schemes().flat_map(|scheme| scheme.data).filter(|end| !COMMON_DATA.contains(end));
+    ends.into_iter().any(|end| name.ends_with(end))
+}
+
 /// Endings of auxiliary tensors that tensors of plain models have too, so that they mean something beside quantized data only.
 const COMMON: &[&str] = &[".scale", ".scales", ".biases", ".shape", ".meta", "_scale", "_scales", ANY_ENDING];
 

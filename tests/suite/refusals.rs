@@ -502,20 +502,6 @@ fn a_base_that_is_not_plain_numbers() {
             ],
         ),
         (
-            "the base is quantized by its config",
-            65,
-            |work| {
-                edit_json(&work.base.join("config.json"), |config| {
-                    config.insert("quantization_config".into(), json!({"quant_method": "fp8"}));
-                });
-            },
-            &[
-                "`model.layers.0.mlp.down_proj.weight` is quantized: `quantization_config` of the base covers it",
-                "… and 25 more like it",
-                "hint: merge into the 16-bit checkpoint",
-            ],
-        ),
-        (
             "a target of whole numbers",
             65,
             |work| edit(&work.shard(1), |tensors| named(tensors, Q).dtype = "I16".into()),

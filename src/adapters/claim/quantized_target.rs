@@ -7,6 +7,7 @@ use crate::encodings::schemes;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::model::outline::Target;
+use crate::tensor::dtype::is_mergeable;
 
 impl ClaimContext<'_> {
     /// Why a base tensor's numbers are not what they seem, if they are not.
@@ -38,7 +39,7 @@ impl ClaimContext<'_> {
             None if weights.is_beside_unread(i) => return Some(Some(quantized(name, AUXILIARY.to_owned()))),
             None => {}
         }
-        let data = weights.unread(i)?;
+        let data = weights.unread(i).filter(|data| !data.is_bare())?;
         let tensors = &self.outline.base.catalogue.tensors;
         let beside = data.beside.first().map(|place| format!(", with `{}` beside it", tensors[*place].name));
         let why = format!(
@@ -54,11 +55,15 @@ impl ClaimContext<'_> {
     pub(crate) fn quantized_elsewhere(&self, module: &str, name: &str) -> Option<Error> {
         let catalogue = &self.outline.base.catalogue;
         let names = [schemes::data_names(name), schemes::data_names(&join(module, "weight"))].concat();
-        let (found, data) = names.into_iter().find_map(|name| {
-            let place = catalogue.position(&name)?;
-            Some((name, self.outline.weights.unread(place)?))
-        })?;
-        Some(quantized(name, format!("it is stored as `{found}` of {}", data.titles())))
+        let mut places = names.iter().filter_map(|name| catalogue.position(name));
+        let place = places.find(|place| !is_mergeable(catalogue.tensors[*place].tensor.dtype) || self.is_unread(*place))?;
+        let titles = self.outline.weights.unread(place).map(|data| format!(" of {}", data.titles()));
+        let found = &catalogue.tensors[place].name;
+        Some(quantized(name, format!("it is stored as `{found}`{}", titles.unwrap_or_default())))
+    }
+
+    fn is_unread(&self, place: usize) -> bool {
+        self.outline.weights.unread(place).is_some()
     }
 }
 
