@@ -8,7 +8,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
-use crate::formats::index::{About, Index, IndexProblem, parse_index};
+use crate::formats::index::{IndexProblem, parse_index};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::note::Note;
@@ -23,9 +23,11 @@ use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::checkpoint::header::{lfs_pointer, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
+use crate::checkpoint::listing;
+use crate::checkpoint::listing::{IndexFile, Listing};
 use crate::checkpoint::stated;
 use crate::checkpoint::stated::Stated;
-use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
@@ -44,18 +46,6 @@ pub struct Checkpoint {
     pub index: Option<Listing>,
     /// Things worth saying that are no errors.
     pub notes: Vec<Note>,
-}
-
-/// A checkpoint's index, which agrees with its headers.
-pub struct Listing {
-    /// Its file name.
-    pub name: String,
-    /// The file as it stands on disk.
-    pub text: String,
-    /// Places of the tensors in the order in which it lists them.
-    pub order: Vec<u32>,
-    /// What it holds beside the list.
-    pub about: About,
 }
 
 impl Checkpoint {
@@ -82,7 +72,7 @@ impl Checkpoint {
     fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
-        let (names, index, notes) = shard_names(dir, &config, variant)?;
+        let (names, index, mut notes) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut room = header_room;
         for (i, name) in names.iter().enumerate() {
@@ -106,23 +96,11 @@ impl Checkpoint {
             }
         }
         Error::all(errors)?;
-        let (catalogue, twice) = Catalogue::new(shards, tensors);
-        Error::all(in_two_shards(&catalogue, &twice))?;
-        let listing = |IndexFile { name, text, index }: IndexFile| {
-            let order = order(&catalogue, &index.weight_map)?;
-            Ok::<_, Error>(Listing { name, text, order, about: index.about })
-        };
-        let index = index.map(listing).transpose()?;
+        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
+        let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
         let stated = stated::beside(dir)?;
         Ok(Checkpoint { location: dir.clone(), catalogue, config, stated, index, notes })
     }
-}
-
-/// An index as it was read.
-struct IndexFile {
-    name: String,
-    text: String,
-    index: Index,
 }
 
 type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
@@ -141,7 +119,7 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     if let Some(variant) = &name.variant {
         notes.push(InputNote::Variant { variant: variant.clone() }.into());
     }
-    let on_disk: Vec<&str> = files.iter().copied().filter(|file| file.ends_with(".safetensors")).collect();
+    let on_disk: Vec<&str> = files.iter().copied().filter(|file| holds_tensors(file)).collect();
     let index = read_index(dir, &name.index())?;
     let shards = match &index {
         None => vec![name.single()],
@@ -172,10 +150,9 @@ fn chosen(
     config: &Config,
     variant: Option<&str>,
 ) -> Result<Option<WeightsName>> {
-    let own = WeightsName { variant: variant.map(str::to_owned), stem: config.library().stem };
-    let of_variant = |name: &&WeightsName| name.variant == own.variant;
-    if let Some(name) = weights.iter().find(|name| **name == own).or_else(|| weights.iter().find(of_variant))
-    {
+    let own = weights.iter().find(|name| name.is(config.library().stem, variant));
+    let of_variant = || weights.iter().find(|name| name.variant.as_deref() == variant);
+    if let Some(name) = own.or_else(of_variant) {
         return Ok(Some(name.clone()));
     }
     match (weights, variant) {
@@ -254,52 +231,7 @@ fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<T
         header: header_hash(&header),
         content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    Ok((BaseShard { name: name.to_owned(), header, bytes: source.len(), identity }, tensors))
-}
-
-/// Tensors of one name in two shards.
-fn in_two_shards(catalogue: &Catalogue, twice: &[(usize, usize)]) -> Vec<Error> {
-    let error = |&(i, j): &(usize, usize)| {
-        let (first, second) = (&catalogue.tensors[i], &catalogue.tensors[j]);
-        let (tensor, first, second) = (
-            first.name.clone(),
-            shard_of(catalogue, first).to_owned(),
-            shard_of(catalogue, second).to_owned(),
-        );
-        CheckpointError::TensorTwice { tensor, first, second }.into()
-    };
-    twice.iter().map(error).collect()
-}
-
-fn shard_of<'c>(catalogue: &'c Catalogue, tensor: &BaseTensor) -> &'c str {
-    &catalogue.shards[tensor.tensor.file.0 as usize].name
-}
-
-/// The places of the tensors that an index lists, in its order.
-///
-/// # Errors
-/// Every way in which it and the headers disagree.
-fn order(catalogue: &Catalogue, weight_map: &[(String, String)]) -> Result<Vec<u32>> {
-    let (mut order, mut errors) = (Vec::with_capacity(weight_map.len()), Vec::new());
-    let mut listed = vec![false; catalogue.tensors.len()];
-    for (name, shard) in weight_map {
-        match catalogue.position(name) {
-            Some(i) if shard_of(catalogue, &catalogue.tensors[i]) == *shard => {
-                listed[i] = true;
-                order.push(i as u32);
-            }
-            _ => errors
-                .push(CheckpointError::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
-        }
-    }
-    if errors.is_empty() {
-        let unlisted = catalogue.tensors.iter().zip(&listed).filter(|(_, listed)| !**listed);
-        errors.extend(unlisted.map(|(tensor, _)| {
-            let shard = shard_of(catalogue, tensor).to_owned();
-            Error::new(CheckpointError::NotInIndex { tensor: tensor.name.clone(), shard })
-        }));
-    }
-    Error::all(errors).map(|()| order)
+    Ok((BaseShard { name: name.to_owned(), header, bytes: source.len(), identity, has_stale: false }, tensors))
 }
 
 fn read_config(dir: &Location) -> Result<Config> {

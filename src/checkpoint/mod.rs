@@ -11,6 +11,7 @@ pub(crate) mod discover;
 pub(crate) mod ecosystem;
 pub(crate) mod header;
 pub(crate) mod identity;
+pub(crate) mod listing;
 pub(crate) mod plain_lists;
 pub(crate) mod quantized;
 pub(crate) mod side_files;

@@ -28,8 +28,6 @@ pub enum CheckpointError {
     TensorTwice { tensor: String, first: String, second: String },
     #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]
     IndexDisagrees { tensor: String, shard: String },
-    #[error("`{shard}` holds `{tensor}`, which the index does not list")]
-    NotInIndex { tensor: String, shard: String },
     #[error("{stated} says {means}, but `{tensor}`{} {found}", stored_as(*count))]
     Quantization { stated: String, means: String, tensor: String, count: usize, found: String },
     #[error("{stated} has plain weights rounded each time they are used, which no merge into them can keep")]

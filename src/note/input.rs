@@ -15,6 +15,14 @@ notes! {
             ("the weights are the variant `{variant}`: load the result with `variant=\"{variant}\"`"),
         NotInIndex { files: Vec<String> } =>
             ("{} {} not in the index; skipped", first_of(files), verb(files.len(), ["is", "are"])),
+        StaleCopies { tensors: Vec<String>, shards: Vec<String> } => (
+            "{} {} in two shards, and the index says which counts: the copies in {} are left out of the result",
+            first_of(tensors), verb(tensors.len(), ["is", "are"]), first_of(shards)
+        ),
+        Unlisted { tensors: Vec<String> } => (
+            "the index does not list {}, which {} with the shards that hold them",
+            first_of(tensors), verb(tensors.len(), ["passes through", "pass through"])
+        ),
         OtherWeightFiles { used: String } =>
             ("`{used}` is the checkpoint; other safetensors files are skipped"),
         QuantizationDropped { stated: Vec<String> } => (

@@ -222,6 +222,23 @@ fn a_row_longer_than_a_slab_is_cut() {
     assert!(rows.len() > 6 && rows.iter().all(|(_, cols)| cols.end - cols.start < 4097));
 }
 
+// The picture of `schedule::cut`.
+#[test]
+fn whole_rows_or_pieces_of_one() {
+    let cut = |rows: u64, cols: u64| {
+        let plan = plan(&[(rows, cols, 2, false)]);
+        let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
+        assert_eq!(schedule.cut.slot_bytes, 4096);
+        let rects = Tiles::new(&plan, &schedule).filter_map(|tile| match tile.work {
+            Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
+            _ => None,
+        });
+        rects.collect::<Vec<_>>()
+    };
+    assert_eq!(cut(24, 400), [(0..10, 0..400), (10..20, 0..400), (20..24, 0..400)]);
+    assert_eq!(cut(2, 600), [(0..1, 0..512), (0..1, 512..600), (1..2, 0..512), (1..2, 512..600)]);
+}
+
 /// A decoded tensor of MXFP4: experts × inputs × outputs.
 fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let mut plan = plan(&[(1, 1, 0, false)]);
