@@ -8,6 +8,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
+use crate::formats::foreign::foreign;
 use crate::formats::index::{IndexProblem, parse_index};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
@@ -231,14 +232,22 @@ fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<T
         header: header_hash(&header),
         content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    Ok((BaseShard { name: name.to_owned(), header, bytes: source.len(), identity, has_stale: false }, tensors))
+    Ok((
+        BaseShard { name: name.to_owned(), header, bytes: source.len(), identity, has_stale: false },
+        tensors,
+    ))
 }
 
 fn read_config(dir: &Location) -> Result<Config> {
     let at = dir.path_of("config.json");
     match dir.read_small("config.json", MOST_CONFIG_BYTES)? {
         None => Ok(Config::default()),
-        Some(bytes) => Config::parse(&bytes)
-            .map_err(|problem| Error::new(CheckpointError::Json { path: at }).because(problem)),
+        Some(bytes) => Config::parse(&bytes).map_err(|problem| {
+            let error = Error::new(CheckpointError::Json { path: at }).because(problem);
+            match foreign(&bytes).filter(|_| !bytes.starts_with(b"{")) {
+                Some(what) => error.hint(format!("it is {what}: fetch the file again")),
+                None => error,
+            }
+        }),
     }
 }

@@ -79,8 +79,11 @@ fn stale_copies(
     let named: HashMap<&str, &str> = named.map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).collect();
     let is_meant = |place: usize| named.get(all.tensors[place].name.as_str()) == Some(&shard_of(all, place));
     let copies = twice.iter().flat_map(|&(i, j)| [i, j]);
-    let meant: HashSet<&str> =
-        copies.clone().filter(|&place| is_meant(place)).map(|place| all.tensors[place].name.as_str()).collect();
+    let meant: HashSet<&str> = copies
+        .clone()
+        .filter(|&place| is_meant(place))
+        .map(|place| all.tensors[place].name.as_str())
+        .collect();
     let open = twice.iter().filter(|(i, _)| !meant.contains(all.tensors[*i].name.as_str()));
     let error = |&(i, j): &(usize, usize)| {
         let [first, second] = [i, j].map(|place| shard_of(all, place).to_owned());
@@ -104,8 +107,9 @@ pub(crate) fn listing(catalogue: &Catalogue, file: IndexFile, notes: &mut Vec<No
                 is_listed[i] = true;
                 order.push(i as u32);
             }
-            None => errors
-                .push(CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() }.into()),
+            None => errors.push(
+                CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() }.into(),
+            ),
         }
     }
     Error::all(errors)?;

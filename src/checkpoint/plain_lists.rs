@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn entries_are_paths_segments_and_patterns() {
-        let list = ["lm_head", "re:.*self_attn.*", "model.layers.*.mlp.router", "*vision*", "re:(", "mlp.shared"];
+        let list =
+            ["lm_head", "re:.*self_attn.*", "model.layers.*.mlp.router", "*vision*", "re:(", "mlp.shared"];
         let plain = PlainModules::of(&json!({ "ignore": list }));
         for (module, is_plain) in [
             ("lm_head", true),

@@ -71,7 +71,8 @@ impl Weights {
         let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
         let read = |tensor: &_| peek.read(tensor);
-        let is_data = |tensor: &BaseTensor| !is_mergeable(tensor.tensor.dtype) && !schemes::is_auxiliary(&tensor.name);
+        let is_data =
+            |tensor: &BaseTensor| !is_mergeable(tensor.tensor.dtype) && !schemes::is_auxiliary(&tensor.name);
         for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, tensor)| is_data(tensor)) {
             let candidate = Candidate {
                 name: &tensor.name,
@@ -114,7 +115,8 @@ impl Weights {
             }
             for other in beside {
                 if self.roles[other.place].is_none() {
-                    let (name, titles) = (&catalogue.tensors[other.place].name, schemes::titles(&other.schemes));
+                    let (name, titles) =
+                        (&catalogue.tensors[other.place].name, schemes::titles(&other.schemes));
                     self.dubious.insert(data, format!("`{name}` stands beside it too, which is of {titles}"));
                     self.roles[other.place] = Some(TensorRole::Unused);
                 }
@@ -164,12 +166,14 @@ impl Weights {
 
     /// Holds what is said of the quantization against the tensors.
     fn compare_with_stated(&mut self, base: &Checkpoint) -> Option<Error> {
-        let all: Vec<Stated> = in_config(&base.config).into_iter().chain(base.stated.iter().cloned()).collect();
+        let all: Vec<Stated> =
+            in_config(&base.config).into_iter().chain(base.stated.iter().cloned()).collect();
         if !self.any() && self.unread.is_empty() {
             return self.set_stale(&all);
         }
         self.unread.values_mut().for_each(|data| data.narrow(&all));
-        let read: Vec<(usize, Vec<&'static Scheme>)> = self.quantized().map(|(i, weight)| (i, scheme_of(weight))).collect();
+        let read: Vec<(usize, Vec<&'static Scheme>)> =
+            self.quantized().map(|(i, weight)| (i, scheme_of(weight))).collect();
         let read = read.iter().map(|(i, schemes)| (*i, schemes.as_slice()));
         let unread = self.unread.iter().map(|(i, data)| (*i, data.schemes.as_slice()));
         let mut shown: Vec<Shown<'_>> = read.chain(unread).collect();

@@ -49,7 +49,8 @@ impl Stated {
 
 /// The descriptions in a config.
 pub(crate) fn in_config(config: &Config) -> Vec<Stated> {
-    let of = |(path, value): (String, &Value)| Stated::of(&format!("`{path}` of config.json"), value, Vec::new());
+    let of =
+        |(path, value): (String, &Value)| Stated::of(&format!("`{path}` of config.json"), value, Vec::new());
     config.quantizations().into_iter().map(of).collect()
 }
 
@@ -61,8 +62,9 @@ pub(crate) fn beside(dir: &Location) -> Result<Vec<Stated>> {
     let mut found = Vec::new();
     for name in schemes::side_files() {
         let Some(bytes) = dir.read_small(name, MOST_BYTES)? else { continue };
-        let value: Value = parse_json_as_python(&bytes)
-            .map_err(|problem| Error::new(CheckpointError::Json { path: dir.path_of(name) }).because(problem))?;
+        let value: Value = parse_json_as_python(&bytes).map_err(|problem| {
+            Error::new(CheckpointError::Json { path: dir.path_of(name) }).because(problem)
+        })?;
         // ModelOpt keeps it one level down.
         let value = value.get("quantization").unwrap_or(&value);
         found.push(Stated::of(&format!("`{name}`"), value, schemes::of_side_file(name)));
@@ -76,7 +78,8 @@ pub(crate) type Shown<'s> = (usize, &'s [&'static Scheme]);
 /// A description that the tensors contradict.
 pub(crate) fn contradiction(stated: &Stated, catalogue: &Catalogue, shown: &[Shown<'_>]) -> Option<Error> {
     let is_meant = |scheme: &Scheme| stated.schemes.iter().any(|other| schemes::is_same(scheme, other));
-    let is_other = |(_, found): &&Shown<'_>| !found.is_empty() && !found.iter().any(|scheme| is_meant(scheme));
+    let is_other =
+        |(_, found): &&Shown<'_>| !found.is_empty() && !found.iter().any(|scheme| is_meant(scheme));
     if stated.schemes.is_empty() {
         return None;
     }

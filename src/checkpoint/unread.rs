@@ -78,9 +78,8 @@ fn data_of(catalogue: &Catalogue, place: usize, name: &str) -> Option<(usize, Ve
             continue;
         }
         let data = catalogue.position(&named.name).filter(|data| *data != place);
-        let is_coded = |data: &usize| {
-            named.scheme.has_any_dtype || !is_plain(catalogue.tensors[*data].tensor.dtype)
-        };
+        let is_coded =
+            |data: &usize| named.scheme.has_any_dtype || !is_plain(catalogue.tensors[*data].tensor.dtype);
         found = data.filter(is_coded).map(|data| (data, vec![named.scheme]));
     }
     found
@@ -102,7 +101,8 @@ pub(crate) fn unread(
     let auxiliary: HashSet<usize> = company.values().flatten().map(|beside| beside.place).collect();
     for (&data, beside) in company.iter().filter(|(data, _)| !is_read(**data) && !auxiliary.contains(data)) {
         let schemes = explained_by(catalogue, &catalogue.tensors[data], beside);
-        found.insert(data, UnreadData { schemes, beside: beside.iter().map(|beside| beside.place).collect() });
+        found
+            .insert(data, UnreadData { schemes, beside: beside.iter().map(|beside| beside.place).collect() });
     }
     for (place, tensor) in catalogue.tensors.iter().enumerate() {
         let is_other = || is_read(place) || auxiliary.contains(&place) || found.contains_key(&place);
@@ -117,10 +117,12 @@ pub(crate) fn unread(
 /// The schemes that know data of such a name and type, and all that stands beside it.
 fn explained_by(catalogue: &Catalogue, data: &BaseTensor, beside: &[Beside]) -> Vec<&'static Scheme> {
     let is_marked = |scheme: &Scheme| {
-        let has = |mark: &&str| beside.iter().any(|other| catalogue.tensors[other.place].name.ends_with(*mark));
-        scheme.marks.is_empty() || scheme.marks.iter().any(|mark| has(&mark))
+        let has =
+            |mark: &&str| beside.iter().any(|other| catalogue.tensors[other.place].name.ends_with(mark));
+        scheme.marks.is_empty() || scheme.marks.iter().any(has)
     };
-    let knows = |scheme: &Scheme, beside: &Beside| beside.schemes.iter().any(|other| schemes::is_same(other, scheme));
+    let knows =
+        |scheme: &Scheme, beside: &Beside| beside.schemes.iter().any(|other| schemes::is_same(other, scheme));
     let fits = |scheme: &&'static Scheme| {
         (scheme.dtypes.is_empty() || scheme.dtypes.contains(&data.tensor.dtype))
             && is_marked(scheme)
@@ -143,6 +145,9 @@ fn is_data_by_itself(tensor: &BaseTensor) -> bool {
         let is_weight = tensor.name.ends_with(".weight") || !schemes::of_data_name(&tensor.name).is_empty();
         return is_matrix && is_weight;
     }
-    dtype != F8_E8M0 && dtype.bitsize() <= 8 && dtype != Dtype::BOOL && !schemes::is_auxiliary(&tensor.name)
+    dtype != F8_E8M0
+        && dtype.bitsize() <= 8
+        && dtype != Dtype::BOOL
+        && !schemes::is_auxiliary(&tensor.name)
         && !runtime_scales::is_named(&tensor.name)
 }

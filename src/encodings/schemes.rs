@@ -180,7 +180,9 @@ mod tests {
             assert!(data.contains(&name.to_owned()), "{name}: {data:?}");
         }
         let auxiliary = auxiliary_names("m.up_proj.weight");
-        for name in ["weight_scale", "weight_scale_inv", "qscale_weight", "weight_scale_2", "SCB", "pre_quant_scale"] {
+        for name in
+            ["weight_scale", "weight_scale_inv", "qscale_weight", "weight_scale_2", "SCB", "pre_quant_scale"]
+        {
             assert!(auxiliary.contains(&format!("m.up_proj.{name}")), "{name}");
         }
         for name in ["weight.absmax", "weight.quant_map", "weight_scale_inv"] {

@@ -121,7 +121,14 @@ pub(crate) static SCHEMES: &[Scheme] = &[
     Scheme {
         title: "a scheme in another basis (AWQ or SVDQuant of ModelOpt, SmoothQuant)",
         methods: &["modelopt"],
-        algorithms: &["W4A16_AWQ", "W4A8_AWQ", "NVFP4_AWQ", "NVFP4_SVD", "NVFP4_SVDQUANT", "W8A8_SQ_PER_CHANNEL"],
+        algorithms: &[
+            "W4A16_AWQ",
+            "W4A8_AWQ",
+            "NVFP4_AWQ",
+            "NVFP4_SVD",
+            "NVFP4_SVDQUANT",
+            "W8A8_SQ_PER_CHANNEL",
+        ],
         auxiliary: &[
             Auxiliary { ending: ".pre_quant_scale", data: TURNED },
             Auxiliary { ending: ".smooth_scale", data: TURNED },

@@ -49,7 +49,9 @@ pub(crate) enum IndexProblem {
     Twice { tensor: String },
     #[error("`weight_map` puts `{tensor}` into `{}`, which is no file name inside the directory", shard.escape_debug())]
     LeadsOut { tensor: String, shard: String },
-    #[error("`weight_map` puts `{tensor}` into a file whose name is {found} bytes long, at most {MOST_NAME_BYTES} can be")]
+    #[error(
+        "`weight_map` puts `{tensor}` into a file whose name is {found} bytes long, at most {MOST_NAME_BYTES} can be"
+    )]
     LongName { tensor: String, found: usize },
 }
 
@@ -94,12 +96,18 @@ pub(crate) fn build_index(weight_map: &[(&str, &str)], about: &About, total_size
 
 /// The most bytes that the name of a file may have on any of the usual file systems.
 const MOST_NAME_BYTES: usize = 255;
+/// The most segments that a name may have: far fewer than a path has room for.
+const MOST_SEGMENTS: usize = 8;
 
 /// Whether `name` means a file in the directory or in one below, on every platform.
 fn is_inside(name: &str) -> bool {
     let names_a_drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
     let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");
-    name.split('/').all(is_segment) && !name.contains(['\\', '\0']) && !names_a_drive
+    let segments = name.split('/');
+    segments.clone().all(is_segment)
+        && segments.count() <= MOST_SEGMENTS
+        && !name.contains(['\\', '\0'])
+        && !names_a_drive
 }
 
 struct Built<'a> {

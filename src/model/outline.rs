@@ -90,7 +90,8 @@ pub(crate) struct Outline<'a> {
 fn untiable(head: TiedHead, base: &Checkpoint, weights: &Weights) -> TiedHead {
     let is_plain = is_mergeable(base.catalogue.tensors[head.source].tensor.dtype);
     let is_numbers = is_plain && weights.get(head.source).is_none() && weights.unread(head.source).is_none();
-    let why = (!is_numbers).then_some("it holds no plain numbers of BF16, F16 or F32 that the head could start from");
+    let why = (!is_numbers)
+        .then_some("it holds no plain numbers of BF16, F16 or F32 that the head could start from");
     TiedHead { cannot_untie: head.cannot_untie.or(why), ..head }
 }
 

@@ -144,7 +144,9 @@ pub(crate) fn check_dubious(outline: &Outline<'_>, is_decoded: impl Fn(usize) ->
 fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<String> {
     if let Some(data) = outline.weights.unread(i) {
         let titles = data.titles();
-        return Some(format!("its encoding is not supported ({titles}), and the rest of the base is decoded"));
+        return Some(format!(
+            "its encoding is not supported ({titles}), and the rest of the base is decoded"
+        ));
     }
     if outline.weights.get(i).is_some() || outline.weights.is_beside_unread(i) {
         return None;
@@ -152,10 +154,14 @@ fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<Str
     if schemes::is_data(&tensor.name) {
         let titles = schemes::titles(&schemes::of_data_name(&tensor.name));
         let dtype = tensor.tensor.dtype;
-        return Some(format!("its encoding is not supported (its name is one of {titles}, its dtype {dtype:?})"));
+        return Some(format!(
+            "its encoding is not supported (its name is one of {titles}, its dtype {dtype:?})"
+        ));
     }
     let is_one = schemes::is_auxiliary(&tensor.name) || runtime_scales::is_named(&tensor.name);
-    is_one.then(|| "by its name it belongs to quantized data, which is not there or is decoded without it".to_owned())
+    is_one.then(|| {
+        "by its name it belongs to quantized data, which is not there or is decoded without it".to_owned()
+    })
 }
 
 /// What the adapter says of its base, where that disagrees with this one.

@@ -227,8 +227,9 @@ fn shard(
     let is_same = |base: &BaseTensor, out: &OutTensor| {
         base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
-    let unchanged =
-        !base.has_stale && own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
+    let unchanged = !base.has_stale
+        && own.len() == tensors.len()
+        && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
     let header = if unchanged { base.header.clone() } else { new_header(base, &tensors)? };
     let mut offset = header.len() as u64;
     for tensor in &mut tensors {

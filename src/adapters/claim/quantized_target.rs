@@ -11,12 +11,12 @@ use crate::tensor::dtype::is_mergeable;
 
 impl ClaimContext<'_> {
     /// Why a base tensor's numbers are not what they seem, if they are not.
-    pub(crate) fn quantized(&self, module: &str, target: Target, name: &str) -> Option<Error> {
+    pub(crate) fn quantized(&self, target: Target, name: &str) -> Option<Error> {
         if let Target::Fused(i) = target {
             let slices = self.outline.fused(i).slices;
             return slices.iter().find_map(|slice| {
                 let target = Target::Base(slice.tensor);
-                self.quantized(module, target, &self.outline.weight(target).name)
+                self.quantized(target, &self.outline.weight(target).name)
             });
         }
         if let Target::Base(i) = target
@@ -56,7 +56,8 @@ impl ClaimContext<'_> {
         let catalogue = &self.outline.base.catalogue;
         let names = [schemes::data_names(name), schemes::data_names(&join(module, "weight"))].concat();
         let mut places = names.iter().filter_map(|name| catalogue.position(name));
-        let place = places.find(|place| !is_mergeable(catalogue.tensors[*place].tensor.dtype) || self.is_unread(*place))?;
+        let place = places
+            .find(|place| !is_mergeable(catalogue.tensors[*place].tensor.dtype) || self.is_unread(*place))?;
         let titles = self.outline.weights.unread(place).map(|data| format!(" of {}", data.titles()));
         let found = &catalogue.tensors[place].name;
         Some(quantized(name, format!("it is stored as `{found}`{}", titles.unwrap_or_default())))
