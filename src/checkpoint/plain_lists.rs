@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 use serde_json::Value;
 
 use crate::encodings::schemes;
@@ -14,26 +14,29 @@ use crate::encodings::schemes;
 #[derive(Debug, Default)]
 pub(crate) struct PlainModules {
     segments: HashSet<String>,
-    patterns: Vec<Regex>,
+    patterns: RegexSet,
 }
+
+/// Patterns beyond which those that are none are not sorted out.
+const MOST_PATTERNS: usize = 1000;
 
 impl PlainModules {
     /// The lists of a description.
     pub(crate) fn of(quantization: &Value) -> PlainModules {
-        let mut found = PlainModules::default();
+        let (mut segments, mut patterns) = (HashSet::new(), Vec::new());
         let lists = schemes::plain_lists().into_iter().filter_map(|key| quantization.get(key)?.as_array());
         for entry in lists.flatten().filter_map(Value::as_str) {
             match pattern(entry) {
-                Some(pattern) => found.patterns.extend(Regex::new(&pattern)),
-                None => drop(found.segments.insert(entry.to_owned())),
+                Some(pattern) => patterns.push(pattern),
+                None => drop(segments.insert(entry.to_owned())),
             }
         }
-        found
+        PlainModules { segments, patterns: set(patterns) }
     }
 
     /// Whether it leaves `module` plain.
     pub(crate) fn has(&self, module: &str) -> bool {
-        self.names(module) || self.patterns.iter().any(|pattern| pattern.is_match(module))
+        self.names(module) || self.patterns.is_match(module)
     }
 
     /// Whether an entry is some whole segments of the path.
@@ -43,6 +46,16 @@ impl PlainModules {
         let has = |from: usize, to: usize| to > from && self.segments.contains(&module[from..to]);
         !self.segments.is_empty() && starts().any(|from| ends().any(|to| has(from, to)))
     }
+}
+
+/// All patterns as one; what cannot be read explains nothing.
+fn set(mut patterns: Vec<String>) -> RegexSet {
+    if let Ok(set) = RegexSet::new(&patterns) {
+        return set;
+    }
+    patterns.truncate(MOST_PATTERNS);
+    patterns.retain(|pattern| Regex::new(pattern).is_ok());
+    RegexSet::new(patterns).unwrap_or_default()
 }
 
 /// The expression that an entry is, if it is a pattern.

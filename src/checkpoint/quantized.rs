@@ -168,7 +168,10 @@ impl Weights {
     fn compare_with_stated(&mut self, base: &Checkpoint) -> Option<Error> {
         let all: Vec<Stated> =
             in_config(&base.config).into_iter().chain(base.stated.iter().cloned()).collect();
-        if !self.any() && self.unread.is_empty() {
+        // A base may be quantized in its cache alone, which scales bear out.
+        let is_one = |name: &str| schemes::is_auxiliary(name) || runtime_scales::is_named(name);
+        let has_scales = || base.catalogue.tensors.iter().any(|tensor| is_one(&tensor.name));
+        if !self.any() && self.unread.is_empty() && !all.is_empty() && !has_scales() {
             return self.set_stale(&all);
         }
         self.unread.values_mut().for_each(|data| data.narrow(&all));

@@ -141,9 +141,7 @@ fn is_data_by_itself(tensor: &BaseTensor) -> bool {
     use Dtype::{F8_E8M0, I8, I16, I32, U8, U16, U32};
     let dtype = tensor.tensor.dtype;
     if matches!(dtype, I8 | U8 | I16 | U16 | I32 | U32) {
-        let is_matrix = tensor.tensor.shape.axes().len() > 1;
-        let is_weight = tensor.name.ends_with(".weight") || !schemes::of_data_name(&tensor.name).is_empty();
-        return is_matrix && is_weight;
+        return tensor.name.ends_with(".weight") || !schemes::of_data_name(&tensor.name).is_empty();
     }
     dtype != F8_E8M0
         && dtype.bitsize() <= 8

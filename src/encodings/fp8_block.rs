@@ -190,7 +190,7 @@ impl Encoding for Fp8Block {
                 .clone()
                 .flat_map(|row| block.values[piece(row)].iter())
                 .fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = if largest / old > MOST { scales.fresh(largest, old) } else { old };
+            let scale = if (largest / old).abs() > MOST { scales.fresh(largest, old) } else { old };
             if part != CODES {
                 narrowed.finite &= scale.is_finite();
                 scales.write(bytes, row, scale_col, scale);

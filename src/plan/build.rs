@@ -29,7 +29,7 @@ use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
-use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, OutTensor, Plan, Role, SideFile};
 use crate::plan::planner::Planner;
 use crate::plan::side_files;
 
@@ -84,7 +84,7 @@ impl Planner<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: [choices(&outline, self.keep_quantized), self.experts(), skipped].concat(),
+            choices: [choices(&outline, self.keep_quantized, &shards), self.experts(), skipped].concat(),
             shards,
             claims,
             carried,
@@ -252,7 +252,7 @@ fn claim<'o>(
 }
 
 /// What was decided beyond adding deltas, as the model card tells it.
-fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
+fn choices(outline: &Outline<'_>, keep_quantized: bool, shards: &[OutShard]) -> Vec<String> {
     let mut choices = Vec::new();
     for addition in &outline.additions {
         choices.push(match addition.copy_of {
@@ -267,12 +267,14 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {
-        choices.push(if keep_quantized {
+        choices.push(if !keep_quantized {
+            format!("the quantized base is decoded to {:?}", outline.float_dtype())
+        } else if shards.iter().flat_map(|shard| &shard.tensors).any(OutTensor::is_encoded_again) {
             "changed weights of the quantized base are encoded again with the scales they had, and new ones where a value \
              would not fit"
                 .to_owned()
         } else {
-            format!("the quantized base is decoded to {:?}", outline.float_dtype())
+            "the quantized weights of the base are kept as they are: no adapter changes them".to_owned()
         });
     }
     choices

@@ -100,6 +100,18 @@ fn a_file_of_a_quantizer_that_nothing_bears_out_is_left_out() {
 }
 
 #[test]
+fn scales_of_a_cache_alone_bear_a_description_out() {
+    let value =
+        json!({"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8, "type": "float"}});
+    let work = plain_but_said("quantization_config", value);
+    add_scale(&work, "model.layers.0.self_attn.k_scale");
+    let ran = work.succeeds(&[]);
+    assert!(!ran.err.contains("left out"), "{}", ran.err);
+    assert_eq!(config_of(&work.output), config_of(&work.base));
+    assert!(names(&work).contains(&"model.layers.0.self_attn.k_scale".to_owned()));
+}
+
+#[test]
 fn a_description_that_means_plain_weights_is_no_stale_one() {
     let value = json!({"quant_method": "bitnet", "quantization_mode": "online"});
     let work = plain_but_said("quantization_config", value);
@@ -260,7 +272,8 @@ fn weights_whose_meaning_cannot_be_told_are_refused() {
             config["quantization_config"]["ignore"] = json!(["*self_attn*"]);
         });
     };
-    let damages: [(&dyn Fn(&Work), &str); 4] = [
+    type Damage<'d> = (&'d dyn Fn(&Work), &'d str);
+    let damages: [Damage<'_>; 4] = [
         (&two_scales, "q_proj.weight_scale` stands beside it too"),
         (&basis, "in another basis"),
         (&listed, "lists its module as plain"),
@@ -340,6 +353,32 @@ fn targets_of_schemes_that_are_not_read_are_refused_by_name() {
         for flags in [&[][..], &["--keep-quantized"]] {
             refused(says, &work, flags, 65, &[&format!("`{MODULE}.weight` is quantized"), says]);
         }
+    }
+}
+
+#[test]
+fn blocks_of_any_size_and_scales_of_any_value() {
+    let blocks = [[u64::MAX, u64::MAX], [1, 1 << 63], [1 << 63, 1], [u64::MAX - 1, 5], [1, 1]];
+    for (block, flags) in
+        blocks.into_iter().flat_map(|block| [(block, &[][..]), (block, &["--keep-quantized"])])
+    {
+        let work = Work::tiny(Dtype::F32, 0.5);
+        let counts = block.map(|size| 4u64.div_ceil(size));
+        let name = format!("{MODULE}.weight");
+        let scales = 3e38f32.to_le_bytes().repeat((counts[0] * counts[1]) as usize);
+        let tensors = [
+            (name.as_str(), Dtype::F8_E4M3, &[4, 4][..], vec![0; 16]),
+            (&format!("{name}_scale_inv"), Dtype::F32, &counts, scales),
+        ];
+        write_safetensors(&single(&work), &tensors);
+        configure(&work, "quantization_config", json!({"quant_method": "fp8", "weight_block_size": block}));
+        let ran = work.merge(flags);
+        assert!([0, 65].contains(&ran.code), "{block:?} {flags:?}: {} {}", ran.code, ran.err);
+    }
+    for block in [json!([0, 1]), json!([-1, 4]), json!([]), json!([1.5, 2]), json!("128"), json!([1e30, 1])] {
+        let work = Work::golden("fp8");
+        configure(&work, "quantization_config", json!({"quant_method": "fp8", "weight_block_size": block}));
+        refused("no sizes", &work, &["--keep-quantized"], 65, &["`weight_block_size` is no pair of sizes"]);
     }
 }
 
