@@ -169,7 +169,9 @@ impl Weights {
         let all: Vec<Stated> =
             in_config(&base.config).into_iter().chain(base.stated.iter().cloned()).collect();
         // A base may be quantized in its cache alone, which scales bear out.
-        let is_one = |name: &str| schemes::is_auxiliary(name) || runtime_scales::is_named(name);
+        let is_one = |name: &str| {
+            schemes::is_auxiliary(name) || schemes::is_data(name) || runtime_scales::is_named(name)
+        };
         let has_scales = || base.catalogue.tensors.iter().any(|tensor| is_one(&tensor.name));
         if !self.any() && self.unread.is_empty() && !all.is_empty() && !has_scales() {
             return self.set_stale(&all);
