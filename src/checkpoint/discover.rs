@@ -22,7 +22,7 @@ use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::header::{lfs_pointer, read_header};
+use crate::checkpoint::header::{lfs_pointer, like, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::listing;
 use crate::checkpoint::listing::{IndexFile, Listing};
@@ -79,7 +79,7 @@ impl Checkpoint {
         for (i, name) in names.iter().enumerate() {
             match read_shard(dir, name, room) {
                 Ok((shard, entries)) => {
-                    room -= room.min(shard.header.len() as u64);
+                    room -= room.min(shard.header_bytes);
                     tensors.extend(entries.into_iter().map(|entry| {
                         let (name, tensor) = entry.in_file(FileId(i as u32));
                         BaseTensor { name, tensor }
@@ -193,9 +193,7 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
         }
         problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|cause| Error::new(CheckpointError::Index { path: at }).because(cause))?;
-    Ok(Some(IndexFile { name: name.to_owned(), text, index }))
+    Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
 }
 
 /// Why a directory without weights of a known name is no checkpoint.
@@ -226,16 +224,16 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
 
 fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<TensorEntry>)> {
     let source = dir.open(name)?;
-    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &dir.path_of(name), room)?;
+    let path = dir.path_of(name);
+    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &path, room)?;
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&header),
         content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    Ok((
-        BaseShard { name: name.to_owned(), header, bytes: source.len(), identity, has_stale: false },
-        tensors,
-    ))
+    let like = like(&header, &path)?;
+    let (name, header_bytes) = (name.to_owned(), header.len() as u64);
+    Ok((BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false }, tensors))
 }
 
 fn read_config(dir: &Location) -> Result<Config> {

@@ -17,8 +17,8 @@ use crate::note::input::InputNote;
 pub struct Listing {
     /// Its file name.
     pub name: String,
-    /// The file as it stands on disk.
-    pub text: String,
+    /// Its length.
+    pub bytes: u64,
     /// Places of the tensors in the order in which it lists them.
     pub order: Vec<u32>,
     /// Places of tensors that it does not list.
@@ -31,8 +31,8 @@ pub struct Listing {
 pub(crate) struct IndexFile {
     /// Its file name.
     pub name: String,
-    /// All of it.
-    pub text: String,
+    /// Its length.
+    pub bytes: u64,
     /// What it says.
     pub index: Index,
 }
@@ -98,7 +98,7 @@ fn stale_copies(
 /// # Errors
 /// [`CheckpointError::IndexDisagrees`] for every tensor that is not where it says.
 pub(crate) fn listing(catalogue: &Catalogue, file: IndexFile, notes: &mut Vec<Note>) -> Result<Listing> {
-    let IndexFile { name, text, index } = file;
+    let IndexFile { name, bytes, index } = file;
     let (mut order, mut errors) = (Vec::with_capacity(index.weight_map.len()), Vec::new());
     let mut is_listed = vec![false; catalogue.tensors.len()];
     for (tensor, shard) in &index.weight_map {
@@ -119,7 +119,7 @@ pub(crate) fn listing(catalogue: &Catalogue, file: IndexFile, notes: &mut Vec<No
         let tensors = unlisted.iter().map(|&i| catalogue.tensors[i as usize].name.clone()).collect();
         notes.push(InputNote::Unlisted { tensors }.into());
     }
-    Ok(Listing { name, text, order, unlisted, about: index.about })
+    Ok(Listing { name, bytes, order, unlisted, about: index.about })
 }
 
 fn shard_of(catalogue: &Catalogue, place: usize) -> &str {

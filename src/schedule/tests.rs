@@ -11,7 +11,7 @@ use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Axis, Placement};
-use crate::plan::out_tensor::{Making, OutShard, OutTensor, Plan};
+use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor, Plan};
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
 use crate::schedule::order::Tiles;
@@ -68,8 +68,12 @@ fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
 }
 
 fn plan(made: &[Made]) -> Plan {
-    let mut shard =
-        OutShard { name: "s".into(), header: HeaderBytes::new(vec![0; 10]), tensors: Vec::new(), bytes: 10 };
+    let mut shard = OutShard {
+        name: "s".into(),
+        header: OutHeader::Made(HeaderBytes::new(vec![0; 10])),
+        tensors: Vec::new(),
+        bytes: 10,
+    };
     for (i, &(out, input, rank, transposed)) in made.iter().enumerate() {
         let axes = if transposed { [input, out] } else { [out, input] };
         let base = tensor_ref(0, shard.bytes, Dtype::BF16, &axes);
