@@ -193,6 +193,10 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
         }
         problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
+    // A shard of another name might be a file of the result that is no shard: `config.json`, the model card.
+    if let Some((tensor, file)) = index.weight_map.iter().find(|(_, file)| !holds_tensors(file)) {
+        return Err(CheckpointError::NoShard { tensor: tensor.clone(), file: file.clone() }.into());
+    }
     Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
 }
 

@@ -28,6 +28,8 @@ pub enum CheckpointError {
     TensorTwice { tensor: String, first: String, second: String },
     #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]
     IndexDisagrees { tensor: String, shard: String },
+    #[error("the index puts `{tensor}` into `{file}`, which is not called as a file of tensors is")]
+    NoShard { tensor: String, file: String },
     #[error("{stated} says {means}, but `{tensor}`{} {found}", stored_as(*count))]
     Quantization { stated: String, means: String, tensor: String, count: usize, found: String },
     #[error("{stated} has plain weights rounded each time they are used, which no merge into them can keep")]

@@ -119,6 +119,22 @@ fn names_in_an_index_that_are_none() {
 }
 
 #[test]
+fn shards_are_called_as_files_of_tensors_are() {
+    for name in ["README.md", "shardfold.json", "tokenizer.json", "shard1", "weights.dat"] {
+        let work = Work::demo();
+        fs::copy(work.shard(3), work.base.join(name)).expect("copied");
+        edit_json(&work.base.join(INDEX), |index| index["weight_map"]["lm_head.weight"] = json!(name));
+        refused(
+            name,
+            &work,
+            &[],
+            65,
+            &[&format!("into `{name}`, which is not called as a file of tensors is")],
+        );
+    }
+}
+
+#[test]
 fn files_that_are_not_what_their_names_say() {
     let gzip = [&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..], &[7; 600_000]].concat();
     for (bytes, says) in [
