@@ -20,11 +20,13 @@ use crate::error::Result;
 use crate::error::exit::Code;
 use crate::report::style::Style;
 use crate::report::{show_error, show_panics_as_json};
+use crate::storage::open_files::raise_limit;
 
 use crate::cli::args::Command;
 
 /// Runs the command that was typed and returns what the process should end with.
 pub fn main() -> ExitCode {
+    raise_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     let code = match args::parse(&args) {
         Ok(command) => end(run(&command), command.style()),

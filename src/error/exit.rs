@@ -76,10 +76,11 @@ fn of_request(error: &RequestError) -> Code {
 
 fn of_storage(error: &StorageError) -> Code {
     match error {
-        StorageError::Missing { .. } => Code::NoInput,
+        StorageError::Missing { .. } | StorageError::BrokenLink { .. } => Code::NoInput,
         StorageError::LeadsOut { .. } => Code::Data,
         StorageError::Read { .. }
         | StorageError::Truncated { .. }
+        | StorageError::Changed { .. }
         | StorageError::Write { .. }
         | StorageError::DiskFull { .. } => Code::Io,
     }

@@ -200,6 +200,10 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.free_bytes(dir)
     }
 
+    fn leads_inside(&self, link: &str, dir: &str) -> bool {
+        self.inner.leads_inside(link, dir)
+    }
+
     fn is_mount_point(&self, dir: &str) -> bool {
         self.inner.is_mount_point(dir)
     }
@@ -273,6 +277,10 @@ impl<F> FaultyFile<F> {
 impl Source for FaultyFile<Box<dyn Source>> {
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.inner.check_unchanged()
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
