@@ -11,6 +11,8 @@ use crate::formats::container::{FileHeader, TensorEntry};
 use crate::formats::index::{About, Index, IndexProblem, parse_index};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
+use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 use crate::tensor::reference::FileId;
@@ -37,7 +39,7 @@ pub struct Checkpoint {
     /// Its index, if it has one.
     pub index: Option<Listing>,
     /// Things worth saying that are no errors.
-    pub notices: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// A checkpoint's index, which agrees with its headers.
@@ -76,7 +78,7 @@ impl Checkpoint {
     fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
-        let (names, index, notices) = shard_names(dir, &config, variant)?;
+        let (names, index, notes) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut room = header_room;
         for (i, name) in names.iter().enumerate() {
@@ -107,7 +109,7 @@ impl Checkpoint {
             Ok::<_, Error>(Listing { name, text, order, about: index.about })
         };
         let index = index.map(listing).transpose()?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, config, index, notices })
+        Ok(Checkpoint { location: dir.clone(), catalogue, config, index, notes })
     }
 }
 
@@ -118,9 +120,9 @@ struct IndexFile {
     index: Index,
 }
 
-type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<String>);
+type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
 
-/// The shards' file names in order, the index if there is one, and notices about files that are left out.
+/// The shards' file names in order, the index if there is one, and notes of files that are left out.
 fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<WeightFiles> {
     let found = dir.files(&|_| true)?;
     let files: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
@@ -130,11 +132,9 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     let Some(name) = chosen(dir, &weights, config, variant)? else {
         return Err(nothing(&dir.path(), &files));
     };
-    let mut notices = Vec::new();
+    let mut notes = Vec::new();
     if let Some(variant) = &name.variant {
-        notices.push(format!(
-            "the weights are the variant `{variant}`: load the result with `variant=\"{variant}\"`"
-        ));
+        notes.push(InputNote::Variant { variant: variant.clone() }.into());
     }
     let on_disk: Vec<&str> = files.iter().copied().filter(|file| file.ends_with(".safetensors")).collect();
     let index = read_index(dir, &name.index())?;
@@ -148,23 +148,15 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
             names
         }
     };
-    let left_out: Vec<&&str> =
-        on_disk.iter().filter(|file| !shards.iter().any(|shard| shard == **file)).collect();
-    notices.extend(match (left_out.as_slice(), &index) {
-        ([], _) => None,
-        (_, None) => {
-            Some(format!("`{}` is the checkpoint; other safetensors files are skipped", name.single()))
-        }
-        ([first, rest @ ..], Some(_)) => {
-            let more = match rest.len() {
-                0 => " is".to_owned(),
-                1 => " and 1 more file are".to_owned(),
-                n => format!(" and {n} more files are"),
-            };
-            Some(format!("`{first}`{more} not in the index; skipped"))
-        }
-    });
-    Ok((shards, index, notices))
+    let left_out = on_disk.iter().filter(|file| !shards.iter().any(|shard| shard == **file));
+    let files: Vec<String> = left_out.map(|file| (*file).to_owned()).collect();
+    if !files.is_empty() {
+        notes.push(match &index {
+            None => InputNote::OtherWeightFiles { used: name.single() }.into(),
+            Some(_) => InputNote::NotInIndex { files }.into(),
+        });
+    }
+    Ok((shards, index, notes))
 }
 
 /// Which of the weights in a directory are meant: those of the variant that is asked for, else those without, else the only

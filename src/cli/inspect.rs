@@ -16,7 +16,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let cancel = signals::listen();
     let place = Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?;
     let inspected = inspect(&place, args.variant.as_deref(), &cancel)?;
-    reporter(style, &cancel, inspected.notices());
+    reporter(style, &cancel, inspected.notes());
     if args.json {
         let json = serde_json::to_string_pretty(&inspected).expect("strings and finite numbers");
         print(&format!("{json}\n"));

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
         return Err(RequestError::Required { flag: "--output <DIR>" }.into());
     };
     let prepared = prepare(&config.request)?;
-    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notices);
+    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
     let summary = prepared.merge(&Location::of_resolved_path(output), reporter.as_mut())?;
     match config.style {
         Style::Json => {

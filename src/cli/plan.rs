@@ -22,7 +22,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
 pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     let prepared = prepare(&config.request)?;
-    reporter(config.style, &config.request.cancel, &prepared.notices);
+    reporter(config.style, &config.request.cancel, &prepared.notes);
     let is_done = match &config.output {
         Some(output) => {
             let output = Location::of_resolved_path(output);

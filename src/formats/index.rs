@@ -60,8 +60,8 @@ pub(crate) fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
     let text = json::utf8(json).map_err(IndexProblem::Json)?;
     let cause = Cause::default();
     let index = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
-        Some(Note::Is(problem)) => problem,
-        Some(Note::InWeightMap) if error.is_data() => IndexProblem::WeightMap(error),
+        Some(IndexTrace::Is(problem)) => problem,
+        Some(IndexTrace::InWeightMap) if error.is_data() => IndexProblem::WeightMap(error),
         _ => IndexProblem::Json(JsonProblem::Syntax(error)),
     })?;
     if let Some(tensor) = first_twice(index.weight_map.iter().map(|(tensor, _)| tensor.as_str())) {
@@ -119,19 +119,19 @@ impl Serialize for WeightMap<'_> {
 }
 
 /// What a visitor knows when serde stops.
-enum Note {
+enum IndexTrace {
     Is(IndexProblem),
     InWeightMap,
 }
 
-struct Top<'a>(&'a Cause<Note>);
+struct Top<'a>(&'a Cause<IndexTrace>);
 
 impl Top<'_> {
     fn value<'de, A: MapAccess<'de>>(&self, object: &mut A) -> Result<Value, A::Error> {
         let cause = Cause::default();
         object.next_value_seed(Strict::keep(&cause)).inspect_err(|_| {
             if let Some(problem) = cause.take() {
-                self.0.note(Note::Is(IndexProblem::Json(problem)));
+                self.0.note(IndexTrace::Is(IndexProblem::Json(problem)));
             }
         })
     }
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Top<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Index, A::Error> {
         let twice = |key: &str| -> A::Error {
             let problem = JsonProblem::Twice { key: key.to_owned() };
-            self.0.stop(Note::Is(IndexProblem::Json(problem)))
+            self.0.stop(IndexTrace::Is(IndexProblem::Json(problem)))
         };
         let (mut weight_map, mut metadata) = (None, None);
         let mut other = Map::new();
@@ -165,13 +165,13 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "metadata" if metadata.is_some() => return Err(twice(&key)),
                 "weight_map" => {
                     let pairs = object.next_value_seed(Pairs);
-                    weight_map = Some(pairs.inspect_err(|_| self.0.note(Note::InWeightMap))?);
+                    weight_map = Some(pairs.inspect_err(|_| self.0.note(IndexTrace::InWeightMap))?);
                 }
                 "metadata" => {
                     metadata = Some(match self.value(&mut object)? {
                         Value::Object(items) => items,
                         Value::Null => Map::new(),
-                        _ => return Err(self.0.stop(Note::Is(IndexProblem::Metadata))),
+                        _ => return Err(self.0.stop(IndexTrace::Is(IndexProblem::Metadata))),
                     });
                 }
                 _ if other.contains_key(&key) => return Err(twice(&key)),
@@ -182,7 +182,7 @@ impl<'de> Visitor<'de> for Top<'_> {
             }
         }
         let Some(weight_map) = weight_map else {
-            return Err(self.0.stop(Note::Is(IndexProblem::NoWeightMap)));
+            return Err(self.0.stop(IndexTrace::Is(IndexProblem::NoWeightMap)));
         };
         let metadata = metadata.unwrap_or_default();
         let total_size = metadata.get("total_size").and_then(Value::as_u64);

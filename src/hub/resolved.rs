@@ -6,6 +6,8 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::storage::location::Location;
 use crate::storage::store::{EntryKind, Store};
 
@@ -91,17 +93,16 @@ impl Resolved {
     ///
     /// # Errors
     /// As [`Store::list`].
-    pub fn lost(&self) -> Result<Option<String>> {
+    pub fn lost(&self) -> Result<Option<Note>> {
         let Some(snapshot) = &self.snapshot else { return Ok(None) };
         let mut lost = self.location.list("")?;
         lost.retain(|entry| entry.kind == EntryKind::Dangling);
-        let [first, rest @ ..] = lost.as_slice() else { return Ok(None) };
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        if lost.is_empty() {
+            return Ok(None);
+        }
         let download = download(&snapshot.name, snapshot.revision.as_deref());
-        Ok(Some(format!(
-            "`{}`{more} of `{}` is gone from the cache: `{download}` fetches it",
-            first.name, snapshot.name
-        )))
+        let files = lost.into_iter().map(|entry| entry.name).collect();
+        Ok(Some(InputNote::GoneFromCache { repo: snapshot.name.clone(), files, download }.into()))
     }
 
     /// The errors of reading it, with a hint on what is missing from a snapshot.

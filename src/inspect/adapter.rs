@@ -12,6 +12,8 @@ use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::model::names::experts::all_experts;
+use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -60,7 +62,7 @@ pub struct AdapterReport {
     pub non_finite: Vec<String>,
     /// Things worth saying.
     #[serde(skip)]
-    pub notices: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// One module that an adapter changes.
@@ -83,7 +85,7 @@ pub struct Module {
     /// Why it changes nothing, if it does not.
     pub dead: Option<String>,
     /// What is odd about it.
-    pub notes: Vec<String>,
+    pub faults: Vec<String>,
 }
 
 /// One tensor of an adapter.
@@ -137,10 +139,9 @@ impl AdapterReport {
         let modules = modules.into_iter().map(|parts| reader.module(parts)).collect::<Result<Vec<_>>>()?;
         let non_finite =
             adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
-        let mut notices = Vec::new();
+        let mut notes = Vec::new();
         if !is_known {
-            let kind = &adapter.kind;
-            notices.push(format!("`peft_type` `{kind}` is not supported: its tensors are only listed"));
+            notes.push(InputNote::UnknownPeftType { peft_type: adapter.kind.clone() }.into());
         }
         let options = &adapter.options;
         Ok(AdapterReport {
@@ -161,7 +162,7 @@ impl AdapterReport {
             replacements: replacements.into_iter().map(|i| key_line(adapter, i)).collect(),
             unknown: unknown.into_iter().map(|i| key_line(adapter, i)).collect(),
             non_finite: non_finite.map(|(tensor, _)| tensor.key.clone()).collect(),
-            notices,
+            notes,
             peft_type: adapter.kind.clone(),
         })
     }
@@ -203,19 +204,19 @@ impl Reader<'_> {
             norm: None,
             depends_on_base: parts.magnitude.is_some(),
             dead: None,
-            notes: Vec::new(),
+            faults: Vec::new(),
             module: parts.module.clone(),
         };
         if parts.twice {
-            module.notes.push("a tensor is there in two spellings".to_owned());
+            module.faults.push("a tensor is there in two spellings".to_owned());
         }
         match (parts.a, parts.b) {
             (Some(a), Some(b)) if parts.family == "lora" => self.factors(&mut module, &parts, a, b)?,
             (Some(_), Some(_)) => {}
-            (Some(_), None) => module.notes.push("its B is missing".to_owned()),
-            (None, Some(_)) => module.notes.push("its A is missing".to_owned()),
+            (Some(_), None) => module.faults.push("its B is missing".to_owned()),
+            (None, Some(_)) => module.faults.push("its A is missing".to_owned()),
             (None, None) if matches!(parts.family, "lora" | "adalora") => {
-                module.notes.push("its factors are missing".to_owned())
+                module.faults.push("its factors are missing".to_owned())
             }
             (None, None) => {}
         }
@@ -246,7 +247,7 @@ impl Reader<'_> {
         let options = &self.adapter.options;
         let Some(RankAlpha { rank: planned, alpha }) = options.planned_by_key(&parts.module)? else {
             let why = "its parameters have different ranks or alphas, and the file does not say which of them this is";
-            module.notes.push(why.to_owned());
+            module.faults.push(why.to_owned());
             return Ok(());
         };
         let scale = |rank| {
@@ -268,7 +269,7 @@ impl Reader<'_> {
         module.rank = Some(rows);
         module.scale = scale(rows as f64);
         if planned != rows as f64 {
-            module.notes.push(format!("its A has rank {rows}, the config says {planned}"));
+            module.faults.push(format!("its A has rank {rows}, the config says {planned}"));
         }
         self.norm(module, parts, a, b)
     }
@@ -282,7 +283,7 @@ impl Reader<'_> {
             parts.middle.is_none() && !["use_bdlora", "use_qalora"].iter().any(|field| is_on(config, field));
         if sizes(&a_ref.shape, &b_ref.shape).is_none() {
             if is_plain {
-                module.notes.push(format!("its A {} and B {} do not fit", a_ref.shape, b_ref.shape));
+                module.faults.push(format!("its A {} and B {} do not fit", a_ref.shape, b_ref.shape));
             }
         } else if is_plain && let Some(scale) = module.scale {
             let norm = self.norms.product(a_ref, b_ref)?;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
 use crate::checkpoint::discover::Checkpoint;
 use crate::model;
+use crate::note::Note;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -40,7 +41,7 @@ pub struct CheckpointReport {
     pub tensors: Vec<TensorLine>,
     /// Things worth saying.
     #[serde(skip)]
-    pub notices: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// One shard.
@@ -88,7 +89,7 @@ pub struct TensorLine {
 impl CheckpointReport {
     /// What `checkpoint` is; `name` is its directory's.
     pub fn new(checkpoint: Checkpoint, name: String) -> CheckpointReport {
-        let Checkpoint { catalogue, config, index, notices, .. } = checkpoint;
+        let Checkpoint { catalogue, config, index, notes, .. } = checkpoint;
         let (totals, dtypes) = sum(catalogue.tensors.iter().map(|tensor| &tensor.tensor));
         let mut counts = vec![0_usize; catalogue.shards.len()];
         catalogue.tensors.iter().for_each(|tensor| counts[tensor.tensor.file.0 as usize] += 1);
@@ -114,7 +115,7 @@ impl CheckpointReport {
             quantization: quantization(&catalogue, &config),
             embeddings: library.predicts_tokens.then(|| Embeddings { tied: config.ties_embeddings(), head }),
             tensors: table(&catalogue),
-            notices,
+            notes,
         }
     }
 }

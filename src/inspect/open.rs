@@ -14,6 +14,8 @@ use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::resolved::Resolved;
+use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
 
@@ -35,10 +37,10 @@ pub enum Inspected {
 
 impl Inspected {
     /// Things worth saying that are no part of the report.
-    pub fn notices(&self) -> &[String] {
+    pub fn notes(&self) -> &[Note] {
         match self {
-            Inspected::Checkpoint(report) => &report.notices,
-            Inspected::Adapter(report) => &report.notices,
+            Inspected::Checkpoint(report) => &report.notes,
+            Inspected::Adapter(report) => &report.notes,
         }
     }
 }
@@ -67,7 +69,8 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
     let adapter = open::open(place, opening)?;
     let mut report = AdapterReport::new(&adapter, cancel)?;
     if adapter.location.path() != location.path() {
-        report.notices.push(format!("the adapter is in `{}`", adapter.location));
+        let location = adapter.location.to_string();
+        report.notes.push(InputNote::AdapterFoundIn { location }.into());
     }
     Ok(Inspected::Adapter(Box::new(report)))
 }

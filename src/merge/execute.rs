@@ -84,8 +84,8 @@ impl Prepared {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
-        for lost in lost(&applied) {
-            reporter.event(&Event::Notice(&lost));
+        for note in lost(&applied) {
+            reporter.event(&Event::Note(&note));
         }
         self.write_others(&store, staging)?;
         Ok(self.summary(target.output()).done(applied, read_bytes, started.elapsed()))

@@ -17,6 +17,7 @@ use crate::kernels::dispatch::Kernels;
 use crate::merge::memory::asked;
 use crate::merge::request::Request;
 use crate::merge::resolve::Places;
+use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{Plan, Role};
 use crate::plan::planner::Planner;
@@ -36,7 +37,7 @@ pub struct Prepared {
     /// How it will do it here.
     pub schedule: Schedule,
     /// Things worth saying.
-    pub notices: Vec<String>,
+    pub notes: Vec<Note>,
     /// Why the budget is what it is.
     pub reason: String,
     pub(crate) repacks: Vec<FactorRepack>,
@@ -65,7 +66,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         .max_ram
         .as_ref()
         .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
-    let Places { base: place, adapters, notice } = Places::find(request)?.stopped_by(&request.cancel);
+    let Places { base: place, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
@@ -77,8 +78,8 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         keep_quantized: request.keep_quantized,
         allow_noop: request.allow_noop,
     };
-    let Planned { plan, digest, mut notices } = plan(&planner, &request.cancel)?;
-    notices.splice(0..0, notice.into_iter().chain(place.lost()?));
+    let Planned { plan, digest, mut notes } = plan(&planner, &request.cancel)?;
+    notes.splice(0..0, note.into_iter().chain(place.lost()?));
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
     let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let sources = open_sources(&plan, &place.location, adapters)?;
@@ -93,7 +94,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         plan,
         digest,
         schedule,
-        notices,
+        notes,
         reason,
         repacks,
         base_name,

@@ -11,6 +11,8 @@ use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
 use crate::hub::resolved::Resolved;
+use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 
@@ -23,7 +25,7 @@ pub(crate) struct Places {
     /// The adapters in order.
     pub(crate) adapters: Vec<Resolved>,
     /// Which base was taken, where none was asked for.
-    pub(crate) notice: Option<String>,
+    pub(crate) note: Option<Note>,
 }
 
 impl Places {
@@ -46,10 +48,10 @@ impl Places {
         }
         Error::all(errors)?;
         match base {
-            Some(base) => Ok(Places { base, adapters, notice: None }),
+            Some(base) => Ok(Places { base, adapters, note: None }),
             None => {
-                let (base, notice) = base_of(&request.hub, adapters.first())?;
-                Ok(Places { base, adapters, notice: Some(notice) })
+                let (base, note) = base_of(&request.hub, adapters.first())?;
+                Ok(Places { base, adapters, note: Some(note) })
             }
         }
     }
@@ -60,13 +62,13 @@ impl Places {
         Places {
             base: stopped(self.base),
             adapters: self.adapters.into_iter().map(stopped).collect(),
-            notice: self.notice,
+            note: self.note,
         }
     }
 }
 
-/// The base that an adapter's config names, and a notice that it was taken.
-fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> {
+/// The base that an adapter's config names, and a note that it was taken.
+fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, Note)> {
     let needed = |why: String| Error::new(RequestError::NoBase { why });
     let Some(adapter) = adapter else {
         return Err(RequestError::Required { flag: "--base <DIR|NAME>" }.into());
@@ -92,8 +94,7 @@ fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, String)> 
                 Some(snapshot) => format!("{base}@{}", snapshot.commit),
                 None => named,
             };
-            let notice = format!("base: `{found}` (from adapter_config.json of `{adapter}`)");
-            Ok((place, notice))
+            Ok((place, InputNote::BaseFromAdapter { base: found, adapter }.into()))
         }
         Err(error) if error.exit_code() == Code::NoInput => {
             let by_flag = "name it with `--base`";

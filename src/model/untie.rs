@@ -19,6 +19,8 @@ use crate::model::heads::is_head;
 use crate::model::names::lookup::Names;
 use crate::model::outline::{Addition, Outline, Target};
 use crate::model::tied::{FLAG, StoredTie, Tied, TiedHead, cannot_untie_stored, stored_tie};
+use crate::note::Note;
+use crate::note::plan::PlanNote;
 use crate::tensor::shape::Shape;
 
 /// Who changes two tensors that are tied.
@@ -136,7 +138,7 @@ impl Outline<'_> {
         &mut self,
         tie: StoredTie,
         changes: &TiedChanges,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Note>> {
         if !changes.any {
             return Ok(None);
         }
@@ -157,7 +159,7 @@ impl Outline<'_> {
             ));
         }
         self.is_stored_tie_untied = true;
-        Ok(Some(untied_note(&head, &embedding, is_same)))
+        Ok(Some(untied_note(head, embedding, is_same)))
     }
 
     /// Whether two tensors of the base hold the same values.
@@ -188,14 +190,10 @@ fn untying_refused(tensor: String, why: &str) -> Error {
 }
 
 /// What is reported of a head and an embedding that were stored twice and are untied.
-fn untied_note(head: &str, embedding: &str, is_same: bool) -> String {
-    let stored = format!("`{head}` is stored beside `{embedding}`, to which the config ties it");
+fn untied_note(head: String, embedding: String, is_same: bool) -> Note {
     if is_same {
-        format!("{stored}; each is what its own training made it, and `{FLAG}` becomes false")
+        PlanNote::HeadTrainedApart { head, embedding }.into()
     } else {
-        format!(
-            "{stored}, with other values: transformers 4 ignores it and transformers 5 does not. It is taken as it is stored, \
-             and `{FLAG}` becomes false: make sure that the adapter was trained so"
-        )
+        PlanNote::HeadStoredDiffers { head, embedding }.into()
     }
 }

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
 use crate::model::names::name_tables::NameTables;
+use crate::note::Note;
+use crate::note::names::NameNote;
+use crate::note::plan::PlanNote;
 use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
@@ -37,7 +40,7 @@ pub(crate) struct Planned {
     /// The plan's digest.
     pub digest: String,
     /// Things worth saying that are no errors.
-    pub notices: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// The output: its shards, the small files made for it, and those carried over.
@@ -47,7 +50,7 @@ struct Laid {
     files: Vec<SideFile>,
     carried: Vec<Carried>,
     /// What is said of files that adapters bring along.
-    brought: Vec<String>,
+    brought: Vec<Note>,
 }
 
 impl Planner<'_> {
@@ -58,7 +61,7 @@ impl Planner<'_> {
     /// Every reason to refuse, together; what `contents` fails with.
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
-        let mut gathered = Gathered { notices: self.base.notices.clone(), errors, ..Gathered::default() };
+        let mut gathered = Gathered { notes: self.base.notes.clone(), errors, ..Gathered::default() };
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
@@ -72,10 +75,10 @@ impl Planner<'_> {
         let laid = self.lay_out(&outline, std::mem::take(&mut gathered.touched));
         let contents = contents()?;
         gathered.check_contents(self, &contents);
-        let Gathered { claims, skipped, errors, mut notices, .. } = gathered;
+        let Gathered { claims, skipped, errors, mut notes, .. } = gathered;
         Error::all(errors)?;
         let Laid { shards, files, carried, brought } = laid?;
-        notices.extend(brought);
+        notes.extend(brought);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
@@ -87,7 +90,7 @@ impl Planner<'_> {
             files,
         };
         let digest = plan.digest();
-        Ok(Planned { plan: Arc::new(plan), digest, notices })
+        Ok(Planned { plan: Arc::new(plan), digest, notes })
     }
 
     /// What one adapter claims, checked and added to what is gathered.
@@ -99,7 +102,7 @@ impl Planner<'_> {
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
-        gathered.notices.extend(provenance(&self.base.config, adapter));
+        gathered.notes.extend(provenance(&self.base.config, adapter));
         let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {
@@ -121,9 +124,9 @@ impl Planner<'_> {
     fn check(&self, gathered: &mut Gathered, outline: &mut Outline<'_>) {
         gathered.untie_head(outline);
         match gathered.untie_stored_head(outline) {
-            Ok(told) => {
-                gathered.notices.extend(told.clone());
-                gathered.skipped.extend(told);
+            Ok(note) => {
+                gathered.skipped.extend(note.as_ref().map(Note::to_string));
+                gathered.notes.extend(note);
             }
             Err(error) => gathered.errors.push(error),
         }
@@ -150,16 +153,14 @@ impl Planner<'_> {
     }
 
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
-    fn carried(&self, notices: &mut Vec<String>) -> Result<Vec<Carried>> {
+    fn carried(&self, notes: &mut Vec<Note>) -> Result<Vec<Carried>> {
         let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
         let mut all: Vec<Carried> = carried(&self.base.location)?.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
             let Some(Entry { name, .. }) = brought.first() else { continue };
-            notices.push(format!(
-                "`{name}` of `{}` is copied as it is: it belongs beside the model, and no merge changes it",
-                adapter.name
-            ));
+            let (file, adapter) = (name.clone(), adapter.name.clone());
+            notes.push(PlanNote::AdapterFileCopied { file, adapter }.into());
             all.retain(|file| !is_beside(&file.name));
             all.extend(brought.into_iter().map(by(Role::Adapter(i as u32))));
         }
@@ -217,7 +218,10 @@ fn claim<'o>(
     gathered: &mut Gathered,
     outline: Outline<'o>,
 ) -> (Vec<ClaimedModule>, Outline<'o>) {
-    gathered.notices.extend(names.notices().iter().map(|told| format!("`{}`: {told}", adapter.name)));
+    let note = |reading: &String| {
+        NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
+    };
+    gathered.notes.extend(names.readings().iter().map(note));
     let mut context = ClaimContext::new(adapter, outline, names);
     let mut findings = Findings::new(&context);
     for claim in CLAIMS.iter().filter(|claim| reads(**claim, &adapter.kind)) {
@@ -227,16 +231,16 @@ fn claim<'o>(
     let ClaimContext { outline, names, .. } = context;
     let is_sound = report.errors.is_empty();
     gathered.errors.extend(report.errors);
-    gathered.notices.extend(report.notices);
+    gathered.notes.extend(report.notes);
     gathered.head_follows.push(report.head_follows);
     gathered.trains_as_one.push(report.trains_as_one);
     gathered.skipped.extend(report.skipped.iter().map(|key| {
         format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
-        let (errors, notices) = check_targets(adapter, &report.claimed, &names);
+        let (errors, notes) = check_targets(adapter, &report.claimed, &names);
         gathered.errors.extend(errors);
-        gathered.notices.extend(notices);
+        gathered.notes.extend(notes);
     }
     gathered.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
     (report.claimed, outline)

@@ -13,6 +13,8 @@ use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::model::heads::{is_embedding, is_head};
+use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::tensor::dtype::Dtype;
 
 use crate::model::outline::{Outline, Target};
@@ -135,25 +137,15 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
 }
 
 /// What the adapter says of its base, where that disagrees with this one.
-pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Vec<String> {
-    let Some(trained_on) = adapter.options.base.as_deref() else { return Vec::new() };
-    let mut notices = Vec::new();
+pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Option<Note> {
+    let trained_on = adapter.options.base.as_deref()?;
+    let (of, adapter) = (trained_on.to_owned(), adapter.name.clone());
     if schemes::is_quantized_build(trained_on) && base.quantization().is_none() {
-        notices.push(format!(
-            "`{}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this is \
-             the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then",
-            adapter.name
-        ));
-    } else if let Some(name) = base.text("_name_or_path").filter(|name| !name.is_empty())
-        && leaf(name) != leaf(trained_on)
-    {
-        notices.push(format!(
-            "`{}` was trained on `{trained_on}`, and this base calls itself `{name}`: its shapes fit, but make sure it is the \
-             same model",
-            adapter.name
-        ));
+        return Some(InputNote::TrainedOnQuantized { adapter, trained_on: of }.into());
     }
-    notices
+    let name = base.text("_name_or_path").filter(|name| !name.is_empty())?;
+    let is_other = leaf(name) != leaf(trained_on);
+    is_other.then(|| InputNote::OtherBase { adapter, trained_on: of, base: name.to_owned() }.into())
 }
 
 /// The last segment of a path or of `org/name`.

@@ -8,6 +8,8 @@ use crate::adapters::scan::Contents;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
+use crate::note::Note;
+use crate::note::plan::PlanNote;
 use crate::tensor::reference::TensorRef;
 
 use crate::model::outline::{Outline, Target};
@@ -34,7 +36,7 @@ pub(crate) struct Gathered {
     /// What was left out, allowed or parted, as the model card tells it.
     pub(crate) skipped: Vec<String>,
     pub(crate) errors: Vec<Error>,
-    pub(crate) notices: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Gathered {
@@ -107,11 +109,11 @@ impl Gathered {
         match idle(planner.base, adapter, contents, doing) {
             Err(error) => self.errors.push(error),
             Ok(Idle::Nothing) => {}
-            Ok(Idle::Some(told)) => self.notices.push(told),
+            Ok(Idle::Some(note)) => self.notes.push(note.into()),
             Ok(Idle::All(why)) if planner.allow_noop => {
-                let told = format!("`{}` has no effect, allowed by `--allow-noop`: {why}", adapter.name);
-                self.notices.push(told.clone());
-                self.skipped.push(told);
+                let note = PlanNote::NoEffectAllowed { adapter: adapter.name.clone(), why };
+                self.skipped.push(note.to_string());
+                self.notes.push(note.into());
             }
             Ok(Idle::All(why)) => {
                 self.errors.push(no_effect(adapter, why).hint("pass `--allow-noop` to merge it anyway"))
@@ -143,11 +145,8 @@ impl Gathered {
             let (first, second) = (key(earlier), key(claim));
             return Some(PlanError::KeyTwice { adapter: named(adapter), key: tensor, first, second }.into());
         }
-        self.notices.push(format!(
-            "`{tensor}` is replaced by `{}` and again by `{}`; the last wins",
-            named(by(earlier)),
-            named(adapter)
-        ));
+        let (first, later) = (named(by(earlier)), named(adapter));
+        self.notes.push(PlanNote::ReplacedTwice { tensor, earlier: first, later }.into());
         // What is overridden reaches nothing, by this rule and not by mistake.
         self.claims[earlier.0 as usize].elements = 0;
         None

@@ -11,6 +11,7 @@ use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
+use crate::note::plan::PlanNote;
 use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::compare::holds;
@@ -24,7 +25,7 @@ pub(crate) enum Idle {
     /// No more than is usual.
     Nothing,
     /// A part, which is worth saying.
-    Some(String),
+    Some(PlanNote),
     /// All: the reason.
     All(String),
 }
@@ -108,12 +109,13 @@ pub(crate) fn idle(
     }
     Ok(match found.first() {
         None => Idle::Nothing,
-        Some((first, why)) => Idle::Some(format!(
-            "{} of {changes} deltas of `{}` are zero, such as that of `{}`: {why}",
-            found.len(),
-            adapter.name,
-            first.module
-        )),
+        Some((first, why)) => Idle::Some(PlanNote::PartlyNoEffect {
+            adapter: adapter.name.clone(),
+            count: found.len(),
+            of: changes,
+            module: first.module.clone(),
+            why: (*why).to_owned(),
+        }),
     })
 }
 

@@ -7,6 +7,7 @@ use crate::error::Result;
 
 use crate::model::outline::{Outline, Target};
 use crate::model::untie::TiedChanges;
+use crate::note::Note;
 use crate::plan::claim_set::Gathered;
 
 impl Gathered {
@@ -24,7 +25,7 @@ impl Gathered {
     ///
     /// # Errors
     /// As [`Outline::settle_stored_tie`].
-    pub(crate) fn untie_stored_head(&self, outline: &mut Outline<'_>) -> Result<Option<String>> {
+    pub(crate) fn untie_stored_head(&self, outline: &mut Outline<'_>) -> Result<Option<Note>> {
         let Some(tie) = outline.stored_tie() else { return Ok(None) };
         let adapters = |place| -> Vec<usize> {
             self.claims_on(Target::Base(place)).into_iter().map(|claim| self.by(claim)).collect()

@@ -85,12 +85,12 @@ impl AdapterReport {
     fn show_findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dead = self.modules.iter().filter_map(|module| Some((named(module), module.dead.clone()?)));
         show_names(f, "dead", ["module has no effect", "modules have no effect"], dead)?;
-        let odd = self.modules.iter().filter(|module| !module.notes.is_empty());
+        let odd = self.modules.iter().filter(|module| !module.faults.is_empty());
         show_names(
             f,
             "odd",
             ["module", "modules"],
-            odd.map(|module| (named(module), module.notes.join("; "))),
+            odd.map(|module| (named(module), module.faults.join("; "))),
         )?;
         let keys = self.non_finite.iter().map(|key| (key.as_str(), String::new()));
         let what = ["tensor has a value that is not finite", "tensors have values that are not finite"];

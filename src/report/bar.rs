@@ -71,7 +71,7 @@ impl Bar {
 impl Reporter for Bar {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Notice(text) => self.print(&note_line(text, self.terminal)),
+            Event::Note(note) => self.print(&note_line(note, self.terminal)),
             Event::Budget { schedule, reason } => self.print(&budget_lines(schedule, reason, self.style)),
             Event::Progress(now) => self.draw(now),
             Event::Finished(_) => self.clear(),

@@ -1,5 +1,6 @@
 //! What happens in a merge that is worth showing, and who shows it.
 
+use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
 use crate::report::summary::Summary;
 use crate::schedule::budget::Schedule;
@@ -8,7 +9,7 @@ use crate::schedule::budget::Schedule;
 #[non_exhaustive]
 pub enum Event<'e> {
     /// Something to know that is no error.
-    Notice(&'e str),
+    Note(&'e Note),
     /// The run begins under this budget.
     Budget {
         /// Which.

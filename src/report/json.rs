@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::memory::process::process;
+use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
 use crate::schedule::budget::Schedule;
 
@@ -23,7 +24,7 @@ pub(crate) struct Json {
 impl Reporter for Json {
     fn event(&mut self, event: &Event<'_>) {
         let line = match event {
-            Event::Notice(text) => Some(json!({"event": "notice", "text": text})),
+            Event::Note(note) => Some(note_object(note)),
             Event::Budget { schedule, reason } => Some(budget(schedule, reason)),
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => None,
@@ -53,6 +54,14 @@ impl Json {
             "peak_rss": process().peak,
         }))
     }
+}
+
+/// The note's kind and values, and its text.
+fn note_object(note: &Note) -> Value {
+    let mut object = json!(note);
+    object["event"] = json!("note");
+    object["text"] = json!(note.to_string());
+    object
 }
 
 fn budget(schedule: &Schedule, reason: &str) -> Value {

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::memory::process::process;
+use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
 use crate::schedule::budget::Schedule;
 use crate::tensor::size::{show_rate, show_size};
@@ -54,7 +55,7 @@ impl Lines {
 impl Reporter for Lines {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Notice(text) => eprint!("{}", note_line(text, self.terminal)),
+            Event::Note(note) => eprint!("{}", note_line(note, self.terminal)),
             Event::Budget { schedule, reason } => eprint!("{}", budget_lines(schedule, reason, self.style)),
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => {}
@@ -70,8 +71,8 @@ impl Reporter for Quiet {
 }
 
 /// A note, on a line of its own.
-pub(crate) fn note_line(text: &str, terminal: Terminal) -> String {
-    format!("{} {}\n", terminal.note(), printable(text))
+pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
+    format!("{} {}\n", terminal.note(), printable(&note.to_string()))
 }
 
 /// The budget in one line, and for [`Style::Verbose`] how it is spent.

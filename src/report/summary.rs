@@ -10,6 +10,8 @@ use serde::Serialize;
 use crate::memory::limit::LimitKind;
 use crate::memory::limits::{Environment, find};
 use crate::memory::process::{cgroup_peak, process};
+use crate::note::Note;
+use crate::note::run::RunNote;
 use crate::pipeline::tally::{Applied, ModuleRetention};
 use crate::plan::out_tensor::{Counts, Making, Plan};
 use crate::schedule::budget::Schedule;
@@ -97,24 +99,23 @@ fn rounded_to(plan: &Plan) -> Option<String> {
 }
 
 /// What is worth a warning: modules that lost more than half of their delta, with the worst of each adapter.
-pub(crate) fn lost(applied: &Applied) -> Vec<String> {
+pub(crate) fn lost(applied: &Applied) -> Vec<Note> {
     (0..applied.adapters.len()).filter_map(|i| lost_of(applied, i)).collect()
 }
 
-fn lost_of(applied: &Applied, adapter: usize) -> Option<String> {
+fn lost_of(applied: &Applied, adapter: usize) -> Option<Note> {
     let modules = || applied.modules.iter().filter(|module| module.adapter as usize == adapter);
     let retained = |module: &ModuleRetention| module.survival.unwrap_or_default();
     let lost = || modules().filter(|module| module.is_lost());
     let worst = lost().min_by(|a, b| retained(a).total_cmp(&retained(b)))?;
-    Some(format!(
-        "{} of {} of `{}` lost more than half of their delta to rounding (worst: `{}`, {:.1} % kept). Merge into a \
-         higher-precision base to keep it",
-        lost().count(),
-        counted(modules().count(), ["module", "modules"]),
-        applied.adapters[adapter].adapter,
-        worst.module,
-        100.0 * retained(worst)
-    ))
+    let note = RunNote::DeltaLost {
+        adapter: applied.adapters[adapter].adapter.clone(),
+        count: lost().count(),
+        of: modules().count(),
+        worst: worst.module.clone(),
+        retained: retained(worst),
+    };
+    Some(note.into())
 }
 
 impl fmt::Display for Summary {
@@ -209,7 +210,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            lost(&applied),
+            lost(&applied).iter().map(Note::to_string).collect::<Vec<_>>(),
             [
                 "2 of 3 modules of `style` lost more than half of their delta to rounding (worst: `k`, 43.6 % kept). Merge \
               into a higher-precision base to keep it"

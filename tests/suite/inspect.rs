@@ -290,7 +290,7 @@ fn factors_of_many_experts_have_no_norm() {
     let module = of(1.0);
     assert_eq!((&module["kind"], &module["rank"]), (&json!("lora_experts"), &json!(2)));
     assert_eq!(
-        (&module["scale"], &module["norm"], &module["notes"]),
+        (&module["scale"], &module["norm"], &module["faults"]),
         (&json!(2.0), &Value::Null, &json!([]))
     );
     assert_eq!(of(0.0)["dead"], "its B is all zero");
@@ -302,7 +302,7 @@ fn factors_of_many_experts_have_no_norm() {
             (&Value::Null, &Value::Null, &Value::Null)
         );
         assert!(
-            module["notes"][0].as_str().is_some_and(|note| note.contains("does not say which")),
+            module["faults"][0].as_str().is_some_and(|note| note.contains("does not say which")),
             "{module}"
         );
     }

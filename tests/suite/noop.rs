@@ -204,7 +204,7 @@ fn values_put_in_place_of_the_same() {
     is_idle("alone", &work, "the base has the same values already");
     let work = both(0.0, 1.5);
     let ran = work.succeeds(&[]);
-    assert!(ran.err.contains("1 of 1 deltas of `adapter` are zero"), "{}", ran.err);
+    assert!(ran.err.contains("1 of 1 deltas of `adapter` is zero"), "{}", ran.err);
     both(1.0, 1.0).succeeds(&[]);
 }
 

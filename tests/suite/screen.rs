@@ -111,8 +111,12 @@ fn with_json_every_line_of_stderr_is_an_object() {
     let work = Work::demo();
     fs::write(work.base.join("consolidated.safetensors"), "x").expect("a small file");
     let done = work.succeeds(&["--json"]);
-    let events: Vec<_> = lines(&done).iter().map(|event| event["event"].clone()).collect();
-    assert_eq!(events, ["notice", "budget"]);
+    let events = lines(&done);
+    let names: Vec<_> = events.iter().map(|event| event["event"].clone()).collect();
+    assert_eq!(names, ["note", "budget"]);
+    assert_eq!(events[0]["kind"], "not-in-index");
+    assert_eq!(events[0]["files"], json!(["consolidated.safetensors"]));
+    assert!(events[0]["text"].as_str().is_some_and(|text| text.contains("is not in the index")));
 
     let refused = work.merge(&["--json", "--max-ram", "1M"]);
     let [error] = &lines(&refused)[..] else { panic!("{}", refused.err) };

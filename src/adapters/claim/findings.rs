@@ -13,6 +13,8 @@ use crate::encodings;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::error::request::RequestError;
+use crate::note::Note;
+use crate::note::names::NameNote;
 use crate::ops::op::Op;
 use crate::tensor::reference::TensorRef;
 
@@ -26,7 +28,7 @@ pub(crate) struct Findings<'a> {
     head_follows: bool,
     trains_as_one: bool,
     errors: Vec<Error>,
-    notices: Vec<String>,
+    notes: Vec<Note>,
 }
 
 /// What claiming an adapter came to.
@@ -42,14 +44,17 @@ pub(crate) struct ClaimReport {
     /// All that is wrong.
     pub errors: Vec<Error>,
     /// Things worth saying.
-    pub notices: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 impl<'a> Findings<'a> {
     /// Begins with every tensor unclaimed but those that no merge needs, which are ignored by rules that say so.
     pub(crate) fn new(context: &ClaimContext<'a>) -> Findings<'a> {
         let adapter = context.adapter;
-        let reported = |(wrapper, count)| format!("took `{wrapper}.` off {count} keys of `{}`", adapter.name);
+        let reported = |(wrapper, keys): (&str, usize)| {
+            let (adapter, wrapper) = (adapter.name.clone(), wrapper.to_owned());
+            NameNote::WrapperRemoved { adapter, wrapper, keys }.into()
+        };
         let mut findings = Findings {
             adapter,
             taken: vec![false; adapter.tensors.len()],
@@ -58,7 +63,7 @@ impl<'a> Findings<'a> {
             head_follows: false,
             trains_as_one: false,
             errors: Vec::new(),
-            notices: context.stripped().map(reported).collect(),
+            notes: context.stripped().map(reported).collect(),
         };
         let mut by_rule: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (i, tensor) in adapter.tensors.iter().enumerate() {
@@ -167,20 +172,19 @@ impl<'a> Findings<'a> {
     }
 
     fn ignore_all(&mut self, found: &[usize], rule: &str) {
-        let Some(&first) = found.first() else { return };
+        if found.is_empty() {
+            return;
+        }
         for &i in found {
             self.taken[i] = true;
         }
-        let key = &self.adapter.tensors[first].key;
-        self.notices.push(match found.len() - 1 {
-            0 => format!("ignored `{key}`: {rule}"),
-            more => format!("ignored `{key}` and {more} more: {rule}"),
-        });
+        let keys = found.iter().map(|&i| self.adapter.tensors[i].key.clone()).collect();
+        self.note(NameNote::Ignored { keys, rule: rule.to_owned() });
     }
 
     /// Says something that is no error.
-    pub(crate) fn notice(&mut self, notice: String) {
-        self.notices.push(notice);
+    pub(crate) fn note(&mut self, note: impl Into<Note>) {
+        self.notes.push(note.into());
     }
 
     /// Notes that whatever the adapter does to the embedding, the tied head follows.
@@ -215,8 +219,8 @@ impl<'a> Findings<'a> {
             let (adapter, count) = (self.adapter.name.clone(), keys.len());
             self.errors.push(Error::new(ClaimError::Unmatched { adapter, count, keys, nearest }).hint(hint));
         }
-        let Findings { claimed, head_follows, trains_as_one, errors, notices, .. } = self;
-        ClaimReport { claimed, head_follows, trains_as_one, skipped, errors, notices }
+        let Findings { claimed, head_follows, trains_as_one, errors, notes, .. } = self;
+        ClaimReport { claimed, head_follows, trains_as_one, skipped, errors, notes }
     }
 
     /// Takes those out of what matches no base tensor that the user listed, and returns them. A pattern that lists all of
@@ -239,11 +243,11 @@ impl<'a> Findings<'a> {
         let all = std::mem::take(&mut self.unmatched);
         let (listed, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| is_listed(key));
         self.unmatched = others;
-        let Some((first, _)) = listed.first() else { return Vec::new() };
-        self.notices.push(match listed.len() - 1 {
-            0 => format!("`{first}` matches no base tensor; skipped (--allow-unmatched)"),
-            more => format!("`{first}` and {more} more match no base tensor; skipped (--allow-unmatched)"),
-        });
-        listed.into_iter().map(|(key, _)| key).collect()
+        if listed.is_empty() {
+            return Vec::new();
+        }
+        let keys: Vec<String> = listed.into_iter().map(|(key, _)| key).collect();
+        self.note(NameNote::UnmatchedAllowed { keys: keys.clone() });
+        keys
     }
 }

@@ -14,6 +14,7 @@ use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::model::heads::{is_embedding, is_head, is_task_head, task};
 use crate::model::outline::{Addition, Target};
+use crate::note::claim::ClaimNote;
 use crate::tensor::dtype::is_mergeable;
 use crate::tensor::shape::Shape;
 
@@ -124,10 +125,8 @@ fn check_value(
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
         if value.shape.axes()[0] < weight.shape.axes()[0] {
-            findings.notice(format!(
-                "`{name}` has fewer rows, {} for {}: make sure that the tokenizer has no more tokens",
-                value.shape, weight.shape
-            ));
+            let (found, base) = (value.shape.to_string(), weight.shape.to_string());
+            findings.note(ClaimNote::FewerRows { tensor: name.clone(), found, base });
         }
         context.outline.resize(target, value.shape.clone());
     }

@@ -3,6 +3,7 @@
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::options::wrapped_attention;
+use crate::note::claim::ClaimNote;
 
 /// A parameter that factors are for.
 pub(crate) struct Layer {
@@ -20,9 +21,7 @@ pub(crate) fn layer_of(context: &mut ClaimContext<'_>, findings: &mut Findings<'
     let is_attention = |module: &str| context.lookup(module, "in_proj_weight").is_some();
     if let Some(attention) = wrapped_attention(path).filter(|module| is_attention(module)) {
         let module = format!("{attention}.out_proj");
-        findings.notice(format!(
-            "the delta of `{module}` is added twice, as PEFT's multi-head attention does in training"
-        ));
+        findings.note(ClaimNote::AttentionAddsTwice { module: module.clone() });
         return Layer { module, parameter: "weight".to_owned() };
     }
     let is_projection = context.lookup(path, "weight").is_none() && is_attention(path);

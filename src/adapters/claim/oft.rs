@@ -16,6 +16,7 @@ use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::heads::is_head;
+use crate::note::claim::ClaimNote;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
@@ -134,15 +135,10 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
 fn tell(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, terms: usize) {
     let adapter = &context.adapter.name;
     if is_before_0_18(&context.adapter.config) {
-        findings.notice(format!(
-            "`{adapter}` was trained with PEFT before 0.18, which made rotations from a slightly different series: PEFT warns of \
-             this too, and merges it as shardfold does"
-        ));
+        findings.note(ClaimNote::EarlyCayley { adapter: adapter.clone() });
     }
     if terms < 2 {
-        findings.notice(format!(
-            "`{adapter}` sets `num_cayley_neumann_terms` below 2, so that it rotates nothing, as in PEFT"
-        ));
+        findings.note(ClaimNote::NoCayleyTerms { adapter: adapter.clone() });
     }
 }
 
@@ -176,7 +172,7 @@ fn claim_module(
     }
     let fits = if is_shared { width.is_multiple_of(side) } else { blocks.checked_mul(side) == Some(width) };
     if fits && side == 1 {
-        findings.notice(format!("`{}` has blocks of one element, which rotate nothing", weight.name));
+        findings.note(ClaimNote::BlocksOfOne { tensor: weight.name.clone() });
         let keys = vec![context.tensor(r).key.clone()];
         findings.claim(ClaimedModule::change("oft", module, keys, target, Vec::new()));
         return Ok(());

@@ -8,6 +8,7 @@ use crate::adapters::claim::pairs::Pair;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::outline::{Target, Weight};
+use crate::note::claim::ClaimNote;
 use crate::ops::factor::Factor;
 use crate::ops::placement::Placement;
 use crate::tensor::shape::Shape;
@@ -157,11 +158,12 @@ fn square(context: &ClaimContext<'_>, findings: &mut Findings<'_>, module: &str,
     let family_says = context.stores_transposed(name);
     let flag = context.adapter.options.fan_in_fan_out;
     if flag != family_says {
-        findings.notice(format!(
-            "`{module}` is square, so its shape does not tell how it is stored; {} is followed, not \
-             `fan_in_fan_out` of the adapter, which says {flag}",
-            if family_says { "the Conv1D storage of its model type" } else { "plain storage" }
-        ));
+        let stored = if family_says { "the Conv1D storage of its model type" } else { "plain storage" };
+        findings.note(ClaimNote::SquareOrientation {
+            module: module.to_owned(),
+            stored: stored.to_owned(),
+            fan_in_fan_out: flag,
+        });
     }
     family_says
 }

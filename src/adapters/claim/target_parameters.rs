@@ -21,6 +21,7 @@ use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::model::names::table::expert_orders;
 use crate::model::outline::Target;
+use crate::note::claim::ClaimNote;
 use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
@@ -66,11 +67,8 @@ impl Claim for TargetParameters {
             }
         }
         if let Some(first) = reordered.first() {
-            findings.notice(format!(
-                "the parameters of `{first}` and of {} more modules are nested in another order than PEFT nests them; their \
-                 shapes tell which is which",
-                reordered.len() - 1
-            ));
+            let (module, more) = (first.clone(), reordered.len() - 1);
+            findings.note(ClaimNote::ParametersReordered { module, more });
         }
         claim_all(context, findings, stacks);
     }

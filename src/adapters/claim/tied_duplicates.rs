@@ -11,6 +11,7 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::error::Result;
 use crate::model::outline::Target;
+use crate::note::claim::ClaimNote;
 
 /// Copies for a tied head.
 pub(crate) struct TiedDuplicates;
@@ -107,10 +108,8 @@ fn claim_factors(context: &ClaimContext<'_>, findings: &mut Findings<'_>, ends: 
     let Some(b) = ends.pair(context, "lora_embedding_A", "lora_B.weight") else { return Ok(()) };
     if !context.are_transposed(a.0, a.1)? || !context.are_transposed(b.0, b.1)? {
         if context.adapter.options.ensure_weight_tying {
-            findings.notice(format!(
-                "`ensure_weight_tying` is set, but the factors of `{}` and `{}` differ: each was trained on its own",
-                ends.head, ends.embedding
-            ));
+            let (head, embedding) = (ends.head.to_string(), ends.embedding.to_string());
+            findings.note(ClaimNote::TiedTrainedApart { head, embedding });
         }
         return Ok(());
     }

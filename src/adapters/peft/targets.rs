@@ -16,6 +16,8 @@ use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::python_regex::PythonPattern;
+use crate::note::Note;
+use crate::note::names::NameNote;
 
 /// PEFT's word for every linear layer.
 const ALL_LINEAR: &str = "all-linear";
@@ -27,16 +29,16 @@ pub(crate) fn check_targets(
     adapter: &Adapter,
     claimed: &[ClaimedModule],
     names: &Names<'_>,
-) -> (Vec<Error>, Vec<String>) {
+) -> (Vec<Error>, Vec<Note>) {
     let mut errors = Vec::new();
-    let mut notices = Vec::new();
+    let mut notes = Vec::new();
     let of_paths = adapter.owners();
     if let Some(pattern) = adapter.config.text(MODULES) {
         let of_method = adapter.needed().filter(|tensor| !tensor.is_value()).map(AdapterTensor::owner);
         match pattern_matches(&adapter.config, pattern, of_method) {
             Ok(None) => {}
             Ok(Some(error)) => errors.push(error),
-            Err(notice) => notices.push(notice),
+            Err(note) => notes.push(note.into()),
         }
     }
     let open = open_entries(&adapter.config, &of_paths, claimed);
@@ -51,17 +53,14 @@ pub(crate) fn check_targets(
         }
     }
     for field in [MODULES, PARAMETERS] {
-        let entries: Vec<&str> =
-            unsure.iter().filter(|entry| entry.field == field).map(|entry| entry.entry).collect();
+        let entries: Vec<String> =
+            unsure.iter().filter(|entry| entry.field == field).map(|entry| entry.entry.to_owned()).collect();
         if !entries.is_empty() {
-            notices.push(format!(
-                "`{}` has no tensor for `{}` of its `{field}`, which need not be in the model that it was trained on",
-                adapter.name,
-                entries.join("`, `")
-            ));
+            let (adapter, field) = (adapter.name.clone(), field.to_owned());
+            notes.push(NameNote::TargetsWithoutTensor { adapter, field, entries }.into());
         }
     }
-    (errors, notices)
+    (errors, notes)
 }
 
 type Wanted<'e> = Box<dyn Fn(&str, usize) -> bool + 'e>;
@@ -117,9 +116,12 @@ fn pattern_matches<'p>(
     config: &AdapterConfig,
     pattern: &str,
     mut modules: impl Iterator<Item = &'p str>,
-) -> Result<Option<Error>, String> {
+) -> Result<Option<Error>, NameNote> {
     let adapter = &config.adapter;
-    let unread = |cause| format!("`{adapter}`: `{MODULES}` `{pattern}` cannot be checked: {cause}");
+    let unread = |cause: Box<fancy_regex::Error>| {
+        let (adapter, cause) = (adapter.clone(), cause.to_string());
+        NameNote::PatternUnchecked { adapter, pattern: pattern.to_owned(), cause }
+    };
     let is_met = if pattern.eq_ignore_ascii_case(ALL_LINEAR) {
         modules.next().is_some()
     } else {
@@ -137,7 +139,7 @@ fn pattern_matches<'p>(
     }
     // PEFT takes a string that matches nothing where parameters are adapted.
     if !config.list(PARAMETERS).is_empty() {
-        return Err(format!("no module of `{adapter}` is one that `{MODULES}` `{pattern}` matches"));
+        return Err(NameNote::PatternUnmet { adapter: adapter.clone(), pattern: pattern.to_owned() });
     }
     let kind = ClaimError::TargetsUnmet { adapter: adapter.clone(), pattern: pattern.to_owned() };
     Ok(Some(Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")))

@@ -10,7 +10,7 @@ use crate::formats::json;
 use crate::formats::json::{Cause, JsonProblem, first_twice};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::visit::{Note, Top};
+use crate::formats::safetensors::visit::{HeaderTrace, Top};
 use crate::formats::safetensors::{Header, HeaderTensor, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
 
 /// Length of the JSON header in bytes, from the file's first eight bytes.
@@ -70,10 +70,12 @@ pub(crate) fn parse_entries(json: &[u8]) -> Result<Header, HeaderProblem> {
     let text = json::utf8(json).map_err(HeaderProblem::Json)?;
     let cause = Cause::default();
     let mut header = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
-        Some(Note::Is(problem)) => problem,
-        Some(Note::InMetadata) if error.is_data() => HeaderProblem::Metadata(error),
-        Some(Note::InEntry { tensor }) if error.is_data() => HeaderProblem::Entry { tensor, cause: error },
-        Some(Note::InField { tensor, field }) if error.is_data() => {
+        Some(HeaderTrace::Is(problem)) => problem,
+        Some(HeaderTrace::InMetadata) if error.is_data() => HeaderProblem::Metadata(error),
+        Some(HeaderTrace::InEntry { tensor }) if error.is_data() => {
+            HeaderProblem::Entry { tensor, cause: error }
+        }
+        Some(HeaderTrace::InField { tensor, field }) if error.is_data() => {
             HeaderProblem::Field { tensor, field, cause: error }
         }
         _ => HeaderProblem::Json(JsonProblem::Syntax(error)),

@@ -19,7 +19,7 @@ use crate::formats::safetensors::problem::HeaderProblem;
 use crate::formats::safetensors::{Header, METADATA};
 
 /// What a visitor knows when serde stops.
-pub(crate) enum Note {
+pub(crate) enum HeaderTrace {
     Is(HeaderProblem),
     InMetadata,
     InEntry { tensor: String },
@@ -27,7 +27,7 @@ pub(crate) enum Note {
 }
 
 /// Reads the whole header; names, order and tiling are for the caller to check.
-pub(crate) struct Top<'a>(pub(crate) &'a Cause<Note>);
+pub(crate) struct Top<'a>(pub(crate) &'a Cause<HeaderTrace>);
 
 impl<'de> DeserializeSeed<'de> for Top<'_> {
     type Value = Header;
@@ -50,17 +50,18 @@ impl<'de> Visitor<'de> for Top<'_> {
         while let Some(name) = object.next_key::<String>()? {
             if name == METADATA {
                 if metadata.is_some() {
-                    return Err(self.0.stop(Note::Is(HeaderProblem::Twice { name })));
+                    return Err(self.0.stop(HeaderTrace::Is(HeaderProblem::Twice { name })));
                 }
-                metadata =
-                    Some(object.next_value_seed(Pairs).inspect_err(|_| self.0.note(Note::InMetadata))?);
+                metadata = Some(
+                    object.next_value_seed(Pairs).inspect_err(|_| self.0.note(HeaderTrace::InMetadata))?,
+                );
                 continue;
             }
             let entry = Entry { name: &name, cause: self.0 };
             let raw = object
                 .next_value_seed(entry)
-                .inspect_err(|_| self.0.note(Note::InEntry { tensor: name.clone() }))?;
-            tensors.push(checked(name, raw).map_err(|problem| self.0.stop(Note::Is(problem)))?);
+                .inspect_err(|_| self.0.note(HeaderTrace::InEntry { tensor: name.clone() }))?;
+            tensors.push(checked(name, raw).map_err(|problem| self.0.stop(HeaderTrace::Is(problem)))?);
         }
         Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
     }
@@ -69,12 +70,12 @@ impl<'de> Visitor<'de> for Top<'_> {
 /// Reads one tensor's entry.
 struct Entry<'a> {
     name: &'a str,
-    cause: &'a Cause<Note>,
+    cause: &'a Cause<HeaderTrace>,
 }
 
 impl Entry<'_> {
     fn stop<E: de::Error>(&self, problem: impl FnOnce(String) -> HeaderProblem) -> E {
-        self.cause.stop(Note::Is(problem(self.name.to_owned())))
+        self.cause.stop(HeaderTrace::Is(problem(self.name.to_owned())))
     }
 
     /// Reads the value of `field` into `slot`, which must be empty.
@@ -90,7 +91,8 @@ impl Entry<'_> {
         }
         let value = object.next_value_seed(seed);
         let tensor = || self.name.to_owned();
-        *slot = Some(value.inspect_err(|_| self.cause.note(Note::InField { tensor: tensor(), field }))?);
+        *slot =
+            Some(value.inspect_err(|_| self.cause.note(HeaderTrace::InField { tensor: tensor(), field }))?);
         Ok(())
     }
 
@@ -100,7 +102,7 @@ impl Entry<'_> {
         match object.next_value_seed(Strict::check(&cause)) {
             Ok(_) => Ok(()),
             Err(error) => {
-                self.cause.note(Note::Is(match cause.take() {
+                self.cause.note(HeaderTrace::Is(match cause.take() {
                     Some(JsonProblem::Twice { key }) => {
                         HeaderProblem::KeyTwice { within: self.name.to_owned(), key }
                     }
@@ -195,7 +197,7 @@ impl Visitor<'_> for FieldName {
 /// Reads a dtype, a string and nothing else.
 struct DtypeName<'a> {
     tensor: &'a str,
-    cause: &'a Cause<Note>,
+    cause: &'a Cause<HeaderTrace>,
 }
 
 impl<'de> DeserializeSeed<'de> for DtypeName<'_> {
@@ -217,7 +219,7 @@ impl Visitor<'_> for DtypeName<'_> {
         let known: Result<Dtype, PlainError> = Dtype::deserialize(name.into_deserializer());
         known.map_err(|_| {
             let (tensor, found) = (self.tensor.to_owned(), name.to_owned());
-            self.cause.stop(Note::Is(HeaderProblem::UnknownDtype { tensor, found }))
+            self.cause.stop(HeaderTrace::Is(HeaderProblem::UnknownDtype { tensor, found }))
         })
     }
 }

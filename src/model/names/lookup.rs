@@ -29,7 +29,7 @@ pub struct Names<'a> {
     interpretations: Vec<(Rc<NameTable<'a>>, NameMapping)>,
     /// Every interpretation that places all that must be; where there is none, those in use.
     pub(crate) possible: Vec<(Arc<Rules>, NameMapping)>,
-    notices: Vec<String>,
+    readings: Vec<String>,
 }
 
 impl<'a> Names<'a> {
@@ -68,14 +68,19 @@ impl<'a> Names<'a> {
             whole.map(|matches| (name_tables.list()[matches.table].rules.clone(), matches.mapping.clone()));
         let possible = possible.collect();
         let conv1d = config.model_type().is_some_and(table::conv1d);
-        let mut names =
-            Names { disk, config, class, conv1d, interpretations: Vec::new(), possible, notices: Vec::new() };
+        let mut names = Names {
+            disk,
+            config,
+            class,
+            conv1d,
+            interpretations: Vec::new(),
+            possible,
+            readings: Vec::new(),
+        };
         for i in chosen {
             let PathMatches { table, mapping, .. } = &path_matches[i];
             if *table != 0 || *mapping != NameMapping::Same {
-                names
-                    .notices
-                    .push(format!("adapter keys resolved {}", described(name_tables, *table, mapping)));
+                names.readings.push(described(name_tables, *table, mapping));
             }
             names.interpretations.push((name_tables.get(*table), mapping.clone()));
         }
@@ -137,8 +142,8 @@ impl<'a> Names<'a> {
     }
 
     /// What is worth saying: how paths are read, where it is not as they stand.
-    pub fn notices(&self) -> &[String] {
-        &self.notices
+    pub fn readings(&self) -> &[String] {
+        &self.readings
     }
 }
 

@@ -208,7 +208,7 @@ fn models_with_towers_in_older_and_newer_names() {
     ] {
         let names = Names::new(&NameTables::new(&disk, &llava), &[path]).expect("one interpretation");
         assert_eq!(disk.named(names.parameter(&format!("{path}.weight"))), [expected], "{path}");
-        assert_eq!(names.notices().is_empty(), path.starts_with("language"), "{path}");
+        assert_eq!(names.readings().is_empty(), path.starts_with("language"), "{path}");
     }
     let names = Names::new(&NameTables::new(&disk, &llava), &["lm_head"]).expect("one interpretation");
     assert_eq!(disk.named(names.parameter("lm_head.weight")), ["language_model.lm_head.weight"]);
@@ -245,7 +245,7 @@ fn names_that_end_alike() {
     let names = Names::new(&NameTables::new(&disk, &nothing), &paths).expect("one interpretation");
     assert_eq!(disk.named(names.parameter("blocks.1.up.weight")), ["net.inner.blocks.1.up.weight"]);
     assert_eq!(disk.named(names.parameter("out.weight")), ["net.out.weight"]);
-    assert!(names.notices()[0].contains("`net.inner.` before `blocks`"), "{:?}", names.notices());
+    assert!(names.readings()[0].contains("`net.inner.` before `blocks`"), "{:?}", names.readings());
 
     let twice = Weights::matrices(["a.blocks.0.up.weight", "b.blocks.0.up.weight"]);
     let names = Names::new(&NameTables::new(&twice, &nothing), &["blocks.0.up"]).expect("no interpretation");

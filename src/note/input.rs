@@ -1,0 +1,31 @@
+//! Notes of the base, the adapters and where they are.
+
+use crate::note::declare::{first_of, verb};
+
+notes! {
+    /// A note of the base, an adapter, or where they are.
+    InputNote {
+        BaseFromAdapter { base: String, adapter: String } =>
+            ("base: `{base}` (from adapter_config.json of `{adapter}`)"),
+        GoneFromCache { repo: String, files: Vec<String>, download: String } =>
+            ("{} of `{repo}` is gone from the cache: `{download}` fetches it", first_of(files)),
+        AdapterFoundIn { location: String } =>
+            ("the adapter is in `{location}`"),
+        Variant { variant: String } =>
+            ("the weights are the variant `{variant}`: load the result with `variant=\"{variant}\"`"),
+        NotInIndex { files: Vec<String> } =>
+            ("{} {} not in the index; skipped", first_of(files), verb(files.len(), ["is", "are"])),
+        OtherWeightFiles { used: String } =>
+            ("`{used}` is the checkpoint; other safetensors files are skipped"),
+        UnknownPeftType { peft_type: String } =>
+            ("`peft_type` `{peft_type}` is not supported: its tensors are only listed"),
+        TrainedOnQuantized { adapter: String, trained_on: String } => (
+            "`{adapter}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this \
+             is the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then"
+        ),
+        OtherBase { adapter: String, trained_on: String, base: String } => (
+            "`{adapter}` was trained on `{trained_on}`, and this base calls itself `{base}`: its shapes fit, but make sure it is \
+             the same model"
+        ),
+    }
+}

@@ -1,0 +1,15 @@
+//! Notes of what the run measured.
+
+use crate::note::declare::verb;
+
+notes! {
+    /// A note of what the run measured.
+    RunNote {
+        DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
+            "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
+             Merge into a higher-precision base to keep it",
+            verb(*of, ["module", "modules"]),
+            100.0 * retained
+        ),
+    }
+}
