@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use crate::error::Result;
 use crate::error::exit::Code;
+use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::merge::prepare::Prepared;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
-use crate::plan::out_tensor::{Carried, Role};
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::staging::Staging;
@@ -39,20 +39,30 @@ impl Prepared {
         reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
         self.cancel.check()?;
         let mut staging = target.begin(&self.digest)?;
-        match self.fill(&target, &mut staging, reporter, started) {
+        let filled = self.fill(&target, &mut staging, reporter, started);
+        match filled.and_then(|summary| self.check_inputs().map(|()| summary)) {
             Ok(summary) => {
                 target.publish(staging)?;
                 reporter.event(&Event::Finished(&summary));
                 Ok(summary)
             }
             Err(error) => {
-                // What is staged serves a later run only if that run can do better.
-                if !matches!(error.exit_code(), Code::Io | Code::Stopped) {
+                // What is staged serves a later run only if that run can do better from the same inputs.
+                let is_changed =
+                    |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::Changed { .. }));
+                let is_same = !error.each().iter().any(is_changed);
+                if !(is_same && matches!(error.exit_code(), Code::Io | Code::Stopped)) {
                     staging.discard();
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Fails if an input is not any more what it was when the plan was made: then nobody knows what was merged.
+    fn check_inputs(&self) -> Result<()> {
+        let inputs = self.sources.iter().chain(&self.carried);
+        Error::all(inputs.filter_map(|source| source.check_unchanged().err()).collect())
     }
 
     /// Runs the plan into the staging directory and adds all other files.
@@ -109,12 +119,8 @@ impl Prepared {
     /// The files beside the shards: those carried over, the index, the card, the record.
     fn write_others(&self, store: &Location, staging: &Staging) -> Result<()> {
         let mut buf = vec![0; 1 << 18];
-        for Carried { name, beside, .. } in &self.plan.carried {
-            let folder = match beside {
-                Role::Base => &self.base,
-                Role::Adapter(i) => &self.adapters[*i as usize],
-            };
-            copy_file(folder.open(name)?.as_ref(), store, name, &mut buf, &self.cancel)?;
+        for (file, source) in self.plan.carried.iter().zip(&self.carried) {
+            copy_file(source.as_ref(), store, &file.name, &mut buf, &self.cancel)?;
         }
         for file in &self.plan.files {
             write_small(store, &file.name, file.content.as_bytes())?;

@@ -11,7 +11,7 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
-use crate::checkpoint::side_files::{carried, is_beside};
+use crate::checkpoint::side_files::{SideFiles, is_beside, side_files};
 use crate::encodings::schemes;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
@@ -31,7 +31,7 @@ use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::planner::Planner;
-use crate::plan::side_files;
+use crate::plan::side_files::index;
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
@@ -140,7 +140,7 @@ impl Planner<'_> {
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
-        let index = side_files::index(outline, &shards);
+        let index = index(outline, &shards);
         let files: Vec<_> =
             index.into_iter().chain(config_file::config(outline, self.adapters, is_decoded)).collect();
         let is_left = |name: &str| {
@@ -155,7 +155,11 @@ impl Planner<'_> {
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
     fn carried(&self, notes: &mut Vec<Note>) -> Result<Vec<Carried>> {
         let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
-        let mut all: Vec<Carried> = carried(&self.base.location)?.into_iter().map(by(Role::Base)).collect();
+        let shards = &self.base.catalogue.shards;
+        let is_shard = |name: &str| shards.iter().any(|shard| shard.name == name);
+        let SideFiles { carried, notes: of_files } = side_files(&self.base.location, is_shard)?;
+        notes.extend(of_files);
+        let mut all: Vec<Carried> = carried.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
             let Some(Entry { name, .. }) = brought.first() else { continue };

@@ -31,6 +31,7 @@ mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
 mod screen;
+mod side_files;
 mod structure;
 mod support;
 mod targets;
