@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::merge::prepare::prepare;
-use crate::publish::target::{Probed, probe};
+use crate::publish::target::Probed;
 use crate::report::plan::{document, plan_text};
 use crate::report::style::Style;
 use crate::storage::location::Location;
@@ -22,11 +22,11 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
 pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     let prepared = prepare(&config.request)?;
-    reporter(config.style, &config.request.cancel, &prepared.notes);
+    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
     let is_done = match &config.output {
         Some(output) => {
             let output = Location::of_resolved_path(output);
-            matches!(probe(&output, &prepared.digest, &config.request.cancel)?, Probed::AlreadyDone)
+            matches!(prepared.probe(&output, reporter.as_mut())?, Probed::AlreadyDone)
         }
         None => false,
     };

@@ -47,6 +47,8 @@ pub struct Prepared {
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
+    /// Where the base and the adapters are.
+    pub(crate) places: Vec<Location>,
     /// The files that the plan carries over, in its order.
     pub(crate) carried: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
@@ -105,6 +107,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base_name,
         library,
         sources,
+        places: std::iter::once(place.location).chain(folders).collect(),
         carried,
         kernels,
         allow_noop: request.allow_noop,

@@ -30,6 +30,7 @@ use crate::plan::config_file;
 use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::output_files::check_names;
 use crate::plan::planner::Planner;
 use crate::plan::side_files::index;
 
@@ -149,6 +150,7 @@ impl Planner<'_> {
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
         carried.retain(|file| !is_left(&file.name));
+        Error::all(check_names(&shards, &files, &carried))?;
         Ok(Laid { shards, files, carried, brought })
     }
 

@@ -11,7 +11,7 @@ use crate::pipeline::progress::Snapshot;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
-use crate::report::lines::{budget_lines, note_line};
+use crate::report::lines::{budget_lines, checking_line, note_line};
 use crate::report::rate::{Rate, show};
 use crate::report::screen::Screen;
 use crate::report::style::Style;
@@ -73,6 +73,7 @@ impl Reporter for Bar {
         match event {
             Event::Note(note) => self.print(&note_line(note, self.terminal)),
             Event::Budget { schedule, reason } => self.print(&budget_lines(schedule, reason, self.style)),
+            Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
             Event::Progress(now) => self.draw(now),
             Event::Finished(_) => self.clear(),
         }

@@ -26,6 +26,7 @@ impl Reporter for Json {
         let line = match event {
             Event::Note(note) => Some(note_object(note)),
             Event::Budget { schedule, reason } => Some(budget(schedule, reason)),
+            Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => None,
         };

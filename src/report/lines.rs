@@ -57,6 +57,7 @@ impl Reporter for Lines {
         match event {
             Event::Note(note) => eprint!("{}", note_line(note, self.terminal)),
             Event::Budget { schedule, reason } => eprint!("{}", budget_lines(schedule, reason, self.style)),
+            Event::Checking { total_bytes } => eprint!("{}", checking_line(*total_bytes)),
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => {}
         }
@@ -73,6 +74,11 @@ impl Reporter for Quiet {
 /// A note, on a line of its own.
 pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
     format!("{} {}\n", terminal.note(), printable(&note.to_string()))
+}
+
+/// That a finished output is being looked at.
+pub(crate) fn checking_line(total_bytes: u64) -> String {
+    format!("OUTPUT is finished: checking the hashes of its {}\n", show_size(total_bytes))
 }
 
 /// The budget in one line, and for [`Style::Verbose`] how it is spent.

@@ -125,7 +125,7 @@ pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
     sink.commit()
 }
 
-/// Copies all of `from` to the file `name` of `store`, through `buf`.
+/// Copies all of `from` to the file `name` of `store`, through `buf`. Returns the BLAKE3 of the bytes, in hex.
 ///
 /// # Errors
 /// As [`Source::read_at`], [`Store::create`], [`Sink::write`](crate::storage::sink::Sink::write) and [`Sink::commit`](crate::storage::sink::Sink::commit); then there is no copy.
@@ -138,20 +138,22 @@ pub(crate) fn copy_file(
     name: &str,
     buf: &mut [u8],
     cancel: &Cancel,
-) -> Result<()> {
+) -> Result<String> {
     assert!(!buf.is_empty(), "copying needs a buffer");
     let mut sink = store.create(name, from.len())?;
-    let mut offset = 0;
+    let (mut offset, mut hash) = (0, blake3::Hasher::new());
     while offset < from.len() {
         cancel.check()?;
         let step = (from.len() - offset).min(buf.len() as u64);
         let bytes = &mut buf[..step as usize];
         from.read_at(bytes, offset)?;
         sink.write(bytes)?;
+        hash.update(bytes);
         offset += step;
         from.done_before(offset);
     }
-    sink.commit()
+    sink.commit()?;
+    Ok(hash.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

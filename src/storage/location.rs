@@ -117,6 +117,23 @@ impl Location {
         Some(Location { prefix: above.to_owned(), ..self.clone() })
     }
 
+    /// Whether it is `dir`, or will be somewhere below it.
+    pub(crate) fn lies_in(&self, dir: &Location) -> bool {
+        if Arc::ptr_eq(&self.store, &dir.store) {
+            let below = self.prefix.strip_prefix(&dir.prefix);
+            return below
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || dir.prefix.is_empty());
+        }
+        let Ok(dir) = fs::canonicalize(dir.path()) else { return false };
+        // What is not there yet is below the last directory that is.
+        let path = self.path();
+        let there = path.ancestors().find_map(|above| {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            fs::canonicalize(above).ok()
+        });
+        there.is_some_and(|there| there.starts_with(&dir))
+    }
+
     /// What messages call it.
     pub fn path(&self) -> PathBuf {
         self.store.path_of(&self.prefix)
