@@ -33,12 +33,11 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     let plan = prepared.plan.explain(&prepared.digest);
     let (schedule, reason) = (&prepared.schedule, &prepared.reason);
     if config.style == Style::Json {
-        print(&format!("{:#}\n", document(plan, schedule, reason, is_done)));
-        return Ok(());
+        return print(&format!("{:#}\n", document(plan, schedule, reason, is_done)));
     }
-    print(&plan_text(&plan, schedule, reason, config.style));
+    let mut text = plan_text(&plan, schedule, reason, config.style);
     if is_done {
-        print("already done: the output is the result of this merge, and its hashes agree\n");
+        text.push_str("already done: the output is the result of this merge, and its hashes agree\n");
     }
-    Ok(())
+    print(&text)
 }

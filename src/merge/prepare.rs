@@ -119,9 +119,12 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
 fn plan(planner: &Planner<'_>, cancel: &Cancel) -> Result<Planned> {
     let reading = cancel.child();
     thread::scope(|scope| {
-        let scanning =
-            scope.spawn(|| planner.adapters.iter().map(|adapter| scan(adapter, &reading)).collect());
-        let planned = planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let scan_all = || planner.adapters.iter().map(|adapter| scan(adapter, &reading)).collect();
+        // Without a thread for it the adapters are read when their contents are asked for.
+        let planned = match thread::Builder::new().spawn_scoped(scope, scan_all) {
+            Ok(scanning) => planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic))),
+            Err(_) => planner.plan(scan_all),
+        };
         reading.cancel();
         planned
     })

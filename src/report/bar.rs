@@ -1,7 +1,5 @@
 //! A bar on a terminal.
 
-#![expect(clippy::print_stderr, reason = "a reporter prints")]
-
 use crate::cancel::Cancel;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,6 +11,7 @@ use crate::tensor::size::{show_rate, show_size};
 use crate::report::event::{Event, Reporter};
 use crate::report::lines::{budget_lines, checking_line, note_line};
 use crate::report::rate::{Rate, show};
+use crate::report::say::say;
 use crate::report::screen::Screen;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
@@ -44,8 +43,8 @@ impl Bar {
 
     fn print(&self, text: &str) {
         match &self.drawn {
-            Some((bar, _)) => bar.suspend(|| eprint!("{text}")),
-            None => eprint!("{text}"),
+            Some((bar, _)) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 

@@ -8,6 +8,7 @@
     reason = "a test has no users, panics, and tells"
 )]
 
+mod channels;
 mod diffusers;
 mod ends;
 mod faults;
