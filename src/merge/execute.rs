@@ -40,6 +40,9 @@ impl Prepared {
             }
             Probed::Ready(target) => target,
         };
+        for decision in &self.decisions {
+            reporter.event(&Event::Note(decision));
+        }
         reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
         self.cancel.check()?;
         let mut staging = target.begin(&self.digest)?;

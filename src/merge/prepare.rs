@@ -41,6 +41,8 @@ pub struct Prepared {
     pub schedule: Schedule,
     /// Things worth saying.
     pub notes: Vec<Note>,
+    /// What was decided beyond adding deltas: the plan's text tells it, a merge reports it.
+    pub decisions: Vec<Note>,
     /// Why the budget is what it is.
     pub reason: String,
     pub(crate) repacks: Vec<FactorRepack>,
@@ -82,7 +84,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         keep_quantized: request.keep_quantized,
         allow_noop: request.allow_noop,
     };
-    let Planned { plan, digest, mut notes } =
+    let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
     notes.splice(0..0, note);
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
@@ -102,6 +104,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         digest,
         schedule,
         notes,
+        decisions,
         reason,
         repacks,
         base_name,

@@ -28,6 +28,7 @@ use crate::model::outline::{Outline, Target};
 use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
+use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
@@ -43,6 +44,8 @@ pub(crate) struct Planned {
     pub digest: String,
     /// Things worth saying that are no errors.
     pub notes: Vec<Note>,
+    /// What was decided beyond adding deltas, which the plan tells by itself.
+    pub decisions: Vec<Note>,
 }
 
 /// The output: its shards, the small files made for it, and those carried over.
@@ -81,18 +84,20 @@ impl Planner<'_> {
         Error::all(errors)?;
         let Laid { shards, files, carried, brought } = laid?;
         notes.extend(brought);
+        let decisions = decisions(&outline, &shards, self.keep_quantized);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: [choices(&outline, self.keep_quantized), self.experts(), skipped].concat(),
+            choices: [texts(&decisions), self.experts(), skipped].concat(),
             shards,
             claims,
             carried,
             files,
         };
         let digest = plan.digest();
-        Ok(Planned { plan: Arc::new(plan), digest, notes })
+        let decisions = decisions.into_iter().map(Note::from).collect();
+        Ok(Planned { plan: Arc::new(plan), digest, notes, decisions })
     }
 
     /// What one adapter claims, checked and added to what is gathered.
@@ -259,31 +264,8 @@ fn claim<'o>(
     (report.claimed, outline)
 }
 
-/// What was decided beyond adding deltas, as the model card tells it.
-fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
-    let mut choices = Vec::new();
-    for addition in &outline.additions {
-        choices.push(match addition.copy_of {
-            Some(from) => format!(
-                "`{}` has a tensor of its own; in the base it shares `{}`",
-                addition.name, outline.base.catalogue.tensors[from].name
-            ),
-            None => format!("`{}` is new: the base does not have it", addition.name),
-        });
-    }
-    if let Some((old, new)) = config_file::vocabulary(outline) {
-        choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
-    }
-    if outline.weights.any() {
-        choices.push(if keep_quantized {
-            "changed weights of the quantized base are encoded again with the scales they had, and new ones where a value \
-             would not fit"
-                .to_owned()
-        } else {
-            format!("the quantized base is decoded to {:?}", outline.float_dtype())
-        });
-    }
-    choices
+fn texts(decisions: &[PlanNote]) -> Vec<String> {
+    decisions.iter().map(ToString::to_string).collect()
 }
 
 fn used(adapter: &Adapter) -> AdapterUse {
