@@ -8,12 +8,16 @@
     reason = "a test has no users, panics, and tells"
 )]
 
+mod channels;
+mod config_text;
 mod diffusers;
 mod ends;
 mod faults;
+mod found_again;
 mod golden;
 mod heads;
 mod hub;
+mod indexes;
 mod inspect;
 mod layouts;
 mod models;
@@ -26,6 +30,7 @@ mod produced_tinker;
 mod produced_trainers;
 mod promises;
 mod publishing;
+mod quantized_bases;
 mod readme;
 mod refusals;
 mod refusals_kinds;
@@ -34,6 +39,7 @@ mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
 mod screen;
+mod side_files;
 mod structure;
 mod support;
 mod targets;
