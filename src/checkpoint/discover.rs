@@ -32,6 +32,8 @@ const MOST_CONFIG_BYTES: u64 = 64 << 20;
 pub struct Checkpoint {
     /// Where it is.
     pub location: Location,
+    /// The name of its repository, if it is a snapshot.
+    pub name: Option<String>,
     /// Its shards and tensors.
     pub catalogue: Catalogue,
     /// Its `config.json`.
@@ -70,7 +72,7 @@ impl Checkpoint {
                 let path = place.location.path();
                 return Err(StorageError::Missing { what: "config.json", path }.into());
             }
-            Ok(checkpoint)
+            Ok(Checkpoint { name: place.name().map(str::to_owned), ..checkpoint })
         };
         read().map_err(|error| place.explain(diffusers::explain(place, error)))
     }
@@ -109,7 +111,7 @@ impl Checkpoint {
             Ok::<_, Error>(Listing { name, text, order, about: index.about })
         };
         let index = index.map(listing).transpose()?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, config, index, notes })
+        Ok(Checkpoint { location: dir.clone(), name: None, catalogue, config, index, notes })
     }
 }
 

@@ -28,10 +28,9 @@ const WEIGHT_ENDINGS: &[&str] = &[
     ".npz",
     ".pdparams",
     ".flashpack",
-    ".tmp",
-    ".lock",
-    ".incomplete",
 ];
+/// What a download or a save that did not end leaves behind.
+const SCRAP_ENDINGS: &[&str] = &[".tmp", ".lock", ".incomplete"];
 const NAMES: &[&str] = &[
     "README.md",
     "shardfold.json",
@@ -46,6 +45,25 @@ const FOLDERS: &[&str] =
 /// Names with one of these start are adapters' own files, or a trainer's.
 const STARTS: &[&str] =
     &["adapter_", "consolidated.", "optimizer.", "scheduler.", "rng_state", "events.out."];
+
+/// What a trainer's own state begins with, whatever format it is in: nothing of it belongs to any model.
+const TRAINING_STATE: &[&str] = &[
+    "optim",
+    "scheduler",
+    "lr_scheduler",
+    "rng_state",
+    "random_states",
+    "scaler",
+    "grad_scaler",
+    "sampler",
+    "dataloader",
+    "training_args",
+    "training_state",
+    "trainer_state",
+    "recipe_state",
+];
+/// What stands inside the names of the state that DeepSpeed shards.
+const SHARDED_STATE: &str = "optim_states";
 
 /// Weights that are no part of the model, and that whoever reads them looks for beside it: LLaMA-Factory's value head.
 const BESIDE: &[&str] = &["value_head.safetensors", "value_head.bin"];
@@ -72,13 +90,24 @@ pub(crate) fn is_beside(name: &str) -> bool {
     BESIDE.contains(&name)
 }
 
+/// Whether a file holds weights, or is the index of some, by its name.
+pub(crate) fn is_weights(name: &str) -> bool {
+    is_index(name) || WEIGHT_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a file holds what a trainer needs to go on, by its name.
+pub(crate) fn is_training_state(name: &str) -> bool {
+    TRAINING_STATE.iter().any(|start| name.starts_with(start)) || name.contains(SHARDED_STATE)
+}
+
 fn is_carried(name: &str) -> bool {
     let leaf = name.rsplit('/').next().unwrap_or(name);
     if is_beside(name) {
         return true;
     }
-    let is_weight = is_index(leaf) || WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
-    !(is_weight
+    let is_scrap = SCRAP_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
+    !(is_weights(leaf)
+        || is_scrap
         || NAMES.contains(&name)
         || leaf.starts_with('.')
         || STARTS.iter().any(|start| leaf.starts_with(start)))

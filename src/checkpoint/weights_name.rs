@@ -65,11 +65,21 @@ pub(crate) fn stem_of_shard(file: &str) -> Option<&'static str> {
     stems.find(|stem| name.strip_prefix(stem).is_some_and(is_number))
 }
 
+/// What the shards of an index are called: the part of its name before the format, `model` of `model.safetensors.index.json`.
+pub(crate) fn stem_of_index(file: &str) -> Option<String> {
+    let format =
+        |format: &&str| file.split_once(&format!("{format}.index.")).map(|(stem, _)| stem.to_owned());
+    is_index(file).then(|| FORMATS.iter().find_map(format)).flatten()
+}
+
 /// Whether a file is an index of weights, whatever their format, library and variant.
 pub(crate) fn is_index(file: &str) -> bool {
     let is_of = |format: &&str| file.contains(&format!("{format}.index."));
-    file.ends_with(".json") && [".safetensors", ".bin", ".h5", ".msgpack"].iter().any(is_of)
+    file.ends_with(".json") && FORMATS.iter().any(is_of)
 }
+
+/// Formats of weights that have an index when they are in shards.
+const FORMATS: [&str; 4] = [".safetensors", ".bin", ".h5", ".msgpack"];
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,20 @@ pub enum AdapterError {
     AdapterFormat { path: PathBuf, format: String, key: String },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: String },
+    #[error("adapter `{adapter}` has weights beside it that are not merged: `{}`", files.join("`, `"))]
+    Unmerged { adapter: String, files: Vec<String> },
+    #[error(
+        "adapter `{adapter}` (`{}`) belongs on what {} left of the base, not on the base: its factors began as parts of it",
+        path.display(),
+        method
+    )]
+    OnResidual { adapter: String, path: PathBuf, method: &'static str },
+    #[error(
+        "torchtune exported adapter `{adapter}` with the rows of `{key}` reordered, which is wrong for the model type `{family}`"
+    )]
+    TorchtuneOrder { adapter: String, key: String, family: String },
+    #[error("adapter `{adapter}` was trained on a `{trained_on}`, and the base is a `{base}`")]
+    OtherBase { adapter: String, trained_on: String, base: String },
     #[error("adapter `{adapter}` has no tensors")]
     EmptyAdapter { adapter: String },
     #[error("pattern `{pattern}` in `{field}` is not a regular expression shardfold can read")]

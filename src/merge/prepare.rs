@@ -21,6 +21,7 @@ use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{Plan, Role};
 use crate::plan::planner::Planner;
+use crate::publish::model_card::is_repo_id;
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
 use crate::storage::location::Location;
@@ -76,11 +77,13 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         keep_quantized: request.keep_quantized,
+        allow_unmerged_files: &request.allow_unmerged_files,
+        allow_other_base: request.allow_other_base,
         allow_noop: request.allow_noop,
     };
     let Planned { plan, digest, mut notes } = plan(&planner, &request.cancel)?;
     notes.splice(0..0, note.into_iter().chain(place.lost()?));
-    let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
+    let base_name = name_of_base(&base, &adapters);
     let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let sources = open_sources(&plan, &place.location, adapters)?;
     let library = base.config.library();
@@ -148,14 +151,16 @@ fn open_sources(plan: &Plan, base: &Location, adapters: Vec<Adapter>) -> Result<
     Ok(sources)
 }
 
-/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its directory.
+/// What the base is called: by its repository, by its own config, else by its directory. What an adapter calls its base may
+/// be another, unless the directory has that name.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
-    let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
-    let by_adapter = adapters.first().and_then(|adapter| adapter.options.base.as_deref());
-    let by_config = base.config.text("_name_or_path");
-    let by_folder = || {
-        let path = base.location.path();
-        path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
-    };
-    by_adapter.filter(is_name).or(by_config.filter(is_name)).map_or_else(by_folder, str::to_owned)
+    let by_config = base.config.text("_name_or_path").filter(|name| is_repo_id(name));
+    let path = base.location.path();
+    let resolved = Location::of_resolved_path(&path).path();
+    let folder = path.file_name().or_else(|| resolved.file_name());
+    let folder = folder.map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned());
+    let is_this = |name: &&str| name.split('/').next_back() == Some(folder.as_str()) && is_repo_id(name);
+    let by_adapter = adapters.iter().find_map(|adapter| adapter.options.base.as_deref().filter(is_this));
+    let name = base.name.as_deref().or(by_config).or(by_adapter);
+    name.map_or(folder.clone(), str::to_owned)
 }

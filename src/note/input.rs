@@ -23,6 +23,11 @@ notes! {
             "`{adapter}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this \
              is the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then"
         ),
+        UnmergedAllowed { adapter: String, file: String } =>
+            ("`{file}` beside the adapter `{adapter}` holds weights and is left out (--allow-unmerged-file)"),
+        OtherClassAllowed { adapter: String, trained_on: String, base: String } => (
+            "`{adapter}` was trained on a `{trained_on}` and is merged into a `{base}` (--allow-other-base)"
+        ),
         OtherBase { adapter: String, trained_on: String, base: String } => (
             "`{adapter}` was trained on `{trained_on}`, and this base calls itself `{base}`: its shapes fit, but make sure it is \
              the same model"

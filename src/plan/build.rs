@@ -24,7 +24,7 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
+use crate::plan::check::{check_config, check_encodings, check_vocabulary};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::layout::{OutputLayout, Touched};
@@ -102,7 +102,7 @@ impl Planner<'_> {
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
-        gathered.notes.extend(provenance(&self.base.config, adapter));
+        self.check_origin(adapter, gathered);
         let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {

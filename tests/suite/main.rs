@@ -19,6 +19,7 @@ mod models;
 mod multiplied;
 mod noop;
 mod oracle;
+mod origins;
 mod produced;
 mod produced_tinker;
 mod produced_trainers;

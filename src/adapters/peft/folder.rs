@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::checkpoint::config::Config;
 use crate::checkpoint::header::read_header;
 use crate::checkpoint::identity::header_hash;
 use crate::error::adapter::AdapterError;
@@ -27,10 +28,12 @@ use crate::adapters::peft::producers::{aside, evidence};
 use crate::adapters::tensors::tensors;
 
 /// File name of the config.
-const CONFIG: &str = "adapter_config.json";
+pub(crate) const CONFIG: &str = "adapter_config.json";
+/// File name of a base's config.
+const MODEL_CONFIG: &str = "config.json";
 /// File name of the tensors.
 const TENSORS: &str = "adapter_model.safetensors";
-const MOST_CONFIG_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_CONFIG_BYTES: u64 = 16 << 20;
 
 /// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
 pub(crate) struct Peft;
@@ -73,12 +76,14 @@ impl Dialect for Peft {
         for tensor in &mut tensors {
             tensor.unneeded = aside(&tensor.path, tensor.tensor.shape.elements());
         }
+        let mut options = options(&config);
+        options.trained_on.add(&config_beside(&home)?);
         Ok(Adapter {
             name,
             dialect: self.name(),
             kind,
             file: TENSORS,
-            options: options(&config),
+            options,
             evidence: evidence(&home, &config)?,
             location: home,
             config,
@@ -97,6 +102,12 @@ impl Dialect for Peft {
         let Options { base, revision, .. } = options(&config);
         Ok(TrainedOn { adapter: config.adapter, base, revision })
     }
+}
+
+/// The base's own config, which some trainers copy beside their adapter; empty if there is none that can be read.
+fn config_beside(home: &Location) -> Result<Config> {
+    let bytes = home.read_small(MODEL_CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
+    Ok(Config::parse(&bytes).unwrap_or_default())
 }
 
 /// The method that the config names.

@@ -7,4 +7,6 @@ pub(crate) mod options;
 pub(crate) mod patterns;
 pub(crate) mod producers;
 pub(crate) mod python_regex;
+pub(crate) mod residual;
 pub(crate) mod targets;
+pub(crate) mod torchtune;

@@ -1,0 +1,84 @@
+//! Weights beside an adapter that are not its own: modules trained whole, which no merge would take along.
+//!
+//! LLaVA and those who follow it save what they train whole (projectors, embeddings, vision towers) in files of their own:
+//! `non_lora_trainables.bin`, `vit.safetensors`, `new_embeddings.safetensors`. A merge without them gives half of what was
+//! trained and looks whole, so that any such file is refused until the user names it.
+
+use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::side_files::{is_beside, is_training_state, is_weights};
+use crate::checkpoint::weights_name::stem_of_index;
+use crate::error::adapter::AdapterError;
+use crate::error::{Error, Result};
+use crate::storage::store::{EntryKind, Store};
+
+use crate::adapters::adapter::Adapter;
+
+/// What an adapter's own file is called in whichever format it is saved: by PEFT, and by what converts to GGML.
+const OWN: &[&str] = &["adapter_model.", "ggml-adapter-model."];
+/// What names of adapters in GGUF have in them; a GGUF beside an adapter is made from it.
+const GGUF: &str = ".gguf";
+const IN_GGUF: &[&str] = &["lora", "adapter"];
+
+/// Files with weights beside an adapter, sorted by what the user says of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// Named by the user.
+    pub allowed: Vec<String>,
+    /// Not named.
+    pub open: Vec<String>,
+}
+
+/// Finds the weights beside `adapter` that are neither its own nor the base's; `allowed` are the names that the user lists.
+///
+/// # Errors
+/// As [`Store::list`].
+pub(crate) fn beside(adapter: &Adapter, base: &Checkpoint, allowed: &[String]) -> Result<Beside> {
+    let is_of_base = adapter.location.path() == base.location.path();
+    let entries = adapter.location.list("")?.into_iter().filter(|entry| entry.kind != EntryKind::Dir);
+    let names: Vec<String> = entries.map(|entry| entry.name).collect();
+    let is_foreign = |name: &&String| {
+        is_weights(name) && !is_own(adapter, name) && !(is_of_base && is_part(&base.catalogue, name))
+    };
+    let mut found: Vec<String> = names.iter().filter(is_foreign).cloned().collect();
+    // Shards are told by their index.
+    let stems: Vec<String> = found.iter().filter_map(|name| stem_of_index(name)).collect();
+    let is_shard = |name: &str| {
+        stems.iter().any(|stem| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('-')))
+    };
+    found.retain(|name| !is_shard(name));
+    found.sort();
+    let (allowed, open) = found.into_iter().partition(|name| allowed.contains(name));
+    Ok(Beside { allowed, open })
+}
+
+/// The refusal of weights that the user has not named.
+pub(crate) fn refused(adapter: &str, open: Vec<String>) -> Option<Error> {
+    if open.is_empty() {
+        return None;
+    }
+    let flags: Vec<String> = open.iter().map(|name| format!("--allow-unmerged-file {name}")).collect();
+    let hint = format!(
+        "modules that were trained whole are saved like this, and the result would lack them: put them into the base first, \
+         or merge without them by `{}`",
+        flags.join(" ")
+    );
+    Some(Error::new(AdapterError::Unmerged { adapter: adapter.to_owned(), files: open }).hint(hint))
+}
+
+fn is_own(adapter: &Adapter, name: &str) -> bool {
+    let is_gguf = || {
+        let lower = name.to_lowercase();
+        lower.ends_with(GGUF) && IN_GGUF.iter().any(|word| lower.contains(word))
+    };
+    adapter.file == name
+        || OWN.iter().any(|start| name.starts_with(start))
+        || is_training_state(name)
+        || is_beside(name)
+        || is_gguf()
+}
+
+/// Whether a file is a shard of the base, or its index.
+fn is_part(base: &Catalogue, name: &str) -> bool {
+    base.shards.iter().any(|shard| shard.name == name) || stem_of_index(name).is_some()
+}
