@@ -28,6 +28,10 @@ notes! {
         OtherClassAllowed { adapter: String, trained_on: String, base: String } => (
             "`{adapter}` was trained on a `{trained_on}` and is merged into a `{base}` (--allow-other-base)"
         ),
+        OtherFamily { adapter: String, trained_on: String, model_type: String } => (
+            "`{adapter}` was trained on `{trained_on}`, and the model type of this base is `{model_type}`: its shapes fit, but \
+             make sure it is the same model"
+        ),
         OtherBase { adapter: String, trained_on: String, base: String } => (
             "`{adapter}` was trained on `{trained_on}`, and this base calls itself `{base}`: its shapes fit, but make sure it is \
              the same model"

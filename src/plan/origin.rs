@@ -61,12 +61,12 @@ impl Planner<'_> {
         }
         let by_config = config.text("_name_or_path").filter(|name| !name.is_empty());
         let names: Vec<&str> = self.base.name.as_deref().into_iter().chain(by_config).collect();
-        let base = match names.first() {
-            Some(_) if names.iter().any(|name| leaf(name) == leaf(trained_on)) => return None,
-            Some(name) => (*name).to_owned(),
-            None => other_family(trained_on, config)?.to_owned(),
+        let Some(base) = names.first().map(|name| (*name).to_owned()) else {
+            let model_type = other_family(trained_on, config)?.to_owned();
+            return Some(InputNote::OtherFamily { adapter, trained_on: of, model_type }.into());
         };
-        Some(InputNote::OtherBase { adapter, trained_on: of, base }.into())
+        let is_other = names.iter().all(|name| leaf(name) != leaf(trained_on));
+        is_other.then(|| InputNote::OtherBase { adapter, trained_on: of, base }.into())
     }
 }
 

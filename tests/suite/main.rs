@@ -32,6 +32,7 @@ mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
 mod screen;
+mod stacks;
 mod structure;
 mod support;
 mod targets;

@@ -68,7 +68,7 @@ fn is_of_megatron_bridge(config: &AdapterConfig) -> bool {
     let has_no_modules = config.is_empty_list("target_modules");
     config.text("peft_version").is_none()
         && parameters.iter().any(is_full)
-        && parameters.iter().all(|path| is_full(&path))
+        && parameters.iter().all(is_full)
         && (is_by_hand || has_no_modules)
 }
 

@@ -346,6 +346,9 @@ impl<'a> NameTable<'a> {
         })?;
         match parameter.shape.len() {
             _ if parameter.refused.is_some() => Some(parameter),
+            3 if all.role == ExpertRole::GateUp && self.geometry.alternates() => Some(made(Err(format!(
+                "gate and up alternate in `{fused}`, and a stack of factors does not say whether its rows do"
+            )))),
             3 => Some(self.projection(&all, &fused, parameter, 1)),
             axes => Some(made(Err(format!("`{fused}` has {axes} axes")))),
         }
