@@ -20,6 +20,7 @@ mod multiplied;
 mod noop;
 mod oracle;
 mod origins;
+mod parts;
 mod produced;
 mod produced_tinker;
 mod produced_trainers;

@@ -11,7 +11,8 @@ use crate::model::heads::{is_added_head, is_head};
 use crate::model::names::class_rules::class_rules;
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::interpretation::{NameMapping, PathMatches, choose, inferred, tower};
+use crate::model::names::inferred::{Fits, inferred};
+use crate::model::names::interpretation::{NameMapping, PathMatches, choose, tower};
 use crate::model::names::name_table::{NameTable, Parameter};
 use crate::model::names::name_tables::NameTables;
 use crate::model::names::rules::Rules;
@@ -33,13 +34,14 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Decides how `paths` are read: an adapter's module and parameter paths, without `base_model.model.`.
+    /// Decides how `paths` are read: an adapter's module and parameter paths, without `base_model.model.`. Where only shapes
+    /// tell, `fits` says which weights a path may be for.
     ///
     /// Paths that no interpretation places are not an error here; [`Names::parameter`] does not find them.
     ///
     /// # Errors
     /// [`ClaimError::Readings`] if two interpretations place all paths and do not mean the same tensors.
-    pub fn new(name_tables: &NameTables<'a>, paths: &[&str]) -> Result<Names<'a>> {
+    pub(crate) fn new(name_tables: &NameTables<'a>, paths: &[&str], fits: Fits<'_>) -> Result<Names<'a>> {
         let (disk, config) = (name_tables.disk, name_tables.config);
         let class = config.class().and_then(table::class);
         let ties: Vec<String> =
@@ -47,9 +49,7 @@ impl<'a> Names<'a> {
         let required: Vec<bool> = paths.iter().map(|path| !is_optional(path, &ties)).collect();
         let mut path_matches = path_matches(name_tables, paths, &required);
         if !path_matches.iter().any(|matches| matches.places_all(&required)) {
-            let must: Vec<&str> =
-                paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
-            let mapping = inferred(disk, &must);
+            let mapping = inferred(disk, paths, &required, fits);
             let placed =
                 |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
             path_matches.extend(mapping.and_then(placed));
