@@ -99,8 +99,10 @@ pub struct Adapter {
     pub(crate) kind: String,
     /// The directory that holds its files.
     pub location: Location,
-    /// The name of the file of its tensors.
-    pub(crate) file: &'static str,
+    /// The name of the file of its tensors, or of the index of several.
+    pub(crate) file: String,
+    /// The names of all files of its tensors.
+    pub(crate) files: Vec<String>,
     /// What decides the meaning of its tensors.
     pub(crate) options: Options,
     /// All fields of its config, each of which is honoured or refused; none if the dialect has none.

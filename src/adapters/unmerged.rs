@@ -71,7 +71,7 @@ fn is_own(adapter: &Adapter, name: &str) -> bool {
         let lower = name.to_lowercase();
         lower.ends_with(GGUF) && IN_GGUF.iter().any(|word| lower.contains(word))
     };
-    adapter.file == name
+    adapter.files.iter().any(|file| file == name)
         || OWN.iter().any(|start| name.starts_with(start))
         || is_training_state(name)
         || is_beside(name)

@@ -116,10 +116,11 @@ impl Checkpoint {
 }
 
 /// An index as it was read.
-struct IndexFile {
+pub(crate) struct IndexFile {
     name: String,
     text: String,
-    index: Index,
+    /// What it says.
+    pub(crate) index: Index,
 }
 
 type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
@@ -200,7 +201,11 @@ fn files_of(weights: &[WeightsName], dir: &Location) -> Result<Vec<String>> {
 }
 
 /// The index of that name, if it is there.
-fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
+///
+/// # Errors
+/// [`CheckpointError::Index`], [`CheckpointError::LfsPointer`], [`StorageError::LeadsOut`] for a shard that is no file of the
+/// directory, or as [`Location::read_small`].
+pub(crate) fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
     let at = dir.path_of(name);
     let Some(bytes) = dir.read_small(name, MOST_INDEX_BYTES)? else { return Ok(None) };
     if is_lfs_pointer(&bytes) {

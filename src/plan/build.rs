@@ -200,7 +200,7 @@ impl Planner<'_> {
         let adapters = self.adapters.iter().zip(contents).enumerate();
         let adapters = adapters.map(|(i, (adapter, contents))| Input {
             role: Role::Adapter(i as u32),
-            name: adapter.file.to_owned(),
+            name: adapter.file.clone(),
             identity: Identity {
                 bytes: adapter.source.len(),
                 header: adapter.header_hash.clone(),

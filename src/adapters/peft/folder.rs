@@ -3,17 +3,14 @@
 use serde_json::Value;
 
 use crate::checkpoint::config::Config;
-use crate::checkpoint::header::read_header;
 use crate::checkpoint::identity::header_hash;
 use crate::error::adapter::AdapterError;
 use crate::error::checkpoint::CheckpointError;
-use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
-use crate::storage::source::Source;
 use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
@@ -25,14 +22,14 @@ use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
 use crate::adapters::peft::options::options;
 use crate::adapters::peft::producers::{aside, evidence};
+use crate::adapters::peft::weights;
+use crate::adapters::peft::weights::WeightFiles;
 use crate::adapters::tensors::tensors;
 
 /// File name of the config.
 pub(crate) const CONFIG: &str = "adapter_config.json";
 /// File name of a base's config.
 const MODEL_CONFIG: &str = "config.json";
-/// File name of the tensors.
-const TENSORS: &str = "adapter_model.safetensors";
 pub(crate) const MOST_CONFIG_BYTES: u64 = 16 << 20;
 
 /// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
@@ -67,12 +64,12 @@ impl Dialect for Peft {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         let kind = peft_type(&config)?;
-        let source = open_tensors(&home)?;
-        let header = read_header(source.as_ref(), &home.path_of(TENSORS), opening.header_room)?;
-        if header.tensors.is_empty() {
+        let WeightFiles { name: file, files, source, headers, tensors: entries } =
+            weights::read(&home, opening.header_room)?;
+        if entries.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }
-        let mut tensors = tensors(header.tensors, opening.file, &Grammar::of(&kind), normalise);
+        let mut tensors = tensors(entries, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
             tensor.unneeded = aside(&tensor.path, tensor.tensor.shape.elements());
         }
@@ -82,13 +79,14 @@ impl Dialect for Peft {
             name,
             dialect: self.name(),
             kind,
-            file: TENSORS,
+            file,
+            files,
             options,
             evidence: evidence(&home, &config)?,
             location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
-            header_hash: header_hash(&header.bytes),
+            header_hash: header_hash(&headers),
             tensors,
             weight: opening.weight,
             experts: ExpertLayout::default(),
@@ -119,15 +117,6 @@ fn peft_type(config: &AdapterConfig) -> Result<String> {
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
             "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
         )
-    })
-}
-
-fn open_tensors(home: &Location) -> Result<Box<dyn Source>> {
-    home.open(TENSORS).map_err(|error| match error.kind() {
-        ErrorKind::Storage(StorageError::Missing { .. }) if home.has_file("adapter_model.bin").unwrap_or(false) => error.hint(
-            "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again",
-        ),
-        _ => error,
     })
 }
 

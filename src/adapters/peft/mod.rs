@@ -10,3 +10,4 @@ pub(crate) mod python_regex;
 pub(crate) mod residual;
 pub(crate) mod targets;
 pub(crate) mod torchtune;
+pub(crate) mod weights;
