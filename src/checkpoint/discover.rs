@@ -21,9 +21,9 @@ use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::header::{lfs_pointer, read_header};
+use crate::checkpoint::header::{lfs_pointer, like, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
-use crate::checkpoint::weights_name::{WeightsName, stem_of_shard};
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
@@ -48,8 +48,8 @@ pub struct Checkpoint {
 pub struct Listing {
     /// Its file name.
     pub name: String,
-    /// The file as it stands on disk.
-    pub text: String,
+    /// Its length.
+    pub bytes: u64,
     /// Places of the tensors in the order in which it lists them.
     pub order: Vec<u32>,
     /// What it holds beside the list.
@@ -86,7 +86,7 @@ impl Checkpoint {
         for (i, name) in names.iter().enumerate() {
             match read_shard(dir, name, room) {
                 Ok((shard, entries)) => {
-                    room -= room.min(shard.header.len() as u64);
+                    room -= room.min(shard.header_bytes);
                     tensors.extend(entries.into_iter().map(|entry| {
                         let (name, tensor) = entry.in_file(FileId(i as u32));
                         BaseTensor { name, tensor }
@@ -106,9 +106,9 @@ impl Checkpoint {
         Error::all(errors)?;
         let (catalogue, twice) = Catalogue::new(shards, tensors);
         Error::all(in_two_shards(&catalogue, &twice))?;
-        let listing = |IndexFile { name, text, index }: IndexFile| {
+        let listing = |IndexFile { name, bytes, index }: IndexFile| {
             let order = order(&catalogue, &index.weight_map)?;
-            Ok::<_, Error>(Listing { name, text, order, about: index.about })
+            Ok::<_, Error>(Listing { name, bytes, order, about: index.about })
         };
         let index = index.map(listing).transpose()?;
         Ok(Checkpoint { location: dir.clone(), name: None, catalogue, config, index, notes })
@@ -118,7 +118,7 @@ impl Checkpoint {
 /// An index as it was read.
 pub(crate) struct IndexFile {
     name: String,
-    text: String,
+    bytes: u64,
     /// What it says.
     pub(crate) index: Index,
 }
@@ -139,7 +139,7 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     if let Some(variant) = &name.variant {
         notes.push(InputNote::Variant { variant: variant.clone() }.into());
     }
-    let on_disk: Vec<&str> = files.iter().copied().filter(|file| file.ends_with(".safetensors")).collect();
+    let on_disk: Vec<&str> = files.iter().copied().filter(|file| holds_tensors(file)).collect();
     let index = read_index(dir, &name.index())?;
     let shards = match &index {
         None => vec![name.single()],
@@ -170,10 +170,9 @@ fn chosen(
     config: &Config,
     variant: Option<&str>,
 ) -> Result<Option<WeightsName>> {
-    let own = WeightsName { variant: variant.map(str::to_owned), stem: config.library().stem };
-    let of_variant = |name: &&WeightsName| name.variant == own.variant;
-    if let Some(name) = weights.iter().find(|name| **name == own).or_else(|| weights.iter().find(of_variant))
-    {
+    let own = weights.iter().find(|name| name.is(config.library().stem, variant));
+    let of_variant = || weights.iter().find(|name| name.variant.as_deref() == variant);
+    if let Some(name) = own.or_else(of_variant) {
         return Ok(Some(name.clone()));
     }
     match (weights, variant) {
@@ -217,9 +216,7 @@ pub(crate) fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>
         }
         problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|cause| Error::new(CheckpointError::Index { path: at }).because(cause))?;
-    Ok(Some(IndexFile { name: name.to_owned(), text, index }))
+    Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
 }
 
 /// Why a directory without weights of a known name is no checkpoint.
@@ -250,13 +247,16 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
 
 fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<TensorEntry>)> {
     let source = dir.open(name)?;
-    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &dir.path_of(name), room)?;
+    let path = dir.path_of(name);
+    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &path, room)?;
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&header),
         content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    Ok((BaseShard { name: name.to_owned(), header, bytes: source.len(), identity }, tensors))
+    let like = like(&header, &path)?;
+    let (name, header_bytes) = (name.to_owned(), header.len() as u64);
+    Ok((BaseShard { name, header_bytes, like, bytes: source.len(), identity }, tensors))
 }
 
 /// Tensors of one name in two shards.

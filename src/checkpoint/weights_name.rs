@@ -2,8 +2,10 @@
 //!
 //! Loaders look for `STEM.safetensors`, or for `STEM.safetensors.index.json` and the shards that it names. A variant
 //! (`fp16`, `non_ema`) stands before the last ending of both: `STEM.fp16.safetensors`, `STEM.safetensors.index.fp16.json`.
+//! Which endings there are, the containers say.
 
 use crate::checkpoint::ecosystem::LIBRARIES;
+use crate::formats::CONTAINERS;
 
 /// The name of a checkpoint's weights.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,41 +14,68 @@ pub(crate) struct WeightsName {
     pub(crate) variant: Option<String>,
     /// What its library calls weights.
     pub(crate) stem: &'static str,
+    /// The place of its container in the table: of two, the first counts.
+    container: usize,
 }
 
 impl WeightsName {
     /// The weights without a variant.
     pub(crate) fn plain(stem: &'static str) -> WeightsName {
-        WeightsName { variant: None, stem }
+        WeightsName { variant: None, stem, container: 0 }
+    }
+
+    /// Whether it is called so by that library, of that variant, whatever its container.
+    pub(crate) fn is(&self, stem: &str, variant: Option<&str>) -> bool {
+        self.stem == stem && self.variant.as_deref() == variant
     }
 
     /// Which weights a file is, or is the index of; none for shards, and for files of another kind.
     pub(crate) fn of(file: &str) -> Option<WeightsName> {
+        let endings = || CONTAINERS.iter().map(|container| container.ending()).enumerate();
         LIBRARIES.iter().find_map(|library| {
             let rest = file.strip_prefix(library.stem)?;
-            let between = |start, end| rest.strip_prefix(start)?.strip_suffix(end);
-            let found = between(".safetensors.index", ".json").or_else(|| between("", ".safetensors"))?;
+            let (container, found) =
+                endings().find_map(|(i, ending)| Some((i, dotted_variant(rest, ending)?)))?;
             let variant = match found.strip_prefix('.') {
                 None => found.is_empty().then_some(None),
                 Some(variant) => is_variant(variant).then(|| Some(variant.to_owned())),
             }?;
-            Some(WeightsName { variant, stem: library.stem })
+            Some(WeightsName { variant, stem: library.stem, container })
         })
+    }
+
+    fn ending(&self) -> &'static str {
+        CONTAINERS[self.container].ending()
     }
 
     /// The file, if it is one alone.
     pub(crate) fn single(&self) -> String {
-        format!("{}{}.safetensors", self.stem, self.dotted())
+        format!("{}{}{}", self.stem, self.dotted(), self.ending())
     }
 
     /// The file that says which shard holds what.
     pub(crate) fn index(&self) -> String {
-        format!("{}.safetensors.index{}.json", self.stem, self.dotted())
+        format!("{}{}.index{}.json", self.stem, self.ending(), self.dotted())
     }
 
     fn dotted(&self) -> String {
         self.variant.as_ref().map(|variant| format!(".{variant}")).unwrap_or_default()
     }
+}
+
+/// What stands for the variant, its dot included, in a name behind its stem: of an index, or of weights alone.
+fn dotted_variant<'n>(rest: &'n str, ending: &str) -> Option<&'n str> {
+    let of_index = || rest.strip_prefix(ending)?.strip_prefix(".index")?.strip_suffix(".json");
+    of_index().or_else(|| rest.strip_suffix(ending))
+}
+
+/// Whether a file's name is one of a container.
+pub(crate) fn holds_tensors(file: &str) -> bool {
+    container_ending(file).is_some()
+}
+
+fn container_ending(file: &str) -> Option<&'static str> {
+    CONTAINERS.iter().map(|container| container.ending()).find(|ending| file.ends_with(ending))
 }
 
 /// Shards of a variant have its name and their number there.
@@ -59,7 +88,7 @@ const OF: &str = "-of-";
 
 /// The library's stem that a shard's name begins with.
 pub(crate) fn stem_of_shard(file: &str) -> Option<&'static str> {
-    let name = file.strip_suffix(".safetensors")?;
+    let name = file.strip_suffix(container_ending(file)?)?;
     let is_number = |rest: &str| rest.starts_with(['-', '_']) || rest.starts_with('.') && rest.contains(OF);
     let mut stems = LIBRARIES.iter().map(|library| library.stem);
     stems.find(|stem| name.strip_prefix(stem).is_some_and(is_number))
@@ -99,6 +128,9 @@ mod tests {
             assert_eq!((name.stem, name.variant.as_deref()), (stem, variant), "{file}");
             assert!(name.single() == file || name.index() == file, "{file}");
         }
+        let of_bin = |file| dotted_variant(file, ".bin");
+        assert_eq!((of_bin(".fp16.bin"), of_bin(".bin.index.fp16.json")), (Some(".fp16"), Some(".fp16")));
+        assert_eq!((of_bin(".safetensors"), of_bin(".safetensors.index.json")), (None, None));
         for file in [
             "model-00001-of-00002.safetensors",
             "diffusion_pytorch_model.fp16-00001-of-00002.safetensors",

@@ -66,9 +66,12 @@ pub(crate) fn code_of(kind: &ErrorKind) -> Code {
 
 fn of_request(error: &RequestError) -> Code {
     match error {
-        RequestError::Usage { .. } | RequestError::Required { .. } | RequestError::NoBase { .. } => {
-            Code::Usage
-        }
+        RequestError::Usage { .. }
+        | RequestError::OutOfRange { .. }
+        | RequestError::MatchesAll { .. }
+        | RequestError::Required { .. }
+        | RequestError::NoBase { .. }
+        | RequestError::BaseNotCached { .. } => Code::Usage,
         RequestError::UnknownModel { .. } | RequestError::UnknownRevision { .. } => Code::NoInput,
         RequestError::Budget { .. } => Code::Budget,
     }

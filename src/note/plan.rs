@@ -1,5 +1,6 @@
 //! Notes of what all adapters come to.
 
+use crate::error::no_effect::NoEffectReason;
 use crate::note::declare::verb;
 
 notes! {
@@ -16,9 +17,9 @@ notes! {
         ),
         ReplacedTwice { tensor: String, earlier: String, later: String } =>
             ("`{tensor}` is replaced by `{earlier}` and again by `{later}`; the last wins"),
-        NoEffectAllowed { adapter: String, why: String } =>
+        NoEffectAllowed { adapter: String, why: NoEffectReason } =>
             ("`{adapter}` has no effect, allowed by `--allow-noop`: {why}"),
-        PartlyNoEffect { adapter: String, count: usize, of: usize, module: String, why: String } => (
+        PartlyNoEffect { adapter: String, count: usize, of: usize, module: String, why: &'static str } => (
             "{count} of {of} deltas of `{adapter}` {} zero, such as that of `{module}`: {why}",
             verb(*count, ["is", "are"])
         ),

@@ -13,6 +13,7 @@ use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{carried, is_beside};
 use crate::encodings::schemes;
+use crate::error::path_reading::PathReading;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
@@ -31,7 +32,7 @@ use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::planner::Planner;
-use crate::plan::side_files;
+use crate::plan::side_files::{self, OutIndex};
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
@@ -140,15 +141,21 @@ impl Planner<'_> {
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
-        let index = side_files::index(outline, &shards);
-        let files: Vec<_> =
-            index.into_iter().chain(config_file::config(outline, self.adapters, is_decoded)).collect();
+        let (kept_index, index) = match side_files::index(outline, &shards) {
+            None => (None, None),
+            Some(OutIndex::Carried(index)) => (Some(index), None),
+            Some(OutIndex::Made(index)) => (None, Some(index)),
+        };
+        let config = config_file::config(outline, self.adapters, is_decoded);
+        let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
         carried.retain(|file| !is_left(&file.name));
+        carried.extend(kept_index);
+        carried.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Laid { shards, files, carried, brought })
     }
 
@@ -218,7 +225,7 @@ fn claim<'o>(
     gathered: &mut Gathered,
     outline: Outline<'o>,
 ) -> (Vec<ClaimedModule>, Outline<'o>) {
-    let note = |reading: &String| {
+    let note = |reading: &PathReading| {
         NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
     };
     gathered.notes.extend(names.readings().iter().map(note));

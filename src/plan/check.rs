@@ -70,11 +70,7 @@ pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> 
     let mut types: Vec<&str> = CLAIMS.iter().flat_map(|claim| claim.peft_types()).copied().collect();
     types.sort_unstable();
     types.dedup();
-    let kind = AdapterError::PeftType {
-        adapter: adapter.name.clone(),
-        found: found.to_owned(),
-        why: why.to_owned(),
-    };
+    let kind = AdapterError::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why };
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 

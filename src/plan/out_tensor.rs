@@ -59,13 +59,37 @@ pub struct OutTensor {
     pub making: Making,
 }
 
+/// The bytes of an output's shard before its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum OutHeader {
+    /// Those that an input begins with: it still describes the tensors.
+    Copied {
+        /// Which.
+        from: FileId,
+        /// How many there are.
+        bytes: u64,
+    },
+    /// New ones.
+    Made(HeaderBytes),
+}
+
+impl OutHeader {
+    /// How many there are.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            OutHeader::Copied { bytes, .. } => *bytes,
+            OutHeader::Made(header) => header.len() as u64,
+        }
+    }
+}
+
 /// One shard of the output. Its tensors follow each other without a gap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutShard {
     /// File name.
     pub name: String,
-    /// The file's bytes before its data; the base's, verbatim, where unchanged.
-    pub(crate) header: HeaderBytes,
+    /// The file's bytes before its data.
+    pub(crate) header: OutHeader,
     /// Tensors in the order of their bytes.
     pub tensors: Vec<OutTensor>,
     /// Length of the file.

@@ -108,11 +108,11 @@ fn by_version(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Result<bool> {
     }
 }
 
-fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
+fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &'static str) -> Error {
     let (adapter, parameter) =
         (context.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
-    let what = "orientation of `lora_A`".to_owned();
-    Error::new(ClaimError::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
+    let what = "orientation of `lora_A`";
+    Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(
         "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
@@ -153,8 +153,8 @@ pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, ke
     }
     let Some(Doubt { why, hint }) = doubt(context.adapter.evidence) else { return Ok(false) };
     let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
-    let what = "order of experts in `lora_B`".to_owned();
-    Err(Error::new(ClaimError::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(hint))
+    let what = "order of experts in `lora_B`";
+    Err(Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(hint))
 }
 
 /// Why the order of experts in `lora_B` is not known, and what helps.

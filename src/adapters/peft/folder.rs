@@ -112,7 +112,7 @@ fn config_beside(home: &Location) -> Result<Config> {
 fn peft_type(config: &AdapterConfig) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
-        let why = "is an unknown PEFT type".to_owned();
+        let why = "is an unknown PEFT type";
         let adapter = config.adapter.clone();
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
             "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
