@@ -23,8 +23,10 @@ use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::checkpoint::header::{lfs_pointer, like, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
-use crate::checkpoint::weights_name::{WeightsName, holds_tensors, stem_of_shard};
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_only_shard, stem_of_shard};
 
+/// What is missing from a directory without weights of a known name.
+pub(crate) const NO_CHECKPOINT: &str = "safetensors checkpoint";
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
 
@@ -133,7 +135,10 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     weights.sort();
     weights.dedup();
     let Some(name) = chosen(dir, &weights, config, variant)? else {
-        return Err(nothing(&dir.path(), &files));
+        return match only_shard(&files) {
+            Some(only) if variant.is_none() => Ok((vec![only.to_owned()], None, Vec::new())),
+            _ => Err(nothing(&dir.path(), &files)),
+        };
     };
     let mut notes = Vec::new();
     if let Some(variant) = &name.variant {
@@ -160,6 +165,13 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
         });
     }
     Ok((shards, index, notes))
+}
+
+/// The one shard of a checkpoint that says that it has no other: it needs no index.
+fn only_shard<'f>(files: &[&'f str]) -> Option<&'f str> {
+    let mut shards = files.iter().filter(|file| stem_of_shard(file).is_some());
+    let first = *shards.next()?;
+    (shards.next().is_none() && is_only_shard(first)).then_some(first)
 }
 
 /// Which of the weights in a directory are meant: those of the variant that is asked for, else those without, else the only
@@ -229,7 +241,7 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
             "copy the index from where the checkpoint came from: it says which shards belong together",
         );
     }
-    let error = Error::new(StorageError::Missing { what: "safetensors checkpoint", path: path.to_owned() });
+    let error = Error::new(StorageError::Missing { what: NO_CHECKPOINT, path: path.to_owned() });
     let is_other = |file: &&&str| [".bin", ".gguf", ".flashpack"].iter().any(|ending| file.ends_with(ending));
     match files.iter().find(is_other) {
         Some(file) => error.hint(format!(

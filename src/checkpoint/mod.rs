@@ -13,5 +13,6 @@ pub(crate) mod header;
 pub(crate) mod identity;
 pub(crate) mod quantized;
 pub(crate) mod side_files;
+pub(crate) mod single_file;
 pub(crate) mod small_tensors;
 pub(crate) mod weights_name;

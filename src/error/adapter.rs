@@ -28,6 +28,8 @@ pub enum AdapterError {
     TorchtuneOrder { adapter: String, key: String, family: String },
     #[error("adapter `{adapter}` was trained on a `{trained_on}`, and the base is a `{base}`")]
     OtherBase { adapter: String, trained_on: String, base: String },
+    #[error("`{}` is an adapter{}, not a checkpoint", path.display(), format.map(|format| format!(" in {format} format")).unwrap_or_default())]
+    NotABase { path: PathBuf, format: Option<&'static str> },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: &'static str },
     #[error(

@@ -16,7 +16,7 @@ use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::memory::asked;
 use crate::merge::request::Request;
-use crate::merge::resolve::Places;
+use crate::merge::resolve::{Places, explained};
 use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{Plan, Role};
@@ -67,8 +67,10 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         .max_ram
         .as_ref()
         .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
-    let Places { base: place, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
-    let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
+    let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
+    let variant = request.variant.as_deref().or(variant.as_deref());
+    let base =
+        Checkpoint::open(&place, variant, room).map_err(|error| explained(&place, &adapters, error))?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
     let planner = Planner {

@@ -11,6 +11,7 @@
 mod diffusers;
 mod ends;
 mod faults;
+mod given;
 mod golden;
 mod hub;
 mod inspect;

@@ -16,6 +16,7 @@ use crate::storage::store::{Entry, EntryKind, Store};
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::expert_options::ExpertLayout;
+use crate::adapters::foreign::{Foreign, foreign};
 use crate::adapters::options::Options;
 use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
@@ -55,6 +56,10 @@ impl Dialect for Peft {
         Ok(if homes(dir)?.is_empty() { Detection::No } else { Detection::Likely })
     }
 
+    fn has(&self, file: &str) -> bool {
+        file == CONFIG || file.starts_with(weights::STEM)
+    }
+
     /// Reads the adapter in `place`, or in its only subdirectory that holds one.
     ///
     /// # Errors
@@ -63,7 +68,7 @@ impl Dialect for Peft {
     fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter> {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
-        let kind = peft_type(&config)?;
+        let kind = peft_type(&config, &home)?;
         let WeightFiles { name: file, files, source, headers, tensors: entries } =
             weights::read(&home, opening.header_room)?;
         if entries.is_empty() {
@@ -109,9 +114,12 @@ fn config_beside(home: &Location) -> Result<Config> {
 }
 
 /// The method that the config names.
-fn peft_type(config: &AdapterConfig) -> Result<String> {
+fn peft_type(config: &AdapterConfig, home: &Location) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
+        if let Some(foreign) = foreign(home).filter(Foreign::is_of_another) {
+            return foreign.refused();
+        }
         let why = "is an unknown PEFT type";
         let adapter = config.adapter.clone();
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(

@@ -1,5 +1,7 @@
 //! The tensors of PEFT's directory: one file, or shards and the index that says which of them holds what.
 
+use std::collections::HashSet;
+
 use crate::checkpoint::discover::read_index;
 use crate::checkpoint::header::read_header;
 use crate::error::checkpoint::CheckpointError;
@@ -12,6 +14,8 @@ use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
+/// What the names of all files with tensors begin with.
+pub(crate) const STEM: &str = "adapter_model";
 /// File name of the tensors.
 const TENSORS: &str = "adapter_model.safetensors";
 /// File name of the index of shards.
@@ -70,15 +74,14 @@ fn shards(home: &Location, weight_map: &[(String, String)], room: u64) -> Result
         .iter()
         .filter_map(|name| home.has_file(name).map(|is_there| (!is_there).then_some(name)).transpose())
         .map(|name| {
-            let path = home.path_of(&name?);
+            let path = home.path_of(name?);
             let hint = "the index names it, so the adapter is not whole: fetch what is missing";
             Ok::<_, Error>(Error::new(StorageError::Missing { what: "file", path }).hint(hint))
         })
         .collect::<Result<_>>()?;
     Error::all(gone)?;
     let read = open(home, INDEX.to_owned(), files, room)?;
-    let held: std::collections::HashSet<&str> =
-        read.tensors.iter().map(|entry| entry.name.as_str()).collect();
+    let held: HashSet<&str> = read.tensors.iter().map(|entry| entry.name.as_str()).collect();
     let lacking = weight_map.iter().filter(|(tensor, _)| !held.contains(tensor.as_str()));
     let errors = lacking.map(|(tensor, shard)| {
         let kind = CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() };
