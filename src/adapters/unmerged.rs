@@ -10,7 +10,8 @@ use crate::checkpoint::side_files::{is_beside, is_training_state, is_weights};
 use crate::checkpoint::weights_name::stem_of_index;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::storage::store::{EntryKind, Store};
+use crate::storage::location::Location;
+use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::Adapter;
 
@@ -19,6 +20,9 @@ const OWN: &[&str] = &["adapter_model.", "ggml-adapter-model."];
 /// What names of adapters in GGUF have in them; a GGUF beside an adapter is made from it.
 const GGUF: &str = ".gguf";
 const IN_GGUF: &[&str] = &["lora", "adapter"];
+
+/// Bytes that are compared at a time.
+const COMPARED: usize = 1 << 16;
 
 /// Files with weights beside an adapter, sorted by what the user says of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,8 +39,9 @@ pub(crate) struct Beside {
 /// As [`Store::list`].
 pub(crate) fn beside(adapter: &Adapter, base: &Checkpoint, allowed: &[String]) -> Result<Beside> {
     let is_of_base = adapter.location.path() == base.location.path();
-    let entries = adapter.location.list("")?.into_iter().filter(|entry| entry.kind != EntryKind::Dir);
-    let names: Vec<String> = entries.map(|entry| entry.name).collect();
+    let (dirs, files): (Vec<Entry>, Vec<Entry>) =
+        adapter.location.list("")?.into_iter().partition(|entry| entry.kind == EntryKind::Dir);
+    let names: Vec<String> = files.into_iter().map(|entry| entry.name).collect();
     let is_foreign = |name: &&String| {
         is_weights(name) && !is_own(adapter, name) && !(is_of_base && is_part(&base.catalogue, name))
     };
@@ -47,9 +52,53 @@ pub(crate) fn beside(adapter: &Adapter, base: &Checkpoint, allowed: &[String]) -
         stems.iter().any(|stem| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('-')))
     };
     found.retain(|name| !is_shard(name));
+    for dir in dirs.iter().filter(|dir| is_module(&dir.name)) {
+        found.extend(trained_in(adapter, base, &dir.name)?);
+    }
     found.sort();
     let (allowed, open) = found.into_iter().partition(|name| allowed.contains(name));
     Ok(Beside { allowed, open })
+}
+
+/// Whether a directory is one of sentence-transformers' modules behind the model, by its name: `2_Dense`.
+fn is_module(name: &str) -> bool {
+    let parts = name.split_once('_');
+    parts
+        .is_some_and(|(number, class)| number.parse::<u32>().is_ok() && class.starts_with(char::is_uppercase))
+}
+
+/// The files with weights of such a module that are others than the base has.
+fn trained_in(adapter: &Adapter, base: &Checkpoint, dir: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for Entry { name, kind, .. } in adapter.location.list(dir)? {
+        let whole = format!("{dir}/{name}");
+        let is_weights = kind == EntryKind::File && is_weights(&name) && !is_training_state(&name);
+        if is_weights && !has_same(&adapter.location, &base.location, &whole)? {
+            found.push(whole);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether both directories have a file of that name, and the two are equal.
+fn has_same(one: &Location, other: &Location, name: &str) -> Result<bool> {
+    if !other.has_file(name)? {
+        return Ok(false);
+    }
+    let (one, other) = (one.open(name)?, other.open(name)?);
+    let (mut left, mut right) = (vec![0; COMPARED], vec![0; COMPARED]);
+    if one.len() != other.len() {
+        return Ok(false);
+    }
+    for at in (0..one.len()).step_by(COMPARED) {
+        let n = COMPARED.min((one.len() - at) as usize);
+        one.read_at(&mut left[..n], at)?;
+        other.read_at(&mut right[..n], at)?;
+        if left[..n] != right[..n] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The refusal of weights that the user has not named.

@@ -30,6 +30,15 @@ const ALIKE: &[&[&str]] = &[
     &["falcon", "refinedweb", "refinedwebmodel", "rw"],
     &["deepseekv3", "kimik2"],
     &["llava", "llavanext"],
+    &["gemma3", "shieldgemma2"],
+    &["sam2", "sam2video"],
+    &["sam3tracker", "sam3video"],
+    &["edgetam", "edgetamvideo"],
+    // A head on models of several families.
+    &["jev", "gemma4"],
+    &["jev", "qwen2"],
+    &["jev", "qwen35"],
+    &["jev", "qwen35moe"],
 ];
 
 /// How two statements about a model's family stand to each other.

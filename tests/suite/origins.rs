@@ -56,6 +56,22 @@ fn weights_beside_an_adapter_are_named_or_refused() {
 }
 
 #[test]
+fn modules_behind_the_model_are_the_bases_or_named() {
+    let work = tiny();
+    beside(&work, "2_Dense/model.safetensors");
+    beside(&work, "1_Pooling/config.json");
+    refused("trained", &work, &[], 65, &["not merged: `2_Dense/model.safetensors`"]);
+    work.succeeds(&["--allow-unmerged-file", "2_Dense/model.safetensors"]);
+    fs::remove_dir_all(&work.output).expect("it was there");
+    fs::create_dir(work.base.join("2_Dense")).expect("a folder");
+    fs::write(work.base.join("2_Dense/model.safetensors"), "any").expect("a small file");
+    work.succeeds(&[]);
+    fs::remove_dir_all(&work.output).expect("it was there");
+    fs::write(work.base.join("2_Dense/model.safetensors"), "Any").expect("a small file");
+    refused("trained further", &work, &[], 65, &["not merged: `2_Dense/model.safetensors`"]);
+}
+
+#[test]
 fn several_files_are_refused_together_and_shards_by_their_index() {
     let work = tiny();
     let files = [
@@ -302,6 +318,10 @@ fn exports_of_torchtune_are_right_where_it_reorders_too() {
         fs::remove_file(work.adapter.join("adapter_model.pt")).expect("it was there");
         fs::write(work.adapter.join("README.md"), "Trained with TorchTune.").expect("a card");
         refused(model_type, &work, &[], 65, &says);
+        work.configure("peft_version", json!("0.21.2"));
+        work.succeeds(&[]);
+        work.configure("peft_version", Value::Null);
+        fs::remove_dir_all(&work.output).expect("it was there");
         fs::remove_file(work.adapter.join("README.md")).expect("it was there");
         work.succeeds(&[]);
     }

@@ -46,9 +46,11 @@ pub(crate) fn evidence(dir: &Location, config: &AdapterConfig) -> Result<Evidenc
         is_unsloth: is_tagged || is_marked_by_unsloth(config),
         is_nemo: dir.stat(NEMO_CONFIG)?.is_some(),
         is_megatron_bridge: is_of_megatron_bridge(config),
-        is_torchtune: dir.stat(torchtune::NATIVE)?.is_some()
-            || card.to_lowercase().contains(torchtune::NAME)
-            || config.mentions(torchtune::NAME),
+        // Its exports name no version, and cards of others may mention it.
+        is_torchtune: config.text("peft_version").is_none()
+            && (dir.stat(torchtune::NATIVE)?.is_some()
+                || card.to_lowercase().contains(torchtune::NAME)
+                || config.mentions(torchtune::NAME)),
     })
 }
 
