@@ -25,12 +25,12 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_encodings, check_vocabulary};
+use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
-use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, OutTensor, Plan, Role, SideFile};
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
 
@@ -63,6 +63,7 @@ impl Planner<'_> {
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notes: self.base.notes.clone(), errors, ..Gathered::default() };
+        gathered.notes.extend(weights.stale().cloned().map(Note::from));
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
@@ -84,7 +85,7 @@ impl Planner<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: [choices(&outline, self.keep_quantized), self.experts(), skipped].concat(),
+            choices: [choices(&outline, self.keep_quantized, &shards), self.experts(), skipped].concat(),
             shards,
             claims,
             carried,
@@ -132,6 +133,9 @@ impl Planner<'_> {
             Err(error) => gathered.errors.push(error),
         }
         gathered.errors.extend(check_vocabulary(outline));
+        let is_decoded = |place| !self.keep_quantized || gathered.touched.contains_key(&Target::Base(place));
+        let dubious = check_dubious(outline, is_decoded);
+        gathered.errors.extend(dubious);
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(outline));
         }
@@ -141,6 +145,7 @@ impl Planner<'_> {
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
+        let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
             None => (None, None),
             Some(OutIndex::Carried(index)) => (Some(index), None),
@@ -149,7 +154,7 @@ impl Planner<'_> {
         let config = config_file::config(outline, self.adapters, is_decoded);
         let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
+            files.iter().any(|file| file.name == name) || is_unexplained && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
@@ -254,7 +259,7 @@ fn claim<'o>(
 }
 
 /// What was decided beyond adding deltas, as the model card tells it.
-fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
+fn choices(outline: &Outline<'_>, keep_quantized: bool, shards: &[OutShard]) -> Vec<String> {
     let mut choices = Vec::new();
     for addition in &outline.additions {
         choices.push(match addition.copy_of {
@@ -269,12 +274,14 @@ fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
         choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
     }
     if outline.weights.any() {
-        choices.push(if keep_quantized {
+        choices.push(if !keep_quantized {
+            format!("the quantized base is decoded to {:?}", outline.float_dtype())
+        } else if shards.iter().flat_map(|shard| &shard.tensors).any(OutTensor::is_encoded_again) {
             "changed weights of the quantized base are encoded again with the scales they had, and new ones where a value \
              would not fit"
                 .to_owned()
         } else {
-            format!("the quantized base is decoded to {:?}", outline.float_dtype())
+            "the quantized weights of the base are kept as they are: no adapter changes them".to_owned()
         });
     }
     choices

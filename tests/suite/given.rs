@@ -78,6 +78,20 @@ fn adapters_in_shards_are_merged() {
 }
 
 #[test]
+fn of_two_copies_that_counts_which_the_index_names() {
+    let work = tiny();
+    shard(&work);
+    let key = |role: &str| format!("base_model.model.{MODULE}.lora_{role}.weight");
+    let second = work.adapter.join("adapter_model-00002-of-00002.safetensors");
+    write_safetensors(
+        &second,
+        &[(&key("A"), Dtype::F32, &[1, 4], f32s([9.0; 4])), (&key("B"), Dtype::F32, &[4, 1], f32s([1.0; 4]))],
+    );
+    work.succeeds(&[]);
+    assert_eq!(work.merged(&weight()), [2.0; 16]);
+}
+
+#[test]
 fn an_index_and_its_shards_must_agree() {
     let work = tiny();
     let mut index = shard(&work);

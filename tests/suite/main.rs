@@ -8,12 +8,14 @@
     reason = "a test has no users, panics, and tells"
 )]
 
+mod config_text;
 mod diffusers;
 mod ends;
 mod faults;
 mod given;
 mod golden;
 mod hub;
+mod indexes;
 mod inspect;
 mod layouts;
 mod models;
@@ -26,6 +28,7 @@ mod produced;
 mod produced_tinker;
 mod produced_trainers;
 mod publishing;
+mod quantized_bases;
 mod readme;
 mod refusals;
 mod refusals_kinds;

@@ -1,6 +1,6 @@
 //! The tensors of PEFT's directory: one file, or shards and the index that says which of them holds what.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::discover::read_index;
 use crate::checkpoint::header::read_header;
@@ -48,10 +48,10 @@ pub(crate) fn read(home: &Location, room: u64) -> Result<WeightFiles> {
             return shards(home, &index.index.weight_map, room);
         }
         if home.has_file(ONLY_SHARD)? {
-            return open(home, ONLY_SHARD.to_owned(), vec![ONLY_SHARD.to_owned()], room);
+            return open(home, ONLY_SHARD.to_owned(), vec![ONLY_SHARD.to_owned()], &[], room);
         }
     }
-    open(home, TENSORS.to_owned(), vec![TENSORS.to_owned()], room).map_err(|error| match error.kind() {
+    open(home, TENSORS.to_owned(), vec![TENSORS.to_owned()], &[], room).map_err(|error| match error.kind() {
         ErrorKind::Storage(StorageError::Missing { .. }) => error.hint(cure(home)),
         _ => error,
     })
@@ -80,7 +80,7 @@ fn shards(home: &Location, weight_map: &[(String, String)], room: u64) -> Result
         })
         .collect::<Result<_>>()?;
     Error::all(gone)?;
-    let read = open(home, INDEX.to_owned(), files, room)?;
+    let read = open(home, INDEX.to_owned(), files, weight_map, room)?;
     let held: HashSet<&str> = read.tensors.iter().map(|entry| entry.name.as_str()).collect();
     let lacking = weight_map.iter().filter(|(tensor, _)| !held.contains(tensor.as_str()));
     let errors = lacking.map(|(tensor, shard)| {
@@ -91,7 +91,16 @@ fn shards(home: &Location, weight_map: &[(String, String)], room: u64) -> Result
     Ok(read)
 }
 
-fn open(home: &Location, name: String, files: Vec<String>, room: u64) -> Result<WeightFiles> {
+/// Opens the files. Of two copies of a tensor that counts which the index names.
+fn open(
+    home: &Location,
+    name: String,
+    files: Vec<String>,
+    weight_map: &[(String, String)],
+    room: u64,
+) -> Result<WeightFiles> {
+    let listed: HashMap<&str, &str> =
+        weight_map.iter().map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).collect();
     let (mut sources, mut headers) = (Vec::new(), Vec::new());
     let (mut tensors, mut left, mut start) = (Vec::new(), room, 0);
     for file in &files {
@@ -99,8 +108,13 @@ fn open(home: &Location, name: String, files: Vec<String>, room: u64) -> Result<
         let header = read_header(source.as_ref(), &home.path_of(file), left)?;
         left -= left.min(header.bytes.len() as u64);
         headers.extend_from_slice(&header.bytes);
+        let counts = |entry: &TensorEntry| listed.get(entry.name.as_str()).is_none_or(|shard| shard == file);
         tensors.extend(
-            header.tensors.into_iter().map(|entry| TensorEntry { offset: entry.offset + start, ..entry }),
+            header
+                .tensors
+                .into_iter()
+                .filter(counts)
+                .map(|entry| TensorEntry { offset: entry.offset + start, ..entry }),
         );
         start += source.len();
         sources.push(source);
