@@ -164,6 +164,60 @@ fn single_projections_in_stacks_are_the_same_as_short_ones() {
     }
 }
 
+/// Takes the stacks apart that have a value for each expert.
+fn numbered(stacks: Vec<Stack>) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    let apart = |(role, shape, values): Stack| {
+        if shape[0] == 1 {
+            return vec![(role.to_owned(), shape.to_vec(), values)];
+        }
+        let size = (shape[1] * shape[2]) as usize;
+        let of_one = values.chunks(size).enumerate();
+        of_one.map(|(e, values)| (format!("{e}.{role}"), shape[1..].to_vec(), values.to_vec())).collect()
+    };
+    stacks.into_iter().flat_map(apart).collect()
+}
+
+#[test]
+fn a_shared_factor_beside_numbered_ones_is_the_same_as_a_stack() {
+    for stored in [Stored::Singly, Stored::OutIn, Stored::InOut] {
+        let work = work(stored);
+        adapt(&work, &stacks(stored, 1, false));
+        let right = merged(&work);
+        let long = ["gate_proj", "up_proj", "down_proj"];
+        for names in [["w1", "w3", "w2"], long] {
+            let mut apart = numbered(stacks(stored, 1, false));
+            for (short, name) in ["w1", "w3", "w2"].into_iter().zip(names) {
+                apart.iter_mut().for_each(|(role, ..)| *role = role.replace(short, name));
+            }
+            let adapt = |apart: &[(String, Vec<u64>, Vec<f32>)]| {
+                let keys: Vec<String> =
+                    apart.iter().map(|(role, ..)| format!("{OWNER}.{role}.weight")).collect();
+                let tensors: Vec<_> = keys
+                    .iter()
+                    .zip(apart)
+                    .map(|(key, (_, shape, values))| (key.as_str(), &shape[..], values.clone()))
+                    .collect();
+                let config =
+                    json!({"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "target_modules": names});
+                work.adapt_by(&config, &tensors);
+            };
+            adapt(&apart);
+            assert!(merged(&work) == right, "{stored:?}, {names:?}");
+            // One expert lacks its own factor.
+            let gone = format!("1.{}.lora_B", names[0]);
+            apart.retain(|(role, ..)| *role != gone);
+            adapt(&apart);
+            refused(
+                "one is gone",
+                &work,
+                &[],
+                65,
+                &["has no partner", &format!("experts.1.{}.lora_B.weight", names[0])],
+            );
+        }
+    }
+}
+
 #[test]
 fn stacks_that_fit_no_experts_are_refused() {
     let work = work(Stored::Singly);
