@@ -55,8 +55,8 @@ impl MergeConfig {
             keep_quantized: args.keep_quantized,
             experts: ExpertLayout {
                 packing: args.expert_packing.as_deref().map(|order| match order {
-                    "expert-major" => Packing::GroupedByExpert,
-                    _ => Packing::RankMajor,
+                    "rank-major" | "rank_major" => Packing::RankMajor,
+                    _ => Packing::GroupedByExpert,
                 }),
                 orientation: args.expert_lora_a_axis.as_deref().map(|axis| match axis {
                     "d2" => Orientation::Swapped,
@@ -65,6 +65,8 @@ impl MergeConfig {
             },
             allow_unmatched: read_patterns("--allow-unmatched", &args.allow_unmatched)?,
             allow_missing: read_patterns("--allow-missing", &args.allow_missing)?,
+            allow_unmerged_files: args.allow_unmerged_file.clone(),
+            allow_other_base: args.allow_other_base,
             allow_noop: args.allow_noop,
             cancel: Cancel::default(),
             #[cfg(feature = "testing")]

@@ -25,7 +25,7 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary, provenance};
+use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
@@ -110,7 +110,7 @@ impl Planner<'_> {
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
-        gathered.notes.extend(provenance(&self.base.config, adapter));
+        self.check_origin(adapter, gathered);
         let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {
@@ -223,7 +223,7 @@ impl Planner<'_> {
         let adapters = self.adapters.iter().zip(contents).enumerate();
         let adapters = adapters.map(|(i, (adapter, contents))| Input {
             role: Role::Adapter(i as u32),
-            name: adapter.file.to_owned(),
+            name: adapter.file.clone(),
             identity: Identity {
                 bytes: adapter.source.len(),
                 header: adapter.header_hash.clone(),
