@@ -73,6 +73,7 @@ pub use note::input::InputNote;
 pub use note::names::NameNote;
 pub use note::plan::PlanNote;
 pub use note::run::RunNote;
+pub use note::side_file::SideFileNote;
 pub use plan::out_tensor::Plan;
 pub use report::choose;
 pub use report::event::{Event, Reporter};

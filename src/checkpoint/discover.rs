@@ -15,7 +15,9 @@ use crate::hub::resolved::Resolved;
 use crate::note::Note;
 use crate::note::input::InputNote;
 use crate::storage::location::Location;
+use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::storage::walk::Walk;
 use crate::tensor::reference::FileId;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
@@ -26,9 +28,10 @@ use crate::checkpoint::header::{lfs_pointer, like, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::listing;
 use crate::checkpoint::listing::{IndexFile, Listing};
+use crate::checkpoint::side_files::{is_carried, is_whole_model};
 use crate::checkpoint::stated;
 use crate::checkpoint::stated::Stated;
-use crate::checkpoint::weights_name::{WeightsName, holds_tensors, stem_of_shard};
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
@@ -39,6 +42,8 @@ pub struct Checkpoint {
     pub location: Location,
     /// Its shards and tensors.
     pub catalogue: Catalogue,
+    /// Its shards, as they were opened for their headers, in the catalogue's order: what is planned with is what is read.
+    pub(crate) sources: Vec<Box<dyn Source>>,
     /// Its `config.json`.
     pub config: Config,
     /// What files of quantizers beside it say.
@@ -67,7 +72,8 @@ impl Checkpoint {
             }
             Ok(checkpoint)
         };
-        read().map_err(|error| place.explain(diffusers::explain(place, error)))
+        let explain = |error| diffusers::explain(place, with_broken_links(&place.location, error));
+        read().map_err(|error| place.explain(explain(error)))
     }
 
     fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
@@ -75,10 +81,11 @@ impl Checkpoint {
         let config = read_config(dir)?;
         let (names, index, mut notes) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        let mut room = header_room;
+        let (mut sources, mut room) = (Vec::new(), header_room);
         for (i, name) in names.iter().enumerate() {
             match read_shard(dir, name, room) {
-                Ok((shard, entries)) => {
+                Ok((shard, source, entries)) => {
+                    sources.push(source);
                     room -= room.min(shard.header_bytes);
                     tensors.extend(entries.into_iter().map(|entry| {
                         let (name, tensor) = entry.in_file(FileId(i as u32));
@@ -100,27 +107,45 @@ impl Checkpoint {
         let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
         let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
         let stated = stated::beside(dir)?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, config, stated, index, notes })
+        Ok(Checkpoint { location: dir.clone(), catalogue, sources, config, stated, index, notes })
     }
+}
+
+/// If `error` is that of a broken link, those of all links of the checkpoint that are broken, else `error` as it is.
+fn with_broken_links(dir: &Location, error: Error) -> Error {
+    let is_link = |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::BrokenLink { .. }));
+    if !error.each().iter().any(is_link) {
+        return error;
+    }
+    let Ok(walk) = Walk::of(dir, &|_, _| true) else { return error };
+    let indices = walk.files.iter().filter(|file| is_index(&file.name));
+    let indices: Vec<IndexFile> =
+        indices.filter_map(|file| read_index(dir, &file.name).ok().flatten()).collect();
+    let is_listed =
+        |name: &str| indices.iter().any(|file| file.index.weight_map.iter().any(|(_, shard)| shard == name));
+    let is_needed = |name: &str| is_carried(name) || is_listed(name) || WeightsName::of(name).is_some();
+    Error::all(walk.broken_links(dir, is_needed)).err().unwrap_or(error)
 }
 
 type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
 
 /// The shards' file names in order, the index if there is one, and notes of files that are left out.
 fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<WeightFiles> {
-    let found = dir.files(&|_| true)?;
-    let files: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
+    let found = Walk::of(dir, &|_, _| true)?;
+    let files: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
     weights.sort();
     weights.dedup();
     let Some(name) = chosen(dir, &weights, config, variant)? else {
+        Error::all(found.broken_links(dir, |name| WeightsName::of(name).is_some()))?;
         return Err(nothing(&dir.path(), &files));
     };
     let mut notes = Vec::new();
     if let Some(variant) = &name.variant {
         notes.push(InputNote::Variant { variant: variant.clone() }.into());
     }
-    let on_disk: Vec<&str> = files.iter().copied().filter(|file| holds_tensors(file)).collect();
+    let is_copy = |file: &&str| holds_tensors(file) && is_whole_model(file);
+    let on_disk: Vec<&str> = files.iter().copied().filter(is_copy).collect();
     let index = read_index(dir, &name.index())?;
     let shards = match &index {
         None => vec![name.single()],
@@ -226,7 +251,10 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
     }
 }
 
-fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<TensorEntry>)> {
+/// A shard, open, and the tensors of its header.
+type ShardRead = (BaseShard, Box<dyn Source>, Vec<TensorEntry>);
+
+fn read_shard(dir: &Location, name: &str, room: u64) -> Result<ShardRead> {
     let source = dir.open(name)?;
     let path = dir.path_of(name);
     let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &path, room)?;
@@ -237,7 +265,8 @@ fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<T
     };
     let like = like(&header, &path)?;
     let (name, header_bytes) = (name.to_owned(), header.len() as u64);
-    Ok((BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false }, tensors))
+    let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false };
+    Ok((shard, source, tensors))
 }
 
 fn read_config(dir: &Location) -> Result<Config> {

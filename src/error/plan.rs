@@ -34,4 +34,6 @@ pub enum PlanError {
     TokenTwice { tensor: String, token: u64, earlier: String, later: String },
     #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
     ReplacedDelta { tensor: String, earlier: String, later: String },
+    #[error("`{first}` is {what} of the result, which cannot hold {other} `{second}` as well")]
+    NameTwice { first: String, what: &'static str, second: String, other: &'static str },
 }

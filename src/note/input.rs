@@ -7,8 +7,6 @@ notes! {
     InputNote {
         BaseFromAdapter { base: String, adapter: String } =>
             ("base: `{base}` (from adapter_config.json of `{adapter}`)"),
-        GoneFromCache { repo: String, files: Vec<String>, download: String } =>
-            ("{} of `{repo}` is gone from the cache: `{download}` fetches it", first_of(files)),
         AdapterFoundIn { location: String } =>
             ("the adapter is in `{location}`"),
         Variant { variant: String } =>

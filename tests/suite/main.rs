@@ -8,10 +8,12 @@
     reason = "a test has no users, panics, and tells"
 )]
 
+mod channels;
 mod config_text;
 mod diffusers;
 mod ends;
 mod faults;
+mod found_again;
 mod golden;
 mod hub;
 mod indexes;
@@ -34,6 +36,7 @@ mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
 mod screen;
+mod side_files;
 mod structure;
 mod support;
 mod targets;

@@ -149,7 +149,7 @@ fn find_home(dir: &Location) -> Result<Location> {
 fn homes(dir: &Location) -> Result<Vec<String>> {
     let mut homes = Vec::new();
     for Entry { name, kind, .. } in dir.list("")? {
-        if kind == EntryKind::Dir && dir.join(&name).stat(CONFIG)?.is_some() {
+        if matches!(kind, EntryKind::Dir | EntryKind::DirLink) && dir.join(&name).stat(CONFIG)?.is_some() {
             homes.push(name);
         }
     }
