@@ -14,4 +14,5 @@ pub(crate) mod identity;
 pub(crate) mod quantized;
 pub(crate) mod side_files;
 pub(crate) mod small_tensors;
+pub(crate) mod tokenizer;
 pub(crate) mod weights_name;

@@ -81,6 +81,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         adapters: &adapters,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
+        tokenizer: request.tokenizer,
         keep_quantized: request.keep_quantized,
         allow_noop: request.allow_noop,
     };

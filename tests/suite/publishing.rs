@@ -502,7 +502,10 @@ fn a_plan_writes_nothing() {
 #[test]
 fn a_merge_reports_what_it_decided() {
     for (case, texts) in [
-        ("tied-head", &["note: `lm_head.weight` has a tensor of its own", "`tie_word_embeddings` becomes false"][..]),
+        (
+            "tied-head",
+            &["note: `lm_head.weight` has a tensor of its own", "`tie_word_embeddings` becomes false"][..],
+        ),
         (
             "mxfp4",
             &[
