@@ -15,6 +15,7 @@ use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, is_mount_point, rename_no_replace, sync_folder, uninterrupted};
 use crate::storage::open_files::OpenFiles;
+use crate::storage::os;
 use crate::storage::patching::FilePatch;
 use crate::storage::reading::FileSource;
 use crate::storage::rules;
@@ -215,6 +216,11 @@ impl Store for Folder {
 
     fn is_mount_point(&self, dir: &str) -> bool {
         is_mount_point(&self.path_of(dir))
+    }
+
+    fn is_in_memory(&self, dir: &str) -> bool {
+        let path = self.path_of(dir);
+        path.ancestors().find(|above| above.exists()).is_some_and(os::is_in_memory)
     }
 
     fn is_writable(&self, dir: &str) -> bool {
