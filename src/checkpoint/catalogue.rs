@@ -18,6 +18,8 @@ pub struct BaseShard {
     pub bytes: u64,
     /// Which state of the file this is.
     pub identity: Identity,
+    /// Whether it holds copies of tensors that count elsewhere, which the catalogue leaves out.
+    pub has_stale: bool,
 }
 
 /// One tensor of the base. Its `file` counts in [`Catalogue::shards`].

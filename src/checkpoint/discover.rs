@@ -8,7 +8,8 @@ use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
-use crate::formats::index::{About, Index, IndexProblem, parse_index};
+use crate::formats::foreign::foreign;
+use crate::formats::index::{IndexProblem, parse_index};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::note::Note;
@@ -25,7 +26,11 @@ use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::checkpoint::header::{lfs_pointer, like, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
+use crate::checkpoint::listing;
+use crate::checkpoint::listing::{IndexFile, Listing};
 use crate::checkpoint::side_files::{is_carried, is_whole_model};
+use crate::checkpoint::stated;
+use crate::checkpoint::stated::Stated;
 use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
@@ -41,22 +46,12 @@ pub struct Checkpoint {
     pub(crate) sources: Vec<Box<dyn Source>>,
     /// Its `config.json`.
     pub config: Config,
+    /// What files of quantizers beside it say.
+    pub(crate) stated: Vec<Stated>,
     /// Its index, if it has one.
     pub index: Option<Listing>,
     /// Things worth saying that are no errors.
     pub notes: Vec<Note>,
-}
-
-/// A checkpoint's index, which agrees with its headers.
-pub struct Listing {
-    /// Its file name.
-    pub name: String,
-    /// Its length.
-    pub bytes: u64,
-    /// Places of the tensors in the order in which it lists them.
-    pub order: Vec<u32>,
-    /// What it holds beside the list.
-    pub about: About,
 }
 
 impl Checkpoint {
@@ -84,7 +79,7 @@ impl Checkpoint {
     fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
-        let (names, index, notes) = shard_names(dir, &config, variant)?;
+        let (names, index, mut notes) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let (mut sources, mut room) = (Vec::new(), header_room);
         for (i, name) in names.iter().enumerate() {
@@ -109,14 +104,10 @@ impl Checkpoint {
             }
         }
         Error::all(errors)?;
-        let (catalogue, twice) = Catalogue::new(shards, tensors);
-        Error::all(in_two_shards(&catalogue, &twice))?;
-        let listing = |IndexFile { name, bytes, index }: IndexFile| {
-            let order = order(&catalogue, &index.weight_map)?;
-            Ok::<_, Error>(Listing { name, bytes, order, about: index.about })
-        };
-        let index = index.map(listing).transpose()?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, sources, config, index, notes })
+        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
+        let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
+        let stated = stated::beside(dir)?;
+        Ok(Checkpoint { location: dir.clone(), catalogue, sources, config, stated, index, notes })
     }
 }
 
@@ -134,13 +125,6 @@ fn with_broken_links(dir: &Location, error: Error) -> Error {
         |name: &str| indices.iter().any(|file| file.index.weight_map.iter().any(|(_, shard)| shard == name));
     let is_needed = |name: &str| is_carried(name) || is_listed(name) || WeightsName::of(name).is_some();
     Error::all(walk.broken_links(dir, is_needed)).err().unwrap_or(error)
-}
-
-/// An index as it was read.
-struct IndexFile {
-    name: String,
-    bytes: u64,
-    index: Index,
 }
 
 type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
@@ -234,6 +218,10 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
         }
         problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
+    // A shard of another name might be a file of the result that is no shard: `config.json`, the model card.
+    if let Some((tensor, file)) = index.weight_map.iter().find(|(_, file)| !holds_tensors(file)) {
+        return Err(CheckpointError::NoShard { tensor: tensor.clone(), file: file.clone() }.into());
+    }
     Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
 }
 
@@ -277,60 +265,20 @@ fn read_shard(dir: &Location, name: &str, room: u64) -> Result<ShardRead> {
     };
     let like = like(&header, &path)?;
     let (name, header_bytes) = (name.to_owned(), header.len() as u64);
-    let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity };
+    let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false };
     Ok((shard, source, tensors))
-}
-
-/// Tensors of one name in two shards.
-fn in_two_shards(catalogue: &Catalogue, twice: &[(usize, usize)]) -> Vec<Error> {
-    let error = |&(i, j): &(usize, usize)| {
-        let (first, second) = (&catalogue.tensors[i], &catalogue.tensors[j]);
-        let (tensor, first, second) = (
-            first.name.clone(),
-            shard_of(catalogue, first).to_owned(),
-            shard_of(catalogue, second).to_owned(),
-        );
-        CheckpointError::TensorTwice { tensor, first, second }.into()
-    };
-    twice.iter().map(error).collect()
-}
-
-fn shard_of<'c>(catalogue: &'c Catalogue, tensor: &BaseTensor) -> &'c str {
-    &catalogue.shards[tensor.tensor.file.0 as usize].name
-}
-
-/// The places of the tensors that an index lists, in its order.
-///
-/// # Errors
-/// Every way in which it and the headers disagree.
-fn order(catalogue: &Catalogue, weight_map: &[(String, String)]) -> Result<Vec<u32>> {
-    let (mut order, mut errors) = (Vec::with_capacity(weight_map.len()), Vec::new());
-    let mut listed = vec![false; catalogue.tensors.len()];
-    for (name, shard) in weight_map {
-        match catalogue.position(name) {
-            Some(i) if shard_of(catalogue, &catalogue.tensors[i]) == *shard => {
-                listed[i] = true;
-                order.push(i as u32);
-            }
-            _ => errors
-                .push(CheckpointError::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
-        }
-    }
-    if errors.is_empty() {
-        let unlisted = catalogue.tensors.iter().zip(&listed).filter(|(_, listed)| !**listed);
-        errors.extend(unlisted.map(|(tensor, _)| {
-            let shard = shard_of(catalogue, tensor).to_owned();
-            Error::new(CheckpointError::NotInIndex { tensor: tensor.name.clone(), shard })
-        }));
-    }
-    Error::all(errors).map(|()| order)
 }
 
 fn read_config(dir: &Location) -> Result<Config> {
     let at = dir.path_of("config.json");
     match dir.read_small("config.json", MOST_CONFIG_BYTES)? {
         None => Ok(Config::default()),
-        Some(bytes) => Config::parse(&bytes)
-            .map_err(|problem| Error::new(CheckpointError::Json { path: at }).because(problem)),
+        Some(bytes) => Config::parse(&bytes).map_err(|problem| {
+            let error = Error::new(CheckpointError::Json { path: at }).because(problem);
+            match foreign(&bytes).filter(|_| !bytes.starts_with(b"{")) {
+                Some(what) => error.hint(format!("it is {what}: fetch the file again")),
+                None => error,
+            }
+        }),
     }
 }

@@ -56,6 +56,12 @@ fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
         ContainerProblem::NotWhole(cause) => {
             wrong().because(cause).hint("the file was not copied or downloaded whole: fetch it again")
         }
+        ContainerProblem::TooLong(cause) => wrong().because(cause).hint(
+            "bytes follow its last tensor: it was appended to, or written over a longer file: fetch it again",
+        ),
+        ContainerProblem::Foreign(what) => wrong().because(format!("it is {what}")).hint(
+            "the name says safetensors: look at what was downloaded, converted or linked there, and fetch it again",
+        ),
         ContainerProblem::Broken(cause) => wrong().because(cause),
         ContainerProblem::NoRoom(needed) => {
             let what = format!("the headers of `{}`", path.display());

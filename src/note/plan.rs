@@ -35,6 +35,8 @@ notes! {
             "changed weights of the quantized base are encoded again ({by}) with the scales they had, and new ones where a value \
              would not fit"
         ),
+        QuantizedKept { by: String } =>
+            ("the quantized weights of the base are kept as they are ({by}): no adapter changes them"),
         BaseDecoded { dtype: String, base: String, output: String } => (
             "the quantized base is decoded to {dtype}: {base} of weights become {output}; `--keep-quantized` keeps them quantized"
         ),

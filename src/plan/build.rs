@@ -25,7 +25,7 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
+use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
@@ -68,6 +68,7 @@ impl Planner<'_> {
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notes: self.base.notes.clone(), errors, ..Gathered::default() };
+        gathered.notes.extend(weights.stale().cloned().map(Note::from));
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
@@ -139,6 +140,9 @@ impl Planner<'_> {
             Err(error) => gathered.errors.push(error),
         }
         gathered.errors.extend(check_vocabulary(outline));
+        let is_decoded = |place| !self.keep_quantized || gathered.touched.contains_key(&Target::Base(place));
+        let dubious = check_dubious(outline, is_decoded);
+        gathered.errors.extend(dubious);
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(outline));
         }
@@ -148,6 +152,7 @@ impl Planner<'_> {
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
+        let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
             None => (None, None),
             Some(OutIndex::Carried(index)) => (Some(index), None),
@@ -156,7 +161,7 @@ impl Planner<'_> {
         let config = config_file::config(outline, self.adapters, is_decoded);
         let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
+            files.iter().any(|file| file.name == name) || is_unexplained && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;

@@ -4,7 +4,7 @@ use crate::encodings::schemes;
 use crate::model::outline::Outline;
 use crate::note::plan::PlanNote;
 use crate::plan::config_file;
-use crate::plan::out_tensor::OutShard;
+use crate::plan::out_tensor::{OutShard, OutTensor};
 use crate::tensor::size::show_size;
 
 /// The decisions, for an output of these shards.
@@ -27,7 +27,9 @@ pub(crate) fn decisions(outline: &Outline<'_>, shards: &[OutShard], keep_quantiz
         return decisions;
     }
     if keep_quantized {
-        decisions.push(PlanNote::EncodedAgain { by: "--keep-quantized".to_owned() });
+        let by = "--keep-quantized".to_owned();
+        let is_any = shards.iter().flat_map(|shard| &shard.tensors).any(OutTensor::is_encoded_again);
+        decisions.push(if is_any { PlanNote::EncodedAgain { by } } else { PlanNote::QuantizedKept { by } });
         return decisions;
     }
     let base: u64 = outline.base.catalogue.shards.iter().map(|shard| shard.bytes).sum();

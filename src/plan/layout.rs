@@ -226,8 +226,9 @@ fn shard(
     let is_same = |base: &BaseTensor, out: &OutTensor| {
         base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
-    let unchanged =
-        own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
+    let unchanged = !base.has_stale
+        && own.len() == tensors.len()
+        && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
     let header = if unchanged {
         OutHeader::Copied { from: file, bytes: base.header_bytes }
     } else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::encodings;
 use crate::encodings::logical::Logical;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::Dtype;
@@ -57,6 +58,14 @@ pub struct OutTensor {
     pub bytes: u64,
     /// What makes it.
     pub making: Making,
+}
+
+impl OutTensor {
+    /// Whether it is a part of a quantized weight that an adapter changes.
+    pub(crate) fn is_encoded_again(&self) -> bool {
+        let is_quantized = encodings::find(&self.encoding).is_some_and(|encoding| encoding.plain().is_none());
+        is_quantized && matches!(self.making, Making::Merge { .. })
+    }
 }
 
 /// The bytes of an output's shard before its data.

@@ -9,12 +9,14 @@
 )]
 
 mod channels;
+mod config_text;
 mod diffusers;
 mod ends;
 mod faults;
 mod found_again;
 mod golden;
 mod hub;
+mod indexes;
 mod inspect;
 mod layouts;
 mod models;
@@ -25,6 +27,7 @@ mod produced;
 mod produced_tinker;
 mod produced_trainers;
 mod publishing;
+mod quantized_bases;
 mod readme;
 mod refusals;
 mod refusals_kinds;
