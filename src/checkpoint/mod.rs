@@ -18,5 +18,6 @@ pub(crate) mod side_files;
 pub(crate) mod single_file;
 pub(crate) mod small_tensors;
 pub(crate) mod stated;
+pub(crate) mod tokenizer;
 pub(crate) mod unread;
 pub(crate) mod weights_name;

@@ -159,6 +159,20 @@ pub(crate) struct MergeArgs {
     )]
     pub(crate) tied: String,
 
+    /// Choose whose tokenizer and chat template go into the result
+    ///
+    /// `auto` takes an adapter's where it has one and its vocabulary or its chat template is not the base's; of several
+    /// adapters, the last such. Which was taken is reported.
+    #[arg(
+        long,
+        value_name = "auto|base|adapter",
+        value_parser = ["auto", "base", "adapter"],
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) tokenizer: String,
+
     /// Print the plan and write nothing, as `plan` does
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,

@@ -7,6 +7,7 @@ use regex::Regex;
 
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::error::Result;
 use crate::error::request::RequestError;
 use crate::hub::cache::Hub;
@@ -51,6 +52,11 @@ impl MergeConfig {
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
+            tokenizer: match args.tokenizer.as_str() {
+                "base" => TokenizerChoice::Base,
+                "adapter" => TokenizerChoice::Adapter,
+                _ => TokenizerChoice::Auto,
+            },
             tied: if args.tied == "fold" { Tied::Fold } else { Tied::Untie },
             keep_quantized: args.keep_quantized,
             experts: ExpertLayout {

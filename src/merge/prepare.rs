@@ -84,6 +84,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         adapters: &adapters,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
+        tokenizer: request.tokenizer,
         keep_quantized: request.keep_quantized,
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,

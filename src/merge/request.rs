@@ -17,6 +17,7 @@ use regex::Regex;
 
 use crate::adapters::expert_options::ExpertLayout;
 use crate::cancel::Cancel;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
@@ -42,6 +43,8 @@ pub struct Request {
     pub ignored_fields: Vec<String>,
     /// What happens to a tied head when an adapter changes one of the two ends.
     pub tied: Tied,
+    /// Whose tokenizer goes into the result.
+    pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
     /// How the factors of experts lie, where an adapter does not tell.

@@ -35,6 +35,7 @@ use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, 
 use crate::plan::output_files::check_names;
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
+use crate::plan::tokenizer;
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
@@ -164,6 +165,7 @@ impl Planner<'_> {
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
+        tokenizer::choose(self.tokenizer, outline, self.adapters, &mut carried, &mut brought)?;
         carried.retain(|file| !is_left(&file.name));
         carried.extend(kept_index);
         carried.sort_by(|a, b| a.name.cmp(&b.name));

@@ -20,4 +20,5 @@ pub(crate) mod overlap;
 pub(crate) mod planner;
 pub(crate) mod side_files;
 pub(crate) mod slice;
+pub(crate) mod tokenizer;
 pub(crate) mod untie;

@@ -2,6 +2,7 @@
 
 use crate::adapters::adapter::Adapter;
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::model::tied::Tied;
 
 /// What plans are made from.
@@ -14,6 +15,8 @@ pub(crate) struct Planner<'a> {
     pub ignored_fields: &'a [String],
     /// What happens to tied heads.
     pub tied: Tied,
+    /// Whose tokenizer goes into the result.
+    pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
     /// Weights beside adapters that may be left out.

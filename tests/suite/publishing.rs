@@ -76,7 +76,7 @@ fn an_output_in_a_folder_that_is_not_there_yet() {
 #[test]
 fn an_output_by_a_relative_name() {
     let work = Work::demo();
-    for name in ["merged", "./merged2", "merged3/", "sub/../merged4"] {
+    for name in ["merged", "./merged2", "merged3/", "sub/../merged4", "new/deep/merged5"] {
         fs::create_dir_all(work.folder.path().join("sub")).unwrap();
         let mut command = work.command_into(Path::new(name), &[]);
         let ran = ran(command.current_dir(work.folder.path()).output().unwrap());
