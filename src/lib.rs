@@ -57,6 +57,7 @@ pub use error::no_effect::NoEffectReason;
 pub use error::output::OutputError;
 pub use error::path_reading::{PathChange, PathReading};
 pub use error::plan::PlanError;
+pub use error::promise::Promise;
 pub use error::request::RequestError;
 pub use error::run::RunError;
 pub use error::storage::StorageError;

@@ -15,6 +15,7 @@ pub(crate) mod listing;
 pub(crate) mod plain_lists;
 pub(crate) mod quantized;
 pub(crate) mod side_files;
+pub(crate) mod single_file;
 pub(crate) mod small_tensors;
 pub(crate) mod stated;
 pub(crate) mod tokenizer;

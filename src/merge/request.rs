@@ -51,6 +51,12 @@ pub struct Request {
     pub experts: ExpertLayout,
     /// Adapter keys that may be left out where no base tensor has their names.
     pub allow_unmatched: Vec<Regex>,
+    /// Names of modules and parameters that adapters may lack though their configs promise them.
+    pub allow_missing: Vec<Regex>,
+    /// Files with weights beside adapters that may be left out.
+    pub allow_unmerged_files: Vec<String>,
+    /// Whether the base may be of another class than the one that an adapter was trained on.
+    pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
     /// What stops it, in any phase.

@@ -13,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod fused;
 pub(crate) mod layout;
 pub(crate) mod noop;
+pub(crate) mod origin;
 pub(crate) mod out_tensor;
 pub(crate) mod output_files;
 pub(crate) mod overlap;

@@ -19,6 +19,10 @@ pub(crate) struct Planner<'a> {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// Weights beside adapters that may be left out.
+    pub allow_unmerged_files: &'a [String],
+    /// Whether the base may be of another class than the one that an adapter was trained on.
+    pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
 }
