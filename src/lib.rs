@@ -45,6 +45,7 @@ pub(crate) mod tensor;
 
 pub use adapters::expert_options::{ExpertLayout, Orientation, Packing};
 pub use cancel::Cancel;
+pub use checkpoint::tokenizer::TokenizerChoice;
 pub use cli::main as run_command;
 pub use error::adapter::AdapterError;
 pub use error::checkpoint::CheckpointError;

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::checkpoint::config::Config;
 use crate::error::{Error, Result};
 use crate::model::heads::{Task, task, task_of_class};
 
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     pub base: Option<String>,
     /// The revision of that base.
     pub revision: Option<String>,
+    /// The classes and model types of that base.
+    pub trained_on: TrainedClasses,
     /// What it was trained for, as transformers names tasks.
     pub task: Option<String>,
     /// The class that it was trained in, where that is known.
@@ -56,6 +59,23 @@ pub(crate) struct Options {
     pub labels: Option<Map<String, Value>>,
     /// What is of a wrong type.
     pub problems: Vec<Problem>,
+}
+
+/// What an adapter says of the model that it was trained on, beside its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TrainedClasses {
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// Its model types.
+    pub types: Vec<String>,
+}
+
+impl TrainedClasses {
+    /// Adds what the config of a base says of it.
+    pub(crate) fn add(&mut self, base: &Config) {
+        self.classes.extend(base.classes().into_iter().map(str::to_owned));
+        self.types.extend(base.model_type().map(str::to_owned));
+    }
 }
 
 /// Something of a wrong type.
@@ -94,6 +114,7 @@ impl Options {
             target_parameters: Vec::new(),
             base: None,
             revision: None,
+            trained_on: TrainedClasses::default(),
             task: None,
             class: None,
             saved: Vec::new(),

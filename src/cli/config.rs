@@ -7,6 +7,7 @@ use regex::Regex;
 
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::error::Result;
 use crate::error::request::RequestError;
 use crate::hub::cache::Hub;
@@ -51,12 +52,17 @@ impl MergeConfig {
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
+            tokenizer: match args.tokenizer.as_str() {
+                "base" => TokenizerChoice::Base,
+                "adapter" => TokenizerChoice::Adapter,
+                _ => TokenizerChoice::Auto,
+            },
             tied: if args.tied == "fold" { Tied::Fold } else { Tied::Untie },
             keep_quantized: args.keep_quantized,
             experts: ExpertLayout {
                 packing: args.expert_packing.as_deref().map(|order| match order {
-                    "expert-major" => Packing::GroupedByExpert,
-                    _ => Packing::RankMajor,
+                    "rank-major" | "rank_major" => Packing::RankMajor,
+                    _ => Packing::GroupedByExpert,
                 }),
                 orientation: args.expert_lora_a_axis.as_deref().map(|axis| match axis {
                     "d2" => Orientation::Swapped,
@@ -65,6 +71,8 @@ impl MergeConfig {
             },
             allow_unmatched: read_patterns("--allow-unmatched", &args.allow_unmatched)?,
             allow_missing: read_patterns("--allow-missing", &args.allow_missing)?,
+            allow_unmerged_files: args.allow_unmerged_file.clone(),
+            allow_other_base: args.allow_other_base,
             allow_noop: args.allow_noop,
             cancel: Cancel::default(),
             #[cfg(feature = "testing")]

@@ -193,3 +193,19 @@ fn runs_without_locks_leave_one_whole_output() {
         assert_eq!(left, ["work/output.partial/shardfold.journal"], "round {round}");
     }
 }
+
+#[test]
+fn why_an_output_cannot_be_made_is_told() {
+    let work = Work::demo();
+    let file = work.folder.path().join("file");
+    fs::write(&file, "a file").unwrap();
+    for (output, reason) in [
+        (Path::new("s3://bucket/merged"), "because it is a URL"),
+        (Path::new("/proc/nothing/merged"), "because No such file or directory"),
+        (&file.join("merged"), "hint: a part of the path is a file"),
+    ] {
+        let ran = work.merge_into(output, &[]);
+        assert_eq!(ran.code, 73, "{}", ran.err);
+        assert!(ran.err.contains("error: cannot create `") && ran.err.contains(reason), "{}", ran.err);
+    }
+}

@@ -76,6 +76,22 @@ impl AdapterConfig {
         values.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
+    /// Whether a field is there, whatever its value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// Whether a field is a list without entries.
+    pub(crate) fn is_empty_list(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)
+    }
+
+    /// Whether a field, or the text of one, has that word in it.
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        let is_in = |text: &str| text.to_lowercase().contains(word);
+        self.fields.iter().any(|(name, value)| is_in(name) || value.as_str().is_some_and(is_in))
+    }
+
     /// Every field that `known` does not allow to have its value; of those it does not have, `ignored` ones aside.
     pub(crate) fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
         let mut errors = Vec::new();

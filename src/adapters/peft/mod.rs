@@ -9,5 +9,8 @@ pub(crate) mod patterns;
 pub(crate) mod producers;
 pub(crate) mod promises;
 pub(crate) mod python_regex;
+pub(crate) mod residual;
 pub(crate) mod selection;
 pub(crate) mod targets;
+pub(crate) mod torchtune;
+pub(crate) mod weights;

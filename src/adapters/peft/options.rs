@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::adapters::options::{DEFAULT, Options, Problem};
+use crate::adapters::options::{DEFAULT, Options, Problem, TrainedClasses};
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::numbers::Numbers;
 use crate::adapters::peft::patterns::{PatternProblem, Patterns};
@@ -23,6 +23,7 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
         target_parameters: config.list("target_parameters").into_iter().map(str::to_owned).collect(),
         base: text("base_model_name_or_path"),
         revision: text("revision"),
+        trained_on: trained_on(config),
         task: text("task_type"),
         class: class(config).map(str::to_owned),
         saved: config.list("modules_to_save").into_iter().map(str::to_owned).collect(),
@@ -51,6 +52,19 @@ fn class(config: &AdapterConfig) -> Option<&str> {
 /// Entries of a list, of which anything else has one.
 fn len(list: &Value) -> usize {
     list.as_array().map_or(1, Vec::len)
+}
+
+/// What the config says of the model's class: PEFT's `auto_mapping`, and what others write.
+fn trained_on(config: &AdapterConfig) -> TrainedClasses {
+    let mapping = |name| config.get("auto_mapping")?.get(name)?.as_str();
+    let classes = mapping("base_model_class").into_iter().chain(config.list("architectures"));
+    // `transformers.models.llama.modeling_llama`
+    let library = mapping("parent_library").and_then(|library| library.strip_prefix("transformers.models."));
+    let types = library.and_then(|library| library.split('.').next());
+    TrainedClasses {
+        classes: classes.map(str::to_owned).collect(),
+        types: types.into_iter().map(str::to_owned).collect(),
+    }
 }
 
 /// Ranks and alphas, of all modules and of single ones.

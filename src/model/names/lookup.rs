@@ -12,12 +12,22 @@ use crate::model::heads::{is_added_head, is_head};
 use crate::model::names::class_rules::class_rules;
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::interpretation::{NameMapping, PathMatches, choose, inferred, tower};
+use crate::model::names::inferred::{Fits, inferred};
+use crate::model::names::interpretation::{NameMapping, PathMatches, choose, tower};
 use crate::model::names::name_table::{NameTable, Parameter};
 use crate::model::names::name_tables::NameTables;
 use crate::model::names::rules::Rules;
 use crate::model::names::table;
 use crate::model::names::table::Class;
+
+/// What an adapter says of its paths beside their names.
+#[derive(Clone, Copy)]
+pub(crate) struct PathFacts<'f> {
+    /// Which weights a path may be for, where only shapes tell.
+    pub fits: Fits<'f>,
+    /// Whether a path is of a module that the adapter may add to the model: it is placed if it can be, and need not be.
+    pub may_be_new: &'f dyn Fn(&str) -> bool,
+}
 
 /// Names of a checkpoint, read as one adapter's paths are to be read.
 pub struct Names<'a> {
@@ -40,24 +50,16 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// [`ClaimError::Readings`] if two interpretations place all paths and do not mean the same tensors.
-    pub fn new(name_tables: &NameTables<'a>, paths: &[&str]) -> Result<Names<'a>> {
-        Names::with_new(name_tables, paths, |_| false)
-    }
-
-    /// The same for an adapter that may add modules to the model: those are placed if they can be, and need not be.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub(crate) fn with_new(
+    pub(crate) fn new(
         name_tables: &NameTables<'a>,
         paths: &[&str],
-        may_be_new: impl Fn(&str) -> bool,
+        facts: PathFacts<'_>,
     ) -> Result<Names<'a>> {
         let (disk, config) = (name_tables.disk, name_tables.config);
         let class = config.class().and_then(table::class);
         let ties: Vec<String> =
             class.as_ref().map(Class::ties).unwrap_or_default().into_iter().map(|(head, _)| head).collect();
-        let (path_matches, required) = all_matches(name_tables, paths, &ties, may_be_new);
+        let (path_matches, required) = all_matches(name_tables, paths, &ties, facts);
         let chosen = choose(&path_matches, paths, &required).map_err(|(first, second, path)| {
             let meant = |i: usize| {
                 let (matches, table) = (&path_matches[i], name_tables.get(path_matches[i].table));
@@ -171,17 +173,15 @@ fn all_matches(
     name_tables: &NameTables<'_>,
     paths: &[&str],
     ties: &[String],
-    may_be_new: impl Fn(&str) -> bool,
+    facts: PathFacts<'_>,
 ) -> (Vec<PathMatches>, Vec<bool>) {
     let mut required: Vec<bool> = paths.iter().map(|path| !is_optional(path, ties)).collect();
     let mut found = path_matches(name_tables, paths, &required);
     if !found.iter().any(|matches| matches.places_all(&required)) {
-        required.iter_mut().zip(paths).for_each(|(required, path)| *required &= !may_be_new(path));
+        required.iter_mut().zip(paths).for_each(|(required, path)| *required &= !(facts.may_be_new)(path));
     }
     if !found.iter().any(|matches| matches.places_all(&required)) {
-        let must: Vec<&str> =
-            paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
-        let mapping = inferred(name_tables.disk, &must);
+        let mapping = inferred(name_tables.disk, paths, &required, facts.fits);
         let placed = |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
         found.extend(mapping.and_then(placed));
     }

@@ -15,6 +15,7 @@ pub(crate) mod disk;
 pub(crate) mod experts;
 pub(crate) mod fused_rows;
 pub(crate) mod geometry;
+pub(crate) mod inferred;
 pub(crate) mod interpretation;
 pub(crate) mod lookup;
 pub(crate) mod name_table;
