@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::error::budget::BudgetNeed;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
@@ -64,7 +65,7 @@ fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
         ),
         ContainerProblem::Broken(cause) => wrong().because(cause),
         ContainerProblem::NoRoom(needed) => {
-            let what = format!("the headers of `{}`", path.display());
+            let what = BudgetNeed::Headers { path: path.to_owned() };
             RequestError::Budget { budget: room.into(), needed, what }.into()
         }
         ContainerProblem::Unreadable(error) => error,

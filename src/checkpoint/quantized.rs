@@ -11,6 +11,7 @@ use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
+use crate::error::quantized::QuantizedProblem;
 use crate::tensor::dtype::is_mergeable;
 
 use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
@@ -58,7 +59,7 @@ pub(crate) struct Weights {
     /// Places of what stands beside unread data.
     beside_unread: HashSet<usize>,
     /// Why weights that can be decoded are not to be trusted, by place of their data.
-    dubious: BTreeMap<usize, String>,
+    dubious: BTreeMap<usize, QuantizedProblem>,
     /// What is reported of descriptions of a quantization that no tensor bears out.
     stale: Option<InputNote>,
 }
@@ -115,9 +116,9 @@ impl Weights {
             }
             for other in beside {
                 if self.roles[other.place].is_none() {
-                    let (name, titles) =
-                        (&catalogue.tensors[other.place].name, schemes::titles(&other.schemes));
-                    self.dubious.insert(data, format!("`{name}` stands beside it too, which is of {titles}"));
+                    let name = catalogue.tensors[other.place].name.clone();
+                    let titles = schemes::titles(&other.schemes);
+                    self.dubious.insert(data, QuantizedProblem::OtherBeside { name, titles });
                     self.roles[other.place] = Some(TensorRole::Unused);
                 }
             }
@@ -148,13 +149,12 @@ impl Weights {
             plain.has(name.strip_suffix(".weight").unwrap_or(name))
         });
         let listed: Vec<usize> = listed.map(|(place, _)| place).collect();
-        let why = "it has scales, and `quantization_config` lists its module as plain";
-        self.dubious.extend(listed.into_iter().map(|place| (place, why.to_owned())));
+        self.dubious.extend(listed.into_iter().map(|place| (place, QuantizedProblem::ListedPlain)));
     }
 
     /// Why weights that can be decoded are not to be trusted, by place of their data.
-    pub(crate) fn dubious(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.dubious.iter().map(|(place, why)| (*place, why.as_str()))
+    pub(crate) fn dubious(&self) -> impl Iterator<Item = (usize, &QuantizedProblem)> {
+        self.dubious.iter().map(|(place, why)| (*place, why))
     }
 
     fn quantized(&self) -> impl Iterator<Item = (usize, &QuantizedWeight)> {
@@ -209,8 +209,8 @@ impl Weights {
         if name != *called {
             let other = catalogue.position(&name).or_else(|| self.renamed.insert(name.clone(), data));
             if let Some(other) = other {
-                let why =
-                    format!("it is there twice, as `{called}` and as `{}`", catalogue.tensors[other].name);
+                let second = catalogue.tensors[other].name.clone();
+                let why = QuantizedProblem::Twice { first: called.clone(), second };
                 return Err(ClaimError::Quantized { tensor: name, why }.into());
             }
         }

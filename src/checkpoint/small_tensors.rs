@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::error::claim::ClaimError;
+use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -33,7 +34,7 @@ impl<'a> Peek<'a> {
         let catalogue = &self.base.catalogue;
         if tensor.bytes() > MOST_BYTES {
             let name = catalogue.at(tensor).map_or_else(String::new, |i| catalogue.tensors[i].name.clone());
-            let why = format!("it has {} bytes, where a few numbers are expected", tensor.bytes());
+            let why = QuantizedProblem::ManyBytes { bytes: tensor.bytes() };
             return Err(Error::new(ClaimError::Quantized { tensor: name, why }));
         }
         let mut open = self.open.borrow_mut();

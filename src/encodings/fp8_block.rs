@@ -13,6 +13,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
 use crate::kernels::outcome::Narrowed;
@@ -32,6 +33,8 @@ const CODES: usize = 0;
 const MOST: f32 = 448.0;
 /// The block size where the config names none.
 const DEFAULT_BLOCK: u64 = 128;
+/// The types of scales.
+const SCALE_DTYPES: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F8_E8M0];
 
 static SCHEME: Scheme = Scheme {
     title: "block FP8",
@@ -73,43 +76,39 @@ impl Encoding for Fp8Block {
         let names = scale_names(found.name);
         let there = |name: &&String| (found.find)(name).is_some();
         let scale_name = names.iter().find(there).unwrap_or(&names[0]);
-        let wrong = |why: String| Candidate::wrong(found.name, why);
+        let wrong = |why| Candidate::wrong(found.name, why);
         let Some(scale) = (found.find)(scale_name) else {
-            let is_missing = lacks_scale(found);
-            return if is_missing { Err(wrong(format!("it has no `{scale_name}`"))) } else { Ok(None) };
+            let missing = QuantizedProblem::NoAuxiliary { name: scale_name.clone() };
+            return if lacks_scale(found) { Err(wrong(missing)) } else { Ok(None) };
         };
         let Some(config) = found.quantization else {
-            return Err(wrong(format!(
-                "`{scale_name}` belongs to it, but config.json has no `quantization_config`"
-            )));
+            return Err(wrong(QuantizedProblem::NoConfig { name: scale_name.clone() }));
         };
         if is_other(config, &scale) {
             return Ok(None);
         }
         if found.method() != Some("fp8") {
-            let method = found.method().map_or_else(|| "missing".to_owned(), |method| format!("`{method}`"));
-            return Err(wrong(format!(
-                "it is stored as {} (`{scale_name}` belongs to it), but `quant_method` is {method}, not `fp8`",
-                SCHEME.title
-            )));
+            return Err(wrong(QuantizedProblem::Method {
+                scheme: SCHEME.title,
+                tensors: vec![scale_name.clone()],
+                found: found.method().map(str::to_owned),
+                expected: "fp8",
+            }));
         }
-        let block =
-            block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
+        let no_block = || wrong(QuantizedProblem::OfScheme("`weight_block_size` is no pair of sizes"));
+        let block = block_of(config).ok_or_else(no_block)?;
         if found.tensor.shape.elements() == 0 {
-            return Err(wrong("it is empty".to_owned()));
+            return Err(wrong(QuantizedProblem::Empty));
         }
-        if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F8_E8M0) {
-            let found = scale.dtype;
-            return Err(wrong(format!("`{scale_name}` has dtype {found:?}, expected F32, BF16 or F8_E8M0")));
+        let name = scale_name.clone();
+        if !SCALE_DTYPES.contains(&scale.dtype) {
+            let expected = SCALE_DTYPES;
+            return Err(wrong(QuantizedProblem::Dtype { name, found: scale.dtype, expected }));
         }
         let expected = scale_shape(&found.tensor.shape, block);
         if expected.as_ref() != Some(&scale.shape) {
-            let expected = expected.map_or_else(|| "two axes".to_owned(), |shape| shape.to_string());
-            let (rows, cols) = block;
-            return Err(wrong(format!(
-                "`{scale_name}` has shape {}, expected {expected} for blocks of {rows} × {cols}",
-                scale.shape
-            )));
+            let found = scale.shape;
+            return Err(wrong(QuantizedProblem::ScaleShape { name, found, expected, block }));
         }
         let logical = Logical {
             encoding: self.name().into(),

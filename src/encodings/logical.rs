@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::claim::ClaimError;
+use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
@@ -68,8 +69,8 @@ pub(crate) struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// The error that says why `tensor` cannot be decoded.
-    pub(crate) fn wrong(tensor: &str, why: impl Into<String>) -> Error {
-        Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why: why.into() })
+    pub(crate) fn wrong(tensor: &str, why: QuantizedProblem) -> Error {
+        Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why })
     }
 
     /// `quant_method` of the config.

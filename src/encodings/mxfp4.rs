@@ -8,6 +8,7 @@
 //! Decoding only: hardly any of a delta would survive the rounding to so few values (quantized-bases.md 15.3).
 
 use crate::error::Result;
+use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
@@ -56,49 +57,52 @@ impl Encoding for Mxfp4 {
         }
         let is_said = found.method() == Some("mxfp4");
         if let Some(name) = found.name.strip_suffix("_scales") {
-            let codes = format!("{name}_blocks");
-            if is_said && (found.find)(&codes).is_none() {
-                return Err(Candidate::wrong(name, format!("it has `{name}_scales` and no `{codes}`")));
+            let data = format!("{name}_blocks");
+            if is_said && (found.find)(&data).is_none() {
+                let auxiliary = found.name.to_owned();
+                return Err(Candidate::wrong(name, QuantizedProblem::NoData { auxiliary, data }));
             }
             return Ok(None);
         }
         let Some(name) = found.name.strip_suffix("_blocks") else { return Ok(None) };
-        let wrong = |why: String| Candidate::wrong(name, why);
-        let Some(scale) = (found.find)(&format!("{name}_scales")) else {
-            return if is_said { Err(wrong(format!("it has no `{name}_scales`"))) } else { Ok(None) };
+        let wrong = |why| Candidate::wrong(name, why);
+        let (codes_name, scales_name) = (found.name.to_owned(), format!("{name}_scales"));
+        let Some(scale) = (found.find)(&scales_name) else {
+            let missing = QuantizedProblem::NoAuxiliary { name: scales_name };
+            return if is_said { Err(wrong(missing)) } else { Ok(None) };
         };
         if !is_said {
-            let found = found.method().map_or_else(|| "missing".to_owned(), |method| format!("`{method}`"));
-            return Err(wrong(format!(
-                "it is stored as MXFP4 (`{name}_blocks` and `{name}_scales`), but `quant_method` is {found}, not `mxfp4`"
-            )));
+            return Err(wrong(QuantizedProblem::Method {
+                scheme: SCHEME.title,
+                tensors: vec![codes_name, scales_name],
+                found: found.method().map(str::to_owned),
+                expected: "mxfp4",
+            }));
         }
         let &[experts, rows, blocks, bytes] = found.tensor.shape.axes() else {
-            return Err(wrong(format!(
-                "`{name}_blocks` has shape {}, expected four axes",
-                found.tensor.shape
-            )));
+            let found = found.tensor.shape.clone();
+            return Err(wrong(QuantizedProblem::NotFourAxes { name: codes_name, found }));
         };
         if found.tensor.shape.elements() == 0 {
-            return Err(wrong("it is empty".to_owned()));
+            return Err(wrong(QuantizedProblem::Empty));
         }
         if bytes * PAIR != BLOCK {
-            return Err(wrong(format!("`{name}_blocks` has blocks of {bytes} bytes, expected 16")));
+            let expected = BLOCK / PAIR;
+            return Err(wrong(QuantizedProblem::BlockBytes { name: codes_name, found: bytes, expected }));
         }
         if scale.dtype != Dtype::U8 {
-            return Err(wrong(format!("`{name}_scales` has dtype {:?}, expected U8", scale.dtype)));
+            let expected = &[Dtype::U8];
+            return Err(wrong(QuantizedProblem::Dtype { name: scales_name, found: scale.dtype, expected }));
         }
         if scale.shape.axes() != [experts, rows, blocks] {
-            return Err(wrong(format!(
-                "`{name}_scales` has shape {}, expected [{experts}, {rows}, {blocks}]",
-                scale.shape
-            )));
+            let (found, expected) = (scale.shape, vec![experts, rows, blocks]);
+            return Err(wrong(QuantizedProblem::Shape { name: scales_name, found, expected }));
         }
         let inputs = blocks.checked_mul(BLOCK);
         let shape = inputs.and_then(|inputs| Shape::new(&[experts, inputs, rows]));
         let logical = Logical {
             encoding: self.name().into(),
-            shape: shape.ok_or_else(|| wrong("its shape is larger than any file".to_owned()))?,
+            shape: shape.ok_or_else(|| wrong(QuantizedProblem::TooLarge))?,
             block: (BLOCK, 1),
             parts: vec![found.tensor.clone(), scale],
         };

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
@@ -155,7 +156,7 @@ impl Encoding for PackedInt {
 }
 
 /// Something, or why it cannot be had.
-type Or<T> = std::result::Result<T, String>;
+type Or<T> = std::result::Result<T, QuantizedProblem>;
 
 /// The tensors of one weight.
 struct Tensors {
@@ -173,21 +174,18 @@ impl Tensors {
     fn of(found: &Candidate<'_>, module: &str) -> Or<Tensors> {
         let beside = |leaf: &str| (found.find)(&format!("{module}.{leaf}"));
         let &[rows, words] = found.tensor.shape.axes() else {
-            return Err(format!("its codes have shape {}, where two axes are read", found.tensor.shape));
+            return Err(QuantizedProblem::NotTwoAxes { found: found.tensor.shape.clone() });
         };
-        let scale = beside("weight_scale").ok_or_else(|| format!("it has no `{module}.weight_scale`"))?;
-        if !matches!(scale.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-            let dtype = scale.dtype;
-            return Err(format!("`{module}.weight_scale` has dtype {dtype:?}, expected F32, BF16 or F16"));
-        }
-        let of_type = |leaf: &str, dtypes: &[Dtype]| match beside(leaf) {
-            Some(tensor) if !dtypes.contains(&tensor.dtype) => Err(format!(
-                "`{module}.{leaf}` has dtype {:?}, expected {}",
-                tensor.dtype,
-                dtypes.iter().map(|dtype| format!("{dtype:?}")).collect::<Vec<_>>().join(" or ")
-            )),
+        let of_type = |leaf: &str, expected: &'static [Dtype]| match beside(leaf) {
+            Some(tensor) if !expected.contains(&tensor.dtype) => {
+                let name = format!("{module}.{leaf}");
+                Err(QuantizedProblem::Dtype { name, found: tensor.dtype, expected })
+            }
             tensor => Ok(tensor),
         };
+        let scale = of_type("weight_scale", &[Dtype::F32, Dtype::BF16, Dtype::F16])?;
+        let name = format!("{module}.weight_scale");
+        let scale = scale.ok_or(QuantizedProblem::NoAuxiliary { name })?;
         let zeros = of_type("weight_zero_point", &[Dtype::I32])?;
         let order = of_type("weight_g_idx", &[Dtype::I32])?;
         let shape = of_type("weight_shape", &[Dtype::I64, Dtype::I32])?;
@@ -212,19 +210,19 @@ impl Tensors {
             return Ok(());
         }
         let stem = name.strip_suffix("weight").unwrap_or(name);
-        let why = format!("`{stem}weight_shape` says {written} columns, and its groups make {input}");
-        Err(Candidate::wrong(name, why))
+        let shape = format!("{stem}weight_shape");
+        Err(Candidate::wrong(name, QuantizedProblem::WrittenColumns { name: shape, written, found: input }))
     }
 
     /// Inputs of the weight as the data of `weight_shape` says.
     fn written_input(&self, found: &Candidate<'_>, name: &str) -> Result<u64> {
-        let wrong = |why: String| Candidate::wrong(name, why);
         let stem = name.strip_suffix("weight").unwrap_or(name);
-        let shape = self.shape.as_ref().ok_or_else(|| {
-            wrong(format!("it has no `{stem}weight_shape`, and nothing else says how many columns it has"))
-        })?;
+        let named = || format!("{stem}weight_shape");
+        let unknown = || Candidate::wrong(name, QuantizedProblem::UnknownColumns { name: named() });
+        let shape = self.shape.as_ref().ok_or_else(unknown)?;
         if shape.shape.axes() != [2] {
-            return Err(wrong(format!("`{stem}weight_shape` has shape {}, expected [2]", shape.shape)));
+            let (found, expected) = (shape.shape.clone(), vec![2]);
+            return Err(Candidate::wrong(name, QuantizedProblem::Shape { name: named(), found, expected }));
         }
         let bytes = (found.read)(shape)?;
         let numbers: Vec<i64> = match shape.dtype {
@@ -233,10 +231,10 @@ impl Tensors {
         };
         match numbers.as_slice() {
             [rows, input] if u64::try_from(*rows) == Ok(self.rows) && *input > 0 => Ok(*input as u64),
-            numbers => Err(wrong(format!(
-                "`{stem}weight_shape` holds {numbers:?}, and its codes have {} rows",
-                self.rows
-            ))),
+            _ => {
+                let why = QuantizedProblem::WrittenRows { name: named(), written: numbers, rows: self.rows };
+                Err(Candidate::wrong(name, why))
+            }
         }
     }
 
@@ -245,42 +243,40 @@ impl Tensors {
         let bits = u64::from(scheme.bits);
         let words = input.checked_mul(bits).map(|bits| bits.div_ceil(WORD));
         if words != Some(self.words) || input == 0 {
-            let expected = words.map_or_else(|| "fewer".to_owned(), |words| words.to_string());
-            return Err(format!(
-                "its codes have {} words in a row, expected {expected} for {input} columns of {bits} bits",
-                self.words
-            ));
+            let found = self.words;
+            return Err(QuantizedProblem::Words { found, expected: words, columns: input, bits });
         }
         // Before fields crossed words, a word held whole ones only.
         if !WORD.is_multiple_of(bits) && input.div_ceil(WORD / bits) == self.words {
-            return Err(format!("{input} columns of {bits} bits are packed alike in two ways"));
+            return Err(QuantizedProblem::TwoPackings { columns: input, bits });
         }
         let (scales, block) = match scheme.strategy {
             Strategy::Group(size) => ([self.rows, input / size], (1, size)),
             Strategy::Channel => ([self.rows, 1], (1, input)),
         };
-        let expect = |what: &str, tensor: &TensorRef, axes: &[u64]| {
+        let expect = |leaf: &str, tensor: &TensorRef, axes: &[u64]| {
             if tensor.shape.axes() == axes {
                 return Ok(());
             }
-            Err(format!("`{what}` has shape {}, expected {axes:?}", tensor.shape))
+            let (found, expected) = (tensor.shape.clone(), axes.to_vec());
+            Err(QuantizedProblem::Shape { name: leaf.to_owned(), found, expected })
         };
         expect("weight_scale", &self.scale, &scales)?;
+        let of_scheme = |why| Err(QuantizedProblem::OfScheme(why));
         match (&self.zeros, scheme.symmetric) {
             (None, true) => {}
             (Some(zeros), false) => {
                 expect("weight_zero_point", zeros, &[(self.rows * bits).div_ceil(WORD), scales[1]])?;
             }
-            (None, false) => return Err("it is not symmetric, and has no `weight_zero_point`".to_owned()),
-            (Some(_), true) => return Err("it is symmetric, and has a `weight_zero_point`".to_owned()),
+            (None, false) => return of_scheme("it is not symmetric, and has no `weight_zero_point`"),
+            (Some(_), true) => return of_scheme("it is symmetric, and has a `weight_zero_point`"),
         }
         match (&self.order, scheme.is_reordered, scheme.strategy) {
             (Some(order), _, Strategy::Group(_)) => expect("weight_g_idx", order, &[input])?,
-            (Some(_), _, _) => return Err("it has a `weight_g_idx`, and no groups".to_owned()),
+            (Some(_), _, _) => return of_scheme("it has a `weight_g_idx`, and no groups"),
             (None, true, _) => {
-                return Err(
-                    "`actorder` says that its columns are out of order, and it has no `weight_g_idx`"
-                        .to_owned(),
+                return of_scheme(
+                    "`actorder` says that its columns are out of order, and it has no `weight_g_idx`",
                 );
             }
             (None, false, _) => {}

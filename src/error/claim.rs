@@ -3,6 +3,7 @@
 use crate::error::conversion::ConversionProblem;
 use crate::error::path_reading::PathReading;
 use crate::error::promise::Promise;
+use crate::error::quantized::QuantizedProblem;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -59,7 +60,7 @@ pub enum ClaimError {
     #[error("`{parameter}` is stored as several tensors, and {why}")]
     InPieces { adapter: String, parameter: String, why: &'static str },
     #[error("`{tensor}` is quantized: {why}")]
-    Quantized { tensor: String, why: String },
+    Quantized { tensor: String, why: QuantizedProblem },
     #[error("`{module}` has {found} pairs of factors for {} targeted parameters: {}", parameters.len(), parameters.join(", "))]
     ParameterCount { adapter: String, module: String, parameters: Vec<String>, found: usize },
     #[error("{found} orders of {} fit the factors at `{module}`, expected one", parameters.join(", "))]

@@ -25,6 +25,7 @@
 //! ```
 
 pub(crate) mod adapter;
+pub(crate) mod budget;
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
 pub(crate) mod conversion;
@@ -35,6 +36,7 @@ pub(crate) mod output;
 pub(crate) mod path_reading;
 pub(crate) mod plan;
 pub(crate) mod promise;
+pub(crate) mod quantized;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod storage;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::error::budget::BudgetNeed;
 use crate::tensor::size::{Size, show_size};
 
 /// What was asked for: flags and the memory budget.
@@ -34,7 +35,7 @@ pub enum RequestError {
     #[error("revision `{revision}` of `{name}` is not cached{}", cached_list(cached))]
     UnknownRevision { name: String, revision: String, cached: Vec<String> },
     #[error("{} is too small: {what} need {}", budget_text(budget), show_size(*needed))]
-    Budget { budget: Size, needed: u64, what: String },
+    Budget { budget: Size, needed: u64, what: BudgetNeed },
 }
 
 /// A flag and its value as they were typed.

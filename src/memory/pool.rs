@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use memmap2::MmapMut;
 
+use crate::error::budget::BudgetNeed;
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 
@@ -52,7 +53,7 @@ impl PoolMemory {
         let map = match bytes {
             0 => None,
             _ => Some(MmapMut::map_anon(bytes).map_err(|cause| {
-                let what = "the tile buffers, which the system would not map,".to_owned();
+                let what = BudgetNeed::Unmapped;
                 Error::new(RequestError::Budget { budget: (bytes as u64).into(), needed: bytes as u64, what })
                     .because(cause)
             })?),

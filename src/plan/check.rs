@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
+use crate::error::quantized::QuantizedProblem;
 use crate::model::heads::{is_embedding, is_head};
 
 use crate::model::outline::{Outline, Target};
@@ -127,9 +128,9 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
 
 /// Weights that can be decoded and are not to be trusted, as far as they are.
 pub(crate) fn check_dubious(outline: &Outline<'_>, is_decoded: impl Fn(usize) -> bool) -> Vec<Error> {
-    let error = |(place, why): (usize, &str)| {
+    let error = |(place, why): (usize, &QuantizedProblem)| {
         let tensor = outline.weight(Target::Base(place)).name;
-        Error::new(ClaimError::Quantized { tensor, why: why.to_owned() }).hint(
+        Error::new(ClaimError::Quantized { tensor, why: why.clone() }).hint(
             "merge into the 16-bit checkpoint that this base was made from: what these weights mean cannot be told",
         )
     };
@@ -137,25 +138,17 @@ pub(crate) fn check_dubious(outline: &Outline<'_>, is_decoded: impl Fn(usize) ->
 }
 
 /// Why a tensor would mean nothing in a base that is decoded, if it would not.
-fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<String> {
+fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<QuantizedProblem> {
     if let Some(data) = outline.weights.unread(i) {
-        let titles = data.titles();
-        return Some(format!(
-            "its encoding is not supported ({titles}), and the rest of the base is decoded"
-        ));
+        return Some(QuantizedProblem::UnreadData { titles: data.titles() });
     }
     if outline.weights.get(i).is_some() || outline.weights.is_beside_unread(i) {
         return None;
     }
     if schemes::is_data(&tensor.name) {
         let titles = schemes::titles(&schemes::of_data_name(&tensor.name));
-        let dtype = tensor.tensor.dtype;
-        return Some(format!(
-            "its encoding is not supported (its name is one of {titles}, its dtype {dtype:?})"
-        ));
+        return Some(QuantizedProblem::UnreadName { titles, dtype: tensor.tensor.dtype });
     }
     let is_one = schemes::is_auxiliary(&tensor.name) || runtime_scales::is_named(&tensor.name);
-    is_one.then(|| {
-        "by its name it belongs to quantized data, which is not there or is decoded without it".to_owned()
-    })
+    is_one.then_some(QuantizedProblem::LeftOver)
 }

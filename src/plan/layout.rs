@@ -12,6 +12,7 @@ use crate::encodings;
 use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::Logical;
 use crate::error::claim::ClaimError;
+use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::{Dtype, bytes_of};
@@ -157,8 +158,8 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
     let Making::Merge { start, view, .. } = making else { return Ok(()) };
     let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
     if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
-        let why = "a delta on it runs across the rows of its quantized data".to_owned();
-        return Err(ClaimError::Quantized { tensor: name.to_owned(), why }.into());
+        let (tensor, why) = (name.to_owned(), QuantizedProblem::AcrossRows);
+        return Err(ClaimError::Quantized { tensor, why }.into());
     }
     Ok(())
 }
@@ -168,22 +169,20 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Tou
     if touched.is_nothing() {
         return Ok(copied(base));
     }
-    let refused = |why: &str| {
-        let kind = ClaimError::Quantized { tensor: base.name.clone(), why: why.to_owned() };
+    let refused = |why| {
+        let kind = ClaimError::Quantized { tensor: base.name.clone(), why };
         Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
     };
     if touched.replaced.is_some() {
-        return Err(refused("a value that replaces it has no scales to be encoded with"));
+        return Err(refused(QuantizedProblem::Replaced));
     }
     let encoding = encodings::find(&logical.encoding).expect("the table made it");
     if let Some(why) = encoding.decode_only() {
-        return Err(refused(why));
+        return Err(refused(QuantizedProblem::OfScheme(why)));
     }
     let axes = logical.shape.axes();
     if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
-        return Err(refused(
-            "its matrices end within a block of rows, so that they cannot be encoded one by one",
-        ));
+        return Err(refused(QuantizedProblem::BlockAcrossMatrices));
     }
     let making = merge(logical.clone(), None, touched.ops.clone());
     refuse_other_views(&base.name, &making)?;

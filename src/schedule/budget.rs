@@ -4,6 +4,7 @@
 use crate::schedule::requirement::{BLOCK_COLS, BLOCK_ROWS};
 use serde::Serialize;
 
+use crate::error::budget::{BudgetNeed, BudgetPart};
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::memory::pool::{PAGE, PoolLayout};
@@ -175,8 +176,8 @@ impl<'p> Fixed<'p> {
         self.resident + self.margin(total) + cache(total) + self.reductions() + workers * self.per_worker
     }
 
-    /// The parts of the smallest budget, `total`, in words, each with the tensor that it is so large for.
-    fn parts(&self, total: u64, workers: u64) -> String {
+    /// The parts of the smallest budget, `total`: the largest with the tensor that it is so large for.
+    fn parts(&self, total: u64, workers: u64) -> BudgetNeed {
         let Requirement { tile, factors, rank, block, reduction, gather_rows, gather_full, .. } =
             &self.requirement;
         let is_block = block.amount > BLOCK_ROWS * BLOCK_COLS;
@@ -186,24 +187,22 @@ impl<'p> Fixed<'p> {
         } else {
             gather_rows
         };
-        let plural = if workers == 1 { "" } else { "s" };
+        let workers_are = if workers == 1 { "worker" } else { "workers" };
         let rows = [
-            (format!("{workers} worker{plural}"), workers * self.per_worker, widest),
-            (format!("{SLABS_LEAST} tile buffers"), SLABS_LEAST * self.slab_least(), tile),
-            ("factor buffers".to_owned(), page(factors.amount as u64), factors),
-            ("reduction state".to_owned(), self.reductions(), reduction),
-            ("gather buffers".to_owned(), page(gather_least(&self.requirement)), gather),
-            ("margin and page cache".to_owned(), self.margin(total) + cache(total), &Demand::default()),
+            (Some(workers), workers_are, workers * self.per_worker, widest),
+            (Some(SLABS_LEAST), "tile buffers", SLABS_LEAST * self.slab_least(), tile),
+            (None, "factor buffers", page(factors.amount as u64), factors),
+            (None, "reduction state", self.reductions(), reduction),
+            (None, "gather buffers", page(gather_least(&self.requirement)), gather),
+            (None, "margin and page cache", self.margin(total) + cache(total), &Demand::default()),
         ];
-        let largest = rows.iter().max_by_key(|(_, bytes, _)| *bytes);
-        let largest = largest.map(|(what, bytes, demand)| match demand {
-            Demand { amount: 0, .. } => format!("{what} ({})", show_size(*bytes)),
-            Demand { of, .. } => format!("{what} ({}, for `{of}`)", show_size(*bytes)),
-        });
-        let baseline = format!("baseline RSS ({})", show_size(self.resident));
-        let rest: u64 = rows.iter().map(|(_, bytes, _)| bytes).sum();
-        let rest = rest - rows.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
-        format!("{baseline}, {} and the rest ({})", largest.unwrap_or_default(), show_size(rest))
+        let part = |(count, what, bytes, demand): (Option<u64>, &'static str, u64, &Demand<'_>)| {
+            let tensor = (demand.amount > 0).then(|| demand.of.to_string());
+            BudgetPart { what, count, bytes, tensor }
+        };
+        let all: u64 = rows.iter().map(|(_, _, bytes, _)| bytes).sum();
+        let largest = part(rows.into_iter().max_by_key(|(_, _, bytes, _)| *bytes).expect("there are rows"));
+        BudgetNeed::Merge { baseline: self.resident, rest: all - largest.bytes, largest }
     }
 
     /// The smallest budget for so many workers: what is spent beside the pool grows with the budget, but slower than it.
@@ -379,7 +378,7 @@ fn gather(requirement: &Requirement<'_>, most: u64) -> Option<u64> {
 fn forced(fixed: &Fixed<'_>, workers: u64, slab_bytes: usize, slabs: usize) -> Result<Schedule> {
     if slab_bytes < fixed.requirement.tile.amount || !slab_bytes.is_multiple_of(PAGE) || slabs == 0 {
         let (budget, needed) = ((slab_bytes as u64).into(), page(fixed.requirement.tile.amount as u64));
-        let what = format!("tile buffers for `{}`", fixed.requirement.tile.of);
+        let what = BudgetNeed::Tile { tensor: fixed.requirement.tile.of.to_string() };
         return Err(RequestError::Budget { budget, needed, what }.into());
     }
     let slot_bytes = page(fixed.requirement.factors.amount as u64) as usize;

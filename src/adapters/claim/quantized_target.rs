@@ -3,9 +3,11 @@
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::locate::join;
 use crate::checkpoint::quantized::TensorRole;
+use crate::checkpoint::unread::UnreadData;
 use crate::encodings::schemes;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
+use crate::error::quantized::QuantizedProblem;
 use crate::model::outline::Target;
 use crate::tensor::dtype::is_mergeable;
 
@@ -26,8 +28,8 @@ impl ClaimContext<'_> {
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
         let mut named = schemes::auxiliary_names(&format!("{stem}.weight")).into_iter();
-        let found = named.find(|name| self.outline.base.catalogue.find(name).is_some())?;
-        Some(quantized(name, format!("the base has its auxiliary tensor `{found}`")))
+        let auxiliary = named.find(|name| self.outline.base.catalogue.find(name).is_some())?;
+        Some(quantized(name, QuantizedProblem::HasAuxiliary { name: auxiliary }))
     }
 
     /// What a base tensor's role says of that; none where it has none.
@@ -35,19 +37,17 @@ impl ClaimContext<'_> {
         let weights = self.outline.weights;
         match weights.get(i) {
             Some(TensorRole::Quantized(_)) => return Some(None),
-            Some(_) => return Some(Some(quantized(name, AUXILIARY.to_owned()))),
-            None if weights.is_beside_unread(i) => return Some(Some(quantized(name, AUXILIARY.to_owned()))),
+            Some(_) => return Some(Some(quantized(name, QuantizedProblem::IsAuxiliary))),
+            None if weights.is_beside_unread(i) => {
+                return Some(Some(quantized(name, QuantizedProblem::IsAuxiliary)));
+            }
             None => {}
         }
         let data = weights.unread(i).filter(|data| !data.is_bare())?;
         let tensors = &self.outline.base.catalogue.tensors;
-        let beside = data.beside.first().map(|place| format!(", with `{}` beside it", tensors[*place].name));
-        let why = format!(
-            "it is stored as {:?} of {}{}",
-            tensors[i].tensor.dtype,
-            data.titles(),
-            beside.unwrap_or_default()
-        );
+        let beside = data.beside.first().map(|place| tensors[*place].name.clone());
+        let dtype = tensors[i].tensor.dtype;
+        let why = QuantizedProblem::StoredAs { dtype, titles: data.titles(), beside };
         Some(Some(quantized(name, why)))
     }
 
@@ -58,9 +58,9 @@ impl ClaimContext<'_> {
         let mut places = names.iter().filter_map(|name| catalogue.position(name));
         let place = places
             .find(|place| !is_mergeable(catalogue.tensors[*place].tensor.dtype) || self.is_unread(*place))?;
-        let titles = self.outline.weights.unread(place).map(|data| format!(" of {}", data.titles()));
-        let found = &catalogue.tensors[place].name;
-        Some(quantized(name, format!("it is stored as `{found}`{}", titles.unwrap_or_default())))
+        let titles = self.outline.weights.unread(place).map(UnreadData::titles);
+        let found = catalogue.tensors[place].name.clone();
+        Some(quantized(name, QuantizedProblem::StoredUnder { name: found, titles }))
     }
 
     fn is_unread(&self, place: usize) -> bool {
@@ -68,10 +68,7 @@ impl ClaimContext<'_> {
     }
 }
 
-/// Why what belongs to another tensor is no target.
-const AUXILIARY: &str = "it is an auxiliary tensor of another";
-
-fn quantized(tensor: &str, why: String) -> Error {
+fn quantized(tensor: &str, why: QuantizedProblem) -> Error {
     Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why }).hint(
         "merge into the 16-bit checkpoint that this base was made from, or load the base with transformers, dequantize it \
          and save it first",
