@@ -37,9 +37,11 @@
 pub(crate) mod accumulate;
 pub(crate) mod convert;
 pub(crate) mod dispatch;
+pub(crate) mod exact;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod f16c;
 pub(crate) mod float8;
+pub(crate) mod fused;
 pub(crate) mod outcome;
 pub(crate) mod product;
 pub(crate) mod scalar;

@@ -6,6 +6,7 @@
 use half::{bf16, f16};
 
 use crate::kernels::accumulate::{LANES, RUN, total};
+use crate::kernels::dispatch::Task;
 use crate::kernels::float8::{E4M3, power_of_two};
 use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product::{Matrix, RANK_BLOCK};
@@ -89,6 +90,10 @@ pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
     for (i, value) in values.iter().enumerate() {
         sums[i] += f64::from(*value) * f64::from(*value);
     }
+}
+
+pub(crate) fn run<T: Task>(task: T) -> T::Output {
+    task.run()
 }
 
 pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {

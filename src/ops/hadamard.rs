@@ -7,10 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
 use crate::ops::cp_core::{Core, CoreSizes};
 use crate::ops::factor::Factor;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A product of two products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +21,20 @@ pub struct Hadamard {
     pub core: Option<CoreSizes>,
 }
 
+impl Formula for Hadamard {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let product = spot.product::<N>(0, 1).times(&spot.product(2, 3));
+        running.plus(&product.times(&spot.scale()))
+    }
+}
+
 impl Delta for Hadamard {
+    /// With cores it keeps the pinned arithmetic.
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        self.core.is_none().then_some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         if let Some(sizes) = self.core {
             rebuild(block, 0, sizes);

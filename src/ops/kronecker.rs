@@ -12,11 +12,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::exact::Number;
+use crate::kernels::exact::lanes::WIDE;
 use crate::kernels::product::Matrix;
 use crate::ops::Delta;
 use crate::ops::block::{Block, FactorView};
 use crate::ops::cp_core::{Core, CoreSizes};
 use crate::ops::factor::Factor;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A Kronecker product: the sizes of its two factors, and how they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +62,30 @@ impl SecondForm {
     }
 }
 
+impl Formula for Kronecker {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let kron = Kron::of(*self, spot.factors);
+        running.plus(&kron.first_factor::<N>(spot).times(&kron.second_factor(spot)).times(&spot.scale()))
+    }
+
+    /// As far as one block of `w₂` reaches, so that the element of `w₁` is one; where they are interleaved one element.
+    fn run(&self, spot: &Spot<'_>) -> usize {
+        if let SecondForm::Interleaved { .. } = self.form {
+            return 1;
+        }
+        let along = usize::from(spot.window.rows.axis != Some(1));
+        (self.second[along] - spot.position(0)[along] % self.second[along]).min(WIDE)
+    }
+}
+
 impl Delta for Kronecker {
+    /// With a core it keeps the pinned arithmetic.
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        let has_core = matches!(self.form, SecondForm::Core(_));
+        (!has_core).then_some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let kron = Kron::of(*self, block.factors);
         let (axes, kernels) = (block.axes(), block.kernels);
@@ -140,6 +166,49 @@ impl<'k> Kron<'k> {
             }
         };
         Kron { sizes, first, second }
+    }
+
+    /// Rows and columns in `w₁` and in `w₂` of an element.
+    fn indices(&self, [out, input]: [usize; 2]) -> ([usize; 2], [usize; 2]) {
+        let ([a, c], [k, n]) = (self.sizes.first, self.sizes.second);
+        if let Second::Interleaved(_, kernel) = self.second {
+            let (column, x) = (input / kernel, input % kernel);
+            return ([out % a, column % c], [out / a, column / c * kernel + x]);
+        }
+        ([out / k, input / n], [out % k, input % n])
+    }
+
+    /// The element of `w₁` that a run of elements has.
+    #[inline(always)]
+    fn first_factor<N: Number>(&self, spot: &Spot<'_>) -> N {
+        let ([i, j], _) = self.indices(spot.position(0));
+        match self.first {
+            First::Whole(w1) => N::of(w1[i * self.sizes.first[1] + j]),
+            First::Product(a, b) => {
+                // One column for all.
+                let b = Matrix { data: &b.data[j..], cols: spot.cols.len(), col_stride: 0, ..b };
+                N::dot(a, i, b, 0..spot.cols.len())
+            }
+        }
+    }
+
+    /// The elements of `w₂` for a run of elements, along its columns, or its rows where the delta is turned round.
+    #[inline(always)]
+    fn second_factor<N: Number>(&self, spot: &Spot<'_>) -> N {
+        let (_, [p, q]) = self.indices(spot.position(0));
+        let (count, is_turned) = (spot.cols.len(), spot.window.rows.axis == Some(1));
+        let n = self.sizes.second[1];
+        match &self.second {
+            Second::Interleaved(w2, _) | Second::Blocks(FactorSource::Whole(w2)) => {
+                let step = if is_turned { n } else { 1 };
+                N::load(count, |lane| w2[p * n + q + lane * step])
+            }
+            Second::Blocks(FactorSource::Product(a, b)) if is_turned => {
+                N::dot(b.transposed(), q, a.transposed(), p..p + count)
+            }
+            Second::Blocks(FactorSource::Product(a, b)) => N::dot(*a, p, *b, q..q + count),
+            Second::Blocks(FactorSource::Core(..)) => unreachable!("a core has no formula here"),
+        }
     }
 
     /// Writes the window.
