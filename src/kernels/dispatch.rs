@@ -134,6 +134,12 @@ macro_rules! compile_fused {
                 unsafe { merge::<$vector, Brain, $count>(codes, terms, scratch) }
             }
             $(#[target_feature(enable = $features)])?
+            #[cfg(feature = "testing")]
+            pub(crate) fn multiply_adds(count: usize) -> f64 {
+                // SAFETY: this function is compiled for the features of the vectors.
+                unsafe { crate::kernels::fused::body::multiply_adds::<$vector, $count>(count) }
+            }
+            $(#[target_feature(enable = $features)])?
             pub(crate) fn f16(codes: &mut Codes<'_>, terms: &[Term<'_>], scratch: &mut FusedScratch) -> Narrowed {
                 // SAFETY: this function is compiled for the features of the vectors.
                 unsafe { merge::<$vector, Half, $count>(codes, terms, scratch) }
@@ -375,6 +381,27 @@ impl Kernels {
             Level::Baseline => fused_neon::f16(codes, terms, scratch),
             _ => tile::reference(format, codes, terms),
         }
+    }
+
+    /// Multiply-adds a second that the fused pass could do at the most here, by a loop of registers that `seconds_of` times.
+    #[cfg(feature = "testing")]
+    pub fn fma_peak(self, seconds_of: impl Fn(&mut dyn FnMut()) -> f64) -> f64 {
+        const COUNT: usize = 20_000;
+        let mut done = 0.0;
+        let seconds = seconds_of(&mut || {
+            done = match self.0 {
+                // SAFETY: this level is made by `Kernels::available` alone, where the CPU said that it has the features.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { fused_avx512::multiply_adds(COUNT) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { fused_avx2::multiply_adds(COUNT) },
+                #[cfg(target_arch = "aarch64")]
+                Level::Baseline => fused_neon::multiply_adds(COUNT),
+                _ => 0.0,
+            };
+        });
+        done / seconds
     }
 
     /// Writes `u · v` to `out`, row-major and contiguous, whatever it held before.

@@ -3,7 +3,7 @@
 //! Source: Hyeon-Woo et al. 2021 (arXiv:2108.06098, FedPara). Factors are `B₁ [out, rank]`, `A₁ [rank, in]`, `B₂`, `A₂`; with
 //! cores each product is [`Core`]'s, of `a [rank, out]`, `b [rank, in]` and the core, twice.
 //!
-//! Rounding: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
+//! Rounding: once, at the end. With cores, and beside a delta without a formula: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@
 //! of the inputs of `w₂`. One form is interleaved the other way round: output `p·a + i`, input `q·c + j` (PEFT's, for a
 //! convolution of one dimension; see [`crate::ops::kronecker::SecondForm::Interleaved`]).
 //!
-//! Rounding: `w₁`, `w₂` in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
+//! Rounding: once, at the end. With a core, and beside a delta without a formula: `w₁`, `w₂` in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
 
 use std::ops::Range;
 

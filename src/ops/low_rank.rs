@@ -4,8 +4,9 @@
 //! Parameter-Efficient Hadamard High-Rank Adaptation, ICLR). Factors are `A [rank, in]` and `B [out, rank]`, in this order.
 //! Which of them runs along stored rows is the placement's affair, so that transposed storage needs nothing here.
 //!
-//! Rounding: the product in f32; then `t = product · s`, and `value + t`; for a share `t = W₀ · (product · s)`. The result is
-//! rounded once, where PEFT rounds HiRA's product, `t` and sum to the base's type (peft-methods.md 2.5).
+//! Rounding: once, at the end. PEFT rounds HiRA's product, scaled product and sum to the base's type (peft-methods.md 2.5).
+//! Beside a delta without a formula, and for what is measured, the product is in f32; then `t = product · s`, and `value + t`;
+//! for a share `t = W₀ · (product · s)`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A vector that multiplies one axis: `W' = l_o·W` over outputs, or `W' = W·l_i` over inputs.
 //!
-//! The product runs in f32 and is rounded once; there is no scale. Vectors that are merged together multiply one another.
+//! The product is rounded once (beside a delta without a formula first to f32); there is no scale. Vectors that are merged together multiply one another.
 //! A convolution in groups has `in / groups` stored inputs: its outputs, group after group, meet parts of an input vector
 //! that lie one behind another ([`Groups`]).
 

@@ -1,6 +1,6 @@
 //! A vector added to a vector: `b + s·v`, with one value for every output.
 //!
-//! Rounding: `t = v · s`, then `value + t`, in f32.
+//! Rounding: once, at the end; beside a delta without a formula `t = v · s`, then `value + t`, in f32.
 
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::error::run::RunError;
-use crate::kernels::dispatch::Kernels;
+use crate::kernels::dispatch::{Kernels, Task};
 use crate::kernels::exact::Number;
 use crate::kernels::exact::ball::Ball;
 use crate::kernels::exact::dyadic::Dyadic;
@@ -15,7 +15,10 @@ use crate::schedule::cut::Output;
 use crate::schedule::region::{out_encoding, start_encoding};
 
 use crate::pipeline::apply::{Encoded, Piece, TileJob};
-use crate::pipeline::scratch::{ExactRows, TileOp, WorkerScratch};
+use crate::pipeline::scratch::{Buffers, ExactRows, TileOp, WorkerScratch};
+
+/// Elements that are looked at together for open ones.
+const LOOKED_AT: usize = 64;
 
 impl TileJob<'_> {
     /// The format that the tile is rounded to, if all its ops have a formula.
@@ -45,7 +48,7 @@ impl TileJob<'_> {
         let sum = if is_measured { self.apply(piece, scratch) } else { None };
         self.evaluate(format, piece, scratch);
         let encoded = self.encode(piece, finite, data, &mut scratch.buffers)?;
-        self.settle(format, piece, data, scratch)?;
+        self.settle(format, (piece, finite), data, scratch)?;
         self.measure(piece, sum, encoded.is_cast, scratch);
         // What the first rounding changed is not what is changed now.
         self.count_block(piece, Encoded { changed: None, ..encoded }, scratch);
@@ -77,14 +80,14 @@ impl TileJob<'_> {
                 }
             }
         }
-        exact.write_ends(format, &mut buffers.values[..elements]);
+        exact.write_ends(self.kernels, format, &mut buffers.values[..elements]);
     }
 
     /// Evaluates again what is open, one by one, and puts it in place.
     fn settle(
         &self,
         format: FloatFormat,
-        piece: &Piece,
+        (piece, finite): (&Piece, bool),
         data: &mut [u8],
         scratch: &mut WorkerScratch,
     ) -> Result<()> {
@@ -94,29 +97,48 @@ impl TileJob<'_> {
         let ExactRows { ends, codes, .. } = exact;
         let size = format.width as usize / 8;
         encoding.round_flat(self.kernels, &mut ends[..elements], &mut codes[..elements * size]);
-        for i in 0..elements {
-            let original = buffers.original[i];
-            let is_open = buffers.values[i].to_bits() != ends[i].to_bits() || !original.is_finite();
-            if !is_open {
-                continue;
-            }
-            let (row, col) = (i / piece.cols.len(), i % piece.cols.len());
-            let mut value = [original];
-            if original.is_finite() {
-                let code = self.code(format, piece, (row, col), &buffers.original, ops);
-                value = [format.value(code)];
-                codes[..size].copy_from_slice(&code.to_le_bytes()[..size]);
-                if !format.is_finite(code) {
-                    let tensor = self.merged.tensor.name.clone();
-                    return Err(RunError::NonFiniteResult { tensor }.into());
+        for first in (0..elements).step_by(LOOKED_AT) {
+            let run = first..(first + LOOKED_AT).min(elements);
+            let pairs = buffers.values[run.clone()].iter().zip(&ends[run.clone()]);
+            let differ = pairs.fold(0, |all, (near, far)| all | (near.to_bits() ^ far.to_bits()));
+            if differ != 0 || !finite {
+                for i in run {
+                    let is_open = buffers.values[i].to_bits() != ends[i].to_bits();
+                    if is_open || !buffers.original[i].is_finite() {
+                        self.settle_one(format, piece, i, data, (buffers, ops))?;
+                    }
                 }
-            } else {
-                encoding.round_flat(self.kernels, &mut value, &mut codes[..size]);
             }
-            buffers.values[i] = value[0];
-            let at = (piece.rows.start + row) * self.rect.width() as usize + piece.cols.start + col;
-            data[self.layout.out.clone()][at * size..][..size].copy_from_slice(&codes[..size]);
         }
+        Ok(())
+    }
+
+    /// Evaluates one element of a block again, and puts it in place.
+    fn settle_one(
+        &self,
+        format: FloatFormat,
+        piece: &Piece,
+        i: usize,
+        data: &mut [u8],
+        (buffers, ops): (&mut Buffers, &[TileOp]),
+    ) -> Result<()> {
+        let (row, col) = (i / piece.cols.len(), i % piece.cols.len());
+        let (mut value, mut code) = ([buffers.original[i]], [0; 4]);
+        let size = format.width as usize / 8;
+        if value[0].is_finite() {
+            let exact = self.code(format, piece, (row, col), &buffers.original, ops);
+            if !format.is_finite(exact) {
+                let tensor = self.merged.tensor.name.clone();
+                return Err(RunError::NonFiniteResult { tensor }.into());
+            }
+            (value, code) = ([format.value(exact)], exact.to_le_bytes());
+        } else {
+            let encoding = out_encoding(self.merged.tensor);
+            encoding.round_flat(self.kernels, &mut value, &mut code[..size]);
+        }
+        buffers.values[i] = value[0];
+        let at = (piece.rows.start + row) * self.rect.width() as usize + piece.cols.start + col;
+        data[self.layout.out.clone()][at * size..][..size].copy_from_slice(&code[..size]);
         Ok(())
     }
 
@@ -182,6 +204,14 @@ impl ExactRows {
     fn apply(&mut self, kernels: Kernels, formula: &dyn Polynomial, spot: &Spot<'_>, at: usize) {
         let (count, step) = (spot.cols.len(), spot.window.cols.step as usize);
         let mut running = Lanes::of(0.0);
+        if step == 1 {
+            running.middles[..count].copy_from_slice(&self.middles[at..at + count]);
+            running.radii[..count].copy_from_slice(&self.radii[at..at + count]);
+            let running = formula.lanes(kernels, spot, running);
+            self.middles[at..at + count].copy_from_slice(&running.middles[..count]);
+            self.radii[at..at + count].copy_from_slice(&running.radii[..count]);
+            return;
+        }
         for lane in 0..count {
             running.middles[lane] = self.middles[at + lane * step];
             running.radii[lane] = self.radii[at + lane * step];
@@ -193,24 +223,43 @@ impl ExactRows {
         }
     }
 
-    /// Both ends of each bound in f32. For a format of less precision they are a step further out, so that they are
-    /// strictly outside and not rounded onto a tie. A value without error is its own end.
-    fn write_ends(&mut self, format: FloatFormat, nearer: &mut [f32]) {
-        let is_f32 = format == FloatFormat::F32;
-        let numbers = self.middles.iter().zip(&self.radii);
-        for (((middle, radius), nearer), farther) in numbers.zip(nearer).zip(&mut self.ends) {
-            if *radius == 0.0 {
-                (*nearer, *farther) = (*middle as f32, *middle as f32);
-                continue;
-            }
-            let size = middle.abs();
-            let (low, high) = if is_f32 {
-                ((size - radius).next_down() as f32, (size + radius).next_up() as f32)
-            } else {
-                (((size - radius) as f32).next_down(), ((size + radius) as f32).next_up())
-            };
-            let sign = if *middle < 0.0 { -1.0 } else { 1.0 };
-            (*nearer, *farther) = (low * sign, high * sign);
+    /// Both ends of each bound in f32, the one nearer to zero apart.
+    fn write_ends(&mut self, kernels: Kernels, format: FloatFormat, nearer: &mut [f32]) {
+        let ExactRows { middles, radii, ends, .. } = self;
+        // f64: as many steps as the roundings of an end take. In front of a second rounding the ends must not be rounded
+        // onto a tie: there they are more than a step of f32 further out.
+        let (relative, tiny) = match format {
+            FloatFormat::F32 => (2.0 * f64::EPSILON, 0.0),
+            _ => (2.0 * f64::from(f32::EPSILON), f64::from(f32::from_bits(2))),
+        };
+        kernels.run(EndsTask { middles, radii, relative, tiny, nearer, farther: ends });
+    }
+}
+
+/// The ends of bounds.
+struct EndsTask<'t> {
+    middles: &'t [f64],
+    radii: &'t [f64],
+    /// What a radius has besides, by the size of the number, and in any case; a value without error is its own end.
+    relative: f64,
+    tiny: f64,
+    nearer: &'t mut [f32],
+    farther: &'t mut [f32],
+}
+
+impl Task for EndsTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let numbers = self.middles.iter().zip(self.radii);
+        for (((middle, radius), nearer), farther) in numbers.zip(self.nearer).zip(self.farther) {
+            let more = radius * (1.0 + self.relative) + middle.abs() * self.relative + self.tiny;
+            let radius = if *radius == 0.0 { 0.0 } else { more };
+            let (low, high) = ((middle - radius) as f32, (middle + radius) as f32);
+            let is_negative = *middle < 0.0;
+            *nearer = if is_negative { high } else { low };
+            *farther = if is_negative { low } else { high };
         }
     }
 }

@@ -175,6 +175,30 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_is_one_strip_of_every_sixty_four() {
+        for rows in [1, 17, 100, 1000, 1024, 1025, 4096, 50_000] {
+            let sampled: Vec<u64> = (0..rows).filter(|&row| is_sampled(row, rows, WHOLE + 1)).collect();
+            let strata = rows.div_ceil(SAMPLED_ROWS as u64 * STRIPS) as usize;
+            assert!(sampled.len() <= strata * SAMPLED_ROWS, "{rows} rows");
+            // Each stratum has its own, and only the last strip of all may be short.
+            let strips: std::collections::BTreeSet<u64> =
+                sampled.iter().map(|row| row / SAMPLED_ROWS as u64).collect();
+            let strata_hit: std::collections::BTreeSet<u64> =
+                strips.iter().map(|strip| strip / STRIPS).collect();
+            assert_eq!((strips.len(), strata_hit.len()), (strata, strata), "{rows} rows");
+        }
+        assert!((0..256).all(|row| is_sampled(row, 256, 256)), "small deltas are measured whole");
+    }
+
+    #[test]
+    fn a_sample_stands_for_all() {
+        let some = Retention { arrived: 1.0, squares: 2.0, nonzero: 3, unmoved: 1, measured: 4 };
+        let all = Retention { arrived: 10.0, squares: 20.0, nonzero: 30, unmoved: 10, measured: 4 };
+        assert_eq!((some.for_elements(40), some.for_elements(4)), (all, some));
+        assert_eq!(all.share(), some.share());
+    }
+
+    #[test]
     fn a_delta_that_is_rounded_away_is_counted() {
         // Two of four elements arrive, and of the one that is zero nothing is said.
         let (original, values) = ([1.0, 1.0, 1.0, 1.0], [1.5, 1.0, 1.0, 0.5]);

@@ -41,6 +41,12 @@ impl Ball {
         (low == high).then_some(low)
     }
 
+    /// A number to within a radius.
+    #[cfg(test)]
+    pub(crate) fn within(middle: f64, radius: f64) -> Ball {
+        Ball { middle, radius }
+    }
+
     fn is_zero(self) -> bool {
         self.middle == 0.0 && self.radius == 0.0
     }

@@ -125,6 +125,28 @@ fn keep_open(new: &[u8; 32], codes: &mut [u8], open: u32) {
     }
 }
 
+/// Multiply-adds that nothing hinders, for benches: `count` rounds of as many sums as a group has, and all from registers.
+/// Returns operations.
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg(feature = "testing")]
+#[inline(always)]
+pub(crate) unsafe fn multiply_adds<V: Vector, const N: usize>(count: usize) -> f64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (by, plus) = (V::splat(std::hint::black_box(0.5)), V::splat(std::hint::black_box(0.25)));
+        let mut sums = [[V::splat(1.0); N]; ROWS];
+        for _ in 0..count {
+            for sum in sums.as_flattened_mut() {
+                *sum = sum.fma(by, plus);
+            }
+        }
+        std::hint::black_box(sums.as_flattened().iter().map(|sum| sum.differing(by)).sum::<u32>());
+    }
+    (count * N * ROWS * V::LANES) as f64
+}
+
 /// The products of a group for some columns, chain by chain.
 ///
 /// # Safety
