@@ -47,7 +47,7 @@ pub(crate) fn foreign(location: &Location) -> Option<Error> {
             format.file == Some(name) || keys.iter().any(|key| is_factor(key) && starts(format, key))
         })?;
         let key = keys.iter().find(|key| starts(format, key)).or(keys.first())?.clone();
-        let kind = AdapterError::AdapterFormat { path: file.path(), format: format.name.to_owned(), key };
+        let kind = AdapterError::AdapterFormat { path: file.path(), format: format.name, key };
         Some(Error::new(kind).hint(
             "shardfold reads a directory that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
              `adapter_model.safetensors`",

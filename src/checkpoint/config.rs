@@ -1,9 +1,8 @@
 //! A checkpoint's `config.json`, as far as a merge needs it, and where the configs of its text parts are.
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::encodings::schemes::{QUANTIZATION, plain_lists};
+use crate::encodings::schemes::QUANTIZATION;
 use crate::formats::json::{JsonProblem, parse_json_as_python};
 use crate::tensor::dtype::Dtype;
 
@@ -161,21 +160,22 @@ impl Config {
         lists.flatten().filter_map(Value::as_str).collect()
     }
 
-    /// The `quantization_config`, wherever configs keep it.
+    /// The description of the quantization, wherever configs keep it.
     pub fn quantization(&self) -> Option<&Value> {
-        let configs = self.text_configs().into_iter().map(|config| config.fields);
-        let mut found = configs.filter_map(|fields| QUANTIZATION.iter().find_map(|key| fields.get(*key)));
-        found.find(|value| !value.is_null())
+        self.quantizations().into_iter().next().map(|(_, value)| value)
     }
 
-    /// Whether the quantization's list of plain modules names `module`, or some segments of its path.
-    pub fn is_kept_plain(&self, module: &str) -> bool {
-        let Some(config) = self.quantization() else { return true };
-        let lists = plain_lists().into_iter().filter_map(|key| config.get(key)?.as_array());
-        let entries = lists.flatten().filter_map(Value::as_str);
-        // Loaders match an entry anywhere in the path, so `self_attn` covers every projection below it: whole segments here.
-        let path = format!(".{module}.");
-        entries.into_iter().any(|entry| path.contains(&format!(".{entry}.")) || is_like(entry, module))
+    /// Every description of a quantization, with the keys that lead to it.
+    pub(crate) fn quantizations(&self) -> Vec<(String, &Value)> {
+        let of = |config: TextConfig<'_>, key: &str| config.path_to(key).join(".");
+        let mut found = Vec::new();
+        for config in self.text_configs() {
+            for key in QUANTIZATION {
+                let value = config.fields.get(*key).filter(|value| !value.is_null());
+                found.extend(value.map(|value| (of(config.clone(), key), value)));
+            }
+        }
+        found
     }
 }
 
@@ -192,38 +192,11 @@ fn add_text_configs<'c>(found: &mut Vec<TextConfig<'c>>, config: TextConfig<'c>)
     }
 }
 
-/// Whether an entry is a pattern for `module`: `re:…` of compressed-tensors, which need not reach its end, or the
-/// `model.layers.*.self_attn` of gpt-oss, which transformers takes for one too, and covers what is below it.
-fn is_like(entry: &str, module: &str) -> bool {
-    let pattern = match entry.strip_prefix("re:") {
-        Some(pattern) => format!("^(?:{pattern})"),
-        None if entry.contains('*') => format!(r"^(?:{entry})(?:\.|$)"),
-        None => return false,
-    };
-    Regex::new(&pattern).is_ok_and(|pattern| pattern.is_match(module))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn lists_of_plain_modules_may_hold_patterns() {
-        let list = ["lm_head", "re:.*self_attn.*", "model.layers.*.mlp.router", "re:("];
-        let config = Config::from(json!({"quantization_config": {"ignore": list}}));
-        for (module, is_plain) in [
-            ("lm_head", true),
-            ("model.layers.3.self_attn.q_proj", true),
-            ("model.layers.12.mlp.router", true),
-            ("model.layers.12.mlp.router.inner", true),
-            ("model.layers.12.mlp.routers", false),
-            ("model.layers.3.mlp.experts.0.up_proj", false),
-        ] {
-            assert_eq!(config.is_kept_plain(module), is_plain, "{module}");
-        }
-    }
 
     /// A config with those fields in the text config at that path.
     pub(crate) fn nested(path: &[&str], fields: Value) -> Value {

@@ -8,22 +8,30 @@ use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
-use crate::formats::index::{About, Index, IndexProblem, parse_index};
+use crate::formats::foreign::foreign;
+use crate::formats::index::{IndexProblem, parse_index};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::note::Note;
 use crate::note::input::InputNote;
 use crate::storage::location::Location;
+use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::storage::walk::Walk;
 use crate::tensor::reference::FileId;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::header::{lfs_pointer, read_header};
+use crate::checkpoint::header::{lfs_pointer, like, read_header};
 use crate::checkpoint::identity::{header_hash, sampled};
-use crate::checkpoint::weights_name::{WeightsName, holds_tensors, stem_of_shard};
+use crate::checkpoint::listing;
+use crate::checkpoint::listing::{IndexFile, Listing};
+use crate::checkpoint::side_files::{is_carried, is_whole_model};
+use crate::checkpoint::stated;
+use crate::checkpoint::stated::Stated;
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, stem_of_shard};
 
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
@@ -34,24 +42,16 @@ pub struct Checkpoint {
     pub location: Location,
     /// Its shards and tensors.
     pub catalogue: Catalogue,
+    /// Its shards, as they were opened for their headers, in the catalogue's order: what is planned with is what is read.
+    pub(crate) sources: Vec<Box<dyn Source>>,
     /// Its `config.json`.
     pub config: Config,
+    /// What files of quantizers beside it say.
+    pub(crate) stated: Vec<Stated>,
     /// Its index, if it has one.
     pub index: Option<Listing>,
     /// Things worth saying that are no errors.
     pub notes: Vec<Note>,
-}
-
-/// A checkpoint's index, which agrees with its headers.
-pub struct Listing {
-    /// Its file name.
-    pub name: String,
-    /// The file as it stands on disk.
-    pub text: String,
-    /// Places of the tensors in the order in which it lists them.
-    pub order: Vec<u32>,
-    /// What it holds beside the list.
-    pub about: About,
 }
 
 impl Checkpoint {
@@ -72,19 +72,21 @@ impl Checkpoint {
             }
             Ok(checkpoint)
         };
-        read().map_err(|error| place.explain(diffusers::explain(place, error)))
+        let explain = |error| diffusers::explain(place, with_broken_links(&place.location, error));
+        read().map_err(|error| place.explain(explain(error)))
     }
 
     fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
-        let (names, index, notes) = shard_names(dir, &config, variant)?;
+        let (names, index, mut notes) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        let mut room = header_room;
+        let (mut sources, mut room) = (Vec::new(), header_room);
         for (i, name) in names.iter().enumerate() {
             match read_shard(dir, name, room) {
-                Ok((shard, entries)) => {
-                    room -= room.min(shard.header.len() as u64);
+                Ok((shard, source, entries)) => {
+                    sources.push(source);
+                    room -= room.min(shard.header_bytes);
                     tensors.extend(entries.into_iter().map(|entry| {
                         let (name, tensor) = entry.in_file(FileId(i as u32));
                         BaseTensor { name, tensor }
@@ -102,41 +104,48 @@ impl Checkpoint {
             }
         }
         Error::all(errors)?;
-        let (catalogue, twice) = Catalogue::new(shards, tensors);
-        Error::all(in_two_shards(&catalogue, &twice))?;
-        let listing = |IndexFile { name, text, index }: IndexFile| {
-            let order = order(&catalogue, &index.weight_map)?;
-            Ok::<_, Error>(Listing { name, text, order, about: index.about })
-        };
-        let index = index.map(listing).transpose()?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, config, index, notes })
+        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
+        let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
+        let stated = stated::beside(dir)?;
+        Ok(Checkpoint { location: dir.clone(), catalogue, sources, config, stated, index, notes })
     }
 }
 
-/// An index as it was read.
-struct IndexFile {
-    name: String,
-    text: String,
-    index: Index,
+/// If `error` is that of a broken link, those of all links of the checkpoint that are broken, else `error` as it is.
+fn with_broken_links(dir: &Location, error: Error) -> Error {
+    let is_link = |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::BrokenLink { .. }));
+    if !error.each().iter().any(is_link) {
+        return error;
+    }
+    let Ok(walk) = Walk::of(dir, &|_, _| true) else { return error };
+    let indices = walk.files.iter().filter(|file| is_index(&file.name));
+    let indices: Vec<IndexFile> =
+        indices.filter_map(|file| read_index(dir, &file.name).ok().flatten()).collect();
+    let is_listed =
+        |name: &str| indices.iter().any(|file| file.index.weight_map.iter().any(|(_, shard)| shard == name));
+    let is_needed = |name: &str| is_carried(name) || is_listed(name) || WeightsName::of(name).is_some();
+    Error::all(walk.broken_links(dir, is_needed)).err().unwrap_or(error)
 }
 
 type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
 
 /// The shards' file names in order, the index if there is one, and notes of files that are left out.
 fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<WeightFiles> {
-    let found = dir.files(&|_| true)?;
-    let files: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
+    let found = Walk::of(dir, &|_, _| true)?;
+    let files: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
     weights.sort();
     weights.dedup();
     let Some(name) = chosen(dir, &weights, config, variant)? else {
+        Error::all(found.broken_links(dir, |name| WeightsName::of(name).is_some()))?;
         return Err(nothing(&dir.path(), &files));
     };
     let mut notes = Vec::new();
     if let Some(variant) = &name.variant {
         notes.push(InputNote::Variant { variant: variant.clone() }.into());
     }
-    let on_disk: Vec<&str> = files.iter().copied().filter(|file| holds_tensors(file)).collect();
+    let is_copy = |file: &&str| holds_tensors(file) && is_whole_model(file);
+    let on_disk: Vec<&str> = files.iter().copied().filter(is_copy).collect();
     let index = read_index(dir, &name.index())?;
     let shards = match &index {
         None => vec![name.single()],
@@ -209,9 +218,11 @@ fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
         }
         problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|cause| Error::new(CheckpointError::Index { path: at }).because(cause))?;
-    Ok(Some(IndexFile { name: name.to_owned(), text, index }))
+    // A shard of another name might be a file of the result that is no shard: `config.json`, the model card.
+    if let Some((tensor, file)) = index.weight_map.iter().find(|(_, file)| !holds_tensors(file)) {
+        return Err(CheckpointError::NoShard { tensor: tensor.clone(), file: file.clone() }.into());
+    }
+    Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
 }
 
 /// Why a directory without weights of a known name is no checkpoint.
@@ -240,67 +251,34 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
     }
 }
 
-fn read_shard(dir: &Location, name: &str, room: u64) -> Result<(BaseShard, Vec<TensorEntry>)> {
+/// A shard, open, and the tensors of its header.
+type ShardRead = (BaseShard, Box<dyn Source>, Vec<TensorEntry>);
+
+fn read_shard(dir: &Location, name: &str, room: u64) -> Result<ShardRead> {
     let source = dir.open(name)?;
-    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &dir.path_of(name), room)?;
+    let path = dir.path_of(name);
+    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &path, room)?;
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&header),
         content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    Ok((BaseShard { name: name.to_owned(), header, bytes: source.len(), identity }, tensors))
-}
-
-/// Tensors of one name in two shards.
-fn in_two_shards(catalogue: &Catalogue, twice: &[(usize, usize)]) -> Vec<Error> {
-    let error = |&(i, j): &(usize, usize)| {
-        let (first, second) = (&catalogue.tensors[i], &catalogue.tensors[j]);
-        let (tensor, first, second) = (
-            first.name.clone(),
-            shard_of(catalogue, first).to_owned(),
-            shard_of(catalogue, second).to_owned(),
-        );
-        CheckpointError::TensorTwice { tensor, first, second }.into()
-    };
-    twice.iter().map(error).collect()
-}
-
-fn shard_of<'c>(catalogue: &'c Catalogue, tensor: &BaseTensor) -> &'c str {
-    &catalogue.shards[tensor.tensor.file.0 as usize].name
-}
-
-/// The places of the tensors that an index lists, in its order.
-///
-/// # Errors
-/// Every way in which it and the headers disagree.
-fn order(catalogue: &Catalogue, weight_map: &[(String, String)]) -> Result<Vec<u32>> {
-    let (mut order, mut errors) = (Vec::with_capacity(weight_map.len()), Vec::new());
-    let mut listed = vec![false; catalogue.tensors.len()];
-    for (name, shard) in weight_map {
-        match catalogue.position(name) {
-            Some(i) if shard_of(catalogue, &catalogue.tensors[i]) == *shard => {
-                listed[i] = true;
-                order.push(i as u32);
-            }
-            _ => errors
-                .push(CheckpointError::IndexDisagrees { tensor: name.clone(), shard: shard.clone() }.into()),
-        }
-    }
-    if errors.is_empty() {
-        let unlisted = catalogue.tensors.iter().zip(&listed).filter(|(_, listed)| !**listed);
-        errors.extend(unlisted.map(|(tensor, _)| {
-            let shard = shard_of(catalogue, tensor).to_owned();
-            Error::new(CheckpointError::NotInIndex { tensor: tensor.name.clone(), shard })
-        }));
-    }
-    Error::all(errors).map(|()| order)
+    let like = like(&header, &path)?;
+    let (name, header_bytes) = (name.to_owned(), header.len() as u64);
+    let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false };
+    Ok((shard, source, tensors))
 }
 
 fn read_config(dir: &Location) -> Result<Config> {
     let at = dir.path_of("config.json");
     match dir.read_small("config.json", MOST_CONFIG_BYTES)? {
         None => Ok(Config::default()),
-        Some(bytes) => Config::parse(&bytes)
-            .map_err(|problem| Error::new(CheckpointError::Json { path: at }).because(problem)),
+        Some(bytes) => Config::parse(&bytes).map_err(|problem| {
+            let error = Error::new(CheckpointError::Json { path: at }).because(problem);
+            match foreign(&bytes).filter(|_| !bytes.starts_with(b"{")) {
+                Some(what) => error.hint(format!("it is {what}: fetch the file again")),
+                None => error,
+            }
+        }),
     }
 }

@@ -7,7 +7,9 @@ use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::formats::CONTAINERS;
 use crate::formats::container::{Container, ContainerProblem, FileBytes, FileHeader, container_of};
+use crate::formats::header_bytes::HeaderBytes;
 use crate::storage::source::Source;
+use crate::tensor::dtype::Dtype;
 
 /// Reads and checks the header of `source`, in the container that the name of `path` says.
 ///
@@ -16,6 +18,28 @@ use crate::storage::source::Source;
 /// [`Source::read_at`].
 pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
     read_in(CONTAINERS, source, path, room)
+}
+
+/// A header of no tensors that says all else that `header`, the first bytes of the file `path`, says.
+///
+/// # Errors
+/// [`CheckpointError::Header`] if the container cannot hold that.
+pub(crate) fn like(header: &HeaderBytes, path: &Path) -> Result<HeaderBytes> {
+    build_header(header, path, &[])
+}
+
+/// The header of a file `path` that holds these tensors, with all else that `like` says.
+///
+/// # Errors
+/// [`CheckpointError::Header`] if the container cannot hold them.
+pub(crate) fn build_header(
+    like: &HeaderBytes,
+    path: &Path,
+    tensors: &[(&str, Dtype, &[u64])],
+) -> Result<HeaderBytes> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let wrong = |problem| Error::new(CheckpointError::Header { path: path.to_owned() }).because(problem);
+    container_of(CONTAINERS, &name).build(like, tensors).map_err(wrong)
 }
 
 fn read_in(table: &[&dyn Container], source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
@@ -32,6 +56,12 @@ fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
         ContainerProblem::NotWhole(cause) => {
             wrong().because(cause).hint("the file was not copied or downloaded whole: fetch it again")
         }
+        ContainerProblem::TooLong(cause) => wrong().because(cause).hint(
+            "bytes follow its last tensor: it was appended to, or written over a longer file: fetch it again",
+        ),
+        ContainerProblem::Foreign(what) => wrong().because(format!("it is {what}")).hint(
+            "the name says safetensors: look at what was downloaded, converted or linked there, and fetch it again",
+        ),
         ContainerProblem::Broken(cause) => wrong().because(cause),
         ContainerProblem::NoRoom(needed) => {
             let what = format!("the headers of `{}`", path.display());
@@ -52,8 +82,6 @@ mod tests {
     use super::*;
     use crate::error::kind::ErrorKind;
     use crate::formats::container::{Broken, TensorEntry};
-    use crate::formats::header_bytes::HeaderBytes;
-    use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::FileId;
     use crate::tensor::shape::Shape;
 

@@ -1,18 +1,25 @@
 //! The roles of a checkpoint's tensors: quantized data of a logical weight, auxiliary to it, or plain numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::encodings;
 use crate::encodings::ENCODINGS;
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::scheme::Scheme;
+use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
+use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
 use crate::tensor::dtype::is_mergeable;
 
-use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::plain_lists::PlainModules;
 use crate::checkpoint::small_tensors::Peek;
+use crate::checkpoint::stated::{Shown, Stated, contradiction, in_config};
+use crate::checkpoint::unread::{Beside, UnreadData, company, unread};
+use crate::note::input::InputNote;
 
 /// A weight that is stored as quantized data.
 #[derive(Clone, Debug)]
@@ -46,6 +53,14 @@ pub(crate) struct Weights {
     roles: Vec<Option<TensorRole>>,
     /// Places of data whose weight has another name than it.
     renamed: HashMap<String, usize>,
+    /// Data that no encoding reads, by place.
+    unread: BTreeMap<usize, UnreadData>,
+    /// Places of what stands beside unread data.
+    beside_unread: HashSet<usize>,
+    /// Why weights that can be decoded are not to be trusted, by place of their data.
+    dubious: BTreeMap<usize, String>,
+    /// What is reported of descriptions of a quantization that no tensor bears out.
+    stale: Option<InputNote>,
 }
 
 impl Weights {
@@ -56,8 +71,9 @@ impl Weights {
         let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
         let read = |tensor: &_| peek.read(tensor);
-        for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, t)| !is_mergeable(t.tensor.dtype))
-        {
+        let is_data =
+            |tensor: &BaseTensor| !is_mergeable(tensor.tensor.dtype) && !schemes::is_auxiliary(&tensor.name);
+        for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, tensor)| is_data(tensor)) {
             let candidate = Candidate {
                 name: &tensor.name,
                 tensor: &tensor.tensor,
@@ -76,7 +92,109 @@ impl Weights {
                 break;
             }
         }
+        if !errors.is_empty() {
+            // Data that is not understood would be reported again, as unknown.
+            return (weights, errors);
+        }
+        let company = company(catalogue);
+        weights.doubt_others_beside(catalogue, &company);
+        weights.find_unread(catalogue, &company);
+        if weights.any() {
+            weights.set_runtime_scales(catalogue);
+            weights.doubt_listed(base);
+        }
+        errors.extend(weights.compare_with_stated(base));
         (weights, errors)
+    }
+
+    /// Doubts weights beside which tensors of another scheme stand: two scales, or a scale that their inputs are multiplied by.
+    fn doubt_others_beside(&mut self, catalogue: &Catalogue, company: &BTreeMap<usize, Vec<Beside>>) {
+        for (&data, beside) in company {
+            if !matches!(self.get(data), Some(TensorRole::Quantized(_))) {
+                continue;
+            }
+            for other in beside {
+                if self.roles[other.place].is_none() {
+                    let (name, titles) =
+                        (&catalogue.tensors[other.place].name, schemes::titles(&other.schemes));
+                    self.dubious.insert(data, format!("`{name}` stands beside it too, which is of {titles}"));
+                    self.roles[other.place] = Some(TensorRole::Unused);
+                }
+            }
+        }
+    }
+
+    fn find_unread(&mut self, catalogue: &Catalogue, company: &BTreeMap<usize, Vec<Beside>>) {
+        let found = unread(catalogue, company, |place| self.get(place).is_some());
+        self.beside_unread = found.values().flat_map(|data| &data.beside).copied().collect();
+        self.unread = found;
+    }
+
+    /// Finds the scales of caches and inputs that stand beside no data: they go where the data's description goes.
+    fn set_runtime_scales(&mut self, catalogue: &Catalogue) {
+        for (i, tensor) in catalogue.tensors.iter().enumerate() {
+            if self.roles[i].is_none() && runtime_scales::is_scale(&tensor.name, &tensor.tensor) {
+                self.roles[i] = Some(TensorRole::Unused);
+            }
+        }
+    }
+
+    /// Doubts quantized weights that a list leaves plain: one of the two is of another checkpoint.
+    fn doubt_listed(&mut self, base: &Checkpoint) {
+        let Some(quantization) = base.config.quantization() else { return };
+        let plain = PlainModules::of(quantization);
+        let listed = self.quantized().filter(|(place, weight)| {
+            let name = weight.name.as_deref().unwrap_or(&base.catalogue.tensors[*place].name);
+            plain.has(name.strip_suffix(".weight").unwrap_or(name))
+        });
+        let listed: Vec<usize> = listed.map(|(place, _)| place).collect();
+        let why = "it has scales, and `quantization_config` lists its module as plain";
+        self.dubious.extend(listed.into_iter().map(|place| (place, why.to_owned())));
+    }
+
+    /// Why weights that can be decoded are not to be trusted, by place of their data.
+    pub(crate) fn dubious(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.dubious.iter().map(|(place, why)| (*place, why.as_str()))
+    }
+
+    fn quantized(&self) -> impl Iterator<Item = (usize, &QuantizedWeight)> {
+        self.roles.iter().enumerate().filter_map(|(i, role)| match role {
+            Some(TensorRole::Quantized(weight)) => Some((i, weight)),
+            _ => None,
+        })
+    }
+
+    /// Holds what is said of the quantization against the tensors.
+    fn compare_with_stated(&mut self, base: &Checkpoint) -> Option<Error> {
+        let all: Vec<Stated> =
+            in_config(&base.config).into_iter().chain(base.stated.iter().cloned()).collect();
+        // A base may be quantized in its cache alone, which scales bear out.
+        let is_one = |name: &str| {
+            schemes::is_auxiliary(name) || schemes::is_data(name) || runtime_scales::is_named(name)
+        };
+        let has_scales = || base.catalogue.tensors.iter().any(|tensor| is_one(&tensor.name));
+        if !self.any() && self.unread.is_empty() && !all.is_empty() && !has_scales() {
+            return self.set_stale(&all);
+        }
+        self.unread.values_mut().for_each(|data| data.narrow(&all));
+        let read: Vec<(usize, Vec<&'static Scheme>)> =
+            self.quantized().map(|(i, weight)| (i, scheme_of(weight))).collect();
+        let read = read.iter().map(|(i, schemes)| (*i, schemes.as_slice()));
+        let unread = self.unread.iter().map(|(i, data)| (*i, data.schemes.as_slice()));
+        let mut shown: Vec<Shown<'_>> = read.chain(unread).collect();
+        shown.sort_by_key(|(place, _)| *place);
+        all.iter().find_map(|stated| contradiction(stated, &base.catalogue, &shown))
+    }
+
+    /// Notes that nothing bears a description out, unless it alone changes what plain weights mean.
+    fn set_stale(&mut self, all: &[Stated]) -> Option<Error> {
+        let is_online = |stated: &&Stated| stated.schemes.iter().any(|scheme| scheme.is_online);
+        if let Some(stated) = all.iter().find(is_online) {
+            return Some(CheckpointError::Online { stated: stated.named() }.into());
+        }
+        let stated: Vec<String> = all.iter().map(Stated::named).collect();
+        self.stale = (!stated.is_empty()).then_some(InputNote::QuantizationDropped { stated });
+        None
     }
 
     fn add(
@@ -114,6 +232,21 @@ impl Weights {
         Ok(())
     }
 
+    /// Data of a scheme that is not read, if a tensor is that.
+    pub(crate) fn unread(&self, i: usize) -> Option<&UnreadData> {
+        self.unread.get(&i)
+    }
+
+    /// Whether a tensor stands beside data that is not read, and means nothing without it.
+    pub(crate) fn is_beside_unread(&self, i: usize) -> bool {
+        self.beside_unread.contains(&i)
+    }
+
+    /// What is reported where the base says that it is quantized and no tensor is.
+    pub(crate) fn stale(&self) -> Option<&InputNote> {
+        self.stale.as_ref()
+    }
+
     /// What a tensor is, if it is not plain.
     pub(crate) fn get(&self, i: usize) -> Option<&TensorRole> {
         self.roles.get(i)?.as_ref()
@@ -128,4 +261,9 @@ impl Weights {
     pub(crate) fn any(&self) -> bool {
         !self.roles.is_empty()
     }
+}
+
+/// The scheme of a weight's encoding.
+fn scheme_of(weight: &QuantizedWeight) -> Vec<&'static Scheme> {
+    encodings::find(&weight.logical.encoding).and_then(|encoding| encoding.scheme()).into_iter().collect()
 }

@@ -1,70 +1,212 @@
 //! The files of a checkpoint beside its weights: which of them belong to the result.
 //!
-//! Everything is carried over (configs, tokenizer, chat template, processor, model code, modules of other libraries)
-//! except what is, or duplicates, the weights, what a training run left behind, adapters that lie in directories beside it, and
-//! the model card, which is written anew.
+//! Everything is carried over: configs, tokenizer, chat template, processor, model code, and the weights of other modules. Left
+//! behind are the weights that are merged, the same weights in another format, what a training run left, adapters and earlier
+//! results in directories of their own, version control, and the model card, which is written anew. What is left
+//! behind is reported, unless it is made anew.
 
-use crate::error::Result;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::note::Note;
+use crate::note::side_file::SideFileNote;
 use crate::storage::location::Location;
 use crate::storage::store::Entry;
+use crate::storage::walk::{Left, Walk};
 
 use crate::checkpoint::weights_name::is_index;
 
+/// Endings of files that hold weights.
 const WEIGHT_ENDINGS: &[&str] = &[
     ".safetensors",
     ".bin",
     ".pt",
     ".pth",
-    ".ckpt",
-    ".gguf",
-    ".ggml",
-    ".h5",
-    ".msgpack",
     ".onnx",
     ".onnx_data",
-    ".ot",
-    ".tflite",
-    ".mlmodel",
     ".npz",
-    ".pdparams",
-    ".flashpack",
-    ".tmp",
-    ".lock",
-    ".incomplete",
+    ".gguf",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
 ];
-const NAMES: &[&str] = &[
-    "README.md",
-    "shardfold.json",
-    "trainer_state.json",
-    "training_args.bin",
-    "params.json",
-    ".gitattributes",
+/// What the names begin with by which the weights of a whole model are known in some format.
+const WHOLE_MODELS: &[&str] = &[
+    "pytorch_model",
+    "diffusion_pytorch_model",
+    "open_clip_pytorch_model",
+    "open_clip_model",
+    "openvino_model",
+    "tf_model",
+    "flax_model",
+    "rust_model",
+    "encoder_model",
+    "decoder_model",
+    "decoder_with_past_model",
+    "consolidated",
+    "weights",
+    "model",
 ];
-const FOLDERS: &[&str] =
-    &["original", "onnx", "openvino", "coreml", "metal", "mlx", "gguf", "__pycache__", "runs"];
+/// Endings of formats that hold a whole model, whatever the file is called.
+const WHOLE_ENDINGS: &[&str] =
+    &[".gguf", ".ggml", ".h5", ".msgpack", ".ckpt", ".ot", ".tflite", ".mlmodel", ".pdparams", ".flashpack"];
+/// Directories that hold the weights in another format.
+const WHOLE_DIRECTORIES: &[&str] = &["original", "onnx", "openvino", "coreml", "metal", "mlx", "gguf"];
+/// Other modules' weights in a format that otherwise holds a whole model: llama.cpp's projector of images.
+const PROJECTOR: &str = "mmproj";
 
-/// Names with one of these start are adapters' own files, or a trainer's.
-const STARTS: &[&str] =
-    &["adapter_", "consolidated.", "optimizer.", "scheduler.", "rng_state", "events.out."];
+/// Files that are written anew, or that say nothing of the model.
+const OWN: &[&str] = &["README.md", "shardfold.json"];
+/// The parameters of a consolidated checkpoint, which is the same weights under other names.
+const PARAMS: &str = "params.json";
 
-/// Weights that are no part of the model, and that whoever reads them looks for beside it: LLaMA-Factory's value head.
+const TRAINING_NAMES: &[&str] = &["trainer_state.json", "training_args.bin", "latest", "zero_to_fp32.py"];
+const TRAINING_STARTS: &[&str] =
+    &["optimizer.", "scheduler.", "rng_state", "random_states", "events.out.", "model_optim_rng"];
+const TRAINING_DIRECTORIES: &[&str] = &["runs", "wandb"];
+const TRAINING_DIRECTORY_STARTS: &[&str] = &["checkpoint-", "global_step"];
+
+const ADAPTER_START: &str = "adapter_";
+const UNFINISHED_ENDINGS: &[&str] = &[".tmp", ".lock", ".incomplete", ".partial"];
+/// Directories that a file system or an operating system keeps for itself.
+pub(crate) const FOREIGN: &[&str] = &["lost+found", "System Volume Information", "$RECYCLE.BIN"];
+
+/// Weights that whoever reads them looks for beside the model, also where they lie beside an adapter: LLaMA-Factory's
+/// value head.
 const BESIDE: &[&str] = &["value_head.safetensors", "value_head.bin"];
-/// What tells that a directory holds an adapter.
-const ADAPTER: &str = "adapter_config.json";
+/// What tells that a directory holds an adapter, a result of a merge, or the beginning of one.
+const MARKS: &[(&str, Why)] = &[
+    ("adapter_config.json", Why::Adapter),
+    ("shardfold.json", Why::Result),
+    ("shardfold.journal", Why::Result),
+];
 
-/// The files to carry over from `dir`, in the order of their names.
+/// Why something beside the weights is not carried over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    /// It is made anew, or a copy of it says nothing of the model: not worth reporting.
+    Own,
+    OtherFormat,
+    Training,
+    Adapter,
+    Result,
+    Unfinished,
+    Denied,
+    LinkOut,
+    Deep,
+    Special,
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Why::Own => "made anew",
+            Why::OtherFormat => "the weights in another format or precision, which are not merged",
+            Why::Training => "left by a training run",
+            Why::Adapter => "an adapter",
+            Why::Result => "the result of a merge, or the beginning of one",
+            Why::Unfinished => "not a whole file",
+            Why::Denied => "no permission to read it",
+            Why::LinkOut => "a link to a directory elsewhere",
+            Why::Deep => "too many directories deep",
+            Why::Special => "neither a file nor a directory, or not a name in UTF-8",
+        }
+    }
+}
+
+impl From<Left> for Why {
+    fn from(left: Left) -> Why {
+        match left {
+            Left::Denied => Why::Denied,
+            Left::LinkOut => Why::LinkOut,
+            Left::Deep => Why::Deep,
+            Left::Special => Why::Special,
+        }
+    }
+}
+
+/// What lies beside a checkpoint's weights.
+#[derive(Debug, Default)]
+pub(crate) struct SideFiles {
+    /// The files to carry over, in the order of their names.
+    pub(crate) carried: Vec<Entry>,
+    /// What is worth reporting of them and of others.
+    pub(crate) notes: Vec<Note>,
+}
+
+/// The files of `dir` that belong to the result, and notes of the others. `is_shard` tells the weights that are merged.
 ///
 /// # Errors
-/// As [`Location::files`].
-pub(crate) fn carried(dir: &Location) -> Result<Vec<Entry>> {
-    let skip =
-        |name: &str| name.starts_with('.') || name.starts_with("checkpoint-") || FOLDERS.contains(&name);
-    let mut found = dir.files(&skip)?;
-    let adapters: Vec<String> =
-        found.iter().filter_map(|file| Some(file.name.strip_suffix(ADAPTER)?.to_owned())).collect();
-    let is_inside = |name: &str| adapters.iter().any(|at| at.ends_with('/') && name.starts_with(at.as_str()));
-    found.retain(|file| is_carried(&file.name) && !is_inside(&file.name));
-    Ok(found)
+/// [`StorageError::BrokenLink`](crate::error::storage::StorageError::BrokenLink) for every link among them that leads to
+/// nothing; as [`Walk::of`].
+pub(crate) fn side_files(dir: &Location, is_shard: impl Fn(&str) -> bool) -> Result<SideFiles> {
+    let skipped = RefCell::new(Vec::new());
+    let skip = |at: &str, name: &str| {
+        let why = why_skipped(at, name);
+        let path = if at.is_empty() { format!("{name}/") } else { format!("{at}/{name}/") };
+        skipped.borrow_mut().extend(why.map(|why| (path, why)));
+        why.is_some()
+    };
+    let walk = Walk::of(dir, &skip)?;
+    let marked = marked(&walk.files);
+    let why_left = |name: &str| {
+        let holder = marked.iter().find(|(at, _)| name.starts_with(at.as_str()));
+        if is_shard(name) { Some(Why::Own) } else { holder.map(|(_, why)| *why).or_else(|| why_left(name)) }
+    };
+    Error::all(walk.broken_links(dir, |name| why_left(name).is_none()))?;
+
+    let mut left = skipped.take();
+    left.extend(marked.iter().cloned());
+    left.extend(walk.left.iter().map(|(name, left)| (name.clone(), Why::from(*left))));
+    let mut carried = Vec::new();
+    for file in walk.files {
+        match why_left(&file.name) {
+            None => carried.push(file),
+            Some(why) if !is_in(&file.name, &marked) => left.push((file.name, why)),
+            Some(_) => {}
+        }
+    }
+    let notes = notes(&carried, left);
+    Ok(SideFiles { carried, notes })
+}
+
+/// Whether a file lies in one of these directories.
+fn is_in(name: &str, directories: &[(String, Why)]) -> bool {
+    directories.iter().any(|(at, _)| name.starts_with(at.as_str()))
+}
+
+/// The directories, but for the checkpoint's own, that one file tells to be no part of it.
+fn marked(files: &[Entry]) -> Vec<(String, Why)> {
+    let mark = |file: &Entry| {
+        let (at, leaf) = file.name.rsplit_once('/')?;
+        let (_, why) = MARKS.iter().find(|(mark, _)| *mark == leaf)?;
+        Some((format!("{at}/"), *why))
+    };
+    let mut marked: Vec<(String, Why)> = files.iter().filter_map(mark).collect();
+    marked.dedup_by(|a, b| a.0 == b.0);
+    marked
+}
+
+fn notes(carried: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {
+    let mut notes: Vec<Note> = Vec::new();
+    let is_module = |file: &&Entry| has_ending(&file.name, WEIGHT_ENDINGS) && !is_beside(&file.name);
+    let weights = carried.iter().filter(is_module);
+    let files: Vec<String> = weights.map(|file| file.name.clone()).collect();
+    if !files.is_empty() {
+        notes.push(SideFileNote::OtherModules { files }.into());
+    }
+    let mut by_reason: BTreeMap<Why, Vec<String>> = BTreeMap::new();
+    // Other safetensors files beside the weights are reported with the index.
+    let is_reported = |name: &str| !name.contains('/') && name.ends_with(".safetensors");
+    for (name, why) in left.into_iter().filter(|(name, why)| *why != Why::Own && !is_reported(name)) {
+        by_reason.entry(why).or_default().push(name);
+    }
+    notes.extend(by_reason.into_iter().map(|(why, mut files)| {
+        files.sort();
+        SideFileNote::LeftOut { files, why: why.text().to_owned() }.into()
+    }));
+    notes
 }
 
 /// Whether a file holds weights that are no part of the model and belong beside it, also where it lies beside an adapter.
@@ -72,61 +214,193 @@ pub(crate) fn is_beside(name: &str) -> bool {
     BESIDE.contains(&name)
 }
 
-fn is_carried(name: &str) -> bool {
-    let leaf = name.rsplit('/').next().unwrap_or(name);
-    if is_beside(name) {
+/// Why a directory `name` in `at` is not looked into, if it is not.
+fn why_skipped(at: &str, name: &str) -> Option<Why> {
+    if FOREIGN.contains(&name) {
+        return Some(Why::Denied);
+    }
+    if name.starts_with('.') || name == "__pycache__" {
+        return Some(Why::Own);
+    }
+    if has_ending(name, UNFINISHED_ENDINGS) {
+        return Some(Why::Unfinished);
+    }
+    // Only at the top: a module may call its directories as it likes.
+    if !at.is_empty() {
+        return None;
+    }
+    if TRAINING_DIRECTORIES.contains(&name) || has_start(name, TRAINING_DIRECTORY_STARTS) {
+        return Some(Why::Training);
+    }
+    WHOLE_DIRECTORIES.contains(&name).then_some(Why::OtherFormat)
+}
+
+/// Why a file that is no shard is not carried over, if it is not.
+fn why_left(name: &str) -> Option<Why> {
+    let (at, leaf) = name.rsplit_once('/').unwrap_or(("", name));
+    if leaf.starts_with('.') || at.is_empty() && (OWN.contains(&leaf) || leaf == PARAMS || is_index(leaf)) {
+        return Some(Why::Own);
+    }
+    if has_ending(leaf, UNFINISHED_ENDINGS) {
+        return Some(Why::Unfinished);
+    }
+    if TRAINING_NAMES.contains(&leaf) || has_start(leaf, TRAINING_STARTS) {
+        return Some(Why::Training);
+    }
+    if !at.is_empty() {
+        return None;
+    }
+    if leaf.starts_with(ADAPTER_START) {
+        return Some(Why::Adapter);
+    }
+    is_whole_model(leaf).then_some(Why::OtherFormat)
+}
+
+/// Whether a file that is no shard is carried over, as far as its name tells.
+pub(crate) fn is_carried(name: &str) -> bool {
+    why_left(name).is_none()
+}
+
+/// Whether a file beside the weights is, by its name, another copy of them: in another format, precision, or number of shards.
+pub(crate) fn is_whole_model(leaf: &str) -> bool {
+    if leaf.starts_with(PROJECTOR) {
+        return false;
+    }
+    if has_ending(leaf, WHOLE_ENDINGS) || leaf.contains(".ckpt.") || leaf.starts_with("openvino_model.") {
         return true;
     }
-    let is_weight = is_index(leaf) || WEIGHT_ENDINGS.iter().any(|ending| leaf.ends_with(ending));
-    !(is_weight
-        || NAMES.contains(&name)
-        || leaf.starts_with('.')
-        || STARTS.iter().any(|start| leaf.starts_with(start)))
+    if !has_ending(leaf, WEIGHT_ENDINGS) {
+        return false;
+    }
+    let Some((stem, rest)) = WHOLE_MODELS.iter().find_map(|stem| Some((*stem, leaf.strip_prefix(stem)?)))
+    else {
+        return false;
+    };
+    let is_numbered = || rest[1..].starts_with(|c: char| c.is_ascii_digit());
+    match rest.chars().next() {
+        Some('.') => true,
+        Some('-') => is_numbered(),
+        // `pytorch_model_fsdp.bin`, `model_quantized.onnx`, but not `model_vision.safetensors`.
+        Some('_') => stem == "pytorch_model" || leaf.contains(".onnx") || is_numbered(),
+        _ => false,
+    }
+}
+
+fn has_ending(name: &str, endings: &[&str]) -> bool {
+    endings.iter().any(|ending| name.ends_with(ending))
+}
+
+fn has_start(name: &str, starts: &[&str]) -> bool {
+    starts.iter().any(|start| name.starts_with(start))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::checkpoint::side_files::is_carried;
+    use super::*;
+    use crate::storage::files::write_small;
+    use crate::storage::memory::Memory;
+
+    fn carried(names: &[&str]) -> (Vec<String>, Vec<String>) {
+        let dir = Location::new(Memory::new()).join("base");
+        for name in names {
+            write_small(&dir, name, b"bytes").unwrap();
+        }
+        let found = side_files(&dir, |name| name == "model.safetensors").unwrap();
+        let notes = found.notes.iter().map(ToString::to_string).collect();
+        (found.carried.into_iter().map(|file| file.name).collect(), notes)
+    }
 
     #[test]
-    fn weights_and_leavings_stay_behind() {
-        for name in [
-            "config.json",
-            "generation_config.json",
-            "tokenizer.json",
-            "tokenizer.model",
-            "chat_template.jinja",
-            "modeling_custom.py",
-            "1_Pooling/config.json",
-            "preprocessor_config.json",
-            "model_index.json",
-            "vocab.txt",
-            "LICENSE",
+    fn everything_but_the_weights_belongs_to_the_result() {
+        let mut names = vec![
             "1_Pooling/README.md",
+            "1_Pooling/config.json",
+            "2_Dense/model.safetensors",
+            "2_Dense/pytorch_model.bin",
+            "3_Dense/model.safetensors.index.json",
+            "LICENSE",
+            "a/b/c/d/e/f/deep.json",
+            "campplus.onnx",
+            "chat_template.jinja",
+            "colbert_linear.pt",
+            "config.json",
+            "mm_projector.bin",
+            "mmproj-model-f16.gguf",
+            "model_vision.safetensors",
+            "modeling_custom.py",
+            "module/original/config.json",
+            "sparse_linear.pt",
+            "spk_dict.pt",
+            "tokenizer.model",
             "value_head.safetensors",
-        ] {
-            assert!(is_carried(name), "{name} belongs to the result");
-        }
-        for name in [
+            "vocab.bin",
+        ];
+        names.sort_unstable();
+        let (found, notes) = carried(&names);
+        assert_eq!(found, names);
+        let modules = "`2_Dense/model.safetensors` and 9 more hold weights of other modules";
+        assert!(notes.len() == 1 && notes[0].starts_with(modules), "{notes:?}");
+    }
+
+    #[test]
+    fn copies_of_the_weights_and_leavings_stay_behind_and_are_reported() {
+        let (found, notes) = carried(&[
             "model.safetensors",
             "model.safetensors.index.json",
-            "pytorch_model.bin",
-            "pytorch_model.bin.index.json",
-            "tf_model.h5",
             "README.md",
             "shardfold.json",
-            "optimizer.pt",
-            "rng_state_0.pth",
-            "adapter_config.json",
-            "consolidated.00.pth",
-            "training_args.bin",
-            "model.fp16.safetensors",
-            "diffusion_pytorch_model.safetensors.index.fp16.json",
-            "pytorch_model.bin.index.fp16.json",
             ".gitattributes",
-            "lora/value_head.safetensors",
+            ".cache/x",
+        ]);
+        assert!(found.is_empty() && notes.is_empty(), "{found:?} {notes:?}");
+        for (names, why) in [
+            (
+                &[
+                    "pytorch_model.bin",
+                    "pytorch_model-00001-of-00002.bin",
+                    "pytorch_model_fsdp.bin",
+                    "tf_model.h5",
+                    "flax_model.msgpack",
+                    "model.onnx",
+                    "model_quantized.onnx",
+                    "model.onnx_data",
+                    "consolidated.00.pth",
+                    "weights.npz",
+                    "anything-Q4_K_M.gguf",
+                    "openvino_model.xml",
+                    "original/consolidated.00.pth",
+                    "onnx/model.onnx",
+                ][..],
+                Why::OtherFormat,
+            ),
+            (
+                &[
+                    "optimizer.pt",
+                    "rng_state_0.pth",
+                    "training_args.bin",
+                    "checkpoint-5/config.json",
+                    "runs/x",
+                ],
+                Why::Training,
+            ),
+            (&["adapter_model.bin", "lora/adapter_config.json"], Why::Adapter),
+            (&["merged/shardfold.json", "begun/shardfold.journal"], Why::Result),
+            (&["x.incomplete", "merged.partial/config.json"], Why::Unfinished),
+            (&["lost+found/#12"], Why::Denied),
         ] {
-            assert!(!is_carried(name), "{name} stays behind");
+            for name in names {
+                let (found, notes) = carried(&[name]);
+                assert!(found.is_empty(), "{name} was carried over");
+                assert!(notes.len() == 1 && notes[0].ends_with(why.text()), "{name}: {notes:?}");
+            }
         }
+        for name in ["model.fp16.safetensors", "consolidated.safetensors", "model-00001-of-00002.safetensors"]
+        {
+            assert!(carried(&[name]).0.is_empty(), "{name}");
+        }
+        // All of a directory that holds an adapter or a result, and its weights.
+        let (found, _) =
+            carried(&["lora/adapter_config.json", "lora/value_head.bin", "out/shardfold.json", "out/m.bin"]);
+        assert!(found.is_empty(), "{found:?}");
     }
 }

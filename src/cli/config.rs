@@ -34,7 +34,7 @@ impl MergeConfig {
     /// Reads the flags' values.
     ///
     /// # Errors
-    /// [`RequestError::Usage`] with the flag, the value and what is accepted.
+    /// [`RequestError::Usage`] with the flag, the value and what is accepted; [`RequestError::OutOfRange`].
     pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
         if args.adapters.is_empty() {
             return Err(RequestError::Required { flag: "--adapter <DIR|NAME>" }.into());
@@ -86,7 +86,7 @@ fn read_weight(text: Option<&str>) -> Result<f64> {
 }
 
 fn read_pattern(text: &str) -> Result<Regex> {
-    let refused = |accepted: &str| usage("--allow-unmatched", text, accepted);
+    let refused = |accepted: &'static str| usage("--allow-unmatched", text, accepted);
     let pattern = Regex::new(text)
         .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
     if pattern.is_match("") {
@@ -97,6 +97,8 @@ fn read_pattern(text: &str) -> Result<Regex> {
 
 fn read_threads(text: &str) -> Result<usize> {
     let threads = text.parse::<usize>().ok().filter(|threads| (1..=WORKERS_MOST).contains(threads));
-    let accepted = || format!("a whole number from 1 to {WORKERS_MOST} is accepted");
-    threads.ok_or_else(|| usage("--threads", text, accepted()))
+    threads.ok_or_else(|| {
+        let value = text.to_owned();
+        RequestError::OutOfRange { flag: "--threads", value, most: WORKERS_MOST }.into()
+    })
 }

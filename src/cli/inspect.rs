@@ -19,9 +19,8 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     reporter(style, &cancel, inspected.notes());
     if args.json {
         let json = serde_json::to_string_pretty(&inspected).expect("strings and finite numbers");
-        print(&format!("{json}\n"));
+        print(&format!("{json}\n"))
     } else {
-        print(&inspected.to_string());
+        print(&inspected.to_string())
     }
-    Ok(())
 }

@@ -29,8 +29,11 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))
         }
-        Style::Human | Style::Verbose => print(&summary.to_string()),
-        Style::Quiet => {}
+        Style::Human | Style::Verbose => {
+            // The product is in OUTPUT, and this only tells of it.
+            let _ = print(&summary.to_string());
+            Ok(())
+        }
+        Style::Quiet => Ok(()),
     }
-    Ok(())
 }

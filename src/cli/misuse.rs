@@ -1,13 +1,12 @@
 //! Misuse that clap finds, and requests for help or the version.
 
-#![expect(clippy::print_stderr, reason = "misuse goes to stderr")]
-
 use std::ffi::{OsStr, OsString};
 
 use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::error::exit::Code;
+use crate::report::say::say;
 
 /// What `shardfold` alone prints.
 const SHORT: &str = "\
@@ -26,13 +25,12 @@ Example:
 pub(crate) fn show(error: &clap::Error, args: &[OsString]) -> Code {
     if !error.use_stderr() {
         // Help and version go to stdout.
-        let _ = error.print();
-        return Code::Done;
+        return if error.print().is_ok() { Code::Done } else { Code::Io };
     }
     if is_json(args) {
-        eprintln!("{}", as_json(error));
+        say(&format!("{}\n", as_json(error)));
     } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{SHORT}");
+        say(SHORT);
     } else {
         let _ = error.print();
     }

@@ -14,23 +14,33 @@ pub(crate) mod values;
 pub(crate) mod version;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use crate::error::Result;
 use crate::error::exit::Code;
+use crate::error::run::RunError;
 use crate::report::style::Style;
 use crate::report::{show_error, show_panics_as_json};
+use crate::storage::open_files::raise_limit;
 
 use crate::cli::args::Command;
 
 /// Runs the command that was typed and returns what the process should end with.
 pub fn main() -> ExitCode {
+    raise_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     let code = match args::parse(&args) {
-        Ok(command) => end(run(&command), command.style()),
+        Ok(command) => end(run_caught(&command), command.style()),
         Err(error) => misuse::show(&error, &args),
     };
     ExitCode::from(code as u8)
+}
+
+/// Runs the command; a panic in this thread is an error as in any other.
+fn run_caught(command: &Command) -> Result<()> {
+    let caught = catch_unwind(AssertUnwindSafe(|| run(command)));
+    caught.unwrap_or_else(|_| Err(RunError::Panicked { stage: "main thread" }.into()))
 }
 
 fn run(command: &Command) -> Result<()> {

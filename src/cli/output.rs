@@ -1,6 +1,10 @@
 //! What a command prints, and through whom.
 
+use std::io::Write;
+
 use crate::cancel::Cancel;
+use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::note::Note;
 use crate::report::choose;
 use crate::report::event::{Event, Reporter};
@@ -16,9 +20,12 @@ pub(crate) fn reporter(style: Style, cancel: &Cancel, notes: &[Note]) -> Box<dyn
     reporter
 }
 
-/// Prints to stdout; a reader that has gone away is no error.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
+/// Prints what a command was asked for to stdout.
+///
+/// # Errors
+/// [`StorageError::Write`], also when whoever read it has gone.
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|cause| Error::new(StorageError::Write { path: "stdout".into() }).because(cause))
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::merge::prepare::prepare;
-use crate::publish::target::{Probed, probe};
+use crate::publish::target::Probed;
 use crate::report::plan::{document, plan_text};
 use crate::report::style::Style;
 use crate::storage::location::Location;
@@ -22,23 +22,22 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
 pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     let prepared = prepare(&config.request)?;
-    reporter(config.style, &config.request.cancel, &prepared.notes);
+    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
     let is_done = match &config.output {
         Some(output) => {
             let output = Location::of_resolved_path(output);
-            matches!(probe(&output, &prepared.digest, &config.request.cancel)?, Probed::AlreadyDone)
+            matches!(prepared.probe(&output, reporter.as_mut())?, Probed::AlreadyDone)
         }
         None => false,
     };
     let plan = prepared.plan.explain(&prepared.digest);
     let (schedule, reason) = (&prepared.schedule, &prepared.reason);
     if config.style == Style::Json {
-        print(&format!("{:#}\n", document(plan, schedule, reason, is_done)));
-        return Ok(());
+        return print(&format!("{:#}\n", document(plan, schedule, reason, is_done)));
     }
-    print(&plan_text(&plan, schedule, reason, config.style));
+    let mut text = plan_text(&plan, schedule, reason, config.style);
     if is_done {
-        print("already done: the output is the result of this merge, and its hashes agree\n");
+        text.push_str("already done: the output is the result of this merge, and its hashes agree\n");
     }
-    Ok(())
+    print(&text)
 }

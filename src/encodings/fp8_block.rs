@@ -36,6 +36,9 @@ const DEFAULT_BLOCK: u64 = 128;
 static SCHEME: Scheme = Scheme {
     title: "block FP8",
     methods: &["fp8"],
+    // As ModelOpt and TensorRT-LLM call it.
+    algorithms: &["FP8_PB_WO", "FP8_BLOCK_SCALES"],
+    dtypes: &[Dtype::F8_E4M3],
     auxiliary: &[
         Auxiliary { ending: ".weight_scale_inv", data: &[".weight"] },
         Auxiliary { ending: "_scale_inv", data: &[""] },
@@ -45,6 +48,8 @@ static SCHEME: Scheme = Scheme {
     unused: &[
         Auxiliary { ending: ".input_scale", data: &[".weight"] },
         Auxiliary { ending: ".activation_scale", data: &[".weight"] },
+        Auxiliary { ending: ".input_zero_point", data: &[".weight"] },
+        Auxiliary { ending: ".output_scale", data: &[".weight"] },
     ],
     // What DeepSeek-V4 says of its experts.
     config_keys: &["expert_dtype"],
@@ -78,8 +83,15 @@ impl Encoding for Fp8Block {
                 "`{scale_name}` belongs to it, but config.json has no `quantization_config`"
             )));
         };
-        if config.get("quant_method").and_then(Value::as_str) != Some("fp8") {
-            return Err(wrong(format!("`{scale_name}` belongs to it, but `quant_method` is not `fp8`")));
+        if is_other(config, &scale) {
+            return Ok(None);
+        }
+        if found.method() != Some("fp8") {
+            let method = found.method().map_or_else(|| "missing".to_owned(), |method| format!("`{method}`"));
+            return Err(wrong(format!(
+                "it is stored as {} (`{scale_name}` belongs to it), but `quant_method` is {method}, not `fp8`",
+                SCHEME.title
+            )));
         }
         let block =
             block_of(config).ok_or_else(|| wrong("`weight_block_size` is no pair of sizes".to_owned()))?;
@@ -102,7 +114,7 @@ impl Encoding for Fp8Block {
         let logical = Logical {
             encoding: self.name().into(),
             shape: found.tensor.shape.clone(),
-            block,
+            block: within(&found.tensor.shape, block),
             parts: vec![found.tensor.clone(), scale],
         };
         Ok(Some(Detected { name: found.name.to_owned(), logical, auxiliary: Vec::new() }))
@@ -178,7 +190,7 @@ impl Encoding for Fp8Block {
                 .clone()
                 .flat_map(|row| block.values[piece(row)].iter())
                 .fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = if largest / old > MOST { scales.fresh(largest, old) } else { old };
+            let scale = if (largest / old).abs() > MOST { scales.fresh(largest, old) } else { old };
             if part != CODES {
                 narrowed.finite &= scale.is_finite();
                 scales.write(bytes, row, scale_col, scale);
@@ -218,6 +230,20 @@ fn lacks_scale(found: &Candidate<'_>) -> bool {
     };
     let other = |end: &&str| (found.find)(&format!("{}{end}", found.name)).is_some();
     found.quantization.is_some_and(is_block) && !OTHER_SCALES.iter().any(other)
+}
+
+/// Whether the scale is that of another scheme with such codes: one for the whole tensor, as the config says, or bytes.
+fn is_other(config: &Value, scale: &TensorRef) -> bool {
+    let is_of_tensor = config.get("weight_block_size").is_some_and(Value::is_null);
+    scale.dtype == Dtype::U8 || is_of_tensor && scale.shape.elements() == 1
+}
+
+/// A block that ends with the matrix: a larger one means the same, and no arithmetic is at home with any number of a file.
+fn within(shape: &Shape, block: (u64, u64)) -> (u64, u64) {
+    match shape.axes() {
+        [.., rows, cols] => (block.0.min(*rows), block.1.min(*cols)),
+        _ => block,
+    }
 }
 
 /// `weight_block_size`, or its default.

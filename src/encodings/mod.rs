@@ -15,6 +15,7 @@ pub(crate) mod mxfp4;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod plain;
+pub(crate) mod runtime_scales;
 pub(crate) mod scheme;
 pub(crate) mod schemes;
 pub(crate) mod unsupported;

@@ -34,6 +34,7 @@ static E2M1: [f32; 16] =
 static SCHEME: Scheme = Scheme {
     title: "MXFP4",
     methods: &["mxfp4"],
+    dtypes: &[Dtype::U8],
     data: &["_blocks"],
     auxiliary: &[Auxiliary { ending: "_scales", data: &["_blocks"] }],
     plain_lists: &["modules_to_not_convert"],
@@ -69,7 +70,7 @@ impl Encoding for Mxfp4 {
         if !is_said {
             let found = found.method().map_or_else(|| "missing".to_owned(), |method| format!("`{method}`"));
             return Err(wrong(format!(
-                "it is stored as blocks and scales, but `quant_method` is {found}, not `mxfp4`"
+                "it is stored as MXFP4 (`{name}_blocks` and `{name}_scales`), but `quant_method` is {found}, not `mxfp4`"
             )));
         }
         let &[experts, rows, blocks, bytes] = found.tensor.shape.axes() else {

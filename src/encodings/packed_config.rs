@@ -39,7 +39,7 @@ impl GroupScheme {
             Some("compressed-tensors") => {}
             Some(other) => {
                 return Err(format!(
-                    "its codes are packed, but `quant_method` is `{other}`, not `compressed-tensors`"
+                    "it is stored as packed integers, but `quant_method` is `{other}`, not `compressed-tensors`"
                 ));
             }
             None => return Err("its codes are packed, but the config has no `quant_method`".to_owned()),

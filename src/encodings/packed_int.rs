@@ -45,6 +45,7 @@ const WORD: u64 = 32;
 static SCHEME: Scheme = Scheme {
     title: "packed integers of compressed-tensors",
     methods: &["compressed-tensors"],
+    dtypes: &[Dtype::I32],
     data: PACKED,
     auxiliary: &[
         Auxiliary { ending: ".weight_scale", data: PACKED },
@@ -55,6 +56,9 @@ static SCHEME: Scheme = Scheme {
     unused: &[
         Auxiliary { ending: ".input_scale", data: PACKED },
         Auxiliary { ending: ".activation_scale", data: PACKED },
+        Auxiliary { ending: ".input_zero_point", data: PACKED },
+        Auxiliary { ending: ".input_global_scale", data: PACKED },
+        Auxiliary { ending: ".output_scale", data: PACKED },
     ],
     plain_lists: &["ignore"],
     ..Scheme::NONE
@@ -88,6 +92,7 @@ impl Encoding for PackedInt {
             None => tensors.written_input(found, &name)?,
         };
         let block = tensors.check(&scheme, input).map_err(|why| Candidate::wrong(&name, why))?;
+        tensors.check_written(input, found, &name)?;
         let shape = Shape::new(&[tensors.rows, input]).expect("its codes are on disk");
         let auxiliary = tensors.shape.into_iter().collect();
         let parts = [Some(found.tensor.clone()), Some(tensors.scale), tensors.zeros, tensors.order];
@@ -195,6 +200,20 @@ impl Tensors {
             (Strategy::Group(size), [.., groups]) => groups.checked_mul(size),
             _ => None,
         }
+    }
+
+    /// Holds the data of `weight_shape` against the inputs: padding may hide in the last word and in the last group.
+    fn check_written(&self, input: u64, found: &Candidate<'_>, name: &str) -> Result<()> {
+        if self.shape.is_none() {
+            return Ok(());
+        }
+        let written = self.written_input(found, name)?;
+        if written == input {
+            return Ok(());
+        }
+        let stem = name.strip_suffix("weight").unwrap_or(name);
+        let why = format!("`{stem}weight_shape` says {written} columns, and its groups make {input}");
+        Err(Candidate::wrong(name, why))
     }
 
     /// Inputs of the weight as the data of `weight_shape` says.

@@ -7,6 +7,8 @@
 //! model.layers.0.mlp.up_proj.input_scale        unused: a runtime reads it, no value of the weight depends on it
 //! ```
 
+use crate::tensor::dtype::Dtype;
+
 /// What is known of one scheme.
 #[derive(Debug)]
 pub(crate) struct Scheme {
@@ -14,6 +16,12 @@ pub(crate) struct Scheme {
     pub title: &'static str,
     /// What `quant_method` of a config says for it.
     pub methods: &'static [&'static str],
+    /// What `quant_algo` says for it beside or in place of the method, where one method has several schemes.
+    pub algorithms: &'static [&'static str],
+    /// Element types that its data may have; any if there are none.
+    pub dtypes: &'static [Dtype],
+    /// Whether it rounds plain weights each time that they are used, so that a config alone changes what they mean.
+    pub is_online: bool,
     /// Endings of its quantized data where it is not called as the weight is; those with a dot in front stand in the place
     /// of `.weight`, others follow the name.
     pub data: &'static [&'static str],
@@ -21,6 +29,8 @@ pub(crate) struct Scheme {
     pub has_any_dtype: bool,
     /// Endings of the tensors that its values need beside the data.
     pub auxiliary: &'static [Auxiliary],
+    /// Endings of auxiliary tensors of which one is there wherever it is this scheme, where others have the rest too.
+    pub marks: &'static [&'static str],
     /// Endings of what a runtime needs beside the data, and no value depends on: scales of inputs and outputs.
     pub unused: &'static [Auxiliary],
     /// Keys of a config that only its checkpoints have, beside the usual ones.
@@ -38,9 +48,13 @@ impl Scheme {
     pub(crate) const NONE: Scheme = Scheme {
         title: "",
         methods: &[],
+        algorithms: &[],
+        dtypes: &[],
+        is_online: false,
         data: &[],
         has_any_dtype: false,
         auxiliary: &[],
+        marks: &[],
         unused: &[],
         config_keys: &[],
         plain_lists: &[],

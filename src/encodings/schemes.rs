@@ -7,11 +7,12 @@
 
 use std::cmp::Reverse;
 
-use crate::encodings::scheme::{ANY_ENDING, Scheme};
+use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
 use crate::encodings::{ENCODINGS, unsupported};
 
-/// Keys under which configs keep the description of their quantization, whatever the scheme; the second is MLX's.
-pub(crate) const QUANTIZATION: &[&str] = &["quantization_config", "quantization"];
+/// Keys under which configs keep the description of their quantization, whatever the scheme; the second is MLX's, the third
+/// that of old checkpoints of compressed-tensors.
+pub(crate) const QUANTIZATION: &[&str] = &["quantization_config", "quantization", "compression_config"];
 
 /// Every scheme that is known: those that are read, then those that are not.
 pub(crate) fn schemes() -> impl Iterator<Item = &'static Scheme> {
@@ -39,9 +40,9 @@ pub(crate) fn is_quantized_build(name: &str) -> bool {
     schemes().flat_map(|scheme| scheme.builds).any(|end| name.ends_with(end))
 }
 
-/// The titles of the schemes whose quantized data has such a name, where it is not called as the weight is.
-pub(crate) fn titles_of_data(name: &str) -> Option<String> {
-    titles(&|scheme| scheme.data.iter().any(|end| name.ends_with(end)))
+/// The schemes whose quantized data has such a name, where it is not called as the weight is.
+pub(crate) fn of_data_name(name: &str) -> Vec<&'static Scheme> {
+    schemes().filter(|scheme| scheme.data.iter().any(|end| name.ends_with(end))).collect()
 }
 
 /// Names that the quantized data of a weight may have, where it is not called as the weight is.
@@ -50,30 +51,71 @@ pub(crate) fn data_names(weight: &str) -> Vec<String> {
     ends.into_iter().map(|end| replaced(weight, end)).collect()
 }
 
-/// Names that the auxiliary tensors of a weight may have if its data is called as the weight is, or has its place.
+/// Endings of quantized data that tensors of plain models have too.
+const COMMON_DATA: &[&str] = &["_blocks", ".codes", ".indices", ".compressed", ".dense_weights"];
+
+/// Whether only quantized data has such a name, whatever its type.
+pub(crate) fn is_data(name: &str) -> bool {
+    let ends = schemes().flat_map(|scheme| scheme.data).filter(|end| !COMMON_DATA.contains(end));
+    ends.into_iter().any(|end| name.ends_with(end))
+}
+
+/// Endings of auxiliary tensors that tensors of plain models have too, so that they mean something beside quantized data only.
+const COMMON: &[&str] = &[".scale", ".scales", ".biases", ".shape", ".meta", "_scale", "_scales", ANY_ENDING];
+
+/// Endings of auxiliary tensors that nothing but a quantized weight has.
+fn unmistakable() -> impl Iterator<Item = &'static Auxiliary> {
+    schemes().flat_map(|scheme| scheme.auxiliary).filter(|auxiliary| !COMMON.contains(&auxiliary.ending))
+}
+
+/// Names of auxiliary tensors that nothing but a quantized weight has.
 pub(crate) fn auxiliary_names(weight: &str) -> Vec<String> {
-    let all =
-        schemes().flat_map(|scheme| scheme.auxiliary).filter(|auxiliary| auxiliary.ending != ANY_ENDING);
-    all.flat_map(|auxiliary| auxiliary.names(weight)).chain(data_names(weight)).collect()
+    let mut names: Vec<String> = unmistakable().flat_map(|auxiliary| auxiliary.names(weight)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
-/// The titles of the schemes that a `quant_method` may mean; none if it is not known.
-pub(crate) fn titles_of_method(method: &str) -> Option<String> {
-    titles(&|scheme| scheme.methods.contains(&method))
+/// Whether only an auxiliary tensor has such a name, whether or not its data is there.
+pub(crate) fn is_auxiliary(name: &str) -> bool {
+    unmistakable().any(|auxiliary| name.ends_with(auxiliary.ending))
 }
 
-fn titles(is_one: &dyn Fn(&Scheme) -> bool) -> Option<String> {
-    let titles = unique(schemes().filter(|scheme| is_one(scheme)).map(|scheme| scheme.title));
-    (!titles.is_empty()).then(|| titles.join(" or "))
+/// The schemes that a `quant_method` may mean, those that `algorithm` (`quant_algo`) names where it names any.
+pub(crate) fn of_method(method: Option<&str>, algorithm: Option<&str>) -> Vec<&'static Scheme> {
+    let has = |names: &[&str], name: Option<&str>| name.is_none_or(|name| names.contains(&name));
+    let is_known = algorithm.filter(|name| schemes().any(|scheme| scheme.algorithms.contains(name)));
+    let is_one = |scheme: &&Scheme| has(scheme.methods, method) && has(scheme.algorithms, is_known);
+    if method.is_none() && is_known.is_none() { Vec::new() } else { schemes().filter(is_one).collect() }
+}
+
+/// The titles of schemes, each once.
+pub(crate) fn titles(schemes: &[&'static Scheme]) -> String {
+    unique(schemes.iter().map(|scheme| scheme.title)).join(" or ")
+}
+
+/// Whether two schemes are one: a scheme may have several encodings.
+pub(crate) fn is_same(one: &Scheme, other: &Scheme) -> bool {
+    one.title == other.title
+}
+
+/// The files beside the weights that only quantized checkpoints have, each once.
+pub(crate) fn side_files() -> Vec<&'static str> {
+    unique(schemes().flat_map(|scheme| scheme.side_files).copied())
+}
+
+/// The schemes whose checkpoints have a file of that name.
+pub(crate) fn of_side_file(name: &str) -> Vec<&'static Scheme> {
+    schemes().filter(|scheme| scheme.side_files.contains(&name)).collect()
 }
 
 /// Quantized data that a tensor may belong to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct DataName {
     /// Its name.
     pub name: String,
-    /// As [`Scheme::has_any_dtype`].
-    pub has_any_dtype: bool,
+    /// The scheme by which it does.
+    pub scheme: &'static Scheme,
 }
 
 /// What may be the data that a tensor of that name belongs to, the likeliest first.
@@ -81,7 +123,7 @@ pub(crate) fn data_of(name: &str) -> Vec<DataName> {
     let mut found: Vec<(usize, DataName)> = Vec::new();
     for scheme in schemes() {
         for row in scheme.auxiliary.iter().chain(scheme.unused) {
-            let named = |name| DataName { name, has_any_dtype: scheme.has_any_dtype };
+            let named = |name| DataName { name, scheme };
             found.extend(row.data_of(name).into_iter().map(|name| (row.ending.len(), named(name))));
         }
     }
@@ -121,7 +163,7 @@ mod tests {
             ("a.SCB", "a.weight"),
             ("a.weight.absmax", "a.weight"),
             ("a.meta", "a.W_q"),
-            ("a._scale", "a._data"),
+            ("a.weight._scale", "a.weight._data"),
         ] {
             assert!(data_of(name).iter().any(|found| found.name == data), "{name}: {:?}", data_of(name));
         }
@@ -139,12 +181,15 @@ mod tests {
         }
         let auxiliary = auxiliary_names("m.up_proj.weight");
         for name in
-            ["weight_scale", "weight_scale_inv", "scale", "qscale_weight", "weight_scale_2", "weight_packed"]
+            ["weight_scale", "weight_scale_inv", "qscale_weight", "weight_scale_2", "SCB", "pre_quant_scale"]
         {
             assert!(auxiliary.contains(&format!("m.up_proj.{name}")), "{name}");
         }
-        for name in ["SCB", "scales", "weight.absmax", "weight.quant_map"] {
+        for name in ["weight.absmax", "weight.quant_map", "weight_scale_inv"] {
             assert!(auxiliary.contains(&format!("m.up_proj.{name}")), "{name}");
+        }
+        for name in ["scale", "scales", "biases", "bias"] {
+            assert!(!auxiliary.contains(&format!("m.up_proj.{name}")), "plain modules have `{name}` too");
         }
         assert!(!auxiliary.contains(&"m.up_proj.input_scale".to_owned()), "no value depends on it");
     }
@@ -157,10 +202,12 @@ mod tests {
                 !scheme.methods.is_empty() || !scheme.auxiliary.is_empty() || !scheme.data.is_empty();
             assert!(is_told, "{}", scheme.title);
         }
-        assert_eq!(titles_of_method("hqq").as_deref(), Some("HQQ"));
-        let fp8 = "block FP8 or FP8 with a scale for each tensor or channel";
-        assert_eq!((titles_of_method("fp8").as_deref(), titles_of_method("x")), (Some(fp8), None));
-        assert_eq!(titles_of_data("a.qweight").as_deref(), Some("GPTQ or AWQ"));
+        let of = |method| titles(&of_method(Some(method), None));
+        assert_eq!(of("hqq"), "HQQ");
+        assert_eq!(of("x"), "");
+        assert_eq!(titles(&of_method(Some("modelopt"), Some("NVFP4"))), "NVFP4 of ModelOpt");
+        assert_eq!(titles(&of_method(None, Some("FP8_PB_WO"))), "block FP8 or FP8 of ModelOpt");
+        assert_eq!(titles(&of_data_name("a.qweight")), "GPTQ or AWQ or FP-Quant");
         assert!(is_side_file("hf_quant_config.json") && !is_side_file("config.json"));
         assert!(is_quantized_build("org/Model-AWQ") && !is_quantized_build("org/Model"));
         for list in

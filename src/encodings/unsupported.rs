@@ -3,19 +3,33 @@
 //! A scheme that becomes readable leaves this table for a file of its own.
 
 use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
+use crate::tensor::dtype::Dtype;
 
 /// Data that is called as the weight is.
 const WEIGHT: &[&str] = &[".weight"];
 /// Data of GPTQ and AWQ.
 const QWEIGHT: &[&str] = &[".qweight"];
+/// Data of packed codes.
+const PACKED: &[&str] = &[".weight_packed"];
 /// Data of quanto: of one tensor, and of one tensor inside another.
-const QUANTO: &[&str] = &["._data", "._data._data"];
+const QUANTO: &[&str] = &[".weight._data", ".weight._data._data"];
+/// Data that stands in another basis than the weight.
+const TURNED: &[&str] = &[".weight", ".weight_packed", ".qweight"];
+/// Floats of 8 bits.
+const FLOAT8: &[Dtype] = &[Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_E4M3FNUZ, Dtype::F8_E5M2FNUZ];
+/// What the names of scales of inputs end with, whose data is a weight of that name.
+const INPUTS: &[Auxiliary] = &[
+    Auxiliary { ending: ".input_scale", data: WEIGHT },
+    Auxiliary { ending: ".input_zero_point", data: WEIGHT },
+    Auxiliary { ending: ".output_scale", data: WEIGHT },
+];
 
 /// All of them.
 pub(crate) static SCHEMES: &[Scheme] = &[
     Scheme {
         title: "GPTQ",
-        methods: &["gptq"],
+        methods: &["gptq", "gptq_v2", "auto-round", "intel/auto-round", "marlin", "gptq_marlin"],
+        dtypes: &[Dtype::I32],
         data: QWEIGHT,
         auxiliary: &[
             Auxiliary { ending: ".qzeros", data: QWEIGHT },
@@ -28,7 +42,8 @@ pub(crate) static SCHEMES: &[Scheme] = &[
     },
     Scheme {
         title: "AWQ",
-        methods: &["awq"],
+        methods: &["awq", "awq_marlin", "auto-round", "intel/auto-round"],
+        dtypes: &[Dtype::I32, Dtype::I16],
         data: QWEIGHT,
         auxiliary: &[
             Auxiliary { ending: ".qzeros", data: QWEIGHT },
@@ -41,6 +56,8 @@ pub(crate) static SCHEMES: &[Scheme] = &[
     },
     Scheme {
         title: "bitsandbytes of 8 bits",
+        methods: &["bitsandbytes"],
+        dtypes: &[Dtype::I8],
         auxiliary: &[
             Auxiliary { ending: ".SCB", data: WEIGHT },
             Auxiliary { ending: ".weight_format", data: WEIGHT },
@@ -76,53 +93,155 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ..Scheme::NONE
     },
     Scheme {
-        title: "ModelOpt FP8 or NVFP4",
-        methods: &["modelopt"],
+        title: "NVFP4 of ModelOpt",
+        methods: &["modelopt", "modelopt_fp4"],
+        algorithms: &["NVFP4", "W4A16_NVFP4"],
+        dtypes: &[Dtype::U8, Dtype::F4],
         auxiliary: &[
             Auxiliary { ending: ".weight_scale", data: WEIGHT },
             Auxiliary { ending: ".weight_scale_2", data: WEIGHT },
-            Auxiliary { ending: ".pre_quant_scale", data: WEIGHT },
         ],
-        unused: &[Auxiliary { ending: ".input_scale", data: WEIGHT }],
+        marks: &[".weight_scale_2"],
+        unused: INPUTS,
         plain_lists: &["ignore", "exclude_modules"],
-        side_files: &["hf_quant_config.json"],
+        side_files: &[MODELOPT],
         ..Scheme::NONE
     },
     Scheme {
-        title: "compressed-tensors FP8, INT8 or NVFP4",
+        title: "FP8 of ModelOpt",
+        methods: &["modelopt", "modelopt_fp8"],
+        algorithms: &["FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "MXFP8"],
+        dtypes: FLOAT8,
+        auxiliary: &[Auxiliary { ending: ".weight_scale", data: WEIGHT }],
+        unused: INPUTS,
+        plain_lists: &["ignore", "exclude_modules"],
+        side_files: &[MODELOPT],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "a scheme in another basis (AWQ or SVDQuant of ModelOpt, SmoothQuant)",
+        methods: &["modelopt"],
+        algorithms: &[
+            "W4A16_AWQ",
+            "W4A8_AWQ",
+            "NVFP4_AWQ",
+            "NVFP4_SVD",
+            "NVFP4_SVDQUANT",
+            "W8A8_SQ_PER_CHANNEL",
+        ],
+        auxiliary: &[
+            Auxiliary { ending: ".pre_quant_scale", data: TURNED },
+            Auxiliary { ending: ".smooth_scale", data: TURNED },
+            Auxiliary { ending: ".smoothing_factor", data: TURNED },
+            Auxiliary { ending: ".weight_scale", data: WEIGHT },
+            Auxiliary { ending: ".weight_scale_2", data: WEIGHT },
+            Auxiliary { ending: ".svdquant_lora_a", data: WEIGHT },
+            Auxiliary { ending: ".svdquant_lora_b", data: WEIGHT },
+        ],
+        marks: &[".pre_quant_scale", ".smooth_scale", ".smoothing_factor"],
+        unused: INPUTS,
+        side_files: &[MODELOPT],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "FP8 of compressed-tensors",
         methods: &["compressed-tensors"],
+        dtypes: FLOAT8,
         auxiliary: &[
             Auxiliary { ending: ".weight_scale", data: WEIGHT },
             Auxiliary { ending: ".weight_zero_point", data: WEIGHT },
-            Auxiliary { ending: ".weight_global_scale", data: &[".weight_packed", ".weight"] },
+        ],
+        unused: INPUTS,
+        plain_lists: &["ignore"],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "INT8 of compressed-tensors",
+        methods: &["compressed-tensors"],
+        dtypes: &[Dtype::I8],
+        auxiliary: &[
+            Auxiliary { ending: ".weight_scale", data: WEIGHT },
+            Auxiliary { ending: ".weight_zero_point", data: WEIGHT },
+        ],
+        unused: INPUTS,
+        plain_lists: &["ignore"],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "NVFP4 or MXFP4 of compressed-tensors",
+        methods: &["compressed-tensors"],
+        dtypes: &[Dtype::U8],
+        data: PACKED,
+        auxiliary: &[
+            Auxiliary { ending: ".weight_scale", data: PACKED },
+            Auxiliary { ending: ".weight_global_scale", data: PACKED },
         ],
         unused: &[
-            Auxiliary { ending: ".input_global_scale", data: &[".weight_packed", ".weight"] },
-            Auxiliary { ending: ".input_scale", data: WEIGHT },
+            Auxiliary { ending: ".input_global_scale", data: PACKED },
+            Auxiliary { ending: ".input_scale", data: PACKED },
+        ],
+        plain_lists: &["ignore"],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "compressed-tensors with sparse or other packed codes",
+        methods: &["compressed-tensors"],
+        data: &[".compressed", ".weight_packed"],
+        auxiliary: &[
+            Auxiliary { ending: ".bitmask", data: &[".compressed"] },
+            Auxiliary { ending: ".row_offsets", data: &[".compressed"] },
+            Auxiliary { ending: ".shape", data: &[".compressed"] },
+            Auxiliary { ending: ".meta", data: PACKED },
+            Auxiliary { ending: ".scale_packed", data: PACKED },
         ],
         plain_lists: &["ignore"],
         ..Scheme::NONE
     },
     Scheme {
         title: "FP8 with a scale for each tensor or channel",
-        methods: &["fbgemm_fp8", "fp8"],
+        methods: &["fbgemm_fp8", "fp8", "ptpc_fp8"],
+        dtypes: FLOAT8,
         auxiliary: &[
             Auxiliary { ending: ".weight_scale", data: WEIGHT },
+            Auxiliary { ending: ".weight_scale_inv", data: WEIGHT },
             Auxiliary { ending: "_scale", data: &[""] },
             // As Mistral's own files call it.
             Auxiliary { ending: ".qscale_weight", data: WEIGHT },
+            Auxiliary { ending: ".scale_weight", data: WEIGHT },
         ],
-        unused: &[Auxiliary { ending: ".qscale_act", data: WEIGHT }],
+        unused: &[
+            Auxiliary { ending: ".qscale_act", data: WEIGHT },
+            Auxiliary { ending: ".input_scale", data: WEIGHT },
+            Auxiliary { ending: ".input_scale_ub", data: WEIGHT },
+            Auxiliary { ending: ".scale_input", data: WEIGHT },
+            Auxiliary { ending: ".activation_scale", data: WEIGHT },
+        ],
         plain_lists: &["modules_to_not_convert", "ignored_layers"],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "FP4 experts of DeepSeek-V4",
+        methods: &["fp8"],
+        dtypes: &[Dtype::I8],
+        auxiliary: &[Auxiliary { ending: ".scale", data: WEIGHT }],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "MXFP8",
+        methods: &["mxfp8"],
+        dtypes: FLOAT8,
+        auxiliary: &[Auxiliary { ending: ".weight_scale_inv", data: WEIGHT }],
+        plain_lists: &["modules_to_not_convert"],
         ..Scheme::NONE
     },
     Scheme {
         title: "torchao",
         methods: &["torchao"],
-        data: &["_weight_qdata"],
+        data: TORCHAO,
         auxiliary: &[
-            Auxiliary { ending: "_weight_scale", data: &["_weight_qdata"] },
-            Auxiliary { ending: "_weight_zero_point", data: &["_weight_qdata"] },
+            Auxiliary { ending: "._weight_scale", data: TORCHAO },
+            Auxiliary { ending: "._weight_zero_point", data: TORCHAO },
+            Auxiliary { ending: "._weight_act_pre_scale", data: TORCHAO },
         ],
         plain_lists: &["modules_to_not_convert"],
         ..Scheme::NONE
@@ -132,18 +251,19 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         methods: &["quanto"],
         data: QUANTO,
         auxiliary: &[
-            Auxiliary { ending: "._scale", data: QUANTO },
-            Auxiliary { ending: "._shift", data: &["._data._data"] },
+            Auxiliary { ending: ".weight._scale", data: QUANTO },
+            Auxiliary { ending: ".weight._shift", data: &[".weight._data._data"] },
         ],
         unused: &[
-            Auxiliary { ending: ".input_scale", data: &[".weight._data", ".weight._data._data"] },
-            Auxiliary { ending: ".output_scale", data: &[".weight._data", ".weight._data._data"] },
+            Auxiliary { ending: ".input_scale", data: QUANTO },
+            Auxiliary { ending: ".output_scale", data: QUANTO },
         ],
         plain_lists: &["modules_to_not_convert"],
         ..Scheme::NONE
     },
     Scheme {
         title: "MLX",
+        dtypes: &[Dtype::U32],
         auxiliary: &[
             Auxiliary { ending: ".scales", data: WEIGHT },
             Auxiliary { ending: ".biases", data: WEIGHT },
@@ -151,8 +271,103 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ..Scheme::NONE
     },
     Scheme {
-        title: "ComfyUI's FP8",
-        auxiliary: &[Auxiliary { ending: ".comfy_quant", data: WEIGHT }],
+        title: "ComfyUI's FP8 or NVFP4",
+        auxiliary: &[
+            Auxiliary { ending: ".comfy_quant", data: WEIGHT },
+            Auxiliary { ending: ".weight_scale", data: WEIGHT },
+            Auxiliary { ending: ".weight_scale_2", data: WEIGHT },
+        ],
+        marks: &[".comfy_quant"],
+        unused: INPUTS,
         ..Scheme::NONE
     },
+    Scheme {
+        title: "EETQ",
+        methods: &["eetq"],
+        dtypes: &[Dtype::I8],
+        auxiliary: &[Auxiliary { ending: ".weight_scales", data: WEIGHT }],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "BitNet",
+        methods: &["bitnet"],
+        dtypes: &[Dtype::U8],
+        is_online: true,
+        auxiliary: &[Auxiliary { ending: ".weight_scale", data: WEIGHT }],
+        plain_lists: &["modules_to_not_convert"],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "Quark",
+        methods: &["quark"],
+        dtypes: &[Dtype::U8, Dtype::I8, Dtype::I32, Dtype::F8_E4M3, Dtype::F8_E4M3FNUZ],
+        auxiliary: &[
+            Auxiliary { ending: ".weight_scale", data: WEIGHT },
+            Auxiliary { ending: ".weight_zero_point", data: WEIGHT },
+        ],
+        unused: INPUTS,
+        plain_lists: &["exclude"],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "AQLM",
+        methods: &["aqlm"],
+        data: &[".codes"],
+        auxiliary: &[
+            Auxiliary { ending: ".codebooks", data: &[".codes"] },
+            Auxiliary { ending: ".scales", data: &[".codes"] },
+        ],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "VPTQ",
+        methods: &["vptq"],
+        data: &[".indices"],
+        auxiliary: &[
+            Auxiliary { ending: ".centroids.weight", data: &[".indices"] },
+            Auxiliary { ending: ".res_centroids.weight", data: &[".indices"] },
+        ],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "SpQR",
+        methods: &["spqr"],
+        data: &[".dense_weights"],
+        auxiliary: &[
+            Auxiliary { ending: ".col_vals", data: &[".dense_weights"] },
+            Auxiliary { ending: ".row_offsets", data: &[".dense_weights"] },
+        ],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "HIGGS",
+        methods: &["higgs"],
+        has_any_dtype: true,
+        auxiliary: &[
+            Auxiliary { ending: ".tables2", data: WEIGHT },
+            Auxiliary { ending: ".tables", data: WEIGHT },
+        ],
+        ..Scheme::NONE
+    },
+    Scheme {
+        title: "FP-Quant",
+        methods: &["fp_quant"],
+        data: QWEIGHT,
+        auxiliary: &[
+            Auxiliary { ending: ".scales", data: QWEIGHT },
+            Auxiliary { ending: ".act_global_scale", data: QWEIGHT },
+            Auxiliary { ending: ".weight_global_scale", data: QWEIGHT },
+            Auxiliary { ending: ".forward_hadamard_matrix", data: QWEIGHT },
+            Auxiliary { ending: ".backward_hadamard_matrix", data: QWEIGHT },
+        ],
+        marks: &[".forward_hadamard_matrix"],
+        ..Scheme::NONE
+    },
+    Scheme { title: "SINQ", methods: &["sinq"], ..Scheme::NONE },
+    Scheme { title: "four-over-six", methods: &["fouroversix"], ..Scheme::NONE },
 ];
+
+/// Data of torchao.
+const TORCHAO: &[&str] = &["._weight_qdata"];
+/// Where ModelOpt says how a checkpoint is quantized.
+const MODELOPT: &str = "hf_quant_config.json";

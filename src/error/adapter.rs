@@ -11,11 +11,27 @@ use std::path::PathBuf;
 )]
 pub enum AdapterError {
     #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
-    PeftType { adapter: String, found: String, why: String },
+    PeftType { adapter: String, found: String, why: &'static str },
     #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
-    AdapterFormat { path: PathBuf, format: String, key: String },
+    AdapterFormat { path: PathBuf, format: &'static str, key: String },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
-    Field { adapter: String, field: String, value: String, why: String },
+    Field { adapter: String, field: String, value: String, why: &'static str },
+    #[error(
+        "adapter `{adapter}` sets `{field}` to `{value}`, which holds `{unknown}`, a field shardfold does not know"
+    )]
+    UnknownInField { adapter: String, field: &'static str, value: String, unknown: String },
+    #[error(
+        "adapter `{adapter}` sets `{field}` to `{value}`, which gives both factors of `{module}` blocks, which PEFT refuses too"
+    )]
+    BlocksInBoth { adapter: String, field: &'static str, value: String, module: String },
+    #[error(
+        "adapter `{adapter}` sets `{field}` to `{value}`, which does not say whether `{key}` is for inputs or outputs, and its shape fits both"
+    )]
+    SideUnsaid { adapter: String, field: &'static str, value: String, key: String },
+    #[error("adapter `{adapter}` sets `{field}` to `{value}`, which is no list of tokens for `{module}`")]
+    NoTokens { adapter: String, field: &'static str, value: String, module: String },
+    #[error("adapter `{adapter}` sets `{field}` to `{token}`, which is no token of a vocabulary of {tokens}")]
+    NoSuchToken { adapter: String, field: &'static str, token: u64, tokens: u64 },
     #[error("adapter `{adapter}` has no tensors")]
     EmptyAdapter { adapter: String },
     #[error("pattern `{pattern}` in `{field}` is not a regular expression shardfold can read")]

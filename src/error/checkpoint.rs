@@ -28,8 +28,12 @@ pub enum CheckpointError {
     TensorTwice { tensor: String, first: String, second: String },
     #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]
     IndexDisagrees { tensor: String, shard: String },
-    #[error("`{shard}` holds `{tensor}`, which the index does not list")]
-    NotInIndex { tensor: String, shard: String },
+    #[error("the index puts `{tensor}` into `{file}`, which is not called as a file of tensors is")]
+    NoShard { tensor: String, file: String },
+    #[error("{stated} says {means}, but `{tensor}`{} {found}", stored_as(*count))]
+    Quantization { stated: String, means: String, tensor: String, count: usize, found: String },
+    #[error("{stated} has plain weights rounded each time they are used, which no merge into them can keep")]
+    Online { stated: String },
     #[error("`{}` holds `{found}`, which is no commit", path.display())]
     Ref { path: PathBuf, found: String },
 }
@@ -37,6 +41,14 @@ pub enum CheckpointError {
 /// Which variant of weights is meant.
 fn variant(name: Option<&str>) -> String {
     name.map_or_else(|| "without a variant".to_owned(), |name| format!("of the variant `{name}`"))
+}
+
+/// How many tensors are stored otherwise than said.
+fn stored_as(count: usize) -> String {
+    match count {
+        0 | 1 => " is stored as".to_owned(),
+        count => format!(" and {} more are stored as", count - 1),
+    }
 }
 
 fn quoted(names: &[String]) -> String {

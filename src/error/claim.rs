@@ -1,5 +1,7 @@
 //! Adapter tensors that cannot become ops.
 
+use crate::error::conversion::ConversionProblem;
+use crate::error::path_reading::PathReading;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -14,9 +16,19 @@ pub enum ClaimError {
     #[error("{count} adapter {} no base tensor: {}", if *count == 1 { "tensor matches" } else { "tensors match" }, listing(keys, *count))]
     Unmatched { adapter: String, count: usize, keys: Vec<String>, nearest: Vec<String> },
     #[error("`{path}` is ambiguous: it resolves to `{first}` ({by_first}) and to `{second}` ({by_second})")]
-    Readings { path: String, first: String, by_first: String, second: String, by_second: String },
+    Readings { path: String, first: String, by_first: PathReading, second: String, by_second: PathReading },
     #[error("unsupported adapter tensor `{key}`: {why}")]
-    Unclaimed { adapter: String, key: String, why: String },
+    Unclaimed { adapter: String, key: String, why: &'static str },
+    #[error("unsupported adapter tensor `{key}`: `{tensor}` is {layer}, which PEFT's {method} does not fit")]
+    LayerUnfit { adapter: String, key: String, tensor: String, layer: &'static str, method: &'static str },
+    #[error("unsupported adapter tensor `{key}`: `{other}` is there too, and only one of them can be meant")]
+    FactorTwice { adapter: String, key: String, other: String },
+    #[error("unsupported adapter tensor `{key}`: {} {format}", they_are(*more))]
+    OldFormat { adapter: String, key: String, more: usize, format: &'static str },
+    #[error(
+        "unsupported adapter tensor `{key}`: its rows are the tied head's too, for which the adapter has more in `{head}`"
+    )]
+    HeadHasMore { adapter: String, key: String, head: String },
     #[error("adapter tensor `{key}` has no partner `{partner}`")]
     NoPartner { adapter: String, key: String, partner: String },
     #[error("checkpoint stores {found} experts for `{parameter}`, config.json says {expected}")]
@@ -40,9 +52,9 @@ pub enum ClaimError {
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
     TargetDtype { tensor: String, found: Dtype },
     #[error("`{parameter}` uses a weight conversion shardfold does not support: {why}")]
-    Converted { parameter: String, why: String },
+    Converted { parameter: String, why: ConversionProblem },
     #[error("`{parameter}` is stored as several tensors, and {why}")]
-    InPieces { adapter: String, parameter: String, why: String },
+    InPieces { adapter: String, parameter: String, why: &'static str },
     #[error("`{tensor}` is quantized: {why}")]
     Quantized { tensor: String, why: String },
     #[error("`{module}` has {found} pairs of factors for {} targeted parameters: {}", parameters.len(), parameters.join(", "))]
@@ -56,15 +68,20 @@ pub enum ClaimError {
     #[error("the factors of `{first}` and of `{second}` at `{module}` lie on different axes")]
     ExpertsDisagree { adapter: String, module: String, first: String, second: String },
     #[error("{what} is ambiguous for `{parameter}`: {why}")]
-    Unclear { adapter: String, parameter: String, what: String, why: String },
+    Unclear { adapter: String, parameter: String, what: &'static str, why: &'static str },
     #[error("`{what}` cannot have weight {weight}: {why}")]
-    Weighted { adapter: String, what: String, weight: f64, why: String },
+    Weighted { adapter: String, what: String, weight: f64, why: &'static str },
     #[error("adapter `{adapter}` stores `{tensor}` in full, and full weights cannot be scaled by {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
     #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]
     NoBaseBias { adapter: String, tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
+}
+
+/// One tensor and how many more are of something.
+fn they_are(more: usize) -> String {
+    if more == 0 { "it is of".to_owned() } else { format!("it and {more} more are of") }
 }
 
 /// The first key and how many more there are.

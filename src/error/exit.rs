@@ -66,9 +66,12 @@ pub(crate) fn code_of(kind: &ErrorKind) -> Code {
 
 fn of_request(error: &RequestError) -> Code {
     match error {
-        RequestError::Usage { .. } | RequestError::Required { .. } | RequestError::NoBase { .. } => {
-            Code::Usage
-        }
+        RequestError::Usage { .. }
+        | RequestError::OutOfRange { .. }
+        | RequestError::MatchesAll { .. }
+        | RequestError::Required { .. }
+        | RequestError::NoBase { .. }
+        | RequestError::BaseNotCached { .. } => Code::Usage,
         RequestError::UnknownModel { .. } | RequestError::UnknownRevision { .. } => Code::NoInput,
         RequestError::Budget { .. } => Code::Budget,
     }
@@ -76,10 +79,11 @@ fn of_request(error: &RequestError) -> Code {
 
 fn of_storage(error: &StorageError) -> Code {
     match error {
-        StorageError::Missing { .. } => Code::NoInput,
+        StorageError::Missing { .. } | StorageError::BrokenLink { .. } => Code::NoInput,
         StorageError::LeadsOut { .. } => Code::Data,
         StorageError::Read { .. }
         | StorageError::Truncated { .. }
+        | StorageError::Changed { .. }
         | StorageError::Write { .. }
         | StorageError::DiskFull { .. } => Code::Io,
     }
@@ -87,6 +91,7 @@ fn of_storage(error: &StorageError) -> Code {
 
 fn of_run(error: &RunError) -> Code {
     match error {
+        RunError::NoThread { .. } => Code::Io,
         RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } => Code::Data,
         RunError::Panicked { .. } | RunError::Unapplied { .. } => Code::Bug,
     }

@@ -27,9 +27,12 @@
 pub(crate) mod adapter;
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
+pub(crate) mod conversion;
 pub(crate) mod exit;
 pub(crate) mod kind;
+pub(crate) mod no_effect;
 pub(crate) mod output;
+pub(crate) mod path_reading;
 pub(crate) mod plan;
 pub(crate) mod request;
 pub(crate) mod run;

@@ -14,8 +14,25 @@ pub enum OutputError {
     OutputHolds { path: PathBuf },
     #[error("another shardfold is writing `{}`", path.display())]
     OutputInUse { path: PathBuf },
-    #[error("`{}` is the result of this merge, but `{file}` is not as it was written", path.display())]
-    OutputDamaged { path: PathBuf, file: String },
+    #[error("`{}` is the result of this merge, but {}", path.display(), listed(files))]
+    OutputDamaged { path: PathBuf, files: Vec<String> },
+    #[error("`{}` was made with another `{file}` than there is now", path.display())]
+    OtherSideFile { path: PathBuf, file: String },
+    #[error("`{file}` in `{}` is not what this run wrote: another process writes there", path.display())]
+    StagingDisturbed { path: PathBuf, file: String },
+    #[error("`{}` lies inside the input `{}`", path.display(), input.display())]
+    InsideInput { path: PathBuf, input: PathBuf },
     #[error("cannot create `{}`", path.display())]
     OutputUnwritable { path: PathBuf },
+}
+
+/// The first few of several files, and what is wrong with them.
+fn listed(files: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = files.iter().take(SHOWN).map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", ");
+    match files.len() {
+        1 => format!("{shown} is not as it was written"),
+        count if count > SHOWN => format!("{shown} and {} more are not as they were written", count - SHOWN),
+        _ => format!("{shown} are not as they were written"),
+    }
 }

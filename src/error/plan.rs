@@ -1,5 +1,7 @@
 //! Claims that cannot become one output.
 
+use crate::error::no_effect::NoEffectReason;
+
 /// Claims that cannot become one output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,13 +11,21 @@
 )]
 pub enum PlanError {
     #[error("adapter `{adapter}` has no effect: {why}")]
-    NoEffect { adapter: String, why: String },
+    NoEffect { adapter: String, why: NoEffectReason },
     #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]
     KeyTwice { adapter: String, key: String, first: String, second: String },
     #[error("`{first}` and `{second}` both change the same values of `{tensor}`")]
     Overlap { tensor: String, first: String, second: String },
     #[error("`{tensor}` is tied, and embedding and LM head cannot be untied: {why}")]
-    Tied { tensor: String, why: String },
+    Tied { tensor: String, why: &'static str },
+    #[error(
+        "`{tensor}` is tied, and embedding and LM head cannot be untied: `{head}` is stored beside it, and both would have to change as one"
+    )]
+    TiedAndStored { tensor: String, head: String },
+    #[error(
+        "`{tensor}` is tied, and embedding and LM head cannot be untied: `{key}`, to which the head's delta is added, holds other values"
+    )]
+    TiedToOther { tensor: String, key: String },
     #[error("one adapter trains the tied weights `{tensor}` as one and another unties them")]
     TiedBothWays { tensor: String },
     #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]
@@ -24,4 +34,6 @@ pub enum PlanError {
     TokenTwice { tensor: String, token: u64, earlier: String, later: String },
     #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
     ReplacedDelta { tensor: String, earlier: String, later: String },
+    #[error("`{first}` is {what} of the result, which cannot hold {other} `{second}` as well")]
+    NameTwice { first: String, what: &'static str, second: String, other: &'static str },
 }

@@ -12,18 +12,34 @@ use crate::tensor::size::{Size, show_size};
     reason = "the message above each variant says what it is, and its fields are the message's values"
 )]
 pub enum RequestError {
-    #[error("`{}`: {accepted}", format!("{flag} {value}").trim_end())]
-    Usage { flag: String, value: String, accepted: String },
+    #[error("`{}`: {accepted}", typed(flag, value))]
+    Usage { flag: &'static str, value: String, accepted: &'static str },
+    #[error("`{}`: a whole number from 1 to {most} is accepted", typed(flag, value))]
+    OutOfRange { flag: &'static str, value: String, most: usize },
+    #[error(
+        "`{}`: it matches all {tensors} tensors of adapter `{adapter}`: name those that may be skipped",
+        typed(flag, value)
+    )]
+    MatchesAll { flag: &'static str, value: String, tensors: usize, adapter: String },
     #[error("`{flag}` is required")]
     Required { flag: &'static str },
-    #[error("no `--base` given, and {why}")]
-    NoBase { why: String },
+    #[error("no `--base` given, and adapter_config.json of `{adapter}` names no base model")]
+    NoBase { adapter: String },
+    #[error(
+        "no `--base` given, and the base model `{base}` of adapter `{adapter}` is not in the local cache"
+    )]
+    BaseNotCached { adapter: String, base: String },
     #[error("`{name}` is neither a directory nor a model in the Hugging Face cache (`{}`)", cache.display())]
     UnknownModel { name: String, cache: PathBuf },
     #[error("revision `{revision}` of `{name}` is not cached{}", cached_list(cached))]
     UnknownRevision { name: String, revision: String, cached: Vec<String> },
     #[error("{} is too small: {what} need {}", budget_text(budget), show_size(*needed))]
     Budget { budget: Size, needed: u64, what: String },
+}
+
+/// A flag and its value as they were typed.
+fn typed(flag: &str, value: &str) -> String {
+    format!("{flag} {value}").trim_end().to_owned()
 }
 
 /// What is cached instead.

@@ -12,6 +12,8 @@ pub enum RunError {
     NonFiniteResult { tensor: String },
     #[error("the quantized data or the scales of `{tensor}` hold a value that is not finite")]
     NonFiniteCodes { tensor: String },
+    #[error("no thread can be had for the {stage}, and a merge needs three beside its own")]
+    NoThread { stage: &'static str },
     #[error("the {stage} panicked: this is a bug in shardfold")]
     Panicked { stage: &'static str },
     #[error("`{module}` of adapter `{adapter}` was planned but not applied: this is a bug in shardfold")]

@@ -14,12 +14,16 @@ use crate::tensor::size::show_size;
 pub enum StorageError {
     #[error("no {what} at `{}`", path.display())]
     Missing { what: &'static str, path: PathBuf },
+    #[error("`{}` is a broken link: nothing is at its target `{}`", path.display(), target.display())]
+    BrokenLink { path: PathBuf, target: PathBuf },
     #[error("path `{}` escapes the checkpoint directory", path.display())]
     LeadsOut { path: PathBuf },
     #[error("cannot read `{}` at byte {offset}", path.display())]
     Read { path: PathBuf, offset: u64 },
     #[error("`{}` ends at byte {found}, its header promises {expected}", path.display())]
     Truncated { path: PathBuf, expected: u64, found: u64 },
+    #[error("`{}` changed while it was read", path.display())]
+    Changed { path: PathBuf },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf },
     #[error("`{}` has room for {}, the result needs {}", path.display(), show_size(*free), show_size(*needed))]

@@ -83,8 +83,12 @@ pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) enum ContainerProblem {
     /// The file stands for one that git-lfs has not fetched.
     LfsPointer,
-    /// The file ends before its header or its data does, or goes on after them.
+    /// The file is of another kind, which is named.
+    Foreign(&'static str),
+    /// The file ends before its header or its data does.
     NotWhole(Broken),
+    /// The file goes on after its data.
+    TooLong(Broken),
     /// A rule of the format is broken.
     Broken(Broken),
     /// The header takes so many bytes, more than there is room for.

@@ -15,7 +15,7 @@ use crate::formats::json::{Cause, JsonProblem, Pairs, Strict, first_twice};
 /// An index, in the order of its file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Index {
-    /// Each tensor's name and the name of the shard that holds it: a plain file name inside the index's directory.
+    /// Each tensor's name and the name of the shard that holds it: a file inside the index's directory, perhaps in one below.
     pub weight_map: Vec<(String, String)>,
     /// What stands beside it.
     pub about: About,
@@ -49,6 +49,10 @@ pub(crate) enum IndexProblem {
     Twice { tensor: String },
     #[error("`weight_map` puts `{tensor}` into `{}`, which is no file name inside the directory", shard.escape_debug())]
     LeadsOut { tensor: String, shard: String },
+    #[error(
+        "`weight_map` puts `{tensor}` into a file whose name is {found} bytes long, at most {MOST_NAME_BYTES} can be"
+    )]
+    LongName { tensor: String, found: usize },
 }
 
 /// Reads an index.
@@ -67,8 +71,14 @@ pub(crate) fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
     if let Some(tensor) = first_twice(index.weight_map.iter().map(|(tensor, _)| tensor.as_str())) {
         return Err(IndexProblem::Twice { tensor: tensor.to_owned() });
     }
-    match index.weight_map.iter().find(|(_, shard)| !is_plain_name(shard)) {
-        Some((tensor, shard)) => Err(IndexProblem::LeadsOut { tensor: tensor.clone(), shard: shard.clone() }),
+    if let Some((tensor, shard)) = index.weight_map.iter().find(|(_, shard)| !is_inside(shard)) {
+        return Err(IndexProblem::LeadsOut { tensor: tensor.clone(), shard: shard.clone() });
+    }
+    let longest = |shard: &str| shard.split('/').map(str::len).max().unwrap_or_default();
+    match index.weight_map.iter().find(|(_, shard)| longest(shard) > MOST_NAME_BYTES) {
+        Some((tensor, shard)) => {
+            Err(IndexProblem::LongName { tensor: tensor.clone(), found: longest(shard) })
+        }
         None => Ok(index),
     }
 }
@@ -84,10 +94,20 @@ pub(crate) fn build_index(weight_map: &[(&str, &str)], about: &About, total_size
     text
 }
 
-/// Whether `name` means a file in the directory itself, on every platform.
-fn is_plain_name(name: &str) -> bool {
+/// The most bytes that the name of a file may have on any of the usual file systems.
+const MOST_NAME_BYTES: usize = 255;
+/// The most segments that a name may have: far fewer than a path has room for.
+const MOST_SEGMENTS: usize = 8;
+
+/// Whether `name` means a file in the directory or in one below, on every platform.
+fn is_inside(name: &str) -> bool {
     let names_a_drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
-    !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0']) && !names_a_drive
+    let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");
+    let segments = name.split('/');
+    segments.clone().all(is_segment)
+        && segments.count() <= MOST_SEGMENTS
+        && !name.contains(['\\', '\0'])
+        && !names_a_drive
 }
 
 struct Built<'a> {
@@ -302,7 +322,9 @@ mod tests {
             ".",
             "..",
             "/etc/x",
-            "a/b",
+            "a/../../b",
+            "a//b",
+            "a/./b",
             "../x",
             "./x",
             r"a\b",
@@ -321,6 +343,10 @@ mod tests {
                 "{name:?} gave {problem}"
             );
         }
+        assert!(parse_index(br#"{"weight_map":{"w":"sub/model-1.safetensors"}}"#).is_ok());
+        let long = json!({"weight_map": {"w": format!("a/{}", "x".repeat(300))}}).to_string();
+        let problem = parse_index(long.as_bytes()).unwrap_err();
+        assert!(problem.to_string().contains("300 bytes long, at most 255"), "{problem}");
         let problem = parse_index(br#"{"weight_map":{"w":"../x"}}"#).unwrap_err();
         assert_eq!(
             problem.to_string(),

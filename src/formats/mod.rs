@@ -5,6 +5,7 @@
 //! caller hangs below an error naming the file.
 
 pub(crate) mod container;
+pub(crate) mod foreign;
 pub(crate) mod header_bytes;
 pub(crate) mod index;
 pub(crate) mod json;

@@ -6,6 +6,7 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::hub::cache_problem::{CacheProblem, LISTED};
 use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::{RepoQuery, is_commit};
 use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
@@ -13,8 +14,6 @@ use crate::storage::location::Location;
 use crate::storage::store::Store;
 
 const MOST_REF_BYTES: u64 = 4096;
-/// Snapshots that a message lists.
-const LISTED: usize = 5;
 
 /// The cache of the hub, or none, in which case every name is a path.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +73,7 @@ impl RepoQuery<'_> {
             Some(commit) if commits.contains(&commit) => commit,
             Some(commit) => {
                 let revision = self.revision.unwrap_or("main");
-                let cause = format!("it is commit `{commit}`, which is not in `{snapshots}`");
+                let cause = CacheProblem::NotThere { commit, snapshots: snapshots.to_string() };
                 return Err(self.not_cached(revision, &commits).because(cause));
             }
             None => self.by_commit(&commits, &snapshots)?,
@@ -86,8 +85,7 @@ impl RepoQuery<'_> {
         if let Some(component) = self.component {
             location = location.join(component);
             if !location.is_directory()? {
-                let cause = format!("the Hugging Face cache has no directory `{location}` either");
-                return Err(self.missing(cause));
+                return Err(self.missing(CacheProblem::NoComponent { component: location.to_string() }));
             }
         }
         let (name, component) = (self.name.to_owned(), self.component.map(str::to_owned));
@@ -111,23 +109,21 @@ impl RepoQuery<'_> {
     /// The one commit that begins as its revision does.
     fn by_commit(&self, commits: &[String], at: &Location) -> Result<String> {
         let revision = self.revision.unwrap_or_default();
-        let fit: Vec<&String> = commits.iter().filter(|commit| commit.starts_with(revision)).collect();
+        let fit = commits.iter().filter(|commit| commit.starts_with(revision)).cloned();
+        let (fit, snapshots): (Vec<String>, _) = (fit.collect(), at.to_string());
         match (fit.as_slice(), self.revision) {
-            ([commit], _) => Ok((*commit).clone()),
+            ([commit], _) => Ok(commit.clone()),
             ([], Some(_)) => Err(self.not_cached(revision, commits)),
-            ([], None) => Err(self.missing(format!("the Hugging Face cache has nothing in `{at}`"))),
-            (_, Some(_)) => Err(self.several(format!(
-                "in the Hugging Face cache `{revision}` begins several commits in `{at}`{}",
-                listing(&fit)
-            ))),
-            (_, None) => Err(self.several(format!(
-                "the Hugging Face cache has several snapshots in `{at}` and no `refs/main`{}",
-                listing(&fit)
-            ))),
+            ([], None) => Err(self.missing(CacheProblem::NoSnapshot { snapshots })),
+            (_, Some(_)) => {
+                let revision = revision.to_owned();
+                Err(self.several(CacheProblem::SeveralCommits { revision, snapshots, commits: fit }))
+            }
+            (_, None) => Err(self.several(CacheProblem::SeveralSnapshots { snapshots, commits: fit })),
         }
     }
 
-    fn missing(&self, cause: String) -> Error {
+    fn missing(&self, cause: CacheProblem) -> Error {
         self.with_cure(self.nowhere(cause))
     }
 
@@ -147,22 +143,11 @@ impl RepoQuery<'_> {
         error.hint(format!("`{download}` fetches it, if that is a repo id"))
     }
 
-    fn several(&self, cause: String) -> Error {
+    fn several(&self, cause: CacheProblem) -> Error {
         self.nowhere(cause).hint(format!("`{}@COMMIT` names one of them", self.name))
     }
 
-    fn nowhere(&self, cause: String) -> Error {
+    fn nowhere(&self, cause: CacheProblem) -> Error {
         Error::new(StorageError::Missing { what: "directory", path: self.typed.into() }).because(cause)
     }
-}
-
-/// The first few commits, for the end of a message.
-fn listing(commits: &[impl AsRef<str>]) -> String {
-    if commits.is_empty() {
-        return String::new();
-    }
-    let shown: Vec<String> =
-        commits.iter().take(LISTED).map(|commit| format!("`{}`", commit.as_ref())).collect();
-    let more = if commits.len() > LISTED { ", …" } else { "" };
-    format!(": {}{more}", shown.join(", "))
 }

@@ -7,6 +7,7 @@
 //! of the cache.
 
 pub(crate) mod cache;
+mod cache_problem;
 pub(crate) mod environment;
 pub(crate) mod parse;
 pub(crate) mod resolved;

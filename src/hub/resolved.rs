@@ -2,14 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
-use crate::error::{Error, Result};
-use crate::note::Note;
-use crate::note::input::InputNote;
 use crate::storage::location::Location;
-use crate::storage::store::{EntryKind, Store};
 
 /// What is to be read, as it was asked for.
 #[derive(Clone, Debug)]
@@ -89,22 +86,6 @@ impl Resolved {
         }
     }
 
-    /// What to say of files of the snapshot that are gone from the cache: links that lead to nothing.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub fn lost(&self) -> Result<Option<Note>> {
-        let Some(snapshot) = &self.snapshot else { return Ok(None) };
-        let mut lost = self.location.list("")?;
-        lost.retain(|entry| entry.kind == EntryKind::Dangling);
-        if lost.is_empty() {
-            return Ok(None);
-        }
-        let download = download(&snapshot.name, snapshot.revision.as_deref());
-        let files = lost.into_iter().map(|entry| entry.name).collect();
-        Ok(Some(InputNote::GoneFromCache { repo: snapshot.name.clone(), files, download }.into()))
-    }
-
     /// The errors of reading it, with a hint on what is missing from a snapshot.
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
@@ -113,7 +94,7 @@ impl Resolved {
         error.map_each(&|error| {
             if !matches!(
                 error.kind(),
-                ErrorKind::Storage(StorageError::Missing { .. })
+                ErrorKind::Storage(StorageError::Missing { .. } | StorageError::BrokenLink { .. })
                     | ErrorKind::Checkpoint(CheckpointError::NoIndex { .. })
             ) {
                 return error;

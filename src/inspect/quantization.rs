@@ -69,7 +69,7 @@ fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
             catalogue.tensors[i].tensor.dtype,
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I64 | Dtype::BOOL
         );
-        (data.has_any_dtype || !is_plain).then_some(i)
+        (data.scheme.has_any_dtype || !is_plain).then_some(i)
     })
 }
 

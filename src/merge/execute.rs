@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
-use crate::error::Result;
 use crate::error::exit::Code;
+use crate::error::kind::ErrorKind;
+use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::merge::prepare::Prepared;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
-use crate::plan::out_tensor::{Carried, Role};
+use crate::pipeline::writer::ShardDone;
+use crate::plan::output_files::CARD;
+use crate::publish::finished::Wanted;
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::staging::Staging;
@@ -28,7 +32,7 @@ impl Prepared {
     /// Whatever went wrong first; `output` is then as it was.
     pub fn merge(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Summary> {
         let started = Instant::now();
-        let target = match probe(output, &self.digest, &self.cancel)? {
+        let target = match self.probe(output, reporter)? {
             Probed::AlreadyDone => {
                 let summary = self.summary(output);
                 reporter.event(&Event::Finished(&summary));
@@ -36,23 +40,57 @@ impl Prepared {
             }
             Probed::Ready(target) => target,
         };
+        for decision in &self.decisions {
+            reporter.event(&Event::Note(decision));
+        }
         reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
         self.cancel.check()?;
         let mut staging = target.begin(&self.digest)?;
-        match self.fill(&target, &mut staging, reporter, started) {
-            Ok(summary) => {
-                target.publish(staging)?;
+        let filled = self.fill(&target, &mut staging, reporter, started);
+        match filled.and_then(|filled| self.check_inputs().map(|()| filled)) {
+            Ok((summary, files)) => {
+                target.publish(staging, &files)?;
                 reporter.event(&Event::Finished(&summary));
                 Ok(summary)
             }
             Err(error) => {
-                // What is staged serves a later run only if that run can do better.
-                if !matches!(error.exit_code(), Code::Io | Code::Stopped) {
+                // What is staged serves a later run only if that run can do better from the same inputs.
+                let is_changed =
+                    |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::Changed { .. }));
+                let is_same = !error.each().iter().any(is_changed);
+                let is_kept = staging.is_shared() && matches!(error.exit_code(), Code::Io | Code::Stopped);
+                if !(is_same && is_kept) {
                     staging.discard();
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Looks at `output` and decides what is to be done about it. Writes nothing.
+    ///
+    /// # Errors
+    /// [`OutputError::InsideInput`]; as [`probe`].
+    pub(crate) fn probe(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Probed> {
+        if let Some(input) = self.places.iter().find(|place| output.lies_in(place)) {
+            let error = OutputError::InsideInput { path: output.path(), input: input.path() };
+            return Err(Error::new(error).hint("name an output elsewhere"));
+        }
+        let wanted =
+            Wanted { plan: &self.plan, digest: &self.digest, carried: &self.carried, cancel: &self.cancel };
+        let mut is_begun = false;
+        probe(output, &wanted, &mut |now| {
+            let began = Event::Checking { total_bytes: now.total_bytes };
+            let event = if is_begun { Event::Progress(now) } else { began };
+            reporter.event(&event);
+            is_begun = true;
+        })
+    }
+
+    /// Fails if an input is not any more what it was when the plan was made: then nobody knows what was merged.
+    fn check_inputs(&self) -> Result<()> {
+        let inputs = self.sources.iter().chain(&self.carried);
+        Error::all(inputs.filter_map(|source| source.check_unchanged().err()).collect())
     }
 
     /// Runs the plan into the staging directory and adds all other files.
@@ -62,7 +100,7 @@ impl Prepared {
         staging: &mut Staging,
         reporter: &mut dyn Reporter,
         started: Instant,
-    ) -> Result<Summary> {
+    ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir())?;
         let store = staging.dir().clone();
         store.limit_unwritten(self.schedule.window_bytes as u64);
@@ -87,8 +125,8 @@ impl Prepared {
         for note in lost(&applied) {
             reporter.event(&Event::Note(&note));
         }
-        self.write_others(&store, staging)?;
-        Ok(self.summary(target.output()).done(applied, read_bytes, started.elapsed()))
+        let files = self.write_others(&store, staging)?;
+        Ok((self.summary(target.output()).done(applied, read_bytes, started.elapsed()), files))
     }
 
     fn summary(&self, output: &Location) -> Summary {
@@ -106,24 +144,28 @@ impl Prepared {
         }
     }
 
-    /// The files beside the shards: those carried over, the index, the card, the record.
-    fn write_others(&self, store: &Location, staging: &Staging) -> Result<()> {
+    /// Writes the files beside the shards: those carried over, the index, the card, the record. Returns all files of the
+    /// output with their lengths.
+    fn write_others(&self, store: &Location, staging: &Staging) -> Result<Vec<(String, u64)>> {
+        let mut done = Vec::new();
         let mut buf = vec![0; 1 << 18];
-        for Carried { name, beside, .. } in &self.plan.carried {
-            let folder = match beside {
-                Role::Base => &self.base,
-                Role::Adapter(i) => &self.adapters[*i as usize],
-            };
-            copy_file(folder.open(name)?.as_ref(), store, name, &mut buf, &self.cancel)?;
+        for (file, source) in self.plan.carried.iter().zip(&self.carried) {
+            let hash = copy_file(source.as_ref(), store, &file.name, &mut buf, &self.cancel)?;
+            done.push(ShardDone { name: file.name.clone(), bytes: source.len(), hash });
         }
-        for file in &self.plan.files {
-            write_small(store, &file.name, file.content.as_bytes())?;
+        let card = model_card(&self.plan, &self.base_name, self.library);
+        let own = self.plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
+        for (name, text) in own.chain([(CARD, card.as_str())]) {
+            write_small(store, name, text.as_bytes())?;
+            let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+            done.push(ShardDone { name: name.to_owned(), bytes: text.len() as u64, hash });
         }
-        write_small(store, "README.md", model_card(&self.plan, &self.base_name, self.library).as_bytes())?;
-        write_small(
-            store,
-            PROVENANCE,
-            Provenance::new(&self.plan, &self.digest, staging.shards()).to_json().as_bytes(),
-        )
+        let shards = staging.shards();
+        let mut files: Vec<(String, u64)> =
+            shards.iter().chain(&done).map(|file| (file.name.clone(), file.bytes)).collect();
+        let record = Provenance::new(&self.plan, &self.digest, shards, done).to_json();
+        write_small(store, PROVENANCE, record.as_bytes())?;
+        files.push((PROVENANCE.to_owned(), record.len() as u64));
+        Ok(files)
     }
 }

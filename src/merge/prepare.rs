@@ -11,7 +11,10 @@ use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::Library;
+use crate::checkpoint::header::lfs_pointer;
+use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::memory::asked;
@@ -19,7 +22,7 @@ use crate::merge::request::Request;
 use crate::merge::resolve::Places;
 use crate::note::Note;
 use crate::plan::build::Planned;
-use crate::plan::out_tensor::{Plan, Role};
+use crate::plan::out_tensor::{Carried, Plan, Role};
 use crate::plan::planner::Planner;
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
@@ -38,15 +41,18 @@ pub struct Prepared {
     pub schedule: Schedule,
     /// Things worth saying.
     pub notes: Vec<Note>,
+    /// What was decided beyond adding deltas: the plan's text tells it, a merge reports it.
+    pub decisions: Vec<Note>,
     /// Why the budget is what it is.
     pub reason: String,
     pub(crate) repacks: Vec<FactorRepack>,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
-    pub(crate) base: Location,
-    /// The adapters' directories, in order.
-    pub(crate) adapters: Vec<Location>,
+    /// Where the base and the adapters are.
+    pub(crate) places: Vec<Location>,
+    /// The files that the plan carries over, in its order.
+    pub(crate) carried: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
     pub(crate) cancel: Cancel,
@@ -67,7 +73,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         .as_ref()
         .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
     let Places { base: place, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
-    let base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
+    let mut base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
     let planner = Planner {
@@ -78,13 +84,16 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         keep_quantized: request.keep_quantized,
         allow_noop: request.allow_noop,
     };
-    let Planned { plan, digest, mut notes } = plan(&planner, &request.cancel)?;
-    notes.splice(0..0, note.into_iter().chain(place.lost()?));
+    let Planned { plan, digest, mut notes, decisions } =
+        plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
+    notes.splice(0..0, note);
     let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
-    let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
-    let sources = open_sources(&plan, &place.location, adapters)?;
+    let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
+    let carried = open_carried(&plan, &place.location, &folders)?;
     let library = base.config.library();
+    let mut sources = std::mem::take(&mut base.sources);
     drop(base);
+    sources.extend(adapters.into_iter().map(|adapter| adapter.source));
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
@@ -95,13 +104,14 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         digest,
         schedule,
         notes,
+        decisions,
         reason,
         repacks,
         base_name,
         library,
         sources,
-        base: place.location,
-        adapters: folders,
+        places: std::iter::once(place.location).chain(folders).collect(),
+        carried,
         kernels,
         allow_noop: request.allow_noop,
         cancel: request.cancel.clone(),
@@ -112,9 +122,12 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
 fn plan(planner: &Planner<'_>, cancel: &Cancel) -> Result<Planned> {
     let reading = cancel.child();
     thread::scope(|scope| {
-        let scanning =
-            scope.spawn(|| planner.adapters.iter().map(|adapter| scan(adapter, &reading)).collect());
-        let planned = planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let scan_all = || planner.adapters.iter().map(|adapter| scan(adapter, &reading)).collect();
+        // Without a thread for it the adapters are read when their contents are asked for.
+        let planned = match thread::Builder::new().spawn_scoped(scope, scan_all) {
+            Ok(scanning) => planner.plan(|| scanning.join().unwrap_or_else(|panic| resume_unwind(panic))),
+            Err(_) => planner.plan(scan_all),
+        };
         reading.cancel();
         planned
     })
@@ -140,12 +153,39 @@ fn open_adapters(
     (adapters, errors)
 }
 
-/// The plan's inputs in its order.
-fn open_sources(plan: &Plan, base: &Location, adapters: Vec<Adapter>) -> Result<Vec<Box<dyn Source>>> {
-    let shards = plan.inputs.iter().filter(|input| input.role == Role::Base);
-    let mut sources = shards.map(|input| base.open(&input.name)).collect::<Result<Vec<_>>>()?;
-    sources.extend(adapters.into_iter().map(|adapter| adapter.source));
+/// The files that the plan carries over, opened: one that cannot be read is found before anything is written.
+///
+/// # Errors
+/// All that cannot be opened or are pointers of git-lfs, together.
+fn open_carried(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
+    let (mut sources, mut errors) = (Vec::new(), Vec::new());
+    for Carried { name, beside, bytes } in &plan.carried {
+        let dir = match beside {
+            Role::Base => base,
+            Role::Adapter(i) => &adapters[*i as usize],
+        };
+        match open_side_file(dir, name) {
+            Ok(source) if source.len() != *bytes => {
+                errors.push(StorageError::Changed { path: dir.path_of(name) }.into());
+            }
+            Ok(source) => sources.push(source),
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::all(errors)?;
     Ok(sources)
+}
+
+/// Opens a side file and reads its first bytes, which some file systems refuse only then.
+fn open_side_file(dir: &Location, name: &str) -> Result<Box<dyn Source>> {
+    let source = dir.open(name)?;
+    let mut start = [0; 32];
+    let start = &mut start[..source.len().min(32) as usize];
+    source.read_at(start, 0)?;
+    if is_lfs_pointer(start) {
+        return Err(lfs_pointer(&dir.path_of(name)));
+    }
+    Ok(source)
 }
 
 /// What a base that is no snapshot is called: by the first adapter, by its own config, else by its directory.

@@ -32,7 +32,7 @@ impl Places {
     /// Finds all that `request` asks for, by path or by name.
     ///
     /// # Errors
-    /// Whatever is not found, all of it together; [`RequestError::Usage`] for a base that nothing names.
+    /// Whatever is not found, all of it together; [`RequestError::NoBase`] for a base that nothing names.
     pub(crate) fn find(request: &Request) -> Result<Places> {
         let (mut adapters, mut errors) = (Vec::new(), Vec::new());
         let base = request.base.as_ref().map(|base| request.hub.resolve(base)).transpose();
@@ -69,13 +69,12 @@ impl Places {
 
 /// The base that an adapter's config names, and a note that it was taken.
 fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, Note)> {
-    let needed = |why: String| Error::new(RequestError::NoBase { why });
     let Some(adapter) = adapter else {
         return Err(RequestError::Required { flag: "--base <DIR|NAME>" }.into());
     };
     let TrainedOn { adapter, base, revision } = trained_on(adapter)?;
     let Some(base) = base else {
-        return Err(needed(format!("adapter_config.json of `{adapter}` names no base model")));
+        return Err(RequestError::NoBase { adapter }.into());
     };
     let is_path = Location::of_path(&base).stat("")?.is_some();
     let named = match revision.filter(|_| !is_path) {
@@ -99,8 +98,8 @@ fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, Note)> {
         Err(error) if error.exit_code() == Code::NoInput => {
             let by_flag = "name it with `--base`";
             let hint = error.advice().map_or(by_flag.to_owned(), |hint| format!("{hint}; or {by_flag}"));
-            let why = format!("the base model `{named}` of adapter `{adapter}` is not in the local cache");
-            Err(needed(why).because(error).hint(hint))
+            let uncached = RequestError::BaseNotCached { adapter, base: named };
+            Err(Error::new(uncached).because(error).hint(hint))
         }
         Err(error) => Err(error),
     }

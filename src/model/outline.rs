@@ -86,6 +86,15 @@ pub(crate) struct Outline<'a> {
     reserved: HashMap<(Target, u64), String>,
 }
 
+/// A head that shares a tensor without plain numbers stays tied: one of its own would start as a copy of its bytes.
+fn untiable(head: TiedHead, base: &Checkpoint, weights: &Weights) -> TiedHead {
+    let is_plain = is_mergeable(base.catalogue.tensors[head.source].tensor.dtype);
+    let is_numbers = is_plain && weights.get(head.source).is_none() && weights.unread(head.source).is_none();
+    let why = (!is_numbers)
+        .then_some("it holds no plain numbers of BF16, F16 or F32 that the head could start from");
+    TiedHead { cannot_untie: head.cannot_untie.or(why), ..head }
+}
+
 impl<'a> Outline<'a> {
     /// The base as it is.
     pub(crate) fn new(base: &'a Checkpoint, weights: &'a Weights, tied: Tied) -> Outline<'a> {
@@ -93,7 +102,7 @@ impl<'a> Outline<'a> {
             base,
             weights,
             tied,
-            head: tied_head(base),
+            head: tied_head(base).map(|head| untiable(head, base, weights)),
             is_stored_tie_untied: false,
             additions: Vec::new(),
             fused: RefCell::default(),

@@ -133,7 +133,7 @@ impl Outline<'_> {
     /// head's tensor holds, transformers 5 only if they are equal. What is to be reported is returned.
     ///
     /// # Errors
-    /// [`PlanError::Tied`] where both would have to change as one; as [`crate::storage::Source::read_at`].
+    /// [`PlanError::TiedAndStored`] where both would have to change as one; [`PlanError::Tied`]; as [`crate::storage::Source::read_at`].
     pub(crate) fn settle_stored_tie(
         &mut self,
         tie: StoredTie,
@@ -149,12 +149,11 @@ impl Outline<'_> {
         let name = |place: usize| self.base.catalogue.tensors[place].name.clone();
         let (head, embedding) = (name(tie.head), name(tie.embedding));
         if self.stays_tied() || changes.as_one {
-            let why = format!("`{head}` is stored beside it, and both would have to change as one");
-            return Err(Error::new(PlanError::Tied { tensor: embedding, why })
+            return Err(Error::new(PlanError::TiedAndStored { tensor: embedding, head })
                 .hint("take the head's tensor out of the base: transformers loads it tied either way"));
         }
         if let Some(why) = cannot_untie_stored(self.base, &embedding) {
-            return Err(Error::new(PlanError::Tied { tensor: embedding, why: why.to_owned() }).hint(
+            return Err(Error::new(PlanError::Tied { tensor: embedding, why }).hint(
                 "if transformers loads this base as tied, take the head's tensor out of it and merge with `--tied fold`",
             ));
         }
@@ -184,8 +183,8 @@ pub(crate) fn untie_config(config: &Config, edit: &mut JsonEdit) {
 }
 
 /// The refusal to untie a head.
-fn untying_refused(tensor: String, why: &str) -> Error {
-    Error::new(PlanError::Tied { tensor, why: why.to_owned() })
+fn untying_refused(tensor: String, why: &'static str) -> Error {
+    Error::new(PlanError::Tied { tensor, why })
         .hint("`--tied fold` changes the one tensor that both share, as PEFT's merge does")
 }
 

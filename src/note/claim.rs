@@ -3,7 +3,7 @@
 notes! {
     /// A note of what an adapter's tensors do.
     ClaimNote {
-        SquareOrientation { module: String, stored: String, fan_in_fan_out: bool } => (
+        SquareOrientation { module: String, stored: &'static str, fan_in_fan_out: bool } => (
             "`{module}` is square, so its shape does not tell how it is stored; {stored} is followed, not `fan_in_fan_out` of \
              the adapter, which says {fan_in_fan_out}"
         ),

@@ -7,16 +7,26 @@ notes! {
     InputNote {
         BaseFromAdapter { base: String, adapter: String } =>
             ("base: `{base}` (from adapter_config.json of `{adapter}`)"),
-        GoneFromCache { repo: String, files: Vec<String>, download: String } =>
-            ("{} of `{repo}` is gone from the cache: `{download}` fetches it", first_of(files)),
         AdapterFoundIn { location: String } =>
             ("the adapter is in `{location}`"),
         Variant { variant: String } =>
             ("the weights are the variant `{variant}`: load the result with `variant=\"{variant}\"`"),
         NotInIndex { files: Vec<String> } =>
             ("{} {} not in the index; skipped", first_of(files), verb(files.len(), ["is", "are"])),
+        StaleCopies { tensors: Vec<String>, shards: Vec<String> } => (
+            "{} {} in two shards, and the index says which counts: the copies in {} are left out of the result",
+            first_of(tensors), verb(tensors.len(), ["is", "are"]), first_of(shards)
+        ),
+        Unlisted { tensors: Vec<String> } => (
+            "the index does not list {}, which {} with the shards that hold them",
+            first_of(tensors), verb(tensors.len(), ["passes through", "pass through"])
+        ),
         OtherWeightFiles { used: String } =>
             ("`{used}` is the checkpoint; other safetensors files are skipped"),
+        QuantizationDropped { stated: Vec<String> } => (
+            "{} {} left out of the result: no tensor of the base is quantized, so that nothing bears it out",
+            stated.join(" and "), verb(stated.len(), ["is", "are"])
+        ),
         UnknownPeftType { peft_type: String } =>
             ("`peft_type` `{peft_type}` is not supported: its tensors are only listed"),
         TrainedOnQuantized { adapter: String, trained_on: String } => (

@@ -21,6 +21,7 @@ pub(crate) mod input;
 pub(crate) mod names;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod side_file;
 
 use std::fmt;
 
@@ -31,6 +32,7 @@ use crate::note::input::InputNote;
 use crate::note::names::NameNote;
 use crate::note::plan::PlanNote;
 use crate::note::run::RunNote;
+use crate::note::side_file::SideFileNote;
 
 /// Makes the enum of all notes from those of the rooms.
 macro_rules! rooms {
@@ -72,6 +74,8 @@ rooms!(
     Claim(ClaimNote),
     /// Of what all adapters come to.
     Plan(PlanNote),
+    /// Of the files beside the weights.
+    SideFile(SideFileNote),
     /// Of what the run measured.
     Run(RunNote),
 );

@@ -1,5 +1,6 @@
 //! Notes of adapter keys and the tensors they mean.
 
+use crate::error::path_reading::PathReading;
 use crate::note::declare::{first_of, verb};
 
 notes! {
@@ -7,9 +8,9 @@ notes! {
     NameNote {
         WrapperRemoved { adapter: String, wrapper: String, keys: usize } =>
             ("took `{wrapper}.` off {keys} keys of `{adapter}`"),
-        Resolved { adapter: String, reading: String } =>
+        Resolved { adapter: String, reading: PathReading } =>
             ("`{adapter}`: adapter keys resolved {reading}"),
-        Ignored { keys: Vec<String>, rule: String } =>
+        Ignored { keys: Vec<String>, rule: &'static str } =>
             ("ignored {}: {rule}", first_of(keys)),
         UnmatchedAllowed { keys: Vec<String> } => (
             "{} {} no base tensor; skipped (--allow-unmatched)",

@@ -1,6 +1,7 @@
 //! Notes of what all adapters come to.
 
-use crate::note::declare::verb;
+use crate::error::no_effect::NoEffectReason;
+use crate::note::declare::{first_of, verb};
 
 notes! {
     /// A note of what all adapters come to.
@@ -16,11 +17,33 @@ notes! {
         ),
         ReplacedTwice { tensor: String, earlier: String, later: String } =>
             ("`{tensor}` is replaced by `{earlier}` and again by `{later}`; the last wins"),
-        NoEffectAllowed { adapter: String, why: String } =>
+        NoEffectAllowed { adapter: String, why: NoEffectReason } =>
             ("`{adapter}` has no effect, allowed by `--allow-noop`: {why}"),
-        PartlyNoEffect { adapter: String, count: usize, of: usize, module: String, why: String } => (
+        PartlyNoEffect { adapter: String, count: usize, of: usize, module: String, why: &'static str } => (
             "{count} of {of} deltas of `{adapter}` {} zero, such as that of `{module}`: {why}",
             verb(*count, ["is", "are"])
+        ),
+        HeadUntied { head: String, shared: String } => (
+            "`{head}` has a tensor of its own; in the base it shares `{shared}`: `tie_word_embeddings` becomes false, and a loader \
+             that knows the tied form only would ignore the head"
+        ),
+        TensorAdded { tensor: String } =>
+            ("`{tensor}` is new: the base does not have it"),
+        VocabularyResized { tokens: u64, base: u64 } =>
+            ("the vocabulary has {tokens} tokens, in the base {base}"),
+        EncodedAgain { by: String } => (
+            "changed weights of the quantized base are encoded again ({by}) with the scales they had, and new ones where a value \
+             would not fit"
+        ),
+        QuantizedKept { by: String } =>
+            ("the quantized weights of the base are kept as they are ({by}): no adapter changes them"),
+        BaseDecoded { dtype: String, base: String, output: String } => (
+            "the quantized base is decoded to {dtype}: {base} of weights become {output}; `--keep-quantized` keeps them quantized"
+        ),
+        ConfigEntriesDropped { entries: Vec<String> } => (
+            "{} {} dropped from config.json: no tensor is quantized any more",
+            first_of(entries),
+            verb(entries.len(), ["is", "are"])
         ),
         AdapterFileCopied { file: String, adapter: String } => (
             "`{file}` of `{adapter}` is copied as it is: it belongs beside the model, and no merge changes it"

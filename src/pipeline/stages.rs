@@ -11,7 +11,8 @@ use crate::pipeline::tally::Applied;
 use crate::pipeline::writer::ShardDone;
 use crate::pipeline::{feed, tally, worker, writer};
 use crossbeam_channel::{bounded, unbounded};
-use std::thread;
+use std::io;
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 /// How often the caller hears of progress, and a signal is looked for.
@@ -39,33 +40,28 @@ impl Run<'_> {
         let (to_feed, reduced) = unbounded();
         thread::scope(|scope| {
             let (pool, stop, progress, tally) = (&pool, &stop, &progress, &tally);
-            let mut stages = vec![(
-                "reader",
-                scope.spawn(move || {
-                    let ends = feed::FeedEnds { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
-                    stop.watch("reader", || feed::run(self, pool, progress, &ends, stop))
-                }),
-            )];
-            for _ in 0..self.schedule.workers {
+            let mut stages = Stages { scope, stop, running: Vec::new() };
+            stages.start("reader", move || {
+                let ends = feed::FeedEnds { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
+                feed::run(self, pool, progress, &ends, stop)
+            });
+            stages.start("writer", move || {
+                let ends = writer::WriterEnds { merged, reduced: to_feed };
+                writer::run(self, ends, progress, shard_done, stop)
+            });
+            for i in 0..self.schedule.workers {
                 let ends = worker::WorkerEnds {
                     loaded: loaded.clone(),
                     to_write: to_write.clone(),
                     spare: spare.clone(),
                 };
-                stages.push((
-                    "worker",
-                    scope.spawn(move || stop.watch("worker", || worker::run(self, tally, &ends, stop))),
-                ));
+                let work = move || worker::run(self, tally, &ends, stop);
+                // Fewer threads than were asked for do the same work.
+                if i == 0 { stages.start("worker", work) } else { stages.start_if_possible("worker", work) }
             }
             // The workers hold the rest; ours would keep the writer waiting for ever.
             drop((loaded, to_write, spare));
-            stages.push((
-                "writer",
-                scope.spawn(move || {
-                    let ends = writer::WriterEnds { merged, reduced: to_feed };
-                    stop.watch("writer", || writer::run(self, ends, progress, shard_done, stop))
-                }),
-            ));
+            let stages = stages.running;
             while stop.ended() < stages.len() {
                 thread::park_timeout(TICK);
                 if self.cancel.is_cancelled() {
@@ -81,5 +77,39 @@ impl Run<'_> {
         });
         stop.into_cause().map_or(Ok(()), Err)?;
         tally.applied(self.plan, self.allow_noop)
+    }
+}
+
+/// The stages of a run that were started.
+struct Stages<'scope, 'env, 's> {
+    scope: &'scope Scope<'scope, 'env>,
+    stop: &'s Stop,
+    running: Vec<(&'static str, ScopedJoinHandle<'scope, ()>)>,
+}
+
+impl<'scope> Stages<'scope, '_, 'scope> {
+    /// Starts a stage without which nothing can be done: where it cannot be had, the others end.
+    fn start(&mut self, name: &'static str, stage: impl FnOnce() -> Result<()> + Send + 'scope) {
+        if let Err(cause) = self.try_start(name, stage) {
+            let error = Error::new(RunError::NoThread { stage: name }).because(cause);
+            self.stop
+                .raise(error.hint("raise the limit on processes: `ulimit -u`, or `pids.max` of the cgroup"));
+        }
+    }
+
+    /// Starts a stage, or does without it.
+    fn start_if_possible(&mut self, name: &'static str, stage: impl FnOnce() -> Result<()> + Send + 'scope) {
+        let _ = self.try_start(name, stage);
+    }
+
+    fn try_start(
+        &mut self,
+        name: &'static str,
+        stage: impl FnOnce() -> Result<()> + Send + 'scope,
+    ) -> io::Result<()> {
+        let stop = self.stop;
+        let thread = Builder::new().spawn_scoped(self.scope, move || stop.watch(name, stage))?;
+        self.running.push((name, thread));
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::error::no_effect::NoEffectReason;
 use crate::error::plan::PlanError;
 use crate::error::run::RunError;
 use crate::error::{Error, Result};
@@ -177,9 +178,8 @@ impl Tally {
         }
         for (adapter, effective) in plan.adapters.iter().zip(effective) {
             if !effective && !allow_noop {
-                let why =
-                    "its deltas are too small to move any element of the base, or nothing at all".to_owned();
-                let error = Error::new(PlanError::NoEffect { adapter: adapter.name.clone(), why });
+                let (adapter, why) = (adapter.name.clone(), NoEffectReason::TooSmall);
+                let error = Error::new(PlanError::NoEffect { adapter, why });
                 return Err(error.hint(
                     "a base of more precision (F32) would keep small ones; `--allow-noop` writes the result all the same",
                 ));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::error::storage::StorageError;
+use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 
@@ -99,13 +100,17 @@ impl Writer<'_> {
         self.close_if_whole()
     }
 
-    /// Opens a shard and writes its header.
+    /// Opens a shard, and writes its header where that is new.
     fn begin(&mut self, i: usize) -> Result<()> {
         let shard = &self.run.plan.shards[i];
         self.progress.enter_shard(i);
         let sink = self.run.store.create(&shard.name, shard.bytes)?;
         self.open = Some(Open { shard: i, sink, written: 0, hash: blake3::Hasher::new() });
-        self.append(&shard.header)
+        match &shard.header {
+            // It comes as the next tiles.
+            OutHeader::Copied { .. } => Ok(()),
+            OutHeader::Made(header) => self.append(header),
+        }
     }
 
     /// Adds the values of a tile to the reduction under way, and sends the result after its last.

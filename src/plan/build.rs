@@ -11,8 +11,9 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::peft::targets::check_targets;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
-use crate::checkpoint::side_files::{carried, is_beside};
+use crate::checkpoint::side_files::{SideFiles, is_beside, side_files};
 use crate::encodings::schemes;
+use crate::error::path_reading::PathReading;
 use crate::error::{Error, Result};
 use crate::model::names::disk::Logicals;
 use crate::model::names::lookup::Names;
@@ -24,14 +25,16 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_encodings, check_vocabulary, provenance};
+use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary, provenance};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
+use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, Touched};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::output_files::check_names;
 use crate::plan::planner::Planner;
-use crate::plan::side_files;
+use crate::plan::side_files::{self, OutIndex};
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
@@ -41,6 +44,8 @@ pub(crate) struct Planned {
     pub digest: String,
     /// Things worth saying that are no errors.
     pub notes: Vec<Note>,
+    /// What was decided beyond adding deltas, which the plan tells by itself.
+    pub decisions: Vec<Note>,
 }
 
 /// The output: its shards, the small files made for it, and those carried over.
@@ -62,6 +67,7 @@ impl Planner<'_> {
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
         let mut gathered = Gathered { notes: self.base.notes.clone(), errors, ..Gathered::default() };
+        gathered.notes.extend(weights.stale().cloned().map(Note::from));
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
@@ -79,18 +85,20 @@ impl Planner<'_> {
         Error::all(errors)?;
         let Laid { shards, files, carried, brought } = laid?;
         notes.extend(brought);
+        let decisions = decisions(&outline, &shards, self.keep_quantized);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
             adapters: self.adapters.iter().map(used).collect(),
-            choices: [choices(&outline, self.keep_quantized), self.experts(), skipped].concat(),
+            choices: [texts(&decisions), self.experts(), skipped].concat(),
             shards,
             claims,
             carried,
             files,
         };
         let digest = plan.digest();
-        Ok(Planned { plan: Arc::new(plan), digest, notes })
+        let decisions = decisions.into_iter().map(Note::from).collect();
+        Ok(Planned { plan: Arc::new(plan), digest, notes, decisions })
     }
 
     /// What one adapter claims, checked and added to what is gathered.
@@ -131,6 +139,9 @@ impl Planner<'_> {
             Err(error) => gathered.errors.push(error),
         }
         gathered.errors.extend(check_vocabulary(outline));
+        let is_decoded = |place| !self.keep_quantized || gathered.touched.contains_key(&Target::Base(place));
+        let dubious = check_dubious(outline, is_decoded);
+        gathered.errors.extend(dubious);
         if !self.keep_quantized {
             gathered.errors.extend(check_encodings(outline));
         }
@@ -140,22 +151,34 @@ impl Planner<'_> {
     fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
-        let index = side_files::index(outline, &shards);
-        let files: Vec<_> =
-            index.into_iter().chain(config_file::config(outline, self.adapters, is_decoded)).collect();
+        let is_unexplained = is_decoded || outline.weights.stale().is_some();
+        let (kept_index, index) = match side_files::index(outline, &shards) {
+            None => (None, None),
+            Some(OutIndex::Carried(index)) => (Some(index), None),
+            Some(OutIndex::Made(index)) => (None, Some(index)),
+        };
+        let config = config_file::config(outline, self.adapters, is_decoded);
+        let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_decoded && schemes::is_side_file(name)
+            files.iter().any(|file| file.name == name) || is_unexplained && schemes::is_side_file(name)
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
         carried.retain(|file| !is_left(&file.name));
+        carried.extend(kept_index);
+        carried.sort_by(|a, b| a.name.cmp(&b.name));
+        Error::all(check_names(&shards, &files, &carried))?;
         Ok(Laid { shards, files, carried, brought })
     }
 
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
     fn carried(&self, notes: &mut Vec<Note>) -> Result<Vec<Carried>> {
         let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
-        let mut all: Vec<Carried> = carried(&self.base.location)?.into_iter().map(by(Role::Base)).collect();
+        let shards = &self.base.catalogue.shards;
+        let is_shard = |name: &str| shards.iter().any(|shard| shard.name == name);
+        let SideFiles { carried, notes: of_files } = side_files(&self.base.location, is_shard)?;
+        notes.extend(of_files);
+        let mut all: Vec<Carried> = carried.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
             let Some(Entry { name, .. }) = brought.first() else { continue };
@@ -218,7 +241,7 @@ fn claim<'o>(
     gathered: &mut Gathered,
     outline: Outline<'o>,
 ) -> (Vec<ClaimedModule>, Outline<'o>) {
-    let note = |reading: &String| {
+    let note = |reading: &PathReading| {
         NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
     };
     gathered.notes.extend(names.readings().iter().map(note));
@@ -246,31 +269,8 @@ fn claim<'o>(
     (report.claimed, outline)
 }
 
-/// What was decided beyond adding deltas, as the model card tells it.
-fn choices(outline: &Outline<'_>, keep_quantized: bool) -> Vec<String> {
-    let mut choices = Vec::new();
-    for addition in &outline.additions {
-        choices.push(match addition.copy_of {
-            Some(from) => format!(
-                "`{}` has a tensor of its own; in the base it shares `{}`",
-                addition.name, outline.base.catalogue.tensors[from].name
-            ),
-            None => format!("`{}` is new: the base does not have it", addition.name),
-        });
-    }
-    if let Some((old, new)) = config_file::vocabulary(outline) {
-        choices.push(format!("the vocabulary has {new} tokens, in the base {old}"));
-    }
-    if outline.weights.any() {
-        choices.push(if keep_quantized {
-            "changed weights of the quantized base are encoded again with the scales they had, and new ones where a value \
-             would not fit"
-                .to_owned()
-        } else {
-            format!("the quantized base is decoded to {:?}", outline.float_dtype())
-        });
-    }
-    choices
+fn texts(decisions: &[PlanNote]) -> Vec<String> {
+    decisions.iter().map(ToString::to_string).collect()
 }
 
 fn used(adapter: &Adapter) -> AdapterUse {

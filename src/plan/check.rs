@@ -7,7 +7,7 @@ use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::config::Config;
-use crate::encodings::schemes;
+use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
@@ -15,7 +15,6 @@ use crate::error::plan::PlanError;
 use crate::model::heads::{is_embedding, is_head};
 use crate::note::Note;
 use crate::note::input::InputNote;
-use crate::tensor::dtype::Dtype;
 
 use crate::model::outline::{Outline, Target};
 
@@ -73,11 +72,7 @@ pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> 
     let mut types: Vec<&str> = CLAIMS.iter().flat_map(|claim| claim.peft_types()).copied().collect();
     types.sort_unstable();
     types.dedup();
-    let kind = AdapterError::PeftType {
-        adapter: adapter.name.clone(),
-        found: found.to_owned(),
-        why: why.to_owned(),
-    };
+    let kind = AdapterError::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why };
     vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
 }
 
@@ -115,25 +110,54 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     others.map(error).collect()
 }
 
-/// Quantized data of an encoding that is not read, in a base whose other data is decoded: the config that explains it goes.
+/// What only the description of a quantization explains, in a base whose data is decoded: the description goes, so that
+/// nothing may be left that needs it.
 pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     if !outline.weights.any() {
         return Vec::new();
     }
-    let is_float = |dtype: Dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-    let is_data = |tensor: &BaseTensor| {
-        is_float(tensor.tensor.dtype) || schemes::titles_of_data(&tensor.name).is_some()
-    };
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
-    let unknown = tensors.filter(|(i, tensor)| is_data(tensor) && outline.weights.get(*i).is_none());
-    let error = |(_, tensor): (usize, &BaseTensor)| {
-        let named = schemes::titles_of_data(&tensor.name);
-        let named = named.map(|titles| format!(" (its name is one of {titles})")).unwrap_or_default();
-        let why = format!("its encoding is not supported{named}, and the rest of the base is decoded");
-        Error::new(ClaimError::Quantized { tensor: tensor.name.clone(), why })
-            .hint("`--keep-quantized` copies quantized tensors that no adapter changes")
+    let error = |(i, tensor): (usize, &BaseTensor)| {
+        let why = left_over(outline, i, tensor)?;
+        let kind = ClaimError::Quantized { tensor: tensor.name.clone(), why };
+        Some(Error::new(kind).hint("`--keep-quantized` copies quantized tensors that no adapter changes"))
     };
-    unknown.map(error).collect()
+    tensors.filter_map(error).collect()
+}
+
+/// Weights that can be decoded and are not to be trusted, as far as they are.
+pub(crate) fn check_dubious(outline: &Outline<'_>, is_decoded: impl Fn(usize) -> bool) -> Vec<Error> {
+    let error = |(place, why): (usize, &str)| {
+        let tensor = outline.weight(Target::Base(place)).name;
+        Error::new(ClaimError::Quantized { tensor, why: why.to_owned() }).hint(
+            "merge into the 16-bit checkpoint that this base was made from: what these weights mean cannot be told",
+        )
+    };
+    outline.weights.dubious().filter(|(place, _)| is_decoded(*place)).map(error).collect()
+}
+
+/// Why a tensor would mean nothing in a base that is decoded, if it would not.
+fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<String> {
+    if let Some(data) = outline.weights.unread(i) {
+        let titles = data.titles();
+        return Some(format!(
+            "its encoding is not supported ({titles}), and the rest of the base is decoded"
+        ));
+    }
+    if outline.weights.get(i).is_some() || outline.weights.is_beside_unread(i) {
+        return None;
+    }
+    if schemes::is_data(&tensor.name) {
+        let titles = schemes::titles(&schemes::of_data_name(&tensor.name));
+        let dtype = tensor.tensor.dtype;
+        return Some(format!(
+            "its encoding is not supported (its name is one of {titles}, its dtype {dtype:?})"
+        ));
+    }
+    let is_one = schemes::is_auxiliary(&tensor.name) || runtime_scales::is_named(&tensor.name);
+    is_one.then(|| {
+        "by its name it belongs to quantized data, which is not there or is decoded without it".to_owned()
+    })
 }
 
 /// What the adapter says of its base, where that disagrees with this one.

@@ -7,6 +7,7 @@ use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::Contents;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
+use crate::error::no_effect::NoEffectReason;
 use crate::error::plan::PlanError;
 use crate::note::Note;
 use crate::note::plan::PlanNote;
@@ -59,8 +60,7 @@ impl Gathered {
             Ok(parts) => parts,
             Err(why) => {
                 let adapter = planner.adapters[adapter as usize].name.clone();
-                self.errors
-                    .push(ClaimError::InPieces { adapter, parameter: tensor, why: why.to_owned() }.into());
+                self.errors.push(ClaimError::InPieces { adapter, parameter: tensor, why }.into());
                 return;
             }
         };
@@ -102,9 +102,7 @@ impl Gathered {
         doing: &[Doing],
     ) {
         if doing.is_empty() {
-            return self
-                .errors
-                .push(no_effect(adapter, "none of its tensors has a place in the base".to_owned()));
+            return self.errors.push(no_effect(adapter, NoEffectReason::NoPlace));
         }
         match idle(planner.base, adapter, contents, doing) {
             Err(error) => self.errors.push(error),

@@ -26,8 +26,11 @@ pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bo
     if let Some((old, new)) = vocabulary(outline) {
         set_vocabulary(config, &mut edit, old, new);
     }
+    if is_decoded || outline.weights.stale().is_some() {
+        drop_quantization(config, &mut edit);
+    }
     if is_decoded {
-        drop_quantization(config, &mut edit, outline.float_dtype());
+        set_dtype(config, &mut edit, outline.float_dtype());
     }
     for adapter in adapters {
         add_head(config, &mut edit, outline, adapter);
@@ -64,18 +67,22 @@ fn set_vocabulary(config: &Config, edit: &mut JsonEdit, old: u64, new: u64) {
     }
 }
 
-/// The weights are plain numbers now (quantized-bases.md 15.4).
-fn drop_quantization(config: &Config, edit: &mut JsonEdit, dtype: Dtype) {
-    let name = match dtype {
-        Dtype::F16 => "float16",
-        Dtype::F32 => "float32",
-        _ => "bfloat16",
-    };
+/// No tensor is quantized any more (quantized-bases.md 15.4).
+fn drop_quantization(config: &Config, edit: &mut JsonEdit) {
     for text in config.text_configs() {
         for key in schemes::config_keys() {
             edit.remove(&text.path_to(key));
         }
     }
+}
+
+/// The weights are plain numbers of that type now.
+fn set_dtype(config: &Config, edit: &mut JsonEdit, dtype: Dtype) {
+    let name = match dtype {
+        Dtype::F16 => "float16",
+        Dtype::F32 => "float32",
+        _ => "bfloat16",
+    };
     let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
     edit.set(&[key], &name.into());
 }

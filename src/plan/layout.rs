@@ -2,28 +2,27 @@
 //! or shape keeps its header's bytes.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::catalogue::BaseTensor;
+use crate::checkpoint::catalogue::{BaseShard, BaseTensor};
+use crate::checkpoint::header::build_header;
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
 use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::Logical;
-use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
-use crate::formats::CONTAINERS;
-use crate::formats::container::container_of;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::{Dtype, bytes_of};
 use crate::tensor::rect::View;
-use crate::tensor::reference::TensorRef;
+use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
 
 use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Placement;
-use crate::plan::out_tensor::{Making, OutShard, OutTensor};
+use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor};
 
 /// What all adapters together do to one tensor.
 #[derive(Default)]
@@ -78,7 +77,7 @@ impl OutputLayout<'_> {
             let (own, rest) = of_base.split_at(count);
             of_base = rest;
             if !tensors.is_empty() || own.is_empty() {
-                laid.push(shard(&base.shards[i], own, tensors)?);
+                laid.push(shard((FileId(i as u32), &base.shards[i]), own, tensors)?);
             }
         }
         Ok(laid)
@@ -220,17 +219,22 @@ fn out(
 
 /// A shard: the base's header if it still describes the tensors, else a new one.
 fn shard(
-    base: &crate::checkpoint::catalogue::BaseShard,
+    (file, base): (FileId, &BaseShard),
     own: &[BaseTensor],
     mut tensors: Vec<OutTensor>,
 ) -> Result<OutShard> {
     let is_same = |base: &BaseTensor, out: &OutTensor| {
         base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
-    let unchanged =
-        own.len() == tensors.len() && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
-    let header = if unchanged { base.header.clone() } else { new_header(base, &tensors)? };
-    let mut offset = header.len() as u64;
+    let unchanged = !base.has_stale
+        && own.len() == tensors.len()
+        && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
+    let header = if unchanged {
+        OutHeader::Copied { from: file, bytes: base.header_bytes }
+    } else {
+        OutHeader::Made(new_header(base, &tensors)?)
+    };
+    let mut offset = header.bytes();
     for tensor in &mut tensors {
         tensor.offset = offset;
         offset += tensor.bytes;
@@ -239,10 +243,8 @@ fn shard(
 }
 
 /// A header for other tensors, with all else that the base's says.
-fn new_header(base: &crate::checkpoint::catalogue::BaseShard, tensors: &[OutTensor]) -> Result<HeaderBytes> {
+fn new_header(base: &BaseShard, tensors: &[OutTensor]) -> Result<HeaderBytes> {
     let entries: Vec<(&str, Dtype, &[u64])> =
         tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.axes())).collect();
-    let wrong =
-        |problem| Error::new(CheckpointError::Header { path: base.name.clone().into() }).because(problem);
-    container_of(CONTAINERS, &base.name).build(&base.header, &entries).map_err(wrong)
+    build_header(&base.like, Path::new(&base.name), &entries)
 }

@@ -9,6 +9,7 @@ use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
+use crate::error::no_effect::NoEffectReason;
 use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::note::plan::PlanNote;
@@ -27,7 +28,7 @@ pub(crate) enum Idle {
     /// A part, which is worth saying.
     Some(PlanNote),
     /// All: the reason.
-    All(String),
+    All(NoEffectReason),
 }
 
 /// What a claim does, as far as it takes to see whether that is anything: claims themselves become ops before the adapters'
@@ -94,27 +95,25 @@ pub(crate) fn idle(
 ) -> Result<Idle> {
     let changes = claims.iter().filter(|claim| claim.adds()).count();
     if adapter.weight == 0.0 && changes == claims.len() {
-        return Ok(Idle::All("its weight is 0".to_owned()));
+        return Ok(Idle::All(NoEffectReason::ZeroWeight));
     }
     let holds = contents_by_offset(adapter, contents);
-    let found: Vec<(&Doing, &str)> =
+    let found: Vec<(&Doing, &'static str)> =
         claims.iter().filter_map(|claim| Some((claim, claim.reason(&holds)?))).collect();
     if found.len() == changes && replaces_the_same(base, adapter, claims)? {
         return Ok(Idle::All(match found.first() {
-            Some((first, why)) => {
-                format!("every delta is zero, such as that of `{}`: {why}", first.module)
-            }
-            None => "the base has the same values already".to_owned(),
+            Some(&(first, why)) => NoEffectReason::ZeroDeltas { module: first.module.clone(), why },
+            None => NoEffectReason::SameValues,
         }));
     }
     Ok(match found.first() {
         None => Idle::Nothing,
-        Some((first, why)) => Idle::Some(PlanNote::PartlyNoEffect {
+        Some(&(first, why)) => Idle::Some(PlanNote::PartlyNoEffect {
             adapter: adapter.name.clone(),
             count: found.len(),
             of: changes,
             module: first.module.clone(),
-            why: (*why).to_owned(),
+            why,
         }),
     })
 }
@@ -138,6 +137,6 @@ fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, claims: &[Doing]) -> 
 }
 
 /// The refusal of an adapter that changes nothing.
-pub(crate) fn no_effect(adapter: &Adapter, why: String) -> Error {
+pub(crate) fn no_effect(adapter: &Adapter, why: NoEffectReason) -> Error {
     PlanError::NoEffect { adapter: adapter.name.clone(), why }.into()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::encodings;
 use crate::encodings::logical::Logical;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::Dtype;
@@ -59,13 +60,45 @@ pub struct OutTensor {
     pub making: Making,
 }
 
+impl OutTensor {
+    /// Whether it is a part of a quantized weight that an adapter changes.
+    pub(crate) fn is_encoded_again(&self) -> bool {
+        let is_quantized = encodings::find(&self.encoding).is_some_and(|encoding| encoding.plain().is_none());
+        is_quantized && matches!(self.making, Making::Merge { .. })
+    }
+}
+
+/// The bytes of an output's shard before its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum OutHeader {
+    /// Those that an input begins with: it still describes the tensors.
+    Copied {
+        /// Which.
+        from: FileId,
+        /// How many there are.
+        bytes: u64,
+    },
+    /// New ones.
+    Made(HeaderBytes),
+}
+
+impl OutHeader {
+    /// How many there are.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            OutHeader::Copied { bytes, .. } => *bytes,
+            OutHeader::Made(header) => header.len() as u64,
+        }
+    }
+}
+
 /// One shard of the output. Its tensors follow each other without a gap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutShard {
     /// File name.
     pub name: String,
-    /// The file's bytes before its data; the base's, verbatim, where unchanged.
-    pub(crate) header: HeaderBytes,
+    /// The file's bytes before its data.
+    pub(crate) header: OutHeader,
     /// Tensors in the order of their bytes.
     pub tensors: Vec<OutTensor>,
     /// Length of the file.

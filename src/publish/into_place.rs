@@ -4,12 +4,13 @@
 //! This serves for an output that is a mount point, as the volume of a batch job is, and where nothing can be made beside it.
 
 use crate::checkpoint::weights_name::is_index;
-use crate::error::Result;
+use crate::error::output::OutputError;
+use crate::error::{Error, Result};
 use crate::publish::journal::Journal;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
-use crate::storage::store::Store;
+use crate::storage::store::{DirRename, Store};
 
 /// The move of every file.
 pub(crate) struct IntoPlace;
@@ -22,12 +23,22 @@ pub(crate) fn staged_in(output: &Location) -> Location {
 impl Publish for IntoPlace {
     fn staging(&self, output: &Location, state: State) -> Option<Location> {
         // Where an output has no name, nothing can be made beside it, so it need not be there either.
-        let serves = state == State::EmptyDir || state == State::Absent && output.name().is_none();
+        let is_empty = matches!(state, State::EmptyDir | State::EmptyVolume);
+        let serves = is_empty || state == State::Absent && output.name().is_none();
         serves.then(|| staged_in(output))
     }
 
     fn publish(&self, staging: &Location, output: &Location) -> Result<()> {
-        move_all(staging, output)
+        let own = staged_in(output);
+        if staging.path() == own.path() {
+            return move_all(staging, output);
+        }
+        // A directory that only this run knows becomes the one that all look for: of two runs, one moves its files.
+        match staging.move_to(&own)? {
+            DirRename::Done => move_all(&own, output),
+            DirRename::Taken => Err(Error::new(OutputError::OutputInUse { path: output.path() })),
+            DirRename::Unsupported => move_all(staging, output),
+        }
     }
 }
 

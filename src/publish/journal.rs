@@ -5,14 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::output::OutputError;
+use crate::error::{Error, Result};
+use crate::plan::output_files::WORK;
+use crate::publish::probe::unique;
 use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::sink::Patch;
 use crate::storage::store::{Lock, Store};
 
 /// Its file name.
-pub(crate) const JOURNAL: &str = "shardfold.journal";
+pub(crate) const JOURNAL: &str = WORK;
 /// The first line is far shorter.
 const MOST_HEAD_BYTES: u64 = 4096;
 
@@ -20,6 +23,9 @@ const MOST_HEAD_BYTES: u64 = 4096;
 struct JournalHead {
     shardfold: String,
     plan: String,
+    /// Which run began it: where locks cannot be trusted, another may have begun it anew.
+    #[serde(default)]
+    run: String,
 }
 
 /// What a journal says of its plan.
@@ -61,7 +67,8 @@ pub(crate) struct Journal {
     file: Box<dyn Patch>,
     /// Bytes written.
     len: u64,
-    _lock: Lock,
+    lock: Lock,
+    run: String,
 }
 
 impl Journal {
@@ -73,11 +80,11 @@ impl Journal {
         if dir.has_file(JOURNAL)? {
             dir.lock(JOURNAL)?;
         }
-        let head =
-            line(&JournalHead { shardfold: env!("CARGO_PKG_VERSION").to_owned(), plan: digest.to_owned() });
+        let (shardfold, run) = (env!("CARGO_PKG_VERSION").to_owned(), unique());
+        let head = line(&JournalHead { shardfold, plan: digest.to_owned(), run: run.clone() });
         write_small(dir, JOURNAL, head.as_bytes())?;
         let lock = dir.lock(JOURNAL)?;
-        Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: head.len() as u64, _lock: lock })
+        Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: head.len() as u64, lock, run })
     }
 
     /// Adds a line that lasts.
@@ -91,13 +98,26 @@ impl Journal {
         self.file.sync()
     }
 
-    /// Removes it.
+    /// Removes it, if it is still the one that this run began.
     ///
     /// # Errors
-    /// As [`Store::remove`].
+    /// [`OutputError::OutputInUse`] if another run began it anew; as [`Store::remove`].
     pub(crate) fn remove(self) -> Result<()> {
-        self.dir.remove(JOURNAL)
+        let Journal { dir, file, lock, run, .. } = self;
+        let head = first_line(&dir)?.and_then(|line| serde_json::from_slice::<JournalHead>(&line).ok());
+        if head.is_none_or(|head| head.run != run) {
+            return Err(Error::new(OutputError::OutputInUse { path: dir.path() }));
+        }
+        // Some file systems remove no file that is open, and others keep it under another name.
+        drop((file, lock));
+        dir.remove(JOURNAL)
     }
+}
+
+/// The journal's first line, if it is whole.
+fn first_line(dir: &Location) -> Result<Option<Vec<u8>>> {
+    let start = dir.read_start(JOURNAL, MOST_HEAD_BYTES)?.map(|start| start.bytes).unwrap_or_default();
+    Ok(start.iter().position(|&byte| byte == b'\n').map(|end| start[..end].to_vec()))
 }
 
 fn line(entry: &impl Serialize) -> String {

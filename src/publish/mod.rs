@@ -13,9 +13,11 @@
 //! Everything here goes through the [`Store`](crate::storage::store::Store) of the output, so that it can be tried in memory
 //! and with faults.
 
+pub(crate) mod finished;
 pub(crate) mod into_place;
 pub(crate) mod journal;
 pub(crate) mod model_card;
+pub(crate) mod probe;
 pub(crate) mod provenance;
 pub(crate) mod rename;
 pub(crate) mod staging;

@@ -1,18 +1,16 @@
-//! `shardfold.json`: what the result was made from, and the hash of every shard. It holds no time and no path, so that the
+//! `shardfold.json`: what the result was made from, and the hash of every file. It holds no time and no path, so that the
 //! same plan gives the same bytes anywhere.
 
 use serde::{Deserialize, Serialize};
 
-use crate::cancel::Cancel;
-use crate::error::output::OutputError;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pipeline::writer::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
+use crate::plan::output_files::RECORD;
 use crate::storage::location::Location;
-use crate::storage::store::Store;
 
 /// Its file name.
-pub(crate) const PROVENANCE: &str = "shardfold.json";
+pub(crate) const PROVENANCE: &str = RECORD;
 const MOST_BYTES: u64 = 256 << 20;
 /// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
 const SCHEMA: u32 = 1;
@@ -49,11 +47,14 @@ pub(crate) struct Provenance {
     pub inputs: Vec<Input>,
     /// The shards, with their hashes.
     pub shards: Vec<ShardDone>,
+    /// Every other file of the result but this one, likewise.
+    #[serde(default)]
+    pub files: Vec<ShardDone>,
 }
 
 impl Provenance {
     /// The provenance of a finished run.
-    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone]) -> Provenance {
+    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone], files: Vec<ShardDone>) -> Provenance {
         Provenance {
             schema: SCHEMA,
             hash: HASH.to_owned(),
@@ -63,6 +64,7 @@ impl Provenance {
             choices: plan.choices.clone(),
             inputs: plan.inputs.clone(),
             shards: shards.to_vec(),
+            files,
         }
     }
 
@@ -81,38 +83,5 @@ impl Provenance {
         let mut text = serde_json::to_string_pretty(self).expect("strings and numbers");
         text.push('\n');
         text
-    }
-
-    /// Reads every shard in `dir` again and compares its hash.
-    ///
-    /// # Errors
-    /// [`OutputError::OutputDamaged`] for the first that is not as it was written; [`ErrorKind::Stopped`].
-    pub(crate) fn check(&self, dir: &Location, cancel: &Cancel) -> Result<()> {
-        let mut buf = vec![0; 1 << 20];
-        for shard in &self.shards {
-            let damaged = || {
-                let (path, file) = (dir.path(), shard.name.clone());
-                Error::new(OutputError::OutputDamaged { path, file })
-                    .hint("move the directory away and run the merge again")
-            };
-            let source = dir.open(&shard.name).map_err(|cause| damaged().because(cause))?;
-            if source.len() != shard.bytes {
-                return Err(damaged());
-            }
-            let mut hasher = blake3::Hasher::new();
-            let mut at = 0;
-            while at < shard.bytes {
-                cancel.check()?;
-                let step = (shard.bytes - at).min(buf.len() as u64) as usize;
-                source.read_at(&mut buf[..step], at)?;
-                hasher.update(&buf[..step]);
-                at += step as u64;
-                source.done_before(at);
-            }
-            if hasher.finalize().to_hex().as_str() != shard.hash {
-                return Err(damaged());
-            }
-        }
-        Ok(())
     }
 }

@@ -16,8 +16,8 @@ pub(crate) fn staged_beside(output: &Location) -> Option<Location> {
 }
 
 impl Publish for Rename {
-    fn staging(&self, output: &Location, _: State) -> Option<Location> {
-        has_room_beside(output).then(|| staged_beside(output)).flatten()
+    fn staging(&self, output: &Location, state: State) -> Option<Location> {
+        (state != State::EmptyVolume && has_room_beside(output)).then(|| staged_beside(output)).flatten()
     }
 
     fn publish(&self, staging: &Location, output: &Location) -> Result<()> {

@@ -1,11 +1,11 @@
 //! The directory in which a result is made before it is seen, with its journal and its lock.
 
-use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::pipeline::writer::ShardDone;
 use crate::publish::journal::{HeadLine, JOURNAL, Journal, is_unfinished};
+use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Lock, Store};
@@ -17,6 +17,8 @@ pub(crate) struct Staging {
     lock: Lock,
     journal: Journal,
     shards: Vec<ShardDone>,
+    /// Whether a later run of the same plan would find it.
+    is_shared: bool,
 }
 
 /// Whose a staging directory is.
@@ -29,14 +31,18 @@ pub(crate) enum Owner {
     Unknown,
 }
 
-/// Whose the staging directory `dir` is.
+/// Whose the staging directory `dir` is. `is_planned` tells the names of the output that it is looked at for.
 ///
 /// # Errors
 /// As [`Store::stat`], [`Store::list`] and [`Location::read_small`].
-pub(crate) fn owner(dir: &Location) -> Result<Owner> {
+pub(crate) fn owner(dir: &Location, is_planned: &dyn Fn(&str) -> bool) -> Result<Owner> {
     match HeadLine::read(dir)? {
         HeadLine::Plan(digest) => return Ok(Owner::Plan(digest)),
-        HeadLine::Torn => return Ok(Owner::Nobody),
+        HeadLine::Torn => {
+            let is_ours = |name: &str| is_planned(name) || name.starts_with('.') && name.ends_with(".tmp");
+            let is_nobodys = others(dir)?.iter().all(|entry| is_ours(&entry.name));
+            return Ok(if is_nobodys { Owner::Nobody } else { Owner::Unknown });
+        }
         HeadLine::Unknown => return Ok(Owner::Unknown),
         HeadLine::Absent => {}
     }
@@ -52,22 +58,35 @@ pub(crate) fn owner(dir: &Location) -> Result<Owner> {
     Ok(if is_begun { Owner::Nobody } else { Owner::Unknown })
 }
 
+/// Whether the staging directory `dir` holds more than a journal, which alone is no work of anybody.
+///
+/// # Errors
+/// As [`Store::list`].
+pub(crate) fn holds_work(dir: &Location) -> Result<bool> {
+    Ok(!others(dir)?.iter().all(|entry| is_unfinished(&entry.name)))
+}
+
 impl Staging {
     /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`]; as [`Store::list`].
     pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Staging> {
-        let unwritable = |error: Error| match error.kind() {
-            ErrorKind::Storage(StorageError::Write { path }) => {
-                Error::new(OutputError::OutputUnwritable { path: path.clone() }).because(error)
-            }
-            _ => error,
-        };
+        let unwritable = |error: Error| unwritable(dir, error);
         let lock = dir.lock("").map_err(unwritable)?;
         let journal = Journal::begin(dir, digest).map_err(unwritable)?;
         clear(dir).map_err(unwritable)?;
-        Ok(Staging { dir: dir.clone(), lock, journal, shards: Vec::new() })
+        Ok(Staging { dir: dir.clone(), lock, journal, shards: Vec::new(), is_shared: true })
+    }
+
+    /// The same under a name that no other run finds.
+    pub(crate) fn unshared(self) -> Staging {
+        Staging { is_shared: false, ..self }
+    }
+
+    /// Whether a later run of the same plan would find it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Where it is.
@@ -96,16 +115,38 @@ impl Staging {
         let _ = self.dir.remove_dir("");
     }
 
-    /// Takes the journal out of what is staged, which is then only the result, and hands its lock on.
+    /// Takes the journal out of what is staged, which is then only the result, and hands its lock on. `files` are all that
+    /// must be there, with their lengths: another run may have written there, where locks are refused or lie.
     ///
     /// # Errors
-    /// As [`Store::remove`] and [`Store::sync`].
-    pub(crate) fn finish(self) -> Result<(Location, Lock)> {
+    /// [`OutputError::StagingDisturbed`], [`OutputError::OutputInUse`]; as [`Store::remove`] and [`Store::sync`].
+    pub(crate) fn finish(self, files: &[(String, u64)]) -> Result<(Location, Lock)> {
         let Staging { dir, lock, journal, .. } = self;
+        check_staged(&dir, files)?;
         journal.remove()?;
         dir.sync("")?;
         Ok((dir, lock))
     }
+}
+
+/// Fails unless `dir` holds these files and, but for the journal, no other.
+fn check_staged(dir: &Location, files: &[(String, u64)]) -> Result<()> {
+    let disturbed = |file: &str| {
+        let (path, file) = (dir.path(), file.to_owned());
+        Error::new(OutputError::StagingDisturbed { path, file }).hint("let one merge at a time write there")
+    };
+    let found = dir.files(&|_| false)?;
+    for (name, bytes) in files {
+        if !found.iter().any(|file| file.name == *name && file.bytes == *bytes) {
+            return Err(disturbed(name));
+        }
+    }
+    // NFS keeps what was removed while it was open.
+    let is_known = |name: &str| {
+        name == JOURNAL || name.starts_with(".nfs") || files.iter().any(|(known, _)| known == name)
+    };
+    let other = found.iter().find(|file| !is_known(&file.name));
+    other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
 
 /// Removes everything but the journal.
@@ -125,4 +166,43 @@ fn others(dir: &Location) -> Result<Vec<Entry>> {
     let mut entries = dir.list("")?;
     entries.retain(|entry| entry.name != JOURNAL);
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::kind::ErrorKind;
+    use crate::error::output::OutputError;
+    use crate::storage::files::write_small;
+    use crate::storage::memory::Memory;
+
+    #[test]
+    fn only_what_this_run_wrote_is_published() {
+        let files = [("a".to_owned(), 1), ("b/c".to_owned(), 2)];
+        let finish = |change: &dyn Fn(&Location)| {
+            let dir = Location::new(Memory::new()).join("staging");
+            let staging = Staging::begin(&dir, "plan").unwrap();
+            write_small(&dir, "a", b"1").unwrap();
+            write_small(&dir, "b/c", b"22").unwrap();
+            change(&dir);
+            staging.finish(&files).map(drop)
+        };
+        finish(&|_| {}).unwrap();
+        finish(&|dir| write_small(dir, ".nfs000012", b"").unwrap()).unwrap();
+        let changes: [&dyn Fn(&Location); 3] =
+            [&|dir| dir.remove("a").unwrap(), &|dir| write_small(dir, "b/c", b"3").unwrap(), &|dir| {
+                write_small(dir, ".a.1-0.tmp", b"").unwrap()
+            }];
+        for change in changes {
+            let error = finish(change).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::Output(OutputError::StagingDisturbed { .. })),
+                "{error:?}"
+            );
+        }
+        // Begun anew by a run that does not know of this one.
+        let other = "{\"shardfold\":\"0.1.0\",\"plan\":\"plan\",\"run\":\"another\"}\n";
+        let error = finish(&|dir| write_small(dir, JOURNAL, other.as_bytes()).unwrap()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. })), "{error:?}");
+    }
 }

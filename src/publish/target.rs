@@ -1,13 +1,16 @@
 //! An output as it is found, and what is to be done about it.
 
-use crate::cancel::Cancel;
+use crate::checkpoint::side_files::FOREIGN;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
+use crate::pipeline::progress::Snapshot;
+use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
+use crate::publish::probe::{probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
-use crate::publish::staging::{Owner, Staging, owner};
+use crate::publish::staging::{Owner, Staging, holds_work, owner};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
 use crate::storage::store::Store;
@@ -35,17 +38,26 @@ pub(crate) struct OutputTarget {
 /// # Errors
 /// [`OutputError::OutputHolds`] if it, or what is staged for it, is something else; [`OutputError::OutputDamaged`] if it is the
 /// result of this plan but not as it was written.
-pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<Probed> {
-    let output = output.clone();
+pub(crate) fn probe(
+    output: &Location,
+    wanted: &Wanted<'_>,
+    tick: &mut dyn FnMut(&Snapshot),
+) -> Result<Probed> {
+    let (output, digest) = (output.clone(), wanted.digest);
+    let names = wanted.plan.output_files();
+    let is_planned = |name: &str| {
+        // Of a file further down, the directory.
+        names.iter().any(|file| file.name.split('/').next() == Some(name))
+    };
     let state = State::of(&output)?;
     if state == State::Dir {
         if let Some(record) = Provenance::read(&output)?
             && record.plan == digest
         {
-            record.check(&output, cancel)?;
+            wanted.check(&output, &record, tick)?;
             return Ok(Probed::AlreadyDone);
         }
-        if let Some(target) = begun_inside(&output, digest)? {
+        if let Some(target) = begun_inside(&output, digest, &is_planned)? {
             return Ok(Probed::Ready(target));
         }
     }
@@ -57,9 +69,10 @@ pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<
     let Some((way, staging)) = found else {
         return Err(OutputError::OutputUnwritable { path: output.path() }.into());
     };
-    match owner(&staging)? {
+    match owner(&staging, &is_planned)? {
         Owner::Nobody => {}
         Owner::Plan(plan) if plan == digest => {}
+        Owner::Plan(_) if !holds_work(&staging)? => {}
         Owner::Plan(_) | Owner::Unknown => {
             let error = Error::new(OutputError::OutputHolds { path: staging.path() });
             return Err(
@@ -71,18 +84,29 @@ pub(crate) fn probe(output: &Location, digest: &str, cancel: &Cancel) -> Result<
 }
 
 /// How to go on with a result that an earlier run of the same plan staged inside the output.
-fn begun_inside(output: &Location, digest: &str) -> Result<Option<OutputTarget>> {
+fn begun_inside(
+    output: &Location,
+    digest: &str,
+    is_planned: &dyn Fn(&str) -> bool,
+) -> Result<Option<OutputTarget>> {
     let staging = staged_in(output);
     if staging.stat("")?.is_none() {
         return Ok(None);
     }
-    let is_ours = match owner(&staging)? {
-        Owner::Plan(plan) => plan == digest,
+    let is_ours = match owner(&staging, is_planned)? {
+        Owner::Plan(plan) if plan == digest => true,
+        Owner::Plan(_) if holds_work(&staging)? => false,
         // It was cut off before it began: then nothing else is there.
-        Owner::Nobody => output.list("")?.len() == 1,
+        Owner::Plan(_) | Owner::Nobody => holds_nothing_but(output, &staging)?,
         Owner::Unknown => false,
     };
     Ok(is_ours.then(|| OutputTarget { output: output.clone(), staging, way: &IntoPlace }))
+}
+
+/// Whether `output` holds nothing beside `staging`.
+fn holds_nothing_but(output: &Location, staging: &Location) -> Result<bool> {
+    let is_nothing = |name: &str| staging.name() == Some(name) || FOREIGN.contains(&name);
+    Ok(output.list("")?.iter().all(|entry| is_nothing(&entry.name)))
 }
 
 impl OutputTarget {
@@ -96,13 +120,20 @@ impl OutputTarget {
         self.staging.parent().unwrap_or_else(|| self.staging.clone())
     }
 
-    /// Begins: makes the staging directory, locks it, and clears what an earlier run of the same plan left in it.
+    /// Begins: tries what the store can do, makes the staging directory, locks it, and clears what an earlier run of the same
+    /// plan left in it. Where nothing can be locked nobody can tell whether such a run has ended, so that the directory gets
+    /// a name of its own.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`] if another process has it or had it since it was looked at,
     /// [`OutputError::OutputUnwritable`].
     pub(crate) fn begin(&self, digest: &str) -> Result<Staging> {
-        let staging = Staging::begin(&self.staging, digest)?;
+        let is_locked = probe_store(&self.dir(), &self.output)?;
+        let staging = if is_locked {
+            Staging::begin(&self.staging, digest)?
+        } else {
+            Staging::begin(&self.unshared(), digest)?.unshared()
+        };
         if self.is_taken()? {
             staging.discard();
             let error = Error::new(OutputError::OutputInUse { path: self.output.path() });
@@ -110,8 +141,16 @@ impl OutputTarget {
                 "it has finished just now: run the command again to see whether it is the same merge",
             ));
         }
-        self.drop_staged_beside(digest);
+        if is_locked {
+            self.drop_staged_beside(digest);
+        }
         Ok(staging)
+    }
+
+    /// A staging directory that no other run has.
+    fn unshared(&self) -> Location {
+        let name = format!("{}-{}", self.staging.name().unwrap_or_default(), unique());
+        self.staging.beside(&name).unwrap_or_else(|| self.staging.join(&name))
     }
 
     /// Whether another process has put something at the output since it was looked at.
@@ -119,7 +158,7 @@ impl OutputTarget {
         if self.is_inside() {
             return Ok(Provenance::read(&self.output)?.is_some());
         }
-        Ok(!matches!(State::of(&self.output)?, State::Absent | State::EmptyDir))
+        Ok(matches!(State::of(&self.output)?, State::Dir | State::Other))
     }
 
     fn is_inside(&self) -> bool {
@@ -129,18 +168,28 @@ impl OutputTarget {
     /// Removes what was staged beside an output into which it could only be moved file by file, and the move was cut off.
     fn drop_staged_beside(&self, digest: &str) {
         let Some(beside) = staged_beside(&self.output).filter(|_| self.is_inside()) else { return };
-        if owner(&beside).is_ok_and(|owner| matches!(owner, Owner::Plan(plan) if plan == digest)) {
+        let is_same = |owner: Owner| matches!(owner, Owner::Plan(plan) if plan == digest);
+        if beside.is_directory().unwrap_or(false)
+            && owner(&beside, &|_| false).is_ok_and(is_same)
+            && beside.lock("").is_ok_and(|lock| lock.is_held())
+        {
             // It is only in the way, and the next run tries again.
             let _ = beside.remove_dir("");
         }
     }
 
-    /// Publishes what was staged.
+    /// Publishes what was staged, once it is seen that all of `files` is there.
     ///
     /// # Errors
-    /// As [`Publish::publish`].
-    pub(crate) fn publish(&self, staging: Staging) -> Result<()> {
-        let (dir, _lock) = staging.finish()?;
-        self.way.publish(&dir, &self.output)
+    /// As [`Staging::finish`] and [`Publish::publish`].
+    pub(crate) fn publish(&self, staging: Staging, files: &[(String, u64)]) -> Result<()> {
+        let is_shared = staging.is_shared();
+        let (dir, _lock) = staging.finish(files)?;
+        let published = self.way.publish(&dir, &self.output);
+        // Nobody would go on with it.
+        if published.is_err() && !is_shared {
+            let _ = dir.remove_dir("");
+        }
+        published
     }
 }

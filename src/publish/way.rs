@@ -1,8 +1,9 @@
 //! [`Publish`]: one way of making a staged result visible, chosen by what is at the output.
 
+use crate::checkpoint::side_files::FOREIGN;
 use crate::error::Result;
 use crate::storage::location::Location;
-use crate::storage::store::{EntryKind, Store};
+use crate::storage::store::{Entry, EntryKind, Store};
 
 /// One way of making a staged result visible.
 pub(crate) trait Publish: Sync {
@@ -24,6 +25,8 @@ pub(crate) enum State {
     Absent,
     /// A directory with nothing in it.
     EmptyDir,
+    /// A directory with nothing in it but what a file system keeps for itself: the root of a volume.
+    EmptyVolume,
     /// A directory with something in it.
     Dir,
     /// Something that is no directory.
@@ -37,10 +40,18 @@ impl State {
     /// As [`Store::stat`] and [`Store::list`].
     pub(crate) fn of(location: &Location) -> Result<State> {
         match location.stat("")?.map(|stat| stat.kind) {
-            None => Ok(State::Absent),
-            Some(EntryKind::Dir) if location.list("")?.is_empty() => Ok(State::EmptyDir),
-            Some(EntryKind::Dir) => Ok(State::Dir),
-            Some(_) => Ok(State::Other),
+            None => return Ok(State::Absent),
+            Some(EntryKind::Dir) => {}
+            Some(_) => return Ok(State::Other),
         }
+        let entries = location.list("")?;
+        let is_foreign = |entry: &Entry| FOREIGN.contains(&entry.name.as_str());
+        Ok(if entries.is_empty() {
+            State::EmptyDir
+        } else if entries.iter().all(is_foreign) {
+            State::EmptyVolume
+        } else {
+            State::Dir
+        })
     }
 }

@@ -1,7 +1,5 @@
 //! A bar on a terminal.
 
-#![expect(clippy::print_stderr, reason = "a reporter prints")]
-
 use crate::cancel::Cancel;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,8 +9,9 @@ use crate::pipeline::progress::Snapshot;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
-use crate::report::lines::{budget_lines, note_line};
+use crate::report::lines::{budget_lines, checking_line, note_line};
 use crate::report::rate::{Rate, show};
+use crate::report::say::say;
 use crate::report::screen::Screen;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
@@ -44,8 +43,8 @@ impl Bar {
 
     fn print(&self, text: &str) {
         match &self.drawn {
-            Some((bar, _)) => bar.suspend(|| eprint!("{text}")),
-            None => eprint!("{text}"),
+            Some((bar, _)) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 
@@ -73,6 +72,7 @@ impl Reporter for Bar {
         match event {
             Event::Note(note) => self.print(&note_line(note, self.terminal)),
             Event::Budget { schedule, reason } => self.print(&budget_lines(schedule, reason, self.style)),
+            Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
             Event::Progress(now) => self.draw(now),
             Event::Finished(_) => self.clear(),
         }

@@ -17,6 +17,11 @@ pub enum Event<'e> {
         /// Why this much.
         reason: &'e str,
     },
+    /// A finished output of so many bytes is looked at again.
+    Checking {
+        /// How many.
+        total_bytes: u64,
+    },
     /// How far it is; about ten times a second.
     Progress(&'e Snapshot),
     /// It is done.

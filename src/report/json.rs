@@ -1,7 +1,5 @@
 //! JSON objects, one a line, on stderr; the summary goes to stdout, which is the command's to print.
 
-#![expect(clippy::print_stderr, reason = "a reporter prints")]
-
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -14,6 +12,7 @@ use crate::schedule::budget::Schedule;
 use crate::report::event::{Event, Reporter};
 use crate::report::lines::EVERY;
 use crate::report::rate::Rate;
+use crate::report::say::say;
 
 /// Progress as JSON lines.
 #[derive(Default)]
@@ -26,11 +25,12 @@ impl Reporter for Json {
         let line = match event {
             Event::Note(note) => Some(note_object(note)),
             Event::Budget { schedule, reason } => Some(budget(schedule, reason)),
+            Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => None,
         };
         if let Some(line) = line {
-            eprintln!("{line}");
+            say(&format!("{line}\n"));
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Lines on stderr: for logs, every ten seconds; or nothing.
 
-#![expect(clippy::print_stderr, reason = "a reporter prints")]
-
 use std::time::{Duration, Instant};
 
 use crate::memory::process::process;
@@ -12,6 +10,7 @@ use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
 use crate::report::rate::{Rate, show};
+use crate::report::say::say;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use crate::report::words::{counted, printable};
@@ -39,8 +38,8 @@ impl Lines {
         }
         *last = Instant::now();
         let left = rate.left(now.written_bytes, now.total_bytes);
-        eprintln!(
-            "{} of {}, {}, {} left, shard {}/{}, RSS {}",
+        say(&format!(
+            "{} of {}, {}, {} left, shard {}/{}, RSS {}\n",
             show_size(now.written_bytes),
             show_size(now.total_bytes),
             show_rate(rate.per_second(now.written_bytes)),
@@ -48,15 +47,16 @@ impl Lines {
             now.shard + 1,
             now.shards,
             show_size(process().resident),
-        );
+        ));
     }
 }
 
 impl Reporter for Lines {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Note(note) => eprint!("{}", note_line(note, self.terminal)),
-            Event::Budget { schedule, reason } => eprint!("{}", budget_lines(schedule, reason, self.style)),
+            Event::Note(note) => say(&note_line(note, self.terminal)),
+            Event::Budget { schedule, reason } => say(&budget_lines(schedule, reason, self.style)),
+            Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => {}
         }
@@ -73,6 +73,11 @@ impl Reporter for Quiet {
 /// A note, on a line of its own.
 pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
     format!("{} {}\n", terminal.note(), printable(&note.to_string()))
+}
+
+/// That a finished output is being looked at.
+pub(crate) fn checking_line(total_bytes: u64) -> String {
+    format!("OUTPUT is finished: checking the hashes of its {}\n", show_size(total_bytes))
 }
 
 /// The budget in one line, and for [`Style::Verbose`] how it is spent.

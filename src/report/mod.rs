@@ -14,6 +14,7 @@ pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod plan;
 pub(crate) mod rate;
+pub(crate) mod say;
 pub(crate) mod screen;
 pub(crate) mod style;
 pub(crate) mod summary;
@@ -25,6 +26,7 @@ pub(crate) mod words;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::report::event::Reporter;
+use crate::report::say::say;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 
@@ -41,18 +43,16 @@ pub fn choose(style: Style, terminal: Terminal, cancel: &Cancel) -> Box<dyn Repo
 }
 
 /// Lets a panic be a JSON line too; the run then ends with an error of its own.
-#[expect(clippy::print_stderr, reason = "panics go to stderr")]
 pub(crate) fn show_panics_as_json() {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("{}", serde_json::json!({"event": "panic", "message": panic.to_string()}));
+        say(&format!("{}\n", serde_json::json!({"event": "panic", "message": panic.to_string()})));
     }));
 }
 
 /// Prints an error to stderr, as text or as JSON lines.
-#[expect(clippy::print_stderr, reason = "errors go to stderr")]
 pub(crate) fn show_error(error: &Error, style: Style) {
     match style {
-        Style::Json => failure::json(error).iter().for_each(|line| eprintln!("{line}")),
-        _ => eprint!("{}", failure::text(error, Terminal::of_stderr())),
+        Style::Json => failure::json(error).iter().for_each(|line| say(&format!("{line}\n"))),
+        _ => say(&failure::text(error, Terminal::of_stderr())),
     }
 }

@@ -4,6 +4,21 @@
 //! stay in a factor buffer for all tiles of a band: as many rows as have their factors in it together. A band narrower than
 //! the tensor means that they are read again for every row; that is accepted for tensors of few rows, and otherwise the
 //! schedule asks for a larger budget.
+//!
+//! An example: a delta of rank 2 on a bf16 matrix, with tile buffers of 8 KiB and factor buffers of 4 KiB. A column of
+//! `lora_A` is 2 values of 4 bytes, so that a factor buffer has room for those of 512 columns.
+//!
+//! ```text
+//! 24 rows of 400 columns: 800 bytes of values and        2 rows of 600 columns: the factors of a whole row do not fit,
+//! 8 of its row of `lora_B` each, ten to a tile           so that a row is cut where the band of 512 columns ends
+//!
+//!       0 ────────────── 400                                   0 ───────────── 512 ── 600
+//!    0  │ tile 0           │                                0  │ tile 0          │ tile 1 │
+//!   10  │ tile 1           │                                1  │ tile 2          │ tile 3 │
+//!   20  │ tile 2           │                                   band 0             band 1
+//! ```
+//!
+//! On the left one band is all columns, and its factors are read once. On the right each row reads both bands again.
 
 use crate::encodings::encoding::Place;
 use crate::encodings::logical::Logical;

@@ -3,7 +3,7 @@
 //! The walk allocates for each tensor, but not for each tile: the lists of factors that a tile carries come back to it.
 
 use crate::ops::op::ClaimId;
-use crate::plan::out_tensor::{Making, OutShard, Plan};
+use crate::plan::out_tensor::{Making, OutHeader, OutShard, Plan};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::rect::Rect;
 use crate::tensor::reference::FileId;
@@ -86,6 +86,9 @@ impl<'p> Iterator for Tiles<'p> {
             match self.tensor {
                 None => {
                     self.tensor = Some(0);
+                    if let OutHeader::Copied { from, bytes } = shard.header {
+                        self.step = Step::Copy(CopiedRun { from, bytes, ..CopiedRun::default() });
+                    }
                     break Work::Header;
                 }
                 Some(at) if at < shard.tensors.len() => self.begin(shard, at),

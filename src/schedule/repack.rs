@@ -144,7 +144,7 @@ mod tests {
     use crate::ops::low_rank::LowRank;
     use crate::ops::op::Op;
     use crate::ops::placement::Placement;
-    use crate::plan::out_tensor::{OutShard, OutTensor};
+    use crate::plan::out_tensor::{OutHeader, OutShard, OutTensor};
     use crate::schedule::cut::MergedTensor;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::rect::View;
@@ -193,8 +193,12 @@ mod tests {
         let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
         let tensors =
             vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, making }];
-        let shards =
-            vec![OutShard { name: "s".to_owned(), header: HeaderBytes::new(Vec::new()), tensors, bytes: 90 }];
+        let shards = vec![OutShard {
+            name: "s".to_owned(),
+            header: OutHeader::Made(HeaderBytes::new(Vec::new())),
+            tensors,
+            bytes: 90,
+        }];
         let plan = Plan {
             version: String::new(),
             inputs: Vec::new(),

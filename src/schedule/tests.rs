@@ -11,7 +11,7 @@ use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Axis, Placement};
-use crate::plan::out_tensor::{Making, OutShard, OutTensor, Plan};
+use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor, Plan};
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
 use crate::schedule::order::Tiles;
@@ -68,8 +68,12 @@ fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
 }
 
 fn plan(made: &[Made]) -> Plan {
-    let mut shard =
-        OutShard { name: "s".into(), header: HeaderBytes::new(vec![0; 10]), tensors: Vec::new(), bytes: 10 };
+    let mut shard = OutShard {
+        name: "s".into(),
+        header: OutHeader::Made(HeaderBytes::new(vec![0; 10])),
+        tensors: Vec::new(),
+        bytes: 10,
+    };
     for (i, &(out, input, rank, transposed)) in made.iter().enumerate() {
         let axes = if transposed { [input, out] } else { [out, input] };
         let base = tensor_ref(0, shard.bytes, Dtype::BF16, &axes);
@@ -220,6 +224,23 @@ fn a_row_longer_than_a_slab_is_cut() {
         })
         .collect();
     assert!(rows.len() > 6 && rows.iter().all(|(_, cols)| cols.end - cols.start < 4097));
+}
+
+// The picture of `schedule::cut`.
+#[test]
+fn whole_rows_or_pieces_of_one() {
+    let cut = |rows: u64, cols: u64| {
+        let plan = plan(&[(rows, cols, 2, false)]);
+        let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
+        assert_eq!(schedule.cut.slot_bytes, 4096);
+        let rects = Tiles::new(&plan, &schedule).filter_map(|tile| match tile.work {
+            Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
+            _ => None,
+        });
+        rects.collect::<Vec<_>>()
+    };
+    assert_eq!(cut(24, 400), [(0..10, 0..400), (10..20, 0..400), (20..24, 0..400)]);
+    assert_eq!(cut(2, 600), [(0..1, 0..512), (0..1, 512..600), (1..2, 0..512), (1..2, 512..600)]);
 }
 
 /// A decoded tensor of MXFP4: experts × inputs × outputs.

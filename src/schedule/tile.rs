@@ -29,7 +29,7 @@ pub(crate) struct Tile<'p> {
 
 /// What is to be done with a tile.
 pub(crate) enum Work<'p> {
-    /// Write the shard's header; it opens the shard.
+    /// Open the shard, and write its header where that is new.
     Header,
     /// Write bytes of an input as they are.
     Copy {

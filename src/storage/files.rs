@@ -25,6 +25,17 @@ use crate::storage::os;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
+/// The result of `call`, which is made again for as long as a signal interrupts it. The standard library does so when it
+/// opens, reads, writes and syncs, but not when it looks, lists, renames, makes or removes.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Bytes that may be written at `path`, or, if nothing is there yet, at the nearest directory above it.
 ///
 /// A file system without a size of its own (an unlimited tmpfs, some FUSE ones) counts as endless. Quotas do not show.
@@ -71,7 +82,7 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if there is anything at `to`, and what the rename says.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
-    match os::rename_no_replace(from, to) {
+    match uninterrupted(|| os::rename_no_replace(from, to)) {
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOSYS | Errno::INVAL)) => {
             rename_after_looking(from, to)
         }
@@ -80,9 +91,9 @@ pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn rename_after_looking(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(to) {
+    match uninterrupted(|| fs::symlink_metadata(to)) {
         Ok(_) => Err(Errno::EXIST.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => uninterrupted(|| fs::rename(from, to)),
         Err(error) => Err(error),
     }
 }
@@ -114,7 +125,7 @@ pub fn write_small(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<()> {
     sink.commit()
 }
 
-/// Copies all of `from` to the file `name` of `store`, through `buf`.
+/// Copies all of `from` to the file `name` of `store`, through `buf`. Returns the BLAKE3 of the bytes, in hex.
 ///
 /// # Errors
 /// As [`Source::read_at`], [`Store::create`], [`Sink::write`](crate::storage::sink::Sink::write) and [`Sink::commit`](crate::storage::sink::Sink::commit); then there is no copy.
@@ -127,20 +138,22 @@ pub(crate) fn copy_file(
     name: &str,
     buf: &mut [u8],
     cancel: &Cancel,
-) -> Result<()> {
+) -> Result<String> {
     assert!(!buf.is_empty(), "copying needs a buffer");
     let mut sink = store.create(name, from.len())?;
-    let mut offset = 0;
+    let (mut offset, mut hash) = (0, blake3::Hasher::new());
     while offset < from.len() {
         cancel.check()?;
         let step = (from.len() - offset).min(buf.len() as u64);
         let bytes = &mut buf[..step as usize];
         from.read_at(bytes, offset)?;
         sink.write(bytes)?;
+        hash.update(bytes);
         offset += step;
         from.done_before(offset);
     }
-    sink.commit()
+    sink.commit()?;
+    Ok(hash.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

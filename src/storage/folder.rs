@@ -13,7 +13,8 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::files::{free_bytes, is_mount_point, rename_no_replace, sync_folder};
+use crate::storage::files::{free_bytes, is_mount_point, rename_no_replace, sync_folder, uninterrupted};
+use crate::storage::open_files::OpenFiles;
 use crate::storage::patching::FilePatch;
 use crate::storage::reading::FileSource;
 use crate::storage::rules;
@@ -40,6 +41,8 @@ pub struct Folder {
     root: PathBuf,
     /// Bytes of one step of the write window: a multiple of the page size. Clones share it.
     write_step: Arc<AtomicU64>,
+    /// What is open for reading. Clones share it.
+    open_files: Arc<OpenFiles>,
     keeping_cache: bool,
 }
 
@@ -48,7 +51,12 @@ impl Folder {
     ///
     /// Whoever needs the directory's own name to last makes a store of the directory above it.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
-        Folder { root: path.into(), write_step: Arc::new(AtomicU64::new(WRITE_STEP)), keeping_cache: false }
+        Folder {
+            root: path.into(),
+            write_step: Arc::new(AtomicU64::new(WRITE_STEP)),
+            open_files: Arc::default(),
+            keeping_cache: false,
+        }
     }
 
     /// Whether to leave read and written pages in the cache, for a machine where they will soon be wanted again. Off at
@@ -87,7 +95,7 @@ impl Folder {
 
 impl Store for Folder {
     fn open(&self, name: &str) -> Result<Box<dyn Source>> {
-        Ok(Box::new(FileSource::open(self.file(name)?, self.keeping_cache)?))
+        Ok(Box::new(FileSource::open(self.file(name)?, &self.open_files, self.keeping_cache)?))
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
@@ -102,25 +110,25 @@ impl Store for Folder {
 
     fn stat(&self, dir: &str) -> Result<Option<Stat>> {
         let path = self.dir(dir)?;
-        match fs::metadata(&path) {
+        match uninterrupted(|| fs::metadata(&path)) {
             Ok(metadata) => Ok(Some(stat_of(&metadata))),
-            Err(cause) if is_absent(&cause) => Ok(None),
+            Err(cause) if is_absent(&cause) => unfollowed(path),
             Err(cause) => Err(cannot_look(path, cause)),
         }
     }
 
     fn list(&self, dir: &str) -> Result<Vec<Entry>> {
         let path = self.dir(dir)?;
-        let entries = match fs::read_dir(&path) {
+        // A listing that is interrupted has ended for the standard library, so all of it is made again.
+        let entries = match uninterrupted(|| fs::read_dir(&path)?.collect::<io::Result<Vec<_>>>()) {
             Err(cause) if is_absent(&cause) => {
                 return Err(rules::missing("directory", &path).because(cause));
             }
-            entries => entries.map_err(|cause| cannot_look(path.clone(), cause))?,
+            entries => entries.map_err(|cause| cannot_look(path, cause))?,
         };
         let mut found = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|cause| cannot_look(path.clone(), cause))?;
-            found.extend(entry_of(&entry)?);
+        for entry in &entries {
+            found.extend(entry_of(entry)?);
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
@@ -129,16 +137,17 @@ impl Store for Folder {
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.file(from)?, self.file(to)?);
         let above = to.parent().unwrap_or(&to);
-        let renamed = fs::create_dir_all(above).and_then(|()| fs::rename(&from, &to));
+        let renamed = uninterrupted(|| fs::create_dir_all(above))
+            .and_then(|()| uninterrupted(|| fs::rename(&from, &to)));
         renamed.map_err(|cause| rules::cannot_write(&to, 0, || 0, cause))
     }
 
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
         use io::ErrorKind as Io;
         let (from, to) = (self.file(from)?, self.file(to)?);
-        let renamed = match fs::symlink_metadata(&to) {
+        let renamed = match uninterrupted(|| fs::symlink_metadata(&to)) {
             // An empty directory is replaced in one step; one that is not empty is not, and the rename says so.
-            Ok(metadata) if metadata.is_dir() => fs::rename(&from, &to),
+            Ok(metadata) if metadata.is_dir() => uninterrupted(|| fs::rename(&from, &to)),
             _ => rename_no_replace(&from, &to),
         };
         let Err(cause) = renamed else { return Ok(DirRename::Done) };
@@ -156,12 +165,12 @@ impl Store for Folder {
 
     fn remove(&self, name: &str) -> Result<()> {
         let path = self.file(name)?;
-        removed(fs::remove_file(&path), &path)
+        removed(uninterrupted(|| fs::remove_file(&path)), &path)
     }
 
     fn remove_dir(&self, dir: &str) -> Result<()> {
         let path = self.dir(dir)?;
-        removed(fs::remove_dir_all(&path), &path)
+        removed(uninterrupted(|| fs::remove_dir_all(&path)), &path)
     }
 
     fn sync(&self, dir: &str) -> Result<()> {
@@ -175,7 +184,8 @@ impl Store for Folder {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
-            fs::create_dir_all(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            uninterrupted(|| fs::create_dir_all(&path))
+                .map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
             File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
@@ -193,6 +203,14 @@ impl Store for Folder {
 
     fn free_bytes(&self, dir: &str) -> Option<u64> {
         free_bytes(&self.path_of(dir)).ok()
+    }
+
+    fn leads_inside(&self, link: &str, dir: &str) -> bool {
+        let path = self.path_of(link);
+        let resolved = |path: &Path| uninterrupted(|| fs::canonicalize(path)).ok();
+        let places = (resolved(&path), path.parent().and_then(resolved), resolved(&self.path_of(dir)));
+        let (Some(target), Some(holder), Some(dir)) = places else { return false };
+        target.starts_with(&dir) && !holder.starts_with(&target)
     }
 
     fn is_mount_point(&self, dir: &str) -> bool {
@@ -234,15 +252,27 @@ fn entry_of(entry: &fs::DirEntry) -> Result<Option<Entry>> {
             return Ok(Some(Entry { name, kind: EntryKind::Other, bytes: 0 }));
         }
     };
-    match fs::metadata(&path) {
+    match uninterrupted(|| fs::metadata(&path)) {
         Ok(metadata) => {
             let Stat { kind, bytes } = stat_of(&metadata);
+            let is_link = uninterrupted(|| entry.file_type()).is_ok_and(|kind| kind.is_symlink());
+            let kind = if is_link && kind == EntryKind::Dir { EntryKind::DirLink } else { kind };
             Ok(Some(Entry { name, kind, bytes }))
         }
-        Err(cause) if is_absent(&cause) => match fs::symlink_metadata(&path) {
-            Ok(_) => Ok(Some(Entry { name, kind: EntryKind::Dangling, bytes: 0 })),
-            Err(_) => Ok(None),
-        },
+        Err(cause) if is_absent(&cause) => {
+            Ok(unfollowed(path)?.map(|Stat { kind, bytes }| Entry { name, kind, bytes }))
+        }
+        Err(cause) => Err(cannot_look(path, cause)),
+    }
+}
+
+/// What has a name that leads to nothing: a link, or nothing at all.
+fn unfollowed(path: PathBuf) -> Result<Option<Stat>> {
+    match uninterrupted(|| fs::symlink_metadata(&path)) {
+        Ok(metadata) if metadata.is_symlink() => Ok(Some(Stat { kind: EntryKind::Dangling, bytes: 0 })),
+        // It has come since it was looked for.
+        Ok(metadata) => Ok(Some(stat_of(&metadata))),
+        Err(cause) if is_absent(&cause) => Ok(None),
         Err(cause) => Err(cannot_look(path, cause)),
     }
 }

@@ -37,9 +37,7 @@ use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
-
-/// Directories deeper than this are not looked into; checkpoints have one or two levels.
-const DEEPEST: usize = 4;
+use crate::storage::walk::Walk;
 
 /// A directory of a store, or a file of it; it need not be there.
 #[derive(Clone)]
@@ -119,6 +117,23 @@ impl Location {
         Some(Location { prefix: above.to_owned(), ..self.clone() })
     }
 
+    /// Whether it is `dir`, or will be somewhere below it.
+    pub(crate) fn lies_in(&self, dir: &Location) -> bool {
+        if Arc::ptr_eq(&self.store, &dir.store) {
+            let below = self.prefix.strip_prefix(&dir.prefix);
+            return below
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || dir.prefix.is_empty());
+        }
+        let Ok(dir) = fs::canonicalize(dir.path()) else { return false };
+        // What is not there yet is below the last directory that is.
+        let path = self.path();
+        let there = path.ancestors().find_map(|above| {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            fs::canonicalize(above).ok()
+        });
+        there.is_some_and(|there| there.starts_with(&dir))
+    }
+
     /// What messages call it.
     pub fn path(&self) -> PathBuf {
         self.store.path_of(&self.prefix)
@@ -139,6 +154,8 @@ impl Location {
     pub(crate) fn check_dir(&self) -> Result<()> {
         match self.stat("")? {
             Some(Stat { kind: EntryKind::Dir, .. }) => Ok(()),
+            // Opening says what it leads to.
+            Some(Stat { kind: EntryKind::Dangling, .. }) => self.store.open(&self.prefix).map(drop),
             Some(_) => {
                 let error = Error::new(StorageError::Read { path: self.path(), offset: 0 });
                 Err(error.because("it is not a directory"))
@@ -150,39 +167,22 @@ impl Location {
     /// Whether it has a file `name`.
     ///
     /// # Errors
-    /// As [`Store::stat`].
+    /// As [`Store::stat`]; [`StorageError::BrokenLink`].
     pub(crate) fn has_file(&self, name: &str) -> Result<bool> {
-        Ok(self.stat(name)?.is_some_and(|stat| stat.kind == EntryKind::File))
+        match self.stat(name)?.map(|stat| stat.kind) {
+            // Opening says what it leads to.
+            Some(EntryKind::Dangling) => self.open(name).map(|_| true),
+            kind => Ok(kind == Some(EntryKind::File)),
+        }
     }
 
     /// Every regular file below it, named from here, in the order of names. Directories for which `skip` says so (it gets
-    /// the last name) are left out, as are links that lead to nothing.
+    /// the last name) are left out, as is what is neither a file nor a directory that can be read.
     ///
     /// # Errors
     /// As [`Store::list`].
     pub fn files(&self, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Entry>> {
-        let mut found = Vec::new();
-        self.descend("", DEEPEST, skip, &mut found)?;
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
-    }
-
-    fn descend(
-        &self,
-        dir: &str,
-        depth: usize,
-        skip: &dyn Fn(&str) -> bool,
-        found: &mut Vec<Entry>,
-    ) -> Result<()> {
-        for entry in self.list(dir)? {
-            let name = rules::join(dir, &entry.name);
-            if entry.kind == EntryKind::File {
-                found.push(Entry { name, ..entry });
-            } else if entry.kind == EntryKind::Dir && depth > 1 && !skip(&entry.name) {
-                self.descend(&name, depth - 1, skip, found)?;
-            }
-        }
-        Ok(())
+        Ok(Walk::of(self, &|_, name| skip(name))?.files)
     }
 
     /// The names of the directories directly in it, in order.
@@ -190,7 +190,8 @@ impl Location {
     /// # Errors
     /// As [`Store::list`].
     pub(crate) fn dirs(&self) -> Result<Vec<String>> {
-        let dirs = self.list("")?.into_iter().filter(|entry| entry.kind == EntryKind::Dir);
+        let is_dir = |entry: &Entry| matches!(entry.kind, EntryKind::Dir | EntryKind::DirLink);
+        let dirs = self.list("")?.into_iter().filter(is_dir);
         Ok(dirs.map(|entry| entry.name).collect())
     }
 
@@ -295,6 +296,10 @@ impl Source for Stoppable {
     fn done_before(&self, offset: u64) {
         self.source.done_before(offset);
     }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.source.check_unchanged()
+    }
 }
 
 impl fmt::Display for Location {
@@ -366,6 +371,10 @@ impl Store for Location {
         self.store.free_bytes(&self.at(dir))
     }
 
+    fn leads_inside(&self, link: &str, dir: &str) -> bool {
+        self.store.leads_inside(&self.at(link), &self.at(dir))
+    }
+
     fn is_mount_point(&self, dir: &str) -> bool {
         self.store.is_mount_point(&self.at(dir))
     }
@@ -420,12 +429,12 @@ mod tests {
     #[test]
     fn files_are_found_in_directories_that_are_not_skipped() {
         let all = Location::new(Memory::new());
-        for name in ["b", "a/x", "a/b/y", "skipped/z", "1/2/3/4", "1/2/3/4/5"] {
+        for name in ["b", "a/x", "a/b/y", "skipped/z", "1/2/3/4", "1/2/3/4x/5"] {
             write_small(&all, &format!("top/{name}"), name.as_bytes()).expect("memory");
         }
         let found = all.join("top").files(&|name| name == "skipped").expect("memory");
         let names: Vec<&str> = found.iter().map(|entry| entry.name.as_str()).collect();
-        assert_eq!(names, ["1/2/3/4", "a/b/y", "a/x", "b"], "four levels deep and no deeper");
+        assert_eq!(names, ["1/2/3/4", "1/2/3/4x/5", "a/b/y", "a/x", "b"]);
         assert_eq!(all.join("top").dirs().expect("memory"), ["1", "a", "skipped"]);
         let error = all.join("nowhere").files(&|_| false).expect_err("nothing is there");
         assert!(

@@ -12,16 +12,17 @@
 //! # Ok::<(), shardfold::Error>(())
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::storage::rules;
 use crate::storage::rules::Length;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
 
 type FileMap = BTreeMap<String, Arc<Vec<u8>>>;
 
@@ -29,6 +30,19 @@ type FileMap = BTreeMap<String, Arc<Vec<u8>>>;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     files: Arc<Mutex<FileMap>>,
+    locked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// A name that is locked for as long as this is kept.
+struct Locked {
+    all: Arc<Mutex<BTreeSet<String>>>,
+    name: String,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
 }
 
 impl Memory {
@@ -150,6 +164,15 @@ impl Store for Memory {
 
     fn sync(&self, dir: &str) -> Result<()> {
         rules::check_dir(dir)
+    }
+
+    fn lock(&self, name: &str) -> Result<Lock> {
+        rules::check_dir(name)?;
+        let mut all = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.insert(name.to_owned()) {
+            return Err(OutputError::OutputInUse { path: name.into() }.into());
+        }
+        Ok(Lock::holding(Locked { all: self.locked.clone(), name: name.to_owned() }))
     }
 
     fn scratch(&self, _dir: &str, len: u64) -> Result<Box<dyn Scratch>> {

@@ -27,10 +27,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one that touches the file system")]
 
+pub(crate) mod behind;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod location;
 pub(crate) mod memory;
+pub(crate) mod open_files;
 pub(crate) mod os;
 pub(crate) mod patching;
 pub(crate) mod reading;
@@ -41,4 +43,5 @@ pub(crate) mod source;
 pub(crate) mod store;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod testing;
+pub(crate) mod walk;
 pub(crate) mod writing;

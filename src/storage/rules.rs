@@ -1,5 +1,6 @@
 //! What every store holds its callers to: names stay inside, announced lengths are kept, a full disk is told apart.
 
+use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,18 @@ pub(crate) fn join(dir: &str, name: &str) -> String {
 /// The error for a file or directory that is not there.
 pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
     StorageError::Missing { what, path: path.to_path_buf() }.into()
+}
+
+/// The error for a link `path` that leads to nothing.
+pub(crate) fn broken_link(path: &Path, target: PathBuf) -> Error {
+    let error = Error::new(StorageError::BrokenLink { path: path.to_path_buf(), target });
+    error.hint("restore what it leads to, or remove the link if nothing needs it")
+}
+
+/// Whether something could not be looked at because that is not allowed.
+pub(crate) fn is_denied(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The error of a read that wanted the bytes up to `end` of a source of `len` bytes, where `end` lies past the end.

@@ -22,4 +22,13 @@ pub trait Source: Send + Sync {
 
     /// Says that bytes before `offset` will not be read again, so that a cache may let them go. A hint only.
     fn done_before(&self, offset: u64);
+
+    /// Fails if what was read may not be what the file holds now: it was written, replaced or removed since it was opened. A
+    /// store whose files never change once they are open has nothing to look at.
+    ///
+    /// # Errors
+    /// [`StorageError::Changed`](crate::error::storage::StorageError::Changed).
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
 }

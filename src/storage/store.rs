@@ -42,13 +42,15 @@ pub trait Store: Send + Sync {
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>>;
 
-    /// What has the name `dir`, a file or a directory; `None` if nothing has. Links are followed.
+    /// What has the name `dir`, a file or a directory; `None` if nothing has. Links are followed; one that leads to nothing
+    /// is [`EntryKind::Dangling`].
     ///
     /// # Errors
     /// [`StorageError::Read`](crate::error::storage::StorageError::Read) if it cannot be looked at.
     fn stat(&self, dir: &str) -> Result<Option<Stat>>;
 
-    /// What is directly in `dir`, in the order of names. Links are followed.
+    /// What is directly in `dir`, in the order of names. Links are followed, and one to a directory is an
+    /// [`EntryKind::DirLink`].
     ///
     /// # Errors
     /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing) if there is no such directory,
@@ -111,6 +113,12 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// Whether the link `link` to a directory leads to one below `dir`, and not to one that `link` itself is in.
+    fn leads_inside(&self, link: &str, dir: &str) -> bool {
+        let _ = (link, dir);
+        true
+    }
+
     /// Whether `dir` is where a file system is mounted, so that it cannot be renamed or replaced.
     fn is_mount_point(&self, dir: &str) -> bool {
         let _ = dir;
@@ -161,6 +169,8 @@ pub enum EntryKind {
     File,
     /// A directory.
     Dir,
+    /// A link to a directory.
+    DirLink,
     /// A link that leads to nothing.
     Dangling,
     /// Anything else: a pipe, a device, a name that is not UTF-8.

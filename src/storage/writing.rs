@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::files::{free_bytes, sync_folder};
-use crate::storage::reading::OVERLAP;
+use crate::storage::behind::OVERLAP;
+use crate::storage::files::{free_bytes, sync_folder, uninterrupted};
 use crate::storage::rules::Length;
 use crate::storage::sink::Sink;
 use crate::storage::{os, rules};
@@ -56,7 +56,7 @@ impl FileSink {
         let folder = folders.first().map_or(root, PathBuf::as_path);
         let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
-        fs::create_dir_all(folder).map_err(fail)?;
+        uninterrupted(|| fs::create_dir_all(folder)).map_err(fail)?;
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
         let free = free_bytes(folder).unwrap_or(u64::MAX);
         if free < len {
@@ -77,7 +77,7 @@ impl FileSink {
     fn sync(&self) -> io::Result<()> {
         self.length.check_whole()?;
         self.file.sync_all()?;
-        self.length.check_found(self.file.metadata()?.len())?;
+        self.length.check_found(uninterrupted(|| self.file.metadata())?.len())?;
         self.window.forget(&self.file);
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Sink for FileSink {
                     continue;
                 }
                 // The name may be gone after a power cut, so it must not be seen before one either.
-                let _ = fs::remove_file(&target);
+                let _ = uninterrupted(|| fs::remove_file(&target));
                 return Err(fail(cause));
             }
         }
@@ -150,7 +150,7 @@ impl Temporary {
     }
 
     fn rename(mut self, to: &Path) -> io::Result<()> {
-        fs::rename(&self.path, to)?;
+        uninterrupted(|| fs::rename(&self.path, to))?;
         self.is_renamed = true;
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.is_renamed {
             // Nobody is left to tell, and a temporary file that stays is only in the way.
-            let _ = fs::remove_file(&self.path);
+            let _ = uninterrupted(|| fs::remove_file(&self.path));
         }
     }
 }

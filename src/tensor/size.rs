@@ -25,6 +25,10 @@ const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 /// From this unit on a tenth is worth showing whatever stands before it.
 const GIB: usize = 3;
 
+/// The one text about what a size looks like.
+const ACCEPTED: &str = "expected a size such as `16G` (16·10⁹ bytes), `16GiB` or `16Gi` (16·2³⁰), `1.5G`, or a number of bytes; \
+                        units are K, M, G, T, P";
+
 /// A number of bytes that remembers how the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -37,7 +41,7 @@ impl Size {
     ///
     /// # Errors
     /// As `parse_size`.
-    pub fn typed(text: &str) -> Result<Size, String> {
+    pub fn typed(text: &str) -> Result<Size, &'static str> {
         let text = text.trim();
         Ok(Size { bytes: parse_size(text)?, typed: Some(text.to_owned()) })
     }
@@ -83,21 +87,14 @@ impl Serialize for Size {
 ///
 /// # Errors
 /// What would be accepted. The text does not repeat the input: the caller names flag and value.
-pub fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, &'static str> {
     let text = text.trim();
     // `bytesize` takes a leading `+`, and its error texts speak of its own types.
     if !text.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return Err(accepted());
+        return Err(ACCEPTED);
     }
-    let ByteSize(bytes) = text.parse().map_err(|_| accepted())?;
-    if bytes > MOST { Err("expected at most 1 EiB (2^60 bytes)".to_owned()) } else { Ok(bytes) }
-}
-
-/// The one text about what a size looks like.
-fn accepted() -> String {
-    "expected a size such as `16G` (16·10⁹ bytes), `16GiB` or `16Gi` (16·2³⁰), `1.5G`, or a number of bytes; \
-     units are K, M, G, T, P"
-        .to_owned()
+    let ByteSize(bytes) = text.parse().map_err(|_| ACCEPTED)?;
+    if bytes > MOST { Err("expected at most 1 EiB (2^60 bytes)") } else { Ok(bytes) }
 }
 
 /// Writes `bytes` in the largest binary unit that fits: `512 B`, `94 MiB`, `1.1 GiB`.

@@ -8,11 +8,15 @@
     reason = "a test has no users, panics, and tells"
 )]
 
+mod channels;
+mod config_text;
 mod diffusers;
 mod ends;
 mod faults;
+mod found_again;
 mod golden;
 mod hub;
+mod indexes;
 mod inspect;
 mod layouts;
 mod models;
@@ -23,6 +27,7 @@ mod produced;
 mod produced_tinker;
 mod produced_trainers;
 mod publishing;
+mod quantized_bases;
 mod readme;
 mod refusals;
 mod refusals_kinds;
@@ -31,6 +36,7 @@ mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
 mod screen;
+mod side_files;
 mod structure;
 mod support;
 mod targets;

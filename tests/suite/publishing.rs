@@ -498,3 +498,27 @@ fn a_plan_writes_nothing() {
     let done: Value = serde_json::from_str(&work.merge(&["--dry-run", "--json"]).out).unwrap();
     assert_eq!(done["already_done"], true);
 }
+
+#[test]
+fn a_merge_reports_what_it_decided() {
+    for (case, texts) in [
+        (
+            "tied-head",
+            &["note: `lm_head.weight` has a tensor of its own", "`tie_word_embeddings` becomes false"][..],
+        ),
+        (
+            "mxfp4",
+            &[
+                "note: the quantized base is decoded to BF16: 9.7 KiB of weights become 18 KiB",
+                "`--keep-quantized` keeps them quantized",
+                "note: `quantization_config` is dropped from config.json",
+            ],
+        ),
+    ] {
+        let work = Work::golden(case);
+        let ran = work.succeeds(&[]);
+        for text in texts {
+            assert!(ran.err.contains(text), "{case}: no `{text}` in {}", ran.err);
+        }
+    }
+}

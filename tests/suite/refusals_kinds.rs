@@ -324,7 +324,7 @@ fn quantised_bases() {
             "another method",
             "fp8",
             |work| config(work, "quantization_config", json!({"quant_method": "gptq"})),
-            &["`quant_method` is not `fp8`"],
+            &["is stored as block FP8", "`quant_method` is `gptq`, not `fp8`"],
         ),
         (
             "blocks of no size",

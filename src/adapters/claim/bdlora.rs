@@ -13,6 +13,8 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::adapters::claim::placing::{Product, factor_b, matrix, orientation};
+use crate::adapters::peft::config::shortened;
+use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
 use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
@@ -64,12 +66,14 @@ impl Blocks {
             Some(Value::Object(fields)) => fields,
             Some(other) => return Err(config.bad(FIELD, other, "does not say which factors have blocks")),
         };
-        let bad = |why: &str| Err(config.bad(FIELD, &Value::from(fields.clone()), why));
+        let bad = |why: &'static str| Err(config.bad(FIELD, &Value::from(fields.clone()), why));
         if context.adapter.options.dora {
             return bad("PEFT does not combine with `use_dora`, so that no one can say what it means");
         }
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-            return bad(&format!("holds `{unknown}`, a field shardfold does not know"));
+            let (adapter, unknown) = (config.adapter.clone(), unknown.clone());
+            let value = shortened(&Value::from(fields.clone()));
+            return Err(AdapterError::UnknownInField { adapter, field: FIELD, value, unknown }.into());
         }
         let Some(count) = fields.get("nblocks").map_or(Some(1), Value::as_u64).filter(|&count| count > 0)
         else {
@@ -102,9 +106,10 @@ fn claim_module(
         return Ok(());
     };
     if blocks.of_a(&pair.module) && blocks.of_b(&pair.module) {
-        let why = format!("gives both factors of `{}` blocks, which PEFT refuses too", pair.module);
         let config = &context.adapter.config;
-        return Err(config.bad(FIELD, config.get(FIELD).unwrap_or(&Value::Null), &why));
+        let (adapter, module) = (config.adapter.clone(), pair.module.clone());
+        let value = shortened(config.get(FIELD).unwrap_or(&Value::Null));
+        return Err(AdapterError::BlocksInBoth { adapter, field: FIELD, value, module }.into());
     }
     let is_of_a = blocks.of_a(&pair.module);
     let count = blocks.count;

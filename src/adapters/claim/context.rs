@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::{join, locate};
 use crate::adapters::parts::{Tail, replaced};
+use crate::error::conversion::ConversionProblem;
 use crate::model::heads::{is_embedding, is_head};
 use crate::model::names::lookup::Names;
 use crate::model::outline::{Outline, Target, Weight};
@@ -136,7 +137,7 @@ impl<'a> ClaimContext<'a> {
     }
 
     /// Why a module's parameter cannot be read as pieces of tensors, if there is such a parameter and it cannot.
-    pub(crate) fn unreadable(&self, module: &str, parameter: &str) -> Option<String> {
+    pub(crate) fn unreadable(&self, module: &str, parameter: &str) -> Option<ConversionProblem> {
         self.names.parameter(&join(module, parameter))?.refused
     }
 

@@ -107,11 +107,11 @@ fn by_version(context: &ClaimContext<'_>, sides: &Sides<'_>) -> Result<bool> {
     }
 }
 
-fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &str) -> Error {
+fn unclear(context: &ClaimContext<'_>, sides: &Sides<'_>, why: &'static str) -> Error {
     let (adapter, parameter) =
         (context.adapter.name.clone(), format!("{}.{}", sides.module, sides.parameter));
-    let what = "orientation of `lora_A`".to_owned();
-    Error::new(ClaimError::Unclear { adapter, parameter, what, why: why.to_owned() }).hint(
+    let what = "orientation of `lora_A`";
+    Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(
         "pass `--expert-lora-a-axis d1` (PEFT up to 0.18) or `--expert-lora-a-axis d2` (later versions)",
     )
 }
@@ -154,8 +154,8 @@ pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, ke
         return Ok(false);
     }
     let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
-    let what = "order of experts in `lora_B`".to_owned();
-    let why = "it was made by Unsloth, which changed the order in September 2026".to_owned();
+    let what = "order of experts in `lora_B`";
+    let why = "it was made by Unsloth, which changed the order in September 2026";
     Err(Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(
         "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
     ))

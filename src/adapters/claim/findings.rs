@@ -65,7 +65,7 @@ impl<'a> Findings<'a> {
             errors: Vec::new(),
             notes: context.stripped().map(reported).collect(),
         };
-        let mut by_rule: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut by_rule: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
         for (i, tensor) in adapter.tensors.iter().enumerate() {
             if let Some(rule) = tensor.unneeded {
                 by_rule.entry(rule).or_default().push(i);
@@ -141,9 +141,9 @@ impl<'a> Findings<'a> {
     }
 
     /// Refuses a tensor for what it is.
-    pub(crate) fn refuse_tensor(&mut self, i: usize, why: &str) {
+    pub(crate) fn refuse_tensor(&mut self, i: usize, why: &'static str) {
         let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.clone());
-        self.errors.push(ClaimError::Unclaimed { adapter, key, why: why.to_owned() }.into());
+        self.errors.push(ClaimError::Unclaimed { adapter, key, why }.into());
     }
 
     /// Refuses a tensor that lacks the one it needs.
@@ -154,7 +154,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Ignores a tensor by a rule, and says so.
-    pub(crate) fn ignore(&mut self, i: usize, rule: &str) {
+    pub(crate) fn ignore(&mut self, i: usize, rule: &'static str) {
         self.ignore_all(&[i], rule);
     }
 
@@ -163,7 +163,7 @@ impl<'a> Findings<'a> {
         &mut self,
         context: &ClaimContext<'_>,
         is_one: impl Fn(&str) -> bool,
-        rule: &str,
+        rule: &'static str,
     ) {
         let all = context.paths().iter().enumerate();
         let found = all.filter(|(i, path)| !self.taken[*i] && is_one(path)).map(|(i, _)| i);
@@ -171,7 +171,7 @@ impl<'a> Findings<'a> {
         self.ignore_all(&found, rule);
     }
 
-    fn ignore_all(&mut self, found: &[usize], rule: &str) {
+    fn ignore_all(&mut self, found: &[usize], rule: &'static str) {
         if found.is_empty() {
             return;
         }
@@ -179,7 +179,7 @@ impl<'a> Findings<'a> {
             self.taken[i] = true;
         }
         let keys = found.iter().map(|&i| self.adapter.tensors[i].key.clone()).collect();
-        self.note(NameNote::Ignored { keys, rule: rule.to_owned() });
+        self.note(NameNote::Ignored { keys, rule });
     }
 
     /// Says something that is no error.
@@ -229,13 +229,9 @@ impl<'a> Findings<'a> {
         let adapter = self.adapter;
         for pattern in &adapter.unmatched {
             if adapter.tensors.iter().all(|tensor| pattern.is_match(&tensor.key)) {
-                let (flag, value) = ("--allow-unmatched".to_owned(), pattern.as_str().to_owned());
-                let accepted = format!(
-                    "it matches all {} tensors of adapter `{}`: name those that may be skipped",
-                    adapter.tensors.len(),
-                    adapter.name
-                );
-                self.errors.push(RequestError::Usage { flag, value, accepted }.into());
+                let (value, tensors) = (pattern.as_str().to_owned(), adapter.tensors.len());
+                let (flag, adapter) = ("--allow-unmatched", adapter.name.clone());
+                self.errors.push(RequestError::MatchesAll { flag, value, tensors, adapter }.into());
                 return Vec::new();
             }
         }

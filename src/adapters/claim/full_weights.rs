@@ -160,8 +160,8 @@ fn check_start(
     if context.outline.holds(source, (context.adapter.source.as_ref(), &value.tensor))? {
         return Ok(());
     }
-    let why = format!("`{}`, to which the head's delta is added, holds other values", value.key);
-    Err(Error::new(PlanError::Tied { tensor: embedding.name.clone(), why })
+    let (tensor, key) = (embedding.name.clone(), value.key.clone());
+    Err(Error::new(PlanError::TiedToOther { tensor, key })
         .hint("without `--tied fold` the LM head gets a tensor of its own, which starts from it"))
 }
 

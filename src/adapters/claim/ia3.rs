@@ -15,8 +15,9 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::Field;
+use crate::adapters::peft::config::{Field, shortened};
 use crate::adapters::peft::python_regex::PythonPattern;
+use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
 use crate::ops::factor::Factor;
@@ -48,7 +49,7 @@ impl Claim for Ia3 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let vectors = findings.take(context, VECTOR);
         if weight != 1.0 && !vectors.is_empty() {
-            let why = "it multiplies what it finds, and a part of a product is not defined".to_owned();
+            let why = "it multiplies what it finds, and a part of a product is not defined";
             let error = Error::new(ClaimError::Weighted { adapter, what: "IA3".to_owned(), weight, why });
             findings.refuse(error.hint("use weight 1 for this adapter"));
         }
@@ -191,10 +192,9 @@ fn side_by_config(context: &ClaimContext<'_>, module: &str, tensor: usize) -> Re
             config.list("feedforward_modules").into_iter().any(|entry| module.ends_with(entry))
         }
         _ => {
-            let key = &context.tensor(tensor).key;
-            let why =
-                format!("does not say whether `{key}` is for inputs or outputs, and its shape fits both");
-            return Err(config.bad("feedforward_modules", &Value::Null, &why));
+            let (adapter, key) = (config.adapter.clone(), context.tensor(tensor).key.clone());
+            let (field, value) = ("feedforward_modules", shortened(&Value::Null));
+            return Err(AdapterError::SideUnsaid { adapter, field, value, key }.into());
         }
     };
     Ok(if is_named { Side::Inputs } else { Side::Outputs })

@@ -210,7 +210,7 @@ fn check_core(
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(*core).key.clone());
     let why =
         "PEFT fails on a core of rank 1 of such a convolution of one dimension, in training as in merging";
-    Err(ClaimError::Unclaimed { adapter, key, why: why.to_owned() }.into())
+    Err(ClaimError::Unclaimed { adapter, key, why }.into())
 }
 
 /// Outputs and inputs of a product `a [outs, rank]·b [rank, ins]`, and its rank.
@@ -236,6 +236,5 @@ fn whole(context: &ClaimContext<'_>, w2: usize, layer: &LycorisLayer) -> Result<
 
 fn both(context: &ClaimContext<'_>, whole: usize, part: usize) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(part).key.clone());
-    let why = format!("`{}` is there too, and only one of them can be meant", context.tensor(whole).key);
-    ClaimError::Unclaimed { adapter, key, why }.into()
+    ClaimError::FactorTwice { adapter, key, other: context.tensor(whole).key.clone() }.into()
 }

@@ -46,7 +46,7 @@ impl LycorisLayer {
     /// Finds it; `None` if what is wrong is noted already.
     ///
     /// # Errors
-    /// [`ClaimError::Unclaimed`] for layers that PEFT's `what` does not fit.
+    /// [`ClaimError::LayerUnfit`] for layers that PEFT's `what` does not fit.
     pub(crate) fn find(
         context: &mut ClaimContext<'_>,
         findings: &mut Findings<'_>,
@@ -104,10 +104,15 @@ impl LycorisLayer {
     }
 }
 
-fn unfit(context: &ClaimContext<'_>, tensor: usize, name: &str, layer: &str, what: &str) -> Error {
+fn unfit(
+    context: &ClaimContext<'_>,
+    tensor: usize,
+    name: &str,
+    layer: &'static str,
+    method: &'static str,
+) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(tensor).key.clone());
-    let why = format!("`{name}` is {layer}, which PEFT's {what} does not fit");
-    ClaimError::Unclaimed { adapter, key, why }.into()
+    ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method }.into()
 }
 
 /// An op that covers all of a layer, with the config's scale; where factors tell a rank, the config must have the same.

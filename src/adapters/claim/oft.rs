@@ -84,12 +84,13 @@ impl Claim for Oft {
 
 /// How rotations are made, as the config says.
 fn cayley(config: &AdapterConfig) -> Result<Cayley> {
-    let number = |name: &str, default: f64, is_fine: fn(f64) -> bool, why: &str| match config.get(name) {
-        None => Ok(default),
-        Some(value) => {
-            value.as_f64().filter(|&number| is_fine(number)).ok_or_else(|| config.bad(name, value, why))
-        }
-    };
+    let number =
+        |name: &str, default: f64, is_fine: fn(f64) -> bool, why: &'static str| match config.get(name) {
+            None => Ok(default),
+            Some(value) => {
+                value.as_f64().filter(|&number| is_fine(number)).ok_or_else(|| config.bad(name, value, why))
+            }
+        };
     let flag = |name: &str, default: bool| match config.get(name) {
         None => Ok(default),
         Some(value) => value.as_bool().ok_or_else(|| config.bad(name, value, "is neither true nor false")),
@@ -112,21 +113,18 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
     let retrain =
         "no later PEFT reads it: merge it with the version that it was trained with, or train it again";
     if context.adapter.config.get("oft_block_size").is_none() {
-        let why = "without `oft_block_size` in the config is OFT as PEFT before 0.14 had it".to_owned();
+        let why = "without `oft_block_size` in the config is OFT as PEFT before 0.14 had it";
         let error = Error::new(AdapterError::PeftType { adapter, found: "OFT".to_owned(), why });
         return Some(error.hint(retrain));
     }
     if let Some(&first) = old.first() {
         let key = context.tensor(first).key.clone();
-        let why = match old.len() {
-            1 => "it is of OFT as PEFT up to 0.15 had it".to_owned(),
-            several => format!("it and {} more are of OFT as PEFT up to 0.15 had it", several - 1),
-        };
-        return Some(Error::new(ClaimError::Unclaimed { adapter, key, why }).hint(retrain));
+        let (more, format) = (old.len() - 1, "OFT as PEFT up to 0.15 had it");
+        return Some(Error::new(ClaimError::OldFormat { adapter, key, more, format }).hint(retrain));
     }
     let weight = context.adapter.weight;
     (weight != 1.0).then(|| {
-        let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale".to_owned());
+        let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale");
         Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
     })
 }
@@ -240,10 +238,9 @@ fn rows(
     Err(unfit(context, r, name, layer))
 }
 
-fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &str) -> Error {
+fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &'static str) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.clone());
-    let why = format!("`{name}` is {layer}, which PEFT's OFT does not fit");
-    ClaimError::Unclaimed { adapter, key, why }.into()
+    ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method: "OFT" }.into()
 }
 
 #[cfg(test)]

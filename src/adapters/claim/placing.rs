@@ -161,7 +161,7 @@ fn square(context: &ClaimContext<'_>, findings: &mut Findings<'_>, module: &str,
         let stored = if family_says { "the Conv1D storage of its model type" } else { "plain storage" };
         findings.note(ClaimNote::SquareOrientation {
             module: module.to_owned(),
-            stored: stored.to_owned(),
+            stored,
             fan_in_fan_out: flag,
         });
     }

@@ -2,64 +2,74 @@
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::locate::join;
-use serde_json::Value;
-
 use crate::checkpoint::quantized::TensorRole;
 use crate::encodings::schemes;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::model::outline::Target;
-use crate::tensor::dtype::Dtype;
+use crate::tensor::dtype::is_mergeable;
 
 impl ClaimContext<'_> {
     /// Why a base tensor's numbers are not what they seem, if they are not.
-    pub(crate) fn quantized(&self, module: &str, target: Target, name: &str) -> Option<Error> {
+    pub(crate) fn quantized(&self, target: Target, name: &str) -> Option<Error> {
         if let Target::Fused(i) = target {
             let slices = self.outline.fused(i).slices;
             return slices.iter().find_map(|slice| {
                 let target = Target::Base(slice.tensor);
-                self.quantized(module, target, &self.outline.weight(target).name)
+                self.quantized(target, &self.outline.weight(target).name)
             });
         }
         if let Target::Base(i) = target
-            && let Some(stored) = self.outline.weights.get(i)
+            && let Some(error) = self.quantized_base(i, name)
         {
-            return match stored {
-                TensorRole::Quantized(_) => None,
-                _ => Some(quantized(name, "it is an auxiliary tensor of another".to_owned())),
-            };
+            return error;
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
         let mut named = schemes::auxiliary_names(&format!("{stem}.weight")).into_iter();
-        if let Some(found) = named.find(|name| self.outline.base.catalogue.find(name).is_some()) {
-            return Some(quantized(name, format!("the base has its auxiliary tensor `{found}`")));
+        let found = named.find(|name| self.outline.base.catalogue.find(name).is_some())?;
+        Some(quantized(name, format!("the base has its auxiliary tensor `{found}`")))
+    }
+
+    /// What a base tensor's role says of that; none where it has none.
+    fn quantized_base(&self, i: usize, name: &str) -> Option<Option<Error>> {
+        let weights = self.outline.weights;
+        match weights.get(i) {
+            Some(TensorRole::Quantized(_)) => return Some(None),
+            Some(_) => return Some(Some(quantized(name, AUXILIARY.to_owned()))),
+            None if weights.is_beside_unread(i) => return Some(Some(quantized(name, AUXILIARY.to_owned()))),
+            None => {}
         }
-        let dtype = self.outline.base.catalogue.find(name)?.tensor.dtype;
-        let is_float8 = matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F4);
-        let is_covered = self.outline.base.config.quantization().is_some()
-            && !self.outline.base.config.is_kept_plain(module);
-        if is_covered {
-            return Some(quantized(name, covered_by(self.outline.base.config.quantization())));
-        }
-        is_float8.then(|| quantized(name, format!("its dtype is {dtype:?}")))
+        let data = weights.unread(i).filter(|data| !data.is_bare())?;
+        let tensors = &self.outline.base.catalogue.tensors;
+        let beside = data.beside.first().map(|place| format!(", with `{}` beside it", tensors[*place].name));
+        let why = format!(
+            "it is stored as {:?} of {}{}",
+            tensors[i].tensor.dtype,
+            data.titles(),
+            beside.unwrap_or_default()
+        );
+        Some(Some(quantized(name, why)))
     }
 
     /// A target without a tensor of its name that is there in quantized form.
     pub(crate) fn quantized_elsewhere(&self, module: &str, name: &str) -> Option<Error> {
+        let catalogue = &self.outline.base.catalogue;
         let names = [schemes::data_names(name), schemes::data_names(&join(module, "weight"))].concat();
-        let found = names.into_iter().find(|name| self.outline.base.catalogue.find(name).is_some())?;
-        Some(quantized(name, format!("it is stored as `{found}`")))
+        let mut places = names.iter().filter_map(|name| catalogue.position(name));
+        let place = places
+            .find(|place| !is_mergeable(catalogue.tensors[*place].tensor.dtype) || self.is_unread(*place))?;
+        let titles = self.outline.weights.unread(place).map(|data| format!(" of {}", data.titles()));
+        let found = &catalogue.tensors[place].name;
+        Some(quantized(name, format!("it is stored as `{found}`{}", titles.unwrap_or_default())))
+    }
+
+    fn is_unread(&self, place: usize) -> bool {
+        self.outline.weights.unread(place).is_some()
     }
 }
 
-/// What is said of a tensor that a config counts among those of its scheme.
-fn covered_by(quantization: Option<&Value>) -> String {
-    let method = quantization.and_then(|config| config.get("quant_method")?.as_str());
-    match method.and_then(schemes::titles_of_method) {
-        Some(titles) => format!("`quantization_config` of the base covers it ({titles})"),
-        None => "`quantization_config` of the base covers it".to_owned(),
-    }
-}
+/// Why what belongs to another tensor is no target.
+const AUXILIARY: &str = "it is an auxiliary tensor of another";
 
 fn quantized(tensor: &str, why: String) -> Error {
     Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why }).hint(

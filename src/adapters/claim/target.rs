@@ -47,7 +47,7 @@ impl ClaimContext<'_> {
         parameter: &str,
     ) -> Option<Target> {
         let target = self.place(findings, tensors, module, parameter)?;
-        match self.unchangeable(module, target) {
+        match self.unchangeable(target) {
             Some(error) => {
                 findings.refuse(error);
                 None
@@ -57,9 +57,9 @@ impl ClaimContext<'_> {
     }
 
     /// Why a target's values cannot be changed, if they cannot.
-    fn unchangeable(&self, module: &str, target: Target) -> Option<Error> {
+    fn unchangeable(&self, target: Target) -> Option<Error> {
         let weight = self.outline.weight(target);
-        if let Some(error) = self.quantized(module, target, &weight.name) {
+        if let Some(error) = self.quantized(target, &weight.name) {
             return Some(error);
         }
         if weight.is_known {

@@ -11,7 +11,8 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::Field;
+use crate::adapters::peft::config::{Field, shortened};
+use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
@@ -79,7 +80,7 @@ fn claim_rows(
     reserve(context, target, &weight.name, &indices)?;
     if context.adapter.weight != 1.0 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
-        let why = "rows that replace others have no scale".to_owned();
+        let why = "rows that replace others have no scale";
         return Err(ClaimError::Weighted { adapter, what: tensor.key, weight, why }.into());
     }
     let ops = runs(&indices).into_iter().map(|(token, row, count)| {
@@ -108,8 +109,7 @@ fn has_rows(context: &ClaimContext<'_>, module: &str) -> bool {
 /// PEFT gives a tied head the embedding's rows before what it has of its own, saves them once, and cannot merge that.
 fn head_has_more(context: &ClaimContext<'_>, key: String, head: &str) -> Error {
     let adapter = context.adapter.name.clone();
-    let why = format!("its rows are the tied head's too, for which the adapter has more in `{head}`");
-    Error::new(ClaimError::Unclaimed { adapter, key, why })
+    Error::new(ClaimError::HeadHasMore { adapter, key, head: head.to_owned() })
         .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base with untied embeddings")
 }
 
@@ -126,17 +126,19 @@ fn indices(context: &ClaimContext<'_>, module: &str) -> Result<(&'static str, Ve
         list => Some(list),
     };
     let list = list.and_then(Value::as_array).and_then(|list| list.iter().map(Value::as_u64).collect());
-    list.map(|list| (field, list))
-        .ok_or_else(|| config.bad(field, &value, &format!("is no list of tokens for `{module}`")))
+    list.map(|list| (field, list)).ok_or_else(|| {
+        let (adapter, value) = (config.adapter.clone(), shortened(&value));
+        AdapterError::NoTokens { adapter, field, value, module: module.to_owned() }.into()
+    })
 }
 
-fn check(context: &ClaimContext<'_>, field: &str, indices: &[u64], tokens: u64) -> Result<()> {
+fn check(context: &ClaimContext<'_>, field: &'static str, indices: &[u64], tokens: u64) -> Result<()> {
     let config = &context.adapter.config;
     let mut sorted = indices.to_vec();
     sorted.sort_unstable();
-    if let Some(&last) = sorted.last().filter(|&&last| last >= tokens) {
-        return Err(config
-            .bad(field, &last.into(), &format!("is no token of a vocabulary of {tokens}"))
+    if let Some(&token) = sorted.last().filter(|&&last| last >= tokens) {
+        let adapter = config.adapter.clone();
+        return Err(Error::new(AdapterError::NoSuchToken { adapter, field, token, tokens })
             .hint("the vocabulary was made larger before training: grow the base first, or save the adapter with its embedding"));
     }
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {

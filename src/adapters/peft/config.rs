@@ -120,16 +120,15 @@ impl AdapterConfig {
     }
 
     /// The refusal of one field's value.
-    pub(crate) fn bad(&self, field: &str, value: &Value, why: &str) -> Error {
+    pub(crate) fn bad(&self, field: &str, value: &Value, why: &'static str) -> Error {
         bad_field(&self.adapter, field, value, why)
     }
 }
 
 /// The refusal of the value of a field of `adapter`.
-pub(crate) fn bad_field(adapter: &str, field: &str, value: &Value, why: &str) -> Error {
+pub(crate) fn bad_field(adapter: &str, field: &str, value: &Value, why: &'static str) -> Error {
     let adapter = adapter.to_owned();
-    AdapterError::Field { adapter, field: field.to_owned(), value: shortened(value), why: why.to_owned() }
-        .into()
+    AdapterError::Field { adapter, field: field.to_owned(), value: shortened(value), why }.into()
 }
 
 /// The refusal of a pattern in a field of `adapter`.
@@ -156,12 +155,13 @@ fn is_value(value: &Value, text: &str) -> bool {
 }
 
 /// The first that a value starts with.
-fn reason<'r>(value: &Value, refused: &'r [Refused]) -> Option<&'r Refused> {
+fn reason(value: &Value, refused: &'static [Refused]) -> Option<&'static Refused> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     refused.iter().find(|refused| text.starts_with(refused.starts))
 }
 
-fn shortened(value: &Value) -> String {
+/// A value as messages show it.
+pub(crate) fn shortened(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match text.char_indices().nth(60) {
         Some((cut, _)) => format!("{}…", &text[..cut]),

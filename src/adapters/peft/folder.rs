@@ -103,7 +103,7 @@ impl Dialect for Peft {
 fn peft_type(config: &AdapterConfig) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
-        let why = "is an unknown PEFT type".to_owned();
+        let why = "is an unknown PEFT type";
         let adapter = config.adapter.clone();
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
             "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
@@ -149,7 +149,7 @@ fn find_home(dir: &Location) -> Result<Location> {
 fn homes(dir: &Location) -> Result<Vec<String>> {
     let mut homes = Vec::new();
     for Entry { name, kind, .. } in dir.list("")? {
-        if kind == EntryKind::Dir && dir.join(&name).stat(CONFIG)?.is_some() {
+        if matches!(kind, EntryKind::Dir | EntryKind::DirLink) && dir.join(&name).stat(CONFIG)?.is_some() {
             homes.push(name);
         }
     }

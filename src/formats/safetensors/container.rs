@@ -3,6 +3,7 @@
 use crate::tensor::dtype::Dtype;
 
 use crate::formats::container::{Broken, Container, ContainerProblem, FileBytes, FileHeader, TensorEntry};
+use crate::formats::foreign::foreign;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::formats::safetensors::build::build_header;
 use crate::formats::safetensors::problem::HeaderProblem;
@@ -13,6 +14,8 @@ use crate::formats::safetensors::{HeaderTensor, LENGTH_BYTES};
 pub(crate) struct Safetensors;
 
 const LENGTH: usize = LENGTH_BYTES as usize;
+/// Bytes that tell a file of another kind.
+const MAGIC: usize = 16;
 
 impl Container for Safetensors {
     fn ending(&self) -> &'static str {
@@ -20,26 +23,18 @@ impl Container for Safetensors {
     }
 
     fn read(&self, file: &FileBytes<'_>, room: u64) -> Result<FileHeader, ContainerProblem> {
-        let mut first = [0; LENGTH];
-        if file.len >= LENGTH_BYTES {
-            (file.read)(0, &mut first).map_err(ContainerProblem::Unreadable)?;
-        }
-        let start = LENGTH_BYTES + header_len(first, file.len)?;
-        if start > room {
-            return Err(ContainerProblem::NoRoom(start));
-        }
-        let mut bytes = vec![0; start as usize];
-        bytes[..LENGTH].copy_from_slice(&first);
-        (file.read)(LENGTH_BYTES, &mut bytes[LENGTH..]).map_err(ContainerProblem::Unreadable)?;
-        let header = parse_header(&bytes[LENGTH..], file.len)?;
-        let entry = |HeaderTensor { name, dtype, shape, start: at, .. }: HeaderTensor| TensorEntry {
-            name,
-            dtype,
-            shape,
-            offset: start + at,
-        };
-        let tensors = header.tensors.into_iter().map(entry).collect();
-        Ok(FileHeader { bytes: HeaderBytes::new(bytes), tensors })
+        let mut first = [0; MAGIC];
+        let known = &mut first[..(file.len.min(MAGIC as u64)) as usize];
+        (file.read)(0, known).map_err(ContainerProblem::Unreadable)?;
+        // A header may begin like a file of another kind, so that only what is none is looked at so.
+        let other = foreign(&first).filter(|_| first[LENGTH] != b'{');
+        read_header(file, first, room).map_err(|problem| match (problem, other) {
+            (
+                ContainerProblem::NotWhole(_) | ContainerProblem::Broken(_) | ContainerProblem::NoRoom(_),
+                Some(what),
+            ) => ContainerProblem::Foreign(what),
+            (problem, _) => problem,
+        })
     }
 
     fn build(&self, like: &HeaderBytes, tensors: &[(&str, Dtype, &[u64])]) -> Result<HeaderBytes, Broken> {
@@ -53,11 +48,36 @@ impl Container for Safetensors {
     }
 }
 
+/// Reads and checks the header of a file that starts so.
+fn read_header(file: &FileBytes<'_>, first: [u8; MAGIC], room: u64) -> Result<FileHeader, ContainerProblem> {
+    let first = first.first_chunk::<LENGTH>().expect("there are more");
+    let start = LENGTH_BYTES + header_len(*first, file.len)?;
+    if start > room {
+        return Err(ContainerProblem::NoRoom(start));
+    }
+    let mut bytes = vec![0; start as usize];
+    bytes[..LENGTH].copy_from_slice(first);
+    (file.read)(LENGTH_BYTES, &mut bytes[LENGTH..]).map_err(ContainerProblem::Unreadable)?;
+    let header = parse_header(&bytes[LENGTH..], file.len)?;
+    let entry = |HeaderTensor { name, dtype, shape, start: at, .. }: HeaderTensor| TensorEntry {
+        name,
+        dtype,
+        shape,
+        offset: start + at,
+    };
+    let tensors = header.tensors.into_iter().map(entry).collect();
+    Ok(FileHeader { bytes: HeaderBytes::new(bytes), tensors })
+}
+
 impl From<HeaderProblem> for ContainerProblem {
     fn from(problem: HeaderProblem) -> ContainerProblem {
         match problem {
             HeaderProblem::LfsPointer => ContainerProblem::LfsPointer,
-            HeaderProblem::PastEnd { .. }
+            HeaderProblem::FileLength { promised, found } if found > promised => {
+                ContainerProblem::TooLong(problem.into())
+            }
+            HeaderProblem::Empty
+            | HeaderProblem::PastEnd { .. }
             | HeaderProblem::FileLength { .. }
             | HeaderProblem::TooShort { .. } => ContainerProblem::NotWhole(problem.into()),
             problem => ContainerProblem::Broken(problem.into()),

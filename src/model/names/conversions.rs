@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::error::conversion::ConversionProblem;
 use crate::model::names::param_slice::StoredSlice;
 
 /// One operation of a conversion.
@@ -56,7 +57,7 @@ pub(crate) struct ConversionFacts<'a> {
 }
 
 /// Shape and slices of a parameter, or why it cannot be read as slices.
-pub(crate) type Made = Result<(Vec<u64>, Vec<StoredSlice>), String>;
+pub(crate) type Made = Result<(Vec<u64>, Vec<StoredSlice>), ConversionProblem>;
 
 impl ConversionOp {
     /// An operation as the table spells it.
@@ -92,7 +93,7 @@ pub(crate) fn run(
     blocks.sort_by_key(|block| (block.from, block.number));
     let complete = (0..facts.patterns).all(|from| blocks.iter().any(|block| block.from == from));
     if !complete {
-        return Err("some of the tensors that it is made of are missing".to_owned());
+        return Err(ConversionProblem::Incomplete);
     }
     let mut is_cut = false;
     for op in ops {
@@ -116,7 +117,7 @@ pub(crate) fn run(
             ConversionOp::Transpose { axes: (a, b), check } => {
                 let block = only(blocks)?;
                 if block.shape.len() <= *a.max(b) {
-                    return Err(format!("a tensor of {} axes is to be transposed", block.shape.len()));
+                    return Err(ConversionProblem::TransposedAxes { axes: block.shape.len() });
                 }
                 vec![if *check && !(facts.must_transpose)(&block.shape) {
                     block
@@ -125,27 +126,29 @@ pub(crate) fn run(
                 }]
             }
             ConversionOp::Interleave(axis) => vec![interleave(only(blocks)?, *axis)?],
-            ConversionOp::Unknown(name) => return Err(format!("the operation `{name}` is not known")),
+            ConversionOp::Unknown(name) => {
+                return Err(ConversionProblem::UnknownOperation { name: name.clone() });
+            }
         };
     }
     if facts.targets > 1 && !is_cut {
-        return Err("it is not known which part of the tensors it is".to_owned());
+        return Err(ConversionProblem::UnknownPart);
     }
     let block = only(blocks)?;
     Ok((block.shape, block.slices))
 }
 
-fn only(blocks: Vec<TensorBlock>) -> Result<TensorBlock, String> {
+fn only(blocks: Vec<TensorBlock>) -> Result<TensorBlock, ConversionProblem> {
     let count = blocks.len();
     let mut blocks = blocks.into_iter();
     match (blocks.next(), count) {
         (Some(block), 1) => Ok(block),
-        _ => Err(format!("{count} tensors claim to be it")),
+        _ => Err(ConversionProblem::Several { count }),
     }
 }
 
 /// One block for each pattern, its tensors on a new axis in the order of their numbers, which must be 0, 1, 2, ….
-fn merge(blocks: Vec<TensorBlock>, axis: usize) -> Result<Vec<TensorBlock>, String> {
+fn merge(blocks: Vec<TensorBlock>, axis: usize) -> Result<Vec<TensorBlock>, ConversionProblem> {
     let mut merged: Vec<TensorBlock> = Vec::new();
     for mut block in blocks {
         if merged.last().is_none_or(|last| last.from != block.from) {
@@ -157,30 +160,30 @@ fn merge(blocks: Vec<TensorBlock>, axis: usize) -> Result<Vec<TensorBlock>, Stri
         let at = last.shape[axis];
         match block.number {
             Some(number) if number < at => {
-                return Err(format!("number {number} of its tensors is there twice"));
+                return Err(ConversionProblem::NumberTwice { number });
             }
-            Some(number) if number > at => return Err(format!("number {at} of its tensors is missing")),
+            Some(number) if number > at => return Err(ConversionProblem::NumberMissing { number: at }),
             _ => {}
         }
         last.shape[axis] += 1;
         block.shape.insert(axis.min(block.shape.len()), at + 1);
         if block.shape != last.shape {
-            return Err(format!("number {at} of its tensors has another shape than those before it"));
+            return Err(ConversionProblem::NumberDiffers { number: at });
         }
         let stacked = |placed: StoredSlice| StoredSlice { slice: placed.slice.stacked(axis, at), ..placed };
         last.slices.extend(block.slices.into_iter().map(stacked));
     }
     if merged.windows(2).any(|pair| pair[0].shape[axis] != pair[1].shape[axis]) {
-        return Err("its parts are made of different numbers of tensors".to_owned());
+        return Err(ConversionProblem::UnequalNumbers);
     }
     Ok(merged)
 }
 
-fn concatenate(blocks: Vec<TensorBlock>, axis: usize) -> Result<TensorBlock, String> {
+fn concatenate(blocks: Vec<TensorBlock>, axis: usize) -> Result<TensorBlock, ConversionProblem> {
     let mut blocks = blocks.into_iter();
-    let mut fused = blocks.next().ok_or("no tensors are there")?;
+    let mut fused = blocks.next().ok_or(ConversionProblem::NoTensors)?;
     if axis >= fused.shape.len() {
-        return Err(format!("tensors of {} axes are to be fused along axis {axis}", fused.shape.len()));
+        return Err(ConversionProblem::FusedAxes { axes: fused.shape.len(), axis });
     }
     for block in blocks {
         let at = fused.shape[axis];
@@ -188,7 +191,7 @@ fn concatenate(blocks: Vec<TensorBlock>, axis: usize) -> Result<TensorBlock, Str
         if block.shape.len() != fused.shape.len()
             || !fused.shape.iter().zip(&block.shape).enumerate().all(fits)
         {
-            return Err("the tensors that it is made of differ in shape".to_owned());
+            return Err(ConversionProblem::UnequalShapes);
         }
         fused.shape[axis] += block.shape[axis];
         let shifted = |placed: StoredSlice| StoredSlice { slice: placed.slice.shifted(axis, at), ..placed };
@@ -211,11 +214,11 @@ fn cut(
     axis: usize,
     target: usize,
     sizes: impl Fn(u64) -> Option<Vec<u64>>,
-) -> Result<TensorBlock, String> {
-    let rows = *block.shape.get(axis).ok_or("its tensor has too few axes")?;
-    let sizes = sizes(rows).ok_or("the config does not tell how its tensor is split")?;
+) -> Result<TensorBlock, ConversionProblem> {
+    let rows = *block.shape.get(axis).ok_or(ConversionProblem::FewAxes)?;
+    let sizes = sizes(rows).ok_or(ConversionProblem::UnknownSizes)?;
     if sizes.iter().sum::<u64>() != rows || sizes.len() <= target {
-        return Err(format!("parts of {sizes:?} do not add up to {rows}"));
+        return Err(ConversionProblem::Sum { sizes, rows });
     }
     let start = sizes[..target].iter().sum();
     block.shape[axis] = sizes[target];
@@ -223,10 +226,10 @@ fn cut(
     Ok(block)
 }
 
-fn interleave(mut block: TensorBlock, axis: usize) -> Result<TensorBlock, String> {
-    let rows = *block.shape.get(axis).ok_or("its tensor has too few axes")?;
+fn interleave(mut block: TensorBlock, axis: usize) -> Result<TensorBlock, ConversionProblem> {
+    let rows = *block.shape.get(axis).ok_or(ConversionProblem::FewAxes)?;
     if rows % 2 != 0 {
-        return Err(format!("{rows} rows cannot be taken in two halves"));
+        return Err(ConversionProblem::OddRows { rows });
     }
     let half = rows / 2;
     let even = select(block.slices.clone(), axis, 0, 2, half);
@@ -283,7 +286,7 @@ mod tests {
         let missing = blocks.into_iter().filter(|block| block.number != Some(4)).collect();
         assert_eq!(
             run(&ops, missing, &facts(2, 1), 0).expect_err("refused"),
-            "number 4 of its tensors is missing"
+            ConversionProblem::NumberMissing { number: 4 }
         );
     }
 
@@ -315,6 +318,6 @@ mod tests {
         let op =
             ConversionOp::parse(&serde_json::json!(["PermuteForRope", {"inverse": false}])).expect("parses");
         let refused = run(&[op], vec![block(0, 0, None, &[2])], &facts(1, 1), 0).expect_err("refused");
-        assert!(refused.contains("PermuteForRope"));
+        assert_eq!(refused.to_string(), "the operation `PermuteForRope` is not known");
     }
 }

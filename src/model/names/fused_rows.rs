@@ -4,6 +4,7 @@
 
 use std::sync::OnceLock;
 
+use crate::error::conversion::RowsProblem;
 use crate::model::names::geometry::Geometry;
 
 static TABLE: &str = include_str!("fused_rows.txt");
@@ -57,7 +58,7 @@ pub(crate) struct PartOfFused {
     /// Runtime path of the fused module.
     pub whole: String,
     /// Where its rows are; why that is not known, if it is not.
-    pub place: Result<RowRuns, String>,
+    pub place: Result<RowRuns, RowsProblem>,
 }
 
 /// Rows of a fused projection that are a part of it: runs at equal distances, one in each group.
@@ -106,25 +107,26 @@ pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
 }
 
 /// Where the part number `at` is.
-fn place(fused: &FusedProjection, at: usize, geometry: &Geometry) -> Result<RowRuns, String> {
+fn place(fused: &FusedProjection, at: usize, geometry: &Geometry) -> Result<RowRuns, RowsProblem> {
     let number = |factor: &&str| {
         let number = factor.parse().ok().or_else(|| geometry.number(factor)).filter(|&number| number > 0);
-        number.ok_or_else(|| format!("the config gives no `{factor}` above zero, on which its rows depend"))
+        number.ok_or_else(|| RowsProblem::NoSize { field: (*factor).to_owned() })
     };
-    let too_many = || "the config gives it more rows than a tensor can have".to_owned();
     let product = |factors: &[&str]| {
-        factors.iter().try_fold(1u64, |rows, factor| rows.checked_mul(number(factor)?).ok_or_else(too_many))
+        factors
+            .iter()
+            .try_fold(1u64, |rows, factor| rows.checked_mul(number(factor)?).ok_or(RowsProblem::TooMany))
     };
     let groups = fused.groups.map_or(Ok(1), |field| number(&field))?;
     let in_group = |part: &PartRows| {
         let rows = product(&part.rows)?;
         let divides = rows.is_multiple_of(groups);
-        divides.then_some(rows / groups).ok_or_else(|| format!("{rows} rows are not {groups} equal groups"))
+        divides.then_some(rows / groups).ok_or(RowsProblem::UnequalGroups { rows, groups })
     };
-    let sizes = fused.parts.iter().map(in_group).collect::<Result<Vec<u64>, String>>()?;
+    let sizes = fused.parts.iter().map(in_group).collect::<Result<Vec<u64>, RowsProblem>>()?;
     let sum = |sizes: &[u64]| sizes.iter().try_fold(0u64, |sum, &size| sum.checked_add(size));
-    let (group, first) = sum(&sizes).zip(sum(&sizes[..at])).ok_or_else(too_many)?;
-    group.checked_mul(groups).ok_or_else(too_many)?;
+    let (group, first) = sum(&sizes).zip(sum(&sizes[..at])).ok_or(RowsProblem::TooMany)?;
+    group.checked_mul(groups).ok_or(RowsProblem::TooMany)?;
     Ok(RowRuns { first, run: sizes[at], group, groups })
 }
 
@@ -195,8 +197,9 @@ mod tests {
                 "linear_key_head_dim": 1, "linear_value_head_dim": u64::MAX,
             }))
         };
-        let why =
-            |path: &str, geometry: &Geometry| part(path, geometry).expect("a part").place.expect_err("no");
+        let why = |path: &str, geometry: &Geometry| {
+            part(path, geometry).expect("a part").place.expect_err("no").to_string()
+        };
         assert_eq!(why("m.in_proj_b", &of(2, 3)), "3 rows are not 2 equal groups");
         assert!(
             why("m.in_proj_b", &of(0, 3)).starts_with("the config gives no `linear_num_key_heads` above")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::config::Config;
 use crate::error::Result;
 use crate::error::claim::ClaimError;
+use crate::error::path_reading::{PathChange, PathReading};
 use crate::model::heads::{is_added_head, is_head};
 
 use crate::model::names::class_rules::class_rules;
@@ -29,7 +30,7 @@ pub struct Names<'a> {
     interpretations: Vec<(Rc<NameTable<'a>>, NameMapping)>,
     /// Every interpretation that places all that must be; where there is none, those in use.
     pub(crate) possible: Vec<(Arc<Rules>, NameMapping)>,
-    readings: Vec<String>,
+    readings: Vec<PathReading>,
 }
 
 impl<'a> Names<'a> {
@@ -142,7 +143,7 @@ impl<'a> Names<'a> {
     }
 
     /// What is worth saying: how paths are read, where it is not as they stand.
-    pub fn readings(&self) -> &[String] {
+    pub fn readings(&self) -> &[PathReading] {
         &self.readings
     }
 }
@@ -180,27 +181,25 @@ fn path_matches(name_tables: &NameTables<'_>, paths: &[&str], required: &[bool])
 }
 
 /// An interpretation, for a note or an error.
-fn described(name_tables: &NameTables<'_>, table: usize, mapping: &NameMapping) -> String {
-    let names = match (name_tables.label(table), name_tables.list()[table].is_all) {
-        ("", _) => "against the names on disk".to_owned(),
-        (label, is_all) => {
-            format!("against the {} names for {label}", name_tables.library(table).version(is_all))
+fn described(name_tables: &NameTables<'_>, table: usize, mapping: &NameMapping) -> PathReading {
+    let class = Some(name_tables.label(table)).filter(|label| !label.is_empty()).map(str::to_owned);
+    let version = || name_tables.library(table).version(name_tables.list()[table].is_all);
+    let change = match mapping {
+        NameMapping::Same => PathChange::None,
+        NameMapping::WithBase(base) => PathChange::Prepended { prefix: base.clone() },
+        NameMapping::WithoutBase(base) => PathChange::Dropped { prefix: base.clone() },
+        NameMapping::Carried => PathChange::Older,
+        NameMapping::Language(prefix) => {
+            PathChange::Written { pairs: vec![((*prefix).to_owned(), "model.".to_owned())] }
         }
-    };
-    match mapping {
-        NameMapping::Same => names,
-        NameMapping::WithBase(base) => format!("by prepending `{base}`, {names}"),
-        NameMapping::WithoutBase(base) => format!("by dropping `{base}`, {names}"),
-        NameMapping::Carried => format!("as older names, {names}"),
-        NameMapping::Language(prefix) => format!("by writing `{prefix}` for `model.`, {names}"),
         NameMapping::Spelt(spellings) => {
-            let each =
-                spellings.iter().map(|spelling| format!("`{}` for `{}`", spelling.models, spelling.theirs));
-            format!("by writing {}, {names}", each.collect::<Vec<_>>().join(" and "))
+            let pairs = spellings.iter().map(|one| (one.models.to_owned(), one.theirs.to_owned()));
+            PathChange::Written { pairs: pairs.collect() }
         }
         NameMapping::Inferred(prefixes) => {
-            let each = prefixes.iter().map(|(tower, prefix)| format!("`{prefix}` before `{tower}`"));
-            format!("by writing {}, inferred from names that end alike", each.collect::<Vec<_>>().join(", "))
+            let pairs = prefixes.iter().map(|(tower, prefix)| (prefix.clone(), tower.clone()));
+            PathChange::Inferred { prefixes: pairs.collect() }
         }
-    }
+    };
+    PathReading { change, library: class.is_some().then(version), class }
 }

@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::error::conversion::ConversionProblem;
 use crate::model::names::conversions::{ConversionFacts, ConversionOp, Made, TensorBlock, run, select};
 use crate::model::names::disk::Disk;
 use crate::model::names::experts::{ExpertPath, ExpertRole, all_experts, canonical, expert, stacked};
@@ -25,7 +26,7 @@ pub struct Parameter {
     /// The tensors that it is made of.
     pub slices: Vec<StoredSlice>,
     /// Why it cannot be read as slices of tensors, if it cannot. `slices` is empty then.
-    pub refused: Option<String>,
+    pub refused: Option<ConversionProblem>,
 }
 
 /// A checkpoint's names after some rules.
@@ -281,14 +282,14 @@ impl<'a> NameTable<'a> {
             (0, []) => None,
             (1, []) => plain.pop().map(|block| made(Ok((block.shape, block.slices)))),
             (0, &[(rule, target)]) => Some(made(self.converted(name, rule, blocks, target))),
-            _ => Some(made(Err(format!("{} tensors claim to be it", plain.len() + blocks.len())))),
+            _ => Some(made(Err(ConversionProblem::Several { count: plain.len() + blocks.len() }))),
         }
     }
 
     fn converted(&self, name: &str, rule: usize, blocks: Vec<TensorBlock>, target: usize) -> Made {
         let rule = self.rules.conversion(rule);
         let ConversionKind::Convert(ops) = &rule.kind else {
-            return Err("its rule converts nothing".to_owned());
+            return Err(ConversionProblem::NoOperations);
         };
         // The stored shape is the parameter's if it is square: then nothing is transposed.
         let must_transpose = |shape: &[u64]| {
@@ -317,14 +318,17 @@ impl<'a> NameTable<'a> {
             return Some(parameter);
         }
         if parameter.shape.len() != if expert.parameter == "bias" { 2 } else { 3 } {
-            return Some(made(Err(format!("`{fused}` has {} axes", parameter.shape.len()))));
+            return Some(made(Err(ConversionProblem::WholeAxes {
+                whole: fused,
+                axes: parameter.shape.len(),
+            })));
         }
         let count = parameter.shape.remove(0);
         if expert.number >= count {
             return None;
         }
         if let Some(expected) = self.geometry.experts.filter(|&expected| expected != count) {
-            let why = format!("checkpoint stores {count} experts for `{fused}`, config.json says {expected}");
+            let why = ConversionProblem::ExpertCount { whole: fused, found: count, expected };
             return Some(made(Err(why)));
         }
         let slice = |placed: StoredSlice| {
@@ -347,7 +351,7 @@ impl<'a> NameTable<'a> {
         match parameter.shape.len() {
             _ if parameter.refused.is_some() => Some(parameter),
             3 => Some(self.projection(&all, &fused, parameter, 1)),
-            axes => Some(made(Err(format!("`{fused}` has {axes} axes")))),
+            axes => Some(made(Err(ConversionProblem::WholeAxes { whole: fused, axes }))),
         }
     }
 
@@ -429,16 +433,17 @@ impl<'a> NameTable<'a> {
         }
         let place = match part.place {
             Ok(place) => place,
-            Err(why) => return Some(made(Err(format!("`{}` holds it, but {why}", part.whole)))),
+            Err(problem) => return Some(made(Err(ConversionProblem::Rows { whole: part.whole, problem }))),
         };
         let (run, of) = (place.run, place.rows_of_whole());
         if whole.shape.first() != Some(&of) {
-            let rows = whole.shape.first().copied().unwrap_or(1);
-            return Some(made(Err(format!("`{}` has {rows} rows, config.json says {of}", part.whole))));
+            let found = whole.shape.first().copied().unwrap_or(1);
+            let why = ConversionProblem::WholeRows { whole: part.whole, found, expected: of };
+            return Some(made(Err(why)));
         }
         // Rows of no columns may be any number in a file of no bytes.
         if whole.shape.contains(&0) {
-            return Some(made(Err(format!("`{}` is empty", part.whole))));
+            return Some(made(Err(ConversionProblem::WholeEmpty { whole: part.whole })));
         }
         whole.shape[0] = run * place.groups;
         let rows = |(at, start)| (at as u64 * run, select(whole.slices.clone(), 0, start, 1, run));

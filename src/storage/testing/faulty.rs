@@ -86,12 +86,19 @@ impl Failure {
 pub struct Faulty<S> {
     inner: S,
     script: Arc<Script>,
+    refuses_locks: bool,
 }
 
 impl<S: Store> Faulty<S> {
     /// `inner`, without failures yet.
     pub fn new(inner: S) -> Faulty<S> {
-        Faulty { inner, script: Arc::default() }
+        Faulty { inner, script: Arc::default(), refuses_locks: false }
+    }
+
+    /// Hands out locks that hold nothing, as a network file system may.
+    #[must_use]
+    pub fn refusing_locks(self) -> Faulty<S> {
+        Faulty { refuses_locks: true, ..self }
     }
 
     /// Adds a failure of the `nth` such operation, counted from 1. Operations after it work again; a sink that failed is
@@ -188,7 +195,7 @@ impl<S: Store> Store for Faulty<S> {
 
     fn lock(&self, name: &str) -> Result<Lock> {
         self.writes(Operation::Create, name)?;
-        self.inner.lock(name)
+        if self.refuses_locks { Ok(Lock::default()) } else { self.inner.lock(name) }
     }
 
     fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
@@ -198,6 +205,10 @@ impl<S: Store> Store for Faulty<S> {
 
     fn free_bytes(&self, dir: &str) -> Option<u64> {
         self.inner.free_bytes(dir)
+    }
+
+    fn leads_inside(&self, link: &str, dir: &str) -> bool {
+        self.inner.leads_inside(link, dir)
     }
 
     fn is_mount_point(&self, dir: &str) -> bool {
@@ -273,6 +284,10 @@ impl<F> FaultyFile<F> {
 impl Source for FaultyFile<Box<dyn Source>> {
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.inner.check_unchanged()
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {

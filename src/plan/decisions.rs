@@ -1,0 +1,54 @@
+//! What was decided beyond adding deltas: a merge reports it, and the model card and the record repeat it.
+
+use crate::encodings::schemes;
+use crate::model::outline::Outline;
+use crate::note::plan::PlanNote;
+use crate::plan::config_file;
+use crate::plan::out_tensor::{OutShard, OutTensor};
+use crate::tensor::size::show_size;
+
+/// The decisions, for an output of these shards.
+pub(crate) fn decisions(outline: &Outline<'_>, shards: &[OutShard], keep_quantized: bool) -> Vec<PlanNote> {
+    let mut decisions = Vec::new();
+    for addition in &outline.additions {
+        let tensor = addition.name.clone();
+        decisions.push(match addition.copy_of {
+            Some(from) => {
+                let shared = outline.base.catalogue.tensors[from].name.clone();
+                PlanNote::HeadUntied { head: tensor, shared }
+            }
+            None => PlanNote::TensorAdded { tensor },
+        });
+    }
+    if let Some((base, tokens)) = config_file::vocabulary(outline) {
+        decisions.push(PlanNote::VocabularyResized { tokens, base });
+    }
+    if !outline.weights.any() {
+        return decisions;
+    }
+    if keep_quantized {
+        let by = "--keep-quantized".to_owned();
+        let is_any = shards.iter().flat_map(|shard| &shard.tensors).any(OutTensor::is_encoded_again);
+        decisions.push(if is_any { PlanNote::EncodedAgain { by } } else { PlanNote::QuantizedKept { by } });
+        return decisions;
+    }
+    let base: u64 = outline.base.catalogue.shards.iter().map(|shard| shard.bytes).sum();
+    let output: u64 = shards.iter().map(|shard| shard.bytes).sum();
+    let dtype = format!("{:?}", outline.float_dtype());
+    decisions.push(PlanNote::BaseDecoded { dtype, base: show_size(base), output: show_size(output) });
+    let entries = dropped_entries(outline);
+    if !entries.is_empty() {
+        decisions.push(PlanNote::ConfigEntriesDropped { entries });
+    }
+    decisions
+}
+
+/// The entries of `config.json` that told how the base is quantized.
+fn dropped_entries(outline: &Outline<'_>) -> Vec<String> {
+    let mut entries = Vec::new();
+    for text in outline.base.config.text_configs() {
+        let present = schemes::config_keys().filter(|key| text.fields.contains_key(*key));
+        entries.extend(present.map(|key| text.path_to(key).join(".")));
+    }
+    entries
+}

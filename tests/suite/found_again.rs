@@ -1,0 +1,195 @@
+//! Outputs found again or fought over: already done means all of it, and no run takes what may be another's.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use serde_json::json;
+use shardfold::testing::{Faulty, write_small};
+use shardfold::{Cancel, Code, Location, Memory, Request, Store, Style, Terminal, choose, prepare};
+
+use super::support::{contents, fixtures};
+use super::work::{Work, edit_json};
+
+fn refuses(work: &Work, texts: &[&str]) {
+    let ran = work.merge(&[]);
+    assert_eq!(ran.code, 73, "{}", ran.err);
+    for text in texts {
+        assert!(ran.err.contains(text), "no `{text}` in\n{}", ran.err);
+    }
+}
+
+#[test]
+fn already_done_means_every_file() {
+    let work = Work::demo();
+    fs::write(work.base.join("tokenizer.json"), "{\"a\": 1}").unwrap();
+    work.succeeds(&[]);
+    let ran = work.succeeds(&[]);
+    assert!(ran.out.contains("already done"), "{}", ran.out);
+    assert!(ran.err.contains("OUTPUT is finished: checking the hashes of its "), "{}", ran.err);
+    let whole = work.folder.path().join("whole");
+    super::support::copy_folder(&work.output, &whole);
+    let again = |change: &dyn Fn(&Path)| {
+        fs::remove_dir_all(&work.output).unwrap();
+        super::support::copy_folder(&whole, &work.output);
+        change(&work.output);
+    };
+    // Missing and other files, all of them named.
+    again(&|out| {
+        fs::remove_file(out.join("config.json")).unwrap();
+        fs::remove_file(out.join("model.safetensors.index.json")).unwrap();
+        fs::write(out.join("tokenizer.json"), "").unwrap();
+    });
+    refuses(
+        &work,
+        &[
+            "`config.json`",
+            "`model.safetensors.index.json`",
+            "`tokenizer.json`",
+            "are not as they were written",
+        ],
+    );
+    // Garbage of the same length, in the card too.
+    again(&|out| fs::write(out.join("tokenizer.json"), "{\"a\": 2}").unwrap());
+    refuses(&work, &["`tokenizer.json` is not as it was written"]);
+    again(&|out| fs::write(out.join("README.md"), "other").unwrap());
+    refuses(&work, &["`README.md` is not as it was written"]);
+    // A record that lacks files.
+    for field in ["shards", "files"] {
+        again(&|out| {
+            edit_json(&out.join("shardfold.json"), |fields| {
+                fields.insert(field.to_owned(), json!([]));
+            });
+        });
+        refuses(&work, &["`shardfold.json` is not as it was written"]);
+    }
+    // A side file of the base that changed at equal length is another merge.
+    again(&|_| fs::write(work.base.join("tokenizer.json"), "{\"a\": 3}").unwrap());
+    refuses(&work, &["was made with another `tokenizer.json` than there is now"]);
+}
+
+#[test]
+fn a_journal_alone_blocks_nobody() {
+    let work = Work::demo();
+    let other = "{\"shardfold\":\"0.1.0\",\"plan\":\"of another\"}\n";
+    for text in ["", "{\"shardf", other] {
+        fs::create_dir(work.partial()).unwrap();
+        fs::write(work.partial().join("shardfold.journal"), text).unwrap();
+        work.succeeds(&[]);
+        assert!(!work.partial().exists());
+        fs::remove_dir_all(&work.output).unwrap();
+    }
+    // A torn journal beside what no merge writes is somebody's.
+    fs::create_dir(work.partial()).unwrap();
+    fs::write(work.partial().join("shardfold.journal"), "").unwrap();
+    fs::write(work.partial().join("thesis.txt"), "years of work").unwrap();
+    refuses(&work, &["output.partial` already exists"]);
+    assert!(work.partial().join("thesis.txt").exists());
+}
+
+#[test]
+fn an_output_inside_an_input_is_refused() {
+    let work = Work::demo();
+    for output in
+        [work.base.clone(), work.base.join("merged"), work.base.join("a/b"), work.adapter.join("merged")]
+    {
+        let ran = work.merge_into(&output, &[]);
+        assert_eq!(ran.code, 73, "{}", ran.err);
+        assert!(ran.err.contains("lies inside the input"), "{}", ran.err);
+    }
+    assert!(!work.base.join("merged").exists() && !work.base.join("a").exists());
+    // A directory beside it whose name begins alike is none.
+    let ran = work.merge_into(&work.folder.path().join("base-merged"), &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+#[test]
+fn names_of_the_output_are_used_once() {
+    // The index may call a shard as it likes, and what has the name is the shard.
+    let rename = |work: &Work, name: &str| {
+        fs::rename(work.shard(2), work.base.join(name)).unwrap();
+        let index = work.base.join("model.safetensors.index.json");
+        let text = fs::read_to_string(&index).unwrap().replace("model-00002-of-00003.safetensors", name);
+        fs::write(index, text).unwrap();
+    };
+    let expected = Work::demo();
+    expected.succeeds(&[]);
+    let shard = fs::read(expected.output.join("model-00002-of-00003.safetensors")).unwrap();
+    for name in ["shard1", "weights.dat", "tokenizer.json", "generation_config.json"] {
+        let work = Work::demo();
+        rename(&work, name);
+        work.succeeds(&[]);
+        assert!(fs::read(work.output.join(name)).unwrap() == shard, "{name}: not the merged shard");
+    }
+    for name in ["README.md", "shardfold.json", "shardfold.journal"] {
+        let work = Work::demo();
+        rename(&work, name);
+        let ran = work.merge(&[]);
+        assert_eq!(ran.code, 65, "{}", ran.err);
+        assert!(ran.err.contains(&format!("`{name}`")) && ran.err.contains("cannot hold"), "{}", ran.err);
+        assert!(!work.output.exists());
+    }
+    let work = Work::demo();
+    fs::create_dir(work.base.join("README.md")).unwrap();
+    fs::write(work.base.join("README.md/x"), "x").unwrap();
+    assert_eq!(work.merge(&[]).code, 65);
+}
+
+fn inputs() -> Memory {
+    let store = Memory::new();
+    for dir in ["base", "adapter"] {
+        for (name, bytes) in contents(&fixtures().join("demo").join(dir)) {
+            write_small(&store, &format!("work/{dir}/{name}"), &bytes).unwrap();
+        }
+    }
+    store
+}
+
+fn merge(store: impl Store + 'static, start: &Barrier) -> shardfold::Result<&'static str> {
+    let work = Location::new(store).join("work");
+    let request = Request {
+        base: Some(work.join("base").into()),
+        adapters: vec![(work.join("adapter").into(), 1.0)],
+        threads: Some(1),
+        ..Request::default()
+    };
+    let prepared = prepare(&request)?;
+    start.wait();
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    Ok(prepared.merge(&work.join("output"), reporter.as_mut())?.state)
+}
+
+#[test]
+fn runs_without_locks_leave_one_whole_output() {
+    let alone = inputs();
+    merge(alone.clone(), &Barrier::new(1)).unwrap();
+    let output = |store: &Memory| {
+        let names = store.names().into_iter().filter(|name| name.starts_with("work/output/"));
+        names.map(|name| (name.clone(), store.get(&name).unwrap())).collect::<Vec<_>>()
+    };
+    for round in 0..10 {
+        let store = inputs();
+        // What a live run may own: the name that all look for.
+        write_small(&store, "work/output.partial/shardfold.journal", b"").unwrap();
+        let start = Arc::new(Barrier::new(3));
+        let runs: Vec<_> = (0..3)
+            .map(|_| {
+                let (store, start) = (Faulty::new(store.clone()).refusing_locks(), start.clone());
+                thread::spawn(move || merge(store, &start))
+            })
+            .collect();
+        let ends: Vec<_> = runs.into_iter().map(|run| run.join().unwrap()).collect();
+        let done = ends.iter().filter(|end| matches!(end, Ok("done"))).count();
+        assert_eq!(done, 1, "round {round}: {ends:?}");
+        for end in &ends {
+            assert!(
+                end.as_ref().map_or_else(|error| error.exit_code() == Code::Output, |_| true),
+                "{ends:?}"
+            );
+        }
+        assert!(output(&store) == output(&alone), "round {round}: the output is not whole");
+        let left: Vec<String> = store.names().into_iter().filter(|name| name.contains(".partial")).collect();
+        assert_eq!(left, ["work/output.partial/shardfold.journal"], "round {round}");
+    }
+}
