@@ -105,7 +105,8 @@ pub(super) fn assert_rounded(format: FloatFormat, exact: &Rational, code: u32) {
     let is_above = magnitude < format.infinity() && (beyond.is_gt() || beyond.is_eq() && !is_even);
     assert!(!is_above, "{code:#x} is too small in {format:?}");
     if magnitude == 0 {
-        assert!(exact.is_zero().then_some(sign == 0).unwrap_or(exact.is_positive()), "zero has a wrong sign");
+        let is_right = if exact.is_zero() { sign == 0 } else { exact.is_positive() };
+        assert!(is_right, "zero has a wrong sign");
         return;
     }
     let below = exact.compare(&middle(format, magnitude - 1));
