@@ -1,6 +1,9 @@
 //! Merging one tile: decodes it to f32, applies every op in order, and rounds once, block by block, in place in the tile
 //! buffer. For a reduction it stops before the rounding and leaves f32 values to be accumulated.
 //!
+//! Ops that have one right result take other ways to the same bytes on every machine: `fuse.rs` for products of factors on codes
+//! of two bytes, `exact.rs` for all others that are sums and products. What is here is for the rest.
+//!
 //! [`merge_tile`] has all its inputs in its arguments and knows no run, no thread and no file.
 
 use std::ops::Range;
