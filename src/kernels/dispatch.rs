@@ -17,6 +17,7 @@ use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
+use crate::kernels::task::Task;
 
 /// The implementation that runs, picked once; a small value to hand to every worker.
 ///
@@ -38,19 +39,11 @@ enum Level {
     Avx512,
 }
 
-/// Loops of other rooms that are compiled once for each level. Its `run` must be inlined to gain by it.
-pub(crate) trait Task {
-    /// What it makes.
-    type Output;
-    /// Makes it.
-    fn run(self) -> Self::Output;
-}
-
 /// Compiles the bodies into a module, each under the given `#[target_feature]` attribute if any.
 macro_rules! compile_for {
     ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
         mod $level {
-            use crate::kernels::dispatch::Task;
+            use crate::kernels::task::Task;
             use crate::kernels::outcome::{Narrowed, Survived};
             use crate::kernels::{accumulate, convert};
 

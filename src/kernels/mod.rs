@@ -46,5 +46,6 @@ pub(crate) mod fused;
 pub(crate) mod outcome;
 pub(crate) mod product;
 pub(crate) mod scalar;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;

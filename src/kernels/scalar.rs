@@ -6,10 +6,10 @@
 use half::{bf16, f16};
 
 use crate::kernels::accumulate::{LANES, RUN, total};
-use crate::kernels::dispatch::Task;
 use crate::kernels::float8::{E4M3, power_of_two};
 use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product::{Matrix, RANK_BLOCK};
+use crate::kernels::task::Task;
 
 pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16))

@@ -1,11 +1,12 @@
 //! Formulas of deltas that are sums and products of stored values, and so have one right result: each is written once, over
 //! any [`Number`], and evaluated for neighbours along a row in f64 with a bound, then for what that leaves open.
 
-use crate::kernels::dispatch::{Kernels, Task};
+use crate::kernels::dispatch::Kernels;
 use crate::kernels::exact::Number;
 use crate::kernels::exact::ball::Ball;
 use crate::kernels::exact::dyadic::Dyadic;
 use crate::kernels::exact::lanes::{Lanes, WIDE};
+use crate::kernels::task::Task;
 use crate::ops::block::FactorView;
 use crate::ops::placement::Window;
 
@@ -53,12 +54,6 @@ impl Spot<'_> {
     #[inline(always)]
     pub(crate) fn values<N: Number>(&self, at: impl Fn([usize; 2]) -> f32) -> N {
         N::load(self.cols.len(), |lane| at(self.position(lane)))
-    }
-
-    /// The delta's scale.
-    #[inline(always)]
-    pub(crate) fn scale<N: Number>(&self) -> N {
-        N::of(self.scale)
     }
 }
 

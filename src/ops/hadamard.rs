@@ -25,7 +25,7 @@ impl Formula for Hadamard {
     #[inline(always)]
     fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
         let product = spot.product::<N>(0, 1).times(&spot.product(2, 3));
-        running.plus(&product.times(&spot.scale()))
+        running.plus(&product.scaled(spot.scale))
     }
 }
 

@@ -66,7 +66,8 @@ impl Formula for Kronecker {
     #[inline(always)]
     fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
         let kron = Kron::of(*self, spot.factors);
-        running.plus(&kron.first_factor::<N>(spot).times(&kron.second_factor(spot)).times(&spot.scale()))
+        let second: N = kron.second_factor(spot).expect("a delta with a core has no formula");
+        running.plus(&kron.times_first(second, spot).scaled(spot.scale))
     }
 
     /// As far as one block of `w₂` reaches, so that the element of `w₁` is one; where they are interleaved one element.
@@ -178,27 +179,28 @@ impl<'k> Kron<'k> {
         ([out / k, input / n], [out % k, input % n])
     }
 
-    /// The element of `w₁` that a run of elements has.
+    /// A run of elements times the one element of `w₁` that it has.
     #[inline(always)]
-    fn first_factor<N: Number>(&self, spot: &Spot<'_>) -> N {
+    fn times_first<N: Number>(&self, run: N, spot: &Spot<'_>) -> N {
         let ([i, j], _) = self.indices(spot.position(0));
         match self.first {
-            First::Whole(w1) => N::of(w1[i * self.sizes.first[1] + j]),
+            First::Whole(w1) => run.scaled(w1[i * self.sizes.first[1] + j]),
             First::Product(a, b) => {
                 // One column for all.
                 let b = Matrix { data: &b.data[j..], cols: spot.cols.len(), col_stride: 0, ..b };
-                N::dot(a, i, b, 0..spot.cols.len())
+                run.times(&N::dot(a, i, b, 0..spot.cols.len()))
             }
         }
     }
 
-    /// The elements of `w₂` for a run of elements, along its columns, or its rows where the delta is turned round.
+    /// The elements of `w₂` for a run of elements, along its columns, or its rows where the delta is turned round; none with a
+    /// core.
     #[inline(always)]
-    fn second_factor<N: Number>(&self, spot: &Spot<'_>) -> N {
+    fn second_factor<N: Number>(&self, spot: &Spot<'_>) -> Option<N> {
         let (_, [p, q]) = self.indices(spot.position(0));
         let (count, is_turned) = (spot.cols.len(), spot.window.rows.axis == Some(1));
         let n = self.sizes.second[1];
-        match &self.second {
+        Some(match &self.second {
             Second::Interleaved(w2, _) | Second::Blocks(FactorSource::Whole(w2)) => {
                 let step = if is_turned { n } else { 1 };
                 N::load(count, |lane| w2[p * n + q + lane * step])
@@ -207,8 +209,8 @@ impl<'k> Kron<'k> {
                 N::dot(b.transposed(), q, a.transposed(), p..p + count)
             }
             Second::Blocks(FactorSource::Product(a, b)) => N::dot(*a, p, *b, q..q + count),
-            Second::Blocks(FactorSource::Core(..)) => unreachable!("a core has no formula here"),
-        }
+            Second::Blocks(FactorSource::Core(..)) => return None,
+        })
     }
 
     /// Writes the window.

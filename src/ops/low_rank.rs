@@ -33,7 +33,7 @@ impl LowRank {
 impl Formula for LowRank {
     #[inline(always)]
     fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
-        let delta: N = spot.product::<N>(0, 1).times(&spot.scale());
+        let delta: N = spot.product::<N>(0, 1).scaled(spot.scale);
         running.plus(&if self.is_share { delta.times(&spot.original()) } else { delta })
     }
 }

@@ -19,7 +19,7 @@ impl Formula for AddVector {
         let vector = spot.factors[0];
         let (first, at) = (spot.window.cols.range.start, spot.cols.start as u64);
         let values = N::load(spot.cols.len(), |lane| vector.at(first + at + lane as u64, 0));
-        running.plus(&values.times(&spot.scale()))
+        running.plus(&values.scaled(spot.scale))
     }
 }
 

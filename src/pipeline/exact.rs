@@ -3,12 +3,13 @@
 
 use crate::error::Result;
 use crate::error::run::RunError;
-use crate::kernels::dispatch::{Kernels, Task};
+use crate::kernels::dispatch::Kernels;
 use crate::kernels::exact::Number;
 use crate::kernels::exact::ball::Ball;
 use crate::kernels::exact::dyadic::Dyadic;
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::exact::lanes::Lanes;
+use crate::kernels::task::Task;
 use crate::ops::formula::{Polynomial, Spot};
 use crate::ops::placement::Window;
 use crate::schedule::cut::Output;

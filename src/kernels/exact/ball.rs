@@ -75,6 +75,10 @@ impl Number for Ball {
         Ball { middle, radius: (radius + U * middle.abs() + TINY) * SLACK }
     }
 
+    fn scaled(self, by: f32) -> Ball {
+        self.times(&Ball::of(by))
+    }
+
     /// The products are exact, and none underflows: 48 bits, and exponents from −298. Of n sums in any order, each of at most the sum of sizes so
     /// far and its own error, the error is at most n·u/(1 − n·u) times the sum of all sizes.
     fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Ball {

@@ -141,6 +141,10 @@ impl Number for Dyadic {
         Dyadic::new(self.is_negative != other.is_negative, digits, self.exponent + other.exponent)
     }
 
+    fn scaled(self, by: f32) -> Dyadic {
+        self.times(&Dyadic::of(by))
+    }
+
     fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Dyadic {
         let product = |k| Dyadic::of(left.at(row, k)).times(&Dyadic::of(right.at(k, cols.start)));
         (0..left.cols).fold(Dyadic::of(0.0), |sum, k| sum.plus(&product(k)))

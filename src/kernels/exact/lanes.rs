@@ -59,6 +59,21 @@ impl Number for Lanes {
     }
 
     #[inline(always)]
+    fn scaled(mut self, by: f32) -> Lanes {
+        let by = f64::from(by);
+        let tiny = if by == 0.0 { 0.0 } else { TINY };
+        for i in 0..WIDE {
+            let is_zero = self.middles[i].abs() + self.radii[i] == 0.0;
+            let middle = self.middles[i] * by;
+            let radius = (self.radii[i] * by.abs() + U * middle.abs() + tiny) * SLACK;
+            self.radii[i] = if is_zero { 0.0 } else { radius };
+            // Adding +0 takes the sign from a zero.
+            self.middles[i] = middle + 0.0;
+        }
+        self
+    }
+
+    #[inline(always)]
     fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Lanes {
         let (mut sums, mut sizes) = ([0.0; WIDE], [0.0; WIDE]);
         let count = cols.len();

@@ -27,6 +27,9 @@ pub(crate) trait Number: Clone {
     /// The product.
     fn times(self, other: &Self) -> Self;
 
+    /// The product with a finite f32.
+    fn scaled(self, by: f32) -> Self;
+
     /// The sum of the products of a row of one matrix and a column of another, for some columns: as many as there are numbers
     /// in one of these.
     fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Self;

@@ -26,7 +26,11 @@ impl Sample {
     fn value<N: Number>(&self, cols: std::ops::Range<usize>) -> N {
         let left = Matrix::row_major(&self.left, 1, RANK);
         let right = Matrix::row_major(&self.right, RANK, WIDE);
-        N::of(self.base).plus(&N::dot(left, 0, right, cols).times(&N::of(self.scale)))
+        let sum = N::dot(left, 0, right, cols);
+        // Both ways to multiply.
+        let is_even = self.scale.to_bits() & 1 == 0;
+        let delta = if is_even { sum.times(&N::of(self.scale)) } else { sum.scaled(self.scale) };
+        N::of(self.base).plus(&delta)
     }
 
     fn exact(&self, col: usize) -> Rational {
