@@ -43,7 +43,6 @@ enum Level {
 macro_rules! compile_for {
     ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
         mod $level {
-            use crate::kernels::task::Task;
             use crate::kernels::outcome::{Narrowed, Survived};
             use crate::kernels::{accumulate, convert};
 
@@ -96,10 +95,6 @@ macro_rules! compile_for {
                 accumulate::add_squares_each(values, sums);
             }
             $(#[target_feature(enable = $features)])?
-            pub(crate) fn run<T: Task>(task: T) -> T::Output {
-                task.run()
-            }
-            $(#[target_feature(enable = $features)])?
             pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
                 accumulate::survived(values, before, still, delta)
             }
@@ -125,6 +120,11 @@ macro_rules! compile_fused {
             pub(crate) fn bf16(codes: &mut Codes<'_>, terms: &[Term<'_>], scratch: &mut FusedScratch) -> Narrowed {
                 // SAFETY: this function is compiled for the features of the vectors.
                 unsafe { merge::<$vector, Brain, $count>(codes, terms, scratch) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn run<T: crate::kernels::task::Task>(task: T) -> T::Output {
+                task.run()
             }
             $(#[target_feature(enable = $features)])?
             #[cfg(feature = "testing")]
@@ -322,7 +322,15 @@ impl Kernels {
 
     /// Runs a task with the level's CPU features.
     pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
-        dispatch!(self, run(task))
+        match self.0 {
+            Level::Scalar | Level::Baseline => task.run(),
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { fused_avx2::run(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { fused_avx512::run(task) },
+        }
     }
 
     /// Measures what is left of `delta` where `before` became `values`: sums of 64 elements in f32, of these in f64. `still`

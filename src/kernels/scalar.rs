@@ -9,7 +9,6 @@ use crate::kernels::accumulate::{LANES, RUN, total};
 use crate::kernels::float8::{E4M3, power_of_two};
 use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product::{Matrix, RANK_BLOCK};
-use crate::kernels::task::Task;
 
 pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |code| f32::from_bits(u32::from(u16::from_le_bytes(code)) << 16))
@@ -90,10 +89,6 @@ pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
     for (i, value) in values.iter().enumerate() {
         sums[i] += f64::from(*value) * f64::from(*value);
     }
-}
-
-pub(crate) fn run<T: Task>(task: T) -> T::Output {
-    task.run()
 }
 
 pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {

@@ -75,26 +75,48 @@ impl Number for Lanes {
 
     #[inline(always)]
     fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Lanes {
-        let (mut sums, mut sizes) = ([0.0; WIDE], [0.0; WIDE]);
-        let count = cols.len();
-        let mut values = [0.0; WIDE];
-        for k in 0..left.cols {
-            let start = k * right.row_stride + cols.start * right.col_stride;
-            if right.col_stride == 1 {
-                values[..count].copy_from_slice(&right.data[start..start + count]);
-            } else {
-                for (lane, value) in values[..count].iter_mut().enumerate() {
-                    *value = right.data[start + lane * right.col_stride];
-                }
-            }
-            let by = f64::from(left.at(row, k));
-            for i in 0..WIDE {
-                let product = by * f64::from(values[i]);
-                sums[i] += product;
-                sizes[i] += product.abs();
+        let mut lanes = Lanes::of(0.0);
+        let error = 2.0 * left.cols as f64 * U;
+        let (middles, radii) = (lanes.middles.as_chunks_mut().0, lanes.radii.as_chunks_mut().0);
+        let starts = cols.clone().step_by(PART);
+        for (first, (middles, radii)) in starts.zip(middles.iter_mut().zip(radii)) {
+            let (sums, sizes) = dot_part(left, row, right, first..cols.end.min(first + PART));
+            *middles = sums;
+            *radii = sizes.map(|size| error * size);
+        }
+        lanes
+    }
+}
+
+/// Sums that are made at once: so many stay in registers.
+const PART: usize = 16;
+
+/// Sums of products for at most [`PART`] columns, and of the products' sizes.
+#[inline(always)]
+fn dot_part(
+    left: Matrix<'_>,
+    row: usize,
+    right: Matrix<'_>,
+    cols: Range<usize>,
+) -> ([f64; PART], [f64; PART]) {
+    let (mut sums, mut sizes) = ([0.0; PART], [0.0; PART]);
+    let is_whole = right.col_stride == 1 && cols.len() == PART;
+    for k in 0..left.cols {
+        let start = k * right.row_stride + cols.start * right.col_stride;
+        let mut values = [0.0; PART];
+        if is_whole {
+            values.copy_from_slice(&right.data[start..start + PART]);
+        } else {
+            for (lane, value) in values[..cols.len()].iter_mut().enumerate() {
+                *value = right.data[start + lane * right.col_stride];
             }
         }
-        let error = 2.0 * left.cols as f64 * U;
-        Lanes { middles: sums, radii: sizes.map(|size| error * size) }
+        let by = f64::from(left.at(row, k));
+        for i in 0..PART {
+            let product = by * f64::from(values[i]);
+            sums[i] += product;
+            sizes[i] += product.abs();
+        }
     }
+    (sums, sizes)
 }
