@@ -45,6 +45,7 @@ pub(crate) mod tensor;
 
 pub use adapters::expert_options::{ExpertLayout, Orientation, Packing};
 pub use cancel::Cancel;
+pub use checkpoint::tokenizer::TokenizerChoice;
 pub use cli::main as run_command;
 pub use error::adapter::AdapterError;
 pub use error::checkpoint::CheckpointError;
@@ -56,6 +57,7 @@ pub use error::no_effect::NoEffectReason;
 pub use error::output::OutputError;
 pub use error::path_reading::{PathChange, PathReading};
 pub use error::plan::PlanError;
+pub use error::promise::Promise;
 pub use error::request::RequestError;
 pub use error::run::RunError;
 pub use error::storage::StorageError;

@@ -43,6 +43,7 @@ SAME = 1e-5  # of the largest logit: what the order of sums may do in F32
 DIFFERENT = 1e-2  # of the largest logit: what an adapter must do at least, or a case would prove nothing
 VOCABULARY = 20
 IDS = torch.tensor([[1, 5, 3, 9, 4, 7], [6, 11, 3, 2, 8, 10]])
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 WEIGHT_STD, FACTOR_STD = 0.2, 0.3
 SEED = 20251124
 
@@ -56,6 +57,9 @@ CLASSES = {
     "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
     "ForTokenClassification": transformers.AutoModelForTokenClassification,
     "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
+    "ForConditionalGeneration": transformers.AutoModelForSeq2SeqLM,
+    "ForImageClassification": transformers.AutoModelForImageClassification,
+    "Model": transformers.AutoModel,
 }
 TASKS = {
     None: "ForCausalLM",
@@ -109,31 +113,84 @@ def gpt2():
     return Model(lambda: transformers.GPT2LMHeadModel(config), names)
 
 
-def bert():
-    """A masked language model: what its tasks need of it stands under `bert.`."""
-    sizes = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 16,
-    }
-    config = transformers.BertConfig(**sizes, initializer_range=WEIGHT_STD)
-    names = {EMBEDDING: "word_embeddings", ATTENTION: "query"}
-    return Model(lambda: transformers.BertForMaskedLM(config), names)
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 24,
+    "initializer_range": WEIGHT_STD,
+}
 
 
+def encoder(kind, attention="query", **sizes):
+    """A masked language model like BERT: what its tasks need of it stands under the name of the base model."""
+    config = getattr(transformers, f"{kind}Config")(**SIZES | sizes)
+    names = {EMBEDDING: "word_embeddings", ATTENTION: attention}
+    return Model(lambda: getattr(transformers, f"{kind}ForMaskedLM")(config), names)
+
+
+def bart():
+    """An encoder and a decoder; its classifier reads the state of the last of its end tokens, of which each row has one."""
+    sizes = {f"{part}_{size}": value for part in ("encoder", "decoder") for size, value in
+             (("layers", 2), ("attention_heads", 2), ("ffn_dim", 24))}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3, "decoder_start_token_id": 3, "forced_eos_token_id": 3}
+    config = transformers.BartConfig(
+        vocab_size=VOCABULARY, d_model=16, max_position_embeddings=24, init_std=WEIGHT_STD, **sizes, **tokens)
+    return Model(lambda: transformers.BartForConditionalGeneration(config), {ATTENTION: "q_proj"})
+
+
+def xlnet():
+    """A head of two modules, neither of which PEFT's own lists name."""
+    config = transformers.XLNetConfig(
+        vocab_size=VOCABULARY, d_model=16, n_layer=2, n_head=2, d_inner=24, initializer_range=WEIGHT_STD, pad_token_id=0)
+    return Model(lambda: transformers.XLNetLMHeadModel(config), {ATTENTION: "layer_1"})
+
+
+def vit():
+    """An image model that was saved without a head and without the name of the base model."""
+    sizes = {key: value for key, value in SIZES.items() if key not in ("vocab_size", "max_position_embeddings")}
+    config = transformers.ViTConfig(image_size=32, patch_size=16, **sizes)
+    return Model(lambda: transformers.ViTModel(config, add_pooling_layer=False), {ATTENTION: "q_proj"})
+
+
+# Encoders by what `ForSequenceClassification` needs beyond what PEFT saves by itself.
+ENCODERS = {
+    "roberta": encoder("Roberta", pad_token_id=0),
+    "xlm-roberta": encoder("XLMRoberta", pad_token_id=0),
+    "camembert": encoder("Camembert", pad_token_id=0),
+    "electra": encoder("Electra", embedding_size=16),
+    "esm": encoder("Esm", pad_token_id=0, mask_token_id=18, position_embedding_type="absolute"),
+    "distilbert": encoder("DistilBert", "q_lin", dim=16, hidden_dim=24, n_layers=2, n_heads=2),
+    "mpnet": encoder("MPNet", "q", pad_token_id=0),
+    "convbert": encoder("ConvBert", embedding_size=16, num_attention_heads=4),
+    "roformer": encoder("RoFormer", embedding_size=16),
+    "nystromformer": encoder("Nystromformer", num_landmarks=1, segment_means_seq_len=6),
+    "modernbert": encoder("ModernBert", "Wo", pad_token_id=0, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2),
+    "fnet": encoder("FNet", "dense"),
+    "squeezebert": encoder("SqueezeBert", embedding_size=16, q_groups=1, k_groups=1, v_groups=1, post_attention_groups=1,
+        intermediate_groups=1, output_groups=1),
+}
+POOLED = {
+    "bert": encoder("Bert"),
+    "deberta": encoder("Deberta", "in_proj", pad_token_id=0),
+    "deberta-v2": encoder("DebertaV2", "query_proj", pad_token_id=0),
+    "albert": encoder("Albert", embedding_size=16),
+    "mobilebert": encoder("MobileBert", embedding_size=16, true_hidden_size=16, intra_bottleneck_size=16),
+    "rembert": encoder("RemBert", input_embedding_size=16, output_embedding_size=16),
+    "megatron-bert": encoder("MegatronBert"),
+}
 MODELS = {
     "llama": decoder("Llama", True),
     "qwen2": decoder("Qwen2", True),
     "gemma3": decoder("Gemma3", True),
     "gpt2": gpt2(),
     "llama-untied": decoder("Llama", False),
-    "bert": bert(),
 }
-TIED = [name for name in MODELS if MODELS[name].tied and name != "bert"]
-CAUSAL = [name for name in MODELS if name != "bert"]
+TIED = [name for name in MODELS if MODELS[name].tied]
+CAUSAL = list(MODELS)
+MODELS |= ENCODERS | POOLED | {"bart": bart(), "xlnet": xlnet(), "vit": vit()}
 
 
 # --- the cases --------------------------------------------------------------------------------------------------------
@@ -150,11 +207,20 @@ class Case:
     truth: str = "unmerged"
     grow: int = 0  # tokens by which the model is made larger before training
     labels: int | None = None
+    head: str | None = None  # the class's ending, where no type of PEFT's names the task
     save: dict = field(default_factory=dict)
 
     @property
     def task(self):
         return self.adapters[0].get("task_type")
+
+    @property
+    def is_task(self):
+        return bool(self.task or self.head)
+
+    @property
+    def ending(self):
+        return self.head or TASKS[self.task]
 
     @property
     def vocabulary(self):
@@ -214,6 +280,23 @@ CASES = [
     Case("classifier-tokens", [lora(ATTENTION, task_type="SEQ_CLS", trainable_token_indices=[3, 9])], CAUSAL, labels=3),
     Case("classifier-grown", [lora(ATTENTION, task_type="SEQ_CLS")], CAUSAL, labels=3, grow=8, save=SAVED),
     Case("tagger", [lora(ATTENTION, task_type="TOKEN_CLS")], ["llama", "gpt2", "llama-untied", "bert"], labels=4),
+    # A head of one layer or of several, and PEFT's own list of modules to save.
+    Case("labels-3", [lora(ATTENTION, task_type="SEQ_CLS")], [*ENCODERS], labels=3),
+    Case("labels-16", [lora(ATTENTION, task_type="SEQ_CLS")], ["roberta", "distilbert"], labels=16),
+    Case("tokens-5", [lora(ATTENTION, task_type="TOKEN_CLS")], [name for name in [*ENCODERS, *POOLED] if name != "esm"],
+        labels=5),
+    # Modules that the list names beyond the head, or for it.
+    Case("pooler", [lora(ATTENTION, task_type="SEQ_CLS", modules_to_save=["classifier", "pooler"])], [*POOLED], labels=3),
+    Case("head", [lora(ATTENTION, task_type="SEQ_CLS", modules_to_save=["classification_head"])], ["bart"], labels=3),
+    Case("head-and-classifier", [lora(ATTENTION, task_type="SEQ_CLS", modules_to_save=["head", "classifier"])],
+        ["modernbert"], labels=3),
+    Case("summary", [lora(ATTENTION, task_type="SEQ_CLS", modules_to_save=["logits_proj", "sequence_summary"])], ["xlnet"],
+        labels=3),
+    # No task: PEFT writes the class.
+    Case("score", [lora(ATTENTION, modules_to_save=["score"])], CAUSAL, labels=1, head="ForSequenceClassification"),
+    Case("dense", [lora(ATTENTION, modules_to_save=["classifier"])], ["roberta", "electra"], labels=3,
+        head="ForSequenceClassification"),
+    Case("images", [lora(ATTENTION, modules_to_save=["classifier"])], ["vit"], labels=4, head="ForImageClassification"),
     Case("answers", [lora(ATTENTION, task_type="QUESTION_ANS")], ["bert"]),
     Case("dora-embedding", [lora(EMBEDDING, ATTENTION, use_dora=True)], CAUSAL),
     Case("dora-both", [lora(*BOTH, use_dora=True)], CAUSAL),
@@ -253,7 +336,7 @@ def load_to_train(case, base, dtype):
     """The base as it is before PEFT wraps it: of the class of the task, and resized."""
     changes = {} if case.labels is None else {"num_labels": case.labels}
     torch.manual_seed(SEED + 1)  # of a new head, which training replaces
-    model = CLASSES[TASKS[case.task]].from_pretrained(base, dtype=DTYPES[dtype], **changes)
+    model = CLASSES[case.ending].from_pretrained(base, dtype=DTYPES[dtype], **changes)
     if case.grow:
         model.resize_token_embeddings(case.vocabulary, mean_resizing=False)
     return model
@@ -292,7 +375,8 @@ def logits(model, case):
     ids = IDS.clone()
     ids[:, 1] = case.vocabulary - 1  # so that new rows of an embedding are looked up
     with torch.no_grad():
-        output = model.float().eval()(ids)
+        inputs = {"pixel_values": IMAGES} if model.main_input_name == "pixel_values" else {"input_ids": ids}
+        output = model.float().eval()(**inputs)
     return output["logits"] if "logits" in output else torch.stack([output["start_logits"], output["end_logits"]])
 
 
@@ -352,12 +436,12 @@ def merge(binary, case, base, adapters, output):
 def check_config(case, folder, model):
     """The config must say what the tensors are, for those who read it and not the weights."""
     config = json.loads((folder / "config.json").read_text())
-    if config["vocab_size"] != case.vocabulary:
+    if config.get("vocab_size", case.vocabulary) != case.vocabulary:
         yield f"`vocab_size` is {config['vocab_size']}, expected {case.vocabulary}"
     if case.labels is not None and model.config.num_labels != case.labels:
         yield f"the config has {model.config.num_labels} labels, expected {case.labels}"
-    if not config["architectures"][0].endswith(TASKS[case.task]) and case.task:
-        yield f"`architectures` is {config['architectures']}, for the task {case.task}"
+    if not config["architectures"][0].endswith(case.ending) and case.is_task:
+        yield f"`architectures` is {config['architectures']}, expected one for {case.ending}"
 
 
 def check_rounded_once(folder, wide):
@@ -422,7 +506,7 @@ def hold(row, case, dtype, base, output, wanted):
         yield f"{dtype}: does not load: {type(error).__name__}: {error}"
         return
     base_said = load_named(base, dtype)[1]
-    if case.task:
+    if case.is_task:
         base_said |= said_of_other_class(type(model).__name__, base, dtype)
     new = said - base_said
     row.warnings += len(new)

@@ -3,6 +3,7 @@
 //! Nothing here names a file or a field of one trainer. Claims read an [`Adapter`] through its tensors' paths and its
 //! [`Options`]; the map of raw fields is kept to account for each of them.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use regex::Regex;
@@ -11,12 +12,13 @@ use crate::checkpoint::side_files::is_beside;
 use crate::error::Result;
 use crate::error::claim::ClaimError;
 use crate::hub::resolved::Resolved;
-use crate::model::names::lookup::Names;
+use crate::model::names::lookup::{Names, PathFacts};
 use crate::model::names::name_tables::NameTables;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Entry;
 use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
 use crate::adapters::evidence::Evidence;
 use crate::adapters::expert_options::ExpertLayout;
@@ -64,6 +66,29 @@ impl AdapterTensor {
     }
 }
 
+/// What an adapter's tensors say of a weight's shape.
+#[derive(Debug, Default)]
+struct Extents {
+    /// Inputs, a convolution's kernel among them.
+    inputs: Option<u64>,
+    outputs: Option<u64>,
+    /// The shape of what stands in its place.
+    whole: Option<Vec<u64>>,
+}
+
+impl Extents {
+    /// Whether a weight of that shape may be meant: stored either way around.
+    fn fit(&self, shape: &Shape) -> bool {
+        let axes = shape.axes();
+        if let Some(whole) = &self.whole {
+            return axes == whole;
+        }
+        let (Some(&first), rest) = (axes.first(), axes.iter().skip(1).product::<u64>()) else { return false };
+        let is = |said: Option<u64>, found: u64| said.is_none_or(|said| said == found);
+        is(self.outputs, first) && is(self.inputs, rest) || is(self.outputs, rest) && is(self.inputs, first)
+    }
+}
+
 /// An adapter, read as far as headers go.
 pub struct Adapter {
     /// Name for messages: the directory's, or that of its repository.
@@ -74,8 +99,10 @@ pub struct Adapter {
     pub(crate) kind: String,
     /// The directory that holds its files.
     pub location: Location,
-    /// The name of the file of its tensors.
-    pub(crate) file: &'static str,
+    /// The name of the file of its tensors, or of the index of several.
+    pub(crate) file: String,
+    /// The names of all files of its tensors.
+    pub(crate) files: Vec<String>,
     /// What decides the meaning of its tensors.
     pub(crate) options: Options,
     /// All fields of its config, each of which is honoured or refused; none if the dialect has none.
@@ -94,6 +121,8 @@ pub struct Adapter {
     pub experts: ExpertLayout,
     /// What the user says of keys that may be left out where no base tensor has their names.
     pub unmatched: Vec<Regex>,
+    /// What the user says of modules that may be missing though its config promises them.
+    pub missing: Vec<Regex>,
     /// The file of its tensors.
     pub source: Box<dyn Source>,
 }
@@ -135,7 +164,29 @@ impl Adapter {
     /// # Errors
     /// [`ClaimError::Readings`] if its paths can be read in two ways that do not mean the same tensors.
     pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
-        Names::new(name_tables, &self.owners())
+        let extents = self.extents();
+        let fits = |path: &str, shape: &Shape| extents.get(path).is_none_or(|extents| extents.fit(shape));
+        let may_be_new = |path: &str| self.options.may_be_new(path);
+        Names::new(name_tables, &self.owners(), PathFacts { fits: &fits, may_be_new: &may_be_new })
+    }
+
+    /// What the tensors of each module say of its weight's shape.
+    fn extents(&self) -> HashMap<&str, Extents> {
+        let mut found: HashMap<&str, Extents> = HashMap::new();
+        for tensor in self.needed() {
+            let extents = found.entry(tensor.owner()).or_default();
+            match (tensor.part.role, tensor.tensor.shape.axes()) {
+                (Role::A, [_, inputs @ ..]) if !inputs.is_empty() => {
+                    extents.inputs = Some(inputs.iter().product());
+                }
+                (Role::B, [outputs, ..]) => extents.outputs = Some(*outputs),
+                (Role::Value, axes) if tensor.path.ends_with(".weight") => {
+                    extents.whole = Some(axes.to_vec())
+                }
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Its tensors, but for those that no merge needs.

@@ -54,6 +54,9 @@ pub(crate) trait Dialect: Sync {
     /// A directory that cannot be read.
     fn detect(&self, dir: &Location) -> Result<Detection>;
 
+    /// Whether a file of that name is one that its directories hold.
+    fn has(&self, file: &str) -> bool;
+
     /// Reads the adapter in `place` as far as headers go.
     ///
     /// # Errors

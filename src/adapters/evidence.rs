@@ -9,4 +9,8 @@ pub(crate) struct Evidence {
     pub is_unsloth: bool,
     /// NeMo AutoModel wrote it.
     pub is_nemo: bool,
+    /// Megatron-Bridge wrote it.
+    pub is_megatron_bridge: bool,
+    /// torchtune exported it.
+    pub is_torchtune: bool,
 }

@@ -1,13 +1,14 @@
 //! Finds the dialect of an adapter and opens it by that. What no dialect reads is refused by the name of its format, if that
 //! is known ([`foreign`]).
 
-use crate::error::Result;
+use crate::error::adapter::AdapterError;
+use crate::error::{Error, Result};
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 
 use crate::adapters::adapter::Adapter;
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::foreign::foreign;
+use crate::adapters::foreign::{Foreign, foreign, foreign_file};
 use crate::adapters::peft::folder::{Peft, not_found};
 
 /// Every dialect. Of those that are equally sure the first is asked to read.
@@ -27,6 +28,35 @@ pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Det
         }
     }
     Ok(likely)
+}
+
+/// The directory of the adapter that a file of it is; what is no file, or another's, as it is.
+///
+/// # Errors
+/// As [`Resolved::names_file`].
+pub(crate) fn directory_of(place: Resolved) -> Result<Resolved> {
+    let is_own = |name: &str| DIALECTS.iter().any(|dialect| dialect.has(name));
+    let is_one = place.location.name().is_some_and(is_own) && place.names_file()?;
+    Ok(if is_one { place.directory() } else { place })
+}
+
+/// The refusal of an adapter that is given as a base: `error` is why it is none. `others` are those given as adapters.
+pub(crate) fn as_base(place: &Resolved, others: &[Resolved], error: Error) -> Error {
+    let location = &place.location;
+    let is_ours = detect(location).is_ok_and(|found| found.is_some());
+    let found = if is_ours { None } else { foreign(location) };
+    if !is_ours && found.is_none() {
+        return error;
+    }
+    let named = trained_on(place).ok().and_then(|trained_on| trained_on.base);
+    let base = named.unwrap_or_else(|| "BASE".to_owned());
+    let all = std::iter::once(place).chain(others);
+    let adapters: Vec<String> = all.map(|place| format!("--adapter {}", place.location)).collect();
+    let format = found.map(|found| found.format());
+    Error::new(AdapterError::NotABase { path: location.path(), format }).hint(format!(
+        "`--base` is the model that adapters are merged into; of several adapters each is named for itself: `--base {base} {}`",
+        adapters.join(" ")
+    ))
 }
 
 /// Opens the adapter in `place`, whatever its format.
@@ -51,6 +81,13 @@ pub(crate) fn trained_on(place: &Resolved) -> Result<TrainedOn> {
 fn dialect_of(dir: &Location) -> Result<&'static dyn Dialect> {
     match detect(dir)? {
         Some((dialect, _)) => Ok(dialect),
-        None => Err(foreign(dir).unwrap_or_else(|| not_found(dir))),
+        None => {
+            // Of a directory that would be one of ours the config is missing.
+            let lacks_config = |foreign: &Foreign| {
+                !foreign.is_of_another() && DIALECTS.iter().any(|dialect| dialect.has(foreign.file_name()))
+            };
+            let foreign = foreign_file(dir).filter(|foreign| !lacks_config(foreign));
+            Err(foreign.map_or_else(|| not_found(dir), Foreign::refused))
+        }
     }
 }

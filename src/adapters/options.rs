@@ -3,9 +3,11 @@
 //! A dialect fills them once, when it opens an adapter. What it found to be of a wrong type is kept as a [`Problem`], which
 //! the check of the config reports with all that it refuses.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::checkpoint::config::Config;
 use crate::error::{Error, Result};
+use crate::model::heads::{Task, task, task_of_class};
 
 use crate::adapters::peft::config::{bad_field, unreadable_pattern};
 use crate::adapters::peft::patterns::Patterns;
@@ -45,10 +47,35 @@ pub(crate) struct Options {
     pub base: Option<String>,
     /// The revision of that base.
     pub revision: Option<String>,
+    /// The classes and model types of that base.
+    pub trained_on: TrainedClasses,
     /// What it was trained for, as transformers names tasks.
     pub task: Option<String>,
+    /// The class that it was trained in, where that is known.
+    pub class: Option<String>,
+    /// Modules that were trained whole, by the ends of their paths; some may be new.
+    pub saved: Vec<String>,
+    /// The names of labels by their number, where it has them.
+    pub labels: Option<Map<String, Value>>,
     /// What is of a wrong type.
     pub problems: Vec<Problem>,
+}
+
+/// What an adapter says of the model that it was trained on, beside its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TrainedClasses {
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// Its model types.
+    pub types: Vec<String>,
+}
+
+impl TrainedClasses {
+    /// Adds what the config of a base says of it.
+    pub(crate) fn add(&mut self, base: &Config) {
+        self.classes.extend(base.classes().into_iter().map(str::to_owned));
+        self.types.extend(base.model_type().map(str::to_owned));
+    }
 }
 
 /// Something of a wrong type.
@@ -87,9 +114,29 @@ impl Options {
             target_parameters: Vec::new(),
             base: None,
             revision: None,
+            trained_on: TrainedClasses::default(),
             task: None,
+            class: None,
+            saved: Vec::new(),
+            labels: None,
             problems: Vec::new(),
         }
+    }
+
+    /// The task with a head of its own that it was trained for: as it says, else as its class is called.
+    pub(crate) fn head_task(&self) -> Option<&'static Task> {
+        let of_class = || task_of_class(self.class.as_deref()?);
+        self.task.as_deref().map_or_else(of_class, task)
+    }
+
+    /// Whether a module may be one that training added to the model: it was trained whole, and stands outside stacks of layers.
+    ///
+    /// PEFT's rule for `modules_to_save`: an entry is the end of a path, whether or not a segment begins there (`classifier`
+    /// names `pre_classifier` of DistilBERT too). What stands inside such a module was saved with it.
+    pub(crate) fn may_be_new(&self, module: &str) -> bool {
+        let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+        let mut outer = ends.map(|end| &module[..end]).filter(|path| !path.split('.').any(is_number));
+        outer.any(|path| self.saved.iter().any(|entry| !entry.is_empty() && path.ends_with(entry.as_str())))
     }
 
     /// The refusals of all that is of a wrong type.
@@ -160,6 +207,10 @@ impl Options {
     }
 }
 
+fn is_number(segment: &str) -> bool {
+    !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// How often the delta of a module is added.
 ///
 /// `nn.MultiheadAttention` keeps its three input projections in `in_proj_weight`. PEFT wraps it and its `out_proj` inside
@@ -177,6 +228,24 @@ pub(crate) fn wrapped_attention(module: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn new_modules_are_saved_ones_outside_layers() {
+        let mut options = Options::new("style".to_owned());
+        options.saved = vec!["classifier".to_owned(), "pooler".to_owned()];
+        for (module, is_new) in [
+            ("classifier", true),
+            ("pre_classifier", true),
+            ("classifier.1", true),
+            ("pooler.dense", true),
+            ("bert.pooler.dense", true),
+            ("score", false),
+            ("layers.0.pooler.dense", false),
+            ("pooler_2.dense", false),
+        ] {
+            assert_eq!(options.may_be_new(module), is_new, "{module}");
+        }
+    }
 
     #[test]
     fn a_scale_is_alpha_by_rank_as_often_as_it_is_added() {

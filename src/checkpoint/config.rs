@@ -65,6 +65,11 @@ impl Config {
         &self.text
     }
 
+    /// All that it says.
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// What it says at the top level.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.value.get(key)

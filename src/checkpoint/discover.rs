@@ -31,8 +31,10 @@ use crate::checkpoint::listing::{IndexFile, Listing};
 use crate::checkpoint::side_files::{is_carried, is_whole_model};
 use crate::checkpoint::stated;
 use crate::checkpoint::stated::Stated;
-use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, stem_of_shard};
+use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, is_only_shard, stem_of_shard};
 
+/// What is missing from a directory without weights of a known name.
+pub(crate) const NO_CHECKPOINT: &str = "safetensors checkpoint";
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const MOST_CONFIG_BYTES: u64 = 64 << 20;
 
@@ -40,6 +42,8 @@ const MOST_CONFIG_BYTES: u64 = 64 << 20;
 pub struct Checkpoint {
     /// Where it is.
     pub location: Location,
+    /// The name of its repository, if it is a snapshot.
+    pub name: Option<String>,
     /// Its shards and tensors.
     pub catalogue: Catalogue,
     /// Its shards, as they were opened for their headers, in the catalogue's order: what is planned with is what is read.
@@ -70,7 +74,7 @@ impl Checkpoint {
                 let path = place.location.path();
                 return Err(StorageError::Missing { what: "config.json", path }.into());
             }
-            Ok(checkpoint)
+            Ok(Checkpoint { name: place.name().map(str::to_owned), ..checkpoint })
         };
         let explain = |error| diffusers::explain(place, with_broken_links(&place.location, error));
         read().map_err(|error| place.explain(explain(error)))
@@ -107,7 +111,7 @@ impl Checkpoint {
         let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
         let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
         let stated = stated::beside(dir)?;
-        Ok(Checkpoint { location: dir.clone(), catalogue, sources, config, stated, index, notes })
+        Ok(Checkpoint { location: dir.clone(), name: None, catalogue, sources, config, stated, index, notes })
     }
 }
 
@@ -137,6 +141,9 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     weights.sort();
     weights.dedup();
     let Some(name) = chosen(dir, &weights, config, variant)? else {
+        if let Some(only) = only_shard(&files).filter(|_| variant.is_none()) {
+            return Ok((vec![only.to_owned()], None, Vec::new()));
+        }
         Error::all(found.broken_links(dir, |name| WeightsName::of(name).is_some()))?;
         return Err(nothing(&dir.path(), &files));
     };
@@ -166,6 +173,13 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
         });
     }
     Ok((shards, index, notes))
+}
+
+/// The one shard of a checkpoint that says that it has no other: it needs no index.
+fn only_shard<'f>(files: &[&'f str]) -> Option<&'f str> {
+    let mut shards = files.iter().filter(|file| stem_of_shard(file).is_some());
+    let first = *shards.next()?;
+    (shards.next().is_none() && is_only_shard(first)).then_some(first)
 }
 
 /// Which of the weights in a directory are meant: those of the variant that is asked for, else those without, else the only
@@ -206,7 +220,11 @@ fn files_of(weights: &[WeightsName], dir: &Location) -> Result<Vec<String>> {
 }
 
 /// The index of that name, if it is there.
-fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
+///
+/// # Errors
+/// [`CheckpointError::Index`], [`CheckpointError::LfsPointer`], [`StorageError::LeadsOut`] for a shard that is no file of the
+/// directory, or as [`Location::read_small`].
+pub(crate) fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
     let at = dir.path_of(name);
     let Some(bytes) = dir.read_small(name, MOST_INDEX_BYTES)? else { return Ok(None) };
     if is_lfs_pointer(&bytes) {
@@ -235,7 +253,7 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
             "copy the index from where the checkpoint came from: it says which shards belong together",
         );
     }
-    let error = Error::new(StorageError::Missing { what: "safetensors checkpoint", path: path.to_owned() });
+    let error = Error::new(StorageError::Missing { what: NO_CHECKPOINT, path: path.to_owned() });
     let is_other = |file: &&&str| [".bin", ".gguf", ".flashpack"].iter().any(|ending| file.ends_with(ending));
     match files.iter().find(is_other) {
         Some(file) => error.hint(format!(

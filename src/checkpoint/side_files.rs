@@ -209,6 +209,33 @@ fn notes(carried: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {
     notes
 }
 
+/// Whether a file holds weights, or is the index of some, by its name.
+pub(crate) fn is_weights(name: &str) -> bool {
+    is_index(name) || has_ending(name, WEIGHT_ENDINGS) || has_ending(name, WHOLE_ENDINGS)
+}
+
+/// What else a trainer's own state begins with beside an adapter, where nothing else has these names.
+const STATE_STARTS: &[&str] = &[
+    "optim",
+    "scheduler",
+    "lr_scheduler",
+    "scaler",
+    "grad_scaler",
+    "sampler",
+    "dataloader",
+    "training_args",
+    "training_state",
+    "trainer_state",
+    "recipe_state",
+];
+/// What stands inside the names of the state that DeepSpeed shards.
+const SHARDED_STATE: &str = "optim_states";
+
+/// Whether a file beside an adapter holds what a trainer needs to go on, by its name.
+pub(crate) fn is_training_state(name: &str) -> bool {
+    has_start(name, TRAINING_STARTS) || has_start(name, STATE_STARTS) || name.contains(SHARDED_STATE)
+}
+
 /// Whether a file holds weights that are no part of the model and belong beside it, also where it lies beside an adapter.
 pub(crate) fn is_beside(name: &str) -> bool {
     BESIDE.contains(&name)

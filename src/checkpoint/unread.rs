@@ -59,8 +59,9 @@ pub(crate) struct Beside {
 /// By the place of quantized data, what stands beside it.
 pub(crate) fn company(catalogue: &Catalogue) -> BTreeMap<usize, Vec<Beside>> {
     let mut found: BTreeMap<usize, Vec<Beside>> = BTreeMap::new();
-    for (place, tensor) in catalogue.tensors.iter().enumerate() {
-        if let Some((data, schemes)) = data_of(catalogue, place, &tensor.name) {
+    let has_owner = catalogue.tensors.iter().any(|tensor| schemes::owns_all_beside(&tensor.name));
+    for place in 0..catalogue.tensors.len() {
+        if let Some((data, schemes)) = data_of(catalogue, place, has_owner) {
             found.entry(data).or_default().push(Beside { place, schemes });
         }
     }
@@ -68,9 +69,9 @@ pub(crate) fn company(catalogue: &Catalogue) -> BTreeMap<usize, Vec<Beside>> {
 }
 
 /// The data that a tensor belongs to, and the schemes by which it does.
-fn data_of(catalogue: &Catalogue, place: usize, name: &str) -> Option<(usize, Vec<&'static Scheme>)> {
+fn data_of(catalogue: &Catalogue, place: usize, has_owner: bool) -> Option<(usize, Vec<&'static Scheme>)> {
     let mut found: Option<(usize, Vec<&'static Scheme>)> = None;
-    for named in schemes::data_of(name) {
+    for named in schemes::data_of(&catalogue.tensors[place].name, has_owner) {
         if let Some((data, schemes)) = &mut found {
             if catalogue.tensors[*data].name == named.name {
                 schemes.push(named.scheme);

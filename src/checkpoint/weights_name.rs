@@ -94,11 +94,31 @@ pub(crate) fn stem_of_shard(file: &str) -> Option<&'static str> {
     stems.find(|stem| name.strip_prefix(stem).is_some_and(is_number))
 }
 
+/// Whether a file is the first shard of one, by its name.
+pub(crate) fn is_only_shard(file: &str) -> bool {
+    let numbers = |file: &str| {
+        let (before, of) = file.strip_suffix(".safetensors")?.rsplit_once(OF)?;
+        let number = before.rsplit(['-', '_', '.']).next()?;
+        Some((number.parse::<u64>().ok()?, of.parse::<u64>().ok()?))
+    };
+    numbers(file) == Some((1, 1))
+}
+
+/// What the shards of an index are called: the part of its name before the format, `model` of `model.safetensors.index.json`.
+pub(crate) fn stem_of_index(file: &str) -> Option<String> {
+    let format =
+        |format: &&str| file.split_once(&format!("{format}.index.")).map(|(stem, _)| stem.to_owned());
+    is_index(file).then(|| FORMATS.iter().find_map(format)).flatten()
+}
+
 /// Whether a file is an index of weights, whatever their format, library and variant.
 pub(crate) fn is_index(file: &str) -> bool {
     let is_of = |format: &&str| file.contains(&format!("{format}.index."));
-    file.ends_with(".json") && [".safetensors", ".bin", ".h5", ".msgpack"].iter().any(is_of)
+    file.ends_with(".json") && FORMATS.iter().any(is_of)
 }
+
+/// Formats of weights that have an index when they are in shards.
+const FORMATS: [&str; 4] = [".safetensors", ".bin", ".h5", ".msgpack"];
 
 #[cfg(test)]
 mod tests {
@@ -140,6 +160,11 @@ mod tests {
         assert_eq!(stem_of_shard("model-00001-of-00002.safetensors"), Some("model"));
         assert_eq!(stem_of_shard("diffusion_pytorch_model-1.safetensors"), Some("diffusion_pytorch_model"));
         assert_eq!(stem_of_shard("model.fp16-00001-of-00002.safetensors"), Some("model"));
+        assert!(
+            is_only_shard("model-00001-of-00001.safetensors") && is_only_shard("m.fp16-1-of-1.safetensors")
+        );
+        assert!(!is_only_shard("model-00001-of-00002.safetensors") && !is_only_shard("model.safetensors"));
+        assert_eq!(stem_of_index("model.safetensors.index.fp16.json").as_deref(), Some("model"));
         assert_eq!(stem_of_shard("model.safetensors"), None);
         assert_eq!(stem_of_shard("model.fp16.safetensors"), None);
         assert!(is_index("pytorch_model.bin.index.fp16.json") && is_index("model.safetensors.index.json"));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::exit::TABLE;
@@ -158,6 +159,20 @@ pub(crate) struct MergeArgs {
     )]
     pub(crate) tied: String,
 
+    /// Choose whose tokenizer and chat template go into the result
+    ///
+    /// `auto` takes an adapter's where it has one and its vocabulary or its chat template is not the base's; of several
+    /// adapters, the last such. Which was taken is reported.
+    #[arg(
+        long,
+        value_name = "auto|base|adapter",
+        value_parser = ["auto", "base", "adapter"],
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) tokenizer: String,
+
     /// Print the plan and write nothing, as `plan` does
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,
@@ -187,11 +202,12 @@ pub(crate) struct MergeArgs {
 
     /// Set the order of experts in an adapter's fused `lora_B`
     ///
-    /// `rank-major` is PEFT's, `expert-major` Unsloth's until September 2026. Needed only where an adapter does not say.
+    /// `rank-major` is PEFT's, `expert-major` (`grouped_by_expert`) Megatron-Bridge's, and Unsloth's until September 2026.
+    /// Needed only where an adapter does not say.
     #[arg(
         long,
         value_name = "ORDER",
-        value_parser = ["rank-major", "expert-major"],
+        value_parser = packings(),
         hide_possible_values = true,
         help_heading = "Experts"
     )]
@@ -226,6 +242,32 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
     pub(crate) allow_unmatched: Vec<String>,
 
+    /// Allow what an adapter promises to be missing; repeatable
+    ///
+    /// By default a module that `target_modules`, `target_parameters`, `modules_to_save`, token indices, `bias` or the task of an
+    /// adapter's config promise must have its tensors. A regular expression that is searched for in the names of what is
+    /// missing. Everything that is allowed is reported and recorded, and an expression that matches everything is refused.
+    ///
+    /// Example: --allow-missing 'layers\.3\.mlp\.'
+    #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
+    pub(crate) allow_missing: Vec<String>,
+
+    /// Allow a file with weights beside an adapter to be left out; repeatable
+    ///
+    /// Trainers save modules that they train whole in files of their own (`non_lora_trainables.bin`), which are not merged.
+    /// By default such a file is an error. With its name here the result is made without it, which is reported and recorded.
+    ///
+    /// Example: --allow-unmerged-file non_lora_trainables.bin
+    #[arg(long, value_name = "NAME", help_heading = "Escape hatches")]
+    pub(crate) allow_unmerged_file: Vec<String>,
+
+    /// Allow a base of another class than the adapter was trained on
+    ///
+    /// By default an adapter whose config names a class of another family than the base's is an error, even if all shapes
+    /// fit. With this flag it is reported and recorded.
+    #[arg(long, help_heading = "Escape hatches")]
+    pub(crate) allow_other_base: bool,
+
     /// Allow adapters that have no effect
     ///
     /// By default an adapter whose deltas are all zero (`lora_B` as before training) is an error, and so is one that leaves
@@ -254,6 +296,12 @@ pub(crate) struct MergeArgs {
     /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
     #[arg(skip)]
     pub(crate) adapters: Vec<(PathBuf, Option<String>)>,
+}
+
+/// The orders of experts, also as `lora_B_layout` has them.
+fn packings() -> PossibleValuesParser {
+    let expert_major = PossibleValue::new("expert-major").aliases(["grouped_by_expert", "grouped-by-expert"]);
+    PossibleValuesParser::new([PossibleValue::new("rank-major").alias("rank_major"), expert_major])
 }
 
 /// All commands, each with `--help` under a heading like every other flag.

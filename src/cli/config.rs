@@ -7,6 +7,7 @@ use regex::Regex;
 
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 use crate::cancel::Cancel;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::error::Result;
 use crate::error::request::RequestError;
 use crate::hub::cache::Hub;
@@ -51,23 +52,27 @@ impl MergeConfig {
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
+            tokenizer: match args.tokenizer.as_str() {
+                "base" => TokenizerChoice::Base,
+                "adapter" => TokenizerChoice::Adapter,
+                _ => TokenizerChoice::Auto,
+            },
             tied: if args.tied == "fold" { Tied::Fold } else { Tied::Untie },
             keep_quantized: args.keep_quantized,
             experts: ExpertLayout {
                 packing: args.expert_packing.as_deref().map(|order| match order {
-                    "expert-major" => Packing::GroupedByExpert,
-                    _ => Packing::RankMajor,
+                    "rank-major" | "rank_major" => Packing::RankMajor,
+                    _ => Packing::GroupedByExpert,
                 }),
                 orientation: args.expert_lora_a_axis.as_deref().map(|axis| match axis {
                     "d2" => Orientation::Swapped,
                     _ => Orientation::Straight,
                 }),
             },
-            allow_unmatched: args
-                .allow_unmatched
-                .iter()
-                .map(|text| read_pattern(text))
-                .collect::<Result<_>>()?,
+            allow_unmatched: read_patterns("--allow-unmatched", &args.allow_unmatched)?,
+            allow_missing: read_patterns("--allow-missing", &args.allow_missing)?,
+            allow_unmerged_files: args.allow_unmerged_file.clone(),
+            allow_other_base: args.allow_other_base,
             allow_noop: args.allow_noop,
             cancel: Cancel::default(),
             #[cfg(feature = "testing")]
@@ -85,14 +90,21 @@ fn read_weight(text: Option<&str>) -> Result<f64> {
         .ok_or_else(|| usage("--scaled-adapter DIR", text, "a finite number is accepted, such as 0.5 or -1"))
 }
 
-fn read_pattern(text: &str) -> Result<Regex> {
-    let refused = |accepted: &'static str| usage("--allow-unmatched", text, accepted);
-    let pattern = Regex::new(text)
-        .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
-    if pattern.is_match("") {
-        return Err(refused("it matches every key; name those that may be skipped"));
-    }
-    Ok(pattern)
+/// No name of a tensor or of a module: what matches it matches everything.
+const NO_NAME: &str = "~~~";
+
+/// The expressions of a flag, none of which may match everything.
+fn read_patterns(flag: &'static str, texts: &[String]) -> Result<Vec<Regex>> {
+    let read = |text: &String| {
+        let refused = |accepted: &'static str| usage(flag, text, accepted);
+        let pattern = Regex::new(text)
+            .map_err(|cause| refused("a regular expression is accepted, such as `mtp\\.`").because(cause))?;
+        if pattern.is_match("") || pattern.is_match(NO_NAME) {
+            return Err(refused("it matches every key; name those that may be skipped"));
+        }
+        Ok(pattern)
+    };
+    texts.iter().map(read).collect()
 }
 
 fn read_threads(text: &str) -> Result<usize> {

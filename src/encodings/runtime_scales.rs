@@ -4,6 +4,7 @@
 //! They stand beside weights, or in modules that have none (`self_attn.k_scale`). Only the description of a quantization
 //! explains them, so that they go where that goes.
 
+use crate::encodings::scheme::has_ending;
 use crate::tensor::dtype::is_mergeable;
 use crate::tensor::reference::TensorRef;
 
@@ -36,7 +37,7 @@ const ENDINGS: &[&str] = &[
 
 /// Whether a tensor of that name may be one.
 pub(crate) fn is_named(name: &str) -> bool {
-    ENDINGS.iter().any(|ending| name.ends_with(ending))
+    ENDINGS.iter().any(|ending| has_ending(name, ending))
 }
 
 /// Whether a tensor of that name is one beyond doubt: one number. A vector might be a parameter of the model.

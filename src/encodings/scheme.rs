@@ -83,11 +83,17 @@ impl Auxiliary {
         let stem = if self.ending == ANY_ENDING {
             name.rsplit_once('.').filter(|(_, leaf)| *leaf != "bias").map(|(module, _)| module)
         } else {
-            name.strip_suffix(self.ending)
+            has_ending(name, self.ending).then(|| &name[..name.len() - self.ending.len()])
         };
         let named = self.data.iter().filter_map(|end| Some(format!("{}{end}", stem?)));
         named.filter(|data| data != name).collect()
     }
+}
+
+/// Whether a name ends so. Every name of a checkpoint is held against every ending of every scheme, so that the last byte is
+/// looked at first.
+pub(crate) fn has_ending(name: &str, ending: &str) -> bool {
+    name.as_bytes().last() == ending.as_bytes().last() && name.ends_with(ending)
 }
 
 /// Keeps whatever stands beside the data in its module, but for a bias.

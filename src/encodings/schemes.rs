@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 
-use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
+use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme, has_ending};
 use crate::encodings::{ENCODINGS, unsupported};
 
 /// Keys under which configs keep the description of their quantization, whatever the scheme; the second is MLX's, the third
@@ -57,7 +57,7 @@ const COMMON_DATA: &[&str] = &["_blocks", ".codes", ".indices", ".compressed", "
 /// Whether only quantized data has such a name, whatever its type.
 pub(crate) fn is_data(name: &str) -> bool {
     let ends = schemes().flat_map(|scheme| scheme.data).filter(|end| !COMMON_DATA.contains(end));
-    ends.into_iter().any(|end| name.ends_with(end))
+    ends.into_iter().any(|end| has_ending(name, end))
 }
 
 /// Endings of auxiliary tensors that tensors of plain models have too, so that they mean something beside quantized data only.
@@ -78,7 +78,7 @@ pub(crate) fn auxiliary_names(weight: &str) -> Vec<String> {
 
 /// Whether only an auxiliary tensor has such a name, whether or not its data is there.
 pub(crate) fn is_auxiliary(name: &str) -> bool {
-    unmistakable().any(|auxiliary| name.ends_with(auxiliary.ending))
+    unmistakable().any(|auxiliary| has_ending(name, auxiliary.ending))
 }
 
 /// The schemes that a `quant_method` may mean, those that `algorithm` (`quant_algo`) names where it names any.
@@ -118,11 +118,19 @@ pub(crate) struct DataName {
     pub scheme: &'static Scheme,
 }
 
-/// What may be the data that a tensor of that name belongs to, the likeliest first.
-pub(crate) fn data_of(name: &str) -> Vec<DataName> {
+/// Whether all that stands beside data of that name belongs to it, whatever it is called.
+pub(crate) fn owns_all_beside(name: &str) -> bool {
+    let rows = schemes().flat_map(|scheme| scheme.auxiliary).filter(|row| row.ending == ANY_ENDING);
+    rows.flat_map(|row| row.data).any(|end| has_ending(name, end))
+}
+
+/// What may be the data that a tensor of that name belongs to, the likeliest first; `has_owner` is whether the checkpoint has
+/// data that [owns all beside it](owns_all_beside).
+pub(crate) fn data_of(name: &str, has_owner: bool) -> Vec<DataName> {
     let mut found: Vec<(usize, DataName)> = Vec::new();
     for scheme in schemes() {
-        for row in scheme.auxiliary.iter().chain(scheme.unused) {
+        let rows = scheme.auxiliary.iter().chain(scheme.unused);
+        for row in rows.filter(|row| has_owner || row.ending != ANY_ENDING) {
             let named = |name| DataName { name, scheme };
             found.extend(row.data_of(name).into_iter().map(|name| (row.ending.len(), named(name))));
         }
@@ -165,10 +173,16 @@ mod tests {
             ("a.meta", "a.W_q"),
             ("a.weight._scale", "a.weight._data"),
         ] {
-            assert!(data_of(name).iter().any(|found| found.name == data), "{name}: {:?}", data_of(name));
+            assert!(data_of(name, true).iter().any(|found| found.name == data), "{name}");
         }
-        assert_eq!(data_of("a.weight_scale_inv")[0].name, "a.weight", "the longest ending comes first");
-        assert!(data_of("a.bias").iter().chain(&data_of("a.W_q")).all(|found| found.name != "a.W_q"));
+        assert_eq!(
+            data_of("a.weight_scale_inv", false)[0].name,
+            "a.weight",
+            "the longest ending comes first"
+        );
+        assert!(
+            data_of("a.bias", true).iter().chain(&data_of("a.W_q", true)).all(|found| found.name != "a.W_q")
+        );
     }
 
     #[test]

@@ -14,6 +14,22 @@ pub enum AdapterError {
     PeftType { adapter: String, found: String, why: &'static str },
     #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
     AdapterFormat { path: PathBuf, format: &'static str, key: String },
+    #[error("adapter `{adapter}` has weights beside it that are not merged: `{}`", files.join("`, `"))]
+    Unmerged { adapter: String, files: Vec<String> },
+    #[error(
+        "adapter `{adapter}` (`{}`) belongs on what {} left of the base, not on the base: its factors began as parts of it",
+        path.display(),
+        method
+    )]
+    OnResidual { adapter: String, path: PathBuf, method: &'static str },
+    #[error(
+        "torchtune exported adapter `{adapter}` with the rows of `{key}` reordered, which is wrong for the model type `{family}`"
+    )]
+    TorchtuneOrder { adapter: String, key: String, family: String },
+    #[error("adapter `{adapter}` was trained on a `{trained_on}`, and the base is a `{base}`")]
+    OtherBase { adapter: String, trained_on: String, base: String },
+    #[error("`{}` is an adapter{}, not a checkpoint", path.display(), format.map(|format| format!(" in {format} format")).unwrap_or_default())]
+    NotABase { path: PathBuf, format: Option<&'static str> },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: &'static str },
     #[error(

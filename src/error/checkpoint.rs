@@ -24,6 +24,8 @@ pub enum CheckpointError {
     Variants { path: PathBuf, wanted: Option<String>, found: Vec<String> },
     #[error("`{}` is a pipeline, whose weights are in {}", path.display(), components.join(", "))]
     Pipeline { path: PathBuf, components: Vec<String> },
+    #[error("`{}` is a single file, and no file that a checkpoint has", path.display())]
+    SingleFile { path: PathBuf },
     #[error("tensor `{tensor}` is in two shards, `{first}` and `{second}`")]
     TensorTwice { tensor: String, first: String, second: String },
     #[error("the index puts `{tensor}` into `{shard}`, which does not hold it")]

@@ -2,6 +2,7 @@
 
 use crate::error::conversion::ConversionProblem;
 use crate::error::path_reading::PathReading;
+use crate::error::promise::Promise;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -47,6 +48,8 @@ pub enum ClaimError {
         "module `{module}` is named by `{field}` entry `{entry}`, but the adapter has no tensor for that entry"
     )]
     TargetWithoutTensor { adapter: String, field: &'static str, entry: String, module: String },
+    #[error("adapter `{adapter}` has no tensor for {}, {promise}", listing(names, names.len()))]
+    Missing { adapter: String, names: Vec<String>, promise: Promise },
     #[error("no tensor of adapter `{adapter}` is for a module that its `target_modules` `{pattern}` matches")]
     TargetsUnmet { adapter: String, pattern: String },
     #[error("`{tensor}` has dtype {found:?}, which a delta cannot be added to")]
@@ -77,6 +80,17 @@ pub enum ClaimError {
     NoBaseBias { adapter: String, tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
+}
+
+impl ClaimError {
+    /// The adapter, and the names that the message has only the first of.
+    pub(crate) fn listed(&self) -> Option<(&str, &[String])> {
+        match self {
+            ClaimError::Unmatched { adapter, keys: names, .. }
+            | ClaimError::Missing { adapter, names, .. } => Some((adapter, names)),
+            _ => None,
+        }
+    }
 }
 
 /// One tensor and how many more are of something.

@@ -53,6 +53,8 @@ pub enum ConversionProblem {
     WholeAxes { whole: String, axes: usize },
     #[error("`{whole}` has {found} rows, config.json says {expected}")]
     WholeRows { whole: String, found: u64, expected: u64 },
+    #[error("gate and up alternate in `{whole}`, and a stack of factors does not say whether its rows do")]
+    Alternating { whole: String },
     #[error("`{whole}` is empty")]
     WholeEmpty { whole: String },
     #[error("`{whole}` holds it, but {problem}")]

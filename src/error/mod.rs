@@ -34,6 +34,7 @@ pub(crate) mod no_effect;
 pub(crate) mod output;
 pub(crate) mod path_reading;
 pub(crate) mod plan;
+pub(crate) mod promise;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod storage;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::tensor::size::show_size;
+
 /// OUTPUT and what is there already.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,6 +22,8 @@ pub enum OutputError {
     OtherSideFile { path: PathBuf, file: String },
     #[error("`{file}` in `{}` is not what this run wrote: another process writes there", path.display())]
     StagingDisturbed { path: PathBuf, file: String },
+    #[error("`{}` lies in memory (a tmpfs), and the result and the run need {}: {limit}", path.display(), show_size(*needed))]
+    OutputInMemory { path: PathBuf, needed: u64, limit: String },
     #[error("`{}` lies inside the input `{}`", path.display(), input.display())]
     InsideInput { path: PathBuf, input: PathBuf },
     #[error("cannot create `{}`", path.display())]

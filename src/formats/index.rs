@@ -62,6 +62,8 @@ pub(crate) enum IndexProblem {
 /// is no plain file name.
 pub(crate) fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
     let text = json::utf8(json).map_err(IndexProblem::Json)?;
+    // Editors of other systems put a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let cause = Cause::default();
     let index = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
         Some(IndexTrace::Is(problem)) => problem,
@@ -258,6 +260,7 @@ mod tests {
     fn tolerates_what_tools_write() {
         let cases = [
             (r#"{"weight_map":{}}"#, None),
+            ("\u{feff}{\"weight_map\":{},\"metadata\":{\"total_size\":3}}", Some(3)),
             (r#"{"weight_map":{},"metadata":null}"#, None),
             (r#"{"weight_map":{},"metadata":{}}"#, None),
             (r#"{"weight_map":{},"metadata":{"total_size":0}}"#, Some(0)),

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::storage::location::Location;
+use crate::storage::store::{EntryKind, Store};
 
 /// What is to be read, as it was asked for.
 #[derive(Clone, Debug)]
@@ -64,6 +65,27 @@ impl From<Location> for Resolved {
 }
 
 impl Resolved {
+    /// Whether it is a file.
+    ///
+    /// # Errors
+    /// As [`Store::stat`].
+    pub(crate) fn names_file(&self) -> Result<bool> {
+        Ok(self.location.stat("")?.is_some_and(|stat| stat.kind == EntryKind::File))
+    }
+
+    /// The directory that it is in; itself if nothing is above it.
+    #[must_use]
+    pub(crate) fn directory(self) -> Resolved {
+        let above = self.location.parent();
+        // A file of the working directory has nothing in front of its name.
+        let is_here = above.as_ref().is_some_and(|above| above.path().as_os_str().is_empty());
+        let above = if is_here { Some(Location::of_resolved_path(".")) } else { above };
+        match above {
+            Some(location) => Resolved { location, ..self },
+            None => self,
+        }
+    }
+
     /// The name of its repository, if it is a snapshot.
     pub fn name(&self) -> Option<&str> {
         self.snapshot.as_ref().map(|snapshot| snapshot.name.as_str())

@@ -11,7 +11,7 @@ use crate::adapters::scan::Contents;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::model::names::experts::all_experts;
+use crate::model::names::experts::{all_experts, all_experts_spelled};
 use crate::note::Note;
 use crate::note::input::InputNote;
 use crate::tensor::dtype::Dtype;
@@ -259,7 +259,9 @@ impl Reader<'_> {
             && planned >= 1.0
             && planned != rows as f64
             && rows as f64 % planned == 0.0;
-        let in_stacks = shape.axes().len() == 3 && all_experts(&parts.module).is_some();
+        let names_stack =
+            all_experts(&parts.module).is_some() || all_experts_spelled(&parts.module).is_some();
+        let in_stacks = shape.axes().len() == 3 && names_stack;
         if is_stacked || in_stacks {
             module.kind = "lora_experts";
             module.rank = Some(planned as u64);

@@ -5,11 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::adapters::dialect::{Detection, Opening};
-use crate::adapters::foreign::foreign;
+use crate::adapters::foreign::{Foreign, foreign};
 use crate::adapters::open;
 use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::single_file;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -51,8 +52,13 @@ impl Inspected {
 /// [`StorageError::Missing`] if it holds neither, `AdapterError::AdapterFormat` for an adapter of another format, or as
 /// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
 pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
+    let place = &open::directory_of(place.clone())?;
+    let (place, of_file) = single_file::directory_of(place.clone()).unwrap_or((place.clone(), None));
+    let (place, variant) = (&place, variant.or(of_file.as_deref()));
     read(place, variant, cancel).map_err(|error| match error.kind() {
-        ErrorKind::Storage(StorageError::Missing { .. }) => foreign(&place.location).unwrap_or(error),
+        ErrorKind::Storage(StorageError::Missing { .. }) => {
+            foreign(&place.location).map_or(error, Foreign::refused)
+        }
         _ => error,
     })
 }

@@ -62,7 +62,7 @@ fn is_small_float(dtype: Dtype) -> bool {
 
 /// The place of the codes that `name` is a companion of.
 fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
-    let mut named = schemes::data_of(name).into_iter();
+    let mut named = schemes::data_of(name, true).into_iter();
     named.find_map(|data| {
         let i = catalogue.position(&data.name)?;
         let is_plain = matches!(

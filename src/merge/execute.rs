@@ -7,7 +7,10 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
+use crate::note::Note;
+use crate::note::run::RunNote;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::writer::ShardDone;
@@ -24,6 +27,10 @@ use crate::storage::files::{copy_file, write_small};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::tensor::size::show_size;
+
+/// An output in memory that takes less than this part of what is free is not worth a note.
+const SMALL_PART: u64 = 16;
 
 impl Prepared {
     /// Merges into `output`, or finds that it is done already.
@@ -44,6 +51,9 @@ impl Prepared {
             reporter.event(&Event::Note(decision));
         }
         reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
+        if let Some(note) = self.check_memory(&target.dir())? {
+            reporter.event(&Event::Note(&note));
+        }
         self.cancel.check()?;
         let mut staging = target.begin(&self.digest)?;
         let filled = self.fill(&target, &mut staging, reporter, started);
@@ -131,6 +141,28 @@ impl Prepared {
 
     fn summary(&self, output: &Location) -> Summary {
         Summary::already_done(&self.plan, &self.digest, &self.schedule, &output.path())
+    }
+
+    /// Where the output takes memory that a limit counts: a note, or an error if the limit cannot hold it beside the run.
+    fn check_memory(&self, dir: &Location) -> Result<Option<Note>> {
+        if !dir.is_in_memory("") {
+            return Ok(None);
+        }
+        let Some(limit) = file_limit() else { return Ok(None) };
+        let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
+        let with_run = needed + self.schedule.budget.total.bytes();
+        if limit.free < with_run {
+            let path = dir.path();
+            let error = OutputError::OutputInMemory { path, needed: with_run, limit: limit.to_string() };
+            return Err(Error::new(error).hint("name an output on a disk"));
+        }
+        // A small result in memory is nothing to worry about.
+        let note = RunNote::OutputInMemory {
+            output: dir.to_string(),
+            needed: show_size(needed),
+            limit: limit.to_string(),
+        };
+        Ok((needed > limit.free / SMALL_PART).then(|| note.into()))
     }
 
     fn check_room(&self, dir: &Location) -> Result<()> {

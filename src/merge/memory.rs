@@ -37,3 +37,10 @@ pub(crate) fn asked(request: &Request) -> (Asked, String) {
     };
     (asked, reason)
 }
+
+/// The tightest limit that counts the files of a tmpfs.
+pub(crate) fn file_limit() -> Option<Limit> {
+    use LimitKind::{AddressSpace, DataSegment, Resident};
+    let counts = |limit: &Limit| !matches!(limit.kind, AddressSpace | DataSegment | Resident);
+    find(&Environment::of_this_process()).into_iter().find(counts)
+}

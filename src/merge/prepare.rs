@@ -19,11 +19,12 @@ use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::memory::asked;
 use crate::merge::request::Request;
-use crate::merge::resolve::Places;
+use crate::merge::resolve::{Places, explained};
 use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{Carried, Plan, Role};
 use crate::plan::planner::Planner;
+use crate::publish::model_card::is_repo_id;
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
 use crate::storage::location::Location;
@@ -72,8 +73,10 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         .max_ram
         .as_ref()
         .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
-    let Places { base: place, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
-    let mut base = Checkpoint::open(&place, request.variant.as_deref(), room)?;
+    let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
+    let variant = request.variant.as_deref().or(variant.as_deref());
+    let mut base =
+        Checkpoint::open(&place, variant, room).map_err(|error| explained(&place, &adapters, error))?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
     let planner = Planner {
@@ -81,13 +84,16 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         adapters: &adapters,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
+        tokenizer: request.tokenizer,
         keep_quantized: request.keep_quantized,
+        allow_unmerged_files: &request.allow_unmerged_files,
+        allow_other_base: request.allow_other_base,
         allow_noop: request.allow_noop,
     };
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
     notes.splice(0..0, note);
-    let base_name = place.name().map_or_else(|| name_of_base(&base, &adapters), str::to_owned);
+    let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let carried = open_carried(&plan, &place.location, &folders)?;
     let library = base.config.library();
@@ -145,7 +151,8 @@ fn open_adapters(
         match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
-                adapters.push(Adapter { experts: request.experts, unmatched, ..adapter });
+                let missing = request.allow_missing.clone();
+                adapters.push(Adapter { experts: request.experts, unmatched, missing, ..adapter });
             }
             Err(error) => errors.push(error),
         }
@@ -188,14 +195,16 @@ fn open_side_file(dir: &Location, name: &str) -> Result<Box<dyn Source>> {
     Ok(source)
 }
 
-/// What a base that is no snapshot is called: by the first adapter, by its own config, else by its directory.
+/// What the base is called: by its repository, by its own config, else by its directory. What an adapter calls its base may
+/// be another, unless the directory has that name.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
-    let is_name = |name: &&str| !name.is_empty() && !name.starts_with(['/', '.', '~']);
-    let by_adapter = adapters.first().and_then(|adapter| adapter.options.base.as_deref());
-    let by_config = base.config.text("_name_or_path");
-    let by_folder = || {
-        let path = base.location.path();
-        path.file_name().map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned())
-    };
-    by_adapter.filter(is_name).or(by_config.filter(is_name)).map_or_else(by_folder, str::to_owned)
+    let by_config = base.config.text("_name_or_path").filter(|name| is_repo_id(name));
+    let path = base.location.path();
+    let resolved = Location::of_resolved_path(&path).path();
+    let folder = path.file_name().or_else(|| resolved.file_name());
+    let folder = folder.map_or_else(|| "base".to_owned(), |name| name.to_string_lossy().into_owned());
+    let is_this = |name: &&str| name.split('/').next_back() == Some(folder.as_str()) && is_repo_id(name);
+    let by_adapter = adapters.iter().find_map(|adapter| adapter.options.base.as_deref().filter(is_this));
+    let name = base.name.as_deref().or(by_config).or(by_adapter);
+    name.map_or(folder.clone(), str::to_owned)
 }

@@ -17,6 +17,7 @@ use regex::Regex;
 
 use crate::adapters::expert_options::ExpertLayout;
 use crate::cancel::Cancel;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
@@ -42,12 +43,20 @@ pub struct Request {
     pub ignored_fields: Vec<String>,
     /// What happens to a tied head when an adapter changes one of the two ends.
     pub tied: Tied,
+    /// Whose tokenizer goes into the result.
+    pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
     /// How the factors of experts lie, where an adapter does not tell.
     pub experts: ExpertLayout,
     /// Adapter keys that may be left out where no base tensor has their names.
     pub allow_unmatched: Vec<Regex>,
+    /// Names of modules and parameters that adapters may lack though their configs promise them.
+    pub allow_missing: Vec<Regex>,
+    /// Files with weights beside adapters that may be left out.
+    pub allow_unmerged_files: Vec<String>,
+    /// Whether the base may be of another class than the one that an adapter was trained on.
+    pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
     /// What stops it, in any phase.

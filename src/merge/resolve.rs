@@ -3,9 +3,14 @@
 use std::path::Path;
 
 use crate::adapters::dialect::TrainedOn;
+use crate::adapters::open;
 use crate::adapters::open::trained_on;
 use crate::cancel::Cancel;
+use crate::checkpoint::discover::NO_CHECKPOINT;
+use crate::checkpoint::single_file;
+use crate::error::checkpoint::CheckpointError;
 use crate::error::exit::Code;
+use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -22,6 +27,8 @@ use crate::merge::request::Request;
 pub(crate) struct Places {
     /// The base.
     pub(crate) base: Resolved,
+    /// The variant of the base that its file's name says, where a file was given.
+    pub(crate) variant: Option<String>,
     /// The adapters in order.
     pub(crate) adapters: Vec<Resolved>,
     /// Which base was taken, where none was asked for.
@@ -41,17 +48,21 @@ impl Places {
             None
         });
         for (origin, _) in &request.adapters {
-            match request.hub.resolve(origin) {
+            match request.hub.resolve(origin).and_then(open::directory_of) {
                 Ok(place) => adapters.push(place),
                 Err(error) => errors.push(error),
             }
         }
         Error::all(errors)?;
         match base {
-            Some(base) => Ok(Places { base, adapters, note: None }),
+            Some(base) => {
+                let found = single_file::directory_of(base.clone());
+                let (base, variant) = found.map_err(|error| explained(&base, &adapters, error))?;
+                Ok(Places { base, variant, adapters, note: None })
+            }
             None => {
                 let (base, note) = base_of(&request.hub, adapters.first())?;
-                Ok(Places { base, adapters, note: Some(note) })
+                Ok(Places { base, variant: None, adapters, note: Some(note) })
             }
         }
     }
@@ -61,10 +72,21 @@ impl Places {
         let stopped = |place: Resolved| Resolved { location: place.location.stopped_by(cancel), ..place };
         Places {
             base: stopped(self.base),
+            variant: self.variant,
             adapters: self.adapters.into_iter().map(stopped).collect(),
             note: self.note,
         }
     }
+}
+
+/// Why there is no checkpoint in `place`: perhaps it is an adapter, and stands where the base should.
+pub(crate) fn explained(place: &Resolved, adapters: &[Resolved], error: Error) -> Error {
+    let holds_none = matches!(
+        error.kind(),
+        ErrorKind::Storage(StorageError::Missing { what: NO_CHECKPOINT, .. })
+            | ErrorKind::Checkpoint(CheckpointError::SingleFile { .. })
+    );
+    if holds_none { open::as_base(place, adapters, error) } else { error }
 }
 
 /// The base that an adapter's config names, and a note that it was taken.

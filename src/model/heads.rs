@@ -38,8 +38,11 @@ const HEADS: &[Head] = &[
     Head { name: "classifier", kind: HeadKind::Task, model_types: &[] },
     // `ForQuestionAnswering`.
     Head { name: "qa_outputs", kind: HeadKind::Task, model_types: &[] },
-    // BART and its kin, `ForSequenceClassification`.
+    // BART, T5 and their kin, `ForSequenceClassification`.
     Head { name: "classification_head", kind: HeadKind::Task, model_types: &[] },
+    // XLM and Flaubert, the same; XLNet has `logits_proj` behind it.
+    Head { name: "sequence_summary", kind: HeadKind::Task, model_types: &[] },
+    Head { name: "logits_proj", kind: HeadKind::Task, model_types: &[] },
     Head { name: "v_head", kind: HeadKind::Value, model_types: &[] },
 ];
 
@@ -65,23 +68,96 @@ const DEEP_LM_CLASSES: &[&str] = &["ForMaskedLM", "ForPreTraining"];
 /// A task whose head is new when training begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Task {
-    /// Its `task_type` in an adapter's config.
-    pub name: &'static str,
+    /// Its `task_type` in an adapter's config; none for tasks that PEFT has no type for.
+    pub name: Option<&'static str>,
     /// Ending of the classes of models with its head.
     pub class: &'static str,
+    /// What PEFT calls its head, whatever the class does.
+    pub heads: &'static [&'static str],
     /// Whether the rows of its head are labels that the config of the model names.
     pub has_labels: bool,
 }
 
 const TASKS: &[Task] = &[
-    Task { name: "SEQ_CLS", class: "ForSequenceClassification", has_labels: true },
-    Task { name: "TOKEN_CLS", class: "ForTokenClassification", has_labels: true },
-    Task { name: "QUESTION_ANS", class: "ForQuestionAnswering", has_labels: false },
+    Task::new(Some("SEQ_CLS"), "ForSequenceClassification", &["score", "classifier"], true),
+    Task::new(Some("TOKEN_CLS"), "ForTokenClassification", &["classifier", "score"], true),
+    Task::new(Some("QUESTION_ANS"), "ForQuestionAnswering", &["qa_outputs"], false),
+    Task::new(None, "ForImageClassification", &["classifier"], true),
+    Task::new(None, "ForAudioClassification", &["classifier"], true),
+    Task::new(None, "ForVideoClassification", &["classifier"], true),
+    Task::new(None, "ForMultipleChoice", &["classifier"], false),
 ];
+
+impl Task {
+    const fn new(
+        name: Option<&'static str>,
+        class: &'static str,
+        heads: &'static [&'static str],
+        has_labels: bool,
+    ) -> Task {
+        Task { name, class, heads, has_labels }
+    }
+}
 
 /// The task of that `task_type`, if it has a head of its own.
 pub(crate) fn task(name: &str) -> Option<&'static Task> {
-    TASKS.iter().find(|task| task.name == name)
+    TASKS.iter().find(|task| task.name == Some(name))
+}
+
+/// The task of models of a class, by how it is called.
+pub(crate) fn task_of_class(class: &str) -> Option<&'static Task> {
+    TASKS.iter().find(|task| class.ends_with(task.class))
+}
+
+/// Modules that `ForSequenceClassification` reads before the head, in types of models whose classes for tokens have none: a base
+/// need not hold them, and they are new when training begins, as the head is (transformers 5.23, class by class).
+const BEFORE_LABELS: &[(&str, &[&str])] = &[
+    (
+        "pooler",
+        &[
+            "bert",
+            "albert",
+            "deberta",
+            "deberta-v2",
+            "ernie",
+            "gte",
+            "megatron-bert",
+            "mobilebert",
+            "nomic_bert",
+            "rembert",
+            "roc_bert",
+            "tapas",
+        ],
+    ),
+    ("pre_classifier", &["distilbert"]),
+    ("sequence_summary", &["xlnet"]),
+    ("head", &["modernbert", "modernbert-decoder", "modernvbert"]),
+    ("dense", &["eurobert"]),
+];
+
+/// The module that a task needs beside its head in models of that type.
+pub(crate) fn before_head(task: &Task, model_type: &str) -> Option<&'static str> {
+    let is_of = |(_, types): &&(&str, &[&str])| types.contains(&model_type);
+    BEFORE_LABELS
+        .iter()
+        .filter(|_| task.class == "ForSequenceClassification")
+        .find(is_of)
+        .map(|(module, _)| *module)
+}
+
+/// The last projections of heads of several layers, where the head is no projection itself.
+const LAST_PROJECTIONS: &[&str] = &[
+    "out_proj",   // RoBERTa, ELECTRA, ESM, BART, T5
+    "linear_out", // Funnel
+];
+
+/// The place of the projection to labels among matrices of a new head: `classifier.out_proj.weight` of a head of two layers,
+/// `classifier.weight` beside a pooler of its own, else the last.
+pub(crate) fn last_projection(names: &[&str]) -> Option<usize> {
+    let is_named = |name: &&str| leaf(name).is_some_and(|leaf| LAST_PROJECTIONS.contains(&leaf));
+    let is_head = |name: &&str| leaf(name).is_some_and(is_task_head);
+    let place = |is_one: &dyn Fn(&&str) -> bool| names.iter().position(is_one);
+    place(&is_named).or_else(|| place(&is_head)).or_else(|| names.len().checked_sub(1))
 }
 
 /// Whether a tensor's name is that of a head for tokens.
@@ -155,6 +231,22 @@ mod tests {
             ["embed_out", "proj_out", "lm_head"]
         );
         assert!(is_embedding("transformer.wte.weight") && !is_embedding("transformer.wpe.weight"));
+    }
+
+    #[test]
+    fn labels_are_rows_of_the_last_projection() {
+        for (names, last) in [
+            (&["classifier.dense.weight", "classifier.out_proj.weight"][..], Some(1)),
+            (&["classification_head.out_proj.weight", "classification_head.dense.weight"], Some(0)),
+            (&["classifier.linear_hidden.weight", "classifier.linear_out.weight"], Some(1)),
+            (&["classifier.weight", "pooler.dense.weight"], Some(0)),
+            (&["logits_proj.weight", "sequence_summary.summary.weight"], Some(0)),
+            (&["classifier.dense.weight"], Some(0)),
+            (&["classifier.1.weight"], Some(0)),
+            (&[], None),
+        ] {
+            assert_eq!(last_projection(names), last, "{names:?}");
+        }
     }
 
     #[test]

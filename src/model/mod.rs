@@ -4,11 +4,13 @@
 //! plain rename comes out as pieces of tensors. [`tied`] finds embeddings that are heads too,
 //! [`untie`] decides about them, and [`heads`] knows what both are called.
 
+pub(crate) mod family;
 pub(crate) mod heads;
 pub(crate) mod names;
 pub(crate) mod outline;
 pub(crate) mod tied;
 pub(crate) mod untie;
+pub(crate) mod unused;
 
 use crate::checkpoint::config::Config;
 

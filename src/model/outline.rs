@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::quantized::{TensorRole, Weights};
+use crate::model::heads::is_task_head;
 use crate::model::names::param_slice::StoredSlice;
 use crate::model::tied::{Tied, TiedHead, tied_head};
 use crate::tensor::dtype::{Dtype, is_mergeable};
@@ -197,7 +198,7 @@ impl<'a> Outline<'a> {
 
     /// Whether an adapter brought the head of another task, so that none of the model's heads predicts tokens any more.
     pub(crate) fn has_other_head(&self) -> bool {
-        self.additions.iter().any(|addition| addition.copy_of.is_none())
+        self.additions.iter().any(|addition| addition.copy_of.is_none() && is_task_head(&addition.name))
     }
 
     /// Targets whose shape changed.

@@ -19,6 +19,10 @@ notes! {
             "the parameters of `{module}` and of {more} more modules are nested in another order than PEFT nests them; their \
              shapes tell which is which"
         ),
+        TaskNotSet { adapter: String, module: String } => (
+            "`{module}` is new, and `{adapter}` sets no `task_type`: the class in config.json stays the base's, so load the result \
+             by the class that it was trained in"
+        ),
         EarlyCayley { adapter: String } => (
             "`{adapter}` was trained with PEFT before 0.18, which made rotations from a slightly different series: PEFT warns of \
              this too, and merges it as shardfold does"

@@ -33,6 +33,15 @@ notes! {
             "`{adapter}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this \
              is the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then"
         ),
+        UnmergedAllowed { adapter: String, file: String } =>
+            ("`{file}` beside the adapter `{adapter}` holds weights and is left out (--allow-unmerged-file)"),
+        OtherClassAllowed { adapter: String, trained_on: String, base: String } => (
+            "`{adapter}` was trained on a `{trained_on}` and is merged into a `{base}` (--allow-other-base)"
+        ),
+        OtherFamily { adapter: String, trained_on: String, model_type: String } => (
+            "`{adapter}` was trained on `{trained_on}`, and the model type of this base is `{model_type}`: its shapes fit, but \
+             make sure it is the same model"
+        ),
         OtherBase { adapter: String, trained_on: String, base: String } => (
             "`{adapter}` was trained on `{trained_on}`, and this base calls itself `{base}`: its shapes fit, but make sure it is \
              the same model"

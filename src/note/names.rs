@@ -21,6 +21,16 @@ notes! {
             "`{adapter}` has no tensor for `{}` of its `{field}`, which need not be in the model that it was trained on",
             entries.join("`, `")
         ),
+        MissingAllowed { adapter: String, promise: String, names: Vec<String> } => (
+            "`{adapter}` has no tensor for {}, which its `{promise}` promises; skipped (--allow-missing)",
+            first_of(names)
+        ),
+        BiasesNeverSaved { adapter: String, bias: String, biases: Vec<String> } => (
+            "`{adapter}` was trained with `bias` `{bias}`, and PEFT up to 0.19.1 never saved the biases of that: {} {} what the \
+             base has, and results can differ from those seen in training",
+            first_of(biases),
+            verb(biases.len(), ["stays", "stay"])
+        ),
         PatternUnchecked { adapter: String, pattern: String, cause: String } =>
             ("`{adapter}`: `target_modules` `{pattern}` cannot be checked: {cause}"),
         PatternUnmet { adapter: String, pattern: String } =>

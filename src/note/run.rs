@@ -5,6 +5,9 @@ use crate::note::declare::verb;
 notes! {
     /// A note of what the run measured.
     RunNote {
+        OutputInMemory { output: String, needed: String, limit: String } => (
+            "`{output}` lies in memory (a tmpfs), where the result takes {needed} of what the run may have: {limit}"
+        ),
         DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
             "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
              Merge into a higher-precision base to keep it",

@@ -11,6 +11,12 @@ notes! {
             verb(files.len(), ["holds", "hold"]),
             verb(files.len(), ["it is", "they are"])
         ),
+        AdapterTokenizer { adapter: String, why: String } =>
+            ("the tokenizer is that of `{adapter}`: {why}"),
+        TokenizerOutgrows { adapter: String, rows: u64 } => (
+            "the tokenizer of `{adapter}` has tokens beyond the {rows} rows of the embedding: the base's is taken \
+             (`--tokenizer adapter` takes the other)"
+        ),
         LeftOut { files: Vec<String>, why: String } =>
             ("{} {} not carried over: {why}", first_of(files), verb(files.len(), ["is", "are"])),
     }

@@ -8,7 +8,7 @@ use crate::adapters::claim::claims::{CLAIMS, reads};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::peft::targets::check_targets;
+use crate::adapters::peft::promises::check::check_promises;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{SideFiles, is_beside, side_files};
@@ -25,7 +25,7 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary, provenance};
+use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary};
 use crate::plan::claim_set::Gathered;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
@@ -35,6 +35,7 @@ use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, 
 use crate::plan::output_files::check_names;
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
+use crate::plan::tokenizer;
 
 /// A plan, and what is worth saying about it.
 pub(crate) struct Planned {
@@ -110,7 +111,7 @@ impl Planner<'_> {
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
-        gathered.notes.extend(provenance(&self.base.config, adapter));
+        self.check_origin(adapter, gathered);
         let (claimed, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, gathered, outline),
             Err(errors) => {
@@ -164,6 +165,7 @@ impl Planner<'_> {
         };
         let mut brought = Vec::new();
         let mut carried = self.carried(&mut brought)?;
+        tokenizer::choose(self.tokenizer, outline, self.adapters, &mut carried, &mut brought)?;
         carried.retain(|file| !is_left(&file.name));
         carried.extend(kept_index);
         carried.sort_by(|a, b| a.name.cmp(&b.name));
@@ -223,7 +225,7 @@ impl Planner<'_> {
         let adapters = self.adapters.iter().zip(contents).enumerate();
         let adapters = adapters.map(|(i, (adapter, contents))| Input {
             role: Role::Adapter(i as u32),
-            name: adapter.file.to_owned(),
+            name: adapter.file.clone(),
             identity: Identity {
                 bytes: adapter.source.len(),
                 header: adapter.header_hash.clone(),
@@ -261,9 +263,10 @@ fn claim<'o>(
         format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
-        let (errors, notes) = check_targets(adapter, &report.claimed, &names);
-        gathered.errors.extend(errors);
-        gathered.notes.extend(notes);
+        let promised = check_promises(adapter, &report.claimed, &names, &outline);
+        gathered.errors.extend(promised.errors);
+        gathered.notes.extend(promised.notes);
+        gathered.skipped.extend(promised.choices);
     }
     gathered.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
     (report.claimed, outline)

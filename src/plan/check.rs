@@ -6,15 +6,12 @@ use crate::adapters::peft::config::Field;
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::catalogue::BaseTensor;
-use crate::checkpoint::config::Config;
 use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::model::heads::{is_embedding, is_head};
-use crate::note::Note;
-use crate::note::input::InputNote;
 
 use crate::model::outline::{Outline, Target};
 
@@ -88,12 +85,15 @@ pub(crate) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Erro
 
 /// Embedding and head must have one number of tokens, unless the model has the head of another task and no use for this.
 pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
-    if outline.resized().next().is_none() || outline.has_other_head() {
+    let of_tokens = |name: &str| is_embedding(name) || is_head(name);
+    if !outline.resized().any(|(target, _)| of_tokens(&outline.weight(target).name))
+        || outline.has_other_head()
+    {
         return Vec::new();
     }
     let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
     let all = base.chain((0..outline.additions.len()).map(Target::New)).map(|target| outline.weight(target));
-    let of_vocabulary = all.filter(|weight| is_embedding(&weight.name) || is_head(&weight.name));
+    let of_vocabulary = all.filter(|weight| of_tokens(&weight.name));
     let sizes: Vec<(String, u64)> = of_vocabulary
         .map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0)))
         .collect();
@@ -158,21 +158,4 @@ fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<Str
     is_one.then(|| {
         "by its name it belongs to quantized data, which is not there or is decoded without it".to_owned()
     })
-}
-
-/// What the adapter says of its base, where that disagrees with this one.
-pub(crate) fn provenance(base: &Config, adapter: &Adapter) -> Option<Note> {
-    let trained_on = adapter.options.base.as_deref()?;
-    let (of, adapter) = (trained_on.to_owned(), adapter.name.clone());
-    if schemes::is_quantized_build(trained_on) && base.quantization().is_none() {
-        return Some(InputNote::TrainedOnQuantized { adapter, trained_on: of }.into());
-    }
-    let name = base.text("_name_or_path").filter(|name| !name.is_empty())?;
-    let is_other = leaf(name) != leaf(trained_on);
-    is_other.then(|| InputNote::OtherBase { adapter, trained_on: of, base: name.to_owned() }.into())
-}
-
-/// The last segment of a path or of `org/name`.
-fn leaf(name: &str) -> &str {
-    name.trim_end_matches('/').rsplit('/').next().unwrap_or(name)
 }

@@ -9,10 +9,11 @@ use crate::adapters::adapter::Adapter;
 use crate::checkpoint::config::Config;
 use crate::encodings::schemes;
 use crate::formats::json_edit::JsonEdit;
-use crate::model::heads::{Task, is_embedding, is_head, task};
-use crate::model::outline::{Addition, Outline, Target};
+use crate::model::heads::{Task, is_embedding, is_head, is_task_head, last_projection, task_of_class};
+use crate::model::outline::{Outline, Target};
 use crate::model::untie::untie_config;
 use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
 use crate::plan::out_tensor::SideFile;
 
@@ -101,34 +102,74 @@ fn infix(config: &Config, stem: &str) -> &'static str {
     if is_text && !stem.ends_with("Text") { "Text" } else { "" }
 }
 
-/// The class and the labels of a head that an adapter added.
+/// The class and the labels of a head that an adapter added, or made anew for other labels.
 fn add_head(config: &Config, edit: &mut JsonEdit, outline: &Outline<'_>, adapter: &Adapter) {
-    let Some(task) = adapter.options.task.as_deref().and_then(task) else { return };
-    let mut heads = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
-    let Some(head) = heads.find(|addition| addition.name.ends_with(".weight")) else { return };
-    let classes = config.get("architectures").and_then(Value::as_array);
-    let class = classes.and_then(|classes| classes.first()).and_then(Value::as_str).unwrap_or_default();
-    if let Some(stem) = stem_of_class(class) {
-        let class = format!("{stem}{}{}", infix(config, stem), task.class);
+    let Some(labels) = labels(outline) else { return };
+    let of_base = || task_of_class(config.class()?);
+    let trained = adapter.options.head_task();
+    if let Some(task) = trained.filter(|_| outline.has_other_head())
+        && let Some(class) = class_for(config, task, adapter.options.class.as_deref())
+    {
         edit.set(&["architectures"], &json!([class]));
     }
-    add_labels(config, edit, task, head);
+    // Where nobody says what it is for, the rows of a head are labels: `score` and `classifier` have no others.
+    if trained.or_else(of_base).is_none_or(|task| task.has_labels) {
+        add_labels(config, edit, adapter, labels);
+    }
 }
 
-/// Names for the labels that a head tells apart, unless the config has as many.
-fn add_labels(config: &Config, edit: &mut JsonEdit, task: &Task, head: &Addition) {
-    let labels = head.shape.axes().first().copied().unwrap_or_default();
-    let named = config.get("id2label").and_then(Value::as_object).map(|labels| labels.len() as u64);
+/// The class of a model with the head of a task: the one that was trained in, else as transformers calls it.
+fn class_for(config: &Config, task: &Task, trained: Option<&str>) -> Option<String> {
+    let trained = trained.filter(|class| class.ends_with(task.class)).map(str::to_owned);
+    let by_stem = || {
+        let stem = stem_of_class(config.class().unwrap_or_default())?;
+        Some(format!("{stem}{}{}", infix(config, stem), task.class))
+    };
+    trained.or_else(by_stem)
+}
+
+/// Labels of the head that is new or was made anew, by the rows of its last projection; none if there is no such head.
+fn labels(outline: &Outline<'_>) -> Option<u64> {
+    let additions = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
+    let mut all: Vec<(String, Shape)> = additions.map(|new| (new.name.clone(), new.shape.clone())).collect();
+    let resized = outline.resized().map(|(target, shape)| (outline.weight(target).name, shape.clone()));
+    all.extend(resized);
     // A head of no columns may have any number of rows.
-    let is_empty = labels > head.shape.elements();
-    if !task.has_labels || named == Some(labels) || is_empty {
+    all.retain(|(name, shape)| is_task_head(name) && shape.axes().len() > 1 && shape.elements() > 0);
+    all.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let last = last_projection(&names)?;
+    all[last].1.axes().first().copied()
+}
+
+/// Names for the labels that a head tells apart: those that the base or the adapter has, if they are as many.
+fn add_labels(config: &Config, edit: &mut JsonEdit, adapter: &Adapter, labels: u64) {
+    let is_fit = |names: &&Map<String, Value>| names.len() as u64 == labels;
+    let own = config.get("id2label").and_then(Value::as_object).filter(is_fit);
+    let given = adapter.options.labels.as_ref().filter(is_fit);
+    if own.is_some_and(|own| given.is_none() || !is_default(own)) {
         return;
     }
-    let name = |i: u64| format!("LABEL_{i}");
-    let by_id: Map<String, Value> = (0..labels).map(|i| (i.to_string(), name(i).into())).collect();
-    let by_label: Map<String, Value> = (0..labels).map(|i| (name(i), i.into())).collect();
+    let name = |i: u64| format!("{DEFAULT_LABEL}{i}");
+    let made = || (0..labels).map(|i| (i.to_string(), name(i).into())).collect();
+    let by_id: Map<String, Value> = given.cloned().unwrap_or_else(made);
+    let number = |id: &String| id.parse::<u64>().map_or_else(|_| id.as_str().into(), Value::from);
+    let named = |(id, name): (&String, &Value)| Some((name.as_str()?.to_owned(), number(id)));
+    let by_label: Map<String, Value> = by_id.iter().filter_map(named).collect();
     edit.set(&["id2label"], &by_id.into());
     edit.set(&["label2id"], &by_label.into());
+    // Where a config has both, transformers takes neither's word.
+    if config.get("num_labels").is_some() {
+        edit.set(&["num_labels"], &labels.into());
+    }
+}
+
+/// What transformers calls labels that nobody named, before their number.
+const DEFAULT_LABEL: &str = "LABEL_";
+
+/// Whether nobody named the labels.
+fn is_default(names: &Map<String, Value>) -> bool {
+    names.values().all(|name| name.as_str().is_some_and(|name| name.starts_with(DEFAULT_LABEL)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::adapters::adapter::Adapter;
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::model::tied::Tied;
 
 /// What plans are made from.
@@ -14,8 +15,14 @@ pub(crate) struct Planner<'a> {
     pub ignored_fields: &'a [String],
     /// What happens to tied heads.
     pub tied: Tied,
+    /// Whose tokenizer goes into the result.
+    pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// Weights beside adapters that may be left out.
+    pub allow_unmerged_files: &'a [String],
+    /// Whether the base may be of another class than the one that an adapter was trained on.
+    pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
 }

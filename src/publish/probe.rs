@@ -97,22 +97,56 @@ pub(crate) fn unwritable(output: &Location, error: Error) -> Error {
     if !matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })) {
         return error;
     }
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let path = output.path();
-    let hint = match cause {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let (kind, text) = (cause.map(io::Error::kind), cause.map(ToString::to_string));
+    let hint = match kind {
         Some(io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
             return lacking(output, Step::Make, error);
         }
-        Some(io::ErrorKind::ReadOnlyFilesystem) => Some("it is mounted read-only: name another output"),
-        Some(io::ErrorKind::PermissionDenied) => Some("nothing may be created there: name another output"),
-        _ if is_url(&path.to_string_lossy()) => Some("OUTPUT is a directory; a URL is not accepted"),
-        _ => None,
+        Some(io::ErrorKind::ReadOnlyFilesystem) => "it is mounted read-only: name another output",
+        Some(io::ErrorKind::PermissionDenied) => "nothing may be created there: name another output",
+        Some(io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
+            "a part of the path is a file: name another output"
+        }
+        _ => "make sure that the directory above it can be made",
     };
-    let refused = Error::new(OutputError::OutputUnwritable { path }).because(error);
-    hint.into_iter().fold(refused, Error::hint)
+    let refused = Error::new(OutputError::OutputUnwritable { path: output.path() }).hint(hint);
+    match text {
+        Some(text) => refused.because(text),
+        None => refused.because(error),
+    }
 }
 
-/// Whether a path is a URL as it was typed, or as joining it to a directory left it.
+/// Fails if an output is named as a URL, which would be taken for a directory of that name.
+///
+/// # Errors
+/// [`OutputError::OutputUnwritable`].
+pub(crate) fn check_no_url(output: &Location) -> Result<()> {
+    let path = output.path();
+    if !is_url(&path.to_string_lossy()) {
+        return Ok(());
+    }
+    let error = Error::new(OutputError::OutputUnwritable { path }).because("it is a URL");
+    Err(error.hint("name a local directory, and copy the result from there"))
+}
+
+/// Whether a path begins with a scheme.
 fn is_url(path: &str) -> bool {
-    ["s3:/", "gs:/", "hf:/", "http:/", "https:/", "az:/"].iter().any(|start| path.contains(start))
+    let scheme = path.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_no_directories() {
+        for url in ["s3://bucket/x", "hf://org/name", "https://host"] {
+            assert!(check_no_url(&Location::of_path(url)).is_err(), "{url}");
+        }
+        for path in ["a/b", "/s3:/x", "a://b", "dir with space/x", "x:y"] {
+            assert!(check_no_url(&Location::of_path(path)).is_ok(), "{path}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::progress::Snapshot;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
-use crate::publish::probe::{probe_store, unique};
+use crate::publish::probe::{check_no_url, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::{Owner, Staging, holds_work, owner};
@@ -44,6 +44,7 @@ pub(crate) fn probe(
     tick: &mut dyn FnMut(&Snapshot),
 ) -> Result<Probed> {
     let (output, digest) = (output.clone(), wanted.digest);
+    check_no_url(&output)?;
     let names = wanted.plan.output_files();
     let is_planned = |name: &str| {
         // Of a file further down, the directory.
@@ -67,7 +68,10 @@ pub(crate) fn probe(
     }
     let found = WAYS.iter().find_map(|way| Some((*way, way.staging(&output, state)?)));
     let Some((way, staging)) = found else {
-        return Err(OutputError::OutputUnwritable { path: output.path() }.into());
+        // Trying says why.
+        let dir = output.parent().unwrap_or_else(|| output.clone());
+        let error = Error::from(OutputError::OutputUnwritable { path: output.path() });
+        return Err(probe_store(&dir, &output).err().unwrap_or(error));
     };
     match owner(&staging, &is_planned)? {
         Owner::Nobody => {}

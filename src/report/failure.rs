@@ -37,8 +37,10 @@ fn one_json(error: &Error) -> Value {
     if !causes.is_empty() {
         object["causes"] = causes.into();
     }
-    if let ErrorKind::Claim(ClaimError::Unmatched { keys, .. }) = error.kind() {
-        object["keys"] = keys.clone().into();
+    if let ErrorKind::Claim(error) = error.kind()
+        && let Some((_, names)) = error.listed()
+    {
+        object["keys"] = names.into();
     }
     if let Some(hint) = error.advice() {
         object["hint"] = hint.into();
@@ -96,18 +98,22 @@ fn one_text(error: &Error, terminal: Terminal) -> String {
         ErrorKind::Claim(ClaimError::DeltaShape { adapter, factors, .. }) => {
             let _ = writeln!(text, "  from adapter `{}`: {}", clean(adapter), clean(factors));
         }
-        ErrorKind::Claim(ClaimError::Unmatched { adapter, keys, .. }) if keys.len() > 1 => {
-            let _ = writeln!(text, "  from adapter `{}`:", clean(adapter));
-            for key in keys.iter().take(LISTED) {
-                let _ = writeln!(text, "    {}", clean(key));
-            }
-            if keys.len() > LISTED {
-                let _ = writeln!(text, "    … and {} more", keys.len() - LISTED);
-            }
-        }
+        ErrorKind::Claim(error) => list(&mut text, error),
         _ => {}
     }
     text
+}
+
+/// The names that a message has only the first of.
+fn list(text: &mut String, error: &ClaimError) {
+    let Some((adapter, names)) = error.listed().filter(|(_, names)| names.len() > 1) else { return };
+    let _ = writeln!(text, "  from adapter `{}`:", clean(adapter));
+    for name in names.iter().take(LISTED) {
+        let _ = writeln!(text, "    {}", clean(name));
+    }
+    if names.len() > LISTED {
+        let _ = writeln!(text, "    … and {} more", names.len() - LISTED);
+    }
 }
 
 /// Names come from files that may be hostile: control characters are shown as escapes, and no line is endless.

@@ -113,10 +113,5 @@ fn show_budget(f: &mut String, schedule: &Schedule, reason: &str, style: Style) 
     if let Some(bytes) = schedule.budget.codes_once_at {
         line(f, "", &once("some quantized data is read again for each tile", bytes))?;
     }
-    line(f, "minimum", &format!("{} (1 worker)", at_least(schedule.budget.smallest)))
-}
-
-/// A size in whole MiB, rounded up: it must be enough.
-fn at_least(bytes: u64) -> String {
-    show_size(bytes.next_multiple_of(1 << 20))
+    line(f, "minimum", &format!("{} (1 worker)", flag_size(schedule.budget.smallest)))
 }

@@ -79,7 +79,7 @@ pub struct Budget {
     pub total: Size,
     /// What it is split into; never more than the total.
     pub lines: Vec<BudgetLine>,
-    /// The smallest budget that would do, with one worker.
+    /// The smallest budget that would do, with one worker, as one would type it.
     pub smallest: u64,
     /// Tensors whose factors are read once for each row, as no factor buffer holds them: none at a budget of this size.
     pub factors_once_at: Option<u64>,
@@ -208,16 +208,15 @@ impl<'p> Fixed<'p> {
             ("gather buffers".to_owned(), page(gather_least(&self.requirement)), gather),
             ("margin and page cache".to_owned(), self.margin(total) + cache(total), &Demand::default()),
         ];
-        let mut parts = vec![format!("baseline RSS ({})", show_size(self.resident))];
-        for (what, bytes, demand) in rows.iter().filter(|(_, bytes, _)| *bytes > 0) {
-            let size = show_size(*bytes);
-            parts.push(match demand {
-                Demand { amount: 0, .. } => format!("{what} ({size})"),
-                Demand { of, .. } => format!("{what} ({size}, for `{of}`)"),
-            });
-        }
-        let last = parts.pop().unwrap_or_default();
-        format!("{} and {last}", parts.join(", "))
+        let largest = rows.iter().max_by_key(|(_, bytes, _)| *bytes);
+        let largest = largest.map(|(what, bytes, demand)| match demand {
+            Demand { amount: 0, .. } => format!("{what} ({})", show_size(*bytes)),
+            Demand { of, .. } => format!("{what} ({}, for `{of}`)", show_size(*bytes)),
+        });
+        let baseline = format!("baseline RSS ({})", show_size(self.resident));
+        let rest: u64 = rows.iter().map(|(_, bytes, _)| bytes).sum();
+        let rest = rest - rows.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
+        format!("{baseline}, {} and the rest ({})", largest.unwrap_or_default(), show_size(rest))
     }
 
     /// The smallest budget for so many workers: what is spent beside the pool grows with the budget, but slower than it.
@@ -229,6 +228,11 @@ impl<'p> Fixed<'p> {
         }
         total
     }
+}
+
+/// A budget as one would type it that is enough where `bytes` are: what is resident differs from run to run.
+fn enough(bytes: u64) -> u64 {
+    (bytes + MIB.max(bytes / 64)).next_multiple_of(MIB)
 }
 
 fn page(bytes: u64) -> u64 {
@@ -266,13 +270,12 @@ fn too_small(fixed: &Fixed<'_>, total: &Size, workers: u64) -> Error {
     let needed = fixed.smallest(workers);
     let error = Error::new(RequestError::Budget {
         budget: total.clone(),
-        needed,
+        needed: enough(needed),
         what: fixed.parts(needed, workers),
     });
     match fixed.smallest(1) {
-        one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(one))),
-        // What is resident differs a little from run to run, and the size named must work in the next.
-        one => error.hint(format!("`--max-ram {}` is enough", flag_size(one + MIB / 2))),
+        one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(enough(one)))),
+        one => error.hint(format!("`--max-ram {}` is enough", flag_size(enough(one)))),
     }
 }
 
@@ -333,7 +336,7 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
     let budget = Budget {
         total: budget.clone(),
         lines,
-        smallest: fixed.smallest(1),
+        smallest: enough(fixed.smallest(1)),
         factors_once_at: (slot < once).then(|| total + (once - slot)),
         codes_once_at: (gather < full_gather).then(|| total + (full_gather - gather)),
     };
@@ -392,7 +395,7 @@ fn forced(fixed: &Fixed<'_>, workers: u64, slab_bytes: usize, slabs: usize) -> R
     let budget = Budget {
         total: (cut.bytes() as u64).into(),
         lines: Vec::new(),
-        smallest: fixed.smallest(1),
+        smallest: enough(fixed.smallest(1)),
         factors_once_at: None,
         codes_once_at: None,
     };

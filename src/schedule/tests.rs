@@ -336,14 +336,28 @@ fn codes_are_read_once_unless_that_needs_very_much() {
 }
 
 #[test]
-fn a_budget_that_is_too_small_names_the_tensor_of_each_part() {
-    let plan = plan(&[(64, 64, 4000, false), (64, 20_000, 16, false), (50_000, 300, 1, true)]);
-    let error = split(&plan, &asked(None, Some(5 << 20))).expect_err("not enough");
-    let text = error.to_string();
-    for (part, of) in [("1 worker", 0), ("tile buffers", 0), ("factor buffers", 1), ("reduction state", 2)] {
-        let from = text.find(part).unwrap_or_else(|| panic!("no {part} in: {text}"));
-        let until = text[from..].find(')').expect("a size");
-        assert!(text[from..from + until].ends_with(&format!(", for `t{of}`")), "{part} in: {text}");
+fn a_budget_that_is_too_small_names_the_largest_part_and_its_tensor() {
+    for (tensors, part) in [
+        (&[(64, 64, 4000, false), (64, 20_000, 16, false)], "1 worker (9.4 MiB, for `t0`)"),
+        (&[(64, 2_000_000, 64, false), (64, 64, 1, false)], "factor buffers (488 MiB, for `t0`)"),
+    ] {
+        let error = split(&plan(tensors), &asked(None, Some(5 << 20))).expect_err("not enough");
+        let text = error.to_string();
+        assert!(text.contains(part) && text.contains(" and the rest ("), "no {part} in: {text}");
     }
-    assert!(!text.contains("gather buffers"), "{text}");
+}
+
+#[test]
+fn what_a_message_calls_enough_is_a_whole_number_of_mib_with_room_for_another_run() {
+    let plan = plan(&[(64, 64, 16, false)]);
+    let error = split(&plan, &asked(None, Some(1 << 20))).expect_err("not enough");
+    let crate::error::kind::ErrorKind::Request(RequestError::Budget { needed, .. }) = error.kind() else {
+        panic!("{error:?}")
+    };
+    assert_eq!(needed % (1 << 20), 0);
+    // More may be resident in the next run.
+    let asked = asked(None, Some(*needed));
+    let more = Asked { resident: asked.resident + (1 << 19), workers: Some(1), ..asked };
+    let schedule = split(&plan, &more).expect("it is enough");
+    assert_eq!(schedule.budget.smallest % (1 << 20), 0);
 }

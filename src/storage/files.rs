@@ -36,6 +36,17 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
+/// Makes a directory and those above it, whichever are not there yet.
+pub(crate) fn make_dirs(path: &Path) -> io::Result<()> {
+    match uninterrupted(|| fs::create_dir_all(path)) {
+        // What looks whether it is a directory that exists may have been interrupted.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if uninterrupted(|| fs::metadata(path))?.is_dir() { Ok(()) } else { Err(error) }
+        }
+        made => made,
+    }
+}
+
 /// Bytes that may be written at `path`, or, if nothing is there yet, at the nearest directory above it.
 ///
 /// A file system without a size of its own (an unlimited tmpfs, some FUSE ones) counts as endless. Quotas do not show.

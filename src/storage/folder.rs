@@ -13,8 +13,11 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::files::{free_bytes, is_mount_point, rename_no_replace, sync_folder, uninterrupted};
+use crate::storage::files::{
+    free_bytes, is_mount_point, make_dirs, rename_no_replace, sync_folder, uninterrupted,
+};
 use crate::storage::open_files::OpenFiles;
+use crate::storage::os;
 use crate::storage::patching::FilePatch;
 use crate::storage::reading::FileSource;
 use crate::storage::rules;
@@ -137,8 +140,7 @@ impl Store for Folder {
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.file(from)?, self.file(to)?);
         let above = to.parent().unwrap_or(&to);
-        let renamed = uninterrupted(|| fs::create_dir_all(above))
-            .and_then(|()| uninterrupted(|| fs::rename(&from, &to)));
+        let renamed = make_dirs(above).and_then(|()| uninterrupted(|| fs::rename(&from, &to)));
         renamed.map_err(|cause| rules::cannot_write(&to, 0, || 0, cause))
     }
 
@@ -184,8 +186,7 @@ impl Store for Folder {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
-            uninterrupted(|| fs::create_dir_all(&path))
-                .map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
             File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
@@ -217,9 +218,16 @@ impl Store for Folder {
         is_mount_point(&self.path_of(dir))
     }
 
+    fn is_in_memory(&self, dir: &str) -> bool {
+        let path = self.path_of(dir);
+        path.ancestors().find(|above| above.exists()).is_some_and(os::is_in_memory)
+    }
+
     fn is_writable(&self, dir: &str) -> bool {
         let path = self.path_of(dir);
-        let Some(there) = path.ancestors().find(|above| above.exists()) else { return false };
+        let mut places =
+            path.ancestors().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+        let Some(there) = places.find(|above| above.exists()) else { return false };
         rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
     }
 

@@ -247,3 +247,13 @@ fn a_full_disk_is_told_with_its_numbers() {
     sink.commit().unwrap_err();
     assert_eq!(names(small.0.path()), ["filler", "second"]);
 }
+
+#[test]
+fn what_lies_in_memory_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(small) = Small::mount() {
+        assert!(Folder::new(small.0.path()).is_in_memory("not/yet/there"));
+    }
+    let on_disk = !os::is_in_memory(folder.path());
+    assert_eq!(on_disk, !Folder::new(folder.path()).is_in_memory("a/b"));
+}

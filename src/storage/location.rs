@@ -379,6 +379,10 @@ impl Store for Location {
         self.store.is_mount_point(&self.at(dir))
     }
 
+    fn is_in_memory(&self, dir: &str) -> bool {
+        self.store.is_in_memory(&self.at(dir))
+    }
+
     fn is_writable(&self, dir: &str) -> bool {
         self.store.is_writable(&self.at(dir))
     }

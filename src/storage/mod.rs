@@ -28,6 +28,7 @@
 #![allow(clippy::disallowed_methods, reason = "this module is the one that touches the file system")]
 
 pub(crate) mod behind;
+pub(crate) mod chained;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod location;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::tensor::size::show_size;
 
 /// Whether `name` is one or more parts joined by `/`, none of them empty, `.` or `..`: one spelling for each file. A NUL, which
 /// no file name may hold, is refused as well.
@@ -69,7 +70,18 @@ pub(crate) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
 pub(crate) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
     let path = path.to_path_buf();
     match cause.kind() {
-        io::ErrorKind::StorageFull => Error::new(StorageError::DiskFull { path, needed, free: free() }),
+        io::ErrorKind::StorageFull => match free() {
+            // There is room for the bytes, so that it is something else of which there is no more.
+            free if free > needed => Error::new(StorageError::Write { path }).hint(format!(
+                "{} are free there: it may be the number of files (inodes, `df -i`) that is spent, or a quota",
+                show_size(free)
+            )),
+            free => Error::new(StorageError::DiskFull { path, needed, free }),
+        },
+        io::ErrorKind::FileTooLarge => Error::new(StorageError::Write { path }).hint(
+            "the file system or a limit (`ulimit -f`) allows no file of that size; FAT32 allows 4 GiB: name an output \
+             elsewhere",
+        ),
         io::ErrorKind::QuotaExceeded => Error::new(StorageError::DiskFull { path, needed, free: free() })
             .hint("a quota is spent, which the free space of the file system does not show"),
         _ => Error::new(StorageError::Write { path }),
@@ -167,6 +179,10 @@ mod tests {
         let full = error(io::ErrorKind::StorageFull);
         assert!(matches!(full.kind(), ErrorKind::Storage(StorageError::DiskFull { needed: 7, free: 5, .. })));
         assert_eq!(full.advice(), None);
+        let spent = cannot_write(Path::new("f"), 7, || 9, io::ErrorKind::StorageFull.into());
+        assert!(matches!(spent.kind(), ErrorKind::Storage(StorageError::Write { .. })));
+        assert!(spent.advice().unwrap().contains("inodes"));
+        assert!(error(io::ErrorKind::FileTooLarge).advice().unwrap().contains("FAT32"));
         let quota = error(io::ErrorKind::QuotaExceeded);
         assert!(matches!(quota.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })));
         assert!(quota.advice().unwrap().contains("quota"));

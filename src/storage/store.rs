@@ -125,6 +125,12 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Whether what is written in `dir`, which need not be there yet, takes memory that other limits count.
+    fn is_in_memory(&self, dir: &str) -> bool {
+        let _ = dir;
+        false
+    }
+
     /// Whether new names can be made in `dir`, as far as that can be told without trying.
     fn is_writable(&self, dir: &str) -> bool {
         let _ = dir;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::behind::OVERLAP;
-use crate::storage::files::{free_bytes, sync_folder, uninterrupted};
+use crate::storage::files::{free_bytes, make_dirs, sync_folder, uninterrupted};
 use crate::storage::rules::Length;
 use crate::storage::sink::Sink;
 use crate::storage::{os, rules};
@@ -56,7 +56,7 @@ impl FileSink {
         let folder = folders.first().map_or(root, PathBuf::as_path);
         let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
-        uninterrupted(|| fs::create_dir_all(folder)).map_err(fail)?;
+        make_dirs(folder).map_err(fail)?;
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
         let free = free_bytes(folder).unwrap_or(u64::MAX);
         if free < len {

@@ -13,9 +13,10 @@ use smallvec::SmallVec;
 pub struct Shape(SmallVec<[u64; 2]>);
 
 impl Shape {
-    /// A shape, or `None` if its number of elements does not fit 64 bits.
+    /// A shape, or `None` if its number of elements does not fit 64 bits, or that of some of its axes: beside an axis of 0 the
+    /// others may be anything in a file of no bytes, and products of them are taken.
     pub fn new(axes: &[u64]) -> Option<Shape> {
-        axes.iter().try_fold(1u64, |n, &axis| n.checked_mul(axis))?;
+        axes.iter().filter(|&&axis| axis > 0).try_fold(1u64, |n, &axis| n.checked_mul(axis))?;
         Some(Shape(SmallVec::from_slice(axes)))
     }
 
@@ -57,5 +58,6 @@ mod tests {
         assert_eq!(Shape::new(&[]).expect("a scalar").elements(), 1);
         assert_eq!(Shape::new(&[7, 0]).expect("empty").elements(), 0);
         assert!(Shape::new(&[u64::MAX, 2]).is_none());
+        assert!(Shape::new(&[0, u64::MAX, 2]).is_none() && Shape::new(&[0, u64::MAX]).is_some());
     }
 }

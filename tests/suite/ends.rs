@@ -273,10 +273,11 @@ fn what_a_folded_heads_delta_is_added_to_is_the_embedding() {
 #[test]
 fn fewer_tokens_are_told_and_a_value_head_is_no_head_of_a_task() {
     let work = tied();
-    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "task_type": "TOKEN_CLS"});
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1});
     work.adapt_by(&lora, &[(EMBEDDING, &[2, 2], vec![9.0; 4]), (HEAD, &[2, 2], vec![9.0; 4])]);
     let ran = work.succeeds(&[]);
     assert!(ran.err.contains("`model.embed_tokens.weight` has fewer rows, [2, 2] for [3, 2]"), "{}", ran.err);
+    let lora = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "task_type": "TOKEN_CLS"});
     work.adapt_by(
         &lora,
         &[(EMBEDDING, &[3, 2], vec![9.0; 6]), ("v_head.summary.weight", &[1, 2], vec![1.0; 2])],

@@ -106,7 +106,7 @@ fn an_output_inside_an_input_is_refused() {
 
 #[test]
 fn names_of_the_output_are_used_once() {
-    // The index may call a shard as it likes, and what has the name is the shard.
+    // The index may call a shard as it likes if only the name is one of a file of tensors, and what has it is the shard.
     let rename = |work: &Work, name: &str| {
         fs::rename(work.shard(2), work.base.join(name)).unwrap();
         let index = work.base.join("model.safetensors.index.json");
@@ -116,18 +116,21 @@ fn names_of_the_output_are_used_once() {
     let expected = Work::demo();
     expected.succeeds(&[]);
     let shard = fs::read(expected.output.join("model-00002-of-00003.safetensors")).unwrap();
-    for name in ["shard1", "weights.dat", "tokenizer.json", "generation_config.json"] {
+    for name in ["shard1.safetensors", "tokenizer.safetensors", "consolidated.00.safetensors"] {
         let work = Work::demo();
         rename(&work, name);
         work.succeeds(&[]);
         assert!(fs::read(work.output.join(name)).unwrap() == shard, "{name}: not the merged shard");
     }
-    for name in ["README.md", "shardfold.json", "shardfold.journal"] {
+    // Those of files that stand beside weights are none of weights.
+    for name in
+        ["shard1", "weights.dat", "tokenizer.json", "README.md", "shardfold.json", "shardfold.journal"]
+    {
         let work = Work::demo();
         rename(&work, name);
         let ran = work.merge(&[]);
         assert_eq!(ran.code, 65, "{}", ran.err);
-        assert!(ran.err.contains(&format!("`{name}`")) && ran.err.contains("cannot hold"), "{}", ran.err);
+        assert!(ran.err.contains(&format!("`{name}`")), "{}", ran.err);
         assert!(!work.output.exists());
     }
     let work = Work::demo();
@@ -191,5 +194,21 @@ fn runs_without_locks_leave_one_whole_output() {
         assert!(output(&store) == output(&alone), "round {round}: the output is not whole");
         let left: Vec<String> = store.names().into_iter().filter(|name| name.contains(".partial")).collect();
         assert_eq!(left, ["work/output.partial/shardfold.journal"], "round {round}");
+    }
+}
+
+#[test]
+fn why_an_output_cannot_be_made_is_told() {
+    let work = Work::demo();
+    let file = work.folder.path().join("file");
+    fs::write(&file, "a file").unwrap();
+    for (output, reason) in [
+        (Path::new("s3://bucket/merged"), "because it is a URL"),
+        (Path::new("/proc/nothing/merged"), "because No such file or directory"),
+        (&file.join("merged"), "hint: a part of the path is a file"),
+    ] {
+        let ran = work.merge_into(output, &[]);
+        assert_eq!(ran.code, 73, "{}", ran.err);
+        assert!(ran.err.contains("error: cannot create `") && ran.err.contains(reason), "{}", ran.err);
     }
 }

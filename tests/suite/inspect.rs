@@ -389,7 +389,7 @@ fn what_is_neither_is_missing() {
         66,
         &["error: no directory at", "no-such-folder", "hint: a checkpoint is"],
     );
-    let file = fixtures().join("demo/base/config.json");
+    let file = fixtures().join("README.md");
     refused(&file, 66, &["error: no directory at", "hint: a checkpoint is"]);
     let empty = folder();
     fs::write(empty.path().join("notes.txt"), "nothing").expect("a small file");

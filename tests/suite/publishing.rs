@@ -76,7 +76,7 @@ fn an_output_in_a_folder_that_is_not_there_yet() {
 #[test]
 fn an_output_by_a_relative_name() {
     let work = Work::demo();
-    for name in ["merged", "./merged2", "merged3/", "sub/../merged4"] {
+    for name in ["merged", "./merged2", "merged3/", "sub/../merged4", "new/deep/merged5"] {
         fs::create_dir_all(work.folder.path().join("sub")).unwrap();
         let mut command = work.command_into(Path::new(name), &[]);
         let ran = ran(command.current_dir(work.folder.path()).output().unwrap());
@@ -389,7 +389,15 @@ fn what_belongs_to_a_checkpoint_is_carried_over() {
 
 #[test]
 fn the_card_and_the_record_say_what_was_merged_and_not_where() {
-    let work = Work::demo();
+    let mut work = Work::demo();
+    // What the adapter calls its base is named where the directory is called so.
+    work.succeeds(&[]);
+    let card = fs::read_to_string(work.output.join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlibrary_name: transformers\n") && card.contains("# base with"), "{card}");
+    fs::remove_dir_all(&work.output).unwrap();
+    let demo = work.folder.path().join("demo");
+    fs::rename(&work.base, &demo).unwrap();
+    work.base = demo;
     work.succeeds(&[]);
     let text = |name| fs::read_to_string(work.output.join(name)).unwrap();
     let (card, record) = (text("README.md"), text("shardfold.json"));

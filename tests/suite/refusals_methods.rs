@@ -543,7 +543,7 @@ fn lokr_that_does_not_fit() {
                 &[4, 6],
                 json!({"r": 0}),
                 &[w1, w2],
-                &["sets `alpha` to `2.0`, which gives a scale that is not a finite number"],
+                &["sets `r` to `0`, which is not a whole number above zero"],
             ),
             (
                 "another base",

@@ -165,3 +165,52 @@ fn more_shards_than_files_may_be_open() {
         assert!(found[&name] == fs::read(work.base.join(&name)).unwrap(), "{name}");
     }
 }
+
+#[test]
+fn the_tokenizer_is_the_adapters_where_it_says_other_things() {
+    let tokens = |tokens: &str| format!(r#"{{"model": {{"vocab": {{{tokens}}}}}}}"#);
+    let of = |base: &str, adapter: &str, template: Option<&str>, flags: &[&str]| {
+        let work = Work::demo();
+        write(&work.base.join("tokenizer.json"), base);
+        write(&work.base.join("vocab.json"), "the base's");
+        write(&work.base.join("chat_template.jinja"), "the base's");
+        write(&work.adapter.join("tokenizer.json"), adapter);
+        if let Some(template) = template {
+            write(&work.adapter.join("chat_template.jinja"), template);
+        }
+        let ran = work.succeeds(flags);
+        let files = contents(&work.output);
+        let text = |name: &str| files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        (text("tokenizer.json").unwrap(), text("vocab.json"), text("chat_template.jinja").unwrap(), ran.err)
+    };
+    let base = tokens(r#""a": 0, "b": 1"#);
+    let same = tokens(r#""b": 1, "a": 0"#);
+    let other = tokens(r#""a": 0, "c": 1"#);
+    // The same vocabulary in other words, and no template of its own: the base's.
+    let (tokenizer, vocab, template, said) = of(&base, &same, None, &[]);
+    assert!(
+        tokenizer == base && vocab.is_some() && template == "the base's" && !said.contains("tokenizer"),
+        "{said}"
+    );
+    // Another vocabulary: all of the adapter's, but the base's template where it has none.
+    let (tokenizer, vocab, template, said) = of(&base, &other, None, &[]);
+    assert!(tokenizer == other && vocab.is_none() && template == "the base's");
+    assert!(
+        said.contains("note: the tokenizer is that of `adapter`: its vocabulary is not the base's"),
+        "{said}"
+    );
+    let (tokenizer, _, template, said) = of(&base, &same, Some("another"), &[]);
+    assert!(tokenizer == same && template == "another");
+    assert!(said.contains("its chat template is not the base's"), "{said}");
+    // As it is asked for.
+    let (tokenizer, ..) = of(&base, &other, None, &["--tokenizer", "base"]);
+    assert_eq!(tokenizer, base);
+    let (tokenizer, .., said) = of(&base, &same, None, &["--tokenizer", "adapter"]);
+    assert!(tokenizer == same && said.contains("as `--tokenizer` says"), "{said}");
+    // Tokens that the embedding has no rows for.
+    let grown = tokens(r#""a": 0, "b": 1, "c": 4000000"#);
+    let (tokenizer, .., said) = of(&base, &grown, None, &[]);
+    assert!(tokenizer == base && said.contains("has tokens beyond the"), "{said}");
+    let ran = Work::demo().merge(&["--tokenizer", "adapter"]);
+    assert!(ran.code == 2 && ran.err.contains("no adapter has a tokenizer"), "{}", ran.err);
+}

@@ -61,9 +61,8 @@ fn modules_of_lists() {
         fields.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         with(&llama(), &base, &fields, &adapter)
     };
-    let says =
-        ["module `model.layers.0.mlp.up_proj` is named by `target_modules` entry `up_proj`", CUT_SHORT];
-    refused("cut short", &list(json!({})), &[], 65, &says);
+    let cut = ["module `model.layers.0.mlp.up_proj` is named by `target_modules` entry `up_proj`", CUT_SHORT];
+    refused("cut short", &list(json!({})), &[], 65, &cut);
     // A vector is no layer that any method adapts.
     let norm: [(&str, &[u64]); 2] = [("model.norm.weight", &[4]), (&weight, &[4, 4])];
     let work = with(&llama(), &norm, &json!({"target_modules": ["q_proj", "norm"]}), &adapter);
@@ -73,19 +72,21 @@ fn modules_of_lists() {
         json!({"exclude_modules": ["up_proj"]}),
         json!({"exclude_modules": r"(?!.*q_proj).*_proj"}),
         json!({"exclude_modules": r"("}),
-        json!({"modules_to_save": ["mlp"]}),
         json!({"layers_to_transform": [3]}),
         json!({"layers_to_transform": [0], "layers_pattern": "blocks"}),
         json!({"layers_to_transform": 0, "layers_pattern": ["h", "blocks"]}),
     ] {
         told(&list(more), &[], &["no tensor for `up_proj` of its `target_modules`"]);
     }
+    let work = list(json!({"modules_to_save": ["mlp"]}));
+    let says = ["no tensor for `model.layers.0.mlp.up_proj`, which its `modules_to_save` names"];
+    refused("saved whole, and missing", &work, &[], 65, &says);
     for more in [
         json!({"exclude_modules": ["p_proj"]}),
         json!({"layers_to_transform": [0]}),
         json!({"layers_to_transform": 0, "layers_pattern": ["h", "layers"]}),
     ] {
-        refused("still there", &list(more), &[], 65, &says);
+        refused("still there", &list(more), &[], 65, &cut);
     }
     // A whole path is selected whatever its layer.
     let whole = ["q_proj", "model.layers.0.mlp.up_proj"];

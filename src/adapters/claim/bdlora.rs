@@ -25,7 +25,9 @@ use crate::ops::placement::{Axis, Placement};
 pub(crate) struct BdLora;
 
 const FIELD: &str = "use_bdlora";
-const FIELDS: &[&str] = &["nblocks", "target_modules_bd_a", "target_modules_bd_b", "match_strict"];
+const A_FIELD: &str = "target_modules_bd_a";
+const B_FIELD: &str = "target_modules_bd_b";
+const FIELDS: &[&str] = &["nblocks", A_FIELD, B_FIELD, "match_strict"];
 
 impl Claim for BdLora {
     fn peft_types(&self) -> &'static [&'static str] {
@@ -79,11 +81,10 @@ impl Blocks {
         else {
             return bad("needs a whole number above zero as its `nblocks`");
         };
-        let list = |name| {
-            let entries = fields.get(name).and_then(Value::as_array).into_iter().flatten();
-            entries.filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        Ok(Some(Blocks { count, a: list("target_modules_bd_a"), b: list("target_modules_bd_b") }))
+        match [A_FIELD, B_FIELD].map(|name| names(fields.get(name))) {
+            [Some(a), Some(b)] => Ok(Some(Blocks { count, a, b })),
+            _ => bad("needs lists of names as its `target_modules_bd_a` and `target_modules_bd_b`"),
+        }
     }
 
     /// PEFT's rule: an entry stands anywhere in the path.
@@ -93,6 +94,17 @@ impl Blocks {
 
     fn of_b(&self, module: &str) -> bool {
         self.b.iter().any(|entry| module.contains(entry.as_str()))
+    }
+}
+
+/// The names of a list; none of one that is not there or null, and nothing of what is no such list.
+fn names(list: Option<&Value>) -> Option<Vec<String>> {
+    match list {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Array(entries)) => {
+            entries.iter().map(|entry| entry.as_str().map(str::to_owned)).collect()
+        }
+        Some(_) => None,
     }
 }
 
@@ -116,8 +128,11 @@ fn claim_module(
     let (a_rows, a_cols) = matrix(context, pair.a, "[rank, in], both above zero")?;
     let (out, b_cols) = factor_b(context, pair.b)?;
     // What both would be with the zeros around the blocks.
-    let (rank, input, b_rank) =
-        if is_of_a { (a_rows, a_cols * count, b_cols) } else { (a_rows, a_cols, b_cols * count) };
+    let (rank, input, b_rank) = if is_of_a {
+        (a_rows, a_cols.saturating_mul(count), b_cols)
+    } else {
+        (a_rows, a_cols, b_cols.saturating_mul(count))
+    };
     check_shapes(context, pair, (is_of_a, count), (rank, b_rank, out))?;
     let (a, b) = (context.tensor(pair.a).clone(), context.tensor(pair.b).clone());
     let product = Product { out, input, a: &a, b: &b };

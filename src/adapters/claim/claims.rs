@@ -13,6 +13,7 @@ use crate::adapters::claim::lokr::Lokr;
 use crate::adapters::claim::lora::Lora;
 use crate::adapters::claim::lora_bias::LoraBias;
 use crate::adapters::claim::oft::Oft;
+use crate::adapters::claim::shared_factors::SharedFactors;
 use crate::adapters::claim::target_parameters::TargetParameters;
 use crate::adapters::claim::tied_duplicates::TiedDuplicates;
 use crate::adapters::claim::trainable_tokens::TrainableTokens;
@@ -21,11 +22,12 @@ use crate::adapters::claim::trainable_tokens::TrainableTokens;
 ///
 /// Several read one `peft_type`, and a tensor belongs to the first that takes it. So what is saved twice is ignored before
 /// anybody takes it, and noted before others ask whether the head follows; what is told by more than the tails of its keys
-/// comes before what takes all of these tails (stacks and parameters, DoRA and BdLoRA before LoRA); and last comes what takes
+/// comes before what takes all of these tails (shared factors, stacks and parameters, DoRA and BdLoRA before LoRA); and last comes what takes
 /// any key that names a base tensor outright. Rules of types that no other rule reads stand in any order between.
 pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &TiedDuplicates,
     &TrainableTokens,
+    &SharedFactors,
     &ExpertStacks,
     &TargetParameters,
     &DoraClaim,

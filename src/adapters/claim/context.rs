@@ -54,11 +54,13 @@ impl<'a> ClaimContext<'a> {
             Some((target?, i))
         };
         let all = adapter.tensors.iter().enumerate();
-        let values = all.filter(|(_, tensor)| tensor.is_value()).filter_map(named).collect();
+        let values = all.filter(|(_, tensor)| tensor.is_value() && tensor.unneeded.is_none());
+        let values = values.filter_map(named).collect();
         let of_head = |tensor: &AdapterTensor| {
             let (module, parameter) = replaced(&tensor.path);
             let name = join(&module, parameter);
-            tensor.is_value() && is_head(&name) && locate(&outline, &names, &name).is_none()
+            let is_needed = tensor.is_value() && tensor.unneeded.is_none();
+            is_needed && is_head(&name) && locate(&outline, &names, &name).is_none()
         };
         let head_value = adapter.tensors.iter().position(of_head).filter(|_| outline.head.is_some());
         ClaimContext {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::adapters::claim::context::ClaimContext;
+use crate::adapters::evidence::Evidence;
 use crate::adapters::expert_options::{Orientation, Packing};
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
@@ -150,13 +151,28 @@ pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, ke
     if let Some(packing) = context.adapter.experts.packing {
         return Ok(packing == Packing::GroupedByExpert);
     }
-    if !context.adapter.evidence.is_unsloth {
-        return Ok(false);
-    }
+    let Some(Doubt { why, hint }) = doubt(context.adapter.evidence) else { return Ok(false) };
     let (adapter, parameter) = (context.adapter.name.clone(), key.to_owned());
     let what = "order of experts in `lora_B`";
-    let why = "it was made by Unsloth, which changed the order in September 2026";
-    Err(Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(
-        "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)",
-    ))
+    Err(Error::new(ClaimError::Unclear { adapter, parameter, what, why }).hint(hint))
+}
+
+/// Why the order of experts in `lora_B` is not known, and what helps.
+struct Doubt {
+    why: &'static str,
+    hint: &'static str,
+}
+
+/// What makes it doubtful that `lora_B` is packed as PEFT does: producers that do, or did, otherwise.
+fn doubt(evidence: Evidence) -> Option<Doubt> {
+    if evidence.is_unsloth {
+        let why = "it was made by Unsloth, which changed the order in September 2026";
+        let hint = "pass `--expert-packing expert-major` (Unsloth before that) or `--expert-packing rank-major` (as PEFT)";
+        return Some(Doubt { why, hint });
+    }
+    evidence.is_megatron_bridge.then_some(Doubt {
+        why: "its config looks like Megatron-Bridge's, which packs the experts in another order than PEFT does",
+        hint: "pass `--expert-packing expert-major` (`grouped_by_expert`: Megatron-Bridge) or `--expert-packing rank-major` (as \
+               PEFT)",
+    })
 }

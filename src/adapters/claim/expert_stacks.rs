@@ -2,7 +2,11 @@
 //! experts of a module. Either of them may be `[1, …]`, and is then that of every expert.
 //!
 //! Tinker writes them, and calls the projections `experts.w1` (the gate), `w3` (up) and `w2` (down), whatever the model does;
-//! of experts without gates `w1` is the way up (key-mapping.md 10.3). Where the projections are on disk is a matter of names.
+//! of experts without gates `w1` is the way up (key-mapping.md 10.3). Megatron-Bridge and those who serve its adapters call
+//! them as the model's fused parameters are called (`experts.gate_up_proj`, gate rows first). Where the projections are on
+//! disk is a matter of names.
+
+use std::collections::BTreeSet;
 
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
@@ -12,7 +16,7 @@ use crate::adapters::claim::expert_layout;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::error::Result;
-use crate::model::names::experts::all_experts;
+use crate::model::names::experts::{all_experts, all_experts_spelled};
 use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
@@ -27,7 +31,8 @@ impl Claim for ExpertStacks {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        let is_stack = |module: &str| all_experts(module).is_some();
+        let stacks = stacks(context);
+        let is_stack = |module: &str| stacks.contains(module);
         for pair in take_tails(context, findings, A, B, false, is_stack) {
             if lacks_magnitude(context, findings, &pair) {
                 continue;
@@ -39,9 +44,28 @@ impl Claim for ExpertStacks {
     }
 }
 
+/// The modules whose factors are stacks: by their names, or by the axes of `A` where they are called as in the model.
+fn stacks(context: &ClaimContext<'_>) -> BTreeSet<String> {
+    let of = |(i, path): (usize, &&str)| {
+        let module = A.module(path).or_else(|| B.module(path))?;
+        let has_axes = context.tensor(i).tensor.shape.axes().len() == 3;
+        let is_one = all_experts(module).is_some() || has_axes && all_experts_spelled(module).is_some();
+        is_one.then(|| module.to_owned())
+    };
+    context.paths().iter().enumerate().filter_map(of).collect()
+}
+
+/// The experts module that a stack belongs to, and the parameter of it that names know.
+fn parameter(context: &ClaimContext<'_>, module: &str) -> (String, String) {
+    let (stack, leaf) = module.rsplit_once('.').expect("a path of experts has a dot");
+    let spelled = all_experts_spelled(module).map(|(_, names)| names).unwrap_or_default();
+    let known = spelled.iter().find(|name| context.lookup(stack, name).is_some()).or(spelled.first());
+    (stack.to_owned(), known.map_or(leaf, |name| name).to_owned())
+}
+
 fn claim_pair(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair: &Pair) -> Result<()> {
-    let (stack, parameter) = pair.module.rsplit_once('.').expect("a path of experts has a dot");
-    let Some(target) = context.target(findings, &[pair.a, pair.b], stack, parameter) else { return Ok(()) };
+    let (stack, parameter) = parameter(context, &pair.module);
+    let Some(target) = context.target(findings, &[pair.a, pair.b], &stack, &parameter) else { return Ok(()) };
     let weight = context.weight(target);
     let (a, b) = (context.tensor(pair.a).clone(), context.tensor(pair.b).clone());
     let &[experts, out, input] = weight.shape.axes() else {

@@ -212,7 +212,9 @@ impl<'a> Findings<'a> {
         if let Some((_, name)) = self.unmatched.first() {
             let nearest = context.outline.base.catalogue.nearest(name, 3);
             let keys: Vec<String> = self.unmatched.iter().map(|(key, _)| key.clone()).collect();
+            let wrapped = context.wrapped_base();
             let hint = match nearest.as_slice() {
+                _ if wrapped.is_some() => wrapped.unwrap_or_default(),
                 [] => format!("no base tensor has a name like `{name}`: is the adapter for this base?"),
                 nearest => format!("tried `{name}`; the base has `{}`", nearest.join("`, `")),
             };

@@ -8,11 +8,12 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::locate::join;
 use crate::adapters::parts::replaced;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
-use crate::model::heads::{is_embedding, is_head, is_task_head, task};
+use crate::model::heads::{is_embedding, is_head, is_task_head};
 use crate::model::outline::{Addition, Target};
 use crate::note::claim::ClaimNote;
 use crate::tensor::dtype::is_mergeable;
@@ -58,7 +59,7 @@ fn claim_value(
         findings.ignore(tensor, "a second copy of the same values");
         return Ok(());
     }
-    let target = match new_head(context, &module, parameter, tensor)? {
+    let target = match new_parameter(context, findings, &module, parameter, tensor) {
         Some(target) => target,
         None => match context.place(findings, &[tensor], &module, parameter) {
             Some(target) => target,
@@ -118,13 +119,14 @@ fn check_value(
     let weight = context.outline.weight(target);
     let (adapter, name, dtype) = (context.adapter.name.clone(), weight.name, weight.dtype);
     if value.shape != weight.shape {
-        if !is_vocabulary(&name, value.shape.axes(), weight.shape.axes()) {
+        let is_vocabulary = is_vocabulary(&name, value.shape.axes(), weight.shape.axes());
+        if !is_vocabulary && !is_of_labels(&name, value.shape.axes(), weight.shape.axes()) {
             let (replacement, base) = (value.shape.clone(), weight.shape);
             let kind = ClaimError::ReplacementShape { adapter, tensor: name, replacement, base };
             return Err(Error::new(kind)
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
-        if value.shape.axes()[0] < weight.shape.axes()[0] {
+        if is_vocabulary && value.shape.axes()[0] < weight.shape.axes()[0] {
             let (found, base) = (value.shape.to_string(), weight.shape.to_string());
             findings.note(ClaimNote::FewerRows { tensor: name.clone(), found, base });
         }
@@ -198,6 +200,12 @@ fn is_vocabulary(name: &str, value: &[u64], base: &[u64]) -> bool {
     same_width && (is_embedding(name) || is_head(name) || is_head(&name.replace(".bias", ".weight")))
 }
 
+/// Whether only the number of labels differs: the head of a task was made anew for others, as `ignore_mismatched_sizes` does.
+fn is_of_labels(name: &str, value: &[u64], base: &[u64]) -> bool {
+    let is_same_width = value.len() == base.len() && !value.is_empty() && value[1..] == base[1..];
+    is_same_width && is_task_head(name)
+}
+
 /// PEFT 0.21 writes a wrapped module's values a second time under `modules_to_save`; both must be the same.
 fn is_saved_twice(
     context: &ClaimContext<'_>,
@@ -216,21 +224,37 @@ fn is_saved_twice(
     }
 }
 
-/// A head that the task added and the base has not; `None` if it is no such thing.
-fn new_head(
+/// A parameter that training added and the base has not: the head of a task, or a module that was trained whole; `None` if it
+/// is no such thing.
+fn new_parameter(
     context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
     module: &str,
     parameter: &str,
     tensor: usize,
-) -> Result<Option<Target>> {
-    let is_task = context.adapter.options.task.as_deref().is_some_and(|name| task(name).is_some());
-    if !is_task || !is_task_head(module) || context.lookup(module, parameter).is_some() {
-        return Ok(None);
+) -> Option<Target> {
+    let name = join(module, parameter);
+    let options = &context.adapter.options;
+    let is_head_of_task = is_task_head(module) && options.head_task().is_some();
+    // Tokens have heads and embeddings of their own names in each model, which are no additions under another.
+    let is_of_tokens = is_head(&join(module, "weight")) || is_embedding(&join(module, "weight"));
+    if !is_head_of_task && (is_of_tokens || !options.may_be_new(module))
+        || context.lookup(module, parameter).is_some()
+        || context.lookup(module, "weight").is_some_and(|weight| !matches!(weight, Target::New(_)))
+    {
+        return None;
     }
     let value = context.tensor(tensor).tensor.clone();
-    let Some(beside) = context.outline.base.catalogue.tensors.len().checked_sub(1) else { return Ok(None) };
+    let beside = context.outline.base.catalogue.tensors.len().checked_sub(1)?;
+    if is_task_head(module)
+        && parameter == "weight"
+        && options.task.is_none()
+        && options.head_task().is_none()
+    {
+        let (adapter, module) = (context.adapter.name.clone(), module.to_owned());
+        findings.note(ClaimNote::TaskNotSet { adapter, module });
+    }
     let is_float = is_mergeable(value.dtype);
     let dtype = if is_float { context.outline.float_dtype() } else { value.dtype };
-    let name = format!("{module}.{parameter}");
-    Ok(Some(context.outline.add(Addition { name, shape: value.shape, dtype, copy_of: None, beside })))
+    Some(context.outline.add(Addition { name, shape: value.shape, dtype, copy_of: None, beside }))
 }

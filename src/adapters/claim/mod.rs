@@ -29,6 +29,7 @@ pub(crate) mod pairs;
 pub(crate) mod placing;
 pub(crate) mod quantized_target;
 pub(crate) mod refusals;
+pub(crate) mod shared_factors;
 pub(crate) mod target;
 pub(crate) mod target_parameters;
 pub(crate) mod tied_duplicates;

@@ -6,12 +6,15 @@
 //! `eps/√blocks`; `use_cayley_neumann` makes a series of it. With `block_share` one block serves all of a row. The
 //! arithmetic is [`crate::ops::rotate`]'s.
 
+use serde_json::Value;
+
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::{AdapterConfig, Field};
+use crate::adapters::peft::numbers::Numbers;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
@@ -47,8 +50,9 @@ const EMBEDDING_R: Tail = Tail { role: ".oft_embedding_R", ending: ".weight" };
 /// What PEFT wrote up to 0.15, whole matrices.
 const OLD: [Tail; 2] = [Tail { role: ".oft_r", ending: "" }, Tail { role: ".oft_r", ending: ".weight" }];
 
-/// Terms of a series beyond these change nothing if it converges.
-const MOST_TERMS: f64 = 1000.0;
+/// Terms of a series; more change nothing if it converges.
+const TERMS: Numbers =
+    Numbers::new(|terms| terms.fract() == 0.0 && terms <= 1000.0, "is not a whole number up to 1000");
 
 impl Claim for Oft {
     fn peft_types(&self) -> &'static [&'static str] {
@@ -84,26 +88,25 @@ impl Claim for Oft {
 
 /// How rotations are made, as the config says.
 fn cayley(config: &AdapterConfig) -> Result<Cayley> {
-    let number =
-        |name: &str, default: f64, is_fine: fn(f64) -> bool, why: &'static str| match config.get(name) {
-            None => Ok(default),
-            Some(value) => {
-                value.as_f64().filter(|&number| is_fine(number)).ok_or_else(|| config.bad(name, value, why))
-            }
-        };
-    let flag = |name: &str, default: bool| match config.get(name) {
+    // Null is false where PEFT's default is false, and nobody's choice where it is true.
+    let flag = |name: &str, default: bool| match config.stated(name) {
         None => Ok(default),
+        Some(Value::Null) if !default => Ok(false),
         Some(value) => value.as_bool().ok_or_else(|| config.bad(name, value, "is neither true nor false")),
     };
+    let number = |name: &str, default: f64, numbers: Numbers, is_used: bool| match config.stated(name) {
+        None => Ok(default),
+        // Null decides nothing where the number is for what is off.
+        Some(Value::Null) if !is_used => Ok(default),
+        Some(value) => numbers.read(value).map_err(|why| config.bad(name, value, why)),
+    };
     let is_series = flag("use_cayley_neumann", true)?;
-    let terms = number(
-        "num_cayley_neumann_terms",
-        5.0,
-        |terms| terms.fract() == 0.0 && terms <= MOST_TERMS,
-        "is not a whole number up to 1000",
-    )?;
-    let eps = number("eps", 6e-5, |_| true, "is not a number")?;
     let is_short = flag("coft", false)?;
+    let terms = number("num_cayley_neumann_terms", 5.0, TERMS, is_series)?;
+    let eps = number("eps", 6e-5, Numbers::ALPHAS, is_short)?;
+    // The shapes tell the size, and what they share.
+    number("oft_block_size", 0.0, Numbers::BLOCK_SIZES, true)?;
+    flag("block_share", false)?;
     Ok(Cayley { series: is_series.then_some(terms.max(0.0) as usize), eps: is_short.then_some(eps) })
 }
 

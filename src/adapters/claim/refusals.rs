@@ -5,12 +5,25 @@ use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 
+/// Segments of the names of tensors that PEFT wraps.
+const WRAPPERS: &[&str] = &["base_layer", "modules_to_save", "original_module"];
+
 impl ClaimContext<'_> {
     /// The refusal of a tensor for its shape.
     pub(crate) fn factor_shape(&self, i: usize, expected: String) -> Error {
         let tensor = self.tensor(i);
         let (key, found) = (tensor.key.clone(), tensor.tensor.shape.clone());
         ClaimError::FactorShape { adapter: self.adapter.name.clone(), key, found, expected }.into()
+    }
+
+    /// What helps if the base was saved while PEFT's wrappers were in the model, as names of its tensors show.
+    pub(crate) fn wrapped_base(&self) -> Option<String> {
+        let mut names = self.outline.base.catalogue.tensors.iter().map(|tensor| tensor.name.as_str());
+        let name = names.find(|name| name.split('.').any(|segment| WRAPPERS.contains(&segment)))?;
+        Some(format!(
+            "the base was saved with PEFT's wrappers in it, as `{name}` shows: load it in PEFT, call `merge_and_unload()`, or \
+             `unload()` to leave its adapter out, and save the model again"
+        ))
     }
 
     /// The refusal of two tensors that are the same thing in two spellings.

@@ -55,6 +55,11 @@ impl AdapterConfig {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
+    /// A field as the file has it, null too: what decides arithmetic may be left out, and not be null.
+    pub(crate) fn stated(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
     /// A string.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()
@@ -69,6 +74,22 @@ impl AdapterConfig {
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         let values = self.get(name).and_then(Value::as_array);
         values.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Whether a field is there, whatever its value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    /// Whether a field is a list without entries.
+    pub(crate) fn is_empty_list(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)
+    }
+
+    /// Whether a field, or the text of one, has that word in it.
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        let is_in = |text: &str| text.to_lowercase().contains(word);
+        self.fields.iter().any(|(name, value)| is_in(name) || value.as_str().is_some_and(is_in))
     }
 
     /// Every field that `known` does not allow to have its value; of those it does not have, `ignored` ones aside.

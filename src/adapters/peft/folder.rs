@@ -2,35 +2,36 @@
 
 use serde_json::Value;
 
-use crate::checkpoint::header::read_header;
+use crate::checkpoint::config::Config;
 use crate::checkpoint::identity::header_hash;
 use crate::error::adapter::AdapterError;
 use crate::error::checkpoint::CheckpointError;
-use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::json::parse_json_as_python;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
-use crate::storage::source::Source;
 use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::expert_options::ExpertLayout;
+use crate::adapters::foreign::{Foreign, foreign};
 use crate::adapters::options::Options;
 use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
 use crate::adapters::peft::options::options;
 use crate::adapters::peft::producers::{aside, evidence};
+use crate::adapters::peft::weights;
+use crate::adapters::peft::weights::WeightFiles;
 use crate::adapters::tensors::tensors;
 
 /// File name of the config.
-const CONFIG: &str = "adapter_config.json";
-/// File name of the tensors.
-const TENSORS: &str = "adapter_model.safetensors";
-const MOST_CONFIG_BYTES: u64 = 16 << 20;
+pub(crate) const CONFIG: &str = "adapter_config.json";
+/// File name of the config of a model.
+const MODEL_CONFIG: &str = "config.json";
+pub(crate) const MOST_CONFIG_BYTES: u64 = 16 << 20;
 
 /// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
 pub(crate) struct Peft;
@@ -55,6 +56,10 @@ impl Dialect for Peft {
         Ok(if homes(dir)?.is_empty() { Detection::No } else { Detection::Likely })
     }
 
+    fn has(&self, file: &str) -> bool {
+        file == CONFIG || file.starts_with(weights::STEM)
+    }
+
     /// Reads the adapter in `place`, or in its only subdirectory that holds one.
     ///
     /// # Errors
@@ -63,31 +68,38 @@ impl Dialect for Peft {
     fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter> {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
-        let kind = peft_type(&config)?;
-        let source = open_tensors(&home)?;
-        let header = read_header(source.as_ref(), &home.path_of(TENSORS), opening.header_room)?;
-        if header.tensors.is_empty() {
+        let kind = peft_type(&config, &home)?;
+        let WeightFiles { name: file, files, source, headers, tensors: entries } =
+            weights::read(&home, opening.header_room)?;
+        if entries.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }
-        let mut tensors = tensors(header.tensors, opening.file, &Grammar::of(&kind), normalise);
+        let mut tensors = tensors(entries, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
-            tensor.unneeded = aside(&tensor.path, tensor.tensor.shape.elements());
+            tensor.unneeded = aside(&tensor.path, tensor.is_value(), tensor.tensor.shape.elements());
         }
+        let mut options = options(&config);
+        let model = config_beside(&home)?;
+        options.trained_on.add(&model);
+        // Trainers that name the labels there leave them out of the adapter's own config.
+        options.labels = options.labels.or_else(|| model.get("id2label")?.as_object().cloned());
         Ok(Adapter {
             name,
             dialect: self.name(),
             kind,
-            file: TENSORS,
-            options: options(&config),
+            file,
+            files,
+            options,
             evidence: evidence(&home, &config)?,
             location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
-            header_hash: header_hash(&header.bytes),
+            header_hash: header_hash(&headers),
             tensors,
             weight: opening.weight,
             experts: ExpertLayout::default(),
             unmatched: Vec::new(),
+            missing: Vec::new(),
             source,
         })
     }
@@ -99,24 +111,24 @@ impl Dialect for Peft {
     }
 }
 
+/// The base's own config, which some trainers copy beside their adapter; empty if there is none that can be read.
+fn config_beside(home: &Location) -> Result<Config> {
+    let bytes = home.read_small(MODEL_CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
+    Ok(Config::parse(&bytes).unwrap_or_default())
+}
+
 /// The method that the config names.
-fn peft_type(config: &AdapterConfig) -> Result<String> {
+fn peft_type(config: &AdapterConfig, home: &Location) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
+        if let Some(foreign) = foreign(home).filter(Foreign::is_of_another) {
+            return foreign.refused();
+        }
         let why = "is an unknown PEFT type";
         let adapter = config.adapter.clone();
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
             "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
         )
-    })
-}
-
-fn open_tensors(home: &Location) -> Result<Box<dyn Source>> {
-    home.open(TENSORS).map_err(|error| match error.kind() {
-        ErrorKind::Storage(StorageError::Missing { .. }) if home.has_file("adapter_model.bin").unwrap_or(false) => error.hint(
-            "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again",
-        ),
-        _ => error,
     })
 }
 

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+use crate::adapters::peft::numbers::Numbers;
 use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
 
 /// One field of patterns.
@@ -35,8 +36,8 @@ struct Entry {
 pub(crate) enum PatternProblem {
     /// A key that is no regular expression.
     Key(String, Unreadable),
-    /// A value that is no number.
-    Number(Value),
+    /// A value that is no number of its kind, and why.
+    Number(Value, &'static str),
 }
 
 /// A pattern on which it takes too long to tell.
@@ -52,13 +53,17 @@ pub(crate) struct Undecided {
 
 impl Patterns {
     /// The patterns of `field`, and what is wrong with others of its keys.
-    pub(crate) fn read(field: &'static str, keys: &Map<String, Value>) -> (Patterns, Vec<PatternProblem>) {
+    pub(crate) fn read(
+        field: &'static str,
+        keys: &Map<String, Value>,
+        numbers: Numbers,
+    ) -> (Patterns, Vec<PatternProblem>) {
         let mut patterns = Patterns { field, ..Patterns::default() };
         let mut problems = Vec::new();
         for (key, value) in keys {
-            match value.as_f64() {
-                Some(number) => problems.extend(patterns.add(key, number)),
-                None => problems.push(PatternProblem::Number(value.clone())),
+            match numbers.read(value) {
+                Ok(number) => problems.extend(patterns.add(key, number)),
+                Err(why) => problems.push(PatternProblem::Number(value.clone(), why)),
             }
         }
         (patterns, problems)
@@ -165,7 +170,7 @@ mod tests {
     use super::*;
 
     fn read(keys: &Value) -> (Patterns, Vec<PatternProblem>) {
-        Patterns::read("rank_pattern", keys.as_object().expect("an object"))
+        Patterns::read("rank_pattern", keys.as_object().expect("an object"), Numbers::RANKS)
     }
 
     impl Patterns {
@@ -240,7 +245,7 @@ mod tests {
                 .into_iter()
                 .collect();
         keys.extend((0..1000).map(|i| (path(i), json!(i + 10))));
-        let (patterns, _) = Patterns::read("rank_pattern", &keys);
+        let (patterns, _) = Patterns::read("rank_pattern", &keys, Numbers::RANKS);
         assert_eq!(patterns.plain.len(), 3, "one lookup for each number of digits");
         for i in 0..1000 {
             assert_eq!(patterns.number(&path(i)).expect("quick"), Some((i + 10) as f64));
@@ -254,7 +259,7 @@ mod tests {
     fn what_is_wrong_is_kept() {
         let (patterns, problems) = read(&json!({"(": 1, "q": "x", "k": 2}));
         assert!(
-            matches!(&problems[..], [PatternProblem::Key(key, _), PatternProblem::Number(_)] if key == "(")
+            matches!(&problems[..], [PatternProblem::Key(key, _), PatternProblem::Number(..)] if key == "(")
         );
         assert!(patterns.number("k").is_ok_and(|found| found == Some(2.0)));
     }

@@ -6,6 +6,7 @@
 
 use crate::adapters::evidence::Evidence;
 use crate::adapters::peft::config::{AdapterConfig, Field, Refused};
+use crate::adapters::peft::torchtune;
 use crate::error::Result;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
@@ -38,12 +39,39 @@ const CARD_BYTES: u64 = 1 << 20;
 /// As [`Location::read_start`].
 pub(crate) fn evidence(dir: &Location, config: &AdapterConfig) -> Result<Evidence> {
     let card = dir.read_start("README.md", CARD_BYTES)?.map(|card| card.bytes).unwrap_or_default();
-    let is_tagged = String::from_utf8_lossy(&card).lines().any(|line| line.trim() == "- unsloth");
+    let card = String::from_utf8_lossy(&card);
+    let is_tagged = card.lines().any(|line| line.trim() == "- unsloth");
     Ok(Evidence {
         peft: config.text("peft_version").map(version),
         is_unsloth: is_tagged || is_marked_by_unsloth(config),
         is_nemo: dir.stat(NEMO_CONFIG)?.is_some(),
+        is_megatron_bridge: is_of_megatron_bridge(config),
+        // Its exports name no version, and cards of others may mention it.
+        is_torchtune: config.text("peft_version").is_none()
+            && (dir.stat(torchtune::NATIVE)?.is_some()
+                || card.to_lowercase().contains(torchtune::NAME)
+                || config.mentions(torchtune::NAME)),
     })
+}
+
+/// Fields that every PEFT writes that knows `target_parameters`, and that Megatron-Bridge leaves out.
+const WRITTEN_BY_PEFT: &[&str] = &["layers_to_transform", "loftq_config", "megatron_core", "eva_config"];
+
+/// Signs of Megatron-Bridge, which writes the config by itself: parameters by their full paths, layer by layer, no version,
+/// and few fields (its `build_adapter_config_dict`).
+fn is_of_megatron_bridge(config: &AdapterConfig) -> bool {
+    let parameters = config.list("target_parameters");
+    let is_number = |segment: &str| !segment.is_empty() && segment.bytes().all(|c| c.is_ascii_digit());
+    let is_full = |path: &&str| {
+        // What others list begins at the layers at most, as `7.mlp.experts.down_proj`.
+        path.split('.').position(is_number).is_some_and(|at| at > 1)
+    };
+    let is_by_hand = WRITTEN_BY_PEFT.iter().all(|field| !config.has(field));
+    let has_no_modules = config.is_empty_list("target_modules");
+    config.text("peft_version").is_none()
+        && parameters.iter().any(is_full)
+        && parameters.iter().all(is_full)
+        && (is_by_hand || has_no_modules)
 }
 
 /// `0.19.1.dev0@hash` as three numbers.
@@ -59,12 +87,30 @@ fn is_marked_by_unsloth(config: &AdapterConfig) -> bool {
     fixed == Some(true) || base.starts_with("unsloth/")
 }
 
+const MERGED_LINEAR: &str = "makes ms-swift train parts of a fused layer, which is not merged yet";
+
 /// Fields that producers add to `adapter_config.json`.
 pub(crate) const FIELDS: &[(&str, Field)] = &[
-    // ms-swift: the type that factors are trained in, and learning rates of LoRA+.
+    // ms-swift: the type that factors are trained in, and learning rates of LoRA+; then the constants of its `SwiftConfig`.
     ("lora_dtype", Field::Fine),
     ("lorap_lr_ratio", Field::Fine),
     ("lorap_emb_lr", Field::Fine),
+    // The names of labels, beside the head that tells them apart.
+    ("id2label", Field::Fine),
+    ("label2id", Field::Fine),
+    (
+        "swift_type",
+        Field::Only(&["LORA"], "is a method of ms-swift other than LoRA, which is not merged yet"),
+    ),
+    ("model_key_mapping", Field::Only(&[], "makes ms-swift train modules under other names")),
+    ("enable_lora", Field::Only(&[], MERGED_LINEAR)),
+    ("use_merged_linear", Field::Only(&[], MERGED_LINEAR)),
+    (
+        "use_qa_lora",
+        Field::Only(&[], "makes ms-swift train QA-LoRA, whose factors see the means of groups of inputs"),
+    ),
+    // The classes of the model that it was trained on, looked at with the base's.
+    ("architectures", Field::Fine),
     // PEFT up to 0.2: whether an `eval()` merges in memory.
     ("merge_weights", Field::Fine),
     (
@@ -87,7 +133,7 @@ enum Which {
     Segment(&'static str),
     /// Those whose path ends in these segments.
     End(&'static str),
-    /// Those of these roles without a value.
+    /// Those of these roles without elements, and such values.
     Empty(&'static [&'static str]),
 }
 
@@ -95,16 +141,18 @@ enum Which {
 const ASIDE: &[(Which, &str)] = &[
     (Which::Segment("original_module"), "the frozen copy of a module that was trained"),
     (Which::End("rotary_emb.inv_freq"), "the model computes it"),
-    // Tinker's, for projections that a model does not have.
-    (Which::Empty(&["lora_A", "lora_B"]), "it has no values"),
+    // Tinker's, for projections that a model does not have. What the base has is missing: `promises::empty` refuses it.
+    (Which::Empty(&["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"]), "it has no values"),
 ];
 
-/// Why a tensor is ignored, if it is: its path, and how many values it has.
-pub(crate) fn aside(path: &str, elements: u64) -> Option<&'static str> {
+/// Why a tensor is ignored, if it is: its path, whether it stands in place of a parameter, and how many elements it has.
+pub(crate) fn aside(path: &str, is_value: bool, elements: u64) -> Option<&'static str> {
     let is_one = |which: &Which| match which {
         Which::Segment(segment) => path.split('.').any(|other| other == *segment),
         Which::End(end) => path == *end || path.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')),
-        Which::Empty(roles) => elements == 0 && path.split('.').any(|other| roles.contains(&other)),
+        Which::Empty(roles) => {
+            elements == 0 && (is_value || path.split('.').any(|other| roles.contains(&other)))
+        }
     };
     ASIDE.iter().find(|(which, _)| is_one(which)).map(|(_, rule)| *rule)
 }
@@ -132,7 +180,8 @@ mod tests {
             ("model.layers.0.self_attn.q_proj.oft_R.weight", 0, false),
             ("v_head.summary.weight", 8, false),
         ] {
-            assert_eq!(aside(path, elements).is_some(), is_aside, "{path}");
+            assert_eq!(aside(path, false, elements).is_some(), is_aside, "{path}");
         }
+        assert!(aside("lm_head.weight", true, 0).is_some() && aside("lm_head.weight", true, 8).is_none());
     }
 }

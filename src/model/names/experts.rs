@@ -37,6 +37,8 @@ const ROLES: &[(&str, &str, ExpertRole)] = &[
     ("up_proj", "w3", ExpertRole::Up),
     ("down_proj", "w2", ExpertRole::Down),
 ];
+/// Gate and up of all experts in one stack.
+const GATE_AND_UP: &str = "w13";
 /// How some trainers call the lists that they split fused parameters into: the number comes last.
 const LISTS: &[(&str, ExpertRole)] =
     &[("gate_up_projs", ExpertRole::GateUp), ("down_projs", ExpertRole::Down)];
@@ -80,9 +82,27 @@ pub(crate) fn canonical(path: &str) -> Cow<'_, str> {
 /// Reads the path of one projection of all experts, as trainers call it that keep its factors in one stack: `experts.w1`.
 pub(crate) fn all_experts(path: &str) -> Option<(&str, ExpertRole)> {
     let (stack, leaf) = path.rsplit_once('.')?;
-    let is_stack = stack == "experts" || stack.ends_with(".experts");
-    let role = ROLES.iter().find(|(_, short, _)| leaf == *short)?.2;
-    is_stack.then_some((stack, role))
+    let short = ROLES.iter().find(|(_, short, _)| leaf == *short).map(|(.., role)| *role);
+    let role = short.or((leaf == GATE_AND_UP).then_some(ExpertRole::GateUp))?;
+    is_experts(stack).then_some((stack, role))
+}
+
+/// The experts module and the names by which [`all_experts`] may know a projection that a trainer calls as the model's
+/// fused parameters or single projections are called, the likeliest first. Without gates the way up is `w1`.
+pub(crate) fn all_experts_spelled(path: &str) -> Option<(&str, &'static [&'static str])> {
+    let (stack, leaf) = path.rsplit_once('.')?;
+    let names: &[&str] = match leaf {
+        "gate_up_proj" => &[GATE_AND_UP],
+        "gate_proj" => &["w1"],
+        "up_proj" => &["w3", "w1"],
+        "down_proj" => &["w2"],
+        _ => return None,
+    };
+    is_experts(stack).then_some((stack, names))
+}
+
+fn is_experts(stack: &str) -> bool {
+    stack == "experts" || stack.ends_with(".experts")
 }
 
 impl ExpertRole {
@@ -108,7 +128,7 @@ impl ExpertPath<'_> {
 /// An experts module, and the projections of its experts that its fused parameter `name` is made of, in order.
 pub(crate) fn stacked(name: &str) -> Option<(&str, &'static [&'static str], &'static str)> {
     let (stack, leaf) = name.rsplit_once('.')?;
-    if stack != "experts" && !stack.ends_with(".experts") {
+    if !is_experts(stack) {
         return None;
     }
     let (leaf, parameter) = leaf.strip_suffix("_bias").map_or((leaf, "weight"), |leaf| (leaf, "bias"));
@@ -144,6 +164,9 @@ mod tests {
     fn projections_of_all_experts() {
         assert_eq!(all_experts("m.mlp.experts.w3"), Some(("m.mlp.experts", ExpertRole::Up)));
         assert_eq!(ExpertRole::Up.single(), "up_proj");
+        assert_eq!(all_experts("experts.w13"), Some(("experts", ExpertRole::GateUp)));
+        assert_eq!(all_experts_spelled("m.experts.gate_up_proj"), Some(("m.experts", &["w13"][..])));
+        assert_eq!(all_experts_spelled("m.mlp.down_proj"), None);
         for path in ["m.mlp.experts.3.w3", "m.mlp.w1", "m.shared_experts.w1", "m.mlp.experts.down_proj", "w1"]
         {
             assert_eq!(all_experts(path), None, "{path}");

@@ -26,9 +26,8 @@
 //! for equal sets of tensors.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::name_table::NameTable;
 use crate::model::names::rules::Rules;
@@ -159,7 +158,9 @@ impl NameMapping {
                 .fold(Cow::Borrowed(name), |name, spelling| spelling.spelt(&name).map_or(name, Cow::Owned)),
             NameMapping::Inferred(prefixes) => {
                 let rest = prefixes.values().find_map(|prefix| name.strip_prefix(prefix.as_str()));
-                Cow::Borrowed(rest.unwrap_or(name))
+                // Other parts of the model are not what was trained; heads may stand outside all of them.
+                let is_outside = || name.matches('.').count() < 2;
+                Cow::Borrowed(rest.or_else(|| is_outside().then_some(name))?)
             }
         })
     }
@@ -270,36 +271,6 @@ pub(crate) fn choose(
         }
         chosen.push(best);
     }
-}
-
-/// The prefixes, by tower, with which the paths that must be placed are tensors: each path exactly one, and all of a tower
-/// the same prefix.
-pub(crate) fn inferred(disk: &dyn Disk, paths: &[&str]) -> Option<NameMapping> {
-    let mut ends: HashMap<&str, (u32, String)> =
-        paths.iter().map(|&path| (path, (0, String::new()))).collect();
-    for (name, _) in (0..disk.count()).filter_map(|place| disk.weight(place)) {
-        let module = name.strip_suffix(".weight");
-        for whole in module.into_iter().chain([&*name]) {
-            for (at, _) in whole.match_indices('.') {
-                if let Some((count, prefix)) = ends.get_mut(&whole[at + 1..]) {
-                    *count += 1;
-                    *prefix = whole[..=at].to_owned();
-                }
-            }
-        }
-    }
-    let mut prefixes: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for path in paths {
-        let (count, prefix) = &ends[path];
-        let own = (*count == 1).then(|| prefix.clone());
-        let of_tower = prefixes.entry(tower(path).to_owned()).or_insert_with(|| own.clone());
-        if *of_tower != own {
-            *of_tower = None;
-        }
-    }
-    let prefixes: BTreeMap<String, String> =
-        prefixes.into_iter().filter_map(|(tower, prefix)| Some((tower, prefix?))).collect();
-    (!prefixes.is_empty()).then_some(NameMapping::Inferred(prefixes))
 }
 
 #[cfg(test)]

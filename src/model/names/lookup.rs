@@ -12,12 +12,22 @@ use crate::model::heads::{is_added_head, is_head};
 use crate::model::names::class_rules::class_rules;
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::interpretation::{NameMapping, PathMatches, choose, inferred, tower};
+use crate::model::names::inferred::{Fits, inferred};
+use crate::model::names::interpretation::{NameMapping, PathMatches, choose, tower};
 use crate::model::names::name_table::{NameTable, Parameter};
 use crate::model::names::name_tables::NameTables;
 use crate::model::names::rules::Rules;
 use crate::model::names::table;
 use crate::model::names::table::Class;
+
+/// What an adapter says of its paths beside their names.
+#[derive(Clone, Copy)]
+pub(crate) struct PathFacts<'f> {
+    /// Which weights a path may be for, where only shapes tell.
+    pub fits: Fits<'f>,
+    /// Whether a path is of a module that the adapter may add to the model: it is placed if it can be, and need not be.
+    pub may_be_new: &'f dyn Fn(&str) -> bool,
+}
 
 /// Names of a checkpoint, read as one adapter's paths are to be read.
 pub struct Names<'a> {
@@ -40,21 +50,16 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// [`ClaimError::Readings`] if two interpretations place all paths and do not mean the same tensors.
-    pub fn new(name_tables: &NameTables<'a>, paths: &[&str]) -> Result<Names<'a>> {
+    pub(crate) fn new(
+        name_tables: &NameTables<'a>,
+        paths: &[&str],
+        facts: PathFacts<'_>,
+    ) -> Result<Names<'a>> {
         let (disk, config) = (name_tables.disk, name_tables.config);
         let class = config.class().and_then(table::class);
         let ties: Vec<String> =
             class.as_ref().map(Class::ties).unwrap_or_default().into_iter().map(|(head, _)| head).collect();
-        let required: Vec<bool> = paths.iter().map(|path| !is_optional(path, &ties)).collect();
-        let mut path_matches = path_matches(name_tables, paths, &required);
-        if !path_matches.iter().any(|matches| matches.places_all(&required)) {
-            let must: Vec<&str> =
-                paths.iter().zip(&required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
-            let mapping = inferred(disk, &must);
-            let placed =
-                |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
-            path_matches.extend(mapping.and_then(placed));
-        }
+        let (path_matches, required) = all_matches(name_tables, paths, &ties, facts);
         let chosen = choose(&path_matches, paths, &required).map_err(|(first, second, path)| {
             let meant = |i: usize| {
                 let (matches, table) = (&path_matches[i], name_tables.get(path_matches[i].table));
@@ -137,6 +142,11 @@ impl<'a> Names<'a> {
         self.conv1d
     }
 
+    /// The interpretations in use, the first first.
+    pub(crate) fn interpretations(&self) -> impl Iterator<Item = (&NameTable<'a>, &NameMapping)> {
+        self.interpretations.iter().map(|(name_table, mapping)| (&**name_table, mapping))
+    }
+
     /// The weights that the names are of.
     pub fn disk(&self) -> &'a dyn Disk {
         self.disk
@@ -155,6 +165,27 @@ pub(crate) fn is_optional(path: &str, ties: &[String]) -> bool {
     let is_outside = tower(path) == path;
     ties.iter().any(|tie| *tie == weight || tie == path)
         || is_outside && (is_head(&weight) || is_added_head(path))
+}
+
+/// Every interpretation that places something, the likeliest first, and an inferred one where none places all that must be;
+/// and which paths must be placed.
+fn all_matches(
+    name_tables: &NameTables<'_>,
+    paths: &[&str],
+    ties: &[String],
+    facts: PathFacts<'_>,
+) -> (Vec<PathMatches>, Vec<bool>) {
+    let mut required: Vec<bool> = paths.iter().map(|path| !is_optional(path, ties)).collect();
+    let mut found = path_matches(name_tables, paths, &required);
+    if !found.iter().any(|matches| matches.places_all(&required)) {
+        required.iter_mut().zip(paths).for_each(|(required, path)| *required &= !(facts.may_be_new)(path));
+    }
+    if !found.iter().any(|matches| matches.places_all(&required)) {
+        let mapping = inferred(name_tables.disk, paths, &required, facts.fits);
+        let placed = |mapping| PathMatches::of(&name_tables.get(0), (0, mapping), paths, &required, false);
+        found.extend(mapping.and_then(placed));
+    }
+    (found, required)
 }
 
 /// Every interpretation that places something, the likeliest first.

@@ -15,6 +15,7 @@ pub(crate) mod disk;
 pub(crate) mod experts;
 pub(crate) mod fused_rows;
 pub(crate) mod geometry;
+pub(crate) mod inferred;
 pub(crate) mod interpretation;
 pub(crate) mod lookup;
 pub(crate) mod name_table;
@@ -22,6 +23,7 @@ pub(crate) mod name_tables;
 pub(crate) mod param_slice;
 pub(crate) mod pattern;
 pub(crate) mod presence;
+pub(crate) mod reading;
 pub(crate) mod rules;
 pub(crate) mod table;
 #[cfg(test)]

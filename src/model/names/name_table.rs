@@ -12,7 +12,9 @@ use std::sync::Arc;
 use crate::error::conversion::ConversionProblem;
 use crate::model::names::conversions::{ConversionFacts, ConversionOp, Made, TensorBlock, run, select};
 use crate::model::names::disk::Disk;
-use crate::model::names::experts::{ExpertPath, ExpertRole, all_experts, canonical, expert, stacked};
+use crate::model::names::experts::{
+    ExpertPath, ExpertRole, all_experts, all_experts_spelled, canonical, expert, stacked,
+};
 use crate::model::names::fused_rows;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::param_slice::{ParamSlice, StoredSlice};
@@ -168,6 +170,10 @@ impl<'a> NameTable<'a> {
         })
         .or_else(|| self.fits_stacked(path))
         .or_else(|| self.fits_all_experts(path))
+        .or_else(|| {
+            let (stack, names) = all_experts_spelled(path)?;
+            names.iter().find_map(|name| self.fits_all_experts(&format!("{stack}.{name}")))
+        })
         .or_else(|| {
             let part = fused_rows::part(path, &self.geometry)?;
             sum(found(&self.lists.names, &format!("{}.weight", part.whole)))
@@ -350,6 +356,9 @@ impl<'a> NameTable<'a> {
         })?;
         match parameter.shape.len() {
             _ if parameter.refused.is_some() => Some(parameter),
+            3 if all.role == ExpertRole::GateUp && self.geometry.alternates() => {
+                Some(made(Err(ConversionProblem::Alternating { whole: fused })))
+            }
             3 => Some(self.projection(&all, &fused, parameter, 1)),
             axes => Some(made(Err(ConversionProblem::WholeAxes { whole: fused, axes }))),
         }

@@ -11,7 +11,7 @@ use crate::error::conversion::ConversionProblem;
 use crate::model::names::class_rules::class_rules;
 use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::lookup::Names;
+use crate::model::names::lookup::{Names, PathFacts};
 use crate::model::names::name_table::NameTable;
 use crate::model::names::name_table::Parameter;
 use crate::model::names::name_tables::NameTables;
@@ -160,7 +160,7 @@ fn the_paths_of_a_whole_model_are_read_as_its_names() {
     for case in cases() {
         let paths: Vec<&str> = case.runtime.iter().map(|(name, _)| name.as_str()).collect();
         let names =
-            Names::new(&NameTables::new(&case.disk, &case.config), &paths).expect("one interpretation");
+            of_any_shape(&NameTables::new(&case.disk, &case.config), &paths).expect("one interpretation");
         covered(&case, |name| names.parameter(name), false);
         for (name, _) in &case.runtime {
             assert!(has(&names, name), "{}: {name}", case.class);
@@ -183,7 +183,7 @@ fn models_with_towers_in_older_and_newer_names() {
     ]);
     let qwen = config("Qwen2VLForConditionalGeneration");
     let read = |paths: &[&str], name: &str| {
-        let names = Names::new(&NameTables::new(&disk, &qwen), paths).expect("one interpretation");
+        let names = of_any_shape(&NameTables::new(&disk, &qwen), paths).expect("one interpretation");
         disk.named(names.parameter(name)).join(" ")
     };
     let new = ["model.language_model.layers.0.self_attn.q_proj", "model.visual.blocks.0.attn.qkv", "lm_head"];
@@ -207,11 +207,11 @@ fn models_with_towers_in_older_and_newer_names() {
         ("model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", vision),
         ("model.vision_tower.encoder.layers.0.self_attn.q_proj", vision),
     ] {
-        let names = Names::new(&NameTables::new(&disk, &llava), &[path]).expect("one interpretation");
+        let names = of_any_shape(&NameTables::new(&disk, &llava), &[path]).expect("one interpretation");
         assert_eq!(disk.named(names.parameter(&format!("{path}.weight"))), [expected], "{path}");
         assert_eq!(names.readings().is_empty(), path.starts_with("language"), "{path}");
     }
-    let names = Names::new(&NameTables::new(&disk, &llava), &["lm_head"]).expect("one interpretation");
+    let names = of_any_shape(&NameTables::new(&disk, &llava), &["lm_head"]).expect("one interpretation");
     assert_eq!(disk.named(names.parameter("lm_head.weight")), ["language_model.lm_head.weight"]);
     assert_eq!(names.head_on_disk("lm_head.weight", language), "language_model.lm_head.weight");
     assert_eq!(names.ties()[0].1, "model.language_model.embed_tokens.weight");
@@ -223,7 +223,7 @@ fn with_and_without_the_base_models_prefix() {
     let llama = config("LlamaForCausalLM");
     let disk = Weights::matrices(["model.layers.0.mlp.up_proj.weight", "lm_head.weight"]);
     let bare =
-        Names::new(&NameTables::new(&disk, &llama), &["layers.0.mlp.up_proj"]).expect("one interpretation");
+        of_any_shape(&NameTables::new(&disk, &llama), &["layers.0.mlp.up_proj"]).expect("one interpretation");
     assert_eq!(
         disk.named(bare.parameter("layers.0.mlp.up_proj.weight")),
         ["model.layers.0.mlp.up_proj.weight"]
@@ -232,7 +232,7 @@ fn with_and_without_the_base_models_prefix() {
     let disk = Weights::matrices(["h.0.attn.c_attn.weight", "wte.weight"]);
     let gpt2 = config("GPT2LMHeadModel");
     let paths = ["transformer.h.0.attn.c_attn", "lm_head"];
-    let names = Names::new(&NameTables::new(&disk, &gpt2), &paths).expect("one interpretation");
+    let names = of_any_shape(&NameTables::new(&disk, &gpt2), &paths).expect("one interpretation");
     assert_eq!(disk.named(names.parameter("transformer.h.0.attn.c_attn.weight")), ["h.0.attn.c_attn.weight"]);
     assert_eq!(names.parameter("lm_head.weight"), None);
 }
@@ -243,7 +243,7 @@ fn names_that_end_alike() {
         Weights::matrices(["net.inner.blocks.0.up.weight", "net.inner.blocks.1.up.weight", "net.out.weight"]);
     let paths = ["blocks.0.up", "blocks.1.up", "out"];
     let nothing = Config::default();
-    let names = Names::new(&NameTables::new(&disk, &nothing), &paths).expect("one interpretation");
+    let names = of_any_shape(&NameTables::new(&disk, &nothing), &paths).expect("one interpretation");
     assert_eq!(disk.named(names.parameter("blocks.1.up.weight")), ["net.inner.blocks.1.up.weight"]);
     assert_eq!(disk.named(names.parameter("out.weight")), ["net.out.weight"]);
     assert!(
@@ -253,7 +253,8 @@ fn names_that_end_alike() {
     );
 
     let twice = Weights::matrices(["a.blocks.0.up.weight", "b.blocks.0.up.weight"]);
-    let names = Names::new(&NameTables::new(&twice, &nothing), &["blocks.0.up"]).expect("no interpretation");
+    let names =
+        of_any_shape(&NameTables::new(&twice, &nothing), &["blocks.0.up"]).expect("no interpretation");
     assert!(!has(&names, "blocks.0.up"));
 }
 
@@ -261,7 +262,7 @@ fn names_that_end_alike() {
 fn two_readings_that_disagree_are_an_error() {
     let disk = Weights::matrices(["model.up.weight", "model.model.up.weight"]);
     let llama = config("LlamaForCausalLM");
-    let names = Names::new(&NameTables::new(&disk, &llama), &["model.up"]);
+    let names = of_any_shape(&NameTables::new(&disk, &llama), &["model.up"]);
     let message = names.err().expect("refused").to_string();
     assert!(
         message.contains("`model.up.weight`") && message.contains("`model.model.up.weight`"),
@@ -274,7 +275,7 @@ fn one_misspelt_path_moves_no_other() {
     let disk = Weights::matrices(["model.layers.0.up.weight", "model.model.layers.1.up.weight"]);
     let paths = ["model.layers.0.up", "model.layers.1.up"];
     let llama = config("LlamaForCausalLM");
-    let names = Names::new(&NameTables::new(&disk, &llama), &paths).expect("one interpretation");
+    let names = of_any_shape(&NameTables::new(&disk, &llama), &paths).expect("one interpretation");
     assert!(has(&names, "model.layers.0.up") && !has(&names, "model.layers.1.up"));
 }
 
@@ -288,7 +289,7 @@ fn single_experts_of_joined_ones() {
     };
     let place = |(disk, config): &(Weights, Config), role: &str| {
         let path = format!("{at}.2.{role}");
-        let names = Names::new(&NameTables::new(disk, config), &[&path]).expect("one interpretation");
+        let names = of_any_shape(&NameTables::new(disk, config), &[&path]).expect("one interpretation");
         let found = names.parameter(&format!("{path}.weight")).expect("found");
         let slice = &found.slices[0];
         let (start, strides) = slice.slice.strides(&disk.0[slice.tensor].1);
@@ -302,7 +303,7 @@ fn single_experts_of_joined_ones() {
     assert_eq!(place(&io, "down_proj"), (vec![8, 5], 2 * 40, vec![1, 8]));
     let alternating = names_of([3, 8, 10], [3, 5, 8], "gpt_oss");
     assert_eq!(place(&alternating, "up_proj"), (vec![5, 8], 2 * 80 + 1, vec![2, 10]));
-    let names = Names::new(&NameTables::new(&oi.0, &oi.1), &[]).expect("one interpretation");
+    let names = of_any_shape(&NameTables::new(&oi.0, &oi.1), &[]).expect("one interpretation");
     assert_eq!(names.parameter(&format!("{at}.3.gate_proj.weight")), None, "there are three experts");
 }
 
@@ -313,7 +314,7 @@ fn dense_projections_joined_and_apart() {
         "num_key_value_heads": 2, "intermediate_size": 5,
     }));
     let fused = Weights::of([("model.layers.0.self_attn.qkv_proj.weight", &[16, 8][..])]);
-    let names = Names::new(&NameTables::new(&fused, &config), &["model.layers.0.self_attn.k_proj"])
+    let names = of_any_shape(&NameTables::new(&fused, &config), &["model.layers.0.self_attn.k_proj"])
         .expect("one interpretation");
     let k = names.parameter("model.layers.0.self_attn.k_proj.weight").expect("found");
     assert_eq!((k.shape, k.slices[0].slice.axes[0].disk), (vec![4, 8], 8));
@@ -321,7 +322,7 @@ fn dense_projections_joined_and_apart() {
     let split = ["q", "k", "v"].map(|part| format!("model.layers.0.self_attn.{part}_proj.weight"));
     let shapes = [&[8, 8][..], &[4, 8], &[4, 8]];
     let split = Weights::of(split.iter().map(String::as_str).zip(shapes));
-    let names = Names::new(&NameTables::new(&split, &config), &["model.layers.0.self_attn.qkv_proj"])
+    let names = of_any_shape(&NameTables::new(&split, &config), &["model.layers.0.self_attn.qkv_proj"])
         .expect("one interpretation");
     let qkv = names.parameter("model.layers.0.self_attn.qkv_proj.weight").expect("found");
     let starts: Vec<u64> = qkv.slices.iter().map(|placed| placed.slice.axes[0].at).collect();
@@ -337,23 +338,23 @@ fn older_names_and_stacks_of_a_mixture() {
     let disk = Weights::matrices(names.iter().map(String::as_str));
     let mixtral = config("MixtralForCausalLM");
     let new = ["model.layers.0.mlp.experts", "model.layers.0.mlp.gate"];
-    let read = Names::new(&NameTables::new(&disk, &mixtral), &new).expect("one interpretation");
+    let read = of_any_shape(&NameTables::new(&disk, &mixtral), &new).expect("one interpretation");
     let fused = read.parameter("model.layers.0.mlp.experts.gate_up_proj").expect("found");
     assert_eq!((fused.shape, fused.slices.len()), (vec![12, 8, 6], 24));
     let old = ["model.layers.0.block_sparse_moe.experts.11.w3", "model.layers.0.block_sparse_moe.gate"];
-    let read = Names::new(&NameTables::new(&disk, &mixtral), &old).expect("one interpretation");
+    let read = of_any_shape(&NameTables::new(&disk, &mixtral), &old).expect("one interpretation");
     assert_eq!(disk.named(read.parameter(&expert(11, "w3"))), [expert(11, "w3")]);
     // The checkpoint saved as it runs in transformers 5, the adapter from before.
     let at = "model.layers.0.mlp.experts";
     let saved = [format!("{at}.gate_up_proj"), format!("{at}.down_proj")];
     let saved = Weights::of([(saved[0].as_str(), &[12, 8, 6][..]), (saved[1].as_str(), &[12, 6, 4])]);
     let config = Config::from(json!({"architectures": ["MixtralForCausalLM"], "hidden_size": 6}));
-    let read = Names::new(&NameTables::new(&saved, &config), &old[..1]).expect("one interpretation");
+    let read = of_any_shape(&NameTables::new(&saved, &config), &old[..1]).expect("one interpretation");
     let up = read.parameter(&expert(11, "w3")).expect("found");
     assert_eq!((up.shape, up.slices[0].slice.axes[1].disk), (vec![4, 6], 4));
     // Stacked by hand: no rule says so, but the disk has them one by one.
     let unknown = Config::default();
-    let read = Names::new(&NameTables::new(&disk, &unknown), &["model.layers.0.block_sparse_moe.experts"])
+    let read = of_any_shape(&NameTables::new(&disk, &unknown), &["model.layers.0.block_sparse_moe.experts"])
         .expect("one interpretation");
     let fused = read.parameter("model.layers.0.block_sparse_moe.experts.gate_up_proj").expect("found");
     assert_eq!(fused.shape, [12, 8, 6]);
@@ -374,7 +375,7 @@ fn experts_are_not_counted_to_a_number_of_the_config_or_of_a_name() {
         let disk = Weights::matrices(names.iter().map(String::as_str));
         for key in ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"] {
             let config = Config::from(json!({ key: MANY, "text_config": {key: MANY} }));
-            let read = Names::new(&NameTables::new(&disk, &config), &[at]).expect("one interpretation");
+            let read = of_any_shape(&NameTables::new(&disk, &config), &[at]).expect("one interpretation");
             let stack = read.parameter(&format!("{at}.gate_up_proj")).expect("found");
             let why = (numbers[2] != 2).then_some(ConversionProblem::NumberMissing { number: 2 });
             assert_eq!(stack.refused, why, "{numbers:?}");
@@ -384,7 +385,7 @@ fn experts_are_not_counted_to_a_number_of_the_config_or_of_a_name() {
     let names: Vec<String> = [0, 2].iter().map(|&n| expert(n, "down_proj")).collect();
     let disk = Weights::matrices(names.iter().map(String::as_str));
     let config = Config::from(json!({"num_experts": MANY}));
-    let read = Names::new(&NameTables::new(&disk, &config), &[at]).expect("one interpretation");
+    let read = of_any_shape(&NameTables::new(&disk, &config), &[at]).expect("one interpretation");
     let why = read.parameter(&format!("{at}.down_proj")).expect("found").refused;
     assert_eq!(why, Some(ConversionProblem::NumberMissing { number: 1 }));
 }
@@ -405,7 +406,7 @@ fn groups_of_rows_are_not_counted_before_the_tensor_has_them() {
         let disk = Weights::of([(name.as_str(), &[rows, width][..])]);
         let config = config(MANY);
         let path = format!("{at}.in_proj_b");
-        let read = Names::new(&NameTables::new(&disk, &config), &[&path]).expect("one interpretation");
+        let read = of_any_shape(&NameTables::new(&disk, &config), &[&path]).expect("one interpretation");
         let refused = read.parameter(&format!("{path}.weight")).expect("found").refused.expect("refused");
         assert!(refused.to_string().ends_with(why), "{refused}");
     }
@@ -431,7 +432,7 @@ fn names_speed() {
         let stacks: Vec<&str> = stacks.iter().map(String::as_str).collect();
         for (kind, paths, parameters) in [("single", &single, &names), ("stacked", &stacks, &Vec::new())] {
             let start = std::time::Instant::now();
-            let read = Names::new(&NameTables::new(&disk, &config), paths).expect("one interpretation");
+            let read = of_any_shape(&NameTables::new(&disk, &config), paths).expect("one interpretation");
             let decided = start.elapsed();
             let found = parameters.iter().filter_map(|name| read.parameter(name)).count();
             assert_eq!(found, parameters.len(), "{class}, {kind}");
@@ -446,4 +447,9 @@ fn names_speed() {
             );
         }
     }
+}
+
+/// The names of paths of which nothing but their names is known.
+fn of_any_shape<'a>(name_tables: &NameTables<'a>, paths: &[&str]) -> crate::error::Result<Names<'a>> {
+    Names::new(name_tables, paths, PathFacts { fits: &|_, _| true, may_be_new: &|_| false })
 }

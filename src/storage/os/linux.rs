@@ -93,6 +93,14 @@ pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
 }
 
+/// Whether what is written at `path`, which is there, takes memory: a tmpfs or a ramfs.
+pub(crate) fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: u32 = 0x0102_1994;
+    const RAMFS: u32 = 0x8584_58f6;
+    let found = retry_on_intr(|| rustix::fs::statfs(path));
+    found.is_ok_and(|found| [TMPFS, RAMFS].contains(&(found.f_type as u32)))
+}
+
 /// Whether the list of mounts has exactly this path, which is absolute and without symlinks.
 pub(crate) fn is_listed_mount(path: &Path) -> bool {
     fs::read("/proc/self/mountinfo").is_ok_and(|list| has_mount(&list, path.as_os_str().as_bytes()))

@@ -29,6 +29,11 @@ pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
     Err(Errno::NOSYS.into())
 }
 
+/// Not told here.
+pub(crate) fn is_in_memory(_path: &Path) -> bool {
+    false
+}
+
 /// There is no list: device numbers must tell.
 pub(crate) fn is_listed_mount(_path: &Path) -> bool {
     false

@@ -215,6 +215,10 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.is_mount_point(dir)
     }
 
+    fn is_in_memory(&self, dir: &str) -> bool {
+        self.inner.is_in_memory(dir)
+    }
+
     fn is_writable(&self, dir: &str) -> bool {
         self.inner.is_writable(dir)
     }

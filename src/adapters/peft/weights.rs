@@ -1,0 +1,127 @@
+//! The tensors of PEFT's directory: one file, or shards and the index that says which of them holds what.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::checkpoint::discover::read_index;
+use crate::checkpoint::header::read_header;
+use crate::error::checkpoint::CheckpointError;
+use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
+use crate::formats::container::TensorEntry;
+use crate::storage::chained::Chained;
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+use crate::storage::store::Store;
+
+/// What the names of all files with tensors begin with.
+pub(crate) const STEM: &str = "adapter_model";
+/// File name of the tensors.
+const TENSORS: &str = "adapter_model.safetensors";
+/// File name of the index of shards.
+const INDEX: &str = "adapter_model.safetensors.index.json";
+/// File name of the one shard that needs no index.
+const ONLY_SHARD: &str = "adapter_model-00001-of-00001.safetensors";
+
+/// The files of an adapter's tensors, read as one.
+pub(crate) struct WeightFiles {
+    /// The file that they are known by: that of all tensors, or the index.
+    pub(crate) name: String,
+    /// All of their names.
+    pub(crate) files: Vec<String>,
+    /// Their bytes, one file behind the other.
+    pub(crate) source: Box<dyn Source>,
+    /// The bytes of their headers, likewise.
+    pub(crate) headers: Vec<u8>,
+    /// Their tensors in the order of these bytes.
+    pub(crate) tensors: Vec<TensorEntry>,
+}
+
+/// Reads the headers of the files in `home`, of which `room` bytes may be kept.
+///
+/// # Errors
+/// [`StorageError::Missing`], [`CheckpointError::IndexDisagrees`] for each tensor that the index names and no file holds, or
+/// as [`read_index`] and [`read_header`].
+pub(crate) fn read(home: &Location, room: u64) -> Result<WeightFiles> {
+    if !home.has_file(TENSORS)? {
+        if let Some(index) = read_index(home, INDEX)? {
+            return shards(home, &index.index.weight_map, room);
+        }
+        if home.has_file(ONLY_SHARD)? {
+            return open(home, ONLY_SHARD.to_owned(), vec![ONLY_SHARD.to_owned()], &[], room);
+        }
+    }
+    open(home, TENSORS.to_owned(), vec![TENSORS.to_owned()], &[], room).map_err(|error| match error.kind() {
+        ErrorKind::Storage(StorageError::Missing { .. }) => error.hint(cure(home)),
+        _ => error,
+    })
+}
+
+/// What helps where there are no tensors.
+fn cure(home: &Location) -> &'static str {
+    if home.has_file("adapter_model.bin").unwrap_or(false) {
+        return "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again";
+    }
+    "the adapter is not whole: `adapter_config.json` is there, and the tensors are not"
+}
+
+/// The shards that an index names, and whether they hold what it says.
+fn shards(home: &Location, weight_map: &[(String, String)], room: u64) -> Result<WeightFiles> {
+    let mut files: Vec<String> = weight_map.iter().map(|(_, shard)| shard.clone()).collect();
+    files.sort();
+    files.dedup();
+    let gone: Vec<Error> = files
+        .iter()
+        .filter_map(|name| home.has_file(name).map(|is_there| (!is_there).then_some(name)).transpose())
+        .map(|name| {
+            let path = home.path_of(name?);
+            let hint = "the index names it, so the adapter is not whole: fetch what is missing";
+            Ok::<_, Error>(Error::new(StorageError::Missing { what: "file", path }).hint(hint))
+        })
+        .collect::<Result<_>>()?;
+    Error::all(gone)?;
+    let read = open(home, INDEX.to_owned(), files, weight_map, room)?;
+    let held: HashSet<&str> = read.tensors.iter().map(|entry| entry.name.as_str()).collect();
+    let lacking = weight_map.iter().filter(|(tensor, _)| !held.contains(tensor.as_str()));
+    let errors = lacking.map(|(tensor, shard)| {
+        let kind = CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() };
+        Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")
+    });
+    Error::all(errors.collect())?;
+    Ok(read)
+}
+
+/// Opens the files. Of two copies of a tensor that counts which the index names.
+fn open(
+    home: &Location,
+    name: String,
+    files: Vec<String>,
+    weight_map: &[(String, String)],
+    room: u64,
+) -> Result<WeightFiles> {
+    let listed: HashMap<&str, &str> =
+        weight_map.iter().map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).collect();
+    let (mut sources, mut headers) = (Vec::new(), Vec::new());
+    let (mut tensors, mut left, mut start) = (Vec::new(), room, 0);
+    for file in &files {
+        let source = home.open(file)?;
+        let header = read_header(source.as_ref(), &home.path_of(file), left)?;
+        left -= left.min(header.bytes.len() as u64);
+        headers.extend_from_slice(&header.bytes);
+        let counts = |entry: &TensorEntry| listed.get(entry.name.as_str()).is_none_or(|shard| shard == file);
+        tensors.extend(
+            header
+                .tensors
+                .into_iter()
+                .filter(counts)
+                .map(|entry| TensorEntry { offset: entry.offset + start, ..entry }),
+        );
+        start += source.len();
+        sources.push(source);
+    }
+    let source = match sources.len() {
+        1 => sources.remove(0),
+        _ => Box::new(Chained::new(sources)),
+    };
+    Ok(WeightFiles { name, files, source, headers, tensors })
+}
