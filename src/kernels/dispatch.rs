@@ -5,7 +5,7 @@
 //! [`Kernels::available`] only, after asking the CPU. That is the whole safety argument of this file.
 
 #![cfg_attr(
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")
 )]
 

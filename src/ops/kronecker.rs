@@ -205,10 +205,12 @@ impl<'k> Kron<'k> {
                 let step = if is_turned { n } else { 1 };
                 N::load(count, |lane| w2[p * n + q + lane * step])
             }
-            Second::Blocks(FactorSource::Product(a, b)) if is_turned => {
-                N::dot(b.transposed(), q, a.transposed(), p..p + count)
+            Second::Blocks(FactorSource::Product(a, b)) => {
+                // One call, which is inlined: two would be too much for the compiler to keep in registers.
+                let (left, row, right, first) =
+                    if is_turned { (b.transposed(), q, a.transposed(), p) } else { (*a, p, *b, q) };
+                N::dot(left, row, right, first..first + count)
             }
-            Second::Blocks(FactorSource::Product(a, b)) => N::dot(*a, p, *b, q..q + count),
             Second::Blocks(FactorSource::Core(..)) => return None,
         })
     }
