@@ -130,9 +130,9 @@ pub(crate) fn check_no_url(output: &Location) -> Result<()> {
     Err(error.hint("name a local directory, and copy the result from there"))
 }
 
-/// Whether a path begins with a scheme.
+/// Whether a path begins with a scheme. Taking a path apart may have left one of its slashes.
 fn is_url(path: &str) -> bool {
-    let scheme = path.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = path.split_once(":/").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 

@@ -228,11 +228,16 @@ impl<'p> Fixed<'p> {
         }
         total
     }
-}
 
-/// A budget as one would type it that is enough where `bytes` are: what is resident differs from run to run.
-fn enough(bytes: u64) -> u64 {
-    (bytes + MIB.max(bytes / 64)).next_multiple_of(MIB)
+    /// A budget as one would type it that is enough for so many workers: what is resident differs from run to run.
+    fn enough(&self, workers: u64) -> u64 {
+        let mut total = (self.smallest(workers) + MIB).next_multiple_of(MIB);
+        // The page cache grows by steps, so that a little more may need a little more.
+        while self.spent(total, workers) + self.pool_least() + MIB > total {
+            total += MIB;
+        }
+        total
+    }
 }
 
 fn page(bytes: u64) -> u64 {
@@ -270,12 +275,12 @@ fn too_small(fixed: &Fixed<'_>, total: &Size, workers: u64) -> Error {
     let needed = fixed.smallest(workers);
     let error = Error::new(RequestError::Budget {
         budget: total.clone(),
-        needed: enough(needed),
+        needed: fixed.enough(workers),
         what: fixed.parts(needed, workers),
     });
     match fixed.smallest(1) {
-        one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(enough(one)))),
-        one => error.hint(format!("`--max-ram {}` is enough", flag_size(enough(one)))),
+        one if one < needed => error.hint(format!("`--threads 1` needs {}", show_size(fixed.enough(1)))),
+        _ => error.hint(format!("`--max-ram {}` is enough", flag_size(fixed.enough(1)))),
     }
 }
 
@@ -336,7 +341,7 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
     let budget = Budget {
         total: budget.clone(),
         lines,
-        smallest: enough(fixed.smallest(1)),
+        smallest: fixed.enough(1),
         factors_once_at: (slot < once).then(|| total + (once - slot)),
         codes_once_at: (gather < full_gather).then(|| total + (full_gather - gather)),
     };
@@ -395,7 +400,7 @@ fn forced(fixed: &Fixed<'_>, workers: u64, slab_bytes: usize, slabs: usize) -> R
     let budget = Budget {
         total: (cut.bytes() as u64).into(),
         lines: Vec::new(),
-        smallest: enough(fixed.smallest(1)),
+        smallest: fixed.enough(1),
         factors_once_at: None,
         codes_once_at: None,
     };

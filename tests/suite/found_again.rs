@@ -116,16 +116,22 @@ fn names_of_the_output_are_used_once() {
     let expected = Work::demo();
     expected.succeeds(&[]);
     let shard = fs::read(expected.output.join("model-00002-of-00003.safetensors")).unwrap();
-    for name in ["shard1.safetensors", "tokenizer.safetensors", "consolidated.00.safetensors"] {
+    for name in ["shard1.safetensors", "value_head.safetensors", "mm_projector.safetensors"] {
         let work = Work::demo();
         rename(&work, name);
         work.succeeds(&[]);
         assert!(fs::read(work.output.join(name)).unwrap() == shard, "{name}: not the merged shard");
     }
-    // Those of files that stand beside weights are none of weights.
-    for name in
-        ["shard1", "weights.dat", "tokenizer.json", "README.md", "shardfold.json", "shardfold.journal"]
-    {
+    // What is not called as a file of tensors is, or has a name that the result needs, is refused.
+    for name in [
+        "shard1",
+        "weights.dat",
+        "tokenizer.json",
+        "generation_config.json",
+        "README.md",
+        "shardfold.json",
+        "shardfold.journal",
+    ] {
         let work = Work::demo();
         rename(&work, name);
         let ran = work.merge(&[]);

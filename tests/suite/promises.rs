@@ -358,3 +358,32 @@ fn tensors_without_elements() {
     adapter.extend([(a.as_str(), &[2, 4][..]), (b.as_str(), &[4, 2])]);
     with(&llama(), &weights(&base), &json!({}), &adapter).succeeds(&[]);
 }
+
+#[test]
+fn fused_experts_of_a_layer_that_stores_them_apart() {
+    let single =
+        |layer: u32, e: u32, leaf: &str| format!("model.layers.{layer}.mlp.experts.{e}.{leaf}.weight");
+    let mut base: Vec<(String, [u64; 2])> = Vec::new();
+    for (layer, e) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        base.extend(["gate_proj", "up_proj"].map(|leaf| (single(layer, e, leaf), [4, 6])));
+        base.push((single(layer, e, "down_proj"), [6, 4]));
+    }
+    let base: Vec<(&str, &[u64])> =
+        base.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    let fields = json!({"target_parameters": ["experts.gate_up_proj"]});
+    let of = |layers: &[u32]| {
+        let key = |layer: &u32| {
+            ["lora_A", "lora_B"].map(|role| format!("model.layers.{layer}.mlp.experts.{role}.weight"))
+        };
+        let keys: Vec<[String; 2]> = layers.iter().map(key).collect();
+        let adapter: Vec<(&str, &[u64])> = keys
+            .iter()
+            .flat_map(|[a, b]| [(a.as_str(), [4, 6].as_slice()), (b.as_str(), [8, 4].as_slice())])
+            .collect();
+        with(&qwen(2), &base, &fields, &adapter)
+    };
+    let says =
+        ["no tensor for `model.layers.1.mlp.experts.gate_up_proj`, which its `target_parameters` selects"];
+    refused("a layer", &of(&[0]), &[], 65, &says);
+    of(&[0, 1]).succeeds(&[]);
+}

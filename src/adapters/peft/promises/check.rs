@@ -42,7 +42,13 @@ pub(crate) fn check_promises(
     rows::check(adapter, outline, &mut lacks);
     head::check(adapter, outline, &mut lacks);
     for reading in names.in_use() {
-        notes.extend(check_reading(adapter, claimed, (&reading, unused), (outline, &empty), &mut lacks));
+        notes.extend(check_reading(
+            adapter,
+            claimed,
+            (names, &reading, unused),
+            (outline, &empty),
+            &mut lacks,
+        ));
     }
     errors.extend(lacks.errors());
     notes.extend(lacks.notes());
@@ -53,7 +59,7 @@ pub(crate) fn check_promises(
 fn check_reading(
     adapter: &Adapter,
     claimed: &[ClaimedModule],
-    (reading, unused): (&Reading<'_>, UnusedLayers),
+    (names, reading, unused): (&Names<'_>, &Reading<'_>, UnusedLayers),
     (outline, empty): (&Outline<'_>, &BTreeSet<String>),
     lacks: &mut Lacks<'_>,
 ) -> Option<Note> {
@@ -73,9 +79,15 @@ fn check_reading(
         biases.see(name, axes);
     });
     let selection = Selection::of(&adapter.config);
-    modules.report(MODULES, |path| selection.selects(path) && !empty.contains(path), lacks);
+    let holds = |path: &str| names.holds(path);
+    modules.report(MODULES, (reading, holds), |path| selection.selects(path) && !empty.contains(path), lacks);
     let targets = &adapter.options.target_parameters;
-    parameters.report(PARAMETERS, |path| targets.iter().any(|entry| is_named(path, entry)), lacks);
+    parameters.report(
+        PARAMETERS,
+        (reading, holds),
+        |path| targets.iter().any(|entry| is_named(path, entry)),
+        lacks,
+    );
     saved.report(outline, empty, lacks);
     biases.report(lacks)
 }

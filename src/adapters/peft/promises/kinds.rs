@@ -11,11 +11,12 @@
 //! nothing was saved is not missing by this rule; layers of a kind that the model does not run are not either
 //! ([`UnusedLayers`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::adapters::peft::promises::lacks::Lacks;
-use crate::adapters::peft::promises::paths::{first_number, hash_of, hash_of_kind, with_numbers};
+use crate::adapters::peft::promises::paths::{first_number, hash_of, hash_of_kind, in_layer, with_numbers};
 use crate::error::promise::Promise;
+use crate::model::names::interpretation::tower;
 use crate::model::names::reading::Reading;
 use crate::model::unused::UnusedLayers;
 
@@ -25,6 +26,8 @@ struct Kind<'p> {
     example: &'p str,
     /// The last layer of those that were saved.
     last: Option<u64>,
+    /// Whether a parameter of the model is called so. None is where the base stores apart what was trained fused.
+    is_seen: bool,
 }
 
 /// What is missing of kinds.
@@ -34,6 +37,8 @@ pub(crate) struct Kinds<'p> {
     unused: UnusedLayers,
     saved: HashSet<u64>,
     kinds: HashMap<u64, Kind<'p>>,
+    /// The layers that the model has, by what stands before their numbers, of stacks in which something was saved.
+    layers: HashMap<u64, BTreeSet<u64>>,
     missing: Vec<String>,
 }
 
@@ -45,8 +50,14 @@ impl<'p> Kinds<'p> {
         reading: &Reading<'_>,
         unused: UnusedLayers,
     ) -> Kinds<'p> {
-        let mut kinds =
-            Kinds { ending, unused, saved: HashSet::new(), kinds: HashMap::new(), missing: Vec::new() };
+        let mut kinds = Kinds {
+            ending,
+            unused,
+            saved: HashSet::new(),
+            kinds: HashMap::new(),
+            layers: HashMap::new(),
+            missing: Vec::new(),
+        };
         let mut last = "";
         for path in saved {
             // Both factors of a module, one behind the other.
@@ -56,7 +67,9 @@ impl<'p> Kinds<'p> {
             let name = reading.read(path);
             kinds.saved.insert(hash_of(&name));
             let layer = first_number(&name);
-            let kind = kinds.kinds.entry(hash_of_kind(&name)).or_insert(Kind { example: path, last: layer });
+            kinds.layers.entry(hash_of(tower(&name))).or_default();
+            let new = Kind { example: path, last: layer, is_seen: false };
+            let kind = kinds.kinds.entry(hash_of_kind(&name)).or_insert(new);
             kind.last = kind.last.max(layer);
         }
         kinds
@@ -67,7 +80,13 @@ impl<'p> Kinds<'p> {
         let Some(name) = parameter.strip_suffix(self.ending).filter(|_| !self.kinds.is_empty()) else {
             return;
         };
-        let Some(kind) = self.kinds.get(&hash_of_kind(name)) else { return };
+        if let Some(layer) = first_number(name)
+            && let Some(layers) = self.layers.get_mut(&hash_of(tower(name)))
+        {
+            layers.insert(layer);
+        }
+        let Some(kind) = self.kinds.get_mut(&hash_of_kind(name)) else { return };
+        kind.is_seen = true;
         if self.saved.contains(&hash_of(name)) {
             return;
         }
@@ -79,10 +98,34 @@ impl<'p> Kinds<'p> {
         self.missing.extend(with_numbers(kind.example, name));
     }
 
-    /// Reports what is missing of what `selects` says is selected.
-    pub(crate) fn report(self, field: &'static str, selects: impl Fn(&str) -> bool, lacks: &mut Lacks<'_>) {
+    /// What is missing of kinds that no parameter of the model is called by: in each layer that the base has, if it holds that.
+    fn unseen(&self, reading: &Reading<'_>, holds: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut missing = Vec::new();
+        for kind in self.kinds.values().filter(|kind| !kind.is_seen) {
+            let layers = self.layers.get(&hash_of(tower(&reading.read(kind.example))));
+            for &layer in layers.into_iter().flatten() {
+                let path = in_layer(kind.example, layer);
+                let is_saved = self.saved.contains(&hash_of(&reading.read(&path)));
+                let is_unused = Some(layer) > kind.last && self.unused.may_lack(&path, layer);
+                if !is_saved && !is_unused && holds(&path) {
+                    missing.push(path);
+                }
+            }
+        }
+        missing
+    }
+
+    /// Reports what is missing of what `selects` says is selected; `holds` tells what the base has in another form.
+    pub(crate) fn report(
+        self,
+        field: &'static str,
+        (reading, holds): (&Reading<'_>, impl Fn(&str) -> bool),
+        selects: impl Fn(&str) -> bool,
+        lacks: &mut Lacks<'_>,
+    ) {
         let promise = Promise::Selected { field };
-        for path in self.missing.iter().filter(|path| selects(path)) {
+        let unseen = self.unseen(reading, holds);
+        for path in self.missing.iter().chain(&unseen).filter(|path| selects(path)) {
             lacks.add(&promise, path);
         }
     }

@@ -28,6 +28,19 @@ pub(crate) fn with_numbers(path: &str, of: &str) -> Option<String> {
     segments.filter(|_| others.next().is_none()).map(|segments| segments.join("."))
 }
 
+/// A path with another first number.
+pub(crate) fn in_layer(path: &str, layer: u64) -> String {
+    let layer = layer.to_string();
+    let mut is_open = true;
+    let mut segments = Vec::new();
+    for segment in path.split('.') {
+        let is_first = is_open && is_number(segment);
+        is_open &= !is_first;
+        segments.push(if is_first { &layer } else { segment });
+    }
+    segments.join(".")
+}
+
 /// A hash of a path, the same for all spellings of an expert's projections.
 pub(crate) fn hash_of(path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -58,6 +71,7 @@ mod tests {
         assert_eq!(first_number(b), Some(12));
         assert_eq!(with_numbers("h.1.x.2.y", "model.5.6").as_deref(), Some("h.5.x.6.y"));
         assert_eq!(with_numbers("h.1.y", "model.5.6"), None);
+        assert_eq!(in_layer("h.1.x.2.y", 7), "h.7.x.2.y");
         assert_eq!(with_numbers("h.1.x.2.y", "model.5"), None);
     }
 }
