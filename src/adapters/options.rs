@@ -201,9 +201,7 @@ impl Options {
     /// as the delta is added.
     pub(crate) fn scale(&self, weight: f64, planned: RankAlpha, module: &str) -> f64 {
         let divisor = if self.rslora { planned.rank.sqrt() } else { planned.rank };
-        // PEFT multiplies f32 factors by it, which rounds it.
-        let own = f64::from((planned.alpha / divisor) as f32);
-        times_added(module) * (weight * own)
+        times_added(module) * (weight * planned.alpha / divisor)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
-use crate::kernels::task::Task;
+use crate::kernels::task::CpuTask;
 
 /// The implementation that runs, picked once; a small value to hand to every worker.
 ///
@@ -123,7 +123,7 @@ macro_rules! compile_fused {
             }
             #[cfg(target_arch = "x86_64")]
             $(#[target_feature(enable = $features)])?
-            pub(crate) fn run<T: crate::kernels::task::Task>(task: T) -> T::Output {
+            pub(crate) fn run<T: crate::kernels::task::CpuTask>(task: T) -> T::Output {
                 task.run()
             }
             $(#[target_feature(enable = $features)])?
@@ -321,7 +321,7 @@ impl Kernels {
     }
 
     /// Runs a task with the level's CPU features.
-    pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
+    pub(crate) fn run<T: CpuTask>(self, task: T) -> T::Output {
         match self.0 {
             Level::Scalar | Level::Baseline => task.run(),
             // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has the features.

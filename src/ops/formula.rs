@@ -6,7 +6,7 @@ use crate::kernels::exact::Number;
 use crate::kernels::exact::ball::Ball;
 use crate::kernels::exact::dyadic::Dyadic;
 use crate::kernels::exact::lanes::{Lanes, WIDE};
-use crate::kernels::task::Task;
+use crate::kernels::task::CpuTask;
 use crate::ops::block::FactorView;
 use crate::ops::placement::Window;
 
@@ -87,7 +87,7 @@ struct LanesTask<'t, 'b, F> {
     running: Lanes,
 }
 
-impl<F: Formula> Task for LanesTask<'_, '_, F> {
+impl<F: Formula> CpuTask for LanesTask<'_, '_, F> {
     type Output = Lanes;
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use crate::kernels::exact::ball::Ball;
 use crate::kernels::exact::dyadic::Dyadic;
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::exact::lanes::Lanes;
-use crate::kernels::task::Task;
+use crate::kernels::task::CpuTask;
 use crate::ops::formula::{Polynomial, Spot};
 use crate::ops::placement::Window;
 use crate::schedule::cut::Output;
@@ -248,7 +248,7 @@ struct EndsTask<'t> {
     farther: &'t mut [f32],
 }
 
-impl Task for EndsTask<'_> {
+impl CpuTask for EndsTask<'_> {
     type Output = ();
 
     #[inline(always)]

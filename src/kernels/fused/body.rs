@@ -19,11 +19,11 @@
 //! 5. Where r·c = 0 the sum is W itself, which the format holds: no rounding.
 //!
 //! If both ends round to one code then so does x, as rounding is monotone. Ends on both sides of zero have codes that differ
-//! by the sign. A sum or bound that is infinite or NaN is not smaller than [`Code::LARGE`], so that it is open.
+//! by the sign. A sum or bound that is infinite or NaN is not smaller than [`HalfCode::LARGE`], so that it is open.
 
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 
-use crate::kernels::fused::code::Code;
+use crate::kernels::fused::code::HalfCode;
 use crate::kernels::fused::vector::Vector;
 
 /// Rows of a group.
@@ -41,7 +41,7 @@ const OF_SUM: f32 = 3.0 / (1 << 24) as f32;
 pub(crate) struct PanelRow(pub(crate) [f32; COLS]);
 
 /// One group of rows of one panel.
-pub(crate) struct Group<'g> {
+pub(crate) struct RowGroup<'g> {
     /// `b [rank, ROWS]`.
     pub(crate) b: &'g [[f32; ROWS]],
     /// `s·a [rank, COLS]`.
@@ -61,8 +61,8 @@ pub(crate) type OpenBits = [u64; ROWS];
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-pub(crate) unsafe fn merge<V: Vector, C: Code, const N: usize>(
-    group: &Group<'_>,
+pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
+    group: &RowGroup<'_>,
     codes: &mut [u8],
     stride: usize,
     open: &mut OpenBits,
@@ -93,7 +93,7 @@ pub(crate) unsafe fn merge<V: Vector, C: Code, const N: usize>(
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-unsafe fn round<V: Vector, C: Code>(delta: V, product_bound: V, codes: &mut [u8]) -> (u32, u32) {
+unsafe fn round<V: Vector, C: HalfCode>(delta: V, product_bound: V, codes: &mut [u8]) -> (u32, u32) {
     let all = ((1_u64 << V::LANES) - 1) as u32;
     // SAFETY: the caller's promise.
     unsafe {
@@ -152,7 +152,7 @@ pub(crate) unsafe fn multiply_adds<V: Vector, const N: usize>(count: usize) -> f
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-unsafe fn products<V: Vector, const N: usize>(group: &Group<'_>, at: usize) -> [[V; N]; ROWS] {
+unsafe fn products<V: Vector, const N: usize>(group: &RowGroup<'_>, at: usize) -> [[V; N]; ROWS] {
     let mut chains = group.a.chunks(CHAIN).zip(group.b.chunks(CHAIN));
     // SAFETY: the caller's promise.
     unsafe {

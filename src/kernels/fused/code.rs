@@ -6,7 +6,7 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::vector::Vector;
 
 /// A format of two bytes.
-pub(crate) trait Code {
+pub(crate) trait HalfCode {
     /// Its sizes.
     const FORMAT: FloatFormat;
     /// Smaller values round to finite codes.
@@ -37,7 +37,7 @@ pub(crate) struct Brain;
 /// F16.
 pub(crate) struct Half;
 
-impl Code for Brain {
+impl HalfCode for Brain {
     const FORMAT: FloatFormat = FloatFormat::BF16;
     const LARGE: f32 = 3.38e38;
 
@@ -60,7 +60,7 @@ impl Code for Brain {
     }
 }
 
-impl Code for Half {
+impl HalfCode for Half {
     const FORMAT: FloatFormat = FloatFormat::F16;
     const LARGE: f32 = 65504.0;
 

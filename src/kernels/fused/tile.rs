@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::body;
-use crate::kernels::fused::body::{COLS, Group, OpenBits, PanelRow, ROWS};
-use crate::kernels::fused::code::Code;
+use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, ROWS, RowGroup};
+use crate::kernels::fused::code::HalfCode;
 use crate::kernels::fused::pack::{Term, pack_panel, pack_rows, rank_of};
 use crate::kernels::fused::settle::settle;
 use crate::kernels::fused::vector::Vector;
@@ -96,7 +96,7 @@ pub(crate) fn reference(format: FloatFormat, codes: &mut Codes<'_>, terms: &[Ter
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-pub(crate) unsafe fn merge<V: Vector, C: Code, const N: usize>(
+pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
     codes: &mut Codes<'_>,
     terms: &[Term<'_>],
     scratch: &mut FusedScratch,
@@ -118,8 +118,8 @@ pub(crate) unsafe fn merge<V: Vector, C: Code, const N: usize>(
             pack_panel(terms, cols.clone(), panel, &mut reach);
             let groups = groups.chunks_exact(rank).zip(&*reaches);
             for (first, (b, rows_reach)) in rows.clone().step_by(ROWS).zip(groups) {
-                let group = Group { b, a: panel, rows: rows_reach, cols: &reach };
-                let part = Part { rows: first..(first + ROWS).min(rows.end), cols: cols.clone() };
+                let group = RowGroup { b, a: panel, rows: rows_reach, cols: &reach };
+                let part = PanelPart { rows: first..(first + ROWS).min(rows.end), cols: cols.clone() };
                 // SAFETY: the caller's promise.
                 unsafe { part.merge::<V, C, N>(&group, codes, terms, &mut narrowed) };
             }
@@ -129,20 +129,20 @@ pub(crate) unsafe fn merge<V: Vector, C: Code, const N: usize>(
 }
 
 /// The rows of a group and the columns of a panel.
-struct Part {
+struct PanelPart {
     rows: Range<usize>,
     cols: Range<usize>,
 }
 
-impl Part {
+impl PanelPart {
     /// Merges a group, and settles what it leaves open.
     ///
     /// # Safety
     /// As for [`Vector`].
     #[inline(always)]
-    unsafe fn merge<V: Vector, C: Code, const N: usize>(
+    unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
         &self,
-        group: &Group<'_>,
+        group: &RowGroup<'_>,
         codes: &mut Codes<'_>,
         terms: &[Term<'_>],
         narrowed: &mut Narrowed,
