@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
 use crate::checkpoint::stated::Stated;
 use crate::encodings::scheme::Scheme;
+use crate::encodings::schemes::AuxiliaryRows;
 use crate::encodings::{runtime_scales, schemes};
 use crate::tensor::dtype::Dtype;
 
@@ -59,9 +60,9 @@ pub(crate) struct Beside {
 /// By the place of quantized data, what stands beside it.
 pub(crate) fn company(catalogue: &Catalogue) -> BTreeMap<usize, Vec<Beside>> {
     let mut found: BTreeMap<usize, Vec<Beside>> = BTreeMap::new();
-    let has_owner = catalogue.tensors.iter().any(|tensor| schemes::owns_all_beside(&tensor.name));
+    let mut rows = AuxiliaryRows::of(catalogue.tensors.iter().map(|tensor| tensor.name.as_str()));
     for place in 0..catalogue.tensors.len() {
-        if let Some((data, schemes)) = data_of(catalogue, place, has_owner) {
+        if let Some((data, schemes)) = data_of(catalogue, place, &mut rows) {
             found.entry(data).or_default().push(Beside { place, schemes });
         }
     }
@@ -69,9 +70,13 @@ pub(crate) fn company(catalogue: &Catalogue) -> BTreeMap<usize, Vec<Beside>> {
 }
 
 /// The data that a tensor belongs to, and the schemes by which it does.
-fn data_of(catalogue: &Catalogue, place: usize, has_owner: bool) -> Option<(usize, Vec<&'static Scheme>)> {
+fn data_of<'c>(
+    catalogue: &'c Catalogue,
+    place: usize,
+    rows: &mut AuxiliaryRows<'c>,
+) -> Option<(usize, Vec<&'static Scheme>)> {
     let mut found: Option<(usize, Vec<&'static Scheme>)> = None;
-    for named in schemes::data_of(&catalogue.tensors[place].name, has_owner) {
+    for named in rows.data_of(&catalogue.tensors[place].name) {
         if let Some((data, schemes)) = &mut found {
             if catalogue.tensors[*data].name == named.name {
                 schemes.push(named.scheme);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::checkpoint::catalogue::Catalogue;
 use crate::checkpoint::config::Config;
+use crate::checkpoint::unread::company;
 use crate::encodings::schemes;
 use crate::tensor::dtype::Dtype;
 
@@ -33,10 +34,9 @@ pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Qua
     let mut is_code: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
     let mut is_companion = vec![false; is_code.len()];
-    for (i, tensor) in catalogue.tensors.iter().enumerate() {
-        if let Some(codes) = codes_of(catalogue, &tensor.name) {
-            (is_code[codes], is_companion[i]) = (true, true);
-        }
+    for (data, beside) in company(catalogue) {
+        is_code[data] = true;
+        beside.iter().for_each(|beside| is_companion[beside.place] = true);
     }
     let companions = is_companion.iter().filter(|&&is| is).count();
     let codes = is_code.iter().zip(&is_companion).filter(|&(&code, &companion)| code && !companion).count();
@@ -58,19 +58,6 @@ pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Qua
 /// Floats that serve as codes: a model in them needs scales from somewhere.
 fn is_small_float(dtype: Dtype) -> bool {
     !matches!(dtype, Dtype::F8_E8M0) && dtype.bitsize() <= 8 && format!("{dtype:?}").starts_with('F')
-}
-
-/// The place of the codes that `name` is a companion of.
-fn codes_of(catalogue: &Catalogue, name: &str) -> Option<usize> {
-    let mut named = schemes::data_of(name, true).into_iter();
-    named.find_map(|data| {
-        let i = catalogue.position(&data.name)?;
-        let is_plain = matches!(
-            catalogue.tensors[i].tensor.dtype,
-            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I64 | Dtype::BOOL
-        );
-        (data.scheme.has_any_dtype || !is_plain).then_some(i)
-    })
 }
 
 /// The block size, wherever methods keep it.
