@@ -1,7 +1,9 @@
 //! How fast the kernels are: GB/s of codes of one, two or four bytes per kernel and dtype, and for the product GFLOP/s and what
 //! that means in GB/s of bf16 output, at the ranks and sub-tiles a merge may use.
 //!
-//! `cargo bench --bench kernels`, or `-- conversions` or `-- products` for one half. Each number is the median of several runs on data that has been touched before. Tiles
+//! And how fast the fused pass is, in GB/s of bf16 and as a share of what the FMA units do in a loop of registers.
+//!
+//! `cargo bench --bench kernels`, or `-- conversions`, `-- products` or `-- fused` for one part. Each number is the median of several runs on data that has been touched before. Tiles
 //! are small enough for the second cache, as they are in a merge; there is one thread.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
@@ -9,7 +11,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use shardfold::testing::{Kernels, Matrix, packing_bytes};
+use shardfold::testing::{Codes, FloatFormat, FusedScratch, Kernels, Matrix, Term, packing_bytes};
 
 /// Elements of a conversion: a sub-tile of 128 x 512.
 const ELEMENTS: usize = 128 * 512;
@@ -28,6 +30,67 @@ fn main() {
     if wanted("products") {
         products();
     }
+    if wanted("fused") {
+        fused();
+    }
+}
+
+/// Rows and columns of a tile for the fused pass: 1 MB of codes.
+const TILE: (usize, usize) = (256, 2048);
+
+/// The fused pass for both formats and every kernel that has one. The least of many runs: a neighbour takes what it takes.
+fn fused() {
+    println!(
+        "\n{:<10} {:<6} {:>5} {:>10} {:>11} {:>10}",
+        "kernel", "format", "rank", "GB/s", "s per GB", "of peak"
+    );
+    let (rows, cols) = TILE;
+    for kernels in Kernels::available().into_iter().skip(2) {
+        let peak = kernels.fma_peak(least);
+        for (name, format) in [("bf16", FloatFormat::BF16), ("f16", FloatFormat::F16)] {
+            for rank in [16, 64, 128, 256] {
+                let (b, a): (Vec<f32>, Vec<f32>) = (
+                    (0..rows * rank).map(|i| (i as f32).sin() * 0.01 / (rank as f32).sqrt()).collect(),
+                    (0..rank * cols).map(|i| (i as f32 * 0.7).cos() * 0.01).collect(),
+                );
+                let base: Vec<f32> = (0..rows * cols).map(|i| (i as f32 * 1.3).sin() * 0.03).collect();
+                let mut start = vec![0; 2 * rows * cols];
+                match name {
+                    "bf16" => kernels.narrow_bf16(&base, &mut start),
+                    _ => kernels.narrow_f16(&base, &mut start),
+                };
+                let terms = [Term {
+                    left: Matrix::row_major(&b, rows, rank),
+                    right: Matrix::row_major(&a, rank, cols),
+                    scale: 1.7,
+                }];
+                let mut scratch = FusedScratch::new(rank);
+                let mut bytes = start.clone();
+                let seconds = least(&mut || {
+                    let mut codes = Codes { bytes: &mut bytes, stride: 2 * cols, rows, cols };
+                    black_box(kernels.merge_products(format, &mut codes, black_box(&terms), &mut scratch));
+                });
+                let gigabytes = start.len() as f64 / 1e9;
+                println!(
+                    "{:<10} {name:<6} {rank:>5} {:>10.2} {:>11.3} {:>8.0} %",
+                    kernels.name(),
+                    gigabytes / seconds,
+                    seconds / gigabytes,
+                    100.0 * (rows * cols * rank) as f64 / seconds / peak
+                );
+            }
+        }
+    }
+}
+
+/// Least seconds of one call, of 60.
+fn least(call: &mut dyn FnMut()) -> f64 {
+    let seconds = (0..60).map(|_| {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64()
+    });
+    seconds.fold(f64::INFINITY, f64::min)
 }
 
 fn conversions() {

@@ -100,7 +100,10 @@ pub mod testing {
     pub use crate::formats::safetensors::build::build_header;
     pub use crate::formats::safetensors::read::parse_header;
     pub use crate::kernels::dispatch::Kernels;
+    pub use crate::kernels::exact::float_format::FloatFormat;
     pub use crate::kernels::float8::ceil_log2;
+    pub use crate::kernels::fused::pack::Term;
+    pub use crate::kernels::fused::tile::{Codes, FusedScratch};
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::merge::hooks::TestHooks;
     pub use crate::pipeline::run::Run;

@@ -94,8 +94,8 @@ fn write_file(path: &Path, tensors: &[(&str, &str, &[usize], &[u8])]) {
     fs::write(path, bytes).expect("room");
 }
 
-/// Writes a base of one copied and two merged tensors, and an adapter with DoRA on one of them.
-fn write_inputs(folder: &Path) {
+/// Writes a base of one copied and two merged tensors, and an adapter with LoRA on both, or DoRA.
+fn write_inputs(folder: &Path, is_dora: bool) {
     let (base, adapter) = (folder.join("base"), folder.join("adapter"));
     fs::create_dir(&base).and_then(|()| fs::create_dir(&adapter)).expect("room");
     let config =
@@ -111,7 +111,9 @@ fn write_inputs(folder: &Path) {
             ("model.layers.0.self_attn.v_proj.weight", "BF16", square, one),
         ],
     );
-    let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true, "target_modules": ["q_proj", "v_proj"]}"#;
+    let config = format!(
+        r#"{{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": {is_dora}, "target_modules": ["q_proj", "v_proj"]}}"#
+    );
     fs::write(adapter.join("adapter_config.json"), config).expect("room");
     let (a, b, half) = (&[4, SIDE][..], &[SIDE, 4][..], &[0, 0, 0, 0x3f][..]);
     let module = |name: &str| format!("base_model.model.model.layers.0.self_attn.{name}");
@@ -124,19 +126,21 @@ fn write_inputs(folder: &Path) {
         .flat_map(|[lora_a, lora_b, magnitude]| {
             [(lora_a.as_str(), a), (lora_b.as_str(), b), (magnitude.as_str(), &[SIDE][..])]
         })
+        .filter(|(_, shape)| is_dora || shape.len() == 2)
         .map(|(name, shape)| (name, "F32", shape, half))
         .collect();
     write_file(&adapter.join("adapter_model.safetensors"), &tensors);
 }
 
-/// How often a merge of those inputs allocates after planning, with tile buffers of so many bytes.
-fn calls_of_merge(inputs: &Path, tile_bytes: usize) -> usize {
+/// How often a merge of those inputs allocates after planning, with tile buffers of so many bytes; `scalar` says with which
+/// kernels.
+fn calls_of_merge(inputs: &Path, tile_bytes: usize, scalar: bool) -> usize {
     let request = Request {
         base: Some(inputs.join("base").into()),
         adapters: vec![(inputs.join("adapter").into(), 1.0)],
         threads: Some(2),
         // The other products allocate what they pack into at every call, which the other test counts.
-        hooks: TestHooks { forced: Some((tile_bytes, 3)), scalar: true },
+        hooks: TestHooks { forced: Some((tile_bytes, 3)), scalar },
         ..Request::default()
     };
     let prepared = prepare(&request).expect("it can be merged");
@@ -153,8 +157,21 @@ fn calls_of_merge(inputs: &Path, tile_bytes: usize) -> usize {
 fn a_run_does_not_allocate_for_its_tiles() {
     let _alone = alone();
     let inputs = tempfile::tempdir().expect("a folder");
-    write_inputs(inputs.path());
+    write_inputs(inputs.path(), true);
     // 1536 tiles, then 96.
-    let (many, few) = (calls_of_merge(inputs.path(), 4096), calls_of_merge(inputs.path(), 65536));
-    assert!(many.abs_diff(few) <= FEW, "{many} allocations in small tiles, {few} in large ones");
+    let calls = [4096, 65536].map(|tile_bytes| calls_of_merge(inputs.path(), tile_bytes, true));
+    assert!(calls[0].abs_diff(calls[1]) <= FEW, "{calls:?} allocations in small tiles and in large ones");
+}
+
+#[test]
+fn the_fused_pass_does_not_allocate_for_its_tiles() {
+    let _alone = alone();
+    let inputs = tempfile::tempdir().expect("a folder");
+    write_inputs(inputs.path(), false);
+    let calls = [4096, 65536].map(|tile_bytes| calls_of_merge(inputs.path(), tile_bytes, false));
+    // Only rows that are measured use the product that allocates: 16 of 1024 in each of two tensors, a row each or all.
+    assert!(
+        calls[0].abs_diff(calls[1]) <= FEW + 2 * 16,
+        "{calls:?} allocations in small tiles and in large ones"
+    );
 }

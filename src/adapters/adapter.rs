@@ -140,7 +140,8 @@ impl Adapter {
             let adapter = self.name.clone();
             return Err(ClaimError::Rank { adapter, module: module.to_owned(), found, expected }.into());
         }
-        let scale = self.options.scale(self.weight, planned, module);
+        // PEFT multiplies f32 factors by it, which rounds it; the weight of a merge comes after that.
+        let scale = self.weight * f64::from(self.options.scale(1.0, planned, module) as f32);
         if (scale as f32).is_finite() {
             return Ok(scale);
         }

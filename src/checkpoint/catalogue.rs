@@ -1,5 +1,7 @@
 //! All tensors of a checkpoint, findable by name.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use crate::checkpoint::identity::Identity;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::reference::TensorRef;
@@ -39,6 +41,19 @@ pub struct Catalogue {
     /// The tensors: shard by shard, in the order of their bytes.
     pub tensors: Vec<BaseTensor>,
     by_name: Vec<u32>,
+    /// Hashes of the names, in order, with the places of their tensors below them: a plan looks up several names for each
+    /// tensor, and names of one checkpoint have long beginnings in common.
+    by_hash: Vec<u64>,
+}
+
+/// The bits that are a place.
+const PLACE: u64 = u32::MAX as u64;
+
+/// A number for a name, in the bits above a place.
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name.as_bytes());
+    hasher.finish() & !PLACE
 }
 
 impl Catalogue {
@@ -49,14 +64,19 @@ impl Catalogue {
         let same = |pair: &&[u32]| tensors[pair[0] as usize].name == tensors[pair[1] as usize].name;
         let twice =
             by_name.windows(2).filter(same).map(|pair| (pair[0] as usize, pair[1] as usize)).collect();
-        (Catalogue { shards, tensors, by_name }, twice)
+        let mut by_hash: Vec<u64> =
+            tensors.iter().zip(0..).map(|(tensor, place): (_, u64)| hash(&tensor.name) | place).collect();
+        by_hash.sort_unstable();
+        (Catalogue { shards, tensors, by_name, by_hash }, twice)
     }
 
     /// The place of `name` in `tensors`.
     pub fn position(&self, name: &str) -> Option<usize> {
-        let found =
-            self.by_name.binary_search_by(|&i| self.tensors[i as usize].name.as_str().cmp(name)).ok()?;
-        Some(self.by_name[found] as usize)
+        let hash = hash(name);
+        let start = self.by_hash.partition_point(|&entry| entry < hash);
+        let same = self.by_hash[start..].iter().take_while(|&&entry| entry & !PLACE == hash);
+        let mut places = same.map(|&entry| (entry & PLACE) as usize);
+        places.find(|&place| self.tensors[place].name == name)
     }
 
     /// The tensor of that name.

@@ -4,6 +4,7 @@ use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::scheme::Scheme;
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
@@ -60,6 +61,11 @@ pub(crate) trait Encoding: Sync {
         None
     }
 
+    /// The format of its numbers, for encodings that are [`plain`](Self::plain).
+    fn float_format(&self) -> Option<FloatFormat> {
+        None
+    }
+
     /// The facts of its scheme; none for plain numbers, which have no scheme.
     fn scheme(&self) -> Option<&'static Scheme> {
         None
@@ -108,6 +114,11 @@ pub(crate) trait Encoding: Sync {
     /// Encodes a block of values into one part's bytes of the tile, rounding once, to nearest even. Afterwards the values
     /// are what the bytes decode to.
     fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed;
+
+    /// Rounds values to what plain numbers hold, and leaves these numbers' codes, for encodings that are [`plain`](Self::plain).
+    fn round_flat(&self, _: Kernels, _: &mut [f32], _: &mut [u8]) {
+        unreachable!("only plain numbers are rounded without a place")
+    }
 
     /// Decodes plain numbers that lie next to each other, for encodings that are [`plain`](Self::plain); true if all are
     /// finite.

@@ -32,6 +32,10 @@ macro_rules! plain {
                 Some(crate::tensor::dtype::Dtype::$dtype)
             }
 
+            fn float_format(&self) -> Option<crate::kernels::exact::float_format::FloatFormat> {
+                Some(crate::kernels::exact::float_format::FloatFormat::$dtype)
+            }
+
             fn block_shape(&self, _: &crate::encodings::logical::Logical) -> (u64, u64) {
                 (1, 1)
             }
@@ -72,6 +76,16 @@ macro_rules! plain {
                     narrowed.changed += row.changed;
                 }
                 narrowed
+            }
+
+            fn round_flat(
+                &self,
+                kernels: crate::kernels::dispatch::Kernels,
+                values: &mut [f32],
+                codes: &mut [u8],
+            ) {
+                kernels.$narrow(values, codes);
+                kernels.$widen(codes, values);
             }
 
             fn decode_flat(

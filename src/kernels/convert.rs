@@ -151,7 +151,7 @@ fn f32_to_bf16(value: f32) -> u16 {
 /// - subnormal results: adding 0.5, whose unit in the last place is the f16 subnormal's, leaves the code in the low bits;
 /// - what is too large by its exponent alone, infinity, and NaN, which is made quiet and keeps ten bits.
 #[inline(always)]
-fn f32_to_f16(value: f32) -> u16 {
+pub(crate) fn f32_to_f16(value: f32) -> u16 {
     const SMALLEST_NORMAL: u32 = 113 << 23; // 2⁻¹⁴
     const TOO_LARGE: u32 = 143 << 23; // 2¹⁶
     const INFINITY: u32 = 255 << 23;
@@ -175,7 +175,7 @@ fn f32_to_f16(value: f32) -> u16 {
 /// Exact. The bits are moved into place and the exponent put right; subnormals are normalised by a subtraction that
 /// loses nothing, and a NaN is made quiet, as the CPU's own instruction does.
 #[inline(always)]
-fn f16_to_f32(code: u16) -> f32 {
+pub(crate) fn f16_to_f32(code: u16) -> f32 {
     const EXPONENT: u32 = 0x1f << 23;
     const MOVE_EXPONENT: u32 = 112 << 23;
     const SMALLEST_NORMAL: u32 = 113 << 23; // 2⁻¹⁴

@@ -5,14 +5,19 @@
 //! [`Kernels::available`] only, after asking the CPU. That is the whole safety argument of this file.
 
 #![cfg_attr(
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")
 )]
 
+use crate::kernels::exact::float_format::FloatFormat;
+use crate::kernels::fused::pack::Term;
+use crate::kernels::fused::tile;
+use crate::kernels::fused::tile::{Codes, FusedScratch};
 use crate::kernels::outcome::{Narrowed, Survived};
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
+use crate::kernels::task::CpuTask;
 
 /// The implementation that runs, picked once; a small value to hand to every worker.
 ///
@@ -26,10 +31,12 @@ enum Level {
     Scalar,
     /// The bodies with what every CPU of the target has: SSE2 on x86-64, NEON on aarch64.
     Baseline,
-    /// AVX2, FMA and F16C. Compiling for AVX-512 too was tried: rounding to bf16 gained half, all else nothing, 8 % of a
-    /// tile at rank 16. The product uses AVX-512 by itself where it is there.
+    /// AVX2, FMA and F16C. `matrixmultiply` uses AVX-512 by itself where it is there.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX-512 (F, BW, DQ, VL) for the fused pass, and what AVX2 does for all else.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 /// Compiles the bodies into a module, each under the given `#[target_feature]` attribute if any.
@@ -99,15 +106,62 @@ compile_for!(baseline: widen_f16 = convert::widen_f16, narrow_f16 = convert::nar
 #[cfg(target_arch = "x86_64")]
 compile_for!(avx2, "avx2,fma,f16c": widen_f16 = crate::kernels::f16c::widen_f16, narrow_f16 = crate::kernels::f16c::narrow_f16);
 
+/// Compiles the fused pass for a kind of vectors, for both formats, under the given `#[target_feature]` attribute if any.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! compile_fused {
+    ($level:ident, $vector:ty, $count:literal $(, $features:literal)?) => {
+        mod $level {
+            use crate::kernels::fused::code::{Brain, Half};
+            use crate::kernels::fused::pack::Term;
+            use crate::kernels::fused::tile::{Codes, FusedScratch, merge};
+            use crate::kernels::outcome::Narrowed;
+
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn bf16(codes: &mut Codes<'_>, terms: &[Term<'_>], scratch: &mut FusedScratch) -> Narrowed {
+                // SAFETY: this function is compiled for the features of the vectors.
+                unsafe { merge::<$vector, Brain, $count>(codes, terms, scratch) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn run<T: crate::kernels::task::CpuTask>(task: T) -> T::Output {
+                task.run()
+            }
+            $(#[target_feature(enable = $features)])?
+            #[cfg(feature = "testing")]
+            pub(crate) fn multiply_adds(count: usize) -> f64 {
+                // SAFETY: this function is compiled for the features of the vectors.
+                unsafe { crate::kernels::fused::body::multiply_adds::<$vector, $count>(count) }
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn f16(codes: &mut Codes<'_>, terms: &[Term<'_>], scratch: &mut FusedScratch) -> Narrowed {
+                // SAFETY: this function is compiled for the features of the vectors.
+                unsafe { merge::<$vector, Half, $count>(codes, terms, scratch) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+compile_fused!(
+    fused_avx512,
+    crate::kernels::fused::avx512::Sixteen,
+    4,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
+);
+#[cfg(target_arch = "x86_64")]
+compile_fused!(fused_avx2, crate::kernels::fused::avx2::Eight, 2, "avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+compile_fused!(fused_neon, crate::kernels::fused::neon::Quad, 4);
+
 /// Calls the named function of the module that stands for the level.
 macro_rules! dispatch {
     ($kernels:ident, $function:ident($($argument:expr),+)) => {
         match $kernels.0 {
             Level::Scalar => scalar::$function($($argument),+),
             Level::Baseline => baseline::$function($($argument),+),
-            // SAFETY: this level is made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C.
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::$function($($argument),+) },
+            Level::Avx2 | Level::Avx512 => unsafe { avx2::$function($($argument),+) },
         }
     };
 }
@@ -130,12 +184,14 @@ impl Kernels {
             Level::Baseline,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512,
         ];
         levels.into_iter().filter(|level| level.runs_here()).map(Self).collect()
     }
 
     #[cfg(any(test, feature = "testing"))]
-    /// A short name for logs: `scalar`, `baseline`, `neon` or `avx2`.
+    /// A short name for logs: `scalar`, `baseline`, `neon`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
@@ -143,6 +199,8 @@ impl Kernels {
             Level::Baseline => "baseline",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
         }
     }
 
@@ -262,6 +320,19 @@ impl Kernels {
         dispatch!(self, add_squares_each(values, sums));
     }
 
+    /// Runs a task with the level's CPU features.
+    pub(crate) fn run<T: CpuTask>(self, task: T) -> T::Output {
+        match self.0 {
+            Level::Scalar | Level::Baseline => task.run(),
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { fused_avx2::run(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { fused_avx512::run(task) },
+        }
+    }
+
     /// Measures what is left of `delta` where `before` became `values`: sums of 64 elements in f32, of these in f64. `still`
     /// is what would have become of it without the delta.
     ///
@@ -274,6 +345,64 @@ impl Kernels {
             "all must have the same number of elements"
         );
         dispatch!(self, survived(values, before, still, delta))
+    }
+
+    /// Adds to codes of two bytes, bf16 or f16, the products of all terms: each result is the exact sum over the reals,
+    /// rounded once to nearest even. A sum of zero is +0; a code that is infinite or NaN stays so, quiet. `finite` is false
+    /// when a finite code became infinite.
+    ///
+    /// # Panics
+    /// If the format has another size, a term another than the rectangle, or the ranks add up to more than `scratch` is for.
+    pub fn merge_products(
+        self,
+        format: FloatFormat,
+        codes: &mut Codes<'_>,
+        terms: &[Term<'_>],
+        scratch: &mut FusedScratch,
+    ) -> Narrowed {
+        codes.check(terms);
+        assert_eq!(format.width, 16, "the fused pass knows codes of two bytes");
+        let is_bf16 = format == FloatFormat::BF16;
+        match self.0 {
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if is_bf16 => unsafe { fused_avx512::bf16(codes, terms, scratch) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { fused_avx512::f16(codes, terms, scratch) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if is_bf16 => unsafe { fused_avx2::bf16(codes, terms, scratch) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { fused_avx2::f16(codes, terms, scratch) },
+            #[cfg(target_arch = "aarch64")]
+            Level::Baseline if is_bf16 => fused_neon::bf16(codes, terms, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Level::Baseline => fused_neon::f16(codes, terms, scratch),
+            _ => tile::reference(format, codes, terms),
+        }
+    }
+
+    /// Multiply-adds a second that the fused pass could do at the most here, by a loop of registers that `seconds_of` times.
+    #[cfg(feature = "testing")]
+    pub fn fma_peak(self, seconds_of: impl Fn(&mut dyn FnMut()) -> f64) -> f64 {
+        const COUNT: usize = 20_000;
+        let mut done = 0.0;
+        let seconds = seconds_of(&mut || {
+            done = match self.0 {
+                // SAFETY: this level is made by `Kernels::available` alone, where the CPU said that it has the features.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { fused_avx512::multiply_adds(COUNT) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { fused_avx2::multiply_adds(COUNT) },
+                #[cfg(target_arch = "aarch64")]
+                Level::Baseline => fused_neon::multiply_adds(COUNT),
+                _ => 0.0,
+            };
+        });
+        done / seconds
     }
 
     /// Writes `u · v` to `out`, row-major and contiguous, whatever it held before.
@@ -305,6 +434,14 @@ impl Level {
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.runs_here()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
         }
     }
 
@@ -315,7 +452,7 @@ impl Level {
             Self::Scalar => false,
             Self::Baseline => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => true,
+            Self::Avx2 | Self::Avx512 => true,
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Kernels take slices and shapes and know nothing of files, tensors or threads. Each exists several times: as plain
 //! loops (`scalar.rs`), which say what is right, and as branch-free safe bodies (`convert.rs`, `accumulate.rs`) that
-//! are compiled once per set of CPU features and picked by [`Kernels::detect`]. Intrinsics stand only in `f16c.rs`,
-//! where the compiler falls short. **Every one of them gives the same bits**, so that a merge does not depend on the
+//! are compiled once per set of CPU features and picked by [`Kernels::detect`]. Intrinsics stand only in `f16c.rs`
+//! and in `fused/`, where the compiler falls short. **Every one of them gives the same bits**, so that a merge does not depend on the
 //! machine; the tests hold each to `scalar` and to outside oracles.
 //!
-//! What is pinned:
+//! Two ways lead to the same bits everywhere. `fused/` and `exact/` make results that are exact and rounded once, so that the
+//! order of sums is free. The others are pinned:
 //!
 //! - Rounding to bf16, f16, e4m3: to nearest, ties to even; subnormals are kept, overflow becomes infinity, or NaN where
 //!   there is none, and is reported. Nothing saturates.
@@ -37,11 +38,14 @@
 pub(crate) mod accumulate;
 pub(crate) mod convert;
 pub(crate) mod dispatch;
+pub(crate) mod exact;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod f16c;
 pub(crate) mod float8;
+pub(crate) mod fused;
 pub(crate) mod outcome;
 pub(crate) mod product;
 pub(crate) mod scalar;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;

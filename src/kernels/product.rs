@@ -64,7 +64,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Whether all its elements lie in `data`.
-    fn is_within_data(&self) -> bool {
+    pub(crate) fn is_within_data(&self) -> bool {
         if self.rows == 0 || self.cols == 0 {
             return true;
         }

@@ -51,13 +51,8 @@ impl Block<'_> {
     pub(crate) fn product_into(&mut self, buffer: usize, u: usize, v: usize) {
         let elements = self.elements();
         let (u, v) = (self.factors[u], self.factors[v]);
-        let (rows, cols) = (&self.window.rows, &self.window.cols);
-        let (left, right) = if u.axis == rows.axis { (u, v) } else { (v, u) };
-        self.kernels.product(
-            left.rows(&rows.range),
-            right.cols(&cols.range),
-            &mut self.scratch[buffer * elements..][..elements],
-        );
+        let (left, right) = u.beside(&v, self.window);
+        self.kernels.product(left, right, &mut self.scratch[buffer * elements..][..elements]);
     }
 
     /// The positions on the delta's two axes that the window has, and in a scratch buffer the elements from one to the next: rows of
@@ -155,6 +150,13 @@ impl<'b> FactorView<'b> {
     /// `positions` as the columns of a matrix with `inner` rows.
     pub(crate) fn cols(&self, positions: &Range<u64>) -> Matrix<'b> {
         self.rows(positions).transposed()
+    }
+
+    /// This factor and another as the matrices whose product covers a window: whichever runs along rows is the left one.
+    pub(crate) fn beside(&self, other: &FactorView<'b>, window: &Window) -> (Matrix<'b>, Matrix<'b>) {
+        let (rows, cols) = (&window.rows, &window.cols);
+        let (left, right) = if self.axis == rows.axis { (self, other) } else { (other, self) };
+        (left.rows(&rows.range), right.cols(&cols.range))
     }
 
     /// Value `k` of `position`.

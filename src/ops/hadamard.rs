@@ -3,14 +3,16 @@
 //! Source: Hyeon-Woo et al. 2021 (arXiv:2108.06098, FedPara). Factors are `B₁ [out, rank]`, `A₁ [rank, in]`, `B₂`, `A₂`; with
 //! cores each product is [`Core`]'s, of `a [rank, out]`, `b [rank, in]` and the core, twice.
 //!
-//! Rounding: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
+//! Rounding: once, at the end. With cores, and beside a delta without a formula: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
 use crate::ops::cp_core::{Core, CoreSizes};
 use crate::ops::factor::Factor;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A product of two products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +21,20 @@ pub struct Hadamard {
     pub core: Option<CoreSizes>,
 }
 
+impl Formula for Hadamard {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let product = spot.product::<N>(0, 1).times(&spot.product(2, 3));
+        running.plus(&product.scaled(spot.scale))
+    }
+}
+
 impl Delta for Hadamard {
+    /// With cores it keeps the pinned arithmetic.
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        self.core.is_none().then_some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         if let Some(sizes) = self.core {
             rebuild(block, 0, sizes);

@@ -5,18 +5,21 @@
 //! of the inputs of `w₂`. One form is interleaved the other way round: output `p·a + i`, input `q·c + j` (PEFT's, for a
 //! convolution of one dimension; see [`crate::ops::kronecker::SecondForm::Interleaved`]).
 //!
-//! Rounding: `w₁`, `w₂` in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
+//! Rounding: once, at the end. With a core, and beside a delta without a formula: `w₁`, `w₂` in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::exact::Number;
+use crate::kernels::exact::lanes::WIDE;
 use crate::kernels::product::Matrix;
 use crate::ops::Delta;
 use crate::ops::block::{Block, FactorView};
 use crate::ops::cp_core::{Core, CoreSizes};
 use crate::ops::factor::Factor;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A Kronecker product: the sizes of its two factors, and how they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +62,31 @@ impl SecondForm {
     }
 }
 
+impl Formula for Kronecker {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let kron = Kron::of(*self, spot.factors);
+        let second: N = kron.second_factor(spot).expect("a delta with a core has no formula");
+        running.plus(&kron.times_first(second, spot).scaled(spot.scale))
+    }
+
+    /// As far as one block of `w₂` reaches, so that the element of `w₁` is one; where they are interleaved one element.
+    fn run(&self, spot: &Spot<'_>) -> usize {
+        if let SecondForm::Interleaved { .. } = self.form {
+            return 1;
+        }
+        let along = usize::from(spot.window.rows.axis != Some(1));
+        (self.second[along] - spot.position(0)[along] % self.second[along]).min(WIDE)
+    }
+}
+
 impl Delta for Kronecker {
+    /// With a core it keeps the pinned arithmetic.
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        let has_core = matches!(self.form, SecondForm::Core(_));
+        (!has_core).then_some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let kron = Kron::of(*self, block.factors);
         let (axes, kernels) = (block.axes(), block.kernels);
@@ -140,6 +167,52 @@ impl<'k> Kron<'k> {
             }
         };
         Kron { sizes, first, second }
+    }
+
+    /// Rows and columns in `w₁` and in `w₂` of an element.
+    fn indices(&self, [out, input]: [usize; 2]) -> ([usize; 2], [usize; 2]) {
+        let ([a, c], [k, n]) = (self.sizes.first, self.sizes.second);
+        if let Second::Interleaved(_, kernel) = self.second {
+            let (column, x) = (input / kernel, input % kernel);
+            return ([out % a, column % c], [out / a, column / c * kernel + x]);
+        }
+        ([out / k, input / n], [out % k, input % n])
+    }
+
+    /// A run of elements times the one element of `w₁` that it has.
+    #[inline(always)]
+    fn times_first<N: Number>(&self, run: N, spot: &Spot<'_>) -> N {
+        let ([i, j], _) = self.indices(spot.position(0));
+        match self.first {
+            First::Whole(w1) => run.scaled(w1[i * self.sizes.first[1] + j]),
+            First::Product(a, b) => {
+                // One column for all.
+                let b = Matrix { data: &b.data[j..], cols: spot.cols.len(), col_stride: 0, ..b };
+                run.times(&N::dot(a, i, b, 0..spot.cols.len()))
+            }
+        }
+    }
+
+    /// The elements of `w₂` for a run of elements, along its columns, or its rows where the delta is turned round; none with a
+    /// core.
+    #[inline(always)]
+    fn second_factor<N: Number>(&self, spot: &Spot<'_>) -> Option<N> {
+        let (_, [p, q]) = self.indices(spot.position(0));
+        let (count, is_turned) = (spot.cols.len(), spot.window.rows.axis == Some(1));
+        let n = self.sizes.second[1];
+        Some(match &self.second {
+            Second::Interleaved(w2, _) | Second::Blocks(FactorSource::Whole(w2)) => {
+                let step = if is_turned { n } else { 1 };
+                N::load(count, |lane| w2[p * n + q + lane * step])
+            }
+            Second::Blocks(FactorSource::Product(a, b)) => {
+                // One call, which is inlined: two would be too much for the compiler to keep in registers.
+                let (left, row, right, first) =
+                    if is_turned { (b.transposed(), q, a.transposed(), p) } else { (*a, p, *b, q) };
+                N::dot(left, row, right, first..first + count)
+            }
+            Second::Blocks(FactorSource::Core(..)) => return None,
+        })
     }
 
     /// Writes the window.

@@ -4,14 +4,17 @@
 //! Parameter-Efficient Hadamard High-Rank Adaptation, ICLR). Factors are `A [rank, in]` and `B [out, rank]`, in this order.
 //! Which of them runs along stored rows is the placement's affair, so that transposed storage needs nothing here.
 //!
-//! Rounding: the product in f32; then `t = product · s`, and `value + t`; for a share `t = W₀ · (product · s)`. The result is
-//! rounded once, where PEFT rounds HiRA's product, `t` and sum to the base's type (peft-methods.md 2.5).
+//! Rounding: once, at the end. PEFT rounds HiRA's product, scaled product and sum to the base's type (peft-methods.md 2.5).
+//! Beside a delta without a formula, and for what is measured, the product is in f32; then `t = product · s`, and `value + t`;
+//! for a share `t = W₀ · (product · s)`.
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
 use crate::ops::factor::Factor;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A product of two factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,14 @@ impl LowRank {
     pub(crate) const SHARE: LowRank = LowRank { is_share: true };
 }
 
+impl Formula for LowRank {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let delta: N = spot.product::<N>(0, 1).scaled(spot.scale);
+        running.plus(&if self.is_share { delta.times(&spot.original()) } else { delta })
+    }
+}
+
 impl Delta for LowRank {
     fn apply(&self, block: &mut Block<'_>) {
         block.product_of(0, 1);
@@ -39,6 +50,14 @@ impl Delta for LowRank {
 
     fn needs_base_values(&self) -> bool {
         self.is_share
+    }
+
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        Some(self)
+    }
+
+    fn product(&self) -> Option<[usize; 2]> {
+        (!self.is_share).then_some([0, 1])
     }
 
     fn inner_dimension(&self, factors: &[Factor]) -> u64 {

@@ -9,6 +9,7 @@ pub(crate) mod block;
 pub(crate) mod cp_core;
 pub(crate) mod dora;
 pub(crate) mod factor;
+pub(crate) mod formula;
 pub(crate) mod hadamard;
 pub(crate) mod kronecker;
 pub(crate) mod low_rank;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::ops::access::Access;
 use crate::ops::block::Block;
 use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::formula::Polynomial;
 use crate::ops::reduce::Reduction;
 
 /// One kind of change to a weight, with the parameters of one op.
@@ -54,6 +56,16 @@ pub(crate) trait Delta: Sync {
     /// packing buffers are counted by it.
     fn inner_dimension(&self, _factors: &[Factor]) -> u64 {
         0
+    }
+
+    /// The two factors of which the product, times the scale, is all that it adds; none if it does anything else.
+    fn product(&self) -> Option<[usize; 2]> {
+        None
+    }
+
+    /// Its formula, if that has nothing but sums and products of stored values; none if it has a norm, a root or an inverse.
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        None
     }
 
     /// The rank of its factors, as people call it; none where there is no such thing.

@@ -2,15 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
 use crate::ops::factor::FactorValues;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// Rows that replace others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplaceRows;
 
+impl Formula for ReplaceRows {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, _: N) -> N {
+        let rows = spot.factors[0];
+        spot.values(|[row, column]| rows.at(row as u64, column))
+    }
+}
+
 impl Delta for ReplaceRows {
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        Some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let rows = block.factors[0];
         let (down, along) = (&block.window.rows, &block.window.cols);

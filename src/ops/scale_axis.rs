@@ -1,14 +1,16 @@
 //! A vector that multiplies one axis: `W' = l_o·W` over outputs, or `W' = W·l_i` over inputs.
 //!
-//! The product runs in f32 and is rounded once; there is no scale. Vectors that are merged together multiply one another.
+//! The product is rounded once (beside a delta without a formula first to f32); there is no scale. Vectors that are merged together multiply one another.
 //! A convolution in groups has `in / groups` stored inputs: its outputs, group after group, meet parts of an input vector
 //! that lie one behind another ([`Groups`]).
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
 use crate::ops::factor::FactorValues;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A vector that multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,31 @@ impl Groups {
     }
 }
 
+impl Formula for ScaleAxis {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let vector = spot.factors[0];
+        let values: N = match (self.inputs, vector.axis) {
+            (Some(groups), _) => spot.values(|[out, input]| {
+                vector.at(vector.first, groups.position(out as u64, input as u64) as usize)
+            }),
+            (None, axis) if axis == spot.window.rows.axis => {
+                N::of(vector.at(spot.window.rows.range.start + spot.row as u64, 0))
+            }
+            (None, _) => {
+                let first = spot.window.cols.range.start + spot.cols.start as u64;
+                N::load(spot.cols.len(), |lane| vector.at(first + lane as u64, 0))
+            }
+        };
+        running.times(&values)
+    }
+}
+
 impl Delta for ScaleAxis {
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        Some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let vector = block.factors[0];
         let (rows, cols) = (block.window.rows.range.start, block.window.cols.range.start);

@@ -1,17 +1,33 @@
 //! A vector added to a vector: `b + s·v`, with one value for every output.
 //!
-//! Rounding: `t = v · s`, then `value + t`, in f32.
+//! Rounding: once, at the end; beside a delta without a formula `t = v · s`, then `value + t`, in f32.
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
+use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// A vector that is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddVector;
 
+impl Formula for AddVector {
+    #[inline(always)]
+    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+        let vector = spot.factors[0];
+        let (first, at) = (spot.window.cols.range.start, spot.cols.start as u64);
+        let values = N::load(spot.cols.len(), |lane| vector.at(first + at + lane as u64, 0));
+        running.plus(&values.scaled(spot.scale))
+    }
+}
+
 impl Delta for AddVector {
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        Some(self)
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let positions = block.window.cols.range.clone();
         let vector = block.factors[0];

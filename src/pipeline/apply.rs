@@ -1,6 +1,9 @@
 //! Merging one tile: decodes it to f32, applies every op in order, and rounds once, block by block, in place in the tile
 //! buffer. For a reduction it stops before the rounding and leaves f32 values to be accumulated.
 //!
+//! Ops that have one right result take other ways to the same bytes on every machine: `fuse.rs` for products of factors on codes
+//! of two bytes, `exact.rs` for all others that are sums and products. What is here is for the rest.
+//!
 //! [`merge_tile`] has all its inputs in its arguments and knows no run, no thread and no file.
 
 use std::ops::Range;
@@ -15,7 +18,7 @@ use crate::ops::block::{Block, FactorView};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Window;
 use crate::plan::out_tensor::Making;
-use crate::schedule::budget::REDUCED_ROWS;
+use crate::schedule::budget::{EXACT_BLOCK, REDUCED_ROWS};
 use crate::schedule::cut::{MergedTensor, Output};
 use crate::schedule::region::{out_encoding, start_encoding};
 use crate::schedule::requirement::BLOCK_COLS;
@@ -58,17 +61,24 @@ pub(crate) fn merge_tile<'s>(
 ) -> Result<&'s Outcome> {
     let (height, width) = (job.rect.height() as usize, job.rect.width() as usize);
     job.begin(scratch);
+    if let Some(format) = job.fused(&scratch.ops) {
+        job.merge_fused(format, data, scratch)?;
+        return Ok(&scratch.outcome);
+    }
     let reduces_here = scratch.ops.iter().any(|op| op.reduces_here);
-    let (rows, cols) = job.block_size(width, scratch.buffers.block, reduces_here);
+    let exact = job.exact(&scratch.ops);
+    let block = if exact.is_some() { EXACT_BLOCK } else { scratch.buffers.block };
+    let (rows, cols) = job.block_size(width, block, reduces_here);
     for top in (0..height).step_by(rows) {
         let rows = top..(top + rows).min(height);
         if reduces_here {
             job.reduce_rows(&rows, cols, data, scratch);
         }
         for piece in pieces(&rows, width, cols) {
-            match job.merged.output {
-                Output::Encoded => job.merge_block(&piece, data, scratch)?,
-                Output::Observed => job.observe_block(&piece, data, scratch),
+            match (job.merged.output, exact) {
+                (_, Some(format)) => job.merge_exactly(format, &piece, data, scratch)?,
+                (Output::Encoded, None) => job.merge_block(&piece, data, scratch)?,
+                (Output::Observed, None) => job.observe_block(&piece, data, scratch),
             }
         }
     }
@@ -112,7 +122,7 @@ impl TileJob<'_> {
         }
     }
 
-    fn op(&self, of: &TileOp) -> &Op {
+    pub(crate) fn op(&self, of: &TileOp) -> &Op {
         &self.merged.ops[of.index]
     }
 
@@ -145,7 +155,7 @@ impl TileJob<'_> {
     }
 
     /// The views of an op's factors, in its order.
-    fn views(&self, of: &TileOp) -> FactorViews<'_> {
+    pub(crate) fn views(&self, of: &TileOp) -> FactorViews<'_> {
         let mut shared = self.shared.blocks[of.shared.clone()].iter().peekable();
         let mut own = self.own.blocks[of.own.clone()].iter().peekable();
         let factors = self.op(of).factors.iter().enumerate();
@@ -180,7 +190,7 @@ impl TileJob<'_> {
     }
 
     /// Decodes a block; true if all of it is finite.
-    fn decode(&self, piece: &Piece, data: &[u8], values: &mut [f32]) -> bool {
+    pub(crate) fn decode(&self, piece: &Piece, data: &[u8], values: &mut [f32]) -> bool {
         let start = start_encoding(self.merged.start);
         let source = &data[self.layout.source.clone()];
         let mut finite = true;
@@ -259,7 +269,7 @@ impl TileJob<'_> {
     }
 
     /// Applies every op in order to the values; where the sum of all that they added stands, if there are several.
-    fn apply(&self, piece: &Piece, scratch: &mut WorkerScratch) -> Option<usize> {
+    pub(crate) fn apply(&self, piece: &Piece, scratch: &mut WorkerScratch) -> Option<usize> {
         let WorkerScratch { buffers, ops, applied, .. } = scratch;
         let Buffers { values, original, deltas, states, .. } = buffers;
         let (place, elements) = (piece.place(self.rect), piece.elements());
@@ -302,7 +312,13 @@ impl TileJob<'_> {
 
     /// Rounds a block to the output's bytes, and leaves what they decode to in the values. A result that is not finite is
     /// an error, unless the base was not finite there.
-    fn encode(&self, piece: &Piece, finite: bool, data: &mut [u8], buffers: &mut Buffers) -> Result<Encoded> {
+    pub(crate) fn encode(
+        &self,
+        piece: &Piece,
+        finite: bool,
+        data: &mut [u8],
+        buffers: &mut Buffers,
+    ) -> Result<Encoded> {
         let elements = piece.elements();
         let (start, out) = (start_encoding(self.merged.start), out_encoding(self.merged.tensor));
         let (source, bytes) = match self.layout.out.start {
@@ -335,33 +351,64 @@ impl TileJob<'_> {
 
     /// Adds a block that is encoded to the outcome. `sum` says where the sum of all deltas stands, if there are several.
     fn count(&self, piece: &Piece, sum: Option<usize>, encoded: Encoded, scratch: &mut WorkerScratch) {
-        let WorkerScratch { buffers, ops, applied, outcome } = scratch;
-        let elements = piece.elements();
-        let (values, original) = (&buffers.values[..elements], &buffers.original[..elements]);
-        let still = if encoded.is_cast { &buffers.rounded[..elements] } else { original };
-        let before = sum.map_or(original, |at| &buffers.deltas[at..at + elements]);
-        let measured = Measured { values, before, is_sum: sum.is_some(), still };
-        for AppliedDelta { op, window, at } in applied.iter() {
-            let delta = &buffers.deltas[*at..][..window.elements() as usize];
-            let claim = &mut outcome.claims[*op];
-            claim.elements += window.elements();
-            claim.retained.add(&self.retained(measured, piece.cols.len(), window, delta));
+        self.measure(piece, sum, encoded.is_cast, scratch);
+        self.count_block(piece, encoded, scratch);
+    }
+
+    /// Counts what the ops reached, and what changed.
+    pub(crate) fn count_block(&self, piece: &Piece, encoded: Encoded, scratch: &mut WorkerScratch) {
+        let WorkerScratch { buffers, ops, outcome, .. } = scratch;
+        let (place, elements) = (piece.place(self.rect), piece.elements());
+        for (of, claim) in ops.iter().zip(&mut outcome.claims) {
+            claim.elements += of.grid.window(&place).map_or(0, |window| window.elements());
         }
         // Behind the ops stands the claim that replaced what the tensor starts from, if one did.
         for replaced in &mut outcome.claims[ops.len()..] {
             replaced.elements += elements as u64;
         }
+        let values = &buffers.values[..elements];
+        let still =
+            if encoded.is_cast { &buffers.rounded[..elements] } else { &buffers.original[..elements] };
         let differ = || values.iter().zip(still).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64;
         outcome.changed += encoded.changed.unwrap_or_else(differ);
     }
 
+    /// Measures what is left of the deltas that were applied, on rows of the sample.
+    pub(crate) fn measure(
+        &self,
+        piece: &Piece,
+        sum: Option<usize>,
+        is_cast: bool,
+        scratch: &mut WorkerScratch,
+    ) {
+        let WorkerScratch { buffers, ops, applied, outcome, .. } = scratch;
+        let elements = piece.elements();
+        let (values, original) = (&buffers.values[..elements], &buffers.original[..elements]);
+        let still = if is_cast { &buffers.rounded[..elements] } else { original };
+        let before = sum.map_or(original, |at| &buffers.deltas[at..at + elements]);
+        let measured = Measured { values, before, is_sum: sum.is_some(), still };
+        for AppliedDelta { op, window, at } in applied.iter() {
+            let delta = &buffers.deltas[*at..][..window.elements() as usize];
+            let retained = self.retained(measured, piece.cols.len(), (&ops[*op], window), delta);
+            outcome.claims[*op].retained.add(&retained);
+        }
+    }
+
     /// What is left of a delta after rounding. `width` is that of the block.
-    fn retained(&self, of: Measured<'_>, width: usize, window: &Window, delta: &[f32]) -> Retention {
+    fn retained(
+        &self,
+        of: Measured<'_>,
+        width: usize,
+        (op, window): (&TileOp, &Window),
+        delta: &[f32],
+    ) -> Retention {
         let mut retained = Retention::default();
         let cols = window.cols.len();
         for (p, delta) in (0..).zip(delta.chunks_exact(cols)) {
-            let at = (window.rows.at + p * window.rows.step) as usize * width + window.cols.at as usize;
-            measure(self.kernels, of.from(at), delta, window.cols.step as usize, &mut retained);
+            if op.is_sampled(window.rows.range.start + p) {
+                let at = (window.rows.at + p * window.rows.step) as usize * width + window.cols.at as usize;
+                measure(self.kernels, of.from(at), delta, window.cols.step as usize, &mut retained);
+            }
         }
         retained
     }
@@ -369,21 +416,21 @@ impl TileJob<'_> {
 
 /// How a block was encoded.
 #[derive(Clone, Copy)]
-struct Encoded {
+pub(crate) struct Encoded {
     /// Whether the output is another type than the base: what the original would have been rounded to is left beside then.
-    is_cast: bool,
+    pub(crate) is_cast: bool,
     /// Elements that changed, where the bytes were those of the base before.
-    changed: Option<u64>,
+    pub(crate) changed: Option<u64>,
 }
 
 /// Rows and columns of a block, from its tile's corner.
-struct Piece {
-    rows: Range<usize>,
-    cols: Range<usize>,
+pub(crate) struct Piece {
+    pub(crate) rows: Range<usize>,
+    pub(crate) cols: Range<usize>,
 }
 
 impl Piece {
-    fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         self.rows.len() * self.cols.len()
     }
 
@@ -392,7 +439,7 @@ impl Piece {
     }
 
     /// The same in the tensor.
-    fn place(&self, tile: &Rect) -> Rect {
+    pub(crate) fn place(&self, tile: &Rect) -> Rect {
         let from = |start: u64, range: &Range<usize>| start + range.start as u64..start + range.end as u64;
         Rect { rows: from(tile.rows.start, &self.rows), cols: from(tile.cols.start, &self.cols) }
     }

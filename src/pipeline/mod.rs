@@ -20,9 +20,11 @@
 //! channel or the flag and return quietly. The first cause wins.
 
 pub(crate) mod apply;
+pub(crate) mod exact;
 pub(crate) mod factors;
 pub(crate) mod feed;
 pub(crate) mod fetch;
+pub(crate) mod fuse;
 pub(crate) mod gather;
 pub(crate) mod message;
 pub(crate) mod progress;

@@ -3,10 +3,32 @@
 //!
 //! Where several ops fall on a block, `W′ − W` holds the deltas of the others too. There an op is measured by what the one
 //! rounding added to the sum of all, `1 + ⟨Δ, W′ − (W + ΣΔ)⟩ / ‖Δ‖²`, which is the same number where it is alone.
+//!
+//! Measuring every element takes longer than merging it. A delta of more than 65,536 elements is measured on a sample: of
+//! every 1024 rows 16, which lie together. Where they lie depends on nothing but the delta's size, so that the numbers are those of any run.
 
 use serde::Serialize;
 
 use crate::kernels::dispatch::Kernels;
+
+/// Rows of the sample that lie together.
+pub(crate) const SAMPLED_ROWS: usize = 16;
+/// Of so many such strips one is measured.
+const STRIPS: u64 = 64;
+/// Deltas of no more elements are measured whole.
+const WHOLE: u64 = 1 << 16;
+
+/// Whether the elements of a delta at one of `rows` positions along rows are in its sample.
+pub(crate) fn is_sampled(position: u64, rows: u64, cols: u64) -> bool {
+    if rows.saturating_mul(cols) <= WHOLE {
+        return true;
+    }
+    let strip = position / SAMPLED_ROWS as u64;
+    let first = strip - strip % STRIPS;
+    // Heads repeat with powers of two: the strip is another among each 64, so that it is not always the same part of a head.
+    let picked = (first + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    strip - first == picked % (rows.div_ceil(SAMPLED_ROWS as u64) - first).min(STRIPS)
+}
 
 /// Sums over the elements of a delta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -19,15 +41,34 @@ pub(crate) struct Retention {
     pub nonzero: u64,
     /// Of those, elements that left the weight as it was.
     pub unmoved: u64,
+    /// Elements that were looked at.
+    pub measured: u64,
 }
 
 impl Retention {
+    /// What the sums would be for so many elements that are like those that were measured.
+    pub(crate) fn for_elements(self, elements: u64) -> Retention {
+        if self.measured == 0 || self.measured == elements {
+            return self;
+        }
+        let by = elements as f64 / self.measured as f64;
+        let count = |n: u64| (n as f64 * by).round() as u64;
+        Retention {
+            arrived: self.arrived * by,
+            squares: self.squares * by,
+            nonzero: count(self.nonzero),
+            unmoved: count(self.unmoved),
+            measured: self.measured,
+        }
+    }
+
     /// Adds the sums of other elements.
     pub(crate) fn add(&mut self, other: &Retention) {
         self.arrived += other.arrived;
         self.squares += other.squares;
         self.nonzero += other.nonzero;
         self.unmoved += other.unmoved;
+        self.measured += other.measured;
     }
 
     /// The share that arrived, by weight; none if there is no delta.
@@ -112,6 +153,7 @@ fn add_row(kernels: Kernels, of: Measured<'_>, delta: &[f32], retention: &mut Re
         squares: sums.squares,
         nonzero: sums.nonzero,
         unmoved: sums.unmoved,
+        measured: delta.len() as u64,
     });
 }
 
@@ -130,6 +172,30 @@ mod tests {
         let mut retention = Retention::default();
         measure(Kernels::detect(), Measured { values, before, is_sum, still }, delta, step, &mut retention);
         retention
+    }
+
+    #[test]
+    fn the_sample_is_one_strip_of_every_sixty_four() {
+        for rows in [1, 17, 100, 1000, 1024, 1025, 4096, 50_000] {
+            let sampled: Vec<u64> = (0..rows).filter(|&row| is_sampled(row, rows, WHOLE + 1)).collect();
+            let strata = rows.div_ceil(SAMPLED_ROWS as u64 * STRIPS) as usize;
+            assert!(sampled.len() <= strata * SAMPLED_ROWS, "{rows} rows");
+            // Each stratum has its own, and only the last strip of all may be short.
+            let strips: std::collections::BTreeSet<u64> =
+                sampled.iter().map(|row| row / SAMPLED_ROWS as u64).collect();
+            let strata_hit: std::collections::BTreeSet<u64> =
+                strips.iter().map(|strip| strip / STRIPS).collect();
+            assert_eq!((strips.len(), strata_hit.len()), (strata, strata), "{rows} rows");
+        }
+        assert!((0..256).all(|row| is_sampled(row, 256, 256)), "small deltas are measured whole");
+    }
+
+    #[test]
+    fn a_sample_stands_for_all() {
+        let some = Retention { arrived: 1.0, squares: 2.0, nonzero: 3, unmoved: 1, measured: 4 };
+        let all = Retention { arrived: 10.0, squares: 20.0, nonzero: 30, unmoved: 10, measured: 4 };
+        assert_eq!((some.for_elements(40), some.for_elements(4)), (all, some));
+        assert_eq!(all.share(), some.share());
     }
 
     #[test]

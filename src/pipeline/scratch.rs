@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use crate::kernels::fused::tile::FusedScratch;
 use crate::ops::op::ClaimId;
 use crate::ops::placement::{Grid, Window};
 use crate::schedule::budget::ScratchSizes;
 
-use crate::pipeline::retained::Retention;
+use crate::pipeline::retained::{Retention, is_sampled};
 
 /// All that merging a tile writes to, but the tile itself.
 pub(crate) struct WorkerScratch {
@@ -18,6 +19,12 @@ pub(crate) struct WorkerScratch {
     pub(crate) applied: Vec<AppliedDelta>,
     /// What was done to the tile.
     pub(crate) outcome: Outcome,
+    /// What the fused kernel writes to.
+    pub(crate) fused: FusedScratch,
+    /// Blocks that are evaluated in f64.
+    pub(crate) exact: ExactRows,
+    /// Rows and columns at which the tile is cut into cells.
+    pub(crate) cuts: [Vec<usize>; 2],
 }
 
 impl WorkerScratch {
@@ -32,7 +39,15 @@ impl WorkerScratch {
             deltas: vec![0.0; sizes.block * sizes.deltas],
             states: Vec::new(),
         };
-        WorkerScratch { buffers, ops: Vec::new(), applied: Vec::new(), outcome: Outcome::default() }
+        WorkerScratch {
+            buffers,
+            ops: Vec::new(),
+            applied: Vec::new(),
+            outcome: Outcome::default(),
+            fused: FusedScratch::new(sizes.ranks),
+            exact: ExactRows::new(sizes.exact),
+            cuts: [Vec::new(), Vec::new()],
+        }
     }
 }
 
@@ -52,6 +67,30 @@ pub(crate) struct Buffers {
     pub(crate) states: Vec<Vec<f64>>,
 }
 
+/// A block in f64, with bounds of its error.
+pub(crate) struct ExactRows {
+    /// Running values.
+    pub(crate) middles: Vec<f64>,
+    /// How far each may be off.
+    pub(crate) radii: Vec<f64>,
+    /// The ends of the bounds that are farther from zero.
+    pub(crate) ends: Vec<f32>,
+    /// Their codes.
+    pub(crate) codes: Vec<u8>,
+}
+
+impl ExactRows {
+    /// For blocks of so many elements.
+    fn new(elements: usize) -> ExactRows {
+        ExactRows {
+            middles: vec![0.0; elements],
+            radii: vec![0.0; elements],
+            ends: vec![0.0; elements],
+            codes: vec![0; elements * size_of::<f32>()],
+        }
+    }
+}
+
 /// An op that meets a tile.
 pub(crate) struct TileOp {
     /// Which of the ops of the tile's tensor.
@@ -64,6 +103,13 @@ pub(crate) struct TileOp {
     pub(crate) own: Range<usize>,
     /// Whether its reduction is made here, row by row.
     pub(crate) reduces_here: bool,
+}
+
+impl TileOp {
+    /// Whether what is left of its delta is measured at a position of the axis that runs along rows.
+    pub(crate) fn is_sampled(&self, position: u64) -> bool {
+        is_sampled(position, self.grid.rows.count, self.grid.cols.count)
+    }
 }
 
 /// What one op did to a block.

@@ -109,7 +109,8 @@ impl Tally {
         let mut sums = vec![Retention::default(); plan.adapters.len()];
         let mut modules = Vec::new();
         for (claim, retained) in plan.claims.iter().zip(&self.retained) {
-            let retention = *retained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let measured = *retained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let retention = measured.for_elements(claim.elements);
             sums[claim.adapter as usize].add(&retention);
             if retention.nonzero > 0 {
                 modules.push(ModuleRetention {

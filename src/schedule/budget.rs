@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::error::budget::{BudgetNeed, BudgetPart};
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
+use crate::kernels::fused::tile::FusedScratch;
 use crate::memory::pool::{PAGE, PoolLayout};
 use crate::plan::out_tensor::Plan;
 use crate::tensor::size::{Size, flag_size, show_size};
@@ -16,6 +17,11 @@ use crate::schedule::requirement::{Demand, Requirement};
 
 /// Rows of a block that are reduced in the tile, at most: the results of each are kept while they are written.
 pub(crate) const REDUCED_ROWS: usize = 1024;
+
+/// Elements of a block that is evaluated in f64: it stays in the second-level cache.
+pub(crate) const EXACT_BLOCK: usize = 8192;
+/// Bytes for each: a value and its bound in f64, an end of the bound in f32, and the code of that.
+pub(crate) const EXACT_BYTES: usize = 24;
 
 const MIB: u64 = 1 << 20;
 /// The product allocates its packing buffer anew at each call, aligned, and glibc's heap then holds several: a chunk that
@@ -111,17 +117,24 @@ pub struct ScratchSizes {
     pub deltas: usize,
     /// Whether an output is of another type than what it starts from.
     pub casts: bool,
+    /// The most that the ranks of the products on one element add up to.
+    pub ranks: usize,
+    /// Elements of a block that is evaluated in f64.
+    pub exact: usize,
 }
 
 impl ScratchSizes {
     fn of(requirement: &Requirement<'_>) -> ScratchSizes {
         let block = requirement.block.amount.max(BLOCK_ROWS * BLOCK_COLS);
-        ScratchSizes { block, deltas: requirement.deltas.max(1), casts: requirement.casts }
+        let Requirement { deltas, casts, ranks, .. } = *requirement;
+        ScratchSizes { block, deltas: deltas.max(1), casts, ranks, exact: EXACT_BLOCK }
     }
 
-    /// Bytes of it: running values, what the tensor started from, what that is in the output's type, and the deltas.
+    /// Bytes of it: running values, what the tensor started from, what that is in the output's type, the deltas, and what
+    /// the fused kernel has.
     fn bytes(self) -> usize {
-        (2 + usize::from(self.casts) + self.deltas) * self.block * size_of::<f32>()
+        let blocks = (2 + usize::from(self.casts) + self.deltas) * self.block * size_of::<f32>();
+        blocks + FusedScratch::bytes(self.ranks) + self.exact * EXACT_BYTES
     }
 }
 

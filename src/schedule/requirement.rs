@@ -53,6 +53,8 @@ pub(crate) struct Requirement<'p> {
     pub deltas: usize,
     /// Whether an output is of another type than what it starts from.
     pub casts: bool,
+    /// The most that the ranks of the products on one element add up to.
+    pub ranks: usize,
 }
 
 impl<'p> Requirement<'p> {
@@ -76,6 +78,7 @@ impl<'p> Requirement<'p> {
             block: self.block.or(other.block),
             deltas: self.deltas.max(other.deltas),
             casts: self.casts || other.casts,
+            ranks: self.ranks.max(other.ranks),
         }
     }
 }
@@ -94,6 +97,7 @@ impl<'p> MergedTensor<'p> {
             block: self.demand(self.block()),
             deltas: self.deltas(),
             casts: self.is_cast(),
+            ranks: self.ranks(),
             ..buffers
         }
     }
@@ -149,6 +153,20 @@ impl<'p> MergedTensor<'p> {
     /// Whether the output is another type than what it starts from.
     fn is_cast(&self) -> bool {
         self.tensor.encoding != self.start.encoding
+    }
+
+    /// An upper bound of what the ranks of the products on one element add up to, by where ops begin and end.
+    fn ranks(&self) -> usize {
+        let rank = |op: &Op| op.delta().product().map_or(0, |[a, _]| op.factors[a].inner as i64);
+        let sides = |op: &Op| [(op.placement.start, rank(op)), (op.placement.end(), -rank(op))];
+        let mut ends: Vec<(u64, i64)> = self.ops.iter().flat_map(sides).collect();
+        ends.sort_unstable();
+        let (mut now, mut most) = (0, 0);
+        for (_, step) in ends {
+            now += step;
+            most = most.max(now);
+        }
+        most as usize
     }
 
     /// An upper bound of how many ops fall on one element: as many as there are claims, as the ops of one claim lie side by

@@ -1,6 +1,9 @@
 //! Every kernel against the scalar one bit for bit, the scalar one against oracles that share no code with it.
 
+pub(crate) mod exact;
+pub(crate) mod fused;
 pub(crate) mod product;
+pub(crate) mod rational;
 
 use half::{bf16, f16};
 use proptest::prelude::*;

@@ -142,8 +142,9 @@ impl Case {
         let mut running = start.clone();
         for (i, json) in deltas.iter().enumerate() {
             let before = running.exact.clone();
-            let adapter = &self.adapters[json["adapter"].as_u64().expect("an index") as usize];
-            formulas::apply(&Entry { json, adapter }, &start, &mut running, &shape);
+            let index = json["adapter"].as_u64().expect("an index") as usize;
+            let (adapter, (_, weight)) = (&self.adapters[index], self.adapters()[index].clone());
+            formulas::apply(&Entry { json, adapter, weight }, &start, &mut running, &shape);
             let own = json["peft_roundings"].as_u64().unwrap_or(0) as usize;
             running.peft_rounds(own + usize::from(i + 1 < deltas.len()), &before, dtype);
         }

@@ -8,6 +8,8 @@ use super::grid::Grid;
 pub struct Entry<'a> {
     pub json: &'a Value,
     pub adapter: &'a Tensors,
+    /// What the adapter is multiplied by.
+    pub weight: f64,
 }
 
 impl Entry<'_> {
@@ -26,8 +28,11 @@ impl Entry<'_> {
         Some(self.adapter.get(key).unwrap_or_else(|| panic!("the adapter has no `{key}`")).into())
     }
 
+    /// The scale of the adapter's own, rounded to f32, times its weight, rounded again.
     pub fn scale(&self) -> f64 {
-        self.json["scale"].as_f64().unwrap_or_else(|| panic!("no `scale` in {}", self.json))
+        let all = self.json["scale"].as_f64().unwrap_or_else(|| panic!("no `scale` in {}", self.json));
+        let own = if self.weight == 0.0 { 0.0 } else { all / self.weight };
+        f64::from((f64::from(own as f32) * self.weight) as f32)
     }
 
     pub fn count(&self, field: &str) -> usize {

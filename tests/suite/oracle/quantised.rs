@@ -38,13 +38,13 @@ pub fn decoded(case: &Case, name: &str) -> Option<Running> {
     let entry = case.json["quantised"].get(name)?;
     if let Some(values) = super::packed::decoded(case, entry) {
         let bound = values.iter().map(|x| x.abs() * UNIT).collect();
-        return Some(Running { bound, ..Running::exactly(values) });
+        return Some(Running { bound, is_exact: false, ..Running::exactly(values) });
     }
     let blocks = blocks(case, name)?;
     let (codes, scales) = (case.base[name].values(), blocks.scales.values());
     let exact: Vec<f64> = codes.iter().zip(&blocks.of).map(|(code, &block)| code * scales[block]).collect();
     let bound = exact.iter().map(|x| x.abs() * UNIT).collect();
-    Some(Running { bound, ..Running::exactly(exact) })
+    Some(Running { bound, is_exact: false, ..Running::exactly(exact) })
 }
 
 /// The scales of an output that stays quantised, if `name` holds them and their codes are changed: the base's, but for
@@ -59,7 +59,7 @@ pub fn scales(case: &Case, name: &str) -> Option<Running> {
 
 fn new_scales(case: &Case, codes: &str, sum: &Running) -> Running {
     let blocks = blocks(case, codes).expect("it holds codes");
-    let mut scales = Running::exactly(blocks.scales.values());
+    let mut scales = Running { is_exact: false, ..Running::exactly(blocks.scales.values()) };
     let old = scales.exact.clone();
     for (i, &block) in blocks.of.iter().enumerate() {
         let fresh = sum.exact[i].abs() / LARGEST;

@@ -5,6 +5,9 @@ use safetensors::Dtype;
 use super::float::ulp;
 use super::grid::{Grid, UNIT};
 
+/// A unit in the last place of f64 by one of f32.
+const F64_TO_F32: f64 = 1.0 / 536_870_912.0;
+
 #[derive(Clone)]
 pub struct Running {
     pub exact: Vec<f64>,
@@ -12,13 +15,15 @@ pub struct Running {
     pub bound: Vec<f64>,
     /// How far PEFT may be off beyond that: it rounds where we do not.
     pub slack: Vec<f64>,
+    /// Whether ours is the exact value, rounded once: it may then be off by what the reference itself may be off, in f64.
+    pub is_exact: bool,
 }
 
 impl Running {
     /// Values without error.
     pub fn exactly(exact: Vec<f64>) -> Running {
         let none = vec![0.0; exact.len()];
-        Running { exact, bound: none.clone(), slack: none }
+        Running { exact, bound: none.clone(), slack: none, is_exact: true }
     }
 
     /// A delta is added in f32: `(r + 4) · 2^-24 · (|W| + |s| · Σ|b||a|)`, where r counts the roundings of a term.
@@ -58,6 +63,11 @@ impl Running {
                 self.slack[at] += before.slack[i] * block.size[j];
             }
         }
+    }
+
+    /// How far ours may be from an element, beside the one rounding.
+    pub fn off(&self, i: usize) -> f64 {
+        if self.is_exact { self.bound[i] * F64_TO_F32 } else { self.bound[i] }
     }
 
     /// PEFT rounds so many times at the size of what was there, what is there now, and what lies between.

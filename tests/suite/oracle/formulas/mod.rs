@@ -12,8 +12,15 @@ mod tokens;
 use super::entry::Entry;
 use super::running::Running;
 
+/// Whether a kind of entry has nothing but sums and products, so that the result is rounded once; cores are left out.
+fn has_one_value(entry: &Entry) -> bool {
+    let has_core = ["t1", "t2"].iter().any(|core| entry.maybe_grid(core).is_some());
+    !matches!(entry.kind(), "dora" | "oft") && !has_core
+}
+
 /// Does what one entry says to a tensor of the given shape. `start` is what it was before the first entry.
 pub fn apply(entry: &Entry, start: &Running, running: &mut Running, shape: &[usize]) {
+    running.is_exact &= has_one_value(entry);
     match entry.kind() {
         "lora" => running.add(&lora::delta(entry)),
         "lora_experts" => running.add(&experts::delta(entry)),

@@ -87,7 +87,7 @@ impl Tiny<'_> {
             base: [(NAME.to_owned(), pattern(self.shape, 1, dtype))].into(),
             merged: [].into(),
             adapters: vec![self.factors.iter().enumerate().map(factor).collect()],
-            json: json!({ "deltas": entries }),
+            json: json!({ "adapters": [{ "dir": "adapter", "weight": 1.0 }], "deltas": entries }),
         }
     }
 }

@@ -35,6 +35,7 @@ fn created_and_replaced_tensors() {
             { "tensor": "embed", "adapter": 0, "key": "grown" },
             { "tensor": "new", "adapter": 0, "key": "new" },
         ],
+        "adapters": [{ "dir": "adapter", "weight": 1.0 }],
         "deltas": [{ "tensor": "head", "a": null, "b": "b", "adapter": 0, "scale": 2.0, "transposed": false }],
         "dtypes": { "new": "BF16" },
     });
@@ -71,6 +72,7 @@ fn quantised(dtypes: &Value) -> Case {
     let json = json!({
         "quantised": { "w": { "scale": "s", "block": [2, 2] }, "same": { "scale": "s", "block": [2, 2] } },
         "dtypes": dtypes,
+        "adapters": [{ "dir": "adapter", "weight": 1.0 }],
         "deltas": [{ "tensor": "w", "a": "a", "b": "b", "adapter": 0, "scale": 1.0, "transposed": false }],
     });
     let ones = [1.0, 1.0, 1.0];

@@ -1,0 +1,196 @@
+//! The fused pass over one group of rows of one panel of columns.
+//!
+//! # The bound
+//!
+//! Let u = 2⁻²⁴, W the base, b a row of one factor, a′ = fl(s·a) a column of the other with its scale folded in, R their
+//! length: of several products the sum of their ranks, as they are laid behind one another. The result wanted is
+//! x = W + Σ b·(s·a).
+//!
+//! 1. Products are summed in chains of [`CHAIN`] fused multiply-adds from zero, and chains are added in order, so that a
+//!    product passes at most m = min(R, CHAIN) + ⌈R / CHAIN⌉ − 1 roundings, and one more in a′: n = m + 1. The sum `acc` is
+//!    off by at most γ·Σ|b||s·a|, with γ = n·u / (1 − n·u) (Higham, Accuracy and Stability of Numerical Algorithms, lemma
+//!    3.1), hence by γ′·‖b‖·‖a′‖ (Cauchy and Schwarz; γ′ has a′ for s·a, which 1 + 2⁻²⁰ in [`reach`](super::pack) covers).
+//! 2. What underflows is off by at most 2⁻¹⁵⁰ each time besides: at most 2R·2⁻¹⁵⁰ in the sums, and ‖b‖·√R·2⁻¹⁵⁰ for a′.
+//! 3. Row and column have a *reach*: r = γ′·‖b‖ + 2⁻⁶⁰ and c = ‖a′‖ + 2⁻⁶⁰, and 0 where b or a is all zero, when nothing is
+//!    off. Then r·c ≥ γ′·‖b‖·‖a′‖ + γ′·‖b‖·2⁻⁶⁰ + 2⁻¹²⁰, which is more than 1 and 2 together for R < 2²⁹.
+//! 4. `sum = fl(W + acc)` is off by at most u·|sum| besides, and so is `sum ± bound` when it is rounded. The bound is taken as
+//!    fl(r·c + 3u·|sum|): 2u·|sum| are needed, and the rest makes up for the bound's own roundings and keeps x strictly
+//!    between both ends, so that it does not matter which way an end is rounded that is a tie.
+//! 5. Where r·c = 0 the sum is W itself, which the format holds: no rounding.
+//!
+//! If both ends round to one code then so does x, as rounding is monotone. Ends on both sides of zero have codes that differ
+//! by the sign. A sum or bound that is infinite or NaN is not smaller than [`HalfCode::LARGE`], so that it is open.
+
+#![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
+
+use crate::kernels::fused::code::HalfCode;
+use crate::kernels::fused::vector::Vector;
+
+/// Rows of a group.
+pub(crate) const ROWS: usize = 6;
+/// Columns of a panel.
+pub(crate) const COLS: usize = 64;
+/// Ranks in one chain of sums: longer ones make the bound wide, and shorter ones cost additions.
+pub(crate) const CHAIN: usize = 32;
+/// What a sum adds to the bound, by its size: 3u.
+const OF_SUM: f32 = 3.0 / (1 << 24) as f32;
+
+/// A row of a panel, aligned so that no load of a vector crosses cache lines.
+#[repr(align(64))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PanelRow(pub(crate) [f32; COLS]);
+
+/// One group of rows of one panel.
+pub(crate) struct RowGroup<'g> {
+    /// `b [rank, ROWS]`.
+    pub(crate) b: &'g [[f32; ROWS]],
+    /// `s·a [rank, COLS]`.
+    pub(crate) a: &'g [PanelRow],
+    /// The reach of each row.
+    pub(crate) rows: &'g [f32; ROWS],
+    /// The reach of each column.
+    pub(crate) cols: &'g PanelRow,
+}
+
+/// The elements of a group that are open: by row a bit for each column.
+pub(crate) type OpenBits = [u64; ROWS];
+
+/// Merges a group into its codes, `COLS` for each of `ROWS` rows that begin `stride` bytes apart. Open ones are left as they
+/// were. Returns how many changed.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
+    group: &RowGroup<'_>,
+    codes: &mut [u8],
+    stride: usize,
+    open: &mut OpenBits,
+) -> u64 {
+    let mut changed = 0;
+    for at in (0..COLS).step_by(N * V::LANES) {
+        // SAFETY: the caller's promise.
+        let sums = unsafe { products::<V, N>(group, at) };
+        for (i, sums) in sums.into_iter().enumerate() {
+            let row = &mut codes[i * stride + 2 * at..][..2 * N * V::LANES];
+            for (j, sum) in sums.into_iter().enumerate() {
+                let first = at + j * V::LANES;
+                // SAFETY: the caller's promise.
+                let (moved, unsettled) = unsafe {
+                    let bound = V::splat(group.rows[i]).mul(V::load(&group.cols.0[first..]));
+                    round::<V, C>(sum, bound, &mut row[2 * j * V::LANES..][..2 * V::LANES])
+                };
+                changed += u64::from(moved.count_ones());
+                open[i] |= u64::from(unsettled) << first;
+            }
+        }
+    }
+    changed
+}
+
+/// Adds to the codes of one vector, and says which changed and which are open.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+unsafe fn round<V: Vector, C: HalfCode>(delta: V, product_bound: V, codes: &mut [u8]) -> (u32, u32) {
+    let all = ((1_u64 << V::LANES) - 1) as u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let base: V = C::widen(codes);
+        let sum = base.add(delta);
+        let bound = sum.abs().fma(V::splat(OF_SUM), product_bound);
+        let end = sum.add(bound);
+        let (low, high) = (C::round(sum.sub(bound)), C::round(end));
+        let unsettled = (low.differing(high) | !end.smaller(V::splat(C::LARGE))) & all;
+        let moved = low.differing(base) & !unsettled;
+        if unsettled == 0 {
+            C::narrow(low, codes);
+        } else {
+            let mut new = [0; 32];
+            C::narrow(low, &mut new);
+            keep_open(&new, codes, unsettled);
+        }
+        (moved, unsettled)
+    }
+}
+
+/// Copies the codes that are not open. Apart, as it is rare.
+#[inline(never)]
+fn keep_open(new: &[u8; 32], codes: &mut [u8], open: u32) {
+    for (lane, (new, code)) in new.chunks_exact(2).zip(codes.chunks_exact_mut(2)).enumerate() {
+        if open >> lane & 1 == 0 {
+            code.copy_from_slice(new);
+        }
+    }
+}
+
+/// Multiply-adds that nothing hinders, for benches: `count` rounds of as many sums as a group has, and all from registers.
+/// Returns operations.
+///
+/// # Safety
+/// As for [`Vector`].
+#[cfg(feature = "testing")]
+#[inline(always)]
+pub(crate) unsafe fn multiply_adds<V: Vector, const N: usize>(count: usize) -> f64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (by, plus) = (V::splat(std::hint::black_box(0.5)), V::splat(std::hint::black_box(0.25)));
+        let mut sums = [[V::splat(1.0); N]; ROWS];
+        for _ in 0..count {
+            for sum in sums.as_flattened_mut() {
+                *sum = sum.fma(by, plus);
+            }
+        }
+        std::hint::black_box(sums.as_flattened().iter().map(|sum| sum.differing(by)).sum::<u32>());
+    }
+    (count * N * ROWS * V::LANES) as f64
+}
+
+/// The products of a group for some columns, chain by chain.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+unsafe fn products<V: Vector, const N: usize>(group: &RowGroup<'_>, at: usize) -> [[V; N]; ROWS] {
+    let mut chains = group.a.chunks(CHAIN).zip(group.b.chunks(CHAIN));
+    // SAFETY: the caller's promise.
+    unsafe {
+        let Some((a, b)) = chains.next() else { return [[V::splat(0.0); N]; ROWS] };
+        let mut sums = chain::<V, N>(a, b, at);
+        for (a, b) in chains {
+            let more = chain::<V, N>(a, b, at);
+            for (sums, more) in sums.iter_mut().zip(&more) {
+                for (sum, more) in sums.iter_mut().zip(more) {
+                    *sum = sum.add(*more);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// One chain, which stays in registers.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+unsafe fn chain<V: Vector, const N: usize>(a: &[PanelRow], b: &[[f32; ROWS]], at: usize) -> [[V; N]; ROWS] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::splat(0.0); N]; ROWS];
+        for (a, b) in a.iter().zip(b) {
+            let mut vectors = [V::splat(0.0); N];
+            for (j, vector) in vectors.iter_mut().enumerate() {
+                *vector = V::load(&a.0[at + j * V::LANES..]);
+            }
+            for (sums, b) in sums.iter_mut().zip(b) {
+                let b = V::splat(*b);
+                for (sum, a) in sums.iter_mut().zip(&vectors) {
+                    *sum = b.fma(*a, *sum);
+                }
+            }
+        }
+        sums
+    }
+}

@@ -1,0 +1,25 @@
+//! Elements whose rounding the fused pass leaves open, and the reference: one element at a time, from the formula itself.
+
+use crate::kernels::exact::Number;
+use crate::kernels::exact::ball::Ball;
+use crate::kernels::exact::dyadic::Dyadic;
+use crate::kernels::exact::float_format::FloatFormat;
+use crate::kernels::fused::pack::Term;
+
+/// The code of an element: `base` plus the products of all terms for a row and a column, rounded once to nearest even. A sum
+/// of zero is +0. A base that is infinite or NaN stays what it is, but quiet.
+pub(crate) fn settle(format: FloatFormat, base: u32, terms: &[Term<'_>], row: usize, col: usize) -> u32 {
+    if !format.is_finite(base) {
+        return format.quiet(base);
+    }
+    let base = format.value(base);
+    let near: Ball = element(base, terms, row, col);
+    near.round(format).unwrap_or_else(|| element::<Dyadic>(base, terms, row, col).round(format))
+}
+
+/// `base + Σ scale · Σ left·right`.
+fn element<N: Number>(base: f32, terms: &[Term<'_>], row: usize, col: usize) -> N {
+    terms.iter().fold(N::of(base), |sum, Term { left, right, scale }| {
+        sum.plus(&N::dot(*left, row, *right, col..col + 1).times(&N::of(*scale)))
+    })
+}

@@ -1,0 +1,219 @@
+//! The walk over a rectangle of codes: panels of columns, groups of rows, and what is open in each group.
+
+#![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
+
+use std::ops::Range;
+
+use crate::kernels::exact::float_format::FloatFormat;
+use crate::kernels::fused::body;
+use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, ROWS, RowGroup};
+use crate::kernels::fused::code::HalfCode;
+use crate::kernels::fused::pack::{Term, pack_panel, pack_rows, rank_of};
+use crate::kernels::fused::settle::settle;
+use crate::kernels::fused::vector::Vector;
+use crate::kernels::outcome::Narrowed;
+
+/// Bytes of a code.
+const WIDTH: usize = 2;
+/// Values of the left factors that are packed at once, where a group of rows takes no more: 256 KiB.
+const PACKED: usize = 1 << 16;
+
+/// A rectangle of codes, changed in place.
+#[derive(Debug)]
+pub struct Codes<'c> {
+    /// From the first code on.
+    pub bytes: &'c mut [u8],
+    /// Bytes from one row to the next.
+    pub stride: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+}
+
+impl Codes<'_> {
+    /// Panics unless the rectangle and all terms have the same sizes.
+    pub(crate) fn check(&self, terms: &[Term<'_>]) {
+        let last = self.rows.saturating_sub(1) * self.stride + self.cols * WIDTH;
+        assert!(self.rows == 0 || last <= self.bytes.len(), "the rectangle must lie in its bytes");
+        for Term { left, right, .. } in terms {
+            assert_eq!((left.rows, right.cols), (self.rows, self.cols), "a product must cover the rectangle");
+            assert_eq!(left.cols, right.rows, "factors must have one rank");
+            assert!(left.is_within_data() && right.is_within_data(), "factors must lie in their data");
+        }
+    }
+
+    fn start(&self, row: usize, col: usize) -> usize {
+        row * self.stride + col * WIDTH
+    }
+}
+
+/// What the fused pass writes to beside the codes.
+#[derive(Debug)]
+pub struct FusedScratch {
+    panel: Vec<PanelRow>,
+    groups: Vec<[f32; ROWS]>,
+    reaches: Vec<[f32; ROWS]>,
+}
+
+impl FusedScratch {
+    /// Enough for terms whose ranks add up to `rank`.
+    pub fn new(rank: usize) -> FusedScratch {
+        FusedScratch {
+            panel: vec![PanelRow([0.0; COLS]); rank],
+            groups: vec![[0.0; ROWS]; group_lines(rank)],
+            reaches: vec![[0.0; ROWS]; group_lines(rank).checked_div(rank).unwrap_or(0)],
+        }
+    }
+
+    /// Bytes of it.
+    pub fn bytes(rank: usize) -> usize {
+        let reaches = group_lines(rank).checked_div(rank).unwrap_or(0);
+        rank * size_of::<PanelRow>() + (group_lines(rank) + reaches) * size_of::<[f32; ROWS]>()
+    }
+}
+
+/// Lines of all groups that are packed at once: of one at the least, and of no more than 256 rows.
+fn group_lines(rank: usize) -> usize {
+    let groups = (PACKED / ROWS).checked_div(rank).unwrap_or(0);
+    rank * groups.clamp(1, 256 / ROWS)
+}
+
+/// Merges element by element: the reference.
+pub(crate) fn reference(format: FloatFormat, codes: &mut Codes<'_>, terms: &[Term<'_>]) -> Narrowed {
+    let mut narrowed = Narrowed { finite: true, changed: 0 };
+    for row in 0..codes.rows {
+        for col in 0..codes.cols {
+            let start = codes.start(row, col);
+            settle_one(format, &mut codes.bytes[start..start + WIDTH], terms, (row, col), &mut narrowed);
+        }
+    }
+    narrowed
+}
+
+/// Merges with vectors: `N` at a time along a row.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
+    codes: &mut Codes<'_>,
+    terms: &[Term<'_>],
+    scratch: &mut FusedScratch,
+) -> Narrowed {
+    let mut narrowed = Narrowed { finite: true, changed: 0 };
+    let rank = rank_of(terms);
+    if rank == 0 {
+        return narrowed;
+    }
+    let FusedScratch { panel, groups, reaches } = scratch;
+    let panel = &mut panel[..rank];
+    let packed = groups.len() / rank * ROWS;
+    let mut reach = PanelRow([0.0; COLS]);
+    for top in (0..codes.rows).step_by(packed) {
+        let rows = top..(top + packed).min(codes.rows);
+        pack_rows(terms, rows.clone(), groups, reaches);
+        for left in (0..codes.cols).step_by(COLS) {
+            let cols = left..(left + COLS).min(codes.cols);
+            pack_panel(terms, cols.clone(), panel, &mut reach);
+            let groups = groups.chunks_exact(rank).zip(&*reaches);
+            for (first, (b, rows_reach)) in rows.clone().step_by(ROWS).zip(groups) {
+                let group = RowGroup { b, a: panel, rows: rows_reach, cols: &reach };
+                let part = PanelPart { rows: first..(first + ROWS).min(rows.end), cols: cols.clone() };
+                // SAFETY: the caller's promise.
+                unsafe { part.merge::<V, C, N>(&group, codes, terms, &mut narrowed) };
+            }
+        }
+    }
+    narrowed
+}
+
+/// The rows of a group and the columns of a panel.
+struct PanelPart {
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl PanelPart {
+    /// Merges a group, and settles what it leaves open.
+    ///
+    /// # Safety
+    /// As for [`Vector`].
+    #[inline(always)]
+    unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
+        &self,
+        group: &RowGroup<'_>,
+        codes: &mut Codes<'_>,
+        terms: &[Term<'_>],
+        narrowed: &mut Narrowed,
+    ) {
+        let mut open: OpenBits = [0; ROWS];
+        let start = codes.start(self.rows.start, self.cols.start);
+        narrowed.changed += if self.rows.len() == ROWS && self.cols.len() == COLS {
+            // SAFETY: the caller's promise.
+            unsafe { body::merge::<V, C, N>(group, &mut codes.bytes[start..], codes.stride, &mut open) }
+        } else {
+            let mut edge = [0; ROWS * COLS * WIDTH];
+            self.copy_in(codes, &mut edge);
+            // SAFETY: the caller's promise.
+            let changed = unsafe { body::merge::<V, C, N>(group, &mut edge, COLS * WIDTH, &mut open) };
+            self.copy_out(&edge, codes);
+            changed
+        };
+        if open != [0; ROWS] {
+            self.settle(C::FORMAT, open, codes, terms, narrowed);
+        }
+    }
+
+    /// Copies the part to where a whole group has room.
+    fn copy_in(&self, codes: &Codes<'_>, edge: &mut [u8]) {
+        let bytes = self.cols.len() * WIDTH;
+        for (row, to) in self.rows.clone().zip(edge.chunks_exact_mut(COLS * WIDTH)) {
+            to[..bytes].copy_from_slice(&codes.bytes[codes.start(row, self.cols.start)..][..bytes]);
+        }
+    }
+
+    /// Copies the part back.
+    fn copy_out(&self, edge: &[u8], codes: &mut Codes<'_>) {
+        let bytes = self.cols.len() * WIDTH;
+        for (row, from) in self.rows.clone().zip(edge.chunks_exact(COLS * WIDTH)) {
+            let start = codes.start(row, self.cols.start);
+            codes.bytes[start..start + bytes].copy_from_slice(&from[..bytes]);
+        }
+    }
+
+    /// Settles what is open.
+    #[inline(never)]
+    fn settle(
+        &self,
+        format: FloatFormat,
+        open: OpenBits,
+        codes: &mut Codes<'_>,
+        terms: &[Term<'_>],
+        narrowed: &mut Narrowed,
+    ) {
+        for (row, mut bits) in self.rows.clone().zip(open) {
+            while bits != 0 {
+                let col = self.cols.start + bits.trailing_zeros() as usize;
+                let start = codes.start(row, col);
+                settle_one(format, &mut codes.bytes[start..start + WIDTH], terms, (row, col), narrowed);
+                bits &= bits - 1;
+            }
+        }
+    }
+}
+
+/// Settles one element in place.
+fn settle_one(
+    format: FloatFormat,
+    code: &mut [u8],
+    terms: &[Term<'_>],
+    (row, col): (usize, usize),
+    narrowed: &mut Narrowed,
+) {
+    let base = u32::from(u16::from_le_bytes([code[0], code[1]]));
+    let new = settle(format, base, terms, row, col);
+    code.copy_from_slice(&(new as u16).to_le_bytes());
+    narrowed.changed += u64::from(new != base);
+    narrowed.finite &= format.is_finite(new) || !format.is_finite(base);
+}

@@ -1,0 +1,192 @@
+//! Merging a tile of plain codes whose ops all add products of factors: one pass of the fused kernel over every cell of the
+//! tile, a rectangle in which the same ops fall on all elements. Only rows of the sample go the long way besides, so that
+//! what is left of each delta can be measured.
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::error::Result;
+use crate::error::run::RunError;
+use crate::kernels::exact::float_format::FloatFormat;
+use crate::kernels::fused::pack::Term;
+use crate::kernels::fused::tile::Codes;
+use crate::ops::placement::Window;
+use crate::schedule::cut::Output;
+use crate::schedule::region::{out_encoding, start_encoding};
+
+use crate::pipeline::apply::{Piece, TileJob};
+use crate::pipeline::retained::SAMPLED_ROWS;
+use crate::pipeline::scratch::{TileOp, WorkerScratch};
+
+/// Terms of a cell. More than so many would be allocated.
+type Terms<'t> = SmallVec<[Term<'t>; 8]>;
+
+impl TileJob<'_> {
+    /// The format of the tile's codes, if the fused kernel can merge it: codes of two bytes that are changed in place, and
+    /// nothing but products of factors, none in every second column or the like.
+    pub(crate) fn fused(&self, ops: &[TileOp]) -> Option<FloatFormat> {
+        let (start, out) = (start_encoding(self.merged.start), out_encoding(self.merged.tensor));
+        let format = out.float_format().filter(|format| format.width == 16)?;
+        let is_in_place = start.name() == out.name() && self.layout.out.start == 0;
+        let is_product = |of: &TileOp| {
+            let is_dense = of.grid.rows.step == 1 && of.grid.cols.step == 1;
+            is_dense && self.op(of).delta().product().is_some()
+        };
+        let fits = self.merged.output == Output::Encoded && is_in_place && ops.iter().all(is_product);
+        fits.then_some(format)
+    }
+
+    /// Merges the tile, and adds to its outcome.
+    pub(crate) fn merge_fused(
+        &self,
+        format: FloatFormat,
+        data: &mut [u8],
+        scratch: &mut WorkerScratch,
+    ) -> Result<()> {
+        let mut cuts = std::mem::take(&mut scratch.cuts);
+        self.cut(&scratch.ops, &mut cuts);
+        let [rows, cols] = &cuts;
+        let mut merged = Ok(());
+        for rows in rows.windows(2) {
+            for cols in cols.windows(2) {
+                let cell = Piece { rows: rows[0]..rows[1], cols: cols[0]..cols[1] };
+                merged = merged.and_then(|()| self.merge_cell(format, &cell, data, scratch));
+            }
+        }
+        scratch.cuts = cuts;
+        self.count_elements(scratch);
+        merged
+    }
+
+    /// The rows and the columns at which an op begins or ends, the tile's sides among them.
+    fn cut(&self, ops: &[TileOp], cuts: &mut [Vec<usize>; 2]) {
+        let sides = [self.rect.height() as usize, self.rect.width() as usize];
+        for (cuts, side) in cuts.iter_mut().zip(sides) {
+            cuts.clear();
+            cuts.extend([0, side]);
+        }
+        for of in ops {
+            let window = of.grid.window(self.rect).expect("the tile's ops meet it");
+            for (cuts, line) in cuts.iter_mut().zip([&window.rows, &window.cols]) {
+                cuts.extend([line.at as usize, line.at as usize + line.len()]);
+            }
+        }
+        for cuts in cuts {
+            cuts.sort_unstable();
+            cuts.dedup();
+        }
+    }
+
+    /// Merges one cell: rows of the sample apart from the others, as many as there are of one kind at once.
+    fn merge_cell(
+        &self,
+        format: FloatFormat,
+        cell: &Piece,
+        data: &mut [u8],
+        scratch: &mut WorkerScratch,
+    ) -> Result<()> {
+        let place = cell.place(self.rect);
+        if scratch.ops.iter().all(|of| of.grid.window(&place).is_none()) {
+            return Ok(());
+        }
+        let mut top = cell.rows.start;
+        while top < cell.rows.end {
+            let is_measured = self.is_measured(&scratch.ops, top, &cell.cols);
+            let same = |row: &usize| self.is_measured(&scratch.ops, *row, &cell.cols) == is_measured;
+            let bottom = (top + 1..cell.rows.end).take_while(same).last().map_or(top + 1, |row| row + 1);
+            let rows = Piece { rows: top..bottom, cols: cell.cols.clone() };
+            if is_measured {
+                self.measure_rows(format, &rows, data, scratch)?;
+            } else {
+                self.merge_piece(format, &rows, data, scratch)?;
+            }
+            top = bottom;
+        }
+        Ok(())
+    }
+
+    /// Whether an op on these elements has the row in its sample.
+    pub(crate) fn is_measured(&self, ops: &[TileOp], row: usize, cols: &Range<usize>) -> bool {
+        let place = Piece { rows: row..row + 1, cols: cols.clone() }.place(self.rect);
+        let is_sampled = |of: &TileOp| {
+            let window = of.grid.window(&place);
+            window.is_some_and(|window| of.is_sampled(window.rows.range.start))
+        };
+        ops.iter().any(is_sampled)
+    }
+
+    /// Merges a piece on which the same ops fall everywhere.
+    fn merge_piece(
+        &self,
+        format: FloatFormat,
+        piece: &Piece,
+        data: &mut [u8],
+        scratch: &mut WorkerScratch,
+    ) -> Result<()> {
+        let place = piece.place(self.rect);
+        let mut terms = Terms::new();
+        for of in &scratch.ops {
+            if let Some(window) = of.grid.window(&place) {
+                terms.extend(self.term(of, &window));
+            }
+        }
+        let (stride, bytes) = (self.rect.width() as usize * 2, &mut data[self.layout.out.clone()]);
+        let start = piece.rows.start * stride + piece.cols.start * 2;
+        let (rows, cols) = (piece.rows.len(), piece.cols.len());
+        let mut codes = Codes { bytes: &mut bytes[start..], stride, rows, cols };
+        let narrowed = self.kernels.merge_products(format, &mut codes, &terms, &mut scratch.fused);
+        scratch.outcome.changed += narrowed.changed;
+        if !narrowed.finite {
+            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+        }
+        Ok(())
+    }
+
+    /// The product that an op adds to its window.
+    fn term(&self, of: &TileOp, window: &Window) -> Option<Term<'_>> {
+        let op = self.op(of);
+        let [a, b] = op.delta().product()?;
+        let views = self.views(of);
+        let (left, right) = views[a].beside(&views[b], window);
+        Some(Term { left, right, scale: op.scale })
+    }
+
+    /// Merges rows of the sample, and measures what is left of their deltas, piece by piece.
+    fn measure_rows(
+        &self,
+        format: FloatFormat,
+        rows: &Piece,
+        data: &mut [u8],
+        scratch: &mut WorkerScratch,
+    ) -> Result<()> {
+        let high = SAMPLED_ROWS.min(rows.rows.len());
+        let wide = (scratch.buffers.block / high).clamp(1, rows.cols.len());
+        for top in rows.rows.clone().step_by(high) {
+            for left in rows.cols.clone().step_by(wide) {
+                let piece = Piece {
+                    rows: top..(top + high).min(rows.rows.end),
+                    cols: left..(left + wide).min(rows.cols.end),
+                };
+                self.decode(&piece, data, &mut scratch.buffers.original[..piece.elements()]);
+                let sum = self.apply(&piece, scratch);
+                self.merge_piece(format, &piece, data, scratch)?;
+                self.decode(&piece, data, &mut scratch.buffers.values[..piece.elements()]);
+                self.measure(&piece, sum, false, scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the elements that each claim reached.
+    fn count_elements(&self, scratch: &mut WorkerScratch) {
+        let WorkerScratch { ops, outcome, .. } = scratch;
+        for (of, claim) in ops.iter().zip(&mut outcome.claims) {
+            claim.elements += of.grid.window(self.rect).map_or(0, |window| window.elements());
+        }
+        // Behind the ops stands the claim that replaced what the tensor starts from, if one did.
+        for replaced in &mut outcome.claims[ops.len()..] {
+            replaced.elements += self.rect.elements();
+        }
+    }
+}
