@@ -338,7 +338,7 @@ fn codes_are_read_once_unless_that_needs_very_much() {
 #[test]
 fn a_budget_that_is_too_small_names_the_largest_part_and_its_tensor() {
     for (tensors, part) in [
-        (&[(64, 64, 4000, false), (64, 20_000, 16, false)], "1 worker (9.4 MiB, for `t0`)"),
+        (&[(64, 64, 4000, false), (64, 20_000, 16, false)], "1 worker (11 MiB, for `t0`)"),
         (&[(64, 2_000_000, 64, false), (64, 64, 1, false)], "factor buffers (488 MiB, for `t0`)"),
     ] {
         let error = split(&plan(tensors), &asked(None, Some(5 << 20))).expect_err("not enough");
