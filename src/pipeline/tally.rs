@@ -48,6 +48,8 @@ pub struct AdapterRetention {
     pub survival: Option<f64>,
     /// The share of its deltas' elements that left the weight as it was.
     pub unmoved: Option<f64>,
+    /// The share of its deltas' elements that this was measured on: large ones are sampled.
+    pub measured: f64,
     /// Modules that lost more than half of their delta.
     pub lost: usize,
 }
@@ -107,11 +109,15 @@ impl Tally {
     /// What is left of the deltas, by adapter and by module.
     fn retention(&self, plan: &Plan) -> (Vec<AdapterRetention>, Vec<ModuleRetention>) {
         let mut sums = vec![Retention::default(); plan.adapters.len()];
+        let mut elements = vec![0; plan.adapters.len()];
         let mut modules = Vec::new();
         for (claim, retained) in plan.claims.iter().zip(&self.retained) {
             let measured = *retained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let retention = measured.for_elements(claim.elements);
             sums[claim.adapter as usize].add(&retention);
+            if retention.measured > 0 {
+                elements[claim.adapter as usize] += claim.elements;
+            }
             if retention.nonzero > 0 {
                 modules.push(ModuleRetention {
                     adapter: claim.adapter,
@@ -125,6 +131,7 @@ impl Tally {
         }
         let adapters =
             plan.adapters.iter().zip(sums).enumerate().map(|(i, (adapter, sum))| AdapterRetention {
+                measured: if elements[i] == 0 { 1.0 } else { sum.measured as f64 / elements[i] as f64 },
                 adapter: adapter.name.clone(),
                 norm: sum.squares.sqrt(),
                 survival: sum.share(),

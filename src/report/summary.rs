@@ -154,12 +154,19 @@ impl Summary {
             };
             let [kept, unchanged] =
                 [retained, adapter.unmoved.unwrap_or_default()].map(|share| 100.0 * share);
-            let text =
-                format!("{kept:.1} %{of} kept after {to}rounding ({unchanged:.1} % of weights unchanged)");
+            let sample = sample(adapter.measured);
+            let text = format!(
+                "{kept:.1} %{of} kept after {to}rounding ({unchanged:.1} % of weights unchanged{sample})"
+            );
             line(f, "delta", &text)?;
         }
         Ok(())
     }
+}
+
+/// On how much of a delta it was measured what is left, if not on all of it.
+fn sample(measured: f64) -> String {
+    if measured < 1.0 { format!("; measured on {:.1} % of them", 100.0 * measured) } else { String::new() }
 }
 
 /// Merged tensors that are as they were, those alike together.
@@ -181,6 +188,11 @@ mod tests {
     use crate::pipeline::tally::AdapterRetention;
 
     #[test]
+    fn a_sample_is_told() {
+        assert_eq!([sample(1.0), sample(0.0156)], ["", "; measured on 1.6 % of them"]);
+    }
+
+    #[test]
     fn modules_that_lost_most_are_counted_and_the_worst_is_named() {
         let module = |adapter, module: &str, survival| ModuleRetention {
             adapter,
@@ -195,6 +207,7 @@ mod tests {
             norm: 1.0,
             survival: None,
             unmoved: None,
+            measured: 1.0,
             lost: 0,
         };
         let applied = Applied {
