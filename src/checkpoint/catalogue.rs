@@ -1,5 +1,6 @@
 //! All tensors of a checkpoint, findable by name.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::checkpoint::identity::Identity;
@@ -44,6 +45,8 @@ pub struct Catalogue {
     /// Hashes of the names, in order, with the places of their tensors below them: a plan looks up several names for each
     /// tensor, and names of one checkpoint have long beginnings in common.
     by_hash: Vec<u64>,
+    /// The last segments of the names: few, however many names there are.
+    leaves: HashSet<Box<str>>,
 }
 
 /// The bits that are a place.
@@ -54,6 +57,10 @@ fn hash(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(name.as_bytes());
     hasher.finish() & !PLACE
+}
+
+fn leaf(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 impl Catalogue {
@@ -67,7 +74,14 @@ impl Catalogue {
         let mut by_hash: Vec<u64> =
             tensors.iter().zip(0..).map(|(tensor, place): (_, u64)| hash(&tensor.name) | place).collect();
         by_hash.sort_unstable();
-        (Catalogue { shards, tensors, by_name, by_hash }, twice)
+        let mut leaves: HashSet<Box<str>> = HashSet::new();
+        for tensor in &tensors {
+            let leaf = leaf(&tensor.name);
+            if !leaves.contains(leaf) {
+                leaves.insert(leaf.into());
+            }
+        }
+        (Catalogue { shards, tensors, by_name, by_hash, leaves }, twice)
     }
 
     /// The place of `name` in `tensors`.
@@ -77,6 +91,11 @@ impl Catalogue {
         let same = self.by_hash[start..].iter().take_while(|&&entry| entry & !PLACE == hash);
         let mut places = same.map(|&entry| (entry & PLACE) as usize);
         places.find(|&place| self.tensors[place].name == name)
+    }
+
+    /// Whether a name may end so; false only if none does.
+    pub(crate) fn may_have(&self, ending: &str) -> bool {
+        !ending.contains('.') || self.leaves.contains(leaf(ending))
     }
 
     /// The tensor of that name.
@@ -110,5 +129,33 @@ impl Catalogue {
             .filter(|(score, _)| *score > 0.5)
             .map(|(_, name)| name.to_owned())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::FileId;
+    use crate::tensor::shape::Shape;
+
+    #[test]
+    fn names_are_found_and_those_that_are_not_there_are_not() {
+        let shape = Shape::new(&[1]).expect("one element");
+        let tensor = |(name, offset): (&&str, u64)| BaseTensor {
+            name: (*name).to_owned(),
+            tensor: TensorRef { file: FileId(0), offset, dtype: Dtype::U8, shape: shape.clone() },
+        };
+        let names = ["b.weight", "a.weight", "a.weight_scale", "bias", "a.weight"];
+        let (catalogue, twice) = Catalogue::new(Vec::new(), names.iter().zip(0..).map(tensor).collect());
+        assert_eq!(twice, [(1, 4)]);
+        let place = |name| catalogue.position(name);
+        assert_eq!([place("b.weight"), place("a.weight_scale"), place("bias")], [Some(0), Some(2), Some(3)]);
+        assert_eq!([place("a.weight"), place("weight"), place("")], [Some(1), None, None]);
+        let may = |ending| catalogue.may_have(ending);
+        assert_eq!(
+            [may(".weight_scale"), may(".scale"), may("_scale"), may(".a.bias")],
+            [true, false, true, true]
+        );
     }
 }

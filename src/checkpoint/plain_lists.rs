@@ -36,7 +36,7 @@ impl PlainModules {
 
     /// Whether it leaves `module` plain.
     pub(crate) fn has(&self, module: &str) -> bool {
-        self.names(module) || self.patterns.is_match(module)
+        self.names(module) || !self.patterns.is_empty() && self.patterns.is_match(module)
     }
 
     /// Whether an entry is some whole segments of the path.

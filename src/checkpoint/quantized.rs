@@ -222,6 +222,7 @@ impl Weights {
             }
         }
         let rows = scheme.into_iter().flat_map(|scheme| scheme.unused);
+        let rows = rows.filter(|row| catalogue.may_have(row.ending));
         let named = rows.flat_map(|row| row.names(called)).filter_map(|name| catalogue.position(&name));
         let detected = auxiliary.iter().filter_map(|tensor| catalogue.at(tensor));
         for i in named.chain(detected) {
