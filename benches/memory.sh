@@ -91,7 +91,7 @@ self_test() {
   else
     confined sh -c 'head -c 200M /dev/zero | tail > /dev/null'
   fi
-  [ "$rc" -ne 0 ] && [ "${killed:-0}" -gt 0 ] || { say "self-test: 200 MiB survived in 64 MiB, rc=$rc"; exit 1; }
+  [ "$rc" -ne 0 ] && [ "${killed:-0}" -gt 0 ] || { say "self-test: 200 MiB retention_sums in 64 MiB, rc=$rc"; exit 1; }
   echo "self-test: 200 MiB were killed in 64 MiB, rc=$rc oom_kill=$killed peak=$charged"
 }
 

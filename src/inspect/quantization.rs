@@ -1,7 +1,7 @@
 //! How a checkpoint is quantized: what its config says, and which tensors are codes and which belong to codes.
 //!
 //! Headers decide: a tensor whose name [`schemes`] know as auxiliary belongs to the quantized data of the same stem, if there
-//! is any. Floats of 8 bits and less are codes even without companions. Nothing is decoded here.
+//! is any. Floats of 8 bits and less are codes even without auxiliary. Nothing is decoded here.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub struct Quantization {
     /// Tensors that hold codes.
     pub codes: usize,
     /// Tensors that belong to codes: scales, zero points and the like.
-    pub companions: usize,
+    pub auxiliary: usize,
     /// What the config's lists of plain modules name.
     pub kept_plain: Vec<String>,
 }
@@ -33,13 +33,13 @@ pub struct Quantization {
 pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
     let mut is_code: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
-    let mut is_companion = vec![false; is_code.len()];
+    let mut is_auxiliary = vec![false; is_code.len()];
     for (data, beside) in company(catalogue) {
         is_code[data] = true;
-        beside.iter().for_each(|beside| is_companion[beside.place] = true);
+        beside.iter().for_each(|beside| is_auxiliary[beside.place] = true);
     }
-    let companions = is_companion.iter().filter(|&&is| is).count();
-    let codes = is_code.iter().zip(&is_companion).filter(|&(&code, &companion)| code && !companion).count();
+    let auxiliary = is_auxiliary.iter().filter(|&&is| is).count();
+    let codes = is_code.iter().zip(&is_auxiliary).filter(|&(&code, &companion)| code && !companion).count();
     let said = config.quantization();
     if said.is_none() && codes == 0 {
         return None;
@@ -50,7 +50,7 @@ pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Qua
         format: ["format", "quant_algo", "mode"].into_iter().find_map(text),
         block: said.and_then(block),
         codes,
-        companions,
+        auxiliary,
         kept_plain: said.map(kept_plain).unwrap_or_default(),
     })
 }
@@ -84,7 +84,7 @@ mod tests {
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
 
-    /// A scheme, its tensors, and how many of them are codes and companions.
+    /// A scheme, its tensors, and how many of them are codes and auxiliary.
     type Case = (&'static str, &'static [(&'static str, Dtype)], (usize, usize));
 
     fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantization> {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_companions_are_told_apart() {
+    fn data_and_auxiliary_tensors_are_told_apart() {
         use Dtype::{BF16, F8_E4M3, F32, I32, U8, U32};
         let cases: &[Case] = &[
             ("fp8", &[("a.weight", F8_E4M3), ("a.weight_scale_inv", F32), ("n.weight", BF16)], (1, 1)),
@@ -153,7 +153,7 @@ mod tests {
         ];
         for (what, tensors, counts) in cases {
             let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantized"));
-            assert_eq!((found.codes, found.companions), *counts, "{what}");
+            assert_eq!((found.codes, found.auxiliary), *counts, "{what}");
         }
         let plain =
             [("a.weight", BF16), ("a.scale", BF16), ("b", BF16), ("b_scale", BF16), ("k.k_scale", F32)];

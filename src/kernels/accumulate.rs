@@ -1,7 +1,7 @@
 //! The bodies that add: a delta to a tile, squares to sums, and what is left of a delta after rounding. Compiled per CPU by
 //! `dispatch.rs`.
 
-use crate::kernels::outcome::Survived;
+use crate::kernels::outcome::RetentionSums;
 
 /// Lanes of a sum of f64: independent of each other, and the same for every CPU.
 pub(crate) const LANES: usize = 8;
@@ -41,10 +41,10 @@ pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
 /// Elements that are summed in f32 before the sum goes on in f64: enough to be fast, few enough to be exact to 2⁻²¹.
 pub(crate) const RUN: usize = 8 * LANES;
 
-/// Sums over a delta and what became of it; see [`crate::kernels::dispatch::Kernels::survived`].
+/// Sums over a delta and what became of it; see [`crate::kernels::dispatch::Kernels::retention_sums`].
 #[inline(always)]
-pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
-    let mut sums = Survived::default();
+pub(crate) fn retention_sums(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> RetentionSums {
+    let mut sums = RetentionSums::default();
     let runs = values.chunks(RUN).zip(before.chunks(RUN)).zip(still.chunks(RUN)).zip(delta.chunks(RUN));
     for (((values, before), still), delta) in runs {
         let mut run = Run::default();
@@ -62,7 +62,7 @@ pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f
         sums.arrived += f64::from(total(run.arrived));
         sums.squares += f64::from(total(run.squares));
         sums.nonzero += run.nonzero.iter().map(|n| u64::from(*n)).sum::<u64>();
-        sums.unmoved += run.unmoved.iter().map(|n| u64::from(*n)).sum::<u64>();
+        sums.unchanged += run.unchanged.iter().map(|n| u64::from(*n)).sum::<u64>();
     }
     sums
 }
@@ -86,7 +86,7 @@ struct Run {
     arrived: [f32; LANES],
     squares: [f32; LANES],
     nonzero: [u32; LANES],
-    unmoved: [u32; LANES],
+    unchanged: [u32; LANES],
 }
 
 impl Run {
@@ -103,7 +103,7 @@ impl Run {
             self.squares[i] += delta[i] * delta[i];
             let is_one = u32::from(delta[i] != 0.0);
             self.nonzero[i] += is_one;
-            self.unmoved[i] += is_one & u32::from(values[i] == still[i]);
+            self.unchanged[i] += is_one & u32::from(values[i] == still[i]);
         }
     }
 }

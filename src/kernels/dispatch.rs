@@ -13,7 +13,7 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::pack::Term;
 use crate::kernels::fused::tile;
 use crate::kernels::fused::tile::{Codes, FusedScratch};
-use crate::kernels::outcome::{Narrowed, Survived};
+use crate::kernels::outcome::{Narrowed, RetentionSums};
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
@@ -43,7 +43,7 @@ enum Level {
 macro_rules! compile_for {
     ($level:ident $(, $features:literal)?: widen_f16 = $widen_f16:path, narrow_f16 = $narrow_f16:path) => {
         mod $level {
-            use crate::kernels::outcome::{Narrowed, Survived};
+            use crate::kernels::outcome::{Narrowed, RetentionSums};
             use crate::kernels::{accumulate, convert};
 
             $(#[target_feature(enable = $features)])?
@@ -95,8 +95,8 @@ macro_rules! compile_for {
                 accumulate::add_squares_each(values, sums);
             }
             $(#[target_feature(enable = $features)])?
-            pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
-                accumulate::survived(values, before, still, delta)
+            pub(crate) fn retention_sums(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> RetentionSums {
+                accumulate::retention_sums(values, before, still, delta)
             }
         }
     };
@@ -338,13 +338,19 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn survived(self, values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
+    pub fn retention_sums(
+        self,
+        values: &[f32],
+        before: &[f32],
+        still: &[f32],
+        delta: &[f32],
+    ) -> RetentionSums {
         let n = delta.len();
         assert!(
             [values.len(), before.len(), still.len()] == [n; 3],
             "all must have the same number of elements"
         );
-        dispatch!(self, survived(values, before, still, delta))
+        dispatch!(self, retention_sums(values, before, still, delta))
     }
 
     /// Adds to codes of two bytes, bf16 or f16, the products of all terms: each result is the exact sum over the reals,

@@ -12,7 +12,7 @@ pub struct Narrowed {
 
 /// What is left of a delta after rounding, as sums over its elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Survived {
+pub struct RetentionSums {
     /// `⟨Δ, after − before⟩`.
     pub arrived: f64,
     /// `‖Δ‖²`.
@@ -20,5 +20,5 @@ pub struct Survived {
     /// Elements of the delta that are not zero.
     pub nonzero: u64,
     /// Of those, elements that changed nothing.
-    pub unmoved: u64,
+    pub unchanged: u64,
 }

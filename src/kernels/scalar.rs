@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use crate::kernels::accumulate::{LANES, RUN, total};
 use crate::kernels::float8::{E4M3, power_of_two};
-use crate::kernels::outcome::{Narrowed, Survived};
+use crate::kernels::outcome::{Narrowed, RetentionSums};
 use crate::kernels::product::{Matrix, RANK_BLOCK};
 
 pub(crate) fn widen_bf16(bytes: &[u8], out: &mut [f32]) -> bool {
@@ -91,22 +91,22 @@ pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
     }
 }
 
-pub(crate) fn survived(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> Survived {
-    let mut survived = Survived::default();
+pub(crate) fn retention_sums(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> RetentionSums {
+    let mut retention_sums = RetentionSums::default();
     for start in (0..delta.len()).step_by(RUN) {
         let (mut arrived, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
         for i in start..delta.len().min(start + RUN) {
             arrived[i % LANES] += delta[i] * (values[i] - before[i]);
             squares[i % LANES] += delta[i] * delta[i];
             if delta[i] != 0.0 {
-                survived.nonzero += 1;
-                survived.unmoved += u64::from(values[i] == still[i]);
+                retention_sums.nonzero += 1;
+                retention_sums.unchanged += u64::from(values[i] == still[i]);
             }
         }
-        survived.arrived += f64::from(total(arrived));
-        survived.squares += f64::from(total(squares));
+        retention_sums.arrived += f64::from(total(arrived));
+        retention_sums.squares += f64::from(total(squares));
     }
-    survived
+    retention_sums
 }
 
 /// The product as it is pinned. `f32::mul_add` is fused on every CPU, in software where it must be.

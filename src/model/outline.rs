@@ -71,7 +71,7 @@ pub(crate) struct Weight {
 pub(crate) struct Outline<'a> {
     /// The base.
     pub base: &'a Checkpoint,
-    /// Which of its tensors are codes and companions.
+    /// Which of its tensors are codes and auxiliary.
     pub weights: &'a Weights,
     /// What happens to tied heads.
     pub tied: Tied,

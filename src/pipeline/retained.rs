@@ -40,7 +40,7 @@ pub(crate) struct Retention {
     /// Elements of the delta that are not zero.
     pub nonzero: u64,
     /// Of those, elements that left the weight as it was.
-    pub unmoved: u64,
+    pub unchanged: u64,
     /// Elements that were looked at.
     pub measured: u64,
 }
@@ -57,7 +57,7 @@ impl Retention {
             arrived: self.arrived * by,
             squares: self.squares * by,
             nonzero: count(self.nonzero),
-            unmoved: count(self.unmoved),
+            unchanged: count(self.unchanged),
             measured: self.measured,
         }
     }
@@ -67,7 +67,7 @@ impl Retention {
         self.arrived += other.arrived;
         self.squares += other.squares;
         self.nonzero += other.nonzero;
-        self.unmoved += other.unmoved;
+        self.unchanged += other.unchanged;
         self.measured += other.measured;
     }
 
@@ -77,8 +77,8 @@ impl Retention {
     }
 
     /// The share of its elements that left the weight as it was.
-    pub(crate) fn unmoved_share(&self) -> Option<f64> {
-        (self.nonzero > 0).then(|| self.unmoved as f64 / self.nonzero as f64)
+    pub(crate) fn unchanged_share(&self) -> Option<f64> {
+        (self.nonzero > 0).then(|| self.unchanged as f64 / self.nonzero as f64)
     }
 }
 
@@ -147,12 +147,12 @@ pub(crate) fn measure(
 
 /// Adds as many elements as `of` has, one after the other.
 fn add_row(kernels: Kernels, of: Measured<'_>, delta: &[f32], retention: &mut Retention) {
-    let sums = kernels.survived(of.values, of.before, of.still, delta);
+    let sums = kernels.retention_sums(of.values, of.before, of.still, delta);
     retention.add(&Retention {
         arrived: sums.arrived + if of.is_sum { sums.squares } else { 0.0 },
         squares: sums.squares,
         nonzero: sums.nonzero,
-        unmoved: sums.unmoved,
+        unchanged: sums.unchanged,
         measured: delta.len() as u64,
     });
 }
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn a_sample_stands_for_all() {
-        let some = Retention { arrived: 1.0, squares: 2.0, nonzero: 3, unmoved: 1, measured: 4 };
-        let all = Retention { arrived: 10.0, squares: 20.0, nonzero: 30, unmoved: 10, measured: 4 };
+        let some = Retention { arrived: 1.0, squares: 2.0, nonzero: 3, unchanged: 1, measured: 4 };
+        let all = Retention { arrived: 10.0, squares: 20.0, nonzero: 30, unchanged: 10, measured: 4 };
         assert_eq!((some.for_elements(40), some.for_elements(4)), (all, some));
         assert_eq!(all.share(), some.share());
     }
@@ -203,9 +203,9 @@ mod tests {
         // Two of four elements arrive, and of the one that is zero nothing is said.
         let (original, values) = ([1.0, 1.0, 1.0, 1.0], [1.5, 1.0, 1.0, 0.5]);
         let retention = measured(&values, &original, false, &original, &[0.5, 0.25, 0.0, -0.5], 1);
-        assert_eq!((retention.nonzero, retention.unmoved), (3, 1));
+        assert_eq!((retention.nonzero, retention.unchanged), (3, 1));
         assert_eq!(retention.share(), Some(0.5 / (0.25 + 0.0625 + 0.25)));
-        assert_eq!(retention.unmoved_share(), Some(1.0 / 3.0));
+        assert_eq!(retention.unchanged_share(), Some(1.0 / 3.0));
         assert_eq!(Retention::default().share(), None);
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let original = vec![1.0; 3 * delta.len()];
         let values: Vec<f32> = (0..original.len()).map(|i| if i % 6 == 0 { 1.5 } else { 1.0 }).collect();
         let retention = measured(&values, &original, false, &original, &delta, 3);
-        assert_eq!((retention.nonzero, retention.unmoved), (1535, 767));
+        assert_eq!((retention.nonzero, retention.unchanged), (1535, 767));
         assert_eq!(retention.share(), Some(768.0 / 1535.0));
         // Another op added 3: only the rounding of the sum counts.
         let (sum, values) = ([4.5f32], [4.25f32]);

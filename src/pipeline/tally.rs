@@ -45,9 +45,9 @@ pub struct AdapterRetention {
     /// Norm of all its deltas.
     pub norm: f64,
     /// `⟨Δ, W′ − W⟩ / ‖Δ‖²`; none if it has no delta, only replacements.
-    pub survival: Option<f64>,
+    pub retained: Option<f64>,
     /// The share of its deltas' elements that left the weight as it was.
-    pub unmoved: Option<f64>,
+    pub unchanged: Option<f64>,
     /// The share of its deltas' elements that this was measured on: large ones are sampled.
     pub measured: f64,
     /// Modules that lost more than half of their delta.
@@ -69,15 +69,15 @@ pub struct ModuleRetention {
     /// Norm of the delta.
     pub norm: f64,
     /// `⟨Δ, W′ − W⟩ / ‖Δ‖²`; none if the delta is zero.
-    pub survival: Option<f64>,
+    pub retained: Option<f64>,
     /// The share of the delta's elements that left the weight as it was.
-    pub unmoved: Option<f64>,
+    pub unchanged: Option<f64>,
 }
 
 impl ModuleRetention {
     /// Whether more than half of its delta was rounded away.
     pub fn is_lost(&self) -> bool {
-        self.survival.is_some_and(|survival| survival < LOST)
+        self.retained.is_some_and(|retained| retained < LOST)
     }
 }
 
@@ -124,8 +124,8 @@ impl Tally {
                     module: claim.module.clone(),
                     tensor: claim.tensor.clone(),
                     norm: retention.squares.sqrt(),
-                    survival: retention.share(),
-                    unmoved: retention.unmoved_share(),
+                    retained: retention.share(),
+                    unchanged: retention.unchanged_share(),
                 });
             }
         }
@@ -134,8 +134,8 @@ impl Tally {
                 measured: if elements[i] == 0 { 1.0 } else { sum.measured as f64 / elements[i] as f64 },
                 adapter: adapter.name.clone(),
                 norm: sum.squares.sqrt(),
-                survival: sum.share(),
-                unmoved: sum.unmoved_share(),
+                retained: sum.share(),
+                unchanged: sum.unchanged_share(),
                 lost: modules
                     .iter()
                     .filter(|module| module.adapter as usize == i && module.is_lost())

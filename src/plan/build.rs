@@ -26,10 +26,10 @@ use crate::storage::store::Entry;
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
 use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary};
-use crate::plan::claim_set::Gathered;
+use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
-use crate::plan::layout::{OutputLayout, Touched};
+use crate::plan::layout::{OutputLayout, TensorEdits};
 use crate::plan::noop::Doing;
 use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::check_names;
@@ -67,22 +67,22 @@ impl Planner<'_> {
     /// Every reason to refuse, together; what `contents` fails with.
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
-        let mut gathered = Gathered { notes: self.base.notes.clone(), errors, ..Gathered::default() };
-        gathered.notes.extend(weights.stale().cloned().map(Note::from));
+        let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
+        claim_set.notes.extend(weights.stale().cloned().map(Note::from));
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
         for i in 0..self.adapters.len() {
-            outline = self.gather(i, &name_tables, &mut gathered, outline);
+            outline = self.gather(i, &name_tables, &mut claim_set, outline);
         }
-        self.check(&mut gathered, &mut outline);
+        self.check(&mut claim_set, &mut outline);
         // What the headers show to be wrong does not wait for the files.
-        Error::all(std::mem::take(&mut gathered.errors))?;
+        Error::all(std::mem::take(&mut claim_set.errors))?;
         // The output is laid out while the files are still read.
-        let laid = self.lay_out(&outline, std::mem::take(&mut gathered.touched));
+        let laid = self.lay_out(&outline, std::mem::take(&mut claim_set.touched));
         let contents = contents()?;
-        gathered.check_contents(self, &contents);
-        let Gathered { claims, skipped, errors, mut notes, .. } = gathered;
+        claim_set.check_contents(self, &contents);
+        let ClaimSet { claims, skipped, errors, mut notes, .. } = claim_set;
         Error::all(errors)?;
         let Laid { shards, files, carried, brought } = laid?;
         notes.extend(brought);
@@ -102,54 +102,54 @@ impl Planner<'_> {
         Ok(Planned { plan: Arc::new(plan), digest, notes, decisions })
     }
 
-    /// What one adapter claims, checked and added to what is gathered.
+    /// What one adapter claims, checked and added to the others'.
     fn gather<'o>(
         &'o self,
         i: usize,
         name_tables: &NameTables<'o>,
-        gathered: &mut Gathered,
+        claim_set: &mut ClaimSet,
         outline: Outline<'o>,
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
-        self.check_origin(adapter, gathered);
+        self.check_origin(adapter, claim_set);
         let (claimed, outline) = match self.names(adapter, name_tables) {
-            Ok(names) => claim(adapter, names, gathered, outline),
+            Ok(names) => claim(adapter, names, claim_set, outline),
             Err(errors) => {
-                gathered.errors.extend(errors);
-                gathered.head_follows.push(false);
-                gathered.trains_as_one.push(false);
-                gathered.doing.push(None);
+                claim_set.errors.extend(errors);
+                claim_set.head_follows.push(false);
+                claim_set.trains_as_one.push(false);
+                claim_set.doing.push(None);
                 (Vec::new(), outline)
             }
         };
         for claimed in claimed {
-            gathered.add(i as u32, claimed, self, &outline);
+            claim_set.add(i as u32, claimed, self, &outline);
         }
-        gathered.refuse_overlaps(i as u32, &outline);
+        claim_set.refuse_overlaps(i as u32, &outline);
         outline
     }
 
     /// Unties heads, and checks what all adapters come to.
-    fn check(&self, gathered: &mut Gathered, outline: &mut Outline<'_>) {
-        gathered.untie_head(outline);
-        match gathered.untie_stored_head(outline) {
+    fn check(&self, claim_set: &mut ClaimSet, outline: &mut Outline<'_>) {
+        claim_set.untie_head(outline);
+        match claim_set.untie_stored_head(outline) {
             Ok(note) => {
-                gathered.skipped.extend(note.as_ref().map(Note::to_string));
-                gathered.notes.extend(note);
+                claim_set.skipped.extend(note.as_ref().map(Note::to_string));
+                claim_set.notes.extend(note);
             }
-            Err(error) => gathered.errors.push(error),
+            Err(error) => claim_set.errors.push(error),
         }
-        gathered.errors.extend(check_vocabulary(outline));
-        let is_decoded = |place| !self.keep_quantized || gathered.touched.contains_key(&Target::Base(place));
+        claim_set.errors.extend(check_vocabulary(outline));
+        let is_decoded = |place| !self.keep_quantized || claim_set.touched.contains_key(&Target::Base(place));
         let dubious = check_dubious(outline, is_decoded);
-        gathered.errors.extend(dubious);
+        claim_set.errors.extend(dubious);
         if !self.keep_quantized {
-            gathered.errors.extend(check_encodings(outline));
+            claim_set.errors.extend(check_encodings(outline));
         }
     }
 
     /// What the output consists of.
-    fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, Touched>) -> Result<Laid> {
+    fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, TensorEdits>) -> Result<Laid> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
@@ -240,13 +240,13 @@ impl Planner<'_> {
 fn claim<'o>(
     adapter: &'o Adapter,
     names: Names<'o>,
-    gathered: &mut Gathered,
+    claim_set: &mut ClaimSet,
     outline: Outline<'o>,
 ) -> (Vec<ClaimedModule>, Outline<'o>) {
     let note = |reading: &PathReading| {
         NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
     };
-    gathered.notes.extend(names.readings().iter().map(note));
+    claim_set.notes.extend(names.readings().iter().map(note));
     let mut context = ClaimContext::new(adapter, outline, names);
     let mut findings = Findings::new(&context);
     for claim in CLAIMS.iter().filter(|claim| reads(**claim, &adapter.kind)) {
@@ -255,20 +255,20 @@ fn claim<'o>(
     let report = findings.report(&context);
     let ClaimContext { outline, names, .. } = context;
     let is_sound = report.errors.is_empty();
-    gathered.errors.extend(report.errors);
-    gathered.notes.extend(report.notes);
-    gathered.head_follows.push(report.head_follows);
-    gathered.trains_as_one.push(report.trains_as_one);
-    gathered.skipped.extend(report.skipped.iter().map(|key| {
+    claim_set.errors.extend(report.errors);
+    claim_set.notes.extend(report.notes);
+    claim_set.head_follows.push(report.head_follows);
+    claim_set.trains_as_one.push(report.trains_as_one);
+    claim_set.skipped.extend(report.skipped.iter().map(|key| {
         format!("`{key}` of `{}` was skipped: it matches no base tensor (--allow-unmatched)", adapter.name)
     }));
     if is_sound {
         let promised = check_promises(adapter, &report.claimed, &names, &outline);
-        gathered.errors.extend(promised.errors);
-        gathered.notes.extend(promised.notes);
-        gathered.skipped.extend(promised.choices);
+        claim_set.errors.extend(promised.errors);
+        claim_set.notes.extend(promised.notes);
+        claim_set.skipped.extend(promised.choices);
     }
-    gathered.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
+    claim_set.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
     (report.claimed, outline)
 }
 

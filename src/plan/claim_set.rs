@@ -17,7 +17,7 @@ use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
 use crate::plan::check::check_contents;
 use crate::plan::fused::split_by_slice;
-use crate::plan::layout::Touched;
+use crate::plan::layout::TensorEdits;
 use crate::plan::noop::{Doing, Idle, idle, no_effect};
 use crate::plan::out_tensor::ClaimRecord;
 use crate::plan::overlap::overlap;
@@ -25,8 +25,8 @@ use crate::plan::planner::Planner;
 
 /// Claims of all adapters by tensor.
 #[derive(Default)]
-pub(crate) struct Gathered {
-    pub(crate) touched: HashMap<Target, Touched>,
+pub(crate) struct ClaimSet {
+    pub(crate) touched: HashMap<Target, TensorEdits>,
     pub(crate) claims: Vec<ClaimRecord>,
     /// What each adapter's claims do; none where something is wrong with them.
     pub(crate) doing: Vec<Option<Vec<Doing>>>,
@@ -40,7 +40,7 @@ pub(crate) struct Gathered {
     pub(crate) notes: Vec<Note>,
 }
 
-impl Gathered {
+impl ClaimSet {
     /// Adds one claim, piece by piece if its parameter is in pieces on disk.
     pub(crate) fn add(
         &mut self,

@@ -27,14 +27,14 @@ use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor};
 
 /// What all adapters together do to one tensor.
 #[derive(Default)]
-pub(crate) struct Touched {
+pub(crate) struct TensorEdits {
     /// The tensor that stands in its place, and the claim that put it there.
     pub(crate) replaced: Option<(TensorRef, ClaimId)>,
     /// What is done to it, in order.
     pub(crate) ops: Vec<Op>,
 }
 
-impl Touched {
+impl TensorEdits {
     fn is_nothing(&self) -> bool {
         self.replaced.is_none() && self.ops.is_empty()
     }
@@ -45,7 +45,7 @@ pub(crate) struct OutputLayout<'l> {
     /// The output's tensors.
     pub(crate) outline: &'l Outline<'l>,
     /// What is done to them.
-    pub(crate) touched: HashMap<Target, Touched>,
+    pub(crate) touched: HashMap<Target, TensorEdits>,
     /// Whether encoded weights stay encoded.
     pub(crate) keep_quantized: bool,
 }
@@ -87,7 +87,7 @@ impl OutputLayout<'_> {
     /// The output tensor of a base tensor; none if it is not in the output.
     fn out_tensor(&mut self, i: usize, base: &BaseTensor) -> Result<Option<OutTensor>> {
         // Several parts of a weight are made by the same ops; of all others there is only one tensor.
-        let nothing = Touched::default();
+        let nothing = TensorEdits::default();
         let mut taken = || self.touched.remove(&Target::Base(i)).unwrap_or_default();
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
@@ -105,7 +105,7 @@ impl OutputLayout<'_> {
             }
             (Some(&TensorRole::Auxiliary { of, part }), true) => {
                 let Some(TensorRole::Quantized(coded)) = self.outline.weights.get(of) else {
-                    unreachable!("a companion belongs to codes")
+                    unreachable!("an auxiliary tensor belongs to quantized data")
                 };
                 let touched = self.touched.get(&Target::Base(of)).unwrap_or(&nothing);
                 encoded(base, &coded.logical, part, touched).map(Some)
@@ -125,7 +125,13 @@ impl OutputLayout<'_> {
 }
 
 /// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touched: Touched) -> OutTensor {
+fn plain(
+    name: &str,
+    dtype: Dtype,
+    shape: Shape,
+    base: Option<&TensorRef>,
+    touched: TensorEdits,
+) -> OutTensor {
     let (from, claim) = match &touched.replaced {
         Some((value, claim)) => (value, Some(*claim)),
         None => (base.expect("a tensor that only an adapter has is a replacement"), None),
@@ -140,7 +146,7 @@ fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touch
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: Touched) -> Result<OutTensor> {
+fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: TensorEdits) -> Result<OutTensor> {
     let (start, claim) = match &touched.replaced {
         Some((value, claim)) => {
             (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
@@ -165,7 +171,12 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
 }
 
 /// One part of an encoded weight that stays encoded.
-fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &Touched) -> Result<OutTensor> {
+fn encoded(
+    base: &BaseTensor,
+    logical: &Arc<Logical>,
+    part: usize,
+    touched: &TensorEdits,
+) -> Result<OutTensor> {
     if touched.is_nothing() {
         return Ok(copied(base));
     }

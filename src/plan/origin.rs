@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::note::Note;
 use crate::note::input::InputNote;
 
-use crate::plan::claim_set::Gathered;
+use crate::plan::claim_set::ClaimSet;
 use crate::plan::planner::Planner;
 
 /// Families that are known by their names, whoever gives the names to what is made from them.
@@ -18,35 +18,35 @@ const NAMED_FAMILIES: &[&str] = &["llama", "qwen", "mistral", "mixtral", "gemma"
 
 impl Planner<'_> {
     /// Checks where an adapter comes from. What the user allows is noted and recorded.
-    pub(crate) fn check_origin(&self, adapter: &Adapter, gathered: &mut Gathered) {
-        gathered.notes.extend(self.provenance(adapter));
-        gathered.errors.extend(reordered_wrongly(adapter, &self.base.config));
-        self.check_class(adapter, gathered);
-        if let Err(error) = self.check_beside(adapter, gathered) {
-            gathered.errors.push(error);
+    pub(crate) fn check_origin(&self, adapter: &Adapter, claim_set: &mut ClaimSet) {
+        claim_set.notes.extend(self.provenance(adapter));
+        claim_set.errors.extend(reordered_wrongly(adapter, &self.base.config));
+        self.check_class(adapter, claim_set);
+        if let Err(error) = self.check_beside(adapter, claim_set) {
+            claim_set.errors.push(error);
         }
     }
 
     /// Whether the base is of the family that the adapter was trained on.
-    fn check_class(&self, adapter: &Adapter, gathered: &mut Gathered) {
+    fn check_class(&self, adapter: &Adapter, claim_set: &mut ClaimSet) {
         let Some((trained_on, base)) = other_base::other_class(adapter, self.base) else { return };
         if !self.allow_other_base {
-            return gathered.errors.push(other_base::refused(adapter, trained_on, base));
+            return claim_set.errors.push(other_base::refused(adapter, trained_on, base));
         }
         let note = InputNote::OtherClassAllowed { adapter: adapter.name.clone(), trained_on, base };
-        gathered.skipped.push(note.to_string());
-        gathered.notes.push(note.into());
+        claim_set.skipped.push(note.to_string());
+        claim_set.notes.push(note.into());
     }
 
     /// Whether the directory of the adapter tells that it is not whole, or for another base.
-    fn check_beside(&self, adapter: &Adapter, gathered: &mut Gathered) -> Result<()> {
-        gathered.errors.extend(on_residual(adapter)?);
+    fn check_beside(&self, adapter: &Adapter, claim_set: &mut ClaimSet) -> Result<()> {
+        claim_set.errors.extend(on_residual(adapter)?);
         let found = unmerged::beside(adapter, self.base, self.allow_unmerged_files)?;
-        gathered.errors.extend(unmerged::refused(&adapter.name, found.open));
+        claim_set.errors.extend(unmerged::refused(&adapter.name, found.open));
         for file in found.allowed {
             let note = InputNote::UnmergedAllowed { adapter: adapter.name.clone(), file };
-            gathered.skipped.push(note.to_string());
-            gathered.notes.push(note.into());
+            claim_set.skipped.push(note.to_string());
+            claim_set.notes.push(note.into());
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ use crate::error::Result;
 use crate::model::outline::{Outline, Target};
 use crate::model::untie::TiedChanges;
 use crate::note::Note;
-use crate::plan::claim_set::Gathered;
+use crate::plan::claim_set::ClaimSet;
 
-impl Gathered {
+impl ClaimSet {
     /// Gives a tied head a tensor of its own where an adapter changes the embedding and the head does not follow.
     pub(crate) fn untie_head(&mut self, outline: &mut Outline<'_>) {
         let Some(embedding) = outline.head.as_ref().map(|head| Target::Base(head.source)) else { return };

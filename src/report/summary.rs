@@ -105,7 +105,7 @@ pub(crate) fn lost(applied: &Applied) -> Vec<Note> {
 
 fn lost_of(applied: &Applied, adapter: usize) -> Option<Note> {
     let modules = || applied.modules.iter().filter(|module| module.adapter as usize == adapter);
-    let retained = |module: &ModuleRetention| module.survival.unwrap_or_default();
+    let retained = |module: &ModuleRetention| module.retained.unwrap_or_default();
     let lost = || modules().filter(|module| module.is_lost());
     let worst = lost().min_by(|a, b| retained(a).total_cmp(&retained(b)))?;
     let note = RunNote::DeltaLost {
@@ -146,14 +146,14 @@ impl Summary {
     fn show_retained(&self, f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
         let to = self.rounded_to.as_deref().map(|to| format!("{to} ")).unwrap_or_default();
         for adapter in &applied.adapters {
-            let Some(retained) = adapter.survival else { continue };
+            let Some(retained) = adapter.retained else { continue };
             let of = if applied.adapters.len() == 1 {
                 String::new()
             } else {
                 format!(" of `{}`", adapter.adapter)
             };
             let [kept, unchanged] =
-                [retained, adapter.unmoved.unwrap_or_default()].map(|share| 100.0 * share);
+                [retained, adapter.unchanged.unwrap_or_default()].map(|share| 100.0 * share);
             let sample = sample(adapter.measured);
             let text = format!(
                 "{kept:.1} %{of} kept after {to}rounding ({unchanged:.1} % of weights unchanged{sample})"
@@ -194,19 +194,19 @@ mod tests {
 
     #[test]
     fn modules_that_lost_most_are_counted_and_the_worst_is_named() {
-        let module = |adapter, module: &str, survival| ModuleRetention {
+        let module = |adapter, module: &str, retained| ModuleRetention {
             adapter,
             module: module.to_owned(),
             tensor: String::new(),
             norm: 1.0,
-            survival: Some(survival),
-            unmoved: None,
+            retained: Some(retained),
+            unchanged: None,
         };
         let adapter = |name: &str| AdapterRetention {
             adapter: name.to_owned(),
             norm: 1.0,
-            survival: None,
-            unmoved: None,
+            retained: None,
+            unchanged: None,
             measured: 1.0,
             lost: 0,
         };

@@ -141,8 +141,8 @@ fn every_size_and_alignment_gives_the_scalar_result() {
                 Kernels::scalar().add_squares_each(&delta, &mut expected_sums);
                 kernels.add_squares_each(&delta, &mut sums);
                 assert_eq!(sums, expected_sums);
-                let survived = |kernels: Kernels| kernels.survived(&acc, &delta, &scaled, &delta);
-                assert_eq!(survived(kernels), survived(Kernels::scalar()));
+                let retention_sums = |kernels: Kernels| kernels.retention_sums(&acc, &delta, &scaled, &delta);
+                assert_eq!(retention_sums(kernels), retention_sums(Kernels::scalar()));
                 assert_eq!(bits(&acc), bits(&expected), "{} {size}", kernels.name());
             }
         }

@@ -10,7 +10,7 @@ use crate::tensor::shape::Shape;
 pub trait Disk {
     /// Number of places, of which some may hold no weight.
     fn count(&self) -> usize;
-    /// Name and shape of the weight at that place; none for a companion of another (scales, zero points).
+    /// Name and shape of the weight at that place; none for an auxiliary tensor of another (scales, zero points).
     fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)>;
 }
 
@@ -26,7 +26,7 @@ impl Disk for Catalogue {
     }
 }
 
-/// Logical weights: codes have the shape of their values and the name of a plain weight, and companions have none.
+/// Logical weights: codes have the shape of their values and the name of a plain weight, and auxiliary have none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Logicals<'a> {
     /// The tensors.
