@@ -22,7 +22,7 @@ use crate::merge::request::Request;
 use crate::merge::resolve::{Places, explained};
 use crate::note::Note;
 use crate::plan::build::Planned;
-use crate::plan::out_tensor::{Carried, Plan, Role};
+use crate::plan::out_tensor::{CopiedFile, Plan, Role};
 use crate::plan::planner::Planner;
 use crate::publish::model_card::is_repo_id;
 use crate::schedule::budget::{Schedule, split};
@@ -166,7 +166,7 @@ fn open_adapters(
 /// All that cannot be opened or are pointers of git-lfs, together.
 fn open_carried(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
-    for Carried { name, beside, bytes } in &plan.carried {
+    for CopiedFile { name, beside, bytes } in &plan.carried {
         let dir = match beside {
             Role::Base => base,
             Role::Adapter(i) => &adapters[*i as usize],

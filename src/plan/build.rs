@@ -30,8 +30,8 @@ use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, TensorEdits};
-use crate::plan::noop::Doing;
-use crate::plan::out_tensor::{AdapterUse, Carried, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::noop::ClaimEffect;
+use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::check_names;
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
@@ -51,10 +51,10 @@ pub(crate) struct Planned {
 
 /// The output: its shards, the small files made for it, and those carried over.
 #[derive(Default)]
-struct Laid {
+struct OutputContents {
     shards: Vec<OutShard>,
     files: Vec<SideFile>,
-    carried: Vec<Carried>,
+    carried: Vec<CopiedFile>,
     /// What is said of files that adapters bring along.
     brought: Vec<Note>,
 }
@@ -84,7 +84,7 @@ impl Planner<'_> {
         claim_set.check_contents(self, &contents);
         let ClaimSet { claims, skipped, errors, mut notes, .. } = claim_set;
         Error::all(errors)?;
-        let Laid { shards, files, carried, brought } = laid?;
+        let OutputContents { shards, files, carried, brought } = laid?;
         notes.extend(brought);
         let decisions = decisions(&outline, &shards, self.keep_quantized);
         let plan = Plan {
@@ -118,7 +118,7 @@ impl Planner<'_> {
                 claim_set.errors.extend(errors);
                 claim_set.head_follows.push(false);
                 claim_set.trains_as_one.push(false);
-                claim_set.doing.push(None);
+                claim_set.effects.push(None);
                 (Vec::new(), outline)
             }
         };
@@ -149,13 +149,17 @@ impl Planner<'_> {
     }
 
     /// What the output consists of.
-    fn lay_out(&self, outline: &Outline<'_>, touched: HashMap<Target, TensorEdits>) -> Result<Laid> {
+    fn lay_out(
+        &self,
+        outline: &Outline<'_>,
+        touched: HashMap<Target, TensorEdits>,
+    ) -> Result<OutputContents> {
         let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
             None => (None, None),
-            Some(OutIndex::Carried(index)) => (Some(index), None),
+            Some(OutIndex::Same(index)) => (Some(index), None),
             Some(OutIndex::Made(index)) => (None, Some(index)),
         };
         let config = config_file::config(outline, self.adapters, is_decoded);
@@ -170,17 +174,17 @@ impl Planner<'_> {
         carried.extend(kept_index);
         carried.sort_by(|a, b| a.name.cmp(&b.name));
         Error::all(check_names(&shards, &files, &carried))?;
-        Ok(Laid { shards, files, carried, brought })
+        Ok(OutputContents { shards, files, carried, brought })
     }
 
     /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
-    fn carried(&self, notes: &mut Vec<Note>) -> Result<Vec<Carried>> {
-        let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| Carried { name, bytes, beside };
+    fn carried(&self, notes: &mut Vec<Note>) -> Result<Vec<CopiedFile>> {
+        let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| CopiedFile { name, bytes, beside };
         let shards = &self.base.catalogue.shards;
         let is_shard = |name: &str| shards.iter().any(|shard| shard.name == name);
         let SideFiles { carried, notes: of_files } = side_files(&self.base.location, is_shard)?;
         notes.extend(of_files);
-        let mut all: Vec<Carried> = carried.into_iter().map(by(Role::Base)).collect();
+        let mut all: Vec<CopiedFile> = carried.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
             let brought = adapter.brought()?;
             let Some(Entry { name, .. }) = brought.first() else { continue };
@@ -268,7 +272,7 @@ fn claim<'o>(
         claim_set.notes.extend(promised.notes);
         claim_set.skipped.extend(promised.choices);
     }
-    claim_set.doing.push(is_sound.then(|| report.claimed.iter().map(Doing::of).collect()));
+    claim_set.effects.push(is_sound.then(|| report.claimed.iter().map(ClaimEffect::of).collect()));
     (report.claimed, outline)
 }
 

@@ -18,7 +18,7 @@ use crate::ops::op::{ClaimId, Op};
 use crate::plan::check::check_contents;
 use crate::plan::fused::split_by_slice;
 use crate::plan::layout::TensorEdits;
-use crate::plan::noop::{Doing, Idle, idle, no_effect};
+use crate::plan::noop::{ClaimEffect, Noop, no_effect, noop};
 use crate::plan::out_tensor::ClaimRecord;
 use crate::plan::overlap::overlap;
 use crate::plan::planner::Planner;
@@ -29,7 +29,7 @@ pub(crate) struct ClaimSet {
     pub(crate) touched: HashMap<Target, TensorEdits>,
     pub(crate) claims: Vec<ClaimRecord>,
     /// What each adapter's claims do; none where something is wrong with them.
-    pub(crate) doing: Vec<Option<Vec<Doing>>>,
+    pub(crate) effects: Vec<Option<Vec<ClaimEffect>>>,
     /// Adapters whose changes of the embedding a tied head follows.
     pub(crate) head_follows: Vec<bool>,
     /// Adapters that train tied ends as one, whichever end they hold.
@@ -84,11 +84,11 @@ impl ClaimSet {
 
     /// Checks what each adapter's file holds against what it is claimed for.
     pub(crate) fn check_contents(&mut self, planner: &Planner<'_>, contents: &[Contents]) {
-        let doing = std::mem::take(&mut self.doing);
-        for ((adapter, contents), doing) in planner.adapters.iter().zip(contents).zip(doing) {
+        let effects = std::mem::take(&mut self.effects);
+        for ((adapter, contents), effects) in planner.adapters.iter().zip(contents).zip(effects) {
             self.errors.extend(check_contents(adapter, contents));
-            if let Some(doing) = doing {
-                self.check_effect(planner, adapter, contents, &doing);
+            if let Some(effects) = effects {
+                self.check_effect(planner, adapter, contents, &effects);
             }
         }
     }
@@ -99,21 +99,21 @@ impl ClaimSet {
         planner: &Planner<'_>,
         adapter: &Adapter,
         contents: &Contents,
-        doing: &[Doing],
+        effects: &[ClaimEffect],
     ) {
-        if doing.is_empty() {
+        if effects.is_empty() {
             return self.errors.push(no_effect(adapter, NoEffectReason::NoPlace));
         }
-        match idle(planner.base, adapter, contents, doing) {
+        match noop(planner.base, adapter, contents, effects) {
             Err(error) => self.errors.push(error),
-            Ok(Idle::Nothing) => {}
-            Ok(Idle::Some(note)) => self.notes.push(note.into()),
-            Ok(Idle::All(why)) if planner.allow_noop => {
+            Ok(Noop::Nothing) => {}
+            Ok(Noop::Some(note)) => self.notes.push(note.into()),
+            Ok(Noop::All(why)) if planner.allow_noop => {
                 let note = PlanNote::NoEffectAllowed { adapter: adapter.name.clone(), why };
                 self.skipped.push(note.to_string());
                 self.notes.push(note.into());
             }
-            Ok(Idle::All(why)) => {
+            Ok(Noop::All(why)) => {
                 self.errors.push(no_effect(adapter, why).hint("pass `--allow-noop` to merge it anyway"))
             }
         }

@@ -22,7 +22,7 @@ use crate::ops::factor::FactorValues;
 use crate::ops::op::Op;
 
 /// How much of an adapter does nothing.
-pub(crate) enum Idle {
+pub(crate) enum Noop {
     /// No more than is usual.
     Nothing,
     /// A part, which is worth saying.
@@ -33,7 +33,7 @@ pub(crate) enum Idle {
 
 /// What a claim does, as far as it takes to see whether that is anything: claims themselves become ops before the adapters'
 /// files are read.
-pub(crate) struct Doing {
+pub(crate) struct ClaimEffect {
     module: String,
     what: What,
 }
@@ -50,9 +50,9 @@ struct Factors {
     offsets: SmallVec<[u64; 2]>,
 }
 
-impl Doing {
+impl ClaimEffect {
     /// What `claimed` does.
-    pub(crate) fn of(claimed: &ClaimedModule) -> Doing {
+    pub(crate) fn of(claimed: &ClaimedModule) -> ClaimEffect {
         let factors = |op: &Op| Factors {
             kind: op.kind.clone(),
             scale: op.scale,
@@ -62,7 +62,7 @@ impl Doing {
             Edit::Replace { value } => What::Replaces(claimed.target, value.clone()),
             Edit::Change(ops) => What::Changes(ops.iter().map(factors).collect()),
         };
-        Doing { module: claimed.module.clone(), what }
+        ClaimEffect { module: claimed.module.clone(), what }
     }
 
     fn adds(&self) -> bool {
@@ -87,28 +87,28 @@ impl Doing {
 ///
 /// # Errors
 /// As [`crate::storage::source::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
-pub(crate) fn idle(
+pub(crate) fn noop(
     base: &Checkpoint,
     adapter: &Adapter,
     contents: &Contents,
-    claims: &[Doing],
-) -> Result<Idle> {
+    claims: &[ClaimEffect],
+) -> Result<Noop> {
     let changes = claims.iter().filter(|claim| claim.adds()).count();
     if adapter.weight == 0.0 && changes == claims.len() {
-        return Ok(Idle::All(NoEffectReason::ZeroWeight));
+        return Ok(Noop::All(NoEffectReason::ZeroWeight));
     }
     let holds = contents_by_offset(adapter, contents);
-    let found: Vec<(&Doing, &'static str)> =
+    let found: Vec<(&ClaimEffect, &'static str)> =
         claims.iter().filter_map(|claim| Some((claim, claim.reason(&holds)?))).collect();
     if found.len() == changes && replaces_the_same(base, adapter, claims)? {
-        return Ok(Idle::All(match found.first() {
+        return Ok(Noop::All(match found.first() {
             Some(&(first, why)) => NoEffectReason::ZeroDeltas { module: first.module.clone(), why },
             None => NoEffectReason::SameValues,
         }));
     }
     Ok(match found.first() {
-        None => Idle::Nothing,
-        Some(&(first, why)) => Idle::Some(PlanNote::PartlyNoEffect {
+        None => Noop::Nothing,
+        Some(&(first, why)) => Noop::Some(PlanNote::PartlyNoEffect {
             adapter: adapter.name.clone(),
             count: found.len(),
             of: changes,
@@ -125,7 +125,7 @@ fn contents_by_offset(adapter: &Adapter, contents: &Contents) -> HashMap<u64, Te
 }
 
 /// Whether every replacement, if there is any, is of a tensor of the base that has the same values.
-fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, claims: &[Doing]) -> Result<bool> {
+fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, claims: &[ClaimEffect]) -> Result<bool> {
     for claim in claims {
         let What::Replaces(target, value) = &claim.what else { continue };
         let Target::Base(place) = *target else { return Ok(false) };

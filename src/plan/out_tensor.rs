@@ -149,7 +149,7 @@ pub struct SideFile {
 
 /// A file of the output that is copied from beside the inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Carried {
+pub struct CopiedFile {
     /// Relative name, the same there and in the output.
     pub name: String,
     /// Its length.
@@ -194,7 +194,7 @@ pub struct Plan {
     /// Small files that are written with this content: the index, and configs that the weights force to change.
     pub files: Vec<SideFile>,
     /// Files that are carried over as they are.
-    pub carried: Vec<Carried>,
+    pub carried: Vec<CopiedFile>,
 }
 
 impl std::fmt::Display for Counts {

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::error::plan::PlanError;
-use crate::plan::out_tensor::{Carried, OutShard, Plan, SideFile};
+use crate::plan::out_tensor::{CopiedFile, OutShard, Plan, SideFile};
 
 /// The model card.
 pub(crate) const CARD: &str = "README.md";
@@ -29,7 +29,11 @@ impl Plan {
     }
 }
 
-fn listed<'p>(shards: &'p [OutShard], files: &'p [SideFile], carried: &'p [Carried]) -> Vec<OutputFile<'p>> {
+fn listed<'p>(
+    shards: &'p [OutShard],
+    files: &'p [SideFile],
+    carried: &'p [CopiedFile],
+) -> Vec<OutputFile<'p>> {
     let own = |name, what| OutputFile { name, bytes: None, what };
     let mut all = vec![own(CARD, "the model card"), own(RECORD, "the record of the merge")];
     all.extend(shards.iter().map(|shard| OutputFile {
@@ -51,7 +55,7 @@ fn listed<'p>(shards: &'p [OutShard], files: &'p [SideFile], carried: &'p [Carri
 }
 
 /// One error for every name that two files of the output would have, or that is a directory for another.
-pub(crate) fn check_names(shards: &[OutShard], files: &[SideFile], carried: &[Carried]) -> Vec<Error> {
+pub(crate) fn check_names(shards: &[OutShard], files: &[SideFile], carried: &[CopiedFile]) -> Vec<Error> {
     let mut all = listed(shards, files, carried);
     all.push(OutputFile { name: WORK, bytes: None, what: "the journal of the merge" });
     all.sort_by_key(|file| file.name);
@@ -82,9 +86,9 @@ mod tests {
 
     #[test]
     fn every_name_is_used_once() {
-        let carried = |name: &str| Carried { name: name.to_owned(), bytes: 1, beside: Role::Base };
+        let carried = |name: &str| CopiedFile { name: name.to_owned(), bytes: 1, beside: Role::Base };
         let check = |names: &[&str]| {
-            let carried: Vec<Carried> = names.iter().map(|name| carried(name)).collect();
+            let carried: Vec<CopiedFile> = names.iter().map(|name| carried(name)).collect();
             check_names(&[], &[], &carried).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(check(&["a", "a.b", "b/a", "readme.md", "shardfold.json5"]).is_empty());

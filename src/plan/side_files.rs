@@ -6,12 +6,12 @@ use crate::checkpoint::listing::Listing;
 use crate::formats::index::build_index;
 
 use crate::model::outline::Outline;
-use crate::plan::out_tensor::{Carried, OutShard, OutTensor, Role, SideFile};
+use crate::plan::out_tensor::{CopiedFile, OutShard, OutTensor, Role, SideFile};
 
 /// The index of the output's shards.
 pub(crate) enum OutIndex {
     /// The base's: it says the same of them.
-    Carried(Carried),
+    Same(CopiedFile),
     /// The base's, with what changed.
     Made(SideFile),
 }
@@ -37,7 +37,7 @@ pub(crate) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<OutInd
     // A tensor keeps its shard, so that what is left is new; the order of the shards' bytes is theirs.
     let is_same = listed.len() == order.len() && written.is_empty() && about.total_size == Some(total);
     if is_same {
-        return Some(OutIndex::Carried(Carried { name, bytes: *bytes, beside: Role::Base }));
+        return Some(OutIndex::Same(CopiedFile { name, bytes: *bytes, beside: Role::Base }));
     }
     for shard in shards {
         let new = shard.tensors.iter().filter_map(|tensor| written.get_key_value(tensor.name.as_str()));

@@ -9,7 +9,7 @@ use crate::model::outline::Outline;
 use crate::note::Note;
 use crate::note::side_file::SideFileNote;
 use crate::plan::config_file::vocabulary;
-use crate::plan::out_tensor::{Carried, Role};
+use crate::plan::out_tensor::{CopiedFile, Role};
 
 /// Puts the tokenizer that is chosen in place of the base's among the files that are carried over.
 ///
@@ -19,7 +19,7 @@ pub(crate) fn choose(
     choice: TokenizerChoice,
     outline: &Outline<'_>,
     adapters: &[Adapter],
-    carried: &mut Vec<Carried>,
+    carried: &mut Vec<CopiedFile>,
     notes: &mut Vec<Note>,
 ) -> Result<()> {
     if choice == TokenizerChoice::Base {
@@ -53,7 +53,7 @@ pub(crate) fn choose(
     };
     carried.retain(|file| !own.replaces(&file.name));
     let beside = Role::Adapter(i as u32);
-    carried.extend(own.files().iter().map(|file| Carried {
+    carried.extend(own.files().iter().map(|file| CopiedFile {
         name: file.name.clone(),
         bytes: file.bytes,
         beside,
