@@ -178,3 +178,17 @@ fn other_shape(axes: &[u64], input: u64) -> &'static str {
         _ => "the adapter was trained on a model with other sizes: is it for this base?",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::other_shape;
+
+    #[test]
+    fn a_grouped_convolution_is_called_one() {
+        // Eight outputs that see two of eight inputs each, by a kernel of 3 × 3: the factors are for all eight.
+        assert!(other_shape(&[8, 2, 3, 3], 8 * 9).contains("grouped convolution"));
+        for (axes, input) in [(&[8, 2, 3, 3][..], 8 * 9 + 1), (&[8, 4][..], 8)] {
+            assert!(other_shape(axes, input).contains("other sizes"), "{axes:?}");
+        }
+    }
+}
