@@ -14,6 +14,7 @@ pub(crate) mod logical;
 pub(crate) mod mxfp4;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
+pub(crate) mod packed_layout;
 pub(crate) mod plain;
 pub(crate) mod runtime_scales;
 pub(crate) mod scheme;

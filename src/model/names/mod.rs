@@ -22,6 +22,7 @@ pub(crate) mod name_table;
 pub(crate) mod name_tables;
 pub(crate) mod param_slice;
 pub(crate) mod pattern;
+pub(crate) mod place_sum;
 pub(crate) mod presence;
 pub(crate) mod reading;
 pub(crate) mod rules;

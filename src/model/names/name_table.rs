@@ -18,6 +18,7 @@ use crate::model::names::experts::{
 use crate::model::names::fused_rows;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::param_slice::{ParamSlice, StoredSlice};
+use crate::model::names::place_sum::place_sum;
 use crate::model::names::rules::{ConversionKind, Converted, Rules};
 
 /// A runtime parameter: its shape and where it is on disk.
@@ -163,10 +164,11 @@ impl<'a> NameTable<'a> {
     /// they are single, and likewise for dense projections. What is returned stands for the tensors that are meant: it is
     /// the same for the same tensors.
     pub fn fits(&self, path: &str) -> Option<u64> {
-        let own = sum(found(&self.lists.names, path)).or_else(|| sum(found(&self.lists.modules, path)));
+        let own =
+            place_sum(found(&self.lists.names, path)).or_else(|| place_sum(found(&self.lists.modules, path)));
         own.or_else(|| {
             let fused = expert(path)?.fused();
-            fused.iter().find_map(|name| sum(found(&self.lists.names, name)))
+            fused.iter().find_map(|name| place_sum(found(&self.lists.names, name)))
         })
         .or_else(|| self.fits_stacked(path))
         .or_else(|| self.fits_all_experts(path))
@@ -176,11 +178,11 @@ impl<'a> NameTable<'a> {
         })
         .or_else(|| {
             let part = fused_rows::part(path, &self.geometry)?;
-            sum(found(&self.lists.names, &format!("{}.weight", part.whole)))
+            place_sum(found(&self.lists.names, &format!("{}.weight", part.whole)))
         })
         .or_else(|| {
             let parts = fused_rows::parts(path)?;
-            let all = parts.iter().map(|part| sum(found(&self.lists.names, &format!("{part}.weight"))));
+            let all = parts.iter().map(|part| place_sum(found(&self.lists.names, &format!("{part}.weight"))));
             all.reduce(|a, b| Some(a?.wrapping_add(b?))).flatten()
         })
     }
@@ -197,7 +199,7 @@ impl<'a> NameTable<'a> {
         let mut total: Option<u64> = None;
         for number in self.expert_numbers() {
             let single =
-                |role: &&str| sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
+                |role: &&str| place_sum(found(&self.lists.names, &format!("{stack}.{number}.{role}.weight")));
             match roles.iter().filter_map(single).reduce(u64::wrapping_add) {
                 Some(all) => total = Some(total.unwrap_or(0).wrapping_add(all)),
                 None if !self.may_miss(number) => break,
@@ -227,7 +229,7 @@ impl<'a> NameTable<'a> {
         let all = self.all_experts(path)?;
         // Single tensors first: they have their names under any rules.
         self.fits_stacked(&format!("{}.{}", all.stack, all.role.single()))
-            .or_else(|| all.fused().iter().find_map(|name| sum(found(&self.lists.names, name))))
+            .or_else(|| all.fused().iter().find_map(|name| place_sum(found(&self.lists.names, name))))
     }
 
     /// The first of the experts whose projections `path` is. Without gates, what is called `w1` is the way up, and there is
@@ -490,15 +492,4 @@ fn made(made: Made) -> Parameter {
         Ok((shape, slices)) => Parameter { shape, slices, refused: None },
         Err(why) => Parameter { shape: Vec::new(), slices: Vec::new(), refused: Some(why) },
     }
-}
-
-/// A number for a set of tensors, whatever their order, and never 0; none if there are none.
-fn sum(places: impl Iterator<Item = usize>) -> Option<u64> {
-    // Sums of plain places would be the same for too many sets. (This is the last step of SplitMix64.)
-    let spread = |place: usize| {
-        let mixed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) | 1
-    };
-    places.map(spread).reduce(u64::wrapping_add)
 }
