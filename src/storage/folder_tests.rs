@@ -1,10 +1,10 @@
 //! What only files of a file system can do wrong.
 
-use crate::error::storage::StorageError;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use super::*;
+use crate::error::kind::ErrorKind;
 use crate::storage::files::{copy_file, is_mount_point, write_small};
 use crate::storage::os;
 
