@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
-use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{
-    free_bytes, is_mount_point, make_dirs, rename_no_replace, sync_folder, uninterrupted,
+    free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder, uninterrupted,
 };
 use crate::storage::open_files::OpenFiles;
 use crate::storage::os;
@@ -113,7 +112,7 @@ impl Store for Folder {
 
     fn stat(&self, dir: &str) -> Result<Option<Stat>> {
         let path = self.dir(dir)?;
-        match uninterrupted(|| fs::metadata(&path)) {
+        match look(&path) {
             Ok(metadata) => Ok(Some(stat_of(&metadata))),
             Err(cause) if is_absent(&cause) => unfollowed(path),
             Err(cause) => Err(cannot_look(path, cause)),
@@ -182,7 +181,7 @@ impl Store for Folder {
 
     fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.dir(name)?;
-        let opened = if path.is_file() {
+        let opened = if look(&path).is_ok_and(|found| found.is_file()) {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
@@ -220,14 +219,14 @@ impl Store for Folder {
 
     fn is_in_memory(&self, dir: &str) -> bool {
         let path = self.path_of(dir);
-        path.ancestors().find(|above| above.exists()).is_some_and(os::is_in_memory)
+        path.ancestors().find(|above| look(above).is_ok()).is_some_and(os::is_in_memory)
     }
 
     fn is_writable(&self, dir: &str) -> bool {
         let path = self.path_of(dir);
         let mut places =
             path.ancestors().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
-        let Some(there) = places.find(|above| above.exists()) else { return false };
+        let Some(there) = places.find(|above| look(above).is_ok()) else { return false };
         rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
     }
 
@@ -260,7 +259,7 @@ fn entry_of(entry: &fs::DirEntry) -> Result<Option<Entry>> {
             return Ok(Some(Entry { name, kind: EntryKind::Other, bytes: 0 }));
         }
     };
-    match uninterrupted(|| fs::metadata(&path)) {
+    match look(&path) {
         Ok(metadata) => {
             let Stat { kind, bytes } = stat_of(&metadata);
             let is_link = uninterrupted(|| entry.file_type()).is_ok_and(|kind| kind.is_symlink());
@@ -294,7 +293,7 @@ fn is_absent(cause: &io::Error) -> bool {
 }
 
 fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Storage(StorageError::Read { path, offset: 0 })).because(cause)
+    Error::new(StorageError::Unreadable { path }).because(cause)
 }
 
 /// How a removal ended: what was not there is gone as well.
@@ -309,7 +308,7 @@ fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
 
 /// Whether `path` names what was opened as `file`.
 fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
+    match (uninterrupted(|| file.metadata()), look(path)) {
         (Ok(opened), Ok(now)) => (opened.dev(), opened.ino()) == (now.dev(), now.ino()),
         _ => false,
     }
