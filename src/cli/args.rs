@@ -173,6 +173,13 @@ pub(crate) struct MergeArgs {
     )]
     pub(crate) tokenizer: String,
 
+    /// Skip hashing what an interrupted run of the same merge left
+    ///
+    /// A merge that was interrupted goes on where it stopped. By default what is there is hashed first; with this flag its
+    /// length is enough, which saves reading it.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) trust_journal: bool,
+
     /// Print the plan and write nothing, as `plan` does
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,

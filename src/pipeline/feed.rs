@@ -16,6 +16,7 @@ use crate::tensor::rect::Rect;
 use crate::pipeline::factors::BandFactors;
 use crate::pipeline::fetch::Fetch;
 use crate::pipeline::message::{LoadedTile, ReductionResult};
+use crate::pipeline::milestone::walk_start;
 use crate::pipeline::progress::Progress;
 use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
@@ -44,7 +45,7 @@ pub(crate) fn run<'p, 's, 'm>(
     let fetch = Fetch::new(run, progress, stop);
     let reduced = ends.reduced;
     let mut feed = Feed { pool, stop, reduced, fetch, band: None, reductions: Reductions::default() };
-    let mut tiles = Tiles::new(run.plan, run.schedule);
+    let mut tiles = Tiles::new(run.plan, run.schedule, walk_start(run.kept));
     loop {
         ends.spare.try_iter().for_each(|own| tiles.recycle(own));
         let Some(tile) = tiles.next() else { return Ok(()) };

@@ -32,7 +32,7 @@ impl Lines {
     }
 
     fn progress(&mut self, now: &Snapshot) {
-        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
+        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::from(now.written_bytes), Instant::now()));
         if last.elapsed() < EVERY {
             return;
         }
@@ -55,8 +55,12 @@ impl Reporter for Lines {
     fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Note(note) => say(&note_line(note, self.terminal)),
-            Event::Budget { schedule, reason } => say(&budget_lines(schedule, reason, self.style)),
+            Event::Budget { schedule, reason } => {
+                self.clock = None;
+                say(&budget_lines(schedule, reason, self.style));
+            }
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
+            Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clock = None;
                 say(&merging_again_line(*total_bytes, files));
@@ -82,6 +86,11 @@ pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
 /// That a finished output is being looked at.
 pub(crate) fn checking_line(total_bytes: u64) -> String {
     format!("OUTPUT is finished: checking the hashes of its {}\n", show_size(total_bytes))
+}
+
+/// That a merge goes on.
+pub(crate) fn continuing_line(total_bytes: u64) -> String {
+    format!("going on with an interrupted merge: checking the {} that it left\n", show_size(total_bytes))
 }
 
 /// That a finished output is compared with what the merge gives now.

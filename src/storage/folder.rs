@@ -20,6 +20,7 @@ use crate::storage::os;
 use crate::storage::patching::FilePatch;
 use crate::storage::reading::FileSource;
 use crate::storage::rules;
+use crate::storage::rules::part_name;
 use crate::storage::scratch::ScratchFile;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -104,6 +105,13 @@ impl Store for Folder {
         let target = self.file(name)?;
         let step = self.write_step.load(Relaxed);
         Ok(Box::new(FileSink::begin(&self.root, target, len, step, self.keeping_cache)?))
+    }
+
+    fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
+        let target = self.file(name)?;
+        let part = self.root.join(part_name(name));
+        let step = self.write_step.load(Relaxed);
+        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, (step, self.keeping_cache))?))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {

@@ -42,6 +42,12 @@ pub(crate) fn join(dir: &str, name: &str) -> String {
     }
 }
 
+/// The name of what is kept of a file that is not whole.
+pub(crate) fn part_name(name: &str) -> String {
+    let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));
+    join(dir, &format!(".{file}.part"))
+}
+
 /// The error for a file or directory that is not there.
 pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
     StorageError::Missing { what, path: path.to_path_buf() }.into()
@@ -102,6 +108,16 @@ pub(crate) struct Length {
 impl Length {
     pub(crate) fn new(announced: u64) -> Length {
         Length { announced, come: 0, lost: false }
+    }
+
+    /// The same, of which `come` bytes are there from before.
+    pub(crate) fn resumed(announced: u64, come: u64) -> Length {
+        Length { announced, come: come.min(announced), lost: false }
+    }
+
+    /// Bytes announced when the sink was begun.
+    pub(crate) fn announced(&self) -> u64 {
+        self.announced
     }
 
     /// Bytes still to come.

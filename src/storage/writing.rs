@@ -7,9 +7,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::mem;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::OFlags;
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -47,6 +50,31 @@ impl FileSink {
         step: u64,
         keeping_cache: bool,
     ) -> Result<FileSink> {
+        let window = WriteWindow::new(step, keeping_cache);
+        FileSink::open(root, target, Length::new(len), window, Temporary::create)
+    }
+
+    /// Goes on with the file `target` behind the first bytes of what was kept of it under a name of its own, or begins what
+    /// may be kept.
+    pub(crate) fn resume(
+        root: &Path,
+        target: PathBuf,
+        (part, kept): (PathBuf, u64),
+        len: u64,
+        (step, keeping_cache): (u64, bool),
+    ) -> Result<FileSink> {
+        let window = WriteWindow::from(kept, step, keeping_cache);
+        FileSink::open(root, target, Length::resumed(len, kept), window, |_, _| Temporary::kept(part, kept))
+    }
+
+    fn open(
+        root: &Path,
+        target: PathBuf,
+        length: Length,
+        window: WriteWindow,
+        open: impl FnOnce(&Path, &Path) -> io::Result<(File, Temporary)>,
+    ) -> Result<FileSink> {
+        let len = length.missing();
         let folders: Vec<PathBuf> = target
             .ancestors()
             .skip(1)
@@ -57,15 +85,15 @@ impl FileSink {
         let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
         make_dirs(folder).map_err(fail)?;
+        let (file, temporary) = open(folder, &target).map_err(fail)?;
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
         let free = free_bytes(folder).unwrap_or(u64::MAX);
-        if free < len {
-            return Err(StorageError::DiskFull { path: target, needed: len, free }.into());
+        let needed = length.announced().saturating_sub(allocated(&file).map_err(fail)?);
+        if free < needed {
+            return Err(StorageError::DiskFull { path: target, needed, free }.into());
         }
-        let (file, temporary) = Temporary::create(folder, &target).map_err(fail)?;
-        os::reserve(&file, len).map_err(fail)?;
-        let window = WriteWindow::new(step, keeping_cache);
-        Ok(FileSink { file, temporary, target, folders, length: Length::new(len), window })
+        os::reserve(&file, length.announced()).map_err(fail)?;
+        Ok(FileSink { file, temporary, target, folders, length, window })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
@@ -101,6 +129,17 @@ impl Sink for FileSink {
             .map_err(|cause| self.cannot_write(cause))
     }
 
+    fn keep(&mut self) -> Result<bool> {
+        if self.temporary.is_kept {
+            self.file.sync_all().map_err(|cause| self.cannot_write(cause))?;
+            if !mem::replace(&mut self.temporary.is_named, true) {
+                let folder = self.folders.first().map_or(Path::new("."), PathBuf::as_path);
+                sync_folder(folder).map_err(|cause| self.cannot_write(cause))?;
+            }
+        }
+        Ok(self.temporary.is_kept)
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
         let FileSink { file, temporary, target, folders, .. } = *self;
@@ -121,13 +160,26 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn abort(self: Box<Self>) {}
+    fn abort(self: Box<Self>) {
+        let mut temporary = self.temporary;
+        temporary.is_kept = false;
+    }
 }
 
-/// The name of a file that nobody may see, removed when dropped unless it was renamed.
+/// Bytes that the file has on its disk already.
+fn allocated(file: &File) -> io::Result<u64> {
+    const BLOCK: u64 = 512;
+    Ok(uninterrupted(|| file.metadata())?.blocks().saturating_mul(BLOCK))
+}
+
+/// The name of a file that nobody may see, removed when dropped unless it was renamed or is to be kept.
 struct Temporary {
     path: PathBuf,
     is_renamed: bool,
+    /// Whether what is written may be gone on with later.
+    is_kept: bool,
+    /// Whether the name lasts.
+    is_named: bool,
 }
 
 impl Temporary {
@@ -142,11 +194,33 @@ impl Temporary {
             let number = NEXT.fetch_add(1, Relaxed);
             let path = folder.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
             match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((file, Temporary { path, is_renamed: false })),
+                Ok(file) => return Ok((file, Temporary::named(path, false))),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Opens the file at `path`, of which the first `kept` bytes are wanted, or makes it anew if none are. No link is followed.
+    fn kept(path: PathBuf, kept: u64) -> io::Result<(File, Temporary)> {
+        if kept == 0 {
+            match uninterrupted(|| fs::remove_file(&path)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let file =
+            fs::OpenOptions::new().write(true).create_new(kept == 0).custom_flags(flags).open(&path)?;
+        let found = uninterrupted(|| file.metadata())?;
+        if !found.is_file() || found.len() < kept {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was kept of it is not there"));
+        }
+        Ok((file, Temporary::named(path, true)))
+    }
+
+    fn named(path: PathBuf, is_kept: bool) -> Temporary {
+        Temporary { path, is_renamed: false, is_kept, is_named: false }
     }
 
     fn rename(mut self, to: &Path) -> io::Result<()> {
@@ -158,7 +232,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.is_renamed {
+        if !self.is_renamed && !self.is_kept {
             // Nobody is left to tell, and a temporary file that stays is only in the way.
             let _ = uninterrupted(|| fs::remove_file(&self.path));
         }
@@ -179,6 +253,11 @@ struct WriteWindow {
 impl WriteWindow {
     fn new(step: u64, keeping_cache: bool) -> WriteWindow {
         WriteWindow { step, started: 0, is_on: true, keeping_cache }
+    }
+
+    /// The window of a file of which so many bytes are on disk.
+    fn from(written: u64, step: u64, keeping_cache: bool) -> WriteWindow {
+        WriteWindow { started: written - written % step, ..WriteWindow::new(step, keeping_cache) }
     }
 
     /// Bytes from `offset` to the end of its step.

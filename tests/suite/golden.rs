@@ -161,7 +161,7 @@ fn bytes_do_not_depend_on_the_cut() {
         let expected = merge(&whole).ok().expect("no budget was given");
         let mut slab = 4096;
         while merge(&Request {
-            hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+            hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
             threads: Some(1),
             ..whole.clone()
         })
@@ -176,7 +176,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "smallest slabs, depth 1",
                 Request {
-                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
                     threads: Some(1),
                     ..whole.clone()
                 },
@@ -184,7 +184,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "3 workers",
                 Request {
-                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
                     threads: Some(3),
                     ..whole.clone()
                 },
@@ -192,7 +192,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "depth 3",
                 Request {
-                    hooks: TestHooks { forced: Some((2 * slab, 3)), scalar: false },
+                    hooks: TestHooks { forced: Some((2 * slab, 3)), ..TestHooks::default() },
                     threads: Some(3),
                     ..whole.clone()
                 },
@@ -200,7 +200,13 @@ fn bytes_do_not_depend_on_the_cut() {
             // The budget counts all that this test process holds.
             ("512 MB", Request { max_ram: Some(512_000_000.into()), threads: Some(1), ..whole.clone() }),
             ("4 GB", Request { max_ram: Some(4_000_000_000.into()), ..whole.clone() }),
-            ("scalar kernels", Request { hooks: TestHooks { forced: None, scalar: true }, ..whole.clone() }),
+            (
+                "scalar kernels",
+                Request {
+                    hooks: TestHooks { forced: None, scalar: true, ..TestHooks::default() },
+                    ..whole.clone()
+                },
+            ),
         ] {
             let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));
             for (name, bytes) in &expected {
