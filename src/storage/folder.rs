@@ -140,7 +140,7 @@ impl Store for Folder {
         let (from, to) = (self.file(from)?, self.file(to)?);
         let above = to.parent().unwrap_or(&to);
         let renamed = make_dirs(above).and_then(|()| uninterrupted(|| fs::rename(&from, &to)));
-        renamed.map_err(|cause| rules::cannot_write(&to, 0, || 0, cause))
+        renamed.map_err(|cause| rules::cannot_write(&to, cause))
     }
 
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
@@ -160,7 +160,7 @@ impl Store for Folder {
             | Io::Unsupported
             | Io::InvalidInput
             | Io::PermissionDenied => Ok(DirRename::Unsupported),
-            _ => Err(rules::cannot_write(&to, 0, || 0, cause)),
+            _ => Err(rules::cannot_write(&to, cause)),
         }
     }
 
@@ -176,7 +176,7 @@ impl Store for Folder {
 
     fn sync(&self, dir: &str) -> Result<()> {
         let path = self.dir(dir)?;
-        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))
+        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, cause))
     }
 
     fn lock(&self, name: &str) -> Result<Lock> {
@@ -185,7 +185,7 @@ impl Store for Folder {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
-            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, cause))?;
             File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
@@ -299,9 +299,7 @@ fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
 /// How a removal ended: what was not there is gone as well.
 fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
     match result {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            Err(rules::cannot_write(path, 0, || 0, cause))
-        }
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(rules::cannot_write(path, cause)),
         _ => Ok(()),
     }
 }

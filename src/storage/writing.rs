@@ -54,7 +54,7 @@ impl FileSink {
             .map(Path::to_path_buf)
             .collect();
         let folder = folders.first().map_or(root, PathBuf::as_path);
-        let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
+        let fail = |cause| rules::no_room(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
         make_dirs(folder).map_err(fail)?;
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
@@ -70,7 +70,7 @@ impl FileSink {
 
     fn cannot_write(&self, cause: io::Error) -> Error {
         let free = || self.target.parent().and_then(|folder| free_bytes(folder).ok()).unwrap_or(0);
-        rules::cannot_write(&self.target, self.length.missing(), free, cause)
+        rules::no_room(&self.target, self.length.missing(), free, cause)
     }
 
     /// Everything up to the rename: the bytes and the length are on disk.
@@ -104,7 +104,7 @@ impl Sink for FileSink {
     fn commit(self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
         let FileSink { file, temporary, target, folders, .. } = *self;
-        let fail = |cause| rules::cannot_write(&target, 0, || 0, cause);
+        let fail = |cause| rules::cannot_write(&target, cause);
         drop(file);
         temporary.rename(&target).map_err(fail)?;
         for (above, folder) in folders.iter().enumerate() {

@@ -350,7 +350,7 @@ mod tests {
             let store = Faulty::new(Memory::new()).failing(operation, nth, full);
             write_small(&store, "a", b"bytes").unwrap();
             let error = write_small(&store, "b", b"bytes").unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })), "{error:?}");
+            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
             write_small(&store, "c", b"bytes").unwrap();
             assert_eq!(store.inner().names(), ["a", "c"], "{operation:?}");
         }

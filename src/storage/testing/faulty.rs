@@ -388,5 +388,5 @@ fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
 }
 
 fn cannot_write(path: &Path, failure: Failure) -> Error {
-    rules::cannot_write(path, 0, || 0, failure.cause())
+    rules::cannot_write(path, failure.cause())
 }
