@@ -85,6 +85,8 @@ pub use report::style::Style;
 pub use report::summary::Summary;
 pub use report::terminal::Terminal;
 pub use storage::folder::Folder;
+pub use storage::io::choice::IoChoice;
+pub use storage::io::settings::{IoMode, IoSettings};
 pub use storage::location::Location;
 pub use storage::memory::Memory;
 pub use storage::sink::{Patch, Scratch, Sink};

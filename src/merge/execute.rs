@@ -7,6 +7,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::merge::io::io_settings;
 use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
 use crate::note::Note;
@@ -50,7 +51,8 @@ impl Prepared {
         for decision in &self.decisions {
             reporter.event(&Event::Note(decision));
         }
-        reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
+        let (schedule, reason) = (&self.schedule, &self.reason);
+        reporter.event(&Event::Budget { schedule, reason, io: &self.io });
         if let Some(note) = self.check_memory(&target.dir())? {
             reporter.event(&Event::Note(&note));
         }
@@ -113,7 +115,10 @@ impl Prepared {
     ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir())?;
         let store = staging.dir().clone();
-        store.limit_unwritten(self.schedule.window_bytes as u64);
+        let streamed = [&self.places[0], &store];
+        for place in streamed {
+            place.use_io(io_settings(&self.io, &self.schedule));
+        }
         let scratch = write_repacked(&self.repacks, &self.sources, &store, &self.cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
@@ -132,10 +137,10 @@ impl Prepared {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
-        for note in lost(&applied) {
+        let files = self.write_others(&store, staging)?;
+        for note in lost(&applied).into_iter().chain(streamed.into_iter().filter_map(refused)) {
             reporter.event(&Event::Note(&note));
         }
-        let files = self.write_others(&store, staging)?;
         Ok((self.summary(target.output()).done(applied, read_bytes, started.elapsed()), files))
     }
 
@@ -200,4 +205,10 @@ impl Prepared {
         files.push((PROVENANCE.to_owned(), record.len() as u64));
         Ok(files)
     }
+}
+
+/// That the files of `place` did not go the way that was chosen.
+fn refused(place: &Location) -> Option<Note> {
+    let mode = place.refused_io()?.to_owned();
+    Some(RunNote::IoRefused { path: place.to_string(), mode }.into())
 }

@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::behind::Behind;
-use crate::storage::files::uninterrupted;
+use crate::storage::interrupted::uninterrupted;
 use crate::storage::rules;
 
 /// One store may have this part of the descriptors: base, adapters and output have one each.
