@@ -150,7 +150,9 @@ impl FileWriter for WriteBehind {
             self.receive()?;
         }
         self.file.write_all_at(tail, self.offset)?;
-        (self.offset, self.filled) = (self.offset + tail.len() as u64, 0);
+        // What follows is written with it, as a whole block.
+        self.piece()?[..tail.len()].copy_from_slice(tail);
+        self.filled = tail.len();
         Ok(())
     }
 
@@ -227,7 +229,13 @@ mod tests {
                 file.set_len(len as u64).unwrap();
                 let direct = os::open_direct(&file, true).unwrap();
                 let mut writer = WriteBehind::begin(&file, direct, 2 * BLOCK, &Refusal::default()).unwrap();
-                content.chunks(step).for_each(|bytes| writer.write(bytes).unwrap());
+                for bytes in content.chunks(step) {
+                    writer.write(bytes).unwrap();
+                    // In between, too: then what is there so far can be kept.
+                    if step == 50_000 {
+                        writer.finish().unwrap();
+                    }
+                }
                 writer.finish().unwrap();
                 assert!(std::fs::read(&path).unwrap() == content, "{len} bytes in steps of {step}");
             }
