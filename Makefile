@@ -78,8 +78,10 @@ else
 	@echo "skipped: the static build is made on Linux x86-64"
 endif
 
-check-memory: ## Check that benches/memory.sh can confine a process (Linux, root)
-	@rc=0; benches/memory.sh --self-test || rc=$$?; \
+check-memory: ## Check that benches/memory.sh can confine a process, and that the limit is found there (Linux, root)
+	$(CARGO) test --lib --no-run
+	@rc=0; benches/memory.sh --self-test && \
+	benches/memory.sh --run 2GiB $(CARGO) test --lib -- --ignored --exact memory::limits::tests::finds_the_limit_it_runs_under || rc=$$?; \
 	if [ $$rc -eq 77 ]; then echo "skipped: memory cgroups need root and a memory controller"; else exit $$rc; fi
 
 bench: ## Measure the kernels, and a whole merge against a plain copy

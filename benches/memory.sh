@@ -4,6 +4,7 @@
 #
 #   benches/memory.sh BINARY BASE ADAPTER LIMIT OUTPUT    LIMIT as 64M (10^6) or 64MiB (2^20); OUTPUT is removed after
 #   benches/memory.sh --self-test                         shows that the confinement kills what is too large
+#   benches/memory.sh --run LIMIT COMMAND...              runs any command in it, SHARDFOLD_TEST_LIMIT its limit in bytes
 #
 # MERGE_FLAGS in the environment has more flags for the merge, with spaces between: MERGE_FLAGS='--keep-quantized'.
 # Prints one line of figures. Exit: 0 kept, 1 broken, 2 misuse, 77 skipped (not root, or no memory controller).
@@ -91,8 +92,17 @@ self_test() {
   else
     confined sh -c 'head -c 200M /dev/zero | tail > /dev/null'
   fi
-  [ "$rc" -ne 0 ] && [ "${killed:-0}" -gt 0 ] || { say "self-test: 200 MiB retention_sums in 64 MiB, rc=$rc"; exit 1; }
+  [ "$rc" -ne 0 ] && [ "${killed:-0}" -gt 0 ] || { say "self-test: 200 MiB survive in 64 MiB, rc=$rc"; exit 1; }
   echo "self-test: 200 MiB were killed in 64 MiB, rc=$rc oom_kill=$killed peak=$charged"
+}
+
+run() {
+  SHARDFOLD_TEST_LIMIT=$(bytes "$1")
+  export SHARDFOLD_TEST_LIMIT
+  shift
+  make_group "$SHARDFOLD_TEST_LIMIT"
+  confined "$@"
+  return "$rc"
 }
 
 # VmHWM in bytes: the larger of what the tool says (--json, `peak_rss`) and what /usr/bin/time saw, if it is there.
@@ -124,7 +134,12 @@ merge() {
 
 case ${1-} in
   --self-test) [ $# -eq 1 ] || { say "--self-test takes nothing else"; exit 2; } ;;
-  *) [ $# -eq 5 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; } ;;
+  --run) [ $# -ge 3 ] || { say "--run takes a limit and a command"; exit 2; } ;;
+  *) [ $# -eq 5 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; } ;;
 esac
 [ "$(id -u)" -eq 0 ] || { say "not root: skipped"; exit 77; }
-if [ "$1" = --self-test ]; then self_test; else merge "$@"; fi
+case $1 in
+  --self-test) self_test ;;
+  --run) shift; run "$@" ;;
+  *) merge "$@" ;;
+esac

@@ -43,20 +43,30 @@ pub(crate) fn directory_of(place: Resolved) -> Result<Resolved> {
 /// The refusal of an adapter that is given as a base: `error` is why it is none. `others` are those given as adapters.
 pub(crate) fn as_base(place: &Resolved, others: &[Resolved], error: Error) -> Error {
     let location = &place.location;
-    let is_ours = detect(location).is_ok_and(|found| found.is_some());
+    let is_ours = is_adapter(place);
     let found = if is_ours { None } else { foreign(location) };
     if !is_ours && found.is_none() {
         return error;
     }
-    let named = trained_on(place).ok().and_then(|trained_on| trained_on.base);
-    let base = named.unwrap_or_else(|| "BASE".to_owned());
-    let all = std::iter::once(place).chain(others);
-    let adapters: Vec<String> = all.map(|place| format!("--adapter {}", place.location)).collect();
+    let (mut adapters, bases): (Vec<&Resolved>, Vec<&Resolved>) =
+        others.iter().partition(|other| is_adapter(other) || foreign(&other.location).is_some());
+    if adapters.iter().all(|adapter| adapter.location.path() != location.path()) {
+        adapters.insert(0, place);
+    }
+    let swapped = bases.first().map(|base| base.location.to_string());
+    let named = || trained_on(place).ok().and_then(|trained_on| trained_on.base);
+    let base = swapped.or_else(named).unwrap_or_else(|| "BASE".to_owned());
+    let adapters: Vec<String> =
+        adapters.into_iter().map(|place| format!("--adapter {}", place.location)).collect();
     let format = found.map(|found| found.format());
     Error::new(AdapterError::NotABase { path: location.path(), format }).hint(format!(
         "`--base` is the model that adapters are merged into; of several adapters each is named for itself: `--base {base} {}`",
         adapters.join(" ")
     ))
+}
+
+fn is_adapter(place: &Resolved) -> bool {
+    detect(&place.location).is_ok_and(|found| found.is_some())
 }
 
 /// Opens the adapter in `place`, whatever its format.

@@ -34,16 +34,19 @@ pub(crate) struct Beside {
 }
 
 /// Finds the weights beside `adapter` that are neither its own nor the base's; `allowed` are the names that the user lists.
+/// Without a base to compare them with, modules in sub-directories are not looked at.
 ///
 /// # Errors
 /// As [`Store::list`].
-pub(crate) fn beside(adapter: &Adapter, base: &Checkpoint, allowed: &[String]) -> Result<Beside> {
-    let is_of_base = adapter.location.path() == base.location.path();
+pub(crate) fn beside(adapter: &Adapter, base: Option<&Checkpoint>, allowed: &[String]) -> Result<Beside> {
+    let base_here = base.filter(|base| adapter.location.path() == base.location.path());
     let (dirs, files): (Vec<Entry>, Vec<Entry>) =
         adapter.location.list("")?.into_iter().partition(|entry| entry.kind == EntryKind::Dir);
     let names: Vec<String> = files.into_iter().map(|entry| entry.name).collect();
     let is_foreign = |name: &&String| {
-        is_weights(name) && !is_own(adapter, name) && !(is_of_base && is_part(&base.catalogue, name))
+        is_weights(name)
+            && !is_own(adapter, name)
+            && !base_here.is_some_and(|base| is_part(&base.catalogue, name))
     };
     let mut found: Vec<String> = names.iter().filter(is_foreign).cloned().collect();
     // Shards are told by their index.
@@ -52,8 +55,10 @@ pub(crate) fn beside(adapter: &Adapter, base: &Checkpoint, allowed: &[String]) -
         stems.iter().any(|stem| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('-')))
     };
     found.retain(|name| !is_shard(name));
-    for dir in dirs.iter().filter(|dir| is_module(&dir.name)) {
-        found.extend(trained_in(adapter, base, &dir.name)?);
+    if let Some(base) = base {
+        for dir in dirs.iter().filter(|dir| is_module(&dir.name)) {
+            found.extend(trained_in(adapter, base, &dir.name)?);
+        }
     }
     found.sort();
     let (allowed, open) = found.into_iter().partition(|name| allowed.contains(name));

@@ -81,7 +81,8 @@ fn of_storage(error: &StorageError) -> Code {
     match error {
         StorageError::Missing { .. } | StorageError::BrokenLink { .. } => Code::NoInput,
         StorageError::LeadsOut { .. } => Code::Data,
-        StorageError::Read { .. }
+        StorageError::Unreadable { .. }
+        | StorageError::Read { .. }
         | StorageError::Truncated { .. }
         | StorageError::Changed { .. }
         | StorageError::Write { .. }

@@ -18,6 +18,8 @@ pub enum StorageError {
     BrokenLink { path: PathBuf, target: PathBuf },
     #[error("path `{}` escapes the checkpoint directory", path.display())]
     LeadsOut { path: PathBuf },
+    #[error("cannot read `{}`", path.display())]
+    Unreadable { path: PathBuf },
     #[error("cannot read `{}` at byte {offset}", path.display())]
     Read { path: PathBuf, offset: u64 },
     #[error("`{}` ends at byte {found}, its header promises {expected}", path.display())]

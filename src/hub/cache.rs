@@ -38,7 +38,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`StorageError::Missing`] if the cache does not hold it, or holds several; [`CheckpointError::Ref`] for a ref that holds no
-    /// commit; [`StorageError::Read`].
+    /// commit; [`StorageError::Unreadable`].
     pub fn find(&self, typed: &Path) -> Result<Resolved> {
         let location = Location::of_path(typed);
         match (&self.cache, typed.to_str().and_then(RepoQuery::parse)) {

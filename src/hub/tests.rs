@@ -215,7 +215,10 @@ fn hostile_refs_lead_nowhere() {
         assert_eq!(hint, "`hf download org/name` writes it again");
     }
     let (_folder, hub) = cache(&[ONE], &[("main", &"1".repeat(5000))]);
-    assert!(matches!(refused(&hub, "org/name").0.kind(), ErrorKind::Storage(StorageError::Read { .. })));
+    assert!(matches!(
+        refused(&hub, "org/name").0.kind(),
+        ErrorKind::Storage(StorageError::Unreadable { .. })
+    ));
     let (_folder, hub) = cache(&[ONE, "..x", "not-a-commit"], &[]);
     assert_eq!(commit(&hub, "org/name").as_deref(), Some(ONE));
 }

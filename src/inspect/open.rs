@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::adapters::dialect::{Detection, Opening};
 use crate::adapters::foreign::{Foreign, foreign};
-use crate::adapters::open;
+use crate::adapters::{open, unmerged};
 use crate::cancel::Cancel;
 use crate::checkpoint::diffusers::is_pipeline;
 use crate::checkpoint::discover::Checkpoint;
@@ -74,6 +74,8 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
     let opening = Opening { weight: 1.0, file: FileId(0), header_room: u64::MAX };
     let adapter = open::open(place, opening)?;
     let mut report = AdapterReport::new(&adapter, cancel)?;
+    let unmerged = unmerged::beside(&adapter, None, &[])?.open;
+    report.notes.extend(unmerged.into_iter().map(|file| Note::from(InputNote::UnmergedBeside { file })));
     if adapter.location.path() != location.path() {
         let location = adapter.location.to_string();
         report.notes.push(InputNote::AdapterFoundIn { location }.into());

@@ -33,6 +33,10 @@ notes! {
             "`{adapter}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this \
              is the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then"
         ),
+        UnmergedBeside { file: String } => (
+            "`{file}` beside the adapter holds weights that are not the adapter's: no merge takes them along, and `merge` asks for \
+             `--allow-unmerged-file {file}`"
+        ),
         UnmergedAllowed { adapter: String, file: String } =>
             ("`{file}` beside the adapter `{adapter}` holds weights and is left out (--allow-unmerged-file)"),
         OtherClassAllowed { adapter: String, trained_on: String, base: String } => (

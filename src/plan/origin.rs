@@ -41,7 +41,7 @@ impl Planner<'_> {
     /// Whether the directory of the adapter tells that it is not whole, or for another base.
     fn check_beside(&self, adapter: &Adapter, claim_set: &mut ClaimSet) -> Result<()> {
         claim_set.errors.extend(on_residual(adapter)?);
-        let found = unmerged::beside(adapter, self.base, self.allow_unmerged_files)?;
+        let found = unmerged::beside(adapter, Some(self.base), self.allow_unmerged_files)?;
         claim_set.errors.extend(unmerged::refused(&adapter.name, found.open));
         for file in found.allowed {
             let note = InputNote::UnmergedAllowed { adapter: adapter.name.clone(), file };

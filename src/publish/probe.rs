@@ -108,7 +108,7 @@ pub(crate) fn unwritable(output: &Location, error: Error) -> Error {
         Some(io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
             "a part of the path is a file: name another output"
         }
-        _ => "make sure that the directory above it can be made",
+        _ => error.advice().unwrap_or("make sure that the directory above it can be made"),
     };
     let refused = Error::new(OutputError::OutputUnwritable { path: output.path() }).hint(hint);
     match text {

@@ -71,7 +71,7 @@ impl Provenance {
     /// The provenance in `dir`, if there is one that can be read: a later layout is not.
     ///
     /// # Errors
-    /// [`StorageError::Read`].
+    /// [`StorageError::Unreadable`].
     pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
         let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
         let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());

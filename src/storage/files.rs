@@ -26,12 +26,21 @@ use crate::storage::os;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
+/// What stands at `path`, links followed.
+pub(crate) fn look(path: &Path) -> io::Result<fs::Metadata> {
+    uninterrupted(|| fs::metadata(path))
+}
+
 /// Makes a directory and those above it, whichever are not there yet.
 pub(crate) fn make_dirs(path: &Path) -> io::Result<()> {
     match uninterrupted(|| fs::create_dir_all(path)) {
         // What looks whether it is a directory that exists may have been interrupted.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if uninterrupted(|| fs::metadata(path))?.is_dir() { Ok(()) } else { Err(error) }
+            if look(path)?.is_dir() {
+                Ok(())
+            } else {
+                Err(error)
+            }
         }
         made => made,
     }
@@ -110,7 +119,7 @@ pub(crate) fn is_mount_point(path: &Path) -> bool {
 
 fn is_other_device(path: &Path) -> bool {
     let Some(parent) = path.parent() else { return true };
-    match (fs::metadata(path), fs::metadata(parent)) {
+    match (look(path), look(parent)) {
         (Ok(own), Ok(above)) => own.dev() != above.dev(),
         _ => false,
     }

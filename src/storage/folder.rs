@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::files::{free_bytes, is_mount_point, make_dirs, rename_no_replace, sync_folder};
+use crate::storage::files::{free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder};
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::settings::IoSettings;
 use crate::storage::io::store_io::StoreIo;
@@ -103,7 +102,7 @@ impl Store for Folder {
 
     fn stat(&self, dir: &str) -> Result<Option<Stat>> {
         let path = self.dir(dir)?;
-        match uninterrupted(|| fs::metadata(&path)) {
+        match look(&path) {
             Ok(metadata) => Ok(Some(stat_of(&metadata))),
             Err(cause) if is_absent(&cause) => unfollowed(path),
             Err(cause) => Err(cannot_look(path, cause)),
@@ -172,7 +171,7 @@ impl Store for Folder {
 
     fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.dir(name)?;
-        let opened = if path.is_file() {
+        let opened = if look(&path).is_ok_and(|found| found.is_file()) {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
@@ -210,14 +209,14 @@ impl Store for Folder {
 
     fn is_in_memory(&self, dir: &str) -> bool {
         let path = self.path_of(dir);
-        path.ancestors().find(|above| above.exists()).is_some_and(os::is_in_memory)
+        path.ancestors().find(|above| look(above).is_ok()).is_some_and(os::is_in_memory)
     }
 
     fn is_writable(&self, dir: &str) -> bool {
         let path = self.path_of(dir);
         let mut places =
             path.ancestors().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
-        let Some(there) = places.find(|above| above.exists()) else { return false };
+        let Some(there) = places.find(|above| look(above).is_ok()) else { return false };
         rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
     }
 
@@ -253,7 +252,7 @@ fn entry_of(entry: &fs::DirEntry) -> Result<Option<Entry>> {
             return Ok(Some(Entry { name, kind: EntryKind::Other, bytes: 0 }));
         }
     };
-    match uninterrupted(|| fs::metadata(&path)) {
+    match look(&path) {
         Ok(metadata) => {
             let Stat { kind, bytes } = stat_of(&metadata);
             let is_link = uninterrupted(|| entry.file_type()).is_ok_and(|kind| kind.is_symlink());
@@ -287,7 +286,7 @@ fn is_absent(cause: &io::Error) -> bool {
 }
 
 fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
-    Error::new(ErrorKind::Storage(StorageError::Read { path, offset: 0 })).because(cause)
+    Error::new(StorageError::Unreadable { path }).because(cause)
 }
 
 /// How a removal ended: what was not there is gone as well.
@@ -302,7 +301,7 @@ fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
 
 /// Whether `path` names what was opened as `file`.
 fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
+    match (uninterrupted(|| file.metadata()), look(path)) {
         (Ok(opened), Ok(now)) => (opened.dev(), opened.ino()) == (now.dev(), now.ino()),
         _ => false,
     }

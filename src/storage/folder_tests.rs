@@ -1,10 +1,10 @@
 //! What only files of a file system can do wrong.
 
-use crate::error::storage::StorageError;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use super::*;
+use crate::error::kind::ErrorKind;
 use crate::storage::files::{copy_file, is_mount_point, write_small};
 use crate::storage::io::settings::IoMode;
 use crate::storage::os;
@@ -129,10 +129,7 @@ fn what_is_no_file_is_refused_without_blocking() {
             continue;
         }
         let error = refused(&store, name);
-        assert!(
-            matches!(error.kind(), ErrorKind::Storage(StorageError::Read { offset: 0, .. })),
-            "{error:?}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Unreadable { .. })), "{error:?}");
         assert!(format!("{error:?}").contains("not a file"), "{error:?}");
     }
 }
@@ -158,8 +155,14 @@ fn what_cannot_be_looked_at_is_not_taken_for_absent() {
     ));
     // A path that is no text of the system cannot be looked at.
     let unfit = Folder::new(folder.path().join("a\0b"));
-    assert!(matches!(unfit.stat("name").unwrap_err().kind(), ErrorKind::Storage(StorageError::Read { .. })));
-    assert!(matches!(unfit.list("").unwrap_err().kind(), ErrorKind::Storage(StorageError::Read { .. })));
+    assert!(matches!(
+        unfit.stat("name").unwrap_err().kind(),
+        ErrorKind::Storage(StorageError::Unreadable { .. })
+    ));
+    assert!(matches!(
+        unfit.list("").unwrap_err().kind(),
+        ErrorKind::Storage(StorageError::Unreadable { .. })
+    ));
 }
 
 #[test]

@@ -151,14 +151,14 @@ impl Location {
     /// Fails unless it is a directory.
     ///
     /// # Errors
-    /// [`StorageError::Missing`] if nothing is there, [`StorageError::Read`] if something else is; as [`Store::stat`].
+    /// [`StorageError::Missing`] if nothing is there, [`StorageError::Unreadable`] if something else is; as [`Store::stat`].
     pub(crate) fn check_dir(&self) -> Result<()> {
         match self.stat("")? {
             Some(Stat { kind: EntryKind::Dir, .. }) => Ok(()),
             // Opening says what it leads to.
             Some(Stat { kind: EntryKind::Dangling, .. }) => self.store.open(&self.prefix).map(drop),
             Some(_) => {
-                let error = Error::new(StorageError::Read { path: self.path(), offset: 0 });
+                let error = Error::new(StorageError::Unreadable { path: self.path() });
                 Err(error.because("it is not a directory"))
             }
             None => Err(rules::missing("directory", &self.path())),
@@ -199,13 +199,13 @@ impl Location {
     /// All of a file that is expected to be small; `None` if there is no such file.
     ///
     /// # Errors
-    /// [`StorageError::Read`], also when it is longer than `most` bytes; as [`Store::stat`].
+    /// [`StorageError::Unreadable`], also when it is longer than `most` bytes; as [`Store::stat`].
     pub(crate) fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
         match self.read_start(name, most)? {
             Some(start) if start.is_whole => Ok(Some(start.bytes)),
             Some(_) => {
                 let cause = format!("it is longer than the {most} bytes accepted for such a file");
-                Err(Error::new(StorageError::Read { path: self.path_of(name), offset: 0 }).because(cause))
+                Err(Error::new(StorageError::Unreadable { path: self.path_of(name) }).because(cause))
             }
             None => Ok(None),
         }
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(all.read_small("dir/name", 5).expect("memory"), Some(b"bytes".to_vec()));
         assert!(matches!(
             all.read_small("dir/name", 4).unwrap_err().kind(),
-            ErrorKind::Storage(StorageError::Read { .. })
+            ErrorKind::Storage(StorageError::Unreadable { .. })
         ));
         assert!(all.read_small("dir", 4).expect("memory").is_none(), "a directory is no file");
         let start = all.read_start("dir/name", 2).expect("memory").expect("it is there");

@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::behind::Behind;
+use crate::storage::files::look;
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::rules;
 
@@ -129,7 +130,7 @@ impl OpenFile {
 
     /// Fails unless the file is what it was when it was opened, and still the one at its path.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        let now = uninterrupted(|| fs::metadata(&self.path)).map(|metadata| FileState::of(&metadata));
+        let now = look(&self.path).map(|metadata| FileState::of(&metadata));
         let held = self.held();
         let is_same = match (&*held, now) {
             (_, Err(_)) => false,
@@ -191,7 +192,7 @@ impl FileState {
 }
 
 fn opened(path: &Path) -> io::Result<(File, FileState)> {
-    regular(&uninterrupted(|| fs::metadata(path))?)?;
+    regular(&look(path)?)?;
     let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking()).open(path)?;
     let metadata = uninterrupted(|| file.metadata())?;
     regular(&metadata)?;
@@ -220,7 +221,7 @@ fn cannot_open(path: PathBuf, cause: io::Error) -> Error {
         let error = target.map(|target| rules::broken_link(&path, target));
         return error.unwrap_or_else(|| rules::missing("file", &path).because(cause));
     }
-    Error::new(StorageError::Read { path, offset: 0 }).because(cause)
+    Error::new(StorageError::Unreadable { path }).because(cause)
 }
 
 #[cfg(test)]

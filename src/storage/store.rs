@@ -25,7 +25,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing);
-    /// [`StorageError::Read`](crate::error::storage::StorageError::Read), also for what is no regular file.
+    /// [`StorageError::Unreadable`](crate::error::storage::StorageError::Unreadable), also for what is no regular file.
     fn open(&self, name: &str) -> Result<Box<dyn Source>>;
 
     /// Begins the file `name`, which will have `len` bytes; room for them is reserved where that is possible. Its commit
@@ -47,7 +47,7 @@ pub trait Store: Send + Sync {
     /// is [`EntryKind::Dangling`].
     ///
     /// # Errors
-    /// [`StorageError::Read`](crate::error::storage::StorageError::Read) if it cannot be looked at.
+    /// [`StorageError::Unreadable`](crate::error::storage::StorageError::Unreadable) if it cannot be looked at.
     fn stat(&self, dir: &str) -> Result<Option<Stat>>;
 
     /// What is directly in `dir`, in the order of names. Links are followed, and one to a directory is an
@@ -55,7 +55,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing) if there is no such directory,
-    /// [`StorageError::Read`](crate::error::storage::StorageError::Read) if it or something in it cannot be looked at.
+    /// [`StorageError::Unreadable`](crate::error::storage::StorageError::Unreadable) if it or something in it cannot be looked at.
     fn list(&self, dir: &str) -> Result<Vec<Entry>>;
 
     /// Gives the file `from` the name `to`, and takes it from a file that has it.

@@ -212,6 +212,18 @@ fn an_adapter_as_a_base_is_said_to_be_one() {
 }
 
 #[test]
+fn a_base_and_an_adapter_in_each_others_place_are_told_apart() {
+    let work = tiny();
+    let swapped = merge(&work.adapter, &work.base, &work.output);
+    let cure = format!("`--base {} --adapter {}`", work.base.display(), work.adapter.display());
+    assert!(swapped.code == 65 && swapped.err.contains(&cure), "{}", swapped.err);
+    let twice = merge(&work.adapter, &work.adapter, &work.output);
+    let once = format!(" --adapter {}`", work.adapter.display());
+    assert!(twice.code == 65 && twice.err.contains(&once), "{}", twice.err);
+    assert_eq!(twice.err.matches(" --adapter ").count(), 1, "{}", twice.err);
+}
+
+#[test]
 fn formats_are_named_with_what_can_be_done() {
     let (diffusers, peft) = ("pipe.fuse_lora()", "beside an `adapter_config.json`");
     for (key, format, cure) in [

@@ -56,6 +56,17 @@ fn weights_beside_an_adapter_are_named_or_refused() {
 }
 
 #[test]
+fn inspect_names_weights_beside_an_adapter() {
+    let work = tiny();
+    let before = run(&["inspect", text(&work.adapter)]);
+    assert!(before.code == 0 && !before.err.contains("beside the adapter"), "{}", before.err);
+    beside(&work, "non_lora_state_dict.bin");
+    let ran = run(&["inspect", text(&work.adapter)]);
+    let says = "`non_lora_state_dict.bin` beside the adapter holds weights";
+    assert!(ran.code == 0 && ran.err.contains(says), "{}", ran.err);
+}
+
+#[test]
 fn modules_behind_the_model_are_the_bases_or_named() {
     let work = tiny();
     beside(&work, "2_Dense/model.safetensors");
