@@ -92,6 +92,7 @@ pub use storage::memory::Memory;
 pub use storage::sink::{Patch, Scratch, Sink};
 pub use storage::source::Source;
 pub use storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+pub use storage::times::FileTimes;
 pub use tensor::size::Size;
 
 /// Instruments for this crate's own tests and benches; no promise is made about them.

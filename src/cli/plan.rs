@@ -26,7 +26,7 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
     let is_done = match &config.output {
         Some(output) => {
             let output = Location::of_resolved_path(output);
-            matches!(prepared.probe(&output, reporter.as_mut())?, Probed::AlreadyDone)
+            matches!(prepared.probe(&output, reporter.as_mut())?, Probed::AlreadyDone(_))
         }
         None => false,
     };

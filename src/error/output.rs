@@ -20,6 +20,8 @@ pub enum OutputError {
     OutputDamaged { path: PathBuf, files: Vec<String> },
     #[error("`{}` was made with another `{file}` than there is now", path.display())]
     OtherSideFile { path: PathBuf, file: String },
+    #[error("`{}` was made before the base changed: its `{shard}` would be another now", path.display())]
+    OtherBase { path: PathBuf, shard: String },
     #[error("`{file}` in `{}` is not what this run wrote: another process writes there", path.display())]
     StagingDisturbed { path: PathBuf, file: String },
     #[error("`{}` lies in memory (a tmpfs), and the result and the run need {}: {limit}", path.display(), show_size(*needed))]

@@ -12,8 +12,10 @@ use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
 use crate::note::Note;
 use crate::note::run::RunNote;
+use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
+use crate::pipeline::tally::Applied;
 use crate::pipeline::writer::ShardDone;
 use crate::plan::output_files::CARD;
 use crate::publish::finished::Wanted;
@@ -41,7 +43,7 @@ impl Prepared {
     pub fn merge(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Summary> {
         let started = Instant::now();
         let target = match self.probe(output, reporter)? {
-            Probed::AlreadyDone => {
+            Probed::AlreadyDone(_) => {
                 let summary = self.summary(output);
                 reporter.event(&Event::Finished(&summary));
                 return Ok(summary);
@@ -82,7 +84,7 @@ impl Prepared {
     /// Looks at `output` and decides what is to be done about it. Writes nothing.
     ///
     /// # Errors
-    /// [`OutputError::InsideInput`]; as [`probe`].
+    /// [`OutputError::InsideInput`]; as [`probe`] and [`Prepared::check_base`].
     pub(crate) fn probe(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Probed> {
         if let Some(input) = self.places.iter().find(|place| output.lies_in(place)) {
             let error = OutputError::InsideInput { path: output.path(), input: input.path() };
@@ -91,16 +93,20 @@ impl Prepared {
         let wanted =
             Wanted { plan: &self.plan, digest: &self.digest, carried: &self.carried, cancel: &self.cancel };
         let mut is_begun = false;
-        probe(output, &wanted, &mut |now| {
+        let probed = probe(output, &wanted, &mut |now| {
             let began = Event::Checking { total_bytes: now.total_bytes };
             let event = if is_begun { Event::Progress(now) } else { began };
             reporter.event(&event);
             is_begun = true;
-        })
+        })?;
+        if let Probed::AlreadyDone(record) = &probed {
+            self.check_base(output, record, reporter)?;
+        }
+        Ok(probed)
     }
 
     /// Fails if an input is not any more what it was when the plan was made: then nobody knows what was merged.
-    fn check_inputs(&self) -> Result<()> {
+    pub(crate) fn check_inputs(&self) -> Result<()> {
         let inputs = self.sources.iter().chain(&self.carried);
         Error::all(inputs.filter_map(|source| source.check_unchanged().err()).collect())
     }
@@ -115,11 +121,30 @@ impl Prepared {
     ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir())?;
         let store = staging.dir().clone();
-        let streamed = [&self.places[0], &store];
-        for place in streamed {
-            place.use_io(io_settings(&self.io, &self.schedule));
+        let mut read_bytes = 0;
+        let mut done = |shard| staging.shard_done(shard);
+        let applied = self.run_into(&store, &mut done, &mut |now| {
+            read_bytes = now.read_bytes;
+            reporter.event(&Event::Progress(now));
+        })?;
+        let files = self.write_others(&store, staging)?;
+        for note in lost(&applied).into_iter().chain([&self.places[0], &store].into_iter().filter_map(refused)) {
+            reporter.event(&Event::Note(&note));
         }
-        let scratch = write_repacked(&self.repacks, &self.sources, &store, &self.cancel)?;
+        Ok((self.summary(target.output()).done(applied, read_bytes, started.elapsed()), files))
+    }
+
+    /// Runs the plan into `store`. `shard_done` and `tick` are called as by [`Run::run`].
+    pub(crate) fn run_into(
+        &self,
+        store: &dyn Store,
+        shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Applied> {
+        let settings = io_settings(&self.io, &self.schedule);
+        self.places[0].use_io(settings);
+        store.use_io(settings);
+        let scratch = write_repacked(&self.repacks, &self.sources, store, &self.cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
@@ -127,21 +152,12 @@ impl Prepared {
             plan: &self.plan,
             schedule: &self.schedule,
             sources: &sources,
-            store: &store,
+            store,
             kernels: self.kernels,
             cancel: &self.cancel,
             allow_noop: self.allow_noop,
         };
-        let mut read_bytes = 0;
-        let applied = run.run(&mut |shard| staging.shard_done(shard), &mut |now| {
-            read_bytes = now.read_bytes;
-            reporter.event(&Event::Progress(now));
-        })?;
-        let files = self.write_others(&store, staging)?;
-        for note in lost(&applied).into_iter().chain(streamed.into_iter().filter_map(refused)) {
-            reporter.event(&Event::Note(&note));
-        }
-        Ok((self.summary(target.output()).done(applied, read_bytes, started.elapsed()), files))
+        run.run(shard_done, tick)
     }
 
     fn summary(&self, output: &Location) -> Summary {

@@ -3,6 +3,7 @@
 //! A [`request::Request`] says what is wanted; [`prepare::prepare`] finds the inputs, plans and divides the budget;
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
+pub(crate) mod again;
 pub(crate) mod execute;
 pub(crate) mod hooks;
 pub(crate) mod io;

@@ -20,8 +20,8 @@ static WAYS: &[&dyn Publish] = &[&Rename, &IntoPlace];
 
 /// What is to be done about an output.
 pub(crate) enum Probed {
-    /// It is there already: the result of the same plan, as it was written.
-    AlreadyDone,
+    /// It is there already: the result of the same plan, as it was written. With its record.
+    AlreadyDone(Provenance),
     /// It can be made.
     Ready(OutputTarget),
 }
@@ -56,7 +56,7 @@ pub(crate) fn probe(
             && record.plan == digest
         {
             wanted.check(&output, &record, tick)?;
-            return Ok(Probed::AlreadyDone);
+            return Ok(Probed::AlreadyDone(record));
         }
         if let Some(target) = begun_inside(&output, digest, &is_planned)? {
             return Ok(Probed::Ready(target));

@@ -9,7 +9,7 @@ use crate::pipeline::progress::Snapshot;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
-use crate::report::lines::{budget_lines, checking_line, note_line};
+use crate::report::lines::{budget_lines, checking_line, merging_again_line, note_line};
 use crate::report::rate::{Rate, show};
 use crate::report::say::say;
 use crate::report::screen::Screen;
@@ -76,6 +76,10 @@ impl Reporter for Bar {
                 self.print(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
+            Event::MergingAgain { total_bytes, files } => {
+                self.clear();
+                self.print(&merging_again_line(*total_bytes, files));
+            }
             Event::Progress(now) => self.draw(now),
             Event::Finished(_) => self.clear(),
         }

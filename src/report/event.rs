@@ -25,6 +25,14 @@ pub enum Event<'e> {
         /// How many.
         total_bytes: u64,
     },
+    /// A finished output is compared with what the merge gives now, in so many bytes, since these files of the base may have
+    /// changed after it was made.
+    MergingAgain {
+        /// How many.
+        total_bytes: u64,
+        /// Names of files.
+        files: &'e [String],
+    },
     /// How far it is; about ten times a second.
     Progress(&'e Snapshot),
     /// It is done.

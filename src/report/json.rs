@@ -27,6 +27,10 @@ impl Reporter for Json {
             Event::Note(note) => Some(note_object(note)),
             Event::Budget { schedule, reason, io } => Some(budget(schedule, reason, io)),
             Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
+            Event::MergingAgain { total_bytes, files } => {
+                self.clock = None;
+                Some(json!({"event": "merging_again", "total_bytes": total_bytes, "files": files}))
+            }
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => None,
         };

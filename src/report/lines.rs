@@ -59,6 +59,10 @@ impl Reporter for Lines {
             Event::Note(note) => say(&note_line(note, self.terminal)),
             Event::Budget { schedule, reason, io } => say(&budget_lines(schedule, reason, io, self.style)),
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
+            Event::MergingAgain { total_bytes, files } => {
+                self.clock = None;
+                say(&merging_again_line(*total_bytes, files));
+            }
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => {}
         }
@@ -80,6 +84,17 @@ pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
 /// That a finished output is being looked at.
 pub(crate) fn checking_line(total_bytes: u64) -> String {
     format!("OUTPUT is finished: checking the hashes of its {}\n", show_size(total_bytes))
+}
+
+/// That a finished output is compared with what the merge gives now.
+pub(crate) fn merging_again_line(total_bytes: u64, files: &[String]) -> String {
+    let first = files.first().map_or("", String::as_str);
+    let more = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+    let text = format!(
+        "`{first}`{more} may have changed since OUTPUT was made: checking its {} against another merge that writes nothing",
+        show_size(total_bytes)
+    );
+    printable(&text) + "\n"
 }
 
 /// The budget in one line, and for [`Style::Verbose`] how it is spent.

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::storage::source::Source;
+use crate::storage::times::FileTimes;
 
 /// Files one behind the other.
 pub(crate) struct Chained {
@@ -55,6 +56,16 @@ impl Source for Chained {
             source.done_before((offset - start).min(source.len()));
         }
     }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.parts.iter().try_for_each(|(_, source)| source.check_unchanged())
+    }
+
+    fn times(&self) -> Option<FileTimes> {
+        let mut all = self.parts.iter().map(|(_, source)| source.times());
+        let first = all.next()??;
+        all.try_fold(first, |times, other| times.with(other?))
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +75,27 @@ mod tests {
     use crate::storage::location::Location;
     use crate::storage::memory::Memory;
     use crate::storage::store::Store;
+
+    #[test]
+    fn a_change_of_one_is_a_change_of_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Location::of_path(folder.path());
+        for name in ["a", "b"] {
+            write_small(&all, name, b"bytes").unwrap();
+        }
+        let open = || Chained::new(["a", "b"].map(|name| all.open(name).unwrap()).into_iter().collect());
+        let chained = open();
+        chained.check_unchanged().unwrap();
+        let before = chained.times().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        write_small(&all, "b", b"other").unwrap();
+        assert!(chained.check_unchanged().is_err());
+        let after = open().times().unwrap();
+        assert!(after.changed > before.changed && before.is_older_than(&after));
+        let memory = Memory::new();
+        write_small(&memory, "m", b"m").unwrap();
+        assert_eq!(Chained::new(vec![memory.open("m").unwrap()]).times(), None, "nobody tells");
+    }
 
     #[test]
     fn bytes_of_several_files_are_one_row() {

@@ -38,6 +38,7 @@ use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+use crate::storage::times::FileTimes;
 use crate::storage::walk::Walk;
 
 /// A directory of a store, or a file of it; it need not be there.
@@ -300,6 +301,10 @@ impl Source for Stoppable {
 
     fn check_unchanged(&self) -> Result<()> {
         self.source.check_unchanged()
+    }
+
+    fn times(&self) -> Option<FileTimes> {
+        self.source.times()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A store ([`store`]) lists, opens, creates, renames and removes files by name; a [`Location`](location::Location) is a
 //! directory of one. An open file is a [`Source`](source::Source), a new one a [`Sink`](sink::Sink). `folder.rs` is a store over a
-//! directory of the file system, `memory.rs` one over a map in memory. What only one operating system has lives in `os/`.
+//! directory of the file system, `memory.rs` one over a map in memory, `discard.rs` one that keeps nothing. What only one operating system has lives in `os/`.
 //! No other room touches the file system.
 //!
 //! Some things hold for every store, and `testing/conformance.rs` checks them: a name never leads out of its store, a read
@@ -29,6 +29,7 @@
 
 pub(crate) mod behind;
 pub(crate) mod chained;
+pub(crate) mod discard;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod interrupted;
@@ -46,5 +47,6 @@ pub(crate) mod source;
 pub(crate) mod store;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod testing;
+pub(crate) mod times;
 pub(crate) mod walk;
 pub(crate) mod writing;

@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::storage::behind::Behind;
 use crate::storage::files::look;
 use crate::storage::interrupted::uninterrupted;
-use crate::storage::rules;
+use crate::storage::times::FileTimes;
+use crate::storage::{os, rules};
 
 /// One store may have this part of the descriptors: base, adapters and output have one each.
 const SHARE: u64 = 4;
@@ -141,6 +142,20 @@ impl OpenFile {
             }
         };
         if is_same { Ok(()) } else { Err(self.is_changed()) }
+    }
+
+    /// When it was written, and when it changed last: it, the link that leads to it, or the directory in which its name is, as
+    /// when a directory takes the place of another.
+    pub(crate) fn times(&self) -> Option<FileTimes> {
+        let above = self.path.parent().filter(|above| !above.as_os_str().is_empty());
+        let above = above.unwrap_or(Path::new("."));
+        let name = uninterrupted(|| fs::symlink_metadata(&self.path)).ok()?;
+        let above = uninterrupted(|| fs::metadata(above)).ok()?;
+        let changed = [name, above].map(|metadata| FileState::of(&metadata).changed);
+        let changed = changed.into_iter().fold(self.state.changed, Ord::max);
+        // Device numbers begin with 1.
+        let clock = if os::has_local_clock(&self.path) { 0 } else { self.state.place.0 };
+        Some(FileTimes { clock, written: self.state.modified, changed })
     }
 
     /// Says that the cache need not keep what comes before `offset`.

@@ -14,6 +14,7 @@ use crate::storage::io::store_io::StoreIo;
 use crate::storage::open_files::{OpenFile, OpenFiles};
 use crate::storage::rules;
 use crate::storage::source::Source;
+use crate::storage::times::FileTimes;
 
 /// A regular file, to be read.
 pub(crate) struct FileSource {
@@ -79,5 +80,9 @@ impl Source for FileSource {
 
     fn check_unchanged(&self) -> Result<()> {
         self.open.check_unchanged()
+    }
+
+    fn times(&self) -> Option<FileTimes> {
+        self.open.times()
     }
 }

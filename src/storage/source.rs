@@ -1,6 +1,7 @@
 //! [`Source`]: a file that is open for reading at any offset.
 
 use crate::error::Result;
+use crate::storage::times::FileTimes;
 
 /// Something with a length that can be read at any offset, from any thread.
 pub trait Source: Send + Sync {
@@ -30,5 +31,10 @@ pub trait Source: Send + Sync {
     /// [`StorageError::Changed`](crate::error::storage::StorageError::Changed).
     fn check_unchanged(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// When the file was written and when it changed last, up to when it was opened; `None` where nobody can tell.
+    fn times(&self) -> Option<FileTimes> {
+        None
     }
 }

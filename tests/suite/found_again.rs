@@ -1,6 +1,7 @@
 //! Outputs found again or fought over: already done means all of it, and no run takes what may be another's.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -9,7 +10,7 @@ use serde_json::json;
 use shardfold::testing::{Faulty, write_small};
 use shardfold::{Cancel, Code, Location, Memory, Request, Store, Style, Terminal, choose, prepare};
 
-use super::support::{contents, fixtures};
+use super::support::{contents, copy_folder, fixtures};
 use super::work::{Work, edit_json};
 
 fn refuses(work: &Work, texts: &[&str]) {
@@ -67,6 +68,101 @@ fn already_done_means_every_file() {
     // A side file of the base that changed at equal length is another merge.
     again(&|_| fs::write(work.base.join("tokenizer.json"), "{\"a\": 3}").unwrap());
     refuses(&work, &["was made with another `tokenizer.json` than there is now"]);
+}
+
+/// Changes one weight of a shard where no sample of its identity is, and gives the file its old time again.
+fn change_unsampled(path: &Path) {
+    let written = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let apart = (bytes.len() - start - 4096) / 15;
+    assert!(apart > 4200, "nothing lies between samples");
+    bytes[start + (apart + 4096) / 2] ^= 0x50;
+    fs::write(path, bytes).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+}
+
+const AGAIN: &str = "may have changed since OUTPUT was made: checking its ";
+
+/// Runs the merge that made the output again: it is still done, or the base is another by now.
+fn is_still(work: &Work, is_done: bool, is_merged_again: bool) {
+    let before = contents(&work.output);
+    let ran = work.merge(&[]);
+    assert_eq!(ran.code, if is_done { 0 } else { 73 }, "{}", ran.err);
+    assert_eq!(ran.err.contains(AGAIN), is_merged_again, "{}", ran.err);
+    if is_done {
+        assert!(ran.out.contains("already done"), "{}", ran.out);
+    } else {
+        let text =
+            "was made before the base changed: its `model-00002-of-00003.safetensors` would be another";
+        assert!(ran.err.contains(text), "{}", ran.err);
+    }
+    assert!(contents(&work.output) == before && !work.partial().exists());
+}
+
+#[test]
+fn a_base_that_changed_between_its_samples_is_another() {
+    let work = Work::demo();
+    work.succeeds(&[]);
+    is_still(&work, true, false);
+    // Copied anew it is the same, which another merge shows.
+    let copy = work.folder.path().join("copy");
+    copy_folder(&work.base, &copy);
+    fs::remove_dir_all(&work.base).unwrap();
+    fs::rename(&copy, &work.base).unwrap();
+    is_still(&work, true, true);
+    let dry: serde_json::Value = serde_json::from_str(&work.merge(&["--dry-run", "--json"]).out).unwrap();
+    assert_eq!(dry["already_done"], true);
+    change_unsampled(&work.shard(2));
+    is_still(&work, false, true);
+    assert_eq!(work.merge(&["--dry-run"]).code, 73);
+}
+
+#[test]
+fn another_base_under_the_same_name_is_another_however_old_it_is() {
+    // By another name, in another directory of that name, and by another link.
+    let named = |work: &mut Work, other: &Path| work.base = other.to_path_buf();
+    let moved = |work: &mut Work, other: &Path| {
+        fs::rename(&work.base, work.folder.path().join("old")).unwrap();
+        fs::rename(other, &work.base).unwrap();
+    };
+    let linked = |work: &mut Work, other: &Path| {
+        fs::remove_file(work.shard(2)).unwrap();
+        symlink(other.join("model-00002-of-00003.safetensors"), work.shard(2)).unwrap();
+    };
+    let ways: [&dyn Fn(&mut Work, &Path); 3] = [&named, &moved, &linked];
+    for change in ways {
+        let mut work = Work::demo();
+        let other = work.folder.path().join("other");
+        copy_folder(&work.base, &other);
+        change_unsampled(&other.join("model-00002-of-00003.safetensors"));
+        work.succeeds(&[]);
+        is_still(&work, true, false);
+        change(&mut work, &other);
+        is_still(&work, false, true);
+    }
+}
+
+#[test]
+fn what_is_hashed_whole_needs_no_second_merge() {
+    let flip = |path: &Path| {
+        let written = fs::metadata(path).unwrap().modified().unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        let changed = text.replacen("_id\": 1", "_id\": 2", 1);
+        assert!(changed != text, "{text}");
+        fs::write(path, changed).unwrap();
+        fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+    };
+    for name in ["config.json", "generation_config.json"] {
+        let work = Work::demo();
+        work.succeeds(&[]);
+        flip(&work.base.join(name));
+        refuses(&work, &[&format!("was made with another `{name}` than there is now")]);
+    }
+    let work = Work::demo();
+    work.succeeds(&[]);
+    change_unsampled(&work.weights());
+    refuses(&work, &["already exists and is not the result of this merge"]);
 }
 
 #[test]

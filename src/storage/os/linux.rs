@@ -141,12 +141,27 @@ pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
 }
 
+const TMPFS: u32 = 0x0102_1994;
+const RAMFS: u32 = 0x8584_58f6;
+/// File systems whose times come from this kernel's clock: ext, XFS, Btrfs, overlayfs, F2FS, bcachefs, ZFS, and memory. A server
+/// has a clock of its own.
+const LOCAL: [u32; 9] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x794c_7630, 0xf2f5_2010, 0xca45_1a4e, 0x2fc1_2fc1, TMPFS, RAMFS];
+
 /// Whether what is written at `path`, which is there, takes memory: a tmpfs or a ramfs.
 pub(crate) fn is_in_memory(path: &Path) -> bool {
-    const TMPFS: u32 = 0x0102_1994;
-    const RAMFS: u32 = 0x8584_58f6;
+    is_on(path, &[TMPFS, RAMFS])
+}
+
+/// Whether the times of the file at `path` are told by the clock of this kernel.
+pub(crate) fn has_local_clock(path: &Path) -> bool {
+    is_on(path, &LOCAL)
+}
+
+/// Whether what is at `path` is on a file system of one of these types.
+fn is_on(path: &Path, types: &[u32]) -> bool {
     let found = retry_on_intr(|| rustix::fs::statfs(path));
-    found.is_ok_and(|found| [TMPFS, RAMFS].contains(&(found.f_type as u32)))
+    found.is_ok_and(|found| types.contains(&(found.f_type as u32)))
 }
 
 /// Whether the list of mounts has exactly this path, which is absolute and without symlinks.

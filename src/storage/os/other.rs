@@ -54,6 +54,11 @@ pub(crate) fn is_in_memory(_path: &Path) -> bool {
     false
 }
 
+/// Not told here.
+pub(crate) fn has_local_clock(_path: &Path) -> bool {
+    false
+}
+
 /// There is no list: device numbers must tell.
 pub(crate) fn is_listed_mount(_path: &Path) -> bool {
     false

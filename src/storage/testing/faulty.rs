@@ -26,6 +26,7 @@ use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, Lock, Stat, Store};
+use crate::storage::times::FileTimes;
 
 /// What a store does, as far as it can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +298,10 @@ impl Source for FaultyFile<Box<dyn Source>> {
 
     fn check_unchanged(&self) -> Result<()> {
         self.inner.check_unchanged()
+    }
+
+    fn times(&self) -> Option<FileTimes> {
+        self.inner.times()
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
