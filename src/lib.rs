@@ -109,6 +109,7 @@ pub mod testing {
     pub use crate::kernels::fused::tile::{Codes, FusedScratch};
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::merge::hooks::TestHooks;
+    pub use crate::pipeline::clock::Clocks;
     pub use crate::pipeline::run::Run;
     pub use crate::pipeline::writer::ShardDone;
     pub use crate::storage::files::write_small;

@@ -12,6 +12,7 @@ use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
 use crate::note::Note;
 use crate::note::run::RunNote;
+use crate::pipeline::clock::Clocks;
 use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
@@ -123,21 +124,25 @@ impl Prepared {
         let store = staging.dir().clone();
         let mut read_bytes = 0;
         let mut done = |shard| staging.shard_done(shard);
-        let applied = self.run_into(&store, &mut done, &mut |now| {
+        let clocks = Clocks::default();
+        let applied = self.run_into((&store, &clocks), &mut done, &mut |now| {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
         let files = self.write_others(&store, staging)?;
-        for note in lost(&applied).into_iter().chain([&self.places[0], &store].into_iter().filter_map(refused)) {
+        for note in
+            lost(&applied).into_iter().chain([&self.places[0], &store].into_iter().filter_map(refused))
+        {
             reporter.event(&Event::Note(&note));
         }
-        Ok((self.summary(target.output()).done(applied, read_bytes, started.elapsed()), files))
+        let summary = self.summary(target.output()).done(applied, read_bytes, started.elapsed());
+        Ok((summary.timed(clocks.threads()), files))
     }
 
     /// Runs the plan into `store`. `shard_done` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
-        store: &dyn Store,
+        (store, clocks): (&dyn Store, &Clocks),
         shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
@@ -154,6 +159,7 @@ impl Prepared {
             sources: &sources,
             store,
             kernels: self.kernels,
+            clocks,
             cancel: &self.cancel,
             allow_noop: self.allow_noop,
         };
