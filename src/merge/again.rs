@@ -7,6 +7,7 @@
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::merge::prepare::Prepared;
+use crate::pipeline::clock::Clocks;
 use crate::pipeline::writer::ShardDone;
 use crate::plan::out_tensor::Role;
 use crate::plan::output_files::CARD;
@@ -35,7 +36,7 @@ impl Prepared {
         reporter.event(&Event::MergingAgain { total_bytes: self.plan.output_bytes(), files: &files });
         let is_same = |shard: &ShardDone| record.shards.contains(shard);
         self.run_into(
-            &Discard,
+            (&Discard, &Clocks::default()),
             &mut |shard| {
                 if is_same(&shard) {
                     return Ok(());

@@ -7,10 +7,12 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::merge::io::io_settings;
 use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
 use crate::note::Note;
 use crate::note::run::RunNote;
+use crate::pipeline::clock::Clocks;
 use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
@@ -52,7 +54,8 @@ impl Prepared {
         for decision in &self.decisions {
             reporter.event(&Event::Note(decision));
         }
-        reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
+        let (schedule, reason) = (&self.schedule, &self.reason);
+        reporter.event(&Event::Budget { schedule, reason, io: &self.io });
         if let Some(note) = self.check_memory(&target.dir())? {
             reporter.event(&Event::Note(&note));
         }
@@ -119,27 +122,33 @@ impl Prepared {
     ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir())?;
         let store = staging.dir().clone();
-        store.limit_unwritten(self.schedule.window_bytes as u64);
         let mut read_bytes = 0;
         let mut done = |shard| staging.shard_done(shard);
-        let applied = self.run_into(&store, &mut done, &mut |now| {
+        let clocks = Clocks::default();
+        let applied = self.run_into((&store, &clocks), &mut done, &mut |now| {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
-        for note in lost(&applied) {
+        let files = self.write_others(&store, staging)?;
+        for note in
+            lost(&applied).into_iter().chain([&self.places[0], &store].into_iter().filter_map(refused))
+        {
             reporter.event(&Event::Note(&note));
         }
-        let files = self.write_others(&store, staging)?;
-        Ok((self.summary(target.output()).done(applied, read_bytes, started.elapsed()), files))
+        let summary = self.summary(target.output()).done(applied, read_bytes, started.elapsed());
+        Ok((summary.timed(clocks.threads()), files))
     }
 
     /// Runs the plan into `store`. `shard_done` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
-        store: &dyn Store,
+        (store, clocks): (&dyn Store, &Clocks),
         shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
+        let settings = io_settings(&self.io, &self.schedule);
+        self.places[0].use_io(settings);
+        store.use_io(settings);
         let scratch = write_repacked(&self.repacks, &self.sources, store, &self.cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
@@ -150,6 +159,7 @@ impl Prepared {
             sources: &sources,
             store,
             kernels: self.kernels,
+            clocks,
             cancel: &self.cancel,
             allow_noop: self.allow_noop,
         };
@@ -217,4 +227,10 @@ impl Prepared {
         files.push((PROVENANCE.to_owned(), record.len() as u64));
         Ok(files)
     }
+}
+
+/// That the files of `place` did not go the way that was chosen.
+fn refused(place: &Location) -> Option<Note> {
+    let mode = place.refused_io()?.to_owned();
+    Some(RunNote::IoRefused { path: place.to_string(), mode }.into())
 }

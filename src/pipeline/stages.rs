@@ -41,12 +41,15 @@ impl Run<'_> {
         thread::scope(|scope| {
             let (pool, stop, progress, tally) = (&pool, &stop, &progress, &tally);
             let mut stages = Stages { scope, stop, running: Vec::new() };
+            let clock = self.clocks.stage("reader");
             stages.start("reader", move || {
-                let ends = feed::FeedEnds { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
+                let (to_merge, reduced, spare) = (&to_merge, &reduced, &recycled);
+                let ends = feed::FeedEnds { to_merge, reduced, spare, clock: &clock };
                 feed::run(self, pool, progress, &ends, stop)
             });
+            let clock = self.clocks.stage("writer");
             stages.start("writer", move || {
-                let ends = writer::WriterEnds { merged, reduced: to_feed };
+                let ends = writer::WriterEnds { merged, reduced: to_feed, clock };
                 writer::run(self, ends, progress, shard_done, stop)
             });
             for i in 0..self.schedule.workers {
@@ -54,6 +57,7 @@ impl Run<'_> {
                     loaded: loaded.clone(),
                     to_write: to_write.clone(),
                     spare: spare.clone(),
+                    clock: self.clocks.stage("worker"),
                 };
                 let work = move || worker::run(self, tally, &ends, stop);
                 // Fewer threads than were asked for do the same work.

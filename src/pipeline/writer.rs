@@ -2,6 +2,7 @@
 //! reductions it hands to the reduction under way.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 
+use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::message::{MergedTile, ReductionResult};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::reduce::ReductionState;
@@ -37,12 +39,19 @@ pub(crate) fn run(
     shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
     stop: &Stop,
 ) -> Result<()> {
-    let WriterEnds { merged, reduced } = ends;
-    let mut writer =
-        Writer { run, progress, shard_done, reduced, open: None, reduction: ReductionState::default() };
+    let WriterEnds { merged, reduced, clock } = ends;
+    let mut writer = Writer {
+        run,
+        progress,
+        shard_done,
+        reduced,
+        clock,
+        open: None,
+        reduction: ReductionState::default(),
+    };
     let mut waiting: VecDeque<Option<MergedTile<'_, '_, '_>>> = VecDeque::new();
     let mut next = 0;
-    for tile in merged {
+    while let Ok(tile) = writer.clock.spend(Activity::Wait, || merged.recv()) {
         let place = (tile.tile.seq - next) as usize;
         if waiting.len() <= place {
             waiting.resize_with(place + 1, || None);
@@ -66,6 +75,8 @@ pub(crate) struct WriterEnds<'p, 's, 'm> {
     pub(crate) merged: Receiver<MergedTile<'p, 's, 'm>>,
     /// Who waits for the results of reductions.
     pub(crate) reduced: Sender<ReductionResult>,
+    /// What its time goes to.
+    pub(crate) clock: Arc<StageClock>,
 }
 
 /// The shard that is being written.
@@ -81,6 +92,7 @@ struct Writer<'w> {
     progress: &'w Progress,
     shard_done: &'w mut (dyn FnMut(ShardDone) -> Result<()> + Send),
     reduced: Sender<ReductionResult>,
+    clock: Arc<StageClock>,
     open: Option<Open>,
     reduction: ReductionState,
 }
@@ -118,7 +130,8 @@ impl Writer<'_> {
         let Work::Merge(merge) = &tile.tile.work else { unreachable!("only such tiles are reduced") };
         let buffer = tile.buffer.as_deref().expect("such tiles have a buffer");
         let values = bytemuck::cast_slice(&buffer[tile.bytes.clone()]);
-        self.reduction.add(merge, values, self.run.kernels);
+        let add = || self.reduction.add(merge, values, self.run.kernels);
+        self.clock.spend(Activity::Compute, add);
         if is_last {
             // The feed may be gone; then the run has stopped.
             let _ = self.reduced.send(self.reduction.finish(op));
@@ -127,8 +140,8 @@ impl Writer<'_> {
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
-        open.sink.write(bytes)?;
-        open.hash.update(bytes);
+        self.clock.spend(Activity::Write, || open.sink.write(bytes))?;
+        self.clock.spend(Activity::Hash, || open.hash.update(bytes));
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
         Ok(())
@@ -146,7 +159,7 @@ impl Writer<'_> {
             let cause = format!("{} bytes were written where {bytes} were planned", open.written);
             return Err(crate::error::Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
-        open.sink.commit()?;
+        self.clock.spend(Activity::Sync, || open.sink.commit())?;
         let hash = open.hash.finalize().to_hex().to_string();
         (self.shard_done)(ShardDone { name, bytes, hash })
     }

@@ -70,8 +70,11 @@ impl Bar {
 impl Reporter for Bar {
     fn event(&mut self, event: &Event<'_>) {
         match event {
+            Event::Note(note) if note.is_detail() && self.style != Style::Verbose => {}
             Event::Note(note) => self.print(&note_line(note, self.terminal)),
-            Event::Budget { schedule, reason } => self.print(&budget_lines(schedule, reason, self.style)),
+            Event::Budget { schedule, reason, io } => {
+                self.print(&budget_lines(schedule, reason, io, self.style));
+            }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clear();

@@ -5,16 +5,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::files::{
-    free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder, uninterrupted,
-};
+use crate::storage::files::{free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder};
+use crate::storage::interrupted::uninterrupted;
+use crate::storage::io::settings::IoSettings;
+use crate::storage::io::store_io::StoreIo;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::os;
 use crate::storage::patching::FilePatch;
@@ -26,11 +26,6 @@ use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
 use crate::storage::writing::FileSink;
 
-/// The write window's step unless told otherwise, and the least it may be.
-const WRITE_STEP: u64 = 8 << 20;
-const LEAST_WRITE_STEP: u64 = 64 << 10;
-const PAGE: u64 = 4096;
-
 /// The files of one directory, subdirectories included.
 ///
 /// Symlinks of the file system are followed, out of the directory too: a Hugging Face cache is made of them. A name itself
@@ -41,8 +36,8 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Bytes of one step of the write window: a multiple of the page size. Clones share it.
-    write_step: Arc<AtomicU64>,
+    /// How files are read and written. Clones share it.
+    io: Arc<StoreIo>,
     /// What is open for reading. Clones share it.
     open_files: Arc<OpenFiles>,
     keeping_cache: bool,
@@ -53,12 +48,7 @@ impl Folder {
     ///
     /// Whoever needs the directory's own name to last makes a store of the directory above it.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
-        Folder {
-            root: path.into(),
-            write_step: Arc::new(AtomicU64::new(WRITE_STEP)),
-            open_files: Arc::default(),
-            keeping_cache: false,
-        }
+        Folder { root: path.into(), io: Arc::default(), open_files: Arc::default(), keeping_cache: false }
     }
 
     /// Whether to leave read and written pages in the cache, for a machine where they will soon be wanted again. Off at
@@ -73,7 +63,7 @@ impl Folder {
     /// time. 8 MiB at first, 64 KiB at least.
     #[must_use]
     pub fn write_step(self, bytes: u64) -> Folder {
-        self.limit_unwritten(bytes);
+        self.io.set_write_bytes(bytes);
         self
     }
 
@@ -97,13 +87,13 @@ impl Folder {
 
 impl Store for Folder {
     fn open(&self, name: &str) -> Result<Box<dyn Source>> {
-        Ok(Box::new(FileSource::open(self.file(name)?, &self.open_files, self.keeping_cache)?))
+        Ok(Box::new(FileSource::open(self.file(name)?, &self.open_files, &self.io, self.keeping_cache)?))
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
-        let step = self.write_step.load(Relaxed);
-        Ok(Box::new(FileSink::begin(&self.root, target, len, step, self.keeping_cache)?))
+        let writer = |file: &Arc<File>| self.io.writer(file, len, self.keeping_cache);
+        Ok(Box::new(FileSink::begin(&self.root, target, len, writer)?))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -230,9 +220,12 @@ impl Store for Folder {
         rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
     }
 
-    fn limit_unwritten(&self, bytes: u64) {
-        let step = bytes.clamp(LEAST_WRITE_STEP, 1 << 40).next_multiple_of(PAGE);
-        self.write_step.store(step, Relaxed);
+    fn use_io(&self, settings: IoSettings) {
+        self.io.set(settings);
+    }
+
+    fn refused_io(&self) -> Option<&'static str> {
+        self.io.refused()
     }
 
     fn path_of(&self, dir: &str) -> PathBuf {

@@ -1,20 +1,17 @@
-//! Writing a file of a directory: a temporary file beside the target, a window of dirty pages, and one function that makes it
-//! last and shows it.
-//!
-//! Dirty pages are charged to the writer's cgroup and pile up until the sync stalls. So after each step of some MiB its
-//! write-back is started, and the step two behind is waited for and dropped from the cache: about three steps are in the
-//! cache at any time, and the disk always has work. The window makes nothing durable; that is the commit's part.
+//! Writing a file of a directory: a temporary file beside the target, and one function that makes it last and shows it. How
+//! its bytes get to the disk is for its [`FileWriter`].
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::behind::OVERLAP;
-use crate::storage::files::{free_bytes, make_dirs, sync_folder, uninterrupted};
+use crate::storage::files::{free_bytes, make_dirs, sync_folder};
+use crate::storage::interrupted::uninterrupted;
+use crate::storage::io::way::FileWriter;
 use crate::storage::rules::Length;
 use crate::storage::sink::Sink;
 use crate::storage::{os, rules};
@@ -24,28 +21,27 @@ const NAME_BYTES: usize = 200;
 
 /// A file being made under a temporary name.
 ///
-/// The order of fields matters: the file is closed before its temporary name is removed.
+/// The order of fields matters: nothing is written any more, and the file is closed, before its temporary name is removed.
 pub(crate) struct FileSink {
-    file: File,
+    writer: Box<dyn FileWriter>,
+    file: Arc<File>,
     temporary: Temporary,
     /// Its final name, and what messages call it.
     target: PathBuf,
     /// The directory of `target` and those above it up to the store's root: all that may have a new name in them.
     folders: Vec<PathBuf>,
     length: Length,
-    window: WriteWindow,
 }
 
 impl FileSink {
     /// Begins the file `target`, somewhere below `root`, with room for `len` bytes.
     ///
-    /// Folders that are missing are made. `step` is the window's step in bytes.
+    /// Folders that are missing are made. `writer` makes what writes it.
     pub(crate) fn begin(
         root: &Path,
         target: PathBuf,
         len: u64,
-        step: u64,
-        keeping_cache: bool,
+        writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
         let folders: Vec<PathBuf> = target
             .ancestors()
@@ -64,8 +60,9 @@ impl FileSink {
         }
         let (file, temporary) = Temporary::create(folder, &target).map_err(fail)?;
         os::reserve(&file, len).map_err(fail)?;
-        let window = WriteWindow::new(step, keeping_cache);
-        Ok(FileSink { file, temporary, target, folders, length: Length::new(len), window })
+        let file = Arc::new(file);
+        let (writer, length) = (writer(&file), Length::new(len));
+        Ok(FileSink { writer, file, temporary, target, folders, length })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
@@ -74,38 +71,27 @@ impl FileSink {
     }
 
     /// Everything up to the rename: the bytes and the length are on disk.
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&mut self) -> io::Result<()> {
         self.length.check_whole()?;
+        self.writer.finish()?;
         self.file.sync_all()?;
         self.length.check_found(uninterrupted(|| self.file.metadata())?.len())?;
-        self.window.forget(&self.file);
+        self.writer.forget();
         Ok(())
     }
 }
 
 impl Sink for FileSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let (file, window) = (&self.file, &mut self.window);
-        self.length
-            .extend(bytes.len(), |mut offset| {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    let (now, later) = rest.split_at(rest.len().min(window.room(offset)));
-                    file.write_all_at(now, offset)?;
-                    offset += now.len() as u64;
-                    window.wrote(file, offset)?;
-                    rest = later;
-                }
-                Ok(())
-            })
-            .map_err(|cause| self.cannot_write(cause))
+        let written = self.length.extend(bytes.len(), |_| self.writer.write(bytes));
+        written.map_err(|cause| self.cannot_write(cause))
     }
 
-    fn commit(self: Box<Self>) -> Result<()> {
+    fn commit(mut self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
-        let FileSink { file, temporary, target, folders, .. } = *self;
+        let FileSink { writer, file, temporary, target, folders, .. } = *self;
         let fail = |cause| rules::cannot_write(&target, cause);
-        drop(file);
+        drop((writer, file));
         temporary.rename(&target).map_err(fail)?;
         for (above, folder) in folders.iter().enumerate() {
             if let Err(cause) = sync_folder(folder) {
@@ -161,52 +147,6 @@ impl Drop for Temporary {
         if !self.is_renamed {
             // Nobody is left to tell, and a temporary file that stays is only in the way.
             let _ = uninterrupted(|| fs::remove_file(&self.path));
-        }
-    }
-}
-
-/// The steps of a file whose pages are dirty or on their way to disk.
-struct WriteWindow {
-    /// Bytes of one step.
-    step: u64,
-    /// Bytes whose write-back was started: a multiple of `step`.
-    started: u64,
-    /// Whether the system has the calls that it takes.
-    is_on: bool,
-    keeping_cache: bool,
-}
-
-impl WriteWindow {
-    fn new(step: u64, keeping_cache: bool) -> WriteWindow {
-        WriteWindow { step, started: 0, is_on: true, keeping_cache }
-    }
-
-    /// Bytes from `offset` to the end of its step.
-    fn room(&self, offset: u64) -> usize {
-        usize::try_from(self.step - offset % self.step).unwrap_or(usize::MAX)
-    }
-
-    /// Moves on to `written`, the bytes written so far.
-    fn wrote(&mut self, file: &File, written: u64) -> io::Result<()> {
-        while self.is_on && written - self.started >= self.step {
-            self.is_on = os::start_write_back(file, self.started, self.step)?;
-            self.started += self.step;
-            if let Some(behind) = self.started.checked_sub(3 * self.step)
-                && self.is_on
-            {
-                self.is_on = os::finish_write_back(file, behind, self.step)?;
-                if !self.keeping_cache {
-                    os::drop_cache(file, behind.saturating_sub(OVERLAP), Some(behind + self.step));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops what is left of a file that is synced.
-    fn forget(&self, file: &File) {
-        if !self.keeping_cache {
-            os::drop_cache(file, 0, None);
         }
     }
 }

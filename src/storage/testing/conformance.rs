@@ -305,6 +305,7 @@ mod tests {
 
     use super::*;
     use crate::storage::folder::Folder;
+    use crate::storage::io::settings::{IoMode, IoSettings};
     use crate::storage::location::Location;
     use crate::storage::memory::Memory;
     use crate::storage::testing::faulty::{Failure, Faulty, Operation};
@@ -322,6 +323,14 @@ mod tests {
         check_store(fresh);
         check_store(|| fresh().keeping_cache(true).write_step(1));
         check_store(|| Location::of_path(fresh().path()));
+        for name in IoMode::names() {
+            check_store(|| {
+                let store = fresh();
+                let mode = IoMode::find(name).unwrap();
+                store.use_io(IoSettings { mode, read_bytes: 1, write_bytes: 1 });
+                store
+            });
+        }
     }
 
     #[test]
