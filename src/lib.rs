@@ -85,6 +85,8 @@ pub use report::style::Style;
 pub use report::summary::Summary;
 pub use report::terminal::Terminal;
 pub use storage::folder::Folder;
+pub use storage::io::choice::IoChoice;
+pub use storage::io::settings::{IoMode, IoSettings};
 pub use storage::location::Location;
 pub use storage::memory::Memory;
 pub use storage::sink::{Patch, Scratch, Sink};
@@ -107,6 +109,7 @@ pub mod testing {
     pub use crate::kernels::fused::tile::{Codes, FusedScratch};
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::merge::hooks::TestHooks;
+    pub use crate::pipeline::clock::Clocks;
     pub use crate::pipeline::milestone::{Milestone, Reached, ShardDone};
     pub use crate::pipeline::run::Run;
     pub use crate::storage::files::write_small;

@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcomm
 
 use crate::error::exit::TABLE;
 use crate::report::style::Style;
+use crate::storage::io::settings::IoMode;
 
 use crate::cli::version::VERSION;
 
@@ -198,6 +199,23 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "N", help_heading = "Memory")]
     pub(crate) threads: Option<String>,
 
+    /// Choose how files are read and written [default: auto]
+    ///
+    /// `buffered` goes through the page cache, `direct` past it, `dontcache` through a cache that keeps nothing (Linux 6.14).
+    /// `auto` is direct where a cgroup limit leaves little room for page cache beside the run, else buffered; which, and why,
+    /// is shown with the budget. Where a file system refuses a way, files go through the page cache. The result does not
+    /// depend on it.
+    #[arg(
+        long,
+        value_name = "auto|buffered|direct|dontcache",
+        value_parser = io_modes(),
+        default_value = "auto",
+        hide_possible_values = true,
+        hide_default_value = true,
+        help_heading = "Memory"
+    )]
+    pub(crate) io: String,
+
     /// Keep a quantized base quantized (block FP8 only)
     ///
     /// By default every quantized weight that an adapter changes (block FP8, packed integers, MXFP4) is decoded and written
@@ -309,6 +327,11 @@ pub(crate) struct MergeArgs {
 fn packings() -> PossibleValuesParser {
     let expert_major = PossibleValue::new("expert-major").aliases(["grouped_by_expert", "grouped-by-expert"]);
     PossibleValuesParser::new([PossibleValue::new("rank-major").alias("rank_major"), expert_major])
+}
+
+/// `auto` and the ways that there are.
+fn io_modes() -> PossibleValuesParser {
+    std::iter::once("auto").chain(IoMode::names()).collect::<Vec<_>>().into()
 }
 
 /// All commands, each with `--help` under a heading like every other flag.

@@ -16,6 +16,7 @@ use crate::merge::request::Request;
 use crate::model::tied::Tied;
 use crate::report::style::Style;
 use crate::schedule::budget::WORKERS_MOST;
+use crate::storage::io::settings::IoMode;
 
 use crate::cli::args::MergeArgs;
 
@@ -50,6 +51,7 @@ impl MergeConfig {
             adapters: adapters.collect::<Result<_>>()?,
             hub: Hub::new(&HubEnvironment::of_this_process()),
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
+            io: IoMode::find(&args.io),
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
             tokenizer: match args.tokenizer.as_str() {

@@ -29,9 +29,13 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))
         }
-        Style::Human | Style::Verbose => {
-            // The product is in OUTPUT, and this only tells of it.
+        // The product is in OUTPUT, and this only tells of it.
+        Style::Human => {
             let _ = print(&summary.to_string());
+            Ok(())
+        }
+        Style::Verbose => {
+            let _ = print(&format!("{summary}{}", summary.threads_text()));
             Ok(())
         }
         Style::Quiet => Ok(()),

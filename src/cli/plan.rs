@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::merge::prepare::prepare;
 use crate::publish::target::Probed;
-use crate::report::plan::{document, plan_text};
+use crate::report::plan::{RunShape, document, plan_text};
 use crate::report::style::Style;
 use crate::storage::location::Location;
 
@@ -31,11 +31,11 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
         None => false,
     };
     let plan = prepared.plan.explain(&prepared.digest);
-    let (schedule, reason) = (&prepared.schedule, &prepared.reason);
+    let run = RunShape { schedule: &prepared.schedule, reason: &prepared.reason, io: &prepared.io };
     if config.style == Style::Json {
-        return print(&format!("{:#}\n", document(plan, schedule, reason, is_done)));
+        return print(&format!("{:#}\n", document(plan, &run, is_done)));
     }
-    let mut text = plan_text(&plan, schedule, reason, config.style);
+    let mut text = plan_text(&plan, &run, config.style);
     if is_done {
         text.push_str("already done: the output is the result of this merge, and its hashes agree\n");
     }

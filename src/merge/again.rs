@@ -7,6 +7,7 @@
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::merge::prepare::Prepared;
+use crate::pipeline::clock::Clocks;
 use crate::plan::out_tensor::Role;
 use crate::plan::output_files::CARD;
 use crate::publish::model_card::model_card;
@@ -35,7 +36,7 @@ impl Prepared {
         }
         reporter.event(&Event::MergingAgain { total_bytes: self.plan.output_bytes(), files: &files });
         self.run_into(
-            &Discard,
+            (&Discard, &Clocks::default()),
             &[],
             &mut |milestone| {
                 let Some(shard) = milestone.shard().filter(|shard| !record.shards.contains(shard)) else {

@@ -7,10 +7,12 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::merge::io::io_settings;
 use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
 use crate::note::Note;
 use crate::note::run::RunNote;
+use crate::pipeline::clock::Clocks;
 use crate::pipeline::milestone::{Milestone, ShardDone};
 use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
@@ -59,7 +61,8 @@ impl Prepared {
         }
         self.cancel.check()?;
         let mut staging = self.begin(&target, reporter)?;
-        reporter.event(&Event::Budget { schedule: &self.schedule, reason: &self.reason });
+        let (schedule, reason) = (&self.schedule, &self.reason);
+        reporter.event(&Event::Budget { schedule, reason, io: &self.io });
         let filled = self.fill(&target, &mut staging, reporter, started);
         match filled.and_then(|filled| self.check_inputs().map(|()| filled)) {
             Ok((summary, files)) => {
@@ -148,12 +151,12 @@ impl Prepared {
     ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir(), staging.kept_bytes_on_disk()?)?;
         let store = staging.dir().clone();
-        store.limit_unwritten(self.schedule.window_bytes as u64);
         let (kept_bytes, mut read_bytes) = (staging.kept().bytes(), 0);
+        let clocks = Clocks::default();
         let applied = if staging.kept().is_counted {
             let kept = staging.kept().milestones.clone();
             let mut record = |milestone: Milestone| staging.record(&milestone);
-            let applied = self.run_into(&store, &kept, &mut record, &mut |now| {
+            let applied = self.run_into((&store, &clocks), &kept, &mut record, &mut |now| {
                 read_bytes = now.read_bytes;
                 reporter.event(&Event::Progress(now));
             })?;
@@ -161,22 +164,27 @@ impl Prepared {
         } else {
             None
         };
-        for note in applied.iter().flat_map(lost) {
+        let files = self.write_others(&store, staging)?;
+        let lost = applied.iter().flat_map(lost);
+        for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
             reporter.event(&Event::Note(&note));
         }
-        let files = self.write_others(&store, staging)?;
         let summary = self.summary(target.output());
-        Ok((summary.done(applied, [kept_bytes, read_bytes], started.elapsed()), files))
+        let summary = summary.done(applied, [kept_bytes, read_bytes], started.elapsed());
+        Ok((summary.timed(clocks.threads()), files))
     }
 
     /// Runs the plan into `store`, which has what `kept` says already. `record` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
-        store: &dyn Store,
+        (store, clocks): (&dyn Store, &Clocks),
         kept: &[Milestone],
         record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
+        let settings = io_settings(&self.io, &self.schedule);
+        self.places[0].use_io(settings);
+        store.use_io(settings);
         let scratch = write_repacked(&self.repacks, &self.sources, store, &self.cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
@@ -187,6 +195,7 @@ impl Prepared {
             sources: &sources,
             store,
             kernels: self.kernels,
+            clocks,
             cancel: &self.cancel,
             allow_noop: self.allow_noop,
             kept,
@@ -256,4 +265,10 @@ impl Prepared {
         files.push((PROVENANCE.to_owned(), record.len() as u64));
         Ok(files)
     }
+}
+
+/// That the files of `place` did not go the way that was chosen.
+fn refused(place: &Location) -> Option<Note> {
+    let mode = place.refused_io()?.to_owned();
+    Some(RunNote::IoRefused { path: place.to_string(), mode }.into())
 }

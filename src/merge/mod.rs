@@ -6,6 +6,7 @@
 pub(crate) mod again;
 pub(crate) mod execute;
 pub(crate) mod hooks;
+pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod prepare;
 pub(crate) mod request;

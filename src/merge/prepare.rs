@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
+use crate::merge::io::choose_io;
 use crate::merge::memory::asked;
 use crate::merge::request::Request;
 use crate::merge::resolve::{Places, explained};
@@ -27,6 +28,7 @@ use crate::plan::planner::Planner;
 use crate::publish::model_card::is_repo_id;
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
+use crate::storage::io::choice::IoChoice;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -46,6 +48,8 @@ pub struct Prepared {
     pub decisions: Vec<Note>,
     /// Why the budget is what it is.
     pub reason: String,
+    /// Which way files are read and written.
+    pub io: IoChoice,
     pub(crate) repacks: Vec<FactorRepack>,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
@@ -110,6 +114,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(&plan, &asked)? };
+    let io = choose_io(request.io, &schedule);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -118,6 +123,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         notes,
         decisions,
         reason,
+        io,
         repacks,
         base_name,
         library,

@@ -22,6 +22,7 @@ use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
 use crate::model::tied::Tied;
+use crate::storage::io::settings::IoMode;
 use crate::tensor::size::Size;
 
 /// What a merge is asked to do.
@@ -37,6 +38,8 @@ pub struct Request {
     pub hub: Hub,
     /// The memory budget in bytes.
     pub max_ram: Option<Size>,
+    /// Which way files are read and written; by default direct where a cgroup limit is tight.
+    pub io: Option<IoMode>,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.

@@ -34,6 +34,13 @@ use crate::note::plan::PlanNote;
 use crate::note::run::RunNote;
 use crate::note::side_file::SideFileNote;
 
+impl Note {
+    /// Whether it is for those who look closely only.
+    pub(crate) fn is_detail(&self) -> bool {
+        matches!(self, Note::Run(RunNote::IoRefused { .. }))
+    }
+}
+
 /// Makes the enum of all notes from those of the rooms.
 macro_rules! rooms {
     ($($(#[$meta:meta])* $room:ident($note:ident)),+ $(,)?) => {

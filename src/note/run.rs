@@ -5,6 +5,9 @@ use crate::note::declare::verb;
 notes! {
     /// A note of what the run measured.
     RunNote {
+        IoRefused { path: String, mode: String } => (
+            "the file system of `{path}` refuses {mode} I/O: its files went through the page cache"
+        ),
         OutputInMemory { output: String, needed: String, limit: String } => (
             "`{output}` lies in memory (a tmpfs), where the result takes {needed} of what the run may have: {limit}"
         ),

@@ -13,6 +13,7 @@ use crate::schedule::region::{FactorBlock, Sharing};
 use crate::schedule::tile::{MergeTile, Purpose, Tile, Work, list_blocks};
 use crate::tensor::rect::Rect;
 
+use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::factors::BandFactors;
 use crate::pipeline::fetch::Fetch;
 use crate::pipeline::message::{LoadedTile, ReductionResult};
@@ -32,6 +33,8 @@ pub(crate) struct FeedEnds<'c, 'p, 's, 'm> {
     pub(crate) reduced: &'c Receiver<ReductionResult>,
     /// Lists of factors whose tiles are merged, to be used again.
     pub(crate) spare: &'c Receiver<Vec<FactorBlock>>,
+    /// What its time goes to.
+    pub(crate) clock: &'c StageClock,
 }
 
 /// Reads every tile and sends it on; returns quietly when the workers are gone or the run is stopped.
@@ -43,8 +46,8 @@ pub(crate) fn run<'p, 's, 'm>(
     stop: &Stop,
 ) -> Result<()> {
     let fetch = Fetch::new(run, progress, stop);
-    let reduced = ends.reduced;
-    let mut feed = Feed { pool, stop, reduced, fetch, band: None, reductions: Reductions::default() };
+    let (reduced, clock) = (ends.reduced, ends.clock);
+    let mut feed = Feed { pool, stop, reduced, clock, fetch, band: None, reductions: Reductions::default() };
     let mut tiles = Tiles::new(run.plan, run.schedule, walk_start(run.kept));
     loop {
         ends.spare.try_iter().for_each(|own| tiles.recycle(own));
@@ -81,6 +84,7 @@ struct Feed<'r, 's, 'm> {
     pool: &'s Pool<'m>,
     stop: &'r Stop,
     reduced: &'r Receiver<ReductionResult>,
+    clock: &'r StageClock,
     fetch: Fetch<'r>,
     band: Option<Band<'s, 'm>>,
     reductions: Reductions,
@@ -93,7 +97,8 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
             Work::Header => Ok(Some(LoadedTile { tile, buffer: None, factors: None, reduced: None })),
             &Work::Copy { from, offset, bytes, .. } => {
                 let Some(mut buffer) = self.tile_buffer() else { return Ok(None) };
-                self.fetch.copied(from, offset, &mut buffer[..bytes as usize])?;
+                let bytes = &mut buffer[..bytes as usize];
+                self.clock.spend(Activity::Read, || self.fetch.copied(from, offset, bytes))?;
                 Ok(Some(LoadedTile { tile, buffer: Some(buffer), factors: None, reduced: None }))
             }
             Work::Merge(merge) => {
@@ -101,14 +106,14 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
                 let Some(reduced) = self.results_for(shard, merge) else { return Ok(None) };
                 let Some(factors) = self.band_factors(shard, merge)? else { return Ok(None) };
                 let Some(mut buffer) = self.tile_buffer() else { return Ok(None) };
-                self.fetch.tile(shard, merge, &mut buffer)?;
+                self.clock.spend(Activity::Read, || self.fetch.tile(shard, merge, &mut buffer))?;
                 Ok(Some(LoadedTile { tile, buffer: Some(buffer), factors: Some(factors), reduced }))
             }
         }
     }
 
     fn tile_buffer(&self) -> Option<Lease<'s, 'm>> {
-        self.pool.slabs.lease(|| self.stop.is_raised())
+        self.clock.spend(Activity::Wait, || self.pool.slabs.lease(|| self.stop.is_raised()))
     }
 
     /// The results that a tile needs: for one that is written, of all reductions over its tensor, which are awaited. `None`
@@ -124,7 +129,7 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
         }
         let of = Some((shard, tile.tensor));
         if self.reductions.of != of {
-            let done = self.wait_for_results()?;
+            let done = self.clock.spend(Activity::Wait, || self.wait_for_results())?;
             self.reductions = Reductions { open: 0, of, done };
         }
         Some(self.reductions.done.clone())
@@ -169,8 +174,10 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
         list_blocks(&tile.merged, &tile.band, Sharing::Band, &mut blocks);
         let mut buffer = None;
         if !blocks.is_empty() {
-            let Some(mut lease) = self.pool.slots.lease(|| self.stop.is_raised()) else { return Ok(None) };
-            self.fetch.factors(tile.merged.ops, &blocks, &mut lease)?;
+            let lease = || self.pool.slots.lease(|| self.stop.is_raised());
+            let Some(mut lease) = self.clock.spend(Activity::Wait, lease) else { return Ok(None) };
+            let read = || self.fetch.factors(tile.merged.ops, &blocks, &mut lease);
+            self.clock.spend(Activity::Read, read)?;
             buffer = Some(lease);
         }
         let factors = Arc::new(BandFactors::new(blocks, buffer));

@@ -20,6 +20,7 @@
 //! channel or the flag and return quietly. The first cause wins.
 
 pub(crate) mod apply;
+pub(crate) mod clock;
 pub(crate) mod exact;
 pub(crate) mod factors;
 pub(crate) mod feed;

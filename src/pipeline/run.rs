@@ -2,6 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::kernels::dispatch::Kernels;
+use crate::pipeline::clock::Clocks;
 use crate::pipeline::milestone::Milestone;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::budget::Schedule;
@@ -20,6 +21,8 @@ pub struct Run<'r> {
     pub store: &'r dyn Store,
     /// Which arithmetic runs.
     pub kernels: Kernels,
+    /// What its threads spend their time on.
+    pub clocks: &'r Clocks,
     /// Stops it.
     pub cancel: &'r Cancel,
     /// Whether adapters may change nothing.

@@ -43,12 +43,15 @@ impl Run<'_> {
         thread::scope(|scope| {
             let (pool, stop, progress, tally) = (&pool, &stop, &progress, &mut tally);
             let mut stages = Stages { scope, stop, running: Vec::new() };
+            let clock = self.clocks.stage("reader");
             stages.start("reader", move || {
-                let ends = feed::FeedEnds { to_merge: &to_merge, reduced: &reduced, spare: &recycled };
+                let (to_merge, reduced, spare) = (&to_merge, &reduced, &recycled);
+                let ends = feed::FeedEnds { to_merge, reduced, spare, clock: &clock };
                 feed::run(self, pool, progress, &ends, stop)
             });
+            let clock = self.clocks.stage("writer");
             stages.start("writer", move || {
-                let ends = writer::WriterEnds { merged, reduced: to_feed, counted: to_worker };
+                let ends = writer::WriterEnds { merged, reduced: to_feed, counted: to_worker, clock };
                 writer::run(self, ends, (progress, tally), record, stop)
             });
             for i in 0..self.schedule.workers {
@@ -57,6 +60,7 @@ impl Run<'_> {
                     to_write: to_write.clone(),
                     spare: spare.clone(),
                     counted: counted.clone(),
+                    clock: self.clocks.stage("worker"),
                 };
                 let work = move || worker::run(self, &ends, stop);
                 // Fewer threads than were asked for do the same work.

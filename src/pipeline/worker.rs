@@ -1,6 +1,7 @@
 //! A worker: prepares factors, merges tiles, and says what that did.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -9,6 +10,7 @@ use crate::schedule::region::FactorBlock;
 use crate::schedule::tile::{MergeTile, Work};
 
 use crate::pipeline::apply::{TileJob, merge_tile};
+use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::factors::{BandFactors, FactorRegion, prepare};
 use crate::pipeline::message::{LoadedTile, MergedTile, ReductionResult};
 use crate::pipeline::run::Run;
@@ -25,6 +27,8 @@ pub(crate) struct WorkerEnds<'p, 's, 'm> {
     pub(crate) spare: Sender<Vec<FactorBlock>>,
     /// Outcomes that are counted, to be used again.
     pub(crate) counted: Receiver<Outcome>,
+    /// What its time goes to.
+    pub(crate) clock: Arc<StageClock>,
 }
 
 impl WorkerEnds<'_, '_, '_> {
@@ -40,11 +44,12 @@ impl WorkerEnds<'_, '_, '_> {
 /// Merges tiles until there are no more, or nobody takes them.
 pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> Result<()> {
     let mut scratch = WorkerScratch::new(run.schedule.scratch);
-    for message in &ends.loaded {
+    while let Ok(message) = ends.clock.spend(Activity::Wait, || ends.loaded.recv()) {
         if stop.is_raised() {
             return Ok(());
         }
-        let mut merged = merge(run, ends, message, &mut scratch)?;
+        let work = || merge(run, ends, message, &mut scratch);
+        let mut merged = ends.clock.spend(Activity::Compute, work)?;
         if let Work::Merge(tile) = &mut merged.tile.work {
             // A list that nobody takes is dropped.
             let _ = ends.spare.try_send(std::mem::take(&mut tile.layout.own));

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -12,6 +13,7 @@ use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 
+use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::file_hash::FileHash;
 use crate::pipeline::message::{MergedTile, ReductionResult};
 use crate::pipeline::milestone::{Milestone, Reached, ShardDone, ShardPart, open_part, whole_shards};
@@ -30,7 +32,7 @@ pub(crate) fn run(
     record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
     stop: &Stop,
 ) -> Result<()> {
-    let WriterEnds { merged, reduced, counted } = ends;
+    let WriterEnds { merged, reduced, counted, clock } = ends;
     let mut writer = Writer {
         run,
         progress,
@@ -38,12 +40,13 @@ pub(crate) fn run(
         record,
         reduced,
         counted,
+        clock,
         open: None,
         reduction: ReductionState::default(),
     };
     let mut waiting: VecDeque<Option<MergedTile<'_, '_, '_>>> = VecDeque::new();
     let mut next = 0;
-    for tile in merged {
+    while let Ok(tile) = writer.clock.spend(Activity::Wait, || merged.recv()) {
         let place = (tile.tile.seq - next) as usize;
         if waiting.len() <= place {
             waiting.resize_with(place + 1, || None);
@@ -69,6 +72,8 @@ pub(crate) struct WriterEnds<'p, 's, 'm> {
     pub(crate) reduced: Sender<ReductionResult>,
     /// Where outcomes go that are counted.
     pub(crate) counted: Sender<Outcome>,
+    /// What its time goes to.
+    pub(crate) clock: Arc<StageClock>,
 }
 
 /// The shard that is being written.
@@ -88,6 +93,7 @@ struct Writer<'w> {
     record: &'w mut (dyn FnMut(Milestone) -> Result<()> + Send),
     reduced: Sender<ReductionResult>,
     counted: Sender<Outcome>,
+    clock: Arc<StageClock>,
     open: Option<Open>,
     reduction: ReductionState,
 }
@@ -149,7 +155,8 @@ impl Writer<'_> {
         let Work::Merge(merge) = &tile.tile.work else { unreachable!("only such tiles are reduced") };
         let buffer = tile.buffer.as_deref().expect("such tiles have a buffer");
         let values = bytemuck::cast_slice(&buffer[tile.bytes.clone()]);
-        self.reduction.add(merge, values, self.run.kernels);
+        let add = || self.reduction.add(merge, values, self.run.kernels);
+        self.clock.spend(Activity::Compute, add);
         if is_last {
             // The feed may be gone; then the run has stopped.
             let _ = self.reduced.send(self.reduction.finish(op));
@@ -158,8 +165,8 @@ impl Writer<'_> {
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
-        open.sink.write(bytes)?;
-        open.hash.update(bytes);
+        self.clock.spend(Activity::Write, || open.sink.write(bytes))?;
+        self.clock.spend(Activity::Hash, || open.hash.update(bytes));
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
         Ok(())
@@ -170,7 +177,10 @@ impl Writer<'_> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let shard = &self.run.plan.shards[open.shard];
         let is_inside = open.written >= shard.header.bytes() && open.written < shard.bytes;
-        if !is_inside || open.written - open.marked < self.run.stride || !open.sink.keep()? {
+        if !is_inside || open.written - open.marked < self.run.stride {
+            return Ok(());
+        }
+        if !self.clock.spend(Activity::Sync, || open.sink.keep())? {
             return Ok(());
         }
         open.marked = open.written;
@@ -190,7 +200,7 @@ impl Writer<'_> {
             let cause = format!("{} bytes were written where {bytes} were planned", open.written);
             return Err(Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
-        open.sink.commit()?;
+        self.clock.spend(Activity::Sync, || open.sink.commit())?;
         let done = ShardDone { name, bytes, hash: open.hash.finish() };
         (self.record)(Milestone { reached: Reached::Shard(done), counts: self.tally.take_recent() })
     }

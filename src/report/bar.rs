@@ -71,10 +71,11 @@ impl Bar {
 impl Reporter for Bar {
     fn event(&mut self, event: &Event<'_>) {
         match event {
+            Event::Note(note) if note.is_detail() && self.style != Style::Verbose => {}
             Event::Note(note) => self.print(&note_line(note, self.terminal)),
-            Event::Budget { schedule, reason } => {
+            Event::Budget { schedule, reason, io } => {
                 self.clear();
-                self.print(&budget_lines(schedule, reason, self.style));
+                self.print(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
             Event::Continuing { total_bytes } => self.print(&continuing_line(*total_bytes)),

@@ -4,6 +4,7 @@ use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
 use crate::report::summary::Summary;
 use crate::schedule::budget::Schedule;
+use crate::storage::io::choice::IoChoice;
 
 /// Something worth showing.
 #[non_exhaustive]
@@ -16,6 +17,8 @@ pub enum Event<'e> {
         schedule: &'e Schedule,
         /// Why this much.
         reason: &'e str,
+        /// Which way files are read and written.
+        io: &'e IoChoice,
     },
     /// A finished output of so many bytes is looked at again.
     Checking {

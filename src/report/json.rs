@@ -8,6 +8,7 @@ use crate::memory::process::process;
 use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
 use crate::schedule::budget::Schedule;
+use crate::storage::io::choice::IoChoice;
 
 use crate::report::event::{Event, Reporter};
 use crate::report::lines::EVERY;
@@ -24,9 +25,9 @@ impl Reporter for Json {
     fn event(&mut self, event: &Event<'_>) {
         let line = match event {
             Event::Note(note) => Some(note_object(note)),
-            Event::Budget { schedule, reason } => {
+            Event::Budget { schedule, reason, io } => {
                 self.clock = None;
-                Some(budget(schedule, reason))
+                Some(budget(schedule, reason, io))
             }
             Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
             Event::Continuing { total_bytes } => {
@@ -74,11 +75,12 @@ fn note_object(note: &Note) -> Value {
     object
 }
 
-fn budget(schedule: &Schedule, reason: &str) -> Value {
+fn budget(schedule: &Schedule, reason: &str, io: &IoChoice) -> Value {
     json!({
         "event": "budget",
         "budget": schedule.budget,
         "reason": reason,
+        "io": io,
         "workers": schedule.workers,
         "slabs": schedule.cut.slabs,
         "slab_bytes": schedule.cut.slab_bytes,

@@ -6,6 +6,7 @@ use crate::memory::process::process;
 use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
 use crate::schedule::budget::Schedule;
+use crate::storage::io::choice::IoChoice;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
@@ -54,10 +55,11 @@ impl Lines {
 impl Reporter for Lines {
     fn event(&mut self, event: &Event<'_>) {
         match event {
+            Event::Note(note) if note.is_detail() && self.style != Style::Verbose => {}
             Event::Note(note) => say(&note_line(note, self.terminal)),
-            Event::Budget { schedule, reason } => {
+            Event::Budget { schedule, reason, io } => {
                 self.clock = None;
-                say(&budget_lines(schedule, reason, self.style));
+                say(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
             Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
@@ -105,18 +107,19 @@ pub(crate) fn merging_again_line(total_bytes: u64, files: &[String]) -> String {
 }
 
 /// The budget in one line, and for [`Style::Verbose`] how it is spent.
-pub(crate) fn budget_lines(schedule: &Schedule, reason: &str, style: Style) -> String {
-    let mut text = format!("memory budget {}\n", budget(schedule, reason));
+pub(crate) fn budget_lines(schedule: &Schedule, reason: &str, io: &IoChoice, style: Style) -> String {
+    let mut text = format!("memory budget {}\n", budget(schedule, reason, io, style));
     if style == Style::Verbose {
         text.push_str(&buffers(schedule));
     }
     text
 }
 
-/// `94 MiB (automatic; 23.6 GiB available), 2 workers`.
-pub(crate) fn budget(schedule: &Schedule, reason: &str) -> String {
+/// `94 MiB (automatic; 23.6 GiB available), 2 workers`, and the way of I/O if that is worth a word.
+pub(crate) fn budget(schedule: &Schedule, reason: &str, io: &IoChoice, style: Style) -> String {
     let workers = counted(schedule.workers, ["worker", "workers"]);
-    format!("{} ({reason}), {workers}", schedule.budget.total)
+    let io = if io.is_unusual || style == Style::Verbose { format!(", {io}") } else { String::new() };
+    format!("{} ({reason}), {workers}{io}", schedule.budget.total)
 }
 
 /// The lines of the budget, and the buffers of the pool.

@@ -6,6 +6,7 @@
 
 pub(crate) mod adapter;
 pub(crate) mod bar;
+pub(crate) mod bottleneck;
 pub(crate) mod checkpoint;
 pub(crate) mod event;
 pub(crate) mod failure;

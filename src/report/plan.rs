@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::plan::explain::{ClaimLine, Explained};
 use crate::schedule::budget::Schedule;
+use crate::storage::io::choice::IoChoice;
 use crate::tensor::size::{flag_size, show_size};
 
 use crate::report::groups::{Group, group, natural};
@@ -17,23 +18,35 @@ use crate::report::words::{counted, line, shorter};
 /// Shards that are shown before the rest is counted.
 const SHOWN: usize = 12;
 
+/// How a plan would be run here.
+pub(crate) struct RunShape<'p> {
+    /// The budget, and what it is split into.
+    pub(crate) schedule: &'p Schedule,
+    /// Why it is what it is.
+    pub(crate) reason: &'p str,
+    /// Which way files are read and written.
+    pub(crate) io: &'p IoChoice,
+}
+
 /// The plan as one JSON document, claims in the order in which people count.
-pub(crate) fn document(mut plan: Explained<'_>, schedule: &Schedule, reason: &str, is_done: bool) -> Value {
+pub(crate) fn document(mut plan: Explained<'_>, run: &RunShape<'_>, is_done: bool) -> Value {
+    let RunShape { schedule, reason, io } = run;
     plan.claims.sort_by(|a, b| a.adapter.cmp(&b.adapter).then_with(|| natural(a.tensor, b.tensor)));
     json!({
         "plan": plan,
         "budget": schedule.budget,
         "reason": reason,
+        "io": io,
         "workers": schedule.workers,
         "already_done": is_done,
     })
 }
 
 /// The plan in words, and the budget under which it would run.
-pub(crate) fn plan_text(plan: &Explained<'_>, schedule: &Schedule, reason: &str, style: Style) -> String {
+pub(crate) fn plan_text(plan: &Explained<'_>, run: &RunShape<'_>, style: Style) -> String {
     let mut text = String::new();
     show_plan(&mut text, plan)
-        .and_then(|()| show_budget(&mut text, schedule, reason, style))
+        .and_then(|()| show_budget(&mut text, run, style))
         .expect("a string takes all text");
     text
 }
@@ -100,9 +113,10 @@ fn row(group: &Group<AlikeClaims<'_>>, with_adapter: bool) -> Row {
     Row { name: group.to_string(), count: group.count(), cells }
 }
 
-fn show_budget(f: &mut String, schedule: &Schedule, reason: &str, style: Style) -> fmt::Result {
+fn show_budget(f: &mut String, run: &RunShape<'_>, style: Style) -> fmt::Result {
+    let RunShape { schedule, reason, io } = run;
     f.write_str("\n")?;
-    line(f, "budget", &budget(schedule, reason))?;
+    line(f, "budget", &budget(schedule, reason, io, style))?;
     if style == Style::Verbose {
         f.write_str(&buffers(schedule))?;
     }

@@ -12,11 +12,13 @@ use crate::memory::limits::{Environment, find};
 use crate::memory::process::{cgroup_peak, process};
 use crate::note::Note;
 use crate::note::run::RunNote;
+use crate::pipeline::clock::ThreadTime;
 use crate::pipeline::tally::{Applied, ModuleRetention};
 use crate::plan::out_tensor::{Counts, Making, Plan};
 use crate::schedule::budget::Schedule;
 use crate::tensor::size::{Size, show_rate, show_size};
 
+use crate::report::bottleneck::{Bottleneck, threads_text};
 use crate::report::groups::group;
 use crate::report::words::{counted, line};
 
@@ -43,6 +45,10 @@ pub struct Summary {
     pub seconds: f64,
     /// Output bytes per second.
     pub bytes_per_second: f64,
+    /// What each thread spent its time on.
+    pub threads: Vec<ThreadTime>,
+    /// What made it take as long as it did.
+    pub limit: Option<Bottleneck>,
     /// The budget.
     pub max_ram: Size,
     /// Peak resident set (VmHWM).
@@ -68,6 +74,8 @@ impl Summary {
             read_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
+            threads: Vec::new(),
+            limit: None,
             max_ram: schedule.budget.total.clone(),
             rounded_to: rounded_to(plan),
             peak_rss: process().peak,
@@ -85,6 +93,18 @@ impl Summary {
         let seconds = time.as_secs_f64();
         let bytes_per_second = (self.output_bytes - kept_bytes) as f64 / seconds.max(1e-6);
         Summary { state: "done", applied, kept_bytes, read_bytes, seconds, bytes_per_second, ..self }
+    }
+}
+
+impl Summary {
+    /// The same with what its threads spent their time on.
+    pub(crate) fn timed(self, threads: Vec<ThreadTime>) -> Summary {
+        Summary { limit: Bottleneck::of(&threads), threads, ..self }
+    }
+
+    /// What its threads spent their time on, in words, for those who look closely.
+    pub(crate) fn threads_text(&self) -> String {
+        threads_text(&self.threads, self.limit)
     }
 }
 

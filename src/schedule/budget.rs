@@ -32,7 +32,7 @@ const PACKING_COPIES: u64 = 8;
 const MARGIN: u64 = 3 * MIB;
 /// The touched part of a thread's stack.
 const STACK: u64 = MIB / 8;
-/// The page cache that reading leaves between a read and its drop-behind.
+/// What is read ahead, or the page cache that reading leaves between a read and its drop-behind.
 const READ_WINDOW: u64 = 2 * MIB;
 /// Slabs beyond these sizes and this number make nothing faster.
 const SLAB_MOST: u64 = 4 * MIB;
@@ -44,6 +44,8 @@ const SLAB_FINE: u64 = 256 << 10;
 /// Gather buffers up to this size must have room, as codes would else be read as often as a matrix has tiles: a hundred
 /// times.
 const GATHER_WHOLE: u64 = 64 * MIB;
+/// Windows of a cut that a test asks for: pieces of one or two pages.
+const FORCED_WINDOW: usize = 16 << 10;
 /// Slots let the reader go on to the next tensors while workers still need the factors of the last.
 const SLOTS_MOST: u64 = 4;
 
@@ -96,6 +98,8 @@ pub struct Schedule {
     pub workers: usize,
     /// How the pool is cut.
     pub cut: PoolLayout,
+    /// Bytes that may be read before they are asked for.
+    pub read_window_bytes: usize,
     /// Bytes written before their write-back is waited for.
     pub window_bytes: usize,
     /// Bytes of the gather buffer, in which the reader holds what it picks short runs out of.
@@ -121,6 +125,13 @@ pub struct ScratchSizes {
     pub ranks: usize,
     /// Elements of a block that is evaluated in f64.
     pub exact: usize,
+}
+
+impl Schedule {
+    /// Bytes that the run will take, but for the windows of I/O.
+    pub(crate) fn growth_bytes(&self) -> u64 {
+        (self.cut.bytes() + self.gather_bytes + self.workers * self.scratch.bytes()) as u64
+    }
 }
 
 impl ScratchSizes {
@@ -248,7 +259,7 @@ fn window(total: u64) -> u64 {
     (total / 32).clamp(MIB / 2, 8 * MIB) / (MIB / 2) * (MIB / 2)
 }
 
-/// The page cache between a write, or a read, and its drop-behind.
+/// The page cache between a write, or a read, and its drop-behind; or as much memory where I/O passes the cache.
 fn cache(total: u64) -> u64 {
     READ_WINDOW + 2 * window(total)
 }
@@ -347,6 +358,7 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
     Some(Schedule {
         workers: workers as usize,
         cut,
+        read_window_bytes: READ_WINDOW as usize,
         window_bytes: window(total) as usize,
         gather_bytes: gather as usize,
         scratch: ScratchSizes::of(&fixed.requirement),
@@ -360,7 +372,7 @@ fn lines(fixed: &Fixed<'_>, total: u64, workers: u64, gather: u64, cut: &PoolLay
     let lines = [
         ("baseline RSS: code, headers, plan", fixed.resident),
         ("margin: stacks, allocator, the kernel's counters", fixed.margin(total)),
-        ("page cache: read and write windows", cache(total)),
+        ("I/O: read and write windows", cache(total)),
         ("workers: scratch and packing buffers", workers * fixed.per_worker),
         ("reduction state", fixed.reductions()),
         ("gather buffers", gather),
@@ -406,7 +418,8 @@ fn forced(fixed: &Fixed<'_>, workers: u64, slab_bytes: usize, slabs: usize) -> R
     Ok(Schedule {
         workers: workers as usize,
         cut,
-        window_bytes: 1 << 20,
+        read_window_bytes: FORCED_WINDOW,
+        window_bytes: FORCED_WINDOW,
         gather_bytes: fixed.requirement.gather_rows.amount,
         scratch: ScratchSizes::of(&fixed.requirement),
         budget,

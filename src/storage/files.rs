@@ -21,20 +21,10 @@ use rustix::io::Errno;
 
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::storage::interrupted::uninterrupted;
 use crate::storage::os;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
-
-/// The result of `call`, which is made again for as long as a signal interrupts it. The standard library does so when it
-/// opens, reads, writes and syncs, but not when it looks, lists, renames, makes or removes.
-pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
 
 /// What stands at `path`, links followed.
 pub(crate) fn look(path: &Path) -> io::Result<fs::Metadata> {

@@ -5,16 +5,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::files::{
-    free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder, uninterrupted,
-};
+use crate::storage::files::{free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder};
+use crate::storage::interrupted::uninterrupted;
+use crate::storage::io::settings::IoSettings;
+use crate::storage::io::store_io::StoreIo;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::os;
 use crate::storage::patching::FilePatch;
@@ -27,11 +27,6 @@ use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
 use crate::storage::writing::FileSink;
 
-/// The write window's step unless told otherwise, and the least it may be.
-const WRITE_STEP: u64 = 8 << 20;
-const LEAST_WRITE_STEP: u64 = 64 << 10;
-const PAGE: u64 = 4096;
-
 /// The files of one directory, subdirectories included.
 ///
 /// Symlinks of the file system are followed, out of the directory too: a Hugging Face cache is made of them. A name itself
@@ -42,8 +37,8 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Bytes of one step of the write window: a multiple of the page size. Clones share it.
-    write_step: Arc<AtomicU64>,
+    /// How files are read and written. Clones share it.
+    io: Arc<StoreIo>,
     /// What is open for reading. Clones share it.
     open_files: Arc<OpenFiles>,
     keeping_cache: bool,
@@ -54,12 +49,7 @@ impl Folder {
     ///
     /// Whoever needs the directory's own name to last makes a store of the directory above it.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
-        Folder {
-            root: path.into(),
-            write_step: Arc::new(AtomicU64::new(WRITE_STEP)),
-            open_files: Arc::default(),
-            keeping_cache: false,
-        }
+        Folder { root: path.into(), io: Arc::default(), open_files: Arc::default(), keeping_cache: false }
     }
 
     /// Whether to leave read and written pages in the cache, for a machine where they will soon be wanted again. Off at
@@ -74,7 +64,7 @@ impl Folder {
     /// time. 8 MiB at first, 64 KiB at least.
     #[must_use]
     pub fn write_step(self, bytes: u64) -> Folder {
-        self.limit_unwritten(bytes);
+        self.io.set_write_bytes(bytes);
         self
     }
 
@@ -98,20 +88,20 @@ impl Folder {
 
 impl Store for Folder {
     fn open(&self, name: &str) -> Result<Box<dyn Source>> {
-        Ok(Box::new(FileSource::open(self.file(name)?, &self.open_files, self.keeping_cache)?))
+        Ok(Box::new(FileSource::open(self.file(name)?, &self.open_files, &self.io, self.keeping_cache)?))
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
-        let step = self.write_step.load(Relaxed);
-        Ok(Box::new(FileSink::begin(&self.root, target, len, step, self.keeping_cache)?))
+        let writer = |file: &Arc<File>| self.io.writer(file, 0..len, self.keeping_cache);
+        Ok(Box::new(FileSink::begin(&self.root, target, len, writer)?))
     }
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
         let part = self.root.join(part_name(name));
-        let step = self.write_step.load(Relaxed);
-        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, (step, self.keeping_cache))?))
+        let writer = |file: &Arc<File>| self.io.writer(file, kept..len, self.keeping_cache);
+        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, writer)?))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -148,7 +138,7 @@ impl Store for Folder {
         let (from, to) = (self.file(from)?, self.file(to)?);
         let above = to.parent().unwrap_or(&to);
         let renamed = make_dirs(above).and_then(|()| uninterrupted(|| fs::rename(&from, &to)));
-        renamed.map_err(|cause| rules::cannot_write(&to, 0, || 0, cause))
+        renamed.map_err(|cause| rules::cannot_write(&to, cause))
     }
 
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
@@ -168,7 +158,7 @@ impl Store for Folder {
             | Io::Unsupported
             | Io::InvalidInput
             | Io::PermissionDenied => Ok(DirRename::Unsupported),
-            _ => Err(rules::cannot_write(&to, 0, || 0, cause)),
+            _ => Err(rules::cannot_write(&to, cause)),
         }
     }
 
@@ -184,7 +174,7 @@ impl Store for Folder {
 
     fn sync(&self, dir: &str) -> Result<()> {
         let path = self.dir(dir)?;
-        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))
+        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, cause))
     }
 
     fn lock(&self, name: &str) -> Result<Lock> {
@@ -193,7 +183,7 @@ impl Store for Folder {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
-            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, cause))?;
             File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
@@ -238,9 +228,12 @@ impl Store for Folder {
         rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
     }
 
-    fn limit_unwritten(&self, bytes: u64) {
-        let step = bytes.clamp(LEAST_WRITE_STEP, 1 << 40).next_multiple_of(PAGE);
-        self.write_step.store(step, Relaxed);
+    fn use_io(&self, settings: IoSettings) {
+        self.io.set(settings);
+    }
+
+    fn refused_io(&self) -> Option<&'static str> {
+        self.io.refused()
     }
 
     fn path_of(&self, dir: &str) -> PathBuf {
@@ -307,9 +300,7 @@ fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
 /// How a removal ended: what was not there is gone as well.
 fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
     match result {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            Err(rules::cannot_write(path, 0, || 0, cause))
-        }
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(rules::cannot_write(path, cause)),
         _ => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use super::*;
 use crate::error::kind::ErrorKind;
 use crate::storage::files::{copy_file, is_mount_point, write_small};
+use crate::storage::io::settings::IoMode;
 use crate::storage::os;
 
 fn names(folder: &Path) -> Vec<String> {
@@ -165,21 +166,51 @@ fn what_cannot_be_looked_at_is_not_taken_for_absent() {
 }
 
 #[test]
-fn bytes_are_right_across_the_steps_of_the_window() {
+fn bytes_are_right_across_the_pieces_of_every_way() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Folder::new(folder.path()).write_step(LEAST_WRITE_STEP);
     let bytes: Vec<u8> = (0u32..300_000).flat_map(u32::to_le_bytes).collect();
-    for piece in [1 << 20, 65_536, 40_000, 1_200_000] {
-        let mut sink = store.create("name", bytes.len() as u64).unwrap();
-        for part in bytes.chunks(piece) {
-            sink.write(part).unwrap();
+    for name in IoMode::names() {
+        let store = Folder::new(folder.path());
+        let mode = IoMode::find(name).unwrap();
+        store.use_io(IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10 });
+        for piece in [1 << 20, 65_536, 40_000, 1_200_000] {
+            let mut sink = store.create("name", bytes.len() as u64).unwrap();
+            for part in bytes.chunks(piece) {
+                sink.write(part).unwrap();
+            }
+            sink.commit().unwrap();
+            assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "{name}, pieces of {piece}");
         }
-        sink.commit().unwrap();
-        assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "pieces of {piece}");
+        let from = store.open("name").unwrap();
+        copy_file(&*from, &store, "copy", &mut vec![0; 99_999], &crate::cancel::Cancel::default()).unwrap();
+        assert!(fs::read(folder.path().join("copy")).unwrap() == bytes, "{name}");
     }
-    let from = store.open("name").unwrap();
-    copy_file(&*from, &store, "copy", &mut vec![0; 99_999], &crate::cancel::Cancel::default()).unwrap();
-    assert!(fs::read(folder.path().join("copy")).unwrap() == bytes);
+}
+
+#[test]
+fn a_file_that_passes_the_cache_leaves_nothing_of_it_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Folder::new(folder.path());
+    let mode = IoMode::find("direct").unwrap();
+    store.use_io(IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10 });
+    let bytes = vec![7; 1_000_001];
+    write_small(&store, "name", &bytes).unwrap();
+    let source = store.open("name").unwrap();
+    let mut found = vec![0; bytes.len()];
+    found.chunks_mut(100_000).zip(0..).for_each(|(buf, i)| source.read_at(buf, i * 100_000).unwrap());
+    assert!(found == bytes);
+    if store.refused_io().is_some() {
+        eprintln!("skipped: no direct I/O in {}", folder.path().display());
+        return;
+    }
+    let cached = cached_pages(&folder.path().join("name"));
+    assert!(cached.is_none_or(|pages| pages <= 1), "{cached:?} pages are in the cache");
+}
+
+/// Pages of a file that are in the page cache, as util-linux tells; none where it is not there.
+fn cached_pages(path: &Path) -> Option<u64> {
+    let output = Command::new("fincore").args(["-n", "-o", "PAGES"]).arg(path).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::folder::Folder;
+use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -396,8 +397,12 @@ impl Store for Location {
         self.store.is_writable(&self.at(dir))
     }
 
-    fn limit_unwritten(&self, bytes: u64) {
-        self.store.limit_unwritten(bytes);
+    fn use_io(&self, settings: IoSettings) {
+        self.store.use_io(settings);
+    }
+
+    fn refused_io(&self) -> Option<&'static str> {
+        self.store.refused_io()
     }
 
     fn path_of(&self, dir: &str) -> PathBuf {

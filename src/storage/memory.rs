@@ -201,7 +201,7 @@ fn below<'f>(files: &'f FileMap, dir: &str) -> impl Iterator<Item = (&'f str, &'
 }
 
 fn nothing_to_rename(from: &str) -> Error {
-    rules::cannot_write(Path::new(from), 0, || 0, std::io::ErrorKind::NotFound.into())
+    rules::cannot_write(Path::new(from), std::io::ErrorKind::NotFound.into())
 }
 
 struct MemorySource {
@@ -237,7 +237,7 @@ struct MemorySink {
 
 impl MemorySink {
     fn cannot_write(&self, cause: std::io::Error) -> Error {
-        rules::cannot_write(Path::new(&self.name), self.length.missing(), || 0, cause)
+        rules::no_room(Path::new(&self.name), self.length.missing(), || 0, cause)
     }
 }
 

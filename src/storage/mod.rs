@@ -32,6 +32,8 @@ pub(crate) mod chained;
 pub(crate) mod discard;
 pub(crate) mod files;
 pub(crate) mod folder;
+pub(crate) mod interrupted;
+pub(crate) mod io;
 pub(crate) mod location;
 pub(crate) mod memory;
 pub(crate) mod open_files;

@@ -17,7 +17,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::behind::Behind;
-use crate::storage::files::{look, uninterrupted};
+use crate::storage::files::look;
+use crate::storage::interrupted::uninterrupted;
 use crate::storage::times::FileTimes;
 use crate::storage::{os, rules};
 

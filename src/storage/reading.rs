@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::behind::Behind;
-use crate::storage::files::uninterrupted;
+use crate::storage::interrupted::uninterrupted;
+use crate::storage::io::store_io::StoreIo;
 use crate::storage::open_files::{OpenFile, OpenFiles};
 use crate::storage::rules;
 use crate::storage::source::Source;
@@ -21,13 +21,20 @@ pub(crate) struct FileSource {
     open: Arc<OpenFile>,
     /// The files of its store.
     files: Arc<OpenFiles>,
+    /// How they are read.
+    io: Arc<StoreIo>,
 }
 
 impl FileSource {
     /// Opens the regular file at `path`, one of `files`.
-    pub(crate) fn open(path: PathBuf, files: &Arc<OpenFiles>, keeping_cache: bool) -> Result<FileSource> {
+    pub(crate) fn open(
+        path: PathBuf,
+        files: &Arc<OpenFiles>,
+        io: &Arc<StoreIo>,
+        keeping_cache: bool,
+    ) -> Result<FileSource> {
         let behind = (!keeping_cache).then(Behind::default);
-        Ok(FileSource { open: files.open(path, behind)?, files: files.clone() })
+        Ok(FileSource { open: files.open(path, behind)?, files: files.clone(), io: io.clone() })
     }
 
     /// The error of a file that ended before its length: it was cut after it was opened.
@@ -54,7 +61,7 @@ impl Source for FileSource {
         let mut done = 0;
         while done < buf.len() {
             let here = offset + done as u64;
-            match file.read_at(&mut buf[done..], here) {
+            match self.io.read(&file, &mut buf[done..], here) {
                 Ok(0) => return Err(self.cut(&file, here)),
                 Ok(bytes) => done += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use crate::error::Result;
+use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::scratch::ScratchFile;
 use crate::storage::sink::{Patch, Scratch, Sink};
@@ -151,9 +152,14 @@ pub trait Store: Send + Sync {
         true
     }
 
-    /// Says how many bytes of a file being written may wait in caches. A hint only.
-    fn limit_unwritten(&self, bytes: u64) {
-        let _ = bytes;
+    /// Says how large files are to be read and written from now on, those that are open too. A hint only.
+    fn use_io(&self, settings: IoSettings) {
+        let _ = settings;
+    }
+
+    /// The name of the way of [`use_io`](Store::use_io) if it was refused for a file, which then took another.
+    fn refused_io(&self) -> Option<&'static str> {
+        None
     }
 
     /// What messages call `dir`, a file or a directory.

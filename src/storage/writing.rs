@@ -1,23 +1,21 @@
-//! Writing a file of a directory: a temporary file beside the target, a window of dirty pages, and one function that makes it
-//! last and shows it.
-//!
-//! Dirty pages are charged to the writer's cgroup and pile up until the sync stalls. So after each step of some MiB its
-//! write-back is started, and the step two behind is waited for and dropped from the cache: about three steps are in the
-//! cache at any time, and the disk always has work. The window makes nothing durable; that is the commit's part.
+//! Writing a file of a directory: a temporary file beside the target, and one function that makes it last and shows it. How
+//! its bytes get to the disk is for its [`FileWriter`].
 
 use std::fs::{self, File};
 use std::io;
 use std::mem;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::OFlags;
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::storage::behind::OVERLAP;
-use crate::storage::files::{free_bytes, make_dirs, sync_folder, uninterrupted};
+use crate::storage::files::{free_bytes, make_dirs, sync_folder};
+use crate::storage::interrupted::uninterrupted;
+use crate::storage::io::way::FileWriter;
 use crate::storage::rules::Length;
 use crate::storage::sink::Sink;
 use crate::storage::{os, rules};
@@ -27,31 +25,29 @@ const NAME_BYTES: usize = 200;
 
 /// A file being made under a temporary name.
 ///
-/// The order of fields matters: the file is closed before its temporary name is removed.
+/// The order of fields matters: nothing is written any more, and the file is closed, before its temporary name is removed.
 pub(crate) struct FileSink {
-    file: File,
+    writer: Box<dyn FileWriter>,
+    file: Arc<File>,
     temporary: Temporary,
     /// Its final name, and what messages call it.
     target: PathBuf,
     /// The directory of `target` and those above it up to the store's root: all that may have a new name in them.
     folders: Vec<PathBuf>,
     length: Length,
-    window: WriteWindow,
 }
 
 impl FileSink {
     /// Begins the file `target`, somewhere below `root`, with room for `len` bytes.
     ///
-    /// Folders that are missing are made. `step` is the window's step in bytes.
+    /// Folders that are missing are made. `writer` makes what writes it.
     pub(crate) fn begin(
         root: &Path,
         target: PathBuf,
         len: u64,
-        step: u64,
-        keeping_cache: bool,
+        writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
-        let window = WriteWindow::new(step, keeping_cache);
-        FileSink::open(root, target, Length::new(len), window, Temporary::create)
+        FileSink::open(root, target, Length::new(len), writer, Temporary::create)
     }
 
     /// Goes on with the file `target` behind the first bytes of what was kept of it under a name of its own, or begins what
@@ -61,17 +57,16 @@ impl FileSink {
         target: PathBuf,
         (part, kept): (PathBuf, u64),
         len: u64,
-        (step, keeping_cache): (u64, bool),
+        writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
-        let window = WriteWindow::from(kept, step, keeping_cache);
-        FileSink::open(root, target, Length::resumed(len, kept), window, |_, _| Temporary::kept(part, kept))
+        FileSink::open(root, target, Length::resumed(len, kept), writer, |_, _| Temporary::kept(part, kept))
     }
 
     fn open(
         root: &Path,
         target: PathBuf,
         length: Length,
-        window: WriteWindow,
+        writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
         open: impl FnOnce(&Path, &Path) -> io::Result<(File, Temporary)>,
     ) -> Result<FileSink> {
         let len = length.missing();
@@ -82,7 +77,7 @@ impl FileSink {
             .map(Path::to_path_buf)
             .collect();
         let folder = folders.first().map_or(root, PathBuf::as_path);
-        let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
+        let fail = |cause| rules::no_room(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
         make_dirs(folder).map_err(fail)?;
         let (file, temporary) = open(folder, &target).map_err(fail)?;
@@ -93,44 +88,36 @@ impl FileSink {
             return Err(StorageError::DiskFull { path: target, needed, free }.into());
         }
         os::reserve(&file, length.announced()).map_err(fail)?;
-        Ok(FileSink { file, temporary, target, folders, length, window })
+        let file = Arc::new(file);
+        let writer = writer(&file);
+        Ok(FileSink { writer, file, temporary, target, folders, length })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
         let free = || self.target.parent().and_then(|folder| free_bytes(folder).ok()).unwrap_or(0);
-        rules::cannot_write(&self.target, self.length.missing(), free, cause)
+        rules::no_room(&self.target, self.length.missing(), free, cause)
     }
 
     /// Everything up to the rename: the bytes and the length are on disk.
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&mut self) -> io::Result<()> {
         self.length.check_whole()?;
+        self.writer.finish()?;
         self.file.sync_all()?;
         self.length.check_found(uninterrupted(|| self.file.metadata())?.len())?;
-        self.window.forget(&self.file);
+        self.writer.forget();
         Ok(())
     }
 }
 
 impl Sink for FileSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let (file, window) = (&self.file, &mut self.window);
-        self.length
-            .extend(bytes.len(), |mut offset| {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    let (now, later) = rest.split_at(rest.len().min(window.room(offset)));
-                    file.write_all_at(now, offset)?;
-                    offset += now.len() as u64;
-                    window.wrote(file, offset)?;
-                    rest = later;
-                }
-                Ok(())
-            })
-            .map_err(|cause| self.cannot_write(cause))
+        let written = self.length.extend(bytes.len(), |_| self.writer.write(bytes));
+        written.map_err(|cause| self.cannot_write(cause))
     }
 
     fn keep(&mut self) -> Result<bool> {
         if self.temporary.is_kept {
+            self.writer.finish().map_err(|cause| self.cannot_write(cause))?;
             self.file.sync_all().map_err(|cause| self.cannot_write(cause))?;
             if !mem::replace(&mut self.temporary.is_named, true) {
                 let folder = self.folders.first().map_or(Path::new("."), PathBuf::as_path);
@@ -140,11 +127,11 @@ impl Sink for FileSink {
         Ok(self.temporary.is_kept)
     }
 
-    fn commit(self: Box<Self>) -> Result<()> {
+    fn commit(mut self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
-        let FileSink { file, temporary, target, folders, .. } = *self;
-        let fail = |cause| rules::cannot_write(&target, 0, || 0, cause);
-        drop(file);
+        let FileSink { writer, file, temporary, target, folders, .. } = *self;
+        let fail = |cause| rules::cannot_write(&target, cause);
+        drop((writer, file));
         temporary.rename(&target).map_err(fail)?;
         for (above, folder) in folders.iter().enumerate() {
             if let Err(cause) = sync_folder(folder) {
@@ -235,57 +222,6 @@ impl Drop for Temporary {
         if !self.is_renamed && !self.is_kept {
             // Nobody is left to tell, and a temporary file that stays is only in the way.
             let _ = uninterrupted(|| fs::remove_file(&self.path));
-        }
-    }
-}
-
-/// The steps of a file whose pages are dirty or on their way to disk.
-struct WriteWindow {
-    /// Bytes of one step.
-    step: u64,
-    /// Bytes whose write-back was started: a multiple of `step`.
-    started: u64,
-    /// Whether the system has the calls that it takes.
-    is_on: bool,
-    keeping_cache: bool,
-}
-
-impl WriteWindow {
-    fn new(step: u64, keeping_cache: bool) -> WriteWindow {
-        WriteWindow { step, started: 0, is_on: true, keeping_cache }
-    }
-
-    /// The window of a file of which so many bytes are on disk.
-    fn from(written: u64, step: u64, keeping_cache: bool) -> WriteWindow {
-        WriteWindow { started: written - written % step, ..WriteWindow::new(step, keeping_cache) }
-    }
-
-    /// Bytes from `offset` to the end of its step.
-    fn room(&self, offset: u64) -> usize {
-        usize::try_from(self.step - offset % self.step).unwrap_or(usize::MAX)
-    }
-
-    /// Moves on to `written`, the bytes written so far.
-    fn wrote(&mut self, file: &File, written: u64) -> io::Result<()> {
-        while self.is_on && written - self.started >= self.step {
-            self.is_on = os::start_write_back(file, self.started, self.step)?;
-            self.started += self.step;
-            if let Some(behind) = self.started.checked_sub(3 * self.step)
-                && self.is_on
-            {
-                self.is_on = os::finish_write_back(file, behind, self.step)?;
-                if !self.keeping_cache {
-                    os::drop_cache(file, behind.saturating_sub(OVERLAP), Some(behind + self.step));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops what is left of a file that is synced.
-    fn forget(&self, file: &File) {
-        if !self.keeping_cache {
-            os::drop_cache(file, 0, None);
         }
     }
 }

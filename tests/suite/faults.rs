@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use shardfold::StorageError;
+use shardfold::testing::Clocks;
 use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
 use shardfold::testing::TestHooks;
@@ -89,6 +90,7 @@ impl Demo {
             sources: &sources.iter().map(|source| source.as_ref()).collect::<Vec<_>>(),
             store: &to,
             kernels: Kernels::detect(),
+            clocks: &Clocks::default(),
             cancel: &Cancel::default(),
             kept: &[],
             stride: u64::MAX,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use shardfold::ErrorKind;
+use shardfold::IoMode;
 use shardfold::RequestError;
 use shardfold::testing::TestHooks;
 use shardfold::{Cancel, Style, Terminal, choose};
@@ -194,6 +195,22 @@ fn bytes_do_not_depend_on_the_cut() {
                 Request {
                     hooks: TestHooks { forced: Some((2 * slab, 3)), ..TestHooks::default() },
                     threads: Some(3),
+                    ..whole.clone()
+                },
+            ),
+            (
+                "direct I/O, smallest slabs, depth 1",
+                Request {
+                    hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
+                    io: IoMode::find("direct"),
+                    ..whole.clone()
+                },
+            ),
+            (
+                "a cache that keeps nothing, depth 3",
+                Request {
+                    hooks: TestHooks { forced: Some((2 * slab, 3)), ..TestHooks::default() },
+                    io: IoMode::find("dontcache"),
                     ..whole.clone()
                 },
             ),

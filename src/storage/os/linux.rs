@@ -10,10 +10,11 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, CWD, FallocateFlags, RenameFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{Advice, CWD, FallocateFlags, OFlags, RenameFlags};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 /// Lets the cache forget the clean pages of `file` from `from` up to `to`, or to the end. A hint only.
 pub(crate) fn drop_cache(file: &File, from: u64, to: Option<u64>) {
@@ -83,6 +84,53 @@ fn is_not_here(errno: Errno) -> bool {
         errno,
         Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV | Errno::SPIPE | Errno::PERM
     )
+}
+
+/// The same file, open for writing or for reading past the page cache.
+///
+/// # Errors
+/// The file system refuses it, or there is no `/proc`.
+pub(crate) fn open_direct(file: &File, writes: bool) -> io::Result<File> {
+    // Opening the path again might find another file.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::DIRECT.bits() as i32;
+    fs::OpenOptions::new().read(!writes).write(writes).custom_flags(flags).open(path)
+}
+
+/// Whether an error of direct I/O means that it is not to be had for this file.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(is_not_here)
+}
+
+/// Reads some bytes that the page cache keeps no longer than that. `None`: there is no such call here.
+///
+/// # Errors
+/// What the read says.
+pub(crate) fn read_uncached(file: &File, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    let read = retry_on_intr(|| preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, uncached()));
+    found_here(read)
+}
+
+/// Writes some bytes that the page cache keeps until they are on disk. `None`: there is no such call here.
+///
+/// # Errors
+/// What the write says.
+pub(crate) fn write_uncached(file: &File, bytes: &[u8], offset: u64) -> io::Result<Option<usize>> {
+    let written = retry_on_intr(|| pwritev2(file, &[io::IoSlice::new(bytes)], offset, uncached()));
+    found_here(written)
+}
+
+/// `RWF_DONTCACHE`, of Linux 6.14.
+fn uncached() -> ReadWriteFlags {
+    ReadWriteFlags::from_bits_retain(0x80)
+}
+
+fn found_here(result: Result<usize, Errno>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(some) => Ok(Some(some)),
+        Err(errno) if is_not_here(errno) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Renames in one step, and only if nothing has the new name.

@@ -24,6 +24,26 @@ pub(crate) fn finish_write_back(_file: &File, _from: u64, _len: u64) -> io::Resu
     Ok(false)
 }
 
+/// There is no such flag here.
+pub(crate) fn open_direct(_file: &File, _writes: bool) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// There is no direct I/O here.
+pub(crate) fn is_refusal(_error: &io::Error) -> bool {
+    true
+}
+
+/// There is no such call here.
+pub(crate) fn read_uncached(_file: &File, _buf: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
+    Ok(None)
+}
+
+/// There is no such call here.
+pub(crate) fn write_uncached(_file: &File, _bytes: &[u8], _offset: u64) -> io::Result<Option<usize>> {
+    Ok(None)
+}
+
 /// There is no such call here: `ENOSYS`, so that the caller looks first and then renames.
 pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
     Err(Errno::NOSYS.into())

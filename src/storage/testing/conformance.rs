@@ -339,6 +339,7 @@ mod tests {
 
     use super::*;
     use crate::storage::folder::Folder;
+    use crate::storage::io::settings::{IoMode, IoSettings};
     use crate::storage::location::Location;
     use crate::storage::memory::Memory;
     use crate::storage::testing::faulty::{Failure, Faulty, Operation};
@@ -356,6 +357,14 @@ mod tests {
         check_store(fresh);
         check_store(|| fresh().keeping_cache(true).write_step(1));
         check_store(|| Location::of_path(fresh().path()));
+        for name in IoMode::names() {
+            check_store(|| {
+                let store = fresh();
+                let mode = IoMode::find(name).unwrap();
+                store.use_io(IoSettings { mode, read_bytes: 1, write_bytes: 1 });
+                store
+            });
+        }
     }
 
     #[test]
@@ -384,7 +393,7 @@ mod tests {
             let store = Faulty::new(Memory::new()).failing(operation, nth, full);
             write_small(&store, "a", b"bytes").unwrap();
             let error = write_small(&store, "b", b"bytes").unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })), "{error:?}");
+            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
             write_small(&store, "c", b"bytes").unwrap();
             assert_eq!(store.inner().names(), ["a", "c"], "{operation:?}");
         }

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -229,8 +230,12 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.is_writable(dir)
     }
 
-    fn limit_unwritten(&self, bytes: u64) {
-        self.inner.limit_unwritten(bytes);
+    fn use_io(&self, settings: IoSettings) {
+        self.inner.use_io(settings);
+    }
+
+    fn refused_io(&self) -> Option<&'static str> {
+        self.inner.refused_io()
     }
 
     fn path_of(&self, dir: &str) -> PathBuf {
@@ -403,5 +408,5 @@ fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
 }
 
 fn cannot_write(path: &Path, failure: Failure) -> Error {
-    rules::cannot_write(path, 0, || 0, failure.cause())
+    rules::cannot_write(path, failure.cause())
 }

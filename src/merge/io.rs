@@ -1,0 +1,32 @@
+//! The way that files are read and written here.
+
+use crate::memory::limit::{Limit, LimitKind};
+use crate::memory::limits::{Environment, find};
+use crate::memory::process::process;
+use crate::schedule::budget::Schedule;
+use crate::storage::io::choice::IoChoice;
+use crate::storage::io::settings::{IoMode, IoSettings};
+use crate::tensor::size::show_size;
+
+/// Decides it, by the room that the tightest cgroup leaves for page cache beside the run.
+pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule) -> IoChoice {
+    let is_cgroup = |limit: &Limit| {
+        matches!(limit.kind, LimitKind::CgroupV1 | LimitKind::CgroupV2 | LimitKind::CgroupHigh)
+    };
+    let tightest = find(&Environment::of_this_process()).into_iter().find(is_cgroup);
+    let room = tightest.map(|limit| {
+        let to_come = schedule.budget.total.bytes().saturating_sub(process().resident);
+        let room = limit.free.saturating_sub(schedule.growth_bytes().min(to_come));
+        (room, format!("cgroup limit of {}", show_size(limit.bytes)))
+    });
+    IoChoice::new(asked, room.as_ref().map(|(room, limit)| (*room, limit.as_str())))
+}
+
+/// What stores are told.
+pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule) -> IoSettings {
+    IoSettings {
+        mode: choice.mode,
+        read_bytes: schedule.read_window_bytes as u64,
+        write_bytes: schedule.window_bytes as u64,
+    }
+}

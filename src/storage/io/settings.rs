@@ -1,0 +1,66 @@
+//! [`IoSettings`]: the way that a store is to take, and how much memory it may use.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::storage::io::way::IoWay;
+use crate::storage::io::ways::IO_WAYS;
+
+/// A way of moving bytes between files and memory, by its name: `buffered` goes through the page cache, `direct` past it,
+/// `dontcache` through a cache that keeps nothing.
+#[derive(Clone, Copy)]
+pub struct IoMode(pub(crate) &'static dyn IoWay);
+
+impl IoMode {
+    /// The way of that name, if there is one.
+    pub fn find(name: &str) -> Option<IoMode> {
+        IO_WAYS.iter().find(|way| way.name() == name).map(|way| IoMode(*way))
+    }
+
+    /// The names of all ways.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        IO_WAYS.iter().map(|way| way.name())
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+}
+
+impl Default for IoMode {
+    /// The way that serves everywhere.
+    fn default() -> IoMode {
+        IoMode(IO_WAYS[0])
+    }
+}
+
+impl PartialEq for IoMode {
+    fn eq(&self, other: &IoMode) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Serialize for IoMode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl fmt::Debug for IoMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a store is to read and write large files.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct IoSettings {
+    /// The way.
+    pub mode: IoMode,
+    /// Bytes that may be read before they are asked for.
+    pub read_bytes: u64,
+    /// Bytes of a file being written whose way to the disk was not begun. Two to three times as many are not there yet.
+    pub write_bytes: u64,
+}
