@@ -47,7 +47,7 @@ pub(crate) enum Command {
     #[command(after_help = TABLE, override_usage = "\
         shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
         shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
-    Plan(MergeArgs),
+    Plan(PlanArgs),
     /// Show the contents of a checkpoint or adapter
     ///
     /// For a checkpoint, from its headers and its config: sizes, dtypes, shards, quantization, and tensors. For an adapter:
@@ -65,7 +65,7 @@ impl Command {
         match self {
             Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
             Command::Inspect(_) => Style::Human,
-            Command::Merge(args) | Command::Plan(args) => args.style(),
+            Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
 }
@@ -97,6 +97,20 @@ pub(crate) struct InspectArgs {
     /// Notes and errors become JSON lines on stderr.
     #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
+}
+
+/// The flags of `plan`: those of `merge`, and one more.
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) merge: MergeArgs,
+
+    /// Estimate the time from a few seconds of the merge
+    ///
+    /// Merges for three seconds and throws the result away; with `--output` it also writes a nameless file beside it for two.
+    /// Files that are in the page cache are read faster than they will be.
+    #[arg(long, help_heading = "Reporting")]
+    pub(crate) probe: bool,
 }
 
 /// The flags of `merge` and `plan`.
@@ -299,6 +313,15 @@ pub(crate) struct MergeArgs {
     #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
 
+    /// Write a page that shows what the time went to
+    ///
+    /// A timeline of every thread by what it was at, which shows whether the disk or the CPU is the limit. The page needs no
+    /// other file; its data lie beside it under the same name with `.json`. `plan` ignores it.
+    ///
+    /// Example: --profile merge.html
+    #[arg(long, value_name = "FILE", help_heading = "Reporting")]
+    pub(crate) profile: Option<PathBuf>,
+
     /// Print errors only
     #[arg(short, long, conflicts_with_all = ["json", "verbose"], help_heading = "Reporting")]
     pub(crate) quiet: bool,
@@ -343,7 +366,7 @@ fn command() -> clap::Command {
 pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    if let Command::Merge(args) | Command::Plan(args) = &mut cli.command
+    if let Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) = &mut cli.command
         && let Some((_, matches)) = matches.subcommand()
     {
         args.adapters = in_order(args, matches);

@@ -28,6 +28,10 @@ pub(crate) struct MergeConfig {
     pub(crate) output: Option<PathBuf>,
     /// Whether to stop after the plan.
     pub(crate) dry_run: bool,
+    /// Whether to measure how fast it will be.
+    pub(crate) probe: bool,
+    /// Where to show what the time went to.
+    pub(crate) profile: Option<PathBuf>,
     /// What to show.
     pub(crate) style: Style,
 }
@@ -81,7 +85,8 @@ impl MergeConfig {
             hooks: args.testing.hooks()?,
         };
         let output = args.output.clone();
-        Ok(MergeConfig { request, output, dry_run: args.dry_run, style: args.style() })
+        let (profile, style) = (args.profile.clone(), args.style());
+        Ok(MergeConfig { request, output, dry_run: args.dry_run, probe: false, profile, style })
     }
 }
 

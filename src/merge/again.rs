@@ -36,7 +36,7 @@ impl Prepared {
         reporter.event(&Event::MergingAgain { total_bytes: self.plan.output_bytes(), files: &files });
         let is_same = |shard: &ShardDone| record.shards.contains(shard);
         self.run_into(
-            (&Discard, &Clocks::default()),
+            (&Discard, &Clocks::default(), &self.cancel),
             &mut |shard| {
                 if is_same(&shard) {
                     return Ok(());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cancel::Cancel;
 use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
@@ -125,7 +126,7 @@ impl Prepared {
         let mut read_bytes = 0;
         let mut done = |shard| staging.shard_done(shard);
         let clocks = Clocks::default();
-        let applied = self.run_into((&store, &clocks), &mut done, &mut |now| {
+        let applied = self.run_into((&store, &clocks, &self.cancel), &mut done, &mut |now| {
             read_bytes = now.read_bytes;
             reporter.event(&Event::Progress(now));
         })?;
@@ -142,14 +143,14 @@ impl Prepared {
     /// Runs the plan into `store`. `shard_done` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
-        (store, clocks): (&dyn Store, &Clocks),
+        (store, clocks, cancel): (&dyn Store, &Clocks, &Cancel),
         shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
         let settings = io_settings(&self.io, &self.schedule);
         self.places[0].use_io(settings);
         store.use_io(settings);
-        let scratch = write_repacked(&self.repacks, &self.sources, store, &self.cancel)?;
+        let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
@@ -160,14 +161,14 @@ impl Prepared {
             store,
             kernels: self.kernels,
             clocks,
-            cancel: &self.cancel,
+            cancel,
             allow_noop: self.allow_noop,
         };
         run.run(shard_done, tick)
     }
 
     fn summary(&self, output: &Location) -> Summary {
-        Summary::already_done(&self.plan, &self.digest, &self.schedule, &output.path())
+        Summary::already_done((&self.plan, &self.digest), &self.schedule, &self.io, &output.path())
     }
 
     /// Where the output takes memory that a limit counts: a note, or an error if the limit cannot hold it beside the run.

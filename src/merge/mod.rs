@@ -9,5 +9,6 @@ pub(crate) mod hooks;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod prepare;
+pub(crate) mod probe;
 pub(crate) mod request;
 pub(crate) mod resolve;
