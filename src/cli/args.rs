@@ -71,6 +71,14 @@ impl Command {
 }
 
 impl MergeArgs {
+    /// Whether to throw the result away; without the feature `testing`, never.
+    pub(crate) fn discards(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.testing.discard;
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+
     /// What the user wants to see; the flags exclude each other.
     pub(crate) fn style(&self) -> Style {
         let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet), (self.verbose, Style::Verbose)];
@@ -187,6 +195,20 @@ pub(crate) struct MergeArgs {
         help_heading = "Output"
     )]
     pub(crate) tokenizer: String,
+
+    /// Choose what becomes of parts that no adapter changes
+    ///
+    /// `auto` shares them with the base where the file system can (XFS, Btrfs): they are not written and take no space until one
+    /// of the two files is changed there. `copy` writes them always, so that nothing is shared.
+    #[arg(
+        long,
+        value_name = "auto|copy",
+        value_parser = ["auto", "copy"],
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) unchanged: String,
 
     /// Print the plan and write nothing, as `plan` does
     #[arg(long, help_heading = "Output")]

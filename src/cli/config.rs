@@ -56,6 +56,7 @@ impl MergeConfig {
             hub: Hub::new(&HubEnvironment::of_this_process()),
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             io: IoMode::find(&args.io),
+            copy_unchanged: args.unchanged == "copy",
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
             tokenizer: match args.tokenizer.as_str() {

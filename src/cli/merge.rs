@@ -29,7 +29,12 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     };
     let prepared = prepare(&config.request)?;
     let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
-    let summary = prepared.merge(&Location::of_resolved_path(output), reporter.as_mut())?;
+    let output = Location::of_resolved_path(output);
+    let summary = if args.discards() {
+        prepared.merge_and_discard(&output, reporter.as_mut())?
+    } else {
+        prepared.merge(&output, reporter.as_mut())?
+    };
     if let Some(path) = &config.profile {
         write_profile(path, &summary)?;
     }

@@ -147,7 +147,7 @@ impl Prepared {
         shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
-        let settings = io_settings(&self.io, &self.schedule);
+        let settings = io_settings(&self.io, &self.schedule, self.copy_unchanged);
         self.places[0].use_io(settings);
         store.use_io(settings);
         let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
@@ -167,7 +167,7 @@ impl Prepared {
         run.run(shard_done, tick)
     }
 
-    fn summary(&self, output: &Location) -> Summary {
+    pub(crate) fn summary(&self, output: &Location) -> Summary {
         Summary::already_done((&self.plan, &self.digest), &self.schedule, &self.io, &output.path())
     }
 

@@ -4,6 +4,7 @@
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
 pub(crate) mod again;
+pub(crate) mod discard;
 pub(crate) mod execute;
 pub(crate) mod hooks;
 pub(crate) mod io;

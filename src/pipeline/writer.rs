@@ -12,6 +12,7 @@ use crate::error::storage::StorageError;
 use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
+use crate::storage::source::Source;
 
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::message::{MergedTile, ReductionResult};
@@ -106,7 +107,10 @@ impl Writer<'_> {
                 self.reduce(&tile, *op, *is_last);
                 return Ok(());
             }
-            Work::Merge(_) | Work::Copy { .. } => self.append(bytes.unwrap_or_default())?,
+            Work::Copy { from, offset, .. } => {
+                self.append(bytes.unwrap_or_default(), Some((self.run.sources[from.0 as usize], *offset)))?;
+            }
+            Work::Merge(_) => self.append(bytes.unwrap_or_default(), None)?,
         }
         drop(tile);
         self.close_if_whole()
@@ -121,7 +125,7 @@ impl Writer<'_> {
         match &shard.header {
             // It comes as the next tiles.
             OutHeader::Copied { .. } => Ok(()),
-            OutHeader::Made(header) => self.append(header),
+            OutHeader::Made(header) => self.append(header, None),
         }
     }
 
@@ -138,9 +142,13 @@ impl Writer<'_> {
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Adds bytes to the shard; `same` is where else they are.
+    fn append(&mut self, bytes: &[u8], same: Option<(&dyn Source, u64)>) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
-        self.clock.spend(Activity::Write, || open.sink.write(bytes))?;
+        self.clock.spend(Activity::Write, || match same {
+            Some((source, offset)) => open.sink.write_same(bytes, source, offset),
+            None => open.sink.write(bytes),
+        })?;
         self.clock.spend(Activity::Hash, || open.hash.update(bytes));
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);

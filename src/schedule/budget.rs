@@ -34,7 +34,7 @@ const MARGIN: u64 = 3 * MIB;
 const STACK: u64 = MIB / 8;
 /// What is read ahead, or the page cache that reading leaves between a read and its drop-behind.
 const READ_LEAST: u64 = 2 * MIB;
-const READ_MOST: u64 = 4 * MIB;
+const READ_MOST: u64 = 8 * MIB;
 /// Write-back of more than this at once makes nothing faster.
 const WINDOW_MOST: u64 = 8 * MIB;
 /// Slabs beyond these sizes and this number make nothing faster.
@@ -259,12 +259,12 @@ fn page(bytes: u64) -> u64 {
 
 /// Bytes between write-back's start and its end, for a budget.
 fn window(total: u64) -> u64 {
-    (total / 16).clamp(MIB / 2, WINDOW_MOST) / (MIB / 2) * (MIB / 2)
+    (total / 20).clamp(MIB / 2, WINDOW_MOST) / (MIB / 2) * (MIB / 2)
 }
 
-/// Bytes that are read ahead, for a budget.
+/// Bytes that are read ahead, for a budget: as many as are on their way to the disk, as it gives each side its share by that.
 fn read_window(total: u64) -> u64 {
-    window(total).clamp(READ_LEAST, READ_MOST)
+    (2 * window(total)).clamp(READ_LEAST, READ_MOST)
 }
 
 /// The page cache between a write, or a read, and its drop-behind; or as much memory where I/O passes the cache.

@@ -93,7 +93,7 @@ impl Store for Folder {
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
         let writer = |file: &Arc<File>| self.io.writer(file, len, self.keeping_cache);
-        Ok(Box::new(FileSink::begin(&self.root, target, len, writer)?))
+        Ok(Box::new(FileSink::begin(&self.root, target, len, self.io.shares(), writer)?))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {

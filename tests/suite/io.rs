@@ -101,3 +101,15 @@ fn a_probe_estimates_the_time_and_leaves_nothing() {
     assert!(contents(work.folder.path()) == before);
     assert_eq!(run(&["merge", "--probe"]).code, 2, "it is a flag of `plan`");
 }
+
+#[test]
+fn a_merge_that_is_thrown_away_is_counted_like_any_other() {
+    let work = Work::demo();
+    let thrown = work.merge(&["--discard", "--json"]);
+    assert!(thrown.code == 0 && !work.output.exists(), "{}", thrown.err);
+    let merged = work.succeeds(&["--json"]);
+    let [thrown, merged]: [Value; 2] =
+        [thrown, merged].map(|ran| serde_json::from_str(&ran.out).expect("a document"));
+    assert_eq!((&thrown["state"], &thrown["applied"]), (&"discarded".into(), &merged["applied"]));
+    assert_eq!(thrown["read_bytes"], merged["read_bytes"]);
+}
