@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cancel::Cancel;
 use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
@@ -156,7 +157,7 @@ impl Prepared {
         let applied = if staging.kept().is_counted {
             let kept = staging.kept().milestones.clone();
             let mut record = |milestone: Milestone| staging.record(&milestone);
-            let applied = self.run_into((&store, &clocks), &kept, &mut record, &mut |now| {
+            let applied = self.run_into((&store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
                 read_bytes = now.read_bytes;
                 reporter.event(&Event::Progress(now));
             })?;
@@ -177,15 +178,15 @@ impl Prepared {
     /// Runs the plan into `store`, which has what `kept` says already. `record` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
-        (store, clocks): (&dyn Store, &Clocks),
+        (store, clocks, cancel): (&dyn Store, &Clocks, &Cancel),
         kept: &[Milestone],
         record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
-        let settings = io_settings(&self.io, &self.schedule);
+        let settings = io_settings(&self.io, &self.schedule, self.copy_unchanged);
         self.places[0].use_io(settings);
         store.use_io(settings);
-        let scratch = write_repacked(&self.repacks, &self.sources, store, &self.cancel)?;
+        let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
@@ -196,7 +197,7 @@ impl Prepared {
             store,
             kernels: self.kernels,
             clocks,
-            cancel: &self.cancel,
+            cancel,
             allow_noop: self.allow_noop,
             kept,
             stride: self.stride,
@@ -204,8 +205,8 @@ impl Prepared {
         run.run(record, tick)
     }
 
-    fn summary(&self, output: &Location) -> Summary {
-        Summary::already_done(&self.plan, &self.digest, &self.schedule, &output.path())
+    pub(crate) fn summary(&self, output: &Location) -> Summary {
+        Summary::already_done((&self.plan, &self.digest), &self.schedule, &self.io, &output.path())
     }
 
     /// Where the output takes memory that a limit counts: a note, or an error if the limit cannot hold it beside the run.

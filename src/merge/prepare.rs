@@ -50,6 +50,7 @@ pub struct Prepared {
     pub reason: String,
     /// Which way files are read and written.
     pub io: IoChoice,
+    pub(crate) copy_unchanged: bool,
     pub(crate) repacks: Vec<FactorRepack>,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
@@ -124,6 +125,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         decisions,
         reason,
         io,
+        copy_unchanged: request.copy_unchanged,
         repacks,
         base_name,
         library,

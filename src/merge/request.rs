@@ -40,6 +40,8 @@ pub struct Request {
     pub max_ram: Option<Size>,
     /// Which way files are read and written; by default direct where a cgroup limit is tight.
     pub io: Option<IoMode>,
+    /// Whether unchanged parts are written again where the file system could share them with the base.
+    pub copy_unchanged: bool,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.

@@ -33,7 +33,10 @@ const MARGIN: u64 = 3 * MIB;
 /// The touched part of a thread's stack.
 const STACK: u64 = MIB / 8;
 /// What is read ahead, or the page cache that reading leaves between a read and its drop-behind.
-const READ_WINDOW: u64 = 2 * MIB;
+const READ_LEAST: u64 = 2 * MIB;
+const READ_MOST: u64 = 8 * MIB;
+/// Write-back of more than this at once makes nothing faster.
+const WINDOW_MOST: u64 = 8 * MIB;
 /// Slabs beyond these sizes and this number make nothing faster.
 const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
@@ -256,12 +259,17 @@ fn page(bytes: u64) -> u64 {
 
 /// Bytes between write-back's start and its end, for a budget.
 fn window(total: u64) -> u64 {
-    (total / 32).clamp(MIB / 2, 8 * MIB) / (MIB / 2) * (MIB / 2)
+    (total / 20).clamp(MIB / 2, WINDOW_MOST) / (MIB / 2) * (MIB / 2)
+}
+
+/// Bytes that are read ahead, for a budget: as many as are on their way to the disk, as it gives each side its share by that.
+fn read_window(total: u64) -> u64 {
+    (2 * window(total)).clamp(READ_LEAST, READ_MOST)
 }
 
 /// The page cache between a write, or a read, and its drop-behind; or as much memory where I/O passes the cache.
 fn cache(total: u64) -> u64 {
-    READ_WINDOW + 2 * window(total)
+    read_window(total) + 2 * window(total)
 }
 
 /// Splits the budget for `plan`.
@@ -302,9 +310,9 @@ fn comfortable(fixed: &Fixed<'_>, workers: u64, ceiling: Option<u64>) -> u64 {
         + page(fixed.requirement.gather_full.amount as u64);
     let rest = fixed.resident
         + MARGIN
-        + READ_WINDOW
+        + READ_MOST
         + fixed.counter_slack
-        + 16 * MIB
+        + 2 * WINDOW_MOST
         + fixed.reductions()
         + workers * fixed.per_worker;
     (rest + pool).min(ceiling.unwrap_or(u64::MAX))
@@ -358,7 +366,7 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
     Some(Schedule {
         workers: workers as usize,
         cut,
-        read_window_bytes: READ_WINDOW as usize,
+        read_window_bytes: read_window(total) as usize,
         window_bytes: window(total) as usize,
         gather_bytes: gather as usize,
         scratch: ScratchSizes::of(&fixed.requirement),
