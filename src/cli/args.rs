@@ -439,9 +439,9 @@ mod tests {
     }
 
     /// What a user does with a flag.
-    const VERBS: [&str; 14] = [
-        "Add", "Allow", "Choose", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set", "Show",
-        "Skip", "Write", "Use",
+    const VERBS: [&str; 15] = [
+        "Add", "Allow", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set",
+        "Show", "Skip", "Write", "Use",
     ];
 
     #[test]
