@@ -108,7 +108,8 @@ pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
     }
     let FusedScratch { panel, groups, reaches } = scratch;
     let panel = &mut panel[..rank];
-    let packed = groups.len() / rank * ROWS;
+    // Scratch for a higher rank has lines for more groups than it has reaches.
+    let packed = (groups.len() / rank).min(reaches.len()) * ROWS;
     let mut reach = PanelRow([0.0; COLS]);
     for top in (0..codes.rows).step_by(packed) {
         let rows = top..(top + packed).min(codes.rows);
