@@ -37,7 +37,7 @@ impl Products {
         let mut sum = Rational::of(format.is_finite(base).then(|| decode(format, base))?);
         for Term { left, right, scale } in self.terms() {
             for k in 0..left.cols {
-                sum.add_product([left.at(row, k), right.at(k, col), scale]);
+                sum.add_product(&[left.at(row, k), right.at(k, col), scale]);
             }
         }
         Some(sum)
