@@ -182,6 +182,12 @@ impl AxisRun {
         (self.range.end - self.range.start) as usize
     }
 
+    /// Some of the positions.
+    fn part(&self, of: Range<usize>) -> AxisRun {
+        let range = self.range.start + of.start as u64..self.range.start + of.end as u64;
+        AxisRun { range, at: self.at + of.start as u64 * self.step, ..*self }
+    }
+
     /// Whether there is none; a run that `window` made never is.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
@@ -198,6 +204,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// Some of its rows and columns.
+    pub(crate) fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Window {
+        Window { rows: self.rows.part(rows), cols: self.cols.part(cols) }
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> u64 {
         (self.rows.len() * self.cols.len()) as u64
