@@ -109,7 +109,8 @@ pub(crate) fn budget_lines(schedule: &Schedule, reason: &str, io: &IoChoice, sty
 /// `94 MiB (automatic; 23.6 GiB available), 2 workers`, and the way of I/O if that is worth a word.
 pub(crate) fn budget(schedule: &Schedule, reason: &str, io: &IoChoice, style: Style) -> String {
     let workers = counted(schedule.workers, ["worker", "workers"]);
-    let io = (io.is_unusual || style == Style::Verbose).then(|| format!(", {io}")).unwrap_or_default();
+    let is_shown = io.is_unusual || style == Style::Verbose;
+    let io = if is_shown { format!(", {io}") } else { String::new() };
     format!("{} ({reason}), {workers}{io}", schedule.budget.total)
 }
 
