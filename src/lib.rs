@@ -110,8 +110,8 @@ pub mod testing {
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::merge::hooks::TestHooks;
     pub use crate::pipeline::clock::Clocks;
+    pub use crate::pipeline::milestone::{Milestone, Reached, ShardDone};
     pub use crate::pipeline::run::Run;
-    pub use crate::pipeline::writer::ShardDone;
     pub use crate::storage::files::write_small;
     pub use crate::storage::testing::conformance::check_store;
     pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};

@@ -140,7 +140,7 @@ fn calls_of_merge(inputs: &Path, tile_bytes: usize, scalar: bool) -> usize {
         adapters: vec![(inputs.join("adapter").into(), 1.0)],
         threads: Some(2),
         // The other products allocate what they pack into at every call, which the other test counts.
-        hooks: TestHooks { forced: Some((tile_bytes, 3)), scalar },
+        hooks: TestHooks { forced: Some((tile_bytes, 3)), scalar, ..TestHooks::default() },
         ..Request::default()
     };
     let prepared = prepare(&request).expect("it can be merged");

@@ -196,6 +196,13 @@ pub(crate) struct MergeArgs {
     )]
     pub(crate) tokenizer: String,
 
+    /// Skip hashing what an interrupted run of the same merge left
+    ///
+    /// A merge that was interrupted goes on where it stopped. By default what is there is hashed first; with this flag its
+    /// length is enough, which saves reading it.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) trust_journal: bool,
+
     /// Choose what becomes of parts that no adapter changes
     ///
     /// `auto` shares them with the base where the file system can (XFS, Btrfs): they are not written and take no space until one

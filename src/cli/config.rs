@@ -81,6 +81,7 @@ impl MergeConfig {
             allow_unmerged_files: args.allow_unmerged_file.clone(),
             allow_other_base: args.allow_other_base,
             allow_noop: args.allow_noop,
+            trust_journal: args.trust_journal,
             cancel: Cancel::default(),
             #[cfg(feature = "testing")]
             hooks: args.testing.hooks()?,

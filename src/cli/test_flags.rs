@@ -17,6 +17,10 @@ pub(crate) struct TestFlags {
     #[arg(long, value_name = "N", hide = true, requires = "slab")]
     depth: Option<usize>,
 
+    /// Keep the open shard whenever so many bytes of it are written
+    #[arg(long, value_name = "SIZE", hide = true)]
+    stride: Option<String>,
+
     /// Run the reference arithmetic
     #[arg(long, hide = true)]
     scalar: bool,
@@ -31,6 +35,7 @@ impl TestFlags {
     pub(crate) fn hooks(&self) -> Result<TestHooks> {
         let bytes = self.slab.as_deref().map(|slab| read_size("--slab", slab)).transpose()?;
         let forced = bytes.zip(self.depth).map(|(bytes, depth)| (bytes.bytes() as usize, depth));
-        Ok(TestHooks { forced, scalar: self.scalar })
+        let stride = self.stride.as_deref().map(|stride| read_size("--stride", stride)).transpose()?;
+        Ok(TestHooks { forced, stride: stride.map(|stride| stride.bytes()), scalar: self.scalar })
     }
 }

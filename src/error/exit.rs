@@ -31,7 +31,7 @@ pub enum Code {
     Output = 73,
     /// I/O error or disk full.
     Io = 74,
-    /// Interrupted by a signal; the same command starts over.
+    /// Interrupted by a signal; the same command goes on.
     Stopped = 75,
 }
 
@@ -46,7 +46,7 @@ Exit codes:
   71  the memory budget cannot be met
   73  OUTPUT cannot be created, or already exists and is not the result of this merge
   74  I/O error or disk full
-  75  interrupted by a signal, run the same command again (it starts over)";
+  75  interrupted by a signal, run the same command again (it goes on where it stopped)";
 
 /// The code of one kind of error. Every kind is named, or its whole room, so that a new one cannot get a code by accident.
 pub(crate) fn code_of(kind: &ErrorKind) -> Code {

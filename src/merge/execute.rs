@@ -14,13 +14,15 @@ use crate::merge::prepare::Prepared;
 use crate::note::Note;
 use crate::note::run::RunNote;
 use crate::pipeline::clock::Clocks;
+use crate::pipeline::milestone::{Milestone, ShardDone};
 use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::tally::Applied;
-use crate::pipeline::writer::ShardDone;
 use crate::plan::output_files::CARD;
 use crate::publish::finished::Wanted;
+use crate::publish::journal::BaseStamp;
+use crate::publish::kept::{Earlier, Lost};
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::staging::Staging;
@@ -55,13 +57,13 @@ impl Prepared {
         for decision in &self.decisions {
             reporter.event(&Event::Note(decision));
         }
-        let (schedule, reason) = (&self.schedule, &self.reason);
-        reporter.event(&Event::Budget { schedule, reason, io: &self.io });
         if let Some(note) = self.check_memory(&target.dir())? {
             reporter.event(&Event::Note(&note));
         }
         self.cancel.check()?;
-        let mut staging = target.begin(&self.digest)?;
+        let mut staging = self.begin(&target, reporter)?;
+        let (schedule, reason) = (&self.schedule, &self.reason);
+        reporter.event(&Event::Budget { schedule, reason, io: &self.io });
         let filled = self.fill(&target, &mut staging, reporter, started);
         match filled.and_then(|filled| self.check_inputs().map(|()| filled)) {
             Ok((summary, files)) => {
@@ -81,6 +83,33 @@ impl Prepared {
                 Err(error)
             }
         }
+    }
+
+    /// Begins to stage the result, behind what an earlier run left of it.
+    fn begin(&self, target: &OutputTarget, reporter: &mut dyn Reporter) -> Result<Staging> {
+        let base: Option<Vec<BaseStamp>> =
+            self.base().map(|(name, source)| BaseStamp::of(name, source)).collect();
+        let earlier = Earlier {
+            plan: &self.plan,
+            digest: &self.digest,
+            base: base.as_deref(),
+            is_base_older: &|dir| self.is_base_older(dir),
+            trusts_journal: self.trusts_journal,
+            cancel: &self.cancel,
+        };
+        let mut is_begun = false;
+        let staging = target.begin(&earlier, &mut |now| {
+            let began = Event::Continuing { total_bytes: now.total_bytes };
+            reporter.event(&if is_begun { Event::Progress(now) } else { began });
+            is_begun = true;
+        })?;
+        let note = match &staging.kept().lost {
+            None => return Ok(staging),
+            Some(Lost::Base) => RunNote::StartedOver { output: target.output().to_string() },
+            Some(Lost::Damaged(file)) => RunNote::KeptDamaged { file: file.clone() },
+        };
+        reporter.event(&Event::Note(&note.into()));
+        Ok(staging)
     }
 
     /// Looks at `output` and decides what is to be done about it. Writes nothing.
@@ -121,30 +150,37 @@ impl Prepared {
         reporter: &mut dyn Reporter,
         started: Instant,
     ) -> Result<(Summary, Vec<(String, u64)>)> {
-        self.check_room(&target.dir())?;
+        self.check_room(&target.dir(), staging.kept_bytes_on_disk()?)?;
         let store = staging.dir().clone();
-        let mut read_bytes = 0;
-        let mut done = |shard| staging.shard_done(shard);
+        let (kept_bytes, mut read_bytes) = (staging.kept().bytes(), 0);
         let clocks = Clocks::default();
-        let applied = self.run_into((&store, &clocks, &self.cancel), &mut done, &mut |now| {
-            read_bytes = now.read_bytes;
-            reporter.event(&Event::Progress(now));
-        })?;
+        let applied = if staging.kept().is_counted {
+            let kept = staging.kept().milestones.clone();
+            let mut record = |milestone: Milestone| staging.record(&milestone);
+            let applied = self.run_into((&store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
+                read_bytes = now.read_bytes;
+                reporter.event(&Event::Progress(now));
+            })?;
+            Some(applied)
+        } else {
+            None
+        };
         let files = self.write_others(&store, staging)?;
-        for note in
-            lost(&applied).into_iter().chain([&self.places[0], &store].into_iter().filter_map(refused))
-        {
+        let lost = applied.iter().flat_map(lost);
+        for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
             reporter.event(&Event::Note(&note));
         }
-        let summary = self.summary(target.output()).done(applied, read_bytes, started.elapsed());
+        let summary = self.summary(target.output());
+        let summary = summary.done(applied, [kept_bytes, read_bytes], started.elapsed());
         Ok((summary.timed(clocks.threads()), files))
     }
 
-    /// Runs the plan into `store`. `shard_done` and `tick` are called as by [`Run::run`].
+    /// Runs the plan into `store`, which has what `kept` says already. `record` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
         (store, clocks, cancel): (&dyn Store, &Clocks, &Cancel),
-        shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+        kept: &[Milestone],
+        record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
         let settings = io_settings(&self.io, &self.schedule, self.copy_unchanged);
@@ -163,8 +199,10 @@ impl Prepared {
             clocks,
             cancel,
             allow_noop: self.allow_noop,
+            kept,
+            stride: self.stride,
         };
-        run.run(shard_done, tick)
+        run.run(record, tick)
     }
 
     pub(crate) fn summary(&self, output: &Location) -> Summary {
@@ -193,8 +231,8 @@ impl Prepared {
         Ok((needed > limit.free / SMALL_PART).then(|| note.into()))
     }
 
-    fn check_room(&self, dir: &Location) -> Result<()> {
-        let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
+    fn check_room(&self, dir: &Location, there: u64) -> Result<()> {
+        let needed = (self.plan.disk_bytes() + scratch_bytes(&self.repacks)).saturating_sub(there);
         match dir.free_bytes("") {
             Some(free) if free < needed => {
                 Err(StorageError::DiskFull { path: dir.path(), needed, free }.into())
@@ -223,7 +261,7 @@ impl Prepared {
         let shards = staging.shards();
         let mut files: Vec<(String, u64)> =
             shards.iter().chain(&done).map(|file| (file.name.clone(), file.bytes)).collect();
-        let record = Provenance::new(&self.plan, &self.digest, shards, done).to_json();
+        let record = Provenance::new(&self.plan, &self.digest, &shards, done).to_json();
         write_small(store, PROVENANCE, record.as_bytes())?;
         files.push((PROVENANCE.to_owned(), record.len() as u64));
         Ok(files)

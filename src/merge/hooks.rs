@@ -5,6 +5,8 @@
 pub struct TestHooks {
     /// Bytes of a tile buffer and number of tile buffers.
     pub forced: Option<(usize, usize)>,
+    /// Bytes from one milestone to the next.
+    pub stride: Option<u64>,
     /// Whether to run the reference arithmetic.
     pub scalar: bool,
 }

@@ -61,6 +61,9 @@ pub struct Prepared {
     pub(crate) carried: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
+    pub(crate) trusts_journal: bool,
+    /// Bytes from one milestone of the run to the next.
+    pub(crate) stride: u64,
     pub(crate) cancel: Cancel,
 }
 
@@ -69,6 +72,9 @@ const HEADER_SHARE: u64 = 4;
 /// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
 /// the split can name the smallest that would do.
 const HEADER_LEAST: u64 = 1 << 20;
+/// Bytes of a shard that are made before they are kept: with what is under way, a run that is cut off loses less than 1 GiB.
+const STRIDE: u64 = 768 << 20;
+
 /// Reads headers and adapters, makes the plan, splits the budget.
 ///
 /// # Errors
@@ -128,6 +134,8 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         carried,
         kernels,
         allow_noop: request.allow_noop,
+        trusts_journal: request.trust_journal,
+        stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })
 }

@@ -43,7 +43,7 @@ impl Prepared {
                 cancel.cancel();
             }
         };
-        let run = self.run_into((&Discard, &Clocks::default(), &cancel), &mut |_| Ok(()), &mut |now| {
+        let run = self.run_into((&Discard, &Clocks::default(), &cancel), &[], &mut |_| Ok(()), &mut |now| {
             tick(now.written_bytes);
         });
         match run {

@@ -64,6 +64,8 @@ pub struct Request {
     pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
+    /// Whether what an interrupted run left is taken by its length alone, and not hashed.
+    pub trust_journal: bool,
     /// What stops it, in any phase.
     pub cancel: Cancel,
     /// What only tests ask for.

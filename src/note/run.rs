@@ -11,6 +11,12 @@ notes! {
         OutputInMemory { output: String, needed: String, limit: String } => (
             "`{output}` lies in memory (a tmpfs), where the result takes {needed} of what the run may have: {limit}"
         ),
+        StartedOver { output: String } => (
+            "the base is not what it was when a merge into `{output}` was interrupted: starting over"
+        ),
+        KeptDamaged { file: String } => (
+            "`{file}` is not what an interrupted run of this merge left: made again"
+        ),
         DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
             "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
              Merge into a higher-precision base to keep it",

@@ -6,6 +6,7 @@ use crate::memory::pool::Lease;
 use crate::schedule::tile::Tile;
 
 use crate::pipeline::factors::BandFactors;
+use crate::pipeline::scratch::Outcome;
 
 /// A tile whose bytes are read.
 pub(crate) struct LoadedTile<'p, 's, 'm> {
@@ -35,4 +36,6 @@ pub(crate) struct MergedTile<'p, 's, 'm> {
     pub(crate) buffer: Option<Lease<'s, 'm>>,
     /// Which of the buffer's bytes they are.
     pub(crate) bytes: std::ops::Range<usize>,
+    /// What making them did, to be counted in the order of tiles.
+    pub(crate) outcome: Outcome,
 }

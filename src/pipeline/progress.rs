@@ -31,13 +31,13 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// Nothing done yet.
-    pub(crate) fn new(plan: &Plan) -> Progress {
+    /// Nothing done yet but `written` bytes of an earlier run.
+    pub(crate) fn new(plan: &Plan, written: u64) -> Progress {
         Progress {
             total_bytes: plan.output_bytes(),
             shards: plan.shards.len(),
             read: AtomicU64::new(0),
-            written: AtomicU64::new(0),
+            written: AtomicU64::new(written),
             shard: AtomicUsize::new(0),
         }
     }

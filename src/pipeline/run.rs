@@ -3,6 +3,7 @@
 use crate::cancel::Cancel;
 use crate::kernels::dispatch::Kernels;
 use crate::pipeline::clock::Clocks;
+use crate::pipeline::milestone::Milestone;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::budget::Schedule;
 use crate::storage::source::Source;
@@ -26,4 +27,8 @@ pub struct Run<'r> {
     pub cancel: &'r Cancel,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
+    /// What an earlier run of the plan left in `store`: this one goes on behind it.
+    pub kept: &'r [Milestone],
+    /// Bytes from one milestone to the next.
+    pub stride: u64,
 }

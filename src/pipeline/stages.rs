@@ -4,12 +4,12 @@ use crate::error::kind::ErrorKind;
 use crate::error::run::RunError;
 use crate::error::{Error, Result};
 use crate::memory::pool::PoolMemory;
+use crate::pipeline::milestone::{Milestone, whole_shards};
 use crate::pipeline::progress::{Progress, Snapshot};
 use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
-use crate::pipeline::tally::Applied;
-use crate::pipeline::writer::ShardDone;
-use crate::pipeline::{feed, tally, worker, writer};
+use crate::pipeline::tally::{Applied, Tally};
+use crate::pipeline::{feed, worker, writer};
 use crossbeam_channel::{bounded, unbounded};
 use std::io;
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
@@ -19,27 +19,29 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(100);
 
 impl Run<'_> {
-    /// Does all of it. `shard_done` is called in the writer's thread once a shard is committed; `tick` in this one, about
-    /// ten times a second.
+    /// Does all of it. `record` is called in the writer's thread at every milestone; `tick` in this one, about ten times a
+    /// second.
     ///
     /// # Errors
     /// The first thing that went wrong in any stage; what was committed stays.
     pub fn run(
         &self,
-        shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+        record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
         let mut memory = PoolMemory::new(self.schedule.cut)?;
         let pool = memory.pool();
-        let (stop, progress) = (Stop::default(), Progress::new(self.plan));
-        let tally = tally::Tally::new(self.plan);
+        let whole: u64 = whole_shards(self.kept).map(|shard| shard.bytes).sum();
+        let (stop, progress) = (Stop::default(), Progress::new(self.plan, whole));
+        let mut tally = Tally::new(self.plan, self.kept);
         let depth = self.schedule.cut.slabs + 1;
         let (to_merge, loaded) = bounded(depth);
         let (to_write, merged) = bounded(depth);
         let (spare, recycled) = bounded(depth + 1);
         let (to_feed, reduced) = unbounded();
+        let (to_worker, counted) = bounded(depth + 1);
         thread::scope(|scope| {
-            let (pool, stop, progress, tally) = (&pool, &stop, &progress, &tally);
+            let (pool, stop, progress, tally) = (&pool, &stop, &progress, &mut tally);
             let mut stages = Stages { scope, stop, running: Vec::new() };
             let clock = self.clocks.stage("reader");
             stages.start("reader", move || {
@@ -49,17 +51,18 @@ impl Run<'_> {
             });
             let clock = self.clocks.stage("writer");
             stages.start("writer", move || {
-                let ends = writer::WriterEnds { merged, reduced: to_feed, clock };
-                writer::run(self, ends, progress, shard_done, stop)
+                let ends = writer::WriterEnds { merged, reduced: to_feed, counted: to_worker, clock };
+                writer::run(self, ends, (progress, tally), record, stop)
             });
             for i in 0..self.schedule.workers {
                 let ends = worker::WorkerEnds {
                     loaded: loaded.clone(),
                     to_write: to_write.clone(),
                     spare: spare.clone(),
+                    counted: counted.clone(),
                     clock: self.clocks.stage("worker"),
                 };
-                let work = move || worker::run(self, tally, &ends, stop);
+                let work = move || worker::run(self, &ends, stop);
                 // Fewer threads than were asked for do the same work.
                 if i == 0 { stages.start("worker", work) } else { stages.start_if_possible("worker", work) }
             }

@@ -1,7 +1,7 @@
 //! Accounting of a run: every claim must reach the elements it was planned for, and something must have changed.
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! The writer counts, tile by tile in order, so that the counts are those of the bytes that are written: what an earlier run
+//! counted up to its last milestone is where this one begins.
 
 use serde::Serialize;
 
@@ -12,14 +12,16 @@ use crate::error::{Error, Result};
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{Making, Plan};
 
+use crate::pipeline::milestone::{ClaimCount, Milestone, MilestoneCounts};
 use crate::pipeline::retained::Retention;
 use crate::pipeline::scratch::Outcome;
 
 /// Elements reached by each claim, and elements that each tensor's ops changed.
 pub(crate) struct Tally {
-    reached: Vec<AtomicU64>,
-    retained: Vec<Mutex<Retention>>,
-    changed: Vec<Vec<AtomicU64>>,
+    claims: Vec<ClaimCount>,
+    changed: Vec<Vec<u64>>,
+    /// What of it was counted since the last milestone.
+    recent: MilestoneCounts,
 }
 
 /// What a run did to the tensors, from its own counts.
@@ -82,28 +84,42 @@ impl ModuleRetention {
 }
 
 impl Tally {
-    /// Nothing reached yet.
-    pub(crate) fn new(plan: &Plan) -> Tally {
-        let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
-        Tally {
-            reached: zeros(plan.claims.len()),
-            retained: plan.claims.iter().map(|_| Mutex::default()).collect(),
-            changed: plan.shards.iter().map(|shard| zeros(shard.tensors.len())).collect(),
+    /// What was counted up to the last of `kept`, which are of this plan.
+    pub(crate) fn new(plan: &Plan, kept: &[Milestone]) -> Tally {
+        let mut tally = Tally {
+            claims: vec![ClaimCount::default(); plan.claims.len()],
+            changed: plan.shards.iter().map(|shard| vec![0; shard.tensors.len()]).collect(),
+            recent: MilestoneCounts::default(),
+        };
+        let mut shard = 0;
+        for milestone in kept {
+            for (&claim, count) in &milestone.counts.claims {
+                tally.claims[claim as usize].add(count);
+            }
+            for (&tensor, changed) in &milestone.counts.changed {
+                tally.changed[shard][tensor as usize] += changed;
+            }
+            shard += usize::from(milestone.shard().is_some());
         }
+        tally
     }
 
-    pub(crate) fn reach(&self, claim: ClaimId, elements: u64) {
-        self.reached[claim.0 as usize].fetch_add(elements, Ordering::Relaxed);
-    }
-
-    /// Adds what merging a tile of a tensor did.
-    pub(crate) fn add(&self, shard: usize, tensor: usize, outcome: &Outcome) {
-        self.changed[shard][tensor].fetch_add(outcome.changed, Ordering::Relaxed);
+    /// Adds what making a tile did, of this shard and, if it is merged, this tensor.
+    pub(crate) fn add(&mut self, shard: usize, tensor: Option<usize>, outcome: &Outcome) {
         for reached in &outcome.claims {
-            self.reach(reached.claim, reached.elements);
-            let sums = &self.retained[reached.claim.0 as usize];
-            sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&reached.retained);
+            let count = ClaimCount { elements: reached.elements, retained: reached.retained };
+            self.claims[reached.claim.0 as usize].add(&count);
+            self.recent.claims.entry(reached.claim.0).or_default().add(&count);
         }
+        if let Some(tensor) = tensor.filter(|_| outcome.changed > 0) {
+            self.changed[shard][tensor] += outcome.changed;
+            *self.recent.changed.entry(tensor as u32).or_default() += outcome.changed;
+        }
+    }
+
+    /// What was counted since the last milestone, which is now.
+    pub(crate) fn take_recent(&mut self) -> MilestoneCounts {
+        std::mem::take(&mut self.recent)
     }
 
     /// What is left of the deltas, by adapter and by module.
@@ -111,9 +127,8 @@ impl Tally {
         let mut sums = vec![Retention::default(); plan.adapters.len()];
         let mut elements = vec![0; plan.adapters.len()];
         let mut modules = Vec::new();
-        for (claim, retained) in plan.claims.iter().zip(&self.retained) {
-            let measured = *retained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let retention = measured.for_elements(claim.elements);
+        for (claim, count) in plan.claims.iter().zip(&self.claims) {
+            let retention = count.retained.for_elements(claim.elements);
             sums[claim.adapter as usize].add(&retention);
             if retention.measured > 0 {
                 elements[claim.adapter as usize] += claim.elements;
@@ -150,9 +165,8 @@ impl Tally {
     /// [`RunError::Unapplied`] when a claim fell short, [`PlanError::NoEffect`] for an adapter that changed nothing, unless
     /// `allow_noop`.
     pub(crate) fn applied(&self, plan: &Plan, allow_noop: bool) -> Result<Applied> {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        for (claim, reached) in plan.claims.iter().zip(&self.reached) {
-            if load(reached) != claim.elements {
+        for (claim, count) in plan.claims.iter().zip(&self.claims) {
+            if count.elements != claim.elements {
                 let adapter = plan.adapters[claim.adapter as usize].name.clone();
                 return Err(RunError::Unapplied { adapter, module: claim.module.clone() }.into());
             }
@@ -175,8 +189,8 @@ impl Tally {
                     continue;
                 }
                 applied.merged_elements += tensor.shape.elements();
-                applied.changed_elements += load(changed);
-                if load(changed) == 0 {
+                applied.changed_elements += changed;
+                if *changed == 0 {
                     applied.unchanged.push(tensor.name.clone());
                 } else {
                     ops.iter().for_each(|op| effective[by(op.claim)] = true);

@@ -1,4 +1,4 @@
-//! A worker: prepares factors, merges tiles, and counts what that did.
+//! A worker: prepares factors, merges tiles, and says what that did.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,9 +14,8 @@ use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::factors::{BandFactors, FactorRegion, prepare};
 use crate::pipeline::message::{LoadedTile, MergedTile, ReductionResult};
 use crate::pipeline::run::Run;
-use crate::pipeline::scratch::WorkerScratch;
+use crate::pipeline::scratch::{ClaimOutcome, Outcome, WorkerScratch};
 use crate::pipeline::stop::Stop;
-use crate::pipeline::tally::Tally;
 
 /// A worker's ends of its channels.
 pub(crate) struct WorkerEnds<'p, 's, 'm> {
@@ -26,18 +25,30 @@ pub(crate) struct WorkerEnds<'p, 's, 'm> {
     pub(crate) to_write: Sender<MergedTile<'p, 's, 'm>>,
     /// Where the lists of factors go that no tile needs any longer.
     pub(crate) spare: Sender<Vec<FactorBlock>>,
+    /// Outcomes that are counted, to be used again.
+    pub(crate) counted: Receiver<Outcome>,
     /// What its time goes to.
     pub(crate) clock: Arc<StageClock>,
 }
 
+impl WorkerEnds<'_, '_, '_> {
+    /// An outcome of which nothing is said yet.
+    fn outcome(&self) -> Outcome {
+        let mut outcome = self.counted.try_recv().unwrap_or_default();
+        outcome.changed = 0;
+        outcome.claims.clear();
+        outcome
+    }
+}
+
 /// Merges tiles until there are no more, or nobody takes them.
-pub(crate) fn run(run: &Run<'_>, tally: &Tally, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> Result<()> {
+pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> Result<()> {
     let mut scratch = WorkerScratch::new(run.schedule.scratch);
     while let Ok(message) = ends.clock.spend(Activity::Wait, || ends.loaded.recv()) {
         if stop.is_raised() {
             return Ok(());
         }
-        let work = || merge(run, tally, message, &mut scratch);
+        let work = || merge(run, ends, message, &mut scratch);
         let mut merged = ends.clock.spend(Activity::Compute, work)?;
         if let Work::Merge(tile) = &mut merged.tile.work {
             // A list that nobody takes is dropped.
@@ -52,16 +63,17 @@ pub(crate) fn run(run: &Run<'_>, tally: &Tally, ends: &WorkerEnds<'_, '_, '_>, s
 
 fn merge<'p, 's, 'm>(
     run: &Run<'_>,
-    tally: &Tally,
+    ends: &WorkerEnds<'_, '_, '_>,
     message: LoadedTile<'p, 's, 'm>,
     scratch: &mut WorkerScratch,
 ) -> Result<MergedTile<'p, 's, 'm>> {
     let LoadedTile { tile, mut buffer, factors, reduced } = message;
+    let mut outcome = ends.outcome();
     let bytes = match &tile.work {
         Work::Header => 0..0,
         Work::Copy { bytes, claim, .. } => {
             if let Some((claim, elements)) = claim {
-                tally.reach(*claim, *elements);
+                outcome.claims.push(ClaimOutcome { elements: *elements, ..ClaimOutcome::new(*claim) });
             }
             0..*bytes as usize
         }
@@ -69,19 +81,20 @@ fn merge<'p, 's, 'm>(
             let buffer = buffer.as_deref_mut().expect("such tiles have a buffer");
             let factors = factors.as_deref().expect("such tiles have factors, if only none");
             let reduced = reduced.as_deref().map_or(&[][..], Vec::as_slice);
-            merge_one(run, tally, (tile.shard, merge), (buffer, factors, reduced), scratch)?
+            let bytes = merge_one(run, merge, (buffer, factors, reduced), scratch)?;
+            std::mem::swap(&mut outcome, &mut scratch.outcome);
+            bytes
         }
     };
     // The factor buffer goes back as soon as no worker needs it; the tile buffer only when its bytes are written.
     drop(factors);
-    Ok(MergedTile { tile, buffer, bytes })
+    Ok(MergedTile { tile, buffer, bytes, outcome })
 }
 
-/// Merges a tile of a merged tensor; says which bytes of its buffer are the result.
+/// Merges a tile of a merged tensor; says which bytes of its buffer are the result, and leaves in `scratch` what it did.
 fn merge_one(
     run: &Run<'_>,
-    tally: &Tally,
-    (shard, tile): (usize, &MergeTile<'_>),
+    tile: &MergeTile<'_>,
     (buffer, factors, reduced): (&mut [u8], &BandFactors<'_, '_>, &[ReductionResult]),
     scratch: &mut WorkerScratch,
 ) -> Result<Range<usize>> {
@@ -93,6 +106,6 @@ fn merge_one(
     let shared = shared.map_err(|non_finite| non_finite.error(run.plan, merged.ops))?;
     let own = FactorRegion { blocks: &layout.own, bytes: own };
     let job = TileJob { merged, rect: &tile.rect, layout, shared, own, reduced, kernels };
-    tally.add(shard, tile.tensor, merge_tile(&job, data, scratch)?);
+    merge_tile(&job, data, scratch)?;
     Ok(layout.out.clone())
 }

@@ -1,51 +1,46 @@
-//! The writer: puts tiles back into order, hands each shard's bytes to its sink, commits it, and reports its hash. Tiles of
-//! reductions it hands to the reduction under way.
+//! The writer: puts tiles back into order, hands each shard's bytes to its sink, counts what was done, commits the shard, and
+//! reports milestones. Tiles of reductions it hands to the reduction under way.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
 use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 use crate::storage::source::Source;
 
 use crate::pipeline::clock::{Activity, StageClock};
+use crate::pipeline::file_hash::FileHash;
 use crate::pipeline::message::{MergedTile, ReductionResult};
+use crate::pipeline::milestone::{Milestone, Reached, ShardDone, ShardPart, open_part, whole_shards};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::reduce::ReductionState;
 use crate::pipeline::run::Run;
+use crate::pipeline::scratch::Outcome;
 use crate::pipeline::stop::Stop;
-
-/// A shard that is committed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardDone {
-    /// File name.
-    pub name: String,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of the file, in hex.
-    pub hash: String,
-}
+use crate::pipeline::tally::Tally;
 
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
 pub(crate) fn run(
     run: &Run<'_>,
     ends: WriterEnds<'_, '_, '_>,
-    progress: &Progress,
-    shard_done: &mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+    (progress, tally): (&Progress, &mut Tally),
+    record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
     stop: &Stop,
 ) -> Result<()> {
-    let WriterEnds { merged, reduced, clock } = ends;
+    let WriterEnds { merged, reduced, counted, clock } = ends;
     let mut writer = Writer {
         run,
         progress,
-        shard_done,
+        tally,
+        record,
         reduced,
+        counted,
         clock,
         open: None,
         reduction: ReductionState::default(),
@@ -76,6 +71,8 @@ pub(crate) struct WriterEnds<'p, 's, 'm> {
     pub(crate) merged: Receiver<MergedTile<'p, 's, 'm>>,
     /// Who waits for the results of reductions.
     pub(crate) reduced: Sender<ReductionResult>,
+    /// Where outcomes go that are counted.
+    pub(crate) counted: Sender<Outcome>,
     /// What its time goes to.
     pub(crate) clock: Arc<StageClock>,
 }
@@ -85,14 +82,18 @@ struct Open {
     shard: usize,
     sink: Box<dyn Sink>,
     written: u64,
-    hash: blake3::Hasher,
+    hash: FileHash,
+    /// Bytes up to the last milestone.
+    marked: u64,
 }
 
 struct Writer<'w> {
     run: &'w Run<'w>,
     progress: &'w Progress,
-    shard_done: &'w mut (dyn FnMut(ShardDone) -> Result<()> + Send),
+    tally: &'w mut Tally,
+    record: &'w mut (dyn FnMut(Milestone) -> Result<()> + Send),
     reduced: Sender<ReductionResult>,
+    counted: Sender<Outcome>,
     clock: Arc<StageClock>,
     open: Option<Open>,
     reduction: ReductionState,
@@ -100,32 +101,54 @@ struct Writer<'w> {
 
 impl Writer<'_> {
     fn write(&mut self, tile: MergedTile<'_, '_, '_>) -> Result<()> {
+        let mut tile = tile;
+        let outcome = mem::take(&mut tile.outcome);
         let bytes = tile.buffer.as_deref().map(|buffer| &buffer[tile.bytes.clone()]);
-        match &tile.tile.work {
-            Work::Header => self.begin(tile.tile.shard)?,
+        let (tensor, row) = match &tile.tile.work {
+            Work::Header => {
+                self.begin(tile.tile.shard)?;
+                (None, None)
+            }
             Work::Merge(MergeTile { purpose: Purpose::Reduce { op, is_last }, .. }) => {
                 self.reduce(&tile, *op, *is_last);
                 return Ok(());
             }
-            Work::Copy { from, offset, .. } => {
-                self.append(bytes.unwrap_or_default(), Some((self.run.sources[from.0 as usize], *offset)))?;
+            Work::Merge(merge) => {
+                self.append(bytes.unwrap_or_default(), None)?;
+                (Some(merge.tensor), next_row(merge))
             }
-            Work::Merge(_) => self.append(bytes.unwrap_or_default(), None)?,
-        }
+            Work::Copy { from, offset, .. } => {
+                let same = (self.run.sources[from.0 as usize], *offset);
+                self.append(bytes.unwrap_or_default(), Some(same))?;
+                (None, Some(0))
+            }
+        };
+        self.tally.add(tile.tile.shard, tensor, &outcome);
+        // One that nobody takes is dropped.
+        let _ = self.counted.try_send(outcome);
         drop(tile);
+        if let Some(row) = row {
+            self.mark_if_due(row)?;
+        }
         self.close_if_whole()
     }
 
-    /// Opens a shard, and writes its header where that is new.
+    /// Opens a shard, where an earlier run left it, and writes its header where that is new.
     fn begin(&mut self, i: usize) -> Result<()> {
-        let shard = &self.run.plan.shards[i];
+        let (run, shard) = (self.run, &self.run.plan.shards[i]);
         self.progress.enter_shard(i);
-        let sink = self.run.store.create(&shard.name, shard.bytes)?;
-        self.open = Some(Open { shard: i, sink, written: 0, hash: blake3::Hasher::new() });
+        let part = open_part(run.kept).filter(|_| i == whole_shards(run.kept).count());
+        let (written, hash) = match part {
+            Some(part) => (part.bytes, part.hashed(run.store)?),
+            None => (0, FileHash::default()),
+        };
+        self.progress.add_written(written);
+        let sink = run.store.resume(&shard.name, written, shard.bytes)?;
+        self.open = Some(Open { shard: i, sink, written, hash, marked: written });
         match &shard.header {
-            // It comes as the next tiles.
-            OutHeader::Copied { .. } => Ok(()),
-            OutHeader::Made(header) => self.append(header, None),
+            OutHeader::Made(header) if written == 0 => self.append(header, None),
+            // It comes as the next tiles, or is there.
+            _ => Ok(()),
         }
     }
 
@@ -155,6 +178,22 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Makes the bytes so far last, if they are many; `row` is the one of their last tensor that comes next.
+    fn mark_if_due(&mut self, row: u64) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let shard = &self.run.plan.shards[open.shard];
+        let is_inside = open.written >= shard.header.bytes() && open.written < shard.bytes;
+        if !is_inside || open.written - open.marked < self.run.stride {
+            return Ok(());
+        }
+        if !self.clock.spend(Activity::Sync, || open.sink.keep())? {
+            return Ok(());
+        }
+        open.marked = open.written;
+        let part = ShardPart { name: shard.name.clone(), bytes: open.written, row, hash: open.hash.state() };
+        (self.record)(Milestone { reached: Reached::Part(part), counts: self.tally.take_recent() })
+    }
+
     /// Commits the shard once all its bytes are written.
     fn close_if_whole(&mut self) -> Result<()> {
         let bytes = match &self.open {
@@ -165,10 +204,17 @@ impl Writer<'_> {
         let name = self.run.plan.shards[open.shard].name.clone();
         if open.written > bytes {
             let cause = format!("{} bytes were written where {bytes} were planned", open.written);
-            return Err(crate::error::Error::new(StorageError::Write { path: name.into() }).because(cause));
+            return Err(Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
         self.clock.spend(Activity::Sync, || open.sink.commit())?;
-        let hash = open.hash.finalize().to_hex().to_string();
-        (self.shard_done)(ShardDone { name, bytes, hash })
+        let done = ShardDone { name, bytes, hash: open.hash.finish() };
+        (self.record)(Milestone { reached: Reached::Shard(done), counts: self.tally.take_recent() })
     }
+}
+
+/// The row that comes behind a tile, 0 behind the last; none where the tile ends inside a row.
+fn next_row(tile: &MergeTile<'_>) -> Option<u64> {
+    let view = tile.merged.view;
+    let row = tile.rect.rows.end;
+    (tile.rect.cols.end == view.cols).then_some(if row == view.rows { 0 } else { row })
 }

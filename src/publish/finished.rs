@@ -1,22 +1,16 @@
 //! A finished output looked at again: every file by its hash, the record against the plan, the side files against the inputs.
 
-use std::time::{Duration, Instant};
-
 use crate::cancel::Cancel;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
+use crate::pipeline::milestone::ShardDone;
 use crate::pipeline::progress::Snapshot;
-use crate::pipeline::writer::ShardDone;
 use crate::plan::out_tensor::Plan;
+use crate::publish::hashing::FileHashing;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
-use crate::storage::store::Store;
-
-/// Bytes read at a time.
-const STEP: usize = 1 << 20;
-/// How often progress is reported.
-const TICK: Duration = Duration::from_millis(100);
+use crate::storage::store::{EntryKind, Store};
 
 /// What a finished output must be.
 pub(crate) struct Wanted<'w> {
@@ -52,17 +46,19 @@ impl Wanted<'_> {
             return damaged(vec![PROVENANCE.to_owned()]);
         }
         let files: Vec<&ShardDone> = record.shards.iter().chain(&record.files).collect();
-        let mut hashing = Hashing::of(&files, self, tick);
+        let carried = &self.plan.carried;
+        let bytes = files.iter().map(|file| file.bytes).chain(carried.iter().map(|file| file.bytes)).sum();
+        let mut hashing = FileHashing::new(files.len() + carried.len(), bytes, self.cancel, tick);
         let mut wrong = Vec::new();
         for file in &files {
-            if hashing.output(output, file)?.as_deref() != Some(file.hash.as_str()) {
+            if !is_as_recorded(output, file, &mut hashing)? {
                 wrong.push(file.name.clone());
             }
         }
         if !wrong.is_empty() {
             return damaged(wrong);
         }
-        for (carried, source) in self.plan.carried.iter().zip(self.carried) {
+        for (carried, source) in carried.iter().zip(self.carried) {
             let hash = hashing.of_source(source.as_ref())?;
             if !record.files.iter().any(|file| file.name == carried.name && file.hash == hash) {
                 let error = OutputError::OtherSideFile { path: path(), file: carried.name.clone() };
@@ -87,60 +83,28 @@ impl Wanted<'_> {
     }
 }
 
-/// Files being hashed, with progress.
-struct Hashing<'h> {
-    cancel: &'h Cancel,
-    tick: &'h mut dyn FnMut(&Snapshot),
-    buf: Vec<u8>,
-    now: Snapshot,
-    last: Instant,
+/// Whether a file in `dir` has the length and the hash that were recorded of it.
+///
+/// # Errors
+/// As [`Store::stat`], [`Store::open`] and [`FileHashing::of_source`].
+pub(crate) fn is_as_recorded(
+    dir: &Location,
+    file: &ShardDone,
+    hashing: &mut FileHashing<'_>,
+) -> Result<bool> {
+    if !is_as_long(dir, file)? {
+        hashing.pass();
+        return Ok(false);
+    }
+    let source = dir.open(&file.name)?;
+    Ok(hashing.of_source(source.as_ref())? == file.hash)
 }
 
-impl<'h> Hashing<'h> {
-    fn of(files: &[&ShardDone], wanted: &'h Wanted<'_>, tick: &'h mut dyn FnMut(&Snapshot)) -> Hashing<'h> {
-        let output: u64 = files.iter().map(|file| file.bytes).sum();
-        let carried: u64 = wanted.plan.carried.iter().map(|file| file.bytes).sum();
-        let now = Snapshot {
-            total_bytes: output + carried,
-            read_bytes: 0,
-            written_bytes: 0,
-            shards: files.len() + wanted.plan.carried.len(),
-            shard: 0,
-            held_bytes: 0,
-        };
-        tick(&now);
-        Hashing { cancel: wanted.cancel, tick, buf: vec![0; STEP], now, last: Instant::now() }
-    }
-
-    /// The hash of a file of the output; none if it is not there or of another length.
-    fn output(&mut self, output: &Location, file: &ShardDone) -> Result<Option<String>> {
-        let is_there = output.stat(&file.name)?.is_some_and(|stat| stat.bytes == file.bytes);
-        if !is_there {
-            self.now.shard += 1;
-            return Ok(None);
-        }
-        let source = output.open(&file.name)?;
-        Ok(Some(self.of_source(source.as_ref())?))
-    }
-
-    fn of_source(&mut self, source: &dyn Source) -> Result<String> {
-        let mut hasher = blake3::Hasher::new();
-        let mut at = 0;
-        while at < source.len() {
-            self.cancel.check()?;
-            let step = (source.len() - at).min(STEP as u64) as usize;
-            source.read_at(&mut self.buf[..step], at)?;
-            hasher.update(&self.buf[..step]);
-            at += step as u64;
-            source.done_before(at);
-            self.now.read_bytes += step as u64;
-            self.now.written_bytes += step as u64;
-            if self.last.elapsed() >= TICK {
-                self.last = Instant::now();
-                (self.tick)(&self.now);
-            }
-        }
-        self.now.shard = (self.now.shard + 1).min(self.now.shards - 1);
-        Ok(hasher.finalize().to_hex().to_string())
-    }
+/// Whether a file in `dir` has the length that was recorded of it.
+///
+/// # Errors
+/// As [`Store::stat`].
+pub(crate) fn is_as_long(dir: &Location, file: &ShardDone) -> Result<bool> {
+    let stat = dir.stat(&file.name)?;
+    Ok(stat.is_some_and(|stat| stat.kind == EntryKind::File && stat.bytes == file.bytes))
 }

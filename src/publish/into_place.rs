@@ -6,7 +6,7 @@
 use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
-use crate::publish::journal::Journal;
+use crate::publish::journal::{Journal, JournalWork};
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
@@ -47,7 +47,7 @@ impl Publish for IntoPlace {
 pub(crate) fn move_all_from_beside(staging: &Location, output: &Location) -> Result<()> {
     let Some(record) = Provenance::read(staging)? else { return move_all(staging, output) };
     let mark = staged_in(output);
-    let journal = Journal::begin(&mark, &record.plan)?;
+    let journal = Journal::begin(&mark, &record.plan, &JournalWork::default())?;
     move_all(staging, output)?;
     drop(journal);
     mark.remove_dir("")?;

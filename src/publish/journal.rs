@@ -1,23 +1,31 @@
-//! The journal of a staging directory: whose it is, and which shards are whole. A JSON object a line, each line synced.
+//! The journal of a staging directory: whose it is, and what of it lasts. A JSON object a line, each line synced.
 //!
-//! The first line names the plan by its digest; each further one is a shard. The file is locked while a process writes the
+//! The first line names the plan by its digest, the second what is merged, the base's shards by their times; each further one is a milestone. A
+//! line that is cut short is not there, nor is anything behind it. The file is locked while a process writes the
 //! output; on network file systems the lock is a courtesy only, and unique temporary names keep files whole.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
+use crate::pipeline::milestone::Milestone;
 use crate::plan::output_files::WORK;
 use crate::publish::probe::unique;
+use crate::publish::provenance::Provenance;
 use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::sink::Patch;
+use crate::storage::source::Source;
 use crate::storage::store::{Lock, Store};
+use crate::storage::times::FileTimes;
 
 /// Its file name.
 pub(crate) const JOURNAL: &str = WORK;
 /// The first line is far shorter.
 const MOST_HEAD_BYTES: u64 = 4096;
+/// Bytes that are read at a time, and the most that one line may have: a milestone of 100,000 tensors has a tenth of it.
+const LINE_STEP: u64 = 256 << 10;
+const MOST_LINE_BYTES: u64 = 128 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct JournalHead {
@@ -61,6 +69,96 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     rest.is_some_and(|rest| rest.ends_with(".tmp"))
 }
 
+/// A shard of the base as it was when its merge began. Equal samples do not tell that nothing between them changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BaseStamp {
+    name: String,
+    bytes: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl BaseStamp {
+    /// Of the shard `name`; none where nobody tells when it changed.
+    pub(crate) fn of(name: &str, source: &dyn Source) -> Option<BaseStamp> {
+        let FileTimes { written, changed, .. } = source.times()?;
+        Some(BaseStamp { name: name.to_owned(), bytes: source.len(), written, changed })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct MergeLine {
+    base: Option<Vec<BaseStamp>>,
+    #[serde(default)]
+    merge: Option<Provenance>,
+}
+
+/// What a journal says of the work behind its first line.
+#[derive(Default)]
+pub(crate) struct JournalWork {
+    /// The shards of the base; none if nobody could tell when they changed.
+    pub(crate) base: Option<Vec<BaseStamp>>,
+    /// What is merged, for whoever finds it.
+    pub(crate) merge: Option<Provenance>,
+    /// What is on disk for good.
+    pub(crate) milestones: Vec<Milestone>,
+}
+
+impl JournalWork {
+    /// What the journal in `dir` says, as far as its lines are whole.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and [`Source::read_at`].
+    pub(crate) fn read(dir: &Location) -> Result<JournalWork> {
+        let mut work = JournalWork::default();
+        if !dir.has_file(JOURNAL)? {
+            return Ok(work);
+        }
+        let source = dir.open(JOURNAL)?;
+        let mut lines = JournalLines { source: source.as_ref(), at: 0, text: Vec::new() };
+        lines.next()?;
+        let Some(line) = lines.next()? else { return Ok(work) };
+        let Ok(MergeLine { base, merge }) = serde_json::from_slice(&line) else { return Ok(work) };
+        (work.base, work.merge) = (base, merge);
+        while let Some(line) = lines.next()? {
+            let Ok(milestone) = serde_json::from_slice(&line) else { break };
+            work.milestones.push(milestone);
+        }
+        Ok(work)
+    }
+}
+
+/// The whole lines of a file.
+struct JournalLines<'s> {
+    source: &'s dyn Source,
+    /// Bytes that were read.
+    at: u64,
+    /// Those of them that are not handed out.
+    text: Vec<u8>,
+}
+
+impl JournalLines<'_> {
+    /// The next; none if it has no end.
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.text.iter().position(|&byte| byte == b'\n') {
+                let rest = self.text.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.text, rest);
+                line.pop();
+                return Ok(Some(line));
+            }
+            let step = (self.source.len() - self.at).min(LINE_STEP);
+            if step == 0 || self.text.len() as u64 > MOST_LINE_BYTES {
+                return Ok(None);
+            }
+            let old = self.text.len();
+            self.text.resize(old + step as usize, 0);
+            self.source.read_at(&mut self.text[old..], self.at)?;
+            self.at += step;
+        }
+    }
+}
+
 /// A journal that this process writes.
 pub(crate) struct Journal {
     dir: Location,
@@ -72,19 +170,21 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins the journal of `dir` anew, and locks it.
+    /// Begins the journal of `dir` anew with what is known already, and locks it.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`](crate::error::output::OutputError::OutputInUse) if another process writes it; as [`write_small`].
-    pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Journal> {
+    pub(crate) fn begin(dir: &Location, digest: &str, work: &JournalWork) -> Result<Journal> {
         if dir.has_file(JOURNAL)? {
             dir.lock(JOURNAL)?;
         }
         let (shardfold, run) = (env!("CARGO_PKG_VERSION").to_owned(), unique());
-        let head = line(&JournalHead { shardfold, plan: digest.to_owned(), run: run.clone() });
-        write_small(dir, JOURNAL, head.as_bytes())?;
+        let mut text = line(&JournalHead { shardfold, plan: digest.to_owned(), run: run.clone() });
+        text.push_str(&line(&MergeLine { base: work.base.clone(), merge: work.merge.clone() }));
+        work.milestones.iter().for_each(|milestone| text.push_str(&line(milestone)));
+        write_small(dir, JOURNAL, text.as_bytes())?;
         let lock = dir.lock(JOURNAL)?;
-        Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: head.len() as u64, lock, run })
+        Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: text.len() as u64, lock, run })
     }
 
     /// Adds a line that lasts.

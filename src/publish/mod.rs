@@ -13,9 +13,12 @@
 //! Everything here goes through the [`Store`](crate::storage::store::Store) of the output, so that it can be tried in memory
 //! and with faults.
 
+pub(crate) mod difference;
 pub(crate) mod finished;
+pub(crate) mod hashing;
 pub(crate) mod into_place;
 pub(crate) mod journal;
+pub(crate) mod kept;
 pub(crate) mod model_card;
 pub(crate) mod probe;
 pub(crate) mod provenance;

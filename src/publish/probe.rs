@@ -85,10 +85,14 @@ fn lacking(output: &Location, step: Step, error: Error) -> Error {
     if !matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })) {
         return error;
     }
-    let hint = format!(
-        "the file system there cannot {}, as a mounted bucket cannot: merge to a local disk and copy the result there",
-        step.text()
-    );
+    // What says more of itself (a spent quota, a full disk) is no matter of what the file system can do.
+    let own = error.advice().map(str::to_owned);
+    let hint = own.unwrap_or_else(|| {
+        format!(
+            "the file system there cannot {}, as a mounted bucket cannot: merge to a local disk and copy the result there",
+            step.text()
+        )
+    });
     Error::new(OutputError::OutputUnwritable { path: output.path() }).because(error).hint(hint)
 }
 
@@ -139,6 +143,27 @@ fn is_url(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::memory::Memory;
+    use crate::storage::testing::faulty::{Failure, Faulty, Operation};
+
+    #[test]
+    fn a_spent_disk_is_not_taken_for_what_the_store_cannot_do() {
+        for (kind, is_of_store) in [
+            (io::ErrorKind::StorageFull, false),
+            (io::ErrorKind::QuotaExceeded, false),
+            (io::ErrorKind::Other, true),
+        ] {
+            let store = Faulty::new(Memory::new()).failing(Operation::Write, 2, Failure::Kind(kind));
+            let dir = Location::new(store);
+            let error = probe_store(&dir, &dir.join("out")).expect_err("the second write fails");
+            assert!(
+                matches!(error.kind(), ErrorKind::Output(OutputError::OutputUnwritable { .. })),
+                "{error:?}"
+            );
+            let advice = error.advice().expect("what helps");
+            assert_eq!(advice.contains("as a mounted bucket cannot"), is_of_store, "{advice}");
+        }
+    }
 
     #[test]
     fn urls_are_no_directories() {

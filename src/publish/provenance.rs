@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::pipeline::writer::ShardDone;
+use crate::pipeline::milestone::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
 use crate::plan::output_files::RECORD;
 use crate::storage::location::Location;

@@ -3,8 +3,10 @@
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::pipeline::writer::ShardDone;
-use crate::publish::journal::{HeadLine, JOURNAL, Journal, is_unfinished};
+use crate::pipeline::milestone::{Milestone, ShardDone, whole_shards};
+use crate::pipeline::progress::Snapshot;
+use crate::publish::journal::{HeadLine, JOURNAL, Journal, JournalWork, is_unfinished};
+use crate::publish::kept::{Earlier, Kept};
 use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
 use crate::storage::location::Location;
@@ -16,7 +18,10 @@ pub(crate) struct Staging {
     /// Held until the result is shown: the journal goes before that.
     lock: Lock,
     journal: Journal,
+    /// The shards that this run wrote.
     shards: Vec<ShardDone>,
+    /// What an earlier run left.
+    kept: Kept,
     /// Whether a later run of the same plan would find it.
     is_shared: bool,
 }
@@ -67,16 +72,28 @@ pub(crate) fn holds_work(dir: &Location) -> Result<bool> {
 }
 
 impl Staging {
-    /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it.
+    /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it but for what it can go on
+    /// behind.
     ///
     /// # Errors
-    /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`]; as [`Store::list`].
-    pub(crate) fn begin(dir: &Location, digest: &str) -> Result<Staging> {
+    /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`]; as [`Store::list`] and [`Earlier::find`].
+    pub(crate) fn begin(
+        dir: &Location,
+        earlier: &Earlier<'_>,
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Staging> {
         let unwritable = |error: Error| unwritable(dir, error);
         let lock = dir.lock("").map_err(unwritable)?;
-        let journal = Journal::begin(dir, digest).map_err(unwritable)?;
-        clear(dir).map_err(unwritable)?;
-        Ok(Staging { dir: dir.clone(), lock, journal, shards: Vec::new(), is_shared: true })
+        let kept = earlier.find(dir, tick)?;
+        let counted = if kept.is_counted { kept.milestones.clone() } else { Vec::new() };
+        let work = JournalWork {
+            base: earlier.base.map(<[_]>::to_vec),
+            merge: Some(Provenance::new(earlier.plan, earlier.digest, &[], Vec::new())),
+            milestones: counted,
+        };
+        let journal = Journal::begin(dir, earlier.digest, &work).map_err(unwritable)?;
+        clear(dir, &kept.files()).map_err(unwritable)?;
+        Ok(Staging { dir: dir.clone(), lock, journal, shards: Vec::new(), kept, is_shared: true })
     }
 
     /// The same under a name that no other run finds.
@@ -94,19 +111,34 @@ impl Staging {
         &self.dir
     }
 
-    /// Records that a shard is whole and will last.
+    /// What an earlier run left, which is gone on behind.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Bytes on the disk that were there before.
+    ///
+    /// # Errors
+    /// As [`Store::stat`].
+    pub(crate) fn kept_bytes_on_disk(&self) -> Result<u64> {
+        let files = self.kept.files();
+        let sizes = files.iter().map(|name| Ok(self.dir.stat(name)?.map_or(0, |stat| stat.bytes)));
+        sizes.sum()
+    }
+
+    /// Records that something is whole and will last.
     ///
     /// # Errors
     /// [`StorageError::Write`].
-    pub(crate) fn shard_done(&mut self, shard: ShardDone) -> Result<()> {
-        self.journal.append(&shard)?;
-        self.shards.push(shard);
+    pub(crate) fn record(&mut self, milestone: &Milestone) -> Result<()> {
+        self.journal.append(milestone)?;
+        self.shards.extend(milestone.shard().cloned());
         Ok(())
     }
 
     /// The shards that are whole, in order.
-    pub(crate) fn shards(&self) -> &[ShardDone] {
-        &self.shards
+    pub(crate) fn shards(&self) -> Vec<ShardDone> {
+        whole_shards(&self.kept.milestones).chain(&self.shards).cloned().collect()
     }
 
     /// Throws away all that is staged.
@@ -149,15 +181,23 @@ fn check_staged(dir: &Location, files: &[(String, u64)]) -> Result<()> {
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
 
-/// Removes everything but the journal.
-fn clear(dir: &Location) -> Result<()> {
+/// Removes everything but the journal and the files of `kept`.
+fn clear(dir: &Location, kept: &[String]) -> Result<()> {
+    let is_kept = |name: &str| kept.iter().any(|kept| kept == name);
+    let holds_kept = |name: &str| kept.iter().any(|kept| kept.split('/').next() == Some(name));
     for Entry { name, kind, .. } in others(dir)? {
         match kind {
+            EntryKind::Dir if holds_kept(&name) => {
+                let below = dir.join(&name).files(&|_| false)?.into_iter();
+                let below = below.map(|file| format!("{name}/{}", file.name));
+                below.filter(|name| !is_kept(name)).try_for_each(|name| dir.remove(&name))?;
+            }
             EntryKind::Dir => dir.remove_dir(&name)?,
+            _ if is_kept(&name) => {}
             _ => dir.remove(&name)?,
         }
     }
-    let Some(entry) = others(dir)?.into_iter().next() else { return Ok(()) };
+    let Some(entry) = others(dir)?.into_iter().find(|entry| !holds_kept(&entry.name)) else { return Ok(()) };
     Err(Error::new(StorageError::Write { path: dir.path_of(&entry.name) }).because("it cannot be removed"))
 }
 
@@ -171,17 +211,37 @@ fn others(dir: &Location) -> Result<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
     use crate::error::kind::ErrorKind;
     use crate::error::output::OutputError;
+    use crate::plan::out_tensor::Plan;
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
 
     #[test]
     fn only_what_this_run_wrote_is_published() {
         let files = [("a".to_owned(), 1), ("b/c".to_owned(), 2)];
+        let plan = Plan {
+            version: String::new(),
+            inputs: Vec::new(),
+            adapters: Vec::new(),
+            choices: Vec::new(),
+            shards: Vec::new(),
+            claims: Vec::new(),
+            files: Vec::new(),
+            carried: Vec::new(),
+        };
         let finish = |change: &dyn Fn(&Location)| {
             let dir = Location::new(Memory::new()).join("staging");
-            let staging = Staging::begin(&dir, "plan").unwrap();
+            let earlier = Earlier {
+                plan: &plan,
+                digest: "plan",
+                base: None,
+                is_base_older: &|_| Ok(false),
+                trusts_journal: false,
+                cancel: &Cancel::default(),
+            };
+            let staging = Staging::begin(&dir, &earlier, &mut |_| {}).unwrap();
             write_small(&dir, "a", b"1").unwrap();
             write_small(&dir, "b/c", b"22").unwrap();
             change(&dir);

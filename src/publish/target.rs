@@ -5,8 +5,11 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::pipeline::progress::Snapshot;
+use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
+use crate::publish::journal::JournalWork;
+use crate::publish::kept::Earlier;
 use crate::publish::probe::{check_no_url, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
@@ -51,12 +54,14 @@ pub(crate) fn probe(
         names.iter().any(|file| file.name.split('/').next() == Some(name))
     };
     let state = State::of(&output)?;
+    let mut other = None;
     if state == State::Dir {
-        if let Some(record) = Provenance::read(&output)?
-            && record.plan == digest
-        {
-            wanted.check(&output, &record, tick)?;
-            return Ok(Probed::AlreadyDone(record));
+        if let Some(record) = Provenance::read(&output)? {
+            if record.plan == digest {
+                wanted.check(&output, &record, tick)?;
+                return Ok(Probed::AlreadyDone(record));
+            }
+            other = difference(&record, wanted.plan);
         }
         if let Some(target) = begun_inside(&output, digest, &is_planned)? {
             return Ok(Probed::Ready(target));
@@ -64,7 +69,10 @@ pub(crate) fn probe(
     }
     if matches!(state, State::Dir | State::Other) {
         let error = Error::new(ErrorKind::Output(OutputError::OutputHolds { path: output.path() }));
-        return Err(error.hint("name an output that does not exist yet, or an empty directory"));
+        let other = other.map_or_else(String::new, |other| format!("it is of another merge ({other}): "));
+        return Err(
+            error.hint(format!("{other}name an output that does not exist yet, or an empty directory"))
+        );
     }
     let found = WAYS.iter().find_map(|way| Some((*way, way.staging(&output, state)?)));
     let Some((way, staging)) = found else {
@@ -79,9 +87,12 @@ pub(crate) fn probe(
         Owner::Plan(_) if !holds_work(&staging)? => {}
         Owner::Plan(_) | Owner::Unknown => {
             let error = Error::new(OutputError::OutputHolds { path: staging.path() });
-            return Err(
-                error.hint("it was begun by a merge of other inputs: remove it, or name another output")
-            );
+            let merge = JournalWork::read(&staging)?.merge;
+            let other = merge.and_then(|merge| difference(&merge, wanted.plan));
+            let other = other.map_or_else(String::new, |other| format!(" ({other})"));
+            return Err(error.hint(format!(
+                "it was begun by a merge of other inputs{other}: remove it, or name another output"
+            )));
         }
     }
     Ok(Probed::Ready(OutputTarget { output, staging, way }))
@@ -124,19 +135,19 @@ impl OutputTarget {
         self.staging.parent().unwrap_or_else(|| self.staging.clone())
     }
 
-    /// Begins: tries what the store can do, makes the staging directory, locks it, and clears what an earlier run of the same
+    /// Begins: tries what the store can do, makes the staging directory, locks it, and looks at what an earlier run of the same
     /// plan left in it. Where nothing can be locked nobody can tell whether such a run has ended, so that the directory gets
     /// a name of its own.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`] if another process has it or had it since it was looked at,
     /// [`OutputError::OutputUnwritable`].
-    pub(crate) fn begin(&self, digest: &str) -> Result<Staging> {
+    pub(crate) fn begin(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
         let is_locked = probe_store(&self.dir(), &self.output)?;
         let staging = if is_locked {
-            Staging::begin(&self.staging, digest)?
+            Staging::begin(&self.staging, earlier, tick)?
         } else {
-            Staging::begin(&self.unshared(), digest)?.unshared()
+            Staging::begin(&self.unshared(), earlier, tick)?.unshared()
         };
         if self.is_taken()? {
             staging.discard();
@@ -146,7 +157,7 @@ impl OutputTarget {
             ));
         }
         if is_locked {
-            self.drop_staged_beside(digest);
+            self.drop_staged_beside(earlier.digest);
         }
         Ok(staging)
     }

@@ -9,7 +9,7 @@ use crate::pipeline::progress::Snapshot;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
-use crate::report::lines::{budget_lines, checking_line, merging_again_line, note_line};
+use crate::report::lines::{budget_lines, checking_line, continuing_line, merging_again_line, note_line};
 use crate::report::rate::{Rate, show};
 use crate::report::say::say;
 use crate::report::screen::Screen;
@@ -54,8 +54,9 @@ impl Bar {
             return self.clear();
         }
         let terminal = self.terminal;
-        let (bar, rate) =
-            self.drawn.get_or_insert_with(|| (new_bar(now.total_bytes, terminal), Rate::default()));
+        let (bar, rate) = self
+            .drawn
+            .get_or_insert_with(|| (new_bar(now.total_bytes, terminal), Rate::from(now.written_bytes)));
         bar.set_message(message(now, rate, process().resident, Screen::columns(), terminal));
         bar.set_position(now.written_bytes);
     }
@@ -73,9 +74,11 @@ impl Reporter for Bar {
             Event::Note(note) if note.is_detail() && self.style != Style::Verbose => {}
             Event::Note(note) => self.print(&note_line(note, self.terminal)),
             Event::Budget { schedule, reason, io } => {
+                self.clear();
                 self.print(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
+            Event::Continuing { total_bytes } => self.print(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clear();
                 self.print(&merging_again_line(*total_bytes, files));
@@ -137,7 +140,7 @@ mod tests {
             shard: 14,
             held_bytes: 0,
         };
-        let rate = Rate::default();
+        let rate = Rate::from(0);
         let at = |columns, unicode| {
             message(&now, &rate, 72 << 20, columns, Terminal { unicode, ..Terminal::default() })
         };

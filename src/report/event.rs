@@ -33,6 +33,11 @@ pub enum Event<'e> {
         /// Names of files.
         files: &'e [String],
     },
+    /// What an earlier run left is looked at, so many bytes.
+    Continuing {
+        /// How many.
+        total_bytes: u64,
+    },
     /// How far it is; about ten times a second.
     Progress(&'e Snapshot),
     /// It is done.

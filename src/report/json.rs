@@ -25,8 +25,14 @@ impl Reporter for Json {
     fn event(&mut self, event: &Event<'_>) {
         let line = match event {
             Event::Note(note) => Some(note_object(note)),
-            Event::Budget { schedule, reason, io } => Some(budget(schedule, reason, io)),
+            Event::Budget { schedule, reason, io } => {
+                self.clock = None;
+                Some(budget(schedule, reason, io))
+            }
             Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
+            Event::Continuing { total_bytes } => {
+                Some(json!({"event": "continuing", "total_bytes": total_bytes}))
+            }
             Event::MergingAgain { total_bytes, files } => {
                 self.clock = None;
                 Some(json!({"event": "merging_again", "total_bytes": total_bytes, "files": files}))
@@ -42,7 +48,7 @@ impl Reporter for Json {
 
 impl Json {
     fn progress(&mut self, now: &Snapshot) -> Option<Value> {
-        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
+        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::from(now.written_bytes), Instant::now()));
         if last.elapsed() < EVERY {
             return None;
         }

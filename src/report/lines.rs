@@ -33,7 +33,7 @@ impl Lines {
     }
 
     fn progress(&mut self, now: &Snapshot) {
-        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::default(), Instant::now()));
+        let (rate, last) = self.clock.get_or_insert_with(|| (Rate::from(now.written_bytes), Instant::now()));
         if last.elapsed() < EVERY {
             return;
         }
@@ -57,8 +57,12 @@ impl Reporter for Lines {
         match event {
             Event::Note(note) if note.is_detail() && self.style != Style::Verbose => {}
             Event::Note(note) => say(&note_line(note, self.terminal)),
-            Event::Budget { schedule, reason, io } => say(&budget_lines(schedule, reason, io, self.style)),
+            Event::Budget { schedule, reason, io } => {
+                self.clock = None;
+                say(&budget_lines(schedule, reason, io, self.style));
+            }
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
+            Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clock = None;
                 say(&merging_again_line(*total_bytes, files));
@@ -86,6 +90,11 @@ pub(crate) fn checking_line(total_bytes: u64) -> String {
     format!("OUTPUT is finished: checking the hashes of its {}\n", show_size(total_bytes))
 }
 
+/// That a merge goes on.
+pub(crate) fn continuing_line(total_bytes: u64) -> String {
+    format!("going on with an interrupted merge: checking the {} that it left\n", show_size(total_bytes))
+}
+
 /// That a finished output is compared with what the merge gives now.
 pub(crate) fn merging_again_line(total_bytes: u64, files: &[String]) -> String {
     let first = files.first().map_or("", String::as_str);
@@ -109,8 +118,7 @@ pub(crate) fn budget_lines(schedule: &Schedule, reason: &str, io: &IoChoice, sty
 /// `94 MiB (automatic; 23.6 GiB available), 2 workers`, and the way of I/O if that is worth a word.
 pub(crate) fn budget(schedule: &Schedule, reason: &str, io: &IoChoice, style: Style) -> String {
     let workers = counted(schedule.workers, ["worker", "workers"]);
-    let is_shown = io.is_unusual || style == Style::Verbose;
-    let io = if is_shown { format!(", {io}") } else { String::new() };
+    let io = if io.is_unusual || style == Style::Verbose { format!(", {io}") } else { String::new() };
     format!("{} ({reason}), {workers}{io}", schedule.budget.total)
 }
 

@@ -5,24 +5,25 @@ use std::time::{Duration, Instant};
 /// A clock over bytes.
 pub(crate) struct Rate {
     started: Instant,
-}
-
-impl Default for Rate {
-    fn default() -> Rate {
-        Rate { started: Instant::now() }
-    }
+    /// Bytes that were there at the start.
+    from: u64,
 }
 
 impl Rate {
+    /// A clock that starts when so many bytes are done.
+    pub(crate) fn from(bytes: u64) -> Rate {
+        Rate { started: Instant::now(), from: bytes }
+    }
+
     /// Bytes per second since the start.
     pub(crate) fn per_second(&self, bytes: u64) -> f64 {
-        bytes as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
+        bytes.saturating_sub(self.from) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
     }
 
     /// Time that the rest takes at that speed; none before anything is done.
     pub(crate) fn left(&self, bytes: u64, total: u64) -> Option<Duration> {
         let rate = self.per_second(bytes);
-        (bytes > 0).then(|| Duration::from_secs_f64((total.saturating_sub(bytes)) as f64 / rate))
+        (bytes > self.from).then(|| Duration::from_secs_f64((total.saturating_sub(bytes)) as f64 / rate))
     }
 }
 

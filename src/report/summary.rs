@@ -38,6 +38,8 @@ pub struct Summary {
     pub applied: Option<Applied>,
     /// Bytes of the output's shards.
     pub output_bytes: u64,
+    /// Bytes of them that an earlier run had made.
+    pub kept_bytes: u64,
     /// Bytes read.
     pub read_bytes: u64,
     /// Wall time.
@@ -76,6 +78,7 @@ impl Summary {
             tensors: plan.counts(),
             applied: None,
             output_bytes: plan.output_bytes(),
+            kept_bytes: 0,
             read_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
@@ -89,11 +92,16 @@ impl Summary {
         }
     }
 
-    /// The same for a run that has just made it.
-    pub(crate) fn done(self, applied: Applied, read_bytes: u64, time: Duration) -> Summary {
+    /// The same for a run that has just made it, but for `kept_bytes`. Nothing was counted where all was there.
+    pub(crate) fn done(
+        self,
+        applied: Option<Applied>,
+        [kept_bytes, read_bytes]: [u64; 2],
+        time: Duration,
+    ) -> Summary {
         let seconds = time.as_secs_f64();
-        let bytes_per_second = self.output_bytes as f64 / seconds.max(1e-6);
-        Summary { state: "done", applied: Some(applied), read_bytes, seconds, bytes_per_second, ..self }
+        let bytes_per_second = (self.output_bytes - kept_bytes) as f64 / seconds.max(1e-6);
+        Summary { state: "done", applied, kept_bytes, read_bytes, seconds, bytes_per_second, ..self }
     }
 }
 
@@ -149,19 +157,19 @@ fn lost_of(applied: &Applied, adapter: usize) -> Option<Note> {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(applied) = &self.applied else {
+        if self.state != "done" {
             let output = &self.output;
             return writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree");
-        };
+        }
         line(f, "merged into", &format!(" `{}`", self.output))?;
         line(f, "tensors", &self.tensors.to_string())?;
-        if applied.merged_elements > 0 {
-            let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
-            line(f, "changed", &format!("{share:.1} % of the weights in merged tensors"))?;
+        if let Some(applied) = &self.applied {
+            self.show_applied(f, applied)?;
         }
-        self.show_retained(f, applied)?;
-        show_unchanged(f, applied)?;
-        let [written, read] = [self.output_bytes, self.read_bytes].map(show_size);
+        if self.kept_bytes > 0 {
+            line(f, "kept", &format!("{} that an interrupted run had made", show_size(self.kept_bytes)))?;
+        }
+        let [written, read] = [self.output_bytes - self.kept_bytes, self.read_bytes].map(show_size);
         let rate = show_rate(self.bytes_per_second);
         line(f, "bytes", &format!("{written} written, {read} read, in {:.1} s: {rate}", self.seconds))?;
         let cgroup = self.cgroup_peak.map(|peak| format!(", cgroup peak {}", show_size(peak)));
@@ -171,6 +179,16 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    /// What the run counted.
+    fn show_applied(&self, f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
+        if applied.merged_elements > 0 {
+            let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
+            line(f, "changed", &format!("{share:.1} % of the weights in merged tensors"))?;
+        }
+        self.show_retained(f, applied)?;
+        show_unchanged(f, applied)
+    }
+
     /// How much of each delta is left: the share of its size along itself, and of its weights that did not move.
     fn show_retained(&self, f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
         let to = self.rounded_to.as_deref().map(|to| format!("{to} ")).unwrap_or_default();

@@ -198,6 +198,13 @@ impl<'p> MergedTensor<'p> {
         }
     }
 
+    /// Bytes of its first rows in the output.
+    pub(crate) fn bytes_of_rows(&self, rows: u64) -> u64 {
+        let rect = Rect { rows: 0..rows, cols: 0..self.view.cols };
+        let place = Place { logical: self.start, view: self.view, rect: &rect };
+        out_encoding(self.tensor).runs(self.tensor.part, place).bytes()
+    }
+
     /// The largest number up to `most` for which `bytes` stays within `room`.
     fn largest(most: u64, room: usize, bytes: impl Fn(u64) -> usize) -> u64 {
         let (mut fits, mut too_many) = (0, most + 1);

@@ -14,10 +14,42 @@ use crate::schedule::rects::Rects;
 use crate::schedule::region::FactorBlock;
 use crate::schedule::tile::{MergeTile, Purpose, Tile, TileLayout, Work};
 
+/// Where a walk begins: what comes before is made already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WalkStart {
+    /// The shard.
+    pub(crate) shard: usize,
+    /// Bytes of it.
+    pub(crate) bytes: u64,
+    /// The row of a merged tensor that begins there; 0 where a tensor begins, or a copied one goes on.
+    pub(crate) row: u64,
+}
+
+impl WalkStart {
+    /// Whether a walk over `plan` can begin here, whatever its schedule.
+    pub(crate) fn is_in(&self, plan: &Plan) -> bool {
+        let WalkStart { shard, bytes, row } = *self;
+        let Some(shard) = plan.shards.get(shard) else { return false };
+        if bytes < shard.header.bytes() || bytes >= shard.bytes {
+            return row == 0 && bytes == 0;
+        }
+        let inside =
+            shard.tensors.iter().find(|tensor| tensor.offset < bytes && bytes < tensor.offset + tensor.bytes);
+        match inside.and_then(MergedTensor::of) {
+            None => row == 0,
+            Some(merged) => {
+                let is_whole = row.is_multiple_of(merged.least().0.max(1)) && row < merged.view.rows;
+                is_whole && merged.tensor.offset + merged.bytes_of_rows(row) == bytes
+            }
+        }
+    }
+}
+
 /// All tiles of a plan in order.
 pub(crate) struct Tiles<'p> {
     plan: &'p Plan,
     schedule: &'p Schedule,
+    start: WalkStart,
     /// Number of the next tile.
     seq: u64,
     /// The shard that is cut.
@@ -38,10 +70,15 @@ enum Step<'p> {
 }
 
 impl<'p> Tiles<'p> {
-    /// Those of `plan` under a schedule that was made for it.
-    pub(crate) fn new(plan: &'p Plan, schedule: &'p Schedule) -> Tiles<'p> {
+    /// Those of `plan` under a schedule that was made for it, from `start` on. The tile that opens a shard is among them.
+    pub(crate) fn new(plan: &'p Plan, schedule: &'p Schedule, start: WalkStart) -> Tiles<'p> {
         let step = Step::Copy(CopiedRun::default());
-        Tiles { plan, schedule, seq: 0, shard: 0, tensor: None, step, spare: Vec::new() }
+        Tiles { plan, schedule, start, seq: 0, shard: start.shard, tensor: None, step, spare: Vec::new() }
+    }
+
+    /// Bytes of the shard that are made already.
+    fn made(&self) -> u64 {
+        if self.shard == self.start.shard { self.start.bytes } else { 0 }
     }
 
     /// Takes back the list of factors of a tile that is merged.
@@ -59,15 +96,20 @@ impl<'p> Tiles<'p> {
 
     /// Turns to the tensor `at` of the shard, and to those behind it that are copied with it.
     fn begin(&mut self, shard: &'p OutShard, at: usize) {
-        let place = (self.shard, at);
+        let (place, made, tensor) = ((self.shard, at), self.made(), &shard.tensors[at]);
+        if tensor.offset + tensor.bytes <= made {
+            self.tensor = Some(at + 1);
+            return;
+        }
         match MergedTensor::located(self.plan, place, &self.schedule.locations) {
             Some(merged) => {
-                self.step = Step::Merge(Box::new(TensorTiles::new(at, merged, self.schedule)));
+                let row = if tensor.offset < made { self.start.row } else { 0 };
+                self.step = Step::Merge(Box::new(TensorTiles::new(at, merged, self.schedule, row)));
                 self.tensor = Some(at + 1);
             }
             None => {
                 let (run, next) = CopiedRun::from(shard, at);
-                self.step = Step::Copy(run);
+                self.step = Step::Copy(CopiedRun { at: made.saturating_sub(tensor.offset), ..run });
                 self.tensor = Some(next);
             }
         }
@@ -87,7 +129,8 @@ impl<'p> Iterator for Tiles<'p> {
                 None => {
                     self.tensor = Some(0);
                     if let OutHeader::Copied { from, bytes } = shard.header {
-                        self.step = Step::Copy(CopiedRun { from, bytes, ..CopiedRun::default() });
+                        let at = self.made().min(bytes);
+                        self.step = Step::Copy(CopiedRun { from, bytes, at, ..CopiedRun::default() });
                     }
                     break Work::Header;
                 }
@@ -167,10 +210,12 @@ struct TensorTiles<'p> {
 }
 
 impl<'p> TensorTiles<'p> {
-    fn new(tensor: usize, merged: MergedTensor<'p>, schedule: &Schedule) -> TensorTiles<'p> {
+    /// Those that are written from `row` on.
+    fn new(tensor: usize, merged: MergedTensor<'p>, schedule: &Schedule, row: u64) -> TensorTiles<'p> {
         let out = merged.tensor;
         debug_assert_eq!(bytes_of(out.dtype, out.shape.elements()), Some(out.bytes));
-        TensorTiles { tensor, merged, op: 0, reduction: None, written: Rects::of(merged, schedule) }
+        let written = Rects::of(merged, schedule).beginning_at(row);
+        TensorTiles { tensor, merged, op: 0, reduction: None, written }
     }
 
     fn next(&mut self, schedule: &Schedule, spare: &mut Vec<Vec<FactorBlock>>) -> Option<MergeTile<'p>> {

@@ -32,6 +32,11 @@ impl<'p> Rects<'p> {
         Rects { merged, spans, cutting, slab_bytes, slot_bytes, at: (0, 0), last: 1, band }
     }
 
+    /// The same without what lies before `row`.
+    pub(crate) fn beginning_at(self, row: u64) -> Rects<'p> {
+        Rects { at: (row, 0), ..self }
+    }
+
     /// How they are cut.
     pub(crate) fn cutting(&self) -> Cutting {
         self.cutting

@@ -14,7 +14,7 @@ use crate::ops::placement::{Axis, Placement};
 use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor, Plan};
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
-use crate::schedule::order::Tiles;
+use crate::schedule::order::{Tiles, WalkStart};
 use crate::schedule::region::Sharing;
 use crate::schedule::requirement::Requirement;
 use crate::schedule::tile::{MergeTile, Purpose, TileLayout, Work, region_bytes};
@@ -108,7 +108,7 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
     let shard = &plan.shards[0];
     let (mut next, mut count) = (10, 0);
     let mut reduced: Option<u64> = None;
-    for tile in Tiles::new(plan, &schedule) {
+    for tile in Tiles::new(plan, &schedule, WalkStart::default()) {
         assert_eq!(tile.seq, count);
         count += 1;
         match tile.work {
@@ -217,7 +217,7 @@ proptest! {
 fn a_row_longer_than_a_slab_is_cut() {
     let plan = plan(&[(3, 9000, 2, false)]);
     let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
-    let rows: Vec<_> = Tiles::new(&plan, &schedule)
+    let rows: Vec<_> = Tiles::new(&plan, &schedule, WalkStart::default())
         .filter_map(|tile| match tile.work {
             Work::Merge(MergeTile { rect, .. }) => Some((rect.rows.start, rect.cols)),
             _ => None,
@@ -233,7 +233,7 @@ fn whole_rows_or_pieces_of_one() {
         let plan = plan(&[(rows, cols, 2, false)]);
         let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
         assert_eq!(schedule.cut.slot_bytes, 4096);
-        let rects = Tiles::new(&plan, &schedule).filter_map(|tile| match tile.work {
+        let rects = Tiles::new(&plan, &schedule, WalkStart::default()).filter_map(|tile| match tile.work {
             Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
             _ => None,
         });
@@ -269,7 +269,7 @@ proptest! {
         let asked = asked(Some((slab * 4096, 1)), None);
         check_tiles(&plan, &asked);
         let schedule = split(&plan, &asked).expect("large enough");
-        for tile in Tiles::new(&plan, &schedule) {
+        for tile in Tiles::new(&plan, &schedule, WalkStart::default()) {
             let Work::Merge(MergeTile { rect, .. }) = tile.work else { continue };
             let of = |row: u64| row / (32 * blocks);
             prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));

@@ -61,7 +61,7 @@ impl Store for Discard {
 }
 
 fn nothing_there(name: &str) -> Error {
-    rules::cannot_write(Path::new(name), 0, || 0, io::ErrorKind::NotFound.into())
+    rules::cannot_write(Path::new(name), io::ErrorKind::NotFound.into())
 }
 
 /// Holds its writer to the length that was announced.
@@ -72,7 +72,7 @@ struct DiscardSink {
 
 impl DiscardSink {
     fn cannot_write(&self, cause: io::Error) -> Error {
-        rules::cannot_write(Path::new(&self.name), self.length.missing(), || 0, cause)
+        rules::no_room(Path::new(&self.name), self.length.missing(), || 0, cause)
     }
 }
 

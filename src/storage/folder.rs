@@ -20,6 +20,7 @@ use crate::storage::os;
 use crate::storage::patching::FilePatch;
 use crate::storage::reading::FileSource;
 use crate::storage::rules;
+use crate::storage::rules::part_name;
 use crate::storage::scratch::ScratchFile;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -92,8 +93,15 @@ impl Store for Folder {
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
-        let writer = |file: &Arc<File>| self.io.writer(file, len, self.keeping_cache);
+        let writer = |file: &Arc<File>| self.io.writer(file, 0..len, self.keeping_cache);
         Ok(Box::new(FileSink::begin(&self.root, target, len, self.io.shares(), writer)?))
+    }
+
+    fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
+        let target = self.file(name)?;
+        let part = self.root.join(part_name(name));
+        let writer = |file: &Arc<File>| self.io.writer(file, kept..len, self.keeping_cache);
+        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, self.io.shares(), writer)?))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -130,7 +138,7 @@ impl Store for Folder {
         let (from, to) = (self.file(from)?, self.file(to)?);
         let above = to.parent().unwrap_or(&to);
         let renamed = make_dirs(above).and_then(|()| uninterrupted(|| fs::rename(&from, &to)));
-        renamed.map_err(|cause| rules::cannot_write(&to, 0, || 0, cause))
+        renamed.map_err(|cause| rules::cannot_write(&to, cause))
     }
 
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
@@ -150,7 +158,7 @@ impl Store for Folder {
             | Io::Unsupported
             | Io::InvalidInput
             | Io::PermissionDenied => Ok(DirRename::Unsupported),
-            _ => Err(rules::cannot_write(&to, 0, || 0, cause)),
+            _ => Err(rules::cannot_write(&to, cause)),
         }
     }
 
@@ -166,7 +174,7 @@ impl Store for Folder {
 
     fn sync(&self, dir: &str) -> Result<()> {
         let path = self.dir(dir)?;
-        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))
+        sync_folder(&path).map_err(|cause| rules::cannot_write(&path, cause))
     }
 
     fn lock(&self, name: &str) -> Result<Lock> {
@@ -175,7 +183,7 @@ impl Store for Folder {
             // Some network file systems lock only what is open for writing.
             fs::OpenOptions::new().append(true).open(&path)
         } else {
-            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, 0, || 0, cause))?;
+            make_dirs(&path).map_err(|cause| rules::cannot_write(&path, cause))?;
             File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
@@ -292,9 +300,7 @@ fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
 /// How a removal ended: what was not there is gone as well.
 fn removed(result: io::Result<()>, path: &Path) -> Result<()> {
     match result {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            Err(rules::cannot_write(path, 0, || 0, cause))
-        }
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(rules::cannot_write(path, cause)),
         _ => Ok(()),
     }
 }

@@ -186,6 +186,17 @@ fn bytes_are_right_across_the_pieces_of_every_way() {
             sink.commit().unwrap();
             assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "{name}, pieces of {piece}");
         }
+        // Kept inside a block, and between two.
+        for kept in [500_003, 524_288] {
+            let mut sink = store.resume("kept", 0, bytes.len() as u64).unwrap();
+            sink.write(&bytes[..600_000]).unwrap();
+            assert!(sink.keep().unwrap());
+            drop(sink);
+            let mut sink = store.resume("kept", kept as u64, bytes.len() as u64).unwrap();
+            sink.write(&bytes[kept..]).unwrap();
+            sink.commit().unwrap();
+            assert!(fs::read(folder.path().join("kept")).unwrap() == bytes, "{name}, kept {kept}");
+        }
         let from = store.open("name").unwrap();
         copy_file(&*from, &store, "copy", &mut vec![0; 99_999], &crate::cancel::Cancel::default()).unwrap();
         assert!(fs::read(folder.path().join("copy")).unwrap() == bytes, "{name}");

@@ -337,6 +337,10 @@ impl Store for Location {
         self.store.create(&self.file(name)?, len)
     }
 
+    fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
+        self.store.resume(&self.file(name)?, kept, len)
+    }
+
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
         self.store.patch(&self.file(name)?)
     }

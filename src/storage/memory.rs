@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::storage::rules;
-use crate::storage::rules::Length;
+use crate::storage::rules::{Length, part_name};
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
@@ -83,7 +83,19 @@ impl Store for Memory {
             name: name.into(),
             bytes: Vec::new(),
             length: Length::new(len),
+            is_kept: false,
         }))
+    }
+
+    fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
+        rules::check_name(name)?;
+        let mut bytes = self.get(&part_name(name)).map_or(Vec::new(), |bytes| bytes.to_vec());
+        if (bytes.len() as u64) < kept {
+            return Err(rules::missing("kept part of a file", Path::new(name)));
+        }
+        bytes.truncate(kept as usize);
+        let length = Length::resumed(len, kept);
+        Ok(Box::new(MemorySink { store: self.clone(), name: name.into(), bytes, length, is_kept: true }))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -189,7 +201,7 @@ fn below<'f>(files: &'f FileMap, dir: &str) -> impl Iterator<Item = (&'f str, &'
 }
 
 fn nothing_to_rename(from: &str) -> Error {
-    rules::cannot_write(Path::new(from), 0, || 0, std::io::ErrorKind::NotFound.into())
+    rules::cannot_write(Path::new(from), std::io::ErrorKind::NotFound.into())
 }
 
 struct MemorySource {
@@ -219,11 +231,13 @@ struct MemorySink {
     name: String,
     bytes: Vec<u8>,
     length: Length,
+    /// Whether a part of it may be kept.
+    is_kept: bool,
 }
 
 impl MemorySink {
     fn cannot_write(&self, cause: std::io::Error) -> Error {
-        rules::cannot_write(Path::new(&self.name), self.length.missing(), || 0, cause)
+        rules::no_room(Path::new(&self.name), self.length.missing(), || 0, cause)
     }
 }
 
@@ -238,9 +252,20 @@ impl Sink for MemorySink {
             .map_err(|cause| self.cannot_write(cause))
     }
 
+    fn keep(&mut self) -> Result<bool> {
+        if self.is_kept {
+            self.store.files().insert(part_name(&self.name), Arc::new(self.bytes.clone()));
+        }
+        Ok(self.is_kept)
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.length.check_whole().map_err(|cause| self.cannot_write(cause))?;
-        self.store.files().insert(self.name, Arc::new(self.bytes));
+        let mut files = self.store.files();
+        if self.is_kept {
+            files.remove(&part_name(&self.name));
+        }
+        files.insert(self.name, Arc::new(self.bytes));
         Ok(())
     }
 

@@ -151,11 +151,10 @@ impl OpenFile {
         let above = above.unwrap_or(Path::new("."));
         let name = uninterrupted(|| fs::symlink_metadata(&self.path)).ok()?;
         let above = uninterrupted(|| fs::metadata(above)).ok()?;
-        let changed = [name, above].map(|metadata| FileState::of(&metadata).changed);
-        let changed = changed.into_iter().fold(self.state.changed, Ord::max);
+        let named = FileState::of(&name).changed.max(FileState::of(&above).changed);
         // Device numbers begin with 1.
         let clock = if os::has_local_clock(&self.path) { 0 } else { self.state.place.0 };
-        Some(FileTimes { clock, written: self.state.modified, changed })
+        Some(FileTimes { clock, written: self.state.modified, changed: self.state.changed, named })
     }
 
     /// Says that the cache need not keep what comes before `offset`.

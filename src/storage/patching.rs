@@ -24,12 +24,12 @@ impl FilePatch {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 Err(rules::missing("file", &path).because(cause))
             }
-            Err(cause) => Err(rules::cannot_write(&path, 0, || 0, cause)),
+            Err(cause) => Err(rules::cannot_write(&path, cause)),
         }
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
-        rules::cannot_write(&self.path, 0, || 0, cause)
+        rules::cannot_write(&self.path, cause)
     }
 }
 

@@ -42,6 +42,12 @@ pub(crate) fn join(dir: &str, name: &str) -> String {
     }
 }
 
+/// The name of what is kept of a file that is not whole.
+pub(crate) fn part_name(name: &str) -> String {
+    let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));
+    join(dir, &format!(".{file}.part"))
+}
+
 /// The error for a file or directory that is not there.
 pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
     StorageError::Missing { what, path: path.to_path_buf() }.into()
@@ -66,27 +72,42 @@ pub(crate) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
 
 /// The error for a write to `path` that failed by `cause`, with `needed` bytes still to come.
 ///
-/// A full disk and a spent quota become [`StorageError::DiskFull`]; `free` is only called for these.
-pub(crate) fn cannot_write(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
-    let path = path.to_path_buf();
-    match cause.kind() {
-        io::ErrorKind::StorageFull => match free() {
-            // There is room for the bytes, so that it is something else of which there is no more.
-            free if free > needed => Error::new(StorageError::Write { path }).hint(format!(
-                "{} are free there: it may be the number of files (inodes, `df -i`) that is spent, or a quota",
-                show_size(free)
-            )),
-            free => Error::new(StorageError::DiskFull { path, needed, free }),
-        },
-        io::ErrorKind::FileTooLarge => Error::new(StorageError::Write { path }).hint(
+/// A full disk becomes [`StorageError::DiskFull`] where `free`, which is only called then, says that there is no room for
+/// them; where there is, something else is spent, as [`cannot_write`] says.
+pub(crate) fn no_room(path: &Path, needed: u64, free: impl FnOnce() -> u64, cause: io::Error) -> Error {
+    if cause.kind() != io::ErrorKind::StorageFull {
+        return cannot_write(path, cause);
+    }
+    match free() {
+        free if free > needed => cannot_write(path, cause).hint(format!(
+            "{} are free there: it may be the number of files (inodes, `df -i`) that is spent, or a quota",
+            show_size(free)
+        )),
+        free => Error::new(StorageError::DiskFull { path: path.to_path_buf(), needed, free }).because(cause),
+    }
+}
+
+/// The error for a change of `path` that failed by `cause`, with what helps where the cause tells.
+pub(crate) fn cannot_write(path: &Path, cause: io::Error) -> Error {
+    let hint = match cause.kind() {
+        io::ErrorKind::StorageFull => Some(
+            "nothing is left there, be it bytes (`df`) or the number of files (`df -i`): free some, or name an output \
+             elsewhere",
+        ),
+        io::ErrorKind::FileTooLarge => Some(
             "the file system or a limit (`ulimit -f`) allows no file of that size; FAT32 allows 4 GiB: name an output \
              elsewhere",
         ),
-        io::ErrorKind::QuotaExceeded => Error::new(StorageError::DiskFull { path, needed, free: free() })
-            .hint("a quota is spent, which the free space of the file system does not show"),
-        _ => Error::new(StorageError::Write { path }),
+        io::ErrorKind::QuotaExceeded => {
+            Some("a quota is spent, which the free space of the file system does not show")
+        }
+        _ => None,
+    };
+    let error = Error::new(StorageError::Write { path: path.to_path_buf() }).because(cause);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
-    .because(cause)
 }
 
 /// How much of an announced length has come, and whether the sink is lost.
@@ -102,6 +123,16 @@ pub(crate) struct Length {
 impl Length {
     pub(crate) fn new(announced: u64) -> Length {
         Length { announced, come: 0, lost: false }
+    }
+
+    /// The same, of which `come` bytes are there from before.
+    pub(crate) fn resumed(announced: u64, come: u64) -> Length {
+        Length { announced, come: come.min(announced), lost: false }
+    }
+
+    /// Bytes announced when the sink was begun.
+    pub(crate) fn announced(&self) -> u64 {
+        self.announced
     }
 
     /// Bytes still to come.
@@ -175,16 +206,19 @@ mod tests {
 
     #[test]
     fn a_full_disk_and_a_spent_quota_are_told_apart_from_other_failures() {
-        let error = |kind: io::ErrorKind| cannot_write(Path::new("f"), 7, || 5, kind.into());
+        let error = |kind: io::ErrorKind| no_room(Path::new("f"), 7, || 5, kind.into());
         let full = error(io::ErrorKind::StorageFull);
         assert!(matches!(full.kind(), ErrorKind::Storage(StorageError::DiskFull { needed: 7, free: 5, .. })));
         assert_eq!(full.advice(), None);
-        let spent = cannot_write(Path::new("f"), 7, || 9, io::ErrorKind::StorageFull.into());
+        let spent = no_room(Path::new("f"), 7, || 9, io::ErrorKind::StorageFull.into());
         assert!(matches!(spent.kind(), ErrorKind::Storage(StorageError::Write { .. })));
         assert!(spent.advice().unwrap().contains("inodes"));
+        let unknown = cannot_write(Path::new("f"), io::ErrorKind::StorageFull.into());
+        assert!(matches!(unknown.kind(), ErrorKind::Storage(StorageError::Write { .. })));
+        assert!(unknown.advice().unwrap().contains("`df -i`"));
         assert!(error(io::ErrorKind::FileTooLarge).advice().unwrap().contains("FAT32"));
         let quota = error(io::ErrorKind::QuotaExceeded);
-        assert!(matches!(quota.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })));
+        assert!(matches!(quota.kind(), ErrorKind::Storage(StorageError::Write { .. })));
         assert!(quota.advice().unwrap().contains("quota"));
         assert!(matches!(
             error(io::ErrorKind::PermissionDenied).kind(),

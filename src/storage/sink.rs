@@ -12,6 +12,15 @@ pub trait Sink: Send {
     /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull). After one error the sink is lost.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
+    /// Makes what was written so far last, though not seen, so that [`Store::resume`](crate::storage::store::Store::resume) can go
+    /// on behind it. `false`: nothing is kept of such a file before its commit.
+    ///
+    /// # Errors
+    /// As [`write`](Sink::write).
+    fn keep(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Appends `bytes`, which are also those of `source` from `offset` on: a store that can share them writes them no second
     /// time.
     ///

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::storage::io::settings::IoSettings;
+use crate::storage::rules;
 use crate::storage::scratch::ScratchFile;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -35,6 +36,19 @@ pub trait Store: Send + Sync {
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write);
     /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull) when there is no room for `len` bytes.
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>>;
+
+    /// Goes on with the file `name`, of which an earlier sink of this kind kept at least the first `kept` bytes; with none it is
+    /// begun. What such a sink [kept](Sink::keep) stays when it is dropped. A store that keeps nothing begins the file.
+    ///
+    /// # Errors
+    /// As [`create`](Store::create); [`StorageError::Missing`](crate::error::storage::StorageError::Missing) if so many bytes
+    /// were not kept.
+    fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
+        if kept > 0 {
+            return Err(rules::missing("kept part of a file", &self.path_of(name)));
+        }
+        self.create(name, len)
+    }
 
     /// Opens the file `name` to change it where it stands.
     ///

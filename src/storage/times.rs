@@ -7,15 +7,17 @@ pub struct FileTimes {
     pub clock: u64,
     /// When its bytes were written last, as whoever owns the file would have it.
     pub written: (i64, i64),
-    /// When its bytes, its attributes or a name that leads to it changed last. Nobody can set this back.
+    /// When its bytes or its attributes changed last. Nobody can set this back.
     pub changed: (i64, i64),
+    /// When a name that leads to it changed last.
+    pub named: (i64, i64),
 }
 
 impl FileTimes {
     /// Whether the file has surely stood as it is since before the file of `mark` was written. What changed within the same
     /// tick of the clock may have done so after it.
     pub(crate) fn is_older_than(&self, mark: &FileTimes) -> bool {
-        self.clock == mark.clock && self.changed < mark.written.min(mark.changed)
+        self.clock == mark.clock && self.changed.max(self.named) < mark.written.min(mark.changed)
     }
 
     /// Those of two files as of one; none where their clocks are not the same.
@@ -24,6 +26,7 @@ impl FileTimes {
             clock: self.clock,
             written: self.written.max(other.written),
             changed: self.changed.max(other.changed),
+            named: self.named.max(other.named),
         })
     }
 }
@@ -34,12 +37,18 @@ mod tests {
 
     #[test]
     fn only_what_is_surely_older_is() {
-        let at = |clock, written, changed| FileTimes { clock, written: (written, 0), changed: (changed, 5) };
+        let at = |clock, written, changed| FileTimes {
+            clock,
+            written: (written, 0),
+            changed: (changed, 5),
+            named: (0, 0),
+        };
         let mark = at(0, 10, 20);
         assert!(at(0, 30, 9).is_older_than(&mark), "when it was written can be set to anything");
         for other in [at(0, 1, 10), at(0, 1, 15), at(1, 1, 1)] {
             assert!(!other.is_older_than(&mark), "{other:?}");
         }
+        assert!(!FileTimes { named: (10, 0), ..at(0, 1, 1) }.is_older_than(&mark), "by another name");
         // A record that claims to be from the future.
         assert!(!at(0, 1, 25).is_older_than(&at(0, 99, 20)));
         assert_eq!(at(0, 1, 2).with(at(0, 3, 1)), Some(at(0, 3, 2)));

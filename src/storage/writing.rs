@@ -3,9 +3,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::OFlags;
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -49,6 +53,32 @@ impl FileSink {
         shares: bool,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
+        FileSink::open(root, target, Length::new(len), shares, writer, Temporary::create)
+    }
+
+    /// Goes on with the file `target` behind the first bytes of what was kept of it under a name of its own, or begins what
+    /// may be kept.
+    pub(crate) fn resume(
+        root: &Path,
+        target: PathBuf,
+        (part, kept): (PathBuf, u64),
+        len: u64,
+        shares: bool,
+        writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
+    ) -> Result<FileSink> {
+        let open = |_: &Path, _: &Path| Temporary::kept(part, kept);
+        FileSink::open(root, target, Length::resumed(len, kept), shares, writer, open)
+    }
+
+    fn open(
+        root: &Path,
+        target: PathBuf,
+        length: Length,
+        shares: bool,
+        writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
+        open: impl FnOnce(&Path, &Path) -> io::Result<(File, Temporary)>,
+    ) -> Result<FileSink> {
+        let len = length.missing();
         let folders: Vec<PathBuf> = target
             .ancestors()
             .skip(1)
@@ -56,24 +86,25 @@ impl FileSink {
             .map(Path::to_path_buf)
             .collect();
         let folder = folders.first().map_or(root, PathBuf::as_path);
-        let fail = |cause| rules::cannot_write(&target, len, || free_bytes(folder).unwrap_or(0), cause);
+        let fail = |cause| rules::no_room(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
         make_dirs(folder).map_err(fail)?;
+        let (file, temporary) = open(folder, &target).map_err(fail)?;
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
         let free = free_bytes(folder).unwrap_or(u64::MAX);
-        if free < len {
-            return Err(StorageError::DiskFull { path: target, needed: len, free }.into());
+        let needed = length.announced().saturating_sub(allocated(&file).map_err(fail)?);
+        if free < needed {
+            return Err(StorageError::DiskFull { path: target, needed, free }.into());
         }
-        let (file, temporary) = Temporary::create(folder, &target).map_err(fail)?;
-        os::reserve(&file, len).map_err(fail)?;
+        os::reserve(&file, length.announced()).map_err(fail)?;
         let file = Arc::new(file);
-        let (writer, length) = (writer(&file), Length::new(len));
+        let writer = writer(&file);
         Ok(FileSink { writer, file, temporary, target, folders, length, shares })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
         let free = || self.target.parent().and_then(|folder| free_bytes(folder).ok()).unwrap_or(0);
-        rules::cannot_write(&self.target, self.length.missing(), free, cause)
+        rules::no_room(&self.target, self.length.missing(), free, cause)
     }
 
     /// Everything up to the rename: the bytes and the length are on disk.
@@ -91,6 +122,18 @@ impl Sink for FileSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.length.extend(bytes.len(), |_| self.writer.write(bytes));
         written.map_err(|cause| self.cannot_write(cause))
+    }
+
+    fn keep(&mut self) -> Result<bool> {
+        if self.temporary.is_kept {
+            self.writer.finish().map_err(|cause| self.cannot_write(cause))?;
+            self.file.sync_all().map_err(|cause| self.cannot_write(cause))?;
+            if !mem::replace(&mut self.temporary.is_named, true) {
+                let folder = self.folders.first().map_or(Path::new("."), PathBuf::as_path);
+                sync_folder(folder).map_err(|cause| self.cannot_write(cause))?;
+            }
+        }
+        Ok(self.temporary.is_kept)
     }
 
     fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
@@ -115,7 +158,7 @@ impl Sink for FileSink {
     fn commit(mut self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
         let FileSink { writer, file, temporary, target, folders, .. } = *self;
-        let fail = |cause| rules::cannot_write(&target, 0, || 0, cause);
+        let fail = |cause| rules::cannot_write(&target, cause);
         drop((writer, file));
         temporary.rename(&target).map_err(fail)?;
         for (above, folder) in folders.iter().enumerate() {
@@ -132,7 +175,16 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn abort(self: Box<Self>) {}
+    fn abort(self: Box<Self>) {
+        let mut temporary = self.temporary;
+        temporary.is_kept = false;
+    }
+}
+
+/// Bytes that the file has on its disk already.
+fn allocated(file: &File) -> io::Result<u64> {
+    const BLOCK: u64 = 512;
+    Ok(uninterrupted(|| file.metadata())?.blocks().saturating_mul(BLOCK))
 }
 
 /// Bytes before the whole blocks of a range that begins at `from` in one file and at `to` in another, and bytes of these;
@@ -143,10 +195,14 @@ fn shared_part(bytes: usize, from: u64, to: u64) -> Option<[usize; 2]> {
     (from % block == to % block && middle > 0).then_some([head, middle])
 }
 
-/// The name of a file that nobody may see, removed when dropped unless it was renamed.
+/// The name of a file that nobody may see, removed when dropped unless it was renamed or is to be kept.
 struct Temporary {
     path: PathBuf,
     is_renamed: bool,
+    /// Whether what is written may be gone on with later.
+    is_kept: bool,
+    /// Whether the name lasts.
+    is_named: bool,
 }
 
 impl Temporary {
@@ -161,11 +217,33 @@ impl Temporary {
             let number = NEXT.fetch_add(1, Relaxed);
             let path = folder.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
             match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((file, Temporary { path, is_renamed: false })),
+                Ok(file) => return Ok((file, Temporary::named(path, false))),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Opens the file at `path`, of which the first `kept` bytes are wanted, or makes it anew if none are. No link is followed.
+    fn kept(path: PathBuf, kept: u64) -> io::Result<(File, Temporary)> {
+        if kept == 0 {
+            match uninterrupted(|| fs::remove_file(&path)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let file =
+            fs::OpenOptions::new().write(true).create_new(kept == 0).custom_flags(flags).open(&path)?;
+        let found = uninterrupted(|| file.metadata())?;
+        if !found.is_file() || found.len() < kept {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was kept of it is not there"));
+        }
+        Ok((file, Temporary::named(path, true)))
+    }
+
+    fn named(path: PathBuf, is_kept: bool) -> Temporary {
+        Temporary { path, is_renamed: false, is_kept, is_named: false }
     }
 
     fn rename(mut self, to: &Path) -> io::Result<()> {
@@ -177,7 +255,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.is_renamed {
+        if !self.is_renamed && !self.is_kept {
             // Nobody is left to tell, and a temporary file that stays is only in the way.
             let _ = uninterrupted(|| fs::remove_file(&self.path));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
 use shardfold::testing::TestHooks;
 use shardfold::testing::{Failure, Faulty, Operation, write_small};
-use shardfold::testing::{Run, ShardDone};
+use shardfold::testing::{Milestone, Reached, Run};
 use shardfold::{Cancel, Code};
 use shardfold::{Error, ErrorKind, Result};
 use shardfold::{Location, Memory, Source, Store, Style, Terminal, choose};
@@ -52,7 +52,7 @@ impl Demo {
             adapters: vec![(demo.join("adapter").into(), 1.0)],
             threads: Some(workers),
             // Small enough for several tiles a tensor.
-            hooks: TestHooks { forced: Some((8192, 4)), scalar: false },
+            hooks: TestHooks { forced: Some((8192, 4)), ..TestHooks::default() },
             ..Request::default()
         };
         let prepared = prepare(&request).expect("the demo merges");
@@ -92,9 +92,12 @@ impl Demo {
             kernels: Kernels::detect(),
             clocks: &Clocks::default(),
             cancel: &Cancel::default(),
+            kept: &[],
+            stride: u64::MAX,
         };
         let mut recorded = 0;
-        let mut done = |shard: ShardDone| {
+        let mut done = |milestone: Milestone| {
+            let Reached::Shard(shard) = milestone.reached else { return Ok(()) };
             recorded += 1;
             match unrecorded == Some(recorded) {
                 true => Err(Error::new(StorageError::Write { path: shard.name.into() })),
@@ -230,14 +233,10 @@ fn start(mut command: Command) -> Child {
 /// Waits until the first shard is in the journal and the second has begun, and sends the signal.
 fn interrupt(mut child: Child, partial: &Path, signal: Signal) -> Ran {
     let deadline = Instant::now() + LONG;
-    // An earlier run may have left the like, so the name must have this process's number in it.
-    let (start, number) = (".model-00002", format!(".{}-", child.id()));
-    let has_begun = || {
-        let entries = fs::read_dir(partial).into_iter().flatten().flatten();
-        entries
-            .map(|entry| entry.file_name())
-            .any(|name| name.to_str().is_some_and(|name| name.starts_with(start) && name.contains(&number)))
-    };
+    // An earlier run may have left it, so it must be newer than this one.
+    let (open, now) = (partial.join(".model-00002-of-00002.safetensors.part"), SystemTime::now());
+    let has_begun =
+        || fs::metadata(&open).and_then(|metadata| metadata.modified()).is_ok_and(|written| written > now);
     while !has_begun() {
         assert!(child.try_wait().unwrap().is_none(), "the merge ended before it was interrupted");
         assert!(Instant::now() < deadline, "the merge does not begin");
@@ -254,7 +253,7 @@ fn left_in_order(work: &Work, finished: &BTreeMap<String, Vec<u8>>) {
     let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let record: Value = serde_json::from_slice(&finished["shardfold.json"]).unwrap();
     assert_eq!(lines[0]["plan"], record["plan"]);
-    assert_eq!(lines[1], record["shards"][0]);
+    assert_eq!(lines[2]["shard"], record["shards"][0]);
     for (name, bytes) in contents(&work.partial()) {
         if name.ends_with(".safetensors") {
             assert!(bytes == finished[&name], "`{name}` is not whole");

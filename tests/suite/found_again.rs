@@ -82,6 +82,9 @@ fn change_unsampled(path: &Path) {
     fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
 }
 
+/// What becomes of a merge's base, given another.
+type Change<'c> = &'c dyn Fn(&mut Work, &Path);
+
 const AGAIN: &str = "may have changed since OUTPUT was made: checking its ";
 
 /// Runs the merge that made the output again: it is still done, or the base is another by now.
@@ -130,7 +133,7 @@ fn another_base_under_the_same_name_is_another_however_old_it_is() {
         fs::remove_file(work.shard(2)).unwrap();
         symlink(other.join("model-00002-of-00003.safetensors"), work.shard(2)).unwrap();
     };
-    let ways: [&dyn Fn(&mut Work, &Path); 3] = [&named, &moved, &linked];
+    let ways: [Change; 3] = [&named, &moved, &linked];
     for change in ways {
         let mut work = Work::demo();
         let other = work.folder.path().join("other");

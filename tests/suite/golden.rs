@@ -162,7 +162,7 @@ fn bytes_do_not_depend_on_the_cut() {
         let expected = merge(&whole).ok().expect("no budget was given");
         let mut slab = 4096;
         while merge(&Request {
-            hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+            hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
             threads: Some(1),
             ..whole.clone()
         })
@@ -177,7 +177,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "smallest slabs, depth 1",
                 Request {
-                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
                     threads: Some(1),
                     ..whole.clone()
                 },
@@ -185,7 +185,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "3 workers",
                 Request {
-                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
                     threads: Some(3),
                     ..whole.clone()
                 },
@@ -193,7 +193,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "depth 3",
                 Request {
-                    hooks: TestHooks { forced: Some((2 * slab, 3)), scalar: false },
+                    hooks: TestHooks { forced: Some((2 * slab, 3)), ..TestHooks::default() },
                     threads: Some(3),
                     ..whole.clone()
                 },
@@ -201,7 +201,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "direct I/O, smallest slabs, depth 1",
                 Request {
-                    hooks: TestHooks { forced: Some((slab, 1)), scalar: false },
+                    hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
                     io: IoMode::find("direct"),
                     ..whole.clone()
                 },
@@ -209,7 +209,7 @@ fn bytes_do_not_depend_on_the_cut() {
             (
                 "a cache that keeps nothing, depth 3",
                 Request {
-                    hooks: TestHooks { forced: Some((2 * slab, 3)), scalar: false },
+                    hooks: TestHooks { forced: Some((2 * slab, 3)), ..TestHooks::default() },
                     io: IoMode::find("dontcache"),
                     ..whole.clone()
                 },
@@ -217,7 +217,13 @@ fn bytes_do_not_depend_on_the_cut() {
             // The budget counts all that this test process holds.
             ("512 MB", Request { max_ram: Some(512_000_000.into()), threads: Some(1), ..whole.clone() }),
             ("4 GB", Request { max_ram: Some(4_000_000_000.into()), ..whole.clone() }),
-            ("scalar kernels", Request { hooks: TestHooks { forced: None, scalar: true }, ..whole.clone() }),
+            (
+                "scalar kernels",
+                Request {
+                    hooks: TestHooks { forced: None, scalar: true, ..TestHooks::default() },
+                    ..whole.clone()
+                },
+            ),
         ] {
             let found = merge(&request).ok().unwrap_or_else(|| panic!("{what} refused {}", folder.display()));
             for (name, bytes) in &expected {

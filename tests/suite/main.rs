@@ -42,6 +42,7 @@ mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
+mod resumed;
 mod screen;
 mod side_files;
 mod stacks;

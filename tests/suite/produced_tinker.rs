@@ -83,7 +83,7 @@ fn every_case_is_as_the_cookbook_has_it() {
         check(
             &folder,
             &Request {
-                hooks: TestHooks { forced: Some((4096, 1)), scalar: false },
+                hooks: TestHooks { forced: Some((4096, 1)), ..TestHooks::default() },
                 threads: Some(1),
                 ..whole.clone()
             },
@@ -91,7 +91,7 @@ fn every_case_is_as_the_cookbook_has_it() {
         check(
             &folder,
             &Request {
-                hooks: TestHooks { forced: Some((8192, 3)), scalar: true },
+                hooks: TestHooks { forced: Some((8192, 3)), scalar: true, ..TestHooks::default() },
                 threads: Some(3),
                 ..whole
             },

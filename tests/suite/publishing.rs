@@ -129,6 +129,11 @@ fn the_result_of_another_merge_is_refused() {
     let (before, adapter) = (state(&work.output), work.adapter.to_str().unwrap());
     let ran = work.merge(&["--scaled-adapter", adapter, "0.5"]);
     assert_eq!(ran.code, 73, "{}", ran.err);
+    assert!(
+        ran.err.contains("it is of another merge (it has 1 adapter, this one 2 adapters)"),
+        "{}",
+        ran.err
+    );
     assert!(state(&work.output) == before);
     edit(&work.shard(1), |tensors| tensors[0].data[0] ^= 1);
     leaves(
@@ -148,7 +153,10 @@ fn whatever_else_is_there_is_left_alone() {
     leaves(
         &work,
         73,
-        &["output` already exists and is not the result of this merge", "hint: name an output"],
+        &[
+            "output` already exists and is not the result of this merge",
+            "name an output that does not exist yet",
+        ],
         &work.output,
     );
 

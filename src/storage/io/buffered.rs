@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -29,8 +30,15 @@ impl IoWay for Buffered {
         Arc::new(CachedReader)
     }
 
-    fn writer(&self, file: &Arc<File>, _: u64, windows: Windows, _: &Refusal) -> Box<dyn FileWriter> {
-        Box::new(WindowedWriter::new(file, windows, |file, bytes, at| file.write_all_at(bytes, at)))
+    fn writer(
+        &self,
+        file: &Arc<File>,
+        span: Range<u64>,
+        windows: Windows,
+        _: &Refusal,
+    ) -> Box<dyn FileWriter> {
+        let write = |file: &File, bytes: &[u8], at| file.write_all_at(bytes, at);
+        Box::new(WindowedWriter::new(file, span.start, windows, write))
     }
 }
 
@@ -53,9 +61,9 @@ pub(crate) struct WindowedWriter<W> {
 }
 
 impl<W: FnMut(&File, &[u8], u64) -> io::Result<()> + Send> WindowedWriter<W> {
-    pub(crate) fn new(file: &Arc<File>, windows: Windows, write: W) -> WindowedWriter<W> {
-        let window = WriteWindow::new(windows.write, windows.keeping_cache);
-        WindowedWriter { file: file.clone(), window, offset: 0, write }
+    pub(crate) fn new(file: &Arc<File>, from: u64, windows: Windows, write: W) -> WindowedWriter<W> {
+        let window = WriteWindow::new(from, windows.write, windows.keeping_cache);
+        WindowedWriter { file: file.clone(), window, offset: from, write }
     }
 }
 
@@ -98,9 +106,10 @@ struct WriteWindow {
 }
 
 impl WriteWindow {
-    fn new(step: u64, keeping_cache: bool) -> WriteWindow {
+    /// Of a file whose first `from` bytes are on disk.
+    fn new(from: u64, step: u64, keeping_cache: bool) -> WriteWindow {
         let step = step.clamp(LEAST_STEP, 1 << 40).next_multiple_of(PAGE);
-        WriteWindow { step, started: 0, is_on: true, keeping_cache }
+        WriteWindow { step, started: from - from % step, is_on: true, keeping_cache }
     }
 
     /// Bytes from `offset` to the end of its step.

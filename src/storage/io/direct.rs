@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -32,19 +33,28 @@ impl IoWay for Direct {
         Arc::new(DirectReader { ahead: ReadAhead::new(windows.read, refusal) })
     }
 
-    fn writer(&self, file: &Arc<File>, len: u64, windows: Windows, refusal: &Refusal) -> Box<dyn FileWriter> {
+    fn writer(
+        &self,
+        file: &Arc<File>,
+        span: Range<u64>,
+        windows: Windows,
+        refusal: &Refusal,
+    ) -> Box<dyn FileWriter> {
         let piece = piece_bytes(2 * windows.write);
         // A small file is not worth the threads.
-        if len < piece as u64 {
-            return Buffered.writer(file, len, windows, refusal);
+        if span.end - span.start < piece as u64 {
+            return Buffered.writer(file, span, windows, refusal);
         }
-        let begun =
-            os::open_direct(file, true).and_then(|direct| WriteBehind::begin(file, direct, piece, refusal));
+        let begun = os::open_direct(file, true).and_then(|direct| {
+            let mut writer = WriteBehind::begin(file, direct, piece, refusal)?;
+            writer.go_on_at(span.start)?;
+            Ok(writer)
+        });
         match begun {
             Ok(writer) => Box::new(writer),
             Err(_) => {
                 refusal.set();
-                Buffered.writer(file, len, windows, refusal)
+                Buffered.writer(file, span, windows, refusal)
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,7 +24,13 @@ impl IoWay for DontCache {
         Arc::new(UncachedReader { is_on: AtomicBool::new(true), refusal: refusal.clone() })
     }
 
-    fn writer(&self, file: &Arc<File>, _: u64, windows: Windows, refusal: &Refusal) -> Box<dyn FileWriter> {
+    fn writer(
+        &self,
+        file: &Arc<File>,
+        span: Range<u64>,
+        windows: Windows,
+        refusal: &Refusal,
+    ) -> Box<dyn FileWriter> {
         let (mut is_on, refusal) = (true, refusal.clone());
         let write = move |file: &File, bytes: &[u8], at: u64| {
             let mut done = 0;
@@ -40,7 +47,7 @@ impl IoWay for DontCache {
             file.write_all_at(&bytes[done..], at + done as u64)
         };
         // The kernel starts to write back at once; the window waits for it, as nothing else does.
-        Box::new(WindowedWriter::new(file, windows, write))
+        Box::new(WindowedWriter::new(file, span.start, windows, write))
     }
 }
 

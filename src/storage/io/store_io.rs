@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::storage::io::settings::IoSettings;
@@ -60,10 +61,15 @@ impl StoreIo {
         reader.read(file, buf, offset)
     }
 
-    /// What writes a new file of `len` bytes.
-    pub(crate) fn writer(&self, file: &Arc<File>, len: u64, keeping_cache: bool) -> Box<dyn FileWriter> {
+    /// What writes a file from the start of `span` to its end.
+    pub(crate) fn writer(
+        &self,
+        file: &Arc<File>,
+        span: Range<u64>,
+        keeping_cache: bool,
+    ) -> Box<dyn FileWriter> {
         self.with(|now| {
-            now.settings.mode.0.writer(file, len, windows(now.settings, keeping_cache), &now.refusal)
+            now.settings.mode.0.writer(file, span, windows(now.settings, keeping_cache), &now.refusal)
         })
     }
 

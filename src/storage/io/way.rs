@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -13,8 +14,14 @@ pub(crate) trait IoWay: Sync {
     /// What reads the files of a store.
     fn reader(&self, windows: Windows, refusal: &Refusal) -> Arc<dyn FileReader>;
 
-    /// What writes one new file of `len` bytes.
-    fn writer(&self, file: &Arc<File>, len: u64, windows: Windows, refusal: &Refusal) -> Box<dyn FileWriter>;
+    /// What writes one file from the start of `span`, before which its bytes are there, to its end.
+    fn writer(
+        &self,
+        file: &Arc<File>,
+        span: Range<u64>,
+        windows: Windows,
+        refusal: &Refusal,
+    ) -> Box<dyn FileWriter>;
 }
 
 /// Reads the open files of one store.
@@ -26,7 +33,7 @@ pub(crate) trait FileReader: Send + Sync {
     fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
-/// Writes one new file from its first byte to its last.
+/// Writes one file in order up to its last byte.
 pub(crate) trait FileWriter: Send {
     /// Adds bytes behind those that it has. An error may be that of an earlier write.
     ///

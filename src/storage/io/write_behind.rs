@@ -88,6 +88,19 @@ impl WriteBehind {
         })
     }
 
+    /// Goes on behind the first `from` bytes of the file. Those of the block that they end in are written again with it.
+    ///
+    /// # Errors
+    /// What reading them says.
+    pub(crate) fn go_on_at(&mut self, from: u64) -> io::Result<()> {
+        let tail = (from % BLOCK as u64) as usize;
+        let start = from - tail as u64;
+        let file = self.file.clone();
+        file.read_exact_at(&mut self.piece()?[..tail], start)?;
+        (self.offset, self.filled) = (start, tail);
+        Ok(())
+    }
+
     /// The piece to fill.
     fn piece(&mut self) -> io::Result<&mut AlignedPiece> {
         if self.piece.is_none() && self.spare.is_empty() {
@@ -247,6 +260,24 @@ mod tests {
                 writer.finish().unwrap();
                 assert!(std::fs::read(&path).unwrap() == content, "{len} bytes in steps of {step}");
             }
+        }
+    }
+
+    #[test]
+    fn a_file_goes_on_at_any_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..50_003).map(|i| (i / 256 * 7 + i) as u8).collect();
+        for from in [0, 1, 4095, 4096, 4097, 30_001, 50_003] {
+            let path = folder.path().join(from.to_string());
+            std::fs::write(&path, &content[..from]).unwrap();
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            let file = Arc::new(file);
+            file.set_len(content.len() as u64).unwrap();
+            let direct = os::open_direct(&file, true).unwrap();
+            let mut writer = WriteBehind::begin(&file, direct, 2 * BLOCK, &Refusal::default()).unwrap();
+            writer.go_on_at(from as u64).unwrap();
+            writer.write(&content[from..]).and_then(|()| writer.finish()).unwrap();
+            assert!(std::fs::read(&path).unwrap() == content, "from {from}");
         }
     }
 

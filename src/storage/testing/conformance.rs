@@ -26,6 +26,7 @@ pub fn check_store<S: Store>(make: impl Fn() -> S) {
         names_that_lead_out_are_refused,
         the_last_commit_of_a_name_wins_and_a_reader_keeps_what_it_opened,
         a_length_that_was_not_kept_is_refused,
+        a_file_goes_on_where_it_was_kept,
         a_patch_changes_a_file_where_it_stands,
         a_name_is_a_file_or_a_directory_or_nothing,
         what_is_directly_in_a_directory_is_listed_in_order,
@@ -177,6 +178,39 @@ fn a_length_that_was_not_kept_is_refused(store: &dyn Store) {
     let error = sink.commit().unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
     assert_eq!((read(store, "short"), read(store, "long")), (None, None));
+}
+
+fn a_file_goes_on_where_it_was_kept(store: &dyn Store) {
+    let mut sink = store.resume("dir/name", 0, 6).unwrap();
+    sink.write(b"abc").unwrap();
+    let is_kept = sink.keep().unwrap();
+    sink.write(b"x").unwrap();
+    drop(sink);
+    assert_eq!(read(store, "dir/name"), None, "what is kept is not seen");
+    assert!(store.resume("dir/other", 1, 6).is_err(), "nothing was kept of it");
+    // From any byte that was kept, and from none.
+    for kept in [3, 2, 0] {
+        if kept > 0 && !is_kept {
+            continue;
+        }
+        let mut sink = store.resume("dir/name", kept, 6).unwrap();
+        sink.write(&b"abcdef"[kept as usize..]).unwrap();
+        if kept == 3 {
+            assert!(sink.write(b"g").is_err(), "more than was announced");
+            continue;
+        }
+        sink.keep().unwrap();
+        sink.commit().unwrap();
+        assert_eq!(read(store, "dir/name").unwrap(), b"abcdef", "behind {kept}");
+        assert_eq!(names(store, "dir"), ["name"], "behind {kept}");
+        if kept > 0 {
+            let mut sink = store.resume("dir/name", 0, 6).unwrap();
+            sink.write(b"ab").unwrap();
+            sink.keep().unwrap();
+        }
+    }
+    store.resume("dir/name", 0, 6).unwrap().abort();
+    assert_eq!(names(store, "dir"), ["name"], "an aborted one is not kept");
 }
 
 fn a_patch_changes_a_file_where_it_stands(store: &dyn Store) {
@@ -359,7 +393,7 @@ mod tests {
             let store = Faulty::new(Memory::new()).failing(operation, nth, full);
             write_small(&store, "a", b"bytes").unwrap();
             let error = write_small(&store, "b", b"bytes").unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::DiskFull { .. })), "{error:?}");
+            assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. })), "{error:?}");
             write_small(&store, "c", b"bytes").unwrap();
             assert_eq!(store.inner().names(), ["a", "c"], "{operation:?}");
         }

@@ -39,7 +39,7 @@ pub enum Operation {
     Stat,
     /// [`Store::list`].
     List,
-    /// [`Store::create`], [`Store::patch`], [`Store::scratch`] and [`Store::lock`].
+    /// [`Store::create`], [`Store::resume`], [`Store::patch`], [`Store::scratch`] and [`Store::lock`].
     Create,
     /// [`Sink::write`], [`Patch::write_at`] and [`Scratch::write_at`].
     Write,
@@ -49,7 +49,7 @@ pub enum Operation {
     Rename,
     /// [`Store::remove`] and [`Store::remove_dir`].
     Remove,
-    /// [`Store::sync`], [`Patch::sync`] and [`Scratch::settle`].
+    /// [`Store::sync`], [`Sink::keep`], [`Patch::sync`] and [`Scratch::settle`].
     Sync,
 }
 
@@ -153,6 +153,11 @@ impl<S: Store> Store for Faulty<S> {
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         self.writes(Operation::Create, name)?;
         Ok(Box::new(self.file(self.inner.create(name, len)?, name)))
+    }
+
+    fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
+        self.writes(Operation::Create, name)?;
+        Ok(Box::new(self.file(self.inner.resume(name, kept, len)?, name)))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -327,6 +332,11 @@ impl Sink for FaultyFile<Box<dyn Sink>> {
         Err(cannot_write(&self.path, failure))
     }
 
+    fn keep(&mut self) -> Result<bool> {
+        self.writes(Operation::Sync)?;
+        self.inner.keep()
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         let failure = self.script.next(Operation::Commit);
         let failure = if self.is_lost { Some(Failure::Kind(io::ErrorKind::Other)) } else { failure };
@@ -398,5 +408,5 @@ fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
 }
 
 fn cannot_write(path: &Path, failure: Failure) -> Error {
-    rules::cannot_write(path, 0, || 0, failure.cause())
+    rules::cannot_write(path, failure.cause())
 }

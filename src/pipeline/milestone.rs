@@ -1,0 +1,181 @@
+//! [`Milestone`]: what of the output is on disk for good, and what was counted on the way there. A later run goes on behind
+//! the last one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::error::storage::StorageError;
+use crate::plan::out_tensor::Plan;
+use crate::schedule::order::WalkStart;
+use crate::storage::rules::part_name;
+use crate::storage::store::Store;
+
+use crate::pipeline::file_hash::{FileHash, HashState, STRETCH};
+use crate::pipeline::retained::Retention;
+
+/// A shard or a part of one is on disk for good.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Milestone {
+    /// Which.
+    #[serde(flatten)]
+    pub reached: Reached,
+    /// What was counted since the last.
+    pub(crate) counts: MilestoneCounts,
+}
+
+/// How far an output is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reached {
+    /// A shard is committed.
+    Shard(ShardDone),
+    /// The first bytes of the shard behind the last that is committed are kept.
+    Part(ShardPart),
+}
+
+/// A shard that is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardDone {
+    /// File name.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, in hex.
+    pub hash: String,
+}
+
+/// The first bytes of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPart {
+    /// The shard's file name.
+    pub name: String,
+    /// How many there are.
+    pub bytes: u64,
+    /// The row of a merged tensor that begins there; 0 where a tensor begins, or a copied one goes on.
+    pub row: u64,
+    /// The state of their hash.
+    pub hash: HashState,
+}
+
+/// What was counted: elements by claim, and changed elements by tensor of the shard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MilestoneCounts {
+    /// By position of the claim in the plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) claims: BTreeMap<u32, ClaimCount>,
+    /// By position of the tensor in its shard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) changed: BTreeMap<u32, u64>,
+}
+
+/// What was reached of a claim. It is written as bits, so that it is read as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[u64; 6]", into = "[u64; 6]")]
+pub(crate) struct ClaimCount {
+    /// Elements.
+    pub(crate) elements: u64,
+    /// What is left of its delta.
+    pub(crate) retained: Retention,
+}
+
+impl From<[u64; 6]> for ClaimCount {
+    fn from([elements, arrived, squares, nonzero, unchanged, measured]: [u64; 6]) -> ClaimCount {
+        let [arrived, squares] = [arrived, squares].map(f64::from_bits);
+        ClaimCount { elements, retained: Retention { arrived, squares, nonzero, unchanged, measured } }
+    }
+}
+
+impl From<ClaimCount> for [u64; 6] {
+    fn from(count: ClaimCount) -> [u64; 6] {
+        let Retention { arrived, squares, nonzero, unchanged, measured } = count.retained;
+        [count.elements, arrived.to_bits(), squares.to_bits(), nonzero, unchanged, measured]
+    }
+}
+
+impl ClaimCount {
+    /// Adds what was reached elsewhere.
+    pub(crate) fn add(&mut self, other: &ClaimCount) {
+        self.elements = self.elements.saturating_add(other.elements);
+        self.retained.add(&other.retained);
+    }
+}
+
+impl Milestone {
+    /// The shard that is whole, if one is.
+    pub(crate) fn shard(&self) -> Option<&ShardDone> {
+        match &self.reached {
+            Reached::Shard(done) => Some(done),
+            Reached::Part(_) => None,
+        }
+    }
+}
+
+/// The shards that are whole, in the plan's order.
+pub(crate) fn whole_shards(milestones: &[Milestone]) -> impl Iterator<Item = &ShardDone> {
+    milestones.iter().filter_map(Milestone::shard)
+}
+
+/// What there is of the shard behind them.
+pub(crate) fn open_part(milestones: &[Milestone]) -> Option<&ShardPart> {
+    match &milestones.last()?.reached {
+        Reached::Part(part) => Some(part),
+        Reached::Shard(_) => None,
+    }
+}
+
+/// Where a run begins that goes on behind the last milestone.
+pub(crate) fn walk_start(milestones: &[Milestone]) -> WalkStart {
+    let (bytes, row) = open_part(milestones).map_or((0, 0), |part| (part.bytes, part.row));
+    WalkStart { shard: whole_shards(milestones).count(), bytes, row }
+}
+
+/// As many of the milestones, from the first on, as can be those of a run of `plan`.
+pub(crate) fn of_plan(plan: &Plan, mut milestones: Vec<Milestone>) -> Vec<Milestone> {
+    let (mut shard, mut bytes, mut sound) = (0, 0, 0);
+    for milestone in &milestones {
+        let Some(planned) = plan.shards.get(shard) else { break };
+        let in_plan = milestone.counts.claims.keys().all(|&claim| (claim as usize) < plan.claims.len())
+            && milestone.counts.changed.keys().all(|&at| (at as usize) < planned.tensors.len());
+        let is_next = match &milestone.reached {
+            Reached::Shard(done) => done.name == planned.name && done.bytes == planned.bytes,
+            Reached::Part(part) => {
+                let start = WalkStart { shard, bytes: part.bytes, row: part.row };
+                part.name == planned.name && part.bytes > bytes && start.is_in(plan) && part.is_sound()
+            }
+        };
+        if !in_plan || !is_next {
+            break;
+        }
+        sound += 1;
+        (shard, bytes) = match &milestone.reached {
+            Reached::Shard(_) => (shard + 1, 0),
+            Reached::Part(part) => (shard, part.bytes),
+        };
+    }
+    milestones.truncate(sound);
+    milestones
+}
+
+impl ShardPart {
+    /// Whether the hash is of these bytes.
+    fn is_sound(&self) -> bool {
+        let tail = self.bytes.checked_sub(self.hash.bytes());
+        tail.is_some_and(|tail| tail <= STRETCH)
+    }
+
+    /// The hash of all its bytes, of which those behind the state are read again.
+    ///
+    /// # Errors
+    /// [`StorageError::Changed`] if they are not what was written; as [`Store::open`] and [`Source::read_at`](crate::storage::source::Source::read_at).
+    pub(crate) fn hashed(&self, store: &dyn Store) -> Result<FileHash> {
+        let kept = part_name(&self.name);
+        let changed = || StorageError::Changed { path: store.path_of(&kept) };
+        let mut hash = FileHash::from_state(&self.hash).ok_or_else(changed)?;
+        let mut tail = vec![0; (self.bytes - self.hash.bytes()) as usize];
+        store.open(&kept)?.read_at(&mut tail, self.hash.bytes())?;
+        hash.update(&tail);
+        if hash.is_at(&self.hash) { Ok(hash) } else { Err(changed().into()) }
+    }
+}
