@@ -115,6 +115,8 @@ impl Checkpoint {
     }
 }
 
+        // A plan holds them to its end.
+        tensors.shrink_to_fit();
 /// If `error` is that of a broken link, those of all links of the checkpoint that are broken, else `error` as it is.
 fn with_broken_links(dir: &Location, error: Error) -> Error {
     let is_link = |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::BrokenLink { .. }));

@@ -78,12 +78,12 @@ fn data_of<'c>(
     let mut found: Option<(usize, Vec<&'static Scheme>)> = None;
     for named in rows.data_of(&catalogue.tensors[place].name) {
         if let Some((data, schemes)) = &mut found {
-            if catalogue.tensors[*data].name == named.name {
+            if named.is(&catalogue.tensors[*data].name) {
                 schemes.push(named.scheme);
             }
             continue;
         }
-        let data = catalogue.position(&named.name).filter(|data| *data != place);
+        let data = catalogue.position(&named.name()).filter(|data| *data != place);
         let is_coded =
             |data: &usize| named.scheme.has_any_dtype || !is_plain(catalogue.tensors[*data].tensor.dtype);
         found = data.filter(is_coded).map(|data| (data, vec![named.scheme]));

@@ -78,6 +78,8 @@ impl Planner<'_> {
         self.check(&mut claim_set, &mut outline);
         // What the headers show to be wrong does not wait for the files.
         Error::all(std::mem::take(&mut claim_set.errors))?;
+        // Nobody asks for names any more, and their tables are a tenth of what planning holds.
+        drop(name_tables);
         // The output is laid out while the files are still read.
         let laid = self.lay_out(&outline, std::mem::take(&mut claim_set.touched));
         let contents = contents()?;

@@ -57,31 +57,49 @@ impl OutputLayout<'_> {
     /// [`ClaimError::Quantized`] for what cannot be encoded again.
     pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
-        let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
-        let mut errors = Vec::new();
-        for (i, tensor) in base.tensors.iter().enumerate() {
-            match self.out_tensor(i, tensor) {
-                Ok(Some(out)) => shards[tensor.tensor.file.0 as usize].push(out),
-                Ok(None) => {}
+        let (mut shards, mut errors) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for (i, beside) in base.shards.iter().enumerate() {
+            let file = FileId(i as u32);
+            let rest = &base.tensors[first..];
+            let own = &rest[..rest.iter().take_while(|tensor| tensor.tensor.file == file).count()];
+            let tensors = self.tensors(file, (first, own), &mut errors);
+            first += own.len();
+            if !tensors.is_empty() || own.is_empty() {
+                match shard((file, beside), own, tensors) {
+                    Ok(shard) => shards.push(shard),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        Error::all(errors)?;
+        Ok(shards)
+    }
+
+    /// The output tensors of one shard: those of the base's, the place of the first of which is given, and what is new
+    /// beside them.
+    fn tensors(
+        &mut self,
+        file: FileId,
+        (first, own): (usize, &[BaseTensor]),
+        errors: &mut Vec<Error>,
+    ) -> Vec<OutTensor> {
+        let mut tensors = Vec::with_capacity(own.len());
+        for (i, tensor) in own.iter().enumerate() {
+            match self.out_tensor(first + i, tensor) {
+                Ok(out) => tensors.extend(out),
                 Err(error) => errors.push(error),
             }
         }
-        for i in 0..self.outline.additions.len() {
-            let beside = &base.tensors[self.outline.additions[i].beside].tensor;
-            shards[beside.file.0 as usize].push(self.addition(i));
-        }
-        Error::all(errors)?;
-        let mut of_base = base.tensors.as_slice();
-        let mut laid = Vec::new();
-        for (i, tensors) in shards.into_iter().enumerate() {
-            let count = of_base.iter().take_while(|tensor| tensor.tensor.file.0 as usize == i).count();
-            let (own, rest) = of_base.split_at(count);
-            of_base = rest;
-            if !tensors.is_empty() || own.is_empty() {
-                laid.push(shard((FileId(i as u32), &base.shards[i]), own, tensors)?);
+        let outline = self.outline;
+        for (i, addition) in outline.additions.iter().enumerate() {
+            if outline.base.catalogue.tensors[addition.beside].tensor.file == file {
+                tensors.push(self.addition(i));
             }
         }
-        Ok(laid)
+        // There may be 92,000 in all, and a plan holds them to its end.
+        tensors.shrink_to_fit();
+        tensors
     }
 
     /// The output tensor of a base tensor; none if it is not in the output.
@@ -125,13 +143,7 @@ impl OutputLayout<'_> {
 }
 
 /// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(
-    name: &str,
-    dtype: Dtype,
-    shape: Shape,
-    base: Option<&TensorRef>,
-    touched: TensorEdits,
-) -> OutTensor {
+fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, touched: TensorEdits) -> OutTensor {
     let (from, claim) = match &touched.replaced {
         Some((value, claim)) => (value, Some(*claim)),
         None => (base.expect("a tensor that only an adapter has is a replacement"), None),
@@ -171,12 +183,7 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
 }
 
 /// One part of an encoded weight that stays encoded.
-fn encoded(
-    base: &BaseTensor,
-    logical: &Arc<Logical>,
-    part: usize,
-    touched: &TensorEdits,
-) -> Result<OutTensor> {
+fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, touched: &TensorEdits) -> Result<OutTensor> {
     if touched.is_nothing() {
         return Ok(copied(base));
     }
