@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::Library;
 use crate::checkpoint::header::lfs_pointer;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::lfs::is_lfs_pointer;
@@ -59,20 +60,12 @@ pub struct Prepared {
     pub(crate) cancel: Cancel,
 }
 
-/// Headers may take so much of the budget.
-const HEADER_SHARE: u64 = 4;
-/// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
-/// the split can name the smallest that would do.
-const HEADER_LEAST: u64 = 1 << 20;
 /// Reads headers and adapters, makes the plan, splits the budget.
 ///
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    let room = request
-        .max_ram
-        .as_ref()
-        .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
+    let room = HeaderRoom::of(request.max_ram.as_ref());
     let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let mut base =
@@ -143,11 +136,11 @@ fn open_adapters(
     request: &Request,
     places: &[Resolved],
     shards: usize,
-    room: u64,
+    room: HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
-        let opening = Opening { weight, file: FileId((shards + i) as u32), header_room: room };
+        let opening = Opening { weight, file: FileId((shards + i) as u32), room };
         match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
@@ -160,7 +153,7 @@ fn open_adapters(
     (adapters, errors)
 }
 
-/// The files that the plan carries over, opened: one that cannot be read is found before anything is written.
+/// The files that the plan copies, opened: one that cannot be read is found before anything is written.
 ///
 /// # Errors
 /// All that cannot be opened or are pointers of git-lfs, together.
