@@ -150,11 +150,11 @@ impl Adapter {
         Err(bad_field(&self.name, self.options.alpha_field, &value, why))
     }
 
-    /// Files of its directory that belong beside the merged model.
+    /// Its side files that belong beside the merged model.
     ///
     /// # Errors
     /// As [`Location::files`].
-    pub fn brought(&self) -> Result<Vec<Entry>> {
+    pub fn side_files(&self) -> Result<Vec<Entry>> {
         let mut found = self.location.files(&|_| true)?;
         found.retain(|file| is_beside(&file.name));
         Ok(found)

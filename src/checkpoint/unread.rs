@@ -141,7 +141,7 @@ fn explained_by(catalogue: &Catalogue, data: &BaseTensor, beside: &[Beside]) -> 
     named.into_iter().filter(fits).collect()
 }
 
-/// Whether a tensor without anything beside it holds codes all the same: floats of 8 bits and less, and whole numbers in
+/// Whether a tensor without anything beside it is quantized data all the same: floats of 8 bits and less, and whole numbers in
 /// place of a weight.
 fn is_data_by_itself(tensor: &BaseTensor) -> bool {
     use Dtype::{F8_E8M0, I8, I16, I32, U8, U16, U32};

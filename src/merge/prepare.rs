@@ -53,8 +53,8 @@ pub struct Prepared {
     pub(crate) sources: Vec<Box<dyn Source>>,
     /// Where the base and the adapters are.
     pub(crate) places: Vec<Location>,
-    /// The files that the plan carries over, in its order.
-    pub(crate) carried: Vec<Box<dyn Source>>,
+    /// The files that the plan copies, in its order.
+    pub(crate) copied: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
     pub(crate) cancel: Cancel,
@@ -88,7 +88,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     notes.splice(0..0, note);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
-    let carried = open_carried(&plan, &place.location, &folders)?;
+    let copied = open_copied(&plan, &place.location, &folders)?;
     let library = base.config.library();
     let mut sources = std::mem::take(&mut base.sources);
     drop(base);
@@ -110,7 +110,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         library,
         sources,
         places: std::iter::once(place.location).chain(folders).collect(),
-        carried,
+        copied,
         kernels,
         allow_noop: request.allow_noop,
         cancel: request.cancel.clone(),
@@ -157,9 +157,9 @@ fn open_adapters(
 ///
 /// # Errors
 /// All that cannot be opened or are pointers of git-lfs, together.
-fn open_carried(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
+fn open_copied(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
-    for CopiedFile { name, beside, bytes } in &plan.carried {
+    for CopiedFile { name, beside, bytes } in &plan.copied {
         let dir = match beside {
             Role::Base => base,
             Role::Adapter(i) => &adapters[*i as usize],

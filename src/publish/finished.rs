@@ -24,8 +24,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) plan: &'w Plan,
     /// Its digest.
     pub(crate) digest: &'w str,
-    /// The files that it carries over, in its order.
-    pub(crate) carried: &'w [Box<dyn Source>],
+    /// The files that it copies, in its order.
+    pub(crate) copied: &'w [Box<dyn Source>],
     /// What stops the look.
     pub(crate) cancel: &'w Cancel,
 }
@@ -62,10 +62,10 @@ impl Wanted<'_> {
         if !wrong.is_empty() {
             return damaged(wrong);
         }
-        for (carried, source) in self.plan.carried.iter().zip(self.carried) {
+        for (copied, source) in self.plan.copied.iter().zip(self.copied) {
             let hash = hashing.of_source(source.as_ref())?;
-            if !record.files.iter().any(|file| file.name == carried.name && file.hash == hash) {
-                let error = OutputError::OtherSideFile { path: path(), file: carried.name.clone() };
+            if !record.files.iter().any(|file| file.name == copied.name && file.hash == hash) {
+                let error = OutputError::OtherSideFile { path: path(), file: copied.name.clone() };
                 return Err(Error::new(error).hint("name an output that does not exist yet"));
             }
         }
@@ -99,12 +99,12 @@ struct Hashing<'h> {
 impl<'h> Hashing<'h> {
     fn of(files: &[&ShardDone], wanted: &'h Wanted<'_>, tick: &'h mut dyn FnMut(&Snapshot)) -> Hashing<'h> {
         let output: u64 = files.iter().map(|file| file.bytes).sum();
-        let carried: u64 = wanted.plan.carried.iter().map(|file| file.bytes).sum();
+        let copied: u64 = wanted.plan.copied.iter().map(|file| file.bytes).sum();
         let now = Snapshot {
-            total_bytes: output + carried,
+            total_bytes: output + copied,
             read_bytes: 0,
             written_bytes: 0,
-            shards: files.len() + wanted.plan.carried.len(),
+            shards: files.len() + wanted.plan.copied.len(),
             shard: 0,
             held_bytes: 0,
         };
