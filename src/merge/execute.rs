@@ -122,7 +122,7 @@ impl Prepared {
             return Err(Error::new(error).hint("name an output elsewhere"));
         }
         let wanted =
-            Wanted { plan: &self.plan, digest: &self.digest, carried: &self.carried, cancel: &self.cancel };
+            Wanted { plan: &self.plan, digest: &self.digest, copied: &self.copied, cancel: &self.cancel };
         let mut is_begun = false;
         let probed = probe(output, &wanted, &mut |now| {
             let began = Event::Checking { total_bytes: now.total_bytes };
@@ -138,7 +138,7 @@ impl Prepared {
 
     /// Fails if an input is not any more what it was when the plan was made: then nobody knows what was merged.
     pub(crate) fn check_inputs(&self) -> Result<()> {
-        let inputs = self.sources.iter().chain(&self.carried);
+        let inputs = self.sources.iter().chain(&self.copied);
         Error::all(inputs.filter_map(|source| source.check_unchanged().err()).collect())
     }
 
@@ -242,12 +242,12 @@ impl Prepared {
         }
     }
 
-    /// Writes the files beside the shards: those carried over, the index, the card, the record. Returns all files of the
+    /// Writes the files beside the shards: those that are copied, the index, the card, the record. Returns all files of the
     /// output with their lengths.
     fn write_others(&self, store: &Location, staging: &Staging) -> Result<Vec<(String, u64)>> {
         let mut done = Vec::new();
         let mut buf = vec![0; 1 << 18];
-        for (file, source) in self.plan.carried.iter().zip(&self.carried) {
+        for (file, source) in self.plan.copied.iter().zip(&self.copied) {
             let hash = copy_file(source.as_ref(), store, &file.name, &mut buf, &self.cancel)?;
             done.push(ShardDone { name: file.name.clone(), bytes: source.len(), hash });
         }

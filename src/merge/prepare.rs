@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::Library;
 use crate::checkpoint::header::lfs_pointer;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::lfs::is_lfs_pointer;
@@ -57,8 +58,8 @@ pub struct Prepared {
     pub(crate) sources: Vec<Box<dyn Source>>,
     /// Where the base and the adapters are.
     pub(crate) places: Vec<Location>,
-    /// The files that the plan carries over, in its order.
-    pub(crate) carried: Vec<Box<dyn Source>>,
+    /// The files that the plan copies, in its order.
+    pub(crate) copied: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
     pub(crate) trusts_journal: bool,
@@ -67,11 +68,6 @@ pub struct Prepared {
     pub(crate) cancel: Cancel,
 }
 
-/// Headers may take so much of the budget.
-const HEADER_SHARE: u64 = 4;
-/// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
-/// the split can name the smallest that would do.
-const HEADER_LEAST: u64 = 1 << 20;
 /// Bytes of a shard that are made before they are kept: with what is under way, a run that is cut off loses less than 1 GiB.
 const STRIDE: u64 = 768 << 20;
 
@@ -80,10 +76,7 @@ const STRIDE: u64 = 768 << 20;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    let room = request
-        .max_ram
-        .as_ref()
-        .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
+    let room = HeaderRoom::of(request.max_ram.as_ref());
     let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let mut base =
@@ -106,7 +99,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     notes.splice(0..0, note);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
-    let carried = open_carried(&plan, &place.location, &folders)?;
+    let copied = open_copied(&plan, &place.location, &folders)?;
     let library = base.config.library();
     let mut sources = std::mem::take(&mut base.sources);
     drop(base);
@@ -131,7 +124,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         library,
         sources,
         places: std::iter::once(place.location).chain(folders).collect(),
-        carried,
+        copied,
         kernels,
         allow_noop: request.allow_noop,
         trusts_journal: request.trust_journal,
@@ -159,11 +152,11 @@ fn open_adapters(
     request: &Request,
     places: &[Resolved],
     shards: usize,
-    room: u64,
+    room: HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
-        let opening = Opening { weight, file: FileId((shards + i) as u32), header_room: room };
+        let opening = Opening { weight, file: FileId((shards + i) as u32), room };
         match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
@@ -176,13 +169,13 @@ fn open_adapters(
     (adapters, errors)
 }
 
-/// The files that the plan carries over, opened: one that cannot be read is found before anything is written.
+/// The files that the plan copies, opened: one that cannot be read is found before anything is written.
 ///
 /// # Errors
 /// All that cannot be opened or are pointers of git-lfs, together.
-fn open_carried(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
+fn open_copied(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
-    for CopiedFile { name, beside, bytes } in &plan.carried {
+    for CopiedFile { name, beside, bytes } in &plan.copied {
         let dir = match beside {
             Role::Base => base,
             Role::Adapter(i) => &adapters[*i as usize],

@@ -17,7 +17,7 @@ use crate::ops::block::Reduced;
 use crate::ops::block::{Block, FactorView};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Window;
-use crate::plan::out_tensor::Making;
+use crate::plan::out_tensor::Content;
 use crate::schedule::arithmetic::Arithmetic;
 use crate::schedule::budget::REDUCED_ROWS;
 use crate::schedule::cut::{MergedTensor, Output};
@@ -132,8 +132,8 @@ impl TileJob<'_> {
 
     /// The claim that replaced what the tensor starts from.
     fn replaced(&self) -> Option<ClaimId> {
-        match &self.merged.tensor.making {
-            Making::Merge { claim, .. } | Making::Copy { claim, .. } => *claim,
+        match &self.merged.tensor.content {
+            Content::Compute { claim, .. } | Content::Copy { claim, .. } => *claim,
         }
     }
 

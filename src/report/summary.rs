@@ -14,7 +14,7 @@ use crate::note::Note;
 use crate::note::run::RunNote;
 use crate::pipeline::clock::ThreadTime;
 use crate::pipeline::tally::{Applied, ModuleRetention};
-use crate::plan::out_tensor::{Counts, Making, Plan};
+use crate::plan::out_tensor::{Content, Counts, Plan};
 use crate::schedule::budget::Schedule;
 use crate::storage::io::choice::IoChoice;
 use crate::tensor::size::{Size, show_rate, show_size};
@@ -128,7 +128,7 @@ fn confined_peak() -> Option<u64> {
 fn rounded_to(plan: &Plan) -> Option<String> {
     let merged = plan
         .tensors()
-        .filter(|tensor| matches!(&tensor.making, Making::Merge { ops, .. } if !ops.is_empty()));
+        .filter(|tensor| matches!(&tensor.content, Content::Compute { ops, .. } if !ops.is_empty()));
     let encodings: BTreeSet<&str> = merged.map(|tensor| tensor.encoding.as_ref()).collect();
     let only = encodings.first().filter(|_| encodings.len() == 1)?;
     // Of `fp8_block` the number is what weights are rounded to.
