@@ -24,7 +24,10 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     };
     let prepared = prepare(&config.request)?;
     let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
-    let summary = prepared.merge(&Location::of_resolved_path(output), reporter.as_mut())?;
+    let output = Location::of_resolved_path(output);
+    #[cfg(feature = "testing")]
+    let output = args.testing.output(output);
+    let summary = prepared.merge(&output, reporter.as_mut())?;
     match config.style {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&summary).expect("numbers and strings")))
