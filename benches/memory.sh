@@ -6,7 +6,8 @@
 #   benches/memory.sh --self-test                         shows that the confinement kills what is too large
 #   benches/memory.sh --run LIMIT COMMAND...              runs any command in it, SHARDFOLD_TEST_LIMIT its limit in bytes
 #
-# MERGE_FLAGS in the environment has more flags for the merge, with spaces between: MERGE_FLAGS='--keep-quantized'.
+# MERGE_FLAGS in the environment has more flags for the merge, with spaces between: MERGE_FLAGS='--keep-quantized'. A binary
+# with the feature `testing` also has `--discard`, which writes nothing: for shapes larger than the disk.
 # Prints one line of figures. Exit: 0 kept, 1 broken, 2 misuse, 77 skipped (not root, or no memory controller).
 set -eu
 work= # folder of a run's logs
@@ -135,7 +136,7 @@ merge() {
 case ${1-} in
   --self-test) [ $# -eq 1 ] || { say "--self-test takes nothing else"; exit 2; } ;;
   --run) [ $# -ge 3 ] || { say "--run takes a limit and a command"; exit 2; } ;;
-  *) [ $# -eq 5 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; } ;;
+  *) [ $# -eq 5 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; } ;;
 esac
 [ "$(id -u)" -eq 0 ] || { say "not root: skipped"; exit 77; }
 case $1 in

@@ -19,9 +19,10 @@
 //! | `BENCH_RANKS` | `16,64` | ranks of the adapters, one table row each |
 //! | `BENCH_PAIRS` | `5` | pairs per rank |
 //! | `BENCH_MAX_RAM` | `256M` | `--max-ram` of the merge |
+//! | `BENCH_CONFINED` | `64M,32M` | budgets to run in memory cgroups of their size, against one of 4 GB; needs root |
 //! | `BENCH_DATE` | none | the date to record; `--record` needs it |
 //!
-//! `--record` appends the rows to `benches/record/pipeline.md`. Linux only: reads `/proc`.
+//! `--record` appends the rows to `benches/record/pipeline.md` and `benches/record/confined.md`. Linux only: reads `/proc`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
 #![expect(clippy::disallowed_methods, reason = "a developer command reads and writes files of its own")]

@@ -100,6 +100,7 @@ pub use tensor::size::Size;
 #[doc(hidden)]
 pub mod testing {
     pub use crate::error::exit::TABLE;
+    pub use crate::formats::json_edit::JsonEdit;
     pub use crate::formats::safetensors::build::build_header;
     pub use crate::formats::safetensors::read::parse_header;
     pub use crate::kernels::dispatch::Kernels;
@@ -109,6 +110,8 @@ pub mod testing {
     pub use crate::kernels::fused::tile::{Codes, FusedScratch};
     pub use crate::kernels::product::{Matrix, packing_bytes};
     pub use crate::merge::hooks::TestHooks;
+    pub use crate::model::names::param_slice::ParamSlice;
+    pub use crate::ops::placement::{Axis, Placement};
     pub use crate::pipeline::clock::Clocks;
     pub use crate::pipeline::milestone::{Milestone, Reached, ShardDone};
     pub use crate::pipeline::run::Run;
@@ -116,5 +119,7 @@ pub mod testing {
     pub use crate::storage::testing::conformance::check_store;
     pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};
     pub use crate::tensor::dtype::Dtype;
+    pub use crate::tensor::rect::{Rect, View};
+    pub use crate::tensor::shape::Shape;
     pub use crate::tensor::size::{parse_size, show_size};
 }

@@ -94,41 +94,88 @@ fn write_file(path: &Path, tensors: &[(&str, &str, &[usize], &[u8])]) {
     fs::write(path, bytes).expect("room");
 }
 
-/// Writes a base of one copied and two merged tensors, and an adapter with LoRA on both, or DoRA.
-fn write_inputs(folder: &Path, is_dora: bool) {
+/// An adapter: fields of its config, and the tensors of a module.
+struct Method {
+    config: &'static str,
+    parts: &'static [(&'static str, &'static [usize])],
+}
+
+const LORA: Method = Method {
+    config: r#""peft_type": "LORA", "r": 4, "lora_alpha": 8"#,
+    parts: &[("lora_A.weight", &[4, SIDE]), ("lora_B.weight", &[SIDE, 4])],
+};
+const DORA: Method = Method {
+    config: r#""peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true"#,
+    parts: &[
+        ("lora_A.weight", &[4, SIDE]),
+        ("lora_B.weight", &[SIDE, 4]),
+        ("lora_magnitude_vector", &[SIDE]),
+    ],
+};
+/// Those that are evaluated as formulas.
+const FORMULAS: [Method; 3] = [
+    Method {
+        config: r#""peft_type": "HIRA", "r": 4"#,
+        parts: &[("hira_A", &[4, SIDE]), ("hira_B", &[SIDE, 4])],
+    },
+    Method {
+        config: r#""peft_type": "LOHA", "r": 4, "alpha": 8"#,
+        parts: &[
+            ("hada_w1_a", &[SIDE, 4]),
+            ("hada_w1_b", &[4, SIDE]),
+            ("hada_w2_a", &[SIDE, 4]),
+            ("hada_w2_b", &[4, SIDE]),
+        ],
+    },
+    Method {
+        config: r#""peft_type": "LOKR", "r": 4, "alpha": 8"#,
+        parts: &[("lokr_w1", &[16, 16]), ("lokr_w2_a", &[SIDE / 16, 4]), ("lokr_w2_b", &[4, SIDE / 16])],
+    },
+];
+const OFT: Method = Method {
+    config: r#""peft_type": "OFT", "r": 0, "oft_block_size": 32"#,
+    parts: &[("oft_R.weight", &[SIDE / 32, 496])],
+};
+
+/// The type of the two tensors that are merged, and the bytes of a value.
+type Stored = (&'static str, &'static [u8]);
+
+const BF16: Stored = ("BF16", &[0x80, 0x3f]);
+/// With a scale for every block of 128 × 128.
+const BLOCK_FP8: Stored = ("F8_E4M3", &[0x38]);
+
+/// Writes a base of one copied and two merged tensors, and an adapter on both.
+fn write_inputs(folder: &Path, method: &Method, (dtype, one): Stored) {
     let (base, adapter) = (folder.join("base"), folder.join("adapter"));
     fs::create_dir(&base).and_then(|()| fs::create_dir(&adapter)).expect("room");
-    let config =
-        r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true}"#;
-    fs::write(base.join("config.json"), config).expect("room");
-    let square = &[SIDE, SIDE][..];
-    let one: &[u8] = &[0x80, 0x3f];
-    write_file(
-        &base.join("model.safetensors"),
-        &[
-            ("model.embed_tokens.weight", "BF16", square, one),
-            ("model.layers.0.self_attn.q_proj.weight", "BF16", square, one),
-            ("model.layers.0.self_attn.v_proj.weight", "BF16", square, one),
-        ],
-    );
+    let is_quantized = dtype == BLOCK_FP8.0;
+    let quantized = r#", "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}"#;
     let config = format!(
-        r#"{{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": {is_dora}, "target_modules": ["q_proj", "v_proj"]}}"#
+        r#"{{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true{}}}"#,
+        if is_quantized { quantized } else { "" }
     );
+    fs::write(base.join("config.json"), config).expect("room");
+    let (square, half) = (&[SIDE, SIDE][..], &[0, 0, 0, 0x3f][..]);
+    let weights = ["q_proj", "v_proj"].map(|name| format!("model.layers.0.self_attn.{name}.weight"));
+    let scales = weights.clone().map(|name| format!("{name}_scale_inv"));
+    let mut tensors = vec![("model.embed_tokens.weight", BF16.0, square, BF16.1)];
+    tensors.extend(weights.iter().map(|name| (name.as_str(), dtype, square, one)));
+    if is_quantized {
+        let blocks = &[SIDE / 128, SIDE / 128][..];
+        tensors.extend(scales.iter().map(|name| (name.as_str(), "F32", blocks, half)));
+    }
+    write_file(&base.join("model.safetensors"), &tensors);
+    let config = format!(r#"{{{}, "target_modules": ["q_proj", "v_proj"]}}"#, method.config);
     fs::write(adapter.join("adapter_config.json"), config).expect("room");
-    let (a, b, half) = (&[4, SIDE][..], &[SIDE, 4][..], &[0, 0, 0, 0x3f][..]);
     let module = |name: &str| format!("base_model.model.model.layers.0.self_attn.{name}");
-    let names = ["q_proj", "v_proj"].map(|name| {
-        ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"]
-            .map(|part| format!("{}.{part}", module(name)))
-    });
-    let tensors: Vec<(&str, &str, &[usize], &[u8])> = names
+    let names: Vec<(String, &[usize])> = ["q_proj", "v_proj"]
         .iter()
-        .flat_map(|[lora_a, lora_b, magnitude]| {
-            [(lora_a.as_str(), a), (lora_b.as_str(), b), (magnitude.as_str(), &[SIDE][..])]
+        .flat_map(|name| {
+            method.parts.iter().map(|(part, shape)| (format!("{}.{part}", module(name)), *shape))
         })
-        .filter(|(_, shape)| is_dora || shape.len() == 2)
-        .map(|(name, shape)| (name, "F32", shape, half))
         .collect();
+    let tensors: Vec<(&str, &str, &[usize], &[u8])> =
+        names.iter().map(|(name, shape)| (name.as_str(), "F32", *shape, half)).collect();
     write_file(&adapter.join("adapter_model.safetensors"), &tensors);
 }
 
@@ -153,25 +200,49 @@ fn calls_of_merge(inputs: &Path, tile_bytes: usize, scalar: bool) -> usize {
     calls
 }
 
+/// Holds merges in small tiles and in large ones to allocate as often, but for `more`.
+fn check_allocations(method: &Method, stored: Stored, (tile_bytes, scalar): ([usize; 2], bool), more: usize) {
+    let inputs = tempfile::tempdir().expect("a folder");
+    write_inputs(inputs.path(), method, stored);
+    let calls = tile_bytes.map(|tile_bytes| calls_of_merge(inputs.path(), tile_bytes, scalar));
+    assert!(
+        calls[0].abs_diff(calls[1]) <= FEW + more,
+        "{calls:?} allocations in small tiles and in large ones: {}",
+        method.config
+    );
+}
+
+/// 1536 tiles, then 96.
+const TILES: [usize; 2] = [4096, 65536];
+/// Only rows that are measured use the product that allocates: 16 of 1024 in each of two tensors, a row each or all.
+const MEASURED: usize = 2 * 16;
+/// Formulas are evaluated on as many columns as a quarter of a row has.
+const PIECES: usize = 4;
+
 #[test]
 fn a_run_does_not_allocate_for_its_tiles() {
     let _alone = alone();
-    let inputs = tempfile::tempdir().expect("a folder");
-    write_inputs(inputs.path(), true);
-    // 1536 tiles, then 96.
-    let calls = [4096, 65536].map(|tile_bytes| calls_of_merge(inputs.path(), tile_bytes, true));
-    assert!(calls[0].abs_diff(calls[1]) <= FEW, "{calls:?} allocations in small tiles and in large ones");
+    check_allocations(&DORA, BF16, (TILES, true), 0);
+    check_allocations(&OFT, BF16, (TILES, true), 0);
 }
 
 #[test]
 fn the_fused_pass_does_not_allocate_for_its_tiles() {
     let _alone = alone();
-    let inputs = tempfile::tempdir().expect("a folder");
-    write_inputs(inputs.path(), false);
-    let calls = [4096, 65536].map(|tile_bytes| calls_of_merge(inputs.path(), tile_bytes, false));
-    // Only rows that are measured use the product that allocates: 16 of 1024 in each of two tensors, a row each or all.
-    assert!(
-        calls[0].abs_diff(calls[1]) <= FEW + 2 * 16,
-        "{calls:?} allocations in small tiles and in large ones"
-    );
+    check_allocations(&LORA, BF16, (TILES, false), MEASURED);
+}
+
+#[test]
+fn formulas_do_not_allocate_for_their_blocks() {
+    let _alone = alone();
+    for method in &FORMULAS {
+        // LoHa has two products.
+        check_allocations(method, BF16, (TILES, false), 2 * MEASURED * PIECES);
+    }
+}
+
+#[test]
+fn block_fp8_does_not_allocate_for_its_blocks() {
+    let _alone = alone();
+    check_allocations(&LORA, BLOCK_FP8, (TILES, false), MEASURED * PIECES);
 }

@@ -1,8 +1,9 @@
-//! Measuring a merge against a copy: `settings.rs` what to run, `child.rs` one timed process, `cache.rs` cold starts,
+//! Measuring a merge against a copy, and in a cgroup (`confined.rs`): `settings.rs` what to run, `child.rs` one timed process, `cache.rs` cold starts,
 //! `host.rs` what to say about the machine, `record.rs` the row that is kept.
 
 mod cache;
 mod child;
+mod confined;
 mod host;
 mod record;
 mod settings;
@@ -35,7 +36,7 @@ pub(crate) fn run(record: bool) -> Result<()> {
         return Err("`--record` needs a date: set BENCH_DATE".into());
     }
     fs::create_dir_all(&settings.folder)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut confined_rows) = (Vec::new(), None);
     let host = host::describe(&settings.folder)?;
     println!("{host}");
     for &rank in &settings.ranks {
@@ -47,8 +48,15 @@ pub(crate) fn run(record: bool) -> Result<()> {
         let row = record::Row::new(&settings, &host, rank, bytes, &pairs);
         println!("rank {rank}: {}\n", row.summary());
         rows.push(row);
+        if confined_rows.is_none() {
+            confined_rows = Some(confined::run(&settings, &host, &made.base, &made.adapter)?);
+        }
     }
-    if record { record::append(&rows) } else { Ok(()) }
+    if record {
+        record::append(&rows)?;
+        confined::append(&confined_rows.unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 /// What `generate` is asked to make.

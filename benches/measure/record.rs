@@ -94,14 +94,14 @@ pub(super) fn append(rows: &[Row]) -> Result<()> {
 }
 
 /// Figures in increasing order; there is at least one pair.
-fn sorted(figures: impl Iterator<Item = f64>) -> Vec<f64> {
+pub(super) fn sorted(figures: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
     figures
 }
 
 /// The middle of sorted figures, or the mean of the two middle ones.
-fn median(sorted: &[f64]) -> f64 {
+pub(super) fn median(sorted: &[f64]) -> f64 {
     let (low, high) = ((sorted.len() - 1) / 2, sorted.len() / 2);
     (sorted[low] + sorted[high]) / 2.0
 }

@@ -14,6 +14,7 @@ pub(super) struct Settings {
     pub(super) ranks: Vec<usize>,
     pub(super) pairs: usize,
     pub(super) max_ram: String,
+    pub(super) confined: Vec<String>,
     pub(super) date: Option<String>,
 }
 
@@ -36,6 +37,7 @@ impl Settings {
             ranks: ranks.map_err(|error| format!("BENCH_RANKS: {error}"))?,
             pairs,
             max_ram: or("BENCH_MAX_RAM", "256M"),
+            confined: or("BENCH_CONFINED", "64M,32M").split(',').map(str::to_owned).collect(),
             date: env::var("BENCH_DATE").ok(),
         })
     }

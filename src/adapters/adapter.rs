@@ -24,7 +24,7 @@ use crate::adapters::evidence::Evidence;
 use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
 use crate::adapters::parts::{Grammar, Part, Role};
-use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::config::{AdapterConfig, bad_field};
 
 /// One tensor of an adapter.
 #[derive(Clone, Debug)]
@@ -147,14 +147,14 @@ impl Adapter {
         }
         let value = serde_json::Value::from(planned.alpha);
         let why = "gives a scale that is not a finite number";
-        Err(self.config.bad(self.options.alpha_field, &value, why))
+        Err(bad_field(&self.name, self.options.alpha_field, &value, why))
     }
 
-    /// Files of its directory that belong beside the merged model.
+    /// Its side files that belong beside the merged model.
     ///
     /// # Errors
     /// As [`Location::files`].
-    pub fn brought(&self) -> Result<Vec<Entry>> {
+    pub fn side_files(&self) -> Result<Vec<Entry>> {
         let mut found = self.location.files(&|_| true)?;
         found.retain(|file| is_beside(&file.name));
         Ok(found)

@@ -4,6 +4,7 @@
 //! the one grammar of [`parts`](crate::adapters::parts), its fields to [`Options`](crate::adapters::options::Options), and
 //! what it sees of the producer to evidence. Nothing behind it knows which dialect it was.
 
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::Result;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
@@ -24,13 +25,13 @@ pub(crate) enum Detection {
 
 /// How an adapter is opened.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Opening {
+pub(crate) struct Opening<'b> {
     /// What its deltas are multiplied by.
     pub weight: f64,
     /// The file that its tensors are said to lie in.
     pub file: FileId,
-    /// How many bytes of header the budget has room for.
-    pub header_room: u64,
+    /// The room of its headers.
+    pub room: HeaderRoom<'b>,
 }
 
 /// The base that an adapter was trained on, as it says.
@@ -61,7 +62,7 @@ pub(crate) trait Dialect: Sync {
     ///
     /// # Errors
     /// Whatever keeps it from being read.
-    fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter>;
+    fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter>;
 
     /// The base that the adapter in `place` names, without reading its tensors.
     ///

@@ -29,8 +29,8 @@ pub struct ExpertLayout {
 }
 
 impl ExpertLayout {
-    /// What the user said, as the model card tells it.
-    pub fn told(&self) -> Vec<String> {
+    /// What the user decided, as the model card says it.
+    pub fn decisions(&self) -> Vec<String> {
         let packing = self.packing.map(|packing| match packing {
             Packing::RankMajor => "`lora_B` of experts is read as `rank-major`",
             Packing::GroupedByExpert => "`lora_B` of experts is read as `expert-major`",
@@ -39,7 +39,7 @@ impl ExpertLayout {
             Orientation::Straight => "`lora_A` of square parameters of experts is read as `d1`",
             Orientation::Swapped => "`lora_A` of square parameters of experts is read as `d2`",
         });
-        let told = packing.into_iter().chain(orientation);
-        told.map(|told| format!("{told} where the adapter does not say (as asked)")).collect()
+        let decided = packing.into_iter().chain(orientation);
+        decided.map(|decided| format!("{decided} where the adapter does not say (as asked)")).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! refused by name, with what can be done today.
 
 use crate::checkpoint::header::read_header;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::Error;
 use crate::error::adapter::AdapterError;
 use crate::storage::location::Location;
@@ -261,6 +262,6 @@ fn files(location: &Location) -> Vec<Location> {
 fn keys(file: &Location) -> Option<Vec<String>> {
     let name = file.name().filter(|name| name.ends_with(SAFETENSORS))?;
     let source = file.parent()?.open(name).ok()?;
-    let header = read_header(source.as_ref(), &file.path(), MOST_HEADER_BYTES).ok()?;
+    let header = read_header(source.as_ref(), &file.path(), HeaderRoom::at_most(MOST_HEADER_BYTES)).ok()?;
     Some(header.tensors.into_iter().map(|tensor| tensor.name).collect())
 }

@@ -15,6 +15,7 @@ pub(crate) mod options;
 pub(crate) mod other_base;
 pub(crate) mod parts;
 pub(crate) mod peft;
+pub(crate) mod problem;
 pub(crate) mod scan;
 pub(crate) mod tensors;
 pub(crate) mod unmerged;

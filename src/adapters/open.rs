@@ -74,7 +74,7 @@ fn is_adapter(place: &Resolved) -> bool {
 /// # Errors
 /// [`AdapterError::AdapterFormat`](crate::error::adapter::AdapterError::AdapterFormat) for a format that is known and not read,
 /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing) for what is no adapter, or as [`Dialect::open`].
-pub(crate) fn open(place: &Resolved, opening: Opening) -> Result<Adapter> {
+pub(crate) fn open(place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
     let opened = dialect_of(&place.location).and_then(|dialect| dialect.open(place, opening));
     opened.map_err(|error| place.explain(error))
 }

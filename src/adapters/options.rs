@@ -9,9 +9,10 @@ use crate::checkpoint::config::Config;
 use crate::error::{Error, Result};
 use crate::model::heads::{Task, task, task_of_class};
 
-use crate::adapters::peft::config::{bad_field, unreadable_pattern};
+use crate::adapters::peft::config::unreadable_pattern;
+use crate::adapters::peft::methods::method_options::MethodOptions;
 use crate::adapters::peft::patterns::Patterns;
-use crate::adapters::peft::python_regex::Unreadable;
+use crate::adapters::problem::Problem;
 
 /// PEFT's default of both rank and alpha, for files that leave them out.
 pub(crate) const DEFAULT: f64 = 8.0;
@@ -57,6 +58,8 @@ pub(crate) struct Options {
     pub saved: Vec<String>,
     /// The names of labels by their number, where it has them.
     pub labels: Option<Map<String, Value>>,
+    /// What single methods must know.
+    pub methods: MethodOptions,
     /// What is of a wrong type.
     pub problems: Vec<Problem>,
 }
@@ -76,15 +79,6 @@ impl TrainedClasses {
         self.classes.extend(base.classes().into_iter().map(str::to_owned));
         self.types.extend(base.model_type().map(str::to_owned));
     }
-}
-
-/// Something of a wrong type.
-#[derive(Clone, Debug)]
-pub(crate) enum Problem {
-    /// A field with a value that cannot be.
-    Value { field: String, value: Value, why: &'static str },
-    /// A pattern that is no regular expression.
-    Pattern { field: String, pattern: String, cause: Unreadable },
 }
 
 /// Rank and alpha of one module.
@@ -119,6 +113,7 @@ impl Options {
             class: None,
             saved: Vec::new(),
             labels: None,
+            methods: MethodOptions::default(),
             problems: Vec::new(),
         }
     }
@@ -141,13 +136,7 @@ impl Options {
 
     /// The refusals of all that is of a wrong type.
     pub(crate) fn refused(&self) -> Vec<Error> {
-        let refused = |problem: &Problem| match problem {
-            Problem::Value { field, value, why } => bad_field(&self.adapter, field, value, why),
-            Problem::Pattern { field, pattern, cause } => {
-                unreadable_pattern(&self.adapter, field, pattern, cause.clone())
-            }
-        };
-        self.problems.iter().map(refused).collect()
+        self.problems.iter().map(|problem| problem.refused(&self.adapter)).collect()
     }
 
     /// Rank and alpha that were asked for `module`, by its path as the adapter spells it.

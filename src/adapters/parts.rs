@@ -42,6 +42,11 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
+    /// One that ends with its role.
+    pub(crate) const fn bare(role: &'static str) -> Tail {
+        Tail { role, ending: "" }
+    }
+
     /// The module path of `key` if it ends in this tail, with or without an adapter's name.
     pub(crate) fn module<'k>(&self, key: &'k str) -> Option<&'k str> {
         let stem = key.strip_suffix(self.ending)?;
@@ -77,17 +82,17 @@ pub(crate) struct Family {
 
 /// LoRA's tails and those of methods that share its names; embeddings first.
 const LOW_RANK: &[(Tail, Role)] = &[
-    (Tail { role: ".lora_embedding_A", ending: "" }, Role::A),
-    (Tail { role: ".lora_embedding_B", ending: "" }, Role::B),
+    (Tail::bare(".lora_embedding_A"), Role::A),
+    (Tail::bare(".lora_embedding_B"), Role::B),
     (Tail { role: ".lora_A", ending: ".weight" }, Role::A),
     (Tail { role: ".lora_B", ending: ".weight" }, Role::B),
     (Tail { role: ".lora_B", ending: ".bias" }, Role::Bias),
-    (Tail { role: ".lora_magnitude_vector", ending: "" }, Role::Magnitude),
+    (Tail::bare(".lora_magnitude_vector"), Role::Magnitude),
     (Tail { role: ".lora_magnitude_vector", ending: ".weight" }, Role::Magnitude),
-    (Tail { role: ".lora_A", ending: "" }, Role::A),
-    (Tail { role: ".lora_B", ending: "" }, Role::B),
-    (Tail { role: ".lora_E", ending: "" }, Role::Middle),
-    (Tail { role: ".lora_diag", ending: "" }, Role::Middle),
+    (Tail::bare(".lora_A"), Role::A),
+    (Tail::bare(".lora_B"), Role::B),
+    (Tail::bare(".lora_E"), Role::Middle),
+    (Tail::bare(".lora_diag"), Role::Middle),
 ];
 
 /// A family of one type, whose tensors no one asks more of than that they are its own.
@@ -273,7 +278,7 @@ mod tests {
         ] {
             assert_eq!(a.module(key), module, "{key}");
         }
-        let bare = Tail { role: ".lora_magnitude_vector", ending: "" };
+        let bare = Tail::bare(".lora_magnitude_vector");
         assert_eq!(bare.module("q.lora_magnitude_vector"), Some("q"));
         assert_eq!(bare.module("q.lora_magnitude_vector.weight"), None, "that is another tail");
         assert_eq!(a.key("q"), "q.lora_A.weight");

@@ -41,7 +41,6 @@ pub struct Catalogue {
     pub shards: Vec<BaseShard>,
     /// The tensors: shard by shard, in the order of their bytes.
     pub tensors: Vec<BaseTensor>,
-    by_name: Vec<u32>,
     /// Hashes of the names, in order, with the places of their tensors below them: a plan looks up several names for each
     /// tensor, and names of one checkpoint have long beginnings in common.
     by_hash: Vec<u64>,
@@ -59,6 +58,22 @@ fn hash(name: &str) -> u64 {
     hasher.finish() & !PLACE
 }
 
+/// The pairs of tensors that share a name, by name: each with the next of that name.
+fn twice(tensors: &[BaseTensor], by_hash: &[u64]) -> Vec<(usize, usize)> {
+    let name = |place: usize| tensors[place].name.as_str();
+    let place = |entry: &u64| (entry & PLACE) as usize;
+    let pairs = |group: &[u64]| -> Vec<(usize, usize)> {
+        let places: Vec<usize> = group.iter().map(place).collect();
+        let next =
+            |(n, &i): (usize, &usize)| places[n + 1..].iter().find(|&&j| name(i) == name(j)).map(|&j| (i, j));
+        places.iter().enumerate().filter_map(next).collect()
+    };
+    let groups = by_hash.chunk_by(|one, other| one & !PLACE == other & !PLACE);
+    let mut found: Vec<(usize, usize)> = groups.filter(|group| group.len() > 1).flat_map(pairs).collect();
+    found.sort_by_key(|&(i, _)| (name(i), i));
+    found
+}
+
 fn leaf(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
@@ -66,14 +81,10 @@ fn leaf(name: &str) -> &str {
 impl Catalogue {
     /// A catalogue, and the pairs of tensors that share a name.
     pub fn new(shards: Vec<BaseShard>, tensors: Vec<BaseTensor>) -> (Catalogue, Vec<(usize, usize)>) {
-        let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
-        by_name.sort_by(|&i, &j| tensors[i as usize].name.cmp(&tensors[j as usize].name));
-        let same = |pair: &&[u32]| tensors[pair[0] as usize].name == tensors[pair[1] as usize].name;
-        let twice =
-            by_name.windows(2).filter(same).map(|pair| (pair[0] as usize, pair[1] as usize)).collect();
         let mut by_hash: Vec<u64> =
             tensors.iter().zip(0..).map(|(tensor, place): (_, u64)| hash(&tensor.name) | place).collect();
         by_hash.sort_unstable();
+        let twice = twice(&tensors, &by_hash);
         let mut leaves: HashSet<Box<str>> = HashSet::new();
         for tensor in &tensors {
             let leaf = leaf(&tensor.name);
@@ -81,7 +92,7 @@ impl Catalogue {
                 leaves.insert(leaf.into());
             }
         }
-        (Catalogue { shards, tensors, by_name, by_hash, leaves }, twice)
+        (Catalogue { shards, tensors, by_hash, leaves }, twice)
     }
 
     /// The place of `name` in `tensors`.
@@ -107,12 +118,6 @@ impl Catalogue {
     pub fn at(&self, tensor: &TensorRef) -> Option<usize> {
         let key = |tensor: &TensorRef| (tensor.file, tensor.offset);
         self.tensors.binary_search_by_key(&key(tensor), |other| key(&other.tensor)).ok()
-    }
-
-    /// Whether a tensor's name starts with `prefix`.
-    pub fn has_prefix(&self, prefix: &str) -> bool {
-        let at = self.by_name.partition_point(|&i| self.tensors[i as usize].name.as_str() < prefix);
-        self.by_name.get(at).is_some_and(|&i| self.tensors[i as usize].name.starts_with(prefix))
     }
 
     /// The `count` names most like `name`, best first.
@@ -149,6 +154,9 @@ mod tests {
         let names = ["b.weight", "a.weight", "a.weight_scale", "bias", "a.weight"];
         let (catalogue, twice) = Catalogue::new(Vec::new(), names.iter().zip(0..).map(tensor).collect());
         assert_eq!(twice, [(1, 4)]);
+        let often = ["c", "b", "a", "b", "c", "b"];
+        let twice = Catalogue::new(Vec::new(), often.iter().zip(0..).map(tensor).collect()).1;
+        assert_eq!(twice, [(1, 3), (3, 5), (0, 4)], "by name, and each with the next");
         let place = |name| catalogue.position(name);
         assert_eq!([place("b.weight"), place("a.weight_scale"), place("bias")], [Some(0), Some(2), Some(3)]);
         assert_eq!([place("a.weight"), place("weight"), place("")], [Some(1), None, None]);

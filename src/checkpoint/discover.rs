@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::checkpoint::identity::Identity;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
+use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
@@ -24,7 +25,8 @@ use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::header::{lfs_pointer, like, read_header};
+use crate::checkpoint::header::{lfs_pointer, read_header};
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::listing;
 use crate::checkpoint::listing::{IndexFile, Listing};
@@ -60,15 +62,15 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Reads the headers of the checkpoint in `place`: of its weights without a variant, or of the `variant` that is asked
-    /// for, or of the only one there is. `header_room` is how many bytes of headers the budget has room for.
+    /// for, or of the only one there is. `room` is that of its headers.
     ///
     /// # Errors
     /// [`StorageError::Missing`] when there is no checkpoint, [`CheckpointError::Pipeline`] when there are several in directories,
     /// [`CheckpointError::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
     /// can be wrong, all of them together.
-    pub fn open(place: &Resolved, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
+    pub(crate) fn open(place: &Resolved, variant: Option<&str>, room: HeaderRoom<'_>) -> Result<Checkpoint> {
         let read = || {
-            let checkpoint = Checkpoint::read(&place.location, variant, header_room)?;
+            let checkpoint = Checkpoint::read(&place.location, variant, room)?;
             // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
             if place.snapshot.is_some() && checkpoint.config.is_absent() {
                 let path = place.location.path();
@@ -80,17 +82,17 @@ impl Checkpoint {
         read().map_err(|error| place.explain(explain(error)))
     }
 
-    fn read(dir: &Location, variant: Option<&str>, header_room: u64) -> Result<Checkpoint> {
+    fn read(dir: &Location, variant: Option<&str>, mut room: HeaderRoom<'_>) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
         let (names, index, mut notes) = shard_names(dir, &config, variant)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut sources, mut room) = (Vec::new(), header_room);
+        let mut sources = Vec::new();
         for (i, name) in names.iter().enumerate() {
             match read_shard(dir, name, room) {
                 Ok((shard, source, entries)) => {
                     sources.push(source);
-                    room -= room.min(shard.header_bytes);
+                    room.take(shard.header_bytes);
                     tensors.extend(entries.into_iter().map(|entry| {
                         let (name, tensor) = entry.in_file(FileId(i as u32));
                         BaseTensor { name, tensor }
@@ -104,10 +106,17 @@ impl Checkpoint {
                         ),
                     );
                 }
+                // Those behind it have no room either.
+                Err(error) if matches!(error.kind(), ErrorKind::Request(RequestError::Budget { .. })) => {
+                    errors.push(error);
+                    break;
+                }
                 Err(error) => errors.push(error),
             }
         }
         Error::all(errors)?;
+        // A plan holds them to its end.
+        tensors.shrink_to_fit();
         let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
         let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
         let stated = stated::beside(dir)?;
@@ -272,16 +281,15 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
 /// A shard, open, and the tensors of its header.
 type ShardRead = (BaseShard, Box<dyn Source>, Vec<TensorEntry>);
 
-fn read_shard(dir: &Location, name: &str, room: u64) -> Result<ShardRead> {
+fn read_shard(dir: &Location, name: &str, room: HeaderRoom<'_>) -> Result<ShardRead> {
     let source = dir.open(name)?;
     let path = dir.path_of(name);
-    let FileHeader { bytes: header, tensors } = read_header(source.as_ref(), &path, room)?;
+    let FileHeader { bytes: header, like, tensors } = read_header(source.as_ref(), &path, room)?;
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&header),
         content: sampled(source.as_ref(), header.len() as u64)?,
     };
-    let like = like(&header, &path)?;
     let (name, header_bytes) = (name.to_owned(), header.len() as u64);
     let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false };
     Ok((shard, source, tensors))

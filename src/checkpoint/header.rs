@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use crate::error::budget::BudgetNeed;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::checkpoint::CheckpointError;
-use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::formats::CONTAINERS;
 use crate::formats::container::{Container, ContainerProblem, FileBytes, FileHeader, container_of};
@@ -15,18 +14,10 @@ use crate::tensor::dtype::Dtype;
 /// Reads and checks the header of `source`, in the container that the name of `path` says.
 ///
 /// # Errors
-/// [`CheckpointError::Header`], [`CheckpointError::LfsPointer`], [`RequestError::Budget`] (the header alone is longer than `room`), or as
+/// [`CheckpointError::Header`], [`CheckpointError::LfsPointer`], as [`HeaderRoom::refused`] (it is longer than `room`), or as
 /// [`Source::read_at`].
-pub(crate) fn read_header(source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
+pub(crate) fn read_header(source: &dyn Source, path: &Path, room: HeaderRoom<'_>) -> Result<FileHeader> {
     read_in(CONTAINERS, source, path, room)
-}
-
-/// A header of no tensors that says all else that `header`, the first bytes of the file `path`, says.
-///
-/// # Errors
-/// [`CheckpointError::Header`] if the container cannot hold that.
-pub(crate) fn like(header: &HeaderBytes, path: &Path) -> Result<HeaderBytes> {
-    build_header(header, path, &[])
 }
 
 /// The header of a file `path` that holds these tensors, with all else that `like` says.
@@ -43,14 +34,19 @@ pub(crate) fn build_header(
     container_of(CONTAINERS, &name).build(like, tensors).map_err(wrong)
 }
 
-fn read_in(table: &[&dyn Container], source: &dyn Source, path: &Path, room: u64) -> Result<FileHeader> {
+fn read_in(
+    table: &[&dyn Container],
+    source: &dyn Source,
+    path: &Path,
+    room: HeaderRoom<'_>,
+) -> Result<FileHeader> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let read = |offset: u64, buf: &mut [u8]| source.read_at(buf, offset);
     let file = FileBytes { len: source.len(), read: &read };
-    container_of(table, &name).read(&file, room).map_err(|problem| explain(problem, path, room))
+    container_of(table, &name).read(&file, room.left()).map_err(|problem| explain(problem, path, room))
 }
 
-fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
+fn explain(problem: ContainerProblem, path: &Path, room: HeaderRoom<'_>) -> Error {
     let wrong = || Error::new(CheckpointError::Header { path: path.to_owned() });
     match problem {
         ContainerProblem::LfsPointer => lfs_pointer(path),
@@ -64,10 +60,7 @@ fn explain(problem: ContainerProblem, path: &Path, room: u64) -> Error {
             "the name says safetensors: look at what was downloaded, converted or linked there, and fetch it again",
         ),
         ContainerProblem::Broken(cause) => wrong().because(cause),
-        ContainerProblem::NoRoom(needed) => {
-            let what = BudgetNeed::Headers { path: path.to_owned() };
-            RequestError::Budget { budget: room.into(), needed, what }.into()
-        }
+        ContainerProblem::NoRoom(bytes) => room.refused(path, bytes),
         ContainerProblem::Unreadable(error) => error,
     }
 }
@@ -82,6 +75,7 @@ pub(crate) fn lfs_pointer(path: &Path) -> Error {
 mod tests {
     use super::*;
     use crate::error::kind::ErrorKind;
+    use crate::error::request::RequestError;
     use crate::formats::container::{Broken, TensorEntry};
     use crate::tensor::reference::FileId;
     use crate::tensor::shape::Shape;
@@ -105,7 +99,11 @@ mod tests {
             }
             let shape = Shape::new(&[file.len - 4]).expect("one axis");
             let tensor = TensorEntry { name: "raw".to_owned(), dtype: Dtype::U8, shape, offset: 4 };
-            Ok(FileHeader { bytes: HeaderBytes::new(first), tensors: vec![tensor] })
+            Ok(FileHeader {
+                like: HeaderBytes::new(first.clone()),
+                bytes: HeaderBytes::new(first),
+                tensors: vec![tensor],
+            })
         }
 
         fn build(
@@ -137,7 +135,10 @@ mod tests {
 
     fn read(file: &'static [u8], name: &str, room: u64) -> Result<FileHeader> {
         let table: &[&dyn Container] = &[CONTAINERS[0], &Raw];
-        read_in(table, &File(file), Path::new(name), room)
+        let budget = (1 << 22).into();
+        let mut left = HeaderRoom::of(Some(&budget));
+        left.take(left.left() - room);
+        read_in(table, &File(file), Path::new(name), left)
     }
 
     #[test]
@@ -157,7 +158,7 @@ mod tests {
             matches!(wrong.kind(), ErrorKind::Checkpoint(CheckpointError::Header { path }) if path == Path::new("x.raw"))
         );
         let tight = read(b"RAW!12345", "x.raw", 3).expect_err("no room");
-        assert!(matches!(tight.kind(), ErrorKind::Request(RequestError::Budget { needed: 4, .. })));
+        assert!(matches!(tight.kind(), ErrorKind::Request(RequestError::Budget { .. })));
         let other = read(b"RAW!12345", "x.safetensors", 4).expect_err("no safetensors");
         assert!(matches!(other.kind(), ErrorKind::Checkpoint(CheckpointError::Header { .. })));
         let pointer = read(b"version https://git-lfs", "x.safetensors", 4).expect_err("a pointer");

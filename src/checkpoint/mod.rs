@@ -10,6 +10,7 @@ pub(crate) mod diffusers;
 pub(crate) mod discover;
 pub(crate) mod ecosystem;
 pub(crate) mod header;
+pub(crate) mod header_room;
 pub(crate) mod identity;
 pub(crate) mod listing;
 pub(crate) mod plain_lists;

@@ -14,6 +14,8 @@ use crate::encodings::schemes;
 #[derive(Debug, Default)]
 pub(crate) struct PlainModules {
     segments: HashSet<String>,
+    /// The first segments of those, in order: most segments of a path begin none.
+    first: Vec<String>,
     patterns: RegexSet,
 }
 
@@ -31,7 +33,10 @@ impl PlainModules {
                 None => drop(segments.insert(entry.to_owned())),
             }
         }
-        PlainModules { segments, patterns: set(patterns) }
+        let mut first: Vec<String> = segments.iter().map(|entry| first_segment(entry).to_owned()).collect();
+        first.sort_unstable();
+        first.dedup();
+        PlainModules { segments, first, patterns: set(patterns) }
     }
 
     /// Whether it leaves `module` plain.
@@ -41,11 +46,26 @@ impl PlainModules {
 
     /// Whether an entry is some whole segments of the path.
     fn names(&self, module: &str) -> bool {
-        let starts = || std::iter::once(0).chain(module.match_indices('.').map(|(at, _)| at + 1));
-        let ends = || module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
-        let has = |from: usize, to: usize| to > from && self.segments.contains(&module[from..to]);
-        !self.segments.is_empty() && starts().any(|from| ends().any(|to| has(from, to)))
+        let mut from = 0;
+        for segment in module.split('.').take_while(|_| !self.segments.is_empty()) {
+            let is_first = self.first.binary_search_by(|first| first.as_str().cmp(segment)).is_ok();
+            if is_first && self.begins(&module[from..]) {
+                return true;
+            }
+            from += segment.len() + 1;
+        }
+        false
     }
+
+    /// Whether an entry is the first segments of a path, or all of it.
+    fn begins(&self, path: &str) -> bool {
+        let mut ends = path.match_indices('.').map(|(at, _)| at).chain([path.len()]);
+        ends.any(|end| end > 0 && self.segments.contains(&path[..end]))
+    }
+}
+
+fn first_segment(path: &str) -> &str {
+    path.split('.').next().unwrap_or(path)
 }
 
 /// All patterns as one; what cannot be read explains nothing.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::encodings;
 use crate::encodings::ENCODINGS;
 use crate::encodings::logical::{Candidate, Detected, Logical};
-use crate::encodings::scheme::Scheme;
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
 use crate::error::checkpoint::CheckpointError;
@@ -72,6 +72,8 @@ impl Weights {
         let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
         let read = |tensor: &_| peek.read(tensor);
+        let unused: Vec<Vec<&Auxiliary>> =
+            ENCODINGS.iter().map(|encoding| unused_rows(catalogue, encoding.scheme())).collect();
         let is_data =
             |tensor: &BaseTensor| !is_mergeable(tensor.tensor.dtype) && !schemes::is_auxiliary(&tensor.name);
         for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, tensor)| is_data(tensor)) {
@@ -82,11 +84,11 @@ impl Weights {
                 find: &find,
                 read: &read,
             };
-            for encoding in ENCODINGS {
+            for (encoding, unused) in ENCODINGS.iter().zip(&unused) {
                 match encoding.detect(&candidate) {
                     Ok(None) => continue,
                     Ok(Some(weight)) => {
-                        errors.extend(weights.add(catalogue, i, weight, encoding.scheme()).err());
+                        errors.extend(weights.add(catalogue, i, weight, unused).err());
                     }
                     Err(error) => errors.push(error),
                 }
@@ -202,7 +204,7 @@ impl Weights {
         catalogue: &Catalogue,
         data: usize,
         weight: Detected,
-        scheme: Option<&Scheme>,
+        unused: &[&Auxiliary],
     ) -> Result<(), Error> {
         let Detected { name, logical, auxiliary } = weight;
         let called = &catalogue.tensors[data].name;
@@ -221,9 +223,8 @@ impl Weights {
                 self.roles[i] = Some(TensorRole::Auxiliary { of: data, part });
             }
         }
-        let rows = scheme.into_iter().flat_map(|scheme| scheme.unused);
-        let rows = rows.filter(|row| catalogue.may_have(row.ending));
-        let named = rows.flat_map(|row| row.names(called)).filter_map(|name| catalogue.position(&name));
+        let named =
+            unused.iter().flat_map(|row| row.names(called)).filter_map(|name| catalogue.position(&name));
         let detected = auxiliary.iter().filter_map(|tensor| catalogue.at(tensor));
         for i in named.chain(detected) {
             self.roles[i] = Some(TensorRole::Unused);
@@ -262,6 +263,12 @@ impl Weights {
     pub(crate) fn any(&self) -> bool {
         !self.roles.is_empty()
     }
+}
+
+/// What only runtimes need of a scheme's tensors, as far as a checkpoint has names that end so.
+fn unused_rows(catalogue: &Catalogue, scheme: Option<&'static Scheme>) -> Vec<&'static Auxiliary> {
+    let rows = scheme.into_iter().flat_map(|scheme| scheme.unused);
+    rows.filter(|row| catalogue.may_have(row.ending)).collect()
 }
 
 /// The scheme of a weight's encoding.

@@ -1,9 +1,9 @@
 //! The files of a checkpoint beside its weights: which of them belong to the result.
 //!
-//! Everything is carried over: configs, tokenizer, chat template, processor, model code, and the weights of other modules. Left
+//! Everything is copied: configs, tokenizer, chat template, processor, model code, and the weights of other modules. Left
 //! behind are the weights that are merged, the same weights in another format, what a training run left, adapters and earlier
-//! results in directories of their own, version control, and the model card, which is written anew. What is left
-//! behind is reported, unless it is made anew.
+//! results in directories of their own, version control, and the model card, which is rewritten. What is left
+//! behind is reported, unless it is rewritten.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ const WHOLE_DIRECTORIES: &[&str] = &["original", "onnx", "openvino", "coreml", "
 /// Other modules' weights in a format that otherwise holds a whole model: llama.cpp's projector of images.
 const PROJECTOR: &str = "mmproj";
 
-/// Files that are written anew, or that say nothing of the model.
+/// Files that are rewritten, or that say nothing of the model.
 const OWN: &[&str] = &["README.md", "shardfold.json"];
 /// The parameters of a consolidated checkpoint, which is the same weights under other names.
 const PARAMS: &str = "params.json";
@@ -82,10 +82,10 @@ const MARKS: &[(&str, Why)] = &[
     ("shardfold.journal", Why::Result),
 ];
 
-/// Why something beside the weights is not carried over.
+/// Why something beside the weights is not copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
-    /// It is made anew, or a copy of it says nothing of the model: not worth reporting.
+    /// It is rewritten, or a copy of it says nothing of the model: not worth reporting.
     Own,
     OtherFormat,
     Training,
@@ -101,7 +101,7 @@ enum Why {
 impl Why {
     fn text(self) -> &'static str {
         match self {
-            Why::Own => "made anew",
+            Why::Own => "rewritten",
             Why::OtherFormat => "the weights in another format or precision, which are not merged",
             Why::Training => "left by a training run",
             Why::Adapter => "an adapter",
@@ -130,7 +130,7 @@ impl From<Left> for Why {
 #[derive(Debug, Default)]
 pub(crate) struct SideFiles {
     /// The files to carry over, in the order of their names.
-    pub(crate) carried: Vec<Entry>,
+    pub(crate) copied: Vec<Entry>,
     /// What is worth reporting of them and of others.
     pub(crate) notes: Vec<Note>,
 }
@@ -159,16 +159,16 @@ pub(crate) fn side_files(dir: &Location, is_shard: impl Fn(&str) -> bool) -> Res
     let mut left = skipped.take();
     left.extend(marked.iter().cloned());
     left.extend(walk.left.iter().map(|(name, left)| (name.clone(), Why::from(*left))));
-    let mut carried = Vec::new();
+    let mut copied = Vec::new();
     for file in walk.files {
         match why_left(&file.name) {
-            None => carried.push(file),
+            None => copied.push(file),
             Some(why) if !is_in(&file.name, &marked) => left.push((file.name, why)),
             Some(_) => {}
         }
     }
-    let notes = notes(&carried, left);
-    Ok(SideFiles { carried, notes })
+    let notes = notes(&copied, left);
+    Ok(SideFiles { copied, notes })
 }
 
 /// Whether a file lies in one of these directories.
@@ -188,10 +188,10 @@ fn marked(files: &[Entry]) -> Vec<(String, Why)> {
     marked
 }
 
-fn notes(carried: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {
+fn notes(copied: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {
     let mut notes: Vec<Note> = Vec::new();
     let is_module = |file: &&Entry| has_ending(&file.name, WEIGHT_ENDINGS) && !is_beside(&file.name);
-    let weights = carried.iter().filter(is_module);
+    let weights = copied.iter().filter(is_module);
     let files: Vec<String> = weights.map(|file| file.name.clone()).collect();
     if !files.is_empty() {
         notes.push(SideFileNote::OtherModules { files }.into());
@@ -262,7 +262,7 @@ fn why_skipped(at: &str, name: &str) -> Option<Why> {
     WHOLE_DIRECTORIES.contains(&name).then_some(Why::OtherFormat)
 }
 
-/// Why a file that is no shard is not carried over, if it is not.
+/// Why a file that is no shard is not copied, if it is not.
 fn why_left(name: &str) -> Option<Why> {
     let (at, leaf) = name.rsplit_once('/').unwrap_or(("", name));
     if leaf.starts_with('.') || at.is_empty() && (OWN.contains(&leaf) || leaf == PARAMS || is_index(leaf)) {
@@ -283,7 +283,7 @@ fn why_left(name: &str) -> Option<Why> {
     is_whole_model(leaf).then_some(Why::OtherFormat)
 }
 
-/// Whether a file that is no shard is carried over, as far as its name tells.
+/// Whether a file that is no shard is copied, as far as its name tells.
 pub(crate) fn is_carried(name: &str) -> bool {
     why_left(name).is_none()
 }
@@ -327,14 +327,14 @@ mod tests {
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
 
-    fn carried(names: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn copied(names: &[&str]) -> (Vec<String>, Vec<String>) {
         let dir = Location::new(Memory::new()).join("base");
         for name in names {
             write_small(&dir, name, b"bytes").unwrap();
         }
         let found = side_files(&dir, |name| name == "model.safetensors").unwrap();
         let notes = found.notes.iter().map(ToString::to_string).collect();
-        (found.carried.into_iter().map(|file| file.name).collect(), notes)
+        (found.copied.into_iter().map(|file| file.name).collect(), notes)
     }
 
     #[test]
@@ -363,7 +363,7 @@ mod tests {
             "vocab.bin",
         ];
         names.sort_unstable();
-        let (found, notes) = carried(&names);
+        let (found, notes) = copied(&names);
         assert_eq!(found, names);
         let modules = "`2_Dense/model.safetensors` and 9 more hold weights of other modules";
         assert!(notes.len() == 1 && notes[0].starts_with(modules), "{notes:?}");
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn copies_of_the_weights_and_leavings_stay_behind_and_are_reported() {
-        let (found, notes) = carried(&[
+        let (found, notes) = copied(&[
             "model.safetensors",
             "model.safetensors.index.json",
             "README.md",
@@ -416,18 +416,18 @@ mod tests {
             (&["lost+found/#12"], Why::Denied),
         ] {
             for name in names {
-                let (found, notes) = carried(&[name]);
-                assert!(found.is_empty(), "{name} was carried over");
+                let (found, notes) = copied(&[name]);
+                assert!(found.is_empty(), "{name} was copied");
                 assert!(notes.len() == 1 && notes[0].ends_with(why.text()), "{name}: {notes:?}");
             }
         }
         for name in ["model.fp16.safetensors", "consolidated.safetensors", "model-00001-of-00002.safetensors"]
         {
-            assert!(carried(&[name]).0.is_empty(), "{name}");
+            assert!(copied(&[name]).0.is_empty(), "{name}");
         }
         // All of a directory that holds an adapter or a result, and its weights.
         let (found, _) =
-            carried(&["lora/adapter_config.json", "lora/value_head.bin", "out/shardfold.json", "out/m.bin"]);
+            copied(&["lora/adapter_config.json", "lora/value_head.bin", "out/shardfold.json", "out/m.bin"]);
         assert!(found.is_empty(), "{found:?}");
     }
 }

@@ -78,12 +78,12 @@ fn data_of<'c>(
     let mut found: Option<(usize, Vec<&'static Scheme>)> = None;
     for named in rows.data_of(&catalogue.tensors[place].name) {
         if let Some((data, schemes)) = &mut found {
-            if catalogue.tensors[*data].name == named.name {
+            if named.is(&catalogue.tensors[*data].name) {
                 schemes.push(named.scheme);
             }
             continue;
         }
-        let data = catalogue.position(&named.name).filter(|data| *data != place);
+        let data = catalogue.position(&named.name()).filter(|data| *data != place);
         let is_coded =
             |data: &usize| named.scheme.has_any_dtype || !is_plain(catalogue.tensors[*data].tensor.dtype);
         found = data.filter(is_coded).map(|data| (data, vec![named.scheme]));
@@ -141,7 +141,7 @@ fn explained_by(catalogue: &Catalogue, data: &BaseTensor, beside: &[Beside]) -> 
     named.into_iter().filter(fits).collect()
 }
 
-/// Whether a tensor without anything beside it holds codes all the same: floats of 8 bits and less, and whole numbers in
+/// Whether a tensor without anything beside it is quantized data all the same: floats of 8 bits and less, and whole numbers in
 /// place of a weight.
 fn is_data_by_itself(tensor: &BaseTensor) -> bool {
     use Dtype::{F8_E8M0, I8, I16, I32, U8, U16, U32};

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     #[command(after_help = TABLE, override_usage = "\
         shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
         shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
-    Plan(MergeArgs),
+    Plan(PlanArgs),
     /// Show the contents of a checkpoint or adapter
     ///
     /// For a checkpoint, from its headers and its config: sizes, dtypes, shards, quantization, and tensors. For an adapter:
@@ -65,12 +65,20 @@ impl Command {
         match self {
             Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
             Command::Inspect(_) => Style::Human,
-            Command::Merge(args) | Command::Plan(args) => args.style(),
+            Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
 }
 
 impl MergeArgs {
+    /// Whether to throw the result away; without the feature `testing`, never.
+    pub(crate) fn discards(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.testing.discard;
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+
     /// What the user wants to see; the flags exclude each other.
     pub(crate) fn style(&self) -> Style {
         let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet), (self.verbose, Style::Verbose)];
@@ -97,6 +105,20 @@ pub(crate) struct InspectArgs {
     /// Notes and errors become JSON lines on stderr.
     #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
+}
+
+/// The flags of `plan`: those of `merge`, and one more.
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) merge: MergeArgs,
+
+    /// Estimate the time from a few seconds of the merge
+    ///
+    /// Merges for three seconds and throws the result away; with `--output` it also writes a nameless file beside it for two.
+    /// Files that are in the page cache are read faster than they will be.
+    #[arg(long, help_heading = "Reporting")]
+    pub(crate) probe: bool,
 }
 
 /// The flags of `merge` and `plan`.
@@ -180,6 +202,20 @@ pub(crate) struct MergeArgs {
     /// length is enough, which saves reading it.
     #[arg(long, help_heading = "Output")]
     pub(crate) trust_journal: bool,
+
+    /// Choose what becomes of parts that no adapter changes
+    ///
+    /// `auto` shares them with the base where the file system can (XFS, Btrfs): they are not written and take no space until one
+    /// of the two files is changed there. `copy` writes them always, so that nothing is shared.
+    #[arg(
+        long,
+        value_name = "auto|copy",
+        value_parser = ["auto", "copy"],
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) unchanged: String,
 
     /// Print the plan and write nothing, as `plan` does
     #[arg(long, help_heading = "Output")]
@@ -306,6 +342,15 @@ pub(crate) struct MergeArgs {
     #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
 
+    /// Write a page that shows what the time went to
+    ///
+    /// A timeline of every thread by what it was at, which shows whether the disk or the CPU is the limit. The page needs no
+    /// other file; its data lie beside it under the same name with `.json`. `plan` ignores it.
+    ///
+    /// Example: --profile merge.html
+    #[arg(long, value_name = "FILE", help_heading = "Reporting")]
+    pub(crate) profile: Option<PathBuf>,
+
     /// Print errors only
     #[arg(short, long, conflicts_with_all = ["json", "verbose"], help_heading = "Reporting")]
     pub(crate) quiet: bool,
@@ -350,7 +395,7 @@ fn command() -> clap::Command {
 pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    if let Command::Merge(args) | Command::Plan(args) = &mut cli.command
+    if let Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) = &mut cli.command
         && let Some((_, matches)) = matches.subcommand()
     {
         args.adapters = in_order(args, matches);
@@ -394,9 +439,9 @@ mod tests {
     }
 
     /// What a user does with a flag.
-    const VERBS: [&str; 14] = [
-        "Add", "Allow", "Choose", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set", "Show",
-        "Skip", "Write", "Use",
+    const VERBS: [&str; 15] = [
+        "Add", "Allow", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set",
+        "Show", "Skip", "Write", "Use",
     ];
 
     #[test]

@@ -29,6 +29,10 @@ pub(crate) struct MergeConfig {
     pub(crate) output: Option<PathBuf>,
     /// Whether to stop after the plan.
     pub(crate) dry_run: bool,
+    /// Whether to measure how fast it will be.
+    pub(crate) probe: bool,
+    /// Where to show what the time went to.
+    pub(crate) profile: Option<PathBuf>,
     /// What to show.
     pub(crate) style: Style,
 }
@@ -53,6 +57,7 @@ impl MergeConfig {
             hub: Hub::new(&HubEnvironment::of_this_process()),
             max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
             io: IoMode::find(&args.io),
+            copy_unchanged: args.unchanged == "copy",
             threads: args.threads.as_deref().map(read_threads).transpose()?,
             ignored_fields: args.ignore_field.clone(),
             tokenizer: match args.tokenizer.as_str() {
@@ -84,7 +89,8 @@ impl MergeConfig {
             hooks: args.testing.hooks()?,
         };
         let output = args.output.clone();
-        Ok(MergeConfig { request, output, dry_run: args.dry_run, style: args.style() })
+        let (profile, style) = (args.profile.clone(), args.style());
+        Ok(MergeConfig { request, output, dry_run: args.dry_run, probe: false, profile, style })
     }
 }
 

@@ -7,14 +7,14 @@ use crate::report::plan::{RunShape, document, plan_text};
 use crate::report::style::Style;
 use crate::storage::location::Location;
 
-use crate::cli::args::MergeArgs;
+use crate::cli::args::PlanArgs;
 use crate::cli::config::MergeConfig;
 use crate::cli::output::{print, reporter};
 use crate::cli::signals;
 
 /// Prints the plan.
-pub(crate) fn run(args: &MergeArgs) -> Result<()> {
-    let mut config = MergeConfig::new(args)?;
+pub(crate) fn run(args: &PlanArgs) -> Result<()> {
+    let mut config = MergeConfig { probe: args.probe, ..MergeConfig::new(&args.merge)? };
     config.request.cancel = signals::listen();
     show(&config)
 }
@@ -31,7 +31,10 @@ pub(crate) fn show(config: &MergeConfig) -> Result<()> {
         None => false,
     };
     let plan = prepared.plan.explain(&prepared.digest);
-    let run = RunShape { schedule: &prepared.schedule, reason: &prepared.reason, io: &prepared.io };
+    let output = config.output.as_ref().map(Location::of_resolved_path);
+    let probe = config.probe.then(|| prepared.probe_speed(output.as_ref())).transpose()?;
+    let (schedule, reason, io) = (&prepared.schedule, &prepared.reason, &prepared.io);
+    let run = RunShape { schedule, reason, io, probe };
     if config.style == Style::Json {
         return print(&format!("{:#}\n", document(plan, &run, is_done)));
     }

@@ -34,6 +34,10 @@ pub(crate) struct TestFlags {
     /// Run the reference arithmetic
     #[arg(long, hide = true)]
     scalar: bool,
+
+    /// Read and merge, and write nothing
+    #[arg(long, hide = true)]
+    pub(crate) discard: bool,
 }
 
 impl TestFlags {

@@ -74,11 +74,10 @@ impl Encoding for Fp8Block {
             return Ok(None);
         }
         let names = scale_names(found.name);
-        let there = |name: &&String| (found.find)(name).is_some();
-        let scale_name = names.iter().find(there).unwrap_or(&names[0]);
+        let there = names.iter().find_map(|name| Some((name, (found.find)(name)?)));
         let wrong = |why| Candidate::wrong(found.name, why);
-        let Some(scale) = (found.find)(scale_name) else {
-            let missing = QuantizedProblem::NoAuxiliary { name: scale_name.clone() };
+        let Some((scale_name, scale)) = there else {
+            let missing = QuantizedProblem::NoAuxiliary { name: names[0].clone() };
             return if lacks_scale(found) { Err(wrong(missing)) } else { Ok(None) };
         };
         let Some(config) = found.quantization else {

@@ -7,6 +7,7 @@
 
 pub(crate) mod bf16;
 pub(crate) mod encoding;
+pub(crate) mod endings;
 pub(crate) mod f16;
 pub(crate) mod f32;
 pub(crate) mod fp8_block;

@@ -78,15 +78,15 @@ impl Auxiliary {
         self.data.iter().filter_map(move |end| Some(format!("{}{}", data.strip_suffix(end)?, self.ending)))
     }
 
-    /// The names that the data may have to which a tensor of that name belongs.
-    pub(crate) fn data_of(&self, name: &str) -> Vec<String> {
+    /// The names that the data may have to which a tensor of that name belongs, each in two parts.
+    pub(crate) fn data_of<'n>(&'static self, name: &'n str) -> impl Iterator<Item = (&'n str, &'static str)> {
         let stem = if self.ending == ANY_ENDING {
             name.rsplit_once('.').filter(|(_, leaf)| *leaf != "bias").map(|(module, _)| module)
         } else {
             has_ending(name, self.ending).then(|| &name[..name.len() - self.ending.len()])
         };
-        let named = self.data.iter().filter_map(|end| Some(format!("{}{end}", stem?)));
-        named.filter(|data| data != name).collect()
+        let named = self.data.iter().filter_map(move |&end| Some((stem?, end)));
+        named.filter(move |(stem, end)| name.strip_prefix(stem) != Some(end))
     }
 }
 

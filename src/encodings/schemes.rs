@@ -7,8 +7,10 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme, has_ending};
+use crate::encodings::endings::Endings;
+use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
 use crate::encodings::{ENCODINGS, unsupported};
 
 /// Keys under which configs keep the description of their quantization, whatever the scheme; the second is MLX's, the third
@@ -57,8 +59,12 @@ const COMMON_DATA: &[&str] = &["_blocks", ".codes", ".indices", ".compressed", "
 
 /// Whether only quantized data has such a name, whatever its type.
 pub(crate) fn is_data(name: &str) -> bool {
-    let ends = schemes().flat_map(|scheme| scheme.data).filter(|end| !COMMON_DATA.contains(end));
-    ends.into_iter().any(|end| has_ending(name, end))
+    static OWN: LazyLock<Endings> = LazyLock::new(|| {
+        Endings::of(
+            schemes().flat_map(|scheme| scheme.data).copied().filter(|end| !COMMON_DATA.contains(end)),
+        )
+    });
+    OWN.has(name)
 }
 
 /// Endings of auxiliary tensors that tensors of plain models have too, so that they mean something beside quantized data only.
@@ -79,7 +85,9 @@ pub(crate) fn auxiliary_names(weight: &str) -> Vec<String> {
 
 /// Whether only an auxiliary tensor has such a name, whether or not its data is there.
 pub(crate) fn is_auxiliary(name: &str) -> bool {
-    unmistakable().any(|auxiliary| has_ending(name, auxiliary.ending))
+    static UNMISTAKABLE: LazyLock<Endings> =
+        LazyLock::new(|| Endings::of(unmistakable().map(|auxiliary| auxiliary.ending)));
+    UNMISTAKABLE.has(name)
 }
 
 /// The schemes that a `quant_method` may mean, those that `algorithm` (`quant_algo`) names where it names any.
@@ -112,17 +120,32 @@ pub(crate) fn of_side_file(name: &str) -> Vec<&'static Scheme> {
 
 /// Quantized data that a tensor may belong to.
 #[derive(Debug)]
-pub(crate) struct DataName {
-    /// Its name.
-    pub name: String,
+pub(crate) struct DataName<'n> {
+    stem: &'n str,
+    end: &'static str,
     /// The scheme by which it does.
     pub scheme: &'static Scheme,
 }
 
+impl DataName<'_> {
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        [self.stem, self.end].concat()
+    }
+
+    /// Whether it is called so.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        name.strip_prefix(self.stem) == Some(self.end)
+    }
+}
+
 /// Whether all that stands beside data of that name belongs to it, whatever it is called.
 fn owns_all_beside(name: &str) -> bool {
-    let rows = schemes().flat_map(|scheme| scheme.auxiliary).filter(|row| row.ending == ANY_ENDING);
-    rows.flat_map(|row| row.data).any(|end| has_ending(name, end))
+    static OWNERS: LazyLock<Endings> = LazyLock::new(|| {
+        let rows = schemes().flat_map(|scheme| scheme.auxiliary).filter(|row| row.ending == ANY_ENDING);
+        Endings::of(rows.flat_map(|row| row.data).copied())
+    });
+    OWNERS.has(name)
 }
 
 /// The rows of all schemes by the last segment of a name. Of the names of a checkpoint there may be 92,000, of their last
@@ -139,14 +162,13 @@ impl<'n> AuxiliaryRows<'n> {
     }
 
     /// What may be the data that a tensor of that name belongs to, the likeliest first.
-    pub(crate) fn data_of(&mut self, name: &'n str) -> Vec<DataName> {
+    pub(crate) fn data_of(&mut self, name: &'n str) -> impl Iterator<Item = DataName<'n>> {
         let leaf = name.rsplit('.').next().unwrap_or(name);
         let has_owner = self.has_owner;
         let rows = self.by_leaf.entry(leaf).or_insert_with(|| rows_of(leaf, has_owner));
-        let data = rows
-            .iter()
-            .flat_map(|(scheme, row)| row.data_of(name).into_iter().map(|name| DataName { name, scheme }));
-        data.collect()
+        rows.iter().flat_map(move |&(scheme, row)| {
+            row.data_of(name).map(move |(stem, end)| DataName { stem, end, scheme })
+        })
     }
 }
 
@@ -189,7 +211,7 @@ mod tests {
 
     fn data_of(name: &str, has_owner: bool) -> Vec<String> {
         let mut rows = AuxiliaryRows { by_leaf: HashMap::new(), has_owner };
-        rows.data_of(name).into_iter().map(|found| found.name).collect()
+        rows.data_of(name).map(|found| found.name()).collect()
     }
 
     #[test]

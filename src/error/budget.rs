@@ -13,7 +13,7 @@ use crate::tensor::size::show_size;
     reason = "the message above each variant says what it is, and its fields are the message's values"
 )]
 pub enum BudgetNeed {
-    #[error("the headers of `{}`", path.display())]
+    #[error("the headers up to that of `{}`", path.display())]
     Headers { path: PathBuf },
     #[error("tile buffers for `{tensor}`")]
     Tile { tensor: String },

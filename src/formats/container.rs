@@ -50,6 +50,8 @@ pub(crate) struct FileBytes<'f> {
 pub(crate) struct FileHeader {
     /// The file's bytes before its data.
     pub(crate) bytes: HeaderBytes,
+    /// A header of no tensors that says all else that it does.
+    pub(crate) like: HeaderBytes,
     /// The tensors in the order of their bytes.
     pub(crate) tensors: Vec<TensorEntry>,
 }

@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub(crate) struct HeaderBytes(Vec<u8>);
 
 impl HeaderBytes {
-    pub(crate) fn new(bytes: Vec<u8>) -> HeaderBytes {
+    /// Those bytes; a plan holds them to its end, so that they keep no room to grow.
+    pub(crate) fn new(mut bytes: Vec<u8>) -> HeaderBytes {
+        bytes.shrink_to_fit();
         HeaderBytes(bytes)
     }
 }

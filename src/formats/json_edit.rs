@@ -11,6 +11,15 @@
 //!
 //! The text must be one that [`parse_json_as_python`](crate::formats::json::parse_json_as_python) reads. Where a key is
 //! there twice the last counts, as for Python. A new key goes to the end of its object, spaced as the key before it.
+//!
+//! ```
+//! use shardfold::testing::JsonEdit;
+//!
+//! let mut config = JsonEdit::new(r#"{"eps": 1e-06, "text_config": {"tied": true}, "limit": [0.0, Infinity]}"#);
+//! assert!(config.set(&["text_config", "tied"], &false.into()));
+//! assert!(config.remove(&["limit"]) && !config.remove(&["limit"]));
+//! assert_eq!(config.text(), r#"{"eps": 1e-06, "text_config": {"tied": false}}"#);
+//! ```
 
 use std::ops::Range;
 
@@ -20,7 +29,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 
 /// A text of JSON that is being edited.
 #[derive(Clone, Debug)]
-pub(crate) struct JsonEdit {
+pub struct JsonEdit {
     text: String,
 }
 
@@ -45,12 +54,12 @@ struct Object {
 
 impl JsonEdit {
     /// Begins with a text as it is.
-    pub(crate) fn new(text: &str) -> JsonEdit {
+    pub fn new(text: &str) -> JsonEdit {
         JsonEdit { text: text.to_owned() }
     }
 
     /// The text as it is now.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
     }
 
@@ -61,7 +70,7 @@ impl JsonEdit {
     }
 
     /// Puts `value` in the place of what is at the path, or adds its last key; false if there is no object to add it to.
-    pub(crate) fn set(&mut self, path: &[&str], value: &Value) -> bool {
+    pub fn set(&mut self, path: &[&str], value: &Value) -> bool {
         let Some((key, parents)) = path.split_last() else { return false };
         let Some(object) = self.object(parents) else { return false };
         match object.last(key) {
@@ -72,7 +81,7 @@ impl JsonEdit {
     }
 
     /// Takes the last key of the path out of its object, wherever it is there; false if it is not.
-    pub(crate) fn remove(&mut self, path: &[&str]) -> bool {
+    pub fn remove(&mut self, path: &[&str]) -> bool {
         let Some((key, parents)) = path.split_last() else { return false };
         let mut is_removed = false;
         while let Some(object) = self.object(parents)

@@ -1,7 +1,7 @@
-//! How a checkpoint is quantized: what its config says, and which tensors are codes and which belong to codes.
+//! How a checkpoint is quantized: what its config says, and which tensors are quantized data and which are auxiliary to it.
 //!
 //! Headers decide: a tensor whose name [`schemes`] know as auxiliary belongs to the quantized data of the same stem, if there
-//! is any. Floats of 8 bits and less are codes even without auxiliary. Nothing is decoded here.
+//! is any. Floats of 8 bits and less are quantized data even with nothing auxiliary beside them. Nothing is decoded here.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,9 +21,10 @@ pub struct Quantization {
     pub format: Option<String>,
     /// Elements that share a scale: a number, or rows and columns.
     pub block: Option<Value>,
-    /// Tensors that hold codes.
-    pub codes: usize,
-    /// Tensors that belong to codes: scales, zero points and the like.
+    /// Tensors that hold quantized data.
+    #[serde(rename = "codes")]
+    pub data: usize,
+    /// Tensors auxiliary to them: scales, zero points and the like.
     pub auxiliary: usize,
     /// What the config's lists of plain modules name.
     pub kept_plain: Vec<String>,
@@ -31,17 +32,17 @@ pub struct Quantization {
 
 /// How the checkpoint is quantized; none if nothing in it says that it is.
 pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
-    let mut is_code: Vec<bool> =
+    let mut is_data: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
-    let mut is_auxiliary = vec![false; is_code.len()];
+    let mut is_auxiliary = vec![false; is_data.len()];
     for (data, beside) in company(catalogue) {
-        is_code[data] = true;
+        is_data[data] = true;
         beside.iter().for_each(|beside| is_auxiliary[beside.place] = true);
     }
     let auxiliary = is_auxiliary.iter().filter(|&&is| is).count();
-    let codes = is_code.iter().zip(&is_auxiliary).filter(|&(&code, &companion)| code && !companion).count();
+    let data = is_data.iter().zip(&is_auxiliary).filter(|&(&data, &auxiliary)| data && !auxiliary).count();
     let said = config.quantization();
-    if said.is_none() && codes == 0 {
+    if said.is_none() && data == 0 {
         return None;
     }
     let text = |key| said?.get(key)?.as_str().map(str::to_owned);
@@ -49,13 +50,13 @@ pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Qua
         method: text("quant_method"),
         format: ["format", "quant_algo", "mode"].into_iter().find_map(text),
         block: said.and_then(block),
-        codes,
+        data,
         auxiliary,
         kept_plain: said.map(kept_plain).unwrap_or_default(),
     })
 }
 
-/// Floats that serve as codes: a model in them needs scales from somewhere.
+/// Floats that serve as quantized data: a model in them needs scales from somewhere.
 fn is_small_float(dtype: Dtype) -> bool {
     !matches!(dtype, Dtype::F8_E8M0) && dtype.bitsize() <= 8 && format!("{dtype:?}").starts_with('F')
 }
@@ -84,7 +85,7 @@ mod tests {
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
 
-    /// A scheme, its tensors, and how many of them are codes and auxiliary.
+    /// A scheme, its tensors, and how many of them are data and auxiliary.
     type Case = (&'static str, &'static [(&'static str, Dtype)], (usize, usize));
 
     fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantization> {
@@ -153,7 +154,7 @@ mod tests {
         ];
         for (what, tensors, counts) in cases {
             let found = of(tensors, json!({})).unwrap_or_else(|| panic!("{what} is quantized"));
-            assert_eq!((found.codes, found.auxiliary), *counts, "{what}");
+            assert_eq!((found.data, found.auxiliary), *counts, "{what}");
         }
         let plain =
             [("a.weight", BF16), ("a.scale", BF16), ("b", BF16), ("b_scale", BF16), ("k.k_scale", F32)];

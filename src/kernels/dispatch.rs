@@ -10,14 +10,16 @@
 )]
 
 use crate::kernels::exact::float_format::FloatFormat;
+use crate::kernels::fused::made::{Factors, ProductScratch};
 use crate::kernels::fused::pack::Term;
 use crate::kernels::fused::tile;
 use crate::kernels::fused::tile::{Codes, FusedScratch};
+use crate::kernels::fused::vector::{CpuProof, FormulaVector, Real};
 use crate::kernels::outcome::{Narrowed, RetentionSums};
 use crate::kernels::product;
 use crate::kernels::product::Matrix;
 use crate::kernels::scalar;
-use crate::kernels::task::CpuTask;
+use crate::kernels::task::VectorTask;
 
 /// The implementation that runs, picked once; a small value to hand to every worker.
 ///
@@ -112,7 +114,7 @@ macro_rules! compile_fused {
     ($level:ident, $vector:ty, $count:literal $(, $features:literal)?) => {
         mod $level {
             use crate::kernels::fused::code::{Brain, Half};
-            use crate::kernels::fused::pack::Term;
+use crate::kernels::fused::pack::Term;
             use crate::kernels::fused::tile::{Codes, FusedScratch, merge};
             use crate::kernels::outcome::Narrowed;
 
@@ -120,11 +122,6 @@ macro_rules! compile_fused {
             pub(crate) fn bf16(codes: &mut Codes<'_>, terms: &[Term<'_>], scratch: &mut FusedScratch) -> Narrowed {
                 // SAFETY: this function is compiled for the features of the vectors.
                 unsafe { merge::<$vector, Brain, $count>(codes, terms, scratch) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            $(#[target_feature(enable = $features)])?
-            pub(crate) fn run<T: crate::kernels::task::CpuTask>(task: T) -> T::Output {
-                task.run()
             }
             $(#[target_feature(enable = $features)])?
             #[cfg(feature = "testing")]
@@ -152,6 +149,141 @@ compile_fused!(
 compile_fused!(fused_avx2, crate::kernels::fused::avx2::Eight, 2, "avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 compile_fused!(fused_neon, crate::kernels::fused::neon::Quad, 4);
+
+/// Compiles what formulas are evaluated with, for vectors of f32 and of f64, under the given `#[target_feature]` attribute if any.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! compile_formulas {
+    ($level:ident, $singles:ty, $doubles:ty $(, $features:literal)?) => {
+        mod $level {
+            use crate::kernels::fused::vector::CpuProof;
+            use crate::kernels::fused::code::{Brain, Half};
+            use crate::kernels::fused::near::{round_halves, round_singles};
+            use crate::kernels::task::VectorTask;
+
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn single(task: impl VectorTask<f32>) {
+                // SAFETY: this function is compiled for the features of the vectors.
+                task.run::<$singles>(unsafe { CpuProof::new() });
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn double(task: impl VectorTask<f64>) {
+                // SAFETY: this function is compiled for the features of the vectors.
+                task.run::<$doubles>(unsafe { CpuProof::new() });
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn round_bf16(middles: &[f32], radii: &[f32], codes: &mut [u8], open: &mut [u64]) -> u64 {
+                // SAFETY: this function is compiled for the features of the vectors.
+                unsafe { round_halves::<$singles, Brain>(middles, radii, codes, open) }
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn round_f16(middles: &[f32], radii: &[f32], codes: &mut [u8], open: &mut [u64]) -> u64 {
+                // SAFETY: this function is compiled for the features of the vectors.
+                unsafe { round_halves::<$singles, Half>(middles, radii, codes, open) }
+            }
+            $(#[target_feature(enable = $features)])?
+            pub(crate) fn round_f32(middles: &[f64], radii: &[f64], codes: &mut [u8], open: &mut [u64]) -> u64 {
+                round_singles(middles, radii, codes, open)
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+compile_formulas!(
+    formulas_avx2,
+    crate::kernels::fused::avx2::Eight,
+    crate::kernels::fused::avx2::Four,
+    "avx2,fma,f16c"
+);
+#[cfg(target_arch = "aarch64")]
+compile_formulas!(formulas_neon, crate::kernels::fused::neon::Quad, crate::kernels::fused::neon::Pair);
+
+/// Calls the named function where formulas are evaluated in vectors, and gives `$otherwise` elsewhere.
+macro_rules! dispatch_formula {
+    ($kernels:ident, $function:ident($($argument:expr),+), $otherwise:expr) => {
+        match $kernels.0 {
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => unsafe { formulas_avx2::$function($($argument),+) },
+            #[cfg(target_arch = "aarch64")]
+            Level::Baseline => formulas_neon::$function($($argument),+),
+            _ => $otherwise,
+        }
+    };
+}
+
+/// A precision that formulas are evaluated in: f32 where results have two bytes, f64 where they are F32.
+pub(crate) trait Precision: Real {
+    /// Runs a task with vectors. There must be some: [`Kernels::has_vectors`].
+    fn run(kernels: Kernels, task: impl VectorTask<Self>);
+
+    /// Rounds numbers that are known to within a radius each to codes of a format of this precision, in place of those of a
+    /// base: where all numbers within the radius have one code. Sets a bit in `open` for each of the others, 64 to a word, and
+    /// returns how many codes changed.
+    fn round(
+        kernels: Kernels,
+        format: FloatFormat,
+        numbers: [&[Self]; 2],
+        codes: &mut [u8],
+        open: &mut [u64],
+    ) -> u64;
+}
+
+impl Precision for f32 {
+    fn run(kernels: Kernels, task: impl VectorTask<f32>) {
+        dispatch_formula!(kernels, single(task), ());
+    }
+
+    fn round(
+        kernels: Kernels,
+        format: FloatFormat,
+        [middles, radii]: [&[f32]; 2],
+        codes: &mut [u8],
+        open: &mut [u64],
+    ) -> u64 {
+        assert_eq!([radii.len(), codes.len()], [middles.len(), 2 * middles.len()], "a code for each number");
+        if format == FloatFormat::BF16 {
+            return dispatch_formula!(kernels, round_bf16(middles, radii, codes, open), all_open(open));
+        }
+        dispatch_formula!(kernels, round_f16(middles, radii, codes, open), all_open(open))
+    }
+}
+
+impl Precision for f64 {
+    fn run(kernels: Kernels, task: impl VectorTask<f64>) {
+        dispatch_formula!(kernels, double(task), ());
+    }
+
+    fn round(
+        kernels: Kernels,
+        _: FloatFormat,
+        [middles, radii]: [&[f64]; 2],
+        codes: &mut [u8],
+        open: &mut [u64],
+    ) -> u64 {
+        assert_eq!([radii.len(), codes.len()], [middles.len(), 4 * middles.len()], "a code for each number");
+        dispatch_formula!(kernels, round_f32(middles, radii, codes, open), all_open(open))
+    }
+}
+
+/// Leaves all to be evaluated one by one.
+fn all_open(open: &mut [u64]) -> u64 {
+    open.fill(u64::MAX);
+    0
+}
+
+/// A product to be made.
+struct ProductTask<'t, 'p, T> {
+    factors: Factors<'p>,
+    scratch: &'t mut ProductScratch<T>,
+}
+
+impl<T: Real> VectorTask<T> for ProductTask<'_, '_, T> {
+    #[inline(always)]
+    fn run<V: FormulaVector<Value = T>>(self, cpu: CpuProof<V>) {
+        self.scratch.make::<V, 2>(cpu, self.factors);
+    }
+}
 
 /// Calls the named function of the module that stands for the level.
 macro_rules! dispatch {
@@ -320,17 +452,20 @@ impl Kernels {
         dispatch!(self, add_squares_each(values, sums));
     }
 
-    /// Runs a task with the level's CPU features.
-    pub(crate) fn run<T: CpuTask>(self, task: T) -> T::Output {
-        match self.0 {
-            Level::Scalar | Level::Baseline => task.run(),
-            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has the features.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { fused_avx2::run(task) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { fused_avx512::run(task) },
-        }
+    /// Whether formulas are evaluated in vectors here, which takes fused multiply-add.
+    pub(crate) fn has_vectors(self) -> bool {
+        self.0.has_fma()
+    }
+
+    /// Makes a product for formulas.
+    ///
+    /// # Panics
+    /// If the shapes disagree, or the scratch is for less.
+    pub(crate) fn make_product<T: Precision>(self, factors: Factors<'_>, scratch: &mut ProductScratch<T>) {
+        let Factors { left, right } = factors;
+        assert_eq!(left.cols, right.rows, "factors must have one rank");
+        assert!(left.is_within_data() && right.is_within_data(), "factors must lie in their data");
+        T::run(self, ProductTask { factors, scratch });
     }
 
     /// Measures what is left of `delta` where `before` became `values`: sums of 64 elements in f32, of these in f64. `still`

@@ -7,9 +7,18 @@
 //! still in the cache.
 //!
 //! ```
-//! use shardfold::testing::packing_bytes;
+//! use shardfold::testing::{Kernels, Matrix};
 //!
-//! assert!(packing_bytes(64, 64, 512) >= packing_bytes(1, 1, 1), "larger products pack more");
+//! // `lora_B [out 2, rank 2]` times `lora_A [rank 2, in 3]`; the transposed product is the same with no value moved.
+//! let (b, a) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, -1.0, 0.5, 2.0, 0.0]);
+//! let (b, a) = (Matrix::row_major(&b, 2, 2), Matrix::row_major(&a, 2, 3));
+//! let (mut delta, mut transposed) = ([0.0; 6], [0.0; 6]);
+//! for kernels in Kernels::available() {
+//!     kernels.product(b, a, &mut delta);
+//!     assert_eq!(delta, [2.0, 4.0, -1.0, 5.0, 8.0, -3.0]);
+//!     kernels.product(a.transposed(), b.transposed(), &mut transposed);
+//!     assert_eq!(transposed, [2.0, 5.0, 4.0, 8.0, -1.0, -3.0]);
+//! }
 //! ```
 
 #![expect(unsafe_code, reason = "`matrixmultiply` takes pointers")]

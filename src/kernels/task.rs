@@ -1,9 +1,10 @@
 //! Loops of other rooms that are compiled once for each set of CPU features.
 
-/// Something to be made by [`Kernels::run`](crate::kernels::dispatch::Kernels::run). Its `run` must be inlined to gain by it.
-pub(crate) trait CpuTask {
-    /// What it makes.
-    type Output;
+use crate::kernels::fused::vector::{CpuProof, FormulaVector, Real};
+
+/// Something to be made with vectors of some type, by [`Precision::run`](crate::kernels::dispatch::Precision::run). Its `run` must
+/// be inlined to gain by it.
+pub(crate) trait VectorTask<T: Real> {
     /// Makes it.
-    fn run(self) -> Self::Output;
+    fn run<V: FormulaVector<Value = T>>(self, cpu: CpuProof<V>);
 }

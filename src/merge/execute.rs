@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cancel::Cancel;
 use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
@@ -135,7 +136,7 @@ impl Prepared {
         let wanted = Wanted {
             plan: &self.plan,
             digest: &self.digest,
-            carried: &self.carried,
+            copied: &self.copied,
             state: &self.state,
             cancel: &self.cancel,
         };
@@ -154,7 +155,7 @@ impl Prepared {
 
     /// Fails if an input is not any more what it was when the plan was made: then nobody knows what was merged.
     pub(crate) fn check_inputs(&self) -> Result<()> {
-        let inputs = self.sources.iter().chain(&self.carried);
+        let inputs = self.sources.iter().chain(&self.copied);
         Error::all(inputs.filter_map(|source| source.check_unchanged().err()).collect())
     }
 
@@ -173,7 +174,7 @@ impl Prepared {
         let applied = if staging.kept().is_counted {
             let kept = staging.kept().milestones.clone();
             let mut record = |milestone: Milestone| staging.record(&milestone);
-            let applied = self.run_into((&store, &clocks), &kept, &mut record, &mut |now| {
+            let applied = self.run_into((&store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
                 read_bytes = now.read_bytes;
                 reporter.event(&Event::Progress(now));
             })?;
@@ -194,15 +195,15 @@ impl Prepared {
     /// Runs the plan into `store`, which has what `kept` says already. `record` and `tick` are called as by [`Run::run`].
     pub(crate) fn run_into(
         &self,
-        (store, clocks): (&dyn Store, &Clocks),
+        (store, clocks, cancel): (&dyn Store, &Clocks, &Cancel),
         kept: &[Milestone],
         record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
-        let settings = io_settings(&self.io, &self.schedule);
+        let settings = io_settings(&self.io, &self.schedule, self.copy_unchanged);
         self.places[0].use_io(settings);
         store.use_io(settings);
-        let scratch = write_repacked(&self.repacks, &self.sources, store, &self.cancel)?;
+        let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
@@ -213,7 +214,7 @@ impl Prepared {
             store,
             kernels: self.kernels,
             clocks,
-            cancel: &self.cancel,
+            cancel,
             allow_noop: self.allow_noop,
             kept,
             stride: self.stride,
@@ -221,8 +222,8 @@ impl Prepared {
         run.run(record, tick)
     }
 
-    fn summary(&self, output: &Location) -> Summary {
-        Summary::already_done(&self.plan, &self.digest, &self.schedule, &output.path())
+    pub(crate) fn summary(&self, output: &Location) -> Summary {
+        Summary::already_done((&self.plan, &self.digest), &self.schedule, &self.io, &output.path())
     }
 
     /// Where the output takes memory that a limit counts: a note, or an error if the limit cannot hold it beside the run.
@@ -258,15 +259,15 @@ impl Prepared {
         }
     }
 
-    /// Writes the files beside the shards: those carried over, the index, the card, the record. Returns all files of the
+    /// Writes the files beside the shards: those that are copied, the index, the card, the record. Returns all files of the
     /// output with their lengths.
     fn write_others(&self, store: &Location, staging: &Staging) -> Result<Vec<(String, u64)>> {
         let card = model_card(&self.plan, &self.base_name, self.library);
         let own = self.plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
         let own = own.chain([(CARD, card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
-        let carried = self.plan.carried.iter().zip(&self.carried);
-        let carried = carried.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
-        let mut others: Vec<(&str, Content<'_>)> = carried.chain(own).collect();
+        let copied = self.plan.copied.iter().zip(&self.copied);
+        let copied = copied.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
+        let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
         // Whoever sees the output grow takes it for a checkpoint late.
         others.sort_by_key(|(name, _)| rank(name));
         let mut done = Vec::new();

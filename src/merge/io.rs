@@ -23,9 +23,10 @@ pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule) -> IoChoice 
 }
 
 /// What stores are told.
-pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule) -> IoSettings {
+pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule, copies: bool) -> IoSettings {
     IoSettings {
         mode: choice.mode,
+        copies,
         read_bytes: schedule.read_window_bytes as u64,
         write_bytes: schedule.window_bytes as u64,
     }

@@ -4,10 +4,12 @@
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
 pub(crate) mod again;
+pub(crate) mod discard;
 pub(crate) mod execute;
 pub(crate) mod hooks;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod prepare;
+pub(crate) mod probe;
 pub(crate) mod request;
 pub(crate) mod resolve;

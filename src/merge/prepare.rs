@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::Library;
 use crate::checkpoint::header::lfs_pointer;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::lfs::is_lfs_pointer;
@@ -50,14 +51,15 @@ pub struct Prepared {
     pub reason: String,
     /// Which way files are read and written.
     pub io: IoChoice,
+    pub(crate) copy_unchanged: bool,
     pub(crate) repacks: Vec<FactorRepack>,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
     /// Where the base and the adapters are.
     pub(crate) places: Vec<Location>,
-    /// The files that the plan carries over, in its order.
-    pub(crate) carried: Vec<Box<dyn Source>>,
+    /// The files that the plan copies, in its order.
+    pub(crate) copied: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
     pub(crate) trusts_journal: bool,
@@ -68,11 +70,6 @@ pub struct Prepared {
     pub(crate) cancel: Cancel,
 }
 
-/// Headers may take so much of the budget.
-const HEADER_SHARE: u64 = 4;
-/// Headers of this size are read under any budget: one that is too small for them is too small for much else, and only
-/// the split can name the smallest that would do.
-const HEADER_LEAST: u64 = 1 << 20;
 /// Bytes of a shard that are made before they are kept: with what is under way, a run that is cut off loses less than 1 GiB.
 const STRIDE: u64 = 768 << 20;
 
@@ -81,10 +78,7 @@ const STRIDE: u64 = 768 << 20;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    let room = request
-        .max_ram
-        .as_ref()
-        .map_or(u64::MAX, |max_ram| (max_ram.bytes() / HEADER_SHARE).max(HEADER_LEAST));
+    let room = HeaderRoom::of(request.max_ram.as_ref());
     let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let mut base =
@@ -107,7 +101,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     notes.splice(0..0, note);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
-    let carried = open_carried(&plan, &place.location, &folders)?;
+    let copied = open_copied(&plan, &place.location, &folders)?;
     let library = base.config.library();
     let mut sources = std::mem::take(&mut base.sources);
     drop(base);
@@ -126,12 +120,13 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         decisions,
         reason,
         io,
+        copy_unchanged: request.copy_unchanged,
         repacks,
         base_name,
         library,
         sources,
         places: std::iter::once(place.location).chain(folders).collect(),
-        carried,
+        copied,
         kernels,
         allow_noop: request.allow_noop,
         trusts_journal: request.trust_journal,
@@ -160,11 +155,11 @@ fn open_adapters(
     request: &Request,
     places: &[Resolved],
     shards: usize,
-    room: u64,
+    room: HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
-        let opening = Opening { weight, file: FileId((shards + i) as u32), header_room: room };
+        let opening = Opening { weight, file: FileId((shards + i) as u32), room };
         match open(place, opening) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
@@ -177,13 +172,13 @@ fn open_adapters(
     (adapters, errors)
 }
 
-/// The files that the plan carries over, opened: one that cannot be read is found before anything is written.
+/// The files that the plan copies, opened: one that cannot be read is found before anything is written.
 ///
 /// # Errors
 /// All that cannot be opened or are pointers of git-lfs, together.
-fn open_carried(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
+fn open_copied(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
-    for CopiedFile { name, beside, bytes } in &plan.carried {
+    for CopiedFile { name, beside, bytes } in &plan.copied {
         let dir = match beside {
             Role::Base => base,
             Role::Adapter(i) => &adapters[*i as usize],

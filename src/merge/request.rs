@@ -12,6 +12,36 @@
 //! let error = prepare(&request).err().expect("nothing is there");
 //! assert_eq!(error.exit_code(), Code::NoInput);
 //! ```
+//!
+//! A request that can be met becomes a plan, and the plan a merged checkpoint in whatever store the output is:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use shardfold::{Event, Location, Memory, Reporter, Request, prepare};
+//!
+//! struct Silent;
+//! impl Reporter for Silent {
+//!     fn event(&mut self, _: &Event<'_>) {}
+//! }
+//!
+//! # fn main() -> shardfold::Result<()> {
+//! let demo = Path::new("fixtures/demo");
+//! let request = Request {
+//!     base: Some(demo.join("base").into()),
+//!     adapters: vec![(demo.join("adapter").into(), 1.0)],
+//!     ..Request::default()
+//! };
+//! let prepared = prepare(&request)?;
+//! let output = Location::new(Memory::new()).join("merged");
+//! let summary = prepared.merge(&output, &mut Silent)?;
+//! assert_eq!(summary.state, "done");
+//! let files = output.files(&|_| false)?;
+//! assert!(files.iter().any(|file| file.name == "model.safetensors.index.json"));
+//! assert_eq!(prepared.merge(&output, &mut Silent)?.state, "already done");
+//! # Ok(())
+//! # }
+//! ```
 
 use regex::Regex;
 
@@ -42,6 +72,8 @@ pub struct Request {
     pub max_ram: Option<Size>,
     /// Which way files are read and written; by default direct where a cgroup limit is tight.
     pub io: Option<IoMode>,
+    /// Whether unchanged parts are written again where the file system could share them with the base.
+    pub copy_unchanged: bool,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.

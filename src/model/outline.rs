@@ -61,9 +61,9 @@ pub(crate) struct Weight {
     pub name: String,
     /// Shape in values, as replacements left it.
     pub shape: Shape,
-    /// Element type on disk; the codes' for an encoded weight.
+    /// Element type on disk; that of the data for a quantized weight.
     pub dtype: Dtype,
-    /// Whether its values are plain numbers or codes of a known encoding.
+    /// Whether its values are plain numbers or quantized data of a known encoding.
     pub is_known: bool,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Weight {
 pub(crate) struct Outline<'a> {
     /// The base.
     pub base: &'a Checkpoint,
-    /// Which of its tensors are codes and auxiliary.
+    /// Which of its tensors are quantized data and auxiliary.
     pub weights: &'a Weights,
     /// What happens to tied heads.
     pub tied: Tied,
@@ -124,9 +124,9 @@ impl<'a> Outline<'a> {
             Target::Base(i) => {
                 let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
                 match self.weights.get(i) {
-                    Some(TensorRole::Quantized(coded)) => (
-                        coded.name.as_deref().unwrap_or(name).to_owned(),
-                        coded.logical.shape.clone(),
+                    Some(TensorRole::Quantized(quantized)) => (
+                        quantized.name.as_deref().unwrap_or(name).to_owned(),
+                        quantized.logical.shape.clone(),
                         tensor.dtype,
                         true,
                     ),

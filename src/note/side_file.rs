@@ -6,7 +6,7 @@ notes! {
     /// A note of the files beside the weights.
     SideFileNote {
         OtherModules { files: Vec<String> } => (
-            "{} {} weights of other modules; carried over as {}",
+            "{} {} weights of other modules; copied as {}",
             first_of(files),
             verb(files.len(), ["holds", "hold"]),
             verb(files.len(), ["it is", "they are"])
@@ -18,6 +18,6 @@ notes! {
              (`--tokenizer adapter` takes the other)"
         ),
         LeftOut { files: Vec<String>, why: String } =>
-            ("{} {} not carried over: {why}", first_of(files), verb(files.len(), ["is", "are"])),
+            ("{} {} not copied: {why}", first_of(files), verb(files.len(), ["is", "are"])),
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::fused::made::Factors;
 use crate::kernels::product::Matrix;
 use crate::ops::placement::Window;
 
@@ -157,6 +158,17 @@ impl<'b> FactorView<'b> {
         let (rows, cols) = (&window.rows, &window.cols);
         let (left, right) = if self.axis == rows.axis { (self, other) } else { (other, self) };
         (left.rows(&rows.range), right.cols(&cols.range))
+    }
+
+    /// The same as factors of a product.
+    pub(crate) fn pair(&self, other: &FactorView<'b>, window: &Window) -> Factors<'b> {
+        let (left, right) = self.beside(other, window);
+        Factors { left, right }
+    }
+
+    /// The first value of a position, and all behind it.
+    pub(crate) fn from(&self, position: u64) -> &'b [f32] {
+        &self.data[(position - self.first) as usize * self.stride..]
     }
 
     /// Value `k` of `position`.

@@ -6,13 +6,15 @@
 //! Rounding: once, at the end. With cores, and beside a delta without a formula: both products in f32, their product rounded, times `s` rounded, added to the running value, as in PEFT.
 
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 
 use crate::kernels::exact::Number;
 use crate::ops::Delta;
-use crate::ops::block::Block;
+use crate::ops::block::{Block, FactorView};
 use crate::ops::cp_core::{Core, CoreSizes};
 use crate::ops::factor::Factor;
-use crate::ops::formula::{Formula, Polynomial, Spot};
+use crate::ops::formula::{FactorPairs, Formula, Polynomial, Spot};
+use crate::ops::placement::Window;
 
 /// A product of two products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +25,12 @@ pub struct Hadamard {
 
 impl Formula for Hadamard {
     #[inline(always)]
-    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
-        let product = spot.product::<N>(0, 1).times(&spot.product(2, 3));
-        running.plus(&product.scaled(spot.scale))
+    fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
+        running.plus(&spot.product(0).times(&spot.product(1)).scaled(spot.scale))
+    }
+
+    fn products<'b>(&self, factors: &'b [FactorView<'b>], window: &Window) -> FactorPairs<'b> {
+        smallvec![factors[0].pair(&factors[1], window), factors[2].pair(&factors[3], window)]
     }
 }
 

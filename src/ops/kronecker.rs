@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::exact::Number;
-use crate::kernels::exact::lanes::WIDE;
+use crate::kernels::fused::made::Factors;
 use crate::kernels::product::Matrix;
 use crate::ops::Delta;
 use crate::ops::block::{Block, FactorView};
 use crate::ops::cp_core::{Core, CoreSizes};
 use crate::ops::factor::Factor;
-use crate::ops::formula::{Formula, Polynomial, Spot};
+use crate::ops::formula::{FactorPairs, Formula, Polynomial, Spot, position};
+use crate::ops::placement::Window;
 
 /// A Kronecker product: the sizes of its two factors, and how they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,19 +65,41 @@ impl SecondForm {
 
 impl Formula for Kronecker {
     #[inline(always)]
-    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
-        let kron = Kron::of(*self, spot.factors);
-        let second: N = kron.second_factor(spot).expect("a delta with a core has no formula");
-        running.plus(&kron.times_first(second, spot).scaled(spot.scale))
+    fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
+        // No index is computed here, as divisions take longer than all else.
+        let second = match self.form {
+            SecondForm::Whole | SecondForm::Interleaved { .. } => {
+                let w2 = spot.factors[spot.factors.len() - 1].data;
+                let n = self.second[1];
+                let (down, along) = if spot.window.rows.axis == Some(1) { (1, n) } else { (n, 1) };
+                spot.values(&w2[spot.offset + spot.row * down + spot.cols.start * along..], along)
+            }
+            SecondForm::Product { .. } | SecondForm::Core(_) => spot.product(1),
+        };
+        running.plus(&second.times(&spot.product(0)).scaled(spot.scale))
+    }
+
+    /// Of `w₁`, which has one element for all of the window, and of `w₂`, if that is a product.
+    fn products<'b>(&self, factors: &'b [FactorView<'b>], window: &Window) -> FactorPairs<'b> {
+        let kron = Kron::of(*self, factors);
+        std::iter::once(kron.first_product(window)).chain(kron.second_product(window)).collect()
+    }
+
+    /// Where in `w₂` the window begins.
+    fn offset(&self, window: &Window) -> usize {
+        let (_, [p, q]) = self.indices(position(window, 0, 0));
+        p * self.second[1] + q
     }
 
     /// As far as one block of `w₂` reaches, so that the element of `w₁` is one; where they are interleaved one element.
-    fn run(&self, spot: &Spot<'_>) -> usize {
+    fn extent(&self, window: &Window) -> [usize; 2] {
         if let SecondForm::Interleaved { .. } = self.form {
-            return 1;
+            return [1, 1];
         }
-        let along = usize::from(spot.window.rows.axis != Some(1));
-        (self.second[along] - spot.position(0)[along] % self.second[along]).min(WIDE)
+        let along = usize::from(window.rows.axis != Some(1));
+        let position = position(window, 0, 0);
+        let left = |axis: usize| self.second[axis] - position[axis] % self.second[axis];
+        [left(1 - along).min(window.rows.len()), left(along).min(window.cols.len())]
     }
 }
 
@@ -100,11 +123,23 @@ impl Delta for Kronecker {
     }
 
     fn inner_dimension(&self, _: &[Factor]) -> u64 {
-        self.form.rank().unwrap_or(0) as u64
+        self.form.rank().max(self.first_rank).unwrap_or(0) as u64
     }
 
     fn rank(&self, _: &[Factor]) -> Option<u64> {
         self.first_rank.or(self.form.rank()).map(|rank| rank as u64)
+    }
+}
+
+impl Kronecker {
+    /// Rows and columns in `w₁` and in `w₂` of an element.
+    fn indices(&self, [out, input]: [usize; 2]) -> ([usize; 2], [usize; 2]) {
+        let ([a, c], [k, n]) = (self.first, self.second);
+        if let SecondForm::Interleaved { kernel } = self.form {
+            let (column, x) = (input / kernel, input % kernel);
+            return ([out % a, column % c], [out / a, column / c * kernel + x]);
+        }
+        ([out / k, input / n], [out % k, input % n])
     }
 }
 
@@ -169,50 +204,34 @@ impl<'k> Kron<'k> {
         Kron { sizes, first, second }
     }
 
-    /// Rows and columns in `w₁` and in `w₂` of an element.
-    fn indices(&self, [out, input]: [usize; 2]) -> ([usize; 2], [usize; 2]) {
-        let ([a, c], [k, n]) = (self.sizes.first, self.sizes.second);
-        if let Second::Interleaved(_, kernel) = self.second {
-            let (column, x) = (input / kernel, input % kernel);
-            return ([out % a, column % c], [out / a, column / c * kernel + x]);
-        }
-        ([out / k, input / n], [out % k, input % n])
+    /// The factors of `w₂` for a window within one block, if it is a product: its rows, or its columns where the delta is
+    /// turned round.
+    fn second_product(&self, window: &Window) -> Option<Factors<'k>> {
+        let Second::Blocks(FactorSource::Product(a, b)) = &self.second else { return None };
+        let (_, [p, q]) = self.sizes.indices(position(window, 0, 0));
+        let is_turned = window.rows.axis == Some(1);
+        let (left, row, right, col) =
+            if is_turned { (b.transposed(), q, a.transposed(), p) } else { (*a, p, *b, q) };
+        let left = Matrix { data: &left.data[row * left.row_stride..], rows: window.rows.len(), ..left };
+        let right = Matrix { data: &right.data[col * right.col_stride..], cols: window.cols.len(), ..right };
+        Some(Factors { left, right })
     }
 
-    /// A run of elements times the one element of `w₁` that it has.
-    #[inline(always)]
-    fn times_first<N: Number>(&self, run: N, spot: &Spot<'_>) -> N {
-        let ([i, j], _) = self.indices(spot.position(0));
-        match self.first {
-            First::Whole(w1) => run.scaled(w1[i * self.sizes.first[1] + j]),
+    /// The factors of the element of `w₁` for a window: one row and one column for all of it, with 1 for a factor where `w₁` is
+    /// stored whole.
+    fn first_product(&self, window: &Window) -> Factors<'k> {
+        let ([i, j], _) = self.sizes.indices(position(window, 0, 0));
+        let (left, right) = match self.first {
+            First::Whole(w1) => {
+                let [a, c] = self.sizes.first;
+                (Matrix::row_major(&w1[i * c + j..], a, 1), Matrix::row_major(&[1.0], 1, 1))
+            }
             First::Product(a, b) => {
-                // One column for all.
-                let b = Matrix { data: &b.data[j..], cols: spot.cols.len(), col_stride: 0, ..b };
-                run.times(&N::dot(a, i, b, 0..spot.cols.len()))
+                (Matrix { data: &a.data[i * a.row_stride..], ..a }, Matrix { data: &b.data[j..], ..b })
             }
-        }
-    }
-
-    /// The elements of `w₂` for a run of elements, along its columns, or its rows where the delta is turned round; none with a
-    /// core.
-    #[inline(always)]
-    fn second_factor<N: Number>(&self, spot: &Spot<'_>) -> Option<N> {
-        let (_, [p, q]) = self.indices(spot.position(0));
-        let (count, is_turned) = (spot.cols.len(), spot.window.rows.axis == Some(1));
-        let n = self.sizes.second[1];
-        Some(match &self.second {
-            Second::Interleaved(w2, _) | Second::Blocks(FactorSource::Whole(w2)) => {
-                let step = if is_turned { n } else { 1 };
-                N::load(count, |lane| w2[p * n + q + lane * step])
-            }
-            Second::Blocks(FactorSource::Product(a, b)) => {
-                // One call, which is inlined: two would be too much for the compiler to keep in registers.
-                let (left, row, right, first) =
-                    if is_turned { (b.transposed(), q, a.transposed(), p) } else { (*a, p, *b, q) };
-                N::dot(left, row, right, first..first + count)
-            }
-            Second::Blocks(FactorSource::Core(..)) => return None,
-        })
+        };
+        let left = Matrix { rows: window.rows.len(), row_stride: 0, ..left };
+        Factors { left, right: Matrix { cols: window.cols.len(), col_stride: 0, ..right } }
     }
 
     /// Writes the window.

@@ -9,12 +9,14 @@
 //! for a share `t = W₀ · (product · s)`.
 
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 
 use crate::kernels::exact::Number;
 use crate::ops::Delta;
-use crate::ops::block::Block;
+use crate::ops::block::{Block, FactorView};
 use crate::ops::factor::Factor;
-use crate::ops::formula::{Formula, Polynomial, Spot};
+use crate::ops::formula::{FactorPairs, Formula, Polynomial, Spot};
+use crate::ops::placement::Window;
 
 /// A product of two factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +34,13 @@ impl LowRank {
 
 impl Formula for LowRank {
     #[inline(always)]
-    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
-        let delta: N = spot.product::<N>(0, 1).scaled(spot.scale);
+    fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
+        let delta = spot.product(0).scaled(spot.scale);
         running.plus(&if self.is_share { delta.times(&spot.original()) } else { delta })
+    }
+
+    fn products<'b>(&self, factors: &'b [FactorView<'b>], window: &Window) -> FactorPairs<'b> {
+        smallvec![factors[0].pair(&factors[1], window)]
     }
 }
 

@@ -23,6 +23,19 @@
 //! As a matrix of 6 columns, `in` (a stride of 6) moves down the rows, one by one from row 8, and `out` (a stride of 2)
 //! moves along the columns, in steps of 2 from column 0. A tile of rows 9 to 11 and columns 2 to 5 gets the window
 //! `in` 1 to 3 and `out` 1 to 2: the factors' rows and columns of these numbers, and nothing else, are multiplied for it.
+//!
+//! ```
+//! use shardfold::testing::{Axis, Placement, Rect, View};
+//!
+//! let axes = vec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
+//! let grid = Placement { start: 48, axes }.grid(View { rows: 12, cols: 6 }).expect("no axis is cut");
+//! assert_eq!((grid.rows.axis, grid.rows.at, grid.rows.step), (Some(1), 8, 1), "`in` moves along rows");
+//! assert_eq!((grid.cols.axis, grid.cols.at, grid.cols.step), (Some(0), 0, 2), "`out` moves along columns");
+//!
+//! let window = grid.window(&Rect { rows: 9..12, cols: 2..6 }).expect("some of the delta is there");
+//! assert_eq!((window.rows.range, window.cols.range), (1..4, 1..3));
+//! assert_eq!(grid.window(&Rect { rows: 0..8, cols: 0..6 }), None, "other experts' rows");
+//! ```
 
 use std::ops::Range;
 
@@ -182,6 +195,12 @@ impl AxisRun {
         (self.range.end - self.range.start) as usize
     }
 
+    /// Some of the positions.
+    fn part(&self, of: Range<usize>) -> AxisRun {
+        let range = self.range.start + of.start as u64..self.range.start + of.end as u64;
+        AxisRun { range, at: self.at + of.start as u64 * self.step, ..*self }
+    }
+
     /// Whether there is none; a run that `window` made never is.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
@@ -198,6 +217,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// Some of its rows and columns.
+    pub(crate) fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Window {
+        Window { rows: self.rows.part(rows), cols: self.cols.part(cols) }
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> u64 {
         (self.rows.len() * self.cols.len()) as u64

@@ -14,9 +14,9 @@ pub struct ReplaceRows;
 
 impl Formula for ReplaceRows {
     #[inline(always)]
-    fn apply<N: Number>(&self, spot: &Spot<'_>, _: N) -> N {
+    fn apply<N: Number>(&self, spot: &Spot<'_, N>, _: N) -> N {
         let rows = spot.factors[0];
-        spot.values(|[row, column]| rows.at(row as u64, column))
+        spot.gathered(|[row, column]| rows.at(row as u64, column))
     }
 }
 

@@ -39,18 +39,18 @@ impl Groups {
 
 impl Formula for ScaleAxis {
     #[inline(always)]
-    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+    fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
         let vector = spot.factors[0];
-        let values: N = match (self.inputs, vector.axis) {
-            (Some(groups), _) => spot.values(|[out, input]| {
+        let values = match (self.inputs, vector.axis) {
+            (Some(groups), _) => spot.gathered(|[out, input]| {
                 vector.at(vector.first, groups.position(out as u64, input as u64) as usize)
             }),
             (None, axis) if axis == spot.window.rows.axis => {
-                N::of(vector.at(spot.window.rows.range.start + spot.row as u64, 0))
+                spot.all(vector.at(spot.window.rows.range.start + spot.row as u64, 0))
             }
             (None, _) => {
                 let first = spot.window.cols.range.start + spot.cols.start as u64;
-                N::load(spot.cols.len(), |lane| vector.at(first + lane as u64, 0))
+                spot.values(vector.from(first), vector.stride)
             }
         };
         running.times(&values)

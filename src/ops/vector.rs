@@ -15,11 +15,10 @@ pub struct AddVector;
 
 impl Formula for AddVector {
     #[inline(always)]
-    fn apply<N: Number>(&self, spot: &Spot<'_>, running: N) -> N {
+    fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
         let vector = spot.factors[0];
         let (first, at) = (spot.window.cols.range.start, spot.cols.start as u64);
-        let values = N::load(spot.cols.len(), |lane| vector.at(first + at + lane as u64, 0));
-        running.plus(&values.scaled(spot.scale))
+        running.plus(&spot.values(vector.from(first + at), vector.stride).scaled(spot.scale))
     }
 }
 

@@ -17,8 +17,9 @@ use crate::ops::block::Reduced;
 use crate::ops::block::{Block, FactorView};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Window;
-use crate::plan::out_tensor::Making;
-use crate::schedule::budget::{EXACT_BLOCK, REDUCED_ROWS};
+use crate::plan::out_tensor::Content;
+use crate::schedule::arithmetic::Arithmetic;
+use crate::schedule::budget::REDUCED_ROWS;
 use crate::schedule::cut::{MergedTensor, Output};
 use crate::schedule::region::{out_encoding, start_encoding};
 use crate::schedule::requirement::BLOCK_COLS;
@@ -59,40 +60,43 @@ pub(crate) fn merge_tile<'s>(
     data: &mut [u8],
     scratch: &'s mut WorkerScratch,
 ) -> Result<&'s Outcome> {
-    let (height, width) = (job.rect.height() as usize, job.rect.width() as usize);
     job.begin(scratch);
-    if let Some(format) = job.fused(&scratch.ops) {
-        job.merge_fused(format, data, scratch)?;
-        return Ok(&scratch.outcome);
-    }
-    let reduces_here = scratch.ops.iter().any(|op| op.reduces_here);
-    let exact = job.exact(&scratch.ops);
-    let block = if exact.is_some() { EXACT_BLOCK } else { scratch.buffers.block };
-    let (rows, cols) = job.block_size(width, block, reduces_here);
-    for top in (0..height).step_by(rows) {
-        let rows = top..(top + rows).min(height);
-        if reduces_here {
-            job.reduce_rows(&rows, cols, data, scratch);
-        }
-        for piece in pieces(&rows, width, cols) {
-            match (job.merged.output, exact) {
-                (_, Some(format)) => job.merge_exactly(format, &piece, data, scratch)?,
-                (Output::Encoded, None) => job.merge_block(&piece, data, scratch)?,
-                (Output::Observed, None) => job.observe_block(&piece, data, scratch),
-            }
-        }
+    match job.merged.arithmetic() {
+        Arithmetic::Fused(format) => job.merge_fused(format, data, scratch)?,
+        Arithmetic::Formulas(format) => job.merge_by_formulas(format, data, scratch)?,
+        Arithmetic::Pinned => job.merge_pinned(data, scratch)?,
     }
     Ok(&scratch.outcome)
 }
 
 /// The blocks of some rows, from left to right.
-fn pieces(rows: &Range<usize>, width: usize, cols: usize) -> impl Iterator<Item = Piece> {
+pub(crate) fn pieces(rows: &Range<usize>, width: usize, cols: usize) -> impl Iterator<Item = Piece> {
     let rows = rows.clone();
     let lefts = (0..width).step_by(cols);
     lefts.map(move |left| Piece { rows: rows.clone(), cols: left..(left + cols).min(width) })
 }
 
 impl TileJob<'_> {
+    /// Merges a tile delta by delta, or makes of it what a reduction accumulates.
+    fn merge_pinned(&self, data: &mut [u8], scratch: &mut WorkerScratch) -> Result<()> {
+        let (height, width) = (self.rect.height() as usize, self.rect.width() as usize);
+        let reduces_here = scratch.ops.iter().any(|op| op.reduces_here);
+        let (rows, cols) = self.block_size(width, scratch.buffers.block, reduces_here);
+        for top in (0..height).step_by(rows) {
+            let rows = top..(top + rows).min(height);
+            if reduces_here {
+                self.reduce_rows(&rows, cols, data, scratch);
+            }
+            for piece in pieces(&rows, width, cols) {
+                match self.merged.output {
+                    Output::Encoded => self.merge_block(&piece, data, scratch)?,
+                    Output::Observed => self.observe_block(&piece, data, scratch),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Lists the ops that meet the tile, and begins its outcome.
     fn begin(&self, scratch: &mut WorkerScratch) {
         let WorkerScratch { ops, outcome, .. } = scratch;
@@ -128,8 +132,8 @@ impl TileJob<'_> {
 
     /// The claim that replaced what the tensor starts from.
     fn replaced(&self) -> Option<ClaimId> {
-        match &self.merged.tensor.making {
-            Making::Merge { claim, .. } | Making::Copy { claim, .. } => *claim,
+        match &self.merged.tensor.content {
+            Content::Compute { claim, .. } | Content::Copy { claim, .. } => *claim,
         }
     }
 
@@ -312,13 +316,7 @@ impl TileJob<'_> {
 
     /// Rounds a block to the output's bytes, and leaves what they decode to in the values. A result that is not finite is
     /// an error, unless the base was not finite there.
-    pub(crate) fn encode(
-        &self,
-        piece: &Piece,
-        finite: bool,
-        data: &mut [u8],
-        buffers: &mut Buffers,
-    ) -> Result<Encoded> {
+    fn encode(&self, piece: &Piece, finite: bool, data: &mut [u8], buffers: &mut Buffers) -> Result<Encoded> {
         let elements = piece.elements();
         let (start, out) = (start_encoding(self.merged.start), out_encoding(self.merged.tensor));
         let (source, bytes) = match self.layout.out.start {
@@ -356,7 +354,7 @@ impl TileJob<'_> {
     }
 
     /// Counts what the ops reached, and what changed.
-    pub(crate) fn count_block(&self, piece: &Piece, encoded: Encoded, scratch: &mut WorkerScratch) {
+    fn count_block(&self, piece: &Piece, encoded: Encoded, scratch: &mut WorkerScratch) {
         let WorkerScratch { buffers, ops, outcome, .. } = scratch;
         let (place, elements) = (piece.place(self.rect), piece.elements());
         for (of, claim) in ops.iter().zip(&mut outcome.claims) {
@@ -416,11 +414,11 @@ impl TileJob<'_> {
 
 /// How a block was encoded.
 #[derive(Clone, Copy)]
-pub(crate) struct Encoded {
+struct Encoded {
     /// Whether the output is another type than the base: what the original would have been rounded to is left beside then.
-    pub(crate) is_cast: bool,
+    is_cast: bool,
     /// Elements that changed, where the bytes were those of the base before.
-    pub(crate) changed: Option<u64>,
+    changed: Option<u64>,
 }
 
 /// Rows and columns of a block, from its tile's corner.

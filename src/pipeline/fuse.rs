@@ -2,8 +2,6 @@
 //! tile, a rectangle in which the same ops fall on all elements. Only rows of the sample go the long way besides, so that
 //! what is left of each delta can be measured.
 
-use std::ops::Range;
-
 use smallvec::SmallVec;
 
 use crate::error::Result;
@@ -12,8 +10,6 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::pack::Term;
 use crate::kernels::fused::tile::Codes;
 use crate::ops::placement::Window;
-use crate::schedule::cut::Output;
-use crate::schedule::region::{out_encoding, start_encoding};
 
 use crate::pipeline::apply::{Piece, TileJob};
 use crate::pipeline::retained::SAMPLED_ROWS;
@@ -23,20 +19,6 @@ use crate::pipeline::scratch::{TileOp, WorkerScratch};
 type Terms<'t> = SmallVec<[Term<'t>; 8]>;
 
 impl TileJob<'_> {
-    /// The format of the tile's codes, if the fused kernel can merge it: codes of two bytes that are changed in place, and
-    /// nothing but products of factors, none in every second column or the like.
-    pub(crate) fn fused(&self, ops: &[TileOp]) -> Option<FloatFormat> {
-        let (start, out) = (start_encoding(self.merged.start), out_encoding(self.merged.tensor));
-        let format = out.float_format().filter(|format| format.width == 16)?;
-        let is_in_place = start.name() == out.name() && self.layout.out.start == 0;
-        let is_product = |of: &TileOp| {
-            let is_dense = of.grid.rows.step == 1 && of.grid.cols.step == 1;
-            is_dense && self.op(of).delta().product().is_some()
-        };
-        let fits = self.merged.output == Output::Encoded && is_in_place && ops.iter().all(is_product);
-        fits.then_some(format)
-    }
-
     /// Merges the tile, and adds to its outcome.
     pub(crate) fn merge_fused(
         &self,
@@ -92,28 +74,16 @@ impl TileJob<'_> {
         }
         let mut top = cell.rows.start;
         while top < cell.rows.end {
-            let is_measured = self.is_measured(&scratch.ops, top, &cell.cols);
-            let same = |row: &usize| self.is_measured(&scratch.ops, *row, &cell.cols) == is_measured;
-            let bottom = (top + 1..cell.rows.end).take_while(same).last().map_or(top + 1, |row| row + 1);
-            let rows = Piece { rows: top..bottom, cols: cell.cols.clone() };
+            let (rows, is_measured) = self.rows_alike(&scratch.ops, top..cell.rows.end, &cell.cols);
+            let rows = Piece { rows, cols: cell.cols.clone() };
+            top = rows.rows.end;
             if is_measured {
                 self.measure_rows(format, &rows, data, scratch)?;
             } else {
                 self.merge_piece(format, &rows, data, scratch)?;
             }
-            top = bottom;
         }
         Ok(())
-    }
-
-    /// Whether an op on these elements has the row in its sample.
-    pub(crate) fn is_measured(&self, ops: &[TileOp], row: usize, cols: &Range<usize>) -> bool {
-        let place = Piece { rows: row..row + 1, cols: cols.clone() }.place(self.rect);
-        let is_sampled = |of: &TileOp| {
-            let window = of.grid.window(&place);
-            window.is_some_and(|window| of.is_sampled(window.rows.range.start))
-        };
-        ops.iter().any(is_sampled)
     }
 
     /// Merges a piece on which the same ops fall everywhere.
@@ -176,17 +146,5 @@ impl TileJob<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Counts the elements that each claim reached.
-    fn count_elements(&self, scratch: &mut WorkerScratch) {
-        let WorkerScratch { ops, outcome, .. } = scratch;
-        for (of, claim) in ops.iter().zip(&mut outcome.claims) {
-            claim.elements += of.grid.window(self.rect).map_or(0, |window| window.elements());
-        }
-        // Behind the ops stands the claim that replaced what the tensor starts from, if one did.
-        for replaced in &mut outcome.claims[ops.len()..] {
-            replaced.elements += self.rect.elements();
-        }
     }
 }

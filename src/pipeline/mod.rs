@@ -34,6 +34,7 @@ pub(crate) mod progress;
 pub(crate) mod reduce;
 pub(crate) mod repack;
 pub(crate) mod retained;
+pub(crate) mod rounded_once;
 pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod stages;

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use crate::kernels::fused::made::ProductScratch;
 use crate::kernels::fused::tile::FusedScratch;
+use crate::kernels::fused::vector::Real;
+use crate::ops::formula::PRODUCTS_MOST;
 use crate::ops::op::ClaimId;
 use crate::ops::placement::{Grid, Window};
-use crate::schedule::budget::ScratchSizes;
+use crate::schedule::budget::{FORMULA_COLS, FORMULA_ROWS, ScratchSizes};
 
 use crate::pipeline::retained::{Retention, is_sampled};
 
@@ -21,8 +24,10 @@ pub(crate) struct WorkerScratch {
     pub(crate) outcome: Outcome,
     /// What the fused kernel writes to.
     pub(crate) fused: FusedScratch,
-    /// Blocks that are evaluated in f64.
-    pub(crate) exact: ExactRows,
+    /// Blocks that formulas are evaluated on in f32, for outputs of two bytes.
+    pub(crate) singles: FormulaScratch<f32>,
+    /// Blocks that formulas are evaluated on in f64, for outputs in F32.
+    pub(crate) doubles: FormulaScratch<f64>,
     /// Rows and columns at which the tile is cut into cells.
     pub(crate) cuts: [Vec<usize>; 2],
 }
@@ -45,7 +50,8 @@ impl WorkerScratch {
             applied: Vec::new(),
             outcome: Outcome::default(),
             fused: FusedScratch::new(sizes.ranks),
-            exact: ExactRows::new(sizes.exact),
+            singles: FormulaScratch::new(sizes.singles),
+            doubles: FormulaScratch::new(sizes.doubles),
             cuts: [Vec::new(), Vec::new()],
         }
     }
@@ -67,27 +73,28 @@ pub(crate) struct Buffers {
     pub(crate) states: Vec<Vec<f64>>,
 }
 
-/// A block in f64, with bounds of its error.
-pub(crate) struct ExactRows {
+/// A block that formulas are evaluated on.
+pub(crate) struct FormulaScratch<T> {
     /// Running values.
-    pub(crate) middles: Vec<f64>,
+    pub(crate) middles: Vec<T>,
     /// How far each may be off.
-    pub(crate) radii: Vec<f64>,
-    /// The ends of the bounds that are farther from zero.
-    pub(crate) ends: Vec<f32>,
-    /// Their codes.
-    pub(crate) codes: Vec<u8>,
+    pub(crate) radii: Vec<T>,
+    /// Products of factors.
+    pub(crate) products: [ProductScratch<T>; PRODUCTS_MOST],
 }
 
-impl ExactRows {
-    /// For blocks of so many elements.
-    fn new(elements: usize) -> ExactRows {
-        ExactRows {
-            middles: vec![0.0; elements],
-            radii: vec![0.0; elements],
-            ends: vec![0.0; elements],
-            codes: vec![0; elements * size_of::<f32>()],
-        }
+impl<T: Real> FormulaScratch<T> {
+    /// For formulas whose products have no greater rank; empty if there are none.
+    fn new(rank: Option<usize>) -> FormulaScratch<T> {
+        let (rows, cols) = if rank.is_some() { (FORMULA_ROWS, FORMULA_COLS) } else { (0, 0) };
+        let numbers = || vec![T::default(); rows * cols];
+        let product = |_| ProductScratch::new(rank.unwrap_or(0), rows, cols);
+        FormulaScratch { middles: numbers(), radii: numbers(), products: [0; PRODUCTS_MOST].map(product) }
+    }
+
+    /// Forgets which factors are packed, as their bytes are another tile's now.
+    pub(crate) fn forget(&mut self) {
+        self.products.iter_mut().for_each(ProductScratch::forget);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::plan::PlanError;
 use crate::error::run::RunError;
 use crate::error::{Error, Result};
 use crate::ops::op::ClaimId;
-use crate::plan::out_tensor::{Making, Plan};
+use crate::plan::out_tensor::{Content, Plan};
 
 use crate::pipeline::milestone::{ClaimCount, Milestone, MilestoneCounts};
 use crate::pipeline::retained::Retention;
@@ -177,9 +177,9 @@ impl Tally {
         let mut effective = vec![false; plan.adapters.len()];
         for (shard, changed) in plan.shards.iter().zip(&self.changed) {
             for (tensor, changed) in shard.tensors.iter().zip(changed) {
-                let (replaced, ops) = match &tensor.making {
-                    Making::Copy { claim, .. } => (*claim, [].as_slice()),
-                    Making::Merge { claim, ops, .. } => (*claim, ops.as_slice()),
+                let (replaced, ops) = match &tensor.content {
+                    Content::Copy { claim, .. } => (*claim, [].as_slice()),
+                    Content::Compute { claim, ops, .. } => (*claim, ops.as_slice()),
                 };
                 let by = |claim: ClaimId| plan.claims[claim.0 as usize].adapter as usize;
                 if let Some(claim) = replaced {

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
+use crate::storage::source::Source;
 
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::file_hash::FileHash;
@@ -113,11 +114,12 @@ impl Writer<'_> {
                 return Ok(());
             }
             Work::Merge(merge) => {
-                self.append(bytes.unwrap_or_default())?;
+                self.append(bytes.unwrap_or_default(), None)?;
                 (Some(merge.tensor), next_row(merge))
             }
-            Work::Copy { .. } => {
-                self.append(bytes.unwrap_or_default())?;
+            Work::Copy { from, offset, .. } => {
+                let same = (self.run.sources[from.0 as usize], *offset);
+                self.append(bytes.unwrap_or_default(), Some(same))?;
                 (None, Some(0))
             }
         };
@@ -144,7 +146,7 @@ impl Writer<'_> {
         let sink = run.store.resume(&shard.name, written, shard.bytes)?;
         self.open = Some(Open { shard: i, sink, written, hash, marked: written });
         match &shard.header {
-            OutHeader::Made(header) if written == 0 => self.append(header),
+            OutHeader::Made(header) if written == 0 => self.append(header, None),
             // It comes as the next tiles, or is there.
             _ => Ok(()),
         }
@@ -163,9 +165,13 @@ impl Writer<'_> {
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Adds bytes to the shard; `same` is where else they are.
+    fn append(&mut self, bytes: &[u8], same: Option<(&dyn Source, u64)>) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
-        self.clock.spend(Activity::Write, || open.sink.write(bytes))?;
+        self.clock.spend(Activity::Write, || match same {
+            Some((source, offset)) => open.sink.write_same(bytes, source, offset),
+            None => open.sink.write(bytes),
+        })?;
         self.clock.spend(Activity::Hash, || open.hash.update(bytes));
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);

@@ -49,14 +49,14 @@ pub(crate) struct Planned {
     pub decisions: Vec<Note>,
 }
 
-/// The output: its shards, the small files made for it, and those carried over.
+/// The output: its shards, the small files made for it, and those that are copied.
 #[derive(Default)]
 struct OutputContents {
     shards: Vec<OutShard>,
     files: Vec<SideFile>,
-    carried: Vec<CopiedFile>,
-    /// What is said of files that adapters bring along.
-    brought: Vec<Note>,
+    copied: Vec<CopiedFile>,
+    /// What is noted of side files, of the base and of adapters.
+    notes: Vec<Note>,
 }
 
 impl Planner<'_> {
@@ -78,14 +78,16 @@ impl Planner<'_> {
         self.check(&mut claim_set, &mut outline);
         // What the headers show to be wrong does not wait for the files.
         Error::all(std::mem::take(&mut claim_set.errors))?;
+        // Nobody asks for names any more, and their tables are a tenth of what planning holds.
+        drop(name_tables);
         // The output is laid out while the files are still read.
-        let laid = self.lay_out(&outline, std::mem::take(&mut claim_set.touched));
+        let output = self.lay_out(&outline, std::mem::take(&mut claim_set.edits));
         let contents = contents()?;
         claim_set.check_contents(self, &contents);
         let ClaimSet { claims, skipped, errors, mut notes, .. } = claim_set;
         Error::all(errors)?;
-        let OutputContents { shards, files, carried, brought } = laid?;
-        notes.extend(brought);
+        let OutputContents { shards, files, copied, notes: of_files } = output?;
+        notes.extend(of_files);
         let decisions = decisions(&outline, &shards, self.keep_quantized);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -94,7 +96,7 @@ impl Planner<'_> {
             choices: [texts(&decisions), self.experts(), skipped].concat(),
             shards,
             claims,
-            carried,
+            copied,
             files,
         };
         let digest = plan.digest();
@@ -140,7 +142,7 @@ impl Planner<'_> {
             Err(error) => claim_set.errors.push(error),
         }
         claim_set.errors.extend(check_vocabulary(outline));
-        let is_decoded = |place| !self.keep_quantized || claim_set.touched.contains_key(&Target::Base(place));
+        let is_decoded = |place| !self.keep_quantized || claim_set.edits.contains_key(&Target::Base(place));
         let dubious = check_dubious(outline, is_decoded);
         claim_set.errors.extend(dubious);
         if !self.keep_quantized {
@@ -149,12 +151,8 @@ impl Planner<'_> {
     }
 
     /// What the output consists of.
-    fn lay_out(
-        &self,
-        outline: &Outline<'_>,
-        touched: HashMap<Target, TensorEdits>,
-    ) -> Result<OutputContents> {
-        let shards = OutputLayout { outline, touched, keep_quantized: self.keep_quantized }.shards()?;
+    fn lay_out(&self, outline: &Outline<'_>, edits: HashMap<Target, TensorEdits>) -> Result<OutputContents> {
+        let shards = OutputLayout { outline, edits, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
@@ -167,31 +165,31 @@ impl Planner<'_> {
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name) || is_unexplained && schemes::is_side_file(name)
         };
-        let mut brought = Vec::new();
-        let mut carried = self.carried(&mut brought)?;
-        tokenizer::choose(self.tokenizer, outline, self.adapters, &mut carried, &mut brought)?;
-        carried.retain(|file| !is_left(&file.name));
-        carried.extend(kept_index);
-        carried.sort_by(|a, b| a.name.cmp(&b.name));
-        Error::all(check_names(&shards, &files, &carried))?;
-        Ok(OutputContents { shards, files, carried, brought })
+        let mut notes = Vec::new();
+        let mut copied = self.copied(&mut notes)?;
+        tokenizer::choose(self.tokenizer, outline, self.adapters, &mut copied, &mut notes)?;
+        copied.retain(|file| !is_left(&file.name));
+        copied.extend(kept_index);
+        copied.sort_by(|a, b| a.name.cmp(&b.name));
+        Error::all(check_names(&shards, &files, &copied))?;
+        Ok(OutputContents { shards, files, copied, notes })
     }
 
-    /// The files that are copied: those beside the base's shards, and what adapters bring along, the last of them.
-    fn carried(&self, notes: &mut Vec<Note>) -> Result<Vec<CopiedFile>> {
+    /// The files that are copied: those beside the base's shards, and the side files of adapters, of the last that has any.
+    fn copied(&self, notes: &mut Vec<Note>) -> Result<Vec<CopiedFile>> {
         let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| CopiedFile { name, bytes, beside };
         let shards = &self.base.catalogue.shards;
         let is_shard = |name: &str| shards.iter().any(|shard| shard.name == name);
-        let SideFiles { carried, notes: of_files } = side_files(&self.base.location, is_shard)?;
+        let SideFiles { copied, notes: of_files } = side_files(&self.base.location, is_shard)?;
         notes.extend(of_files);
-        let mut all: Vec<CopiedFile> = carried.into_iter().map(by(Role::Base)).collect();
+        let mut all: Vec<CopiedFile> = copied.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
-            let brought = adapter.brought()?;
-            let Some(Entry { name, .. }) = brought.first() else { continue };
+            let own = adapter.side_files()?;
+            let Some(Entry { name, .. }) = own.first() else { continue };
             let (file, adapter) = (name.clone(), adapter.name.clone());
             notes.push(PlanNote::AdapterFileCopied { file, adapter }.into());
             all.retain(|file| !is_beside(&file.name));
-            all.extend(brought.into_iter().map(by(Role::Adapter(i as u32))));
+            all.extend(own.into_iter().map(by(Role::Adapter(i as u32))));
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
@@ -212,10 +210,11 @@ impl Planner<'_> {
 
     /// What the user said of experts, each once.
     fn experts(&self) -> Vec<String> {
-        let mut told: Vec<String> = self.adapters.iter().flat_map(|adapter| adapter.experts.told()).collect();
-        told.sort_unstable();
-        told.dedup();
-        told
+        let mut decisions: Vec<String> =
+            self.adapters.iter().flat_map(|adapter| adapter.experts.decisions()).collect();
+        decisions.sort_unstable();
+        decisions.dedup();
+        decisions
     }
 
     /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::reference::FileId`]s count.

@@ -26,7 +26,7 @@ use crate::plan::planner::Planner;
 /// Claims of all adapters by tensor.
 #[derive(Default)]
 pub(crate) struct ClaimSet {
-    pub(crate) touched: HashMap<Target, TensorEdits>,
+    pub(crate) edits: HashMap<Target, TensorEdits>,
     pub(crate) claims: Vec<ClaimRecord>,
     /// What each adapter's claims do; none where something is wrong with them.
     pub(crate) effects: Vec<Option<Vec<ClaimEffect>>>,
@@ -34,14 +34,14 @@ pub(crate) struct ClaimSet {
     pub(crate) head_follows: Vec<bool>,
     /// Adapters that train tied ends as one, whichever end they hold.
     pub(crate) trains_as_one: Vec<bool>,
-    /// What was left out, allowed or parted, as the model card tells it.
+    /// What was ignored, allowed or untied, as the model card says it.
     pub(crate) skipped: Vec<String>,
     pub(crate) errors: Vec<Error>,
     pub(crate) notes: Vec<Note>,
 }
 
 impl ClaimSet {
-    /// Adds one claim, piece by piece if its parameter is in pieces on disk.
+    /// Adds one claim, slice by slice if its parameter is several tensors on disk.
     pub(crate) fn add(
         &mut self,
         adapter: u32,
@@ -68,7 +68,7 @@ impl ClaimSet {
         for (target, edit) in parts {
             match edit {
                 Edit::Change(new) => {
-                    let ops = &mut self.touched.entry(target).or_default().ops;
+                    let ops = &mut self.edits.entry(target).or_default().ops;
                     // Most tensors have one op, of 45,000 in a large mixture of experts.
                     ops.reserve_exact(new.len());
                     ops.extend(new.into_iter().map(|op| op.counted_for(claim)));
@@ -129,15 +129,15 @@ impl ClaimSet {
         planner: &Planner<'_>,
         outline: &Outline<'_>,
     ) -> Option<Error> {
-        let touched = self.touched.entry(target).or_default();
+        let edits = self.edits.entry(target).or_default();
         let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
         let named = |adapter: u32| planner.adapters[adapter as usize].name.clone();
         let (adapter, tensor) = (by(claim), outline.weight(target).name);
-        if let Some(op) = touched.ops.iter().find(|op| by(op.claim) != adapter) {
+        if let Some(op) = edits.ops.iter().find(|op| by(op.claim) != adapter) {
             let (earlier, later) = (named(by(op.claim)), named(adapter));
             return Some(PlanError::ReplacedDelta { tensor, earlier, later }.into());
         }
-        let (_, earlier) = touched.replaced.replace((value, claim))?;
+        let (_, earlier) = edits.replaced.replace((value, claim))?;
         if by(earlier) == adapter {
             let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
             let (first, second) = (key(earlier), key(claim));
@@ -152,9 +152,9 @@ impl ClaimSet {
 
     /// The claims that change a target.
     pub(crate) fn claims_on(&self, target: Target) -> Vec<ClaimId> {
-        let Some(touched) = self.touched.get(&target) else { return Vec::new() };
-        let replaced = touched.replaced.iter().map(|(_, claim)| *claim);
-        touched.ops.iter().map(|op| op.claim).chain(replaced).collect()
+        let Some(edits) = self.edits.get(&target) else { return Vec::new() };
+        let replaced = edits.replaced.iter().map(|(_, claim)| *claim);
+        edits.ops.iter().map(|op| op.claim).chain(replaced).collect()
     }
 
     /// The place of the adapter that made a claim.
@@ -167,9 +167,9 @@ impl ClaimSet {
         // The embedding and the head may both change one tensor, if they stay one.
         let shared = outline.shared_embedding().map(Target::Base);
         let mut found: Vec<(String, ClaimId, ClaimId)> = Vec::new();
-        for (&target, touched) in self.touched.iter().filter(|(target, _)| Some(**target) != shared) {
+        for (&target, edits) in self.edits.iter().filter(|(target, _)| Some(**target) != shared) {
             let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
-            let ops: Vec<&Op> = touched.ops.iter().filter(is_its).collect();
+            let ops: Vec<&Op> = edits.ops.iter().filter(is_its).collect();
             let weight = outline.weight(target);
             found.extend(overlap(&weight.shape, &ops).map(|(first, second)| (weight.name, first, second)));
         }

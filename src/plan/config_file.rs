@@ -1,7 +1,7 @@
 //! `config.json` of the output: the base's text, in which only what the weights force to change changes.
 //!
 //! The flag of a head that was untied, the size of a vocabulary, the quantization of a base that was decoded, the class and
-//! the labels of a new head. A config in which nothing must change is not made anew, so that it is copied byte for byte.
+//! the labels of a new head. A config in which nothing must change is not rewritten, so that it is copied byte for byte.
 
 use serde_json::{Map, Value, json};
 
@@ -102,7 +102,7 @@ fn infix(config: &Config, stem: &str) -> &'static str {
     if is_text && !stem.ends_with("Text") { "Text" } else { "" }
 }
 
-/// The class and the labels of a head that an adapter added, or made anew for other labels.
+/// The class and the labels of a head that an adapter added, or replaced for other labels.
 fn add_head(config: &Config, edit: &mut JsonEdit, outline: &Outline<'_>, adapter: &Adapter) {
     let Some(labels) = labels(outline) else { return };
     let of_base = || task_of_class(config.class()?);
@@ -128,7 +128,7 @@ fn class_for(config: &Config, task: &Task, trained: Option<&str>) -> Option<Stri
     trained.or_else(by_stem)
 }
 
-/// Labels of the head that is new or was made anew, by the rows of its last projection; none if there is no such head.
+/// Labels of the head that is new or was replaced, by the rows of its last projection; none if there is no such head.
 fn labels(outline: &Outline<'_>) -> Option<u64> {
     let additions = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
     let mut all: Vec<(String, Shape)> = additions.map(|new| (new.name.clone(), new.shape.clone())).collect();

@@ -43,7 +43,7 @@ pub(crate) fn decisions(outline: &Outline<'_>, shards: &[OutShard], keep_quantiz
     decisions
 }
 
-/// The entries of `config.json` that told how the base is quantized.
+/// The entries of `config.json` that said how the base is quantized.
 fn dropped_entries(outline: &Outline<'_>) -> Vec<String> {
     let mut entries = Vec::new();
     for text in outline.base.config.text_configs() {

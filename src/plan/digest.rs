@@ -21,7 +21,7 @@ impl Plan {
     /// BLAKE3 of the plan's JSON, in hex. Nothing in a plan depends on the host, the budget or the time, so neither does
     /// this.
     pub(crate) fn digest(&self) -> String {
-        // JSON comes in crumbs, which cost more to hash than a bufferful.
+        // JSON comes in small writes, which cost more to hash than a bufferful.
         let mut sink = BufWriter::with_capacity(1 << 16, Hashing(blake3::Hasher::new()));
         serde_json::to_writer(&mut sink, self)
             .expect("a plan holds strings and numbers, and hashing cannot fail");

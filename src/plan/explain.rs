@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::plan::out_tensor::{Counts, Making, Plan};
+use crate::plan::out_tensor::{Content, Counts, Plan};
 
 /// The parts of a plan that a reader asks for.
 #[derive(Serialize)]
@@ -23,8 +23,9 @@ pub struct Explained<'a> {
     pub(crate) adapters: Vec<AdapterLine<'a>>,
     /// Every claim: what is done to which tensor.
     pub(crate) claims: Vec<ClaimLine<'a>>,
-    /// Files carried over.
-    pub(crate) carried: Vec<&'a str>,
+    /// Files that are copied.
+    #[serde(rename = "carried")]
+    pub(crate) copied: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -58,9 +59,9 @@ pub(crate) struct ClaimLine<'a> {
 impl Plan {
     /// What a reader asks of it; `digest` is its own, taken while it was no host's.
     pub fn explain(&self, digest: &str) -> Explained<'_> {
-        let ops = self.tensors().filter_map(|tensor| match &tensor.making {
-            Making::Merge { ops, .. } => Some(ops),
-            Making::Copy { .. } => None,
+        let ops = self.tensors().filter_map(|tensor| match &tensor.content {
+            Content::Compute { ops, .. } => Some(ops),
+            Content::Copy { .. } => None,
         });
         let by_claim: BTreeMap<u32, (Option<u64>, f32)> =
             ops.flatten().map(|op| (op.claim.0, (op.rank(), op.scale))).collect();
@@ -90,7 +91,7 @@ impl Plan {
                     changed: shard
                         .tensors
                         .iter()
-                        .filter(|t| !matches!(t.making, Making::Copy { claim: None, .. }))
+                        .filter(|t| !matches!(t.content, Content::Copy { claim: None, .. }))
                         .count(),
                 })
                 .collect(),
@@ -112,7 +113,7 @@ impl Plan {
                 })
                 .collect(),
             claims: claims.collect(),
-            carried: self.carried.iter().map(|file| file.name.as_str()).collect(),
+            copied: self.copied.iter().map(|file| file.name.as_str()).collect(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::tensor::shape::Shape;
 use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Placement;
-use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor};
+use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
 
 /// What all adapters together do to one tensor.
 #[derive(Default)]
@@ -45,7 +45,7 @@ pub(crate) struct OutputLayout<'l> {
     /// The output's tensors.
     pub(crate) outline: &'l Outline<'l>,
     /// What is done to them.
-    pub(crate) touched: HashMap<Target, TensorEdits>,
+    pub(crate) edits: HashMap<Target, TensorEdits>,
     /// Whether encoded weights stay encoded.
     pub(crate) keep_quantized: bool,
 }
@@ -57,38 +57,56 @@ impl OutputLayout<'_> {
     /// [`ClaimError::Quantized`] for what cannot be encoded again.
     pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
-        let mut shards: Vec<Vec<OutTensor>> = base.shards.iter().map(|_| Vec::new()).collect();
-        let mut errors = Vec::new();
-        for (i, tensor) in base.tensors.iter().enumerate() {
-            match self.out_tensor(i, tensor) {
-                Ok(Some(out)) => shards[tensor.tensor.file.0 as usize].push(out),
-                Ok(None) => {}
+        let (mut shards, mut errors) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for (i, beside) in base.shards.iter().enumerate() {
+            let file = FileId(i as u32);
+            let rest = &base.tensors[first..];
+            let own = &rest[..rest.iter().take_while(|tensor| tensor.tensor.file == file).count()];
+            let tensors = self.tensors(file, (first, own), &mut errors);
+            first += own.len();
+            if !tensors.is_empty() || own.is_empty() {
+                match shard((file, beside), own, tensors) {
+                    Ok(shard) => shards.push(shard),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        Error::all(errors)?;
+        Ok(shards)
+    }
+
+    /// The output tensors of one shard: those of the base's, the place of the first of which is given, and what is new
+    /// beside them.
+    fn tensors(
+        &mut self,
+        file: FileId,
+        (first, own): (usize, &[BaseTensor]),
+        errors: &mut Vec<Error>,
+    ) -> Vec<OutTensor> {
+        let mut tensors = Vec::with_capacity(own.len());
+        for (i, tensor) in own.iter().enumerate() {
+            match self.out_tensor(first + i, tensor) {
+                Ok(out) => tensors.extend(out),
                 Err(error) => errors.push(error),
             }
         }
-        for i in 0..self.outline.additions.len() {
-            let beside = &base.tensors[self.outline.additions[i].beside].tensor;
-            shards[beside.file.0 as usize].push(self.addition(i));
-        }
-        Error::all(errors)?;
-        let mut of_base = base.tensors.as_slice();
-        let mut laid = Vec::new();
-        for (i, tensors) in shards.into_iter().enumerate() {
-            let count = of_base.iter().take_while(|tensor| tensor.tensor.file.0 as usize == i).count();
-            let (own, rest) = of_base.split_at(count);
-            of_base = rest;
-            if !tensors.is_empty() || own.is_empty() {
-                laid.push(shard((FileId(i as u32), &base.shards[i]), own, tensors)?);
+        let outline = self.outline;
+        for (i, addition) in outline.additions.iter().enumerate() {
+            if outline.base.catalogue.tensors[addition.beside].tensor.file == file {
+                tensors.push(self.addition(i));
             }
         }
-        Ok(laid)
+        // There may be 92,000 in all, and a plan holds them to its end.
+        tensors.shrink_to_fit();
+        tensors
     }
 
     /// The output tensor of a base tensor; none if it is not in the output.
     fn out_tensor(&mut self, i: usize, base: &BaseTensor) -> Result<Option<OutTensor>> {
         // Several parts of a weight are made by the same ops; of all others there is only one tensor.
         let nothing = TensorEdits::default();
-        let mut taken = || self.touched.remove(&Target::Base(i)).unwrap_or_default();
+        let mut taken = || self.edits.remove(&Target::Base(i)).unwrap_or_default();
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
                 let shape = self.outline.weight(Target::Base(i)).shape;
@@ -99,16 +117,16 @@ impl OutputLayout<'_> {
                 decoded(name, self.outline.float_dtype(), logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
-            (Some(TensorRole::Quantized(coded)), true) => {
-                let touched = self.touched.get(&Target::Base(i)).unwrap_or(&nothing);
-                encoded(base, &coded.logical, 0, touched).map(Some)
+            (Some(TensorRole::Quantized(quantized)), true) => {
+                let edits = self.edits.get(&Target::Base(i)).unwrap_or(&nothing);
+                encoded(base, &quantized.logical, 0, edits).map(Some)
             }
             (Some(&TensorRole::Auxiliary { of, part }), true) => {
-                let Some(TensorRole::Quantized(coded)) = self.outline.weights.get(of) else {
+                let Some(TensorRole::Quantized(quantized)) = self.outline.weights.get(of) else {
                     unreachable!("an auxiliary tensor belongs to quantized data")
                 };
-                let touched = self.touched.get(&Target::Base(of)).unwrap_or(&nothing);
-                encoded(base, &coded.logical, part, touched).map(Some)
+                let edits = self.edits.get(&Target::Base(of)).unwrap_or(&nothing);
+                encoded(base, &quantized.logical, part, edits).map(Some)
             }
             (Some(TensorRole::Unused), true) => Ok(Some(copied(base))),
         }
@@ -119,49 +137,43 @@ impl OutputLayout<'_> {
         let addition = &self.outline.additions[i];
         let shape = self.outline.weight(Target::New(i)).shape;
         let from = addition.copy_of.map(|from| &self.outline.base.catalogue.tensors[from].tensor);
-        let touched = self.touched.remove(&Target::New(i)).unwrap_or_default();
-        plain(&addition.name, addition.dtype, shape, from, touched)
+        let edits = self.edits.remove(&Target::New(i)).unwrap_or_default();
+        plain(&addition.name, addition.dtype, shape, from, edits)
     }
 }
 
 /// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(
-    name: &str,
-    dtype: Dtype,
-    shape: Shape,
-    base: Option<&TensorRef>,
-    touched: TensorEdits,
-) -> OutTensor {
-    let (from, claim) = match &touched.replaced {
+fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, edits: TensorEdits) -> OutTensor {
+    let (from, claim) = match &edits.replaced {
         Some((value, claim)) => (value, Some(*claim)),
         None => (base.expect("a tensor that only an adapter has is a replacement"), None),
     };
-    let making = if touched.ops.is_empty() && from.dtype == dtype {
-        Making::Copy { from: from.clone(), claim }
+    let content = if edits.ops.is_empty() && from.dtype == dtype {
+        Content::Copy { from: from.clone(), claim }
     } else {
         let start = Logical::plain(from).expect("claims of other dtypes are refused");
-        merge(start, claim, touched.ops)
+        merge(start, claim, edits.ops)
     };
-    out(name, dtype, shape, encodings::plain(dtype), 0, making)
+    out(name, dtype, shape, encodings::plain(dtype), 0, content)
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, touched: TensorEdits) -> Result<OutTensor> {
-    let (start, claim) = match &touched.replaced {
+fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, edits: TensorEdits) -> Result<OutTensor> {
+    let (start, claim) = match &edits.replaced {
         Some((value, claim)) => {
             (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
         }
         None => (logical.clone(), None),
     };
     let shape = start.shape.clone();
-    let making = merge(start, claim, touched.ops);
-    refuse_other_views(name, &making)?;
-    Ok(out(name, dtype, shape, encodings::plain(dtype), 0, making))
+    let content = merge(start, claim, edits.ops);
+    refuse_other_views(name, &content)?;
+    Ok(out(name, dtype, shape, encodings::plain(dtype), 0, content))
 }
 
-/// Codes are decoded row by row, so that a delta must see them as rows of their last axis.
-fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
-    let Making::Merge { start, view, .. } = making else { return Ok(()) };
+/// Quantized data is decoded row by row, so that a delta must see them as rows of their last axis.
+fn refuse_other_views(name: &str, content: &Content) -> Result<()> {
+    let Content::Compute { start, view, .. } = content else { return Ok(()) };
     let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
     if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
         let (tensor, why) = (name.to_owned(), QuantizedProblem::AcrossRows);
@@ -171,20 +183,15 @@ fn refuse_other_views(name: &str, making: &Making) -> Result<()> {
 }
 
 /// One part of an encoded weight that stays encoded.
-fn encoded(
-    base: &BaseTensor,
-    logical: &Arc<Logical>,
-    part: usize,
-    touched: &TensorEdits,
-) -> Result<OutTensor> {
-    if touched.is_nothing() {
+fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, edits: &TensorEdits) -> Result<OutTensor> {
+    if edits.is_nothing() {
         return Ok(copied(base));
     }
     let refused = |why| {
         let kind = ClaimError::Quantized { tensor: base.name.clone(), why };
         Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
     };
-    if touched.replaced.is_some() {
+    if edits.replaced.is_some() {
         return Err(refused(QuantizedProblem::Replaced));
     }
     let encoding = encodings::find(&logical.encoding).expect("the table made it");
@@ -195,23 +202,23 @@ fn encoded(
     if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
         return Err(refused(QuantizedProblem::BlockAcrossMatrices));
     }
-    let making = merge(logical.clone(), None, touched.ops.clone());
-    refuse_other_views(&base.name, &making)?;
-    Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, making))
+    let content = merge(logical.clone(), None, edits.ops.clone());
+    refuse_other_views(&base.name, &content)?;
+    Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, content))
 }
 
 fn copied(base: &BaseTensor) -> OutTensor {
-    let making = Making::Copy { from: base.tensor.clone(), claim: None };
+    let content = Content::Copy { from: base.tensor.clone(), claim: None };
     let (dtype, shape) = (base.tensor.dtype, base.tensor.shape.clone());
-    out(&base.name, dtype, shape, encodings::plain(dtype), 0, making)
+    out(&base.name, dtype, shape, encodings::plain(dtype), 0, content)
 }
 
-fn merge(start: impl Into<Arc<Logical>>, claim: Option<ClaimId>, ops: Vec<Op>) -> Making {
+fn merge(start: impl Into<Arc<Logical>>, claim: Option<ClaimId>, ops: Vec<Op>) -> Content {
     let start = start.into();
     let placements = ops.iter().map(|op| &op.placement);
     let elements = start.shape.elements();
     let view = Placement::view(&start.shape, placements).unwrap_or(View { rows: 1, cols: elements });
-    Making::Merge { start, claim, ops, view }
+    Content::Compute { start, claim, ops, view }
 }
 
 fn out(
@@ -220,11 +227,11 @@ fn out(
     shape: Shape,
     encoding: Option<&dyn Encoding>,
     part: usize,
-    making: Making,
+    content: Content,
 ) -> OutTensor {
     let bytes = bytes_of(dtype, shape.elements()).expect("every shape here fits a file");
     let encoding = encoding.map_or("", |encoding| encoding.name()).into();
-    OutTensor { name: name.to_owned(), shape, dtype, encoding, part, offset: 0, bytes, making }
+    OutTensor { name: name.to_owned(), shape, dtype, encoding, part, offset: 0, bytes, content }
 }
 
 /// A shard: the base's header if it still describes the tensors, else a new one.

@@ -16,9 +16,9 @@ use crate::tensor::shape::Shape;
 
 use crate::ops::op::{ClaimId, Op};
 
-/// What happens to an output tensor.
+/// Where the bytes of an output tensor come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Making {
+pub enum Content {
     /// Its bytes are those of one tensor on disk.
     Copy {
         /// Whose bytes.
@@ -27,7 +27,8 @@ pub enum Making {
         claim: Option<ClaimId>,
     },
     /// It is decoded, ops are applied in order, and the result is encoded.
-    Merge {
+    #[serde(rename = "Merge")]
+    Compute {
         /// What it starts from.
         start: Arc<Logical>,
         /// The claim that put an adapter's tensor in place of the base's, if one did.
@@ -50,21 +51,22 @@ pub struct OutTensor {
     pub dtype: Dtype,
     /// Name of the encoding it is written in; empty for bytes that are only copied.
     pub encoding: Cow<'static, str>,
-    /// Which part of the encoded weight it is: codes or scales. 0 for plain numbers.
+    /// Which part of the encoded weight it is: its data or its scales. 0 for plain numbers.
     pub part: usize,
     /// First byte, from the start of the output shard's file.
     pub offset: u64,
     /// Length in bytes.
     pub bytes: u64,
-    /// What makes it.
-    pub making: Making,
+    /// Where its bytes come from.
+    #[serde(rename = "making")]
+    pub content: Content,
 }
 
 impl OutTensor {
     /// Whether it is a part of a quantized weight that an adapter changes.
     pub(crate) fn is_encoded_again(&self) -> bool {
         let is_quantized = encodings::find(&self.encoding).is_some_and(|encoding| encoding.plain().is_none());
-        is_quantized && matches!(self.making, Making::Merge { .. })
+        is_quantized && matches!(self.content, Content::Compute { .. })
     }
 }
 
@@ -185,7 +187,7 @@ pub struct Plan {
     pub inputs: Vec<Input>,
     /// The adapters, in order.
     pub adapters: Vec<AdapterUse>,
-    /// What was decided beyond adding deltas, in words: tied ends parted, codes decoded.
+    /// What was decided beyond adding deltas, in words: weights untied, a base decoded.
     pub choices: Vec<String>,
     /// Output shards, in order.
     pub shards: Vec<OutShard>,
@@ -193,8 +195,9 @@ pub struct Plan {
     pub claims: Vec<ClaimRecord>,
     /// Small files that are written with this content: the index, and configs that the weights force to change.
     pub files: Vec<SideFile>,
-    /// Files that are carried over as they are.
-    pub carried: Vec<CopiedFile>,
+    /// Files that are copied as they are.
+    #[serde(rename = "carried")]
+    pub copied: Vec<CopiedFile>,
 }
 
 impl std::fmt::Display for Counts {
@@ -222,7 +225,7 @@ impl Plan {
     /// Bytes of all files of the output, as the free-space check counts them.
     pub fn disk_bytes(&self) -> u64 {
         let files: u64 = self.files.iter().map(|file| file.content.len() as u64).sum();
-        self.output_bytes() + files + self.carried.iter().map(|file| file.bytes).sum::<u64>()
+        self.output_bytes() + files + self.copied.iter().map(|file| file.bytes).sum::<u64>()
     }
 
     /// All tensors, shard by shard.
@@ -234,11 +237,11 @@ impl Plan {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for tensor in self.tensors() {
-            match &tensor.making {
-                Making::Merge { ops, .. } if !ops.is_empty() => counts.merged += 1,
-                Making::Merge { claim: None, .. } => counts.decoded += 1,
-                Making::Merge { .. } | Making::Copy { claim: Some(_), .. } => counts.replaced += 1,
-                Making::Copy { claim: None, .. } => counts.copied += 1,
+            match &tensor.content {
+                Content::Compute { ops, .. } if !ops.is_empty() => counts.merged += 1,
+                Content::Compute { claim: None, .. } => counts.decoded += 1,
+                Content::Compute { .. } | Content::Copy { claim: Some(_), .. } => counts.replaced += 1,
+                Content::Copy { claim: None, .. } => counts.copied += 1,
             }
         }
         counts

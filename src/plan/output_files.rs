@@ -25,14 +25,14 @@ pub(crate) struct OutputFile<'p> {
 impl Plan {
     /// All files of the output.
     pub(crate) fn output_files(&self) -> Vec<OutputFile<'_>> {
-        listed(&self.shards, &self.files, &self.carried)
+        listed(&self.shards, &self.files, &self.copied)
     }
 }
 
 fn listed<'p>(
     shards: &'p [OutShard],
     files: &'p [SideFile],
-    carried: &'p [CopiedFile],
+    copied: &'p [CopiedFile],
 ) -> Vec<OutputFile<'p>> {
     let own = |name, what| OutputFile { name, bytes: None, what };
     let mut all = vec![own(CARD, "the model card"), own(RECORD, "the record of the merge")];
@@ -46,7 +46,7 @@ fn listed<'p>(
         bytes: Some(file.content.len() as u64),
         what: "the index or the config",
     }));
-    all.extend(carried.iter().map(|file| OutputFile {
+    all.extend(copied.iter().map(|file| OutputFile {
         name: &file.name,
         bytes: Some(file.bytes),
         what: "a side file",
@@ -55,8 +55,8 @@ fn listed<'p>(
 }
 
 /// One error for every name that two files of the output would have, or that is a directory for another.
-pub(crate) fn check_names(shards: &[OutShard], files: &[SideFile], carried: &[CopiedFile]) -> Vec<Error> {
-    let mut all = listed(shards, files, carried);
+pub(crate) fn check_names(shards: &[OutShard], files: &[SideFile], copied: &[CopiedFile]) -> Vec<Error> {
+    let mut all = listed(shards, files, copied);
     all.push(OutputFile { name: WORK, bytes: None, what: "the journal of the merge" });
     all.sort_by_key(|file| file.name);
     let mut errors = Vec::new();
@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn every_name_is_used_once() {
-        let carried = |name: &str| CopiedFile { name: name.to_owned(), bytes: 1, beside: Role::Base };
+        let copied = |name: &str| CopiedFile { name: name.to_owned(), bytes: 1, beside: Role::Base };
         let check = |names: &[&str]| {
-            let carried: Vec<CopiedFile> = names.iter().map(|name| carried(name)).collect();
-            check_names(&[], &[], &carried).iter().map(ToString::to_string).collect::<Vec<_>>()
+            let copied: Vec<CopiedFile> = names.iter().map(|name| copied(name)).collect();
+            check_names(&[], &[], &copied).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(check(&["a", "a.b", "b/a", "readme.md", "shardfold.json5"]).is_empty());
         for names in [

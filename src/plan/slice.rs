@@ -192,7 +192,7 @@ mod tests {
         TensorRef { file: FileId(1), offset: 0, dtype: Dtype::F32, shape: shape(axes) }
     }
 
-    /// One expert's delta on a joined parameter [experts, 2·inner, hidden], of rank 2.
+    /// One expert's delta on a fused parameter [experts, 2·inner, hidden], of rank 2.
     fn expert(e: u64, rows: u64, cols: u64) -> Op {
         let axes = vec![Axis { count: rows, stride: cols }, Axis { count: cols, stride: 1 }];
         let a = Factor::along(1, factor(&[2, cols]), 1, 2, cols);

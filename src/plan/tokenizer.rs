@@ -11,7 +11,7 @@ use crate::note::side_file::SideFileNote;
 use crate::plan::config_file::vocabulary;
 use crate::plan::out_tensor::{CopiedFile, Role};
 
-/// Puts the tokenizer that is chosen in place of the base's among the files that are carried over.
+/// Puts the tokenizer that is chosen in place of the base's among the files that are copied.
 ///
 /// # Errors
 /// [`RequestError::Usage`] where an adapter's was asked for and none has one; as [`Tokenizer::find`].
@@ -19,7 +19,7 @@ pub(crate) fn choose(
     choice: TokenizerChoice,
     outline: &Outline<'_>,
     adapters: &[Adapter],
-    carried: &mut Vec<CopiedFile>,
+    copied: &mut Vec<CopiedFile>,
     notes: &mut Vec<Note>,
 ) -> Result<()> {
     if choice == TokenizerChoice::Base {
@@ -51,9 +51,9 @@ pub(crate) fn choose(
         }
         return Ok(());
     };
-    carried.retain(|file| !own.replaces(&file.name));
+    copied.retain(|file| !own.replaces(&file.name));
     let beside = Role::Adapter(i as u32);
-    carried.extend(own.files().iter().map(|file| CopiedFile {
+    copied.extend(own.files().iter().map(|file| CopiedFile {
         name: file.name.clone(),
         bytes: file.bytes,
         beside,

@@ -71,7 +71,7 @@ mod tests {
             shards: Vec::new(),
             claims: Vec::new(),
             files: Vec::new(),
-            carried: Vec::new(),
+            copied: Vec::new(),
         }
     }
 

@@ -18,8 +18,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) plan: &'w Plan,
     /// Its digest.
     pub(crate) digest: &'w str,
-    /// The files that it carries over, in its order.
-    pub(crate) carried: &'w [Box<dyn Source>],
+    /// The files that it copies, in its order.
+    pub(crate) copied: &'w [Box<dyn Source>],
     /// Where programs keep their state.
     pub(crate) state: &'w Location,
     /// What stops the look.
@@ -48,9 +48,9 @@ impl Wanted<'_> {
             return damaged(vec![PROVENANCE.to_owned()]);
         }
         let files: Vec<&ShardDone> = record.shards.iter().chain(&record.files).collect();
-        let carried = &self.plan.carried;
-        let bytes = files.iter().map(|file| file.bytes).chain(carried.iter().map(|file| file.bytes)).sum();
-        let mut hashing = FileHashing::new(files.len() + carried.len(), bytes, self.cancel, tick);
+        let copied = &self.plan.copied;
+        let bytes = files.iter().map(|file| file.bytes).chain(copied.iter().map(|file| file.bytes)).sum();
+        let mut hashing = FileHashing::new(files.len() + copied.len(), bytes, self.cancel, tick);
         let mut wrong = Vec::new();
         for file in &files {
             if !is_as_recorded(output, file, &mut hashing)? {
@@ -60,10 +60,10 @@ impl Wanted<'_> {
         if !wrong.is_empty() {
             return damaged(wrong);
         }
-        for (carried, source) in carried.iter().zip(self.carried) {
+        for (copied, source) in copied.iter().zip(self.copied) {
             let hash = hashing.of_source(source.as_ref())?;
-            if !record.files.iter().any(|file| file.name == carried.name && file.hash == hash) {
-                let error = OutputError::OtherSideFile { path: path(), file: carried.name.clone() };
+            if !record.files.iter().any(|file| file.name == copied.name && file.hash == hash) {
+                let error = OutputError::OtherSideFile { path: path(), file: copied.name.clone() };
                 return Err(Error::new(error).hint("name an output that does not exist yet"));
             }
         }

@@ -289,7 +289,7 @@ mod tests {
             shards: Vec::new(),
             claims: Vec::new(),
             files: Vec::new(),
-            carried: Vec::new(),
+            copied: Vec::new(),
         };
         let finish = |change: &dyn Fn(&Location)| {
             let dir = Location::new(Memory::new()).join("staging");

@@ -17,6 +17,7 @@ use crate::publish::staging::{Owner, Staging, holds_work, owner};
 use crate::publish::way::{Publish, State};
 use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
+use crate::storage::memory::Memory;
 use crate::storage::store::Store;
 
 /// Every way, in the order in which they are tried.
@@ -179,7 +180,12 @@ impl OutputTarget {
     /// [`OutputError::OutputUnwritable`].
     pub(crate) fn begin(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
         let (way, place, is_locked) = self.choose()?;
-        let staging = if is_locked || way.is_in_place() {
+        let staging = if way.is_in_place() {
+            // Where no journal can be kept either, nothing is gone on with.
+            let keeps = probe_store(&self.state, &self.output).is_ok();
+            let state = if keeps { self.state.clone() } else { Location::new(Memory::new()).join("state") };
+            Staging::begin(way, (&place, &state), earlier, tick)?
+        } else if is_locked {
             Staging::begin(way, (&place, &self.state), earlier, tick)?
         } else {
             Staging::begin(way, (&unshared(&place), &self.state), earlier, tick)?.unshared()

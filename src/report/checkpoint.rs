@@ -88,7 +88,7 @@ impl Display for Embeddings {
 const PLAIN_SHOWN: usize = 6;
 
 fn show_quantization(quantization: &Quantization, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Quantization { method, format, block, codes, auxiliary, kept_plain } = quantization;
+    let Quantization { method, format, block, data, auxiliary, kept_plain } = quantization;
     let mut text = method.clone().unwrap_or_else(|| "yes, by an unnamed method".to_owned());
     if let Some(format) = format {
         text.push_str(&format!(", {format}"));
@@ -97,9 +97,9 @@ fn show_quantization(quantization: &Quantization, f: &mut fmt::Formatter<'_>) ->
         text.push_str(&format!(", block {block}"));
     }
     line(f, "quantized", &text)?;
-    let codes = counted(*codes, ["quantized tensor", "quantized tensors"]);
+    let data = counted(*data, ["quantized tensor", "quantized tensors"]);
     let auxiliary = counted(*auxiliary, ["auxiliary", "auxiliary"]);
-    line(f, "", &format!("{codes}, {auxiliary}"))?;
+    line(f, "", &format!("{data}, {auxiliary}"))?;
     if kept_plain.is_empty() {
         return Ok(());
     }

@@ -14,6 +14,8 @@ pub(crate) mod groups;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod plan;
+pub(crate) mod probe;
+pub(crate) mod profile;
 pub(crate) mod rate;
 pub(crate) mod say;
 pub(crate) mod screen;

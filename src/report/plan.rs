@@ -11,6 +11,7 @@ use crate::tensor::size::{flag_size, show_size};
 
 use crate::report::groups::{Group, group, natural};
 use crate::report::lines::{budget, buffers};
+use crate::report::probe::SpeedProbe;
 use crate::report::style::Style;
 use crate::report::table::{Row, Rows};
 use crate::report::words::{counted, line, shorter};
@@ -26,17 +27,21 @@ pub(crate) struct RunShape<'p> {
     pub(crate) reason: &'p str,
     /// Which way files are read and written.
     pub(crate) io: &'p IoChoice,
+    /// How fast it will be, if that was measured.
+    pub(crate) probe: Option<SpeedProbe>,
 }
 
 /// The plan as one JSON document, claims in the order in which people count.
 pub(crate) fn document(mut plan: Explained<'_>, run: &RunShape<'_>, is_done: bool) -> Value {
-    let RunShape { schedule, reason, io } = run;
+    let RunShape { schedule, reason, io, probe } = run;
     plan.claims.sort_by(|a, b| a.adapter.cmp(&b.adapter).then_with(|| natural(a.tensor, b.tensor)));
     json!({
         "plan": plan,
         "budget": schedule.budget,
         "reason": reason,
         "io": io,
+        "probe": probe,
+        "seconds": probe.map(|probe| probe.seconds()),
         "workers": schedule.workers,
         "already_done": is_done,
     })
@@ -114,7 +119,7 @@ fn row(group: &Group<AlikeClaims<'_>>, with_adapter: bool) -> Row {
 }
 
 fn show_budget(f: &mut String, run: &RunShape<'_>, style: Style) -> fmt::Result {
-    let RunShape { schedule, reason, io } = run;
+    let RunShape { schedule, reason, io, probe } = run;
     f.write_str("\n")?;
     line(f, "budget", &budget(schedule, reason, io, style))?;
     if style == Style::Verbose {
@@ -127,5 +132,6 @@ fn show_budget(f: &mut String, run: &RunShape<'_>, style: Style) -> fmt::Result 
     if let Some(bytes) = schedule.budget.codes_once_at {
         line(f, "", &once("some quantized data is read again for each tile", bytes))?;
     }
-    line(f, "minimum", &format!("{} (1 worker)", flag_size(schedule.budget.smallest)))
+    line(f, "minimum", &format!("{} (1 worker)", flag_size(schedule.budget.smallest)))?;
+    probe.map_or(Ok(()), |probe| line(f, "probe", &probe.text()))
 }

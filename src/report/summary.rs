@@ -14,8 +14,9 @@ use crate::note::Note;
 use crate::note::run::RunNote;
 use crate::pipeline::clock::ThreadTime;
 use crate::pipeline::tally::{Applied, ModuleRetention};
-use crate::plan::out_tensor::{Counts, Making, Plan};
+use crate::plan::out_tensor::{Content, Counts, Plan};
 use crate::schedule::budget::Schedule;
+use crate::storage::io::choice::IoChoice;
 use crate::tensor::size::{Size, show_rate, show_size};
 
 use crate::report::bottleneck::{Bottleneck, threads_text};
@@ -45,6 +46,8 @@ pub struct Summary {
     pub seconds: f64,
     /// Output bytes per second.
     pub bytes_per_second: f64,
+    /// Which way files were read and written.
+    pub io: IoChoice,
     /// What each thread spent its time on.
     pub threads: Vec<ThreadTime>,
     /// What made it take as long as it did.
@@ -62,7 +65,12 @@ pub struct Summary {
 
 impl Summary {
     /// The summary of a result that is there already.
-    pub(crate) fn already_done(plan: &Plan, digest: &str, schedule: &Schedule, output: &Path) -> Summary {
+    pub(crate) fn already_done(
+        (plan, digest): (&Plan, &str),
+        schedule: &Schedule,
+        io: &IoChoice,
+        output: &Path,
+    ) -> Summary {
         Summary {
             state: "already done",
             output: output.display().to_string(),
@@ -74,6 +82,7 @@ impl Summary {
             read_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
+            io: io.clone(),
             threads: Vec::new(),
             limit: None,
             max_ram: schedule.budget.total.clone(),
@@ -119,7 +128,7 @@ fn confined_peak() -> Option<u64> {
 fn rounded_to(plan: &Plan) -> Option<String> {
     let merged = plan
         .tensors()
-        .filter(|tensor| matches!(&tensor.making, Making::Merge { ops, .. } if !ops.is_empty()));
+        .filter(|tensor| matches!(&tensor.content, Content::Compute { ops, .. } if !ops.is_empty()));
     let encodings: BTreeSet<&str> = merged.map(|tensor| tensor.encoding.as_ref()).collect();
     let only = encodings.first().filter(|_| encodings.len() == 1)?;
     // Of `fp8_block` the number is what weights are rounded to.

@@ -7,8 +7,11 @@ use serde::Serialize;
 use crate::error::budget::{BudgetNeed, BudgetPart};
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
+use crate::kernels::fused::made::ProductScratch;
 use crate::kernels::fused::tile::FusedScratch;
+use crate::kernels::fused::vector::Real;
 use crate::memory::pool::{PAGE, PoolLayout};
+use crate::ops::formula::PRODUCTS_MOST;
 use crate::plan::out_tensor::Plan;
 use crate::tensor::size::{Size, flag_size, show_size};
 
@@ -18,10 +21,10 @@ use crate::schedule::requirement::{Demand, Requirement};
 /// Rows of a block that are reduced in the tile, at most: the results of each are kept while they are written.
 pub(crate) const REDUCED_ROWS: usize = 1024;
 
-/// Elements of a block that is evaluated in f64: it stays in the second-level cache.
-pub(crate) const EXACT_BLOCK: usize = 8192;
-/// Bytes for each: a value and its bound in f64, an end of the bound in f32, and the code of that.
-pub(crate) const EXACT_BYTES: usize = 24;
+/// Rows and columns of a block that formulas are evaluated on: it stays in the second-level cache, and what is packed of a
+/// factor is used for many rows.
+pub(crate) const FORMULA_ROWS: usize = 64;
+pub(crate) const FORMULA_COLS: usize = 256;
 
 const MIB: u64 = 1 << 20;
 /// The product allocates its packing buffer anew at each call, aligned, and glibc's heap then holds several: a chunk that
@@ -33,7 +36,10 @@ const MARGIN: u64 = 3 * MIB;
 /// The touched part of a thread's stack.
 const STACK: u64 = MIB / 8;
 /// What is read ahead, or the page cache that reading leaves between a read and its drop-behind.
-const READ_WINDOW: u64 = 2 * MIB;
+const READ_LEAST: u64 = 2 * MIB;
+const READ_MOST: u64 = 8 * MIB;
+/// Write-back of more than this at once makes nothing faster.
+const WINDOW_MOST: u64 = 8 * MIB;
 /// Slabs beyond these sizes and this number make nothing faster.
 const SLAB_MOST: u64 = 4 * MIB;
 const SLABS_MOST: u64 = 16;
@@ -123,8 +129,10 @@ pub struct ScratchSizes {
     pub casts: bool,
     /// The most that the ranks of the products on one element add up to.
     pub ranks: usize,
-    /// Elements of a block that is evaluated in f64.
-    pub exact: usize,
+    /// The greatest rank of a product in a formula that is evaluated in f32; none if no formula is.
+    pub singles: Option<usize>,
+    /// The same for formulas that are evaluated in f64.
+    pub doubles: Option<usize>,
 }
 
 impl Schedule {
@@ -137,16 +145,24 @@ impl Schedule {
 impl ScratchSizes {
     fn of(requirement: &Requirement<'_>) -> ScratchSizes {
         let block = requirement.block.amount.max(BLOCK_ROWS * BLOCK_COLS);
-        let Requirement { deltas, casts, ranks, .. } = *requirement;
-        ScratchSizes { block, deltas: deltas.max(1), casts, ranks, exact: EXACT_BLOCK }
+        let Requirement { deltas, casts, ranks, singles, doubles, .. } = *requirement;
+        ScratchSizes { block, deltas: deltas.max(1), casts, ranks, singles, doubles }
     }
 
     /// Bytes of it: running values, what the tensor started from, what that is in the output's type, the deltas, and what
     /// the fused kernel has.
     fn bytes(self) -> usize {
         let blocks = (2 + usize::from(self.casts) + self.deltas) * self.block * size_of::<f32>();
-        blocks + FusedScratch::bytes(self.ranks) + self.exact * EXACT_BYTES
+        let formulas = formula_bytes::<f32>(self.singles) + formula_bytes::<f64>(self.doubles);
+        blocks + FusedScratch::bytes(self.ranks) + formulas
     }
+}
+
+/// Bytes of what formulas are evaluated on: running values, their bounds, and products of that rank.
+fn formula_bytes<T: Real>(rank: Option<usize>) -> usize {
+    let Some(rank) = rank else { return 0 };
+    let numbers = 2 * FORMULA_ROWS * FORMULA_COLS * size_of::<T>();
+    numbers + PRODUCTS_MOST * ProductScratch::<T>::bytes(rank, FORMULA_ROWS, FORMULA_COLS)
 }
 
 /// What does not depend on the budget.
@@ -256,12 +272,17 @@ fn page(bytes: u64) -> u64 {
 
 /// Bytes between write-back's start and its end, for a budget.
 fn window(total: u64) -> u64 {
-    (total / 32).clamp(MIB / 2, 8 * MIB) / (MIB / 2) * (MIB / 2)
+    (total / 20).clamp(MIB / 2, WINDOW_MOST) / (MIB / 2) * (MIB / 2)
+}
+
+/// Bytes that are read ahead, for a budget: as many as are on their way to the disk, as it gives each side its share by that.
+fn read_window(total: u64) -> u64 {
+    (2 * window(total)).clamp(READ_LEAST, READ_MOST)
 }
 
 /// The page cache between a write, or a read, and its drop-behind; or as much memory where I/O passes the cache.
 fn cache(total: u64) -> u64 {
-    READ_WINDOW + 2 * window(total)
+    read_window(total) + 2 * window(total)
 }
 
 /// Splits the budget for `plan`.
@@ -302,9 +323,9 @@ fn comfortable(fixed: &Fixed<'_>, workers: u64, ceiling: Option<u64>) -> u64 {
         + page(fixed.requirement.gather_full.amount as u64);
     let rest = fixed.resident
         + MARGIN
-        + READ_WINDOW
+        + READ_MOST
         + fixed.counter_slack
-        + 16 * MIB
+        + 2 * WINDOW_MOST
         + fixed.reductions()
         + workers * fixed.per_worker;
     (rest + pool).min(ceiling.unwrap_or(u64::MAX))
@@ -358,7 +379,7 @@ fn divide(fixed: &Fixed<'_>, budget: &Size, workers: u64) -> Option<Schedule> {
     Some(Schedule {
         workers: workers as usize,
         cut,
-        read_window_bytes: READ_WINDOW as usize,
+        read_window_bytes: read_window(total) as usize,
         window_bytes: window(total) as usize,
         gather_bytes: gather as usize,
         scratch: ScratchSizes::of(&fixed.requirement),

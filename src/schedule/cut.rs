@@ -25,7 +25,7 @@ use crate::encodings::logical::Logical;
 use crate::ops::access::Access;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
-use crate::plan::out_tensor::{Making, OutTensor, Plan};
+use crate::plan::out_tensor::{Content, OutTensor, Plan};
 use crate::tensor::rect::{Rect, View};
 
 use crate::schedule::region::{out_encoding, start_encoding};
@@ -91,8 +91,8 @@ pub(crate) struct MergedTensor<'p> {
 impl<'p> MergedTensor<'p> {
     /// The merge that makes `tensor`, if it is not a copy; its factors are read where the plan says.
     pub(crate) fn of(tensor: &'p OutTensor) -> Option<MergedTensor<'p>> {
-        match &tensor.making {
-            Making::Merge { start, ops, view, .. } => Some(MergedTensor {
+        match &tensor.content {
+            Content::Compute { start, ops, view, .. } => Some(MergedTensor {
                 tensor,
                 start,
                 ops,
@@ -101,7 +101,7 @@ impl<'p> MergedTensor<'p> {
                 first_op: 0,
                 locations: None,
             }),
-            Making::Copy { .. } => None,
+            Content::Copy { .. } => None,
         }
     }
 

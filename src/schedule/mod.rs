@@ -6,6 +6,7 @@
 //! a tensor is cut under them, [`order`] yields tiles in the order of the output's bytes, and [`repack`] where factors lie
 //! that were written anew for this run.
 
+pub(crate) mod arithmetic;
 pub(crate) mod budget;
 pub(crate) mod cut;
 pub(crate) mod order;

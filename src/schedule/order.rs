@@ -3,7 +3,7 @@
 //! The walk allocates for each tensor, but not for each tile: the lists of factors that a tile carries come back to it.
 
 use crate::ops::op::ClaimId;
-use crate::plan::out_tensor::{Making, OutHeader, OutShard, Plan};
+use crate::plan::out_tensor::{Content, OutHeader, OutShard, Plan};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::rect::Rect;
 use crate::tensor::reference::FileId;
@@ -169,13 +169,13 @@ impl CopiedRun {
     /// The run that begins with tensor `first` of a shard, and the tensor behind it. Copies that touch are one run.
     fn from(shard: &OutShard, first: usize) -> (CopiedRun, usize) {
         let tensor = &shard.tensors[first];
-        let Making::Copy { from, claim } = &tensor.making else { unreachable!("other tensors are merged") };
+        let Content::Copy { from, claim } = &tensor.content else { unreachable!("other tensors are merged") };
         let claim = claim.map(|claim| (claim, tensor.shape.elements()));
         let mut run = CopiedRun { from: from.file, offset: from.offset, bytes: tensor.bytes, claim, at: 0 };
         let mut next = first + 1;
         while run.claim.is_none()
             && let Some(following) = shard.tensors.get(next)
-            && let Making::Copy { from: other, claim: None } = &following.making
+            && let Content::Copy { from: other, claim: None } = &following.content
             && (other.file, other.offset) == (run.from, run.offset + run.bytes)
         {
             run.bytes += following.bytes;

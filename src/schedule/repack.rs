@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::ops::factor::{Factor, FactorIndex};
-use crate::plan::out_tensor::{Making, Plan};
+use crate::plan::out_tensor::{Content, Plan};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::{FileId, TensorRef};
 
@@ -117,9 +117,9 @@ fn factors(plan: &Plan) -> impl Iterator<Item = (FactorPlace, &Factor)> {
     let tensors = plan.shards.iter().enumerate();
     let tensors = tensors.flat_map(|(i, shard)| (0..).zip(&shard.tensors).map(move |(j, out)| ((i, j), out)));
     let ops = tensors.flat_map(|(tensor, out)| {
-        let ops = match &out.making {
-            Making::Merge { ops, .. } => ops.as_slice(),
-            Making::Copy { .. } => &[],
+        let ops = match &out.content {
+            Content::Compute { ops, .. } => ops.as_slice(),
+            Content::Copy { .. } => &[],
         };
         (0..).zip(ops).map(move |(op, of)| (tensor, op, of))
     });
@@ -189,10 +189,10 @@ mod tests {
         };
         let start = Logical::plain(&base).expect("floats").into();
         let view = View { rows: 10, cols: 4 };
-        let making = Making::Merge { start, claim: None, ops: vec![op(0), op(1)], view };
+        let content = Content::Compute { start, claim: None, ops: vec![op(0), op(1)], view };
         let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
         let tensors =
-            vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, making }];
+            vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, content }];
         let shards = vec![OutShard {
             name: "s".to_owned(),
             header: OutHeader::Made(HeaderBytes::new(Vec::new())),
@@ -207,7 +207,7 @@ mod tests {
             shards,
             claims: Vec::new(),
             files: Vec::new(),
-            carried: Vec::new(),
+            copied: Vec::new(),
         };
         let (repacks, locations) = repack_factors(&plan, 0);
         assert_eq!((repacks.len(), scratch_bytes(&repacks)), (1, 120), "both experts share one");

@@ -5,6 +5,7 @@ use crate::ops::access::Access;
 use crate::ops::op::Op;
 use crate::plan::out_tensor::Plan;
 
+use crate::schedule::arithmetic::Arithmetic;
 use crate::schedule::cut::{FEW_ROWS, MergedTensor};
 
 /// A row that takes no more than this fits every tile buffer, as none is cut smaller but in tests.
@@ -55,6 +56,10 @@ pub(crate) struct Requirement<'p> {
     pub casts: bool,
     /// The most that the ranks of the products on one element add up to.
     pub ranks: usize,
+    /// The greatest rank of a product in a formula that is evaluated in f32; none if no formula is.
+    pub singles: Option<usize>,
+    /// The same for formulas that are evaluated in f64.
+    pub doubles: Option<usize>,
 }
 
 impl<'p> Requirement<'p> {
@@ -79,6 +84,8 @@ impl<'p> Requirement<'p> {
             deltas: self.deltas.max(other.deltas),
             casts: self.casts || other.casts,
             ranks: self.ranks.max(other.ranks),
+            singles: self.singles.max(other.singles),
+            doubles: self.doubles.max(other.doubles),
         }
     }
 }
@@ -97,9 +104,18 @@ impl<'p> MergedTensor<'p> {
             block: self.demand(self.block()),
             deltas: self.deltas(),
             casts: self.is_cast(),
-            ranks: self.ranks(),
+            ranks: if let Arithmetic::Fused(_) = self.arithmetic() { self.ranks() } else { 0 },
+            singles: self.formula_rank(16),
+            doubles: self.formula_rank(32),
             ..buffers
         }
+    }
+
+    /// The greatest rank of its formulas' products, if it is merged by formulas to codes of so many bits.
+    fn formula_rank(&self, width: u32) -> Option<usize> {
+        let Arithmetic::Formulas(format) = self.arithmetic() else { return None };
+        let ranks = self.ops.iter().map(|op| op.delta().inner_dimension(&op.factors) as usize);
+        (format.width == width).then(|| ranks.max().unwrap_or(0).max(1))
     }
 
     /// What its tiles need of the pool, and what lets them read their factors once.

@@ -11,7 +11,7 @@ use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Axis, Placement};
-use crate::plan::out_tensor::{Making, OutHeader, OutShard, OutTensor, Plan};
+use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor, Plan};
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
 use crate::schedule::order::{Tiles, WalkStart};
@@ -29,9 +29,9 @@ fn tensor_ref(file: u32, offset: u64, dtype: Dtype, axes: &[u64]) -> TensorRef {
     TensorRef { file: FileId(file), offset, dtype, shape: Shape::new(axes).expect("small") }
 }
 
-fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
+fn content(base: TensorRef, (out, input, rank, transposed): Made) -> Content {
     if rank == 0 {
-        return Making::Copy { from: base, claim: None };
+        return Content::Copy { from: base, claim: None };
     }
     let placement = Placement::matrix(out, input, transposed);
     let view = Placement::view(&base.shape, std::iter::once(&placement)).expect("it covers the tensor");
@@ -43,14 +43,16 @@ fn making(base: TensorRef, (out, input, rank, transposed): Made) -> Making {
     let op = Op::new(kind, placement, vec![a, b], 1.0).counted_for(ClaimId(0));
     let start =
         Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
-    Making::Merge { start: start.into(), claim: None, ops: vec![op], view }
+    Content::Compute { start: start.into(), claim: None, ops: vec![op], view }
 }
 
 /// A stack of experts in one tensor, of which each has an adapter of its own rank, or none.
 fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
     let mut plan = plan(&[(ranks.len() as u64 * out, input, 1, false)]);
     let tensor = &mut plan.shards[0].tensors[0];
-    let Making::Merge { start, ops, view, .. } = &mut tensor.making else { unreachable!("rank 1 merges") };
+    let Content::Compute { start, ops, view, .. } = &mut tensor.content else {
+        unreachable!("rank 1 merges")
+    };
     let matrix = if transposed { [input, out] } else { [out, input] };
     let axes = [&[ranks.len() as u64], &matrix[..]].concat();
     tensor.shape = Shape::new(&axes).expect("small");
@@ -86,7 +88,7 @@ fn plan(made: &[Made]) -> Plan {
             part: 0,
             offset: shard.bytes,
             bytes,
-            making: making(base, (out, input, rank, transposed)),
+            content: content(base, (out, input, rank, transposed)),
         });
         shard.bytes += bytes;
     }
@@ -98,7 +100,7 @@ fn plan(made: &[Made]) -> Plan {
         shards: vec![shard],
         claims: Vec::new(),
         files: Vec::new(),
-        carried: Vec::new(),
+        copied: Vec::new(),
     }
 }
 
@@ -252,10 +254,10 @@ fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let start = Logical { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
     let view = crate::tensor::rect::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
-    let making = Making::Merge { start: start.into(), claim: None, ops: Vec::new(), view };
+    let content = Content::Compute { start: start.into(), claim: None, ops: Vec::new(), view };
     let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
     plan.shards[0].tensors =
-        vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, making }];
+        vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, content }];
     plan.shards[0].bytes = 10 + bytes;
     plan
 }
@@ -293,8 +295,8 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
     let out = &mut plan.shards[0].tensors[0];
     (out.bytes, out.shape) = (2 * shape.elements(), shape);
     let view = crate::tensor::rect::View { rows: count * inputs, cols: outputs };
-    out.making =
-        Making::Merge { start: Logical::plain(&base).expect("floats").into(), claim: None, ops, view };
+    out.content =
+        Content::Compute { start: Logical::plain(&base).expect("floats").into(), claim: None, ops, view };
     plan.shards[0].bytes = 10 + plan.shards[0].tensors[0].bytes;
     plan
 }

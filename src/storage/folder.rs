@@ -95,14 +95,14 @@ impl Store for Folder {
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
         let writer = |file: &Arc<File>| self.io.writer(file, 0..len, self.keeping_cache);
-        Ok(Box::new(FileSink::begin(&self.root, target, len, writer)?))
+        Ok(Box::new(FileSink::begin(&self.root, target, len, self.io.shares(), writer)?))
     }
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
         let part = self.root.join(part_name(name));
         let writer = |file: &Arc<File>| self.io.writer(file, kept..len, self.keeping_cache);
-        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, writer)?))
+        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, self.io.shares(), writer)?))
     }
 
     fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {

@@ -172,7 +172,12 @@ fn bytes_are_right_across_the_pieces_of_every_way() {
     for name in IoMode::names() {
         let store = Folder::new(folder.path());
         let mode = IoMode::find(name).unwrap();
-        store.use_io(IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10 });
+        store.use_io(IoSettings {
+            mode,
+            read_bytes: 64 << 10,
+            write_bytes: 64 << 10,
+            ..IoSettings::default()
+        });
         for piece in [1 << 20, 65_536, 40_000, 1_200_000] {
             let mut sink = store.create("name", bytes.len() as u64).unwrap();
             for part in bytes.chunks(piece) {
@@ -180,6 +185,17 @@ fn bytes_are_right_across_the_pieces_of_every_way() {
             }
             sink.commit().unwrap();
             assert!(fs::read(folder.path().join("name")).unwrap() == bytes, "{name}, pieces of {piece}");
+        }
+        // Kept inside a block, and between two.
+        for kept in [500_003, 524_288] {
+            let mut sink = store.resume("kept", 0, bytes.len() as u64).unwrap();
+            sink.write(&bytes[..600_000]).unwrap();
+            assert!(sink.keep().unwrap());
+            drop(sink);
+            let mut sink = store.resume("kept", kept as u64, bytes.len() as u64).unwrap();
+            sink.write(&bytes[kept..]).unwrap();
+            sink.commit().unwrap();
+            assert!(fs::read(folder.path().join("kept")).unwrap() == bytes, "{name}, kept {kept}");
         }
         let from = store.open("name").unwrap();
         copy_file(&*from, &store, "copy", &mut vec![0; 99_999], &crate::cancel::Cancel::default()).unwrap();
@@ -192,7 +208,7 @@ fn a_file_that_passes_the_cache_leaves_nothing_of_it_there() {
     let folder = tempfile::tempdir().unwrap();
     let store = Folder::new(folder.path());
     let mode = IoMode::find("direct").unwrap();
-    store.use_io(IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10 });
+    store.use_io(IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10, ..IoSettings::default() });
     let bytes = vec![7; 1_000_001];
     write_small(&store, "name", &bytes).unwrap();
     let source = store.open("name").unwrap();
@@ -211,6 +227,32 @@ fn a_file_that_passes_the_cache_leaves_nothing_of_it_there() {
 fn cached_pages(path: &Path) -> Option<u64> {
     let output = Command::new("fincore").args(["-n", "-o", "PAGES"]).arg(path).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+#[test]
+fn bytes_that_are_in_another_file_are_right_whether_they_are_shared_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let base: Vec<u8> = (0u32..100_000).flat_map(u32::to_le_bytes).collect();
+    for name in IoMode::names() {
+        let store = Folder::new(folder.path());
+        let mode = IoMode::find(name).unwrap();
+        let settings = IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10, copies: false };
+        store.use_io(settings);
+        write_small(&store, "base", &base).unwrap();
+        let source = store.open("base").unwrap();
+        // In step with the base, one byte off, changed in between.
+        for (before, same) in [(0, 0..400_000), (5, 5..300_001), (4096, 0..100_000), (3, 4..200_000)] {
+            let mut sink = store.create("new", (before + same.len() + 7) as u64).unwrap();
+            sink.write(&vec![9; before]).unwrap();
+            for (i, piece) in base[same.clone()].chunks(70_000).enumerate() {
+                sink.write_same(piece, &*source, (same.start + i * 70_000) as u64).unwrap();
+            }
+            sink.write(&[9; 7]).unwrap();
+            sink.commit().unwrap();
+            let right = [&vec![9; before][..], &base[same.clone()], &[9; 7]].concat();
+            assert!(fs::read(folder.path().join("new")).unwrap() == right, "{name}, {before} and {same:?}");
+        }
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@
 //! ```
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -297,6 +297,10 @@ impl Source for Stoppable {
 
     fn done_before(&self, offset: u64) {
         self.source.done_before(offset);
+    }
+
+    fn as_file(&self) -> Option<Arc<File>> {
+        self.source.as_file()
     }
 
     fn check_unchanged(&self) -> Result<()> {

@@ -78,6 +78,10 @@ impl Source for FileSource {
         self.open.done_before(offset);
     }
 
+    fn as_file(&self) -> Option<Arc<File>> {
+        self.files.file(&self.open).ok()
+    }
+
     fn check_unchanged(&self) -> Result<()> {
         self.open.check_unchanged()
     }

@@ -21,6 +21,16 @@ pub trait Sink: Send {
         Ok(false)
     }
 
+    /// Appends `bytes`, which are also those of `source` from `offset` on: a store that can share them writes them no second
+    /// time.
+    ///
+    /// # Errors
+    /// As [`write`](Sink::write).
+    fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
+        let _ = (source, offset);
+        self.write(bytes)
+    }
+
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! [`Source`]: a file that is open for reading at any offset.
 
+use std::fs::File;
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::storage::times::FileTimes;
 
@@ -23,6 +26,11 @@ pub trait Source: Send + Sync {
 
     /// Says that bytes before `offset` will not be read again, so that a cache may let them go. A hint only.
     fn done_before(&self, offset: u64);
+
+    /// The open file of the file system that it is, if it is one, so that another file may share parts of it.
+    fn as_file(&self) -> Option<Arc<File>> {
+        None
+    }
 
     /// Fails if what was read may not be what the file holds now: it was written, replaced or removed since it was opened. A
     /// store whose files never change once they are open has nothing to look at.

@@ -15,9 +15,11 @@ use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, make_dirs, sync_folder};
 use crate::storage::interrupted::uninterrupted;
+use crate::storage::io::block::BLOCK;
 use crate::storage::io::way::FileWriter;
 use crate::storage::rules::Length;
 use crate::storage::sink::Sink;
+use crate::storage::source::Source;
 use crate::storage::{os, rules};
 
 /// Names of temporary files are cut to this many bytes before the suffix: file systems allow 255.
@@ -35,19 +37,23 @@ pub(crate) struct FileSink {
     /// The directory of `target` and those above it up to the store's root: all that may have a new name in them.
     folders: Vec<PathBuf>,
     length: Length,
+    /// Whether ranges of other files may be shared: not any more once that was refused.
+    shares: bool,
 }
 
 impl FileSink {
     /// Begins the file `target`, somewhere below `root`, with room for `len` bytes.
     ///
-    /// Folders that are missing are made. `writer` makes what writes it.
+    /// Folders that are missing are made. `shares` says whether it may share ranges of other files, and `writer` makes what
+    /// writes it.
     pub(crate) fn begin(
         root: &Path,
         target: PathBuf,
         len: u64,
+        shares: bool,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
-        FileSink::open(root, target, Length::new(len), writer, Temporary::create)
+        FileSink::open(root, target, Length::new(len), shares, writer, Temporary::create)
     }
 
     /// Goes on with the file `target` behind the first bytes of what was kept of it under a name of its own, or begins what
@@ -57,15 +63,18 @@ impl FileSink {
         target: PathBuf,
         (part, kept): (PathBuf, u64),
         len: u64,
+        shares: bool,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
-        FileSink::open(root, target, Length::resumed(len, kept), writer, |_, _| Temporary::kept(part, kept))
+        let open = |_: &Path, _: &Path| Temporary::kept(part, kept);
+        FileSink::open(root, target, Length::resumed(len, kept), shares, writer, open)
     }
 
     fn open(
         root: &Path,
         target: PathBuf,
         length: Length,
+        shares: bool,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
         open: impl FnOnce(&Path, &Path) -> io::Result<(File, Temporary)>,
     ) -> Result<FileSink> {
@@ -90,7 +99,7 @@ impl FileSink {
         os::reserve(&file, length.announced()).map_err(fail)?;
         let file = Arc::new(file);
         let writer = writer(&file);
-        Ok(FileSink { writer, file, temporary, target, folders, length })
+        Ok(FileSink { writer, file, temporary, target, folders, length, shares })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
@@ -127,6 +136,25 @@ impl Sink for FileSink {
         Ok(self.temporary.is_kept)
     }
 
+    fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
+        let Some(from) = source.as_file().filter(|_| self.shares) else { return self.write(bytes) };
+        let (file, writer, shares) = (&self.file, &mut self.writer, &mut self.shares);
+        let written = self.length.extend(bytes.len(), |at| {
+            let Some([head, middle]) = shared_part(bytes.len(), offset, at) else {
+                return writer.write(bytes);
+            };
+            writer.write(&bytes[..head])?;
+            let (from_at, to_at) = (offset + head as u64, at + head as u64);
+            *shares = os::share_range(&from, from_at, middle as u64, (file, to_at))?;
+            if !*shares {
+                return writer.write(&bytes[head..]);
+            }
+            writer.skip(middle as u64)?;
+            writer.write(&bytes[head + middle..])
+        });
+        written.map_err(|cause| self.cannot_write(cause))
+    }
+
     fn commit(mut self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
         let FileSink { writer, file, temporary, target, folders, .. } = *self;
@@ -157,6 +185,14 @@ impl Sink for FileSink {
 fn allocated(file: &File) -> io::Result<u64> {
     const BLOCK: u64 = 512;
     Ok(uninterrupted(|| file.metadata())?.blocks().saturating_mul(BLOCK))
+}
+
+/// Bytes before the whole blocks of a range that begins at `from` in one file and at `to` in another, and bytes of these;
+/// none where blocks of one are no blocks of the other, or there are none.
+fn shared_part(bytes: usize, from: u64, to: u64) -> Option<[usize; 2]> {
+    let (block, head) = (BLOCK as u64, (to.next_multiple_of(BLOCK as u64) - to) as usize);
+    let middle = bytes.checked_sub(head)? / BLOCK * BLOCK;
+    (from % block == to % block && middle > 0).then_some([head, middle])
 }
 
 /// The name of a file that nobody may see, removed when dropped unless it was renamed or is to be kept.

@@ -21,6 +21,7 @@ mod heads;
 mod hub;
 mod indexes;
 mod inspect;
+mod io;
 mod layouts;
 mod models;
 mod multiplied;

@@ -390,7 +390,7 @@ fn what_belongs_to_a_checkpoint_is_carried_over() {
         let text = found.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         assert!(
             if own { text != Some(format!("text of {name}")) } else { text.is_none() },
-            "{name} was carried over"
+            "{name} was copied"
         );
     }
 }

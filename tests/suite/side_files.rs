@@ -82,11 +82,11 @@ fn weights_of_other_modules_are_carried_over_and_what_is_left_out_is_reported() 
         &work,
         0,
         &[
-            "note: `2_Dense/model.safetensors` and 2 more hold weights of other modules; carried over as they are",
-            "note: `pytorch_model.bin` is not carried over: the weights in another format",
-            "note: `elsewhere` is not carried over: a link to a directory elsewhere",
-            "note: `earlier/` is not carried over: the result of a merge",
-            "note: `lost+found/` is not carried over",
+            "note: `2_Dense/model.safetensors` and 2 more hold weights of other modules; copied as they are",
+            "note: `pytorch_model.bin` is not copied: the weights in another format",
+            "note: `elsewhere` is not copied: a link to a directory elsewhere",
+            "note: `earlier/` is not copied: the result of a merge",
+            "note: `lost+found/` is not copied",
         ],
     );
     let found = contents(&work.output);

@@ -39,6 +39,7 @@ fn counts() -> Vec<Count> {
         forms::matches_on_bool(&tree),
         forms::unreachable_calls(&tree),
         forms::path_questions(&tree),
+        forms::raw_config_in_claims(&tree),
         functions::long_functions(&tree),
         public::public_items(&tree, &modules),
         documents::readme_words(&readme),

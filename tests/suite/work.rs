@@ -259,8 +259,16 @@ pub struct Mounted(PathBuf);
 impl Mounted {
     /// Mounts one of so many bytes at the folder `at`.
     pub fn tmpfs(at: &Path, bytes: u64) -> Option<Mounted> {
-        let size = format!("size={bytes}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
+        Mounted::new("tmpfs", &format!("size={bytes}"), at)
+    }
+
+    /// Mounts one that has no direct I/O.
+    pub fn ramfs(at: &Path) -> Option<Mounted> {
+        Mounted::new("ramfs", "rw", at)
+    }
+
+    fn new(kind: &str, options: &str, at: &Path) -> Option<Mounted> {
+        let mount = Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(at).output();
         mount.is_ok_and(|output| output.status.success()).then(|| Mounted(at.to_owned()))
     }
 }

@@ -5,15 +5,13 @@
 //! its own columns of the weight and columns `i·rank/n..` of `B`; block `i` of `B` meets its own rows and rows `i·rank/n..` of
 //! `A`. So each block is a low-rank delta on part of the weight (peft-methods.md 3.9).
 
-use serde_json::Value;
-
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::adapters::claim::placing::{Product, factor_b, matrix, orientation};
-use crate::adapters::peft::config::shortened;
+use crate::adapters::peft::methods::bdlora::{BlockOptions, FIELD};
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
 use crate::ops::factor::Factor;
@@ -24,103 +22,39 @@ use crate::ops::placement::{Axis, Placement};
 /// LoRA whose `A` or `B` is block-diagonal.
 pub(crate) struct BdLora;
 
-const FIELD: &str = "use_bdlora";
-const A_FIELD: &str = "target_modules_bd_a";
-const B_FIELD: &str = "target_modules_bd_b";
-const FIELDS: &[&str] = &["nblocks", A_FIELD, B_FIELD, "match_strict"];
-
 impl Claim for BdLora {
     fn peft_types(&self) -> &'static [&'static str] {
         &["LORA"]
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        let blocks = match Blocks::read(context) {
+        let adapter = context.adapter;
+        let blocks = match &adapter.options.methods.bdlora {
             Ok(Some(blocks)) => blocks,
             Ok(None) => return,
-            Err(error) => return findings.refuse(error),
+            Err(problem) => return findings.refuse(problem.refused(&adapter.name)),
         };
         let is_one = |module: &str| blocks.of_a(module) || blocks.of_b(module);
         for pair in take_tails(context, findings, A, B, false, is_one) {
-            if let Err(error) = claim_module(context, findings, &blocks, &pair) {
+            if let Err(error) = claim_module(context, findings, blocks, &pair) {
                 findings.refuse(error);
             }
         }
     }
 }
 
-/// What `use_bdlora` says.
-struct Blocks {
-    /// How many a factor has.
-    count: u64,
-    /// Parts of the paths of modules whose `A` has blocks.
-    a: Vec<String>,
-    /// The same for `B`.
-    b: Vec<String>,
-}
-
-impl Blocks {
-    fn read(context: &ClaimContext<'_>) -> Result<Option<Blocks>> {
-        let config = &context.adapter.config;
-        let fields = match config.get(FIELD) {
-            None | Some(Value::Bool(false)) => return Ok(None),
-            Some(Value::Object(fields)) if fields.is_empty() => return Ok(None),
-            Some(Value::Object(fields)) => fields,
-            Some(other) => return Err(config.bad(FIELD, other, "does not say which factors have blocks")),
-        };
-        let bad = |why: &'static str| Err(config.bad(FIELD, &Value::from(fields.clone()), why));
-        if context.adapter.options.dora {
-            return bad("PEFT does not combine with `use_dora`, so that no one can say what it means");
-        }
-        if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-            let (adapter, unknown) = (config.adapter.clone(), unknown.clone());
-            let value = shortened(&Value::from(fields.clone()));
-            return Err(AdapterError::UnknownInField { adapter, field: FIELD, value, unknown }.into());
-        }
-        let Some(count) = fields.get("nblocks").map_or(Some(1), Value::as_u64).filter(|&count| count > 0)
-        else {
-            return bad("needs a whole number above zero as its `nblocks`");
-        };
-        match [A_FIELD, B_FIELD].map(|name| names(fields.get(name))) {
-            [Some(a), Some(b)] => Ok(Some(Blocks { count, a, b })),
-            _ => bad("needs lists of names as its `target_modules_bd_a` and `target_modules_bd_b`"),
-        }
-    }
-
-    /// PEFT's rule: an entry stands anywhere in the path.
-    fn of_a(&self, module: &str) -> bool {
-        self.a.iter().any(|entry| module.contains(entry.as_str()))
-    }
-
-    fn of_b(&self, module: &str) -> bool {
-        self.b.iter().any(|entry| module.contains(entry.as_str()))
-    }
-}
-
-/// The names of a list; none of one that is not there or null, and nothing of what is no such list.
-fn names(list: Option<&Value>) -> Option<Vec<String>> {
-    match list {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(entries)) => {
-            entries.iter().map(|entry| entry.as_str().map(str::to_owned)).collect()
-        }
-        Some(_) => None,
-    }
-}
-
 fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
-    blocks: &Blocks,
+    blocks: &BlockOptions,
     pair: &Pair,
 ) -> Result<()> {
     let Some(target) = context.target(findings, &[pair.a, pair.b], &pair.module, "weight") else {
         return Ok(());
     };
     if blocks.of_a(&pair.module) && blocks.of_b(&pair.module) {
-        let config = &context.adapter.config;
-        let (adapter, module) = (config.adapter.clone(), pair.module.clone());
-        let value = shortened(config.get(FIELD).unwrap_or(&Value::Null));
+        let (adapter, module) = (context.adapter.name.clone(), pair.module.clone());
+        let value = blocks.shown.clone();
         return Err(AdapterError::BlocksInBoth { adapter, field: FIELD, value, module }.into());
     }
     let is_of_a = blocks.of_a(&pair.module);

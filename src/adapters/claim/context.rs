@@ -26,8 +26,8 @@ pub(crate) struct ClaimContext<'a> {
     paths: Vec<&'a str>,
     by_key: HashMap<&'a str, usize>,
     by_path: HashMap<&'a str, usize>,
-    /// Parameters in pieces that were looked up: 512 tensors for gate and up of 256 experts.
-    in_pieces: RefCell<HashMap<String, Target>>,
+    /// Parameters of several tensors that were looked up: 512 tensors for gate and up of 256 experts.
+    fused: RefCell<HashMap<String, Target>>,
     /// Wrappers that were taken off keys, and off how many.
     stripped: BTreeMap<&'static str, usize>,
 }
@@ -71,7 +71,7 @@ impl<'a> ClaimContext<'a> {
             head_value,
             by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
             by_path: paths.iter().enumerate().map(|(i, path)| (*path, i)).collect(),
-            in_pieces: RefCell::default(),
+            fused: RefCell::default(),
             paths,
             stripped,
         }
@@ -128,17 +128,17 @@ impl<'a> ClaimContext<'a> {
     /// The tensor of a module's parameter.
     pub(crate) fn lookup(&self, module: &str, parameter: &str) -> Option<Target> {
         let name = join(module, parameter);
-        if let Some(&target) = self.in_pieces.borrow().get(&name) {
+        if let Some(&target) = self.fused.borrow().get(&name) {
             return Some(target);
         }
         let target = locate(&self.outline, &self.names, &name);
         if let Some(target @ Target::Fused(_)) = target {
-            self.in_pieces.borrow_mut().insert(name, target);
+            self.fused.borrow_mut().insert(name, target);
         }
         target
     }
 
-    /// Why a module's parameter cannot be read as pieces of tensors, if there is such a parameter and it cannot.
+    /// Why a module's parameter cannot be read as slices of tensors, if there is such a parameter and it cannot.
     pub(crate) fn unreadable(&self, module: &str, parameter: &str) -> Option<ConversionProblem> {
         self.names.parameter(&join(module, parameter))?.refused
     }

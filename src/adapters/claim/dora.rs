@@ -16,7 +16,7 @@ use crate::ops::factor::Factor;
 /// Low-rank deltas with magnitudes.
 pub(crate) struct DoraClaim;
 
-const MAGNITUDE: Tail = Tail { role: ".lora_magnitude_vector", ending: "" };
+const MAGNITUDE: Tail = Tail::bare(".lora_magnitude_vector");
 /// Files of older versions, and raw dumps.
 const MAGNITUDE_WEIGHT: Tail = Tail { role: ".lora_magnitude_vector", ending: ".weight" };
 

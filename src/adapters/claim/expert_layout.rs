@@ -132,18 +132,9 @@ pub(crate) fn check_count(context: &ClaimContext<'_>, parameter: &str, experts: 
 
 /// Whether `B`'s columns have the experts slowest.
 pub(crate) fn is_grouped(context: &ClaimContext<'_>, rank: u64, experts: u64, key: &str) -> Result<bool> {
-    let config = &context.adapter.config;
-    match (config.text("lora_B_layout"), config.get("lora_B_layout")) {
-        (Some("rank_major"), _) => return Ok(false),
-        (Some("grouped_by_expert"), _) => return Ok(true),
-        (_, Some(value)) => {
-            return Err(config.bad(
-                "lora_B_layout",
-                value,
-                "is neither `rank_major` nor `grouped_by_expert`",
-            ));
-        }
-        _ => {}
+    let stated = context.adapter.options.methods.lora.packing.as_ref();
+    if let Some(packing) = stated.map_err(|problem| problem.refused(&context.adapter.name))? {
+        return Ok(*packing == Packing::GroupedByExpert);
     }
     if rank == 1 || experts == 1 {
         return Ok(false);

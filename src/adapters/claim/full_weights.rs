@@ -200,7 +200,7 @@ fn is_vocabulary(name: &str, value: &[u64], base: &[u64]) -> bool {
     same_width && (is_embedding(name) || is_head(name) || is_head(&name.replace(".bias", ".weight")))
 }
 
-/// Whether only the number of labels differs: the head of a task was made anew for others, as `ignore_mismatched_sizes` does.
+/// Whether only the number of labels differs: the head of a task was replaced for others, as `ignore_mismatched_sizes` does.
 fn is_of_labels(name: &str, value: &[u64], base: &[u64]) -> bool {
     let is_same_width = value.len() == base.len() && !value.is_empty() && value[1..] == base[1..];
     is_same_width && is_task_head(name)

@@ -23,10 +23,10 @@ use crate::ops::op::Op;
 /// A low-rank share of the original weight.
 pub(crate) struct Hira;
 
-const A: Tail = Tail { role: ".hira_A", ending: "" };
-const B: Tail = Tail { role: ".hira_B", ending: "" };
-const EMBEDDING_A: Tail = Tail { role: ".hira_embedding_A", ending: "" };
-const EMBEDDING_B: Tail = Tail { role: ".hira_embedding_B", ending: "" };
+const A: Tail = Tail::bare(".hira_A");
+const B: Tail = Tail::bare(".hira_B");
+const EMBEDDING_A: Tail = Tail::bare(".hira_embedding_A");
+const EMBEDDING_B: Tail = Tail::bare(".hira_embedding_B");
 
 /// No scale depends on the rank, so that the factors' own is taken: PEFT 0.21 gives a first adapter `r` whatever its
 /// `rank_pattern` says.

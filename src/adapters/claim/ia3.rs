@@ -8,15 +8,13 @@
 //! `in / groups` stored inputs: its outputs, group after group, meet parts of the vector that lie one behind another. Where
 //! the shape fits both sides `feedforward_modules` tells: modules named there have vectors on their inputs.
 
-use serde_json::Value;
-
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::{Field, shortened};
-use crate::adapters::peft::python_regex::PythonPattern;
+use crate::adapters::peft::config::Field;
+use crate::adapters::peft::methods::ia3::FIELD;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
@@ -28,13 +26,10 @@ use crate::ops::scale_axis::{Groups, ScaleAxis};
 /// A vector that multiplies.
 pub(crate) struct Ia3;
 
-const VECTOR: Tail = Tail { role: ".ia3_l", ending: "" };
+const VECTOR: Tail = Tail::bare(".ia3_l");
 
-const FIELDS: &[(&str, Field)] = &[
-    ("feedforward_modules", Field::Fine),
-    ("fan_in_fan_out", Field::Flag),
-    ("init_ia3_weights", Field::Fine),
-];
+const FIELDS: &[(&str, Field)] =
+    &[(FIELD, Field::Fine), ("fan_in_fan_out", Field::Flag), ("init_ia3_weights", Field::Fine)];
 
 impl Claim for Ia3 {
     fn peft_types(&self) -> &'static [&'static str] {
@@ -115,7 +110,7 @@ fn linear(
 ) -> Result<(Side, Op)> {
     let vector = context.tensor(tensor).tensor.clone();
     let (side, features) = match *vector.shape.axes() {
-        [1, 1] => (side_by_config(context, module, tensor)?, 1),
+        [1, 1] => (side_by_options(context, module, tensor)?, 1),
         [out, 1] => (Side::Outputs, out),
         [1, input] => (Side::Inputs, input),
         _ => return Err(context.factor_shape(tensor, "[out, 1] or [1, in]".to_owned())),
@@ -162,7 +157,7 @@ fn convolution(
     let groups = features.checked_div(inputs).unwrap_or(0);
     let fits_inputs = groups > 0 && groups * inputs == features && outputs.is_multiple_of(groups);
     let side = match (features == outputs, fits_inputs) {
-        (true, true) => side_by_config(context, module, tensor)?,
+        (true, true) => side_by_options(context, module, tensor)?,
         (true, false) => Side::Outputs,
         (false, true) => Side::Inputs,
         (false, false) => {
@@ -179,23 +174,14 @@ fn convolution(
     Ok((side, Op::new(ScaleAxis { inputs }, placement, vec![factor], 1.0)))
 }
 
-/// The side that `feedforward_modules` gives. PEFT's rule (`_check_target_module_feedforward`): a string is an expression for
-/// the whole path; of a list, an entry is the end of the path, whether or not a segment begins there.
-fn side_by_config(context: &ClaimContext<'_>, module: &str, tensor: usize) -> Result<Side> {
-    let config = &context.adapter.config;
-    let is_named = match config.get("feedforward_modules") {
-        Some(Value::String(pattern)) => {
-            let matched = PythonPattern::full(pattern).and_then(|expression| expression.is_match(module));
-            matched.map_err(|cause| config.unreadable("feedforward_modules", pattern, cause))?
+/// The side that the adapter's options give.
+fn side_by_options(context: &ClaimContext<'_>, module: &str, tensor: usize) -> Result<Side> {
+    let adapter = context.adapter;
+    match adapter.options.methods.ia3.has(module).map_err(|problem| problem.refused(&adapter.name))? {
+        Some(is_one) => Ok(if is_one { Side::Inputs } else { Side::Outputs }),
+        None => {
+            let (adapter, key) = (adapter.name.clone(), context.tensor(tensor).key.clone());
+            Err(AdapterError::SideUnsaid { adapter, field: FIELD, value: "null".to_owned(), key }.into())
         }
-        Some(Value::Array(_)) => {
-            config.list("feedforward_modules").into_iter().any(|entry| module.ends_with(entry))
-        }
-        _ => {
-            let (adapter, key) = (config.adapter.clone(), context.tensor(tensor).key.clone());
-            let (field, value) = ("feedforward_modules", shortened(&Value::Null));
-            return Err(AdapterError::SideUnsaid { adapter, field, value, key }.into());
-        }
-    };
-    Ok(if is_named { Side::Inputs } else { Side::Outputs })
+    }
 }

@@ -32,18 +32,14 @@ const FIELDS: &[(&str, Field)] = &[
     ("module_dropout", Field::Fine),
 ];
 
-const fn tail(role: &'static str) -> Tail {
-    Tail { role, ending: "" }
-}
-
 /// In the order of an op's factors: both products, or both with a core behind.
 const TAILS: [Tail; 6] = [
-    tail(".hada_w1_a"),
-    tail(".hada_w1_b"),
-    tail(".hada_t1"),
-    tail(".hada_w2_a"),
-    tail(".hada_w2_b"),
-    tail(".hada_t2"),
+    Tail::bare(".hada_w1_a"),
+    Tail::bare(".hada_w1_b"),
+    Tail::bare(".hada_t1"),
+    Tail::bare(".hada_w2_a"),
+    Tail::bare(".hada_w2_b"),
+    Tail::bare(".hada_t2"),
 ];
 
 impl Claim for Loha {
@@ -56,11 +52,7 @@ impl Claim for Loha {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        for (module, tensors) in lycoris::take(context, findings, &TAILS) {
-            if let Err(error) = claim_module(context, findings, &module, tensors) {
-                findings.refuse(error);
-            }
-        }
+        lycoris::claim_modules(context, findings, &TAILS, claim_module);
     }
 }
 

@@ -43,19 +43,15 @@ const FIELDS: &[(&str, Field)] = &[
     ("module_dropout", Field::Fine),
 ];
 
-const fn tail(role: &'static str) -> Tail {
-    Tail { role, ending: "" }
-}
-
 /// In the order of an op's factors, each as far as it is there.
 const TAILS: [Tail; 7] = [
-    tail(".lokr_w1"),
-    tail(".lokr_w1_a"),
-    tail(".lokr_w1_b"),
-    tail(".lokr_w2"),
-    tail(".lokr_w2_a"),
-    tail(".lokr_w2_b"),
-    tail(".lokr_t2"),
+    Tail::bare(".lokr_w1"),
+    Tail::bare(".lokr_w1_a"),
+    Tail::bare(".lokr_w1_b"),
+    Tail::bare(".lokr_w2"),
+    Tail::bare(".lokr_w2_a"),
+    Tail::bare(".lokr_w2_b"),
+    Tail::bare(".lokr_t2"),
 ];
 
 impl Claim for Lokr {
@@ -68,11 +64,7 @@ impl Claim for Lokr {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        for (module, tensors) in lycoris::take(context, findings, &TAILS) {
-            if let Err(error) = claim_module(context, findings, &module, tensors) {
-                findings.refuse(error);
-            }
-        }
+        lycoris::claim_modules(context, findings, &TAILS, claim_module);
     }
 }
 

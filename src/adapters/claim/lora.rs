@@ -148,12 +148,6 @@ const FIELDS: &[(&str, Field)] = &[
     ("lora_B_layout", Field::Fine),
 ];
 
-/// What variants keep beside the factors for training alone: the field that must be set, and a segment of the keys.
-const BESIDE: &[(&str, &str, &str)] = &[
-    ("velora_config", "lora_velora_embed", "VeLoRA compresses activations with it in training only"),
-    ("monteclora_config", "lora_monteclora_sampler", "MonteCLoRA draws samples with it in training only"),
-];
-
 impl Claim for Lora {
     fn peft_types(&self) -> &'static [&'static str] {
         &["LORA"]
@@ -164,14 +158,9 @@ impl Claim for Lora {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        for (field, beside, rule) in BESIDE {
-            if context.adapter.config.get(field).is_some() {
-                findings.ignore_where(
-                    context,
-                    |path| path.split('.').any(|segment| segment == *beside),
-                    rule,
-                );
-            }
+        for aid in &context.adapter.options.methods.lora.aids {
+            let is_one = |path: &str| path.split('.').any(|segment| segment == aid.segment);
+            findings.ignore_where(context, is_one, aid.rule);
         }
         for pair in take_pairs(context, findings) {
             match resolve(context, findings, &pair) {

@@ -18,7 +18,7 @@ use crate::ops::placement::Placement;
 use crate::tensor::shape::Shape;
 
 /// The adapter's tensors of each module, in the order of the tails.
-pub(crate) fn take<const N: usize>(
+fn take<const N: usize>(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     tails: &[Tail; N],
@@ -31,6 +31,24 @@ pub(crate) fn take<const N: usize>(
     }
     modules
 }
+
+/// Takes the tensors of each module and claims them by `claim_module`, which is called with what is there of the tails.
+pub(crate) fn claim_modules<const N: usize>(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    tails: &[Tail; N],
+    claim_module: ClaimModule<N>,
+) {
+    for (module, tensors) in take(context, findings, tails) {
+        if let Err(error) = claim_module(context, findings, &module, tensors) {
+            findings.refuse(error);
+        }
+    }
+}
+
+/// Claims one module.
+type ClaimModule<const N: usize> =
+    fn(&mut ClaimContext<'_>, &mut Findings<'_>, &str, [Option<usize>; N]) -> Result<()>;
 
 /// The base tensor of a module.
 pub(crate) struct LycorisLayer {

@@ -6,15 +6,13 @@
 //! `eps/√blocks`; `use_cayley_neumann` makes a series of it. With `block_share` one block serves all of a row. The
 //! arithmetic is [`crate::ops::rotate`]'s.
 
-use serde_json::Value;
-
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::{AdapterConfig, Field};
-use crate::adapters::peft::numbers::Numbers;
+use crate::adapters::peft::config::Field;
+use crate::adapters::peft::methods::oft::OftOptions;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
@@ -48,11 +46,7 @@ const FIELDS: &[(&str, Field)] = &[
 const R: Tail = Tail { role: ".oft_R", ending: ".weight" };
 const EMBEDDING_R: Tail = Tail { role: ".oft_embedding_R", ending: ".weight" };
 /// What PEFT wrote up to 0.15, whole matrices.
-const OLD: [Tail; 2] = [Tail { role: ".oft_r", ending: "" }, Tail { role: ".oft_r", ending: ".weight" }];
-
-/// Terms of a series; more change nothing if it converges.
-const TERMS: Numbers =
-    Numbers::new(|terms| terms.fract() == 0.0 && terms <= 1000.0, "is not a whole number up to 1000");
+const OLD: [Tail; 2] = [Tail::bare(".oft_r"), Tail { role: ".oft_r", ending: ".weight" }];
 
 impl Claim for Oft {
     fn peft_types(&self) -> &'static [&'static str] {
@@ -70,8 +64,7 @@ impl Claim for Oft {
             findings.take(context, tail).into_iter().map(move |(module, r)| (module, r, is_embedding))
         });
         let modules: Vec<(String, usize, bool)> = modules.into_iter().flatten().collect();
-        let cayley = refused(context, &old).map_or_else(|| cayley(&context.adapter.config), Err);
-        let cayley = match cayley {
+        let cayley = match cayley(context, &old) {
             Ok(cayley) => cayley,
             Err(error) => return findings.refuse(error),
         };
@@ -86,28 +79,17 @@ impl Claim for Oft {
     }
 }
 
-/// How rotations are made, as the config says.
-fn cayley(config: &AdapterConfig) -> Result<Cayley> {
-    // Null is false where PEFT's default is false, and nobody's choice where it is true.
-    let flag = |name: &str, default: bool| match config.stated(name) {
-        None => Ok(default),
-        Some(Value::Null) if !default => Ok(false),
-        Some(value) => value.as_bool().ok_or_else(|| config.bad(name, value, "is neither true nor false")),
-    };
-    let number = |name: &str, default: f64, numbers: Numbers, is_used: bool| match config.stated(name) {
-        None => Ok(default),
-        // Null decides nothing where the number is for what is off.
-        Some(Value::Null) if !is_used => Ok(default),
-        Some(value) => numbers.read(value).map_err(|why| config.bad(name, value, why)),
-    };
-    let is_series = flag("use_cayley_neumann", true)?;
-    let is_short = flag("coft", false)?;
-    let terms = number("num_cayley_neumann_terms", 5.0, TERMS, is_series)?;
-    let eps = number("eps", 6e-5, Numbers::ALPHAS, is_short)?;
-    // The shapes tell the size, and what they share.
-    number("oft_block_size", 0.0, Numbers::BLOCK_SIZES, true)?;
-    flag("block_share", false)?;
-    Ok(Cayley { series: is_series.then_some(terms.max(0.0) as usize), eps: is_short.then_some(eps) })
+/// How rotations are made, if nothing is wrong with all of the adapter.
+fn cayley(context: &ClaimContext<'_>, old: &[usize]) -> Result<Cayley> {
+    if let Some(error) = refused(context, old) {
+        return Err(error);
+    }
+    let cayley = options(context).cayley.as_ref();
+    cayley.copied().map_err(|problem| problem.refused(&context.adapter.name))
+}
+
+fn options<'a>(context: &ClaimContext<'a>) -> &'a OftOptions {
+    &context.adapter.options.methods.oft
 }
 
 /// What is wrong with all of the adapter.
@@ -115,7 +97,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
     let adapter = context.adapter.name.clone();
     let retrain =
         "no later PEFT reads it: merge it with the version that it was trained with, or train it again";
-    if context.adapter.config.get("oft_block_size").is_none() {
+    if !options(context).has_block_size {
         let why = "without `oft_block_size` in the config is OFT as PEFT before 0.14 had it";
         let error = Error::new(AdapterError::PeftType { adapter, found: "OFT".to_owned(), why });
         return Some(error.hint(retrain));
@@ -135,23 +117,12 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
 /// Says what a series may surprise with.
 fn tell(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, terms: usize) {
     let adapter = &context.adapter.name;
-    if is_before_0_18(&context.adapter.config) {
+    if options(context).is_before_0_18 {
         findings.note(ClaimNote::EarlyCayley { adapter: adapter.clone() });
     }
     if terms < 2 {
         findings.note(ClaimNote::NoCayleyTerms { adapter: adapter.clone() });
     }
-}
-
-/// PEFT writes its version from 0.18 on.
-fn is_before_0_18(config: &AdapterConfig) -> bool {
-    let version = config.text("peft_version").unwrap_or_default();
-    let version = version.split('@').next().unwrap_or_default();
-    let mut parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
-    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    let is_early =
-        version.starts_with("0.18.0") && version.len() > "0.18.0".len() && !version.contains("post");
-    (major, minor) < (0, 18) || is_early
 }
 
 fn claim_module(
@@ -166,7 +137,7 @@ fn claim_module(
     let weight = context.weight(target);
     let (side, blocks) = packed(context, r)?;
     let (out, width) = rows(context, r, &weight.name, &weight.shape, is_embedding)?;
-    let is_shared = context.adapter.config.is_set("block_share");
+    let is_shared = options(context).is_shared;
     if is_shared && blocks != 1 {
         let expected = format!("[1, {}], as the config sets `block_share`", side * (side - 1) / 2);
         return Err(context.factor_shape(r, expected));
@@ -222,7 +193,7 @@ fn rows(
     shape: &Shape,
     is_embedding: bool,
 ) -> Result<(u64, u64)> {
-    let is_shared = context.adapter.config.is_set("block_share");
+    let is_shared = options(context).is_shared;
     let layer = match *shape.axes() {
         [rows, cols] if is_embedding => return Ok((rows, cols)),
         [rows, cols] if context.names.conv1d() && !is_head(name) && (rows == cols || is_shared) => {
@@ -244,32 +215,4 @@ fn rows(
 fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &'static str) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.clone());
     ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method: "OFT" }.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions() {
-        let config = |version: serde_json::Value| {
-            let fields = [("peft_version".to_owned(), version)].into_iter().collect();
-            AdapterConfig::new("style".into(), fields)
-        };
-        for (version, early) in [
-            ("0.17.1", true),
-            ("0.18.0.dev0@abc", true),
-            ("0.18.0rc1", true),
-            ("0.18.0", false),
-            ("0.18.0@abc", false),
-            ("0.18.0.post1", false),
-            ("0.18.1", false),
-            ("0.21.2", false),
-            ("1.0", false),
-            ("", true),
-        ] {
-            assert_eq!(is_before_0_18(&config(version.into())), early, "{version}");
-        }
-        assert!(is_before_0_18(&config(serde_json::Value::Null)));
-    }
 }

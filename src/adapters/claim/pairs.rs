@@ -7,8 +7,8 @@ use crate::adapters::parts::Tail;
 pub(crate) const A: Tail = Tail { role: ".lora_A", ending: ".weight" };
 pub(crate) const B: Tail = Tail { role: ".lora_B", ending: ".weight" };
 
-const EMBEDDING_A: Tail = Tail { role: ".lora_embedding_A", ending: "" };
-const EMBEDDING_B: Tail = Tail { role: ".lora_embedding_B", ending: "" };
+const EMBEDDING_A: Tail = Tail::bare(".lora_embedding_A");
+const EMBEDDING_B: Tail = Tail::bare(".lora_embedding_B");
 
 /// Two factors of one module.
 pub(crate) struct Pair {

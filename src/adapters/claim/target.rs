@@ -38,7 +38,7 @@ impl ClaimContext<'_> {
         None
     }
 
-    /// The same, for its values to be changed: they must be plain numbers, or codes of a known encoding.
+    /// The same, for its values to be changed: they must be plain numbers, or quantized data of a known encoding.
     pub(crate) fn target(
         &mut self,
         findings: &mut Findings<'_>,

@@ -4,14 +4,12 @@
 //! peft-methods.md 3.8). The method of its own (`TRAINABLE_TOKENS`) and LoRA's `trainable_token_indices` write the same.
 //! Rows stand in the order of the config's list, sorted or not. A head that is tied to the embedding follows it.
 
-use serde_json::Value;
-
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
-use crate::adapters::peft::config::{Field, shortened};
+use crate::adapters::peft::config::{Field, bad_field};
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
@@ -25,10 +23,7 @@ use crate::ops::rows::ReplaceRows;
 /// Rows in place of rows.
 pub(crate) struct TrainableTokens;
 
-const ROWS: Tail = Tail { role: ".trainable_tokens_delta", ending: "" };
-
-/// Fields that list the tokens: of the method of its own, and of LoRA.
-const INDICES: [&str; 2] = ["token_indices", "trainable_token_indices"];
+const ROWS: Tail = Tail::bare(".trainable_tokens_delta");
 
 const FIELDS: &[(&str, Field)] =
     &[("token_indices", Field::Fine), ("init_weights", Field::Fine), ("ensure_weight_tying", Field::Flag)];
@@ -43,9 +38,8 @@ impl Claim for TrainableTokens {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        let config = &context.adapter.config;
         // PEFT gives a tied head the rows of the embedding.
-        if config.active().any(|(field, _)| INDICES.contains(&field)) {
+        if context.adapter.options.methods.tokens.is_set {
             findings.trains_tied_as_one();
         }
         for (path, rows) in findings.take(context, ROWS) {
@@ -76,14 +70,14 @@ fn claim_rows(
         let expected = format!("[{}, {width}], a row for each of `{field}`", indices.len());
         return Err(context.factor_shape(rows, expected));
     }
-    check(context, field, &indices, tokens)?;
-    reserve(context, target, &weight.name, &indices)?;
+    check(context, field, indices, tokens)?;
+    reserve(context, target, &weight.name, indices)?;
     if context.adapter.weight != 1.0 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let why = "rows that replace others have no scale";
         return Err(ClaimError::Weighted { adapter, what: tensor.key, weight, why }.into());
     }
-    let ops = runs(&indices).into_iter().map(|(token, row, count)| {
+    let ops = runs(indices).into_iter().map(|(token, row, count)| {
         let axes = vec![Axis { count, stride: width }, Axis { count: width, stride: 1 }];
         let factor = Factor::along(0, tensor.tensor.clone(), width, width, 1).starting(row * width);
         Op::new(ReplaceRows, Placement { start: token * width, axes }, vec![factor], 1.0)
@@ -113,36 +107,30 @@ fn head_has_more(context: &ClaimContext<'_>, key: String, head: &str) -> Error {
         .hint("PEFT cannot merge this adapter either: serve it beside its base, or train it on a base with untied embeddings")
 }
 
-/// The tokens of a module: a list is the input embedding's, an object has one for each module.
-fn indices(context: &ClaimContext<'_>, module: &str) -> Result<(&'static str, Vec<u64>)> {
-    let config = &context.adapter.config;
-    let [own, of_lora] = INDICES;
-    let field = if config.get(own).is_some() { own } else { of_lora };
-    let value = config.get(field).cloned().unwrap_or(Value::Null);
-    let is_named =
-        |key: &str| module == key || module.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
-    let list = match &value {
-        Value::Object(modules) => modules.iter().find(|(key, _)| is_named(key)).map(|(_, list)| list),
-        list => Some(list),
-    };
-    let list = list.and_then(Value::as_array).and_then(|list| list.iter().map(Value::as_u64).collect());
-    list.map(|list| (field, list)).ok_or_else(|| {
-        let (adapter, value) = (config.adapter.clone(), shortened(&value));
-        AdapterError::NoTokens { adapter, field, value, module: module.to_owned() }.into()
-    })
+/// The tokens of a module, and the field that lists them.
+fn indices<'a>(context: &ClaimContext<'a>, module: &str) -> Result<(&'static str, &'a [u64])> {
+    let options = &context.adapter.options.methods.tokens;
+    match options.of(module) {
+        Some(tokens) => Ok((options.field, tokens)),
+        None => {
+            let (adapter, module) = (context.adapter.name.clone(), module.to_owned());
+            let (field, value) = (options.field, options.shown.clone());
+            Err(AdapterError::NoTokens { adapter, field, value, module }.into())
+        }
+    }
 }
 
 fn check(context: &ClaimContext<'_>, field: &'static str, indices: &[u64], tokens: u64) -> Result<()> {
-    let config = &context.adapter.config;
+    let adapter = &context.adapter.name;
     let mut sorted = indices.to_vec();
     sorted.sort_unstable();
     if let Some(&token) = sorted.last().filter(|&&last| last >= tokens) {
-        let adapter = config.adapter.clone();
+        let adapter = adapter.clone();
         return Err(Error::new(AdapterError::NoSuchToken { adapter, field, token, tokens })
             .hint("the vocabulary was made larger before training: grow the base first, or save the adapter with its embedding"));
     }
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(config.bad(field, &pair[0].into(), "names the token twice")),
+        Some(pair) => Err(bad_field(adapter, field, &pair[0].into(), "names the token twice")),
         None => Ok(()),
     }
 }

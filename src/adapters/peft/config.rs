@@ -135,11 +135,6 @@ impl AdapterConfig {
             .map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The refusal of a pattern.
-    pub(crate) fn unreadable(&self, field: &str, pattern: &str, cause: Unreadable) -> Error {
-        unreadable_pattern(&self.adapter, field, pattern, cause)
-    }
-
     /// The refusal of one field's value.
     pub(crate) fn bad(&self, field: &str, value: &Value, why: &'static str) -> Error {
         bad_field(&self.adapter, field, value, why)

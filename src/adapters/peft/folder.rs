@@ -65,12 +65,12 @@ impl Dialect for Peft {
     /// # Errors
     /// [`StorageError::Missing`] for what is not there, [`CheckpointError::Json`], [`AdapterError::PeftType`], [`AdapterError::EmptyAdapter`],
     /// or as [`read_header`].
-    fn open(&self, place: &Resolved, opening: Opening) -> Result<Adapter> {
+    fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         let kind = peft_type(&config, &home)?;
         let WeightFiles { name: file, files, source, headers, tensors: entries } =
-            weights::read(&home, opening.header_room)?;
+            weights::read(&home, opening.room)?;
         if entries.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }

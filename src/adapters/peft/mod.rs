@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod folder;
 pub(crate) mod keys;
+pub(crate) mod methods;
 pub(crate) mod numbers;
 pub(crate) mod options;
 pub(crate) mod patterns;

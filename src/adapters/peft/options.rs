@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use crate::adapters::options::{DEFAULT, Options, Problem, TrainedClasses};
+use crate::adapters::options::{DEFAULT, Options, TrainedClasses};
 use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::methods::method_options::MethodOptions;
 use crate::adapters::peft::numbers::Numbers;
 use crate::adapters::peft::patterns::{PatternProblem, Patterns};
+use crate::adapters::problem::Problem;
 
 /// What each `peft_type` that scales its deltas calls alpha.
 const ALPHAS: &[(&str, &str)] = &[("LORA", "lora_alpha"), ("LOHA", "alpha"), ("LOKR", "alpha")];
@@ -28,6 +30,7 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
         class: class(config).map(str::to_owned),
         saved: config.list("modules_to_save").into_iter().map(str::to_owned).collect(),
         labels: config.get("id2label").and_then(Value::as_object).cloned(),
+        methods: MethodOptions::read(config),
         ..Options::new(config.adapter.clone())
     };
     let parameters = config.get("target_parameters");

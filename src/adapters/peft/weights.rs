@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::discover::read_index;
 use crate::checkpoint::header::read_header;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
@@ -37,12 +38,12 @@ pub(crate) struct WeightFiles {
     pub(crate) tensors: Vec<TensorEntry>,
 }
 
-/// Reads the headers of the files in `home`, of which `room` bytes may be kept.
+/// Reads the headers of the files in `home`, for which there is that `room`.
 ///
 /// # Errors
 /// [`StorageError::Missing`], [`CheckpointError::IndexDisagrees`] for each tensor that the index names and no file holds, or
 /// as [`read_index`] and [`read_header`].
-pub(crate) fn read(home: &Location, room: u64) -> Result<WeightFiles> {
+pub(crate) fn read(home: &Location, room: HeaderRoom<'_>) -> Result<WeightFiles> {
     if !home.has_file(TENSORS)? {
         if let Some(index) = read_index(home, INDEX)? {
             return shards(home, &index.index.weight_map, room);
@@ -66,7 +67,7 @@ fn cure(home: &Location) -> &'static str {
 }
 
 /// The shards that an index names, and whether they hold what it says.
-fn shards(home: &Location, weight_map: &[(String, String)], room: u64) -> Result<WeightFiles> {
+fn shards(home: &Location, weight_map: &[(String, String)], room: HeaderRoom<'_>) -> Result<WeightFiles> {
     let mut files: Vec<String> = weight_map.iter().map(|(_, shard)| shard.clone()).collect();
     files.sort();
     files.dedup();
@@ -97,16 +98,16 @@ fn open(
     name: String,
     files: Vec<String>,
     weight_map: &[(String, String)],
-    room: u64,
+    mut room: HeaderRoom<'_>,
 ) -> Result<WeightFiles> {
     let listed: HashMap<&str, &str> =
         weight_map.iter().map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).collect();
     let (mut sources, mut headers) = (Vec::new(), Vec::new());
-    let (mut tensors, mut left, mut start) = (Vec::new(), room, 0);
+    let (mut tensors, mut start) = (Vec::new(), 0);
     for file in &files {
         let source = home.open(file)?;
-        let header = read_header(source.as_ref(), &home.path_of(file), left)?;
-        left -= left.min(header.bytes.len() as u64);
+        let header = read_header(source.as_ref(), &home.path_of(file), room)?;
+        room.take(header.bytes.len() as u64);
         headers.extend_from_slice(&header.bytes);
         let counts = |entry: &TensorEntry| listed.get(entry.name.as_str()).is_none_or(|shard| shard == file);
         tensors.extend(

@@ -39,13 +39,20 @@ impl Container for Safetensors {
 
     fn build(&self, like: &HeaderBytes, tensors: &[(&str, Dtype, &[u64])]) -> Result<HeaderBytes, Broken> {
         let like = parse_entries(like.get(LENGTH..).unwrap_or_default())?;
-        let metadata: Vec<_> =
-            like.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let json = build_header(tensors, &metadata)?;
-        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(json.as_bytes());
-        Ok(HeaderBytes::new(bytes))
+        Ok(first_bytes(tensors, &like.metadata)?)
     }
+}
+
+/// The bytes of a file before its data.
+fn first_bytes(
+    tensors: &[(&str, Dtype, &[u64])],
+    metadata: &[(String, String)],
+) -> Result<HeaderBytes, HeaderProblem> {
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let json = build_header(tensors, &metadata)?;
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json.as_bytes());
+    Ok(HeaderBytes::new(bytes))
 }
 
 /// Reads and checks the header of a file that starts so.
@@ -65,8 +72,9 @@ fn read_header(file: &FileBytes<'_>, first: [u8; MAGIC], room: u64) -> Result<Fi
         shape,
         offset: start + at,
     };
+    let like = first_bytes(&[], &header.metadata)?;
     let tensors = header.tensors.into_iter().map(entry).collect();
-    Ok(FileHeader { bytes: HeaderBytes::new(bytes), tensors })
+    Ok(FileHeader { bytes: HeaderBytes::new(bytes), like, tensors })
 }
 
 impl From<HeaderProblem> for ContainerProblem {

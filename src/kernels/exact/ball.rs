@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::kernels::exact::Number;
 use crate::kernels::exact::float_format::FloatFormat;
-use crate::kernels::product::Matrix;
+use crate::kernels::fused::made::Factors;
 
 /// Half a unit in the last place of 1.
 pub(crate) const U: f64 = f64::EPSILON / 2.0;
@@ -41,24 +41,25 @@ impl Ball {
         (low == high).then_some(low)
     }
 
-    /// A number to within a radius.
-    #[cfg(test)]
-    pub(crate) fn within(middle: f64, radius: f64) -> Ball {
-        Ball { middle, radius }
-    }
-
     fn is_zero(self) -> bool {
         self.middle == 0.0 && self.radius == 0.0
     }
 }
 
 impl Number for Ball {
-    fn of(value: f32) -> Ball {
+    type Cpu = ();
+    type Product<'p> = Factors<'p>;
+
+    fn of(_: (), value: f32) -> Ball {
         Ball { middle: f64::from(value), radius: 0.0 }
     }
 
-    fn load(_: usize, value: impl Fn(usize) -> f32) -> Ball {
-        Ball::of(value(0))
+    fn load(_: (), values: &[f32], _: usize, _: usize) -> Ball {
+        Ball::of((), values[0])
+    }
+
+    fn gather(_: (), _: usize, value: impl Fn(usize) -> f32) -> Ball {
+        Ball::of((), value(0))
     }
 
     fn plus(self, other: &Ball) -> Ball {
@@ -68,7 +69,7 @@ impl Number for Ball {
 
     fn times(self, other: &Ball) -> Ball {
         if self.is_zero() || other.is_zero() {
-            return Ball::of(0.0);
+            return Ball::of((), 0.0);
         }
         let (a, b, middle) = (self.middle.abs(), other.middle.abs(), self.middle * other.middle);
         let radius = (a * other.radius + b * self.radius) + self.radius * other.radius;
@@ -76,12 +77,13 @@ impl Number for Ball {
     }
 
     fn scaled(self, by: f32) -> Ball {
-        self.times(&Ball::of(by))
+        self.times(&Ball::of((), by))
     }
 
     /// The products are exact, and none underflows: 48 bits, and exponents from −298. Of n sums in any order, each of at most the sum of sizes so
     /// far and its own error, the error is at most n·u/(1 − n·u) times the sum of all sizes.
-    fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Ball {
+    fn product(_: (), product: Factors<'_>, row: usize, cols: Range<usize>) -> Ball {
+        let Factors { left, right } = product;
         // Four sums in turn, as each addition would else wait for the last.
         let (mut sums, mut sizes) = ([0.0; 4], [0.0; 4]);
         for k in 0..left.cols {

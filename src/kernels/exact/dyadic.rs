@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::kernels::exact::Number;
 use crate::kernels::exact::float_format::FloatFormat;
-use crate::kernels::product::Matrix;
+use crate::kernels::fused::made::Factors;
 
 /// Digits of 64 bits, the lowest first.
 type Digits = SmallVec<[u64; 20]>;
@@ -97,15 +97,22 @@ impl Dyadic {
 }
 
 impl Number for Dyadic {
-    fn of(value: f32) -> Dyadic {
+    type Cpu = ();
+    type Product<'p> = Factors<'p>;
+
+    fn of(_: (), value: f32) -> Dyadic {
         let bits = value.to_bits();
         let (field, fraction) = (bits >> 23 & 0xff, bits & 0x007f_ffff);
         let significand = if field == 0 { fraction } else { fraction | 0x0080_0000 };
         Dyadic::new(bits >> 31 == 1, smallvec![u64::from(significand)], i64::from(field.max(1)) - 150)
     }
 
-    fn load(_: usize, value: impl Fn(usize) -> f32) -> Dyadic {
-        Dyadic::of(value(0))
+    fn load(_: (), values: &[f32], _: usize, _: usize) -> Dyadic {
+        Dyadic::of((), values[0])
+    }
+
+    fn gather(_: (), _: usize, value: impl Fn(usize) -> f32) -> Dyadic {
+        Dyadic::of((), value(0))
     }
 
     fn plus(self, other: &Dyadic) -> Dyadic {
@@ -142,12 +149,13 @@ impl Number for Dyadic {
     }
 
     fn scaled(self, by: f32) -> Dyadic {
-        self.times(&Dyadic::of(by))
+        self.times(&Dyadic::of((), by))
     }
 
-    fn dot(left: Matrix<'_>, row: usize, right: Matrix<'_>, cols: Range<usize>) -> Dyadic {
-        let product = |k| Dyadic::of(left.at(row, k)).times(&Dyadic::of(right.at(k, cols.start)));
-        (0..left.cols).fold(Dyadic::of(0.0), |sum, k| sum.plus(&product(k)))
+    fn product(_: (), product: Factors<'_>, row: usize, cols: Range<usize>) -> Dyadic {
+        let Factors { left, right } = product;
+        let term = |k| Dyadic::of((), left.at(row, k)).times(&Dyadic::of((), right.at(k, cols.start)));
+        (0..left.cols).fold(Dyadic::of((), 0.0), |sum, k| sum.plus(&term(k)))
     }
 }
 

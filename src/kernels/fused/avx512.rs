@@ -7,10 +7,10 @@ use std::arch::x86_64::{
     _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
     _mm512_cmp_ps_mask, _mm512_cmpneq_epi32_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32,
     _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_ps,
+    _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use crate::kernels::fused::vector::Vector;
+use crate::kernels::fused::vector::{CodeVector, Vector};
 
 /// Sixteen values.
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ pub(crate) struct Sixteen(__m512);
 // SAFETY: the trait's functions are called only where the features are; each load and store is of a slice that was cut to
 // its size.
 unsafe impl Vector for Sixteen {
+    type Value = f32;
     const LANES: usize = 16;
 
     #[inline(always)]
@@ -32,6 +33,11 @@ unsafe impl Vector for Sixteen {
     }
 
     #[inline(always)]
+    unsafe fn store(self, values: &mut [f32]) {
+        unsafe { _mm512_storeu_ps(values[..16].as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
     unsafe fn fma(self, by: Self, plus: Self) -> Self {
         Sixteen(unsafe { _mm512_fmadd_ps(self.0, by.0, plus.0) })
     }
@@ -42,11 +48,6 @@ unsafe impl Vector for Sixteen {
     }
 
     #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        Sixteen(unsafe { _mm512_sub_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
         Sixteen(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
@@ -54,6 +55,14 @@ unsafe impl Vector for Sixteen {
     #[inline(always)]
     unsafe fn abs(self) -> Self {
         Sixteen(unsafe { _mm512_abs_ps(self.0) })
+    }
+}
+
+// SAFETY: as above.
+unsafe impl CodeVector for Sixteen {
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Sixteen(unsafe { _mm512_sub_ps(self.0, other.0) })
     }
 
     #[inline(always)]

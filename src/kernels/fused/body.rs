@@ -6,8 +6,9 @@
 //! length: of several products the sum of their ranks, as they are laid behind one another. The result wanted is
 //! x = W + Σ b·(s·a).
 //!
-//! 1. Products are summed in chains of [`CHAIN`] fused multiply-adds from zero, and chains are added in order, so that a
-//!    product passes at most m = min(R, CHAIN) + ⌈R / CHAIN⌉ − 1 roundings, and one more in a′: n = m + 1. The sum `acc` is
+//! 1. Products are summed in chains of [`CHAIN`] fused multiply-adds from zero, chains are added in order to sums of at most
+//!    [`RANK_STEP`] products, and these are added in order, so that a product passes at most
+//!    m = min(R, CHAIN) + ⌈R / CHAIN⌉ − 1 roundings (the sums of two chains take fewer), and one more in a′: n = m + 1. The sum `acc` is
 //!    off by at most γ·Σ|b||s·a|, with γ = n·u / (1 − n·u) (Higham, Accuracy and Stability of Numerical Algorithms, lemma
 //!    3.1), hence by γ′·‖b‖·‖a′‖ (Cauchy and Schwarz; γ′ has a′ for s·a, which 1 + 2⁻²⁰ in [`reach`](super::pack) covers).
 //! 2. What underflows is off by at most 2⁻¹⁵⁰ each time besides: at most 2R·2⁻¹⁵⁰ in the sums, and ‖b‖·√R·2⁻¹⁵⁰ for a′.
@@ -24,7 +25,7 @@
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 
 use crate::kernels::fused::code::HalfCode;
-use crate::kernels::fused::vector::Vector;
+use crate::kernels::fused::vector::{CodeVector, FormulaVector, Real, Vector};
 
 /// Rows of a group.
 pub(crate) const ROWS: usize = 6;
@@ -33,38 +34,49 @@ pub(crate) const COLS: usize = 64;
 /// Ranks in one chain of sums: longer ones make the bound wide, and shorter ones cost additions.
 pub(crate) const CHAIN: usize = 32;
 /// What a sum adds to the bound, by its size: 3u.
-const OF_SUM: f32 = 3.0 / (1 << 24) as f32;
+const OF_SUM: f32 = f32::ROUNDINGS[1];
+
+/// Ranks for which the factors of a panel and of a group stay in the first-level cache, for all groups in turn: two chains.
+pub(crate) const RANK_STEP: usize = 2 * CHAIN;
 
 /// A row of a panel, aligned so that no load of a vector crosses cache lines.
 #[repr(align(64))]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PanelRow(pub(crate) [f32; COLS]);
+pub(crate) struct PanelRow<T>(pub(crate) [T; COLS]);
+
+impl<T: Real> PanelRow<T> {
+    /// All zero.
+    pub(crate) fn zero() -> PanelRow<T> {
+        PanelRow([T::default(); COLS])
+    }
+}
 
 /// One group of rows of one panel.
-pub(crate) struct RowGroup<'g> {
+pub(crate) struct RowGroup<'g, T> {
     /// `b [rank, ROWS]`.
-    pub(crate) b: &'g [[f32; ROWS]],
+    pub(crate) b: &'g [[T; ROWS]],
     /// `s·a [rank, COLS]`.
-    pub(crate) a: &'g [PanelRow],
+    pub(crate) a: &'g [PanelRow<T>],
     /// The reach of each row.
-    pub(crate) rows: &'g [f32; ROWS],
+    pub(crate) rows: &'g [T; ROWS],
     /// The reach of each column.
-    pub(crate) cols: &'g PanelRow,
+    pub(crate) cols: &'g PanelRow<T>,
 }
 
 /// The elements of a group that are open: by row a bit for each column.
 pub(crate) type OpenBits = [u64; ROWS];
 
-/// Merges a group into its codes, `COLS` for each of `ROWS` rows that begin `stride` bytes apart. Open ones are left as they
+/// Merges a group, and sums of earlier products of it, into its codes, `COLS` for each of `ROWS` rows that begin `stride` bytes
+/// apart. Open ones are left as they
 /// were. Returns how many changed.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
-    group: &RowGroup<'_>,
-    codes: &mut [u8],
-    stride: usize,
+pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
+    group: &RowGroup<'_, f32>,
+    before: Option<&[PanelRow<f32>]>,
+    (codes, stride): (&mut [u8], usize),
     open: &mut OpenBits,
 ) -> u64 {
     let mut changed = 0;
@@ -77,6 +89,7 @@ pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
                 let first = at + j * V::LANES;
                 // SAFETY: the caller's promise.
                 let (moved, unsettled) = unsafe {
+                    let sum = before.map_or(sum, |rows| V::load(&rows[i].0[first..]).add(sum));
                     let bound = V::splat(group.rows[i]).mul(V::load(&group.cols.0[first..]));
                     round::<V, C>(sum, bound, &mut row[2 * j * V::LANES..][..2 * V::LANES])
                 };
@@ -93,13 +106,49 @@ pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-unsafe fn round<V: Vector, C: HalfCode>(delta: V, product_bound: V, codes: &mut [u8]) -> (u32, u32) {
-    let all = ((1_u64 << V::LANES) - 1) as u32;
+unsafe fn round<V: CodeVector, C: HalfCode>(delta: V, product_bound: V, codes: &mut [u8]) -> (u32, u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let base: V = C::widen(codes);
         let sum = base.add(delta);
         let bound = sum.abs().fma(V::splat(OF_SUM), product_bound);
+        replace::<V, C>((sum, bound), base, codes)
+    }
+}
+
+/// Rounds values that are known to within a bound each to codes, in place of those of a base. Returns the codes that are
+/// open, and the changed ones of the others.
+///
+/// A value is known to within fl(r + 3u·|middle|) + 2⁻¹⁴⁰, where r is the most that it is off: as in the proof above, that
+/// makes up for the roundings of both ends, and an end that is a tie is never the value, but for an exact zero.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn round_near<V: CodeVector + FormulaVector, C: HalfCode>(
+    middles: &[f32],
+    radii: &[f32],
+    codes: &mut [u8],
+) -> (u32, u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (middle, radius) = (V::load(middles), V::load(radii));
+        let tiny = V::splat(f32::TINY).unless_zero(middle);
+        let bound = middle.abs().fma(V::splat(OF_SUM), radius).add(tiny);
+        let base = C::widen(codes);
+        replace::<V, C>((middle, bound), base, codes)
+    }
+}
+
+/// Puts the codes of values in place of those of a base, where both ends of the bounds have one code.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+unsafe fn replace<V: CodeVector, C: HalfCode>((sum, bound): (V, V), base: V, codes: &mut [u8]) -> (u32, u32) {
+    let all = ((1_u64 << V::LANES) - 1) as u32;
+    // SAFETY: the caller's promise.
+    unsafe {
         let end = sum.add(bound);
         let (low, high) = (C::round(sum.sub(bound)), C::round(end));
         let unsettled = (low.differing(high) | !end.smaller(V::splat(C::LARGE))) & all;
@@ -132,7 +181,7 @@ fn keep_open(new: &[u8; 32], codes: &mut [u8], open: u32) {
 /// As for [`Vector`].
 #[cfg(feature = "testing")]
 #[inline(always)]
-pub(crate) unsafe fn multiply_adds<V: Vector, const N: usize>(count: usize) -> f64 {
+pub(crate) unsafe fn multiply_adds<V: CodeVector, const N: usize>(count: usize) -> f64 {
     // SAFETY: the caller's promise.
     unsafe {
         let (by, plus) = (V::splat(std::hint::black_box(0.5)), V::splat(std::hint::black_box(0.25)));
@@ -152,11 +201,11 @@ pub(crate) unsafe fn multiply_adds<V: Vector, const N: usize>(count: usize) -> f
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-unsafe fn products<V: Vector, const N: usize>(group: &RowGroup<'_>, at: usize) -> [[V; N]; ROWS] {
+unsafe fn products<V: Vector, const N: usize>(group: &RowGroup<'_, V::Value>, at: usize) -> [[V; N]; ROWS] {
     let mut chains = group.a.chunks(CHAIN).zip(group.b.chunks(CHAIN));
     // SAFETY: the caller's promise.
     unsafe {
-        let Some((a, b)) = chains.next() else { return [[V::splat(0.0); N]; ROWS] };
+        let Some((a, b)) = chains.next() else { return [[V::splat(V::Value::default()); N]; ROWS] };
         let mut sums = chain::<V, N>(a, b, at);
         for (a, b) in chains {
             let more = chain::<V, N>(a, b, at);
@@ -175,12 +224,16 @@ unsafe fn products<V: Vector, const N: usize>(group: &RowGroup<'_>, at: usize) -
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-unsafe fn chain<V: Vector, const N: usize>(a: &[PanelRow], b: &[[f32; ROWS]], at: usize) -> [[V; N]; ROWS] {
+unsafe fn chain<V: Vector, const N: usize>(
+    a: &[PanelRow<V::Value>],
+    b: &[[V::Value; ROWS]],
+    at: usize,
+) -> [[V; N]; ROWS] {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums = [[V::splat(0.0); N]; ROWS];
+        let mut sums = [[V::splat(V::Value::default()); N]; ROWS];
         for (a, b) in a.iter().zip(b) {
-            let mut vectors = [V::splat(0.0); N];
+            let mut vectors = [V::splat(V::Value::default()); N];
             for (j, vector) in vectors.iter_mut().enumerate() {
                 *vector = V::load(&a.0[at + j * V::LANES..]);
             }
@@ -192,5 +245,53 @@ unsafe fn chain<V: Vector, const N: usize>(a: &[PanelRow], b: &[[f32; ROWS]], at
             }
         }
         sums
+    }
+}
+
+/// Adds the products of a group to sums, one row of a panel for each of its rows, or begins these.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn add_products<V: Vector, const N: usize>(
+    group: &RowGroup<'_, V::Value>,
+    is_first: bool,
+    sums: &mut [PanelRow<V::Value>],
+) {
+    for at in (0..COLS).step_by(N * V::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let products = products::<V, N>(group, at);
+            for (products, row) in products.iter().zip(&mut *sums) {
+                for (j, product) in products.iter().enumerate() {
+                    let sum = &mut row.0[at + j * V::LANES..];
+                    let before = if is_first { *product } else { V::load(sum).add(*product) };
+                    before.store(sum);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the products of a group for its first columns, one row of a panel for each of its rows.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+pub(crate) unsafe fn write_products<V: FormulaVector, const N: usize>(
+    group: &RowGroup<'_, V::Value>,
+    cols: usize,
+    out: &mut [PanelRow<V::Value>],
+) {
+    for at in (0..cols).step_by(N * V::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sums = products::<V, N>(group, at);
+            for (sums, row) in sums.iter().zip(&mut *out) {
+                for (j, sum) in sums.iter().enumerate() {
+                    sum.store(&mut row.0[at + j * V::LANES..]);
+                }
+            }
+        }
     }
 }

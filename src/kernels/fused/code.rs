@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 
 use crate::kernels::exact::float_format::FloatFormat;
-use crate::kernels::fused::vector::Vector;
+use crate::kernels::fused::vector::CodeVector;
 
 /// A format of two bytes.
 pub(crate) trait HalfCode {
@@ -15,20 +15,20 @@ pub(crate) trait HalfCode {
     /// The first codes of a slice.
     ///
     /// # Safety
-    /// As for [`Vector`].
-    unsafe fn widen<V: Vector>(codes: &[u8]) -> V;
+    /// As for [`CodeVector`].
+    unsafe fn widen<V: CodeVector>(codes: &[u8]) -> V;
 
     /// Encodes values that the format holds.
     ///
     /// # Safety
-    /// As for [`Vector`].
-    unsafe fn narrow<V: Vector>(values: V, codes: &mut [u8]);
+    /// As for [`CodeVector`].
+    unsafe fn narrow<V: CodeVector>(values: V, codes: &mut [u8]);
 
     /// Rounds values smaller than [`Self::LARGE`] to the nearest; monotone, and either way where two are as near.
     ///
     /// # Safety
-    /// As for [`Vector`].
-    unsafe fn round<V: Vector>(values: V) -> V;
+    /// As for [`CodeVector`].
+    unsafe fn round<V: CodeVector>(values: V) -> V;
 }
 
 /// BF16.
@@ -42,19 +42,19 @@ impl HalfCode for Brain {
     const LARGE: f32 = 3.38e38;
 
     #[inline(always)]
-    unsafe fn widen<V: Vector>(codes: &[u8]) -> V {
+    unsafe fn widen<V: CodeVector>(codes: &[u8]) -> V {
         // SAFETY: the caller's promise.
         unsafe { V::widen_bf16(codes) }
     }
 
     #[inline(always)]
-    unsafe fn narrow<V: Vector>(values: V, codes: &mut [u8]) {
+    unsafe fn narrow<V: CodeVector>(values: V, codes: &mut [u8]) {
         // SAFETY: the caller's promise.
         unsafe { values.narrow_bf16(codes) }
     }
 
     #[inline(always)]
-    unsafe fn round<V: Vector>(values: V) -> V {
+    unsafe fn round<V: CodeVector>(values: V) -> V {
         // SAFETY: the caller's promise.
         unsafe { values.round_bf16() }
     }
@@ -65,19 +65,19 @@ impl HalfCode for Half {
     const LARGE: f32 = 65504.0;
 
     #[inline(always)]
-    unsafe fn widen<V: Vector>(codes: &[u8]) -> V {
+    unsafe fn widen<V: CodeVector>(codes: &[u8]) -> V {
         // SAFETY: the caller's promise.
         unsafe { V::widen_f16(codes) }
     }
 
     #[inline(always)]
-    unsafe fn narrow<V: Vector>(values: V, codes: &mut [u8]) {
+    unsafe fn narrow<V: CodeVector>(values: V, codes: &mut [u8]) {
         // SAFETY: the caller's promise.
         unsafe { values.narrow_f16(codes) }
     }
 
     #[inline(always)]
-    unsafe fn round<V: Vector>(values: V) -> V {
+    unsafe fn round<V: CodeVector>(values: V) -> V {
         // SAFETY: the caller's promise.
         unsafe { values.round_f16() }
     }

@@ -11,6 +11,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod body;
 pub(crate) mod code;
+pub(crate) mod made;
+pub(crate) mod near;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod pack;

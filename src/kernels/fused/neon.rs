@@ -3,14 +3,16 @@
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 
 use std::arch::aarch64::{
-    float32x4_t, uint32x4_t, vabsq_f32, vaddq_f32, vaddq_u32, vaddvq_u32, vandq_u32, vceqq_u32, vcltq_f32,
-    vdupq_n_f32, vdupq_n_u32, vfmaq_f32, vld1_u8, vld1q_f32, vld1q_u32, vmovl_u16, vmulq_f32, vmvnq_u32,
-    vreinterpret_u8_u16, vreinterpret_u16_u8, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32,
-    vshrn_n_u32, vst1_u8, vst1q_f32, vsubq_f32,
+    float32x4_t, float64x2_t, uint32x4_t, vabsq_f32, vabsq_f64, vaddq_f32, vaddq_f64, vaddq_u32, vaddvq_u32,
+    vandq_u32, vbicq_u32, vbicq_u64, vceqq_f32, vceqq_f64, vceqq_u32, vcltq_f32, vcvt_f64_f32, vdupq_n_f32,
+    vdupq_n_f64, vdupq_n_u32, vfmaq_f32, vfmaq_f64, vld1_f32, vld1_u8, vld1q_f32, vld1q_f64, vld1q_u32,
+    vmovl_u16, vmulq_f32, vmulq_f64, vmvnq_u32, vreinterpret_u8_u16, vreinterpret_u16_u8,
+    vreinterpretq_f32_u32, vreinterpretq_f64_u64, vreinterpretq_u32_f32, vreinterpretq_u64_f64, vshlq_n_u32,
+    vshrn_n_u32, vst1_u8, vst1q_f32, vst1q_f64, vsubq_f32,
 };
 
 use crate::kernels::convert::{f16_to_f32, f32_to_f16};
-use crate::kernels::fused::vector::Vector;
+use crate::kernels::fused::vector::{CodeVector, FormulaVector, Vector};
 
 /// Four values.
 #[derive(Clone, Copy)]
@@ -27,6 +29,7 @@ unsafe fn bits(lanes: uint32x4_t) -> u32 {
 // SAFETY: NEON is part of the target, so that its instructions run on every CPU that runs this; each load and store is of a
 // slice that was cut to its size.
 unsafe impl Vector for Quad {
+    type Value = f32;
     const LANES: usize = 4;
 
     #[inline(always)]
@@ -40,6 +43,11 @@ unsafe impl Vector for Quad {
     }
 
     #[inline(always)]
+    unsafe fn store(self, values: &mut [f32]) {
+        unsafe { vst1q_f32(values[..4].as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
     unsafe fn fma(self, by: Self, plus: Self) -> Self {
         Quad(unsafe { vfmaq_f32(plus.0, self.0, by.0) })
     }
@@ -50,11 +58,6 @@ unsafe impl Vector for Quad {
     }
 
     #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        Quad(unsafe { vsubq_f32(self.0, other.0) })
-    }
-
-    #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
         Quad(unsafe { vmulq_f32(self.0, other.0) })
     }
@@ -62,6 +65,31 @@ unsafe impl Vector for Quad {
     #[inline(always)]
     unsafe fn abs(self) -> Self {
         Quad(unsafe { vabsq_f32(self.0) })
+    }
+}
+
+// SAFETY: as above.
+unsafe impl FormulaVector for Quad {
+    #[inline(always)]
+    unsafe fn widen(values: &[f32]) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load(values) }
+    }
+
+    #[inline(always)]
+    unsafe fn unless_zero(self, of: Self) -> Self {
+        unsafe {
+            let zeros = vceqq_f32(of.0, vdupq_n_f32(0.0));
+            Quad(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(self.0), zeros)))
+        }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl CodeVector for Quad {
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Quad(unsafe { vsubq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
@@ -123,6 +151,67 @@ unsafe impl Vector for Quad {
             vst1q_f32(values.as_mut_ptr(), self.0);
             values = values.map(|value| f16_to_f32(f32_to_f16(value)));
             Self::load(&values)
+        }
+    }
+}
+
+/// Two values of f64.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair(float64x2_t);
+
+// SAFETY: as above.
+unsafe impl Vector for Pair {
+    type Value = f64;
+    const LANES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(value: f64) -> Self {
+        Pair(unsafe { vdupq_n_f64(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(values: &[f64]) -> Self {
+        Pair(unsafe { vld1q_f64(values[..2].as_ptr()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, values: &mut [f64]) {
+        unsafe { vst1q_f64(values[..2].as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, by: Self, plus: Self) -> Self {
+        Pair(unsafe { vfmaq_f64(plus.0, self.0, by.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Pair(unsafe { vaddq_f64(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Pair(unsafe { vmulq_f64(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Pair(unsafe { vabsq_f64(self.0) })
+    }
+}
+
+// SAFETY: as above.
+unsafe impl FormulaVector for Pair {
+    #[inline(always)]
+    unsafe fn widen(values: &[f32]) -> Self {
+        Pair(unsafe { vcvt_f64_f32(vld1_f32(values[..2].as_ptr())) })
+    }
+
+    #[inline(always)]
+    unsafe fn unless_zero(self, of: Self) -> Self {
+        unsafe {
+            let zeros = vceqq_f64(of.0, vdupq_n_f64(0.0));
+            Pair(vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(self.0), zeros)))
         }
     }
 }

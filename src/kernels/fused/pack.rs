@@ -2,6 +2,7 @@
 //! row and column, which bounds how far the sums may be off (`body.rs`).
 
 use crate::kernels::fused::body::{CHAIN, COLS, PanelRow, ROWS};
+use crate::kernels::fused::vector::Real;
 use crate::kernels::product::Matrix;
 
 /// One product of factors and what it is multiplied by.
@@ -20,73 +21,70 @@ pub(crate) fn rank_of(terms: &[Term<'_>]) -> usize {
     terms.iter().map(|term| term.left.cols).sum()
 }
 
-/// What a reach has besides, for what underflows.
-const UNDERFLOW: f64 = 1.0 / (1_u64 << 60) as f64;
-
 /// γ′ of `body.rs`, the error of a sum of so many products by their sizes.
-fn error_of_sum(rank: usize) -> f64 {
-    let roundings = (rank.min(CHAIN) + rank.div_ceil(CHAIN)) as f64 / (1 << 24) as f64;
+fn error_of_sum<T: Real>(rank: usize) -> f64 {
+    let roundings = (rank.min(CHAIN) + rank.div_ceil(CHAIN)) as f64 * T::ROUNDING;
     roundings / (1.0 - roundings).max(0.0) * (1.0 + 1.0 / (1 << 20) as f64)
-}
-
-/// Rounded up to f32.
-fn upper(value: f64) -> f32 {
-    (value as f32).next_up()
 }
 
 /// Lays out `b [rank, ROWS]` for the groups of some rows, and their reaches; rows that are missing in the last are zero.
 #[inline(always)]
-pub(crate) fn pack_rows(
+pub(crate) fn pack_rows<T: Real>(
     terms: &[Term<'_>],
     rows: std::ops::Range<usize>,
-    groups: &mut [[f32; ROWS]],
-    reaches: &mut [[f32; ROWS]],
+    groups: &mut [[T; ROWS]],
+    reaches: &mut [[T; ROWS]],
 ) {
     let rank = rank_of(terms);
-    let error = error_of_sum(rank);
+    let error = error_of_sum::<T>(rank);
     for ((group, reach), first) in groups.chunks_exact_mut(rank).zip(reaches).zip(rows.clone().step_by(ROWS))
     {
-        group.fill([0.0; ROWS]);
-        reach.fill(0.0);
-        for i in 0..ROWS.min(rows.end - first) {
-            let mut squares = 0.0;
-            let mut lines = group.iter_mut();
-            for Term { left, .. } in terms {
-                for (k, line) in (0..left.cols).zip(&mut lines) {
-                    let value = left.at(first + i, k);
-                    line[i] = value;
-                    squares += f64::from(value) * f64::from(value);
+        let count = ROWS.min(rows.end - first);
+        let (mut squares, mut lines) = ([0.0; ROWS], group.iter_mut());
+        for Term { left, .. } in terms {
+            for (k, line) in (0..left.cols).zip(&mut lines) {
+                let start = first * left.row_stride + k * left.col_stride;
+                *line = [T::default(); ROWS];
+                // All rows in turn, as each sum of squares would else wait for its last addition.
+                for i in 0..count {
+                    let value = left.data[start + i * left.row_stride];
+                    line[i] = T::of(value);
+                    squares[i] += f64::from(value) * f64::from(value);
                 }
             }
-            if squares > 0.0 {
-                reach[i] = upper(squares.sqrt() * error + UNDERFLOW);
-            }
         }
+        *reach = squares.map(|squares| reach_of::<T>(squares.sqrt() * error, squares == 0.0));
     }
+}
+
+/// A size, rounded up; nothing reaches from what is all zero.
+fn reach_of<T: Real>(size: f64, is_zero: bool) -> T {
+    if is_zero { T::default() } else { T::upper(size + T::UNDERFLOW) }
 }
 
 /// Lays out `s·a [rank, COLS]` for a panel of columns, and their reaches; columns that are missing are zero.
 #[inline(always)]
-pub(crate) fn pack_panel(
+pub(crate) fn pack_panel<T: Real>(
     terms: &[Term<'_>],
     cols: std::ops::Range<usize>,
-    panel: &mut [PanelRow],
-    reach: &mut PanelRow,
+    panel: &mut [PanelRow<T>],
+    reach: &mut PanelRow<T>,
 ) {
     let (mut squares, mut any) = ([0.0_f64; COLS], [0_u32; COLS]);
-    let mut lines = panel.iter_mut();
+    let (mut lines, mut row) = (panel.iter_mut(), [0.0; COLS]);
     for Term { right, scale, .. } in terms {
         for (k, line) in (0..right.rows).zip(&mut lines) {
-            read_row(*right, k, &cols, &mut line.0);
-            for ((value, squares), any) in line.0.iter_mut().zip(&mut squares).zip(&mut any) {
-                *any |= value.to_bits() << 1;
-                *value *= scale;
-                *squares += f64::from(*value) * f64::from(*value);
+            read_row(*right, k, &cols, &mut row);
+            let columns = line.0.iter_mut().zip(&row).zip(&mut squares).zip(&mut any);
+            for (((value, read), squares), any) in columns {
+                *any |= read.to_bits() << 1;
+                *value = T::of(*read).times(*scale);
+                *squares += value.double() * value.double();
             }
         }
     }
     for ((reach, squares), any) in reach.0.iter_mut().zip(squares).zip(any) {
-        *reach = if any == 0 { 0.0 } else { upper(squares.sqrt() + UNDERFLOW) };
+        *reach = reach_of(squares.sqrt(), any == 0);
     }
 }
 

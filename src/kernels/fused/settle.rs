@@ -4,6 +4,7 @@ use crate::kernels::exact::Number;
 use crate::kernels::exact::ball::Ball;
 use crate::kernels::exact::dyadic::Dyadic;
 use crate::kernels::exact::float_format::FloatFormat;
+use crate::kernels::fused::made::Factors;
 use crate::kernels::fused::pack::Term;
 
 /// The code of an element: `base` plus the products of all terms for a row and a column, rounded once to nearest even. A sum
@@ -18,8 +19,12 @@ pub(crate) fn settle(format: FloatFormat, base: u32, terms: &[Term<'_>], row: us
 }
 
 /// `base + Σ scale · Σ left·right`.
-fn element<N: Number>(base: f32, terms: &[Term<'_>], row: usize, col: usize) -> N {
-    terms.iter().fold(N::of(base), |sum, Term { left, right, scale }| {
-        sum.plus(&N::dot(*left, row, *right, col..col + 1).times(&N::of(*scale)))
+fn element<N>(base: f32, terms: &[Term<'_>], row: usize, col: usize) -> N
+where
+    N: for<'p> Number<Cpu = (), Product<'p> = Factors<'p>>,
+{
+    terms.iter().fold(N::of((), base), |sum, Term { left, right, scale }| {
+        let factors = Factors { left: *left, right: *right };
+        sum.plus(&N::product((), factors, row, col..col + 1).scaled(*scale))
     })
 }

@@ -6,11 +6,11 @@ use std::ops::Range;
 
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::body;
-use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, ROWS, RowGroup};
+use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, RANK_STEP, ROWS, RowGroup};
 use crate::kernels::fused::code::HalfCode;
 use crate::kernels::fused::pack::{Term, pack_panel, pack_rows, rank_of};
 use crate::kernels::fused::settle::settle;
-use crate::kernels::fused::vector::Vector;
+use crate::kernels::fused::vector::CodeVector;
 use crate::kernels::outcome::Narrowed;
 
 /// Bytes of a code.
@@ -51,26 +51,36 @@ impl Codes<'_> {
 /// What the fused pass writes to beside the codes.
 #[derive(Debug)]
 pub struct FusedScratch {
-    panel: Vec<PanelRow>,
+    panel: Vec<PanelRow<f32>>,
     groups: Vec<[f32; ROWS]>,
     reaches: Vec<[f32; ROWS]>,
+    /// Sums of products, where ranks are cut: for each group as many rows.
+    sums: Vec<PanelRow<f32>>,
 }
 
 impl FusedScratch {
     /// Enough for terms whose ranks add up to `rank`.
     pub fn new(rank: usize) -> FusedScratch {
+        let groups = group_lines(rank).checked_div(rank).unwrap_or(0);
         FusedScratch {
-            panel: vec![PanelRow([0.0; COLS]); rank],
-            groups: vec![[0.0; ROWS]; group_lines(rank)],
-            reaches: vec![[0.0; ROWS]; group_lines(rank).checked_div(rank).unwrap_or(0)],
+            panel: vec![PanelRow::zero(); rank],
+            groups: vec![[0.0; ROWS]; groups * rank],
+            reaches: vec![[0.0; ROWS]; groups],
+            sums: vec![PanelRow::zero(); sum_rows(rank, groups)],
         }
     }
 
     /// Bytes of it.
     pub fn bytes(rank: usize) -> usize {
-        let reaches = group_lines(rank).checked_div(rank).unwrap_or(0);
-        rank * size_of::<PanelRow>() + (group_lines(rank) + reaches) * size_of::<[f32; ROWS]>()
+        let groups = group_lines(rank).checked_div(rank).unwrap_or(0);
+        let panel_rows = rank + sum_rows(rank, groups);
+        panel_rows * size_of::<PanelRow<f32>>() + (rank + 1) * groups * size_of::<[f32; ROWS]>()
     }
+}
+
+/// Rows of sums for so many groups.
+fn sum_rows(rank: usize, groups: usize) -> usize {
+    if rank > RANK_STEP { groups * ROWS } else { 0 }
 }
 
 /// Lines of all groups that are packed at once: of one at the least, and of no more than 256 rows.
@@ -94,9 +104,9 @@ pub(crate) fn reference(format: FloatFormat, codes: &mut Codes<'_>, terms: &[Ter
 /// Merges with vectors: `N` at a time along a row.
 ///
 /// # Safety
-/// As for [`Vector`].
+/// As for [`Vector`](crate::kernels::fused::vector::Vector).
 #[inline(always)]
-pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
+pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
     codes: &mut Codes<'_>,
     terms: &[Term<'_>],
     scratch: &mut FusedScratch,
@@ -106,26 +116,54 @@ pub(crate) unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
     if rank == 0 {
         return narrowed;
     }
-    let FusedScratch { panel, groups, reaches } = scratch;
-    let panel = &mut panel[..rank];
-    let packed = groups.len() / rank * ROWS;
-    let mut reach = PanelRow([0.0; COLS]);
+    // Scratch for a higher rank has lines for more groups than it has reaches.
+    let packed = (scratch.groups.len() / rank).min(scratch.reaches.len()) * ROWS;
     for top in (0..codes.rows).step_by(packed) {
         let rows = top..(top + packed).min(codes.rows);
-        pack_rows(terms, rows.clone(), groups, reaches);
+        pack_rows(terms, rows.clone(), &mut scratch.groups, &mut scratch.reaches);
         for left in (0..codes.cols).step_by(COLS) {
-            let cols = left..(left + COLS).min(codes.cols);
-            pack_panel(terms, cols.clone(), panel, &mut reach);
-            let groups = groups.chunks_exact(rank).zip(&*reaches);
-            for (first, (b, rows_reach)) in rows.clone().step_by(ROWS).zip(groups) {
-                let group = RowGroup { b, a: panel, rows: rows_reach, cols: &reach };
-                let part = PanelPart { rows: first..(first + ROWS).min(rows.end), cols: cols.clone() };
-                // SAFETY: the caller's promise.
-                unsafe { part.merge::<V, C, N>(&group, codes, terms, &mut narrowed) };
-            }
+            let part = PanelPart { rows: rows.clone(), cols: left..(left + COLS).min(codes.cols) };
+            // SAFETY: the caller's promise.
+            unsafe { merge_panel::<V, C, N>(&part, codes, (terms, rank), scratch, &mut narrowed) };
         }
     }
     narrowed
+}
+
+/// Merges all groups of a panel: for some ranks at a time, so that what is read of the panel stays in the first-level cache.
+///
+/// # Safety
+/// As for [`Vector`](crate::kernels::fused::vector::Vector).
+#[inline(always)]
+unsafe fn merge_panel<V: CodeVector, C: HalfCode, const N: usize>(
+    of: &PanelPart,
+    codes: &mut Codes<'_>,
+    (terms, rank): (&[Term<'_>], usize),
+    scratch: &mut FusedScratch,
+    narrowed: &mut Narrowed,
+) {
+    let FusedScratch { panel, groups, reaches, sums } = scratch;
+    let (panel, mut reach) = (&mut panel[..rank], PanelRow::zero());
+    pack_panel(terms, of.cols.clone(), panel, &mut reach);
+    for first in (0..rank).step_by(RANK_STEP) {
+        let ranks = first..(first + RANK_STEP).min(rank);
+        let groups = groups.chunks_exact(rank).zip(&*reaches);
+        for ((i, top), (b, rows)) in of.rows.clone().step_by(ROWS).enumerate().zip(groups) {
+            let group = RowGroup { b: &b[ranks.clone()], a: &panel[ranks.clone()], rows, cols: &reach };
+            let mut sums = sums.get_mut(i * ROWS..(i + 1) * ROWS);
+            let before = sums.as_deref().filter(|_| first > 0);
+            // SAFETY: the caller's promise.
+            unsafe {
+                if ranks.end == rank {
+                    let rows = top..(top + ROWS).min(of.rows.end);
+                    let part = PanelPart { rows, cols: of.cols.clone() };
+                    part.merge::<V, C, N>((&group, before), codes, terms, narrowed);
+                } else if let Some(sums) = &mut sums {
+                    body::add_products::<V, N>(&group, first == 0, sums);
+                }
+            }
+        }
+    }
 }
 
 /// The rows of a group and the columns of a panel.
@@ -138,11 +176,11 @@ impl PanelPart {
     /// Merges a group, and settles what it leaves open.
     ///
     /// # Safety
-    /// As for [`Vector`].
+    /// As for [`Vector`](crate::kernels::fused::vector::Vector).
     #[inline(always)]
-    unsafe fn merge<V: Vector, C: HalfCode, const N: usize>(
+    unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
         &self,
-        group: &RowGroup<'_>,
+        (group, before): (&RowGroup<'_, f32>, Option<&[PanelRow<f32>]>),
         codes: &mut Codes<'_>,
         terms: &[Term<'_>],
         narrowed: &mut Narrowed,
@@ -151,12 +189,15 @@ impl PanelPart {
         let start = codes.start(self.rows.start, self.cols.start);
         narrowed.changed += if self.rows.len() == ROWS && self.cols.len() == COLS {
             // SAFETY: the caller's promise.
-            unsafe { body::merge::<V, C, N>(group, &mut codes.bytes[start..], codes.stride, &mut open) }
+            unsafe {
+                body::merge::<V, C, N>(group, before, (&mut codes.bytes[start..], codes.stride), &mut open)
+            }
         } else {
             let mut edge = [0; ROWS * COLS * WIDTH];
             self.copy_in(codes, &mut edge);
             // SAFETY: the caller's promise.
-            let changed = unsafe { body::merge::<V, C, N>(group, &mut edge, COLS * WIDTH, &mut open) };
+            let changed =
+                unsafe { body::merge::<V, C, N>(group, before, (&mut edge, COLS * WIDTH), &mut open) };
             self.copy_out(&edge, codes);
             changed
         };

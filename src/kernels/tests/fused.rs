@@ -37,7 +37,7 @@ impl Products {
         let mut sum = Rational::of(format.is_finite(base).then(|| decode(format, base))?);
         for Term { left, right, scale } in self.terms() {
             for k in 0..left.cols {
-                sum.add_product([left.at(row, k), right.at(k, col), scale]);
+                sum.add_product(&[left.at(row, k), right.at(k, col), scale]);
             }
         }
         Some(sum)
@@ -45,13 +45,25 @@ impl Products {
 
     /// Merges codes that lie `gap` bytes further apart than they must.
     fn merge(&self, kernels: Kernels, format: FloatFormat, codes: &[u16], gap: usize) -> Vec<u16> {
+        let rank = self.terms().iter().map(|term| term.left.cols).sum();
+        self.merge_in(FusedScratch::new(rank), kernels, format, codes, gap)
+    }
+
+    /// The same with scratch that may be for more.
+    fn merge_in(
+        &self,
+        mut scratch: FusedScratch,
+        kernels: Kernels,
+        format: FloatFormat,
+        codes: &[u16],
+        gap: usize,
+    ) -> Vec<u16> {
         let stride = 2 * self.cols + gap;
         let mut bytes = vec![0xa5; self.rows * stride];
         for (row, codes) in bytes.chunks_exact_mut(stride).zip(codes.chunks_exact(self.cols)) {
             row[..2 * self.cols].copy_from_slice(bytemuck::cast_slice(codes));
         }
         let terms = self.terms();
-        let mut scratch = FusedScratch::new(terms.iter().map(|term| term.left.cols).sum());
         let mut rectangle = Codes { bytes: &mut bytes, stride, rows: self.rows, cols: self.cols };
         let narrowed = kernels.merge_products(format, &mut rectangle, &terms, &mut scratch);
         let mut merged = Vec::new();
@@ -172,6 +184,23 @@ fn every_size_is_rounded_right() {
                 let codes: Vec<u16> = (0..shape.0 * shape.1).map(|_| value(&mut stream)).collect();
                 made.check(format, &codes);
             }
+        }
+    }
+}
+
+/// More rows than are packed at once, of a lower rank than there is room for, and ranks that are cut.
+#[test]
+fn no_row_is_left_out() {
+    let mut stream = Bits(15);
+    for (rank, most) in [(2, 16), (5, 300), (70, 70), (130, 300)] {
+        let rows = if rank < 64 { 700 } else { 40 };
+        let made = products(&mut stream, (rows, 9), &[rank], 0.75, Bits::value);
+        let codes: Vec<u16> = (0..rows * 9).map(|_| encode(FloatFormat::BF16, stream.value())).collect();
+        let expected = made.merge(Kernels::scalar(), FloatFormat::BF16, &codes, 0);
+        for kernels in Kernels::available() {
+            let merged = made.merge_in(FusedScratch::new(most), kernels, FloatFormat::BF16, &codes, 0);
+            let differing = (0..codes.len()).find(|i| merged[*i] != expected[*i]);
+            assert_eq!(differing, None, "{}, rank {rank} in scratch for {most}", kernels.name());
         }
     }
 }

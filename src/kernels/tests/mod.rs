@@ -1,5 +1,6 @@
 //! Every kernel against the scalar one bit for bit, the scalar one against oracles that share no code with it.
 
+pub(crate) mod billion;
 pub(crate) mod exact;
 pub(crate) mod fused;
 pub(crate) mod product;

@@ -1,4 +1,4 @@
-//! Sums of products of f32 values as integers of 1600 bits, in the plainest way: the unit is 2⁻⁶⁴⁰, and every digit of 32 bits is
+//! Sums of products of f32 values as integers of 1600 bits, in the plainest way: the unit is 2⁻⁷⁶⁰, and every digit of 32 bits is
 //! kept in an i64 that takes carries late.
 
 use std::cmp::Ordering;
@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 /// Digits of 32 bits.
 const DIGITS: usize = 50;
 /// The unit's exponent.
-const UNIT: i32 = -640;
+const UNIT: i32 = -760;
 
 /// A multiple of the unit.
 #[derive(Clone)]
@@ -28,15 +28,16 @@ impl Rational {
         self.add_scaled(significand.into(), exponent);
     }
 
-    /// Adds the product of three values.
-    pub(super) fn add_product(&mut self, factors: [f32; 3]) {
-        let [a, b, c] = factors.map(|factor| parts(f64::from(factor)));
-        // 24 bits each, once the zeros behind are gone.
-        let [a, b, c] = [a, b, c].map(|(significand, exponent)| {
-            let zeros = if significand == 0 { 0 } else { significand.trailing_zeros() };
-            (i128::from(significand >> zeros), exponent + zeros as i32)
-        });
-        self.add_scaled(a.0 * b.0 * c.0, a.1 + b.1 + c.1);
+    /// Adds the product of at most five values.
+    pub(super) fn add_product(&mut self, factors: &[f32]) {
+        let (mut product, mut exponent) = (1_i128, 0);
+        for factor in factors {
+            // At most 24 bits, without the zeros behind.
+            let (significand, place) = parts(f64::from(*factor));
+            product *= i128::from(significand);
+            exponent += place;
+        }
+        self.add_scaled(product, exponent);
     }
 
     fn add_scaled(&mut self, significand: i128, exponent: i32) {

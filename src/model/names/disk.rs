@@ -26,7 +26,7 @@ impl Disk for Catalogue {
     }
 }
 
-/// Logical weights: codes have the shape of their values and the name of a plain weight, and auxiliary have none.
+/// Logical weights: quantized data has the shape of its values and the name of a plain weight, and auxiliary tensors have none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Logicals<'a> {
     /// The tensors.
@@ -44,8 +44,8 @@ impl Disk for Logicals<'_> {
         let (name, shape) = self.catalogue.weight(place)?;
         match self.weights.get(place) {
             None => Some((name, shape)),
-            Some(TensorRole::Quantized(coded)) => {
-                Some((coded.name.as_deref().map_or(name, Cow::Borrowed), &coded.logical.shape))
+            Some(TensorRole::Quantized(quantized)) => {
+                Some((quantized.name.as_deref().map_or(name, Cow::Borrowed), &quantized.logical.shape))
             }
             Some(TensorRole::Auxiliary { .. } | TensorRole::Unused) => None,
         }

@@ -41,8 +41,8 @@ pub(crate) enum NameMapping {
     WithBase(String),
     /// The base model's path is taken away: the checkpoint was saved from the bare model.
     WithoutBase(String),
-    /// Carried through the rules: names of an older transformers.
-    Carried,
+    /// Renamed by the rules: names of an older transformers.
+    Older,
     /// `model.` in front is replaced: trained on the language part of a model with towers.
     Language(&'static str),
     /// Segments that a producer calls otherwise.
@@ -105,12 +105,12 @@ impl NameMapping {
             spelling.model_types.is_empty() || geometry.is_one_of(spelling.model_types)
         };
         let spelt = NameMapping::Spelt(SPELLINGS.iter().filter(is_of).collect());
-        mappings.into_iter().chain([NameMapping::Carried]).chain(language).chain([spelt]).collect()
+        mappings.into_iter().chain([NameMapping::Older]).chain(language).chain([spelt]).collect()
     }
 
     /// Whether it is tried on the names after all rules alone.
     pub(crate) fn needs_all_rules(&self) -> bool {
-        matches!(self, NameMapping::Carried | NameMapping::Language(_))
+        matches!(self, NameMapping::Older | NameMapping::Language(_))
     }
 
     /// A path of a module, or a parameter's, as this mapping has it.
@@ -119,7 +119,7 @@ impl NameMapping {
             NameMapping::Same => Cow::Borrowed(path),
             NameMapping::WithBase(base) => Cow::Owned(format!("{base}{path}")),
             NameMapping::WithoutBase(base) => Cow::Borrowed(path.strip_prefix(base.as_str()).unwrap_or(path)),
-            NameMapping::Carried => carried(path, rules),
+            NameMapping::Older => renamed(path, rules),
             NameMapping::Language(prefix) => match path.strip_prefix("model.") {
                 Some(rest) => Cow::Owned(format!("{prefix}{rest}")),
                 None => Cow::Borrowed(path),
@@ -145,7 +145,7 @@ impl NameMapping {
     pub(crate) fn spelt<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
         Some(match self {
             // What a name of an older transformers was cannot be told from what it became.
-            NameMapping::Same | NameMapping::Carried => Cow::Borrowed(name),
+            NameMapping::Same | NameMapping::Older => Cow::Borrowed(name),
             NameMapping::WithBase(base) => Cow::Borrowed(name.strip_prefix(base.as_str())?),
             NameMapping::WithoutBase(base) => Cow::Owned(format!("{base}{name}")),
             NameMapping::Language(prefix) => match name.strip_prefix(prefix) {
@@ -166,8 +166,8 @@ impl NameMapping {
     }
 }
 
-/// Rules match parameters; a module is carried along with the weight that it would have.
-fn carried<'p>(path: &'p str, rules: &Rules) -> Cow<'p, str> {
+/// Rules match parameters; a module is renamed with the weight that it would have.
+fn renamed<'p>(path: &'p str, rules: &Rules) -> Cow<'p, str> {
     let as_module = format!("{path}.weight");
     match rules.rename(&as_module).strip_suffix(".weight") {
         Some(renamed) if renamed != path => Cow::Owned(renamed.to_owned()),

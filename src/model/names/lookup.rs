@@ -219,7 +219,7 @@ fn described(name_tables: &NameTables<'_>, table: usize, mapping: &NameMapping) 
         NameMapping::Same => PathChange::None,
         NameMapping::WithBase(base) => PathChange::Prepended { prefix: base.clone() },
         NameMapping::WithoutBase(base) => PathChange::Dropped { prefix: base.clone() },
-        NameMapping::Carried => PathChange::Older,
+        NameMapping::Older => PathChange::Older,
         NameMapping::Language(prefix) => {
             PathChange::Written { pairs: vec![((*prefix).to_owned(), "model.".to_owned())] }
         }

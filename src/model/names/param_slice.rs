@@ -28,6 +28,16 @@
 //!
 //! and [`ParamSlice::strides`] turns it into elements: the first is 2·24 = 48, a step along the parameter's axis 0 is 2, one
 //! along its axis 1 is 6. Such strides are what a [`Placement`](crate::ops::placement::Placement) is made of.
+//!
+//! ```
+//! use shardfold::testing::{ParamSlice, Shape};
+//!
+//! let whole = ParamSlice::whole(&[3, 4, 6]);
+//! let gate = whole.unstacked(0, 2).and_then(|expert| expert.swapped(0, 1).select(0, 0, 2, 3)).expect("it is there");
+//! let (start, strides) = gate.strides(&Shape::new(&[3, 4, 6]).expect("small"));
+//! assert_eq!(start, 48);
+//! assert_eq!(strides.iter().map(|axis| (axis.count, axis.stride)).collect::<Vec<_>>(), [(3, 2), (4, 6)]);
+//! ```
 
 use crate::tensor::shape::Shape;
 

@@ -1,8 +1,8 @@
 //! The patterns of transformers' rules: Python regular expressions with a few habits of their own.
 //!
 //! A pattern is searched for, not anchored. `*.` in it means `.*\.`; one that ends in a letter or digit must not be followed
-//! by a word character; of several, the longest is tried first. Most names match nothing, so a literal that a pattern
-//! cannot do without is looked for first, and the expression is compiled when that is found. (A class has up to a hundred
+//! by a word character; of several, the longest is tried first. Most names match nothing, so the literals that a pattern
+//! cannot do without are looked for first, and the expression is compiled when all are found. (A class has up to a hundred
 //! rules, most of them for towers that the checkpoint may not have.)
 //!
 //! Some patterns look around, which the `regex` crate does not. Each such assertion is taken out, an empty group is left
@@ -17,8 +17,8 @@ use regex::bytes::{Captures, Regex, RegexBuilder};
 #[derive(Debug)]
 pub struct Pattern {
     sources: Vec<String>,
-    /// For every source a text without which it cannot match, if there is one.
-    literals: Vec<Option<Box<str>>>,
+    /// For every source the texts without which it cannot match.
+    literals: Vec<Vec<Box<str>>>,
     compiled: OnceLock<Compiled>,
 }
 
@@ -63,7 +63,7 @@ struct LookAround {
 impl Pattern {
     /// Patterns as the table spells them.
     pub fn new(sources: Vec<String>) -> Pattern {
-        let literals = sources.iter().map(|source| literal(source)).collect();
+        let literals = sources.iter().map(|source| literals(source)).collect();
         Pattern { sources, literals, compiled: OnceLock::new() }
     }
 
@@ -74,8 +74,7 @@ impl Pattern {
 
     /// The first place where one of them matches. Names that are not ASCII match nothing.
     pub fn find<'t>(&self, text: &'t str) -> Option<Match<'t>> {
-        let possible =
-            |literal: &Option<Box<str>>| literal.as_ref().is_none_or(|literal| text.contains(&**literal));
+        let possible = |literals: &Vec<Box<str>>| literals.iter().all(|literal| text.contains(&**literal));
         if !self.literals.iter().any(possible) || !text.is_ascii() {
             return None;
         }
@@ -201,9 +200,9 @@ fn closing(inside: &str) -> usize {
     inside.len()
 }
 
-/// The longest text of a pattern outside groups that every match contains.
-fn literal(pattern: &str) -> Option<Box<str>> {
-    let (mut best, mut run) = (String::new(), String::new());
+/// The texts of a pattern outside groups, each of which every match contains; the longest first, as it is the rarest.
+fn literals(pattern: &str) -> Vec<Box<str>> {
+    let (mut found, mut run) = (Vec::new(), String::new());
     let mut chars = pattern.chars().peekable();
     let mut depth = 0;
     while let Some(c) = chars.next() {
@@ -221,7 +220,7 @@ fn literal(pattern: &str) -> Option<Box<str>> {
                 while chars.next().is_some_and(|c| c != ']') {}
                 None
             }
-            '|' if depth == 0 => return None,
+            '|' if depth == 0 => return Vec::new(),
             '.' | '^' | '$' | '*' | '+' | '?' | '{' | '}' | '|' => None,
             c => Some(c),
         };
@@ -229,18 +228,13 @@ fn literal(pattern: &str) -> Option<Box<str>> {
         let optional = matches!(chars.peek(), Some('?' | '*' | '{' | '+')) && c != '.';
         match plain {
             Some(c) if depth == 0 && !optional => run.push(c),
-            _ => {
-                if run.len() > best.len() {
-                    best = std::mem::take(&mut run);
-                }
-                run.clear();
-            }
+            _ => found.push(std::mem::take(&mut run).into_boxed_str()),
         }
     }
-    if run.len() > best.len() {
-        best = run;
-    }
-    (!best.is_empty()).then(|| best.into())
+    found.push(run.into_boxed_str());
+    found.retain(|literal| !literal.is_empty());
+    found.sort_by_key(|literal| std::cmp::Reverse(literal.len()));
+    found
 }
 
 #[cfg(test)]
@@ -303,15 +297,20 @@ mod tests {
     #[test]
     fn literals_are_what_no_match_can_lack() {
         let cases = [
-            (".experts.*.w1.weight", Some("experts")),
-            ("^model\\.(?:(?!language_model\\.))(.+)", Some("model.")),
-            ("attn_res\\.attn_queries\\.(\\d+)", Some("attn_res.attn_queries.")),
-            ("a|b", None),
-            ("(a|bc)d?", None),
-            ("^(.+)", None),
+            (".experts.*.w1.weight", &["experts", "weight", "w1"][..]),
+            ("^model\\.(?:(?!language_model\\.))(.+)", &["model."]),
+            ("attn_res\\.attn_queries\\.(\\d+)", &["attn_res.attn_queries."]),
+            ("ab?c", &["a", "c"]),
+            ("a|b", &[]),
+            ("(a|bc)d?", &[]),
+            ("^(.+)", &[]),
         ];
         for (pattern, expected) in cases {
-            assert_eq!(literal(pattern).as_deref(), expected, "{pattern}");
+            assert_eq!(
+                literals(pattern),
+                expected.iter().map(|&text| text.into()).collect::<Vec<Box<str>>>(),
+                "{pattern}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use memmap2::MmapMut;
 pub(crate) const BLOCK: usize = 4096;
 
 /// Pieces of a window: while one is used, the others are on their way.
-pub(crate) const PIECES: usize = 4;
+pub(crate) const PIECES: usize = 8;
 /// Larger requests make nothing faster.
 const PIECE_MOST: u64 = 4 << 20;
 

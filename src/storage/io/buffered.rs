@@ -80,6 +80,11 @@ impl<W: FnMut(&File, &[u8], u64) -> io::Result<()> + Send> FileWriter for Window
         Ok(())
     }
 
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.offset += bytes;
+        self.window.wrote(&self.file, self.offset)
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         Ok(())
     }

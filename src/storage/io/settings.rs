@@ -61,6 +61,8 @@ pub struct IoSettings {
     pub mode: IoMode,
     /// Bytes that may be read before they are asked for.
     pub read_bytes: u64,
+    /// Whether bytes that are the same in another file are written again where they could be shared with it.
+    pub copies: bool,
     /// Bytes of a file being written whose way to the disk was not begun. Two to three times as many are not there yet.
     pub write_bytes: u64,
 }

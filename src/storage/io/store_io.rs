@@ -73,6 +73,11 @@ impl StoreIo {
         })
     }
 
+    /// Whether new files may share ranges of others.
+    pub(crate) fn shares(&self) -> bool {
+        self.with(|now| !now.settings.copies)
+    }
+
     /// The name of the way if it was refused for a file.
     pub(crate) fn refused(&self) -> Option<&'static str> {
         self.with(|now| now.refusal.is_set().then(|| now.settings.mode.name()))

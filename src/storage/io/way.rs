@@ -41,6 +41,12 @@ pub(crate) trait FileWriter: Send {
     /// What the system says; then the file is lost.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
+    /// Leaves out so many bytes, which the file has already; what it has so far and they are whole blocks.
+    ///
+    /// # Errors
+    /// As [`FileWriter::write`].
+    fn skip(&mut self, bytes: u64) -> io::Result<()>;
+
     /// Hands everything to the system. Nothing lasts yet.
     ///
     /// # Errors

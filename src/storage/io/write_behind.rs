@@ -149,6 +149,14 @@ impl FileWriter for WriteBehind {
         Ok(())
     }
 
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        if self.filled > 0 {
+            self.send(self.filled)?;
+        }
+        self.offset += bytes;
+        Ok(())
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         let whole = self.filled / BLOCK * BLOCK;
         let mut tail = [0; BLOCK];

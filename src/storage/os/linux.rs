@@ -3,7 +3,7 @@
 //! Kernels, file systems and sandboxes lack some of these calls and say so by various error numbers: `ENOSYS` (no such
 //! call), `EOPNOTSUPP`, `EINVAL`, `ENODEV`, `ESPIPE` (not for this file), `EPERM` (a seccomp profile).
 
-#![expect(unsafe_code, reason = "`sync_file_range` has no safe wrapper")]
+#![expect(unsafe_code, reason = "`sync_file_range` and `FICLONERANGE` have no safe wrapper")]
 
 use std::fs::{self, File};
 use std::io;
@@ -100,6 +100,40 @@ pub(crate) fn open_direct(file: &File, writes: bool) -> io::Result<File> {
 /// Whether an error of direct I/O means that it is not to be had for this file.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(is_not_here)
+}
+
+/// What the kernel calls `file_clone_range`.
+#[repr(C)]
+struct CloneRange {
+    from_fd: i64,
+    from: u64,
+    bytes: u64,
+    to: u64,
+}
+
+/// `FICLONERANGE`: a range that two files share until one of them is changed there.
+const CLONE_RANGE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<CloneRange>(0x94, 13);
+
+/// Makes `to` share `bytes` bytes with `from`: those from `offset` on, at `at`. All three are whole blocks. `false`: the file
+/// system cannot, or not for these files.
+///
+/// # Errors
+/// The disk failed or is full.
+pub(crate) fn share_range(from: &File, offset: u64, bytes: u64, (to, at): (&File, u64)) -> io::Result<bool> {
+    let range = CloneRange { from_fd: from.as_raw_fd().into(), from: offset, bytes, to: at };
+    let call = || {
+        // SAFETY: the kernel reads one `file_clone_range` through the pointer, which is valid for the call, and both
+        // descriptors are open while the files are borrowed.
+        match unsafe { libc::ioctl(to.as_raw_fd(), CLONE_RANGE as _, &raw const range) } {
+            0 => Ok(()),
+            _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        }
+    };
+    match retry_on_intr(call) {
+        Ok(()) => Ok(true),
+        Err(errno) if is_not_here(errno) || matches!(errno, Errno::XDEV | Errno::NOTTY) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Reads some bytes that the page cache keeps no longer than that. `None`: there is no such call here.

@@ -30,6 +30,11 @@ pub(crate) fn finish_write_back(_file: &File, _from: u64, _len: u64) -> io::Resu
     Ok(false)
 }
 
+/// Nothing is shared here.
+pub(crate) fn share_range(_from: &File, _offset: u64, _bytes: u64, _to: (&File, u64)) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// There is no such flag here.
 pub(crate) fn open_direct(_file: &File, _writes: bool) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())

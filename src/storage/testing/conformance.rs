@@ -361,7 +361,7 @@ mod tests {
             check_store(|| {
                 let store = fresh();
                 let mode = IoMode::find(name).unwrap();
-                store.use_io(IoSettings { mode, read_bytes: 1, write_bytes: 1 });
+                store.use_io(IoSettings { mode, read_bytes: 1, write_bytes: 1, ..IoSettings::default() });
                 store
             });
         }

@@ -1,4 +1,4 @@
-//! The files of the output beside the numbers: headers, index, config, and all that is carried over.
+//! The files of the output beside the numbers: headers, index, config, and all that is copied.
 
 use std::collections::{BTreeMap, BTreeSet};
 

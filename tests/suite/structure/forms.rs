@@ -1,5 +1,5 @@
-//! Forms of code that are not wanted: `match` on a bool, `unreachable!` where a type could rule the case out, and
-//! questions to the file system outside storage.
+//! Forms of code that are not wanted: `match` on a bool, `unreachable!` where a type could rule the case out, questions to
+//! the file system outside storage, and claims that read an adapter's raw config.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::punctuated::Punctuated;
@@ -15,6 +15,9 @@ const REACHABLE: [&str; 2] = ["adapters", "ops"];
 
 /// Rooms that may ask the file system.
 const ASKING: [&str; 2] = ["storage", "memory"];
+
+/// The room whose files see an adapter's typed options alone.
+const TYPED: [&str; 2] = ["adapters", "claim"];
 
 /// Methods of `Path` that ask the file system.
 const QUESTIONS: [&str; 7] =
@@ -37,6 +40,12 @@ pub fn path_questions(tree: &Tree) -> Count {
     Count::of("`Path` asked outside storage", files.flat_map(|file| found(file).questions))
 }
 
+/// Each claim that reads an adapter's raw config, or takes JSON apart.
+pub fn raw_config_in_claims(tree: &Tree) -> Count {
+    let files = tree.files.iter().filter(|file| file.module.starts_with(&TYPED.map(str::to_owned)));
+    Count::of("claims that read a raw config", files.flat_map(|file| found(file).configs))
+}
+
 fn is_in(file: &SourceFile, rooms: &[&str]) -> bool {
     file.module.first().is_some_and(|room| rooms.contains(&room.as_str()))
 }
@@ -47,6 +56,7 @@ struct Forms<'t> {
     matches: Vec<String>,
     unreachable: Vec<String>,
     questions: Vec<String>,
+    configs: Vec<String>,
 }
 
 fn found(file: &SourceFile) -> Forms<'_> {
@@ -89,6 +99,29 @@ impl<'ast> Visit<'ast> for Forms<'_> {
         visit::visit_expr_method_call(self, call);
     }
 
+    /// A field called `config` of anything but the base.
+    fn visit_expr_field(&mut self, field: &'ast syn::ExprField) {
+        if is_field(&field.member, "config") && !is_base(&field.base) {
+            self.configs.push(format!("{} `.config`", self.place(&field.member)));
+        }
+        visit::visit_expr_field(self, field);
+    }
+
+    /// A pattern that takes the field out of a struct.
+    fn visit_field_pat(&mut self, field: &'ast syn::FieldPat) {
+        if is_field(&field.member, "config") {
+            self.configs.push(format!("{} `config`", self.place(&field.member)));
+        }
+        visit::visit_field_pat(self, field);
+    }
+
+    /// The types that a raw config is and is made of, in imports and in paths.
+    fn visit_ident(&mut self, ident: &'ast syn::Ident) {
+        if ident == "AdapterConfig" || ident == "serde_json" {
+            self.configs.push(format!("{} `{ident}`", self.place(ident)));
+        }
+    }
+
     fn visit_expr_path(&mut self, expression: &'ast syn::ExprPath) {
         let words: Vec<String> =
             expression.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
@@ -115,6 +148,19 @@ impl<'ast> Visit<'ast> for Forms<'_> {
 impl Forms<'_> {
     fn visit_inner(&mut self, argument: &Expr) {
         Visit::visit_expr(self, argument);
+    }
+}
+
+fn is_field(member: &syn::Member, name: &str) -> bool {
+    matches!(member, syn::Member::Named(ident) if ident == name)
+}
+
+/// Whether an expression is something called `base`.
+fn is_base(expression: &Expr) -> bool {
+    match expression {
+        Expr::Field(field) => is_field(&field.member, "base"),
+        Expr::Path(path) => path.path.is_ident("base"),
+        _ => false,
     }
 }
 
@@ -178,6 +224,23 @@ mod tests {
         ] {
             assert_eq!(unreachable_calls(&body(text)).offenders, ["src/ops/a.rs:2"], "{text}");
         }
+    }
+
+    #[test]
+    fn a_raw_config_is_found_in_claims_alone() {
+        for (text, what) in [
+            ("fn f(c: &C) { c.adapter.config.get(\"r\"); }", "`.config`"),
+            ("fn f(a: &A) { let config = &a.config; }", "`.config`"),
+            ("fn f(a: &A) { let A { config, .. } = a; }", "`config`"),
+            ("use crate::adapters::peft::config::{AdapterConfig, Field};", "`AdapterConfig`"),
+            ("fn f(value: &serde_json::Value) {}", "`serde_json`"),
+        ] {
+            let files = ["src/adapters/claim/a.rs", "src/adapters/peft/b.rs"];
+            let found = raw_config_in_claims(&Tree::made(&files.map(|path| (path, text))));
+            assert_eq!(found.offenders, [format!("src/adapters/claim/a.rs:1 {what}")], "{text}");
+        }
+        let base = "fn f(c: &C) { c.outline.base.config.model_type(); base.config.classes(); }";
+        assert_eq!(raw_config_in_claims(&Tree::made(&[("src/adapters/claim/a.rs", base)])).found, 0);
     }
 
     #[test]

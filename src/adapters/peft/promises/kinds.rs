@@ -14,8 +14,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::adapters::peft::promises::lacks::Lacks;
-use crate::adapters::peft::promises::paths::{first_number, hash_of, hash_of_kind, in_layer, with_numbers};
+use crate::adapters::peft::promises::paths::{
+    first_number, hash_of, hash_of_kind, in_layer, leaf_of_kind, with_numbers,
+};
 use crate::error::promise::Promise;
+use crate::model::names::experts::canonical;
 use crate::model::names::interpretation::tower;
 use crate::model::names::reading::Reading;
 use crate::model::unused::UnusedLayers;
@@ -37,6 +40,8 @@ pub(crate) struct Kinds<'p> {
     unused: UnusedLayers,
     saved: HashSet<u64>,
     kinds: HashMap<u64, Kind<'p>>,
+    /// What the paths of kinds end in: few, where a base may have 92,000 parameters.
+    leaves: HashSet<String>,
     /// The layers that the model has, by what stands before their numbers, of stacks in which something was saved.
     layers: HashMap<u64, BTreeSet<u64>>,
     missing: Vec<String>,
@@ -55,6 +60,7 @@ impl<'p> Kinds<'p> {
             unused,
             saved: HashSet::new(),
             kinds: HashMap::new(),
+            leaves: HashSet::new(),
             layers: HashMap::new(),
             missing: Vec::new(),
         };
@@ -69,6 +75,7 @@ impl<'p> Kinds<'p> {
             let layer = first_number(&name);
             kinds.layers.entry(hash_of(tower(&name))).or_default();
             let new = Kind { example: path, last: layer, is_seen: false };
+            kinds.leaves.insert(leaf_of_kind(&canonical(&name)).to_owned());
             let kind = kinds.kinds.entry(hash_of_kind(&name)).or_insert(new);
             kind.last = kind.last.max(layer);
         }
@@ -84,6 +91,9 @@ impl<'p> Kinds<'p> {
             && let Some(layers) = self.layers.get_mut(&hash_of(tower(name)))
         {
             layers.insert(layer);
+        }
+        if !self.leaves.contains(leaf_of_kind(&canonical(name))) {
+            return;
         }
         let Some(kind) = self.kinds.get_mut(&hash_of_kind(name)) else { return };
         kind.is_seen = true;

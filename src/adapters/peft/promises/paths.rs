@@ -57,6 +57,11 @@ pub(crate) fn hash_of_kind(path: &str) -> u64 {
     hasher.finish()
 }
 
+/// The last segment of a path that is no number: paths of one kind, in one spelling, have the same.
+pub(crate) fn leaf_of_kind(path: &str) -> &str {
+    path.rsplit('.').find(|segment| !is_number(segment)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +73,7 @@ mod tests {
         assert_ne!(hash_of_kind(a), hash_of_kind("model.layers.0.mlp.experts.3.up_proj"));
         assert_ne!(hash_of(a), hash_of(b));
         assert_eq!(hash_of(a), hash_of("model.layers.0.mlp.experts.3.gate_proj"));
+        assert_eq!(["m.experts.w.3", "m.q", "7"].map(leaf_of_kind), ["w", "q", ""]);
         assert_eq!(first_number(b), Some(12));
         assert_eq!(with_numbers("h.1.x.2.y", "model.5.6").as_deref(), Some("h.5.x.6.y"));
         assert_eq!(with_numbers("h.1.y", "model.5.6"), None);

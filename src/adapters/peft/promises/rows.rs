@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
+use crate::adapters::peft::methods::tokens::FIELDS;
 use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::selection::is_named;
 use crate::error::promise::Promise;
@@ -11,7 +12,6 @@ use crate::model::outline::Outline;
 
 /// What the tensors of rows belong to.
 const FAMILY: &str = "trainable_tokens";
-const FIELDS: [&str; 2] = ["token_indices", "trainable_token_indices"];
 
 /// Reports modules whose tokens are listed and that have no rows. Tied weights have them once.
 pub(crate) fn check(adapter: &Adapter, outline: &Outline<'_>, lacks: &mut Lacks<'_>) {
