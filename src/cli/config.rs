@@ -17,6 +17,7 @@ use crate::model::tied::Tied;
 use crate::report::style::Style;
 use crate::schedule::budget::WORKERS_MOST;
 use crate::storage::io::settings::IoMode;
+use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 
@@ -82,6 +83,7 @@ impl MergeConfig {
             allow_other_base: args.allow_other_base,
             allow_noop: args.allow_noop,
             trust_journal: args.trust_journal,
+            state: state_dir(),
             cancel: Cancel::default(),
             #[cfg(feature = "testing")]
             hooks: args.testing.hooks()?,
@@ -122,4 +124,11 @@ fn read_threads(text: &str) -> Result<usize> {
         let value = text.to_owned();
         RequestError::OutOfRange { flag: "--threads", value, most: WORKERS_MOST }.into()
     })
+}
+
+/// Where this user's programs keep their state: `XDG_STATE_HOME`, else `.local/state` in `HOME`.
+fn state_dir() -> Option<Location> {
+    let get = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = get("XDG_STATE_HOME").or_else(|| Some(get("HOME")?.join(".local/state")))?;
+    Some(Location::of_path(state).join("shardfold"))
 }

@@ -30,6 +30,8 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     let prepared = prepare(&config.request)?;
     let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
     let output = Location::of_resolved_path(output);
+    #[cfg(feature = "testing")]
+    let output = args.testing.output(output);
     let summary = if args.discards() {
         prepared.merge_and_discard(&output, reporter.as_mut())?
     } else {

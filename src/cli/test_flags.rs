@@ -5,6 +5,8 @@ use clap::Args;
 use crate::cli::values::read_size;
 use crate::error::Result;
 use crate::merge::hooks::TestHooks;
+use crate::storage::location::Location;
+use crate::storage::testing::faulty::Faulty;
 
 /// As typed.
 #[derive(Args, Clone, Debug, Default)]
@@ -20,6 +22,14 @@ pub(crate) struct TestFlags {
     /// Keep the open shard whenever so many bytes of it are written
     #[arg(long, value_name = "SIZE", hide = true)]
     stride: Option<String>,
+
+    /// End the process when the output's store changes something for so manyth time
+    #[arg(long, value_name = "N", hide = true)]
+    abort_at: Option<u64>,
+
+    /// Refuse to rename anything at the output
+    #[arg(long, hide = true)]
+    refuse_renames: bool,
 
     /// Run the reference arithmetic
     #[arg(long, hide = true)]
@@ -37,5 +47,20 @@ impl TestFlags {
         let forced = bytes.zip(self.depth).map(|(bytes, depth)| (bytes.bytes() as usize, depth));
         let stride = self.stride.as_deref().map(|stride| read_size("--stride", stride)).transpose()?;
         Ok(TestHooks { forced, stride: stride.map(|stride| stride.bytes()), scalar: self.scalar })
+    }
+
+    /// The output as the flags have it: one that may fail.
+    pub(crate) fn output(&self, output: Location) -> Location {
+        let Some(above) = output.parent().filter(|_| self.abort_at.is_some() || self.refuse_renames) else {
+            return output;
+        };
+        let mut store = Faulty::new(above);
+        if self.refuse_renames {
+            store = store.refusing_renames();
+        }
+        if let Some(nth) = self.abort_at {
+            store = store.aborting_at(nth);
+        }
+        Location::new(store).join(output.name().unwrap_or_default())
     }
 }

@@ -21,6 +21,7 @@ use crate::pipeline::run::Run;
 use crate::pipeline::tally::Applied;
 use crate::plan::output_files::CARD;
 use crate::publish::finished::Wanted;
+use crate::publish::into_place::rank;
 use crate::publish::journal::BaseStamp;
 use crate::publish::kept::{Earlier, Lost};
 use crate::publish::model_card::model_card;
@@ -35,6 +36,14 @@ use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::size::show_size;
+
+/// What a file beside the shards holds.
+enum Content<'c> {
+    /// All of another file.
+    File(&'c dyn Source),
+    /// A text that the plan has.
+    Text(&'c str),
+}
 
 /// An output in memory that takes less than this part of what is free is not worth a note.
 const SMALL_PART: u64 = 16;
@@ -103,6 +112,9 @@ impl Prepared {
             reporter.event(&if is_begun { Event::Progress(now) } else { began });
             is_begun = true;
         })?;
+        if let Some(note) = staging.way().note(target.output()) {
+            reporter.event(&Event::Note(&note));
+        }
         let note = match &staging.kept().lost {
             None => return Ok(staging),
             Some(Lost::Base) => RunNote::StartedOver { output: target.output().to_string() },
@@ -121,8 +133,13 @@ impl Prepared {
             let error = OutputError::InsideInput { path: output.path(), input: input.path() };
             return Err(Error::new(error).hint("name an output elsewhere"));
         }
-        let wanted =
-            Wanted { plan: &self.plan, digest: &self.digest, copied: &self.copied, cancel: &self.cancel };
+        let wanted = Wanted {
+            plan: &self.plan,
+            digest: &self.digest,
+            copied: &self.copied,
+            state: &self.state,
+            cancel: &self.cancel,
+        };
         let mut is_begun = false;
         let probed = probe(output, &wanted, &mut |now| {
             let began = Event::Checking { total_bytes: now.total_bytes };
@@ -151,7 +168,7 @@ impl Prepared {
         started: Instant,
     ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir(), staging.kept_bytes_on_disk()?)?;
-        let store = staging.dir().clone();
+        let store = staging.store();
         let (kept_bytes, mut read_bytes) = (staging.kept().bytes(), 0);
         let clocks = Clocks::default();
         let applied = if staging.kept().is_counted {
@@ -245,18 +262,27 @@ impl Prepared {
     /// Writes the files beside the shards: those that are copied, the index, the card, the record. Returns all files of the
     /// output with their lengths.
     fn write_others(&self, store: &Location, staging: &Staging) -> Result<Vec<(String, u64)>> {
-        let mut done = Vec::new();
-        let mut buf = vec![0; 1 << 18];
-        for (file, source) in self.plan.copied.iter().zip(&self.copied) {
-            let hash = copy_file(source.as_ref(), store, &file.name, &mut buf, &self.cancel)?;
-            done.push(ShardDone { name: file.name.clone(), bytes: source.len(), hash });
-        }
         let card = model_card(&self.plan, &self.base_name, self.library);
         let own = self.plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
-        for (name, text) in own.chain([(CARD, card.as_str())]) {
-            write_small(store, name, text.as_bytes())?;
-            let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
-            done.push(ShardDone { name: name.to_owned(), bytes: text.len() as u64, hash });
+        let own = own.chain([(CARD, card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
+        let copied = self.plan.copied.iter().zip(&self.copied);
+        let copied = copied.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
+        let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
+        // Whoever sees the output grow takes it for a checkpoint late.
+        others.sort_by_key(|(name, _)| rank(name));
+        let mut done = Vec::new();
+        let mut buf = vec![0; 1 << 18];
+        for (name, content) in others {
+            let (bytes, hash) = match content {
+                Content::File(source) => {
+                    (source.len(), copy_file(source, store, name, &mut buf, &self.cancel)?)
+                }
+                Content::Text(text) => {
+                    write_small(store, name, text.as_bytes())?;
+                    (text.len() as u64, blake3::hash(text.as_bytes()).to_hex().to_string())
+                }
+            };
+            done.push(ShardDone { name: name.to_owned(), bytes, hash });
         }
         let shards = staging.shards();
         let mut files: Vec<(String, u64)> =

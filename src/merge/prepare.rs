@@ -63,6 +63,8 @@ pub struct Prepared {
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
     pub(crate) trusts_journal: bool,
+    /// Where programs keep their state.
+    pub(crate) state: Location,
     /// Bytes from one milestone of the run to the next.
     pub(crate) stride: u64,
     pub(crate) cancel: Cancel,
@@ -128,6 +130,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         kernels,
         allow_noop: request.allow_noop,
         trusts_journal: request.trust_journal,
+        state: request.state(),
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })

@@ -17,6 +17,9 @@ notes! {
         KeptDamaged { file: String } => (
             "`{file}` is not what an interrupted run of this merge left: made again"
         ),
+        WrittenInPlace { output: String } => (
+            "files cannot be renamed or synced in `{output}`, so that it is written in place: it is whole once `shardfold.json` is there"
+        ),
         DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
             "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
              Merge into a higher-precision base to keep it",

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::pipeline::milestone::{Milestone, whole_shards};
 use crate::plan::out_tensor::Plan;
 
 /// Counters of a run.
@@ -31,8 +32,9 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// Nothing done yet but `written` bytes of an earlier run.
-    pub(crate) fn new(plan: &Plan, written: u64) -> Progress {
+    /// Nothing done yet but the shards that an earlier run left; what it left of the next is added when that is opened.
+    pub(crate) fn new(plan: &Plan, kept: &[Milestone]) -> Progress {
+        let written = whole_shards(kept).map(|shard| shard.bytes).sum();
         Progress {
             total_bytes: plan.output_bytes(),
             shards: plan.shards.len(),

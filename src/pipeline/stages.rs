@@ -4,7 +4,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::run::RunError;
 use crate::error::{Error, Result};
 use crate::memory::pool::PoolMemory;
-use crate::pipeline::milestone::{Milestone, whole_shards};
+use crate::pipeline::milestone::Milestone;
 use crate::pipeline::progress::{Progress, Snapshot};
 use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
@@ -31,8 +31,7 @@ impl Run<'_> {
     ) -> Result<Applied> {
         let mut memory = PoolMemory::new(self.schedule.cut)?;
         let pool = memory.pool();
-        let whole: u64 = whole_shards(self.kept).map(|shard| shard.bytes).sum();
-        let (stop, progress) = (Stop::default(), Progress::new(self.plan, whole));
+        let (stop, progress) = (Stop::default(), Progress::new(self.plan, self.kept));
         let mut tally = Tally::new(self.plan, self.kept);
         let depth = self.schedule.cut.slabs + 1;
         let (to_merge, loaded) = bounded(depth);

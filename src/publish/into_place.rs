@@ -7,6 +7,7 @@ use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::publish::journal::{Journal, JournalWork};
+use crate::publish::probe::clear_probes;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
@@ -73,11 +74,12 @@ fn move_all(staging: &Location, output: &Location) -> Result<()> {
     }
     output.sync("")?;
     staging.remove_dir("")?;
+    clear_probes(output)?;
     output.sync("")
 }
 
 /// The order of files: everything, then the index, then the config, then the record.
-fn rank(name: &str) -> u8 {
+pub(crate) fn rank(name: &str) -> u8 {
     match name {
         PROVENANCE => 3,
         "config.json" => 2,

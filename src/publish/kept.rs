@@ -74,12 +74,16 @@ fn bytes_of(milestones: &[Milestone]) -> u64 {
 }
 
 impl Earlier<'_> {
-    /// What there is in `dir` to go on behind. `tick` is called when something is looked at, and then about ten times a second.
+    /// What there is in `dir` to go on behind, by the journal in another directory or the same. `tick` is called when something is looked at, and then about ten times a second.
     ///
     /// # Errors
     /// As [`Store::stat`], [`Store::open`] and reading; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
-    pub(crate) fn find(&self, dir: &Location, tick: &mut dyn FnMut(&Snapshot)) -> Result<Kept> {
-        let JournalWork { base, milestones, .. } = JournalWork::read(dir)?;
+    pub(crate) fn find(
+        &self,
+        (dir, journal_dir): (&Location, &Location),
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Kept> {
+        let JournalWork { base, milestones, .. } = JournalWork::read(journal_dir)?;
         let milestones = of_plan(self.plan, milestones);
         if milestones.is_empty() {
             return self.find_whole(dir, tick);

@@ -4,6 +4,8 @@
 //!  OUTPUT absent, or an empty directory   → staged in OUTPUT.partial beside it, renamed when whole   (rename.rs)
 //!  OUTPUT an empty mount point, or
 //!  nothing can be made beside it       → staged inside it, moved into place, config last          (into_place.rs)
+//!  files cannot be renamed there, as
+//!  in a mounted bucket                → written in place, each file once, the record last        (write_once.rs)
 //!  OUTPUT holds this plan's result     → already done, after its hashes were checked
 //!  OUTPUT holds anything else          → refused, and left as it is
 //! ```
@@ -26,3 +28,4 @@ pub(crate) mod rename;
 pub(crate) mod staging;
 pub(crate) mod target;
 pub(crate) mod way;
+pub(crate) mod write_once;

@@ -16,6 +16,22 @@ use crate::storage::store::Store;
 
 const TEXT: &[u8] = b"shardfold tries what this store can do, and removes this file\n";
 
+/// Whether a name is that of a file that only tried something, left by a process that was cut off. It may still be made under
+/// a temporary name.
+pub(crate) fn is_probe(name: &str) -> bool {
+    let own = name.strip_prefix('.').filter(|own| own.starts_with(".shardfold.") && own.ends_with(".tmp"));
+    own.map_or(name.starts_with(".shardfold.") && name.ends_with(".probe"), |own| own.contains(".probe."))
+}
+
+/// Removes what tries left in `dir`.
+///
+/// # Errors
+/// As [`Store::list`] and [`Store::remove`].
+pub(crate) fn clear_probes(dir: &Location) -> Result<()> {
+    let mut left = dir.list("")?.into_iter().filter(|entry| is_probe(&entry.name));
+    left.try_for_each(|entry| dir.remove(&entry.name))
+}
+
 /// A name's ending that no other process uses, on this host or another.
 pub(crate) fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -39,6 +55,27 @@ pub(crate) fn probe_store(dir: &Location, output: &Location) -> Result<bool> {
         Step::Make => unwritable(output, error),
         step => lacking(output, step, error),
     })
+}
+
+/// Tries to write a file once in `dir`, read it and remove it: all that is done where nothing is renamed. Nothing is locked.
+///
+/// # Errors
+/// [`OutputError::OutputUnwritable`] for `output` with the cause.
+pub(crate) fn probe_once(dir: &Location, output: &Location) -> Result<bool> {
+    let name = format!(".shardfold.{}.probe", unique());
+    let write = || {
+        let mut sink = dir.write_once(&name, 2 * TEXT.len() as u64)?;
+        sink.write(TEXT)?;
+        sink.write(TEXT)?;
+        sink.commit()?;
+        let found = dir.read_small(&name, 2 * TEXT.len() as u64)?;
+        if found.as_deref() != Some(&TEXT.repeat(2)) {
+            let error = Error::new(StorageError::Write { path: dir.path_of(&name) });
+            return Err(error.because("what was written is not there"));
+        }
+        dir.remove(&name)
+    };
+    write().map(|()| false).map_err(|error| unwritable(output, error))
 }
 
 /// What is tried, one after the other.
@@ -162,6 +199,18 @@ mod tests {
             );
             let advice = error.advice().expect("what helps");
             assert_eq!(advice.contains("as a mounted bucket cannot"), is_of_store, "{advice}");
+        }
+    }
+
+    #[test]
+    fn what_a_try_leaves_is_known() {
+        for name in [".shardfold.1-a-0.probe", "..shardfold.1-a-0.probe.1-7.tmp"] {
+            assert!(is_probe(name), "{name}");
+        }
+        for name in
+            [".shardfold.partial", "shardfold.1.probe", "..shardfold.x.tmp", ".shardfold.journal.1-0.tmp"]
+        {
+            assert!(!is_probe(name), "{name}");
         }
     }
 

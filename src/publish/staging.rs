@@ -9,12 +9,18 @@ use crate::publish::journal::{HeadLine, JOURNAL, Journal, JournalWork, is_unfini
 use crate::publish::kept::{Earlier, Kept};
 use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
+use crate::publish::way::Publish;
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Lock, Store};
 
 /// A staging directory that this process holds.
 pub(crate) struct Staging {
     dir: Location,
+    way: &'static dyn Publish,
+    /// Where its journal lies, if not in it: then it is the output itself.
+    state: Option<Location>,
+    /// Names of all files of the output.
+    planned: Vec<String>,
     /// Held until the result is shown: the journal goes before that.
     lock: Lock,
     journal: Journal,
@@ -73,27 +79,59 @@ pub(crate) fn holds_work(dir: &Location) -> Result<bool> {
 
 impl Staging {
     /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it but for what it can go on
-    /// behind.
+    /// behind. `state` is where the journal of what is made in place lies.
     ///
     /// # Errors
-    /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`]; as [`Store::list`] and [`Earlier::find`].
+    /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`], [`OutputError::StagingForeign`]; as [`Store::list`] and
+    /// [`Earlier::find`].
     pub(crate) fn begin(
-        dir: &Location,
+        way: &'static dyn Publish,
+        (dir, state): (&Location, &Location),
         earlier: &Earlier<'_>,
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Staging> {
         let unwritable = |error: Error| unwritable(dir, error);
-        let lock = dir.lock("").map_err(unwritable)?;
-        let kept = earlier.find(dir, tick)?;
+        let state = way.is_in_place().then(|| state.clone());
+        let journal_dir = state.as_ref().unwrap_or(dir);
+        let is_there = journal_dir.stat("")?.is_some();
+        check_own(journal_dir)?;
+        let lock = journal_dir.lock("").map_err(unwritable)?;
+        if is_there {
+            // Nobody has put another in its place meanwhile.
+            check_own(journal_dir)?;
+        }
+        let kept = earlier.find((dir, journal_dir), tick)?;
         let counted = if kept.is_counted { kept.milestones.clone() } else { Vec::new() };
         let work = JournalWork {
             base: earlier.base.map(<[_]>::to_vec),
             merge: Some(Provenance::new(earlier.plan, earlier.digest, &[], Vec::new())),
             milestones: counted,
         };
-        let journal = Journal::begin(dir, earlier.digest, &work).map_err(unwritable)?;
-        clear(dir, &kept.files()).map_err(unwritable)?;
-        Ok(Staging { dir: dir.clone(), lock, journal, shards: Vec::new(), kept, is_shared: true })
+        let journal = Journal::begin(journal_dir, earlier.digest, &work).map_err(unwritable)?;
+        let planned = earlier.plan.output_files().iter().map(|file| file.name.to_owned()).collect();
+        let staging = Staging {
+            dir: dir.clone(),
+            way,
+            state,
+            planned,
+            lock,
+            journal,
+            shards: Vec::new(),
+            kept,
+            is_shared: true,
+        };
+        staging.clear().map_err(unwritable)?;
+        Ok(staging)
+    }
+
+    /// Removes what an earlier run left and this one does not go on behind.
+    fn clear(&self) -> Result<()> {
+        let kept = self.kept.files();
+        if self.state.is_none() {
+            return clear(&self.dir, &kept);
+        }
+        let mut others = self.planned.iter().filter(|name| !kept.contains(name));
+        others.try_for_each(|name| self.dir.remove(name))
     }
 
     /// The same under a name that no other run finds.
@@ -106,9 +144,14 @@ impl Staging {
         self.is_shared
     }
 
-    /// Where it is.
-    pub(crate) fn dir(&self) -> &Location {
-        &self.dir
+    /// Where files are written.
+    pub(crate) fn store(&self) -> Location {
+        self.way.store(&self.dir)
+    }
+
+    /// How it becomes visible.
+    pub(crate) fn way(&self) -> &'static dyn Publish {
+        self.way
     }
 
     /// What an earlier run left, which is gone on behind.
@@ -144,7 +187,11 @@ impl Staging {
     /// Throws away all that is staged.
     pub(crate) fn discard(self) {
         // Nothing is lost if this fails: the next run clears it.
-        let _ = self.dir.remove_dir("");
+        let Some(state) = self.state else { return drop(self.dir.remove_dir("")) };
+        for name in &self.planned {
+            let _ = self.dir.remove(name);
+        }
+        let _ = state.remove_dir("");
     }
 
     /// Takes the journal out of what is staged, which is then only the result, and hands its lock on. `files` are all that
@@ -153,16 +200,28 @@ impl Staging {
     /// # Errors
     /// [`OutputError::StagingDisturbed`], [`OutputError::OutputInUse`]; as [`Store::remove`] and [`Store::sync`].
     pub(crate) fn finish(self, files: &[(String, u64)]) -> Result<(Location, Lock)> {
-        let Staging { dir, lock, journal, .. } = self;
-        check_staged(&dir, files)?;
+        let Staging { dir, state, lock, journal, .. } = self;
+        check_staged(&dir, files, state.is_none())?;
         journal.remove()?;
-        dir.sync("")?;
+        match state {
+            None => dir.sync("")?,
+            Some(state) => state.remove_dir("")?,
+        }
         Ok((dir, lock))
     }
 }
 
-/// Fails unless `dir` holds these files and, but for the journal, no other.
-fn check_staged(dir: &Location, files: &[(String, u64)]) -> Result<()> {
+/// Fails unless `dir` is this user's own, and no link.
+fn check_own(dir: &Location) -> Result<()> {
+    if dir.is_own_dir("")? {
+        return Ok(());
+    }
+    let error = Error::new(OutputError::StagingForeign { path: dir.path() });
+    Err(error.hint("remove it if nobody needs it, or name another output"))
+}
+
+/// Fails unless `dir` holds these files and, if it is of this run `alone`, but for the journal no other.
+fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<()> {
     let disturbed = |file: &str| {
         let (path, file) = (dir.path(), file.to_owned());
         Error::new(OutputError::StagingDisturbed { path, file }).hint("let one merge at a time write there")
@@ -177,7 +236,7 @@ fn check_staged(dir: &Location, files: &[(String, u64)]) -> Result<()> {
     let is_known = |name: &str| {
         name == JOURNAL || name.starts_with(".nfs") || files.iter().any(|(known, _)| known == name)
     };
-    let other = found.iter().find(|file| !is_known(&file.name));
+    let other = found.iter().find(|file| alone && !is_known(&file.name));
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
 
@@ -215,6 +274,7 @@ mod tests {
     use crate::error::kind::ErrorKind;
     use crate::error::output::OutputError;
     use crate::plan::out_tensor::Plan;
+    use crate::publish::rename::Rename;
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
 
@@ -241,7 +301,7 @@ mod tests {
                 trusts_journal: false,
                 cancel: &Cancel::default(),
             };
-            let staging = Staging::begin(&dir, &earlier, &mut |_| {}).unwrap();
+            let staging = Staging::begin(&Rename, (&dir, &dir), &earlier, &mut |_| {}).unwrap();
             write_small(&dir, "a", b"1").unwrap();
             write_small(&dir, "b/c", b"22").unwrap();
             change(&dir);

@@ -8,18 +8,20 @@ use crate::pipeline::progress::Snapshot;
 use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
-use crate::publish::journal::JournalWork;
+use crate::publish::journal::{HeadLine, JournalWork};
 use crate::publish::kept::Earlier;
-use crate::publish::probe::{check_no_url, probe_store, unique};
+use crate::publish::probe::{check_no_url, is_probe, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::{Owner, Staging, holds_work, owner};
 use crate::publish::way::{Publish, State};
+use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
+use crate::storage::memory::Memory;
 use crate::storage::store::Store;
 
 /// Every way, in the order in which they are tried.
-static WAYS: &[&dyn Publish] = &[&Rename, &IntoPlace];
+static WAYS: &[&dyn Publish] = &[&Rename, &IntoPlace, &WriteOnce];
 
 /// What is to be done about an output.
 pub(crate) enum Probed {
@@ -32,8 +34,12 @@ pub(crate) enum Probed {
 /// How and where an output will be made.
 pub(crate) struct OutputTarget {
     output: Location,
+    /// The first way that serves, and where it stages.
     staging: Location,
-    way: &'static dyn Publish,
+    /// All of them, in the order in which they are tried.
+    ways: Vec<(&'static dyn Publish, Location)>,
+    /// Where the journal of what is made in place lies.
+    state: Location,
 }
 
 /// Looks at `output` and decides. Writes nothing.
@@ -47,6 +53,13 @@ pub(crate) fn probe(
     tick: &mut dyn FnMut(&Snapshot),
 ) -> Result<Probed> {
     let (output, digest) = (output.clone(), wanted.digest);
+    let journal = journal_of(&output, wanted.state);
+    let target = |ways: Vec<(&'static dyn Publish, Location)>, staging: Location| OutputTarget {
+        output: output.clone(),
+        staging,
+        ways,
+        state: journal.clone(),
+    };
     check_no_url(&output)?;
     let names = wanted.plan.output_files();
     let is_planned = |name: &str| {
@@ -63,8 +76,11 @@ pub(crate) fn probe(
             }
             other = difference(&record, wanted.plan);
         }
-        if let Some(target) = begun_inside(&output, digest, &is_planned)? {
-            return Ok(Probed::Ready(target));
+        if let Some(staging) = begun_inside(&output, digest, &is_planned)? {
+            return Ok(Probed::Ready(target(vec![(&IntoPlace, staging.clone())], staging)));
+        }
+        if is_begun_in_place(&output, &journal, wanted)? {
+            return Ok(Probed::Ready(target(vec![(&WriteOnce, output.clone())], output.clone())));
         }
     }
     if matches!(state, State::Dir | State::Other) {
@@ -74,36 +90,56 @@ pub(crate) fn probe(
             error.hint(format!("{other}name an output that does not exist yet, or an empty directory"))
         );
     }
-    let found = WAYS.iter().find_map(|way| Some((*way, way.staging(&output, state)?)));
-    let Some((way, staging)) = found else {
+    let ways: Vec<_> = WAYS.iter().filter_map(|way| Some((*way, way.staging(&output, state)?))).collect();
+    let Some((_, staging)) = ways.first().cloned() else {
         // Trying says why.
         let dir = output.parent().unwrap_or_else(|| output.clone());
         let error = Error::from(OutputError::OutputUnwritable { path: output.path() });
         return Err(probe_store(&dir, &output).err().unwrap_or(error));
     };
-    match owner(&staging, &is_planned)? {
-        Owner::Nobody => {}
-        Owner::Plan(plan) if plan == digest => {}
-        Owner::Plan(_) if !holds_work(&staging)? => {}
-        Owner::Plan(_) | Owner::Unknown => {
-            let error = Error::new(OutputError::OutputHolds { path: staging.path() });
-            let merge = JournalWork::read(&staging)?.merge;
-            let other = merge.and_then(|merge| difference(&merge, wanted.plan));
-            let other = other.map_or_else(String::new, |other| format!(" ({other})"));
-            return Err(error.hint(format!(
-                "it was begun by a merge of other inputs{other}: remove it, or name another output"
-            )));
-        }
-    }
-    Ok(Probed::Ready(OutputTarget { output, staging, way }))
+    check_staged_before(&staging, wanted, &is_planned)?;
+    Ok(Probed::Ready(target(ways, staging)))
 }
 
-/// How to go on with a result that an earlier run of the same plan staged inside the output.
+/// Fails if what is staged is of another merge.
+fn check_staged_before(
+    staging: &Location,
+    wanted: &Wanted<'_>,
+    is_planned: &dyn Fn(&str) -> bool,
+) -> Result<()> {
+    match owner(staging, is_planned)? {
+        Owner::Nobody => return Ok(()),
+        Owner::Plan(plan) if plan == wanted.digest => return Ok(()),
+        Owner::Plan(_) if !holds_work(staging)? => return Ok(()),
+        Owner::Plan(_) | Owner::Unknown => {}
+    }
+    let error = Error::new(OutputError::OutputHolds { path: staging.path() });
+    let merge = JournalWork::read(staging)?.merge;
+    let other = merge.and_then(|merge| difference(&merge, wanted.plan));
+    let other = other.map_or_else(String::new, |other| format!(" ({other})"));
+    let hint = format!("it was begun by a merge of other inputs{other}: remove it, or name another output");
+    Err(error.hint(hint))
+}
+
+/// Whether an earlier run of the same plan began to make the output in place, and nothing else is there.
+fn is_begun_in_place(output: &Location, journal: &Location, wanted: &Wanted<'_>) -> Result<bool> {
+    if !matches!(HeadLine::read(journal)?, HeadLine::Plan(plan) if plan == wanted.digest) {
+        return Ok(false);
+    }
+    let planned = wanted.plan.output_files();
+    let is_ours = |name: &str| {
+        let last = name.split('/').next_back().unwrap_or(name);
+        FOREIGN.contains(&last) || is_probe(last) || planned.iter().any(|file| file.name == name)
+    };
+    Ok(output.files(&|name| FOREIGN.contains(&name))?.iter().all(|file| is_ours(&file.name)))
+}
+
+/// Where an earlier run of the same plan staged its result inside the output.
 fn begun_inside(
     output: &Location,
     digest: &str,
     is_planned: &dyn Fn(&str) -> bool,
-) -> Result<Option<OutputTarget>> {
+) -> Result<Option<Location>> {
     let staging = staged_in(output);
     if staging.stat("")?.is_none() {
         return Ok(None);
@@ -115,12 +151,12 @@ fn begun_inside(
         Owner::Plan(_) | Owner::Nobody => holds_nothing_but(output, &staging)?,
         Owner::Unknown => false,
     };
-    Ok(is_ours.then(|| OutputTarget { output: output.clone(), staging, way: &IntoPlace }))
+    Ok(is_ours.then_some(staging))
 }
 
 /// Whether `output` holds nothing beside `staging`.
 fn holds_nothing_but(output: &Location, staging: &Location) -> Result<bool> {
-    let is_nothing = |name: &str| staging.name() == Some(name) || FOREIGN.contains(&name);
+    let is_nothing = |name: &str| staging.name() == Some(name) || FOREIGN.contains(&name) || is_probe(name);
     Ok(output.list("")?.iter().all(|entry| is_nothing(&entry.name)))
 }
 
@@ -143,13 +179,18 @@ impl OutputTarget {
     /// [`OutputError::OutputInUse`] if another process has it or had it since it was looked at,
     /// [`OutputError::OutputUnwritable`].
     pub(crate) fn begin(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
-        let is_locked = probe_store(&self.dir(), &self.output)?;
-        let staging = if is_locked {
-            Staging::begin(&self.staging, earlier, tick)?
+        let (way, place, is_locked) = self.choose()?;
+        let staging = if way.is_in_place() {
+            // Where no journal can be kept either, nothing is gone on with.
+            let keeps = probe_store(&self.state, &self.output).is_ok();
+            let state = if keeps { self.state.clone() } else { Location::new(Memory::new()).join("state") };
+            Staging::begin(way, (&place, &state), earlier, tick)?
+        } else if is_locked {
+            Staging::begin(way, (&place, &self.state), earlier, tick)?
         } else {
-            Staging::begin(&self.unshared(), earlier, tick)?.unshared()
+            Staging::begin(way, (&unshared(&place), &self.state), earlier, tick)?.unshared()
         };
-        if self.is_taken()? {
+        if self.is_taken(way)? {
             staging.discard();
             let error = Error::new(OutputError::OutputInUse { path: self.output.path() });
             return Err(error.hint(
@@ -162,15 +203,22 @@ impl OutputTarget {
         Ok(staging)
     }
 
-    /// A staging directory that no other run has.
-    fn unshared(&self) -> Location {
-        let name = format!("{}-{}", self.staging.name().unwrap_or_default(), unique());
-        self.staging.beside(&name).unwrap_or_else(|| self.staging.join(&name))
+    /// The first way whose calls the store has, where it stages, and whether files can be locked there.
+    fn choose(&self) -> Result<(&'static dyn Publish, Location, bool)> {
+        let mut refused = None;
+        for (way, staging) in &self.ways {
+            match way.probe(staging, &self.output) {
+                Ok(is_locked) => return Ok((*way, staging.clone(), is_locked)),
+                // What the first lacks is what helps to know.
+                Err(error) => drop(refused.get_or_insert(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| OutputError::OutputUnwritable { path: self.output.path() }.into()))
     }
 
     /// Whether another process has put something at the output since it was looked at.
-    fn is_taken(&self) -> Result<bool> {
-        if self.is_inside() {
+    fn is_taken(&self, way: &dyn Publish) -> Result<bool> {
+        if way.is_in_place() || self.is_inside() {
             return Ok(Provenance::read(&self.output)?.is_some());
         }
         Ok(matches!(State::of(&self.output)?, State::Dir | State::Other))
@@ -198,13 +246,19 @@ impl OutputTarget {
     /// # Errors
     /// As [`Staging::finish`] and [`Publish::publish`].
     pub(crate) fn publish(&self, staging: Staging, files: &[(String, u64)]) -> Result<()> {
-        let is_shared = staging.is_shared();
+        let (is_shared, way) = (staging.is_shared(), staging.way());
         let (dir, _lock) = staging.finish(files)?;
-        let published = self.way.publish(&dir, &self.output);
+        let published = way.publish(&dir, &self.output);
         // Nobody would go on with it.
         if published.is_err() && !is_shared {
             let _ = dir.remove_dir("");
         }
         published
     }
+}
+
+/// A staging directory beside another that no other run has.
+fn unshared(staging: &Location) -> Location {
+    let name = format!("{}-{}", staging.name().unwrap_or_default(), unique());
+    staging.beside(&name).unwrap_or_else(|| staging.join(&name))
 }

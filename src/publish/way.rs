@@ -2,6 +2,8 @@
 
 use crate::checkpoint::side_files::FOREIGN;
 use crate::error::Result;
+use crate::note::Note;
+use crate::publish::probe::{is_probe, probe_store};
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Store};
 
@@ -9,6 +11,30 @@ use crate::storage::store::{Entry, EntryKind, Store};
 pub(crate) trait Publish: Sync {
     /// Where the result for `output` is staged, if this way serves for it.
     fn staging(&self, output: &Location, state: State) -> Option<Location>;
+
+    /// Tries all that this way does where `staging` is, for `output`. Returns whether files can be locked there.
+    ///
+    /// # Errors
+    /// [`OutputError::OutputUnwritable`](crate::error::output::OutputError::OutputUnwritable) with the cause and what helps.
+    fn probe(&self, staging: &Location, output: &Location) -> Result<bool> {
+        probe_store(&staging.parent().unwrap_or_else(|| staging.clone()), output)
+    }
+
+    /// Whether the result is made where it will be, so that its journal must lie elsewhere.
+    fn is_in_place(&self) -> bool {
+        false
+    }
+
+    /// What files are written to that go to `staging`.
+    fn store(&self, staging: &Location) -> Location {
+        staging.clone()
+    }
+
+    /// What should be known of this way.
+    fn note(&self, output: &Location) -> Option<Note> {
+        let _ = output;
+        None
+    }
 
     /// Makes what is staged in `staging` visible as `output`, so that a power cut cannot undo it.
     ///
@@ -25,7 +51,7 @@ pub(crate) enum State {
     Absent,
     /// A directory with nothing in it.
     EmptyDir,
-    /// A directory with nothing in it but what a file system keeps for itself: the root of a volume.
+    /// A directory with nothing in it but what a file system keeps for itself, as the root of a volume, or what a try left.
     EmptyVolume,
     /// A directory with something in it.
     Dir,
@@ -45,7 +71,7 @@ impl State {
             Some(_) => return Ok(State::Other),
         }
         let entries = location.list("")?;
-        let is_foreign = |entry: &Entry| FOREIGN.contains(&entry.name.as_str());
+        let is_foreign = |entry: &Entry| FOREIGN.contains(&entry.name.as_str()) || is_probe(&entry.name);
         Ok(if entries.is_empty() {
             State::EmptyDir
         } else if entries.iter().all(is_foreign) {

@@ -75,7 +75,15 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
 /// What opening or syncing says.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    match File::open(path)?.sync_all() {
+    sync_if_possible(&File::open(path)?)
+}
+
+/// Makes a file or a directory last, or does nothing where there is no such call.
+///
+/// # Errors
+/// What syncing says.
+pub(crate) fn sync_if_possible(file: &File) -> io::Result<()> {
+    match file.sync_all() {
         Err(error)
             if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)) =>
         {

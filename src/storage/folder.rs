@@ -15,6 +15,7 @@ use crate::storage::files::{free_bytes, is_mount_point, look, make_dirs, rename_
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::settings::IoSettings;
 use crate::storage::io::store_io::StoreIo;
+use crate::storage::once_sink::OnceSink;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::os;
 use crate::storage::patching::FilePatch;
@@ -102,6 +103,19 @@ impl Store for Folder {
         let part = self.root.join(part_name(name));
         let writer = |file: &Arc<File>| self.io.writer(file, kept..len, self.keeping_cache);
         Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, self.io.shares(), writer)?))
+    }
+
+    fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(OnceSink::begin(self.file(name)?, len)?))
+    }
+
+    fn is_own_dir(&self, dir: &str) -> Result<bool> {
+        let path = self.dir(dir)?;
+        match uninterrupted(|| fs::symlink_metadata(&path)) {
+            Ok(metadata) => Ok(metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw()),
+            Err(cause) if is_absent(&cause) => Ok(true),
+            Err(cause) => Err(cannot_look(path, cause)),
+        }
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -196,7 +210,9 @@ impl Store for Folder {
     }
 
     fn scratch(&self, dir: &str, len: u64) -> Result<Box<dyn Scratch>> {
-        Ok(Box::new(ScratchFile::new(&self.dir(dir)?, len)?))
+        // Where files are only written in order, there is another place.
+        let here = ScratchFile::new(&self.dir(dir)?, len);
+        Ok(Box::new(here.or_else(|_| ScratchFile::new(&std::env::temp_dir(), len))?))
     }
 
     fn free_bytes(&self, dir: &str) -> Option<u64> {

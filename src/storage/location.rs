@@ -341,6 +341,14 @@ impl Store for Location {
         self.store.resume(&self.file(name)?, kept, len)
     }
 
+    fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        self.store.write_once(&self.file(name)?, len)
+    }
+
+    fn is_own_dir(&self, dir: &str) -> Result<bool> {
+        self.store.is_own_dir(&self.dir(dir)?)
+    }
+
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
         self.store.patch(&self.file(name)?)
     }

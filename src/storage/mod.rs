@@ -36,6 +36,8 @@ pub(crate) mod interrupted;
 pub(crate) mod io;
 pub(crate) mod location;
 pub(crate) mod memory;
+pub(crate) mod once;
+pub(crate) mod once_sink;
 pub(crate) mod open_files;
 pub(crate) mod os;
 pub(crate) mod patching;

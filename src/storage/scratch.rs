@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::interrupted::uninterrupted;
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::storage::{os, rules};
@@ -22,26 +23,45 @@ pub(crate) struct ScratchFile {
     len: u64,
     /// Bytes written since the cache was emptied.
     dirty: AtomicU64,
+    /// Whether its name could not be taken away while it is open, as on NFS and in buckets.
+    is_named: bool,
+}
+
+impl Drop for ScratchFile {
+    fn drop(&mut self) {
+        if self.is_named {
+            // It is only in the way.
+            let _ = uninterrupted(|| fs::remove_file(&self.path));
+        }
+    }
 }
 
 impl ScratchFile {
-    /// Makes one of `len` bytes in `folder`. Its name is taken away at once, so that nothing is left behind.
+    /// Makes one of `len` bytes in `folder`. Its name is taken away at once where that can be, so that nothing is left behind.
+    /// Its length comes with what is written: not every file system sets one.
     ///
     /// # Errors
     /// [`StorageError::Write`].
     pub(crate) fn new(folder: &Path, len: u64) -> Result<ScratchFile> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = folder.join(format!(".scratch.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Relaxed)));
-        let made =
-            fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).and_then(|file| {
-                fs::remove_file(&path)?;
-                file.set_len(len)?;
-                Ok(file)
-            });
-        match made {
-            Ok(file) => Ok(ScratchFile { file, path, len, dirty: AtomicU64::new(0) }),
+        match fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                let is_named = uninterrupted(|| fs::remove_file(&path)).is_err();
+                let scratch = ScratchFile { file, path, len, dirty: AtomicU64::new(0), is_named };
+                // One that is not written out of order does not serve.
+                scratch.try_end()?;
+                Ok(scratch)
+            }
             Err(cause) => Err(Error::new(StorageError::Write { path }).because(cause)),
         }
+    }
+}
+
+impl ScratchFile {
+    /// Writes its last byte, before any other.
+    fn try_end(&self) -> Result<()> {
+        self.len.checked_sub(1).map_or(Ok(()), |last| self.write_at(&[0], last))
     }
 }
 

@@ -50,6 +50,15 @@ pub trait Store: Send + Sync {
         self.create(name, len)
     }
 
+    /// Begins the file `name`, which is not there, under its own name: it is written once and in order, and its commit asks for
+    /// nothing but that it is closed. For stores that rename nothing; others begin it as ever.
+    ///
+    /// # Errors
+    /// As [`create`](Store::create).
+    fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        self.create(name, len)
+    }
+
     /// Opens the file `name` to change it where it stands.
     ///
     /// # Errors
@@ -132,6 +141,15 @@ pub trait Store: Send + Sync {
     fn leads_inside(&self, link: &str, dir: &str) -> bool {
         let _ = (link, dir);
         true
+    }
+
+    /// Whether `dir`, if it is there, is a directory of whoever runs this and no link, so that nobody else chose what is in it.
+    ///
+    /// # Errors
+    /// [`StorageError::Read`](crate::error::storage::StorageError::Read) if it cannot be looked at.
+    fn is_own_dir(&self, dir: &str) -> Result<bool> {
+        let _ = dir;
+        Ok(true)
     }
 
     /// Whether `dir` is where a file system is mounted, so that it cannot be renamed or replaced.

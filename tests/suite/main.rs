@@ -10,6 +10,7 @@
 
 mod channels;
 mod config_text;
+mod cut_off;
 mod diffusers;
 mod ends;
 mod faults;

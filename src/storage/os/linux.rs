@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -196,6 +196,23 @@ pub(crate) fn has_local_clock(path: &Path) -> bool {
 fn is_on(path: &Path, types: &[u32]) -> bool {
     let found = retry_on_intr(|| rustix::fs::statfs(path));
     found.is_ok_and(|found| types.contains(&(found.f_type as u32)))
+}
+
+/// Closes a file: where a store makes something of it only then, it says here what went wrong.
+///
+/// # Errors
+/// What the system says; the file is closed all the same.
+pub(crate) fn close(file: File) -> io::Result<()> {
+    let descriptor = file.into_raw_fd();
+    // SAFETY: `into_raw_fd` gave up the only owner of the descriptor, which is open, and nobody uses it afterwards.
+    match unsafe { libc::close(descriptor) } {
+        0 => Ok(()),
+        // It is closed, whatever interrupted it.
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+    }
 }
 
 /// Whether the list of mounts has exactly this path, which is absolute and without symlinks.

@@ -89,18 +89,36 @@ pub struct Faulty<S> {
     inner: S,
     script: Arc<Script>,
     refuses_locks: bool,
+    refuses_renames: bool,
 }
 
 impl<S: Store> Faulty<S> {
     /// `inner`, without failures yet.
     pub fn new(inner: S) -> Faulty<S> {
-        Faulty { inner, script: Arc::default(), refuses_locks: false }
+        Faulty { inner, script: Arc::default(), refuses_locks: false, refuses_renames: false }
     }
 
     /// Hands out locks that hold nothing, as a network file system may.
     #[must_use]
     pub fn refusing_locks(self) -> Faulty<S> {
         Faulty { refuses_locks: true, ..self }
+    }
+
+    /// Renames neither files nor directories, as a mounted bucket.
+    #[must_use]
+    pub fn refusing_renames(self) -> Faulty<S> {
+        Faulty { refuses_renames: true, ..self }
+    }
+
+    /// Ends the process, as a power cut would, when the `nth` operation begins that is none of looking or reading.
+    ///
+    /// # Panics
+    /// If a source, a sink or a clone of this store is still alive.
+    #[must_use]
+    pub fn aborting_at(mut self, nth: u64) -> Faulty<S> {
+        let script = Arc::get_mut(&mut self.script).expect("failures are set before the store is used");
+        script.abort_at = Some(nth);
+        self
     }
 
     /// Adds a failure of the `nth` such operation, counted from 1. Operations after it work again; a sink that failed is
@@ -140,7 +158,24 @@ impl<S: Store> Faulty<S> {
     }
 
     fn file<F>(&self, inner: F, name: &str) -> FaultyFile<F> {
-        FaultyFile { inner, path: self.path_of(name), script: self.script.clone(), is_lost: false }
+        FaultyFile {
+            inner,
+            path: self.path_of(name),
+            script: self.script.clone(),
+            is_lost: false,
+            is_refused: false,
+        }
+    }
+
+    /// A file that would be renamed at the end.
+    fn renamed_file<F>(&self, inner: F, name: &str) -> FaultyFile<F> {
+        FaultyFile { is_refused: self.refuses_renames, ..self.file(inner, name) }
+    }
+
+    /// The refusal of a rename.
+    fn check_renames(&self, name: &str) -> Result<()> {
+        let refused = Failure::Kind(io::ErrorKind::Unsupported);
+        if self.refuses_renames { Err(cannot_write(&self.path_of(name), refused)) } else { Ok(()) }
     }
 }
 
@@ -152,12 +187,21 @@ impl<S: Store> Store for Faulty<S> {
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         self.writes(Operation::Create, name)?;
-        Ok(Box::new(self.file(self.inner.create(name, len)?, name)))
+        Ok(Box::new(self.renamed_file(self.inner.create(name, len)?, name)))
     }
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
         self.writes(Operation::Create, name)?;
-        Ok(Box::new(self.file(self.inner.resume(name, kept, len)?, name)))
+        Ok(Box::new(self.renamed_file(self.inner.resume(name, kept, len)?, name)))
+    }
+
+    fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
+        self.writes(Operation::Create, name)?;
+        Ok(Box::new(self.file(self.inner.write_once(name, len)?, name)))
+    }
+
+    fn is_own_dir(&self, dir: &str) -> Result<bool> {
+        self.inner.is_own_dir(dir)
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -177,11 +221,15 @@ impl<S: Store> Store for Faulty<S> {
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.writes(Operation::Rename, to)?;
+        self.check_renames(to)?;
         self.inner.rename(from, to)
     }
 
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
         self.writes(Operation::Rename, to)?;
+        if self.refuses_renames {
+            return Ok(DirRename::Unsupported);
+        }
         self.inner.rename_dir(from, to)
     }
 
@@ -249,11 +297,20 @@ struct Script {
     failures: Vec<(Operation, u64, Failure)>,
     /// By operation.
     counts: [AtomicU64; Operation::ALL.len()],
+    /// At which of all that change something the process ends.
+    abort_at: Option<u64>,
+    changes: AtomicU64,
 }
 
 impl Script {
     /// Counts one operation, and says how it fails if it does.
     fn next(&self, operation: Operation) -> Option<Failure> {
+        use Operation::{List, Open, Read, Stat};
+        if !matches!(operation, Open | Read | Stat | List)
+            && self.abort_at == Some(self.changes.fetch_add(1, SeqCst) + 1)
+        {
+            std::process::abort();
+        }
         let now = self.counts[operation as usize].fetch_add(1, SeqCst) + 1;
         let at = self.failures.iter().find(|(what, nth, _)| *what == operation && *nth == now);
         at.map(|(_, _, failure)| *failure)
@@ -267,6 +324,8 @@ struct FaultyFile<F> {
     script: Arc<Script>,
     /// Whether a write failed here, of which the inner file knows nothing.
     is_lost: bool,
+    /// Whether the rename that would show it is refused.
+    is_refused: bool,
 }
 
 impl<F> FaultyFile<F> {
@@ -340,6 +399,7 @@ impl Sink for FaultyFile<Box<dyn Sink>> {
     fn commit(self: Box<Self>) -> Result<()> {
         let failure = self.script.next(Operation::Commit);
         let failure = if self.is_lost { Some(Failure::Kind(io::ErrorKind::Other)) } else { failure };
+        let failure = if self.is_refused { Some(Failure::Kind(io::ErrorKind::Unsupported)) } else { failure };
         match failure {
             None => self.inner.commit(),
             Some(failure) => {
