@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test refused kills counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,15 @@ models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, d
 real: build $(VENV_OK) ## Merge into a pretrained encoder and into language models, and compare with PEFT in use
 	$(VENV)/bin/python tests/real.py $(BINARY) $(TARGET)/real
 	$(VENV)/bin/python tests/real_heads.py $(BINARY)
+
+refused: build ## Merge where calls are refused that stores may lack, one and two at a time (Linux, strace)
+	$(PYTHON) tests/refused.py $(BINARY) $(DEMO) $(TARGET)/refused
+
+kills: build ## Kill a merge of 3 GB and one of a single file of 2 GB 200 times at random, and run it again
+	$(CARGO) run --release --example generate -- --shape llama-1b --out $(TARGET)/kills
+	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills/base $(TARGET)/kills/adapter-r16-all-linear $(TARGET)/kills/out
+	$(CARGO) run --release --example generate -- --shape one-tensor --bytes 2G --out $(TARGET)/kills-one
+	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills-one/base $(TARGET)/kills-one/adapter-r16-all-linear $(TARGET)/kills-one/out
 
 check: lint doc test check-macos check-static check-memory ## Run what must pass before a push
 
