@@ -210,7 +210,9 @@ impl OutputTarget {
             match way.probe(staging, &self.output) {
                 Ok(is_locked) => return Ok((*way, staging.clone(), is_locked)),
                 // What the first lacks is what helps to know.
-                Err(error) => drop(refused.get_or_insert(error)),
+                Err(error) if is_lack(&error) => drop(refused.get_or_insert(error)),
+                // Something that cannot be looked at is no lack.
+                Err(error) => return Err(error),
             }
         }
         Err(refused.unwrap_or_else(|| OutputError::OutputUnwritable { path: self.output.path() }.into()))
@@ -255,6 +257,11 @@ impl OutputTarget {
         }
         published
     }
+}
+
+/// Whether an error says that a store cannot do something, or does not let it be done.
+fn is_lack(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Output(OutputError::OutputUnwritable { .. }))
 }
 
 /// A staging directory beside another that no other run has.
