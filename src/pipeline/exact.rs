@@ -186,6 +186,10 @@ impl TileJob<'_> {
         ops: &[TileOp],
     ) -> Result<[u8; 4]> {
         if !original.is_finite() {
+            // The parts of a quantized weight are finite here, so that it overflowed as it was decoded.
+            if start_encoding(self.merged.start).plain().is_none() {
+                return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+            }
             let mut code = [0; 4];
             let encoding = out_encoding(self.merged.tensor);
             encoding.round_flat(self.kernels, &mut [original], &mut code[..format.width as usize / 8]);
