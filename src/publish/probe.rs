@@ -39,11 +39,23 @@ pub(crate) fn unique() -> String {
     format!("{}-{now:x}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed))
 }
 
-/// Tries all that staging does in `dir`. Returns whether its files can be locked.
+/// Whether a store has the calls that a way of publishing needs.
+#[derive(Debug)]
+pub(crate) enum Ability {
+    /// It has.
+    Serves {
+        /// Whether its files can be locked.
+        is_locked: bool,
+    },
+    /// It lacks one: the refusal of the output, with the cause and what helps.
+    Lacks(Error),
+}
+
+/// Tries all that staging does in `dir`.
 ///
 /// # Errors
-/// [`OutputError::OutputUnwritable`] for `output` where something cannot be done at all, with the cause and what helps.
-pub(crate) fn probe_store(dir: &Location, output: &Location) -> Result<bool> {
+/// What goes wrong, and is not that a call is refused.
+pub(crate) fn probe_store(dir: &Location, output: &Location) -> Result<Ability> {
     let name = format!(".shardfold.{}.probe", unique());
     let mut step = Step::Make;
     let tried = try_all(dir, &name, &mut step);
@@ -51,7 +63,7 @@ pub(crate) fn probe_store(dir: &Location, output: &Location) -> Result<bool> {
         // It may be there, and is only in the way.
         let _ = dir.remove(&name);
     }
-    tried.map_err(|error| match step {
+    ability(tried, |error| match step {
         Step::Make => unwritable(output, error),
         step => lacking(output, step, error),
     })
@@ -60,8 +72,8 @@ pub(crate) fn probe_store(dir: &Location, output: &Location) -> Result<bool> {
 /// Tries to write a file once in `dir`, read it and remove it: all that is done where nothing is renamed. Nothing is locked.
 ///
 /// # Errors
-/// [`OutputError::OutputUnwritable`] for `output` with the cause.
-pub(crate) fn probe_once(dir: &Location, output: &Location) -> Result<bool> {
+/// What goes wrong, and is not that a call is refused.
+pub(crate) fn probe_once(dir: &Location, output: &Location) -> Result<Ability> {
     let name = format!(".shardfold.{}.probe", unique());
     let write = || {
         let mut sink = dir.write_once(&name, 2 * TEXT.len() as u64)?;
@@ -75,7 +87,38 @@ pub(crate) fn probe_once(dir: &Location, output: &Location) -> Result<bool> {
         }
         dir.remove(&name)
     };
-    write().map(|()| false).map_err(|error| unwritable(output, error))
+    ability(write().map(|()| false), |error| unwritable(output, error))
+}
+
+/// What a try came to. A disk that fails is not a store that lacks a call.
+fn ability(tried: Result<bool>, refusal: impl FnOnce(Error) -> Error) -> Result<Ability> {
+    match tried {
+        Ok(is_locked) => Ok(Ability::Serves { is_locked }),
+        Err(error) if is_lack(&error) => Ok(Ability::Lacks(refusal(error))),
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+/// Whether a write failed as calls do that a store does not have.
+fn is_lack(error: &Error) -> bool {
+    use io::ErrorKind::{
+        CrossesDevices, ExecutableFileBusy, InvalidInput, NotSeekable, PermissionDenied, ResourceBusy,
+        Unsupported,
+    };
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_refused = cause.is_none_or(|kind| {
+        matches!(
+            kind,
+            CrossesDevices
+                | ExecutableFileBusy
+                | InvalidInput
+                | NotSeekable
+                | PermissionDenied
+                | ResourceBusy
+                | Unsupported
+        )
+    });
+    is_refused && matches!(error.kind(), ErrorKind::Storage(StorageError::Write { .. }))
 }
 
 /// What is tried, one after the other.

@@ -10,7 +10,7 @@ use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
 use crate::publish::journal::{HeadLine, JournalWork};
 use crate::publish::kept::Earlier;
-use crate::publish::probe::{check_no_url, is_probe, probe_store, unique};
+use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::{Owner, Staging, holds_work, owner};
@@ -94,8 +94,10 @@ pub(crate) fn probe(
     let Some((_, staging)) = ways.first().cloned() else {
         // Trying says why.
         let dir = output.parent().unwrap_or_else(|| output.clone());
-        let error = Error::from(OutputError::OutputUnwritable { path: output.path() });
-        return Err(probe_store(&dir, &output).err().unwrap_or(error));
+        return Err(match probe_store(&dir, &output)? {
+            Ability::Lacks(error) => error,
+            Ability::Serves { .. } => OutputError::OutputUnwritable { path: output.path() }.into(),
+        });
     };
     check_staged_before(&staging, wanted, &is_planned)?;
     Ok(Probed::Ready(target(ways, staging)))
@@ -182,7 +184,7 @@ impl OutputTarget {
         let (way, place, is_locked) = self.choose()?;
         let staging = if way.is_in_place() {
             // Where no journal can be kept either, nothing is gone on with.
-            let keeps = probe_store(&self.state, &self.output).is_ok();
+            let keeps = matches!(probe_store(&self.state, &self.output), Ok(Ability::Serves { .. }));
             let state = if keeps { self.state.clone() } else { Location::new(Memory::new()).join("state") };
             Staging::begin(way, (&place, &state), earlier, tick)?
         } else if is_locked {
@@ -207,12 +209,10 @@ impl OutputTarget {
     fn choose(&self) -> Result<(&'static dyn Publish, Location, bool)> {
         let mut refused = None;
         for (way, staging) in &self.ways {
-            match way.probe(staging, &self.output) {
-                Ok(is_locked) => return Ok((*way, staging.clone(), is_locked)),
+            match way.probe(staging, &self.output)? {
+                Ability::Serves { is_locked } => return Ok((*way, staging.clone(), is_locked)),
                 // What the first lacks is what helps to know.
-                Err(error) if is_lack(&error) => drop(refused.get_or_insert(error)),
-                // Something that cannot be looked at is no lack.
-                Err(error) => return Err(error),
+                Ability::Lacks(error) => drop(refused.get_or_insert(error)),
             }
         }
         Err(refused.unwrap_or_else(|| OutputError::OutputUnwritable { path: self.output.path() }.into()))
@@ -257,11 +257,6 @@ impl OutputTarget {
         }
         published
     }
-}
-
-/// Whether an error says that a store cannot do something, or does not let it be done.
-fn is_lack(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Output(OutputError::OutputUnwritable { .. }))
 }
 
 /// A staging directory beside another that no other run has.

@@ -3,7 +3,7 @@
 use crate::checkpoint::side_files::FOREIGN;
 use crate::error::Result;
 use crate::note::Note;
-use crate::publish::probe::{is_probe, probe_store};
+use crate::publish::probe::{Ability, is_probe, probe_store};
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Store};
 
@@ -12,11 +12,11 @@ pub(crate) trait Publish: Sync {
     /// Where the result for `output` is staged, if this way serves for it.
     fn staging(&self, output: &Location, state: State) -> Option<Location>;
 
-    /// Tries all that this way does where `staging` is, for `output`. Returns whether files can be locked there.
+    /// Tries all that this way does where `staging` is, for `output`.
     ///
     /// # Errors
-    /// [`OutputError::OutputUnwritable`](crate::error::output::OutputError::OutputUnwritable) with the cause and what helps.
-    fn probe(&self, staging: &Location, output: &Location) -> Result<bool> {
+    /// What goes wrong, and is not that a call is refused.
+    fn probe(&self, staging: &Location, output: &Location) -> Result<Ability> {
         probe_store(&staging.parent().unwrap_or_else(|| staging.clone()), output)
     }
 

@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::note::Note;
 use crate::note::run::RunNote;
-use crate::publish::probe::{clear_probes, probe_once};
+use crate::publish::probe::{Ability, clear_probes, probe_once};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
 use crate::storage::once::Once;
@@ -26,7 +26,7 @@ impl Publish for WriteOnce {
         is_free.then(|| output.clone())
     }
 
-    fn probe(&self, staging: &Location, output: &Location) -> Result<bool> {
+    fn probe(&self, staging: &Location, output: &Location) -> Result<Ability> {
         probe_once(staging, output)
     }
 
