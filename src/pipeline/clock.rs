@@ -89,7 +89,7 @@ pub struct ThreadTime {
     pub piece_seconds: f64,
     /// Seconds of every activity in each piece of the run from its start.
     #[serde(skip)]
-    pub pieces: Vec<Vec<f64>>,
+    pub pieces: Vec<[f64; Activity::ALL.len()]>,
 }
 
 impl Clocks {
@@ -165,7 +165,7 @@ impl Timeline {
             seconds,
             shares: Activity::ALL.map(|activity| (activity, share(activity))).to_vec(),
             piece_seconds: self.piece,
-            pieces: self.pieces.iter().map(|piece| piece.to_vec()).collect(),
+            pieces: self.pieces.clone(),
         }
     }
 }

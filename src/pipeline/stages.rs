@@ -67,19 +67,12 @@ impl Run<'_> {
             }
             // The workers hold the rest; ours would keep the writer waiting for ever.
             drop((loaded, to_write, spare));
-            let stages = stages.running;
-            while stop.ended() < stages.len() {
-                thread::park_timeout(TICK);
+            stages.join(&mut || {
                 if self.cancel.is_cancelled() {
                     stop.raise(ErrorKind::Stopped.into());
                 }
                 tick(&progress.snapshot(pool.held()));
-            }
-            for (name, stage) in stages {
-                if stage.join().is_err() {
-                    stop.raise(Error::new(RunError::Panicked { stage: name }));
-                }
-            }
+            });
         });
         stop.into_cause().map_or(Ok(()), Err)?;
         tally.applied(self.plan, self.allow_noop)
@@ -106,6 +99,19 @@ impl<'scope> Stages<'scope, '_, 'scope> {
     /// Starts a stage, or does without it.
     fn start_if_possible(&mut self, name: &'static str, stage: impl FnOnce() -> Result<()> + Send + 'scope) {
         let _ = self.try_start(name, stage);
+    }
+
+    /// Waits until all of them have come to their end; calls `tick` about ten times a second.
+    fn join(self, tick: &mut dyn FnMut()) {
+        while self.stop.ended() < self.running.len() {
+            thread::park_timeout(TICK);
+            tick();
+        }
+        for (name, stage) in self.running {
+            if stage.join().is_err() {
+                self.stop.raise(Error::new(RunError::Panicked { stage: name }));
+            }
+        }
     }
 
     fn try_start(
