@@ -38,7 +38,7 @@ fn main() {
 /// Rows and columns of a tile for the fused pass: 1 MB of codes.
 const TILE: (usize, usize) = (256, 2048);
 
-/// The fused pass for both formats and every kernel that has one. The least of many runs: a neighbour takes what it takes.
+/// The fused pass for both formats and every kernel that has one. The least of many runs: a neighbor takes what it takes.
 fn fused() {
     println!(
         "\n{:<10} {:<6} {:>5} {:>10} {:>11} {:>10}",

@@ -21,7 +21,7 @@ pub(super) enum Number {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Element {
     pub(super) value: f64,
-    /// Neighbouring values have neighbouring places; both zeros have place 0. `None`: not a number.
+    /// Neighboring values have neighboring places; both zeros have place 0. `None`: not a number.
     place: Option<i64>,
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn beside(adapter: &Adapter, base: Option<&Checkpoint>, allowed: &[St
             && !base_here.is_some_and(|base| is_part(&base.catalogue, name))
     };
     let mut found: Vec<String> = names.iter().filter(is_foreign).cloned().collect();
-    // Shards are told by their index.
+    // Shards are known by their index.
     let stems: Vec<String> = found.iter().filter_map(|name| stem_of_index(name)).collect();
     let is_shard = |name: &str| {
         stems.iter().any(|stem| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('-')))

@@ -115,7 +115,7 @@ pub(crate) struct PlanArgs {
 
     /// Estimate the time from a few seconds of the merge
     ///
-    /// Merges for three seconds and throws the result away; with `--output` it also writes a nameless file beside it for two.
+    /// Merges for three seconds and throws the result away; with `--output` it also writes an unnamed file beside it for two.
     /// Files that are in the page cache are read faster than they will be.
     #[arg(long, help_heading = "Reporting")]
     pub(crate) probe: bool,

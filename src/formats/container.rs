@@ -1,5 +1,5 @@
 //! [`Container`]: a format of files that hold tensors behind a header. Whoever reads or writes such a file goes by the spans
-//! and the first bytes that are told here, and knows no format.
+//! and the first bytes that are given here, and knows no format.
 
 use crate::error::{Error, Result};
 use crate::tensor::dtype::Dtype;

@@ -22,7 +22,7 @@ pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule) -> IoChoice 
     IoChoice::new(asked, room.as_ref().map(|(room, limit)| (*room, limit.as_str())))
 }
 
-/// What stores are told.
+/// What stores are to do.
 pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule, copies: bool) -> IoSettings {
     IoSettings {
         mode: choice.mode,

@@ -54,7 +54,7 @@ impl Prepared {
         Ok(merged.0 as f64 / merged.1.as_secs_f64().max(1e-3))
     }
 
-    /// Bytes a second of writing a nameless file in `dir` to its disk.
+    /// Bytes a second of writing an unnamed file in `dir` to its disk.
     fn write_some(&self, dir: &Location) -> Result<f64> {
         let (scratch, bytes) = (dir.scratch("", WRITE_BYTES)?, vec![1; WRITE_STEP as usize]);
         let (started, mut written) = (Instant::now(), 0);

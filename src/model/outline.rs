@@ -196,7 +196,7 @@ impl<'a> Outline<'a> {
         None
     }
 
-    /// Whether an adapter brought the head of another task, so that none of the model's heads predicts tokens any more.
+    /// Whether an adapter added the head of another task, so that none of the model's heads predicts tokens any more.
     pub(crate) fn has_other_head(&self) -> bool {
         self.additions.iter().any(|addition| addition.copy_of.is_none() && is_task_head(&addition.name))
     }

@@ -14,7 +14,7 @@ pub struct Factor {
     pub tensor: TensorRef,
     /// Element of the tensor that it starts at.
     pub start: u64,
-    /// The delta's axis that it runs along and the elements between neighbours; none if every tile needs all of it.
+    /// The delta's axis that it runs along and the elements between neighbors; none if every tile needs all of it.
     pub index: Option<FactorIndex>,
     /// Values for each position (the rank, for LoRA).
     pub inner: u64,
@@ -99,7 +99,7 @@ impl Factor {
         };
         let (first, count) = (self.start + positions.start * stride, positions.end - positions.start);
         if stride == 1 && self.inner_stride != 1 {
-            // Values of neighbouring positions lie together: `[inner, positions]`.
+            // Values of neighboring positions lie together: `[inner, positions]`.
             return FactorRuns {
                 first,
                 len: count,

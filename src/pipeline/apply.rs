@@ -40,7 +40,7 @@ pub(crate) struct TileJob<'t> {
     pub(crate) rect: &'t Rect,
     /// What lies where in the tile's bytes.
     pub(crate) layout: &'t TileLayout,
-    /// The prepared factors that it shares with its neighbours.
+    /// The prepared factors that it shares with its neighbors.
     pub(crate) shared: FactorRegion<'t>,
     /// The prepared factors of its own.
     pub(crate) own: FactorRegion<'t>,

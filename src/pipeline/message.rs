@@ -14,7 +14,7 @@ pub(crate) struct LoadedTile<'p, 's, 'm> {
     pub(crate) tile: Tile<'p>,
     /// Its tile buffer; none for a shard's header, which is in the plan.
     pub(crate) buffer: Option<Lease<'s, 'm>>,
-    /// The factors it shares with its neighbours; none for bytes that are copied.
+    /// The factors it shares with its neighbors; none for bytes that are copied.
     pub(crate) factors: Option<Arc<BandFactors<'s, 'm>>>,
     /// The results of the reductions of its tensor; none for tiles that are not written or need none.
     pub(crate) reduced: Option<Arc<Vec<ReductionResult>>>,

@@ -56,7 +56,7 @@ pub struct AdapterRetention {
     pub lost: usize,
 }
 
-/// Modules with less than this share of their delta left are told.
+/// Modules with less than this share of their delta left are reported.
 const LOST: f64 = 0.5;
 
 /// How much of one module's delta is left after rounding.

@@ -7,7 +7,7 @@ use crate::schedule::cut::{Cutting, MergedTensor};
 use crate::schedule::spans::Spans;
 use crate::schedule::tile::TileLayout;
 
-/// Rectangles of one tensor, each with the band whose factors it shares with its neighbours.
+/// Rectangles of one tensor, each with the band whose factors it shares with its neighbors.
 pub(crate) struct Rects<'p> {
     merged: MergedTensor<'p>,
     spans: Spans,

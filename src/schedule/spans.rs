@@ -13,7 +13,7 @@ use crate::schedule::region::{aligned, factor_bytes};
 /// The rows of one op, and the bytes of its factors.
 struct Span {
     rows: Range<u64>,
-    /// Rows between neighbouring positions.
+    /// Rows between neighboring positions.
     step: u64,
     /// Positions along columns.
     cols: u64,

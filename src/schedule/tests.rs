@@ -246,7 +246,7 @@ fn whole_rows_or_pieces_of_one() {
 }
 
 /// A decoded tensor of MXFP4: experts × inputs × outputs.
-fn coded(experts: u64, inputs: u64, outputs: u64) -> Plan {
+fn quantized(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let mut plan = plan(&[(1, 1, 0, false)]);
     let shape = Shape::new(&[experts, inputs, outputs]).expect("small");
     let stored = |axes: &[u64]| tensor_ref(0, 0, Dtype::U8, axes);
@@ -267,7 +267,7 @@ proptest! {
     fn tiles_of_codes_stay_in_their_matrix_and_their_slab(
         experts in 1u64..4, blocks in 1u64..5, outputs in 1u64..900, slab in 1usize..9,
     ) {
-        let plan = coded(experts, 32 * blocks, outputs);
+        let plan = quantized(experts, 32 * blocks, outputs);
         let asked = asked(Some((slab * 4096, 1)), None);
         check_tiles(&plan, &asked);
         let schedule = split(&plan, &asked).expect("large enough");
@@ -281,7 +281,7 @@ proptest! {
 
 /// Experts `[count, inputs, outputs]` in BF16, some of which a pair of factors changes.
 fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64]) -> Plan {
-    let mut plan = coded(count, 32, outputs);
+    let mut plan = quantized(count, 32, outputs);
     let shape = Shape::new(&[count, inputs, outputs]).expect("small");
     let base = TensorRef { file: FileId(0), offset: 10, dtype: Dtype::BF16, shape: shape.clone() };
     let op = |(i, expert): (usize, &u64)| {
@@ -317,7 +317,7 @@ proptest! {
 fn codes_are_read_once_unless_that_needs_very_much() {
     // One expert: 8.1 MiB of codes and scales; then a hundred times as much.
     for (inputs, outputs, is_once) in [(2880, 5760, true), (28_800, 57_600, false)] {
-        let plan = coded(2, inputs, outputs);
+        let plan = quantized(2, inputs, outputs);
         let requirement = Requirement::of(&plan);
         assert_eq!(requirement.gather_full.amount as u64, outputs * (inputs / 2 + inputs / 32));
         let smallest = match split(&plan, &asked(None, Some(1 << 20))) {

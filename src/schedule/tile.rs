@@ -56,7 +56,7 @@ pub(crate) struct MergeTile<'p> {
     pub purpose: Purpose,
     /// Which part of the tensor.
     pub rect: Rect,
-    /// The rows and columns whose factors it shares with its neighbours.
+    /// The rows and columns whose factors it shares with its neighbors.
     pub band: Rect,
     /// What lies where in its buffer.
     pub layout: TileLayout,

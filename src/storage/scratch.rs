@@ -15,7 +15,7 @@ use crate::storage::{os, rules};
 /// Bytes written before they are made to leave the page cache, which a cgroup is charged for.
 const WINDOW: u64 = 16 << 20;
 
-/// A nameless file of a known length.
+/// An unnamed file of a known length.
 pub(crate) struct ScratchFile {
     file: File,
     /// Where it was made, for messages.

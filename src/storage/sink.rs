@@ -58,7 +58,7 @@ pub trait Patch: Send {
     fn sync(&mut self) -> Result<()>;
 }
 
-/// A nameless file for what does not fit memory: written anywhere, read anywhere, gone with the process.
+/// An unnamed file for what does not fit memory: written anywhere, read anywhere, gone with the process.
 pub trait Scratch: Source {
     /// Writes `bytes` at `offset`, inside the length it was made with.
     ///

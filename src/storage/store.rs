@@ -122,7 +122,7 @@ pub trait Store: Send + Sync {
         Ok(Lock::default())
     }
 
-    /// A nameless file of `len` bytes, beside what is in `dir` where the store can have one, else a temporary file.
+    /// An unnamed file of `len` bytes, beside what is in `dir` where the store can have one, else a temporary file.
     ///
     /// # Errors
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write).

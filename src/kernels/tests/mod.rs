@@ -222,7 +222,7 @@ fn a_walk_through_all_exponents_narrows_as_half() {
 }
 
 #[test]
-fn all_ties_and_their_neighbours_narrow_as_half() {
+fn all_ties_and_their_neighbors_narrow_as_half() {
     let low_halves = [0x0000, 0x0001, 0x7fff, 0x8000, 0x8001, 0xffff];
     let bf16_ties = (0..=u32::from(u16::MAX)).flat_map(|high| low_halves.map(|low| (high << 16) | low));
     assert_narrows_as_half(&bf16_ties.collect::<Vec<_>>());
@@ -323,7 +323,7 @@ fn any_value_narrows_to_the_nearest_e4m3() {
 
 /// Every number, every half-way point and what lies beside them, up to where NaN begins and at the ends of f32.
 #[test]
-fn all_e4m3_ties_and_their_neighbours_narrow_to_the_nearest() {
+fn all_e4m3_ties_and_their_neighbors_narrow_to_the_nearest() {
     let numbers: Vec<f64> = (0..0x7f).map(e4m3).chain([480.0]).collect();
     let ties = numbers.windows(2).map(|pair| f64::midpoint(pair[0], pair[1]));
     let points = numbers.iter().copied().chain(ties).map(|point| (point as f32).to_bits());

@@ -70,7 +70,7 @@ struct Case {
     config: Config,
     disk: Weights,
     /// Which elements of the state the first, second and last ones of a tensor are, where it is not the same on both sides.
-    told: BTreeMap<String, [u64; 3]>,
+    stated: BTreeMap<String, [u64; 3]>,
     /// Runtime parameters in the order in which their elements are numbered.
     runtime: Vec<(String, Vec<u64>)>,
 }
@@ -88,15 +88,16 @@ fn case(value: &Value) -> Case {
     config["architectures"] = json!([value["class"]]);
     let named = |(name, value): (&String, &Value)| (name.clone(), shape(value));
     let same: Vec<(String, Vec<u64>)> = entries("same").map(named).collect();
-    let told = entries("disk")
-        .map(|(name, told)| (name.clone(), serde_json::from_value(told[1].clone()).expect("three elements")));
+    let stated = entries("disk").map(|(name, stated)| {
+        (name.clone(), serde_json::from_value(stated[1].clone()).expect("three elements"))
+    });
     let mut disk: BTreeMap<String, Vec<u64>> = same.iter().cloned().collect();
-    disk.extend(entries("disk").map(|(name, told)| (name.clone(), shape(&told[0]))));
+    disk.extend(entries("disk").map(|(name, stated)| (name.clone(), shape(&stated[0]))));
     Case {
         class: value["class"].as_str().expect("a name").to_owned(),
         config: Config::from(config),
         disk: Weights::of(disk.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()))),
-        told: told.collect(),
+        stated: stated.collect(),
         runtime: same.into_iter().chain(entries("runtime").map(named)).collect(),
     }
 }
@@ -133,10 +134,10 @@ fn covered(case: &Case, mut parameter: impl FnMut(&str) -> Option<Parameter>, ch
     for ((name, _), elements) in case.disk.0.iter().zip(&stored) {
         assert!(elements.iter().all(Option::is_some), "{class}: `{name}` on disk is not covered");
         let ends = [0, 1.min(elements.len() - 1), elements.len() - 1].map(|i| elements[i].expect("covered"));
-        if let Some(told) = case.told.get(name)
+        if let Some(stated) = case.stated.get(name)
             && check
         {
-            assert_eq!(ends, *told, "{class}: `{name}` holds other elements");
+            assert_eq!(ends, *stated, "{class}: `{name}` holds other elements");
         }
     }
 }

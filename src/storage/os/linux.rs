@@ -187,7 +187,7 @@ pub(crate) fn is_in_memory(path: &Path) -> bool {
     is_on(path, &[TMPFS, RAMFS])
 }
 
-/// Whether the times of the file at `path` are told by the clock of this kernel.
+/// Whether the times of the file at `path` are of the clock of this kernel.
 pub(crate) fn has_local_clock(path: &Path) -> bool {
     is_on(path, &LOCAL)
 }

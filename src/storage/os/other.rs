@@ -60,12 +60,12 @@ pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
     Err(Errno::NOSYS.into())
 }
 
-/// Not told here.
+/// Not known here.
 pub(crate) fn is_in_memory(_path: &Path) -> bool {
     false
 }
 
-/// Not told here.
+/// Not known here.
 pub(crate) fn has_local_clock(_path: &Path) -> bool {
     false
 }

@@ -35,7 +35,7 @@ pub fn compare(
     }
 }
 
-/// How far rounding to `got` may move a value that is within `bound` of `exact`: half the distance between neighbours,
+/// How far rounding to `got` may move a value that is within `bound` of `exact`: half the distance between neighbors,
 /// which below a power of two is half of that above.
 fn half(exact: f64, bound: f64, got: f64, dtype: Dtype) -> f64 {
     ulp(got.abs().min(exact.abs() + bound), dtype) / 2.0

@@ -55,7 +55,7 @@ fn eight(code: u8) -> f64 {
     if code & 128 == 0 { size } else { -size }
 }
 
-/// The distance between neighbours of a format at the size of `x`.
+/// The distance between neighbors of a format at the size of `x`.
 pub fn ulp(x: f64, dtype: Dtype) -> f64 {
     let (bits, smallest) = format(dtype);
     let exponent = if x == 0.0 { smallest } else { ((x.abs().to_bits() >> 52) as i32 - 1023).max(smallest) };
@@ -85,7 +85,7 @@ fn formats_are_read_and_rounded() {
     let small = 2f64.powi(-9);
     assert_eq!(eights, [0.0, small, 7.0 * small, 8.0 * small, 1.0, 448.0, -0.0, -1.0, -448.0]);
     assert!(eight(0x7f).is_nan());
-    // Halfway between neighbours, and just above it.
+    // Halfway between neighbors, and just above it.
     for (dtype, unit) in
         [(Dtype::BF16, 2f64.powi(-7)), (Dtype::F16, 2f64.powi(-10)), (Dtype::F32, 2f64.powi(-23))]
     {
