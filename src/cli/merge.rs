@@ -8,7 +8,6 @@ use crate::merge::prepare::prepare;
 use crate::report::style::Style;
 use crate::report::summary::Summary;
 use crate::storage::files::write_small;
-
 use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;

@@ -179,7 +179,7 @@ pub struct ClaimRecord {
 }
 
 /// All that a merge will do: plain data made from headers and adapters, which knows no budget, thread or path.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// Version of shardfold that made it.
     pub version: String,

@@ -68,10 +68,7 @@ mod tests {
                 config: String::new(),
             }],
             choices: vec!["the head is untied".to_owned()],
-            shards: Vec::new(),
-            claims: Vec::new(),
-            files: Vec::new(),
-            copied: Vec::new(),
+            ..Plan::default()
         }
     }
 

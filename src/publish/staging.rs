@@ -281,16 +281,7 @@ mod tests {
     #[test]
     fn only_what_this_run_wrote_is_published() {
         let files = [("a".to_owned(), 1), ("b/c".to_owned(), 2)];
-        let plan = Plan {
-            version: String::new(),
-            inputs: Vec::new(),
-            adapters: Vec::new(),
-            choices: Vec::new(),
-            shards: Vec::new(),
-            claims: Vec::new(),
-            files: Vec::new(),
-            copied: Vec::new(),
-        };
+        let plan = Plan::default();
         let finish = |change: &dyn Fn(&Location)| {
             let dir = Location::new(Memory::new()).join("staging");
             let earlier = Earlier {
