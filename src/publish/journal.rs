@@ -1,8 +1,8 @@
 //! The journal of a staging directory: whose it is, and what of it lasts. A JSON object a line, each line synced.
 //!
-//! The first line names the plan by its digest, the second what is merged, the base's shards by their times; each further one is a milestone. A
-//! line that is cut short is not there, nor is anything behind it. The file is locked while a process writes the
-//! output; on network file systems the lock is a courtesy only, and unique temporary names keep files whole.
+//! The first line names the plan by its digest, the second what is merged and the base's shards by their times; each further
+//! one is a milestone. A line that is cut short is not there, nor is anything behind it. The file is locked while a process
+//! writes the output; on network file systems the lock is a courtesy only, and unique temporary names keep files whole.
 
 use serde::{Deserialize, Serialize};
 

@@ -74,7 +74,8 @@ fn bytes_of(milestones: &[Milestone]) -> u64 {
 }
 
 impl Earlier<'_> {
-    /// What there is in `dir` to go on behind, by the journal in another directory or the same. `tick` is called when something is looked at, and then about ten times a second.
+    /// What there is in `dir` to go on behind, by the journal in another directory or the same. `tick` is called when something
+    /// is looked at, and then about ten times a second.
     ///
     /// # Errors
     /// As [`Store::stat`], [`Store::open`] and reading; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).

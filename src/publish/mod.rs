@@ -10,8 +10,8 @@
 //!  OUTPUT holds anything else          → refused, and left as it is
 //! ```
 //!
-//! One way is one file and one row in `WAYS` (target.rs). What is staged has a journal with the plan's digest, and a lock that is held
-//! until it is shown, so that two processes do not write one output and a later run knows whose leftovers it found.
+//! One way is one file and one row in `WAYS` (target.rs). What is staged has a journal with the plan's digest, and a lock that
+//! is held until it is shown, so that two processes do not write one output and a later run knows whose leftovers it found.
 //! Everything here goes through the [`Store`](crate::storage::store::Store) of the output, so that it can be tried in memory
 //! and with faults.
 
