@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(room.left(), 1000);
         assert_eq!(
             room.refused(Path::new("b.safetensors"), 71_000).to_string(),
-            "`--max-ram 40M` is too small: the headers up to that of `b.safetensors` need 39 MiB"
+            "`--max-ram 40M` is too small: 39 MiB is needed for the headers up to that of `b.safetensors`"
         );
         assert_eq!(HeaderRoom::of(None).left(), u64::MAX);
         assert_eq!(HeaderRoom::of(Some(&0.into())).left(), LEAST);

@@ -42,7 +42,7 @@ impl GroupScheme {
     /// The scheme of the weight of `module`, or why it is none that is read.
     pub(crate) fn of(found: &Candidate<'_>, module: &str) -> Result<GroupScheme, QuantizedProblem> {
         let config = found.quantization.ok_or(QuantizedProblem::OfScheme(
-            "its codes are packed, but config.json has no `quantization_config`",
+            "its quantized data is packed, but config.json has no `quantization_config`",
         ))?;
         match found.method() {
             Some(METHOD) => {}
@@ -56,7 +56,7 @@ impl GroupScheme {
             }
             None => {
                 return Err(QuantizedProblem::OfScheme(
-                    "its codes are packed, but the config has no `quant_method`",
+                    "its quantized data is packed, but the config has no `quant_method`",
                 ));
             }
         }
@@ -92,7 +92,7 @@ fn whole(config: &Value) -> Result<(), QuantizedProblem> {
     }
     let sparsity = config.get("sparsity_config").filter(|value| !is_none(Some(value)));
     if sparsity.is_some_and(|sparsity| sparsity.get("format").and_then(Value::as_str) != Some("dense")) {
-        return Err(QuantizedProblem::OfScheme("`sparsity_config` says that its codes are sparse"));
+        return Err(QuantizedProblem::OfScheme("`sparsity_config` says that its data is sparse"));
     }
     Ok(())
 }

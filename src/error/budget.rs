@@ -15,9 +15,9 @@ use crate::tensor::size::show_size;
 pub enum BudgetNeed {
     #[error("the headers up to that of `{}`", path.display())]
     Headers { path: PathBuf },
-    #[error("tile buffers for `{tensor}`")]
+    #[error("tile buffers of `{tensor}`")]
     Tile { tensor: String },
-    #[error("the tile buffers, which the system would not map,")]
+    #[error("tile buffers that the system would not map")]
     Unmapped,
     #[error("baseline RSS ({}), {largest} and the rest ({})", show_size(*baseline), show_size(*rest))]
     Merge { baseline: u64, largest: BudgetPart, rest: u64 },

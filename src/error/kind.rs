@@ -46,7 +46,7 @@ pub enum ErrorKind {
     #[error(transparent)]
     Request(#[from] RequestError),
     /// Work stopped because it was cancelled.
-    #[error("interrupted: OUTPUT was not created; run the same command again (it goes on where it stopped)")]
+    #[error("interrupted")]
     Stopped,
 }
 

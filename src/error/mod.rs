@@ -50,6 +50,7 @@ use crate::error::plan::PlanError;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
 use crate::error::storage::StorageError;
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -73,11 +74,14 @@ impl Error {
         Error(Box::new(Inner { kind: kind.into(), gathered: Vec::new(), hint: None, cause: None }))
     }
 
-    /// All of `errors` as one, so that everything that is wrong is reported together; `Ok` if there are none.
+    /// All of `errors` as one, so that everything that is wrong is reported together; `Ok` if there are none. What two checks
+    /// found alike is reported once.
     ///
     /// # Errors
     /// The one error as it is, or [`ErrorKind::Several`].
     pub fn all(mut errors: Vec<Error>) -> Result<()> {
+        let mut seen = HashSet::new();
+        errors.retain(|error| seen.insert(format!("{error:?}")));
         match errors.len() {
             0 => Ok(()),
             1 => Err(errors.remove(0)),
@@ -179,5 +183,21 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_checks_found_alike_is_reported_once() {
+        let required = |flag, hint: &str| Error::new(RequestError::Required { flag }).hint(hint);
+        let all = vec![required("--base", "a"), required("--base", "a"), required("--base", "b")];
+        assert_eq!(Error::all(all).unwrap_err().each().len(), 2, "another hint is another error");
+        let one = Error::all(vec![required("--base", "a"), required("--base", "a")]).unwrap_err();
+        assert!(matches!(one.kind(), ErrorKind::Request(RequestError::Required { .. })), "{one:?}");
+        let caused = |cause: &'static str| required("--base", "a").because(cause);
+        assert_eq!(Error::all(vec![caused("x"), caused("y")]).unwrap_err().each().len(), 2);
     }
 }

@@ -40,7 +40,7 @@ pub enum QuantizedProblem {
     Dtype { name: String, found: Dtype, expected: &'static [Dtype] },
     #[error("`{name}` has shape {found}, expected {expected:?}")]
     Shape { name: String, found: Shape, expected: Vec<u64> },
-    #[error("its codes have shape {found}, where two axes are read")]
+    #[error("its quantized data has shape {found}, where two axes are read")]
     NotTwoAxes { found: Shape },
     #[error("`{name}` has shape {found}, expected four axes")]
     NotFourAxes { name: String, found: Shape },
@@ -49,7 +49,7 @@ pub enum QuantizedProblem {
     #[error("`{name}` has blocks of {found} bytes, expected {expected}")]
     BlockBytes { name: String, found: u64, expected: u64 },
     #[error(
-        "its codes have {found} words in a row, expected {} for {columns} columns of {bits} bits",
+        "its quantized data has {found} words in a row, expected {} for {columns} columns of {bits} bits",
         or(expected, "fewer")
     )]
     Words { found: u64, expected: Option<u64>, columns: u64, bits: u64 },
@@ -57,7 +57,7 @@ pub enum QuantizedProblem {
     TwoPackings { columns: u64, bits: u64 },
     #[error("`{name}` says {written} columns, and its groups make {found}")]
     WrittenColumns { name: String, written: u64, found: u64 },
-    #[error("`{name}` holds {written:?}, and its codes have {rows} rows")]
+    #[error("`{name}` holds {written:?}, and its quantized data has {rows} rows")]
     WrittenRows { name: String, written: Vec<i64>, rows: u64 },
 
     // What the config says of it.
@@ -65,7 +65,7 @@ pub enum QuantizedProblem {
     NoConfig { name: String },
     #[error("it is stored as {scheme}{}, but `quant_method` is {}, not `{expected}`", shown_by(tensors), method(found.as_deref()))]
     Method { scheme: &'static str, tensors: Vec<String>, found: Option<String>, expected: &'static str },
-    #[error("its codes are packed, but their `format` is `{found}`, not `{expected}`")]
+    #[error("its quantized data is packed, but their `format` is `{found}`, not `{expected}`")]
     Format { found: String, expected: &'static str },
     #[error("`{key}` is `{found}`, not `{expected}`")]
     Setting { key: &'static str, found: String, expected: &'static str },
@@ -160,7 +160,7 @@ mod tests {
         says(&scale(None), "`a.s` has shape [2, 3], expected two axes for blocks of 4 × 5");
         says(&scale(Shape::new(&[1, 1])), "`a.s` has shape [2, 3], expected [1, 1] for blocks of 4 × 5");
         let words = Words { found: 5, expected: None, columns: 0, bits: 4 };
-        says(&words, "its codes have 5 words in a row, expected fewer for 0 columns of 4 bits");
+        says(&words, "its quantized data has 5 words in a row, expected fewer for 0 columns of 4 bits");
         says(&Number { key: "n", found: None, read: &[3, 4, 8] }, "`n` is nothing; 3, 4 and 8 are read");
         let word = Word { key: "k", found: "x".to_owned(), read: &["y", "z"] };
         says(&word, "`k` is `x`; `y` and `z` are read");

@@ -34,7 +34,7 @@ pub enum RequestError {
     UnknownModel { name: String, cache: PathBuf },
     #[error("revision `{revision}` of `{name}` is not cached{}", cached_list(cached))]
     UnknownRevision { name: String, revision: String, cached: Vec<String> },
-    #[error("{} is too small: {what} need {}", budget_text(budget), show_size(*needed))]
+    #[error("{} is too small: {} is needed for {what}", budget_text(budget), show_size(*needed))]
     Budget { budget: Size, needed: u64, what: BudgetNeed },
 }
 

@@ -48,6 +48,14 @@ enum Content<'c> {
 /// An output in memory that takes less than this part of what is free is not worth a note.
 const SMALL_PART: u64 = 16;
 
+/// The error of a merge that had begun to write; to one that was interrupted, what becomes of the work.
+fn with_way_on(error: Error) -> Error {
+    if matches!(error.kind(), ErrorKind::Stopped) {
+        return error.hint("OUTPUT was not created; run the same command again, it goes on where it stopped");
+    }
+    error
+}
+
 impl Prepared {
     /// Merges into `output`, or finds that it is done already.
     ///
@@ -89,7 +97,7 @@ impl Prepared {
                 if !(is_same && is_kept) {
                     staging.discard();
                 }
-                Err(error)
+                Err(with_way_on(error))
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::tensor::reference::TensorRef;
 /// Bytes of one read, so that no more of the file is in the page cache than the budget has a line for.
 const READ: usize = 1 << 20;
 
-/// The buffer, divided anew for each tensor.
+/// The buffer, divided again for each tensor.
 pub(crate) struct GatherBuffer {
     room: Vec<u8>,
     /// The tensor for whose parts it is divided.

@@ -58,7 +58,7 @@ impl ReductionState {
         accumulate(reduction, &observed, kernels, &mut self.state);
     }
 
-    /// Its result, after its last tile; the next one starts anew.
+    /// Its result, after its last tile; the next one starts from zero.
     pub(crate) fn finish(&mut self, op: usize) -> ReductionResult {
         ReductionResult { op, state: std::mem::take(&mut self.state) }
     }

@@ -31,7 +31,7 @@ const MOST_LINE_BYTES: u64 = 128 << 20;
 struct JournalHead {
     shardfold: String,
     plan: String,
-    /// Which run began it: where locks cannot be trusted, another may have begun it anew.
+    /// Which run began it: where locks cannot be trusted, another may have begun it again.
     #[serde(default)]
     run: String,
 }
@@ -170,7 +170,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins the journal of `dir` anew with what is known already, and locks it.
+    /// Begins the journal of `dir` again with what is known already, and locks it.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`](crate::error::output::OutputError::OutputInUse) if another process writes it; as [`write_small`].
@@ -201,7 +201,7 @@ impl Journal {
     /// Removes it, if it is still the one that this run began.
     ///
     /// # Errors
-    /// [`OutputError::OutputInUse`] if another run began it anew; as [`Store::remove`].
+    /// [`OutputError::OutputInUse`] if another run began it again; as [`Store::remove`].
     pub(crate) fn remove(self) -> Result<()> {
         let Journal { dir, file, lock, run, .. } = self;
         let head = first_line(&dir)?.and_then(|line| serde_json::from_slice::<JournalHead>(&line).ok());

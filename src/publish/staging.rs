@@ -311,7 +311,7 @@ mod tests {
                 "{error:?}"
             );
         }
-        // Begun anew by a run that does not know of this one.
+        // Begun again by a run that does not know of this one.
         let other = "{\"shardfold\":\"0.1.0\",\"plan\":\"plan\",\"run\":\"another\"}\n";
         let error = finish(&|dir| write_small(dir, JOURNAL, other.as_bytes()).unwrap()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. })), "{error:?}");

@@ -27,7 +27,7 @@ pub(crate) const FORMULA_ROWS: usize = 64;
 pub(crate) const FORMULA_COLS: usize = 256;
 
 const MIB: u64 = 1 << 20;
-/// The product allocates its packing buffer anew at each call, aligned, and glibc's heap then holds several: a chunk that
+/// The product allocates its packing buffer at each call, aligned, and glibc's heap then holds several: a chunk that
 /// was aligned and freed is too small for the next request. Measured at rank 256 with two workers: 55 MB resident where
 /// every buffer is mapped on its own, 63 MB from the heap (mapping each costs a third of the speed).
 const PACKING_COPIES: u64 = 8;

@@ -4,7 +4,7 @@
 //! A schedule is local and never hashed, and never changes the plan: another budget, another number of workers or another
 //! cut give the same bytes. [`requirement`] says what a plan needs, [`budget`] decides the sizes, [`cut`] and [`rects`] how
 //! a tensor is cut under them, [`order`] yields tiles in the order of the output's bytes, and [`repack`] where factors lie
-//! that were written anew for this run.
+//! that were repacked for this run.
 
 pub(crate) mod arithmetic;
 pub(crate) mod budget;

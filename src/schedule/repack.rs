@@ -14,7 +14,7 @@ use crate::tensor::reference::{FileId, TensorRef};
 /// Strided reads are accepted as long as it comes to fewer bytes than this.
 pub(crate) const MUCH: u64 = 64 << 20;
 
-/// A factor that is written anew into the scratch file.
+/// A factor that is written in another order into the scratch file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FactorRepack {
     /// Where it is now: `[rows, parts · inner]`.

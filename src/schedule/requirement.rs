@@ -205,7 +205,7 @@ impl<'p> MergedTensor<'p> {
     }
 }
 
-/// Rows of the block a worker has in f32 at a time. The right-hand factor is packed anew for each, so that fewer rows
+/// Rows of the block a worker has in f32 at a time. The right-hand factor is packed again for each, so that fewer rows
 /// cost time: 16 rows take twice as long as 128 at rank 64.
 pub(crate) const BLOCK_ROWS: usize = 128;
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use crate::encodings::logical::Logical;
 use crate::formats::header_bytes::HeaderBytes;
+use crate::kernels::exact::float_format::FloatFormat;
 use crate::ops::DeltaKind;
 use crate::ops::dora::Dora;
 use crate::ops::factor::Factor;
@@ -12,8 +13,10 @@ use crate::ops::low_rank::LowRank;
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::{Axis, Placement};
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor, Plan};
+use crate::schedule::arithmetic::Arithmetic;
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
+use crate::schedule::cut::MergedTensor;
 use crate::schedule::order::{Tiles, WalkStart};
 use crate::schedule::region::Sharing;
 use crate::schedule::requirement::Requirement;
@@ -362,4 +365,39 @@ fn what_a_message_calls_enough_is_a_whole_number_of_mib_with_room_for_another_ru
     let more = Asked { resident: asked.resident + (1 << 19), workers: Some(1), ..asked };
     let schedule = split(&plan, &more).expect("it is enough");
     assert_eq!(schedule.budget.smallest % (1 << 20), 0);
+}
+
+/// A tensor of 6 × 8 in bf16 with one op of that rank: LoRA if it is even, DoRA if it is odd.
+fn tensor(rank: u64, transposed: bool) -> OutTensor {
+    plan(&[(6, 8, rank, transposed)]).shards.remove(0).tensors.remove(0)
+}
+
+fn arithmetic(tensor: &OutTensor) -> Arithmetic {
+    MergedTensor::of(tensor).expect("it is merged").arithmetic()
+}
+
+#[test]
+fn arithmetic_follows_from_deltas_and_encodings() {
+    use Arithmetic::{Formulas, Fused, Pinned};
+    assert_eq!(arithmetic(&tensor(2, false)), Fused(FloatFormat::BF16));
+    assert_eq!(arithmetic(&tensor(2, true)), Fused(FloatFormat::BF16));
+    assert_eq!(arithmetic(&tensor(3, false)), Pinned, "a norm is no sum of products");
+    let in_encoding = |name: &'static str| OutTensor { encoding: name.into(), ..tensor(2, false) };
+    assert_eq!(arithmetic(&in_encoding("f32")), Formulas(FloatFormat::F32), "its bytes are not where they were");
+    assert_eq!(arithmetic(&in_encoding("f16")), Formulas(FloatFormat::F16));
+    let merged = tensor(2, false);
+    let reduction = MergedTensor::of(&merged).expect("it is merged").reduction(0);
+    assert_eq!(reduction.arithmetic(), Pinned, "nothing is encoded");
+}
+
+#[test]
+fn what_is_not_dense_or_not_changed_is_not_merged_in_place() {
+    let mut spread = tensor(2, false);
+    let Content::Compute { ops, .. } = &mut spread.content else { unreachable!("rank 2 merges") };
+    ops[0].placement.axes = vec![Axis { count: 6, stride: 8 }, Axis { count: 4, stride: 2 }];
+    assert_eq!(arithmetic(&spread), Arithmetic::Formulas(FloatFormat::BF16), "every second column");
+    let mut decoded = tensor(2, false);
+    let Content::Compute { ops, .. } = &mut decoded.content else { unreachable!("rank 2 merges") };
+    ops.clear();
+    assert_eq!(arithmetic(&decoded), Arithmetic::Pinned, "it is decoded and no more");
 }

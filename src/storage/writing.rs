@@ -224,7 +224,7 @@ impl Temporary {
         }
     }
 
-    /// Opens the file at `path`, of which the first `kept` bytes are wanted, or makes it anew if none are. No link is followed.
+    /// Opens the file at `path`, of which the first `kept` bytes are wanted, or makes a new one if none are. No link is followed.
     fn kept(path: PathBuf, kept: u64) -> io::Result<(File, Temporary)> {
         if kept == 0 {
             match uninterrupted(|| fs::remove_file(&path)) {

@@ -108,7 +108,7 @@ fn a_base_that_changed_between_its_samples_is_another() {
     let work = Work::demo();
     work.succeeds(&[]);
     is_still(&work, true, false);
-    // Copied anew it is the same, which another merge shows.
+    // Copied again it is the same, which another merge shows.
     let copy = work.folder.path().join("copy");
     copy_folder(&work.base, &copy);
     fs::remove_dir_all(&work.base).unwrap();

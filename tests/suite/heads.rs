@@ -1,4 +1,4 @@
-//! Heads that training added or made anew, and other modules that `modules_to_save` names and the base has not: they are added,
+//! Heads that training added or replaced, and other modules that `modules_to_save` names and the base has not: they are added,
 //! and the config says what they are.
 
 use std::fs;

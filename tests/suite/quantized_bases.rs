@@ -296,7 +296,7 @@ fn weights_whose_meaning_cannot_be_told_are_refused() {
 fn a_written_shape_that_contradicts_the_codes() {
     for (numbers, says) in [
         ([32i64, 60], "says 60 columns, and its groups make 64"),
-        ([31, 64], "holds [31, 64], and its codes have 32 rows"),
+        ([31, 64], "holds [31, 64], and its quantized data has 32 rows"),
         ([32, -64], "holds [32, -64]"),
     ] {
         let work = Work::golden("int4");

@@ -574,7 +574,7 @@ fn a_budget_that_is_too_small_names_one_that_works() {
             &work,
             &["--max-ram", size],
             71,
-            &["` is too small: baseline RSS", "hint: `--max-ram "],
+            &["MiB is needed for baseline RSS", "hint: `--max-ram "],
         );
     }
     refused(

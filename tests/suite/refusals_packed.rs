@@ -66,13 +66,13 @@ fn packed_integers() {
             "another group size",
             "int4",
             |work| argument(work, "group_size", json!(16)),
-            &[SAYS, "its codes have 8 words in a row, expected 4 for 32 columns of 4 bits"],
+            &[SAYS, "its quantized data has 8 words in a row, expected 4 for 32 columns of 4 bits"],
         ),
         (
             "other bits",
             "int4",
             |work| argument(work, "num_bits", json!(8)),
-            &[SAYS, "its codes have 8 words in a row, expected 16 for 64 columns of 8 bits"],
+            &[SAYS, "its quantized data has 8 words in a row, expected 16 for 64 columns of 8 bits"],
         ),
         (
             "columns out of order",
@@ -94,7 +94,7 @@ fn packed_integers() {
                     config.shift_remove("quantization_config");
                 });
             },
-            &[SAYS, "its codes are packed, but config.json has no `quantization_config`"],
+            &[SAYS, "its quantized data is packed, but config.json has no `quantization_config`"],
         ),
         (
             "another method",

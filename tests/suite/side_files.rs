@@ -37,7 +37,7 @@ fn broken_links_are_named_together_before_anything_is_written() {
     }
     let broken = "is a broken link: nothing is at its target `../blobs/gone`";
     says(&work, 66, &["generation_config.json", "2_Dense/config.json", broken]);
-    // What is not needed may be gone: the card is written anew, and copies of the weights are left out.
+    // What is not needed may be gone: the card is written again, and copies of the weights are left out.
     let work = Work::demo();
     for name in ["README.md", "pytorch_model.bin", "model.fp16.safetensors"] {
         symlink("gone", work.base.join(name)).unwrap();

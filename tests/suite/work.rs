@@ -202,7 +202,7 @@ impl Work {
     }
 }
 
-/// Changes the tensors of a file. Offsets are made anew, names and types are written as they are given.
+/// Changes the tensors of a file. Offsets are computed again, names and types are written as they are given.
 pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<Tensor>)) {
     let (header, data) = read(path);
     let header: Map<String, Value> = serde_json::from_str(&header).expect("a header");

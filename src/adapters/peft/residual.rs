@@ -49,7 +49,7 @@ pub(crate) fn on_residual(adapter: &Adapter) -> Result<Option<Error>> {
             format!("`{whole}` is the same adapter for the base as it is: merge that")
         }
         _ => format!(
-            "merge the adapter that LLaMA-Factory writes to `{converted}` (`pissa_convert: true`), or save it anew in PEFT with \
+            "merge the adapter that LLaMA-Factory writes to `{converted}` (`pissa_convert: true`), or save it again in PEFT with \
              `path_initial_model_for_weight_conversion`"
         ),
     };

@@ -180,7 +180,7 @@ fn the_encoding_keeps_scales_and_makes_new_ones_only_where_it_must() {
         assert!(kept.0 == vector.codes && kept.1 == vector.expected, "{name}");
         assert!(encode_part(&logical, &file, &vector.expected, 1).0 == vector.scale_bytes, "{name}");
         let Some(source) = vector.source.filter(|_| name != "fp8_block_hf_float") else { continue };
-        // The smallest scales there are take no value, so that all are made anew: as the library made them.
+        // The smallest scales there are take no value, so that all are computed again, as the library made them.
         let tiny: Vec<u8> = match logical.parts[1].dtype {
             Dtype::F32 => 1.1e-30f32.to_le_bytes().repeat(vector.scale.len()),
             Dtype::BF16 => [0x01, 0x10].repeat(vector.scale.len()),

@@ -115,7 +115,7 @@ fn the_shape_that_no_header_says_is_read_and_checked() {
         })
     };
     assert!(with(10, 41).contains("5 words in a row, expected 6 for 41 columns"), "{}", with(10, 41));
-    assert!(with(9, 37).contains("holds [9, 37], and its codes have 10 rows"), "{}", with(9, 37));
+    assert!(with(9, 37).contains("holds [9, 37], and its quantized data has 10 rows"), "{}", with(9, 37));
     assert!(with(10, -1).contains("holds [10, -1]"), "{}", with(10, -1));
 }
 
