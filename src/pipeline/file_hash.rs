@@ -1,8 +1,9 @@
 //! [`FileHash`]: the BLAKE3 of a file as its bytes come, whose state can be written down and taken up again.
 //!
 //! BLAKE3 is a tree over chunks of 1 KiB, so that an aligned stretch of a file has a value of its own, whatever comes before
-//! or behind it. The state is the values of the largest aligned stretches so far, few however long the file: of `n` whole
-//! stretches as many as `n` has ones in binary. The hash is the one that `b3sum` prints.
+//! or behind it: [`StretchValues`], which whoever has the bytes in its cache may compute. The state is the values of the largest
+//! aligned stretches so far, few however long the file: of `n` whole stretches as many as `n` has ones in binary. The hash is
+//! the one that `b3sum` prints.
 
 use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
@@ -10,6 +11,40 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a stretch: a power of two of chunks, long enough for the vectors of any CPU.
 pub(crate) const STRETCH: u64 = 64 << 10;
+
+/// The values of the whole stretches among some bytes of a file.
+#[derive(Debug, Default)]
+pub(crate) struct StretchValues {
+    /// Which stretch of the file the first is.
+    first: u64,
+    values: Vec<ChainingValue>,
+}
+
+impl StretchValues {
+    /// Computes those among `bytes`, which begin at byte `at` of their file. Its first stretch is left to [`FileHash`]: if
+    /// there is no other, it has another value.
+    pub(crate) fn compute(&mut self, bytes: &[u8], at: u64) {
+        self.values.clear();
+        self.first = at.div_ceil(STRETCH).max(1);
+        let before = (self.first * STRETCH - at).min(bytes.len() as u64);
+        let stretches = bytes[before as usize..].chunks_exact(STRETCH as usize);
+        self.values.extend((self.first..).zip(stretches).map(|(place, stretch)| {
+            let mut hasher = Hasher::new();
+            hasher.set_input_offset(place * STRETCH);
+            hasher.update(stretch).finalize_non_root()
+        }));
+    }
+
+    /// Forgets them.
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+    }
+
+    /// The value of a stretch.
+    fn of(&self, stretch: u64) -> Option<ChainingValue> {
+        self.values.get(usize::try_from(stretch.checked_sub(self.first)?).ok()?).copied()
+    }
+}
 
 /// The hash of the bytes so far.
 pub(crate) struct FileHash {
@@ -19,6 +54,8 @@ pub(crate) struct FileHash {
     whole: u64,
     /// The stretch after them, which is not joined before a byte behind it comes: the last of a file is treated otherwise.
     last: Hasher,
+    /// The value of that stretch, where somebody else computed it.
+    known: Option<ChainingValue>,
     filled: u64,
 }
 
@@ -42,7 +79,7 @@ impl HashState {
 
 impl Default for FileHash {
     fn default() -> FileHash {
-        FileHash { values: Vec::new(), whole: 0, last: Hasher::new(), filled: 0 }
+        FileHash { values: Vec::new(), whole: 0, last: Hasher::new(), known: None, filled: 0 }
     }
 }
 
@@ -61,6 +98,11 @@ impl FileHash {
 
     /// Adds the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.update_with(bytes, &StretchValues::default());
+    }
+
+    /// Adds the next bytes, of which some stretches are hashed already.
+    pub(crate) fn update_with(&mut self, bytes: &[u8], hashed: &StretchValues) {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.filled == STRETCH {
@@ -68,7 +110,10 @@ impl FileHash {
             }
             let room = (STRETCH - self.filled).min(rest.len() as u64);
             let (now, later) = rest.split_at(room as usize);
-            self.last.update(now);
+            self.known = hashed.of(self.whole).filter(|_| room == STRETCH);
+            if self.known.is_none() {
+                self.last.update(now);
+            }
             self.filled += room;
             rest = later;
         }
@@ -95,7 +140,7 @@ impl FileHash {
         if self.filled == 0 {
             return String::new();
         }
-        blake3::Hash::from(self.last.finalize_non_root()).to_hex().to_string()
+        blake3::Hash::from(self.last_value()).to_hex().to_string()
     }
 
     /// The hash of all bytes, in hex.
@@ -104,7 +149,7 @@ impl FileHash {
             return self.last.finalize().to_hex().to_string();
         }
         self.join();
-        let mut right = self.last.finalize_non_root();
+        let mut right = self.last_value();
         while self.values.len() > 1
             && let Some(left) = self.values.pop()
         {
@@ -114,9 +159,13 @@ impl FileHash {
         merge_subtrees_root(&left, &right, Mode::Hash).to_hex().to_string()
     }
 
+    fn last_value(&self) -> ChainingValue {
+        self.known.unwrap_or_else(|| self.last.finalize_non_root())
+    }
+
     fn end_stretch(&mut self) {
         self.join();
-        self.values.push(self.last.finalize_non_root());
+        self.values.push(self.last_value());
         self.whole += 1;
         self.begin_stretch();
     }
@@ -124,6 +173,7 @@ impl FileHash {
     fn begin_stretch(&mut self) {
         self.last = Hasher::new();
         self.last.set_input_offset(self.whole * STRETCH);
+        self.known = None;
         self.filled = 0;
     }
 
@@ -157,6 +207,41 @@ mod tests {
                 assert_eq!(hash.finish(), blake3::hash(&bytes).to_hex().as_str(), "{len} by {step}");
             }
         }
+    }
+
+    #[test]
+    fn stretches_that_are_hashed_elsewhere_give_the_same_hash_and_state() {
+        for len in [STRETCH, STRETCH + 1, 2 * STRETCH, 7 * STRETCH, 13 * STRETCH + 9] {
+            let bytes = bytes(len);
+            for step in [1000, STRETCH as usize, 2 * STRETCH as usize, 3 * STRETCH as usize + 1] {
+                let (mut hash, mut plain) = (FileHash::default(), FileHash::default());
+                let mut values = StretchValues::default();
+                for (i, piece) in bytes.chunks(step).enumerate() {
+                    values.compute(piece, (i * step) as u64);
+                    hash.update_with(piece, &values);
+                    plain.update(piece);
+                    if i % 3 == 1 && ((i + 1) * step) < bytes.len() {
+                        assert_eq!(hash.state(), plain.state(), "{len} by {step}");
+                    }
+                }
+                assert_eq!(hash.finish(), blake3::hash(&bytes).to_hex().as_str(), "{len} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn whole_stretches_behind_the_first_are_hashed_elsewhere() {
+        let mut values = StretchValues::default();
+        let many = bytes(5 * STRETCH);
+        let mut found = |len: u64, at: u64| {
+            values.compute(&many[..len as usize], at);
+            (values.first, values.values.len())
+        };
+        assert_eq!(found(3 * STRETCH, 0), (1, 2), "the first of a file has another value if it is all");
+        assert_eq!(found(3 * STRETCH, 2 * STRETCH), (2, 3));
+        assert_eq!(found(3 * STRETCH, 2 * STRETCH + 1), (3, 2));
+        assert_eq!(found(STRETCH, 2 * STRETCH + 1).1, 0);
+        assert_eq!(found(10, 2 * STRETCH - 1).1, 0);
     }
 
     #[test]

@@ -39,3 +39,14 @@ pub(crate) struct MergedTile<'p, 's, 'm> {
     /// What making them did, to be counted in the order of tiles.
     pub(crate) outcome: Outcome,
 }
+
+impl MergedTile<'_, '_, '_> {
+    /// Hashes its bytes while they are in this core's cache, if they are written.
+    pub(crate) fn hash(&mut self) {
+        if let Some(buffer) = &self.buffer
+            && self.tile.work.out_bytes() > 0
+        {
+            self.outcome.hashed.compute(&buffer[self.bytes.clone()], self.tile.at);
+        }
+    }
+}

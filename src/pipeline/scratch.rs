@@ -10,6 +10,7 @@ use crate::ops::op::ClaimId;
 use crate::ops::placement::{Grid, Window};
 use crate::schedule::budget::{FORMULA_COLS, FORMULA_ROWS, ScratchSizes};
 
+use crate::pipeline::file_hash::StretchValues;
 use crate::pipeline::retained::{Retention, is_sampled};
 
 /// All that merging a tile writes to, but the tile itself.
@@ -136,6 +137,8 @@ pub(crate) struct Outcome {
     pub(crate) changed: u64,
     /// What each claim reached. One with several ops in the tile stands here several times.
     pub(crate) claims: Vec<ClaimOutcome>,
+    /// Hashes of the stretches that its bytes hold whole.
+    pub(crate) hashed: StretchValues,
 }
 
 /// What a claim reached in a tile.

@@ -37,6 +37,7 @@ impl WorkerEnds<'_, '_, '_> {
         let mut outcome = self.counted.try_recv().unwrap_or_default();
         outcome.changed = 0;
         outcome.claims.clear();
+        outcome.hashed.clear();
         outcome
     }
 }
@@ -50,6 +51,7 @@ pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> 
         }
         let work = || merge(run, ends, message, &mut scratch);
         let mut merged = ends.clock.spend(Activity::Compute, work)?;
+        ends.clock.spend(Activity::Hash, || merged.hash());
         if let Work::Merge(tile) = &mut merged.tile.work {
             // A list that nobody takes is dropped.
             let _ = ends.spare.try_send(std::mem::take(&mut tile.layout.own));

@@ -15,7 +15,7 @@ use crate::storage::sink::Sink;
 use crate::storage::source::Source;
 
 use crate::pipeline::clock::{Activity, StageClock};
-use crate::pipeline::file_hash::FileHash;
+use crate::pipeline::file_hash::{FileHash, StretchValues};
 use crate::pipeline::message::{MergedTile, ReductionResult};
 use crate::pipeline::milestone::{Milestone, Reached, ShardDone, ShardPart, open_part, whole_shards};
 use crate::pipeline::progress::Progress;
@@ -103,7 +103,7 @@ impl Writer<'_> {
     fn write(&mut self, tile: MergedTile<'_, '_, '_>) -> Result<()> {
         let mut tile = tile;
         let outcome = mem::take(&mut tile.outcome);
-        let bytes = tile.buffer.as_deref().map(|buffer| &buffer[tile.bytes.clone()]);
+        let bytes = tile.buffer.as_deref().map(|buffer| &buffer[tile.bytes.clone()]).unwrap_or_default();
         let (tensor, row) = match &tile.tile.work {
             Work::Header => {
                 self.begin(tile.tile.shard)?;
@@ -114,12 +114,12 @@ impl Writer<'_> {
                 return Ok(());
             }
             Work::Merge(merge) => {
-                self.append(bytes.unwrap_or_default(), None)?;
+                self.append(bytes, &outcome.hashed, None)?;
                 (Some(merge.tensor), next_row(merge))
             }
             Work::Copy { from, offset, .. } => {
                 let same = (self.run.sources[from.0 as usize], *offset);
-                self.append(bytes.unwrap_or_default(), Some(same))?;
+                self.append(bytes, &outcome.hashed, Some(same))?;
                 (None, Some(0))
             }
         };
@@ -146,7 +146,7 @@ impl Writer<'_> {
         let sink = run.store.resume(&shard.name, written, shard.bytes)?;
         self.open = Some(Open { shard: i, sink, written, hash, marked: written });
         match &shard.header {
-            OutHeader::Made(header) if written == 0 => self.append(header, None),
+            OutHeader::Made(header) if written == 0 => self.append(header, &StretchValues::default(), None),
             // It comes as the next tiles, or is there.
             _ => Ok(()),
         }
@@ -165,14 +165,19 @@ impl Writer<'_> {
         }
     }
 
-    /// Adds bytes to the shard; `same` is where else they are.
-    fn append(&mut self, bytes: &[u8], same: Option<(&dyn Source, u64)>) -> Result<()> {
+    /// Adds bytes to the shard, of which workers hashed some; `same` is where else they are.
+    fn append(
+        &mut self,
+        bytes: &[u8],
+        hashed: &StretchValues,
+        same: Option<(&dyn Source, u64)>,
+    ) -> Result<()> {
         let open = self.open.as_mut().expect("a header tile opened the shard");
         self.clock.spend(Activity::Write, || match same {
             Some((source, offset)) => open.sink.write_same(bytes, source, offset),
             None => open.sink.write(bytes),
         })?;
-        self.clock.spend(Activity::Hash, || open.hash.update(bytes));
+        self.clock.spend(Activity::Hash, || open.hash.update_with(bytes, hashed));
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
         Ok(())

@@ -192,7 +192,8 @@ pub(crate) fn unwritable(output: &Location, error: Error) -> Error {
         Some(io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
             "a part of the path is a file: name another output"
         }
-        _ => error.advice().unwrap_or("make sure that the directory above it can be made"),
+        Some(io::ErrorKind::NotFound) => "make sure that the directory above it can be made",
+        _ => error.advice().unwrap_or("run the same command again, or name an output on another disk"),
     };
     let refused = Error::new(OutputError::OutputUnwritable { path: output.path() }).hint(hint);
     match text {
@@ -242,6 +243,17 @@ mod tests {
             );
             let advice = error.advice().expect("what helps");
             assert_eq!(advice.contains("as a mounted bucket cannot"), is_of_store, "{advice}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_no_missing_directory() {
+        for (kind, advice) in [
+            (io::ErrorKind::NotFound, "make sure that the directory above it can be made"),
+            (io::ErrorKind::Other, "run the same command again, or name an output on another disk"),
+        ] {
+            let error = Error::new(StorageError::Write { path: "o".into() }).because(io::Error::from(kind));
+            assert_eq!(unwritable(&Location::of_path("o"), error).advice(), Some(advice));
         }
     }
 

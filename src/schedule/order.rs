@@ -56,6 +56,8 @@ pub(crate) struct Tiles<'p> {
     shard: usize,
     /// The next tensor of the shard; none before its header.
     tensor: Option<usize>,
+    /// Bytes of the shard before the next tile.
+    at: u64,
     /// What is being cut.
     step: Step<'p>,
     spare: Vec<Vec<FactorBlock>>,
@@ -73,7 +75,8 @@ impl<'p> Tiles<'p> {
     /// Those of `plan` under a schedule that was made for it, from `start` on. The tile that opens a shard is among them.
     pub(crate) fn new(plan: &'p Plan, schedule: &'p Schedule, start: WalkStart) -> Tiles<'p> {
         let step = Step::Copy(CopiedRun::default());
-        Tiles { plan, schedule, start, seq: 0, shard: start.shard, tensor: None, step, spare: Vec::new() }
+        let (shard, spare) = (start.shard, Vec::new());
+        Tiles { plan, schedule, start, seq: 0, shard, tensor: None, at: 0, step, spare }
     }
 
     /// Bytes of the shard that are made already.
@@ -128,9 +131,13 @@ impl<'p> Iterator for Tiles<'p> {
             match self.tensor {
                 None => {
                     self.tensor = Some(0);
+                    self.at = self.made();
                     if let OutHeader::Copied { from, bytes } = shard.header {
                         let at = self.made().min(bytes);
                         self.step = Step::Copy(CopiedRun { from, bytes, at, ..CopiedRun::default() });
+                    } else {
+                        // It is written with the tile that opens the shard.
+                        self.at = self.at.max(shard.header.bytes());
                     }
                     break Work::Header;
                 }
@@ -141,9 +148,10 @@ impl<'p> Iterator for Tiles<'p> {
                 }
             }
         };
-        let seq = self.seq;
+        let (seq, at) = (self.seq, self.at);
         self.seq += 1;
-        Some(Tile { seq, shard: self.shard, work })
+        self.at += work.out_bytes();
+        Some(Tile { seq, shard: self.shard, at, work })
     }
 }
 

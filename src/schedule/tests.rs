@@ -114,7 +114,7 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
     let (mut next, mut count) = (10, 0);
     let mut reduced: Option<u64> = None;
     for tile in Tiles::new(plan, &schedule, WalkStart::default()) {
-        assert_eq!(tile.seq, count);
+        assert_eq!((tile.seq, tile.at), (count, next));
         count += 1;
         match tile.work {
             Work::Header => assert_eq!(next, 10, "the header comes first"),
@@ -383,7 +383,11 @@ fn arithmetic_follows_from_deltas_and_encodings() {
     assert_eq!(arithmetic(&tensor(2, true)), Fused(FloatFormat::BF16));
     assert_eq!(arithmetic(&tensor(3, false)), Pinned, "a norm is no sum of products");
     let in_encoding = |name: &'static str| OutTensor { encoding: name.into(), ..tensor(2, false) };
-    assert_eq!(arithmetic(&in_encoding("f32")), Formulas(FloatFormat::F32), "its bytes are not where they were");
+    assert_eq!(
+        arithmetic(&in_encoding("f32")),
+        Formulas(FloatFormat::F32),
+        "its bytes are not where they were"
+    );
     assert_eq!(arithmetic(&in_encoding("f16")), Formulas(FloatFormat::F16));
     let merged = tensor(2, false);
     let reduction = MergedTensor::of(&merged).expect("it is merged").reduction(0);

@@ -23,6 +23,8 @@ pub(crate) struct Tile<'p> {
     pub seq: u64,
     /// Which output shard it belongs to.
     pub shard: usize,
+    /// Where its bytes begin in the shard's file; of a tile that is not written, where those of the next begin.
+    pub at: u64,
     /// What is to be done.
     pub work: Work<'p>,
 }
@@ -44,6 +46,17 @@ pub(crate) enum Work<'p> {
     },
     /// Read a rectangle of one tensor, merge it, and write or reduce it.
     Merge(MergeTile<'p>),
+}
+
+impl Work<'_> {
+    /// Bytes of the output that it makes.
+    pub(crate) fn out_bytes(&self) -> u64 {
+        match self {
+            Work::Copy { bytes, .. } => *bytes,
+            Work::Merge(tile) if tile.purpose == Purpose::Write => tile.layout.out.len() as u64,
+            Work::Header | Work::Merge(_) => 0,
+        }
+    }
 }
 
 /// A rectangle of one tensor, with all that merging it needs to know.

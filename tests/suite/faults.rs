@@ -271,7 +271,12 @@ fn signals_stop_a_merge_and_the_same_command_finishes_it() {
         let sent = Instant::now();
         let ran = interrupt(start(work.command(SLOW)), &work.partial(), signal);
         assert_eq!(ran.code, 75, "{signal:?}: {}", ran.err);
-        assert!(ran.err.contains("error: interrupted\nhint: OUTPUT was not created; run the same") && ran.out.is_empty(), "{}", ran.err);
+        assert!(
+            ran.err.contains("error: interrupted\nhint: OUTPUT was not created; run the same")
+                && ran.out.is_empty(),
+            "{}",
+            ran.err
+        );
         assert!(sent.elapsed() < LONG);
         left_in_order(&work, &finished);
         let temporary = contents(&work.partial()).into_keys().find(|name| name.ends_with(".tmp"));
