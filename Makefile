@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test refused kills counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,16 @@ kills: build ## Kill a merge of 3 GB and one of a single file of 2 GB 200 times 
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills/base $(TARGET)/kills/adapter-r16-all-linear $(TARGET)/kills/out
 	$(CARGO) run --release --example generate -- --shape one-tensor --bytes 2G --out $(TARGET)/kills-one
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills-one/base $(TARGET)/kills-one/adapter-r16-all-linear $(TARGET)/kills-one/out
+
+power-cut: ## Cut the power of a merge at 20 moments, in a virtual machine, and run it again (Linux, root, QEMU)
+	$(CARGO) build --profile demo --features testing --bin shardfold --target-dir $(TARGET)/testing
+	$(CARGO) run --profile demo --example generate -- --shape tiny --layers 60 --shard-size 1M --out $(TARGET)/power-cut
+	tests/power_cut.sh $(TARGET)/testing/demo/shardfold $(TARGET)/power-cut/base $(TARGET)/power-cut/adapter-r16-all-linear
+
+peers: build ## Make one merge by what people use instead, too: time, memory, elements that differ (needs 40 GB of disk)
+	$(CARGO) build --release --features compare --bin compare
+	$(CARGO) run --release --example generate -- --shape llama-3b --out $(TARGET)/peers
+	$(PYTHON) benches/peers/peers.py $(BINARY) $(TARGET)/release/compare $(TARGET)/peers --record
 
 check: lint doc test check-macos check-static check-memory ## Run what must pass before a push
 
