@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod config;
+pub(crate) mod flags;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod misuse;

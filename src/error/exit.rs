@@ -93,7 +93,9 @@ fn of_storage(error: &StorageError) -> Code {
 fn of_run(error: &RunError) -> Code {
     match error {
         RunError::NoThread { .. } => Code::Io,
-        RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } => Code::Data,
+        RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } | RunError::OtherResult { .. } => {
+            Code::Data
+        }
         RunError::Panicked { .. } | RunError::Unapplied { .. } => Code::Bug,
     }
 }

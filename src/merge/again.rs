@@ -39,7 +39,9 @@ impl Prepared {
             (&Discard, &Clocks::default(), &self.cancel),
             &[],
             &mut |milestone| {
-                let Some(shard) = milestone.shard().filter(|shard| !record.shards.contains(shard)) else {
+                let Some(shard) =
+                    milestone.shard().filter(|shard| !record.shards.iter().any(|own| own.is_same_as(shard)))
+                else {
                     return Ok(());
                 };
                 let error = OutputError::OtherBase { path: output.path(), shard: shard.name.clone() };

@@ -62,6 +62,8 @@ pub struct Prepared {
     pub(crate) copied: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
+    /// The digest that the result must have.
+    pub(crate) expected: Option<String>,
     pub(crate) trusts_journal: bool,
     /// Where programs keep their state.
     pub(crate) state: Location,
@@ -95,6 +97,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,
         allow_noop: request.allow_noop,
+        sha256: request.sha256,
     };
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
@@ -129,6 +132,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         copied,
         kernels,
         allow_noop: request.allow_noop,
+        expected: request.expected.clone(),
         trusts_journal: request.trust_journal,
         state: request.state(),
         stride: request.hooks().stride.unwrap_or(STRIDE),

@@ -207,7 +207,7 @@ impl Writer<'_> {
             return Err(Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
         self.clock.spend(Activity::Sync, || open.sink.commit())?;
-        let done = ShardDone { name, bytes, hash: open.hash.finish() };
+        let done = ShardDone { name, bytes, hash: open.hash.finish(), sha256: None };
         (self.record)(Milestone { reached: Reached::Shard(done), counts: self.tally.take_recent() })
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod channels;
+mod checksums;
 mod config_text;
 mod cut_off;
 mod diffusers;
