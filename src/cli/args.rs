@@ -56,6 +56,18 @@ pub(crate) enum Command {
     /// Example: shardfold inspect style-lora
     #[command(after_help = TABLE)]
     Inspect(InspectArgs),
+    /// Check a merged directory against its hashes or its inputs
+    ///
+    /// With `--hashes-only` every file that `shardfold.json` in DIR lists is read and hashed. Without it the inputs, named as
+    /// for `merge` and with the same flags, are merged again without being written, and compared: headers, index, config, side
+    /// files and every tensor. A directory that another tool made is compared tensor by tensor, by name, and elements that
+    /// differ by rounding are counted apart. Exit code 65 if anything is found.
+    ///
+    /// Example: shardfold verify merged --base llama-8b --adapter style-lora
+    #[command(after_help = TABLE, override_usage = "\
+        shardfold verify <DIR> --hashes-only [OPTIONS]\n       \
+        shardfold verify <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]")]
+    Verify(VerifyArgs),
 }
 
 impl Command {
@@ -64,6 +76,7 @@ impl Command {
         match self {
             Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
             Command::Inspect(_) => Style::Human,
+            Command::Verify(args) => args.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -213,6 +226,60 @@ pub(crate) struct MergeArgs {
     pub(crate) testing: TestFlags,
 }
 
+/// The flags of `verify`.
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// Name the directory to check
+    #[arg(help_heading = "Inputs")]
+    pub(crate) dir: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) inputs: InputFlags,
+
+    #[command(flatten)]
+    pub(crate) result: ResultFlags,
+
+    /// Check hashes only, and read no inputs
+    #[arg(long, conflicts_with_all = ["base", "adapter", "scaled_adapter", "sample"], help_heading = "Checks")]
+    pub(crate) hashes_only: bool,
+
+    /// Check this many tensors only, chosen by the seed
+    ///
+    /// Everything beside the tensors is compared all the same.
+    #[arg(long, value_name = "N", help_heading = "Checks")]
+    pub(crate) sample: Option<String>,
+
+    /// Choose another sample [default: 0]
+    #[arg(long, value_name = "S", requires = "sample", help_heading = "Checks")]
+    pub(crate) seed: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) memory: MemoryFlags,
+
+    #[command(flatten)]
+    pub(crate) rules: RuleFlags,
+
+    /// Print one JSON document on stdout, and JSON lines on stderr
+    #[arg(long, help_heading = "Reporting")]
+    pub(crate) json: bool,
+
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
+    pub(crate) quiet: bool,
+
+    #[cfg(feature = "testing")]
+    #[command(flatten)]
+    pub(crate) testing: TestFlags,
+}
+
+impl VerifyArgs {
+    /// What the user wants to see; the flags exclude each other.
+    pub(crate) fn style(&self) -> Style {
+        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet)];
+        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
+    }
+}
+
 /// All commands, each with `--help` under a heading like every other flag.
 fn command() -> clap::Command {
     Cli::command().mut_subcommands(|command| {
@@ -229,10 +296,13 @@ fn command() -> clap::Command {
 pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    if let Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) = &mut cli.command
-        && let Some((_, matches)) = matches.subcommand()
-    {
-        args.inputs.set_order(matches);
+    let inputs = match &mut cli.command {
+        Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
+        Command::Verify(args) => Some(&mut args.inputs),
+        Command::Inspect(_) => None,
+    };
+    if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
+        inputs.set_order(matches);
     }
     Ok(cli.command)
 }
@@ -261,15 +331,23 @@ mod tests {
     }
 
     /// What a user does with a flag.
-    const VERBS: [&str; 15] = [
-        "Add", "Allow", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set",
-        "Show", "Skip", "Write", "Use",
+    const VERBS: [&str; 16] = [
+        "Add", "Allow", "Check", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select",
+        "Set", "Show", "Skip", "Write", "Use",
     ];
 
     #[test]
     fn flags_stand_under_headings() {
-        const HEADINGS: [&str; 7] =
-            ["Inputs", "Output", "Memory", "Quantization", "Experts", "Escape hatches", "Reporting"];
+        const HEADINGS: [&str; 8] = [
+            "Inputs",
+            "Output",
+            "Checks",
+            "Memory",
+            "Quantization",
+            "Experts",
+            "Escape hatches",
+            "Reporting",
+        ];
         let command = crate::cli::args::command();
         for command in command.get_subcommands() {
             let mut seen: Vec<&str> = Vec::new();

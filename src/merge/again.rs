@@ -36,7 +36,7 @@ impl Prepared {
         }
         reporter.event(&Event::MergingAgain { total_bytes: self.plan.output_bytes(), files: &files });
         self.run_into(
-            (&Discard, &Clocks::default(), &self.cancel),
+            (&Discard::default(), &Clocks::default(), &self.cancel),
             &[],
             &mut |milestone| {
                 let Some(shard) =

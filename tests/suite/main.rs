@@ -52,4 +52,5 @@ mod structure;
 mod support;
 mod targets;
 mod turned;
+mod verifying;
 mod work;

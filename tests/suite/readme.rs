@@ -33,7 +33,7 @@ fn the_readme_shows_what_commands_print() {
 
 #[test]
 fn the_guide_shows_what_commands_print() {
-    check(GUIDE, 8);
+    check(GUIDE, 9);
 }
 
 #[test]
