@@ -98,7 +98,7 @@ impl Prepared {
                     (text.len() as u64, blake3::hash(text.as_bytes()).to_hex().to_string())
                 }
             };
-            done.push(ShardDone { name: name.to_owned(), bytes, hash, sha256: None });
+            done.push(ShardDone { name: name.to_owned(), bytes, hash, sha256: None, pieces: Vec::new() });
         }
         Ok(done)
     }

@@ -47,6 +47,9 @@ pub struct ShardDone {
     /// SHA-256 of it, in hex, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
+    /// BLAKE3's values of the 16 MiB pieces of a shard, in hex, but for the last: where it differs shows by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pieces: Vec<String>,
 }
 
 impl ShardDone {

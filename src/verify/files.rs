@@ -86,7 +86,13 @@ pub(crate) fn check_others(
     let (mut findings, mut done) = (Vec::new(), Vec::new());
     for (name, expected) in copied.chain(own) {
         let hash = hash_of(&expected, &prepared.cancel)?;
-        done.push(ShardDone { name: name.to_owned(), bytes: expected.len(), hash, sha256: None });
+        done.push(ShardDone {
+            name: name.to_owned(),
+            bytes: expected.len(),
+            hash,
+            sha256: None,
+            pieces: Vec::new(),
+        });
         findings.extend(check_file(dir, name, &expected, &prepared.cancel)?);
     }
     Ok((findings, done))

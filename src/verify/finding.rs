@@ -15,8 +15,9 @@ pub(crate) enum Finding {
     MissingFile { file: String },
     /// A file is longer or shorter.
     Length { file: String, expected: u64, found: u64 },
-    /// A file has another hash than was recorded.
-    Hash { file: String, expected: String, found: String },
+    /// A file has another hash than was recorded. Of a long one, the bytes are known between which it differs, and the tensors
+    /// that they are of.
+    Hash { file: String, expected: String, found: String, ranges: Vec<[u64; 2]>, tensors: Vec<String> },
     /// A file has other bytes than the merge gives it, the first of them there.
     Bytes { file: String, offset: u64 },
     /// The checksums are not those of the files.
@@ -41,6 +42,14 @@ pub(crate) enum Finding {
     Unmerged { tensor: String, file: String, modules: Vec<String> },
 }
 
+/// Tensors that are named in one line.
+const SHOWN: usize = 3;
+
+/// That there are more than so many.
+fn more(all: usize, shown: usize) -> String {
+    if all > shown { format!(" and {} more", all - shown) } else { String::new() }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -48,8 +57,16 @@ impl fmt::Display for Finding {
             Finding::Length { file, expected, found } => {
                 write!(f, "`{file}` has {found} bytes, {expected} are expected")
             }
-            Finding::Hash { file, expected, found } => {
-                write!(f, "`{file}` has hash {found}, `{RECORD}` says {expected}")
+            Finding::Hash { file, expected, found, ranges, tensors } => {
+                write!(f, "`{file}` has hash {found}, `{RECORD}` says {expected}")?;
+                if let Some([start, end]) = ranges.first() {
+                    write!(f, ": it differs between bytes {start} and {end}{}", more(ranges.len(), 1))?;
+                }
+                let shown: Vec<String> = tensors.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+                if shown.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ", in {}{}", shown.join(", "), more(tensors.len(), SHOWN))
             }
             Finding::Bytes { file, offset } => write!(f, "`{file}` differs from byte {offset} on"),
             Finding::Checksums { file } => write!(f, "`{file}` is not what belongs to `{RECORD}`"),

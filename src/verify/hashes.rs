@@ -1,16 +1,23 @@
 //! A directory held against the hashes of its own record.
 
+use std::path::Path;
+
 use crate::cancel::Cancel;
+use crate::checkpoint::header::read_header;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::checkpoint::side_files::FOREIGN;
 use crate::error::verify::VerifyError;
 use crate::error::{Error, Result};
+use crate::pipeline::file_hash::{FileHash, FileSum, PIECE};
 use crate::pipeline::milestone::ShardDone;
 use crate::publish::finished::has_sums_of;
 use crate::publish::hashing::FileHashing;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::report::event::{Event, Reporter};
 use crate::storage::location::Location;
+use crate::storage::source::Source;
 use crate::storage::store::{EntryKind, Store};
+use crate::tensor::reference::{FileId, TensorRef};
 use crate::verify::finding::Finding;
 use crate::verify::verified::Verified;
 
@@ -63,9 +70,53 @@ fn check_file(dir: &Location, file: &ShardDone, hashing: &mut FileHashing<'_>) -
         hashing.pass();
         return Ok(Some(Finding::Length { file: name, expected: file.bytes, found }));
     }
-    let found = hashing.of_source(dir.open(&name)?.as_ref())?;
-    let expected = file.hash.clone();
-    Ok((found != expected).then_some(Finding::Hash { file: name, expected, found }))
+    let source = dir.open(&name)?;
+    let mut hash = FileHash::default();
+    hashing.read(source.as_ref(), file.bytes, &mut |bytes| hash.update(bytes))?;
+    let found = hash.finish();
+    if found.hash == file.hash {
+        return Ok(None);
+    }
+    let ranges = differing(file, &found);
+    let tensors = tensors_in(source.as_ref(), &dir.path_of(&name), &ranges);
+    let (expected, found) = (file.hash.clone(), found.hash);
+    Ok(Some(Finding::Hash { file: name, expected, found, ranges, tensors }))
+}
+
+/// Between which bytes a file differs from what was recorded; nothing where that is not known.
+fn differing(file: &ShardDone, found: &FileSum) -> Vec<[u64; 2]> {
+    if file.pieces.is_empty() || file.pieces.len() != found.pieces.len() {
+        return Vec::new();
+    }
+    let pairs = file.pieces.iter().zip(&found.pieces).enumerate();
+    let differing = pairs.filter(|(_, (own, other))| own != other).map(|(i, _)| i as u64);
+    let mut ranges: Vec<[u64; 2]> = Vec::new();
+    for i in differing {
+        let [start, end] = [i * PIECE, (i + 1) * PIECE];
+        match ranges.last_mut().filter(|last| last[1] == start) {
+            Some(last) => last[1] = end,
+            None => ranges.push([start, end]),
+        }
+    }
+    if ranges.is_empty() {
+        // All that have a value are as they were: it is in what comes behind them.
+        ranges.push([file.pieces.len() as u64 * PIECE, file.bytes]);
+    }
+    ranges
+}
+
+/// The tensors of a file that have bytes in `ranges`; none if its header cannot be read, which may be what is wrong.
+fn tensors_in(source: &dyn Source, path: &Path, ranges: &[[u64; 2]]) -> Vec<String> {
+    if ranges.is_empty() {
+        return Vec::new();
+    }
+    let Ok(header) = read_header(source, path, HeaderRoom::of(None)) else { return Vec::new() };
+    let tensors = header.tensors.into_iter().map(|entry| entry.in_file(FileId(0)));
+    let is_in = |tensor: &TensorRef| {
+        let end = tensor.offset + tensor.bytes();
+        ranges.iter().any(|range| tensor.offset < range[1] && range[0] < end)
+    };
+    tensors.filter(|(_, tensor)| is_in(tensor)).map(|(name, _)| name).collect()
 }
 
 /// In what a record and the checksums beside it do not fit what it lists.
@@ -120,7 +171,7 @@ mod tests {
         let dir = Location::new(Memory::new()).join("merged");
         write_small(&dir, "a", b"abc").unwrap();
         let hash = blake3::hash(b"abc").to_hex().to_string();
-        let file = ShardDone { name: "a".to_owned(), bytes: 3, hash, sha256: None };
+        let file = ShardDone { name: "a".to_owned(), bytes: 3, hash, sha256: None, pieces: Vec::new() };
         let record = Provenance::new(&Plan::default(), "", Vec::new(), vec![file]);
         write_small(&dir, PROVENANCE, record.to_json().as_bytes()).unwrap();
         let check = |on_event: Cancel, cancel: &Cancel| check_hashes(&dir, cancel, &mut Stopping(on_event));

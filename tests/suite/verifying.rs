@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shardfold::testing::Dtype;
 
 use super::support::{Ran, command, contents, copy_folder, fixtures, ran};
-use super::work::{MODULE, Work, edit, edit_json};
+use super::work::{MODULE, Tensor, Work, edit, edit_json};
 
 const RECORD: &str = "shardfold.json";
 const FIRST: &str = "model-00001-of-00003.safetensors";
@@ -93,6 +93,36 @@ fn a_byte_is_found_wherever_it_is() {
                 assert_eq!(&found[0][key], value, "{found:?}");
             }
         }
+    }
+}
+
+#[test]
+fn hashes_say_where_a_long_file_differs() {
+    const MIB: usize = 1 << 20;
+    let work = Work::tiny(Dtype::F32, 1.0);
+    let weight = format!("{MODULE}.weight");
+    edit(&work.base.join("model.safetensors"), |tensors| {
+        for name in ["a", "b", "c"] {
+            let (shape, data) = (vec![4, 1 << 20], vec![3; 16 * MIB]);
+            tensors.push(Tensor { name: name.to_owned(), dtype: "F32".to_owned(), shape, data });
+        }
+        tensors.swap(0, 3);
+    });
+    work.succeeds(&[]);
+    let shard = work.output.join("model.safetensors");
+    assert!(findings(&hashes(&work.output)).is_empty());
+    // The order is c, a, b and the small one: the second piece holds the end of c and most of a.
+    let places = [
+        (20 * MIB, [16, 32].map(|n| n * MIB), vec!["c", "a"]),
+        (46 * MIB, [32, 48].map(|n| n * MIB), vec!["a", "b"]),
+        (48 * MIB + 20, [48 * MIB, fs::metadata(&shard).unwrap().len() as usize], vec!["b", &weight]),
+    ];
+    for (at, range, tensors) in places {
+        flip(&shard, at);
+        let found = findings(&hashes(&work.output));
+        assert_eq!(found[0]["ranges"], json!([range]), "{at}");
+        assert_eq!(found[0]["tensors"], json!(tensors), "{at}");
+        flip(&shard, at);
     }
 }
 
