@@ -1,8 +1,9 @@
 //! `shardfold verify`.
 
-use crate::error::Result;
+use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;
 use crate::error::verify::VerifyError;
+use crate::error::{Error, Result};
 use crate::report::style::Style;
 use crate::storage::location::Location;
 use crate::verify::hashes::check_hashes;
@@ -19,7 +20,8 @@ use crate::cli::values::usage;
 /// Verifies a directory and prints what was found.
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let dir = Location::of_path(&args.dir);
-    let verified = if args.hashes_only { hashes(args, &dir)? } else { inputs(args, dir.clone())? };
+    let verified = if args.hashes_only { hashes(args, &dir) } else { inputs(args, dir.clone()) };
+    let verified = verified.map_err(|error| interrupted(&dir, error))?;
     match args.style() {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&verified).expect("numbers and strings")))?;
@@ -30,6 +32,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     match verified.findings.len() {
         0 => Ok(()),
         findings => Err(VerifyError::Findings { path: dir.path(), findings }.into()),
+    }
+}
+
+/// The error, where it says what a merge that was interrupted leaves, in the words of this command.
+fn interrupted(dir: &Location, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Stopped => VerifyError::Interrupted { path: dir.path() }.into(),
+        _ => error,
     }
 }
 
@@ -60,4 +70,20 @@ fn inputs(args: &VerifyArgs, dir: Location) -> Result<Verified> {
 
 fn read_number(flag: &'static str, text: &str) -> Result<u64> {
     text.parse().map_err(|_| usage(flag, text, "a whole number is accepted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::exit::Code;
+
+    #[test]
+    fn an_interruption_speaks_of_no_output() {
+        let dir = Location::of_path("merged");
+        let error = interrupted(&dir, ErrorKind::Stopped.into());
+        assert_eq!(error.exit_code(), Code::Stopped);
+        assert_eq!(error.to_string(), "interrupted: `merged` was not checked to its end");
+        let other = interrupted(&dir, VerifyError::NoRecord { path: dir.path() }.into());
+        assert_eq!(other.exit_code(), Code::NoInput);
+    }
 }

@@ -105,6 +105,7 @@ fn of_run(error: &RunError) -> Code {
 fn of_verify(error: &VerifyError) -> Code {
     match error {
         VerifyError::NoRecord { .. } => Code::NoInput,
+        VerifyError::Interrupted { .. } => Code::Stopped,
         VerifyError::UnreadableRecord { .. } | VerifyError::Findings { .. } => Code::Data,
     }
 }

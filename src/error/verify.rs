@@ -14,6 +14,8 @@ pub enum VerifyError {
     NoRecord { path: PathBuf },
     #[error("`shardfold.json` in `{}` cannot be read, or is of a later version", path.display())]
     UnreadableRecord { path: PathBuf },
+    #[error("interrupted: `{}` was not checked to its end", path.display())]
+    Interrupted { path: PathBuf },
     #[error("`{}` is not what it should be in {}", path.display(), points(*findings))]
     Findings { path: PathBuf, findings: usize },
 }

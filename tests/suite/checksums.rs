@@ -6,8 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use shardfold::testing::{Failure, Faulty, Operation, TestHooks};
-use shardfold::{Cancel, Folder, Location, Request, Style, Terminal, choose, prepare};
 
 use super::support::{Ran, contents, ran};
 use super::work::Work;
@@ -70,30 +68,19 @@ fn a_merge_that_goes_on_hashes_what_was_kept() {
     let (work, whole) = (Work::demo(), Work::demo());
     whole.succeeds(&["--checksums", "sha256"]);
     let whole = contents(&whole.output);
-    let run = |nth: Option<u64>| {
-        let request = Request {
-            base: Some(work.base.clone().into()),
-            adapters: vec![(work.adapter.clone().into(), 1.0)],
-            sha256: true,
-            hooks: TestHooks { forced: Some((16_384, 2)), stride: Some(1), ..TestHooks::default() },
-            ..Request::default()
-        };
-        let mut store = Faulty::new(Folder::new(work.folder.path()));
-        if let Some(nth) = nth {
-            store = store.failing(Operation::Sync, nth, Failure::Errno(5));
-        }
-        let mut quiet = choose(Style::Quiet, Terminal::default(), &Cancel::default());
-        let output = Location::new(store.clone()).join("output");
-        (prepare(&request).unwrap().merge(&output, quiet.as_mut()), store.count(Operation::Sync))
-    };
-    let (_, syncs) = run(None);
     let mut kept = 0;
-    for nth in (4..syncs).step_by(7) {
-        fs::remove_dir_all(&work.output).unwrap();
-        assert!(run(Some(nth)).0.is_err());
-        kept += u64::from(run(None).0.unwrap().kept_bytes > 0);
-        assert!(contents(&work.output) == whole, "other bytes behind sync {nth}");
+    for nth in (8..).step_by(17) {
+        let nth = nth.to_string();
+        let first = ["--slab", "16Ki", "--depth", "2", "--stride", "1", "--abort-at", &nth];
+        if work.merge(&[&["--checksums", "sha256"][..], &first].concat()).code == 0 {
+            break;
+        }
+        let summary: Value =
+            serde_json::from_str(&work.succeeds(&["--checksums", "sha256", "--json"]).out).unwrap();
+        kept += u64::from(summary["kept_bytes"].as_u64().unwrap() > 0);
+        assert!(contents(&work.output) == whole, "other bytes behind change {nth}");
         check_sums(&work.output);
+        fs::remove_dir_all(&work.output).unwrap();
     }
     assert!(kept > 5, "{kept}");
 }
