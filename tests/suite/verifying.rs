@@ -127,6 +127,26 @@ fn hashes_say_where_a_long_file_differs() {
 }
 
 #[test]
+fn the_last_bit_of_a_merged_element_is_found_in_what_this_merge_made() {
+    let work = Work::demo();
+    work.succeeds(&[]);
+    let name = "model.layers.0.mlp.down_proj.weight";
+    let shard = work.output.join(FIRST);
+    let mut bytes = fs::read(&shard).unwrap();
+    let data = header_len(&shard);
+    let header: Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let end = data + header[name]["data_offsets"][1].as_u64().unwrap() as usize;
+    bytes[end - 2] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    for flags in [&[][..], &SMALL] {
+        let found = findings(&inputs(&work, &work.output, flags));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!([&found[0]["kind"], &found[0]["tensor"]], ["values", name]);
+        assert_eq!([&found[0]["first"], &found[0]["differing"]], [&json!([63, 95]), &json!(1)], "{found:?}");
+    }
+}
+
+#[test]
 fn what_is_missing_cut_or_recorded_otherwise_is_found() {
     let work = Work::demo();
     work.succeeds(&["--checksums", "sha256"]);
