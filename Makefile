@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test second-opinion refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, d
 real: build $(VENV_OK) ## Merge into a pretrained encoder and into language models, and compare with PEFT in use
 	$(VENV)/bin/python tests/real.py $(BINARY) $(TARGET)/real
 	$(VENV)/bin/python tests/real_heads.py $(BINARY)
+
+second-opinion: build ## Compute the demo again with numpy, by the formula of LoRA (needs numpy: PYTHON=...)
+	rm -rf $(TARGET)/second-opinion
+	$(BINARY) merge --quiet $(MERGE) --scaled-adapter $(DEMO)/adapter -0.25 --output $(TARGET)/second-opinion
+	$(PYTHON) tests/second_opinion.py $(DEMO)/base $(TARGET)/second-opinion $(DEMO)/adapter $(DEMO)/adapter=-0.25
+	$(PYTHON) tests/second_opinion.py $(DEMO)/base $(DEMO)/merged $(DEMO)/adapter --max-ulp 1
 
 refused: build ## Merge where calls are refused that stores may lack, one and two at a time (Linux, strace)
 	$(PYTHON) tests/refused.py $(BINARY) $(DEMO) $(TARGET)/refused

@@ -42,6 +42,7 @@ pub(crate) mod report;
 pub(crate) mod schedule;
 pub(crate) mod storage;
 pub(crate) mod tensor;
+pub(crate) mod verify;
 
 pub use adapters::expert_options::{ExpertLayout, Orientation, Packing};
 pub use cancel::Cancel;
@@ -63,6 +64,7 @@ pub use error::quantized::QuantizedProblem;
 pub use error::request::RequestError;
 pub use error::run::RunError;
 pub use error::storage::StorageError;
+pub use error::verify::VerifyError;
 pub use error::{Error, Result};
 pub use hub::cache::Hub;
 pub use hub::environment::HubEnvironment;

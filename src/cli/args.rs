@@ -8,13 +8,12 @@ use std::path::PathBuf;
 
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
-use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::exit::TABLE;
 use crate::report::style::Style;
-use crate::storage::io::settings::IoMode;
 
+use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
 use crate::cli::version::VERSION;
 
 /// Merge fine-tuning adapters into checkpoints larger than memory
@@ -57,6 +56,18 @@ pub(crate) enum Command {
     /// Example: shardfold inspect style-lora
     #[command(after_help = TABLE)]
     Inspect(InspectArgs),
+    /// Check a merged directory against its hashes or its inputs
+    ///
+    /// With `--hashes-only` every file that `shardfold.json` in DIR lists is read and hashed. Without it the inputs, named as
+    /// for `merge` and with the same flags, are merged again without being written, and compared: headers, index, config, side
+    /// files and every tensor. A directory that another tool made is compared tensor by tensor, by name, and elements that
+    /// differ by rounding are counted apart. Exit code 65 if anything is found.
+    ///
+    /// Example: shardfold verify merged --base llama-8b --adapter style-lora
+    #[command(after_help = TABLE, override_usage = "\
+        shardfold verify <DIR> --hashes-only [OPTIONS]\n       \
+        shardfold verify <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]")]
+    Verify(VerifyArgs),
 }
 
 impl Command {
@@ -65,6 +76,7 @@ impl Command {
         match self {
             Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
             Command::Inspect(_) => Style::Human,
+            Command::Verify(args) => args.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -124,43 +136,8 @@ pub(crate) struct PlanArgs {
 /// The flags of `merge` and `plan`.
 #[derive(Args)]
 pub(crate) struct MergeArgs {
-    /// Name the base checkpoint: a directory or a Hugging Face repo id
-    ///
-    /// A directory holds one `model.safetensors`, or shards with `model.safetensors.index.json`; in diffusers models these
-    /// are called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such
-    /// directory, `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else
-    /// `HF_HOME`/hub, else ~/.cache/huggingface/hub), and `ORG/NAME/DIR` a directory in it; nothing is downloaded.
-    /// `ORG/NAME@REVISION` takes a branch, a tag, or a commit or its first digits. [default: the base that the first
-    /// adapter's config names, if it is found]
-    #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
-    pub(crate) base: Option<PathBuf>,
-
-    /// Select a weight variant of the base, e.g. fp16
-    ///
-    /// Takes `model.fp16.safetensors`, or its shards, where weights of several names lie side by side. The output files are
-    /// named as the base's. [default: weights without a variant, else the only ones there are]
-    #[arg(long, value_name = "NAME", help_heading = "Inputs")]
-    pub(crate) variant: Option<String>,
-
-    /// Add an adapter with weight 1: a directory or a repo id; repeatable
-    ///
-    /// The directory that PEFT's `save_pretrained` or a trainer wrote, or the one above it, or a repo id as for `--base`.
-    /// Adapters are added in the order in which they stand on the command line.
-    #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
-    adapter: Vec<PathBuf>,
-
-    /// Add an adapter with a weight, e.g. `style-lora 0.7`; repeatable
-    ///
-    /// The weight multiplies the adapter's own scale and may be negative. May be mixed with `--adapter`.
-    #[arg(
-        long,
-        num_args = 2,
-        value_names = ["DIR|NAME", "WEIGHT"],
-        action = ArgAction::Append,
-        allow_hyphen_values = true,
-        help_heading = "Inputs"
-    )]
-    scaled_adapter: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) inputs: InputFlags,
 
     /// Write the result to this directory
     ///
@@ -168,33 +145,27 @@ pub(crate) struct MergeArgs {
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Choose how to merge into tied embeddings trained on one side only
-    ///
-    /// The input embedding and the LM head of many models share one tensor. `untie` gives the head a tensor of its own, so
-    /// that each is what was trained; `fold` changes the one tensor, and with it both, as PEFT's merge does.
-    #[arg(
-        long,
-        value_name = "untie|fold",
-        value_parser = ["untie", "fold"],
-        default_value = "untie",
-        hide_possible_values = true,
-        help_heading = "Output"
-    )]
-    pub(crate) tied: String,
+    #[command(flatten)]
+    pub(crate) result: ResultFlags,
 
-    /// Choose whose tokenizer and chat template go into the result
+    /// Write SHA256SUMS beside the other files
     ///
-    /// `auto` takes an adapter's where it has one and its vocabulary or its chat template is not the base's; of several
-    /// adapters, the last such. Which was taken is reported.
+    /// `sha256` is the one kind there is. The file has the SHA-256 of every other file of the result, for `sha256sum -c`.
     #[arg(
         long,
-        value_name = "auto|base|adapter",
-        value_parser = ["auto", "base", "adapter"],
-        default_value = "auto",
+        value_name = "sha256",
+        value_parser = ["sha256"],
         hide_possible_values = true,
         help_heading = "Output"
     )]
-    pub(crate) tokenizer: String,
+    pub(crate) checksums: Option<String>,
+
+    /// Print an error unless the result has this digest
+    ///
+    /// The digest that the summary and `shardfold.json` have as `result`: BLAKE3 over the hashes and names of all files but
+    /// `shardfold.json` and `SHA256SUMS`. Where the result has another, OUTPUT is not created. `plan` ignores it.
+    #[arg(long, value_name = "DIGEST", help_heading = "Output")]
+    pub(crate) expect: Option<String>,
 
     /// Skip hashing what an interrupted run of the same merge left
     ///
@@ -221,120 +192,11 @@ pub(crate) struct MergeArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,
 
-    /// Limit peak memory (RSS), e.g. 16G or 16GiB [default: automatic]
-    ///
-    /// Bounds the peak resident set of the process. `16G` is 16·10⁹ bytes, `16GiB` and `16Gi` are 16·2³⁰. By default the
-    /// merge takes what full speed needs and no more, at most 80 % of what the cgroup, the batch system and the machine
-    /// leave free.
-    #[arg(long, value_name = "SIZE", help_heading = "Memory")]
-    pub(crate) max_ram: Option<String>,
+    #[command(flatten)]
+    pub(crate) memory: MemoryFlags,
 
-    /// Set the number of worker threads [default: one per CPU]
-    ///
-    /// From 1 to 64; a reader and a writer run beside them. The result does not depend on it.
-    #[arg(long, value_name = "N", help_heading = "Memory")]
-    pub(crate) threads: Option<String>,
-
-    /// Choose how files are read and written [default: auto]
-    ///
-    /// `buffered` goes through the page cache, `direct` past it, `dontcache` through a cache that keeps nothing (Linux 6.14).
-    /// `auto` is direct where a cgroup limit leaves little room for page cache beside the run, else buffered; which, and why,
-    /// is shown with the budget. Where a file system refuses a way, files go through the page cache. The result does not
-    /// depend on it.
-    #[arg(
-        long,
-        value_name = "auto|buffered|direct|dontcache",
-        value_parser = io_modes(),
-        default_value = "auto",
-        hide_possible_values = true,
-        hide_default_value = true,
-        help_heading = "Memory"
-    )]
-    pub(crate) io: String,
-
-    /// Keep a quantized base quantized (block FP8 only)
-    ///
-    /// By default every quantized weight that an adapter changes (block FP8, packed integers, MXFP4) is decoded and written
-    /// in 16 bit, with all of the delta. With this flag block FP8 weights are encoded again with the scales they had, and
-    /// all others are copied: most of a small delta may be rounded away, which is measured and reported. Packed integers
-    /// and MXFP4 cannot be encoded again, so that an adapter on them is refused.
-    #[arg(long, help_heading = "Quantization")]
-    pub(crate) keep_quantized: bool,
-
-    /// Set the order of experts in an adapter's fused `lora_B`
-    ///
-    /// `rank-major` is PEFT's, `expert-major` (`grouped_by_expert`) Megatron-Bridge's, and Unsloth's until September 2026.
-    /// Needed only where an adapter does not say.
-    #[arg(
-        long,
-        value_name = "ORDER",
-        value_parser = packings(),
-        hide_possible_values = true,
-        help_heading = "Experts"
-    )]
-    pub(crate) expert_packing: Option<String>,
-
-    /// Set which axis of the experts an adapter's fused `lora_A` is on
-    ///
-    /// For a fused parameter of shape [experts, d1, d2]: `d1` is what PEFT up to 0.18 wrote, `d2` what later versions write.
-    /// Needed only for square parameters where the adapter does not say.
-    #[arg(
-        long,
-        value_name = "AXIS",
-        value_parser = ["d1", "d2"],
-        hide_possible_values = true,
-        help_heading = "Experts"
-    )]
-    pub(crate) expert_lora_a_axis: Option<String>,
-
-    /// Ignore a field of adapter_config.json; repeatable
-    ///
-    /// For fields that shardfold does not know and that you know do not change the merge. Fields that it knows to change it
-    /// cannot be ignored.
-    #[arg(long, value_name = "NAME", help_heading = "Escape hatches")]
-    pub(crate) ignore_field: Vec<String>,
-
-    /// Skip adapter tensors that match no base tensor; repeatable
-    ///
-    /// A regular expression that is searched for in their keys. Every skipped key is reported and recorded. Tensors that
-    /// match a base tensor are merged all the same, and an expression that matches every key is refused.
-    ///
-    /// Example: --allow-unmatched 'model\.mtp\.'
-    #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
-    pub(crate) allow_unmatched: Vec<String>,
-
-    /// Allow what an adapter promises to be missing; repeatable
-    ///
-    /// By default a module that `target_modules`, `target_parameters`, `modules_to_save`, token indices, `bias` or the task of an
-    /// adapter's config promise must have its tensors. A regular expression that is searched for in the names of what is
-    /// missing. Everything that is allowed is reported and recorded, and an expression that matches everything is refused.
-    ///
-    /// Example: --allow-missing 'layers\.3\.mlp\.'
-    #[arg(long, value_name = "REGEX", help_heading = "Escape hatches")]
-    pub(crate) allow_missing: Vec<String>,
-
-    /// Allow a file with weights beside an adapter to be left out; repeatable
-    ///
-    /// Trainers save modules that they train whole in files of their own (`non_lora_trainables.bin`), which are not merged.
-    /// By default such a file is an error. With its name here the result is made without it, which is reported and recorded.
-    ///
-    /// Example: --allow-unmerged-file non_lora_trainables.bin
-    #[arg(long, value_name = "NAME", help_heading = "Escape hatches")]
-    pub(crate) allow_unmerged_file: Vec<String>,
-
-    /// Allow a base of another class than the adapter was trained on
-    ///
-    /// By default an adapter whose config names a class of another family than the base's is an error, even if all shapes
-    /// fit. With this flag it is reported and recorded.
-    #[arg(long, help_heading = "Escape hatches")]
-    pub(crate) allow_other_base: bool,
-
-    /// Allow adapters that have no effect
-    ///
-    /// By default an adapter whose deltas are all zero (`lora_B` as before training) is an error, and so is one that leaves
-    /// every weight as it was. With this flag it is reported and recorded.
-    #[arg(long, help_heading = "Escape hatches")]
-    pub(crate) allow_noop: bool,
+    #[command(flatten)]
+    pub(crate) rules: RuleFlags,
 
     /// Print one JSON document on stdout, and JSON lines on stderr
     ///
@@ -362,21 +224,60 @@ pub(crate) struct MergeArgs {
     #[cfg(feature = "testing")]
     #[command(flatten)]
     pub(crate) testing: TestFlags,
-
-    /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
-    #[arg(skip)]
-    pub(crate) adapters: Vec<(PathBuf, Option<String>)>,
 }
 
-/// The orders of experts, also as `lora_B_layout` has them.
-fn packings() -> PossibleValuesParser {
-    let expert_major = PossibleValue::new("expert-major").aliases(["grouped_by_expert", "grouped-by-expert"]);
-    PossibleValuesParser::new([PossibleValue::new("rank-major").alias("rank_major"), expert_major])
+/// The flags of `verify`.
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// Name the directory to check
+    #[arg(help_heading = "Inputs")]
+    pub(crate) dir: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) inputs: InputFlags,
+
+    #[command(flatten)]
+    pub(crate) result: ResultFlags,
+
+    /// Check hashes only, and read no inputs
+    #[arg(long, conflicts_with_all = ["base", "adapter", "scaled_adapter", "sample"], help_heading = "Checks")]
+    pub(crate) hashes_only: bool,
+
+    /// Check this many tensors only, chosen by the seed
+    ///
+    /// Everything beside the tensors is compared all the same.
+    #[arg(long, value_name = "N", help_heading = "Checks")]
+    pub(crate) sample: Option<String>,
+
+    /// Choose another sample [default: 0]
+    #[arg(long, value_name = "S", requires = "sample", help_heading = "Checks")]
+    pub(crate) seed: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) memory: MemoryFlags,
+
+    #[command(flatten)]
+    pub(crate) rules: RuleFlags,
+
+    /// Print one JSON document on stdout, and JSON lines on stderr
+    #[arg(long, help_heading = "Reporting")]
+    pub(crate) json: bool,
+
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
+    pub(crate) quiet: bool,
+
+    #[cfg(feature = "testing")]
+    #[command(flatten)]
+    pub(crate) testing: TestFlags,
 }
 
-/// `auto` and the ways that there are.
-fn io_modes() -> PossibleValuesParser {
-    std::iter::once("auto").chain(IoMode::names()).collect::<Vec<_>>().into()
+impl VerifyArgs {
+    /// What the user wants to see; the flags exclude each other.
+    pub(crate) fn style(&self) -> Style {
+        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet)];
+        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
+    }
 }
 
 /// All commands, each with `--help` under a heading like every other flag.
@@ -395,24 +296,15 @@ fn command() -> clap::Command {
 pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    if let Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) = &mut cli.command
-        && let Some((_, matches)) = matches.subcommand()
-    {
-        args.adapters = in_order(args, matches);
+    let inputs = match &mut cli.command {
+        Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
+        Command::Verify(args) => Some(&mut args.inputs),
+        Command::Inspect(_) => None,
+    };
+    if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
+        inputs.set_order(matches);
     }
     Ok(cli.command)
-}
-
-/// Both kinds of adapter flags in the order in which they were typed.
-fn in_order(args: &MergeArgs, matches: &clap::ArgMatches) -> Vec<(PathBuf, Option<String>)> {
-    let places = |id| matches.indices_of(id).into_iter().flatten();
-    let plain = places("adapter").zip(args.adapter.iter().map(|path| (path.clone(), None)));
-    let pairs = args.scaled_adapter.chunks_exact(2);
-    let pairs = pairs.map(|pair| (PathBuf::from(&pair[0]), Some(pair[1].to_string_lossy().into_owned())));
-    let scaled = places("scaled_adapter").step_by(2).zip(pairs);
-    let mut all: Vec<_> = plain.chain(scaled).collect();
-    all.sort_by_key(|(place, _)| *place);
-    all.into_iter().map(|(_, adapter)| adapter).collect()
 }
 
 #[cfg(test)]
@@ -439,15 +331,23 @@ mod tests {
     }
 
     /// What a user does with a flag.
-    const VERBS: [&str; 15] = [
-        "Add", "Allow", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select", "Set",
-        "Show", "Skip", "Write", "Use",
+    const VERBS: [&str; 16] = [
+        "Add", "Allow", "Check", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select",
+        "Set", "Show", "Skip", "Write", "Use",
     ];
 
     #[test]
     fn flags_stand_under_headings() {
-        const HEADINGS: [&str; 7] =
-            ["Inputs", "Output", "Memory", "Quantization", "Experts", "Escape hatches", "Reporting"];
+        const HEADINGS: [&str; 8] = [
+            "Inputs",
+            "Output",
+            "Checks",
+            "Memory",
+            "Quantization",
+            "Experts",
+            "Escape hatches",
+            "Reporting",
+        ];
         let command = crate::cli::args::command();
         for command in command.get_subcommands() {
             let mut seen: Vec<&str> = Vec::new();
@@ -479,7 +379,9 @@ mod tests {
         let matches = crate::cli::args::command().try_get_matches_from(line.split(' ')).expect("valid");
         let cli = Cli::from_arg_matches(&matches).expect("valid");
         let Command::Merge(args) = cli.command else { panic!("merge was typed") };
-        let adapters = in_order(&args, matches.subcommand().expect("merge").1);
+        let mut inputs = args.inputs;
+        inputs.set_order(matches.subcommand().expect("merge").1);
+        let adapters = inputs.adapters;
         let weight = |text: &str| Some(text.to_owned());
         assert_eq!(adapters, [("x".into(), weight("-0.5")), ("y".into(), None), ("z".into(), weight("2"))]);
     }

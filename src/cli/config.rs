@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use regex::Regex;
 
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
-use crate::cancel::Cancel;
 use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::error::Result;
 use crate::error::request::RequestError;
@@ -20,6 +19,7 @@ use crate::storage::io::settings::IoMode;
 use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
+use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
 
 /// A merge as the flags ask for it.
 pub(crate) struct MergeConfig {
@@ -43,55 +43,87 @@ impl MergeConfig {
     /// # Errors
     /// [`RequestError::Usage`] with the flag, the value and what is accepted; [`RequestError::OutOfRange`].
     pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
-        if args.adapters.is_empty() {
-            return Err(RequestError::Required { flag: "--adapter <DIR|NAME>" }.into());
-        }
-        let adapters = args
-            .adapters
-            .iter()
-            .map(|(path, weight)| Ok((path.clone().into(), read_weight(weight.as_deref())?)));
         let request = Request {
-            base: args.base.clone().map(Into::into),
-            variant: args.variant.clone(),
-            adapters: adapters.collect::<Result<_>>()?,
-            hub: Hub::new(&HubEnvironment::of_this_process()),
-            max_ram: args.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
-            io: IoMode::find(&args.io),
             copy_unchanged: args.unchanged == "copy",
-            threads: args.threads.as_deref().map(read_threads).transpose()?,
-            ignored_fields: args.ignore_field.clone(),
-            tokenizer: match args.tokenizer.as_str() {
-                "base" => TokenizerChoice::Base,
-                "adapter" => TokenizerChoice::Adapter,
-                _ => TokenizerChoice::Auto,
-            },
-            tied: if args.tied == "fold" { Tied::Fold } else { Tied::Untie },
-            keep_quantized: args.keep_quantized,
-            experts: ExpertLayout {
-                packing: args.expert_packing.as_deref().map(|order| match order {
-                    "rank-major" | "rank_major" => Packing::RankMajor,
-                    _ => Packing::GroupedByExpert,
-                }),
-                orientation: args.expert_lora_a_axis.as_deref().map(|axis| match axis {
-                    "d2" => Orientation::Swapped,
-                    _ => Orientation::Straight,
-                }),
-            },
-            allow_unmatched: read_patterns("--allow-unmatched", &args.allow_unmatched)?,
-            allow_missing: read_patterns("--allow-missing", &args.allow_missing)?,
-            allow_unmerged_files: args.allow_unmerged_file.clone(),
-            allow_other_base: args.allow_other_base,
-            allow_noop: args.allow_noop,
+            sha256: args.checksums.is_some(),
+            expected: args.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
             trust_journal: args.trust_journal,
-            state: state_dir(),
-            cancel: Cancel::default(),
             #[cfg(feature = "testing")]
             hooks: args.testing.hooks()?,
+            ..request_of(&args.inputs, &args.result, &args.memory, &args.rules)?
         };
         let output = args.output.clone();
         let (profile, style) = (args.profile.clone(), args.style());
         Ok(MergeConfig { request, output, dry_run: args.dry_run, probe: false, profile, style })
     }
+}
+
+/// What is asked for by the flags that `merge`, `plan` and `verify` share.
+///
+/// # Errors
+/// [`RequestError::Usage`] with the flag, the value and what is accepted; [`RequestError::OutOfRange`].
+pub(crate) fn request_of(
+    inputs: &InputFlags,
+    result: &ResultFlags,
+    memory: &MemoryFlags,
+    rules: &RuleFlags,
+) -> Result<Request> {
+    if inputs.adapters.is_empty() {
+        return Err(RequestError::Required { flag: "--adapter <DIR|NAME>" }.into());
+    }
+    let adapters = inputs
+        .adapters
+        .iter()
+        .map(|(path, weight)| Ok((path.clone().into(), read_weight(weight.as_deref())?)));
+    Ok(Request {
+        base: inputs.base.clone().map(Into::into),
+        variant: inputs.variant.clone(),
+        adapters: adapters.collect::<Result<_>>()?,
+        hub: Hub::new(&HubEnvironment::of_this_process()),
+        max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
+        io: IoMode::find(&memory.io),
+        threads: memory.threads.as_deref().map(read_threads).transpose()?,
+        ignored_fields: rules.ignore_field.clone(),
+        tokenizer: match result.tokenizer.as_str() {
+            "base" => TokenizerChoice::Base,
+            "adapter" => TokenizerChoice::Adapter,
+            _ => TokenizerChoice::Auto,
+        },
+        tied: if result.tied == "fold" { Tied::Fold } else { Tied::Untie },
+        keep_quantized: rules.keep_quantized,
+        experts: expert_layout(rules),
+        allow_unmatched: read_patterns("--allow-unmatched", &rules.allow_unmatched)?,
+        allow_missing: read_patterns("--allow-missing", &rules.allow_missing)?,
+        allow_unmerged_files: rules.allow_unmerged_file.clone(),
+        allow_other_base: rules.allow_other_base,
+        allow_noop: rules.allow_noop,
+        state: state_dir(),
+        ..Request::default()
+    })
+}
+
+fn expert_layout(rules: &RuleFlags) -> ExpertLayout {
+    ExpertLayout {
+        packing: rules.expert_packing.as_deref().map(|order| match order {
+            "rank-major" | "rank_major" => Packing::RankMajor,
+            _ => Packing::GroupedByExpert,
+        }),
+        orientation: rules.expert_lora_a_axis.as_deref().map(|axis| match axis {
+            "d2" => Orientation::Swapped,
+            _ => Orientation::Straight,
+        }),
+    }
+}
+
+/// Digits of a digest.
+const DIGITS: usize = 64;
+
+fn read_digest(flag: &'static str, text: &str) -> Result<String> {
+    let is_digest = text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_digest {
+        return Err(usage(flag, text, "64 hexadecimal digits are accepted, as `shardfold.json` has them"));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 fn read_weight(text: Option<&str>) -> Result<f64> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod config;
+pub(crate) mod flags;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod misuse;
@@ -11,6 +12,7 @@ pub(crate) mod signals;
 #[cfg(feature = "testing")]
 pub(crate) mod test_flags;
 pub(crate) mod values;
+pub(crate) mod verify;
 pub(crate) mod version;
 
 use std::ffi::OsString;
@@ -51,6 +53,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Merge(args) => merge::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
 use crate::error::storage::StorageError;
+use crate::error::verify::VerifyError;
 
 /// How a process of shardfold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Code {
     Done = 0,
     /// Misuse of the command line.
     Usage = 2,
-    /// Bad input data; OUTPUT was not created.
+    /// Bad input data, so that OUTPUT was not created; or `verify` found something.
     Data = 65,
     /// Input missing.
     NoInput = 66,
@@ -40,7 +41,7 @@ pub const TABLE: &str = "\
 Exit codes:
    0  done, or already done
    2  misuse of the command line
-  65  bad input data (OUTPUT was not created)
+  65  bad input data (OUTPUT was not created), or findings of `verify`
   66  input missing
   70  a bug in shardfold
   71  the memory budget cannot be met
@@ -55,6 +56,7 @@ pub(crate) fn code_of(kind: &ErrorKind) -> Code {
         ErrorKind::Storage(error) => of_storage(error),
         ErrorKind::Run(error) => of_run(error),
         ErrorKind::Output(_) => Code::Output,
+        ErrorKind::Verify(error) => of_verify(error),
         ErrorKind::Checkpoint(_) | ErrorKind::Adapter(_) | ErrorKind::Claim(_) | ErrorKind::Plan(_) => {
             Code::Data
         }
@@ -93,8 +95,18 @@ fn of_storage(error: &StorageError) -> Code {
 fn of_run(error: &RunError) -> Code {
     match error {
         RunError::NoThread { .. } => Code::Io,
-        RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } => Code::Data,
+        RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } | RunError::OtherResult { .. } => {
+            Code::Data
+        }
         RunError::Panicked { .. } | RunError::Unapplied { .. } => Code::Bug,
+    }
+}
+
+fn of_verify(error: &VerifyError) -> Code {
+    match error {
+        VerifyError::NoRecord { .. } => Code::NoInput,
+        VerifyError::Interrupted { .. } => Code::Stopped,
+        VerifyError::UnreadableRecord { .. } | VerifyError::Findings { .. } => Code::Data,
     }
 }
 

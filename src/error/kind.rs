@@ -10,6 +10,7 @@ use crate::error::plan::PlanError;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
 use crate::error::storage::StorageError;
+use crate::error::verify::VerifyError;
 
 /// What went wrong. Messages are lower-case fragments that name what, where, expected and found.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,9 @@ pub enum ErrorKind {
     /// What was asked for: flags and the memory budget.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// A directory that was verified.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
     /// Work stopped because it was cancelled.
     #[error("interrupted")]
     Stopped,
@@ -62,6 +66,7 @@ impl ErrorKind {
             (Self::Run(one), Self::Run(other)) => discriminant(one) == discriminant(other),
             (Self::Output(one), Self::Output(other)) => discriminant(one) == discriminant(other),
             (Self::Request(one), Self::Request(other)) => discriminant(one) == discriminant(other),
+            (Self::Verify(one), Self::Verify(other)) => discriminant(one) == discriminant(other),
             _ => discriminant(self) == discriminant(other),
         }
     }

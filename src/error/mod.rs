@@ -40,6 +40,7 @@ pub(crate) mod quantized;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod storage;
+pub(crate) mod verify;
 
 use crate::error::adapter::AdapterError;
 use crate::error::checkpoint::CheckpointError;
@@ -50,6 +51,7 @@ use crate::error::plan::PlanError;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
 use crate::error::storage::StorageError;
+use crate::error::verify::VerifyError;
 use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt;
@@ -158,7 +160,8 @@ becomes_error!(
     PlanError,
     RunError,
     OutputError,
-    RequestError
+    RequestError,
+    VerifyError
 );
 
 impl fmt::Display for Error {

@@ -12,6 +12,8 @@ pub enum RunError {
     NonFiniteResult { tensor: String },
     #[error("the quantized data or the scales of `{tensor}` hold a value that is not finite")]
     NonFiniteCodes { tensor: String },
+    #[error("the result has digest {found}, and {expected} is expected")]
+    OtherResult { expected: String, found: String },
     #[error("no thread can be had for the {stage}, and a merge needs three beside its own")]
     NoThread { stage: &'static str },
     #[error("the {stage} panicked: this is a bug in shardfold")]

@@ -36,10 +36,12 @@ impl Prepared {
         }
         reporter.event(&Event::MergingAgain { total_bytes: self.plan.output_bytes(), files: &files });
         self.run_into(
-            (&Discard, &Clocks::default(), &self.cancel),
+            (&Discard::default(), &Clocks::default(), &self.cancel),
             &[],
             &mut |milestone| {
-                let Some(shard) = milestone.shard().filter(|shard| !record.shards.contains(shard)) else {
+                let Some(shard) =
+                    milestone.shard().filter(|shard| !record.shards.iter().any(|own| own.is_same_as(shard)))
+                else {
                     return Ok(());
                 };
                 let error = OutputError::OtherBase { path: output.path(), shard: shard.name.clone() };

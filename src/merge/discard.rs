@@ -24,10 +24,11 @@ impl Prepared {
         let (schedule, reason) = (&self.schedule, &self.reason);
         reporter.event(&Event::Budget { schedule, reason, io: &self.io });
         let mut read_bytes = 0;
-        let applied = self.run_into((&Discard, &clocks, &self.cancel), &[], &mut |_| Ok(()), &mut |now| {
-            read_bytes = now.read_bytes;
-            reporter.event(&Event::Progress(now));
-        })?;
+        let applied =
+            self.run_into((&Discard::default(), &clocks, &self.cancel), &[], &mut |_| Ok(()), &mut |now| {
+                read_bytes = now.read_bytes;
+                reporter.event(&Event::Progress(now));
+            })?;
         let summary = self.summary(output).done(Some(applied), [0, read_bytes], started.elapsed());
         let mut summary = summary.timed(clocks.threads());
         summary.state = "discarded";

@@ -14,36 +14,24 @@ use crate::merge::prepare::Prepared;
 use crate::note::Note;
 use crate::note::run::RunNote;
 use crate::pipeline::clock::Clocks;
-use crate::pipeline::milestone::{Milestone, ShardDone};
+use crate::pipeline::milestone::Milestone;
 use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::tally::Applied;
-use crate::plan::output_files::CARD;
+use crate::publish::checksums::Checksums;
 use crate::publish::finished::Wanted;
-use crate::publish::into_place::rank;
 use crate::publish::journal::BaseStamp;
 use crate::publish::kept::{Earlier, Lost};
-use crate::publish::model_card::model_card;
-use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::staging::Staging;
 use crate::publish::target::{OutputTarget, Probed, probe};
 use crate::report::event::{Event, Reporter};
 use crate::report::summary::{Summary, lost};
 use crate::schedule::repack::scratch_bytes;
-use crate::storage::files::{copy_file, write_small};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::size::show_size;
-
-/// What a file beside the shards holds.
-enum Content<'c> {
-    /// All of another file.
-    File(&'c dyn Source),
-    /// A text that the plan has.
-    Text(&'c str),
-}
 
 /// An output in memory that takes less than this part of what is free is not worth a note.
 const SMALL_PART: u64 = 16;
@@ -64,8 +52,10 @@ impl Prepared {
     pub fn merge(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Summary> {
         let started = Instant::now();
         let target = match self.probe(output, reporter)? {
-            Probed::AlreadyDone(_) => {
-                let summary = self.summary(output);
+            Probed::AlreadyDone(record) => {
+                let result = record.digest_of_files();
+                self.check_result(&result)?;
+                let summary = self.summary(output).of_result(result);
                 reporter.event(&Event::Finished(&summary));
                 return Ok(summary);
             }
@@ -176,12 +166,19 @@ impl Prepared {
         started: Instant,
     ) -> Result<(Summary, Vec<(String, u64)>)> {
         self.check_room(&target.dir(), staging.kept_bytes_on_disk()?)?;
-        let store = staging.store();
+        let checksums = self.plan.sha256.then(Checksums::default);
+        let store = match &checksums {
+            Some(checksums) => checksums.of(staging.store(), &self.cancel),
+            None => staging.store(),
+        };
         let (kept_bytes, mut read_bytes) = (staging.kept().bytes(), 0);
         let clocks = Clocks::default();
         let applied = if staging.kept().is_counted {
             let kept = staging.kept().milestones.clone();
-            let mut record = |milestone: Milestone| staging.record(&milestone);
+            let mut record = |mut milestone: Milestone| {
+                checksums.iter().for_each(|sums| sums.note(&mut milestone));
+                staging.record(&milestone)
+            };
             let applied = self.run_into((&store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
                 read_bytes = now.read_bytes;
                 reporter.event(&Event::Progress(now));
@@ -190,14 +187,14 @@ impl Prepared {
         } else {
             None
         };
-        let files = self.write_others(&store, staging)?;
+        let completed = self.complete(&store, staging.shards(), checksums.as_ref())?;
         let lost = applied.iter().flat_map(lost);
         for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
             reporter.event(&Event::Note(&note));
         }
-        let summary = self.summary(target.output());
+        let summary = self.summary(target.output()).of_result(completed.result);
         let summary = summary.done(applied, [kept_bytes, read_bytes], started.elapsed());
-        Ok((summary.timed(clocks.threads()), files))
+        Ok((summary.timed(clocks.threads()), completed.files))
     }
 
     /// Runs the plan into `store`, which has what `kept` says already. `record` and `tick` are called as by [`Run::run`].
@@ -265,40 +262,6 @@ impl Prepared {
             // A store that does not tell is found out by writing.
             _ => Ok(()),
         }
-    }
-
-    /// Writes the files beside the shards: those that are copied, the index, the card, the record. Returns all files of the
-    /// output with their lengths.
-    fn write_others(&self, store: &Location, staging: &Staging) -> Result<Vec<(String, u64)>> {
-        let card = model_card(&self.plan, &self.base_name, self.library);
-        let own = self.plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
-        let own = own.chain([(CARD, card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
-        let copied = self.plan.copied.iter().zip(&self.copied);
-        let copied = copied.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
-        let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
-        // Whoever sees the output grow takes it for a checkpoint late.
-        others.sort_by_key(|(name, _)| rank(name));
-        let mut done = Vec::new();
-        let mut buf = vec![0; 1 << 18];
-        for (name, content) in others {
-            let (bytes, hash) = match content {
-                Content::File(source) => {
-                    (source.len(), copy_file(source, store, name, &mut buf, &self.cancel)?)
-                }
-                Content::Text(text) => {
-                    write_small(store, name, text.as_bytes())?;
-                    (text.len() as u64, blake3::hash(text.as_bytes()).to_hex().to_string())
-                }
-            };
-            done.push(ShardDone { name: name.to_owned(), bytes, hash });
-        }
-        let shards = staging.shards();
-        let mut files: Vec<(String, u64)> =
-            shards.iter().chain(&done).map(|file| (file.name.clone(), file.bytes)).collect();
-        let record = Provenance::new(&self.plan, &self.digest, &shards, done).to_json();
-        write_small(store, PROVENANCE, record.as_bytes())?;
-        files.push((PROVENANCE.to_owned(), record.len() as u64));
-        Ok(files)
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod execute;
 pub(crate) mod hooks;
 pub(crate) mod io;
 pub(crate) mod memory;
+pub(crate) mod others;
 pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod request;

@@ -62,6 +62,8 @@ pub struct Prepared {
     pub(crate) copied: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
+    /// The digest that the result must have.
+    pub(crate) expected: Option<String>,
     pub(crate) trusts_journal: bool,
     /// Where programs keep their state.
     pub(crate) state: Location,
@@ -78,6 +80,17 @@ const STRIDE: u64 = 768 << 20;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
+    prepare_part(request, &mut |plan| plan)
+}
+
+/// The same for what `choose` makes of the plan; the digest is that of the whole plan.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn prepare_part(
+    request: &Request,
+    choose: &mut dyn FnMut(Arc<Plan>) -> Arc<Plan>,
+) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
     let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
@@ -85,19 +98,10 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         Checkpoint::open(&place, variant, room).map_err(|error| explained(&place, &adapters, error))?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
     Error::all(errors)?;
-    let planner = Planner {
-        base: &base,
-        adapters: &adapters,
-        ignored_fields: &request.ignored_fields,
-        tied: request.tied,
-        tokenizer: request.tokenizer,
-        keep_quantized: request.keep_quantized,
-        allow_unmerged_files: &request.allow_unmerged_files,
-        allow_other_base: request.allow_other_base,
-        allow_noop: request.allow_noop,
-    };
+    let planner = planner(request, &base, &adapters);
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
+    let plan = choose(plan);
     notes.splice(0..0, note);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
@@ -129,11 +133,28 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         copied,
         kernels,
         allow_noop: request.allow_noop,
+        expected: request.expected.clone(),
         trusts_journal: request.trust_journal,
         state: request.state(),
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })
+}
+
+/// What is planned with.
+fn planner<'a>(request: &'a Request, base: &'a Checkpoint, adapters: &'a [Adapter]) -> Planner<'a> {
+    Planner {
+        base,
+        adapters,
+        ignored_fields: &request.ignored_fields,
+        tied: request.tied,
+        tokenizer: request.tokenizer,
+        keep_quantized: request.keep_quantized,
+        allow_unmerged_files: &request.allow_unmerged_files,
+        allow_other_base: request.allow_other_base,
+        allow_noop: request.allow_noop,
+        sha256: request.sha256,
+    }
 }
 
 /// Plans with the headers while the adapters are read. What the headers show to be wrong does not wait for the reading.

@@ -43,9 +43,14 @@ impl Prepared {
                 cancel.cancel();
             }
         };
-        let run = self.run_into((&Discard, &Clocks::default(), &cancel), &[], &mut |_| Ok(()), &mut |now| {
-            tick(now.written_bytes);
-        });
+        let run = self.run_into(
+            (&Discard::default(), &Clocks::default(), &cancel),
+            &[],
+            &mut |_| Ok(()),
+            &mut |now| {
+                tick(now.written_bytes);
+            },
+        );
         match run {
             Ok(_) => merged = (self.plan.output_bytes(), started.elapsed()),
             Err(error) if matches!(error.kind(), ErrorKind::Stopped) && !self.cancel.is_cancelled() => {}

@@ -96,6 +96,10 @@ pub struct Request {
     pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
+    /// Whether `SHA256SUMS` is written beside the other files.
+    pub sha256: bool,
+    /// The digest that the result must have, in hex: with another it is refused.
+    pub expected: Option<String>,
     /// Whether what an interrupted run left is taken by its length alone, and not hashed.
     pub trust_journal: bool,
     /// Where the journal of an output lies that can only be written in place; by default nowhere.

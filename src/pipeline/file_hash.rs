@@ -4,6 +4,9 @@
 //! or behind it: [`StretchValues`], which whoever has the bytes in its cache may compute. The state is the values of the largest
 //! aligned stretches so far, few however long the file: of `n` whole stretches as many as `n` has ones in binary. The hash is
 //! the one that `b3sum` prints.
+//!
+//! On the way there, every longer aligned piece has a value too. They are handed out beside the hash, at no cost: whoever finds
+//! another hash later learns by them where the file differs.
 
 use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
@@ -11,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a stretch: a power of two of chunks, long enough for the vectors of any CPU.
 pub(crate) const STRETCH: u64 = 64 << 10;
+/// Stretches of a piece, a power of two, and its bytes: a checkpoint of 141 GB has 8,400.
+const PIECE_STRETCHES: u64 = 256;
+pub(crate) const PIECE: u64 = PIECE_STRETCHES * STRETCH;
 
 /// The values of the whole stretches among some bytes of a file.
 #[derive(Debug, Default)]
@@ -57,6 +63,17 @@ pub(crate) struct FileHash {
     /// The value of that stretch, where somebody else computed it.
     known: Option<ChainingValue>,
     filled: u64,
+    /// The values of whole pieces, in hex; the last of a file is none.
+    pieces: Vec<String>,
+}
+
+/// What is known of a file by its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileSum {
+    /// The hash of all bytes, in hex.
+    pub(crate) hash: String,
+    /// The values of its pieces, in hex, but for the last of them.
+    pub(crate) pieces: Vec<String>,
 }
 
 /// What can be written down of a [`FileHash`].
@@ -68,6 +85,9 @@ pub struct HashState {
     values: Vec<String>,
     /// The value of the bytes behind them, in hex: they are read again, and must be the same.
     tail: String,
+    /// The values of whole pieces, in hex.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pieces: Vec<String>,
 }
 
 impl HashState {
@@ -79,7 +99,14 @@ impl HashState {
 
 impl Default for FileHash {
     fn default() -> FileHash {
-        FileHash { values: Vec::new(), whole: 0, last: Hasher::new(), known: None, filled: 0 }
+        FileHash {
+            values: Vec::new(),
+            whole: 0,
+            last: Hasher::new(),
+            known: None,
+            filled: 0,
+            pieces: Vec::new(),
+        }
     }
 }
 
@@ -88,10 +115,14 @@ impl FileHash {
     pub(crate) fn from_state(state: &HashState) -> Option<FileHash> {
         let values = state.values.iter().map(|hex| blake3::Hash::from_hex(hex).ok());
         let values: Vec<ChainingValue> = values.map(|hash| Some(*hash?.as_bytes())).collect::<Option<_>>()?;
-        if values.len() as u32 != state.stretches.count_ones() || state.stretches > u64::MAX / STRETCH {
+        let pieces = state.pieces.clone();
+        let is_sound = values.len() as u32 == state.stretches.count_ones()
+            && pieces.len() as u64 == state.stretches / PIECE_STRETCHES
+            && state.stretches <= u64::MAX / STRETCH;
+        if !is_sound {
             return None;
         }
-        let mut hash = FileHash { values, whole: state.stretches, ..FileHash::default() };
+        let mut hash = FileHash { values, whole: state.stretches, pieces, ..FileHash::default() };
         hash.begin_stretch();
         Some(hash)
     }
@@ -126,8 +157,8 @@ impl FileHash {
             self.end_stretch();
         }
         self.join();
-        let values = self.values.iter().map(|value| blake3::Hash::from(*value).to_hex().to_string());
-        HashState { stretches: self.whole, values: values.collect(), tail: self.tail() }
+        let values = self.values.iter().map(hex).collect();
+        HashState { stretches: self.whole, values, tail: self.tail(), pieces: self.pieces.clone() }
     }
 
     /// Whether these are the bytes that `state` was written down behind.
@@ -140,15 +171,20 @@ impl FileHash {
         if self.filled == 0 {
             return String::new();
         }
-        blake3::Hash::from(self.last_value()).to_hex().to_string()
+        hex(&self.last_value())
     }
 
-    /// The hash of all bytes, in hex.
-    pub(crate) fn finish(mut self) -> String {
+    /// The hash of all bytes, and of the pieces.
+    pub(crate) fn finish(mut self) -> FileSum {
+        self.join();
+        let pieces = std::mem::take(&mut self.pieces);
+        FileSum { hash: self.root(), pieces }
+    }
+
+    fn root(mut self) -> String {
         if self.whole == 0 {
             return self.last.finalize().to_hex().to_string();
         }
-        self.join();
         let mut right = self.last_value();
         while self.values.len() > 1
             && let Some(left) = self.values.pop()
@@ -179,12 +215,22 @@ impl FileHash {
 
     /// Joins stretches of equal length, once it is known that bytes come behind them.
     fn join(&mut self) {
+        let mut stretches = 1;
         while self.values.len() > self.whole.count_ones() as usize
             && let (Some(right), Some(left)) = (self.values.pop(), self.values.pop())
         {
-            self.values.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
+            let joined = merge_subtrees_non_root(&left, &right, Mode::Hash);
+            self.values.push(joined);
+            stretches *= 2;
+            if stretches == PIECE_STRETCHES {
+                self.pieces.push(hex(&joined));
+            }
         }
     }
+}
+
+fn hex(value: &ChainingValue) -> String {
+    blake3::Hash::from(*value).to_hex().to_string()
 }
 
 #[cfg(test)]
@@ -204,7 +250,7 @@ mod tests {
             for step in [1000, STRETCH as usize, 3 * STRETCH as usize + 1] {
                 let mut hash = FileHash::default();
                 bytes.chunks(step).for_each(|piece| hash.update(piece));
-                assert_eq!(hash.finish(), blake3::hash(&bytes).to_hex().as_str(), "{len} by {step}");
+                assert_eq!(hash.finish().hash, blake3::hash(&bytes).to_hex().as_str(), "{len} by {step}");
             }
         }
     }
@@ -224,7 +270,7 @@ mod tests {
                         assert_eq!(hash.state(), plain.state(), "{len} by {step}");
                     }
                 }
-                assert_eq!(hash.finish(), blake3::hash(&bytes).to_hex().as_str(), "{len} by {step}");
+                assert_eq!(hash.finish(), plain.finish(), "{len} by {step}");
             }
         }
     }
@@ -259,8 +305,39 @@ mod tests {
             assert!(second.is_at(&state), "{cut}");
             second.update(&bytes[cut as usize..]);
             first.update(&bytes[cut as usize..]);
-            assert_eq!([second.finish(), first.finish()], [whole.as_str(); 2], "{cut}");
+            assert_eq!([second.finish().hash, first.finish().hash], [whole.as_str(); 2], "{cut}");
         }
+    }
+
+    #[test]
+    fn a_piece_has_a_value_that_its_own_bytes_decide() {
+        let bytes = bytes(3 * PIECE + 5);
+        let sum_of = |bytes: &[u8]| {
+            let (first, rest) = bytes.split_at(bytes.len() - 9);
+            let mut hash = FileHash::default();
+            first.chunks(1 << 20).for_each(|some| hash.update(some));
+            // It is taken up again on the way, too.
+            let state = hash.state();
+            let mut hash = FileHash::from_state(&state).expect("a state");
+            hash.update(&first[state.bytes() as usize..]);
+            hash.update(rest);
+            hash.finish()
+        };
+        let whole = sum_of(&bytes);
+        assert_eq!(whole.hash, blake3::hash(&bytes).to_hex().as_str());
+        let own = |i: usize| {
+            let mut hasher = Hasher::new();
+            hasher.set_input_offset(i as u64 * PIECE);
+            hasher.update(&bytes[i * PIECE as usize..(i + 1) * PIECE as usize]);
+            hex(&hasher.finalize_non_root())
+        };
+        assert_eq!(whole.pieces, [own(0), own(1), own(2)]);
+        let mut other = bytes.clone();
+        other[PIECE as usize + 9] ^= 1;
+        let other = sum_of(&other).pieces;
+        let differing: Vec<usize> = (0..3).filter(|&i| other[i] != whole.pieces[i]).collect();
+        assert_eq!(differing, [1]);
+        assert_eq!(sum_of(&bytes[..2 * PIECE as usize]).pieces, whole.pieces[..1], "the last is none");
     }
 
     #[test]
@@ -270,11 +347,18 @@ mod tests {
             stretches,
             values: values.iter().map(|&value| value.to_owned()).collect(),
             tail: String::new(),
+            pieces: Vec::new(),
         };
         assert!(FileHash::from_state(&state(0, &[])).is_some());
         assert!(FileHash::from_state(&state(4, &[&value])).is_some());
         let many = [value.as_str(); 64];
-        for wrong in [state(1, &[]), state(2, &many[..2]), state(1, &["no hex"]), state(u64::MAX, &many)] {
+        for wrong in [
+            state(1, &[]),
+            state(256, &[&value]),
+            state(2, &many[..2]),
+            state(1, &["no hex"]),
+            state(u64::MAX, &many),
+        ] {
             assert!(FileHash::from_state(&wrong).is_none(), "{wrong:?}");
         }
     }

@@ -44,6 +44,19 @@ pub struct ShardDone {
     pub bytes: u64,
     /// BLAKE3 of the file, in hex.
     pub hash: String,
+    /// SHA-256 of it, in hex, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
+    /// BLAKE3's values of the 16 MiB pieces of a shard, in hex, but for the last: where it differs shows by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pieces: Vec<String>,
+}
+
+impl ShardDone {
+    /// Whether both have the same name and bytes.
+    pub(crate) fn is_same_as(&self, other: &ShardDone) -> bool {
+        (&self.name, self.bytes, &self.hash) == (&other.name, other.bytes, &other.hash)
+    }
 }
 
 /// The first bytes of a shard.

@@ -15,7 +15,7 @@ use crate::storage::sink::Sink;
 use crate::storage::source::Source;
 
 use crate::pipeline::clock::{Activity, StageClock};
-use crate::pipeline::file_hash::{FileHash, StretchValues};
+use crate::pipeline::file_hash::{FileHash, FileSum, StretchValues};
 use crate::pipeline::message::{MergedTile, ReductionResult};
 use crate::pipeline::milestone::{Milestone, Reached, ShardDone, ShardPart, open_part, whole_shards};
 use crate::pipeline::progress::Progress;
@@ -212,7 +212,8 @@ impl Writer<'_> {
             return Err(Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
         self.clock.spend(Activity::Sync, || open.sink.commit())?;
-        let done = ShardDone { name, bytes, hash: open.hash.finish() };
+        let FileSum { hash, pieces } = open.hash.finish();
+        let done = ShardDone { name, bytes, hash, sha256: None, pieces };
         (self.record)(Milestone { reached: Reached::Shard(done), counts: self.tally.take_recent() })
     }
 }

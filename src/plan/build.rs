@@ -32,7 +32,7 @@ use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, TensorEdits};
 use crate::plan::noop::ClaimEffect;
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
-use crate::plan::output_files::check_names;
+use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
 use crate::plan::tokenizer;
@@ -98,6 +98,7 @@ impl Planner<'_> {
             claims,
             copied,
             files,
+            sha256: self.sha256,
         };
         let digest = plan.digest();
         let decisions = decisions.into_iter().map(Note::from).collect();
@@ -163,7 +164,9 @@ impl Planner<'_> {
         let config = config_file::config(outline, self.adapters, is_decoded);
         let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
-            files.iter().any(|file| file.name == name) || is_unexplained && schemes::is_side_file(name)
+            files.iter().any(|file| file.name == name)
+                || self.sha256 && name == SUMS
+                || is_unexplained && schemes::is_side_file(name)
         };
         let mut notes = Vec::new();
         let mut copied = self.copied(&mut notes)?;
@@ -171,7 +174,7 @@ impl Planner<'_> {
         copied.retain(|file| !is_left(&file.name));
         copied.extend(kept_index);
         copied.sort_by(|a, b| a.name.cmp(&b.name));
-        Error::all(check_names(&shards, &files, &copied))?;
+        Error::all(check_names(&shards, &files, &copied, self.sha256))?;
         Ok(OutputContents { shards, files, copied, notes })
     }
 

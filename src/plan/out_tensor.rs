@@ -198,6 +198,9 @@ pub struct Plan {
     /// Files that are copied as they are.
     #[serde(rename = "carried")]
     pub copied: Vec<CopiedFile>,
+    /// Whether `SHA256SUMS` stands beside them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) sha256: bool,
 }
 
 impl std::fmt::Display for Counts {

@@ -8,6 +8,8 @@ use crate::plan::out_tensor::{CopiedFile, OutShard, Plan, SideFile};
 pub(crate) const CARD: &str = "README.md";
 /// The record of what was merged.
 pub(crate) const RECORD: &str = "shardfold.json";
+/// The checksums of all other files.
+pub(crate) const SUMS: &str = "SHA256SUMS";
 /// Where work in progress is written down: nothing of the output may have that name.
 pub(crate) const WORK: &str = "shardfold.journal";
 
@@ -25,7 +27,7 @@ pub(crate) struct OutputFile<'p> {
 impl Plan {
     /// All files of the output.
     pub(crate) fn output_files(&self) -> Vec<OutputFile<'_>> {
-        listed(&self.shards, &self.files, &self.copied)
+        listed(&self.shards, &self.files, &self.copied, self.sha256)
     }
 }
 
@@ -33,9 +35,11 @@ fn listed<'p>(
     shards: &'p [OutShard],
     files: &'p [SideFile],
     copied: &'p [CopiedFile],
+    sha256: bool,
 ) -> Vec<OutputFile<'p>> {
     let own = |name, what| OutputFile { name, bytes: None, what };
     let mut all = vec![own(CARD, "the model card"), own(RECORD, "the record of the merge")];
+    all.extend(sha256.then(|| own(SUMS, "the checksums")));
     all.extend(shards.iter().map(|shard| OutputFile {
         name: &shard.name,
         bytes: Some(shard.bytes),
@@ -55,8 +59,13 @@ fn listed<'p>(
 }
 
 /// One error for every name that two files of the output would have, or that is a directory for another.
-pub(crate) fn check_names(shards: &[OutShard], files: &[SideFile], copied: &[CopiedFile]) -> Vec<Error> {
-    let mut all = listed(shards, files, copied);
+pub(crate) fn check_names(
+    shards: &[OutShard],
+    files: &[SideFile],
+    copied: &[CopiedFile],
+    sha256: bool,
+) -> Vec<Error> {
+    let mut all = listed(shards, files, copied, sha256);
     all.push(OutputFile { name: WORK, bytes: None, what: "the journal of the merge" });
     all.sort_by_key(|file| file.name);
     let mut errors = Vec::new();
@@ -89,7 +98,7 @@ mod tests {
         let copied = |name: &str| CopiedFile { name: name.to_owned(), bytes: 1, beside: Role::Base };
         let check = |names: &[&str]| {
             let copied: Vec<CopiedFile> = names.iter().map(|name| copied(name)).collect();
-            check_names(&[], &[], &copied).iter().map(ToString::to_string).collect::<Vec<_>>()
+            check_names(&[], &[], &copied, true).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(check(&["a", "a.b", "b/a", "readme.md", "shardfold.json5"]).is_empty());
         for names in [
@@ -98,6 +107,7 @@ mod tests {
             &["README.md/x"],
             &["shardfold.json"],
             &["shardfold.journal"],
+            &["SHA256SUMS/a"],
         ] {
             assert_eq!(check(names).len(), 1, "{names:?}");
         }

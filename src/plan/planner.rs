@@ -25,4 +25,6 @@ pub(crate) struct Planner<'a> {
     pub allow_other_base: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
+    /// Whether `SHA256SUMS` is written.
+    pub sha256: bool,
 }

@@ -1,13 +1,20 @@
 //! In what one merge differs from another, for a message: of several differences, the first that a user can act on.
 
 use crate::plan::out_tensor::{AdapterUse, Input, Plan, Role};
+use crate::plan::output_files::SUMS;
 use crate::publish::provenance::Provenance;
 
 /// In what the merge of `other` differs from that of `plan`; none if nothing that was written down tells.
 pub(crate) fn difference(other: &Provenance, plan: &Plan) -> Option<String> {
     let adapters = || adapters(&other.adapters, &plan.adapters);
     let inputs = || inputs(&other.inputs, &plan.inputs);
-    adapters().or_else(inputs).or_else(|| choices(&other.choices, &plan.choices)).or_else(|| {
+    let sums = || match (&other.checksums, plan.sha256) {
+        (Some(file), false) => Some(format!("it has `{file}`, this one none")),
+        (None, true) => Some(format!("it has no `{SUMS}`")),
+        _ => None,
+    };
+    let choices = || choices(&other.choices, &plan.choices);
+    adapters().or_else(inputs).or_else(choices).or_else(sums).or_else(|| {
         let version = &other.shardfold;
         (*version != plan.version).then(|| format!("it is of shardfold {version}"))
     })
@@ -79,15 +86,16 @@ mod tests {
         let told = |change: Change| {
             let mut other = plan();
             change(&mut other);
-            difference(&Provenance::new(&other, "", &[], Vec::new()), &plan())
+            difference(&Provenance::new(&other, "", Vec::new(), Vec::new()), &plan())
         };
-        let changes: [(Change, &str); 7] = [
+        let changes: [(Change, &str); 8] = [
             (|plan| plan.adapters[0].weight = 0.5, "its adapter `a` has weight 0.5, here 1"),
             (|plan| plan.adapters[0].name = "b".to_owned(), "it has adapter `b` where this one has `a`"),
             (|plan| plan.adapters.push(plan.adapters[0].clone()), "it has 2 adapters, this one 1 adapter"),
             (|plan| plan.adapters[0].config = "x".to_owned(), "adapter_config.json of `a` is another"),
             (|plan| plan.inputs[0].identity.content = "d".to_owned(), "`m` of the base is another"),
             (|plan| plan.choices.clear(), "here the head is untied"),
+            (|plan| plan.sha256 = true, "it has `SHA256SUMS`, this one none"),
             (|plan| plan.version = "2".to_owned(), "it is of shardfold 2"),
         ];
         for (change, text) in changes {

@@ -6,8 +6,10 @@ use crate::error::{Error, Result};
 use crate::pipeline::milestone::ShardDone;
 use crate::pipeline::progress::Snapshot;
 use crate::plan::out_tensor::Plan;
+use crate::plan::output_files::SUMS;
+use crate::publish::checksums::sums_text;
 use crate::publish::hashing::FileHashing;
-use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::publish::provenance::{MOST_BYTES, PROVENANCE, Provenance};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::{EntryKind, Store};
@@ -47,7 +49,7 @@ impl Wanted<'_> {
         if !self.is_recorded(record) {
             return damaged(vec![PROVENANCE.to_owned()]);
         }
-        let files: Vec<&ShardDone> = record.shards.iter().chain(&record.files).collect();
+        let files: Vec<&ShardDone> = record.all_files().collect();
         let copied = &self.plan.copied;
         let bytes = files.iter().map(|file| file.bytes).chain(copied.iter().map(|file| file.bytes)).sum();
         let mut hashing = FileHashing::new(files.len() + copied.len(), bytes, self.cancel, tick);
@@ -56,6 +58,9 @@ impl Wanted<'_> {
             if !is_as_recorded(output, file, &mut hashing)? {
                 wrong.push(file.name.clone());
             }
+        }
+        if self.plan.sha256 && !has_sums_of(output, record)? {
+            wrong.push(SUMS.to_owned());
         }
         if !wrong.is_empty() {
             return damaged(wrong);
@@ -72,17 +77,27 @@ impl Wanted<'_> {
 
     /// Whether the record has every file of the plan, each with its length, and no other.
     fn is_recorded(&self, record: &Provenance) -> bool {
-        let recorded = record.shards.iter().chain(&record.files);
-        let mut recorded: Vec<(&str, u64)> = recorded.map(|file| (file.name.as_str(), file.bytes)).collect();
+        let mut recorded: Vec<(&str, u64)> =
+            record.all_files().map(|file| (file.name.as_str(), file.bytes)).collect();
         recorded.sort_unstable();
         let mut planned = self.plan.output_files();
-        planned.retain(|file| file.name != PROVENANCE);
+        planned.retain(|file| ![PROVENANCE, SUMS].contains(&file.name));
         planned.sort_unstable_by(|a, b| a.name.cmp(b.name));
         let is_like = |(recorded, planned): (&(&str, u64), &crate::plan::output_files::OutputFile<'_>)| {
             recorded.0 == planned.name && planned.bytes.is_none_or(|bytes| bytes == recorded.1)
         };
         recorded.len() == planned.len() && recorded.iter().zip(&planned).all(is_like)
     }
+}
+
+/// Whether `SHA256SUMS` in `dir` is what goes with the record there.
+///
+/// # Errors
+/// As [`Location::read_small`].
+pub(crate) fn has_sums_of(dir: &Location, record: &Provenance) -> Result<bool> {
+    let Some(json) = dir.read_small(PROVENANCE, MOST_BYTES)? else { return Ok(false) };
+    let Some(found) = dir.read_small(SUMS, MOST_BYTES)? else { return Ok(false) };
+    Ok(found == sums_text(record, &json).as_bytes())
 }
 
 /// Whether a file in `dir` has the length and the hash that were recorded of it.

@@ -15,6 +15,7 @@
 //! Everything here goes through the [`Store`](crate::storage::store::Store) of the output, so that it can be tried in memory
 //! and with faults.
 
+pub(crate) mod checksums;
 pub(crate) mod difference;
 pub(crate) mod finished;
 pub(crate) mod hashing;

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::pipeline::milestone::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
-use crate::plan::output_files::RECORD;
+use crate::plan::output_files::{RECORD, SUMS};
 use crate::storage::location::Location;
 
 /// Its file name.
 pub(crate) const PROVENANCE: &str = RECORD;
-const MOST_BYTES: u64 = 256 << 20;
+/// The most that is read of it.
+pub(crate) const MOST_BYTES: u64 = 256 << 20;
 /// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
 const SCHEMA: u32 = 1;
 const HASH: &str = "blake3";
@@ -45,6 +46,12 @@ pub(crate) struct Provenance {
     pub choices: Vec<String>,
     /// What identifies each file that was read.
     pub inputs: Vec<Input>,
+    /// BLAKE3 over the hashes and names of all other files.
+    #[serde(default)]
+    pub result: String,
+    /// The file with the checksums of all others, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<String>,
     /// The shards, with their hashes.
     pub shards: Vec<ShardDone>,
     /// Every other file of the result but this one, likewise.
@@ -54,7 +61,12 @@ pub(crate) struct Provenance {
 
 impl Provenance {
     /// The provenance of a finished run.
-    pub(crate) fn new(plan: &Plan, digest: &str, shards: &[ShardDone], files: Vec<ShardDone>) -> Provenance {
+    pub(crate) fn new(
+        plan: &Plan,
+        digest: &str,
+        shards: Vec<ShardDone>,
+        files: Vec<ShardDone>,
+    ) -> Provenance {
         Provenance {
             schema: SCHEMA,
             hash: HASH.to_owned(),
@@ -63,7 +75,9 @@ impl Provenance {
             adapters: plan.adapters.clone(),
             choices: plan.choices.clone(),
             inputs: plan.inputs.clone(),
-            shards: shards.to_vec(),
+            result: result_digest(shards.iter().chain(&files)),
+            checksums: plan.sha256.then(|| SUMS.to_owned()),
+            shards,
             files,
         }
     }
@@ -78,10 +92,34 @@ impl Provenance {
         Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
     }
 
+    /// Every file whose hash it has.
+    pub(crate) fn all_files(&self) -> impl Iterator<Item = &ShardDone> {
+        self.shards.iter().chain(&self.files)
+    }
+
+    /// The digest of the files that it lists.
+    pub(crate) fn digest_of_files(&self) -> String {
+        result_digest(self.all_files())
+    }
+
     /// Its JSON.
     pub(crate) fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("strings and numbers");
         text.push('\n');
         text
     }
+}
+
+/// The digest of a result: BLAKE3 of a line for each file in the order of names, which has its hash, two spaces and its name,
+/// as `b3sum` prints it.
+fn result_digest<'f>(files: impl Iterator<Item = &'f ShardDone>) -> String {
+    let mut files: Vec<&ShardDone> = files.collect();
+    files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        for text in [&file.hash, "  ", &file.name, "\n"] {
+            hasher.update(text.as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
 }

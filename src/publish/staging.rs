@@ -104,7 +104,7 @@ impl Staging {
         let counted = if kept.is_counted { kept.milestones.clone() } else { Vec::new() };
         let work = JournalWork {
             base: earlier.base.map(<[_]>::to_vec),
-            merge: Some(Provenance::new(earlier.plan, earlier.digest, &[], Vec::new())),
+            merge: Some(Provenance::new(earlier.plan, earlier.digest, Vec::new(), Vec::new())),
             milestones: counted,
         };
         let journal = Journal::begin(journal_dir, earlier.digest, &work).map_err(unwritable)?;

@@ -9,7 +9,9 @@ use crate::pipeline::progress::Snapshot;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
-use crate::report::lines::{budget_lines, checking_line, continuing_line, merging_again_line, note_line};
+use crate::report::lines::{
+    budget_lines, checking_line, continuing_line, merging_again_line, note_line, verifying_line,
+};
 use crate::report::rate::{Rate, show};
 use crate::report::say::say;
 use crate::report::screen::Screen;
@@ -78,6 +80,7 @@ impl Reporter for Bar {
                 self.print(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
+            Event::Verifying { total_bytes } => self.print(&verifying_line(*total_bytes)),
             Event::Continuing { total_bytes } => self.print(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clear();

@@ -11,6 +11,11 @@ use crate::storage::io::choice::IoChoice;
 pub enum Event<'e> {
     /// Something to know that is no error.
     Note(&'e Note),
+    /// A directory is being verified, against so many bytes.
+    Verifying {
+        /// Bytes of the files or tensors that it is held against.
+        total_bytes: u64,
+    },
     /// The run begins under this budget.
     Budget {
         /// Which.

@@ -30,6 +30,9 @@ impl Reporter for Json {
                 Some(budget(schedule, reason, io))
             }
             Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
+            Event::Verifying { total_bytes } => {
+                Some(json!({"event": "verifying", "total_bytes": total_bytes}))
+            }
             Event::Continuing { total_bytes } => {
                 Some(json!({"event": "continuing", "total_bytes": total_bytes}))
             }

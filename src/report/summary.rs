@@ -32,6 +32,8 @@ pub struct Summary {
     pub output: String,
     /// The plan's digest.
     pub digest: String,
+    /// The digest of the result's files; none if nothing was written.
+    pub result: Option<String>,
     /// Tensors by what was done to them.
     pub tensors: Counts,
     /// What the run counted; none if it was done already.
@@ -75,6 +77,7 @@ impl Summary {
             state: "already done",
             output: output.display().to_string(),
             digest: digest.to_owned(),
+            result: None,
             tensors: plan.counts(),
             applied: None,
             output_bytes: plan.output_bytes(),
@@ -106,6 +109,11 @@ impl Summary {
 }
 
 impl Summary {
+    /// The same with the digest of the result.
+    pub(crate) fn of_result(self, result: String) -> Summary {
+        Summary { result: Some(result), ..self }
+    }
+
     /// The same with what its threads spent their time on.
     pub(crate) fn timed(self, threads: Vec<ThreadTime>) -> Summary {
         Summary { limit: Bottleneck::of(&threads), threads, ..self }
@@ -159,7 +167,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.state != "done" {
             let output = &self.output;
-            return writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree");
+            writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree")?;
+            return self.show_result(f);
         }
         line(f, "merged into", &format!(" `{}`", self.output))?;
         line(f, "tensors", &self.tensors.to_string())?;
@@ -172,6 +181,7 @@ impl fmt::Display for Summary {
         let [written, read] = [self.output_bytes - self.kept_bytes, self.read_bytes].map(show_size);
         let rate = show_rate(self.bytes_per_second);
         line(f, "bytes", &format!("{written} written, {read} read, in {:.1} s: {rate}", self.seconds))?;
+        self.show_result(f)?;
         let cgroup = self.cgroup_peak.map(|peak| format!(", cgroup peak {}", show_size(peak)));
         let peak = show_size(self.peak_rss);
         line(f, "memory", &format!("peak RSS {peak}, budget {}{}", self.max_ram, cgroup.unwrap_or_default()))
@@ -179,6 +189,10 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    fn show_result(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.result.as_ref().map_or(Ok(()), |result| line(f, "result", result))
+    }
+
     /// What the run counted.
     fn show_applied(&self, f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
         if applied.merged_elements > 0 {

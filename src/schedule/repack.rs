@@ -199,16 +199,7 @@ mod tests {
             tensors,
             bytes: 90,
         }];
-        let plan = Plan {
-            version: String::new(),
-            inputs: Vec::new(),
-            adapters: Vec::new(),
-            choices: Vec::new(),
-            shards,
-            claims: Vec::new(),
-            files: Vec::new(),
-            copied: Vec::new(),
-        };
+        let plan = Plan { shards, ..Plan::default() };
         let (repacks, locations) = repack_factors(&plan, 0);
         assert_eq!((repacks.len(), scratch_bytes(&repacks)), (1, 120), "both experts share one");
         let merged = MergedTensor::located(&plan, (0, 0), &locations).expect("it is merged");

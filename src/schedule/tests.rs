@@ -95,16 +95,7 @@ fn plan(made: &[Made]) -> Plan {
         });
         shard.bytes += bytes;
     }
-    Plan {
-        version: String::new(),
-        inputs: Vec::new(),
-        adapters: Vec::new(),
-        choices: Vec::new(),
-        shards: vec![shard],
-        claims: Vec::new(),
-        files: Vec::new(),
-        copied: Vec::new(),
-    }
+    Plan { shards: vec![shard], ..Plan::default() }
 }
 
 /// Checks every tile of a plan under a cut; returns how many there are.

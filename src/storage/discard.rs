@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::storage::rules;
@@ -10,8 +11,21 @@ use crate::storage::sink::{Patch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store};
 
+/// What looks at bytes of a file as they pass: its name, how many came before, and they.
+type Look = Arc<dyn Fn(&str, u64, &[u8]) -> Result<()> + Send + Sync>;
+
 /// Takes every file and holds none.
-pub(crate) struct Discard;
+#[derive(Clone, Default)]
+pub(crate) struct Discard {
+    look: Option<Look>,
+}
+
+impl Discard {
+    /// One whose files are looked at as they pass. What `look` fails with ends the writing.
+    pub(crate) fn looking(look: impl Fn(&str, u64, &[u8]) -> Result<()> + Send + Sync + 'static) -> Discard {
+        Discard { look: Some(Arc::new(look)) }
+    }
+}
 
 impl Store for Discard {
     fn open(&self, name: &str) -> Result<Box<dyn Source>> {
@@ -21,7 +35,8 @@ impl Store for Discard {
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         rules::check_name(name)?;
-        Ok(Box::new(DiscardSink { name: name.to_owned(), length: Length::new(len) }))
+        let (name, length) = (name.to_owned(), Length::new(len));
+        Ok(Box::new(DiscardSink { name, at: 0, length, look: self.look.clone() }))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -67,7 +82,10 @@ fn nothing_there(name: &str) -> Error {
 /// Holds its writer to the length that was announced.
 struct DiscardSink {
     name: String,
+    /// Bytes that came.
+    at: u64,
     length: Length,
+    look: Option<Look>,
 }
 
 impl DiscardSink {
@@ -78,7 +96,12 @@ impl DiscardSink {
 
 impl Sink for DiscardSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.length.extend(bytes.len(), |_| Ok(())).map_err(|cause| self.cannot_write(cause))
+        self.length.extend(bytes.len(), |_| Ok(())).map_err(|cause| self.cannot_write(cause))?;
+        if let Some(look) = &self.look {
+            look(&self.name, self.at, bytes)?;
+        }
+        self.at += bytes.len() as u64;
+        Ok(())
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
@@ -95,12 +118,13 @@ mod tests {
 
     #[test]
     fn a_file_is_taken_whole_and_is_not_there() {
-        write_small(&Discard, "a/b", b"bytes").unwrap();
-        assert!(Discard.open("a/b").is_err() && Discard.list("").unwrap().is_empty());
-        let mut sink = Discard.create("a", 3).unwrap();
+        let store = Discard::default();
+        write_small(&store, "a/b", b"bytes").unwrap();
+        assert!(store.open("a/b").is_err() && store.list("").unwrap().is_empty());
+        let mut sink = store.create("a", 3).unwrap();
         sink.write(b"ab").unwrap();
         assert!(sink.write(b"cd").is_err(), "more than was announced");
         assert!(sink.commit().is_err(), "less than was announced");
-        assert!(Discard.create("../a", 3).is_err());
+        assert!(store.create("../a", 3).is_err());
     }
 }

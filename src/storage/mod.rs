@@ -29,6 +29,7 @@
 
 pub(crate) mod behind;
 pub(crate) mod chained;
+pub(crate) mod checksummed;
 pub(crate) mod discard;
 pub(crate) mod files;
 pub(crate) mod folder;

@@ -9,6 +9,7 @@
 )]
 
 mod channels;
+mod checksums;
 mod config_text;
 mod cut_off;
 mod diffusers;
@@ -51,4 +52,5 @@ mod structure;
 mod support;
 mod targets;
 mod turned;
+mod verifying;
 mod work;

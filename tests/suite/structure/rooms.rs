@@ -29,6 +29,7 @@ pub const LAYERS: Layers = Layers {
     beside: &[
         ("error", "tensor", "an error carries the shapes and dtypes that disagree"),
         ("note", "error", "an adapter without effect is refused or noted for one reason"),
+        ("verify", "merge", "what a directory should be is what a merge of its inputs gives"),
         ("hub", "storage", "a repo id leads to a location in a store"),
     ],
 };

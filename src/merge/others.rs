@@ -1,0 +1,105 @@
+//! The files beside the shards: those that are copied, the index and the config, the model card, the checksums, the record.
+
+use crate::error::run::RunError;
+use crate::error::{Error, Result};
+use crate::merge::prepare::Prepared;
+use crate::pipeline::milestone::ShardDone;
+use crate::plan::output_files::{CARD, SUMS};
+use crate::publish::checksums::{Checksums, sums_text};
+use crate::publish::into_place::rank;
+use crate::publish::model_card::model_card;
+use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::storage::files::{copy_file, write_small};
+use crate::storage::location::Location;
+use crate::storage::source::Source;
+
+/// What a file beside the shards holds.
+enum Content<'c> {
+    /// All of another file.
+    File(&'c dyn Source),
+    /// A text that the plan has.
+    Text(&'c str),
+}
+
+/// A result that is whole and not yet shown.
+pub(crate) struct Completed {
+    /// All its files, with their lengths.
+    pub(crate) files: Vec<(String, u64)>,
+    /// Its digest.
+    pub(crate) result: String,
+}
+
+impl Prepared {
+    /// Writes the files beside `shards` into `store`, the record last.
+    ///
+    /// # Errors
+    /// [`RunError::OtherResult`]; as copying and writing.
+    pub(crate) fn complete(
+        &self,
+        store: &Location,
+        mut shards: Vec<ShardDone>,
+        checksums: Option<&Checksums>,
+    ) -> Result<Completed> {
+        let mut others = self.write_others(store)?;
+        if let Some(checksums) = checksums {
+            for file in shards.iter_mut().chain(&mut others) {
+                checksums.add_to(file, store, &self.cancel)?;
+            }
+        }
+        let names = shards.iter().chain(&others).map(|file| (file.name.clone(), file.bytes));
+        let mut files: Vec<(String, u64)> = names.collect();
+        let record = Provenance::new(&self.plan, &self.digest, shards, others);
+        self.check_result(&record.result)?;
+        let json = record.to_json();
+        if self.plan.sha256 {
+            let text = sums_text(&record, json.as_bytes());
+            write_small(store, SUMS, text.as_bytes())?;
+            files.push((SUMS.to_owned(), text.len() as u64));
+        }
+        write_small(store, PROVENANCE, json.as_bytes())?;
+        files.push((PROVENANCE.to_owned(), json.len() as u64));
+        Ok(Completed { files, result: record.result })
+    }
+
+    /// Fails if another result was asked for than the one with the digest `found`.
+    ///
+    /// # Errors
+    /// [`RunError::OtherResult`].
+    pub(crate) fn check_result(&self, found: &str) -> Result<()> {
+        match &self.expected {
+            Some(expected) if !expected.eq_ignore_ascii_case(found) => {
+                let error = RunError::OtherResult { expected: expected.clone(), found: found.to_owned() };
+                let hint = "base, adapters, flags or the version of shardfold are others than they were then";
+                Err(Error::new(error).hint(hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what is copied, the index, the config and the card.
+    fn write_others(&self, store: &Location) -> Result<Vec<ShardDone>> {
+        let card = model_card(&self.plan, &self.base_name, self.library);
+        let own = self.plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
+        let own = own.chain([(CARD, card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
+        let copied = self.plan.copied.iter().zip(&self.copied);
+        let copied = copied.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
+        let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
+        // Whoever sees the output grow takes it for a checkpoint late.
+        others.sort_by_key(|(name, _)| rank(name));
+        let mut done = Vec::new();
+        let mut buf = vec![0; 1 << 18];
+        for (name, content) in others {
+            let (bytes, hash) = match content {
+                Content::File(source) => {
+                    (source.len(), copy_file(source, store, name, &mut buf, &self.cancel)?)
+                }
+                Content::Text(text) => {
+                    write_small(store, name, text.as_bytes())?;
+                    (text.len() as u64, blake3::hash(text.as_bytes()).to_hex().to_string())
+                }
+            };
+            done.push(ShardDone { name: name.to_owned(), bytes, hash, sha256: None, pieces: Vec::new() });
+        }
+        Ok(done)
+    }
+}
