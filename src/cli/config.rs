@@ -81,6 +81,7 @@ impl MergeConfig {
             allow_missing: read_patterns("--allow-missing", &args.allow_missing)?,
             allow_unmerged_files: args.allow_unmerged_file.clone(),
             allow_other_base: args.allow_other_base,
+            follow_links: args.follow_links,
             allow_noop: args.allow_noop,
             trust_journal: args.trust_journal,
             state: state_dir(),

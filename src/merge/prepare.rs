@@ -94,6 +94,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         keep_quantized: request.keep_quantized,
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,
+        follow_links: request.follow_links,
         allow_noop: request.allow_noop,
     };
     let Planned { plan, digest, mut notes, decisions } =

@@ -220,11 +220,16 @@ impl Store for Folder {
     }
 
     fn leads_inside(&self, link: &str, dir: &str) -> bool {
-        let path = self.path_of(link);
-        let resolved = |path: &Path| uninterrupted(|| fs::canonicalize(path)).ok();
-        let places = (resolved(&path), path.parent().and_then(resolved), resolved(&self.path_of(dir)));
+        let holder = link.rsplit_once('/').map_or("", |(holder, _)| holder);
+        let places = (self.resolved(link), self.resolved(holder), self.resolved(dir));
         let (Some(target), Some(holder), Some(dir)) = places else { return false };
         target.starts_with(&dir) && !holder.starts_with(&target)
+    }
+
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        let path = self.path_of(name);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        uninterrupted(|| fs::canonicalize(path)).ok()
     }
 
     fn is_mount_point(&self, dir: &str) -> bool {

@@ -197,18 +197,21 @@ impl Location {
         Ok(dirs.map(|entry| entry.name).collect())
     }
 
-    /// All of a file that is expected to be small; `None` if there is no such file.
+    /// All of a file that is expected to be small; `None` if nothing has its name.
     ///
     /// # Errors
-    /// [`StorageError::Unreadable`], also when it is longer than `most` bytes; as [`Store::stat`].
+    /// [`StorageError::TooLong`] when it is longer than `most` bytes; as [`Store::stat`] and [`Store::open`], also for what is no
+    /// regular file.
     pub(crate) fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        match self.read_start(name, most)? {
-            Some(start) if start.is_whole => Ok(Some(start.bytes)),
-            Some(_) => {
-                let cause = format!("it is longer than the {most} bytes accepted for such a file");
-                Err(Error::new(StorageError::Unreadable { path: self.path_of(name) }).because(cause))
+        match self.stat(name)? {
+            Some(Stat { kind: EntryKind::File, bytes }) if bytes > most => {
+                Err(StorageError::TooLong { path: self.path_of(name), bytes, most }.into())
             }
-            None => Ok(None),
+            // Opening says what it is or leads to.
+            Some(Stat { kind: EntryKind::Dir | EntryKind::DirLink | EntryKind::Other, .. }) => {
+                self.open(name).map(|_| None)
+            }
+            _ => Ok(self.read_start(name, most)?.map(|start| start.bytes)),
         }
     }
 
@@ -397,6 +400,10 @@ impl Store for Location {
         self.store.leads_inside(&self.at(link), &self.at(dir))
     }
 
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        self.store.resolved(&self.at(name))
+    }
+
     fn is_mount_point(&self, dir: &str) -> bool {
         self.store.is_mount_point(&self.at(dir))
     }
@@ -480,9 +487,10 @@ mod tests {
         assert_eq!(all.read_small("dir/name", 5).expect("memory"), Some(b"bytes".to_vec()));
         assert!(matches!(
             all.read_small("dir/name", 4).unwrap_err().kind(),
-            ErrorKind::Storage(StorageError::Unreadable { .. })
+            ErrorKind::Storage(StorageError::TooLong { bytes: 5, most: 4, .. })
         ));
-        assert!(all.read_small("dir", 4).expect("memory").is_none(), "a directory is no file");
+        assert!(all.read_small("dir", 4).is_err(), "a directory is no file");
+        assert!(all.read_small("nothing", 4).expect("memory").is_none());
         let start = all.read_start("dir/name", 2).expect("memory").expect("it is there");
         assert_eq!((start.bytes.as_slice(), start.is_whole), (&b"by"[..], false));
     }

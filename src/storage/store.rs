@@ -143,6 +143,12 @@ pub trait Store: Send + Sync {
         true
     }
 
+    /// Where what has the name `name` is, with all links followed; `None` for a store without links, or if nothing is there.
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        let _ = name;
+        None
+    }
+
     /// Whether `dir`, if it is there, is a directory of whoever runs this and no link, so that nobody else chose what is in it.
     ///
     /// # Errors

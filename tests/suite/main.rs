@@ -18,6 +18,7 @@ mod found_again;
 mod given;
 mod golden;
 mod heads;
+mod hostile;
 mod hub;
 mod indexes;
 mod inspect;

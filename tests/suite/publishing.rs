@@ -326,14 +326,17 @@ fn links_are_followed() {
     assert!(!work.folder.path().join("elsewhere.partial").exists() && !work.partial().exists());
 
     // A base like a snapshot of a Hugging Face cache: every file a link to a blob.
-    let cached = Work::demo();
-    let blobs = cached.folder.path().join("blobs");
+    let mut cached = Work::demo();
+    let repository = cached.folder.path().join("models--org--name");
+    let blobs = repository.join("blobs");
+    fs::create_dir_all(repository.join("snapshots")).unwrap();
     fs::rename(&cached.base, &blobs).unwrap();
+    cached.base = repository.join("snapshots/base");
     fs::create_dir(&cached.base).unwrap();
     for (i, name) in contents(&blobs).into_keys().enumerate() {
         let blob = format!("blob{i}");
         fs::rename(blobs.join(&name), blobs.join(&blob)).unwrap();
-        symlink(Path::new("../blobs").join(&blob), cached.base.join(&name)).unwrap();
+        symlink(Path::new("../../blobs").join(&blob), cached.base.join(&name)).unwrap();
     }
     cached.succeeds(&[]);
     is_whole(&cached.output);

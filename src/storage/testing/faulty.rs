@@ -262,6 +262,10 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.free_bytes(dir)
     }
 
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        self.inner.resolved(name)
+    }
+
     fn leads_inside(&self, link: &str, dir: &str) -> bool {
         self.inner.leads_inside(link, dir)
     }
