@@ -329,7 +329,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, help_heading = "Escape hatches")]
     pub(crate) allow_other_base: bool,
 
-    /// Copy side files that are links to elsewhere
+    /// Allow side files to be copied that are links to elsewhere
     ///
     /// By default a link is followed inside the directory of the base or the adapter, and from a snapshot of the Hugging Face
     /// cache to its `blobs`. Side files that are links to anything else are reported and not copied, and a config.json that is

@@ -37,7 +37,7 @@ use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store};
 use crate::storage::times::FileTimes;
 use crate::storage::walk::Walk;
 
@@ -247,6 +247,19 @@ impl Location {
         self.store.rename_dir(&self.prefix, &to.prefix)
     }
 
+    /// Holds it until it takes the place of `like`; none where nobody can replace it.
+    ///
+    /// # Errors
+    /// As [`Store::hold`].
+    pub(crate) fn held_for(&self, like: &Location) -> Result<Option<Box<dyn HeldDir>>> {
+        self.store.hold(&self.prefix, &like.prefix)
+    }
+
+    /// All of a store that is shared.
+    pub(crate) fn of_store(store: Arc<dyn Store>) -> Location {
+        Location { store, prefix: String::new(), cancel: None }
+    }
+
     /// Fails unless `to` is in the same store.
     fn is_beside(&self, to: &Location) -> Result<()> {
         if Arc::ptr_eq(&self.store, &to.store) {
@@ -312,6 +325,10 @@ impl Source for Stoppable {
 
     fn times(&self) -> Option<FileTimes> {
         self.source.times()
+    }
+
+    fn access(&self) -> Option<u32> {
+        self.source.access()
     }
 }
 
@@ -402,6 +419,10 @@ impl Store for Location {
 
     fn resolved(&self, name: &str) -> Option<PathBuf> {
         self.store.resolved(&self.at(name))
+    }
+
+    fn hold(&self, dir: &str, like: &str) -> Result<Option<Box<dyn HeldDir>>> {
+        self.store.hold(&self.dir(dir)?, &self.dir(like)?)
     }
 
     fn is_mount_point(&self, dir: &str) -> bool {

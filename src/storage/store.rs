@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::storage::io::settings::IoSettings;
@@ -158,6 +159,17 @@ pub trait Store: Send + Sync {
         Ok(true)
     }
 
+    /// Holds the directory `dir`, so that nobody replaces what is worked in; it is made if it is not there. It will take the place
+    /// of `like`, if something is there. `None` for a store in which nobody can.
+    ///
+    /// # Errors
+    /// [`OutputError::StagingForeign`](crate::error::output::OutputError::StagingForeign) for a link, another user's directory,
+    /// or one with links in it; [`StorageError::Write`](crate::error::storage::StorageError::Write).
+    fn hold(&self, dir: &str, like: &str) -> Result<Option<Box<dyn HeldDir>>> {
+        let _ = (dir, like);
+        Ok(None)
+    }
+
     /// Whether `dir` is where a file system is mounted, so that it cannot be renamed or replaced.
     fn is_mount_point(&self, dir: &str) -> bool {
         let _ = dir;
@@ -190,6 +202,21 @@ pub trait Store: Send + Sync {
     fn path_of(&self, dir: &str) -> PathBuf {
         PathBuf::from(dir)
     }
+}
+
+/// A directory that is held, whoever renames it.
+pub trait HeldDir: Send + Sync {
+    /// Its files.
+    fn files(&self) -> Arc<dyn Store>;
+
+    /// Whether its name still leads to it.
+    fn is_still_named(&self) -> bool;
+
+    /// Gives it the rights that a directory has there, and leaves its files no more of theirs than `access`, bits of a mode.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
+    fn open_up(&self, access: u32) -> Result<()>;
 }
 
 /// What has a name.

@@ -3,7 +3,7 @@
 //! the keys.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -246,4 +246,25 @@ fn links_lead_out_only_if_that_is_asked_for() {
     fs::write(&secret, "{}").unwrap();
     work.succeeds(&["--tokenizer", "adapter"]);
     assert!(!work.output.join("tokenizer.json").exists());
+}
+
+#[test]
+fn others_may_do_no_more_with_a_result_than_with_its_inputs() {
+    let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    let files = ["config.json", "model-00001-of-00003.safetensors", "README.md", "shardfold.json"];
+    let work = Work::demo();
+    work.succeeds(&[]);
+    let usual = work.folder.path().join("usual");
+    fs::create_dir(&usual).unwrap();
+    assert_eq!(mode(&work.output), mode(&usual), "as any new directory");
+    assert!(files.iter().all(|name| mode(&work.output.join(name)) == mode(&work.base.join("config.json"))));
+
+    let work = Work::demo();
+    chmod(&work.shard(2), 0o600);
+    fs::create_dir(&work.output).unwrap();
+    chmod(&work.output, 0o2750);
+    work.succeeds(&[]);
+    assert_eq!(mode(&work.output), 0o2750, "as it was");
+    assert!(files.iter().all(|name| mode(&work.output.join(name)) == 0o600));
 }

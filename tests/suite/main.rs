@@ -15,6 +15,7 @@ mod diffusers;
 mod ends;
 mod faults;
 mod found_again;
+mod fuzz;
 mod given;
 mod golden;
 mod heads;
