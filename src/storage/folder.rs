@@ -221,6 +221,12 @@ impl Store for Folder {
         sync_folder(&path).map_err(|cause| rules::cannot_write(&path, cause))
     }
 
+    fn sync_all(&self) -> Result<()> {
+        let fail = |cause| rules::cannot_write(&self.root, cause);
+        let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
+        File::open(root).and_then(|root| os::sync_file_system(&root)).map_err(fail)
+    }
+
     fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.dir(name)?;
         let opened = if look(&path).is_ok_and(|found| found.is_file()) {

@@ -39,6 +39,7 @@ use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
 use crate::storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store};
 use crate::storage::times::FileTimes;
+use crate::storage::together::Together;
 use crate::storage::walk::Walk;
 
 /// A directory of a store, or a file of it; it need not be there.
@@ -49,12 +50,14 @@ pub struct Location {
     prefix: String,
     /// What ends the reading of its files, if anything does.
     cancel: Option<Cancel>,
+    /// Whether files that are made in it last only with [`Store::sync_all`].
+    is_together: bool,
 }
 
 impl Location {
     /// The whole of `store`.
     pub fn new(store: impl Store + 'static) -> Location {
-        Location { store: Arc::new(store), prefix: String::new(), cancel: None }
+        Location { store: Arc::new(store), prefix: String::new(), cancel: None, is_together: false }
     }
 
     /// The same place, whose files stop being read once `cancel` says so: whatever reads them, in whichever phase.
@@ -78,7 +81,12 @@ impl Location {
             (Some(name), Some(parent)) => (parent, name),
             _ => (path, ""),
         };
-        Location { store: Arc::new(Folder::new(root)), prefix: prefix.to_owned(), cancel: None }
+        Location {
+            store: Arc::new(Folder::new(root)),
+            prefix: prefix.to_owned(),
+            cancel: None,
+            is_together: false,
+        }
     }
 
     /// What has that path in the file system once links are resolved, in the directory's path if nothing has it yet. What
@@ -255,9 +263,14 @@ impl Location {
         self.store.hold(&self.prefix, &like.prefix)
     }
 
+    /// The same, where files last only with [`Store::sync_all`].
+    pub(crate) fn together(&self) -> Location {
+        Location { is_together: true, ..self.clone() }
+    }
+
     /// All of a store that is shared.
     pub(crate) fn of_store(store: Arc<dyn Store>) -> Location {
-        Location { store, prefix: String::new(), cancel: None }
+        Location { store, prefix: String::new(), cancel: None, is_together: false }
     }
 
     /// Fails unless `to` is in the same store.
@@ -354,7 +367,8 @@ impl Store for Location {
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
-        self.store.create(&self.file(name)?, len)
+        let sink = self.store.create(&self.file(name)?, len)?;
+        Ok(if self.is_together { Box::new(Together(sink)) } else { sink })
     }
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
@@ -399,6 +413,10 @@ impl Store for Location {
 
     fn sync(&self, dir: &str) -> Result<()> {
         self.store.sync(&self.dir(dir)?)
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.store.sync_all()
     }
 
     fn lock(&self, name: &str) -> Result<Lock> {

@@ -52,5 +52,6 @@ pub(crate) mod store;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod testing;
 pub(crate) mod times;
+pub(crate) mod together;
 pub(crate) mod walk;
 pub(crate) mod writing;

@@ -112,6 +112,14 @@ pub trait Store: Send + Sync {
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn sync(&self, dir: &str) -> Result<()>;
 
+    /// Makes all files last that were shown [without that](Sink::commit_unsynced), with their names.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
+    fn sync_all(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Locks `name`, a file or a directory that need not be there yet, against other processes for as long as the lock is
     /// held, also when it is renamed. A courtesy: a store without locks hands out one that holds nothing.
     ///

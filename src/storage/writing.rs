@@ -176,6 +176,17 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn commit_unsynced(mut self: Box<Self>) -> Result<()> {
+        if !os::SYNCS_ALL {
+            return self.commit();
+        }
+        let finished = self.length.check_whole().and_then(|()| self.writer.finish());
+        finished.map_err(|cause| self.cannot_write(cause))?;
+        let FileSink { writer, file, temporary, target, .. } = *self;
+        drop((writer, file));
+        temporary.rename(&target).map_err(|cause| rules::cannot_write(&target, cause))
+    }
+
     fn abort(self: Box<Self>) {
         let mut temporary = self.temporary;
         temporary.is_kept = false;
