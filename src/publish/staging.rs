@@ -1,5 +1,7 @@
 //! The directory in which a result is made before it is seen, with its journal and its lock.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
@@ -264,15 +266,13 @@ fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<
         Error::new(OutputError::StagingDisturbed { path, file }).hint("let one merge at a time write there")
     };
     let found = dir.files(&|_| false)?;
-    for (name, bytes) in files {
-        if !found.iter().any(|file| file.name == *name && file.bytes == *bytes) {
-            return Err(disturbed(name));
-        }
+    let there: HashMap<&str, u64> = found.iter().map(|file| (file.name.as_str(), file.bytes)).collect();
+    let known: HashSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some((name, _)) = files.iter().find(|(name, bytes)| there.get(name.as_str()) != Some(bytes)) {
+        return Err(disturbed(name));
     }
     // NFS keeps what was removed while it was open.
-    let is_known = |name: &str| {
-        name == JOURNAL || name.starts_with(".nfs") || files.iter().any(|(known, _)| known == name)
-    };
+    let is_known = |name: &str| name == JOURNAL || name.starts_with(".nfs") || known.contains(name);
     let other = found.iter().find(|file| alone && !is_known(&file.name));
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
