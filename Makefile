@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test second-opinion hostile fuzz refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ demo: ## Plan and merge a small checkpoint, and compare with what PEFT gave
 test: ## Run all tests
 	$(CARGO) test --lib --bins --tests
 	$(CARGO) test --doc
+
+hostile: ## Run each hostile input of the fixtures, and see that it takes neither a second nor much memory
+	$(CARGO) test --release --test suite hostile:: -- --include-ignored --nocapture
+
+fuzz: ## Damage files at random for three minutes for each parser (FUZZ_SECONDS), and see that none panics
+	$(CARGO) test --release --test suite -- --ignored --nocapture no_parser_panics_for_minutes
 
 counts: ## Count what the structure promises: layers, circles, names, public items; LIST=1 lists every offender
 	$(CARGO) test --quiet --test suite structure:: -- --nocapture

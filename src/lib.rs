@@ -93,7 +93,7 @@ pub use storage::location::Location;
 pub use storage::memory::Memory;
 pub use storage::sink::{Patch, Scratch, Sink};
 pub use storage::source::Source;
-pub use storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+pub use storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store};
 pub use storage::times::FileTimes;
 pub use tensor::size::Size;
 
@@ -111,6 +111,7 @@ pub mod testing {
     pub use crate::kernels::fused::pack::Term;
     pub use crate::kernels::fused::tile::{Codes, FusedScratch};
     pub use crate::kernels::product::{Matrix, packing_bytes};
+    pub use crate::merge::fuzz::{FUZZ_TARGETS, FuzzTarget};
     pub use crate::merge::hooks::TestHooks;
     pub use crate::model::names::param_slice::ParamSlice;
     pub use crate::ops::placement::{Axis, Placement};

@@ -7,6 +7,9 @@ use crate::checkpoint::identity::Identity;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::reference::TensorRef;
 
+/// The longest name that others are compared with, in bytes.
+const MOST_COMPARED: usize = 512;
+
 /// One shard, as its header describes it.
 #[derive(Clone, Debug)]
 pub struct BaseShard {
@@ -120,11 +123,16 @@ impl Catalogue {
         self.tensors.binary_search_by_key(&key(tensor), |other| key(&other.tensor)).ok()
     }
 
-    /// The `count` names most like `name`, best first.
+    /// The `count` names most like `name`, best first; none for one that is longer than names are, which takes the square of
+    /// its length to tell.
     pub fn nearest(&self, name: &str, count: usize) -> Vec<String> {
+        if name.len() > MOST_COMPARED {
+            return Vec::new();
+        }
         let mut scored: Vec<(f64, &str)> = self
             .tensors
             .iter()
+            .filter(|tensor| tensor.name.len() <= MOST_COMPARED)
             .map(|tensor| (strsim::normalized_damerau_levenshtein(name, &tensor.name), tensor.name.as_str()))
             .collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));

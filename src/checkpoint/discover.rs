@@ -7,7 +7,7 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
-use crate::error::{Error, Result};
+use crate::error::{Error, MOST_WRONG, Result};
 use crate::formats::container::{FileHeader, TensorEntry};
 use crate::formats::foreign::foreign;
 use crate::formats::index::{IndexProblem, parse_index};
@@ -17,7 +17,7 @@ use crate::note::Note;
 use crate::note::input::InputNote;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
-use crate::storage::store::Store;
+use crate::storage::store::{EntryKind, Store};
 use crate::storage::walk::Walk;
 use crate::tensor::reference::FileId;
 
@@ -37,8 +37,10 @@ use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, is_o
 
 /// What is missing from a directory without weights of a known name.
 pub(crate) const NO_CHECKPOINT: &str = "safetensors checkpoint";
-const MOST_INDEX_BYTES: u64 = 256 << 20;
-const MOST_CONFIG_BYTES: u64 = 64 << 20;
+/// An index without a budget to bound it: far more than that of any checkpoint.
+const MOST_INDEX_BYTES: u64 = 64 << 20;
+/// A config that lists every module of a large model has a tenth of it.
+const MOST_CONFIG_BYTES: u64 = 8 << 20;
 
 /// A checkpoint directory, read as far as headers go.
 pub struct Checkpoint {
@@ -85,10 +87,13 @@ impl Checkpoint {
     fn read(dir: &Location, variant: Option<&str>, mut room: HeaderRoom<'_>) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
-        let (names, index, mut notes) = shard_names(dir, &config, variant)?;
+        let (names, index, mut notes) = shard_names(dir, (&config, variant), room)?;
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut sources = Vec::new();
         for (i, name) in names.iter().enumerate() {
+            if errors.len() == MOST_WRONG {
+                break;
+            }
             match read_shard(dir, name, room) {
                 Ok((shard, source, entries)) => {
                     sources.push(source);
@@ -133,7 +138,7 @@ fn with_broken_links(dir: &Location, error: Error) -> Error {
     let Ok(walk) = Walk::of(dir, &|_, _| true) else { return error };
     let indices = walk.files.iter().filter(|file| is_index(&file.name));
     let indices: Vec<IndexFile> =
-        indices.filter_map(|file| read_index(dir, &file.name).ok().flatten()).collect();
+        indices.filter_map(|file| read_index(dir, &file.name, HeaderRoom::of(None)).ok().flatten()).collect();
     let is_listed =
         |name: &str| indices.iter().any(|file| file.index.weight_map.iter().any(|(_, shard)| shard == name));
     let is_needed = |name: &str| is_carried(name) || is_listed(name) || WeightsName::of(name).is_some();
@@ -143,7 +148,11 @@ fn with_broken_links(dir: &Location, error: Error) -> Error {
 type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
 
 /// The shards' file names in order, the index if there is one, and notes of files that are left out.
-fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result<WeightFiles> {
+fn shard_names(
+    dir: &Location,
+    (config, variant): (&Config, Option<&str>),
+    room: HeaderRoom<'_>,
+) -> Result<WeightFiles> {
     let found = Walk::of(dir, &|_, _| true)?;
     let files: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
@@ -154,6 +163,12 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
             return Ok((vec![only.to_owned()], None, Vec::new()));
         }
         Error::all(found.broken_links(dir, |name| WeightsName::of(name).is_some()))?;
+        // Opening says what it is, if no file.
+        for index in LIBRARIES.iter().map(|library| WeightsName::plain(library.stem).index()) {
+            if dir.stat(&index)?.is_some_and(|stat| stat.kind != EntryKind::File) {
+                dir.open(&index)?;
+            }
+        }
         return Err(nothing(&dir.path(), &files));
     };
     let mut notes = Vec::new();
@@ -162,7 +177,7 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
     }
     let is_copy = |file: &&str| holds_tensors(file) && is_whole_model(file);
     let on_disk: Vec<&str> = files.iter().copied().filter(is_copy).collect();
-    let index = read_index(dir, &name.index())?;
+    let index = read_index(dir, &name.index(), room)?;
     let shards = match &index {
         None => vec![name.single()],
         Some(file) => {
@@ -173,7 +188,8 @@ fn shard_names(dir: &Location, config: &Config, variant: Option<&str>) -> Result
             names
         }
     };
-    let left_out = on_disk.iter().filter(|file| !shards.iter().any(|shard| shard == **file));
+    let left_out =
+        on_disk.iter().filter(|file| shards.binary_search_by(|shard| shard.as_str().cmp(file)).is_err());
     let files: Vec<String> = left_out.map(|file| (*file).to_owned()).collect();
     if !files.is_empty() {
         notes.push(match &index {
@@ -228,13 +244,18 @@ fn files_of(weights: &[WeightsName], dir: &Location) -> Result<Vec<String>> {
     weights.iter().map(file).collect()
 }
 
-/// The index of that name, if it is there.
+/// The index of that name, if it is there and `room` has its bytes.
 ///
 /// # Errors
+/// As [`HeaderRoom::refused`];
 /// [`CheckpointError::Index`], [`CheckpointError::LfsPointer`], [`StorageError::LeadsOut`] for a shard that is no file of the
 /// directory, or as [`Location::read_small`].
-pub(crate) fn read_index(dir: &Location, name: &str) -> Result<Option<IndexFile>> {
+pub(crate) fn read_index(dir: &Location, name: &str, room: HeaderRoom<'_>) -> Result<Option<IndexFile>> {
     let at = dir.path_of(name);
+    let bytes = dir.stat(name)?.map_or(0, |stat| stat.bytes);
+    if bytes <= MOST_INDEX_BYTES && bytes > room.left() {
+        return Err(room.refused(&at, bytes));
+    }
     let Some(bytes) = dir.read_small(name, MOST_INDEX_BYTES)? else { return Ok(None) };
     if is_lfs_pointer(&bytes) {
         return Err(lfs_pointer(&at));

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::error::checkpoint::CheckpointError;
-use crate::error::{Error, Result};
+use crate::error::{Error, MOST_WRONG, Result};
 use crate::formats::index::{About, Index};
 use crate::note::Note;
 use crate::note::input::InputNote;
@@ -107,6 +107,7 @@ pub(crate) fn listing(catalogue: &Catalogue, file: IndexFile, notes: &mut Vec<No
                 is_listed[i] = true;
                 order.push(i as u32);
             }
+            None if errors.len() == MOST_WRONG => break,
             None => errors.push(
                 CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() }.into(),
             ),

@@ -95,6 +95,7 @@ enum Why {
     Denied,
     LinkOut,
     Deep,
+    Empty,
     Special,
 }
 
@@ -110,6 +111,7 @@ impl Why {
             Why::Denied => "no permission to read it",
             Why::LinkOut => "a link to a directory elsewhere",
             Why::Deep => "too many directories deep",
+            Why::Empty => "a directory with nothing in it",
             Why::Special => "neither a file nor a directory, or not a name in UTF-8",
         }
     }
@@ -121,6 +123,7 @@ impl From<Left> for Why {
             Left::Denied => Why::Denied,
             Left::LinkOut => Why::LinkOut,
             Left::Deep => Why::Deep,
+            Left::Empty => Why::Empty,
             Left::Special => Why::Special,
         }
     }

@@ -17,7 +17,7 @@ use crate::storage::location::Location;
 use crate::storage::store::Store;
 
 /// The most that is read of a file of a quantizer.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_BYTES: u64 = 8 << 20;
 
 /// A description of the quantization.
 #[derive(Clone, Debug)]

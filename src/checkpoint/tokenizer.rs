@@ -45,6 +45,9 @@ const TEMPLATE: &str = "chat_template.jinja";
 const TEMPLATES: &[&str] = &[TEMPLATE, "chat_template.json"];
 const TEMPLATE_KEY: &str = "chat_template";
 const MOST_BYTES: u64 = 8 << 20;
+/// A vocabulary with more bytes or tokens is not compared; the largest have 40 MB and 300,000.
+const MOST_FAST_BYTES: u64 = 64 << 20;
+const MOST_TOKENS: usize = 1 << 20;
 
 /// Whether a file is a part of a tokenizer, its chat template apart.
 fn is_tokenizer_file(name: &str) -> bool {
@@ -135,6 +138,9 @@ struct Vocabulary {
 impl Vocabulary {
     /// The vocabulary of a `tokenizer.json`; none of one that is not understood.
     fn read(source: &dyn Source) -> Option<Vocabulary> {
+        if source.len() > MOST_FAST_BYTES {
+            return None;
+        }
         let reader = BufReader::with_capacity(1 << 16, Reader { source, at: 0 });
         let Parts { mut model, added } = serde_json::from_reader(reader).ok()?;
         // Added tokens may stand in the vocabulary as well, with the same number.
@@ -201,20 +207,28 @@ impl<'de> Visitor<'de> for TokensVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Tokens, A::Error> {
         let mut tokens = Tokens::default();
+        let mut count = 0;
         while let Some((token, id)) = map.next_entry::<String, u64>()? {
+            counted(&mut count)?;
             tokens.listed.add(&token, id);
         }
         Ok(tokens)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Tokens, A::Error> {
-        let (mut tokens, mut id) = (Tokens::default(), 0);
+        let (mut tokens, mut count) = (Tokens::default(), 0);
         while let Some((token, _)) = seq.next_element::<(String, IgnoredAny)>()? {
-            tokens.listed.add(&token, id);
-            id += 1;
+            tokens.listed.add(&token, count as u64);
+            counted(&mut count)?;
         }
         Ok(tokens)
     }
+}
+
+/// Counts one more token.
+fn counted<E: serde::de::Error>(count: &mut usize) -> std::result::Result<(), E> {
+    *count += 1;
+    if *count > MOST_TOKENS { Err(E::custom("more tokens than a vocabulary has")) } else { Ok(()) }
 }
 
 /// A source read from its start on.

@@ -96,6 +96,7 @@ pub(crate) fn request_of(
         allow_missing: read_patterns("--allow-missing", &rules.allow_missing)?,
         allow_unmerged_files: rules.allow_unmerged_file.clone(),
         allow_other_base: rules.allow_other_base,
+        follow_links: rules.follow_links,
         allow_noop: rules.allow_noop,
         state: state_dir(),
         ..Request::default()

@@ -215,6 +215,14 @@ pub(crate) struct RuleFlags {
     #[arg(long, help_heading = "Escape hatches")]
     pub(crate) allow_other_base: bool,
 
+    /// Allow side files to be copied that are links to elsewhere
+    ///
+    /// By default a link is followed inside the directory of the base or the adapter, and from a snapshot of the Hugging Face
+    /// cache to its `blobs`. Side files that are links to anything else are reported and not copied, and a config.json that is
+    /// one is an error: the result may be uploaded. Shards are read wherever they lie.
+    #[arg(long, help_heading = "Escape hatches")]
+    pub(crate) follow_links: bool,
+
     /// Allow adapters that have no effect
     ///
     /// By default an adapter whose deltas are all zero (`lora_B` as before training) is an error, and so is one that leaves

@@ -82,7 +82,7 @@ fn of_request(error: &RequestError) -> Code {
 fn of_storage(error: &StorageError) -> Code {
     match error {
         StorageError::Missing { .. } | StorageError::BrokenLink { .. } => Code::NoInput,
-        StorageError::LeadsOut { .. } => Code::Data,
+        StorageError::LeadsOut { .. } | StorageError::TooLong { .. } => Code::Data,
         StorageError::Unreadable { .. }
         | StorageError::Read { .. }
         | StorageError::Truncated { .. }

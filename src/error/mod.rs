@@ -56,6 +56,9 @@ use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt;
 
+/// Errors of one kind that are gathered: a file that is wrong everywhere needs no more memory than that.
+pub(crate) const MOST_WRONG: usize = 1000;
+
 /// What the library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -22,7 +22,7 @@ pub enum OutputError {
     OtherSideFile { path: PathBuf, file: String },
     #[error("`{}` was made before the base changed: its `{shard}` would be another now", path.display())]
     OtherBase { path: PathBuf, shard: String },
-    #[error("`{}` is a link, or belongs to another user: nothing is written there", path.display())]
+    #[error("`{}` is a link or has one in it, or belongs to another user: nothing is written there", path.display())]
     StagingForeign { path: PathBuf },
     #[error("`{file}` in `{}` is not what this run wrote: another process writes there", path.display())]
     StagingDisturbed { path: PathBuf, file: String },

@@ -1,5 +1,7 @@
 //! Claims that cannot become one output.
 
+use std::path::PathBuf;
+
 use crate::error::no_effect::NoEffectReason;
 
 /// Claims that cannot become one output.
@@ -34,6 +36,8 @@ pub enum PlanError {
     TokenTwice { tensor: String, token: u64, earlier: String, later: String },
     #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
     ReplacedDelta { tensor: String, earlier: String, later: String },
+    #[error("`{}` is a link that leads out of its directory, to `{}`: it is not copied into a result", path.display(), target.display())]
+    LinkedConfig { path: PathBuf, target: PathBuf },
     #[error("`{first}` is {what} of the result, which cannot hold {other} `{second}` as well")]
     NameTwice { first: String, what: &'static str, second: String, other: &'static str },
 }

@@ -20,6 +20,8 @@ pub enum StorageError {
     LeadsOut { path: PathBuf },
     #[error("cannot read `{}`", path.display())]
     Unreadable { path: PathBuf },
+    #[error("`{}` has {}, at most {} are accepted for such a file", path.display(), show_size(*bytes), show_size(*most))]
+    TooLong { path: PathBuf, bytes: u64, most: u64 },
     #[error("cannot read `{}` at byte {offset}", path.display())]
     Read { path: PathBuf, offset: u64 },
     #[error("`{}` ends at byte {found}, its header promises {expected}", path.display())]

@@ -1,7 +1,8 @@
 //! JSON read strictly: objects refuse a key that is there twice, and nesting has a limit. Configs are read as Python reads them.
 //!
 //! Two readers of one file can disagree about a key that is there twice, so headers and indices refuse it. Configs are what
-//! Python programs write by hand and read with `json`, for which the last counts. serde calls
+//! Python programs write by hand and read with `json`, for which the last counts. What is kept of a file has a limit, too: a
+//! built value can take sixteen times the memory of its text. serde calls
 //! visitors back with its own error type, which holds only text; a typed problem therefore travels beside it, in a
 //! [`Cause`] that the visitor fills in before it makes serde stop.
 
@@ -9,12 +10,22 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
+use std::mem::size_of;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::tensor::size::show_size;
+
 /// Objects and lists inside each other that [`parse_json_strict`] accepts; serde_json itself stops at 128.
 pub(crate) const MAX_DEPTH: u32 = 64;
+
+/// Bytes of memory that the values of one file may take: 100,000 entries of an object fit.
+const MAX_VALUE_BYTES: usize = 24 << 20;
+/// Bytes of one value; a list may have grown to twice what it holds.
+const VALUE_BYTES: usize = 2 * size_of::<Value>();
+/// Bytes that an object needs for an entry beside its key and its value.
+const ENTRY_BYTES: usize = 2 * (size_of::<String>() + 2 * size_of::<u64>());
 
 /// What is wrong with a piece of JSON.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +37,8 @@ pub enum JsonProblem {
     Twice { key: String },
     #[error("objects and lists are nested more than {limit} deep")]
     TooDeep { limit: u32 },
+    #[error("its values would take more than {}", show_size(*limit))]
+    TooLarge { limit: u64 },
     #[error(transparent)]
     Syntax(#[from] serde_json::Error),
 }
@@ -37,7 +50,8 @@ pub enum JsonProblem {
 /// number beyond what a float holds, which Python takes for infinity.
 ///
 /// # Errors
-/// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], or has a key twice in an object.
+/// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], larger than [`MAX_VALUE_BYTES`], or has a key
+/// twice in an object.
 pub(crate) fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
     parse_text(utf8(json)?, Twice::Refused)
 }
@@ -46,7 +60,7 @@ pub(crate) fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
 /// which editors of other systems put in front. Otherwise as [`parse_json_strict`].
 ///
 /// # Errors
-/// Whatever is not UTF-8, not one JSON value, or nested deeper than [`MAX_DEPTH`].
+/// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], or larger than [`MAX_VALUE_BYTES`].
 pub(crate) fn parse_json_as_python(json: &[u8]) -> Result<Value, JsonProblem> {
     let text = utf8(json)?;
     parse_text(text.strip_prefix('\u{feff}').unwrap_or(text), Twice::LastCounts)
@@ -130,12 +144,15 @@ pub(crate) fn first_twice<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> 
     names.into_iter().find(|name| !seen.insert(*name))
 }
 
-/// Why a visitor made serde stop; empty if serde stopped by itself.
-pub(crate) struct Cause<P>(Cell<Option<P>>);
+/// Why a visitor made serde stop, empty if serde stopped by itself; and the room that is left for values.
+pub(crate) struct Cause<P> {
+    problem: Cell<Option<P>>,
+    room: Cell<usize>,
+}
 
 impl<P> Default for Cause<P> {
     fn default() -> Cause<P> {
-        Cause(Cell::new(None))
+        Cause { problem: Cell::new(None), room: Cell::new(MAX_VALUE_BYTES) }
     }
 }
 
@@ -148,13 +165,13 @@ impl<P> Cause<P> {
 
     /// Notes `problem`, unless a visitor further inside has noted one.
     pub(crate) fn note(&self, problem: P) {
-        let first = self.0.take().unwrap_or(problem);
-        self.0.set(Some(first));
+        let first = self.problem.take().unwrap_or(problem);
+        self.problem.set(Some(first));
     }
 
     /// What was noted.
     pub(crate) fn take(&self) -> Option<P> {
-        self.0.take()
+        self.problem.take()
     }
 }
 
@@ -174,8 +191,7 @@ pub(crate) struct Strict<'a> {
     twice: Twice,
     /// Levels that may still be opened.
     depth: u32,
-    /// Whether the value is built. If not, it is only checked and lists and objects come back empty: a built value can
-    /// take sixteen times the memory of its text.
+    /// Whether the value is built. If not, it is only checked and lists and objects come back empty.
     keep: bool,
 }
 
@@ -194,6 +210,17 @@ impl<'a> Strict<'a> {
         match self.depth.checked_sub(1) {
             Some(depth) => Ok(Strict { depth, ..self }),
             None => Err(self.cause.stop(JsonProblem::TooDeep { limit: MAX_DEPTH })),
+        }
+    }
+
+    /// Takes the room of what is kept.
+    fn take<E: de::Error>(self, bytes: usize) -> Result<(), E> {
+        match self.cause.room.get().checked_sub(bytes) {
+            Some(left) => {
+                self.cause.room.set(left);
+                Ok(())
+            }
+            None => Err(self.cause.stop(JsonProblem::TooLarge { limit: MAX_VALUE_BYTES as u64 })),
         }
     }
 }
@@ -234,7 +261,11 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        Ok(if self.keep { Value::String(value.to_owned()) } else { Value::Null })
+        if !self.keep {
+            return Ok(Value::Null);
+        }
+        self.take(value.len())?;
+        Ok(Value::String(value.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
@@ -242,6 +273,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element_seed(inner)? {
             if self.keep {
+                self.take(VALUE_BYTES)?;
                 items.push(item);
             }
         }
@@ -257,8 +289,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
             if is_twice && self.twice == Twice::Refused {
                 return Err(self.cause.stop(JsonProblem::Twice { key }));
             }
+            self.take(key.len() + ENTRY_BYTES)?;
             let value = object.next_value_seed(inner)?;
             if self.keep {
+                self.take(VALUE_BYTES)?;
                 items.insert(key, value);
             } else {
                 seen.insert(key);
@@ -329,6 +363,20 @@ mod tests {
         }
         assert!(parse_json_strict(deep(64).as_bytes()).is_ok());
         assert_eq!(parse_json_strict(b"\"a\xff\"").unwrap_err().to_string(), "byte 2 is not UTF-8");
+    }
+
+    #[test]
+    fn values_that_take_too_much_memory_are_refused() {
+        let list = |unit: &str, count: usize| format!("[{}1]", unit.repeat(count));
+        let keys: String = (0..200_000).map(|i| format!("\"{i}\":1,")).collect();
+        let all =
+            [list("1,", 400_000), list("[],", 400_000), list("{},", 400_000), format!("{{{keys}\"z\":1}}")];
+        for text in all.iter().chain([&format!("[\"{}\"]", "x".repeat(MAX_VALUE_BYTES))]) {
+            let error = parse_json_strict(text.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), "its values would take more than 24 MiB", "{text:.40}");
+            assert!(parse_json_as_python(text.as_bytes()).is_err(), "{text:.40}");
+        }
+        assert!(parse_json_strict(list("1,", 100_000).as_bytes()).is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! fetched here. What is typed and what a file holds is checked before it becomes part of a path, so that neither leads out
 //! of the cache.
 
+pub(crate) mod blobs;
 pub(crate) mod cache;
 mod cache_problem;
 pub(crate) mod environment;

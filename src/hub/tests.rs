@@ -217,7 +217,7 @@ fn hostile_refs_lead_nowhere() {
     let (_folder, hub) = cache(&[ONE], &[("main", &"1".repeat(5000))]);
     assert!(matches!(
         refused(&hub, "org/name").0.kind(),
-        ErrorKind::Storage(StorageError::Unreadable { .. })
+        ErrorKind::Storage(StorageError::TooLong { bytes: 5000, .. })
     ));
     let (_folder, hub) = cache(&[ONE, "..x", "not-a-commit"], &[]);
     assert_eq!(commit(&hub, "org/name").as_deref(), Some(ONE));

@@ -24,7 +24,7 @@ use crate::publish::finished::Wanted;
 use crate::publish::journal::BaseStamp;
 use crate::publish::kept::{Earlier, Lost};
 use crate::publish::staging::Staging;
-use crate::publish::target::{OutputTarget, Probed, probe};
+use crate::publish::target::{OutputTarget, Probed, drop_leftovers, probe};
 use crate::report::event::{Event, Reporter};
 use crate::report::summary::{Summary, lost};
 use crate::schedule::repack::scratch_bytes;
@@ -53,6 +53,7 @@ impl Prepared {
         let started = Instant::now();
         let target = match self.probe(output, reporter)? {
             Probed::AlreadyDone(record) => {
+                drop_leftovers(output, &self.digest);
                 let result = record.digest_of_files();
                 self.check_result(&result)?;
                 let summary = self.summary(output).of_result(result);
@@ -74,7 +75,7 @@ impl Prepared {
         let filled = self.fill(&target, &mut staging, reporter, started);
         match filled.and_then(|filled| self.check_inputs().map(|()| filled)) {
             Ok((summary, files)) => {
-                target.publish(staging, &files)?;
+                target.publish(staging, &files, self.access())?;
                 reporter.event(&Event::Finished(&summary));
                 Ok(summary)
             }
@@ -90,6 +91,14 @@ impl Prepared {
                 Err(with_way_on(error))
             }
         }
+    }
+
+    /// What others may do with each file that is read: no more with the result. Its owner may always read and write it.
+    fn access(&self) -> u32 {
+        const OWNER: u32 = 0o600;
+        const ALL: u32 = 0o666;
+        let inputs = self.sources.iter().chain(&self.copied);
+        inputs.filter_map(|source| source.access()).fold(ALL, |all, access| all & access) | OWNER
     }
 
     /// Begins to stage the result, behind what an earlier run left of it.

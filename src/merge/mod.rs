@@ -6,6 +6,8 @@
 pub(crate) mod again;
 pub(crate) mod discard;
 pub(crate) mod execute;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 pub(crate) mod hooks;
 pub(crate) mod io;
 pub(crate) mod memory;

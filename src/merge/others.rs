@@ -12,6 +12,10 @@ use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::storage::files::{copy_file, write_small};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
+use crate::storage::store::Store;
+
+/// Files beyond which they are made to last together: one by one 20,000 take many seconds.
+const MANY: usize = 256;
 
 /// What a file beside the shards holds.
 enum Content<'c> {
@@ -86,19 +90,24 @@ impl Prepared {
         let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
         // Whoever sees the output grow takes it for a checkpoint late.
         others.sort_by_key(|(name, _)| rank(name));
+        let is_many = others.len() > MANY;
+        let each = if is_many { &store.together() } else { store };
         let mut done = Vec::new();
         let mut buf = vec![0; 1 << 18];
         for (name, content) in others {
             let (bytes, hash) = match content {
                 Content::File(source) => {
-                    (source.len(), copy_file(source, store, name, &mut buf, &self.cancel)?)
+                    (source.len(), copy_file(source, each, name, &mut buf, &self.cancel)?)
                 }
                 Content::Text(text) => {
-                    write_small(store, name, text.as_bytes())?;
+                    write_small(each, name, text.as_bytes())?;
                     (text.len() as u64, blake3::hash(text.as_bytes()).to_hex().to_string())
                 }
             };
             done.push(ShardDone { name: name.to_owned(), bytes, hash, sha256: None, pieces: Vec::new() });
+        }
+        if is_many {
+            store.sync_all()?;
         }
         Ok(done)
     }

@@ -152,6 +152,7 @@ fn planner<'a>(request: &'a Request, base: &'a Checkpoint, adapters: &'a [Adapte
         keep_quantized: request.keep_quantized,
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,
+        follow_links: request.follow_links,
         allow_noop: request.allow_noop,
         sha256: request.sha256,
     }

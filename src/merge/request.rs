@@ -94,6 +94,8 @@ pub struct Request {
     pub allow_unmerged_files: Vec<String>,
     /// Whether the base may be of another class than the one that an adapter was trained on.
     pub allow_other_base: bool,
+    /// Whether files are copied that are links to elsewhere.
+    pub follow_links: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
     /// Whether `SHA256SUMS` is written beside the other files.

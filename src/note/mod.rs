@@ -20,6 +20,7 @@ pub(crate) mod claim;
 pub(crate) mod input;
 pub(crate) mod names;
 pub(crate) mod plan;
+pub(crate) mod printable;
 pub(crate) mod run;
 pub(crate) mod side_file;
 

@@ -17,6 +17,12 @@ notes! {
             "the tokenizer of `{adapter}` has tokens beyond the {rows} rows of the embedding: the base's is taken \
              (`--tokenizer adapter` takes the other)"
         ),
+        LinksLeftOut { files: Vec<String> } => (
+            "{} {} not copied: {} out of the directory (`--follow-links` copies what links lead to)",
+            first_of(files),
+            verb(files.len(), ["is", "are"]),
+            verb(files.len(), ["a link leads", "links lead"])
+        ),
         LeftOut { files: Vec<String>, why: String } =>
             ("{} {} not copied: {why}", first_of(files), verb(files.len(), ["is", "are"])),
     }

@@ -30,6 +30,7 @@ use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, TensorEdits};
+use crate::plan::links;
 use crate::plan::noop::ClaimEffect;
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::{SUMS, check_names};
@@ -172,6 +173,7 @@ impl Planner<'_> {
         let mut copied = self.copied(&mut notes)?;
         tokenizer::choose(self.tokenizer, outline, self.adapters, &mut copied, &mut notes)?;
         copied.retain(|file| !is_left(&file.name));
+        links::leave_out(self, &mut copied, &mut notes)?;
         copied.extend(kept_index);
         copied.sort_by(|a, b| a.name.cmp(&b.name));
         Error::all(check_names(&shards, &files, &copied, self.sha256))?;

@@ -17,6 +17,9 @@ use crate::tensor::shape::Shape;
 
 use crate::plan::out_tensor::SideFile;
 
+/// Its name.
+pub(crate) const CONFIG: &str = "config.json";
+
 /// `config.json` where the weights force it to change.
 pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bool) -> Option<SideFile> {
     let config = &outline.base.config;
@@ -37,7 +40,7 @@ pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bo
         add_head(config, &mut edit, outline, adapter);
     }
     let is_changed = edit.text() != config.as_text();
-    is_changed.then(|| SideFile { name: "config.json".to_owned(), content: edit.text().to_owned() })
+    is_changed.then(|| SideFile { name: CONFIG.to_owned(), content: edit.text().to_owned() })
 }
 
 /// Rows of the embedding or the head before and after, if they changed.

@@ -12,6 +12,7 @@ pub(crate) mod digest;
 pub(crate) mod explain;
 pub(crate) mod fused;
 pub(crate) mod layout;
+pub(crate) mod links;
 pub(crate) mod noop;
 pub(crate) mod origin;
 pub(crate) mod out_tensor;

@@ -23,6 +23,8 @@ pub(crate) struct Planner<'a> {
     pub allow_unmerged_files: &'a [String],
     /// Whether the base may be of another class than the one that an adapter was trained on.
     pub allow_other_base: bool,
+    /// Whether links that lead out of their directory are followed.
+    pub follow_links: bool,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
     /// Whether `SHA256SUMS` is written.

@@ -25,7 +25,7 @@ pub(crate) const JOURNAL: &str = WORK;
 const MOST_HEAD_BYTES: u64 = 4096;
 /// Bytes that are read at a time, and the most that one line may have: a milestone of 100,000 tensors has a tenth of it.
 const LINE_STEP: u64 = 256 << 10;
-const MOST_LINE_BYTES: u64 = 128 << 20;
+const MOST_LINE_BYTES: u64 = 32 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct JournalHead {
@@ -115,7 +115,7 @@ impl JournalWork {
             return Ok(work);
         }
         let source = dir.open(JOURNAL)?;
-        let mut lines = JournalLines { source: source.as_ref(), at: 0, text: Vec::new() };
+        let mut lines = JournalLines { source: source.as_ref(), at: 0, text: Vec::new(), seen: 0 };
         lines.next()?;
         let Some(line) = lines.next()? else { return Ok(work) };
         let Ok(MergeLine { base, merge }) = serde_json::from_slice(&line) else { return Ok(work) };
@@ -135,13 +135,17 @@ struct JournalLines<'s> {
     at: u64,
     /// Those of them that are not handed out.
     text: Vec<u8>,
+    /// Bytes of these that hold no end of a line.
+    seen: usize,
 }
 
 impl JournalLines<'_> {
     /// The next; none if it has no end.
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
-            if let Some(end) = self.text.iter().position(|&byte| byte == b'\n') {
+            if let Some(end) = self.text[self.seen..].iter().position(|&byte| byte == b'\n') {
+                let end = self.seen + end;
+                self.seen = 0;
                 let rest = self.text.split_off(end + 1);
                 let mut line = std::mem::replace(&mut self.text, rest);
                 line.pop();
@@ -152,6 +156,7 @@ impl JournalLines<'_> {
                 return Ok(None);
             }
             let old = self.text.len();
+            self.seen = old;
             self.text.resize(old + step as usize, 0);
             self.source.read_at(&mut self.text[old..], self.at)?;
             self.at += step;

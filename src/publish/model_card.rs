@@ -5,6 +5,7 @@
 //! model made of several. Only a repo id makes a link, so a base that is known by a path alone is not named there.
 
 use crate::checkpoint::ecosystem::Library;
+use crate::note::printable::is_hidden;
 use crate::plan::out_tensor::Plan;
 
 /// The text of `README.md`. `base` names the base as its config or its directory does; `library` is what loads it.
@@ -120,8 +121,7 @@ fn visible_all(text: &str) -> String {
 
 /// A character, or its number if nobody would see it, or it would turn what follows around.
 fn visible(c: char) -> String {
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || turns { c.escape_unicode().to_string() } else { c.to_string() }
+    if is_hidden(c) { c.escape_unicode().to_string() } else { c.to_string() }
 }
 
 /// A string as YAML takes any: JSON is a part of it.

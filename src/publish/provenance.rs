@@ -11,8 +11,8 @@ use crate::storage::location::Location;
 
 /// Its file name.
 pub(crate) const PROVENANCE: &str = RECORD;
-/// The most that is read of it.
-pub(crate) const MOST_BYTES: u64 = 256 << 20;
+/// The most that is read of it: that of 100,000 files; what is longer is none of ours.
+pub(crate) const MOST_BYTES: u64 = 16 << 20;
 /// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
 const SCHEMA: u32 = 1;
 const HASH: &str = "blake3";
@@ -87,8 +87,8 @@ impl Provenance {
     /// # Errors
     /// [`StorageError::Unreadable`].
     pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
-        let bytes = dir.read_small(PROVENANCE, MOST_BYTES)?;
-        let read: Option<Provenance> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let start = dir.read_start(PROVENANCE, MOST_BYTES)?.filter(|start| start.is_whole);
+        let read: Option<Provenance> = start.and_then(|start| serde_json::from_slice(&start.bytes).ok());
         Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
     }
 

@@ -1,5 +1,8 @@
 //! The directory in which a result is made before it is seen, with its journal and its lock.
 
+use std::collections::{HashMap, HashSet};
+
+use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -11,11 +14,16 @@ use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
 use crate::publish::way::Publish;
 use crate::storage::location::Location;
-use crate::storage::store::{Entry, EntryKind, Lock, Store};
+use crate::storage::rules::part_name;
+use crate::storage::store::{Entry, EntryKind, HeldDir, Lock, Store};
 
 /// A staging directory that this process holds.
 pub(crate) struct Staging {
+    /// What files are written to: by its handle, where it is held.
     dir: Location,
+    /// The same by its name.
+    place: Location,
+    held: Option<Box<dyn HeldDir>>,
     way: &'static dyn Publish,
     /// Where its journal lies, if not in it: then it is the output itself.
     state: Option<Location>,
@@ -78,28 +86,30 @@ pub(crate) fn holds_work(dir: &Location) -> Result<bool> {
 }
 
 impl Staging {
-    /// Makes `dir` if it is not there, takes its lock, and clears what an earlier run left in it but for what it can go on
-    /// behind. `state` is where the journal of what is made in place lies.
+    /// Makes `place` if it is not there, holds it for `output`, takes its lock, and clears what an earlier run left in it but for
+    /// what it can go on behind. `state` is where the journal of what is made in place lies.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`], [`OutputError::StagingForeign`]; as [`Store::list`] and
     /// [`Earlier::find`].
     pub(crate) fn begin(
         way: &'static dyn Publish,
-        (dir, state): (&Location, &Location),
+        (place, state, output): (&Location, &Location, &Location),
         earlier: &Earlier<'_>,
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Staging> {
-        let unwritable = |error: Error| unwritable(dir, error);
+        let unwritable = |error: Error| unwritable(place, error);
         let state = way.is_in_place().then(|| state.clone());
+        check_own(state.as_ref().unwrap_or(place))?;
+        let held = match &state {
+            None => place.held_for(output).map_err(unwritable).map_err(explained)?,
+            Some(_) => None,
+        };
+        let by_handle = held.as_ref().map(|held| Location::of_store(held.files()));
+        let dir = &by_handle.unwrap_or_else(|| place.clone());
         let journal_dir = state.as_ref().unwrap_or(dir);
-        let is_there = journal_dir.stat("")?.is_some();
-        check_own(journal_dir)?;
         let lock = journal_dir.lock("").map_err(unwritable)?;
-        if is_there {
-            // Nobody has put another in its place meanwhile.
-            check_own(journal_dir)?;
-        }
+        check_named(held.as_deref(), place)?;
         let kept = earlier.find((dir, journal_dir), tick)?;
         let counted = if kept.is_counted { kept.milestones.clone() } else { Vec::new() };
         let work = JournalWork {
@@ -111,6 +121,8 @@ impl Staging {
         let planned = earlier.plan.output_files().iter().map(|file| file.name.to_owned()).collect();
         let staging = Staging {
             dir: dir.clone(),
+            place: place.clone(),
+            held,
             way,
             state,
             planned,
@@ -128,7 +140,7 @@ impl Staging {
     fn clear(&self) -> Result<()> {
         let kept = self.kept.files();
         if self.state.is_none() {
-            return clear(&self.dir, &kept);
+            return clear((&self.dir, &self.place), &kept, &self.planned);
         }
         let mut others = self.planned.iter().filter(|name| !kept.contains(name));
         others.try_for_each(|name| self.dir.remove(name))
@@ -187,7 +199,12 @@ impl Staging {
     /// Throws away all that is staged.
     pub(crate) fn discard(self) {
         // Nothing is lost if this fails: the next run clears it.
-        let Some(state) = self.state else { return drop(self.dir.remove_dir("")) };
+        let Some(state) = self.state else {
+            if check_named(self.held.as_deref(), &self.place).is_ok() {
+                let _ = self.place.remove_dir("");
+            }
+            return;
+        };
         for name in &self.planned {
             let _ = self.dir.remove(name);
         }
@@ -195,19 +212,24 @@ impl Staging {
     }
 
     /// Takes the journal out of what is staged, which is then only the result, and hands its lock on. `files` are all that
-    /// must be there, with their lengths: another run may have written there, where locks are refused or lie.
+    /// must be there, with their lengths: another run may have written there, where locks are refused or lie. Others may do no
+    /// more with them than `access` says, bits of a mode.
     ///
     /// # Errors
     /// [`OutputError::StagingDisturbed`], [`OutputError::OutputInUse`]; as [`Store::remove`] and [`Store::sync`].
-    pub(crate) fn finish(self, files: &[(String, u64)]) -> Result<(Location, Lock)> {
-        let Staging { dir, state, lock, journal, .. } = self;
+    pub(crate) fn finish(self, files: &[(String, u64)], access: u32) -> Result<(Location, Lock)> {
+        let Staging { dir, place, held, state, lock, journal, .. } = self;
         check_staged(&dir, files, state.is_none())?;
         journal.remove()?;
         match state {
-            None => dir.sync("")?,
+            None => {
+                held.as_ref().map_or(Ok(()), |held| held.open_up(access))?;
+                dir.sync("")?;
+            }
             Some(state) => state.remove_dir("")?,
         }
-        Ok((dir, lock))
+        check_named(held.as_deref(), &place)?;
+        Ok((place, lock))
     }
 }
 
@@ -216,8 +238,25 @@ fn check_own(dir: &Location) -> Result<()> {
     if dir.is_own_dir("")? {
         return Ok(());
     }
-    let error = Error::new(OutputError::StagingForeign { path: dir.path() });
-    Err(error.hint("remove it if nobody needs it, or name another output"))
+    Err(explained(OutputError::StagingForeign { path: dir.path() }.into()))
+}
+
+/// What helps where a staging directory is somebody else's.
+fn explained(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Output(OutputError::StagingForeign { .. }) => {
+            error.hint("remove it if nobody needs it, or name another output")
+        }
+        _ => error,
+    }
+}
+
+/// Fails if something else has the name of what is held.
+fn check_named(held: Option<&dyn HeldDir>, place: &Location) -> Result<()> {
+    if held.is_none_or(HeldDir::is_still_named) {
+        return Ok(());
+    }
+    Err(OutputError::OutputInUse { path: place.path() }.into())
 }
 
 /// Fails unless `dir` holds these files and, if it is of this run `alone`, but for the journal no other.
@@ -227,21 +266,27 @@ fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<
         Error::new(OutputError::StagingDisturbed { path, file }).hint("let one merge at a time write there")
     };
     let found = dir.files(&|_| false)?;
-    for (name, bytes) in files {
-        if !found.iter().any(|file| file.name == *name && file.bytes == *bytes) {
-            return Err(disturbed(name));
-        }
+    let there: HashMap<&str, u64> = found.iter().map(|file| (file.name.as_str(), file.bytes)).collect();
+    let known: HashSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some((name, _)) = files.iter().find(|(name, bytes)| there.get(name.as_str()) != Some(bytes)) {
+        return Err(disturbed(name));
     }
     // NFS keeps what was removed while it was open.
-    let is_known = |name: &str| {
-        name == JOURNAL || name.starts_with(".nfs") || files.iter().any(|(known, _)| known == name)
-    };
+    let is_known = |name: &str| name == JOURNAL || name.starts_with(".nfs") || known.contains(name);
     let other = found.iter().find(|file| alone && !is_known(&file.name));
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
 
-/// Removes everything but the journal and the files of `kept`.
-fn clear(dir: &Location, kept: &[String]) -> Result<()> {
+/// Removes everything but the journal and the files of `kept`, if all of it is what a run with these `planned` files leaves.
+fn clear((dir, place): (&Location, &Location), kept: &[String], planned: &[String]) -> Result<()> {
+    let top = |name: &str| planned.iter().any(|planned| planned.split('/').next() == Some(name));
+    // Network file systems keep what was removed while it was open.
+    let is_left = |name: &str| name.starts_with('.') && (name.ends_with(".tmp") || name.starts_with(".nfs"));
+    let part = |name: &str| planned.iter().any(|planned| part_name(planned) == name);
+    if let Some(other) = others(dir)?.iter().find(|e| !top(&e.name) && !is_left(&e.name) && !part(&e.name)) {
+        let error = Error::new(OutputError::OutputHolds { path: place.path() });
+        return Err(error.hint(format!("`{}` in it is no file of this merge: move it away", other.name)));
+    }
     let is_kept = |name: &str| kept.iter().any(|kept| kept == name);
     let holds_kept = |name: &str| kept.iter().any(|kept| kept.split('/').next() == Some(name));
     for Entry { name, kind, .. } in others(dir)? {
@@ -271,8 +316,6 @@ fn others(dir: &Location) -> Result<Vec<Entry>> {
 mod tests {
     use super::*;
     use crate::cancel::Cancel;
-    use crate::error::kind::ErrorKind;
-    use crate::error::output::OutputError;
     use crate::plan::out_tensor::Plan;
     use crate::publish::rename::Rename;
     use crate::storage::files::write_small;
@@ -292,11 +335,11 @@ mod tests {
                 trusts_journal: false,
                 cancel: &Cancel::default(),
             };
-            let staging = Staging::begin(&Rename, (&dir, &dir), &earlier, &mut |_| {}).unwrap();
+            let staging = Staging::begin(&Rename, (&dir, &dir, &dir), &earlier, &mut |_| {}).unwrap();
             write_small(&dir, "a", b"1").unwrap();
             write_small(&dir, "b/c", b"22").unwrap();
             change(&dir);
-            staging.finish(&files).map(drop)
+            staging.finish(&files, 0o666).map(drop)
         };
         finish(&|_| {}).unwrap();
         finish(&|dir| write_small(dir, ".nfs000012", b"").unwrap()).unwrap();

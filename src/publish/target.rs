@@ -186,11 +186,11 @@ impl OutputTarget {
             // Where no journal can be kept either, nothing is gone on with.
             let keeps = matches!(probe_store(&self.state, &self.output), Ok(Ability::Serves { .. }));
             let state = if keeps { self.state.clone() } else { Location::new(Memory::new()).join("state") };
-            Staging::begin(way, (&place, &state), earlier, tick)?
+            Staging::begin(way, (&place, &state, &self.output), earlier, tick)?
         } else if is_locked {
-            Staging::begin(way, (&place, &self.state), earlier, tick)?
+            Staging::begin(way, (&place, &self.state, &self.output), earlier, tick)?
         } else {
-            Staging::begin(way, (&unshared(&place), &self.state), earlier, tick)?.unshared()
+            Staging::begin(way, (&unshared(&place), &self.state, &self.output), earlier, tick)?.unshared()
         };
         if self.is_taken(way)? {
             staging.discard();
@@ -243,19 +243,41 @@ impl OutputTarget {
         }
     }
 
-    /// Publishes what was staged, once it is seen that all of `files` is there.
+    /// Publishes what was staged, once it is seen that all of `files` is there. Others may do no more with them than `access`
+    /// says.
     ///
     /// # Errors
     /// As [`Staging::finish`] and [`Publish::publish`].
-    pub(crate) fn publish(&self, staging: Staging, files: &[(String, u64)]) -> Result<()> {
+    pub(crate) fn publish(&self, staging: Staging, files: &[(String, u64)], access: u32) -> Result<()> {
         let (is_shared, way) = (staging.is_shared(), staging.way());
-        let (dir, _lock) = staging.finish(files)?;
+        let (dir, _lock) = staging.finish(files, access)?;
         let published = way.publish(&dir, &self.output);
         // Nobody would go on with it.
         if published.is_err() && !is_shared {
             let _ = dir.remove_dir("");
         }
         published
+    }
+}
+
+/// Removes what is left beside the files of an `output` that is whole: a run was cut off when it had moved the last of them into
+/// place.
+pub(crate) fn drop_leftovers(output: &Location, digest: &str) {
+    for left in [Some(staged_in(output)), staged_beside(output)].into_iter().flatten() {
+        let is_ours = match owner(&left, &|_| false) {
+            Ok(Owner::Plan(plan)) => plan == digest,
+            Ok(Owner::Nobody) => true,
+            Ok(Owner::Unknown) | Err(_) => false,
+        };
+        let is_left = left.is_directory().unwrap_or(false) && left.is_own_dir("").unwrap_or(false);
+        if is_ours
+            && is_left
+            && holds_work(&left).is_ok_and(|holds| !holds)
+            && left.lock("").is_ok_and(|lock| lock.is_held())
+        {
+            // It is only in the way.
+            let _ = left.remove_dir("");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::error::kind::ErrorKind;
+use crate::note::printable::push_printable;
 
 use crate::report::terminal::Terminal;
 
@@ -125,11 +126,7 @@ fn clean(text: &str) -> String {
             cleaned.push('…');
             break;
         }
-        if c.is_control() {
-            cleaned.extend(c.escape_default());
-        } else {
-            cleaned.push(c);
-        }
+        push_printable(&mut cleaned, c);
     }
     cleaned
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::note::printable::push_printable;
+
 /// One line: a label in a column of its own, and text, in which control characters are shown as escapes.
 pub(crate) fn line(f: &mut dyn fmt::Write, label: &str, text: &str) -> fmt::Result {
     writeln!(f, "{label:<11}{}", printable(text))
@@ -10,9 +12,7 @@ pub(crate) fn line(f: &mut dyn fmt::Write, label: &str, text: &str) -> fmt::Resu
 /// A text with names from files, with control characters as escapes: it goes to a terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
+    text.chars().for_each(|c| push_printable(&mut shown, c));
     shown
 }
 

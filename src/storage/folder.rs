@@ -12,6 +12,7 @@ use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder};
+use crate::storage::held::HeldFolder;
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::settings::IoSettings;
 use crate::storage::io::store_io::StoreIo;
@@ -23,9 +24,10 @@ use crate::storage::reading::FileSource;
 use crate::storage::rules;
 use crate::storage::rules::part_name;
 use crate::storage::scratch::ScratchFile;
+use crate::storage::shown::shown;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store};
 use crate::storage::writing::FileSink;
 
 /// The files of one directory, subdirectories included.
@@ -43,6 +45,8 @@ pub struct Folder {
     /// What is open for reading. Clones share it.
     open_files: Arc<OpenFiles>,
     keeping_cache: bool,
+    /// The handle that `root` is of, and what messages call it.
+    held: Option<(Arc<File>, PathBuf)>,
 }
 
 impl Folder {
@@ -50,7 +54,19 @@ impl Folder {
     ///
     /// Whoever needs the directory's own name to last makes a store of the directory above it.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
-        Folder { root: path.into(), io: Arc::default(), open_files: Arc::default(), keeping_cache: false }
+        Folder {
+            root: path.into(),
+            io: Arc::default(),
+            open_files: Arc::default(),
+            keeping_cache: false,
+            held: None,
+        }
+    }
+
+    /// The same, whose path is by that handle of the directory that messages call `shown`.
+    pub(crate) fn held_by(mut self, handle: Arc<File>, shown: PathBuf) -> Folder {
+        self.held = Some((handle, shown));
+        self
     }
 
     /// Whether to leave read and written pages in the cache, for a machine where they will soon be wanted again. Off at
@@ -83,7 +99,12 @@ impl Folder {
     /// The path of a directory in it, or of itself.
     fn dir(&self, name: &str) -> Result<PathBuf> {
         rules::check_dir(name)?;
-        Ok(self.path_of(name))
+        Ok(self.at(name))
+    }
+
+    /// The path by which a file or a directory is found.
+    fn at(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.clone() } else { self.root.join(name) }
     }
 }
 
@@ -116,6 +137,15 @@ impl Store for Folder {
             Err(cause) if is_absent(&cause) => Ok(true),
             Err(cause) => Err(cannot_look(path, cause)),
         }
+    }
+
+    fn hold(&self, dir: &str, like: &str) -> Result<Option<Box<dyn HeldDir>>> {
+        rules::check_dir(like)?;
+        let shown = self.path_of(dir);
+        let files = |root: &Path, handle: &Arc<File>| -> Arc<dyn Store> {
+            Arc::new(Folder::new(root).held_by(handle.clone(), shown))
+        };
+        Ok(Some(Box::new(HeldFolder::new(self.dir(dir)?, &self.at(like), files)?)))
     }
 
     fn patch(&self, name: &str) -> Result<Box<dyn Patch>> {
@@ -191,6 +221,12 @@ impl Store for Folder {
         sync_folder(&path).map_err(|cause| rules::cannot_write(&path, cause))
     }
 
+    fn sync_all(&self) -> Result<()> {
+        let fail = |cause| rules::cannot_write(&self.root, cause);
+        let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
+        File::open(root).and_then(|root| os::sync_file_system(&root)).map_err(fail)
+    }
+
     fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.dir(name)?;
         let opened = if look(&path).is_ok_and(|found| found.is_file()) {
@@ -204,7 +240,9 @@ impl Store for Folder {
         match file.try_lock() {
             // Whoever had it may have moved it away since it was opened.
             Ok(()) if is_still(&file, &path) => Ok(Lock::holding(file)),
-            Ok(()) | Err(TryLockError::WouldBlock) => Err(OutputError::OutputInUse { path }.into()),
+            Ok(()) | Err(TryLockError::WouldBlock) => {
+                Err(OutputError::OutputInUse { path: shown(&path) }.into())
+            }
             Err(TryLockError::Error(_)) => Ok(Lock::default()),
         }
     }
@@ -216,28 +254,33 @@ impl Store for Folder {
     }
 
     fn free_bytes(&self, dir: &str) -> Option<u64> {
-        free_bytes(&self.path_of(dir)).ok()
+        free_bytes(&self.at(dir)).ok()
     }
 
     fn leads_inside(&self, link: &str, dir: &str) -> bool {
-        let path = self.path_of(link);
-        let resolved = |path: &Path| uninterrupted(|| fs::canonicalize(path)).ok();
-        let places = (resolved(&path), path.parent().and_then(resolved), resolved(&self.path_of(dir)));
+        let holder = link.rsplit_once('/').map_or("", |(holder, _)| holder);
+        let places = (self.resolved(link), self.resolved(holder), self.resolved(dir));
         let (Some(target), Some(holder), Some(dir)) = places else { return false };
         target.starts_with(&dir) && !holder.starts_with(&target)
     }
 
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        let path = self.at(name);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        uninterrupted(|| fs::canonicalize(path)).ok()
+    }
+
     fn is_mount_point(&self, dir: &str) -> bool {
-        is_mount_point(&self.path_of(dir))
+        is_mount_point(&self.at(dir))
     }
 
     fn is_in_memory(&self, dir: &str) -> bool {
-        let path = self.path_of(dir);
+        let path = self.at(dir);
         path.ancestors().find(|above| look(above).is_ok()).is_some_and(os::is_in_memory)
     }
 
     fn is_writable(&self, dir: &str) -> bool {
-        let path = self.path_of(dir);
+        let path = self.at(dir);
         let mut places =
             path.ancestors().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
         let Some(there) = places.find(|above| look(above).is_ok()) else { return false };
@@ -253,7 +296,8 @@ impl Store for Folder {
     }
 
     fn path_of(&self, dir: &str) -> PathBuf {
-        if dir.is_empty() { self.root.clone() } else { self.root.join(dir) }
+        let root = self.held.as_ref().map_or(&self.root, |(_, shown)| shown);
+        if dir.is_empty() { root.clone() } else { root.join(dir) }
     }
 }
 
@@ -310,7 +354,7 @@ fn is_absent(cause: &io::Error) -> bool {
 }
 
 fn cannot_look(path: PathBuf, cause: io::Error) -> Error {
-    Error::new(StorageError::Unreadable { path }).because(cause)
+    Error::new(StorageError::Unreadable { path: shown(&path) }).because(cause)
 }
 
 /// How a removal ended: what was not there is gone as well.

@@ -37,8 +37,9 @@ use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store};
 use crate::storage::times::FileTimes;
+use crate::storage::together::Together;
 use crate::storage::walk::Walk;
 
 /// A directory of a store, or a file of it; it need not be there.
@@ -49,12 +50,14 @@ pub struct Location {
     prefix: String,
     /// What ends the reading of its files, if anything does.
     cancel: Option<Cancel>,
+    /// Whether files that are made in it last only with [`Store::sync_all`].
+    is_together: bool,
 }
 
 impl Location {
     /// The whole of `store`.
     pub fn new(store: impl Store + 'static) -> Location {
-        Location { store: Arc::new(store), prefix: String::new(), cancel: None }
+        Location { store: Arc::new(store), prefix: String::new(), cancel: None, is_together: false }
     }
 
     /// The same place, whose files stop being read once `cancel` says so: whatever reads them, in whichever phase.
@@ -78,7 +81,12 @@ impl Location {
             (Some(name), Some(parent)) => (parent, name),
             _ => (path, ""),
         };
-        Location { store: Arc::new(Folder::new(root)), prefix: prefix.to_owned(), cancel: None }
+        Location {
+            store: Arc::new(Folder::new(root)),
+            prefix: prefix.to_owned(),
+            cancel: None,
+            is_together: false,
+        }
     }
 
     /// What has that path in the file system once links are resolved, in the directory's path if nothing has it yet. What
@@ -197,18 +205,21 @@ impl Location {
         Ok(dirs.map(|entry| entry.name).collect())
     }
 
-    /// All of a file that is expected to be small; `None` if there is no such file.
+    /// All of a file that is expected to be small; `None` if nothing has its name.
     ///
     /// # Errors
-    /// [`StorageError::Unreadable`], also when it is longer than `most` bytes; as [`Store::stat`].
+    /// [`StorageError::TooLong`] when it is longer than `most` bytes; as [`Store::stat`] and [`Store::open`], also for what is no
+    /// regular file.
     pub(crate) fn read_small(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        match self.read_start(name, most)? {
-            Some(start) if start.is_whole => Ok(Some(start.bytes)),
-            Some(_) => {
-                let cause = format!("it is longer than the {most} bytes accepted for such a file");
-                Err(Error::new(StorageError::Unreadable { path: self.path_of(name) }).because(cause))
+        match self.stat(name)? {
+            Some(Stat { kind: EntryKind::File, bytes }) if bytes > most => {
+                Err(StorageError::TooLong { path: self.path_of(name), bytes, most }.into())
             }
-            None => Ok(None),
+            // Opening says what it is or leads to.
+            Some(Stat { kind: EntryKind::Dir | EntryKind::DirLink | EntryKind::Other, .. }) => {
+                self.open(name).map(|_| None)
+            }
+            _ => Ok(self.read_start(name, most)?.map(|start| start.bytes)),
         }
     }
 
@@ -242,6 +253,24 @@ impl Location {
     pub(crate) fn move_to(&self, to: &Location) -> Result<DirRename> {
         self.is_beside(to)?;
         self.store.rename_dir(&self.prefix, &to.prefix)
+    }
+
+    /// Holds it until it takes the place of `like`; none where nobody can replace it.
+    ///
+    /// # Errors
+    /// As [`Store::hold`].
+    pub(crate) fn held_for(&self, like: &Location) -> Result<Option<Box<dyn HeldDir>>> {
+        self.store.hold(&self.prefix, &like.prefix)
+    }
+
+    /// The same, where files last only with [`Store::sync_all`].
+    pub(crate) fn together(&self) -> Location {
+        Location { is_together: true, ..self.clone() }
+    }
+
+    /// All of a store that is shared.
+    pub(crate) fn of_store(store: Arc<dyn Store>) -> Location {
+        Location { store, prefix: String::new(), cancel: None, is_together: false }
     }
 
     /// Fails unless `to` is in the same store.
@@ -310,6 +339,10 @@ impl Source for Stoppable {
     fn times(&self) -> Option<FileTimes> {
         self.source.times()
     }
+
+    fn access(&self) -> Option<u32> {
+        self.source.access()
+    }
 }
 
 impl fmt::Display for Location {
@@ -334,7 +367,8 @@ impl Store for Location {
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
-        self.store.create(&self.file(name)?, len)
+        let sink = self.store.create(&self.file(name)?, len)?;
+        Ok(if self.is_together { Box::new(Together(sink)) } else { sink })
     }
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
@@ -381,6 +415,10 @@ impl Store for Location {
         self.store.sync(&self.dir(dir)?)
     }
 
+    fn sync_all(&self) -> Result<()> {
+        self.store.sync_all()
+    }
+
     fn lock(&self, name: &str) -> Result<Lock> {
         self.store.lock(&self.dir(name)?)
     }
@@ -395,6 +433,14 @@ impl Store for Location {
 
     fn leads_inside(&self, link: &str, dir: &str) -> bool {
         self.store.leads_inside(&self.at(link), &self.at(dir))
+    }
+
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        self.store.resolved(&self.at(name))
+    }
+
+    fn hold(&self, dir: &str, like: &str) -> Result<Option<Box<dyn HeldDir>>> {
+        self.store.hold(&self.dir(dir)?, &self.dir(like)?)
     }
 
     fn is_mount_point(&self, dir: &str) -> bool {
@@ -480,9 +526,10 @@ mod tests {
         assert_eq!(all.read_small("dir/name", 5).expect("memory"), Some(b"bytes".to_vec()));
         assert!(matches!(
             all.read_small("dir/name", 4).unwrap_err().kind(),
-            ErrorKind::Storage(StorageError::Unreadable { .. })
+            ErrorKind::Storage(StorageError::TooLong { bytes: 5, most: 4, .. })
         ));
-        assert!(all.read_small("dir", 4).expect("memory").is_none(), "a directory is no file");
+        assert!(all.read_small("dir", 4).is_err(), "a directory is no file");
+        assert!(all.read_small("nothing", 4).expect("memory").is_none());
         let start = all.read_start("dir/name", 2).expect("memory").expect("it is there");
         assert_eq!((start.bytes.as_slice(), start.is_whole), (&b"by"[..], false));
     }

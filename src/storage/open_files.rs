@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::storage::behind::Behind;
 use crate::storage::files::look;
 use crate::storage::interrupted::uninterrupted;
+use crate::storage::shown::shown;
 use crate::storage::times::FileTimes;
 use crate::storage::{os, rules};
 
@@ -55,6 +56,7 @@ pub(crate) struct OpenFile {
 struct FileState {
     place: (u64, u64),
     bytes: u64,
+    mode: u32,
     modified: (i64, i64),
     changed: (i64, i64),
 }
@@ -157,6 +159,11 @@ impl OpenFile {
         Some(FileTimes { clock, written: self.state.modified, changed: self.state.changed, named })
     }
 
+    /// Who may do what with it.
+    pub(crate) fn access(&self) -> u32 {
+        self.state.mode & 0o777
+    }
+
     /// Says that the cache need not keep what comes before `offset`.
     pub(crate) fn done_before(&self, offset: u64) {
         let held = self.held();
@@ -178,7 +185,7 @@ impl OpenFile {
     }
 
     fn is_changed(&self) -> Error {
-        let error = Error::new(StorageError::Changed { path: self.path.clone() });
+        let error = Error::new(StorageError::Changed { path: shown(&self.path) });
         error.hint("let nothing write to the inputs of a merge, and run it again")
     }
 }
@@ -194,6 +201,7 @@ impl FileState {
         FileState {
             place: (metadata.dev(), metadata.ino()),
             bytes: metadata.len(),
+            mode: metadata.mode(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
@@ -235,7 +243,7 @@ fn cannot_open(path: PathBuf, cause: io::Error) -> Error {
         let error = target.map(|target| rules::broken_link(&path, target));
         return error.unwrap_or_else(|| rules::missing("file", &path).because(cause));
     }
-    Error::new(StorageError::Unreadable { path }).because(cause)
+    Error::new(StorageError::Unreadable { path: shown(&path) }).because(cause)
 }
 
 #[cfg(test)]

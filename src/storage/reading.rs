@@ -13,6 +13,7 @@ use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::store_io::StoreIo;
 use crate::storage::open_files::{OpenFile, OpenFiles};
 use crate::storage::rules;
+use crate::storage::shown::shown;
 use crate::storage::source::Source;
 use crate::storage::times::FileTimes;
 
@@ -40,7 +41,7 @@ impl FileSource {
     /// The error of a file that ended before its length: it was cut after it was opened.
     fn cut(&self, file: &File, end: u64) -> Error {
         let found = uninterrupted(|| file.metadata()).map_or(end, |metadata| metadata.len().min(end));
-        StorageError::Truncated { path: self.open.path.clone(), expected: self.len(), found }.into()
+        StorageError::Truncated { path: shown(&self.open.path), expected: self.len(), found }.into()
     }
 }
 
@@ -66,7 +67,7 @@ impl Source for FileSource {
                 Ok(bytes) => done += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let kind = StorageError::Read { path: self.open.path.clone(), offset: here };
+                    let kind = StorageError::Read { path: shown(&self.open.path), offset: here };
                     return Err(Error::new(kind).because(error));
                 }
             }
@@ -88,5 +89,9 @@ impl Source for FileSource {
 
     fn times(&self) -> Option<FileTimes> {
         self.open.times()
+    }
+
+    fn access(&self) -> Option<u32> {
+        Some(self.open.access())
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::shown::shown;
 use crate::tensor::size::show_size;
 
 /// Whether `name` is one or more parts joined by `/`, none of them empty, `.` or `..`: one spelling for each file. A NUL, which
@@ -50,12 +51,12 @@ pub(crate) fn part_name(name: &str) -> String {
 
 /// The error for a file or directory that is not there.
 pub(crate) fn missing(what: &'static str, path: &Path) -> Error {
-    StorageError::Missing { what, path: path.to_path_buf() }.into()
+    StorageError::Missing { what, path: shown(path) }.into()
 }
 
 /// The error for a link `path` that leads to nothing.
 pub(crate) fn broken_link(path: &Path, target: PathBuf) -> Error {
-    let error = Error::new(StorageError::BrokenLink { path: path.to_path_buf(), target });
+    let error = Error::new(StorageError::BrokenLink { path: shown(path), target });
     error.hint("restore what it leads to, or remove the link if nothing needs it")
 }
 
@@ -67,7 +68,7 @@ pub(crate) fn is_denied(error: &Error) -> bool {
 
 /// The error of a read that wanted the bytes up to `end` of a source of `len` bytes, where `end` lies past the end.
 pub(crate) fn past_the_end(path: &Path, end: u64, len: u64) -> Error {
-    StorageError::Truncated { path: path.to_path_buf(), expected: end, found: len }.into()
+    StorageError::Truncated { path: shown(path), expected: end, found: len }.into()
 }
 
 /// The error for a write to `path` that failed by `cause`, with `needed` bytes still to come.
@@ -83,7 +84,7 @@ pub(crate) fn no_room(path: &Path, needed: u64, free: impl FnOnce() -> u64, caus
             "{} are free there: it may be the number of files (inodes, `df -i`) that is spent, or a quota",
             show_size(free)
         )),
-        free => Error::new(StorageError::DiskFull { path: path.to_path_buf(), needed, free }).because(cause),
+        free => Error::new(StorageError::DiskFull { path: shown(path), needed, free }).because(cause),
     }
 }
 
@@ -103,7 +104,7 @@ pub(crate) fn cannot_write(path: &Path, cause: io::Error) -> Error {
         }
         _ => None,
     };
-    let error = Error::new(StorageError::Write { path: path.to_path_buf() }).because(cause);
+    let error = Error::new(StorageError::Write { path: shown(path) }).because(cause);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::interrupted::uninterrupted;
+use crate::storage::shown::shown;
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::storage::{os, rules};
@@ -53,7 +54,7 @@ impl ScratchFile {
                 scratch.try_end()?;
                 Ok(scratch)
             }
-            Err(cause) => Err(Error::new(StorageError::Write { path }).because(cause)),
+            Err(cause) => Err(Error::new(StorageError::Write { path: shown(&path) }).because(cause)),
         }
     }
 }
@@ -75,7 +76,7 @@ impl Source for ScratchFile {
         if end > self.len {
             return Err(rules::past_the_end(&self.path, end, self.len));
         }
-        let kind = || StorageError::Read { path: self.path.clone(), offset };
+        let kind = || StorageError::Read { path: shown(&self.path), offset };
         self.file.read_exact_at(buf, offset).map_err(|cause| Error::new(kind()).because(cause))
     }
 
@@ -86,7 +87,7 @@ impl Source for ScratchFile {
 
 impl Scratch for ScratchFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let failed = |cause| Error::new(StorageError::Write { path: self.path.clone() }).because(cause);
+        let failed = |cause| Error::new(StorageError::Write { path: shown(&self.path) }).because(cause);
         self.file.write_all_at(bytes, offset).map_err(failed)?;
         if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
             self.settle()?;
@@ -95,7 +96,7 @@ impl Scratch for ScratchFile {
     }
 
     fn settle(&self) -> Result<()> {
-        let failed = |cause| Error::new(StorageError::Write { path: self.path.clone() }).because(cause);
+        let failed = |cause| Error::new(StorageError::Write { path: shown(&self.path) }).because(cause);
         self.file.sync_data().map_err(failed)?;
         os::drop_cache(&self.file, 0, None);
         self.dirty.store(0, Relaxed);

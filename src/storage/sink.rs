@@ -38,6 +38,15 @@ pub trait Sink: Send {
     /// [`StorageError::DiskFull`](crate::error::storage::StorageError::DiskFull); and then nothing is visible.
     fn commit(self: Box<Self>) -> Result<()>;
 
+    /// Shows it under its name, and leaves it to [`Store::sync_all`](crate::storage::store::Store::sync_all) to make it last. Where
+    /// there is no such call it lasts at once.
+    ///
+    /// # Errors
+    /// As [`commit`](Sink::commit).
+    fn commit_unsynced(self: Box<Self>) -> Result<()> {
+        self.commit()
+    }
+
     /// Throws away what was written.
     fn abort(self: Box<Self>);
 }

@@ -41,6 +41,11 @@ pub trait Source: Send + Sync {
         Ok(())
     }
 
+    /// Who may do what with it, as the bits of a mode; `None` where that cannot be told.
+    fn access(&self) -> Option<u32> {
+        None
+    }
+
     /// When the file was written and when it changed last, up to when it was opened; `None` where nobody can tell.
     fn times(&self) -> Option<FileTimes> {
         None

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::storage::io::settings::IoSettings;
@@ -111,6 +112,14 @@ pub trait Store: Send + Sync {
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn sync(&self, dir: &str) -> Result<()>;
 
+    /// Makes all files last that were shown [without that](Sink::commit_unsynced), with their names.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
+    fn sync_all(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Locks `name`, a file or a directory that need not be there yet, against other processes for as long as the lock is
     /// held, also when it is renamed. A courtesy: a store without locks hands out one that holds nothing.
     ///
@@ -143,6 +152,12 @@ pub trait Store: Send + Sync {
         true
     }
 
+    /// Where what has the name `name` is, with all links followed; `None` for a store without links, or if nothing is there.
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        let _ = name;
+        None
+    }
+
     /// Whether `dir`, if it is there, is a directory of whoever runs this and no link, so that nobody else chose what is in it.
     ///
     /// # Errors
@@ -150,6 +165,17 @@ pub trait Store: Send + Sync {
     fn is_own_dir(&self, dir: &str) -> Result<bool> {
         let _ = dir;
         Ok(true)
+    }
+
+    /// Holds the directory `dir`, so that nobody replaces what is worked in; it is made if it is not there. It will take the place
+    /// of `like`, if something is there. `None` for a store in which nobody can.
+    ///
+    /// # Errors
+    /// [`OutputError::StagingForeign`](crate::error::output::OutputError::StagingForeign) for a link, another user's directory,
+    /// or one with links in it; [`StorageError::Write`](crate::error::storage::StorageError::Write).
+    fn hold(&self, dir: &str, like: &str) -> Result<Option<Box<dyn HeldDir>>> {
+        let _ = (dir, like);
+        Ok(None)
     }
 
     /// Whether `dir` is where a file system is mounted, so that it cannot be renamed or replaced.
@@ -184,6 +210,21 @@ pub trait Store: Send + Sync {
     fn path_of(&self, dir: &str) -> PathBuf {
         PathBuf::from(dir)
     }
+}
+
+/// A directory that is held, whoever renames it.
+pub trait HeldDir: Send + Sync {
+    /// Its files.
+    fn files(&self) -> Arc<dyn Store>;
+
+    /// Whether its name still leads to it.
+    fn is_still_named(&self) -> bool;
+
+    /// Gives it the rights that a directory has there, and leaves its files no more of theirs than `access`, bits of a mode.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
+    fn open_up(&self, access: u32) -> Result<()>;
 }
 
 /// What has a name.

@@ -27,6 +27,8 @@ pub(crate) enum Left {
     LinkOut,
     /// A directory too far down.
     Deep,
+    /// A directory with nothing in it, which no result has.
+    Empty,
     /// A pipe, a socket, a device, or a name that is not UTF-8.
     Special,
 }
@@ -86,6 +88,10 @@ impl Walk {
             return Ok(());
         }
         match store.list(dir.name) {
+            Ok(entries) if entries.is_empty() => {
+                self.left.push((dir.name.to_owned(), Left::Empty));
+                Ok(())
+            }
             Ok(entries) => self.add(store, dir, entries, skip),
             Err(error) if rules::is_denied(&error) => {
                 self.left.push((dir.name.to_owned(), Left::Denied));

@@ -18,6 +18,7 @@ use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::block::BLOCK;
 use crate::storage::io::way::FileWriter;
 use crate::storage::rules::Length;
+use crate::storage::shown::shown;
 use crate::storage::sink::Sink;
 use crate::storage::source::Source;
 use crate::storage::{os, rules};
@@ -94,7 +95,7 @@ impl FileSink {
         let free = free_bytes(folder).unwrap_or(u64::MAX);
         let needed = length.announced().saturating_sub(allocated(&file).map_err(fail)?);
         if free < needed {
-            return Err(StorageError::DiskFull { path: target, needed, free }.into());
+            return Err(StorageError::DiskFull { path: shown(&target), needed, free }.into());
         }
         os::reserve(&file, length.announced()).map_err(fail)?;
         let file = Arc::new(file);
@@ -173,6 +174,17 @@ impl Sink for FileSink {
             }
         }
         Ok(())
+    }
+
+    fn commit_unsynced(mut self: Box<Self>) -> Result<()> {
+        if !os::SYNCS_ALL {
+            return self.commit();
+        }
+        let finished = self.length.check_whole().and_then(|()| self.writer.finish());
+        finished.map_err(|cause| self.cannot_write(cause))?;
+        let FileSink { writer, file, temporary, target, .. } = *self;
+        drop((writer, file));
+        temporary.rename(&target).map_err(|cause| rules::cannot_write(&target, cause))
     }
 
     fn abort(self: Box<Self>) {

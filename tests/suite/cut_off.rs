@@ -152,7 +152,11 @@ fn a_staging_directory_of_somebody_else_is_refused() {
     symlink(&theirs, work.partial()).unwrap();
     let ran = work.merge(&[]);
     assert_eq!(ran.code, 73, "{}", ran.err);
-    assert!(ran.err.contains("output.partial` is a link, or belongs to another user"), "{}", ran.err);
+    assert!(
+        ran.err.contains("output.partial` is a link or has one in it, or belongs to another user"),
+        "{}",
+        ran.err
+    );
     assert_eq!(fs::read_dir(&theirs).unwrap().count(), 0);
     // Of another user, where this one can give files away.
     fs::remove_file(work.partial()).unwrap();

@@ -263,14 +263,39 @@ fn what_the_same_merge_staged_is_started_over() {
     let plan: Value = serde_json::from_str(&work.succeeds(&["--json"]).out).unwrap();
     let expected = contents(&work.output);
     fs::rename(&work.output, work.folder.path().join("first")).unwrap();
-    fs::create_dir_all(work.partial().join("left")).unwrap();
+    fs::create_dir(work.partial()).unwrap();
     let head = format!("{{\"shardfold\":\"0.1.0\",\"plan\":{}}}\n", plan["digest"]);
     fs::write(work.partial().join("shardfold.journal"), head).unwrap();
     fs::write(work.partial().join("model-00001-of-00003.safetensors"), "half of it").unwrap();
-    fs::write(work.partial().join("left/over"), "by an earlier run").unwrap();
+    fs::write(work.partial().join(".config.json.1-1.tmp"), "by an earlier run").unwrap();
+    // What no merge leaves is somebody's.
+    let other = work.partial().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("file"), "precious").unwrap();
+    let ran = work.merge(&[]);
+    assert!(
+        ran.code == 73 && ran.err.contains("hint: `other` in it is no file of this merge"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(fs::read(other.join("file")).unwrap(), b"precious");
+    fs::remove_dir_all(&other).unwrap();
     work.succeeds(&[]);
     assert!(contents(&work.output) == expected);
-    assert!(!work.partial().exists() && !work.output.join("left").exists());
+    assert!(!work.partial().exists());
+}
+
+#[test]
+fn what_a_move_into_place_left_goes_when_all_is_there() {
+    let work = Work::demo();
+    let plan: Value = serde_json::from_str(&work.succeeds(&["--json"]).out).unwrap();
+    let left = work.output.join(".shardfold.partial");
+    fs::create_dir(&left).unwrap();
+    let head = format!("{{\"shardfold\":\"0.1.0\",\"plan\":{}}}\n", plan["digest"]);
+    fs::write(left.join("shardfold.journal"), head).unwrap();
+    fs::create_dir(work.partial()).unwrap();
+    work.succeeds(&[]);
+    assert!(!left.exists() && !work.partial().exists());
 }
 
 #[test]
@@ -326,14 +351,17 @@ fn links_are_followed() {
     assert!(!work.folder.path().join("elsewhere.partial").exists() && !work.partial().exists());
 
     // A base like a snapshot of a Hugging Face cache: every file a link to a blob.
-    let cached = Work::demo();
-    let blobs = cached.folder.path().join("blobs");
+    let mut cached = Work::demo();
+    let repository = cached.folder.path().join("models--org--name");
+    let blobs = repository.join("blobs");
+    fs::create_dir_all(repository.join("snapshots")).unwrap();
     fs::rename(&cached.base, &blobs).unwrap();
+    cached.base = repository.join("snapshots/base");
     fs::create_dir(&cached.base).unwrap();
     for (i, name) in contents(&blobs).into_keys().enumerate() {
         let blob = format!("blob{i}");
         fs::rename(blobs.join(&name), blobs.join(&blob)).unwrap();
-        symlink(Path::new("../blobs").join(&blob), cached.base.join(&name)).unwrap();
+        symlink(Path::new("../../blobs").join(&blob), cached.base.join(&name)).unwrap();
     }
     cached.succeeds(&[]);
     is_whole(&cached.output);

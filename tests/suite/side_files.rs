@@ -214,3 +214,17 @@ fn the_tokenizer_is_the_adapters_where_it_says_other_things() {
     let ran = Work::demo().merge(&["--tokenizer", "adapter"]);
     assert!(ran.code == 2 && ran.err.contains("no adapter has a tokenizer"), "{}", ran.err);
 }
+
+#[test]
+fn a_thousand_side_files_are_synced_together() {
+    let work = Work::demo();
+    for i in 0..1000 {
+        write(&work.base.join(format!("many/{}/{i}.txt", i % 7)), &i.to_string());
+    }
+    work.succeeds(&[]);
+    let (base, found) = (contents(&work.base), contents(&work.output));
+    assert!(
+        base.iter().filter(|(name, _)| name.starts_with("many/")).all(|(name, text)| found[name] == *text)
+    );
+    assert!(!found.keys().any(|name| name.ends_with(".tmp")));
+}

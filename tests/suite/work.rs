@@ -9,7 +9,9 @@ use std::process::Command;
 use serde_json::{Map, Value, json};
 use shardfold::testing::Dtype;
 
-use super::support::{Ran, command, copy_folder, f32s, fixtures, folder, ran, write_safetensors};
+use super::support::{
+    Ran, command, copy_folder, f32s, fixtures, folder, quick_folder, ran, write_safetensors,
+};
 
 /// The module that small adapters of a test adapt.
 pub const MODULE: &str = "model.layers.0.self_attn.q_proj";
@@ -37,15 +39,34 @@ pub struct Tensor {
 
 impl Work {
     fn new() -> Work {
-        let folder = folder();
+        Work::empty(folder())
+    }
+
+    fn empty(folder: tempfile::TempDir) -> Work {
         let at = |name| folder.path().join(name);
         let (base, adapter, output) = (at("base"), at("adapter"), at("output"));
         Work { folder, base, adapter, output }
     }
 
+    /// The demo, the tiny model or a golden case, where nothing need last.
+    pub fn quick(start: Option<&str>) -> Work {
+        let made = match start {
+            None => return Work::demo_in(Work::empty(quick_folder())),
+            Some("tiny") => Work::tiny(Dtype::F32, 1.0),
+            Some(golden) => Work::golden(golden),
+        };
+        let work = Work::empty(quick_folder());
+        copy_folder(&made.base, &work.base);
+        copy_folder(&made.adapter, &work.adapter);
+        work
+    }
+
     /// The demo: a small Llama in three shards, and an adapter of rank 8 on every linear layer.
     pub fn demo() -> Work {
-        let work = Work::new();
+        Work::demo_in(Work::new())
+    }
+
+    fn demo_in(work: Work) -> Work {
         copy_folder(&fixtures().join("demo/base"), &work.base);
         copy_folder(&fixtures().join("demo/adapter"), &work.adapter);
         work
@@ -218,6 +239,11 @@ pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<Tensor>)) {
     }
     tensors.sort_by_key(|tensor| header[&tensor.name]["data_offsets"][0].as_u64());
     change(&mut tensors);
+    write(path, tensors);
+}
+
+/// Writes a file of these tensors, whose names and types may be any.
+pub fn write(path: &Path, tensors: Vec<Tensor>) {
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for tensor in tensors {
         let offsets = [data.len(), data.len() + tensor.data.len()];
@@ -225,13 +251,13 @@ pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<Tensor>)) {
         entries.push(format!("{}:{entry}", Value::from(tensor.name)));
         data.extend(tensor.data);
     }
-    write(path, &format!("{{{}}}", entries.join(",")), &data);
+    write_file(path, &format!("{{{}}}", entries.join(",")), &data);
 }
 
 /// Changes the text of a file's header and nothing else.
 pub fn edit_header(path: &Path, change: impl FnOnce(String) -> String) {
     let (header, data) = read(path);
-    write(path, &change(header), &data);
+    write_file(path, &change(header), &data);
 }
 
 fn read(path: &Path) -> (String, Vec<u8>) {
@@ -240,7 +266,7 @@ fn read(path: &Path) -> (String, Vec<u8>) {
     (String::from_utf8(bytes[8..8 + len].to_vec()).expect("UTF-8"), bytes[8 + len..].to_vec())
 }
 
-fn write(path: &Path, header: &str, data: &[u8]) {
+fn write_file(path: &Path, header: &str, data: &[u8]) {
     let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
     fs::write(path, bytes).expect("a small file");
 }

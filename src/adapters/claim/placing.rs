@@ -94,10 +94,17 @@ impl Product<'_> {
     }
 }
 
+/// Axes of the factor of a convolution beside its first: the inputs, and a kernel of up to three.
+const MOST_INNER_AXES: usize = 4;
+
 /// `A` as a matrix: the first axis, and all others as one (a convolution's inputs and its kernel).
 pub(crate) fn matrix(context: &ClaimContext<'_>, i: usize, expected: &str) -> Result<(u64, u64)> {
     match context.tensor(i).tensor.shape.axes() {
-        [rows, rest @ ..] if !rest.is_empty() && *rows > 0 && rest.iter().all(|&axis| axis > 0) => {
+        [rows, rest @ ..]
+            if (1..=MOST_INNER_AXES).contains(&rest.len())
+                && *rows > 0
+                && rest.iter().all(|&axis| axis > 0) =>
+        {
             Ok((*rows, rest.iter().product()))
         }
         _ => Err(context.factor_shape(i, expected.to_owned())),

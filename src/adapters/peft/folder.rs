@@ -31,7 +31,7 @@ use crate::adapters::tensors::tensors;
 pub(crate) const CONFIG: &str = "adapter_config.json";
 /// File name of the config of a model.
 const MODEL_CONFIG: &str = "config.json";
-pub(crate) const MOST_CONFIG_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_CONFIG_BYTES: u64 = 8 << 20;
 
 /// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
 pub(crate) struct Peft;

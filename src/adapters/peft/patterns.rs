@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value};
 
 use crate::adapters::peft::numbers::Numbers;
-use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
+use crate::adapters::peft::python_regex::{PatternRoom, PythonPattern, Unreadable};
 
 /// One field of patterns.
 #[derive(Clone, Debug, Default)]
@@ -59,10 +59,18 @@ impl Patterns {
         numbers: Numbers,
     ) -> (Patterns, Vec<PatternProblem>) {
         let mut patterns = Patterns { field, ..Patterns::default() };
-        let mut problems = Vec::new();
+        let (mut problems, mut room) = (Vec::new(), PatternRoom::new());
         for (key, value) in keys {
             match numbers.read(value) {
-                Ok(number) => problems.extend(patterns.add(key, number)),
+                Ok(number) => match patterns.add(key, number, &mut room) {
+                    Err(cause @ Unreadable::TooMany { .. }) => {
+                        problems.push(PatternProblem::Key(key.clone(), cause));
+                        break;
+                    }
+                    added => {
+                        problems.extend(added.err().map(|cause| PatternProblem::Key(key.clone(), cause)))
+                    }
+                },
                 Err(why) => problems.push(PatternProblem::Number(value.clone(), why)),
             }
         }
@@ -70,7 +78,7 @@ impl Patterns {
     }
 
     /// Adds a key, or says why it cannot be read.
-    fn add(&mut self, key: &str, number: f64) -> Option<PatternProblem> {
+    fn add(&mut self, key: &str, number: f64, room: &mut PatternRoom) -> Result<(), Unreadable> {
         let i = self.entries.len();
         let compiled = OnceLock::new();
         match plain_text(key) {
@@ -78,16 +86,15 @@ impl Patterns {
             Some((dots, text)) => {
                 self.plain.entry(dots).or_default().entry(text).or_insert(i);
             }
-            None => match PythonPattern::end(key) {
-                Ok(pattern) => {
-                    compiled.get_or_init(|| pattern);
-                    self.others.push(i);
-                }
-                Err(cause) => return Some(PatternProblem::Key(key.to_owned(), cause)),
-            },
+            None => {
+                room.take(key)?;
+                let pattern = PythonPattern::end(key)?;
+                compiled.get_or_init(|| pattern);
+                self.others.push(i);
+            }
         }
         self.entries.push(Entry { key: key.to_owned(), number, compiled });
-        None
+        Ok(())
     }
 
     /// The number of the first key that matches `module`.

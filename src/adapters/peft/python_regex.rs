@@ -5,10 +5,57 @@
 //! may still be one that it cannot read, or gives up on: then nobody knows what it matches, and it is the caller who says
 //! what that means.
 
-use fancy_regex::Regex;
+use fancy_regex::{Regex, RegexBuilder};
+
+/// The longest pattern that is read, in bytes; those of producers that list every module have a third of it.
+const MOST_PATTERN_BYTES: usize = 32 << 10;
+/// The most memory that a pattern may take when it is compiled, and when it is matched.
+const MOST_COMPILED_BYTES: usize = 2 << 20;
+/// Steps after which a match is given up.
+const MOST_STEPS: usize = 100_000;
 
 /// What is wrong with a pattern, or with matching it.
-pub(crate) type Unreadable = Box<fancy_regex::Error>;
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error(transparent)]
+    Regex(#[from] Box<fancy_regex::Error>),
+    #[error("it has {found} bytes, at most {MOST_PATTERN_BYTES} are read")]
+    TooLong { found: usize },
+    #[error(
+        "it is one of more than {most} patterns, or these have more than {MOST_PATTERN_BYTES} bytes together"
+    )]
+    TooMany { most: usize },
+}
+
+/// What is left for the patterns of one field.
+#[derive(Debug)]
+pub(crate) struct PatternRoom {
+    patterns: usize,
+    bytes: usize,
+}
+
+impl PatternRoom {
+    /// Patterns that one field may have: a pattern is tried on every module.
+    const MOST: usize = 500;
+
+    /// That of a field.
+    pub(crate) fn new() -> PatternRoom {
+        PatternRoom { patterns: PatternRoom::MOST, bytes: MOST_PATTERN_BYTES }
+    }
+
+    /// Takes that of one pattern.
+    ///
+    /// # Errors
+    /// [`Unreadable::TooMany`].
+    pub(crate) fn take(&mut self, pattern: &str) -> Result<(), Unreadable> {
+        let left = (self.patterns.checked_sub(1), self.bytes.checked_sub(pattern.len()));
+        let (Some(patterns), Some(bytes)) = left else {
+            return Err(Unreadable::TooMany { most: PatternRoom::MOST });
+        };
+        *self = PatternRoom { patterns, bytes };
+        Ok(())
+    }
+}
 
 /// A pattern that must match all of a text.
 #[derive(Clone, Debug)]
@@ -20,7 +67,12 @@ impl PythonPattern {
     /// # Errors
     /// A pattern that cannot be read.
     pub(crate) fn full(pattern: &str) -> Result<PythonPattern, Unreadable> {
-        Ok(PythonPattern(Regex::new(&format!(r"\A(?:{pattern})\z"))?))
+        if pattern.len() > MOST_PATTERN_BYTES {
+            return Err(Unreadable::TooLong { found: pattern.len() });
+        }
+        let mut builder = RegexBuilder::new(&format!(r"\A(?:{pattern})\z"));
+        builder.delegate_size_limit(MOST_COMPILED_BYTES).delegate_dfa_size_limit(MOST_COMPILED_BYTES);
+        Ok(PythonPattern(builder.backtrack_limit(MOST_STEPS).build().map_err(Box::new)?))
     }
 
     /// As PEFT's `get_pattern_key` matches one key: `re.match(rf"(.*\.)?({key})$", text)`.
@@ -36,7 +88,7 @@ impl PythonPattern {
     /// # Errors
     /// A text on which it takes too long to tell.
     pub(crate) fn is_match(&self, text: &str) -> Result<bool, Unreadable> {
-        Ok(self.0.is_match(text)?)
+        Ok(self.0.is_match(text).map_err(Box::new)?)
     }
 }
 
@@ -72,6 +124,12 @@ mod tests {
             assert_eq!(found.expect("it is quick"), expected, "{pattern} on {text}");
         }
         assert!(PythonPattern::full("(").is_err());
+        let long = "a".repeat(MOST_PATTERN_BYTES + 1);
+        assert!(matches!(PythonPattern::full(&long), Err(Unreadable::TooLong { .. })));
+        assert!(
+            PythonPattern::full("((((a{100}){100}){100}){100})").is_err(),
+            "too large when it is compiled"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::promises::paths::first_number;
-use crate::adapters::peft::python_regex::PythonPattern;
+use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
 use crate::adapters::peft::selection::{ALL_LINEAR, MODULES, PARAMETERS, Selection, is_named};
 use crate::note::Note;
 use crate::note::names::NameNote;
@@ -125,7 +125,7 @@ fn pattern_matches<'p>(
     mut modules: impl Iterator<Item = &'p str>,
 ) -> Result<Option<Error>, NameNote> {
     let adapter = &config.adapter;
-    let unread = |cause: Box<fancy_regex::Error>| {
+    let unread = |cause: Unreadable| {
         let (adapter, cause) = (adapter.clone(), cause.to_string());
         NameNote::PatternUnchecked { adapter, pattern: pattern.to_owned(), cause }
     };

@@ -45,7 +45,7 @@ pub(crate) struct WeightFiles {
 /// as [`read_index`] and [`read_header`].
 pub(crate) fn read(home: &Location, room: HeaderRoom<'_>) -> Result<WeightFiles> {
     if !home.has_file(TENSORS)? {
-        if let Some(index) = read_index(home, INDEX)? {
+        if let Some(index) = read_index(home, INDEX, room)? {
             return shards(home, &index.index.weight_map, room);
         }
         if home.has_file(ONLY_SHARD)? {

@@ -34,6 +34,9 @@ use crate::tensor::shape::Shape;
 /// Longest JSON header that is accepted, in bytes; the limit of the Rust crate.
 pub(crate) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// Longest name of a tensor, in bytes: those of real ones have a third of it, and every rule for names is tried on each.
+const MAX_NAME_BYTES: usize = 512;
+
 /// The key that is no tensor.
 const METADATA: &str = "__metadata__";
 

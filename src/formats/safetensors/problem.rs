@@ -1,7 +1,7 @@
 //! What can be wrong with a header.
 
 use crate::formats::json::JsonProblem;
-use crate::formats::safetensors::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
+use crate::formats::safetensors::{LENGTH_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, METADATA};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
@@ -30,6 +30,11 @@ pub enum HeaderProblem {
     Json(#[source] JsonProblem),
     #[error("`{name}` is there twice")]
     Twice { name: String },
+    #[error(
+        "the name of a tensor is {found} bytes long, at most {MAX_NAME_BYTES} are accepted: `{}…`",
+        start
+    )]
+    LongName { start: String, found: usize },
     #[error("`{key}` is there twice in `{within}`")]
     KeyTwice { within: String, key: String },
     #[error("`{METADATA}` is not an object of strings")]

@@ -16,7 +16,10 @@ use crate::tensor::dtype::Dtype;
 use crate::formats::json::{Cause, JsonProblem, Pairs, Strict};
 use crate::formats::safetensors::entry::{Raw, checked};
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::{Header, METADATA};
+use crate::formats::safetensors::{Header, MAX_NAME_BYTES, METADATA};
+
+/// Characters of a name that is too long to be shown.
+const SHOWN_CHARS: usize = 60;
 
 /// What a visitor knows when serde stops.
 pub(crate) enum HeaderTrace {
@@ -56,6 +59,11 @@ impl<'de> Visitor<'de> for Top<'_> {
                     object.next_value_seed(Pairs).inspect_err(|_| self.0.note(HeaderTrace::InMetadata))?,
                 );
                 continue;
+            }
+            if name.len() > MAX_NAME_BYTES {
+                let start = name.chars().take(SHOWN_CHARS).collect();
+                let problem = HeaderProblem::LongName { start, found: name.len() };
+                return Err(self.0.stop(HeaderTrace::Is(problem)));
             }
             let entry = Entry { name: &name, cause: self.0 };
             let raw = object

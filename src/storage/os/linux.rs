@@ -43,6 +43,17 @@ pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
+/// Whether a whole file system can be made to last by one call.
+pub(crate) const SYNCS_ALL: bool = true;
+
+/// Makes all last that was written to the file system of `file`.
+///
+/// # Errors
+/// The disk failed or is full.
+pub(crate) fn sync_file_system(file: &File) -> io::Result<()> {
+    Ok(retry_on_intr(|| rustix::fs::syncfs(file))?)
+}
+
 /// Starts to write the range's dirty pages to disk and does not wait. `false`: there is no such call here.
 ///
 /// # Errors

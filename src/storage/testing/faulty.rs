@@ -25,7 +25,7 @@ use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, Lock, Stat, Store};
+use crate::storage::store::{DirRename, Entry, HeldDir, Lock, Stat, Store};
 use crate::storage::times::FileTimes;
 
 /// What a store does, as far as it can be made to fail.
@@ -260,6 +260,16 @@ impl<S: Store> Store for Faulty<S> {
 
     fn free_bytes(&self, dir: &str) -> Option<u64> {
         self.inner.free_bytes(dir)
+    }
+
+    fn hold(&self, dir: &str, like: &str) -> Result<Option<Box<dyn HeldDir>>> {
+        // What is held would be of the store within, without its faults.
+        let _ = (dir, like);
+        Ok(None)
+    }
+
+    fn resolved(&self, name: &str) -> Option<PathBuf> {
+        self.inner.resolved(name)
     }
 
     fn leads_inside(&self, link: &str, dir: &str) -> bool {

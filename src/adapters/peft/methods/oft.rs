@@ -57,6 +57,7 @@ fn cayley(config: &AdapterConfig) -> Result<Cayley, Problem> {
     let eps = number("eps", 6e-5, Numbers::ALPHAS, is_short)?;
     // The shapes tell the size, and what they share.
     number("oft_block_size", 0.0, Numbers::BLOCK_SIZES, true)?;
+    number("r", 0.0, Numbers::BLOCK_SIZES, false)?;
     flag("block_share", false)?;
     Ok(Cayley { series: is_series.then_some(terms.max(0.0) as usize), eps: is_short.then_some(eps) })
 }
