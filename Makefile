@@ -85,9 +85,9 @@ kills: build ## Kill a merge of 3 GB and one of a single file of 2 GB 200 times 
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills-one/base $(TARGET)/kills-one/adapter-r16-all-linear $(TARGET)/kills-one/out
 
 power-cut: ## Cut the power of a merge at 20 moments, in a virtual machine, and run it again (Linux, root, QEMU)
-	$(CARGO) build --profile demo --features testing --bin shardfold --target-dir $(TARGET)/testing
-	$(CARGO) run --profile demo --example generate -- --shape tiny --layers 60 --shard-size 1M --out $(TARGET)/power-cut
-	tests/power_cut.sh $(TARGET)/testing/demo/shardfold $(TARGET)/power-cut/base $(TARGET)/power-cut/adapter-r16-all-linear
+	$(CARGO) build --release --features testing --bin shardfold --target-dir $(TARGET)/testing
+	$(CARGO) run --release --example generate -- --shape tiny --layers 60 --shard-size 1M --out $(TARGET)/power-cut
+	tests/power_cut.sh $(TARGET)/testing/release/shardfold $(TARGET)/power-cut/base $(TARGET)/power-cut/adapter-r16-all-linear
 
 peers: build ## Make one merge by what people use instead, too: time, memory, elements that differ (needs 40 GB of disk)
 	$(CARGO) build --release --features compare --bin compare
