@@ -29,8 +29,8 @@ struct Cli {
 pub(crate) enum Command {
     /// Merge adapters into a checkpoint and write the result
     ///
-    /// Reads the base tensor by tensor, adds every adapter's delta in f32 in the order given, rounds once, and writes a
-    /// checkpoint that loads wherever the base loaded. OUTPUT appears only when it is whole.
+    /// Reads the base tensor by tensor, adds the deltas of all adapters, rounds each weight once, and writes a checkpoint that
+    /// loads wherever the base loaded. OUTPUT appears only when it is whole.
     ///
     /// Example: shardfold merge --base llama-8b --adapter style-lora -o merged --max-ram 16G
     #[command(after_help = TABLE, override_usage = "\
@@ -160,7 +160,7 @@ pub(crate) struct MergeArgs {
     )]
     pub(crate) checksums: Option<String>,
 
-    /// Print an error unless the result has this digest
+    /// Refuse a result with another digest
     ///
     /// The digest that the summary and `shardfold.json` have as `result`: BLAKE3 over the hashes and names of all files but
     /// `shardfold.json` and `SHA256SUMS`. Where the result has another, OUTPUT is not created. `plan` ignores it.
