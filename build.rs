@@ -6,9 +6,13 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=SHARDFOLD_COMMIT");
-    // In a linked work tree HEAD lies elsewhere, so git is asked.
-    if let Some(head) = git(&["rev-parse", "--git-path", "HEAD"]) {
-        println!("cargo:rerun-if-changed={head}");
+    // HEAD names a branch, and its log grows with every commit. Builds for tests don't wait for that.
+    let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let watched = if is_release { &["HEAD", "logs/HEAD"][..] } else { &["HEAD"] };
+    for path in watched {
+        // In a linked work tree they lie elsewhere, so git is asked.
+        let path = git(&["rev-parse", "--git-path", path]).filter(|path| is_there(path));
+        path.iter().for_each(|path| println!("cargo:rerun-if-changed={path}"));
     }
     let by_variable = || std::env::var("SHARDFOLD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = git(&["rev-parse", "--short=12", "HEAD"])
@@ -18,11 +22,14 @@ fn main() {
     println!("cargo:rustc-env=SHARDFOLD_TARGET={}", std::env::var("TARGET").unwrap_or_default());
 }
 
+#[expect(clippy::disallowed_methods, reason = "a build script is no part of the program")]
+fn is_there(path: &str) -> bool {
+    Path::new(path).exists()
+}
+
 /// What git prints, if this package has a repository of its own and git is there and succeeds.
 fn git(args: &[&str]) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "a build script is no part of the program")]
-    let is_repository = Path::new(".git").exists();
-    if !is_repository {
+    if !is_there(".git") {
         return None;
     }
     let ran = Command::new("git").args(args).output().ok().filter(|ran| ran.status.success())?;
