@@ -154,17 +154,7 @@ mod tests {
     use crate::plan::out_tensor::Plan;
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
-
-    /// Stops whatever begins.
-    struct Stopping(Cancel);
-
-    impl Reporter for Stopping {
-        fn event(&mut self, event: &Event<'_>) {
-            if matches!(event, Event::Verifying { .. }) {
-                self.0.cancel();
-            }
-        }
-    }
+    use crate::verify::stopping::Stopping;
 
     #[test]
     fn hashing_ends_with_the_token() {

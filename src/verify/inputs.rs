@@ -199,17 +199,7 @@ mod tests {
 
     use super::*;
     use crate::cancel::Cancel;
-
-    /// Stops whatever has begun.
-    struct Stopping(Cancel);
-
-    impl Reporter for Stopping {
-        fn event(&mut self, event: &Event<'_>) {
-            if matches!(event, Event::Verifying { .. }) {
-                self.0.cancel();
-            }
-        }
-    }
+    use crate::verify::stopping::Stopping;
 
     #[test]
     fn comparing_ends_with_the_token() {

@@ -12,5 +12,7 @@ pub(crate) mod found_tensors;
 pub(crate) mod hashes;
 pub(crate) mod inputs;
 pub(crate) mod sample;
+#[cfg(test)]
+mod stopping;
 pub(crate) mod unmerged;
 pub(crate) mod verified;
