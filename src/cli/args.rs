@@ -331,9 +331,9 @@ mod tests {
     }
 
     /// What a user does with a flag.
-    const VERBS: [&str; 16] = [
-        "Add", "Allow", "Check", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Select",
-        "Set", "Show", "Skip", "Write", "Use",
+    const VERBS: [&str; 17] = [
+        "Add", "Allow", "Check", "Choose", "Estimate", "Ignore", "Keep", "Limit", "Name", "Print", "Refuse",
+        "Select", "Set", "Show", "Skip", "Write", "Use",
     ];
 
     #[test]
