@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion hostile fuzz refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench doc fmt lint install
+.PHONY: help build demo test second-opinion hostile fuzz refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,10 @@ check-memory: ## Check that benches/memory.sh can confine a process, and that th
 bench: ## Measure the kernels, and a whole merge against a plain copy
 	$(CARGO) bench --bench kernels
 	$(CARGO) bench --bench pipeline
+
+shared: build ## Measure a merge into a base that shardfold made, where blocks can be shared (Linux, root, XFS)
+	$(CARGO) run --release --example generate -- --shape llama-3b --targets q_proj,v_proj --out $(TARGET)/bench
+	benches/shared.sh $(BINARY) $(TARGET)/bench/base $(TARGET)/bench/adapter-r16-q_proj-v_proj $(TARGET)/bench
 
 doc: ## Build the documentation, with warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps

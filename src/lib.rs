@@ -88,7 +88,7 @@ pub use report::summary::Summary;
 pub use report::terminal::Terminal;
 pub use storage::folder::Folder;
 pub use storage::io::choice::IoChoice;
-pub use storage::io::settings::{IoMode, IoSettings};
+pub use storage::io::settings::{IoMode, IoSettings, Sharing, Unchanged};
 pub use storage::location::Location;
 pub use storage::memory::Memory;
 pub use storage::sink::{Patch, Scratch, Sink};
@@ -118,6 +118,7 @@ pub mod testing {
     pub use crate::pipeline::clock::Clocks;
     pub use crate::pipeline::milestone::{Milestone, Reached, ShardDone};
     pub use crate::pipeline::run::Run;
+    pub use crate::pipeline::shared::SharedInputs;
     pub use crate::storage::files::write_small;
     pub use crate::storage::testing::conformance::check_store;
     pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};

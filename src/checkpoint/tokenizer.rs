@@ -3,7 +3,7 @@
 //! A vocabulary is read as a stream: it may be larger than the memory that a merge has.
 
 use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -14,6 +14,7 @@ use crate::formats::json::parse_json_as_python;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::{Entry, Store};
+use crate::storage::stream::SourceReader;
 
 /// Which tokenizer goes into the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Vocabulary {
         if source.len() > MOST_FAST_BYTES {
             return None;
         }
-        let reader = BufReader::with_capacity(1 << 16, Reader { source, at: 0 });
+        let reader = BufReader::with_capacity(1 << 16, SourceReader::new(source));
         let Parts { mut model, added } = serde_json::from_reader(reader).ok()?;
         // Added tokens may stand in the vocabulary as well, with the same number.
         let mut seen: Vec<(u64, String)> = added.into_iter().map(|token| (token.id, token.content)).collect();
@@ -229,21 +230,6 @@ impl<'de> Visitor<'de> for TokensVisitor {
 fn counted<E: serde::de::Error>(count: &mut usize) -> std::result::Result<(), E> {
     *count += 1;
     if *count > MOST_TOKENS { Err(E::custom("more tokens than a vocabulary has")) } else { Ok(()) }
-}
-
-/// A source read from its start on.
-struct Reader<'s> {
-    source: &'s dyn Source,
-    at: u64,
-}
-
-impl Read for Reader<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let len = (self.source.len() - self.at).min(buf.len() as u64) as usize;
-        self.source.read_at(&mut buf[..len], self.at).map_err(std::io::Error::other)?;
-        self.at += len as u64;
-        Ok(len)
-    }
 }
 
 #[cfg(test)]

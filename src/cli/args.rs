@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::exit::TABLE;
 use crate::report::style::Style;
+use crate::storage::io::settings::Unchanged;
 
 use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
 use crate::cli::version::VERSION;
@@ -177,16 +179,18 @@ pub(crate) struct MergeArgs {
     /// Choose what becomes of parts that no adapter changes
     ///
     /// `auto` shares them with the base where the file system can (XFS, Btrfs): they are not written and take no space until one
-    /// of the two files is changed there. `copy` writes them always, so that nothing is shared.
+    /// of the two files is changed there, and a base that shardfold made is not even read there, since its `shardfold.json` has
+    /// their hashes. `copy` writes them always, so that nothing is shared. `hardlink` makes a file that no adapter changes a
+    /// second name of the base's: whoever changes one in place changes both.
     #[arg(
         long,
-        value_name = "auto|copy",
-        value_parser = ["auto", "copy"],
+        value_name = "auto|copy|hardlink",
+        value_parser = PossibleValuesParser::new(["auto", "copy", "hardlink"]).map(|name| unchanged(&name)),
         default_value = "auto",
         hide_possible_values = true,
         help_heading = "Output"
     )]
-    pub(crate) unchanged: String,
+    pub(crate) unchanged: Unchanged,
 
     /// Print the plan and write nothing, as `plan` does
     #[arg(long, help_heading = "Output")]
@@ -305,6 +309,15 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
         inputs.set_order(matches);
     }
     Ok(cli.command)
+}
+
+/// What `--unchanged` says.
+fn unchanged(name: &str) -> Unchanged {
+    match name {
+        "copy" => Unchanged::Copy,
+        "hardlink" => Unchanged::Link,
+        _ => Unchanged::Share,
+    }
 }
 
 #[cfg(test)]

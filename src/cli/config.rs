@@ -44,7 +44,7 @@ impl MergeConfig {
     /// [`RequestError::Usage`] with the flag, the value and what is accepted; [`RequestError::OutOfRange`].
     pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
         let request = Request {
-            copy_unchanged: args.unchanged == "copy",
+            unchanged: args.unchanged,
             sha256: args.checksums.is_some(),
             expected: args.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
             trust_journal: args.trust_journal,

@@ -119,13 +119,14 @@ pub(crate) struct MemoryFlags {
 
     /// Choose how files are read and written [default: auto]
     ///
-    /// `buffered` goes through the page cache, `direct` past it, `dontcache` through a cache that keeps nothing (Linux 6.14).
-    /// `auto` is direct where a cgroup limit leaves little room for page cache beside the run, else buffered; which, and why,
-    /// is shown with the budget. Where a file system refuses a way, files go through the page cache. The result does not
+    /// `buffered` goes through the page cache, `direct` past it, `dontcache` through a cache that keeps nothing (Linux 6.14),
+    /// `parallel` through the page cache with several reads at once. `auto` is direct where a cgroup limit leaves little room for
+    /// page cache beside the run, parallel where the base is on a network file system (NFS, SMB, Lustre, FUSE, …), else
+    /// buffered; which, and why, is shown with the budget. Where a file system refuses a way, files go through the page cache. The result does not
     /// depend on it.
     #[arg(
         long,
-        value_name = "auto|buffered|direct|dontcache",
+        value_name = "auto|buffered|direct|dontcache|parallel",
         value_parser = io_modes(),
         default_value = "auto",
         hide_possible_values = true,

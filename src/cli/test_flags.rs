@@ -35,6 +35,10 @@ pub(crate) struct TestFlags {
     #[arg(long, hide = true)]
     scalar: bool,
 
+    /// Go about as if blocks could be shared with the base
+    #[arg(long, hide = true)]
+    shares: bool,
+
     /// Read and merge, and write nothing
     #[arg(long, hide = true)]
     pub(crate) discard: bool,
@@ -46,7 +50,8 @@ impl TestFlags {
         let bytes = self.slab.as_deref().map(|slab| read_size("--slab", slab)).transpose()?;
         let forced = bytes.zip(self.depth).map(|(bytes, depth)| (bytes.bytes() as usize, depth));
         let stride = self.stride.as_deref().map(|stride| read_size("--stride", stride)).transpose()?;
-        Ok(TestHooks { forced, stride: stride.map(|stride| stride.bytes()), scalar: self.scalar })
+        let stride = stride.map(|stride| stride.bytes());
+        Ok(TestHooks { forced, stride, scalar: self.scalar, shares: self.shares })
     }
 
     /// The output as the flags have it: one that may fail.

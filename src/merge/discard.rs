@@ -29,7 +29,7 @@ impl Prepared {
                 read_bytes = now.read_bytes;
                 reporter.event(&Event::Progress(now));
             })?;
-        let summary = self.summary(output).done(Some(applied), [0, read_bytes], started.elapsed());
+        let summary = self.summary(output).done(Some(applied), [0, read_bytes, 0], started.elapsed());
         let mut summary = summary.timed(clocks.threads());
         summary.state = "discarded";
         reporter.event(&Event::Finished(&summary));

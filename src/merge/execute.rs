@@ -180,7 +180,7 @@ impl Prepared {
             Some(checksums) => checksums.of(staging.store(), &self.cancel),
             None => staging.store(),
         };
-        let (kept_bytes, mut read_bytes) = (staging.kept().bytes(), 0);
+        let (kept_bytes, mut read_bytes, mut shared_bytes) = (staging.kept().bytes(), 0, 0);
         let clocks = Clocks::default();
         let applied = if staging.kept().is_counted {
             let kept = staging.kept().milestones.clone();
@@ -189,7 +189,7 @@ impl Prepared {
                 staging.record(&milestone)
             };
             let applied = self.run_into((&store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
-                read_bytes = now.read_bytes;
+                (read_bytes, shared_bytes) = (now.read_bytes, now.shared_bytes);
                 reporter.event(&Event::Progress(now));
             })?;
             Some(applied)
@@ -202,7 +202,7 @@ impl Prepared {
             reporter.event(&Event::Note(&note));
         }
         let summary = self.summary(target.output()).of_result(completed.result);
-        let summary = summary.done(applied, [kept_bytes, read_bytes], started.elapsed());
+        let summary = summary.done(applied, [kept_bytes, read_bytes, shared_bytes], started.elapsed());
         Ok((summary.timed(clocks.threads()), completed.files))
     }
 
@@ -214,7 +214,7 @@ impl Prepared {
         record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
-        let settings = io_settings(&self.io, &self.schedule, self.copy_unchanged);
+        let settings = io_settings(&self.io, &self.schedule, self.unchanged);
         self.places[0].use_io(settings);
         store.use_io(settings);
         let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
@@ -232,6 +232,7 @@ impl Prepared {
             allow_noop: self.allow_noop,
             kept,
             stride: self.stride,
+            shared: self.shared_inputs(store)?,
         };
         run.run(record, tick)
     }

@@ -88,7 +88,7 @@ fn journal(bytes: &[u8]) {
 
 fn provenance(bytes: &[u8]) {
     let Some(dir) = holding(PROVENANCE, bytes) else { return };
-    let _ = Provenance::read(&dir).map(|found| found.map(|record| record.to_json()));
+    let _ = Provenance::read(&dir).map(|found| found.map(|record| record.sum().bytes));
 }
 
 fn pattern(bytes: &[u8]) {

@@ -9,4 +9,6 @@ pub struct TestHooks {
     pub stride: Option<u64>,
     /// Whether to run the reference arithmetic.
     pub scalar: bool,
+    /// Whether to go about as if the output could share whole blocks with the base.
+    pub shares: bool,
 }

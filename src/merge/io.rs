@@ -5,11 +5,13 @@ use crate::memory::limits::{Environment, find};
 use crate::memory::process::process;
 use crate::schedule::budget::Schedule;
 use crate::storage::io::choice::IoChoice;
-use crate::storage::io::settings::{IoMode, IoSettings};
+use crate::storage::io::settings::{IoMode, IoSettings, Unchanged};
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 use crate::tensor::size::show_size;
 
-/// Decides it, by the room that the tightest cgroup leaves for page cache beside the run.
-pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule) -> IoChoice {
+/// Decides it, by the room that the tightest cgroup leaves for page cache beside the run, and by the file system of the base.
+pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule, base: &Location) -> IoChoice {
     let is_cgroup = |limit: &Limit| {
         matches!(limit.kind, LimitKind::CgroupV1 | LimitKind::CgroupV2 | LimitKind::CgroupHigh)
     };
@@ -19,14 +21,15 @@ pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule) -> IoChoice 
         let room = limit.free.saturating_sub(schedule.growth_bytes().min(to_come));
         (room, format!("cgroup limit of {}", show_size(limit.bytes)))
     });
-    IoChoice::new(asked, room.as_ref().map(|(room, limit)| (*room, limit.as_str())))
+    let room = room.as_ref().map(|(room, limit)| (*room, limit.as_str()));
+    IoChoice::new(asked, room, base.network(""))
 }
 
 /// What stores are to do.
-pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule, copies: bool) -> IoSettings {
+pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule, unchanged: Unchanged) -> IoSettings {
     IoSettings {
         mode: choice.mode,
-        copies,
+        unchanged,
         read_bytes: schedule.read_window_bytes as u64,
         write_bytes: schedule.window_bytes as u64,
     }

@@ -16,3 +16,4 @@ pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod request;
 pub(crate) mod resolve;
+pub(crate) mod unchanged;

@@ -54,14 +54,14 @@ impl Prepared {
         let mut files: Vec<(String, u64)> = names.collect();
         let record = Provenance::new(&self.plan, &self.digest, shards, others);
         self.check_result(&record.result)?;
-        let json = record.to_json();
+        let sum = record.sum();
         if self.plan.sha256 {
-            let text = sums_text(&record, json.as_bytes());
+            let text = sums_text(&record, &sum.sha256);
             write_small(store, SUMS, text.as_bytes())?;
             files.push((SUMS.to_owned(), text.len() as u64));
         }
-        write_small(store, PROVENANCE, json.as_bytes())?;
-        files.push((PROVENANCE.to_owned(), json.len() as u64));
+        record.write(store, sum.bytes)?;
+        files.push((PROVENANCE.to_owned(), sum.bytes));
         Ok(Completed { files, result: record.result })
     }
 
@@ -104,7 +104,7 @@ impl Prepared {
                     (text.len() as u64, blake3::hash(text.as_bytes()).to_hex().to_string())
                 }
             };
-            done.push(ShardDone { name: name.to_owned(), bytes, hash, sha256: None, pieces: Vec::new() });
+            done.push(ShardDone { name: name.to_owned(), bytes, hash, sha256: None, sections: Vec::new() });
         }
         if is_many {
             store.sync_all()?;

@@ -30,6 +30,7 @@ use crate::publish::model_card::is_repo_id;
 use crate::schedule::budget::{Schedule, split};
 use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
 use crate::storage::io::choice::IoChoice;
+use crate::storage::io::settings::Unchanged;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -51,7 +52,9 @@ pub struct Prepared {
     pub reason: String,
     /// Which way files are read and written.
     pub io: IoChoice,
-    pub(crate) copy_unchanged: bool,
+    pub(crate) unchanged: Unchanged,
+    /// Whether it is taken for granted that blocks can be shared.
+    pub(crate) shares: bool,
     pub(crate) repacks: Vec<FactorRepack>,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
@@ -114,7 +117,7 @@ pub(crate) fn prepare_part(
     let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(&plan, &asked)? };
-    let io = choose_io(request.io, &schedule);
+    let io = choose_io(request.io, &schedule, &place.location);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -124,7 +127,8 @@ pub(crate) fn prepare_part(
         decisions,
         reason,
         io,
-        copy_unchanged: request.copy_unchanged,
+        unchanged: request.unchanged,
+        shares: request.hooks().shares,
         repacks,
         base_name,
         library,

@@ -52,7 +52,7 @@ use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
 use crate::model::tied::Tied;
-use crate::storage::io::settings::IoMode;
+use crate::storage::io::settings::{IoMode, Unchanged};
 use crate::storage::location::Location;
 use crate::storage::memory::Memory;
 use crate::tensor::size::Size;
@@ -72,8 +72,8 @@ pub struct Request {
     pub max_ram: Option<Size>,
     /// Which way files are read and written; by default direct where a cgroup limit is tight.
     pub io: Option<IoMode>,
-    /// Whether unchanged parts are written again where the file system could share them with the base.
-    pub copy_unchanged: bool,
+    /// What becomes of parts that no adapter changes.
+    pub unchanged: Unchanged,
     /// Worker threads.
     pub threads: Option<usize>,
     /// Config fields to pass over.

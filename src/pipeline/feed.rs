@@ -48,7 +48,8 @@ pub(crate) fn run<'p, 's, 'm>(
     let fetch = Fetch::new(run, progress, stop);
     let (reduced, clock) = (ends.reduced, ends.clock);
     let mut feed = Feed { pool, stop, reduced, clock, fetch, band: None, reductions: Reductions::default() };
-    let mut tiles = Tiles::new(run.plan, run.schedule, walk_start(run.kept));
+    let is_shared = Box::new(|file, range: &_, to, whole| run.shared.is_shared(file, range, to, whole));
+    let mut tiles = Tiles::new(run.plan, run.schedule, walk_start(run.kept), is_shared);
     loop {
         ends.spare.try_iter().for_each(|own| tiles.recycle(own));
         let Some(tile) = tiles.next() else { return Ok(()) };
@@ -94,7 +95,9 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
     /// A tile with its bytes; `None` when the run is stopped.
     fn load<'p>(&mut self, tile: Tile<'p>) -> Result<Option<LoadedTile<'p, 's, 'm>>> {
         match &tile.work {
-            Work::Header => Ok(Some(LoadedTile { tile, buffer: None, factors: None, reduced: None })),
+            Work::Header | Work::Share { .. } => {
+                Ok(Some(LoadedTile { tile, buffer: None, factors: None, reduced: None }))
+            }
             &Work::Copy { from, offset, bytes, .. } => {
                 let Some(mut buffer) = self.tile_buffer() else { return Ok(None) };
                 let bytes = &mut buffer[..bytes as usize];

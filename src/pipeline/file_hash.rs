@@ -1,130 +1,85 @@
-//! [`FileHash`]: the BLAKE3 of a file as its bytes come, whose state can be written down and taken up again.
+//! [`FileHash`]: the hash of a file by its sections, as its bytes come.
 //!
-//! BLAKE3 is a tree over chunks of 1 KiB, so that an aligned stretch of a file has a value of its own, whatever comes before
-//! or behind it: [`StretchValues`], which whoever has the bytes in its cache may compute. The state is the values of the largest
-//! aligned stretches so far, few however long the file: of `n` whole stretches as many as `n` has ones in binary. The hash is
-//! the one that `b3sum` prints.
-//!
-//! On the way there, every longer aligned piece has a value too. They are handed out beside the hash, at no cost: whoever finds
-//! another hash later learns by them where the file differs.
+//! Each section, the header or a tensor, has the BLAKE3 of its own bytes, wherever in which file it stands: two results can be
+//! compared tensor by tensor, and a tensor that was only copied has the hash that it had. The hash of the file is the BLAKE3
+//! of its sections' hashes, 32 bytes each, one after the other.
 
-use blake3::Hasher;
-use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a stretch: a power of two of chunks, long enough for the vectors of any CPU.
-pub(crate) const STRETCH: u64 = 64 << 10;
-/// Stretches of a piece, a power of two, and its bytes: a checkpoint of 141 GB has 8,400.
-const PIECE_STRETCHES: u64 = 256;
-pub(crate) const PIECE: u64 = PIECE_STRETCHES * STRETCH;
+use crate::pipeline::hash_value::HashValue;
+use crate::pipeline::section_hash::{SectionHash, SectionState};
+use crate::pipeline::stretch_values::StretchValues;
 
-/// The values of the whole stretches among some bytes of a file.
-#[derive(Debug, Default)]
-pub(crate) struct StretchValues {
-    /// Which stretch of the file the first is.
-    first: u64,
-    values: Vec<ChainingValue>,
-}
-
-impl StretchValues {
-    /// Computes those among `bytes`, which begin at byte `at` of their file. Its first stretch is left to [`FileHash`]: if
-    /// there is no other, it has another value.
-    pub(crate) fn compute(&mut self, bytes: &[u8], at: u64) {
-        self.values.clear();
-        self.first = at.div_ceil(STRETCH).max(1);
-        let before = (self.first * STRETCH - at).min(bytes.len() as u64);
-        let stretches = bytes[before as usize..].chunks_exact(STRETCH as usize);
-        self.values.extend((self.first..).zip(stretches).map(|(place, stretch)| {
-            let mut hasher = Hasher::new();
-            hasher.set_input_offset(place * STRETCH);
-            hasher.update(stretch).finalize_non_root()
-        }));
-    }
-
-    /// Forgets them.
-    pub(crate) fn clear(&mut self) {
-        self.values.clear();
-    }
-
-    /// The value of a stretch.
-    fn of(&self, stretch: u64) -> Option<ChainingValue> {
-        self.values.get(usize::try_from(stretch.checked_sub(self.first)?).ok()?).copied()
-    }
-}
-
-/// The hash of the bytes so far.
-pub(crate) struct FileHash {
-    /// Values of aligned stretches, each as long as those behind it together or longer; the last may be due to be joined.
-    values: Vec<ChainingValue>,
-    /// Stretches that they stand for.
-    whole: u64,
-    /// The stretch after them, which is not joined before a byte behind it comes: the last of a file is treated otherwise.
-    last: Hasher,
-    /// The value of that stretch, where somebody else computed it.
-    known: Option<ChainingValue>,
-    filled: u64,
-    /// The values of whole pieces, in hex; the last of a file is none.
-    pieces: Vec<String>,
-}
-
-/// What is known of a file by its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FileSum {
-    /// The hash of all bytes, in hex.
-    pub(crate) hash: String,
-    /// The values of its pieces, in hex, but for the last of them.
-    pub(crate) pieces: Vec<String>,
-}
-
-/// What can be written down of a [`FileHash`].
+/// What is known of a section by its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HashState {
-    /// Whole stretches from the start.
-    stretches: u64,
-    /// The values of the aligned stretches that they make, the longest first, in hex.
-    values: Vec<String>,
-    /// The value of the bytes behind them, in hex: they are read again, and must be the same.
-    tail: String,
-    /// The values of whole pieces, in hex.
+pub(crate) struct SectionSum {
+    /// The tensor that it is; empty for a header, and where only its place tells.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(crate) tensor: Box<str>,
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// BLAKE3 of its bytes.
+    pub(crate) hash: HashValue,
+    /// BLAKE3's values of its pieces of 16 MiB, but for the last of them: where it differs shows by them.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub(crate) pieces: Box<[HashValue]>,
+}
+
+/// How far the hash of a file is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileState {
+    /// The sections that are whole, or those of them that no earlier state has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pieces: Vec<String>,
+    pub(crate) sections: Vec<SectionSum>,
+    /// The state of the one behind them.
+    #[serde(flatten)]
+    pub(crate) open: SectionState,
 }
 
-impl HashState {
-    /// Bytes that it is the state of.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.stretches.saturating_mul(STRETCH)
+impl FileState {
+    /// Bytes that it is the state of, of a file whose state this is all of.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        let whole = self.sections.iter().map(|section| section.bytes);
+        whole.chain([self.open.bytes()]).try_fold(0_u64, u64::checked_add)
+    }
+
+    /// Whether a file with sections of these lengths can have it.
+    pub(crate) fn fits(&self, lens: &[u64]) -> bool {
+        let FileState { sections, open } = self;
+        let room = lens.get(sections.len()).copied().unwrap_or_default();
+        sections.len() <= lens.len()
+            && sections.iter().zip(lens).all(|(section, len)| section.bytes == *len)
+            && open.bytes() <= room
+            && open.is_sound()
     }
 }
 
-impl Default for FileHash {
-    fn default() -> FileHash {
-        FileHash {
-            values: Vec::new(),
-            whole: 0,
-            last: Hasher::new(),
-            known: None,
-            filled: 0,
-            pieces: Vec::new(),
-        }
-    }
+/// The hash of the bytes of a file so far.
+pub(crate) struct FileHash {
+    /// The lengths of all sections.
+    lens: Vec<u64>,
+    done: Vec<SectionSum>,
+    /// How many of them are in a state that was handed out.
+    told: usize,
+    open: SectionHash,
 }
 
 impl FileHash {
-    /// The hash of the bytes that `state` is of; none if there is no such state.
-    pub(crate) fn from_state(state: &HashState) -> Option<FileHash> {
-        let values = state.values.iter().map(|hex| blake3::Hash::from_hex(hex).ok());
-        let values: Vec<ChainingValue> = values.map(|hash| Some(*hash?.as_bytes())).collect::<Option<_>>()?;
-        let pieces = state.pieces.clone();
-        let is_sound = values.len() as u32 == state.stretches.count_ones()
-            && pieces.len() as u64 == state.stretches / PIECE_STRETCHES
-            && state.stretches <= u64::MAX / STRETCH;
-        if !is_sound {
+    /// Of a file with sections of these lengths.
+    pub(crate) fn new(lens: Vec<u64>) -> FileHash {
+        let done = Vec::with_capacity(lens.len());
+        let mut hash = FileHash { lens, done, told: 0, open: SectionHash::default() };
+        hash.close_whole();
+        hash
+    }
+
+    /// The hash of the bytes that `state` is of; none if a file with such sections has no such state.
+    pub(crate) fn from_state(lens: Vec<u64>, state: &FileState) -> Option<FileHash> {
+        if !state.fits(&lens) {
             return None;
         }
-        let mut hash = FileHash { values, whole: state.stretches, pieces, ..FileHash::default() };
-        hash.begin_stretch();
-        Some(hash)
+        let (done, told) = (state.sections.clone(), state.sections.len());
+        Some(FileHash { lens, done, told, open: SectionHash::from_state(&state.open)? })
     }
 
     /// Adds the next bytes.
@@ -132,234 +87,136 @@ impl FileHash {
         self.update_with(bytes, &StretchValues::default());
     }
 
-    /// Adds the next bytes, of which some stretches are hashed already.
+    /// Adds the next bytes, of which some stretches are hashed already. What is behind the last section counts for nothing.
     pub(crate) fn update_with(&mut self, bytes: &[u8], hashed: &StretchValues) {
         let mut rest = bytes;
-        while !rest.is_empty() {
-            if self.filled == STRETCH {
-                self.end_stretch();
-            }
-            let room = (STRETCH - self.filled).min(rest.len() as u64);
-            let (now, later) = rest.split_at(room as usize);
-            self.known = hashed.of(self.whole).filter(|_| room == STRETCH);
-            if self.known.is_none() {
-                self.last.update(now);
-            }
-            self.filled += room;
-            rest = later;
+        while let Some(room) = self.room().filter(|_| !rest.is_empty()) {
+            let (own, behind) = rest.split_at(rest.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            let section = self.done.len();
+            self.open.update_with(own, |stretch| hashed.of(section, stretch));
+            self.close_whole();
+            rest = behind;
         }
     }
 
-    /// The state of as many of the bytes as can be written down: of all but the last stretch, if that is not whole. More bytes
-    /// must come.
-    pub(crate) fn state(&mut self) -> HashState {
-        if self.filled == STRETCH {
-            self.end_stretch();
+    /// Adds the next section, whose hash is known.
+    pub(crate) fn pass(&mut self, section: &SectionSum) {
+        debug_assert_eq!(self.room(), Some(section.bytes), "sections are passed from their first byte on");
+        self.done.push(section.clone());
+        self.close_whole();
+    }
+
+    /// Bytes that are missing of the section under way.
+    fn room(&self) -> Option<u64> {
+        Some(self.lens.get(self.done.len())? - self.open.bytes())
+    }
+
+    /// Ends the section under way if all its bytes came, and empty ones behind it.
+    fn close_whole(&mut self) {
+        while self.room() == Some(0) {
+            let bytes = self.lens[self.done.len()];
+            let (hash, pieces) = self.open.finish();
+            self.done.push(SectionSum { tensor: "".into(), bytes, hash, pieces: pieces.into() });
         }
-        self.join();
-        let values = self.values.iter().map(hex).collect();
-        HashState { stretches: self.whole, values, tail: self.tail(), pieces: self.pieces.clone() }
     }
 
-    /// Whether these are the bytes that `state` was written down behind.
-    pub(crate) fn is_at(&mut self, state: &HashState) -> bool {
-        self.state() == *state
+    /// The state of as many of the bytes as can be written down, behind the last that was handed out. More bytes must come.
+    pub(crate) fn state(&mut self) -> FileState {
+        let sections = self.done[self.told..].to_vec();
+        self.told = self.done.len();
+        FileState { sections, open: self.open.state() }
     }
 
-    /// The value of the last stretch, in hex.
-    fn tail(&self) -> String {
-        if self.filled == 0 {
-            return String::new();
-        }
-        hex(&self.last_value())
+    /// Whether these are the bytes that `state`, which is all of the file's, was written down behind.
+    pub(crate) fn is_at(&mut self, state: &FileState) -> bool {
+        self.done == state.sections && self.open.state() == state.open
     }
 
-    /// The hash of all bytes, and of the pieces.
-    pub(crate) fn finish(mut self) -> FileSum {
-        self.join();
-        let pieces = std::mem::take(&mut self.pieces);
-        FileSum { hash: self.root(), pieces }
-    }
-
-    fn root(mut self) -> String {
-        if self.whole == 0 {
-            return self.last.finalize().to_hex().to_string();
-        }
-        let mut right = self.last_value();
-        while self.values.len() > 1
-            && let Some(left) = self.values.pop()
-        {
-            right = merge_subtrees_non_root(&left, &right, Mode::Hash);
-        }
-        let left = self.values.pop().unwrap_or_default();
-        merge_subtrees_root(&left, &right, Mode::Hash).to_hex().to_string()
-    }
-
-    fn last_value(&self) -> ChainingValue {
-        self.known.unwrap_or_else(|| self.last.finalize_non_root())
-    }
-
-    fn end_stretch(&mut self) {
-        self.join();
-        self.values.push(self.last_value());
-        self.whole += 1;
-        self.begin_stretch();
-    }
-
-    fn begin_stretch(&mut self) {
-        self.last = Hasher::new();
-        self.last.set_input_offset(self.whole * STRETCH);
-        self.known = None;
-        self.filled = 0;
-    }
-
-    /// Joins stretches of equal length, once it is known that bytes come behind them.
-    fn join(&mut self) {
-        let mut stretches = 1;
-        while self.values.len() > self.whole.count_ones() as usize
-            && let (Some(right), Some(left)) = (self.values.pop(), self.values.pop())
-        {
-            let joined = merge_subtrees_non_root(&left, &right, Mode::Hash);
-            self.values.push(joined);
-            stretches *= 2;
-            if stretches == PIECE_STRETCHES {
-                self.pieces.push(hex(&joined));
-            }
-        }
+    /// All sections; those that lack bytes are left out.
+    pub(crate) fn finish(self) -> Vec<SectionSum> {
+        self.done
     }
 }
 
-fn hex(value: &ChainingValue) -> String {
-    blake3::Hash::from(*value).to_hex().to_string()
+/// The hash of a file with these sections, in hex.
+pub(crate) fn hash_of(sections: &[SectionSum]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for section in sections {
+        hasher.update(&section.hash.0);
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::section_hash::STRETCH;
 
-    fn bytes(len: u64) -> Vec<u8> {
-        (0..len).map(|i| ((i * i) >> 7) as u8).collect()
+    const LENS: [u64; 7] = [0, 9, 0, 3 * STRETCH + 5, STRETCH, 0, 7];
+
+    fn bytes() -> Vec<u8> {
+        (0..LENS.iter().sum::<u64>()).map(|i| ((i * i) >> 7) as u8).collect()
+    }
+
+    fn own(bytes: &[u8]) -> Vec<SectionSum> {
+        let mut rest = bytes;
+        let sum = |&len: &u64| {
+            let (own, behind) = rest.split_at(len as usize);
+            rest = behind;
+            let hash = HashValue(*blake3::hash(own).as_bytes());
+            SectionSum { tensor: "".into(), bytes: len, hash, pieces: [].into() }
+        };
+        LENS.iter().map(sum).collect()
     }
 
     #[test]
-    fn it_is_the_hash_of_all_bytes_however_they_come() {
-        for len in
-            [0, 1, STRETCH - 1, STRETCH, STRETCH + 1, 2 * STRETCH, 3 * STRETCH + 7, 8 * STRETCH, 13 * STRETCH]
-        {
-            let bytes = bytes(len);
-            for step in [1000, STRETCH as usize, 3 * STRETCH as usize + 1] {
-                let mut hash = FileHash::default();
-                bytes.chunks(step).for_each(|piece| hash.update(piece));
-                assert_eq!(hash.finish().hash, blake3::hash(&bytes).to_hex().as_str(), "{len} by {step}");
-            }
+    fn each_section_has_the_hash_of_its_bytes() {
+        let bytes = bytes();
+        for step in [1, 8, 1000, STRETCH as usize, bytes.len()] {
+            let mut hash = FileHash::new(LENS.to_vec());
+            bytes.chunks(step).for_each(|some| hash.update(some));
+            hash.update(b"behind the last");
+            assert_eq!(hash.finish(), own(&bytes), "{step}");
         }
+        let by_hand: Vec<u8> = own(&bytes).iter().flat_map(|section| section.hash.0).collect();
+        assert_eq!(hash_of(&own(&bytes)), blake3::hash(&by_hand).to_hex().as_str());
+        let mut short = FileHash::new(LENS.to_vec());
+        short.update(&bytes[..bytes.len() - 1]);
+        assert_eq!(short.finish(), own(&bytes)[..6]);
     }
 
     #[test]
-    fn stretches_that_are_hashed_elsewhere_give_the_same_hash_and_state() {
-        for len in [STRETCH, STRETCH + 1, 2 * STRETCH, 7 * STRETCH, 13 * STRETCH + 9] {
-            let bytes = bytes(len);
-            for step in [1000, STRETCH as usize, 2 * STRETCH as usize, 3 * STRETCH as usize + 1] {
-                let (mut hash, mut plain) = (FileHash::default(), FileHash::default());
-                let mut values = StretchValues::default();
-                for (i, piece) in bytes.chunks(step).enumerate() {
-                    values.compute(piece, (i * step) as u64);
-                    hash.update_with(piece, &values);
-                    plain.update(piece);
-                    if i % 3 == 1 && ((i + 1) * step) < bytes.len() {
-                        assert_eq!(hash.state(), plain.state(), "{len} by {step}");
-                    }
-                }
-                assert_eq!(hash.finish(), plain.finish(), "{len} by {step}");
-            }
+    fn states_hold_what_earlier_ones_do_not_and_together_are_taken_up_again() {
+        let bytes = bytes();
+        let cuts = [1, 9, 10, 9 + STRETCH, 9 + 3 * STRETCH, 14 + 3 * STRETCH, 20 + 3 * STRETCH];
+        let mut hash = FileHash::new(LENS.to_vec());
+        let (mut all, mut from) = (Vec::new(), 0);
+        for cut in cuts {
+            hash.update(&bytes[from..cut as usize]);
+            from = cut as usize;
+            let text = serde_json::to_string(&hash.state()).expect("strings and numbers");
+            let FileState { sections, open }: FileState = serde_json::from_str(&text).expect("as written");
+            all.extend(sections);
+            let state = FileState { sections: all.clone(), open };
+            let reached = state.bytes().expect("few");
+            assert!(reached <= cut && cut - reached < STRETCH, "{cut}");
+            let mut other = FileHash::from_state(LENS.to_vec(), &state).expect("a state");
+            other.update(&bytes[reached as usize..from]);
+            assert!(other.is_at(&state), "{cut}");
+            other.update(&bytes[from..]);
+            assert_eq!(other.finish(), own(&bytes), "{cut}");
         }
+        assert_eq!(all.len(), 4, "none was told twice");
     }
 
     #[test]
-    fn whole_stretches_behind_the_first_are_hashed_elsewhere() {
-        let mut values = StretchValues::default();
-        let many = bytes(5 * STRETCH);
-        let mut found = |len: u64, at: u64| {
-            values.compute(&many[..len as usize], at);
-            (values.first, values.values.len())
-        };
-        assert_eq!(found(3 * STRETCH, 0), (1, 2), "the first of a file has another value if it is all");
-        assert_eq!(found(3 * STRETCH, 2 * STRETCH), (2, 3));
-        assert_eq!(found(3 * STRETCH, 2 * STRETCH + 1), (3, 2));
-        assert_eq!(found(STRETCH, 2 * STRETCH + 1).1, 0);
-        assert_eq!(found(10, 2 * STRETCH - 1).1, 0);
-    }
-
-    #[test]
-    fn a_state_is_taken_up_again_wherever_it_was_written_down() {
-        let bytes = bytes(11 * STRETCH + 5);
-        let whole = blake3::hash(&bytes).to_hex();
-        for cut in (0..bytes.len() as u64).step_by(STRETCH as usize / 2 + 1) {
-            let mut first = FileHash::default();
-            first.update(&bytes[..cut as usize]);
-            let text = serde_json::to_string(&first.state()).expect("strings and numbers");
-            let state: HashState = serde_json::from_str(&text).expect("as it was written");
-            assert!(state.bytes() <= cut && cut - state.bytes() < STRETCH, "{cut}");
-            let mut second = FileHash::from_state(&state).expect("a state");
-            second.update(&bytes[state.bytes() as usize..cut as usize]);
-            assert!(second.is_at(&state), "{cut}");
-            second.update(&bytes[cut as usize..]);
-            first.update(&bytes[cut as usize..]);
-            assert_eq!([second.finish().hash, first.finish().hash], [whole.as_str(); 2], "{cut}");
-        }
-    }
-
-    #[test]
-    fn a_piece_has_a_value_that_its_own_bytes_decide() {
-        let bytes = bytes(3 * PIECE + 5);
-        let sum_of = |bytes: &[u8]| {
-            let (first, rest) = bytes.split_at(bytes.len() - 9);
-            let mut hash = FileHash::default();
-            first.chunks(1 << 20).for_each(|some| hash.update(some));
-            // It is taken up again on the way, too.
-            let state = hash.state();
-            let mut hash = FileHash::from_state(&state).expect("a state");
-            hash.update(&first[state.bytes() as usize..]);
-            hash.update(rest);
-            hash.finish()
-        };
-        let whole = sum_of(&bytes);
-        assert_eq!(whole.hash, blake3::hash(&bytes).to_hex().as_str());
-        let own = |i: usize| {
-            let mut hasher = Hasher::new();
-            hasher.set_input_offset(i as u64 * PIECE);
-            hasher.update(&bytes[i * PIECE as usize..(i + 1) * PIECE as usize]);
-            hex(&hasher.finalize_non_root())
-        };
-        assert_eq!(whole.pieces, [own(0), own(1), own(2)]);
-        let mut other = bytes.clone();
-        other[PIECE as usize + 9] ^= 1;
-        let other = sum_of(&other).pieces;
-        let differing: Vec<usize> = (0..3).filter(|&i| other[i] != whole.pieces[i]).collect();
-        assert_eq!(differing, [1]);
-        assert_eq!(sum_of(&bytes[..2 * PIECE as usize]).pieces, whole.pieces[..1], "the last is none");
-    }
-
-    #[test]
-    fn what_is_no_state_is_refused() {
-        let value = "00".repeat(32);
-        let state = |stretches, values: &[&str]| HashState {
-            stretches,
-            values: values.iter().map(|&value| value.to_owned()).collect(),
-            tail: String::new(),
-            pieces: Vec::new(),
-        };
-        assert!(FileHash::from_state(&state(0, &[])).is_some());
-        assert!(FileHash::from_state(&state(4, &[&value])).is_some());
-        let many = [value.as_str(); 64];
-        for wrong in [
-            state(1, &[]),
-            state(256, &[&value]),
-            state(2, &many[..2]),
-            state(1, &["no hex"]),
-            state(u64::MAX, &many),
-        ] {
-            assert!(FileHash::from_state(&wrong).is_none(), "{wrong:?}");
+    fn a_state_of_other_sections_is_refused() {
+        let mut hash = FileHash::new(LENS.to_vec());
+        hash.update(&bytes()[..9 + 2 * STRETCH as usize]);
+        let state = hash.state();
+        assert!(FileHash::from_state(LENS.to_vec(), &state).is_some());
+        for wrong in [vec![], vec![0, 9], vec![0, 8, 0, 1 << 30], vec![0, 9, 0, 2 * STRETCH - 1]] {
+            assert!(FileHash::from_state(wrong.clone(), &state).is_none(), "{wrong:?}");
         }
     }
 }

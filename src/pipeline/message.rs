@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use crate::memory::pool::Lease;
+use crate::plan::out_tensor::OutShard;
 use crate::schedule::tile::Tile;
 
 use crate::pipeline::factors::BandFactors;
 use crate::pipeline::scratch::Outcome;
+use crate::pipeline::sections::spans;
 
 /// A tile whose bytes are read.
 pub(crate) struct LoadedTile<'p, 's, 'm> {
     /// What it is.
     pub(crate) tile: Tile<'p>,
-    /// Its tile buffer; none for a shard's header, which is in the plan.
+    /// Its tile buffer; none for a shard's header, which is in the plan, and for what is shared.
     pub(crate) buffer: Option<Lease<'s, 'm>>,
     /// The factors it shares with its neighbors; none for bytes that are copied.
     pub(crate) factors: Option<Arc<BandFactors<'s, 'm>>>,
@@ -41,12 +43,13 @@ pub(crate) struct MergedTile<'p, 's, 'm> {
 }
 
 impl MergedTile<'_, '_, '_> {
-    /// Hashes its bytes while they are in this core's cache, if they are written.
-    pub(crate) fn hash(&mut self) {
+    /// Hashes its bytes while they are in this core's cache, if they are written to `shard`.
+    pub(crate) fn hash(&mut self, shard: &OutShard) {
+        let bytes = self.tile.work.out_bytes();
         if let Some(buffer) = &self.buffer
-            && self.tile.work.out_bytes() > 0
+            && bytes > 0
         {
-            self.outcome.hashed.compute(&buffer[self.bytes.clone()], self.tile.at);
+            self.outcome.hashed.compute(&buffer[self.bytes.clone()], spans(shard, self.tile.at, bytes));
         }
     }
 }

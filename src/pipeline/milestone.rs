@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::error::storage::StorageError;
-use crate::plan::out_tensor::Plan;
+use crate::plan::out_tensor::{OutShard, Plan};
 use crate::schedule::order::WalkStart;
 use crate::storage::rules::part_name;
 use crate::storage::store::Store;
 
-use crate::pipeline::file_hash::{FileHash, HashState, STRETCH};
+use crate::pipeline::file_hash::{FileHash, FileState, SectionSum};
 use crate::pipeline::retained::Retention;
+use crate::pipeline::section_hash::STRETCH;
+use crate::pipeline::sections::section_lens;
 
 /// A shard or a part of one is on disk for good.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,17 +44,22 @@ pub struct ShardDone {
     pub name: String,
     /// Length in bytes.
     pub bytes: u64,
-    /// BLAKE3 of the file, in hex.
+    /// BLAKE3 in hex: of a shard that of its sections' hashes, of any other file that of its bytes.
     pub hash: String,
     /// SHA-256 of it, in hex, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
-    /// BLAKE3's values of the 16 MiB pieces of a shard, in hex, but for the last: where it differs shows by them.
+    /// The sections of a shard: its header, and each of its tensors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) pieces: Vec<String>,
+    pub(crate) sections: Vec<SectionSum>,
 }
 
 impl ShardDone {
+    /// Bytes of all its sections.
+    pub(crate) fn section_bytes(&self) -> Option<u64> {
+        self.sections.iter().try_fold(0_u64, |all, section| all.checked_add(section.bytes))
+    }
+
     /// Whether both have the same name and bytes.
     pub(crate) fn is_same_as(&self, other: &ShardDone) -> bool {
         (&self.name, self.bytes, &self.hash) == (&other.name, other.bytes, &other.hash)
@@ -68,8 +75,8 @@ pub struct ShardPart {
     pub bytes: u64,
     /// The row of a merged tensor that begins there; 0 where a tensor begins, or a copied one goes on.
     pub row: u64,
-    /// The state of their hash.
-    pub hash: HashState,
+    /// The state of their hash, but for sections that earlier milestones of the shard have.
+    pub(crate) hash: FileState,
 }
 
 /// What was counted: elements by claim, and changed elements by tensor of the shard.
@@ -147,6 +154,8 @@ pub(crate) fn walk_start(milestones: &[Milestone]) -> WalkStart {
 /// As many of the milestones, from the first on, as can be those of a run of `plan`.
 pub(crate) fn of_plan(plan: &Plan, mut milestones: Vec<Milestone>) -> Vec<Milestone> {
     let (mut shard, mut bytes, mut sound) = (0, 0, 0);
+    // Of the shard under way.
+    let mut sections = Vec::new();
     for milestone in &milestones {
         let Some(planned) = plan.shards.get(shard) else { break };
         let in_plan = milestone.counts.claims.keys().all(|&claim| (claim as usize) < plan.claims.len())
@@ -155,7 +164,12 @@ pub(crate) fn of_plan(plan: &Plan, mut milestones: Vec<Milestone>) -> Vec<Milest
             Reached::Shard(done) => done.name == planned.name && done.bytes == planned.bytes,
             Reached::Part(part) => {
                 let start = WalkStart { shard, bytes: part.bytes, row: part.row };
-                part.name == planned.name && part.bytes > bytes && start.is_in(plan) && part.is_sound()
+                sections.extend_from_slice(&part.hash.sections);
+                let state =
+                    FileState { sections: std::mem::take(&mut sections), open: part.hash.open.clone() };
+                let is_sound = is_sound(part.bytes, &state, planned);
+                sections = state.sections;
+                part.name == planned.name && part.bytes > bytes && start.is_in(plan) && is_sound
             }
         };
         if !in_plan || !is_next {
@@ -166,29 +180,47 @@ pub(crate) fn of_plan(plan: &Plan, mut milestones: Vec<Milestone>) -> Vec<Milest
             Reached::Shard(_) => (shard + 1, 0),
             Reached::Part(part) => (shard, part.bytes),
         };
+        if bytes == 0 {
+            sections.clear();
+        }
     }
     milestones.truncate(sound);
     milestones
 }
 
-impl ShardPart {
-    /// Whether the hash is of these bytes.
-    fn is_sound(&self) -> bool {
-        let tail = self.bytes.checked_sub(self.hash.bytes());
-        tail.is_some_and(|tail| tail <= STRETCH)
-    }
+/// Whether `state` is that of the hash of the first `bytes` bytes of a shard.
+fn is_sound(bytes: u64, state: &FileState, shard: &OutShard) -> bool {
+    let tail = state.bytes().and_then(|hashed| bytes.checked_sub(hashed));
+    tail.is_some_and(|tail| tail <= STRETCH) && state.fits(&section_lens(shard))
+}
 
-    /// The hash of all its bytes, of which those behind the state are read again.
-    ///
-    /// # Errors
-    /// [`StorageError::Changed`] if they are not what was written; as [`Store::open`] and [`Source::read_at`](crate::storage::source::Source::read_at).
-    pub(crate) fn hashed(&self, store: &dyn Store) -> Result<FileHash> {
-        let kept = part_name(&self.name);
-        let changed = || StorageError::Changed { path: store.path_of(&kept) };
-        let mut hash = FileHash::from_state(&self.hash).ok_or_else(changed)?;
-        let mut tail = vec![0; (self.bytes - self.hash.bytes()) as usize];
-        store.open(&kept)?.read_at(&mut tail, self.hash.bytes())?;
-        hash.update(&tail);
-        if hash.is_at(&self.hash) { Ok(hash) } else { Err(changed().into()) }
-    }
+/// The state of the hash of the bytes that the open part has; its sections are those of all its milestones.
+pub(crate) fn open_state(milestones: &[Milestone]) -> Option<FileState> {
+    let open = open_part(milestones)?.hash.open.clone();
+    let first = milestones.iter().rposition(|milestone| milestone.shard().is_some()).map_or(0, |i| i + 1);
+    let sections = milestones[first..].iter().flat_map(|milestone| match &milestone.reached {
+        Reached::Part(part) => &part.hash.sections[..],
+        Reached::Shard(_) => &[],
+    });
+    Some(FileState { sections: sections.cloned().collect(), open })
+}
+
+/// The hash of the first bytes of a shard, of which those behind `state` are read again.
+///
+/// # Errors
+/// [`StorageError::Changed`] if they are not what was written; as [`Store::open`] and [`Source::read_at`](crate::storage::source::Source::read_at).
+pub(crate) fn hash_of_part(
+    bytes: u64,
+    state: &FileState,
+    shard: &OutShard,
+    store: &dyn Store,
+) -> Result<FileHash> {
+    let kept = part_name(&shard.name);
+    let changed = || StorageError::Changed { path: store.path_of(&kept) };
+    let mut hash = FileHash::from_state(section_lens(shard), state).ok_or_else(changed)?;
+    let hashed = state.bytes().filter(|hashed| *hashed <= bytes).ok_or_else(changed)?;
+    let mut tail = vec![0; (bytes - hashed) as usize];
+    store.open(&kept)?.read_at(&mut tail, hashed)?;
+    hash.update(&tail);
+    if hash.is_at(state) { Ok(hash) } else { Err(changed().into()) }
 }

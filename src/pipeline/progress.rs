@@ -11,6 +11,7 @@ pub(crate) struct Progress {
     shards: usize,
     read: AtomicU64,
     written: AtomicU64,
+    shared: AtomicU64,
     shard: AtomicUsize,
 }
 
@@ -21,8 +22,10 @@ pub struct Snapshot {
     pub total_bytes: u64,
     /// Bytes read of the inputs.
     pub read_bytes: u64,
-    /// Bytes handed to sinks.
+    /// Bytes handed to sinks, or shared.
     pub written_bytes: u64,
+    /// Bytes that were shared with inputs, and neither read nor written.
+    pub shared_bytes: u64,
     /// Number of shards.
     pub shards: usize,
     /// The shard being written, from 0.
@@ -40,6 +43,7 @@ impl Progress {
             shards: plan.shards.len(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(written),
+            shared: AtomicU64::new(0),
             shard: AtomicUsize::new(0),
         }
     }
@@ -52,6 +56,11 @@ impl Progress {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_shared(&self, bytes: u64) {
+        self.shared.fetch_add(bytes, Ordering::Relaxed);
+        self.add_written(bytes);
+    }
+
     pub(crate) fn enter_shard(&self, shard: usize) {
         self.shard.store(shard, Ordering::Relaxed);
     }
@@ -61,6 +70,7 @@ impl Progress {
             total_bytes: self.total_bytes,
             read_bytes: self.read.load(Ordering::Relaxed),
             written_bytes: self.written.load(Ordering::Relaxed),
+            shared_bytes: self.shared.load(Ordering::Relaxed),
             shards: self.shards,
             shard: self.shard.load(Ordering::Relaxed),
             held_bytes,

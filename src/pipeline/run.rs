@@ -4,6 +4,7 @@ use crate::cancel::Cancel;
 use crate::kernels::dispatch::Kernels;
 use crate::pipeline::clock::Clocks;
 use crate::pipeline::milestone::Milestone;
+use crate::pipeline::shared::SharedInputs;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::budget::Schedule;
 use crate::storage::source::Source;
@@ -31,4 +32,6 @@ pub struct Run<'r> {
     pub kept: &'r [Milestone],
     /// Bytes from one milestone to the next.
     pub stride: u64,
+    /// What is shared with inputs instead of read.
+    pub shared: SharedInputs,
 }

@@ -10,8 +10,8 @@ use crate::ops::op::ClaimId;
 use crate::ops::placement::{Grid, Window};
 use crate::schedule::budget::{FORMULA_COLS, FORMULA_ROWS, ScratchSizes};
 
-use crate::pipeline::file_hash::StretchValues;
 use crate::pipeline::retained::{Retention, is_sampled};
+use crate::pipeline::stretch_values::StretchValues;
 
 /// All that merging a tile writes to, but the tile itself.
 pub(crate) struct WorkerScratch {

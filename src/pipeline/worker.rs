@@ -51,7 +51,8 @@ pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> 
         }
         let work = || merge(run, ends, message, &mut scratch);
         let mut merged = ends.clock.spend(Activity::Compute, work)?;
-        ends.clock.spend(Activity::Hash, || merged.hash());
+        let shard = &run.plan.shards[merged.tile.shard];
+        ends.clock.spend(Activity::Hash, || merged.hash(shard));
         if let Work::Merge(tile) = &mut merged.tile.work {
             // A list that nobody takes is dropped.
             let _ = ends.spare.try_send(std::mem::take(&mut tile.layout.own));
@@ -72,7 +73,7 @@ fn merge<'p, 's, 'm>(
     let LoadedTile { tile, mut buffer, factors, reduced } = message;
     let mut outcome = ends.outcome();
     let bytes = match &tile.work {
-        Work::Header => 0..0,
+        Work::Header | Work::Share { .. } => 0..0,
         Work::Copy { bytes, claim, .. } => {
             if let Some((claim, elements)) = claim {
                 outcome.claims.push(ClaimOutcome { elements: *elements, ..ClaimOutcome::new(*claim) });

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -13,16 +14,21 @@ use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 use crate::storage::source::Source;
+use crate::tensor::reference::FileId;
 
 use crate::pipeline::clock::{Activity, StageClock};
-use crate::pipeline::file_hash::{FileHash, FileSum, StretchValues};
+use crate::pipeline::file_hash::{FileHash, hash_of};
 use crate::pipeline::message::{MergedTile, ReductionResult};
-use crate::pipeline::milestone::{Milestone, Reached, ShardDone, ShardPart, open_part, whole_shards};
+use crate::pipeline::milestone::{
+    Milestone, Reached, ShardDone, ShardPart, hash_of_part, open_part, open_state, whole_shards,
+};
 use crate::pipeline::progress::Progress;
 use crate::pipeline::reduce::ReductionState;
 use crate::pipeline::run::Run;
 use crate::pipeline::scratch::Outcome;
+use crate::pipeline::sections::{section_lens, spans};
 use crate::pipeline::stop::Stop;
+use crate::pipeline::stretch_values::StretchValues;
 use crate::pipeline::tally::Tally;
 
 /// Writes every tile in the order of the schedule; returns quietly when there are no more.
@@ -122,6 +128,10 @@ impl Writer<'_> {
                 self.append(bytes, &outcome.hashed, Some(same))?;
                 (None, Some(0))
             }
+            &Work::Share { from, offset, bytes } => {
+                self.share(tile.tile.at, from, offset..offset + bytes)?;
+                (None, Some(0))
+            }
         };
         self.tally.add(tile.tile.shard, tensor, &outcome);
         // One that nobody takes is dropped.
@@ -138,9 +148,9 @@ impl Writer<'_> {
         let (run, shard) = (self.run, &self.run.plan.shards[i]);
         self.progress.enter_shard(i);
         let part = open_part(run.kept).filter(|_| i == whole_shards(run.kept).count());
-        let (written, hash) = match part {
-            Some(part) => (part.bytes, part.hashed(run.store)?),
-            None => (0, FileHash::default()),
+        let (written, hash) = match part.zip(open_state(run.kept)) {
+            Some((part, state)) => (part.bytes, hash_of_part(part.bytes, &state, shard, run.store)?),
+            None => (0, FileHash::new(section_lens(shard))),
         };
         self.progress.add_written(written);
         let sink = run.store.resume(&shard.name, written, shard.bytes)?;
@@ -183,6 +193,22 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Adds bytes of an input, whole sections whose hashes are known.
+    fn share(&mut self, at: u64, from: FileId, range: Range<u64>) -> Result<()> {
+        let open = self.open.as_mut().expect("a header tile opened the shard");
+        let (source, bytes) = (self.run.sources[from.0 as usize], range.end - range.start);
+        self.clock
+            .spend(Activity::Write, || open.sink.append_from(source, range.start, bytes, self.run.cancel))?;
+        for span in spans(&self.run.plan.shards[open.shard], at, bytes) {
+            let start = range.start + span.start - at;
+            let known = self.run.shared.section(from, &(start..start + span.bytes));
+            open.hash.pass(known.expect("only what is known is shared"));
+        }
+        open.written += bytes;
+        self.progress.add_shared(bytes);
+        Ok(())
+    }
+
     /// Makes the bytes so far last, if they are many; `row` is the one of their last tensor that comes next.
     fn mark_if_due(&mut self, row: u64) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -212,8 +238,8 @@ impl Writer<'_> {
             return Err(Error::new(StorageError::Write { path: name.into() }).because(cause));
         }
         self.clock.spend(Activity::Sync, || open.sink.commit())?;
-        let FileSum { hash, pieces } = open.hash.finish();
-        let done = ShardDone { name, bytes, hash, sha256: None, pieces };
+        let sections = open.hash.finish();
+        let done = ShardDone { name, bytes, hash: hash_of(&sections), sha256: None, sections };
         (self.record)(Milestone { reached: Reached::Shard(done), counts: self.tally.take_recent() })
     }
 }

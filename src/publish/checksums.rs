@@ -6,7 +6,7 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::pipeline::milestone::{Milestone, Reached, ShardDone};
 use crate::publish::provenance::{PROVENANCE, Provenance};
-use crate::storage::checksummed::{Checksummed, Sums, sha256, sha256_of};
+use crate::storage::checksummed::{Checksummed, Sums, sha256_of};
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 
@@ -48,12 +48,12 @@ impl Checksums {
     }
 }
 
-/// The content of `SHA256SUMS` for a record that is written as `json`: all files but itself, in the order of their names.
-pub(crate) fn sums_text(record: &Provenance, json: &[u8]) -> String {
-    let own = sha256(json);
+/// The content of `SHA256SUMS` for a record whose own file has the hash `own`: all files but itself, in the order of their
+/// names.
+pub(crate) fn sums_text(record: &Provenance, own: &str) -> String {
     let mut files: Vec<(&str, &str)> =
         record.all_files().filter_map(|file| Some((file.name.as_str(), file.sha256.as_deref()?))).collect();
-    files.push((PROVENANCE, &own));
+    files.push((PROVENANCE, own));
     files.sort_unstable();
     files.iter().map(|(name, hash)| line(name, hash)).collect()
 }

@@ -9,7 +9,8 @@ use crate::plan::out_tensor::Plan;
 use crate::plan::output_files::SUMS;
 use crate::publish::checksums::sums_text;
 use crate::publish::hashing::FileHashing;
-use crate::publish::provenance::{MOST_BYTES, PROVENANCE, Provenance};
+use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::storage::checksummed::sha256_of;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::{EntryKind, Store};
@@ -59,7 +60,7 @@ impl Wanted<'_> {
                 wrong.push(file.name.clone());
             }
         }
-        if self.plan.sha256 && !has_sums_of(output, record)? {
+        if self.plan.sha256 && !has_sums_of(output, record, self.cancel)? {
             wrong.push(SUMS.to_owned());
         }
         if !wrong.is_empty() {
@@ -93,11 +94,12 @@ impl Wanted<'_> {
 /// Whether `SHA256SUMS` in `dir` is what goes with the record there.
 ///
 /// # Errors
-/// As [`Location::read_small`].
-pub(crate) fn has_sums_of(dir: &Location, record: &Provenance) -> Result<bool> {
-    let Some(json) = dir.read_small(PROVENANCE, MOST_BYTES)? else { return Ok(false) };
-    let Some(found) = dir.read_small(SUMS, MOST_BYTES)? else { return Ok(false) };
-    Ok(found == sums_text(record, &json).as_bytes())
+/// As [`Location::read_start`] and reading.
+pub(crate) fn has_sums_of(dir: &Location, record: &Provenance, cancel: &Cancel) -> Result<bool> {
+    let own = sha256_of(dir.open(PROVENANCE)?.as_ref(), cancel)?;
+    let expected = sums_text(record, &own);
+    let found = dir.read_start(SUMS, expected.len() as u64)?;
+    Ok(found.is_some_and(|found| found.is_whole && found.bytes == expected.as_bytes()))
 }
 
 /// Whether a file in `dir` has the length and the hash that were recorded of it.
@@ -114,7 +116,7 @@ pub(crate) fn is_as_recorded(
         return Ok(false);
     }
     let source = dir.open(&file.name)?;
-    Ok(hashing.of_source(source.as_ref())? == file.hash)
+    Ok(hashing.of_file(source.as_ref(), file)?.0 == file.hash)
 }
 
 /// Whether a file in `dir` has the length that was recorded of it.

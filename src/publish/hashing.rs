@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::pipeline::file_hash::{FileHash, SectionSum, hash_of};
+use crate::pipeline::milestone::ShardDone;
 use crate::pipeline::progress::Snapshot;
+use crate::pipeline::sections::section_lens;
+use crate::plan::out_tensor::OutShard;
 use crate::storage::source::Source;
 
 /// Bytes read at a time.
@@ -29,8 +33,15 @@ impl<'h> FileHashing<'h> {
         cancel: &'h Cancel,
         tick: &'h mut dyn FnMut(&Snapshot),
     ) -> FileHashing<'h> {
-        let now =
-            Snapshot { total_bytes, read_bytes: 0, written_bytes: 0, shards: files, shard: 0, held_bytes: 0 };
+        let now = Snapshot {
+            total_bytes,
+            read_bytes: 0,
+            written_bytes: 0,
+            shared_bytes: 0,
+            shards: files,
+            shard: 0,
+            held_bytes: 0,
+        };
         tick(&now);
         FileHashing { cancel, tick, buf: vec![0; STEP], now, last: Instant::now() }
     }
@@ -45,6 +56,37 @@ impl<'h> FileHashing<'h> {
             hasher.update(bytes);
         })?;
         Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The hash of a file in hex, and those of its sections if it was recorded with some.
+    ///
+    /// # Errors
+    /// As [`Source::read_at`]; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
+    pub(crate) fn of_file(
+        &mut self,
+        source: &dyn Source,
+        file: &ShardDone,
+    ) -> Result<(String, Vec<SectionSum>)> {
+        // Sections that are not all of it say nothing of the rest.
+        if file.sections.is_empty() || file.section_bytes() != Some(source.len()) {
+            return Ok((self.of_source(source)?, Vec::new()));
+        }
+        let mut hash = FileHash::new(file.sections.iter().map(|section| section.bytes).collect());
+        self.read(source, source.len(), &mut |bytes| hash.update(bytes))?;
+        let sections = hash.finish();
+        Ok((hash_of(&sections), sections))
+    }
+
+    /// The hashes of a file with the sections of `shard`.
+    ///
+    /// # Errors
+    /// As [`Source::read_at`]; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
+    pub(crate) fn of_shard(&mut self, source: &dyn Source, shard: &OutShard) -> Result<ShardDone> {
+        let mut hash = FileHash::new(section_lens(shard));
+        self.read(source, source.len(), &mut |bytes| hash.update(bytes))?;
+        let sections = hash.finish();
+        let (name, bytes, hash) = (shard.name.clone(), source.len(), hash_of(&sections));
+        Ok(ShardDone { name, bytes, hash, sha256: None, sections })
     }
 
     /// Hands on the first `len` bytes of a file.

@@ -6,12 +6,14 @@
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::pipeline::file_hash::FileHash;
+use crate::pipeline::file_hash::{FileHash, FileState};
 use crate::pipeline::milestone::{
-    Milestone, MilestoneCounts, Reached, ShardPart, of_plan, open_part, whole_shards,
+    Milestone, MilestoneCounts, Reached, ShardPart, hash_of_part, of_plan, open_part, open_state,
+    whole_shards,
 };
 use crate::pipeline::progress::Snapshot;
-use crate::plan::out_tensor::Plan;
+use crate::pipeline::sections::section_lens;
+use crate::plan::out_tensor::{OutShard, Plan};
 use crate::publish::finished::{is_as_long, is_as_recorded};
 use crate::publish::hashing::FileHashing;
 use crate::publish::journal::{BaseStamp, JournalWork};
@@ -130,7 +132,12 @@ impl Earlier<'_> {
                 (Reached::Shard(shard), Some(hashing)) => (&shard.name, is_as_recorded(dir, shard, hashing)?),
                 // What is known of it by a later one is enough.
                 (Reached::Part(_), _) if !is_last => continue,
-                (Reached::Part(part), hashing) => (&part.name, is_kept(dir, part, hashing.as_mut())?),
+                (Reached::Part(part), hashing) => {
+                    let shard = &self.plan.shards[whole_shards(&kept.milestones).count()];
+                    let state = open_state(&kept.milestones);
+                    let is_kept = |state| is_kept(dir, (part, &state), shard, hashing.as_mut());
+                    (&part.name, state.map_or(Ok(false), is_kept)?)
+                }
             };
             if !is_sound {
                 wrong = Some(name.clone());
@@ -147,14 +154,19 @@ impl Earlier<'_> {
 }
 
 /// Whether the first bytes of a shard are there as they were kept.
-fn is_kept(dir: &Location, part: &ShardPart, hashing: Option<&mut FileHashing<'_>>) -> Result<bool> {
+fn is_kept(
+    dir: &Location,
+    (part, state): (&ShardPart, &FileState),
+    shard: &OutShard,
+    hashing: Option<&mut FileHashing<'_>>,
+) -> Result<bool> {
     let name = part_name(&part.name);
     let is_there = dir.stat(&name)?.is_some_and(|stat| stat.bytes >= part.bytes);
     if !is_there {
         return Ok(false);
     }
-    let Some(hashing) = hashing else { return Ok(part.hashed(dir).is_ok()) };
-    let mut hash = FileHash::default();
+    let Some(hashing) = hashing else { return Ok(hash_of_part(part.bytes, state, shard, dir).is_ok()) };
+    let mut hash = FileHash::new(section_lens(shard));
     hashing.read(dir.open(&name)?.as_ref(), part.bytes, &mut |bytes| hash.update(bytes))?;
-    Ok(hash.is_at(&part.hash))
+    Ok(hash.is_at(state))
 }

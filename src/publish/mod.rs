@@ -25,6 +25,7 @@ pub(crate) mod kept;
 pub(crate) mod model_card;
 pub(crate) mod probe;
 pub(crate) mod provenance;
+pub(crate) mod record_json;
 pub(crate) mod rename;
 pub(crate) mod staging;
 pub(crate) mod target;

@@ -1,6 +1,8 @@
 //! `shardfold.json`: what the result was made from, and the hash of every file. It holds no time and no path, so that the
 //! same plan gives the same bytes anywhere.
 
+use std::io::BufReader;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -8,18 +10,23 @@ use crate::pipeline::milestone::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
 use crate::plan::output_files::{RECORD, SUMS};
 use crate::storage::location::Location;
+use crate::storage::store::Store;
+use crate::storage::stream::SourceReader;
 
 /// Its file name.
 pub(crate) const PROVENANCE: &str = RECORD;
-/// The most that is read of it: that of 100,000 files; what is longer is none of ours.
-pub(crate) const MOST_BYTES: u64 = 16 << 20;
-/// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one.
-const SCHEMA: u32 = 1;
+/// The most that is read of it: that of 300,000 tensors; what is longer is none of ours.
+const MOST_BYTES: u64 = 64 << 20;
+/// Bytes that are read at a time.
+const STEP: usize = 1 << 16;
+/// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one. Before the second, the
+/// hash of a shard was that of its bytes.
+const SCHEMA: u32 = 2;
 const HASH: &str = "blake3";
 
 /// The layout of files from before it had a number.
 fn first_schema() -> u32 {
-    SCHEMA
+    1
 }
 
 fn usual_hash() -> String {
@@ -64,9 +71,15 @@ impl Provenance {
     pub(crate) fn new(
         plan: &Plan,
         digest: &str,
-        shards: Vec<ShardDone>,
+        mut shards: Vec<ShardDone>,
         files: Vec<ShardDone>,
     ) -> Provenance {
+        for (shard, planned) in shards.iter_mut().zip(&plan.shards) {
+            // The first is the header.
+            for (section, tensor) in shard.sections.iter_mut().skip(1).zip(&planned.tensors) {
+                section.tensor = tensor.name.as_str().into();
+            }
+        }
         Provenance {
             schema: SCHEMA,
             hash: HASH.to_owned(),
@@ -85,11 +98,21 @@ impl Provenance {
     /// The provenance in `dir`, if there is one that can be read: a later layout is not.
     ///
     /// # Errors
-    /// [`StorageError::Unreadable`].
+    /// As [`Store::open`](crate::storage::store::Store::open) and [`Source::read_at`](crate::storage::source::Source::read_at).
     pub(crate) fn read(dir: &Location) -> Result<Option<Provenance>> {
-        let start = dir.read_start(PROVENANCE, MOST_BYTES)?.filter(|start| start.is_whole);
-        let read: Option<Provenance> = start.and_then(|start| serde_json::from_slice(&start.bytes).ok());
-        Ok(read.filter(|found| found.schema == SCHEMA && found.hash == HASH))
+        if !dir.has_file(PROVENANCE)? {
+            return Ok(None);
+        }
+        let source = dir.open(PROVENANCE)?;
+        if source.len() > MOST_BYTES {
+            return Ok(None);
+        }
+        let mut reader = SourceReader::new(source.as_ref());
+        let read = serde_json::from_reader(BufReader::with_capacity(STEP, &mut reader));
+        match reader.failed {
+            Some(error) => Err(error),
+            None => Ok(read.ok().filter(|found: &Provenance| found.schema == SCHEMA && found.hash == HASH)),
+        }
     }
 
     /// Every file whose hash it has.
@@ -101,17 +124,9 @@ impl Provenance {
     pub(crate) fn digest_of_files(&self) -> String {
         result_digest(self.all_files())
     }
-
-    /// Its JSON.
-    pub(crate) fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("strings and numbers");
-        text.push('\n');
-        text
-    }
 }
 
-/// The digest of a result: BLAKE3 of a line for each file in the order of names, which has its hash, two spaces and its name,
-/// as `b3sum` prints it.
+/// The digest of a result: BLAKE3 of a line for each file in the order of names, which has its hash, two spaces and its name.
 fn result_digest<'f>(files: impl Iterator<Item = &'f ShardDone>) -> String {
     let mut files: Vec<&ShardDone> = files.collect();
     files.sort_unstable_by(|a, b| a.name.cmp(&b.name));

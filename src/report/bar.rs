@@ -139,6 +139,7 @@ mod tests {
             total_bytes: 141 << 30,
             read_bytes: 0,
             written_bytes: 70 << 30,
+            shared_bytes: 0,
             shards: 30,
             shard: 14,
             held_bytes: 0,

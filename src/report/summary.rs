@@ -44,6 +44,8 @@ pub struct Summary {
     pub kept_bytes: u64,
     /// Bytes read.
     pub read_bytes: u64,
+    /// Bytes of them that the result shares with the base: they were neither read nor written.
+    pub shared_bytes: u64,
     /// Wall time.
     pub seconds: f64,
     /// Output bytes per second.
@@ -83,6 +85,7 @@ impl Summary {
             output_bytes: plan.output_bytes(),
             kept_bytes: 0,
             read_bytes: 0,
+            shared_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
             io: io.clone(),
@@ -99,12 +102,13 @@ impl Summary {
     pub(crate) fn done(
         self,
         applied: Option<Applied>,
-        [kept_bytes, read_bytes]: [u64; 2],
+        [kept_bytes, read_bytes, shared_bytes]: [u64; 3],
         time: Duration,
     ) -> Summary {
         let seconds = time.as_secs_f64();
         let bytes_per_second = (self.output_bytes - kept_bytes) as f64 / seconds.max(1e-6);
-        Summary { state: "done", applied, kept_bytes, read_bytes, seconds, bytes_per_second, ..self }
+        let state = "done";
+        Summary { state, applied, kept_bytes, read_bytes, shared_bytes, seconds, bytes_per_second, ..self }
     }
 }
 
@@ -178,9 +182,12 @@ impl fmt::Display for Summary {
         if self.kept_bytes > 0 {
             line(f, "kept", &format!("{} that an interrupted run had made", show_size(self.kept_bytes)))?;
         }
-        let [written, read] = [self.output_bytes - self.kept_bytes, self.read_bytes].map(show_size);
-        let rate = show_rate(self.bytes_per_second);
-        line(f, "bytes", &format!("{written} written, {read} read, in {:.1} s: {rate}", self.seconds))?;
+        let written = self.output_bytes - self.kept_bytes - self.shared_bytes;
+        let [written, read, shared] = [written, self.read_bytes, self.shared_bytes].map(show_size);
+        let shared =
+            if self.shared_bytes > 0 { format!(", {shared} shared with the base") } else { String::new() };
+        let (rate, seconds) = (show_rate(self.bytes_per_second), self.seconds);
+        line(f, "bytes", &format!("{written} written, {read} read{shared}, in {seconds:.1} s: {rate}"))?;
         self.show_result(f)?;
         let cgroup = self.cgroup_peak.map(|peak| format!(", cgroup peak {}", show_size(peak)));
         let peak = show_size(self.peak_rss);

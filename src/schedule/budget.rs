@@ -165,6 +165,9 @@ fn formula_bytes<T: Real>(rank: Option<usize>) -> usize {
     numbers + PRODUCTS_MOST * ProductScratch::<T>::bytes(rank, FORMULA_ROWS, FORMULA_COLS)
 }
 
+/// Bytes that the hash of a tensor takes until the record is written.
+const TENSOR_HASH: u64 = 80;
+
 /// What does not depend on the budget.
 struct Fixed<'p> {
     requirement: Requirement<'p>,
@@ -182,7 +185,7 @@ impl<'p> Fixed<'p> {
         // The kernel may hold back so many pages of the count on each CPU (platform: Linux 6.2 and later).
         let counter_slack = (asked.cpus * (2 * asked.cpus).max(32) * PAGE) as u64;
         Fixed {
-            resident: asked.resident,
+            resident: asked.resident + TENSOR_HASH * plan.tensors().count() as u64,
             per_worker: PACKING_COPIES * packing + ScratchSizes::of(&requirement).bytes() as u64 + STACK,
             counter_slack,
             requirement,

@@ -2,8 +2,10 @@
 //!
 //! The walk allocates for each tensor, but not for each tile: the lists of factors that a tile carries come back to it.
 
+use std::ops::Range;
+
 use crate::ops::op::ClaimId;
-use crate::plan::out_tensor::{Content, OutHeader, OutShard, Plan};
+use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor, Plan};
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::rect::Rect;
 use crate::tensor::reference::FileId;
@@ -45,10 +47,15 @@ impl WalkStart {
     }
 }
 
+/// Whether bytes of a file, which are all of a tensor or a header there, are shared with it instead of read; where in the
+/// output they stand, and whether all of the file is wanted.
+pub(crate) type IsShared<'p> = Box<dyn Fn(FileId, &Range<u64>, u64, bool) -> bool + 'p>;
+
 /// All tiles of a plan in order.
 pub(crate) struct Tiles<'p> {
     plan: &'p Plan,
     schedule: &'p Schedule,
+    is_shared: IsShared<'p>,
     start: WalkStart,
     /// Number of the next tile.
     seq: u64,
@@ -63,6 +70,16 @@ pub(crate) struct Tiles<'p> {
     spare: Vec<Vec<FactorBlock>>,
 }
 
+/// Runs of fewer bytes are read and written.
+const SHARED_LEAST: u64 = 256 << 10;
+
+/// Whether a tensor is a copy that is shared with its file.
+fn is_shared_tensor(tensor: &OutTensor, is_shared: &IsShared<'_>, whole: bool) -> bool {
+    let Content::Copy { from, claim: None } = &tensor.content else { return false };
+    let range = from.offset..from.offset + tensor.bytes;
+    is_shared(from.file, &range, tensor.offset, whole)
+}
+
 /// What is cut at a time.
 enum Step<'p> {
     /// Copied tensors that lie next to each other in one input and in the output.
@@ -73,10 +90,15 @@ enum Step<'p> {
 
 impl<'p> Tiles<'p> {
     /// Those of `plan` under a schedule that was made for it, from `start` on. The tile that opens a shard is among them.
-    pub(crate) fn new(plan: &'p Plan, schedule: &'p Schedule, start: WalkStart) -> Tiles<'p> {
+    pub(crate) fn new(
+        plan: &'p Plan,
+        schedule: &'p Schedule,
+        start: WalkStart,
+        is_shared: IsShared<'p>,
+    ) -> Tiles<'p> {
         let step = Step::Copy(CopiedRun::default());
         let (shard, spare) = (start.shard, Vec::new());
-        Tiles { plan, schedule, start, seq: 0, shard, tensor: None, at: 0, step, spare }
+        Tiles { plan, schedule, is_shared, start, seq: 0, shard, tensor: None, at: 0, step, spare }
     }
 
     /// Bytes of the shard that are made already.
@@ -111,8 +133,33 @@ impl<'p> Tiles<'p> {
                 self.tensor = Some(at + 1);
             }
             None => {
-                let (run, next) = CopiedRun::from(shard, at);
-                self.step = Step::Copy(CopiedRun { at: made.saturating_sub(tensor.offset), ..run });
+                let at_first = made.saturating_sub(tensor.offset);
+                let (run, next) = CopiedRun::from(shard, at, &|tensor| {
+                    at_first == 0 && is_shared_tensor(tensor, &self.is_shared, false)
+                });
+                self.step = Step::Copy(CopiedRun { at: at_first, ..run });
+                self.tensor = Some(next);
+            }
+        }
+    }
+
+    /// Turns to the header of a shard, or to all of it if it is another file's and shared with that.
+    fn begin_shard(&mut self, shard: &'p OutShard) {
+        self.at = self.made();
+        self.tensor = Some(0);
+        let OutHeader::Copied { from, bytes } = shard.header else {
+            // It is written with the tile that opens the shard.
+            self.at = self.at.max(shard.header.bytes());
+            return;
+        };
+        let header = CopiedRun { from, bytes, at: self.at.min(bytes), ..CopiedRun::default() };
+        self.step = Step::Copy(header);
+        if self.at == 0 && (self.is_shared)(from, &(0..bytes), 0, true) {
+            let (run, next) =
+                CopiedRun::from(shard, 0, &|tensor| is_shared_tensor(tensor, &self.is_shared, true));
+            let is_all = next == shard.tensors.len() && (run.from, run.offset) == (from, bytes);
+            if run.is_shared && is_all {
+                self.step = Step::Copy(CopiedRun { offset: 0, bytes: shard.bytes, ..run });
                 self.tensor = Some(next);
             }
         }
@@ -130,15 +177,7 @@ impl<'p> Iterator for Tiles<'p> {
             let shard = self.plan.shards.get(self.shard)?;
             match self.tensor {
                 None => {
-                    self.tensor = Some(0);
-                    self.at = self.made();
-                    if let OutHeader::Copied { from, bytes } = shard.header {
-                        let at = self.made().min(bytes);
-                        self.step = Step::Copy(CopiedRun { from, bytes, at, ..CopiedRun::default() });
-                    } else {
-                        // It is written with the tile that opens the shard.
-                        self.at = self.at.max(shard.header.bytes());
-                    }
+                    self.begin_shard(shard);
                     break Work::Header;
                 }
                 Some(at) if at < shard.tensors.len() => self.begin(shard, at),
@@ -162,6 +201,8 @@ struct CopiedRun {
     bytes: u64,
     /// The replacement that they are, and its elements.
     claim: Option<(ClaimId, u64)>,
+    /// Whether they are shared with their file.
+    is_shared: bool,
     /// Bytes before this are cut.
     at: u64,
 }
@@ -169,41 +210,50 @@ struct CopiedRun {
 impl Default for CopiedRun {
     /// Nothing to copy.
     fn default() -> CopiedRun {
-        CopiedRun { from: FileId(0), offset: 0, bytes: 0, claim: None, at: 0 }
+        CopiedRun { from: FileId(0), offset: 0, bytes: 0, claim: None, is_shared: false, at: 0 }
     }
 }
 
 impl CopiedRun {
-    /// The run that begins with tensor `first` of a shard, and the tensor behind it. Copies that touch are one run.
-    fn from(shard: &OutShard, first: usize) -> (CopiedRun, usize) {
-        let tensor = &shard.tensors[first];
-        let Content::Copy { from, claim } = &tensor.content else { unreachable!("other tensors are merged") };
+    /// The run that begins with tensor `first` of a shard, and the tensor behind it. Copies that touch are one run, if all of
+    /// them are shared or none is.
+    fn from(shard: &OutShard, first: usize, is_shared: &dyn Fn(&OutTensor) -> bool) -> (CopiedRun, usize) {
+        let Some(tensor) = shard.tensors.get(first) else { return (CopiedRun::default(), first) };
+        let Content::Copy { from, claim } = &tensor.content else { return (CopiedRun::default(), first) };
         let claim = claim.map(|claim| (claim, tensor.shape.elements()));
-        let mut run = CopiedRun { from: from.file, offset: from.offset, bytes: tensor.bytes, claim, at: 0 };
+        let (file, offset, bytes) = (from.file, from.offset, tensor.bytes);
+        let mut run = CopiedRun { from: file, offset, bytes, claim, is_shared: is_shared(tensor), at: 0 };
         let mut next = first + 1;
         while run.claim.is_none()
             && let Some(following) = shard.tensors.get(next)
             && let Content::Copy { from: other, claim: None } = &following.content
             && (other.file, other.offset) == (run.from, run.offset + run.bytes)
+            && (following.bytes == 0 || is_shared(following) == run.is_shared)
         {
             run.bytes += following.bytes;
             next += 1;
         }
+        // Not worth a call of its own: its blocks at both ends are read all the same.
+        run.is_shared &= run.bytes >= SHARED_LEAST;
         (run, next)
     }
 
     /// The next `most` bytes.
     fn next(&mut self, most: u64) -> Option<Work<'static>> {
-        let bytes = most.min(self.bytes - self.at);
+        let rest = self.bytes - self.at;
+        let bytes = if self.is_shared { rest } else { most.min(rest) };
         if bytes == 0 {
             return None;
         }
-        let offset = self.offset + self.at;
+        let (from, offset) = (self.from, self.offset + self.at);
         self.at += bytes;
+        if self.is_shared {
+            return Some(Work::Share { from, offset, bytes });
+        }
         // A tile buffer is a multiple of every element's size, so pieces hold whole elements.
         let part = |elements| (u128::from(bytes) * u128::from(elements) / u128::from(self.bytes)) as u64;
         let claim = self.claim.map(|(claim, elements)| (claim, part(elements)));
-        Some(Work::Copy { from: self.from, offset, bytes, claim })
+        Some(Work::Copy { from, offset, bytes, claim })
     }
 }
 

@@ -104,11 +104,12 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
     let shard = &plan.shards[0];
     let (mut next, mut count) = (10, 0);
     let mut reduced: Option<u64> = None;
-    for tile in Tiles::new(plan, &schedule, WalkStart::default()) {
+    for tile in Tiles::new(plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false)) {
         assert_eq!((tile.seq, tile.at), (count, next));
         count += 1;
         match tile.work {
             Work::Header => assert_eq!(next, 10, "the header comes first"),
+            Work::Share { .. } => panic!("nothing is shared"),
             Work::Copy { offset, bytes, .. } => {
                 assert!(bytes <= schedule.cut.slab_bytes as u64);
                 assert_eq!(offset, next, "copied bytes keep their place");
@@ -213,7 +214,7 @@ proptest! {
 fn a_row_longer_than_a_slab_is_cut() {
     let plan = plan(&[(3, 9000, 2, false)]);
     let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
-    let rows: Vec<_> = Tiles::new(&plan, &schedule, WalkStart::default())
+    let rows: Vec<_> = Tiles::new(&plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
         .filter_map(|tile| match tile.work {
             Work::Merge(MergeTile { rect, .. }) => Some((rect.rows.start, rect.cols)),
             _ => None,
@@ -229,10 +230,11 @@ fn whole_rows_or_pieces_of_one() {
         let plan = plan(&[(rows, cols, 2, false)]);
         let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
         assert_eq!(schedule.cut.slot_bytes, 4096);
-        let rects = Tiles::new(&plan, &schedule, WalkStart::default()).filter_map(|tile| match tile.work {
-            Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
-            _ => None,
-        });
+        let rects = Tiles::new(&plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
+            .filter_map(|tile| match tile.work {
+                Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
+                _ => None,
+            });
         rects.collect::<Vec<_>>()
     };
     assert_eq!(cut(24, 400), [(0..10, 0..400), (10..20, 0..400), (20..24, 0..400)]);
@@ -265,7 +267,7 @@ proptest! {
         let asked = asked(Some((slab * 4096, 1)), None);
         check_tiles(&plan, &asked);
         let schedule = split(&plan, &asked).expect("large enough");
-        for tile in Tiles::new(&plan, &schedule, WalkStart::default()) {
+        for tile in Tiles::new(&plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false)) {
             let Work::Merge(MergeTile { rect, .. }) = tile.work else { continue };
             let of = |row: u64| row / (32 * blocks);
             prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));

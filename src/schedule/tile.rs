@@ -44,6 +44,15 @@ pub(crate) enum Work<'p> {
         /// The replacement it is a part of, and how many of its elements.
         claim: Option<(ClaimId, u64)>,
     },
+    /// Have bytes of an input, whole tensors of it, without reading them.
+    Share {
+        /// Which input.
+        from: FileId,
+        /// First byte in it.
+        offset: u64,
+        /// Number of bytes.
+        bytes: u64,
+    },
     /// Read a rectangle of one tensor, merge it, and write or reduce it.
     Merge(MergeTile<'p>),
 }
@@ -52,7 +61,7 @@ impl Work<'_> {
     /// Bytes of the output that it makes.
     pub(crate) fn out_bytes(&self) -> u64 {
         match self {
-            Work::Copy { bytes, .. } => *bytes,
+            Work::Copy { bytes, .. } | Work::Share { bytes, .. } => *bytes,
             Work::Merge(tile) if tile.purpose == Purpose::Write => tile.layout.out.len() as u64,
             Work::Header | Work::Merge(_) => 0,
         }

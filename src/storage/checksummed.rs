@@ -1,6 +1,7 @@
 //! [`Checksummed`]: a directory that takes the SHA-256 of every file as it is written into it, so that no file is read again.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,9 +29,30 @@ pub(crate) struct Checksummed {
     cancel: Cancel,
 }
 
-/// The hash of `bytes`, in hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(Sha256::new_with_prefix(bytes))
+/// Hashes and counts what is written to it.
+#[derive(Default)]
+pub(crate) struct Sha256Writer {
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Sha256Writer {
+    /// How many bytes were written, and their hash in hex.
+    pub(crate) fn finish(self) -> (u64, String) {
+        (self.bytes, hex(self.hash))
+    }
+}
+
+impl io::Write for Sha256Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The hash of the first `len` bytes of a file, in hex.
@@ -220,7 +242,9 @@ mod tests {
         let found = sums.lock().unwrap();
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(["dir/small", "same", "long"].iter().all(|name| found[*name] == ABC), "{found:?}");
-        assert_eq!(sha256(b"abc"), ABC);
+        let mut writer = Sha256Writer::default();
+        io::Write::write_all(&mut writer, b"abc").unwrap();
+        assert_eq!(writer.finish(), (3, ABC.to_owned()));
         assert_eq!(sha256_of(inner.open("long").unwrap().as_ref(), &Cancel::default()).unwrap(), ABC);
     }
 }

@@ -96,7 +96,7 @@ impl DiscardSink {
 
 impl Sink for DiscardSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.length.extend(bytes.len(), |_| Ok(())).map_err(|cause| self.cannot_write(cause))?;
+        self.length.extend(bytes.len() as u64, |_| Ok(())).map_err(|cause| self.cannot_write(cause))?;
         if let Some(look) = &self.look {
             look(&self.name, self.at, bytes)?;
         }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, is_mount_point, look, make_dirs, rename_no_replace, sync_folder};
 use crate::storage::held::HeldFolder;
 use crate::storage::interrupted::uninterrupted;
-use crate::storage::io::settings::IoSettings;
+use crate::storage::io::settings::{IoSettings, Sharing};
 use crate::storage::io::store_io::StoreIo;
 use crate::storage::once_sink::OnceSink;
 use crate::storage::open_files::OpenFiles;
@@ -24,6 +24,7 @@ use crate::storage::reading::FileSource;
 use crate::storage::rules;
 use crate::storage::rules::part_name;
 use crate::storage::scratch::ScratchFile;
+use crate::storage::sharing::sharing_in;
 use crate::storage::shown::shown;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -116,14 +117,14 @@ impl Store for Folder {
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
         let writer = |file: &Arc<File>| self.io.writer(file, 0..len, self.keeping_cache);
-        Ok(Box::new(FileSink::begin(&self.root, target, len, self.io.shares(), writer)?))
+        Ok(Box::new(FileSink::begin(&self.root, target, len, self.io.unchanged(), writer)?))
     }
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
         let target = self.file(name)?;
         let part = self.root.join(part_name(name));
         let writer = |file: &Arc<File>| self.io.writer(file, kept..len, self.keeping_cache);
-        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, self.io.shares(), writer)?))
+        Ok(Box::new(FileSink::resume(&self.root, target, (part, kept), len, self.io.unchanged(), writer)?))
     }
 
     fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
@@ -274,6 +275,10 @@ impl Store for Folder {
         is_mount_point(&self.at(dir))
     }
 
+    fn network(&self, dir: &str) -> Option<&'static str> {
+        os::network_of(&self.at(dir))
+    }
+
     fn is_in_memory(&self, dir: &str) -> bool {
         let path = self.at(dir);
         path.ancestors().find(|above| look(above).is_ok()).is_some_and(os::is_in_memory)
@@ -289,6 +294,11 @@ impl Store for Folder {
 
     fn use_io(&self, settings: IoSettings) {
         self.io.set(settings);
+    }
+
+    fn sharing(&self, dir: &str, source: &dyn Source) -> Sharing {
+        let (Ok(dir), Some(from)) = (self.dir(dir), source.as_file()) else { return Sharing::default() };
+        sharing_in(&dir, &from, self.io.unchanged())
     }
 
     fn refused_io(&self) -> Option<&'static str> {

@@ -4,9 +4,10 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use super::*;
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::storage::files::{copy_file, is_mount_point, write_small};
-use crate::storage::io::settings::IoMode;
+use crate::storage::io::settings::{IoMode, Unchanged};
 use crate::storage::os;
 
 fn names(folder: &Path) -> Vec<String> {
@@ -236,7 +237,8 @@ fn bytes_that_are_in_another_file_are_right_whether_they_are_shared_or_not() {
     for name in IoMode::names() {
         let store = Folder::new(folder.path());
         let mode = IoMode::find(name).unwrap();
-        let settings = IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10, copies: false };
+        let settings =
+            IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10, unchanged: Unchanged::Share };
         store.use_io(settings);
         write_small(&store, "base", &base).unwrap();
         let source = store.open("base").unwrap();
@@ -252,6 +254,79 @@ fn bytes_that_are_in_another_file_are_right_whether_they_are_shared_or_not() {
             let right = [&vec![9; before][..], &base[same.clone()], &[9; 7]].concat();
             assert!(fs::read(folder.path().join("new")).unwrap() == right, "{name}, {before} and {same:?}");
         }
+    }
+}
+
+#[test]
+fn bytes_are_appended_from_another_file_whether_they_are_shared_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let base: Vec<u8> = (0u32..100_000).flat_map(u32::to_le_bytes).collect();
+    for (name, unchanged) in IoMode::names()
+        .flat_map(|name| [Unchanged::Share, Unchanged::Copy, Unchanged::Link].map(|kind| (name, kind)))
+    {
+        let store = Folder::new(folder.path());
+        let mode = IoMode::find(name).unwrap();
+        store.use_io(IoSettings { mode, read_bytes: 64 << 10, write_bytes: 64 << 10, unchanged });
+        write_small(&store, "base", &base).unwrap();
+        let source = store.open("base").unwrap();
+        for (before, same) in
+            [(0, 0..400_000), (5, 5..300_001), (4096, 0..100_000), (3, 4..200_000), (0, 0..9)]
+        {
+            let mut sink = store.create("new", (before + same.len() + 7) as u64).unwrap();
+            sink.write(&vec![9; before]).unwrap();
+            let (start, bytes) = (same.start as u64, same.len() as u64);
+            sink.append_from(&*source, start, bytes, &Cancel::default()).unwrap();
+            sink.write(&[9; 7]).unwrap();
+            sink.commit().unwrap();
+            let right = [&vec![9; before][..], &base[same.clone()], &[9; 7]].concat();
+            assert!(fs::read(folder.path().join("new")).unwrap() == right, "{name}, {unchanged:?}, {before}");
+        }
+        let cancelled = Cancel::default();
+        cancelled.cancel();
+        let mut sink = store.create("new", 400_000).unwrap();
+        let stopped = sink.append_from(&*source, 3, 100_000, &cancelled).unwrap_err();
+        assert!(matches!(stopped.kind(), ErrorKind::Stopped), "{stopped:?}");
+    }
+}
+
+#[test]
+fn all_of_a_file_becomes_a_second_name_of_it_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let node = |name: &str| fs::metadata(at(name)).unwrap().ino();
+    let append = |unchanged, begin: fn(&Folder) -> Box<dyn Sink>| {
+        let store = Folder::new(folder.path());
+        store.use_io(IoSettings { unchanged, ..IoSettings::default() });
+        write_small(&store, "base", &[7; 9000]).unwrap();
+        let source = store.open("base").unwrap();
+        let sharing = store.sharing("", &*source);
+        let mut sink = begin(&store);
+        sink.append_from(&*source, 0, 9000, &Cancel::default()).unwrap();
+        sink.commit().unwrap();
+        assert_eq!(fs::read(at("new")).unwrap(), [7; 9000]);
+        (sharing, node("new") == node("base"))
+    };
+    for begin in [(|store| store.create("new", 9000).unwrap()) as fn(&Folder) -> Box<dyn Sink>, |store| {
+        store.resume("new", 0, 9000).unwrap()
+    }] {
+        let (sharing, is_linked) = append(Unchanged::Link, begin);
+        assert_eq!(is_linked, sharing.files);
+        assert!(is_linked, "the file systems of tests have links");
+        assert!(!append(Unchanged::Share, begin).1);
+        let (sharing, is_linked) = append(Unchanged::Copy, begin);
+        assert!(!is_linked && sharing == Sharing::default());
+    }
+    assert_eq!(names(folder.path()), ["base", "new"], "nothing else is left");
+    // More than the file is no link, and less is none.
+    let store = Folder::new(folder.path());
+    store.use_io(IoSettings { unchanged: Unchanged::Link, ..IoSettings::default() });
+    let source = store.open("base").unwrap();
+    for (bytes, more) in [(9000, 1), (8999, 0)] {
+        let mut sink = store.create("new", bytes + more).unwrap();
+        sink.append_from(&*source, 0, bytes, &Cancel::default()).unwrap();
+        sink.write(&vec![1; more as usize]).unwrap();
+        sink.commit().unwrap();
+        assert_ne!(node("new"), node("base"));
     }
 }
 

@@ -33,7 +33,7 @@ use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::folder::Folder;
-use crate::storage::io::settings::IoSettings;
+use crate::storage::io::settings::{IoSettings, Sharing};
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
@@ -447,6 +447,10 @@ impl Store for Location {
         self.store.is_mount_point(&self.at(dir))
     }
 
+    fn network(&self, dir: &str) -> Option<&'static str> {
+        self.store.network(&self.at(dir))
+    }
+
     fn is_in_memory(&self, dir: &str) -> bool {
         self.store.is_in_memory(&self.at(dir))
     }
@@ -457,6 +461,10 @@ impl Store for Location {
 
     fn use_io(&self, settings: IoSettings) {
         self.store.use_io(settings);
+    }
+
+    fn sharing(&self, dir: &str, source: &dyn Source) -> Sharing {
+        self.dir(dir).map_or(Sharing::default(), |dir| self.store.sharing(&dir, source))
     }
 
     fn refused_io(&self) -> Option<&'static str> {

@@ -245,7 +245,7 @@ impl Sink for MemorySink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let held = &mut self.bytes;
         self.length
-            .extend(bytes.len(), |_| {
+            .extend(bytes.len() as u64, |_| {
                 held.extend_from_slice(bytes);
                 Ok(())
             })

@@ -46,10 +46,13 @@ pub(crate) mod patching;
 pub(crate) mod reading;
 pub(crate) mod rules;
 pub(crate) mod scratch;
+pub(crate) mod sharing;
 pub(crate) mod shown;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod store;
+pub(crate) mod stream;
+pub(crate) mod temporary;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod testing;
 pub(crate) mod times;

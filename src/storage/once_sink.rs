@@ -52,7 +52,7 @@ impl OnceSink {
 impl Sink for OnceSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let file = &mut self.file;
-        let written = self.length.extend(bytes.len(), |_| match file {
+        let written = self.length.extend(bytes.len() as u64, |_| match file {
             Some(file) => file.write_all(bytes),
             None => Err(io::ErrorKind::NotFound.into()),
         });

@@ -59,6 +59,8 @@ struct FileState {
     mode: u32,
     modified: (i64, i64),
     changed: (i64, i64),
+    /// Names that it has.
+    links: u64,
 }
 
 /// Asks for as many descriptors as the system lets this process have.
@@ -140,7 +142,7 @@ impl OpenFile {
             (None, Ok(now)) => now.is_like(&self.state),
             (Some(file), Ok(now)) => {
                 let opened = uninterrupted(|| file.metadata()).map(|metadata| FileState::of(&metadata));
-                now == self.state && opened.is_ok_and(|opened| opened == self.state)
+                now.is_kept(&self.state) && opened.is_ok_and(|opened| opened.is_kept(&self.state))
             }
         };
         if is_same { Ok(()) } else { Err(self.is_changed()) }
@@ -204,12 +206,19 @@ impl FileState {
             mode: metadata.mode(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
+            links: metadata.nlink(),
         }
     }
 
     /// Whether all but the place is the same.
     fn is_like(&self, other: &FileState) -> bool {
-        FileState { place: other.place, ..*self } == *other
+        FileState { place: other.place, ..*self }.is_kept(other)
+    }
+
+    /// Whether it is the same, but for names that it got or lost, which change it as everything else does.
+    fn is_kept(&self, other: &FileState) -> bool {
+        let FileState { changed, links, .. } = *other;
+        self == other || self.links != links && FileState { changed, links, ..*self } == *other
     }
 }
 
@@ -274,6 +283,20 @@ mod tests {
             assert_eq!((byte[0] as usize, count()), (i, 2));
             file.check_unchanged().unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_that_got_another_name_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("name");
+        fs::write(&path, "old").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let all = files(1);
+        let file = all.open(path.clone(), None).unwrap();
+        fs::hard_link(&path, folder.path().join("other")).unwrap();
+        file.check_unchanged().unwrap();
+        fs::write(&path, "new").unwrap();
+        file.check_unchanged().unwrap_err();
     }
 
     #[test]

@@ -136,27 +136,28 @@ impl Length {
         self.announced
     }
 
+    /// Bytes that are written.
+    pub(crate) fn come(&self) -> u64 {
+        self.come
+    }
+
     /// Bytes still to come.
     pub(crate) fn missing(&self) -> u64 {
         self.announced.saturating_sub(self.come)
     }
 
     /// Does one write of `bytes` more bytes by `write`, unless they are too many or an earlier write failed.
-    pub(crate) fn extend(
-        &mut self,
-        bytes: usize,
-        write: impl FnOnce(u64) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(crate) fn extend(&mut self, bytes: u64, write: impl FnOnce(u64) -> io::Result<()>) -> io::Result<()> {
         if self.lost {
             return Err(io::Error::other("an earlier write failed"));
         }
         self.lost = true;
-        if bytes as u64 > self.missing() {
+        if bytes > self.missing() {
             let text = format!("{} bytes were announced, more came", self.announced);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         write(self.come)?;
-        self.come += bytes as u64;
+        self.come += bytes;
         self.lost = false;
         Ok(())
     }

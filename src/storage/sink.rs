@@ -1,7 +1,13 @@
 //! [`Sink`]: a new file, and the two ways of writing where order does not matter: [`Patch`] and [`Scratch`].
 
+use std::ops::Range;
+
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::storage::source::Source;
+
+/// Bytes that are read and written at a time where nothing can be shared after all.
+const STEP: u64 = 64 << 10;
 
 /// A file being made: bytes arrive in order, and nobody sees it before `commit`.
 pub trait Sink: Send {
@@ -29,6 +35,15 @@ pub trait Sink: Send {
     fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
         let _ = (source, offset);
         self.write(bytes)
+    }
+
+    /// Appends the `bytes` bytes of `source` from `offset` on, which need not pass through memory where
+    /// [`Store::sharing`](crate::storage::store::Store::sharing) says so.
+    ///
+    /// # Errors
+    /// As [`write`](Sink::write) and [`Source::read_at`]; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
+    fn append_from(&mut self, source: &dyn Source, offset: u64, bytes: u64, cancel: &Cancel) -> Result<()> {
+        append_by_steps(&mut |bytes| self.write(bytes), source, offset..offset + bytes, cancel)
     }
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
@@ -80,4 +95,26 @@ pub trait Scratch: Source {
     /// # Errors
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn settle(&self) -> Result<()>;
+}
+
+/// Reads a range of `source` and hands it on piece by piece.
+///
+/// # Errors
+/// As `write` and [`Source::read_at`]; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
+pub(crate) fn append_by_steps(
+    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    source: &dyn Source,
+    range: Range<u64>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let (mut at, mut buf) = (range.start, vec![0; STEP.min(range.end - range.start) as usize]);
+    while at < range.end {
+        cancel.check()?;
+        let step = &mut buf[..(range.end - at).min(STEP) as usize];
+        source.read_at(step, at)?;
+        write(step)?;
+        at += step.len() as u64;
+        source.done_before(at);
+    }
+    Ok(())
 }

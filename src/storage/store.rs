@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::storage::io::settings::IoSettings;
+use crate::storage::io::settings::{IoSettings, Sharing};
 use crate::storage::rules;
 use crate::storage::scratch::ScratchFile;
 use crate::storage::sink::{Patch, Scratch, Sink};
@@ -184,6 +184,12 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// The kind of network file system that `dir` is on, as users call it; none where it is on none, or nobody can tell.
+    fn network(&self, dir: &str) -> Option<&'static str> {
+        let _ = dir;
+        None
+    }
+
     /// Whether what is written in `dir`, which need not be there yet, takes memory that other limits count.
     fn is_in_memory(&self, dir: &str) -> bool {
         let _ = dir;
@@ -199,6 +205,12 @@ pub trait Store: Send + Sync {
     /// Says how large files are to be read and written from now on, those that are open too. A hint only.
     fn use_io(&self, settings: IoSettings) {
         let _ = settings;
+    }
+
+    /// What a new file in `dir` can share with `source` under the settings of [`use_io`](Store::use_io), found out by trying.
+    fn sharing(&self, dir: &str, source: &dyn Source) -> Sharing {
+        let _ = (dir, source);
+        Sharing::default()
     }
 
     /// The name of the way of [`use_io`](Store::use_io) if it was refused for a file, which then took another.

@@ -4,27 +4,25 @@
 use std::fs::{self, File};
 use std::io;
 use std::mem;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rustix::fs::OFlags;
-
+use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::files::{free_bytes, make_dirs, sync_folder};
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::block::BLOCK;
+use crate::storage::io::settings::Unchanged;
 use crate::storage::io::way::FileWriter;
 use crate::storage::rules::Length;
 use crate::storage::shown::shown;
-use crate::storage::sink::Sink;
+use crate::storage::sink::{Sink, append_by_steps};
 use crate::storage::source::Source;
+use crate::storage::temporary::Temporary;
 use crate::storage::{os, rules};
-
-/// Names of temporary files are cut to this many bytes before the suffix: file systems allow 255.
-const NAME_BYTES: usize = 200;
 
 /// A file being made under a temporary name.
 ///
@@ -38,23 +36,24 @@ pub(crate) struct FileSink {
     /// The directory of `target` and those above it up to the store's root: all that may have a new name in them.
     folders: Vec<PathBuf>,
     length: Length,
-    /// Whether ranges of other files may be shared: not any more once that was refused.
-    shares: bool,
+    /// What becomes of bytes that other files have: nothing is shared any more once that was refused.
+    unchanged: Unchanged,
+    /// Whether it is another file under a new name.
+    is_link: bool,
 }
 
 impl FileSink {
     /// Begins the file `target`, somewhere below `root`, with room for `len` bytes.
     ///
-    /// Folders that are missing are made. `shares` says whether it may share ranges of other files, and `writer` makes what
-    /// writes it.
+    /// Folders that are missing are made. `unchanged` says what it may share with other files, and `writer` makes what writes it.
     pub(crate) fn begin(
         root: &Path,
         target: PathBuf,
         len: u64,
-        shares: bool,
+        unchanged: Unchanged,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
-        FileSink::open(root, target, Length::new(len), shares, writer, Temporary::create)
+        FileSink::open(root, target, Length::new(len), unchanged, writer, Temporary::create)
     }
 
     /// Goes on with the file `target` behind the first bytes of what was kept of it under a name of its own, or begins what
@@ -64,18 +63,18 @@ impl FileSink {
         target: PathBuf,
         (part, kept): (PathBuf, u64),
         len: u64,
-        shares: bool,
+        unchanged: Unchanged,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
         let open = |_: &Path, _: &Path| Temporary::kept(part, kept);
-        FileSink::open(root, target, Length::resumed(len, kept), shares, writer, open)
+        FileSink::open(root, target, Length::resumed(len, kept), unchanged, writer, open)
     }
 
     fn open(
         root: &Path,
         target: PathBuf,
         length: Length,
-        shares: bool,
+        unchanged: Unchanged,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
         open: impl FnOnce(&Path, &Path) -> io::Result<(File, Temporary)>,
     ) -> Result<FileSink> {
@@ -100,7 +99,7 @@ impl FileSink {
         os::reserve(&file, length.announced()).map_err(fail)?;
         let file = Arc::new(file);
         let writer = writer(&file);
-        Ok(FileSink { writer, file, temporary, target, folders, length, shares })
+        Ok(FileSink { writer, file, temporary, target, folders, length, unchanged, is_link: false })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
@@ -108,9 +107,61 @@ impl FileSink {
         rules::no_room(&self.target, self.length.missing(), free, cause)
     }
 
+    /// The file behind `source`, if something may be shared with it.
+    fn shared_with(&self, source: &dyn Source) -> Option<Arc<File>> {
+        source.as_file().filter(|_| self.unchanged != Unchanged::Copy)
+    }
+
+    /// Bytes before the whole blocks of a range of another file that comes next, and bytes of these; none where blocks of one
+    /// file are no blocks of the other, or there are none.
+    fn shared_part(&self, range: &Range<u64>) -> Option<[u64; 2]> {
+        let (block, to) = (BLOCK as u64, self.length.come());
+        let head = to.next_multiple_of(block) - to;
+        let middle = (range.end - range.start).checked_sub(head)? / block * block;
+        (range.start % block == to % block && middle > 0).then_some([head, middle])
+    }
+
+    /// Shares whole blocks of `from`, if the file system can.
+    fn share(&mut self, from: &File, offset: u64, bytes: u64) -> Result<bool> {
+        let (file, at) = (&self.file, self.length.come());
+        match os::share_range(from, offset, bytes, (file, at)) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.unchanged = Unchanged::Copy;
+                return Ok(false);
+            }
+            Err(cause) => return Err(self.cannot_write(cause)),
+        }
+        let written = self.length.extend(bytes, |_| self.writer.skip(bytes));
+        written.map(|()| true).map_err(|cause| self.cannot_write(cause))
+    }
+
+    /// Becomes a second name of `from`, if all of its bytes come next, and that was asked for and can be.
+    fn link(&mut self, from: &File) -> Result<bool> {
+        if self.unchanged != Unchanged::Link || self.length.come() > 0 {
+            return Ok(false);
+        }
+        let linked = self.temporary.become_link(from).map_err(|cause| self.cannot_write(cause))?;
+        if linked {
+            from.sync_all().map_err(|cause| self.cannot_write(cause))?;
+            let all = self.length.announced();
+            self.length.extend(all, |_| Ok(())).map_err(|cause| self.cannot_write(cause))?;
+            self.is_link = true;
+        }
+        Ok(linked)
+    }
+
+    fn append_steps(&mut self, source: &dyn Source, range: Range<u64>, cancel: &Cancel) -> Result<()> {
+        append_by_steps(&mut |bytes| self.write(bytes), source, range, cancel)
+    }
+
     /// Everything up to the rename: the bytes and the length are on disk.
     fn sync(&mut self) -> io::Result<()> {
         self.length.check_whole()?;
+        if self.is_link {
+            // The bytes are another file's and were there before; the directory is synced with the name.
+            return Ok(());
+        }
         self.writer.finish()?;
         self.file.sync_all()?;
         self.length.check_found(uninterrupted(|| self.file.metadata())?.len())?;
@@ -121,7 +172,7 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.length.extend(bytes.len(), |_| self.writer.write(bytes));
+        let written = self.length.extend(bytes.len() as u64, |_| self.writer.write(bytes));
         written.map_err(|cause| self.cannot_write(cause))
     }
 
@@ -138,22 +189,30 @@ impl Sink for FileSink {
     }
 
     fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
-        let Some(from) = source.as_file().filter(|_| self.shares) else { return self.write(bytes) };
-        let (file, writer, shares) = (&self.file, &mut self.writer, &mut self.shares);
-        let written = self.length.extend(bytes.len(), |at| {
-            let Some([head, middle]) = shared_part(bytes.len(), offset, at) else {
-                return writer.write(bytes);
-            };
-            writer.write(&bytes[..head])?;
-            let (from_at, to_at) = (offset + head as u64, at + head as u64);
-            *shares = os::share_range(&from, from_at, middle as u64, (file, to_at))?;
-            if !*shares {
-                return writer.write(&bytes[head..]);
+        let range = offset..offset + bytes.len() as u64;
+        let Some(from) = self.shared_with(source) else { return self.write(bytes) };
+        let Some([head, middle]) = self.shared_part(&range) else { return self.write(bytes) };
+        let (head, middle) = (head as usize, middle as usize);
+        self.write(&bytes[..head])?;
+        let behind =
+            if self.share(&from, offset + head as u64, middle as u64)? { head + middle } else { head };
+        self.write(&bytes[behind..])
+    }
+
+    fn append_from(&mut self, source: &dyn Source, offset: u64, bytes: u64, cancel: &Cancel) -> Result<()> {
+        let range = offset..offset + bytes;
+        if let Some(from) = self.shared_with(source) {
+            if range == (0..source.len()) && self.length.announced() == bytes && self.link(&from)? {
+                return Ok(());
             }
-            writer.skip(middle as u64)?;
-            writer.write(&bytes[head + middle..])
-        });
-        written.map_err(|cause| self.cannot_write(cause))
+            if let Some([head, middle]) = self.shared_part(&range) {
+                let (start, end) = (offset + head, offset + head + middle);
+                self.append_steps(source, offset..start, cancel)?;
+                let behind = if self.share(&from, start, middle)? { end } else { start };
+                return self.append_steps(source, behind..range.end, cancel);
+            }
+        }
+        self.append_steps(source, range, cancel)
     }
 
     fn commit(mut self: Box<Self>) -> Result<()> {
@@ -180,6 +239,9 @@ impl Sink for FileSink {
         if !os::SYNCS_ALL {
             return self.commit();
         }
+        if self.is_link {
+            return self.commit();
+        }
         let finished = self.length.check_whole().and_then(|()| self.writer.finish());
         finished.map_err(|cause| self.cannot_write(cause))?;
         let FileSink { writer, file, temporary, target, .. } = *self;
@@ -197,79 +259,4 @@ impl Sink for FileSink {
 fn allocated(file: &File) -> io::Result<u64> {
     const BLOCK: u64 = 512;
     Ok(uninterrupted(|| file.metadata())?.blocks().saturating_mul(BLOCK))
-}
-
-/// Bytes before the whole blocks of a range that begins at `from` in one file and at `to` in another, and bytes of these;
-/// none where blocks of one are no blocks of the other, or there are none.
-fn shared_part(bytes: usize, from: u64, to: u64) -> Option<[usize; 2]> {
-    let (block, head) = (BLOCK as u64, (to.next_multiple_of(BLOCK as u64) - to) as usize);
-    let middle = bytes.checked_sub(head)? / BLOCK * BLOCK;
-    (from % block == to % block && middle > 0).then_some([head, middle])
-}
-
-/// The name of a file that nobody may see, removed when dropped unless it was renamed or is to be kept.
-struct Temporary {
-    path: PathBuf,
-    is_renamed: bool,
-    /// Whether what is written may be gone on with later.
-    is_kept: bool,
-    /// Whether the name lasts.
-    is_named: bool,
-}
-
-impl Temporary {
-    /// Makes a new file in `folder` whose name tells of `target`.
-    ///
-    /// A process number is not unique for long, nor across hosts, so a name that is taken means the next number.
-    fn create(folder: &Path, target: &Path) -> io::Result<(File, Temporary)> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
-        let name = &name[..name.floor_char_boundary(NAME_BYTES)];
-        loop {
-            let number = NEXT.fetch_add(1, Relaxed);
-            let path = folder.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
-            match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((file, Temporary::named(path, false))),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Opens the file at `path`, of which the first `kept` bytes are wanted, or makes a new one if none are. No link is followed.
-    fn kept(path: PathBuf, kept: u64) -> io::Result<(File, Temporary)> {
-        if kept == 0 {
-            match uninterrupted(|| fs::remove_file(&path)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let file =
-            fs::OpenOptions::new().write(true).create_new(kept == 0).custom_flags(flags).open(&path)?;
-        let found = uninterrupted(|| file.metadata())?;
-        if !found.is_file() || found.len() < kept {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was kept of it is not there"));
-        }
-        Ok((file, Temporary::named(path, true)))
-    }
-
-    fn named(path: PathBuf, is_kept: bool) -> Temporary {
-        Temporary { path, is_renamed: false, is_kept, is_named: false }
-    }
-
-    fn rename(mut self, to: &Path) -> io::Result<()> {
-        uninterrupted(|| fs::rename(&self.path, to))?;
-        self.is_renamed = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.is_renamed && !self.is_kept {
-            // Nobody is left to tell, and a temporary file that stays is only in the way.
-            let _ = uninterrupted(|| fs::remove_file(&self.path));
-        }
-    }
 }

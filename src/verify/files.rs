@@ -91,7 +91,7 @@ pub(crate) fn check_others(
             bytes: expected.len(),
             hash,
             sha256: None,
-            pieces: Vec::new(),
+            sections: Vec::new(),
         });
         findings.extend(check_file(dir, name, &expected, &prepared.cancel)?);
     }
@@ -153,6 +153,7 @@ pub(crate) fn check_record(
     dir: &Location,
     record: &Provenance,
     expected: &[ShardDone],
+    cancel: &Cancel,
 ) -> Result<Vec<Finding>> {
     let is_recorded = |file: &&ShardDone| !record.all_files().any(|other| other.is_same_as(file));
     let mut findings: Vec<Finding> = expected
@@ -160,6 +161,6 @@ pub(crate) fn check_record(
         .filter(is_recorded)
         .map(|file| Finding::Recorded { file: file.name.clone() })
         .collect();
-    findings.extend(check_own(dir, record)?);
+    findings.extend(check_own(dir, record, cancel)?);
     Ok(findings)
 }

@@ -1,23 +1,18 @@
 //! A directory held against the hashes of its own record.
 
-use std::path::Path;
-
 use crate::cancel::Cancel;
-use crate::checkpoint::header::read_header;
-use crate::checkpoint::header_room::HeaderRoom;
 use crate::checkpoint::side_files::FOREIGN;
 use crate::error::verify::VerifyError;
 use crate::error::{Error, Result};
-use crate::pipeline::file_hash::{FileHash, FileSum, PIECE};
+use crate::pipeline::file_hash::SectionSum;
 use crate::pipeline::milestone::ShardDone;
+use crate::pipeline::section_hash::PIECE;
 use crate::publish::finished::has_sums_of;
 use crate::publish::hashing::FileHashing;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::report::event::{Event, Reporter};
 use crate::storage::location::Location;
-use crate::storage::source::Source;
 use crate::storage::store::{EntryKind, Store};
-use crate::tensor::reference::{FileId, TensorRef};
 use crate::verify::finding::Finding;
 use crate::verify::verified::Verified;
 
@@ -48,7 +43,7 @@ pub(crate) fn check_hashes(dir: &Location, cancel: &Cancel, reporter: &mut dyn R
     for file in &files {
         findings.extend(check_file(dir, file, &mut hashing)?);
     }
-    findings.extend(check_own(dir, &record)?);
+    findings.extend(check_own(dir, &record, cancel)?);
     let own = [Some(PROVENANCE), record.checksums.as_deref()];
     let is_listed = |name: &str| own.contains(&Some(name)) || files.iter().any(|file| file.name == name);
     let unlisted = unlisted(dir, &is_listed)?;
@@ -71,24 +66,42 @@ fn check_file(dir: &Location, file: &ShardDone, hashing: &mut FileHashing<'_>) -
         return Ok(Some(Finding::Length { file: name, expected: file.bytes, found }));
     }
     let source = dir.open(&name)?;
-    let mut hash = FileHash::default();
-    hashing.read(source.as_ref(), file.bytes, &mut |bytes| hash.update(bytes))?;
-    let found = hash.finish();
-    if found.hash == file.hash {
+    let (found, sections) = hashing.of_file(source.as_ref(), file)?;
+    if found == file.hash && sections_agree(file, &sections) {
         return Ok(None);
     }
-    let ranges = differing(file, &found);
-    let tensors = tensors_in(source.as_ref(), &dir.path_of(&name), &ranges);
-    let (expected, found) = (file.hash.clone(), found.hash);
+    let (ranges, tensors) = differing(&file.sections, &sections);
+    let expected = file.hash.clone();
     Ok(Some(Finding::Hash { file: name, expected, found, ranges, tensors }))
 }
 
-/// Between which bytes a file differs from what was recorded; nothing where that is not known.
-fn differing(file: &ShardDone, found: &FileSum) -> Vec<[u64; 2]> {
-    if file.pieces.is_empty() || file.pieces.len() != found.pieces.len() {
-        return Vec::new();
+/// Whether the sections that were recorded are those that were found.
+fn sections_agree(file: &ShardDone, found: &[SectionSum]) -> bool {
+    let pairs = file.sections.iter().zip(found);
+    file.sections.len() == found.len() && pairs.into_iter().all(|(own, other)| own.hash == other.hash)
+}
+
+/// Between which bytes a file differs from what was recorded, and in which tensors.
+fn differing(recorded: &[SectionSum], found: &[SectionSum]) -> (Vec<[u64; 2]>, Vec<String>) {
+    let (mut ranges, mut tensors): (Vec<[u64; 2]>, Vec<String>) = Default::default();
+    let mut at = 0_u64;
+    for (own, other) in recorded.iter().zip(found) {
+        if own.hash != other.hash {
+            let within = differing_pieces(own, other).into_iter();
+            ranges.extend(within.map(|range| range.map(|place| at.saturating_add(place))));
+            tensors.extend((!own.tensor.is_empty()).then(|| own.tensor.to_string()));
+        }
+        at = at.saturating_add(own.bytes);
     }
-    let pairs = file.pieces.iter().zip(&found.pieces).enumerate();
+    (ranges, tensors)
+}
+
+/// Between which bytes a section differs.
+fn differing_pieces(own: &SectionSum, other: &SectionSum) -> Vec<[u64; 2]> {
+    if own.pieces.len() != other.pieces.len() {
+        return vec![[0, own.bytes]];
+    }
+    let pairs = own.pieces.iter().zip(&other.pieces).enumerate();
     let differing = pairs.filter(|(_, (own, other))| own != other).map(|(i, _)| i as u64);
     let mut ranges: Vec<[u64; 2]> = Vec::new();
     for i in differing {
@@ -100,30 +113,16 @@ fn differing(file: &ShardDone, found: &FileSum) -> Vec<[u64; 2]> {
     }
     if ranges.is_empty() {
         // All that have a value are as they were: it is in what comes behind them.
-        ranges.push([file.pieces.len() as u64 * PIECE, file.bytes]);
+        ranges.push([own.pieces.len() as u64 * PIECE, own.bytes]);
     }
     ranges
-}
-
-/// The tensors of a file that have bytes in `ranges`; none if its header cannot be read, which may be what is wrong.
-fn tensors_in(source: &dyn Source, path: &Path, ranges: &[[u64; 2]]) -> Vec<String> {
-    if ranges.is_empty() {
-        return Vec::new();
-    }
-    let Ok(header) = read_header(source, path, HeaderRoom::of(None)) else { return Vec::new() };
-    let tensors = header.tensors.into_iter().map(|entry| entry.in_file(FileId(0)));
-    let is_in = |tensor: &TensorRef| {
-        let end = tensor.offset + tensor.bytes();
-        ranges.iter().any(|range| tensor.offset < range[1] && range[0] < end)
-    };
-    tensors.filter(|(_, tensor)| is_in(tensor)).map(|(name, _)| name).collect()
 }
 
 /// In what a record and the checksums beside it do not fit what it lists.
 ///
 /// # Errors
 /// As reading.
-pub(crate) fn check_own(dir: &Location, record: &Provenance) -> Result<Vec<Finding>> {
+pub(crate) fn check_own(dir: &Location, record: &Provenance, cancel: &Cancel) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let expected = record.digest_of_files();
     // Records of earlier versions have none.
@@ -131,7 +130,7 @@ pub(crate) fn check_own(dir: &Location, record: &Provenance) -> Result<Vec<Findi
         findings.push(Finding::Result { expected, found: record.result.clone() });
     }
     if let Some(file) = &record.checksums
-        && !has_sums_of(dir, record)?
+        && !has_sums_of(dir, record, cancel)?
     {
         findings.push(Finding::Checksums { file: file.clone() });
     }
@@ -161,9 +160,9 @@ mod tests {
         let dir = Location::new(Memory::new()).join("merged");
         write_small(&dir, "a", b"abc").unwrap();
         let hash = blake3::hash(b"abc").to_hex().to_string();
-        let file = ShardDone { name: "a".to_owned(), bytes: 3, hash, sha256: None, pieces: Vec::new() };
+        let file = ShardDone { name: "a".to_owned(), bytes: 3, hash, sha256: None, sections: Vec::new() };
         let record = Provenance::new(&Plan::default(), "", Vec::new(), vec![file]);
-        write_small(&dir, PROVENANCE, record.to_json().as_bytes()).unwrap();
+        record.write(&dir, record.sum().bytes).unwrap();
         let check = |on_event: Cancel, cancel: &Cancel| check_hashes(&dir, cancel, &mut Stopping(on_event));
         assert!(check(Cancel::default(), &Cancel::default()).unwrap().findings.is_empty());
         let cancel = Cancel::default();

@@ -17,6 +17,7 @@ use crate::publish::difference::difference;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::report::event::{Event, Reporter};
 use crate::storage::discard::Discard;
+use crate::storage::io::settings::Unchanged;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 use crate::verify::comparison::{Comparison, is_merged};
@@ -84,7 +85,7 @@ impl Verification {
     pub(crate) fn run(mut self, reporter: &mut dyn Reporter) -> Result<Verified> {
         let Prepared { schedule, reason, io, .. } = &self.prepared;
         reporter.event(&Event::Budget { schedule, reason, io });
-        self.dir.use_io(io_settings(io, schedule, true));
+        self.dir.use_io(io_settings(io, schedule, Unchanged::Copy));
         let (mut findings, plans) =
             (std::mem::take(&mut self.findings), (&*self.prepared.plan, &*self.whole));
         let is_own = self.found.is_none();
@@ -114,7 +115,7 @@ impl Verification {
             verified.findings.extend(findings);
             if let Some(record) = &self.record {
                 let expected: Vec<ShardDone> = shards.into_iter().chain(others).collect();
-                verified.findings.extend(check_record(&self.dir, record, &expected)?);
+                verified.findings.extend(check_record(&self.dir, record, &expected, &self.prepared.cancel)?);
             }
             let files = self.whole.output_files();
             verified.unlisted = unlisted(&self.dir, &|name| files.iter().any(|file| file.name == name))?;

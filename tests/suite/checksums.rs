@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::support::{Ran, contents, ran};
+use super::support::{Ran, contents, ran, recorded_hash};
 use super::work::Work;
 
 const SUMS: &str = "SHA256SUMS";
@@ -39,7 +39,7 @@ fn result_of(folder: &Path) -> String {
 fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> String {
     let mut text = String::new();
     for (name, bytes) in files.iter().filter(|(name, _)| ![SUMS, RECORD].contains(&name.as_str())) {
-        text.push_str(&format!("{}  {name}\n", blake3::hash(bytes)));
+        text.push_str(&format!("{}  {name}\n", recorded_hash(name, bytes).0));
     }
     blake3::hash(text.as_bytes()).to_string()
 }

@@ -48,6 +48,7 @@ mod refusals_names;
 mod refusals_packed;
 mod resumed;
 mod screen;
+mod shared;
 mod side_files;
 mod stacks;
 mod structure;

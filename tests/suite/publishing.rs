@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::SystemTime;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{contents, ran};
+use super::support::{contents, ran, recorded_hash};
 use super::work::{Mounted, Work, edit};
 
 /// Every file of a folder with its bytes and when it was changed.
@@ -458,9 +458,17 @@ fn the_card_and_the_record_say_what_was_merged_and_not_where() {
     assert!(found.iter().all(|text| !text.contains('/')), "{found:?}");
     assert_eq!(record["shards"].as_array().unwrap().len(), 3);
     for shard in record["shards"].as_array().unwrap() {
-        let bytes = fs::read(work.output.join(shard["name"].as_str().unwrap())).unwrap();
-        assert_eq!(shard["hash"], blake3::hash(&bytes).to_hex().as_str());
+        let name = shard["name"].as_str().unwrap();
+        let bytes = fs::read(work.output.join(name)).unwrap();
+        let (hash, sections) = recorded_hash(name, &bytes);
+        assert_eq!(shard["hash"], hash);
         assert_eq!(shard["bytes"], bytes.len());
+        let recorded = shard["sections"].as_array().unwrap();
+        assert_eq!(recorded.len(), sections.len());
+        for (section, (tensor, bytes, hash)) in recorded.iter().zip(sections) {
+            assert_eq!(section["tensor"].as_str().unwrap_or_default(), tensor);
+            assert_eq!((&section["bytes"], &section["hash"]), (&json!(bytes), &json!(hash)));
+        }
     }
 }
 

@@ -249,11 +249,11 @@ fn the_provenance_has_a_layout_and_names_its_hash() {
     work.succeeds(&[]);
     let path = work.output.join("shardfold.json");
     let provenance: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
-    assert_eq!((&provenance["schema"], &provenance["hash"]), (&json!(1), &json!("blake3")));
+    assert_eq!((&provenance["schema"], &provenance["hash"]), (&json!(2), &json!("blake3")));
     let shard = provenance["shards"][0].as_object().expect("an object");
-    assert_eq!(shard.keys().collect::<Vec<_>>(), ["name", "bytes", "hash"]);
-    // One of before it had a layout is read as it was; one of a later layout is not ours.
-    for (change, code) in [(None, 0), (Some(2), 73)] {
+    assert_eq!(shard.keys().collect::<Vec<_>>(), ["name", "bytes", "hash", "sections"]);
+    // One of before it had a layout has other hashes; one of a later layout is not ours.
+    for (change, code) in [(Some(2), 0), (None, 73), (Some(3), 73)] {
         edit_json(&path, |fields| {
             fields.remove("schema");
             fields.extend(change.map(|schema| ("schema".to_owned(), json!(schema))));

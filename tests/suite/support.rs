@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use shardfold::testing::Dtype;
 use shardfold::testing::build_header;
 
@@ -86,4 +87,28 @@ pub fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
         .into_iter()
         .map(|file| (file.name.clone(), fs::read(folder.join(&file.name)).expect("a file")))
         .collect()
+}
+
+/// The hash that a record has of a file, as the documentation has it: of a shard, over the hashes of its header and of every
+/// tensor in the order of their bytes, which are given with names and lengths.
+pub fn recorded_hash(name: &str, bytes: &[u8]) -> (String, Vec<(String, usize, String)>) {
+    if !name.ends_with(".safetensors") {
+        return (blake3::hash(bytes).to_string(), Vec::new());
+    }
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("a length")) as usize;
+    let entries: serde_json::Map<String, Value> =
+        serde_json::from_slice(&bytes[8..header]).expect("a header");
+    let place =
+        |entry: &Value, i: usize| header + entry["data_offsets"][i].as_u64().expect("a place") as usize;
+    let tensors = entries.iter().filter(|(name, _)| *name != "__metadata__");
+    let mut ranges: Vec<_> =
+        tensors.map(|(name, entry)| (place(entry, 0)..place(entry, 1), name.as_str())).collect();
+    ranges.push((0..header, ""));
+    ranges.sort_by_key(|(range, _)| (range.start, range.end));
+    let hashes = ranges.iter().map(|(range, _)| blake3::hash(&bytes[range.clone()]));
+    let hashes: Vec<blake3::Hash> = hashes.collect();
+    let all: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+    let sections = ranges.iter().zip(&hashes);
+    let sections = sections.map(|((range, name), hash)| ((*name).to_owned(), range.len(), hash.to_string()));
+    (blake3::hash(&all).to_string(), sections.collect())
 }

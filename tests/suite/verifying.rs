@@ -102,20 +102,24 @@ fn hashes_say_where_a_long_file_differs() {
     let work = Work::tiny(Dtype::F32, 1.0);
     let weight = format!("{MODULE}.weight");
     edit(&work.base.join("model.safetensors"), |tensors| {
-        for name in ["a", "b", "c"] {
-            let (shape, data) = (vec![4, 1 << 20], vec![3; 16 * MIB]);
+        for (name, rows) in [("a", 4), ("b", 10)] {
+            let (shape, data) = (vec![rows, 1 << 20], vec![3; rows as usize * 4 * MIB]);
             tensors.push(Tensor { name: name.to_owned(), dtype: "F32".to_owned(), shape, data });
         }
-        tensors.swap(0, 3);
+        tensors.swap(0, 2);
     });
     work.succeeds(&[]);
     let shard = work.output.join("model.safetensors");
     assert!(findings(&hashes(&work.output)).is_empty());
-    // The order is c, a, b and the small one: the second piece holds the end of c and most of a.
+    // The order is b of 40 MiB, a of 16, and the small one: b has pieces of its own.
+    let data = header_len(&shard);
+    let end = fs::metadata(&shard).unwrap().len() as usize;
     let places = [
-        (20 * MIB, [16, 32].map(|n| n * MIB), vec!["c", "a"]),
-        (46 * MIB, [32, 48].map(|n| n * MIB), vec!["a", "b"]),
-        (48 * MIB + 20, [48 * MIB, fs::metadata(&shard).unwrap().len() as usize], vec!["b", &weight]),
+        (9, [0, data], vec![]),
+        (data + 20 * MIB, [16, 32].map(|n| data + n * MIB), vec!["b"]),
+        (data + 36 * MIB, [32, 40].map(|n| data + n * MIB), vec!["b"]),
+        (data + 41 * MIB, [40, 56].map(|n| data + n * MIB), vec!["a"]),
+        (end - 1, [data + 56 * MIB, end], vec![weight.as_str()]),
     ];
     for (at, range, tensors) in places {
         flip(&shard, at);
@@ -124,6 +128,12 @@ fn hashes_say_where_a_long_file_differs() {
         assert_eq!(found[0]["tensors"], json!(tensors), "{at}");
         flip(&shard, at);
     }
+    // What the record says of a tensor must be so, too.
+    let path = work.output.join("shardfold.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    record["shards"][0]["sections"][2]["hash"] = json!("00".repeat(32));
+    fs::write(&path, record.to_string()).unwrap();
+    assert_eq!(findings(&hashes(&work.output))[0]["tensors"], json!(["a"]));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::storage::io::direct::Direct;
+use crate::storage::io::parallel::Parallel;
 use crate::storage::io::settings::IoMode;
 
 /// Page cache that a limit leaves less room for than this is reclaimed all the while, which takes longer than the merge.
@@ -23,9 +24,9 @@ pub struct IoChoice {
 }
 
 impl IoChoice {
-    /// What was asked for; else past the page cache where a limit leaves little `room` for that. The limit is named as
-    /// messages name it.
-    pub(crate) fn new(asked: Option<IoMode>, room: Option<(u64, &str)>) -> IoChoice {
+    /// What was asked for; else past the page cache where a limit leaves little `room` for that, and several reads at once
+    /// where the base is on a `network` file system. Limit and file system are named as messages name them.
+    pub(crate) fn new(asked: Option<IoMode>, room: Option<(u64, &str)>, network: Option<&str>) -> IoChoice {
         if let Some(mode) = asked {
             return IoChoice { mode, reason: "--io".to_owned(), is_unusual: true };
         }
@@ -34,10 +35,16 @@ impl IoChoice {
                 let reason = format!("little page cache fits the {limit}");
                 IoChoice { mode: IoMode(&Direct), reason, is_unusual: true }
             }
-            _ => {
-                let reason = "no cgroup limit is tight".to_owned();
-                IoChoice { mode: IoMode::default(), reason, is_unusual: false }
-            }
+            _ => match network {
+                Some(name) => {
+                    let reason = format!("the base is on {name}");
+                    IoChoice { mode: IoMode(&Parallel), reason, is_unusual: true }
+                }
+                None => {
+                    let reason = "no cgroup limit is tight".to_owned();
+                    IoChoice { mode: IoMode::default(), reason, is_unusual: false }
+                }
+            },
         }
     }
 }
@@ -56,7 +63,7 @@ mod tests {
     fn the_cache_is_passed_where_a_limit_is_tight_unless_asked_otherwise() {
         let limit = "cgroup limit of 64 MB";
         let name =
-            |asked, room: Option<u64>| IoChoice::new(asked, room.map(|room| (room, limit))).mode.name();
+            |asked, room: Option<u64>| IoChoice::new(asked, room.map(|room| (room, limit)), None).mode.name();
         assert_eq!(name(None, None), "buffered");
         assert_eq!(name(None, Some(0)), "direct");
         assert_eq!(name(None, Some(LITTLE - 1)), "direct");
@@ -64,7 +71,10 @@ mod tests {
         for mode in IoMode::names() {
             assert_eq!(name(IoMode::find(mode), Some(0)), mode);
         }
-        let shown = IoChoice::new(None, Some((0, limit))).to_string();
+        let on_network = |room| IoChoice::new(None, Some((room, limit)), Some("NFS")).to_string();
+        assert_eq!(on_network(LITTLE), "parallel I/O (the base is on NFS)");
+        assert!(on_network(0).starts_with("direct"));
+        let shown = IoChoice::new(None, Some((0, limit)), None).to_string();
         assert_eq!(shown, "direct I/O (little page cache fits the cgroup limit of 64 MB)");
     }
 }

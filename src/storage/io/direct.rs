@@ -11,11 +11,11 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::storage::io::block::piece_bytes;
 use crate::storage::io::buffered::Buffered;
+use crate::storage::io::parallel::StreamReader;
 use crate::storage::io::read_ahead::ReadAhead;
 use crate::storage::io::way::{FileReader, FileWriter, IoWay, Refusal, Windows};
 use crate::storage::io::write_behind::WriteBehind;
@@ -30,7 +30,9 @@ impl IoWay for Direct {
     }
 
     fn reader(&self, windows: Windows, refusal: &Refusal) -> Arc<dyn FileReader> {
-        Arc::new(DirectReader { ahead: ReadAhead::new(windows.read, refusal) })
+        let past_cache: fn(&Arc<File>) -> io::Result<Arc<File>> =
+            |file| os::open_direct(file, false).map(Arc::new);
+        Arc::new(StreamReader { ahead: ReadAhead::new(windows.read, refusal, past_cache) })
     }
 
     fn writer(
@@ -56,20 +58,6 @@ impl IoWay for Direct {
                 refusal.set();
                 Buffered.writer(file, span, windows, refusal)
             }
-        }
-    }
-}
-
-struct DirectReader {
-    ahead: ReadAhead,
-}
-
-impl FileReader for DirectReader {
-    fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        // Whatever the stream cannot give is read as if there were none: that also says why it cannot.
-        match self.ahead.read(file, buf, offset) {
-            Some(bytes) => Ok(bytes),
-            None => file.read_at(buf, offset),
         }
     }
 }

@@ -21,25 +21,30 @@ use crate::storage::os;
 /// A read of this part of a piece moves the stream.
 const MOVING_PART: usize = 4;
 
+/// How the stream reads a file that is open: itself, or opened again past the page cache.
+pub(crate) type OpenAhead = fn(&Arc<File>) -> io::Result<Arc<File>>;
+
 /// A stream over the files of a store.
 pub(crate) struct ReadAhead {
     piece_bytes: usize,
+    open: OpenAhead,
     refusal: Refusal,
     /// None before the first read, and for good where it cannot be had.
     stream: Mutex<Option<ReadStream>>,
 }
 
 impl ReadAhead {
-    /// A stream with `window` bytes of memory.
-    pub(crate) fn new(window: u64, refusal: &Refusal) -> ReadAhead {
-        ReadAhead { piece_bytes: piece_bytes(window), refusal: refusal.clone(), stream: Mutex::default() }
+    /// A stream with `window` bytes of memory, over files as `open` opens them again.
+    pub(crate) fn new(window: u64, refusal: &Refusal, open: OpenAhead) -> ReadAhead {
+        let (piece_bytes, refusal) = (piece_bytes(window), refusal.clone());
+        ReadAhead { piece_bytes, open, refusal, stream: Mutex::default() }
     }
 
     /// Reads some bytes, if they are in the stream or it moves there; else none are read.
     pub(crate) fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.refusal.is_set() {
-            *stream = ReadStream::begin(self.piece_bytes).inspect_err(|_| self.refusal.set()).ok();
+            *stream = ReadStream::begin(self.piece_bytes, self.open).inspect_err(|_| self.refusal.set()).ok();
         }
         let stream = stream.as_mut()?;
         if stream.reaches(file, offset) {
@@ -75,13 +80,14 @@ struct Filled {
 /// The stream, and the threads that fill its pieces.
 struct ReadStream {
     piece_bytes: usize,
+    open: OpenAhead,
     /// None once the stream is dropped, so that the threads end.
     jobs: Option<Sender<ReadJob>>,
     filled: Receiver<Filled>,
     threads: Vec<JoinHandle<()>>,
-    /// The file that is read, and the same past the page cache; none where that was refused.
+    /// The file that is read, and the same as the stream reads it; none where that was refused.
     file: Option<(Arc<File>, Option<Arc<File>>)>,
-    /// Whether direct reads of a file were refused.
+    /// Whether such reads of a file were refused.
     is_refused: bool,
     /// Pieces that lie behind each other in the file, the first the one that is read now.
     pieces: VecDeque<Ahead>,
@@ -104,7 +110,7 @@ struct Ahead {
 
 impl ReadStream {
     /// A stream that is nowhere yet.
-    fn begin(piece_bytes: usize) -> io::Result<ReadStream> {
+    fn begin(piece_bytes: usize, open: OpenAhead) -> io::Result<ReadStream> {
         let (jobs, to_fill) = bounded::<ReadJob>(PIECES);
         let (give, filled) = bounded(PIECES);
         let mut threads = Vec::new();
@@ -114,6 +120,7 @@ impl ReadStream {
         }
         Ok(ReadStream {
             piece_bytes,
+            open,
             jobs: Some(jobs),
             filled,
             threads,
@@ -137,9 +144,9 @@ impl ReadStream {
     /// Turns to another place, with as many pieces as are wanted at once.
     fn move_to(&mut self, file: &Arc<File>, offset: u64, bytes: usize) {
         if !self.file.as_ref().is_some_and(|(own, _)| Arc::ptr_eq(own, file)) {
-            let direct = os::open_direct(file, false).map(Arc::new).ok();
-            self.is_refused |= direct.is_none();
-            self.file = Some((file.clone(), direct));
+            let own = (self.open)(file).ok();
+            self.is_refused |= own.is_none();
+            self.file = Some((file.clone(), own));
         }
         while let Some(piece) = self.pieces.pop_front() {
             self.spare.extend(piece.bytes.map(|(piece, _)| piece));
@@ -190,9 +197,9 @@ impl ReadStream {
         let Filled { serial, piece, bytes } = self.filled.recv().ok()?;
         if let Err(error) = &bytes
             && os::is_refusal(error)
-            && let Some((_, direct)) = &mut self.file
+            && let Some((_, own)) = &mut self.file
         {
-            (*direct, self.is_refused) = (None, true);
+            (*own, self.is_refused) = (None, true);
         }
         match self.pieces.iter_mut().find(|ahead| ahead.serial == serial) {
             Some(ahead) => ahead.bytes = Some((piece, bytes.unwrap_or(0))),
@@ -235,6 +242,10 @@ mod tests {
         (folder, Arc::new(File::open(path).unwrap()), content)
     }
 
+    fn past_cache(file: &Arc<File>) -> io::Result<Arc<File>> {
+        os::open_direct(file, false).map(Arc::new)
+    }
+
     /// All of `buf`, and how much of it came from the stream.
     fn read_all(ahead: &ReadAhead, file: &Arc<File>, buf: &mut [u8], offset: u64) -> usize {
         let (mut done, mut streamed) = (0, 0);
@@ -249,14 +260,20 @@ mod tests {
     #[test]
     fn what_is_read_is_what_the_file_holds_wherever_and_however_long() {
         let (_folder, file, content) = file(300_001);
+        for open in [past_cache as OpenAhead, |file| Ok(file.clone())] {
+            reads_what_is_there(&file, &content, open);
+        }
+    }
+
+    fn reads_what_is_there(file: &Arc<File>, content: &[u8], open: OpenAhead) {
         let refusal = Refusal::default();
-        let ahead = ReadAhead::new(64 << 10, &refusal);
+        let ahead = ReadAhead::new(64 << 10, &refusal, open);
         // In order, with gaps, back, across the end of pieces, to the end of the file.
         let reads =
             [(0, 5_000), (5_000, 70_000), (75_003, 9), (80_001, 20_000), (3, 16_384), (250_000, 50_001)];
         for (offset, len) in reads {
             let mut buf = vec![0; len];
-            read_all(&ahead, &file, &mut buf, offset as u64);
+            read_all(&ahead, file, &mut buf, offset as u64);
             assert!(buf == content[offset..offset + len], "{len} bytes at {offset}");
         }
         assert!(!refusal.is_set());
@@ -265,7 +282,7 @@ mod tests {
     #[test]
     fn small_reads_elsewhere_leave_the_stream_where_it_is() {
         let (_folder, file, content) = file(400_000);
-        let ahead = ReadAhead::new(64 << 10, &Refusal::default());
+        let ahead = ReadAhead::new(64 << 10, &Refusal::default(), past_cache);
         let mut at = 0;
         for i in 0..10 {
             let mut buf = vec![0; 20_000];
@@ -280,7 +297,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_early_is_left_to_whoever_can_say_so() {
         let (_folder, file, _) = file(10_000);
-        let ahead = ReadAhead::new(16 << 10, &Refusal::default());
+        let ahead = ReadAhead::new(16 << 10, &Refusal::default(), past_cache);
         let mut buf = vec![0; 8_000];
         assert_eq!(ahead.read(&file, &mut buf, 8_000), Some(192), "up to the end of a piece");
         assert_eq!(ahead.read(&file, &mut buf, 8_192), Some(1_808), "up to the end of the file");

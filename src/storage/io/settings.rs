@@ -54,6 +54,27 @@ impl fmt::Debug for IoMode {
     }
 }
 
+/// What becomes of bytes that another file has, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unchanged {
+    /// They are shared where the file system can share ranges of files, until one of the two is changed there.
+    #[default]
+    Share,
+    /// They are written.
+    Copy,
+    /// A file that is all the same is a hard link to the other: one file with two names. Other bytes are shared.
+    Link,
+}
+
+/// Which bytes of another file a new one can have without writing them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Whole blocks.
+    pub ranges: bool,
+    /// Whole files.
+    pub files: bool,
+}
+
 /// How a store is to read and write large files.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct IoSettings {
@@ -61,8 +82,8 @@ pub struct IoSettings {
     pub mode: IoMode,
     /// Bytes that may be read before they are asked for.
     pub read_bytes: u64,
-    /// Whether bytes that are the same in another file are written again where they could be shared with it.
-    pub copies: bool,
+    /// What becomes of bytes that are the same in another file.
+    pub unchanged: Unchanged,
     /// Bytes of a file being written whose way to the disk was not begun. Two to three times as many are not there yet.
     pub write_bytes: u64,
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::storage::io::settings::IoSettings;
+use crate::storage::io::settings::{IoSettings, Unchanged};
 use crate::storage::io::way::{FileReader, FileWriter, Refusal, Windows};
 
 /// The write window's step unless told otherwise, and the least it may be.
@@ -73,9 +73,9 @@ impl StoreIo {
         })
     }
 
-    /// Whether new files may share ranges of others.
-    pub(crate) fn shares(&self) -> bool {
-        self.with(|now| !now.settings.copies)
+    /// What becomes of bytes of new files that others have.
+    pub(crate) fn unchanged(&self) -> Unchanged {
+        self.with(|now| now.settings.unchanged)
     }
 
     /// The name of the way if it was refused for a file.

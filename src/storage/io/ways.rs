@@ -3,7 +3,8 @@
 use crate::storage::io::buffered::Buffered;
 use crate::storage::io::direct::Direct;
 use crate::storage::io::dontcache::DontCache;
+use crate::storage::io::parallel::Parallel;
 use crate::storage::io::way::IoWay;
 
 /// Every way; the first serves everywhere.
-pub(crate) static IO_WAYS: &[&dyn IoWay] = &[&Buffered, &Direct, &DontCache];
+pub(crate) static IO_WAYS: &[&dyn IoWay] = &[&Buffered, &Direct, &DontCache, &Parallel];

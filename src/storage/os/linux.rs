@@ -193,6 +193,26 @@ const RAMFS: u32 = 0x8584_58f6;
 const LOCAL: [u32; 9] =
     [0xef53, 0x5846_5342, 0x9123_683e, 0x794c_7630, 0xf2f5_2010, 0xca45_1a4e, 0x2fc1_2fc1, TMPFS, RAMFS];
 
+/// File systems behind a network, or behind a process that asks one.
+const NETWORK: [(u32, &str); 10] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0x00c3_6400, "Ceph"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x1983_0326, "BeeGFS"),
+    (0x0102_1997, "9P"),
+    (0x5346_414f, "AFS"),
+    (0x6573_5546, "FUSE"),
+];
+
+/// The kind of network file system that `path` is on.
+pub(crate) fn network_of(path: &Path) -> Option<&'static str> {
+    let found = retry_on_intr(|| rustix::fs::statfs(path)).ok()?.f_type as u32;
+    NETWORK.iter().find(|(kind, _)| *kind == found).map(|(_, name)| *name)
+}
+
 /// Whether what is written at `path`, which is there, takes memory: a tmpfs or a ramfs.
 pub(crate) fn is_in_memory(path: &Path) -> bool {
     is_on(path, &[TMPFS, RAMFS])

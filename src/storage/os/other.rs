@@ -74,6 +74,11 @@ pub(crate) fn is_in_memory(_path: &Path) -> bool {
 }
 
 /// Not known here.
+pub(crate) fn network_of(_path: &Path) -> Option<&'static str> {
+    None
+}
+
+/// Not known here.
 pub(crate) fn has_local_clock(_path: &Path) -> bool {
     false
 }

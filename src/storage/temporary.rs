@@ -1,0 +1,128 @@
+//! [`Temporary`]: the name that a file has while it is made.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::{AtFlags, CWD, OFlags};
+
+use crate::storage::interrupted::uninterrupted;
+use crate::storage::os;
+
+/// Names of temporary files are cut to this many bytes before the suffix: file systems allow 255.
+const NAME_BYTES: usize = 200;
+
+/// The name of a file that nobody may see, removed when dropped unless it was renamed or is to be kept.
+pub(crate) struct Temporary {
+    path: PathBuf,
+    is_renamed: bool,
+    /// Whether what is written may be gone on with later.
+    pub(crate) is_kept: bool,
+    /// Whether the name lasts.
+    pub(crate) is_named: bool,
+}
+
+impl Temporary {
+    /// Makes a new file in `folder` whose name tells of `target`.
+    ///
+    /// A process number is not unique for long, nor across hosts, so a name that is taken means the next number.
+    pub(crate) fn create(folder: &Path, target: &Path) -> io::Result<(File, Temporary)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+        let name = &name[..name.floor_char_boundary(NAME_BYTES)];
+        loop {
+            let number = NEXT.fetch_add(1, Relaxed);
+            let path = folder.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
+            match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok((file, Temporary::named(path, false))),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens the file at `path`, of which the first `kept` bytes are wanted, or makes a new one if none are. No link is followed.
+    pub(crate) fn kept(path: PathBuf, kept: u64) -> io::Result<(File, Temporary)> {
+        if kept == 0 {
+            remove_if_there(&path)?;
+        }
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let file =
+            fs::OpenOptions::new().write(true).create_new(kept == 0).custom_flags(flags).open(&path)?;
+        let found = uninterrupted(|| file.metadata())?;
+        if !found.is_file() || found.len() < kept {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was kept of it is not there"));
+        }
+        Ok((file, Temporary::named(path, true)))
+    }
+
+    fn named(path: PathBuf, is_kept: bool) -> Temporary {
+        Temporary { path, is_renamed: false, is_kept, is_named: false }
+    }
+
+    /// Puts the file `from` in its place: whatever it was is gone. `false`: that cannot be, and nothing changed.
+    ///
+    /// # Errors
+    /// What the system says; then it may be gone.
+    pub(crate) fn become_link(&self, from: &File) -> io::Result<bool> {
+        let beside = self.path.with_added_extension("link");
+        remove_if_there(&beside)?;
+        if !link(from, &beside)? {
+            return Ok(false);
+        }
+        let renamed = uninterrupted(|| fs::rename(&beside, &self.path));
+        if renamed.is_err() {
+            remove_if_there(&beside)?;
+        }
+        renamed.map(|()| true)
+    }
+
+    /// Shows it under its name.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn rename(mut self, to: &Path) -> io::Result<()> {
+        uninterrupted(|| fs::rename(&self.path, to))?;
+        self.is_renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_renamed && !self.is_kept {
+            // Nobody is left to tell, and a temporary file that stays is only in the way.
+            let _ = uninterrupted(|| fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Gives an open file another name, which must be free. `false`: it cannot have it, as one on another file system.
+fn link(from: &File, to: &Path) -> io::Result<bool> {
+    // By its path another file might be found.
+    let path = format!("/proc/self/fd/{}", from.as_raw_fd());
+    let linked =
+        rustix::io::retry_on_intr(|| rustix::fs::linkat(CWD, &*path, CWD, to, AtFlags::SYMLINK_FOLLOW));
+    match linked.map_err(io::Error::from) {
+        Ok(()) => Ok(true),
+        Err(error) if is_refused(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    use io::ErrorKind as Io;
+    let kinds = [Io::CrossesDevices, Io::PermissionDenied, Io::Unsupported, Io::TooManyLinks, Io::NotFound];
+    kinds.contains(&error.kind()) || os::is_refusal(error)
+}
+
+/// Removes a name that may be gone.
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match uninterrupted(|| fs::remove_file(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
