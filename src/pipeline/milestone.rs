@@ -60,9 +60,12 @@ impl ShardDone {
         self.sections.iter().try_fold(0_u64, |all, section| all.checked_add(section.bytes))
     }
 
-    /// Whether both have the same name and bytes.
+    /// Whether both have the same name and bytes, and say the same of every section.
     pub(crate) fn is_same_as(&self, other: &ShardDone) -> bool {
+        let sections =
+            |file: &ShardDone| file.sections.iter().map(|section| section.hash).collect::<Vec<_>>();
         (&self.name, self.bytes, &self.hash) == (&other.name, other.bytes, &other.hash)
+            && sections(self) == sections(other)
     }
 }
 

@@ -134,6 +134,7 @@ fn hashes_say_where_a_long_file_differs() {
     record["shards"][0]["sections"][2]["hash"] = json!("00".repeat(32));
     fs::write(&path, record.to_string()).unwrap();
     assert_eq!(findings(&hashes(&work.output))[0]["tensors"], json!(["a"]));
+    assert_eq!(findings(&inputs(&work, &work.output, &[]))[0]["kind"], "recorded");
 }
 
 #[test]
