@@ -95,8 +95,8 @@ pub(crate) fn prepare_part(
     let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let mut base =
-        Checkpoint::open(&place, variant, room).map_err(|error| explained(&place, &adapters, error))?;
-    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
+        Checkpoint::open(&place, variant, &room).map_err(|error| explained(&place, &adapters, error))?;
+    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), &room);
     Error::all(errors)?;
     let planner = planner(request, &base, &adapters);
     let Planned { plan, digest, mut notes, decisions } =
@@ -177,7 +177,7 @@ fn open_adapters(
     request: &Request,
     places: &[Resolved],
     shards: usize,
-    room: HeaderRoom<'_>,
+    room: &HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {

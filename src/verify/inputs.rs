@@ -55,7 +55,7 @@ impl Verification {
         let sha256 = record.as_ref().is_some_and(|record| record.checksums.is_some());
         let has_file = dir.has_file(PROVENANCE)?;
         let room = HeaderRoom::of(request.max_ram.as_ref());
-        let open = || Checkpoint::open(&dir.clone().into(), None, room);
+        let open = || Checkpoint::open(&dir.clone().into(), None, &room);
         // What it takes is counted when the budget is split.
         let mut found = if has_file { None } else { Some(open()?) };
         let mut whole = None;
