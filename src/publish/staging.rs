@@ -4,18 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
-use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::pipeline::milestone::{Milestone, ShardDone, whole_shards};
 use crate::pipeline::progress::Snapshot;
 use crate::publish::journal::{HeadLine, JOURNAL, Journal, JournalWork, is_unfinished};
 use crate::publish::kept::{Earlier, Kept};
+use crate::publish::leftovers::{Leftovers, others};
 use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
 use crate::publish::way::Publish;
 use crate::storage::location::Location;
-use crate::storage::rules::part_name;
-use crate::storage::store::{Entry, EntryKind, HeldDir, Lock, Store};
+use crate::storage::store::{EntryKind, HeldDir, Lock, Store};
 
 /// A staging directory that this process holds.
 pub(crate) struct Staging {
@@ -136,13 +135,14 @@ impl Staging {
         Ok(staging)
     }
 
+        let leftovers = Leftovers::new(&kept, &self.planned);
     /// Removes what an earlier run left and this one does not go on behind.
     fn clear(&self) -> Result<()> {
         let kept = self.kept.files();
         if self.state.is_none() {
-            return clear((&self.dir, &self.place), &kept, &self.planned);
+            return leftovers.clear(&self.dir, &self.place);
         }
-        let mut others = self.planned.iter().filter(|name| !kept.contains(name));
+        let mut others = self.planned.iter().filter(|name| !leftovers.is_kept(name));
         others.try_for_each(|name| self.dir.remove(name))
     }
 
@@ -184,7 +184,7 @@ impl Staging {
     /// Records that something is whole and will last.
     ///
     /// # Errors
-    /// [`StorageError::Write`].
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     pub(crate) fn record(&mut self, milestone: &Milestone) -> Result<()> {
         self.journal.append(milestone)?;
         self.shards.extend(milestone.shard().cloned());
@@ -275,41 +275,6 @@ fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<
     let is_known = |name: &str| name == JOURNAL || name.starts_with(".nfs") || known.contains(name);
     let other = found.iter().find(|file| alone && !is_known(&file.name));
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
-}
-
-/// Removes everything but the journal and the files of `kept`, if all of it is what a run with these `planned` files leaves.
-fn clear((dir, place): (&Location, &Location), kept: &[String], planned: &[String]) -> Result<()> {
-    let top = |name: &str| planned.iter().any(|planned| planned.split('/').next() == Some(name));
-    // Network file systems keep what was removed while it was open.
-    let is_left = |name: &str| name.starts_with('.') && (name.ends_with(".tmp") || name.starts_with(".nfs"));
-    let part = |name: &str| planned.iter().any(|planned| part_name(planned) == name);
-    if let Some(other) = others(dir)?.iter().find(|e| !top(&e.name) && !is_left(&e.name) && !part(&e.name)) {
-        let error = Error::new(OutputError::OutputHolds { path: place.path() });
-        return Err(error.hint(format!("`{}` in it is no file of this merge: move it away", other.name)));
-    }
-    let is_kept = |name: &str| kept.iter().any(|kept| kept == name);
-    let holds_kept = |name: &str| kept.iter().any(|kept| kept.split('/').next() == Some(name));
-    for Entry { name, kind, .. } in others(dir)? {
-        match kind {
-            EntryKind::Dir if holds_kept(&name) => {
-                let below = dir.join(&name).files(&|_| false)?.into_iter();
-                let below = below.map(|file| format!("{name}/{}", file.name));
-                below.filter(|name| !is_kept(name)).try_for_each(|name| dir.remove(&name))?;
-            }
-            EntryKind::Dir => dir.remove_dir(&name)?,
-            _ if is_kept(&name) => {}
-            _ => dir.remove(&name)?,
-        }
-    }
-    let Some(entry) = others(dir)?.into_iter().find(|entry| !holds_kept(&entry.name)) else { return Ok(()) };
-    Err(Error::new(StorageError::Write { path: dir.path_of(&entry.name) }).because("it cannot be removed"))
-}
-
-/// Everything but the journal.
-fn others(dir: &Location) -> Result<Vec<Entry>> {
-    let mut entries = dir.list("")?;
-    entries.retain(|entry| entry.name != JOURNAL);
-    Ok(entries)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! An output as it is found, and what is to be done about it.
 
-use crate::checkpoint::side_files::FOREIGN;
+use std::collections::HashSet;
+
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
@@ -10,6 +11,7 @@ use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
 use crate::publish::journal::{HeadLine, JournalWork};
 use crate::publish::kept::Earlier;
+use crate::publish::leftovers::top;
 use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
@@ -18,6 +20,7 @@ use crate::publish::way::{Publish, State};
 use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
 use crate::storage::memory::Memory;
+use crate::storage::rules::FOREIGN;
 use crate::storage::store::Store;
 
 /// Every way, in the order in which they are tried.
@@ -62,11 +65,8 @@ pub(crate) fn probe(
     };
     check_no_url(&output)?;
     let names = wanted.plan.output_files();
-    let is_planned = |name: &str| {
-        // Of a file further down, the directory.
-        names.iter().any(|file| file.name.split('/').next() == Some(name))
-    };
-    let state = State::of(&output)?;
+    let tops: HashSet<&str> = names.iter().map(|file| top(file.name)).collect();
+    let is_planned = |name: &str| tops.contains(name);
     let mut other = None;
     if state == State::Dir {
         if let Some(record) = Provenance::read(&output)? {
@@ -131,8 +131,9 @@ fn is_begun_in_place(output: &Location, journal: &Location, wanted: &Wanted<'_>)
     let planned = wanted.plan.output_files();
     let is_ours = |name: &str| {
         let last = name.split('/').next_back().unwrap_or(name);
-        FOREIGN.contains(&last) || is_probe(last) || planned.iter().any(|file| file.name == name)
+        FOREIGN.contains(&last) || is_probe(last) || planned.contains(name)
     };
+    let planned: HashSet<&str> = planned.iter().map(|file| file.name).collect();
     Ok(output.files(&|name| FOREIGN.contains(&name))?.iter().all(|file| is_ours(&file.name)))
 }
 

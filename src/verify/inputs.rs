@@ -1,5 +1,6 @@
 //! A directory held against what merging its inputs gives.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::checkpoint::discover::Checkpoint;
@@ -116,8 +117,8 @@ impl Verification {
                 let expected: Vec<ShardDone> = shards.into_iter().chain(others).collect();
                 verified.findings.extend(check_record(&self.dir, record, &expected)?);
             }
-            let files = self.whole.output_files();
-            verified.unlisted = unlisted(&self.dir, &|name| files.iter().any(|file| file.name == name))?;
+            let files: HashSet<&str> = self.whole.output_files().iter().map(|file| file.name).collect();
+            verified.unlisted = unlisted(&self.dir, &|name| files.contains(name))?;
         }
         self.prepared.check_inputs()?;
         Ok(verified)
