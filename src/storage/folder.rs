@@ -127,7 +127,7 @@ impl Store for Folder {
     }
 
     fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(OnceSink::begin(self.file(name)?, len)?))
+        Ok(Box::new(OnceSink::begin(self.file(name)?, len, self.io.windows(self.keeping_cache))?))
     }
 
     fn is_own_dir(&self, dir: &str) -> Result<bool> {

@@ -73,6 +73,11 @@ impl StoreIo {
         })
     }
 
+    /// How much of a file may be on its way.
+    pub(crate) fn windows(&self, keeping_cache: bool) -> Windows {
+        self.with(|now| windows(now.settings, keeping_cache))
+    }
+
     /// Whether new files may share ranges of others.
     pub(crate) fn shares(&self) -> bool {
         self.with(|now| !now.settings.copies)
