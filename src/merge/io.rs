@@ -22,6 +22,13 @@ pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule) -> IoChoice 
     IoChoice::new(asked, room.as_ref().map(|(room, limit)| (*room, limit.as_str())))
 }
 
+/// What a store is to do whose files are only compared, in order, with what a merge gives: nothing is written then, so that it
+/// has the memory of the budget's write windows.
+pub(crate) fn compared_io(choice: &IoChoice, schedule: &Schedule) -> IoSettings {
+    let settings = io_settings(choice, schedule, true);
+    IoSettings { mode: choice.mode.in_order(), read_bytes: 2 * settings.write_bytes, ..settings }
+}
+
 /// What stores are to do.
 pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule, copies: bool) -> IoSettings {
     IoSettings {

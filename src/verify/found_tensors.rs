@@ -134,6 +134,7 @@ impl FoundTensors {
         let len = left.min(buf.len() as u64) as usize;
         if len > 0 {
             source.read_at(&mut buf[..len], place.offset + at)?;
+            source.done_before(place.offset + at + len as u64);
         }
         Ok(len)
     }

@@ -8,7 +8,7 @@ use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::error::run::RunError;
-use crate::merge::io::io_settings;
+use crate::merge::io::compared_io;
 use crate::merge::prepare::{Prepared, prepare_part};
 use crate::merge::request::Request;
 use crate::pipeline::clock::Clocks;
@@ -85,7 +85,7 @@ impl Verification {
     pub(crate) fn run(mut self, reporter: &mut dyn Reporter) -> Result<Verified> {
         let Prepared { schedule, reason, io, .. } = &self.prepared;
         reporter.event(&Event::Budget { schedule, reason, io });
-        self.dir.use_io(io_settings(io, schedule, true));
+        self.dir.use_io(compared_io(io, schedule));
         let (mut findings, plans) =
             (std::mem::take(&mut self.findings), (&*self.prepared.plan, &*self.whole));
         let is_own = self.found.is_none();

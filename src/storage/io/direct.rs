@@ -11,12 +11,12 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::storage::io::block::piece_bytes;
 use crate::storage::io::buffered::Buffered;
-use crate::storage::io::read_ahead::ReadAhead;
+use crate::storage::io::in_order::InOrder;
+use crate::storage::io::read_ahead::{AheadReader, ReadAhead};
 use crate::storage::io::way::{FileReader, FileWriter, IoWay, Refusal, Windows};
 use crate::storage::io::write_behind::WriteBehind;
 use crate::storage::os;
@@ -24,13 +24,19 @@ use crate::storage::os;
 /// Past the page cache.
 pub(crate) struct Direct;
 
+static IN_ORDER: InOrder = InOrder { beneath: &Direct, open: open_direct };
+
 impl IoWay for Direct {
     fn name(&self) -> &'static str {
         "direct"
     }
 
     fn reader(&self, windows: Windows, refusal: &Refusal) -> Arc<dyn FileReader> {
-        Arc::new(DirectReader { ahead: ReadAhead::new(windows.read, refusal) })
+        Arc::new(AheadReader(ReadAhead::new(windows.read, open_direct, refusal)))
+    }
+
+    fn in_order(&self) -> Option<&'static dyn IoWay> {
+        Some(&IN_ORDER)
     }
 
     fn writer(
@@ -60,16 +66,6 @@ impl IoWay for Direct {
     }
 }
 
-struct DirectReader {
-    ahead: ReadAhead,
-}
-
-impl FileReader for DirectReader {
-    fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        // Whatever the stream cannot give is read as if there were none: that also says why it cannot.
-        match self.ahead.read(file, buf, offset) {
-            Some(bytes) => Ok(bytes),
-            None => file.read_at(buf, offset),
-        }
-    }
+fn open_direct(file: &Arc<File>) -> io::Result<Arc<File>> {
+    os::open_direct(file, false).map(Arc::new)
 }
