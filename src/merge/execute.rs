@@ -86,7 +86,7 @@ impl Prepared {
                 let is_same = !error.each().iter().any(is_changed);
                 let is_kept = staging.is_shared() && matches!(error.exit_code(), Code::Io | Code::Stopped);
                 if !(is_same && is_kept) {
-                    staging.discard();
+                    target.discard(staging);
                 }
                 Err(with_way_on(error))
             }

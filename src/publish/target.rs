@@ -43,6 +43,8 @@ pub(crate) struct OutputTarget {
     ways: Vec<(&'static dyn Publish, Location)>,
     /// Where the journal of what is made in place lies.
     state: Location,
+    /// Whether nothing was at the output.
+    is_new: bool,
 }
 
 /// Looks at `output` and decides. Writes nothing.
@@ -56,14 +58,16 @@ pub(crate) fn probe(
     tick: &mut dyn FnMut(&Snapshot),
 ) -> Result<Probed> {
     let (output, digest) = (output.clone(), wanted.digest);
+    check_no_url(&output)?;
     let journal = journal_of(&output, wanted.state);
+    let state = State::of(&output)?;
     let target = |ways: Vec<(&'static dyn Publish, Location)>, staging: Location| OutputTarget {
         output: output.clone(),
         staging,
         ways,
         state: journal.clone(),
+        is_new: state == State::Absent,
     };
-    check_no_url(&output)?;
     let names = wanted.plan.output_files();
     let tops: HashSet<&str> = names.iter().map(|file| top(file.name)).collect();
     let is_planned = |name: &str| tops.contains(name);
@@ -129,11 +133,11 @@ fn is_begun_in_place(output: &Location, journal: &Location, wanted: &Wanted<'_>)
         return Ok(false);
     }
     let planned = wanted.plan.output_files();
+    let planned: HashSet<&str> = planned.iter().map(|file| file.name).collect();
     let is_ours = |name: &str| {
         let last = name.split('/').next_back().unwrap_or(name);
         FOREIGN.contains(&last) || is_probe(last) || planned.contains(name)
     };
-    let planned: HashSet<&str> = planned.iter().map(|file| file.name).collect();
     Ok(output.files(&|name| FOREIGN.contains(&name))?.iter().all(|file| is_ours(&file.name)))
 }
 
@@ -182,6 +186,25 @@ impl OutputTarget {
     /// [`OutputError::OutputInUse`] if another process has it or had it since it was looked at,
     /// [`OutputError::OutputUnwritable`].
     pub(crate) fn begin(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
+        self.begin_staging(earlier, tick).inspect_err(|_| self.remove_new())
+    }
+
+    /// Throws away what is staged. The output is then as it was.
+    pub(crate) fn discard(&self, staging: Staging) {
+        staging.discard();
+        self.remove_new();
+    }
+
+    /// Removes the output if nothing was there, and nothing is in what is there now: trying, staging inside it and writing in
+    /// place make it.
+    fn remove_new(&self) {
+        if self.is_new {
+            // It is only in the way.
+            let _ = self.output.remove_empty_dir("");
+        }
+    }
+
+    fn begin_staging(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
         let (way, place, is_locked) = self.choose()?;
         let staging = if way.is_in_place() {
             // Where no journal can be kept either, nothing is gone on with.

@@ -216,6 +216,21 @@ impl Store for Folder {
         removed(uninterrupted(|| fs::remove_dir_all(&path)), &path)
     }
 
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        let path = self.dir(dir)?;
+        match uninterrupted(|| fs::remove_dir(&path)) {
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
+            result => removed(result, &path),
+        }
+    }
+
     fn sync(&self, dir: &str) -> Result<()> {
         let path = self.dir(dir)?;
         sync_folder(&path).map_err(|cause| rules::cannot_write(&path, cause))
