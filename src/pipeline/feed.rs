@@ -48,7 +48,7 @@ pub(crate) fn run<'p, 's, 'm>(
     let fetch = Fetch::new(run, progress, stop);
     let (reduced, clock) = (ends.reduced, ends.clock);
     let mut feed = Feed { pool, stop, reduced, clock, fetch, band: None, reductions: Reductions::default() };
-    let mut tiles = Tiles::new(run.plan, run.schedule, walk_start(run.kept));
+    let mut tiles = Tiles::new(run.plan, run.schedule, run.extent, walk_start(run.kept));
     loop {
         ends.spare.try_iter().for_each(|own| tiles.recycle(own));
         let Some(tile) = tiles.next() else { return Ok(()) };

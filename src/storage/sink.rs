@@ -1,6 +1,9 @@
 //! [`Sink`]: a new file, and the two ways of writing where order does not matter: [`Patch`] and [`Scratch`].
 
-use crate::error::Result;
+use std::path::PathBuf;
+
+use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::storage::source::Source;
 
 /// A file being made: bytes arrive in order, and nobody sees it before `commit`.
@@ -29,6 +32,15 @@ pub trait Sink: Send {
     fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
         let _ = (source, offset);
         self.write(bytes)
+    }
+
+    /// Leaves out so many bytes, which nobody wants: for a file that is only looked at as it is made.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) for a file that is to be whole.
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        let error = Error::new(StorageError::Write { path: PathBuf::new() });
+        Err(error.because(format!("{bytes} bytes of it are not there")))
     }
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.

@@ -7,7 +7,7 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::merge::prepare::Prepared;
 use crate::pipeline::milestone::ShardDone;
-use crate::plan::out_tensor::{OutHeader, OutShard, Plan};
+use crate::plan::out_tensor::{OutHeader, OutShard};
 use crate::plan::output_files::CARD;
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::Provenance;
@@ -48,12 +48,12 @@ impl Expected<'_> {
     }
 }
 
-/// Compares the headers of all shards of `plan`.
+/// Compares the headers of all shards.
 ///
 /// # Errors
 /// As reading.
-pub(crate) fn check_headers(prepared: &Prepared, plan: &Plan, target: &FoundTensors) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
+pub(crate) fn check_headers(prepared: &Prepared, target: &FoundTensors) -> Result<Vec<Finding>> {
+    let (plan, mut findings) = (&prepared.plan, Vec::new());
     let shards: HashMap<&str, &OutShard> =
         plan.shards.iter().map(|shard| (shard.name.as_str(), shard)).collect();
     for (name, source) in &target.files {
@@ -71,15 +71,12 @@ pub(crate) fn check_headers(prepared: &Prepared, plan: &Plan, target: &FoundTens
     Ok(findings)
 }
 
-/// Compares the files of `plan` beside its shards. Returns their hashes as the merge gives them, too.
+/// Compares the files beside the shards. Returns their hashes as the merge gives them, too.
 ///
 /// # Errors
 /// As reading.
-pub(crate) fn check_others(
-    prepared: &Prepared,
-    plan: &Plan,
-    dir: &Location,
-) -> Result<(Vec<Finding>, Vec<ShardDone>)> {
+pub(crate) fn check_others(prepared: &Prepared, dir: &Location) -> Result<(Vec<Finding>, Vec<ShardDone>)> {
+    let plan = &prepared.plan;
     let card = model_card(plan, &prepared.base_name, prepared.library);
     let own = plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
     let own = own.chain([(CARD, card.as_str())]);
