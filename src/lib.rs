@@ -119,6 +119,7 @@ pub mod testing {
     pub use crate::pipeline::milestone::{Milestone, Reached, ShardDone};
     pub use crate::pipeline::run::Run;
     pub use crate::pipeline::shared::SharedInputs;
+    pub use crate::schedule::extent::Extent;
     pub use crate::storage::files::write_small;
     pub use crate::storage::testing::conformance::check_store;
     pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};

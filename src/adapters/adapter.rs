@@ -26,13 +26,30 @@ use crate::adapters::options::Options;
 use crate::adapters::parts::{Grammar, Part, Role};
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
 
+/// The path that a key is read as. An adapter may have 100,000 tensors, so that it is not written out twice.
+#[derive(Clone, Debug)]
+enum KeyPath {
+    /// The key from this byte on.
+    From(u32),
+    /// Another text.
+    Other(Box<str>),
+}
+
+impl KeyPath {
+    fn new(key: &str, path: &str) -> KeyPath {
+        let start = key.len().checked_sub(path.len()).filter(|_| key.ends_with(path));
+        let start = start.and_then(|start| u32::try_from(start).ok());
+        start.map_or_else(|| KeyPath::Other(path.into()), KeyPath::From)
+    }
+}
+
 /// One tensor of an adapter.
 #[derive(Clone, Debug)]
 pub struct AdapterTensor {
     /// Its key as the file has it.
     pub key: String,
     /// Its path by the grammar of [`parts`](crate::adapters::parts), without what the dialect puts around it.
-    pub(crate) path: String,
+    path: KeyPath,
     /// What the dialect took off the key that is no part of the format.
     pub(crate) wrapper: Option<&'static str>,
     /// What its path says.
@@ -47,17 +64,26 @@ impl AdapterTensor {
     /// A tensor whose dialect reads its key as `path`.
     pub(crate) fn new(key: String, path: String, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
         let part = grammar.read(&path);
+        let path = KeyPath::new(&key, &path);
         AdapterTensor { key, path, wrapper: None, part, unneeded: None, tensor }
+    }
+
+    /// Its path by the grammar.
+    pub(crate) fn path(&self) -> &str {
+        match &self.path {
+            KeyPath::From(start) => &self.key[*start as usize..],
+            KeyPath::Other(path) => path,
+        }
     }
 
     /// The module's path as the adapter spells it.
     pub(crate) fn module(&self) -> &str {
-        self.part.module(&self.path)
+        self.part.module(self.path())
     }
 
     /// The path of the model's module that it belongs to, whatever its method; of a value, the module that owns it.
     pub(crate) fn owner(&self) -> &str {
-        self.part.owner(&self.path)
+        self.part.owner(self.path())
     }
 
     /// Whether it stands in place of a parameter.
@@ -181,7 +207,7 @@ impl Adapter {
                     extents.inputs = Some(inputs.iter().product());
                 }
                 (Role::B, [outputs, ..]) => extents.outputs = Some(*outputs),
-                (Role::Value, axes) if tensor.path.ends_with(".weight") => {
+                (Role::Value, axes) if tensor.path().ends_with(".weight") => {
                     extents.whole = Some(axes.to_vec())
                 }
                 _ => {}

@@ -31,7 +31,7 @@ pub(crate) struct Opening<'b> {
     /// The file that its tensors are said to lie in.
     pub file: FileId,
     /// The room of its headers.
-    pub room: HeaderRoom<'b>,
+    pub room: &'b HeaderRoom<'b>,
 }
 
 /// The base that an adapter was trained on, as it says.

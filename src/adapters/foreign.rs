@@ -158,7 +158,8 @@ const FORMATS: &[Format] = &[
 const FACTORS: &[&str] = &["lora", ".hada_", ".lokr_", ".oft_", ".alpha", ".diff", "bundle_emb"];
 /// Files of a directory that are looked into: trainers keep a few states beside each other.
 const MOST_FILES: usize = 8;
-const MOST_HEADER_BYTES: u64 = 8 << 20;
+/// Memory for the header of one of them and what is read of it.
+const MOST_HEADER_BYTES: u64 = 16 << 20;
 /// What all formats are refused with.
 const READ: &str = "shardfold reads a directory that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
                     `adapter_model.safetensors`";

@@ -159,13 +159,16 @@ impl Grammar {
         let is_role =
             |segment: &str| self.family(segment).is_some() || is_wrapper(segment) || segment == FROZEN;
         let parent = path.rsplit_once('.').map_or("", |(module, _)| module);
-        let owner = until(path, is_role).unwrap_or(parent).len();
+        let in_parent = parent.len() as u32;
+        let owner = until(path, is_role).unwrap_or(parent).len() as u32;
         if path.split('.').any(|segment| segment == FROZEN) {
-            return Part { family: None, role: Role::Frozen, module: parent.len(), owner };
+            return Part { family: None, role: Role::Frozen, module: in_parent, owner };
         }
         match self.of_method(path) {
-            Some((family, role, module)) => Part { family: Some(family), role, module: module.len(), owner },
-            None => Part { family: None, role: Role::Value, module: parent.len(), owner },
+            Some((family, role, module)) => {
+                Part { family: Some(family), role, module: module.len() as u32, owner }
+            }
+            None => Part { family: None, role: Role::Value, module: in_parent, owner },
         }
     }
 
@@ -212,20 +215,20 @@ pub(crate) struct Part {
     /// What it is to its module.
     pub role: Role,
     /// The length of the module's path as the adapter spells it.
-    module: usize,
+    module: u32,
     /// The length of the path of the model's own module, wrappers and all behind them left out.
-    owner: usize,
+    owner: u32,
 }
 
 impl Part {
     /// The module's path as the adapter spells it, of the path that this was read from.
     pub(crate) fn module<'p>(&self, path: &'p str) -> &'p str {
-        &path[..self.module]
+        &path[..self.module as usize]
     }
 
     /// The path of the model's own module, of the path that this was read from.
     pub(crate) fn owner<'p>(&self, path: &'p str) -> &'p str {
-        &path[..self.owner]
+        &path[..self.owner as usize]
     }
 }
 

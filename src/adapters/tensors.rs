@@ -19,7 +19,9 @@ pub(crate) fn tensors(
     let tensor = |entry: TensorEntry| {
         let (key, tensor) = entry.in_file(file);
         let (path, wrapper) = read_key(&key);
-        AdapterTensor { wrapper, ..AdapterTensor::new(key, path, grammar, tensor) }
+        let mut tensor = AdapterTensor::new(key, path, grammar, tensor);
+        tensor.wrapper = wrapper;
+        tensor
     };
     entries.into_iter().map(tensor).collect()
 }

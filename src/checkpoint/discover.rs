@@ -25,8 +25,8 @@ use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::header::{lfs_pointer, read_header};
-use crate::checkpoint::header_room::HeaderRoom;
+use crate::checkpoint::header::{keep_header, lfs_pointer};
+use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::listing;
 use crate::checkpoint::listing::{IndexFile, Listing};
@@ -70,7 +70,7 @@ impl Checkpoint {
     /// [`StorageError::Missing`] when there is no checkpoint, [`CheckpointError::Pipeline`] when there are several in directories,
     /// [`CheckpointError::Variants`] when it is not clear which of its weights is meant, and every way in which headers and index
     /// can be wrong, all of them together.
-    pub(crate) fn open(place: &Resolved, variant: Option<&str>, room: HeaderRoom<'_>) -> Result<Checkpoint> {
+    pub(crate) fn open(place: &Resolved, variant: Option<&str>, room: &HeaderRoom<'_>) -> Result<Checkpoint> {
         let read = || {
             let checkpoint = Checkpoint::read(&place.location, variant, room)?;
             // Some checkpoints do without a config, but those of the hub have one: the snapshot is not whole.
@@ -84,7 +84,7 @@ impl Checkpoint {
         read().map_err(|error| place.explain(explain(error)))
     }
 
-    fn read(dir: &Location, variant: Option<&str>, mut room: HeaderRoom<'_>) -> Result<Checkpoint> {
+    fn read(dir: &Location, variant: Option<&str>, room: &HeaderRoom<'_>) -> Result<Checkpoint> {
         dir.check_dir()?;
         let config = read_config(dir)?;
         let (names, index, mut notes) = shard_names(dir, (&config, variant), room)?;
@@ -97,7 +97,6 @@ impl Checkpoint {
             match read_shard(dir, name, room) {
                 Ok((shard, source, entries)) => {
                     sources.push(source);
-                    room.take(shard.header_bytes);
                     tensors.extend(entries.into_iter().map(|entry| {
                         let (name, tensor) = entry.in_file(FileId(i as u32));
                         BaseTensor { name, tensor }
@@ -137,10 +136,10 @@ fn with_broken_links(dir: &Location, error: Error) -> Error {
     }
     let Ok(walk) = Walk::of(dir, &|_, _| true) else { return error };
     let indices = walk.files.iter().filter(|file| is_index(&file.name));
-    let indices: Vec<IndexFile> =
-        indices.filter_map(|file| read_index(dir, &file.name, HeaderRoom::of(None)).ok().flatten()).collect();
-    let is_listed =
-        |name: &str| indices.iter().any(|file| file.index.weight_map.iter().any(|(_, shard)| shard == name));
+    let indices: Vec<IndexFile> = indices
+        .filter_map(|file| read_index(dir, &file.name, &HeaderRoom::of(None)).ok().flatten())
+        .collect();
+    let is_listed = |name: &str| indices.iter().any(|file| file.index.shards().any(|shard| shard == name));
     let is_needed = |name: &str| is_carried(name) || is_listed(name) || WeightsName::of(name).is_some();
     Error::all(walk.broken_links(dir, is_needed)).err().unwrap_or(error)
 }
@@ -151,7 +150,7 @@ type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
 fn shard_names(
     dir: &Location,
     (config, variant): (&Config, Option<&str>),
-    room: HeaderRoom<'_>,
+    room: &HeaderRoom<'_>,
 ) -> Result<WeightFiles> {
     let found = Walk::of(dir, &|_, _| true)?;
     let files: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
@@ -181,10 +180,8 @@ fn shard_names(
     let shards = match &index {
         None => vec![name.single()],
         Some(file) => {
-            let mut names: Vec<String> =
-                file.index.weight_map.iter().map(|(_, shard)| shard.clone()).collect();
+            let mut names: Vec<String> = file.index.shards().map(str::to_owned).collect();
             names.sort();
-            names.dedup();
             names
         }
     };
@@ -250,7 +247,7 @@ fn files_of(weights: &[WeightsName], dir: &Location) -> Result<Vec<String>> {
 /// As [`HeaderRoom::refused`];
 /// [`CheckpointError::Index`], [`CheckpointError::LfsPointer`], [`StorageError::LeadsOut`] for a shard that is no file of the
 /// directory, or as [`Location::read_small`].
-pub(crate) fn read_index(dir: &Location, name: &str, room: HeaderRoom<'_>) -> Result<Option<IndexFile>> {
+pub(crate) fn read_index(dir: &Location, name: &str, room: &HeaderRoom<'_>) -> Result<Option<IndexFile>> {
     let at = dir.path_of(name);
     let bytes = dir.stat(name)?.map_or(0, |stat| stat.bytes);
     if bytes <= MOST_INDEX_BYTES && bytes > room.left() {
@@ -260,7 +257,9 @@ pub(crate) fn read_index(dir: &Location, name: &str, room: HeaderRoom<'_>) -> Re
     if is_lfs_pointer(&bytes) {
         return Err(lfs_pointer(&at));
     }
-    let index = parse_index(&bytes).map_err(|problem| match problem {
+    let left = room.left().saturating_sub(bytes.len() as u64);
+    let index = parse_index(&bytes, left).map_err(|problem| match problem {
+        IndexProblem::NoRoom { needed } => room.refused(&at, needed.saturating_add(bytes.len() as u64)),
         IndexProblem::LeadsOut { ref shard, .. } => {
             Error::new(StorageError::LeadsOut { path: dir.path().join(shard) }).because(problem)
         }
@@ -268,7 +267,7 @@ pub(crate) fn read_index(dir: &Location, name: &str, room: HeaderRoom<'_>) -> Re
     })?;
     // A shard of another name might be a file of the result that is no shard: `config.json`, the model card.
     if let Some((tensor, file)) = index.weight_map.iter().find(|(_, file)| !holds_tensors(file)) {
-        return Err(CheckpointError::NoShard { tensor: tensor.clone(), file: file.clone() }.into());
+        return Err(CheckpointError::NoShard { tensor: tensor.clone(), file: file.to_string() }.into());
     }
     Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
 }
@@ -302,10 +301,11 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
 /// A shard, open, and the tensors of its header.
 type ShardRead = (BaseShard, Box<dyn Source>, Vec<TensorEntry>);
 
-fn read_shard(dir: &Location, name: &str, room: HeaderRoom<'_>) -> Result<ShardRead> {
+fn read_shard(dir: &Location, name: &str, room: &HeaderRoom<'_>) -> Result<ShardRead> {
     let source = dir.open(name)?;
     let path = dir.path_of(name);
-    let FileHeader { bytes: header, like, tensors } = read_header(source.as_ref(), &path, room)?;
+    let FileHeader { bytes: header, like, tensors } =
+        keep_header(source.as_ref(), &path, room, HeaderOf::Base)?;
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&header),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint::header_room::HeaderRoom;
+use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
 use crate::error::checkpoint::CheckpointError;
 use crate::error::{Error, Result};
 use crate::formats::CONTAINERS;
@@ -14,10 +14,25 @@ use crate::tensor::dtype::Dtype;
 /// Reads and checks the header of `source`, in the container that the name of `path` says.
 ///
 /// # Errors
-/// [`CheckpointError::Header`], [`CheckpointError::LfsPointer`], as [`HeaderRoom::refused`] (it is longer than `room`), or as
+/// [`CheckpointError::Header`], [`CheckpointError::LfsPointer`], as [`HeaderRoom::refused`] (`room` does not suffice), or as
 /// [`Source::read_at`].
 pub(crate) fn read_header(source: &dyn Source, path: &Path, room: HeaderRoom<'_>) -> Result<FileHeader> {
-    read_in(CONTAINERS, source, path, room)
+    read_in(CONTAINERS, source, path, &room, HeaderOf::Base)
+}
+
+/// The same for one whose tensors are kept: what they take of `room` is taken.
+///
+/// # Errors
+/// As [`read_header`].
+pub(crate) fn keep_header(
+    source: &dyn Source,
+    path: &Path,
+    room: &HeaderRoom<'_>,
+    of: HeaderOf,
+) -> Result<FileHeader> {
+    let header = read_in(CONTAINERS, source, path, room, of)?;
+    room.keep(&header, of);
+    Ok(header)
 }
 
 /// The header of a file `path` that holds these tensors, with all else that `like` says.
@@ -38,15 +53,18 @@ fn read_in(
     table: &[&dyn Container],
     source: &dyn Source,
     path: &Path,
-    room: HeaderRoom<'_>,
+    room: &HeaderRoom<'_>,
+    of: HeaderOf,
 ) -> Result<FileHeader> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let read = |offset: u64, buf: &mut [u8]| source.read_at(buf, offset);
     let file = FileBytes { len: source.len(), read: &read };
-    container_of(table, &name).read(&file, room.left()).map_err(|problem| explain(problem, path, room))
+    container_of(table, &name)
+        .read(&file, room.for_header(of))
+        .map_err(|problem| explain(problem, path, room))
 }
 
-fn explain(problem: ContainerProblem, path: &Path, room: HeaderRoom<'_>) -> Error {
+fn explain(problem: ContainerProblem, path: &Path, room: &HeaderRoom<'_>) -> Error {
     let wrong = || Error::new(CheckpointError::Header { path: path.to_owned() });
     match problem {
         ContainerProblem::LfsPointer => lfs_pointer(path),
@@ -76,7 +94,7 @@ mod tests {
     use super::*;
     use crate::error::kind::ErrorKind;
     use crate::error::request::RequestError;
-    use crate::formats::container::{Broken, TensorEntry};
+    use crate::formats::container::{Broken, Room, TensorEntry};
     use crate::tensor::reference::FileId;
     use crate::tensor::shape::Shape;
 
@@ -88,9 +106,13 @@ mod tests {
             ".raw"
         }
 
-        fn read(&self, file: &FileBytes<'_>, room: u64) -> std::result::Result<FileHeader, ContainerProblem> {
+        fn read(
+            &self,
+            file: &FileBytes<'_>,
+            room: Room,
+        ) -> std::result::Result<FileHeader, ContainerProblem> {
             let mut first = vec![0; 4];
-            if room < 4 {
+            if room.bytes < 4 {
                 return Err(ContainerProblem::NoRoom(4));
             }
             (file.read)(0, &mut first).map_err(ContainerProblem::Unreadable)?;
@@ -136,9 +158,9 @@ mod tests {
     fn read(file: &'static [u8], name: &str, room: u64) -> Result<FileHeader> {
         let table: &[&dyn Container] = &[CONTAINERS[0], &Raw];
         let budget = (1 << 22).into();
-        let mut left = HeaderRoom::of(Some(&budget));
+        let left = HeaderRoom::of(Some(&budget));
         left.take(left.left() - room);
-        read_in(table, &File(file), Path::new(name), left)
+        read_in(table, &File(file), Path::new(name), &left, HeaderOf::Base)
     }
 
     #[test]

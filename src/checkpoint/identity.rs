@@ -10,9 +10,27 @@ use serde::{Deserialize, Serialize};
 const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 4096;
 
+/// BLAKE3 of the bytes of files before their data.
+#[derive(Default)]
+pub(crate) struct HeaderHash(blake3::Hasher);
+
+impl HeaderHash {
+    /// Adds those of the next file.
+    pub(crate) fn add(&mut self, header: &[u8]) {
+        self.0.update(header);
+    }
+
+    /// The hash in hex.
+    pub(crate) fn finish(self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
 /// BLAKE3 of the bytes of a file before its data, in hex.
 pub(crate) fn header_hash(header: &[u8]) -> String {
-    blake3::hash(header).to_hex().to_string()
+    let mut hash = HeaderHash::default();
+    hash.add(header);
+    hash.finish()
 }
 
 /// BLAKE3 of evenly spread samples of everything from `data_start` on, in hex.

@@ -76,7 +76,7 @@ fn stale_copies(
     index: Option<&IndexFile>,
 ) -> Result<HashSet<usize>> {
     let named = index.map(|file| file.index.weight_map.iter()).into_iter().flatten();
-    let named: HashMap<&str, &str> = named.map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).collect();
+    let named: HashMap<&str, &str> = named.map(|(tensor, shard)| (tensor.as_str(), &**shard)).collect();
     let is_meant = |place: usize| named.get(all.tensors[place].name.as_str()) == Some(&shard_of(all, place));
     let copies = twice.iter().flat_map(|&(i, j)| [i, j]);
     let meant: HashSet<&str> = copies
@@ -102,14 +102,14 @@ pub(crate) fn listing(catalogue: &Catalogue, file: IndexFile, notes: &mut Vec<No
     let (mut order, mut errors) = (Vec::with_capacity(index.weight_map.len()), Vec::new());
     let mut is_listed = vec![false; catalogue.tensors.len()];
     for (tensor, shard) in &index.weight_map {
-        match catalogue.position(tensor).filter(|&i| shard_of(catalogue, i) == shard) {
+        match catalogue.position(tensor).filter(|&i| *shard_of(catalogue, i) == **shard) {
             Some(i) => {
                 is_listed[i] = true;
                 order.push(i as u32);
             }
             None if errors.len() == MOST_WRONG => break,
             None => errors.push(
-                CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() }.into(),
+                CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.to_string() }.into(),
             ),
         }
     }

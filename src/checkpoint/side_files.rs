@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::note::Note;
 use crate::note::side_file::SideFileNote;
 use crate::storage::location::Location;
+use crate::storage::rules::FOREIGN;
 use crate::storage::store::Entry;
 use crate::storage::walk::{Left, Walk};
 
@@ -69,8 +70,6 @@ const TRAINING_DIRECTORY_STARTS: &[&str] = &["checkpoint-", "global_step"];
 
 const ADAPTER_START: &str = "adapter_";
 const UNFINISHED_ENDINGS: &[&str] = &[".tmp", ".lock", ".incomplete", ".partial"];
-/// Directories that a file system or an operating system keeps for itself.
-pub(crate) const FOREIGN: &[&str] = &["lost+found", "System Volume Information", "$RECYCLE.BIN"];
 
 /// Weights that whoever reads them looks for beside the model, also where they lie beside an adapter: LLaMA-Factory's
 /// value head.
@@ -154,19 +153,18 @@ pub(crate) fn side_files(dir: &Location, is_shard: impl Fn(&str) -> bool) -> Res
     let walk = Walk::of(dir, &skip)?;
     let marked = marked(&walk.files);
     let why_left = |name: &str| {
-        let holder = marked.iter().find(|(at, _)| name.starts_with(at.as_str()));
-        if is_shard(name) { Some(Why::Own) } else { holder.map(|(_, why)| *why).or_else(|| why_left(name)) }
+        if is_shard(name) { Some(Why::Own) } else { holder(name, &marked).or_else(|| why_left(name)) }
     };
     Error::all(walk.broken_links(dir, |name| why_left(name).is_none()))?;
 
     let mut left = skipped.take();
-    left.extend(marked.iter().cloned());
+    left.extend(marked.iter().map(|(at, why)| (at.clone(), *why)));
     left.extend(walk.left.iter().map(|(name, left)| (name.clone(), Why::from(*left))));
     let mut copied = Vec::new();
     for file in walk.files {
         match why_left(&file.name) {
             None => copied.push(file),
-            Some(why) if !is_in(&file.name, &marked) => left.push((file.name, why)),
+            Some(why) if holder(&file.name, &marked).is_none() => left.push((file.name, why)),
             Some(_) => {}
         }
     }
@@ -174,21 +172,20 @@ pub(crate) fn side_files(dir: &Location, is_shard: impl Fn(&str) -> bool) -> Res
     Ok(SideFiles { copied, notes })
 }
 
-/// Whether a file lies in one of these directories.
-fn is_in(name: &str, directories: &[(String, Why)]) -> bool {
-    directories.iter().any(|(at, _)| name.starts_with(at.as_str()))
+/// What the outermost of these directories that a file lies in is, if it lies in one.
+fn holder(name: &str, directories: &BTreeMap<String, Why>) -> Option<Why> {
+    name.match_indices('/').find_map(|(end, _)| directories.get(&name[..=end]).copied())
 }
 
 /// The directories, but for the checkpoint's own, that one file tells to be no part of it.
-fn marked(files: &[Entry]) -> Vec<(String, Why)> {
+fn marked(files: &[Entry]) -> BTreeMap<String, Why> {
     let mark = |file: &Entry| {
         let (at, leaf) = file.name.rsplit_once('/')?;
         let (_, why) = MARKS.iter().find(|(mark, _)| *mark == leaf)?;
         Some((format!("{at}/"), *why))
     };
-    let mut marked: Vec<(String, Why)> = files.iter().filter_map(mark).collect();
-    marked.dedup_by(|a, b| a.0 == b.0);
-    marked
+    // Of several such files in one directory the first counts.
+    files.iter().rev().filter_map(mark).collect()
 }
 
 fn notes(copied: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {

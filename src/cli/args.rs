@@ -247,8 +247,9 @@ pub(crate) struct VerifyArgs {
     #[arg(long, conflicts_with_all = ["base", "adapter", "scaled_adapter", "sample"], help_heading = "Checks")]
     pub(crate) hashes_only: bool,
 
-    /// Check this many tensors only, chosen by the seed
+    /// Check this many places of the tensors only, chosen by the seed
     ///
+    /// A place is whole rows of a tensor, about 1 MiB. A seed chooses the same places whatever the budget and the threads.
     /// Everything beside the tensors is compared all the same.
     #[arg(long, value_name = "N", help_heading = "Checks")]
     pub(crate) sample: Option<String>,

@@ -80,14 +80,20 @@ impl Error {
     }
 
     /// All of `errors` as one, so that everything that is wrong is reported together; `Ok` if there are none. What two checks
-    /// found alike is reported once.
+    /// found alike is reported once. Of very many the first are kept, and the others counted.
     ///
     /// # Errors
     /// The one error as it is, or [`ErrorKind::Several`].
     pub fn all(mut errors: Vec<Error>) -> Result<()> {
-        let mut seen = HashSet::new();
-        errors.retain(|error| seen.insert(format!("{error:?}")));
-        match errors.len() {
+        let (mut seen, mut more) = (HashSet::new(), 0);
+        errors.retain(|error| {
+            if seen.len() == MOST_WRONG {
+                more += 1;
+                return false;
+            }
+            seen.insert(format!("{error:?}"))
+        });
+        match errors.len() + more {
             0 => Ok(()),
             1 => Err(errors.remove(0)),
             count => {
@@ -203,6 +209,10 @@ mod tests {
         assert_eq!(Error::all(all).unwrap_err().each().len(), 2, "another hint is another error");
         let one = Error::all(vec![required("--base", "a"), required("--base", "a")]).unwrap_err();
         assert!(matches!(one.kind(), ErrorKind::Request(RequestError::Required { .. })), "{one:?}");
+        // Of very many, each is counted and the first are kept.
+        let many = (0..3 * MOST_WRONG).map(|i| required("--base", &i.to_string()).because(i.to_string()));
+        let many = Error::all(many.collect()).unwrap_err();
+        assert_eq!((many.each().len(), many.to_string()), (MOST_WRONG, format!("{} errors", 3 * MOST_WRONG)));
         let caused = |cause: &'static str| required("--base", "a").because(cause);
         assert_eq!(Error::all(vec![caused("x"), caused("y")]).unwrap_err().each().len(), 2);
     }

@@ -13,11 +13,11 @@ pub(crate) trait Container: Sync {
     /// What the names of its files end with, dot included.
     fn ending(&self) -> &'static str;
 
-    /// Reads and checks the header of a file, of at most `room` bytes.
+    /// Reads and checks the header of a file, which with all that is read of it has this `room`.
     ///
     /// # Errors
-    /// If any rule of the format is broken, the file is shorter than it says, or the header is longer than `room`.
-    fn read(&self, file: &FileBytes<'_>, room: u64) -> std::result::Result<FileHeader, ContainerProblem>;
+    /// If any rule of the format is broken, the file is shorter than it says, or `room` does not suffice.
+    fn read(&self, file: &FileBytes<'_>, room: Room) -> std::result::Result<FileHeader, ContainerProblem>;
 
     /// Builds the first bytes of a file that holds these tensors, one after the other in the order given. What `like`, the
     /// first bytes of a file that was read, says beside its tensors is kept.
@@ -35,6 +35,20 @@ pub(crate) trait Container: Sync {
 pub(crate) fn container_of<'t>(table: &[&'t dyn Container], name: &str) -> &'t dyn Container {
     let named = table.iter().find(|container| name.ends_with(container.ending()));
     *named.or(table.first()).expect("the table has rows")
+}
+
+/// Memory for a header and what is read of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// All of it.
+    pub(crate) bytes: u64,
+    /// What each tensor is counted with, beside its name.
+    pub(crate) tensor_bytes: u64,
+}
+
+impl Room {
+    /// Room for everything.
+    pub(crate) const ENDLESS: Room = Room { bytes: u64::MAX, tensor_bytes: 0 };
 }
 
 /// A file as far as a container may know it.
@@ -93,7 +107,7 @@ pub(crate) enum ContainerProblem {
     TooLong(Broken),
     /// A rule of the format is broken.
     Broken(Broken),
-    /// The header takes so many bytes, more than there is room for.
+    /// The header and what it holds take so many bytes, more than there is room for.
     NoRoom(u64),
     /// The file cannot be read.
     Unreadable(Error),

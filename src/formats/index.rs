@@ -3,20 +3,24 @@
 //! The order of the file is kept, and so is whatever else it holds, so that an index that is read and built again differs
 //! only where it must. Whether the shards agree with it is for the reader of the checkpoint to see.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::mem::size_of;
+use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
+use crate::formats::allowance::Allowance;
 use crate::formats::json;
-use crate::formats::json::{Cause, JsonProblem, Pairs, Strict, first_twice};
+use crate::formats::json::{Cause, JsonProblem, Strict, first_twice};
 
 /// An index, in the order of its file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Index {
     /// Each tensor's name and the name of the shard that holds it: a file inside the index's directory, perhaps in one below.
-    pub weight_map: Vec<(String, String)>,
+    pub weight_map: Vec<(String, Arc<str>)>,
     /// What stands beside it.
     pub about: About,
 }
@@ -33,12 +37,22 @@ pub struct About {
     pub other: Map<String, Value>,
 }
 
+impl Index {
+    /// The names of the shards, each once, in the order in which the list has them first.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &str> {
+        let mut seen = HashSet::new();
+        self.weight_map.iter().map(|(_, shard)| &**shard).filter(move |shard| seen.insert(*shard))
+    }
+}
+
 /// What is wrong with an index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum IndexProblem {
     #[error("it cannot be read as JSON")]
     Json(#[source] JsonProblem),
+    #[error("what it lists takes {needed} bytes of memory")]
+    NoRoom { needed: u64 },
     #[error("it has no `weight_map`")]
     NoWeightMap,
     #[error("`weight_map` does not map names to shards")]
@@ -55,26 +69,30 @@ pub(crate) enum IndexProblem {
     LongName { tensor: String, found: usize },
 }
 
-/// Reads an index.
+/// Reads an index, for which and for all that is read of it there are `room` bytes of memory.
 ///
 /// # Errors
 /// If it is no JSON object, has a key twice in any of its objects, has no `weight_map` of strings, or names a shard that
 /// is no plain file name.
-pub(crate) fn parse_index(json: &[u8]) -> Result<Index, IndexProblem> {
+pub(crate) fn parse_index(json: &[u8], room: u64) -> Result<Index, IndexProblem> {
     let text = json::utf8(json).map_err(IndexProblem::Json)?;
     // Editors of other systems put a byte order mark in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let cause = Cause::default();
-    let index = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
+    let (cause, allowance) = (Cause::default(), Allowance::new(room));
+    let top = Top { cause: &cause, allowance: &allowance };
+    let index = json::read(text, top).map_err(|error| match cause.take() {
         Some(IndexTrace::Is(problem)) => problem,
         Some(IndexTrace::InWeightMap) if error.is_data() => IndexProblem::WeightMap(error),
         _ => IndexProblem::Json(JsonProblem::Syntax(error)),
     })?;
+    if !allowance.suffices() {
+        return Err(IndexProblem::NoRoom { needed: allowance.needed() });
+    }
     if let Some(tensor) = first_twice(index.weight_map.iter().map(|(tensor, _)| tensor.as_str())) {
         return Err(IndexProblem::Twice { tensor: tensor.to_owned() });
     }
     if let Some((tensor, shard)) = index.weight_map.iter().find(|(_, shard)| !is_inside(shard)) {
-        return Err(IndexProblem::LeadsOut { tensor: tensor.clone(), shard: shard.clone() });
+        return Err(IndexProblem::LeadsOut { tensor: tensor.clone(), shard: shard.to_string() });
     }
     let longest = |shard: &str| shard.split('/').map(str::len).max().unwrap_or_default();
     match index.weight_map.iter().find(|(_, shard)| longest(shard) > MOST_NAME_BYTES) {
@@ -153,14 +171,18 @@ enum IndexTrace {
     InWeightMap,
 }
 
-struct Top<'a>(&'a Cause<IndexTrace>);
+struct Top<'a> {
+    cause: &'a Cause<IndexTrace>,
+    /// What may be kept of the list.
+    allowance: &'a Allowance,
+}
 
 impl Top<'_> {
     fn value<'de, A: MapAccess<'de>>(&self, object: &mut A) -> Result<Value, A::Error> {
         let cause = Cause::default();
         object.next_value_seed(Strict::keep(&cause)).inspect_err(|_| {
             if let Some(problem) = cause.take() {
-                self.0.note(IndexTrace::Is(IndexProblem::Json(problem)));
+                self.cause.note(IndexTrace::Is(IndexProblem::Json(problem)));
             }
         })
     }
@@ -184,7 +206,7 @@ impl<'de> Visitor<'de> for Top<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Index, A::Error> {
         let twice = |key: &str| -> A::Error {
             let problem = JsonProblem::Twice { key: key.to_owned() };
-            self.0.stop(IndexTrace::Is(IndexProblem::Json(problem)))
+            self.cause.stop(IndexTrace::Is(IndexProblem::Json(problem)))
         };
         let (mut weight_map, mut metadata) = (None, None);
         let mut other = Map::new();
@@ -193,14 +215,14 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "weight_map" if weight_map.is_some() => return Err(twice(&key)),
                 "metadata" if metadata.is_some() => return Err(twice(&key)),
                 "weight_map" => {
-                    let pairs = object.next_value_seed(Pairs);
-                    weight_map = Some(pairs.inspect_err(|_| self.0.note(IndexTrace::InWeightMap))?);
+                    let pairs = object.next_value_seed(ListedTensors(self.allowance));
+                    weight_map = Some(pairs.inspect_err(|_| self.cause.note(IndexTrace::InWeightMap))?);
                 }
                 "metadata" => {
                     metadata = Some(match self.value(&mut object)? {
                         Value::Object(items) => items,
                         Value::Null => Map::new(),
-                        _ => return Err(self.0.stop(IndexTrace::Is(IndexProblem::Metadata))),
+                        _ => return Err(self.cause.stop(IndexTrace::Is(IndexProblem::Metadata))),
                     });
                 }
                 _ if other.contains_key(&key) => return Err(twice(&key)),
@@ -211,11 +233,57 @@ impl<'de> Visitor<'de> for Top<'_> {
             }
         }
         let Some(weight_map) = weight_map else {
-            return Err(self.0.stop(IndexTrace::Is(IndexProblem::NoWeightMap)));
+            return Err(self.cause.stop(IndexTrace::Is(IndexProblem::NoWeightMap)));
         };
         let metadata = metadata.unwrap_or_default();
         let total_size = metadata.get("total_size").and_then(Value::as_u64);
         Ok(Index { weight_map, about: About { total_size, metadata, other } })
+    }
+}
+
+/// Memory of an entry of the list, which may have grown to twice what it holds and is looked through for names that are there
+/// twice, beside its tensor's name.
+const ENTRY_BYTES: u64 = 3 * size_of::<(String, Arc<str>)>() as u64;
+
+/// Shards beyond the number that checkpoints have.
+const MANY_SHARDS: usize = 10_000;
+
+/// Reads the list of tensors and shards. A shard's name is kept once.
+struct ListedTensors<'a>(&'a Allowance);
+
+impl<'de> DeserializeSeed<'de> for ListedTensors<'_> {
+    type Value = Vec<(String, Arc<str>)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListedTensors<'_> {
+    type Value = Vec<(String, Arc<str>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let (mut listed, mut shards) = (Vec::new(), HashSet::<Arc<str>>::new());
+        while let Some((tensor, shard)) = object.next_entry::<String, String>()? {
+            let known = shards.get(shard.as_str()).cloned();
+            let new = known.as_ref().map_or(ENTRY_BYTES + shard.len() as u64, |_| 0);
+            let is_kept = self.0.take(ENTRY_BYTES + tensor.len() as u64 + new);
+            let shard = known.unwrap_or_else(|| shard.into());
+            // Those that are known are counted once, so that some more are kept than there is room for.
+            if is_kept || shards.len() < MANY_SHARDS {
+                shards.insert(shard.clone());
+            }
+            if is_kept {
+                listed.push((tensor, shard));
+            } else {
+                listed = Vec::new();
+            }
+        }
+        Ok(listed)
     }
 }
 
@@ -245,14 +313,13 @@ mod tests {
 
     #[test]
     fn reads_and_builds_the_same() {
-        let index = parse_index(TEXT.as_bytes()).unwrap();
+        let index = parse_index(TEXT.as_bytes(), u64::MAX).unwrap();
         let names: Vec<_> = index.weight_map.iter().map(|(tensor, _)| tensor.as_str()).collect();
         assert_eq!(names, ["b.weight", "a.weight"], "order of the file");
-        assert_eq!(index.weight_map[0].1, "model-00001-of-00002.safetensors");
+        assert_eq!(&*index.weight_map[0].1, "model-00001-of-00002.safetensors");
         assert_eq!(index.about.total_size, Some(12));
         assert_eq!(index.about.other["note"], json!([1, {}]));
-        let map: Vec<_> =
-            index.weight_map.iter().map(|(name, shard)| (name.as_str(), shard.as_str())).collect();
+        let map: Vec<_> = index.weight_map.iter().map(|(name, shard)| (name.as_str(), &**shard)).collect();
         assert_eq!(build_index(&map, &index.about, 12), TEXT);
         assert_eq!(build_index(&map, &index.about, 34), TEXT.replace("12", "34"));
     }
@@ -281,7 +348,11 @@ mod tests {
             ),
         ];
         for (text, total_size) in cases {
-            assert_eq!(parse_index(text.as_bytes()).unwrap().about.total_size, total_size, "{text}");
+            assert_eq!(
+                parse_index(text.as_bytes(), u64::MAX).unwrap().about.total_size,
+                total_size,
+                "{text}"
+            );
         }
     }
 
@@ -321,7 +392,7 @@ mod tests {
             (r#"{"weight_map":{},"metadata":[1]}"#, "`metadata` is not an object"),
         ];
         for (text, message) in cases {
-            assert_eq!(chain(&parse_index(text.as_bytes()).unwrap_err()), message, "{text}");
+            assert_eq!(chain(&parse_index(text.as_bytes(), u64::MAX).unwrap_err()), message, "{text}");
         }
     }
 
@@ -347,20 +418,32 @@ mod tests {
         ];
         for name in names {
             let text = json!({"weight_map": {"w": name}}).to_string();
-            let problem = parse_index(text.as_bytes()).unwrap_err();
+            let problem = parse_index(text.as_bytes(), u64::MAX).unwrap_err();
             assert!(
                 matches!(&problem, IndexProblem::LeadsOut { tensor, shard } if tensor == "w" && shard == name),
                 "{name:?} gave {problem}"
             );
         }
-        assert!(parse_index(br#"{"weight_map":{"w":"sub/model-1.safetensors"}}"#).is_ok());
+        assert!(parse_index(br#"{"weight_map":{"w":"sub/model-1.safetensors"}}"#, u64::MAX).is_ok());
         let long = json!({"weight_map": {"w": format!("a/{}", "x".repeat(300))}}).to_string();
-        let problem = parse_index(long.as_bytes()).unwrap_err();
+        let problem = parse_index(long.as_bytes(), u64::MAX).unwrap_err();
         assert!(problem.to_string().contains("300 bytes long, at most 255"), "{problem}");
-        let problem = parse_index(br#"{"weight_map":{"w":"../x"}}"#).unwrap_err();
+        let problem = parse_index(br#"{"weight_map":{"w":"../x"}}"#, u64::MAX).unwrap_err();
         assert_eq!(
             problem.to_string(),
             "`weight_map` puts `w` into `../x`, which is no file name inside the directory"
         );
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_and_not_kept() {
+        let list: Vec<String> =
+            (0..50).map(|i| format!("\"tensor{i:02}\":\"{}.safetensors\"", i % 3)).collect();
+        let text = format!("{{\"weight_map\":{{{}}}}}", list.join(","));
+        let Err(IndexProblem::NoRoom { needed }) = parse_index(text.as_bytes(), 1) else { panic!("no room") };
+        let index = parse_index(text.as_bytes(), needed).unwrap();
+        assert_eq!((index.weight_map.len(), index.shards().count()), (50, 3));
+        let again = parse_index(text.as_bytes(), needed - 1).unwrap_err();
+        assert!(matches!(again, IndexProblem::NoRoom { needed: same } if same == needed), "{again}");
     }
 }

@@ -15,6 +15,7 @@ use std::mem::size_of;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::formats::allowance::Allowance;
 use crate::tensor::size::show_size;
 
 /// Objects and lists inside each other that [`parse_json_strict`] accepts; serde_json itself stops at 128.
@@ -277,6 +278,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 items.push(item);
             }
         }
+        // It may be kept to the end, with others.
+        items.shrink_to_fit();
         Ok(Value::Array(items))
     }
 
@@ -302,10 +305,14 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
-/// Reads an object of strings as pairs in the order of the file; whether a key is there twice is for the caller to see.
-pub(crate) struct Pairs;
+/// Memory of a pair in a list, which may have grown to twice what it holds, beside its texts.
+const PAIR_BYTES: usize = 2 * size_of::<(String, String)>() + 2 * size_of::<[usize; 2]>();
 
-impl<'de> DeserializeSeed<'de> for Pairs {
+/// Reads an object of strings as pairs in the order of the file; whether a key is there twice is for the caller to see. It
+/// keeps none once its allowance is used up.
+pub(crate) struct Pairs<'a>(pub(crate) &'a Allowance);
+
+impl<'de> DeserializeSeed<'de> for Pairs<'_> {
     type Value = Vec<(String, String)>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -313,7 +320,7 @@ impl<'de> DeserializeSeed<'de> for Pairs {
     }
 }
 
-impl<'de> Visitor<'de> for Pairs {
+impl<'de> Visitor<'de> for Pairs<'_> {
     type Value = Vec<(String, String)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -322,8 +329,12 @@ impl<'de> Visitor<'de> for Pairs {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
-        while let Some(pair) = object.next_entry()? {
-            pairs.push(pair);
+        while let Some((key, value)) = object.next_entry::<String, String>()? {
+            if self.0.take((key.len() + value.len() + PAIR_BYTES) as u64) {
+                pairs.push((key, value));
+            } else {
+                pairs = Vec::new();
+            }
         }
         Ok(pairs)
     }

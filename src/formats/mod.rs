@@ -4,6 +4,7 @@
 //! allocates in proportion to those bytes and never by a number found in them, and answers with a typed problem that the
 //! caller hangs below an error naming the file.
 
+pub(crate) mod allowance;
 pub(crate) mod container;
 pub(crate) mod foreign;
 pub(crate) mod header_bytes;

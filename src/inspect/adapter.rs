@@ -226,7 +226,8 @@ impl Reader<'_> {
     /// The kind of a module by its tensors.
     fn kind(&self, parts: &Parts) -> &'static str {
         let factor = parts.a.or(parts.b);
-        let is_embedding = factor.is_some_and(|i| self.adapter.tensors[i].path.contains(".lora_embedding_"));
+        let is_embedding =
+            factor.is_some_and(|i| self.adapter.tensors[i].path().contains(".lora_embedding_"));
         match parts.family {
             "lora" if parts.middle.is_some() => "kasa",
             "lora" => match (parts.magnitude.is_some(), is_embedding) {

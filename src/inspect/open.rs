@@ -67,12 +67,12 @@ pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Resu
 fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     let location = &place.location;
     if !holds_adapter(location).map_err(|error| place.explain(error))? {
-        let checkpoint = Checkpoint::open(place, variant, HeaderRoom::of(None))?;
+        let checkpoint = Checkpoint::open(place, variant, &HeaderRoom::of(None))?;
         let name = place.label().unwrap_or_else(|| name_of(&location.path()));
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
-    let opening = Opening { weight: 1.0, file: FileId(0), room: HeaderRoom::of(None) };
+    let opening = Opening { weight: 1.0, file: FileId(0), room: &HeaderRoom::of(None) };
     let adapter = open::open(place, opening)?;
     let mut report = AdapterReport::new(&adapter, cancel)?;
     let unmerged = unmerged::beside(&adapter, None, &[])?.open;

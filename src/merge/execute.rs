@@ -27,6 +27,7 @@ use crate::publish::staging::Staging;
 use crate::publish::target::{OutputTarget, Probed, drop_leftovers, probe};
 use crate::report::event::{Event, Reporter};
 use crate::report::summary::{Summary, lost};
+use crate::schedule::extent::Extent;
 use crate::schedule::repack::scratch_bytes;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
@@ -86,7 +87,7 @@ impl Prepared {
                 let is_same = !error.each().iter().any(is_changed);
                 let is_kept = staging.is_shared() && matches!(error.exit_code(), Code::Io | Code::Stopped);
                 if !(is_same && is_kept) {
-                    staging.discard();
+                    target.discard(staging);
                 }
                 Err(with_way_on(error))
             }
@@ -214,6 +215,17 @@ impl Prepared {
         record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
+        self.run_part_into((store, clocks, cancel), (&Extent::ALL, kept), record, tick)
+    }
+
+    /// The same for a part of the plan.
+    pub(crate) fn run_part_into(
+        &self,
+        (store, clocks, cancel): (&dyn Store, &Clocks, &Cancel),
+        (extent, kept): (&Extent, &[Milestone]),
+        record: &mut (dyn FnMut(Milestone) -> Result<()> + Send),
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Applied> {
         let settings = io_settings(&self.io, &self.schedule, self.unchanged);
         self.places[0].use_io(settings);
         store.use_io(settings);
@@ -230,6 +242,7 @@ impl Prepared {
             clocks,
             cancel,
             allow_noop: self.allow_noop,
+            extent,
             kept,
             stride: self.stride,
             shared: self.shared_inputs(store)?,

@@ -47,7 +47,7 @@ fn header(bytes: &[u8]) {
 }
 
 fn index(bytes: &[u8]) {
-    let Ok(index) = parse_index(bytes) else { return };
+    let Ok(index) = parse_index(bytes, u64::MAX) else { return };
     let is_outside = |name: &str| name.starts_with('/') || name.split('/').any(|part| part == "..");
     assert!(!index.weight_map.iter().any(|(_, shard)| is_outside(shard)), "no shard lies elsewhere");
 }

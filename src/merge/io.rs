@@ -25,6 +25,13 @@ pub(crate) fn choose_io(asked: Option<IoMode>, schedule: &Schedule, base: &Locat
     IoChoice::new(asked, room, base.network(""))
 }
 
+/// What a store is to do whose files are only compared, in order, with what a merge gives: nothing is written then, so that it
+/// has the memory of the budget's write windows.
+pub(crate) fn compared_io(choice: &IoChoice, schedule: &Schedule) -> IoSettings {
+    let settings = io_settings(choice, schedule, Unchanged::Copy);
+    IoSettings { mode: choice.mode.in_order(), read_bytes: 2 * settings.write_bytes, ..settings }
+}
+
 /// What stores are to do.
 pub(crate) fn io_settings(choice: &IoChoice, schedule: &Schedule, unchanged: Unchanged) -> IoSettings {
     IoSettings {

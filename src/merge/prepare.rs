@@ -83,28 +83,16 @@ const STRIDE: u64 = 768 << 20;
 /// # Errors
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
-    prepare_part(request, &mut |plan| plan)
-}
-
-/// The same for what `choose` makes of the plan; the digest is that of the whole plan.
-///
-/// # Errors
-/// As [`prepare`].
-pub(crate) fn prepare_part(
-    request: &Request,
-    choose: &mut dyn FnMut(Arc<Plan>) -> Arc<Plan>,
-) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
     let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let mut base =
-        Checkpoint::open(&place, variant, room).map_err(|error| explained(&place, &adapters, error))?;
-    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), room);
+        Checkpoint::open(&place, variant, &room).map_err(|error| explained(&place, &adapters, error))?;
+    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), &room);
     Error::all(errors)?;
     let planner = planner(request, &base, &adapters);
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
-    let plan = choose(plan);
     notes.splice(0..0, note);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
@@ -181,7 +169,7 @@ fn open_adapters(
     request: &Request,
     places: &[Resolved],
     shards: usize,
-    room: HeaderRoom<'_>,
+    room: &HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {

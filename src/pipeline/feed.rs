@@ -49,7 +49,7 @@ pub(crate) fn run<'p, 's, 'm>(
     let (reduced, clock) = (ends.reduced, ends.clock);
     let mut feed = Feed { pool, stop, reduced, clock, fetch, band: None, reductions: Reductions::default() };
     let is_shared = Box::new(|file, range: &_, to, whole| run.shared.is_shared(file, range, to, whole));
-    let mut tiles = Tiles::new(run.plan, run.schedule, walk_start(run.kept), is_shared);
+    let mut tiles = Tiles::new((run.plan, run.extent), run.schedule, walk_start(run.kept), is_shared);
     loop {
         ends.spare.try_iter().for_each(|own| tiles.recycle(own));
         let Some(tile) = tiles.next() else { return Ok(()) };

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::pipeline::milestone::{Milestone, whole_shards};
 use crate::plan::out_tensor::Plan;
+use crate::schedule::extent::Extent;
 
 /// Counters of a run.
 pub(crate) struct Progress {
@@ -36,10 +37,10 @@ pub struct Snapshot {
 
 impl Progress {
     /// Nothing done yet but the shards that an earlier run left; what it left of the next is added when that is opened.
-    pub(crate) fn new(plan: &Plan, kept: &[Milestone]) -> Progress {
+    pub(crate) fn new(plan: &Plan, extent: &Extent, kept: &[Milestone]) -> Progress {
         let written = whole_shards(kept).map(|shard| shard.bytes).sum();
         Progress {
-            total_bytes: plan.output_bytes(),
+            total_bytes: extent.output_bytes(plan),
             shards: plan.shards.len(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(written),

@@ -7,6 +7,7 @@ use crate::pipeline::milestone::Milestone;
 use crate::pipeline::shared::SharedInputs;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::budget::Schedule;
+use crate::schedule::extent::Extent;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
@@ -28,6 +29,8 @@ pub struct Run<'r> {
     pub cancel: &'r Cancel,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
+    /// How much of the plan it does. Shards of which it does only a part are never whole.
+    pub extent: &'r Extent,
     /// What an earlier run of the plan left in `store`: this one goes on behind it.
     pub kept: &'r [Milestone],
     /// Bytes from one milestone to the next.

@@ -31,7 +31,7 @@ impl Run<'_> {
     ) -> Result<Applied> {
         let mut memory = PoolMemory::new(self.schedule.cut)?;
         let pool = memory.pool();
-        let (stop, progress) = (Stop::default(), Progress::new(self.plan, self.kept));
+        let (stop, progress) = (Stop::default(), Progress::new(self.plan, self.extent, self.kept));
         let mut tally = Tally::new(self.plan, self.kept);
         let depth = self.schedule.cut.slabs + 1;
         let (to_merge, loaded) = bounded(depth);

@@ -120,10 +120,12 @@ impl Writer<'_> {
                 return Ok(());
             }
             Work::Merge(merge) => {
+                self.leave_out_before(tile.tile.at)?;
                 self.append(bytes, &outcome.hashed, None)?;
                 (Some(merge.tensor), next_row(merge))
             }
             Work::Copy { from, offset, .. } => {
+                self.leave_out_before(tile.tile.at)?;
                 let same = (self.run.sources[from.0 as usize], *offset);
                 self.append(bytes, &outcome.hashed, Some(same))?;
                 (None, Some(0))
@@ -175,6 +177,16 @@ impl Writer<'_> {
         }
     }
 
+    /// Leaves out what lies before byte `at` of the shard, where only a part of it is made.
+    fn leave_out_before(&mut self, at: u64) -> Result<()> {
+        let Some(open) = self.open.as_mut().filter(|_| !self.run.extent.is_all()) else { return Ok(()) };
+        if open.written < at {
+            open.sink.skip(at - open.written)?;
+            open.written = at;
+        }
+        Ok(())
+    }
+
     /// Adds bytes to the shard, of which workers hashed some; `same` is where else they are.
     fn append(
         &mut self,
@@ -187,7 +199,10 @@ impl Writer<'_> {
             Some((source, offset)) => open.sink.write_same(bytes, source, offset),
             None => open.sink.write(bytes),
         })?;
-        self.clock.spend(Activity::Hash, || open.hash.update_with(bytes, hashed));
+        // Of a part of a file there is no hash.
+        if self.run.extent.is_all() {
+            self.clock.spend(Activity::Hash, || open.hash.update_with(bytes, hashed));
+        }
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
         Ok(())

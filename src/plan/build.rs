@@ -1,6 +1,6 @@
 //! From a checkpoint and adapters to a plan: every rule claims, everything is checked, the claims become output tensors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
@@ -184,7 +184,8 @@ impl Planner<'_> {
     fn copied(&self, notes: &mut Vec<Note>) -> Result<Vec<CopiedFile>> {
         let by = |beside: Role| move |Entry { name, bytes, .. }: Entry| CopiedFile { name, bytes, beside };
         let shards = &self.base.catalogue.shards;
-        let is_shard = |name: &str| shards.iter().any(|shard| shard.name == name);
+        let shards: HashSet<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
+        let is_shard = |name: &str| shards.contains(name);
         let SideFiles { copied, notes: of_files } = side_files(&self.base.location, is_shard)?;
         notes.extend(of_files);
         let mut all: Vec<CopiedFile> = copied.into_iter().map(by(Role::Base)).collect();

@@ -1,5 +1,7 @@
 //! A finished output looked at again: every file by its hash, the record against the plan, the side files against the inputs.
 
+use std::collections::HashMap;
+
 use crate::cancel::Cancel;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
@@ -66,9 +68,11 @@ impl Wanted<'_> {
         if !wrong.is_empty() {
             return damaged(wrong);
         }
+        let recorded: HashMap<&str, &str> =
+            record.files.iter().map(|file| (file.name.as_str(), file.hash.as_str())).collect();
         for (copied, source) in copied.iter().zip(self.copied) {
             let hash = hashing.of_source(source.as_ref())?;
-            if !record.files.iter().any(|file| file.name == copied.name && file.hash == hash) {
+            if recorded.get(copied.name.as_str()) != Some(&hash.as_str()) {
                 let error = OutputError::OtherSideFile { path: path(), file: copied.name.clone() };
                 return Err(Error::new(error).hint("name an output that does not exist yet"));
             }

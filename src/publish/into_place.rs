@@ -3,6 +3,8 @@
 //!
 //! This serves for an output that is a mount point, as the volume of a batch job is, and where nothing can be made beside it.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
@@ -11,7 +13,7 @@ use crate::publish::probe::clear_probes;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
-use crate::storage::store::{DirRename, Store};
+use crate::storage::store::{DirRename, Entry, Store};
 
 /// The move of every file.
 pub(crate) struct IntoPlace;
@@ -59,23 +61,21 @@ pub(crate) fn move_all_from_beside(staging: &Location, output: &Location) -> Res
 fn move_all(staging: &Location, output: &Location) -> Result<()> {
     let mut files = staging.files(&|_| false)?;
     files.sort_by_key(|file| rank(&file.name));
-    let mut last = None;
-    for file in files {
-        let rank = rank(&file.name);
-        if last.is_some_and(|last| last != rank) {
-            // What came before lasts before the next kind is seen.
-            output.sync("")?;
-        }
-        last = Some(rank);
-        staging.move_file(&file.name, output)?;
-        for (end, _) in file.name.rmatch_indices('/') {
-            output.sync(&file.name[..end])?;
-        }
+    for kind in files.chunk_by(|one, other| rank(&one.name) == rank(&other.name)) {
+        kind.iter().try_for_each(|file| staging.move_file(&file.name, output))?;
+        // What came before lasts before the next kind is seen.
+        sync_directories(output, kind)?;
     }
-    output.sync("")?;
     staging.remove_dir("")?;
     clear_probes(output)?;
     output.sync("")
+}
+
+/// Makes the names of `files` last, directory by directory and those further down first.
+fn sync_directories(output: &Location, files: &[Entry]) -> Result<()> {
+    let dirs = files.iter().flat_map(|file| file.name.match_indices('/').map(|(end, _)| &file.name[..end]));
+    let dirs: BTreeSet<&str> = dirs.collect();
+    dirs.iter().rev().chain([&""]).try_for_each(|dir| output.sync(dir))
 }
 
 /// The order of files: everything, then the index, then the config, then the record.
@@ -85,5 +85,30 @@ pub(crate) fn rank(name: &str) -> u8 {
         "config.json" => 2,
         name if is_index(name) => 1,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::files::write_small;
+    use crate::storage::memory::Memory;
+    use crate::storage::testing::faulty::{Faulty, Operation};
+
+    #[test]
+    fn each_directory_is_made_to_last_once_for_each_kind_of_file() {
+        let syncs = |files: usize| {
+            let faulty = Arc::new(Faulty::new(Memory::new()));
+            let all = Location::of_store(faulty.clone());
+            let (staging, output) = (all.join("staging"), all.join("output"));
+            let names = (0..files).map(|i| format!("a/b/{i}")).chain(["config.json".to_owned()]);
+            names.for_each(|name| write_small(&staging, &name, b"bytes").unwrap());
+            move_all(&staging, &output).unwrap();
+            assert_eq!(output.files(&|_| false).unwrap().len(), files + 1);
+            faulty.count(Operation::Sync)
+        };
+        assert_eq!(syncs(100), syncs(1));
     }
 }

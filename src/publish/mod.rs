@@ -22,6 +22,7 @@ pub(crate) mod hashing;
 pub(crate) mod into_place;
 pub(crate) mod journal;
 pub(crate) mod kept;
+pub(crate) mod leftovers;
 pub(crate) mod model_card;
 pub(crate) mod probe;
 pub(crate) mod provenance;

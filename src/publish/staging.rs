@@ -1,21 +1,20 @@
 //! The directory in which a result is made before it is seen, with its journal and its lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
-use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::pipeline::milestone::{Milestone, ShardDone, whole_shards};
 use crate::pipeline::progress::Snapshot;
 use crate::publish::journal::{HeadLine, JOURNAL, Journal, JournalWork, is_unfinished};
 use crate::publish::kept::{Earlier, Kept};
+use crate::publish::leftovers::{Leftovers, others};
 use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
 use crate::publish::way::Publish;
 use crate::storage::location::Location;
-use crate::storage::rules::part_name;
-use crate::storage::store::{Entry, EntryKind, HeldDir, Lock, Store};
+use crate::storage::store::{EntryKind, HeldDir, Lock, Store};
 
 /// A staging directory that this process holds.
 pub(crate) struct Staging {
@@ -101,10 +100,7 @@ impl Staging {
         let unwritable = |error: Error| unwritable(place, error);
         let state = way.is_in_place().then(|| state.clone());
         check_own(state.as_ref().unwrap_or(place))?;
-        let held = match &state {
-            None => place.held_for(output).map_err(unwritable).map_err(explained)?,
-            Some(_) => None,
-        };
+        let held = place.held_for(output).map_err(unwritable).map_err(explained)?;
         let by_handle = held.as_ref().map(|held| Location::of_store(held.files()));
         let dir = &by_handle.unwrap_or_else(|| place.clone());
         let journal_dir = state.as_ref().unwrap_or(dir);
@@ -139,10 +135,11 @@ impl Staging {
     /// Removes what an earlier run left and this one does not go on behind.
     fn clear(&self) -> Result<()> {
         let kept = self.kept.files();
+        let leftovers = Leftovers::new(&kept, &self.planned);
         if self.state.is_none() {
-            return clear((&self.dir, &self.place), &kept, &self.planned);
+            return leftovers.clear(&self.dir, &self.place);
         }
-        let mut others = self.planned.iter().filter(|name| !kept.contains(name));
+        let mut others = self.planned.iter().filter(|name| !leftovers.is_kept(name));
         others.try_for_each(|name| self.dir.remove(name))
     }
 
@@ -184,7 +181,7 @@ impl Staging {
     /// Records that something is whole and will last.
     ///
     /// # Errors
-    /// [`StorageError::Write`].
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     pub(crate) fn record(&mut self, milestone: &Milestone) -> Result<()> {
         self.journal.append(milestone)?;
         self.shards.extend(milestone.shard().cloned());
@@ -199,16 +196,26 @@ impl Staging {
     /// Throws away all that is staged.
     pub(crate) fn discard(self) {
         // Nothing is lost if this fails: the next run clears it.
-        let Some(state) = self.state else {
+        let Some(state) = &self.state else {
             if check_named(self.held.as_deref(), &self.place).is_ok() {
                 let _ = self.place.remove_dir("");
             }
             return;
         };
+        self.remove_planned();
+        let _ = state.remove_dir("");
+    }
+
+    /// Removes the files of a result that is made in place, and the directories that they leave empty.
+    fn remove_planned(&self) {
+        let mut dirs = BTreeSet::new();
         for name in &self.planned {
             let _ = self.dir.remove(name);
+            dirs.extend(name.match_indices('/').map(|(end, _)| &name[..end]));
         }
-        let _ = state.remove_dir("");
+        for dir in dirs.iter().rev() {
+            let _ = self.dir.remove_empty_dir(dir);
+        }
     }
 
     /// Takes the journal out of what is staged, which is then only the result, and hands its lock on. `files` are all that
@@ -221,11 +228,9 @@ impl Staging {
         let Staging { dir, place, held, state, lock, journal, .. } = self;
         check_staged(&dir, files, state.is_none())?;
         journal.remove()?;
+        held.as_ref().map_or(Ok(()), |held| held.open_up(access))?;
         match state {
-            None => {
-                held.as_ref().map_or(Ok(()), |held| held.open_up(access))?;
-                dir.sync("")?;
-            }
+            None => dir.sync("")?,
             Some(state) => state.remove_dir("")?,
         }
         check_named(held.as_deref(), &place)?;
@@ -277,47 +282,13 @@ fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
 
-/// Removes everything but the journal and the files of `kept`, if all of it is what a run with these `planned` files leaves.
-fn clear((dir, place): (&Location, &Location), kept: &[String], planned: &[String]) -> Result<()> {
-    let top = |name: &str| planned.iter().any(|planned| planned.split('/').next() == Some(name));
-    // Network file systems keep what was removed while it was open.
-    let is_left = |name: &str| name.starts_with('.') && (name.ends_with(".tmp") || name.starts_with(".nfs"));
-    let part = |name: &str| planned.iter().any(|planned| part_name(planned) == name);
-    if let Some(other) = others(dir)?.iter().find(|e| !top(&e.name) && !is_left(&e.name) && !part(&e.name)) {
-        let error = Error::new(OutputError::OutputHolds { path: place.path() });
-        return Err(error.hint(format!("`{}` in it is no file of this merge: move it away", other.name)));
-    }
-    let is_kept = |name: &str| kept.iter().any(|kept| kept == name);
-    let holds_kept = |name: &str| kept.iter().any(|kept| kept.split('/').next() == Some(name));
-    for Entry { name, kind, .. } in others(dir)? {
-        match kind {
-            EntryKind::Dir if holds_kept(&name) => {
-                let below = dir.join(&name).files(&|_| false)?.into_iter();
-                let below = below.map(|file| format!("{name}/{}", file.name));
-                below.filter(|name| !is_kept(name)).try_for_each(|name| dir.remove(&name))?;
-            }
-            EntryKind::Dir => dir.remove_dir(&name)?,
-            _ if is_kept(&name) => {}
-            _ => dir.remove(&name)?,
-        }
-    }
-    let Some(entry) = others(dir)?.into_iter().find(|entry| !holds_kept(&entry.name)) else { return Ok(()) };
-    Err(Error::new(StorageError::Write { path: dir.path_of(&entry.name) }).because("it cannot be removed"))
-}
-
-/// Everything but the journal.
-fn others(dir: &Location) -> Result<Vec<Entry>> {
-    let mut entries = dir.list("")?;
-    entries.retain(|entry| entry.name != JOURNAL);
-    Ok(entries)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cancel::Cancel;
-    use crate::plan::out_tensor::Plan;
+    use crate::plan::out_tensor::{CopiedFile, Plan, Role};
     use crate::publish::rename::Rename;
+    use crate::publish::write_once::WriteOnce;
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
 
@@ -358,5 +329,37 @@ mod tests {
         let other = "{\"shardfold\":\"0.1.0\",\"plan\":\"plan\",\"run\":\"another\"}\n";
         let error = finish(&|dir| write_small(dir, JOURNAL, other.as_bytes()).unwrap()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. })), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_written_in_place_is_held_and_goes_whole() {
+        let copied = |name: &str| CopiedFile { name: name.to_owned(), bytes: 1, beside: Role::Base };
+        let plan = Plan { copied: vec![copied("a"), copied("b/c/d")], ..Plan::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let all = Location::of_path(folder.path());
+        let begin = |name: &str| {
+            let earlier = Earlier {
+                plan: &plan,
+                digest: "plan",
+                base: None,
+                is_base_older: &|_| Ok(false),
+                trusts_journal: false,
+                cancel: &Cancel::default(),
+            };
+            let (dir, state) = (all.join(name), all.join("state"));
+            Staging::begin(&WriteOnce, (&dir, &state, &dir), &earlier, &mut |_| {}).unwrap()
+        };
+        let staging = begin("output");
+        ["a", "b/c/d"].iter().for_each(|name| write_small(&staging.store(), name, b"1").unwrap());
+        staging.discard();
+        assert!(all.list("output").unwrap().is_empty() && all.stat("state").unwrap().is_none());
+        // Another directory gets its name meanwhile: nothing of that is touched or taken for the result.
+        let staging = begin("output");
+        std::fs::rename(folder.path().join("output"), folder.path().join("away")).unwrap();
+        std::fs::create_dir(folder.path().join("output")).unwrap();
+        write_small(&staging.store(), "a", b"1").unwrap();
+        let error = staging.finish(&[("a".to_owned(), 1)], 0o666).map(drop).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. })), "{error:?}");
+        assert!(all.list("output").unwrap().is_empty() && all.has_file("away/a").unwrap());
     }
 }

@@ -1,6 +1,7 @@
 //! An output as it is found, and what is to be done about it.
 
-use crate::checkpoint::side_files::FOREIGN;
+use std::collections::HashSet;
+
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
@@ -10,6 +11,7 @@ use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
 use crate::publish::journal::{HeadLine, JournalWork};
 use crate::publish::kept::Earlier;
+use crate::publish::leftovers::top;
 use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
@@ -18,6 +20,7 @@ use crate::publish::way::{Publish, State};
 use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
 use crate::storage::memory::Memory;
+use crate::storage::rules::FOREIGN;
 use crate::storage::store::Store;
 
 /// Every way, in the order in which they are tried.
@@ -40,6 +43,8 @@ pub(crate) struct OutputTarget {
     ways: Vec<(&'static dyn Publish, Location)>,
     /// Where the journal of what is made in place lies.
     state: Location,
+    /// Whether nothing was at the output.
+    is_new: bool,
 }
 
 /// Looks at `output` and decides. Writes nothing.
@@ -53,20 +58,19 @@ pub(crate) fn probe(
     tick: &mut dyn FnMut(&Snapshot),
 ) -> Result<Probed> {
     let (output, digest) = (output.clone(), wanted.digest);
+    check_no_url(&output)?;
     let journal = journal_of(&output, wanted.state);
+    let state = State::of(&output)?;
     let target = |ways: Vec<(&'static dyn Publish, Location)>, staging: Location| OutputTarget {
         output: output.clone(),
         staging,
         ways,
         state: journal.clone(),
+        is_new: state == State::Absent,
     };
-    check_no_url(&output)?;
     let names = wanted.plan.output_files();
-    let is_planned = |name: &str| {
-        // Of a file further down, the directory.
-        names.iter().any(|file| file.name.split('/').next() == Some(name))
-    };
-    let state = State::of(&output)?;
+    let tops: HashSet<&str> = names.iter().map(|file| top(file.name)).collect();
+    let is_planned = |name: &str| tops.contains(name);
     let mut other = None;
     if state == State::Dir {
         if let Some(record) = Provenance::read(&output)? {
@@ -129,9 +133,10 @@ fn is_begun_in_place(output: &Location, journal: &Location, wanted: &Wanted<'_>)
         return Ok(false);
     }
     let planned = wanted.plan.output_files();
+    let planned: HashSet<&str> = planned.iter().map(|file| file.name).collect();
     let is_ours = |name: &str| {
         let last = name.split('/').next_back().unwrap_or(name);
-        FOREIGN.contains(&last) || is_probe(last) || planned.iter().any(|file| file.name == name)
+        FOREIGN.contains(&last) || is_probe(last) || planned.contains(name)
     };
     Ok(output.files(&|name| FOREIGN.contains(&name))?.iter().all(|file| is_ours(&file.name)))
 }
@@ -181,6 +186,25 @@ impl OutputTarget {
     /// [`OutputError::OutputInUse`] if another process has it or had it since it was looked at,
     /// [`OutputError::OutputUnwritable`].
     pub(crate) fn begin(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
+        self.begin_staging(earlier, tick).inspect_err(|_| self.remove_new())
+    }
+
+    /// Throws away what is staged. The output is then as it was.
+    pub(crate) fn discard(&self, staging: Staging) {
+        staging.discard();
+        self.remove_new();
+    }
+
+    /// Removes the output if nothing was there, and nothing is in what is there now: trying, staging inside it and writing in
+    /// place make it.
+    fn remove_new(&self) {
+        if self.is_new {
+            // It is only in the way.
+            let _ = self.output.remove_empty_dir("");
+        }
+    }
+
+    fn begin_staging(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
         let (way, place, is_locked) = self.choose()?;
         let staging = if way.is_in_place() {
             // Where no journal can be kept either, nothing is gone on with.

@@ -1,10 +1,10 @@
 //! [`Publish`]: one way of making a staged result visible, chosen by what is at the output.
 
-use crate::checkpoint::side_files::FOREIGN;
 use crate::error::Result;
 use crate::note::Note;
 use crate::publish::probe::{Ability, is_probe, probe_store};
 use crate::storage::location::Location;
+use crate::storage::rules::FOREIGN;
 use crate::storage::store::{Entry, EntryKind, Store};
 
 /// One way of making a staged result visible.

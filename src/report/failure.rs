@@ -20,12 +20,26 @@ const ALIKE: usize = 3;
 
 /// The text of an error, or of several: those alike together, with their hint once.
 pub(crate) fn text(error: &Error, terminal: Terminal) -> String {
-    groups(error).iter().map(|group| group_text(group, terminal)).collect()
+    let mut all: String = groups(error).iter().map(|group| group_text(group, terminal)).collect();
+    if let Some(more) = more(error) {
+        let _ = writeln!(all, "  … and {more} more errors");
+    }
+    all
 }
 
-/// One JSON object for each error that `error` stands for.
+/// Errors that are counted and not kept, if there are any.
+fn more(error: &Error) -> Option<usize> {
+    let ErrorKind::Several { count } = error.kind() else { return None };
+    count.checked_sub(error.each().len()).filter(|more| *more > 0)
+}
+
+/// One JSON object for each error that `error` stands for, and one for those that are only counted.
 pub(crate) fn json(error: &Error) -> Vec<Value> {
-    error.each().iter().map(one_json).collect()
+    let unkept = more(error).map(|more| {
+        let message = format!("and {more} more errors");
+        json!({"event": "error", "exit_code": error.exit_code() as u8, "message": message})
+    });
+    error.each().iter().map(one_json).chain(unkept).collect()
 }
 
 fn one_json(error: &Error) -> Value {

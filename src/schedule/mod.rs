@@ -9,6 +9,7 @@
 pub(crate) mod arithmetic;
 pub(crate) mod budget;
 pub(crate) mod cut;
+pub(crate) mod extent;
 pub(crate) mod order;
 pub(crate) mod rects;
 pub(crate) mod region;

@@ -12,6 +12,7 @@ use crate::tensor::reference::FileId;
 
 use crate::schedule::budget::Schedule;
 use crate::schedule::cut::MergedTensor;
+use crate::schedule::extent::{Extent, TensorExtent};
 use crate::schedule::rects::Rects;
 use crate::schedule::region::FactorBlock;
 use crate::schedule::tile::{MergeTile, Purpose, Tile, TileLayout, Work};
@@ -56,12 +57,13 @@ pub(crate) struct Tiles<'p> {
     plan: &'p Plan,
     schedule: &'p Schedule,
     is_shared: IsShared<'p>,
+    extent: &'p Extent,
     start: WalkStart,
     /// Number of the next tile.
     seq: u64,
     /// The shard that is cut.
     shard: usize,
-    /// The next tensor of the shard; none before its header.
+    /// The next tensor of the shard, or the next of those that are walked; none before its header.
     tensor: Option<usize>,
     /// Bytes of the shard before the next tile.
     at: u64,
@@ -89,16 +91,17 @@ enum Step<'p> {
 }
 
 impl<'p> Tiles<'p> {
-    /// Those of `plan` under a schedule that was made for it, from `start` on. The tile that opens a shard is among them.
+    /// Those of `extent` in `plan` under a schedule that was made for it, from `start` on. The tile that opens a shard is among
+    /// them, if anything of the shard is.
     pub(crate) fn new(
-        plan: &'p Plan,
+        (plan, extent): (&'p Plan, &'p Extent),
         schedule: &'p Schedule,
         start: WalkStart,
         is_shared: IsShared<'p>,
     ) -> Tiles<'p> {
         let step = Step::Copy(CopiedRun::default());
         let (shard, spare) = (start.shard, Vec::new());
-        Tiles { plan, schedule, is_shared, start, seq: 0, shard, tensor: None, at: 0, step, spare }
+        Tiles { plan, schedule, extent, is_shared, start, seq: 0, shard, tensor: None, at: 0, step, spare }
     }
 
     /// Bytes of the shard that are made already.
@@ -129,7 +132,8 @@ impl<'p> Tiles<'p> {
         match MergedTensor::located(self.plan, place, &self.schedule.locations) {
             Some(merged) => {
                 let row = if tensor.offset < made { self.start.row } else { 0 };
-                self.step = Step::Merge(Box::new(TensorTiles::new(at, merged, self.schedule, row)));
+                let rows = std::iter::once(row..merged.view.rows).collect();
+                self.step = Step::Merge(Box::new(TensorTiles::new(at, merged, self.schedule, rows)));
                 self.tensor = Some(at + 1);
             }
             None => {
@@ -166,6 +170,27 @@ impl<'p> Tiles<'p> {
     }
 }
 
+impl<'p> Tiles<'p> {
+    /// Turns to what is walked of a tensor, the `nth` of those of the shard.
+    fn begin_chosen(&mut self, shard: &'p OutShard, chosen: &TensorExtent, nth: usize) {
+        self.tensor = Some(nth + 1);
+        let tensor = &shard.tensors[chosen.tensor];
+        let place = (self.shard, chosen.tensor);
+        match MergedTensor::located(self.plan, place, &self.schedule.locations) {
+            Some(merged) => {
+                let rows = chosen.ranges.clone();
+                let tiles = TensorTiles::new(chosen.tensor, merged, self.schedule, rows);
+                self.step = Step::Merge(Box::new(tiles));
+            }
+            None => {
+                let bytes = chosen.ranges.first().cloned().unwrap_or(0..0);
+                self.at = tensor.offset + bytes.start;
+                self.step = Step::Copy(CopiedRun::part(tensor, bytes));
+            }
+        }
+    }
+}
+
 impl<'p> Iterator for Tiles<'p> {
     type Item = Tile<'p>;
 
@@ -175,18 +200,32 @@ impl<'p> Iterator for Tiles<'p> {
                 break work;
             }
             let shard = self.plan.shards.get(self.shard)?;
-            match self.tensor {
-                None => {
+            let chosen = self.extent.of_shard(self.shard);
+            match (self.tensor, chosen) {
+                (None, Some([])) => self.shard += 1,
+                (None, Some(_)) => {
+                    (self.tensor, self.at) = (Some(0), shard.header.bytes());
+                    break Work::Header;
+                }
+                (None, None) => {
                     self.begin_shard(shard);
                     break Work::Header;
                 }
-                Some(at) if at < shard.tensors.len() => self.begin(shard, at),
-                Some(_) => {
+                (Some(nth), Some(all)) if nth < all.len() => self.begin_chosen(shard, &all[nth], nth),
+                (Some(at), None) if at < shard.tensors.len() => self.begin(shard, at),
+                (Some(_), _) => {
                     self.shard += 1;
                     self.tensor = None;
                 }
             }
         };
+        if let Work::Merge(tile) = &work
+            && !self.extent.is_all()
+            && tile.purpose == Purpose::Write
+            && tile.rect.cols.start == 0
+        {
+            self.at = tile.merged.tensor.offset + tile.merged.bytes_of_rows(tile.rect.rows.start);
+        }
         let (seq, at) = (self.seq, self.at);
         self.seq += 1;
         self.at += work.out_bytes();
@@ -238,6 +277,13 @@ impl CopiedRun {
         (run, next)
     }
 
+    /// These bytes of a tensor. Of what is only a part of a replacement nothing is counted.
+    fn part(tensor: &OutTensor, bytes: Range<u64>) -> CopiedRun {
+        let Content::Copy { from, .. } = &tensor.content else { unreachable!("other tensors are merged") };
+        let (from, offset, end, at) = (from.file, from.offset, bytes.end, bytes.start);
+        CopiedRun { from, offset, bytes: end, claim: None, is_shared: false, at }
+    }
+
     /// The next `most` bytes.
     fn next(&mut self, most: u64) -> Option<Work<'static>> {
         let rest = self.bytes - self.at;
@@ -268,11 +314,16 @@ struct TensorTiles<'p> {
 }
 
 impl<'p> TensorTiles<'p> {
-    /// Those that are written from `row` on.
-    fn new(tensor: usize, merged: MergedTensor<'p>, schedule: &Schedule, row: u64) -> TensorTiles<'p> {
+    /// Those that are written of these rows.
+    fn new(
+        tensor: usize,
+        merged: MergedTensor<'p>,
+        schedule: &Schedule,
+        rows: Vec<Range<u64>>,
+    ) -> TensorTiles<'p> {
         let out = merged.tensor;
         debug_assert_eq!(bytes_of(out.dtype, out.shape.elements()), Some(out.bytes));
-        let written = Rects::of(merged, schedule).beginning_at(row);
+        let written = Rects::of(merged, schedule).within(rows);
         TensorTiles { tensor, merged, op: 0, reduction: None, written }
     }
 

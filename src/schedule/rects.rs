@@ -1,5 +1,8 @@
 //! The rectangles that a tensor is cut into, in the order of its bytes: each the largest that fits a tile buffer where it stands.
 
+use std::ops::Range;
+use std::vec;
+
 use crate::tensor::rect::{Rect, View};
 
 use crate::schedule::budget::Schedule;
@@ -16,6 +19,9 @@ pub(crate) struct Rects<'p> {
     slot_bytes: usize,
     /// Row and column of the next one.
     at: (u64, u64),
+    /// The row behind those that are cut now, and the rows that are cut then.
+    end: u64,
+    rest: vec::IntoIter<Range<u64>>,
     /// Rows or columns of the last one: the next is most likely as large.
     last: u64,
     band: Rect,
@@ -29,12 +35,15 @@ impl<'p> Rects<'p> {
         let cutting =
             merged.cutting(&spans, slab_bytes, slot_bytes).expect("the split made sure that it fits");
         let band = Rect { rows: 0..0, cols: 0..0 };
-        Rects { merged, spans, cutting, slab_bytes, slot_bytes, at: (0, 0), last: 1, band }
+        let (end, rest) = (merged.view.rows, Vec::new().into_iter());
+        Rects { merged, spans, cutting, slab_bytes, slot_bytes, at: (0, 0), end, rest, last: 1, band }
     }
 
-    /// The same without what lies before `row`.
-    pub(crate) fn beginning_at(self, row: u64) -> Rects<'p> {
-        Rects { at: (row, 0), ..self }
+    /// Those of these rows only, which are apart and in order.
+    pub(crate) fn within(self, rows: Vec<Range<u64>>) -> Rects<'p> {
+        let mut rest = rows.into_iter();
+        let first = rest.next().unwrap_or(0..0);
+        Rects { at: (first.start, 0), end: first.end, rest, ..self }
     }
 
     /// How they are cut.
@@ -49,7 +58,7 @@ impl<'p> Rects<'p> {
 
     /// Whether there is none left.
     pub(crate) fn is_done(&self) -> bool {
-        self.merged.view.cols == 0 || self.at.0 >= self.merged.view.rows
+        self.merged.view.cols == 0 || self.at.0 >= self.end
     }
 
     /// Whether a tile fits its buffer.
@@ -61,7 +70,7 @@ impl<'p> Rects<'p> {
     fn next_band(&self) -> Rect {
         let (row, col) = self.at;
         let View { rows, cols } = self.merged.view;
-        let until = |height| self.spans.shared_until(row, height, rows, cols, self.slot_bytes);
+        let until = |height| self.spans.shared_until(row, height, rows, cols, self.slot_bytes).min(self.end);
         match self.cutting {
             Cutting::Rows { least } => Rect { rows: row..until(least), cols: 0..cols },
             Cutting::Pieces { band } if band == cols => Rect { rows: row..until(1), cols: 0..cols },
@@ -108,6 +117,11 @@ impl Iterator for Rects<'_> {
         let rect = self.next_rect();
         debug_assert!(self.fits(&rect), "{rect:?} of {}", self.merged.tensor.name);
         self.at = if rect.cols.end == cols { (rect.rows.end, 0) } else { (row, rect.cols.end) };
+        if self.at.0 >= self.end
+            && let Some(next) = self.rest.next()
+        {
+            (self.at, self.end) = ((next.start, 0), next.end);
+        }
         Some((rect, self.band.clone()))
     }
 }

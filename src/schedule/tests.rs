@@ -17,6 +17,7 @@ use crate::schedule::arithmetic::Arithmetic;
 use crate::schedule::budget::Asked;
 use crate::schedule::budget::split;
 use crate::schedule::cut::MergedTensor;
+use crate::schedule::extent::{Extent, OutPlace};
 use crate::schedule::order::{Tiles, WalkStart};
 use crate::schedule::region::Sharing;
 use crate::schedule::requirement::Requirement;
@@ -104,7 +105,9 @@ fn check_tiles(plan: &Plan, asked: &Asked) -> usize {
     let shard = &plan.shards[0];
     let (mut next, mut count) = (10, 0);
     let mut reduced: Option<u64> = None;
-    for tile in Tiles::new(plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false)) {
+    for tile in
+        Tiles::new((plan, &Extent::ALL), &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
+    {
         assert_eq!((tile.seq, tile.at), (count, next));
         count += 1;
         match tile.work {
@@ -211,15 +214,52 @@ proptest! {
 }
 
 #[test]
+fn chosen_places_are_walked_and_nothing_else_whatever_the_tiles() {
+    let plan = plan(&[(40, 300, 2, false), (30, 20, 0, false), (3, 9000, 2, false), (50, 100, 3, false)]);
+    let place = |tensor, start, end| OutPlace { shard: 0, tensor, start, end };
+    let places =
+        [place(0, 3, 9), place(0, 12, 13), place(0, 39, 40), place(1, 100, 900), place(1, 1000, 1200)];
+    let places = [&places[..], &[place(2, 1, 2), place(3, 0, 2), place(3, 48, 50)]].concat();
+    let extent = Extent::of(&plan, places.clone());
+    let span = |place: &OutPlace| {
+        let tensor = &plan.shards[0].tensors[place.tensor];
+        let before = |end| MergedTensor::of(tensor).map_or(end, |merged| merged.bytes_of_rows(end));
+        tensor.offset + before(place.start)..tensor.offset + before(place.end)
+    };
+    let expected: Vec<u64> = places.iter().flat_map(span).collect();
+    assert_eq!(extent.output_bytes(&plan), expected.len() as u64);
+    for slab in [8192, 16_384, 1 << 20] {
+        let schedule = split(&plan, &asked(Some((slab, 2)), None)).expect("enough");
+        let mut walked = Vec::new();
+        for (tile, seq) in
+            Tiles::new((&plan, &extent), &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
+                .zip(0..)
+        {
+            assert_eq!(tile.seq, seq);
+            walked.extend(tile.at..tile.at + tile.work.out_bytes());
+        }
+        assert_eq!(walked, expected, "{slab}");
+    }
+    let none = Extent::of(&plan, Vec::new());
+    let schedule = split(&plan, &asked(None, None)).expect("enough");
+    assert!(
+        Tiles::new((&plan, &none), &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
+            .next()
+            .is_none()
+    );
+}
+
+#[test]
 fn a_row_longer_than_a_slab_is_cut() {
     let plan = plan(&[(3, 9000, 2, false)]);
     let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
-    let rows: Vec<_> = Tiles::new(&plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
-        .filter_map(|tile| match tile.work {
-            Work::Merge(MergeTile { rect, .. }) => Some((rect.rows.start, rect.cols)),
-            _ => None,
-        })
-        .collect();
+    let rows: Vec<_> =
+        Tiles::new((&plan, &Extent::ALL), &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
+            .filter_map(|tile| match tile.work {
+                Work::Merge(MergeTile { rect, .. }) => Some((rect.rows.start, rect.cols)),
+                _ => None,
+            })
+            .collect();
     assert!(rows.len() > 6 && rows.iter().all(|(_, cols)| cols.end - cols.start < 4097));
 }
 
@@ -230,11 +270,12 @@ fn whole_rows_or_pieces_of_one() {
         let plan = plan(&[(rows, cols, 2, false)]);
         let schedule = split(&plan, &asked(Some((8192, 1)), None)).expect("enough");
         assert_eq!(schedule.cut.slot_bytes, 4096);
-        let rects = Tiles::new(&plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
-            .filter_map(|tile| match tile.work {
-                Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
-                _ => None,
-            });
+        let rects =
+            Tiles::new((&plan, &Extent::ALL), &schedule, WalkStart::default(), Box::new(|_, _, _, _| false))
+                .filter_map(|tile| match tile.work {
+                    Work::Merge(MergeTile { rect, .. }) => Some((rect.rows, rect.cols)),
+                    _ => None,
+                });
         rects.collect::<Vec<_>>()
     };
     assert_eq!(cut(24, 400), [(0..10, 0..400), (10..20, 0..400), (20..24, 0..400)]);
@@ -267,7 +308,7 @@ proptest! {
         let asked = asked(Some((slab * 4096, 1)), None);
         check_tiles(&plan, &asked);
         let schedule = split(&plan, &asked).expect("large enough");
-        for tile in Tiles::new(&plan, &schedule, WalkStart::default(), Box::new(|_, _, _, _| false)) {
+        for tile in Tiles::new((&plan, &Extent::ALL), &schedule, WalkStart::default(), Box::new(|_, _, _, _| false)) {
             let Work::Merge(MergeTile { rect, .. }) = tile.work else { continue };
             let of = |row: u64| row / (32 * blocks);
             prop_assert_eq!(of(rect.rows.start), of(rect.rows.end - 1));

@@ -104,6 +104,13 @@ impl Sink for DiscardSink {
         Ok(())
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        let skipped = self.length.extend(bytes, |_| Ok(()));
+        skipped.map_err(|cause| self.cannot_write(cause))?;
+        self.at += bytes;
+        Ok(())
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.length.check_whole().map_err(|cause| self.cannot_write(cause))
     }

@@ -177,6 +177,8 @@ pub(crate) fn copy_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::kind::ErrorKind;
+    use crate::storage::folder::Folder;
     use crate::storage::memory::Memory;
 
     #[test]
@@ -223,6 +225,43 @@ mod tests {
         assert!(!is_mount_point(&folder.path().join("absent")));
         sync_folder(folder.path()).unwrap();
         assert!(sync_folder(&folder.path().join("absent")).is_err());
+    }
+
+    /// A file of zeros that cancels its token when so many bytes of it were read.
+    struct Cancelling {
+        len: u64,
+        at: u64,
+        cancel: Cancel,
+    }
+
+    impl Source for Cancelling {
+        fn len(&self) -> u64 {
+            self.len
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            assert!(!self.cancel.is_cancelled(), "read after it was cancelled");
+            buf.fill(0);
+            if offset >= self.at {
+                self.cancel.cancel();
+            }
+            Ok(())
+        }
+
+        fn done_before(&self, _: u64) {}
+    }
+
+    #[test]
+    fn a_copy_ends_within_a_step_of_the_token_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores: [&dyn Store; 2] = [&Memory::new(), &Folder::new(folder.path())];
+        for (store, at) in stores.into_iter().flat_map(|store| [(store, 0), (store, 1 << 20)]) {
+            let cancel = Cancel::default();
+            let from = Cancelling { len: 2 << 20, at, cancel: cancel.clone() };
+            let error = copy_file(&from, store, "to", &mut [0; 1 << 16], &cancel).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Stopped), "{error:?}");
+            assert_eq!(store.list("").unwrap(), []);
+        }
     }
 
     #[test]

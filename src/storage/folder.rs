@@ -128,7 +128,7 @@ impl Store for Folder {
     }
 
     fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(OnceSink::begin(self.file(name)?, len)?))
+        Ok(Box::new(OnceSink::begin(self.file(name)?, len, self.io.windows(self.keeping_cache))?))
     }
 
     fn is_own_dir(&self, dir: &str) -> Result<bool> {
@@ -215,6 +215,21 @@ impl Store for Folder {
     fn remove_dir(&self, dir: &str) -> Result<()> {
         let path = self.dir(dir)?;
         removed(uninterrupted(|| fs::remove_dir_all(&path)), &path)
+    }
+
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        let path = self.dir(dir)?;
+        match uninterrupted(|| fs::remove_dir(&path)) {
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
+            result => removed(result, &path),
+        }
     }
 
     fn sync(&self, dir: &str) -> Result<()> {

@@ -224,6 +224,21 @@ fn a_file_that_passes_the_cache_leaves_nothing_of_it_there() {
     assert!(cached.is_none_or(|pages| pages <= 1), "{cached:?} pages are in the cache");
 }
 
+#[test]
+fn a_file_that_is_written_once_is_on_its_way_before_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Folder::new(folder.path());
+    store.use_io(IoSettings { write_bytes: 64 << 10, ..IoSettings::default() });
+    let bytes = vec![7; 8 << 20];
+    let mut sink = store.write_once("name", bytes.len() as u64).unwrap();
+    bytes.chunks(10_000).for_each(|piece| sink.write(piece).unwrap());
+    // What is on the disk was dropped from the cache.
+    let cached = cached_pages(&folder.path().join("name"));
+    assert!(store.is_in_memory("") || cached.is_none_or(|pages| pages < 1024), "{cached:?} of 2048 pages");
+    sink.commit().unwrap();
+    assert!(std::fs::read(folder.path().join("name")).unwrap() == bytes);
+}
+
 /// Pages of a file that are in the page cache, as util-linux tells; none where it is not there.
 fn cached_pages(path: &Path) -> Option<u64> {
     let output = Command::new("fincore").args(["-n", "-o", "PAGES"]).arg(path).output().ok()?;

@@ -2,7 +2,8 @@
 //!
 //! In a directory that others may write to, another user can put a link in the place of one that is being worked in. Here
 //! every path begins with the handle (`/proc/self/fd/N`), only its owner may enter it until it is opened up, and no link is
-//! in it. Where there is no such path, the name must do.
+//! in it. Where there is no such path, the name must do. A directory that is in its place already may be a volume of another
+//! user, or on a store without rights: it keeps what others may do in it.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
@@ -19,11 +20,14 @@ use crate::error::output::OutputError;
 use crate::storage::files::make_dirs;
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::rules;
+use crate::storage::rules::FOREIGN;
 use crate::storage::shown::OPEN_FILES;
 use crate::storage::store::{HeldDir, Store};
 
 /// What only the owner may do.
 const PRIVATE: u32 = 0o700;
+/// What anybody may do whom the process lets.
+const ALL: u32 = 0o777;
 const SET_GROUP: u32 = 0o2000;
 /// A directory that is made to see what others may do with a new one.
 const SAMPLE: &str = ".shardfold.mode.tmp";
@@ -37,8 +41,29 @@ pub(crate) struct HeldFolder {
     files: Arc<dyn Store>,
     /// Its path when it was opened.
     path: PathBuf,
-    /// What stood where it will be, whose owner and rights it takes.
-    like: Option<Metadata>,
+    /// Whose rights it takes.
+    rights: Rights,
+}
+
+/// What others may do in a directory when it is shown.
+enum Rights {
+    /// What they may do in what stood where it will be.
+    Like(Metadata),
+    /// What they may do in any new directory there.
+    Usual,
+    /// What they may do in it now.
+    Kept,
+}
+
+impl Rights {
+    /// Of a directory at `path` that will be at `like`.
+    fn of(path: &Path, like: &Path) -> Rights {
+        if path == like {
+            return Rights::Kept;
+        }
+        let found = uninterrupted(|| fs::metadata(like)).ok().filter(Metadata::is_dir);
+        found.map_or(Rights::Usual, Rights::Like)
+    }
 }
 
 impl HeldFolder {
@@ -57,23 +82,26 @@ impl HeldFolder {
             Some(Errno::LOOP | Errno::NOTDIR) => foreign().into(),
             _ => rules::cannot_write(&path, cause),
         };
+        let rights = Rights::of(&path, like);
+        let is_kept = matches!(rights, Rights::Kept);
         path.parent().map_or(Ok(()), make_dirs).map_err(fail)?;
-        let made = uninterrupted(|| DirBuilder::new().mode(PRIVATE).create(&path));
+        let mode = if is_kept { ALL } else { PRIVATE };
+        let made = uninterrupted(|| DirBuilder::new().mode(mode).create(&path));
         match made {
             Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(fail(cause)),
             _ => {}
         }
         let flags = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits() as i32;
         let handle = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).map_err(fail)?;
-        if uninterrupted(|| handle.metadata()).map_err(fail)?.uid() != rustix::process::geteuid().as_raw() {
+        let owner = uninterrupted(|| handle.metadata()).map_err(fail)?.uid();
+        if !is_kept && owner != rustix::process::geteuid().as_raw() {
             return Err(foreign().into());
         }
-        let like = uninterrupted(|| fs::metadata(like)).ok().filter(Metadata::is_dir);
         let handle = Arc::new(handle);
         let by_handle = PathBuf::from(format!("{OPEN_FILES}/{}", handle.as_raw_fd()));
         let root = if is_same(&handle, &by_handle) { by_handle } else { path.clone() };
         let files = files(&root, &handle);
-        let held = HeldFolder { handle, root, files, path: path.clone(), like };
+        let held = HeldFolder { handle, root, files, path: path.clone(), rights };
         held.close_up();
         if has_links(&held.root).map_err(fail)? {
             return Err(foreign().into());
@@ -84,10 +112,15 @@ impl HeldFolder {
     /// Takes from others what they may do in it, and gives it the group that its files are to have. File systems without
     /// rights refuse it, and on these nobody can plant a link either.
     fn close_up(&self) {
-        let group = self.like.as_ref().map(|like| Gid::from_raw(like.gid()));
+        let like = match &self.rights {
+            Rights::Kept => return,
+            Rights::Usual => None,
+            Rights::Like(like) => Some(like),
+        };
+        let group = like.map(|like| Gid::from_raw(like.gid()));
         let _ = group.map(|group| rustix::fs::fchown(&*self.handle, None, Some(group)));
         let own = self.handle.metadata().map_or(0, |own| own.mode()) & SET_GROUP;
-        let set_group = self.like.as_ref().map_or(0, |like| like.mode() & SET_GROUP);
+        let set_group = like.map_or(0, |like| like.mode() & SET_GROUP);
         let _ = self.handle.set_permissions(Permissions::from_mode(PRIVATE | own | set_group));
     }
 
@@ -115,11 +148,15 @@ impl HeldDir for HeldFolder {
 
     fn open_up(&self, access: u32) -> Result<()> {
         let fail = |cause| rules::cannot_write(&self.path, cause);
-        narrow(&self.root, access).map_err(fail)?;
-        let mode = match &self.like {
-            Some(like) => like.mode(),
-            None => self.usual_mode().map_err(fail)?,
+        let narrowed = narrow(&self.root, access);
+        let mode = match &self.rights {
+            // A store without rights has nobody who could do more.
+            Rights::Kept if narrowed.as_ref().is_err_and(is_refusal) => return Ok(()),
+            Rights::Kept => return narrowed.map_err(fail),
+            Rights::Like(like) => like.mode(),
+            Rights::Usual => self.usual_mode().map_err(fail)?,
         };
+        narrowed.map_err(fail)?;
         match self.handle.set_permissions(Permissions::from_mode(mode & 0o7777)) {
             // A file system without rights.
             Err(cause) if cause.kind() != io::ErrorKind::PermissionDenied => Err(fail(cause)),
@@ -134,9 +171,17 @@ fn is_same(handle: &File, path: &Path) -> bool {
     matches!(found, (Ok(own), Ok(other)) if (own.dev(), own.ino()) == (other.dev(), other.ino()))
 }
 
-/// Whether a link is anywhere below `dir`.
+/// Whether rights cannot be changed there.
+fn is_refusal(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+}
+
+/// Whether a link is anywhere below `dir`, but for what a file system keeps for itself.
 fn has_links(dir: &Path) -> io::Result<bool> {
     for entry in uninterrupted(|| fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>())? {
+        if FOREIGN.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         let kind = uninterrupted(|| entry.file_type())?;
         if kind.is_symlink() || kind.is_dir() && has_links(&entry.path())? {
             return Ok(true);
@@ -149,6 +194,9 @@ fn has_links(dir: &Path) -> io::Result<bool> {
 fn narrow(dir: &Path, access: u32) -> io::Result<()> {
     for entry in uninterrupted(|| fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>())? {
         let metadata = uninterrupted(|| entry.metadata())?;
+        if FOREIGN.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         if metadata.is_dir() {
             narrow(&entry.path(), access)?;
         } else if metadata.mode() & 0o777 & !access != 0 {
@@ -223,5 +271,29 @@ mod tests {
             assert_eq!((mode(&at(name)), mode(&at(name).join("sub/file"))), (expected, 0o600), "{name}");
             assert_eq!(fs::read_dir(at(name)).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn what_is_in_its_place_keeps_its_rights_and_is_held_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("usual")).unwrap();
+        let held = hold(&folder, "new", "new").unwrap();
+        assert_eq!(mode(&at("new")), mode(&at("usual")), "as any new directory");
+        drop(held);
+        fs::create_dir_all(at("volume/lost+found")).unwrap();
+        fs::set_permissions(at("volume"), Permissions::from_mode(0o1777)).unwrap();
+        let is_given = std::os::unix::fs::chown(at("volume"), Some(12_345), None).is_ok();
+        let held = hold(&folder, "volume", "volume").unwrap();
+        assert_eq!(mode(&at("volume")), 0o1777);
+        fs::rename(at("volume"), at("away")).unwrap();
+        fs::create_dir(at("volume")).unwrap();
+        write_small(&*held.files(), "sub/file", b"x").unwrap();
+        assert!(!held.is_still_named() && fs::read_dir(at("volume")).unwrap().count() == 0);
+        held.open_up(0o600).unwrap();
+        assert_eq!((mode(&at("away")), mode(&at("away/sub/file"))), (0o1777, 0o600));
+        symlink("/", at("away/sub/link")).unwrap();
+        assert!(hold(&folder, "away", "away").is_err(), "a link is in it");
+        assert!(is_given || rustix::process::geteuid().as_raw() != 0);
     }
 }

@@ -255,7 +255,7 @@ impl Location {
         self.store.rename_dir(&self.prefix, &to.prefix)
     }
 
-    /// Holds it until it takes the place of `like`; none where nobody can replace it.
+    /// Holds it until it takes the place of `like`, which may be itself; none where nobody can replace it.
     ///
     /// # Errors
     /// As [`Store::hold`].
@@ -409,6 +409,10 @@ impl Store for Location {
 
     fn remove_dir(&self, dir: &str) -> Result<()> {
         self.store.remove_dir(&self.dir(dir)?)
+    }
+
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        self.store.remove_empty_dir(&self.dir(dir)?)
     }
 
     fn sync(&self, dir: &str) -> Result<()> {

@@ -43,6 +43,9 @@ pub(crate) fn join(dir: &str, name: &str) -> String {
     }
 }
 
+/// Directories that a file system or an operating system keeps for itself.
+pub(crate) const FOREIGN: &[&str] = &["lost+found", "System Volume Information", "$RECYCLE.BIN"];
+
 /// The name of what is kept of a file that is not whole.
 pub(crate) fn part_name(name: &str) -> String {
     let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));

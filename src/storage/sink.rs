@@ -1,9 +1,11 @@
 //! [`Sink`]: a new file, and the two ways of writing where order does not matter: [`Patch`] and [`Scratch`].
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
 use crate::storage::source::Source;
 
 /// Bytes that are read and written at a time where nothing can be shared after all.
@@ -44,6 +46,15 @@ pub trait Sink: Send {
     /// As [`write`](Sink::write) and [`Source::read_at`]; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
     fn append_from(&mut self, source: &dyn Source, offset: u64, bytes: u64, cancel: &Cancel) -> Result<()> {
         append_by_steps(&mut |bytes| self.write(bytes), source, offset..offset + bytes, cancel)
+    }
+
+    /// Leaves out so many bytes, which nobody wants: for a file that is only looked at as it is made.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) for a file that is to be whole.
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        let error = Error::new(StorageError::Write { path: PathBuf::new() });
+        Err(error.because(format!("{bytes} bytes of it are not there")))
     }
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.

@@ -106,6 +106,15 @@ pub trait Store: Send + Sync {
     /// [`StorageError::Write`](crate::error::storage::StorageError::Write).
     fn remove_dir(&self, dir: &str) -> Result<()>;
 
+    /// Removes `dir` if it is a directory with nothing in it. Anything else stays, and is no error.
+    ///
+    /// # Errors
+    /// As [`list`](Store::list) and [`remove_dir`](Store::remove_dir).
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        let is_dir = self.stat(dir)?.is_some_and(|stat| stat.kind == EntryKind::Dir);
+        if is_dir && self.list(dir)?.is_empty() { self.remove_dir(dir) } else { Ok(()) }
+    }
+
     /// Makes the names in `dir` last: what was renamed into it or out of it or removed from it before this call.
     ///
     /// # Errors
@@ -168,7 +177,8 @@ pub trait Store: Send + Sync {
     }
 
     /// Holds the directory `dir`, so that nobody replaces what is worked in; it is made if it is not there. It will take the place
-    /// of `like`, if something is there. `None` for a store in which nobody can.
+    /// of `like`, if something is there; where that is `dir` itself, it is in its place already and stays whosever it is. `None`
+    /// for a store in which nobody can.
     ///
     /// # Errors
     /// [`OutputError::StagingForeign`](crate::error::output::OutputError::StagingForeign) for a link, another user's directory,

@@ -9,7 +9,7 @@ use crate::verify::difference::Difference;
 use crate::verify::found_tensors::FoundTensors;
 
 /// Bytes that are read at a time.
-const STEP: usize = 256 << 10;
+const STEP: usize = 1 << 20;
 
 /// What a merge gives, held against what is there.
 pub(crate) struct Comparison {

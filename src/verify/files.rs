@@ -1,11 +1,13 @@
 //! The files of a directory beside its tensors, held against what the merge gives them: headers, the index, the config, the
 //! card, side files, and the record.
 
+use std::collections::HashMap;
+
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::merge::prepare::Prepared;
 use crate::pipeline::milestone::ShardDone;
-use crate::plan::out_tensor::{OutHeader, Plan};
+use crate::plan::out_tensor::{OutHeader, OutShard};
 use crate::plan::output_files::CARD;
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::Provenance;
@@ -46,14 +48,16 @@ impl Expected<'_> {
     }
 }
 
-/// Compares the headers of all shards of `plan`.
+/// Compares the headers of all shards.
 ///
 /// # Errors
 /// As reading.
-pub(crate) fn check_headers(prepared: &Prepared, plan: &Plan, target: &FoundTensors) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
+pub(crate) fn check_headers(prepared: &Prepared, target: &FoundTensors) -> Result<Vec<Finding>> {
+    let (plan, mut findings) = (&prepared.plan, Vec::new());
+    let shards: HashMap<&str, &OutShard> =
+        plan.shards.iter().map(|shard| (shard.name.as_str(), shard)).collect();
     for (name, source) in &target.files {
-        let Some(shard) = plan.shards.iter().find(|shard| shard.name == *name) else { continue };
+        let Some(shard) = shards.get(name.as_str()) else { continue };
         let expected = match &shard.header {
             OutHeader::Copied { from, bytes } => {
                 Expected::Of(prepared.sources[from.0 as usize].as_ref(), *bytes)
@@ -67,15 +71,12 @@ pub(crate) fn check_headers(prepared: &Prepared, plan: &Plan, target: &FoundTens
     Ok(findings)
 }
 
-/// Compares the files of `plan` beside its shards. Returns their hashes as the merge gives them, too.
+/// Compares the files beside the shards. Returns their hashes as the merge gives them, too.
 ///
 /// # Errors
 /// As reading.
-pub(crate) fn check_others(
-    prepared: &Prepared,
-    plan: &Plan,
-    dir: &Location,
-) -> Result<(Vec<Finding>, Vec<ShardDone>)> {
+pub(crate) fn check_others(prepared: &Prepared, dir: &Location) -> Result<(Vec<Finding>, Vec<ShardDone>)> {
+    let plan = &prepared.plan;
     let card = model_card(plan, &prepared.base_name, prepared.library);
     let own = plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
     let own = own.chain([(CARD, card.as_str())]);
@@ -155,12 +156,13 @@ pub(crate) fn check_record(
     expected: &[ShardDone],
     cancel: &Cancel,
 ) -> Result<Vec<Finding>> {
-    let is_recorded = |file: &&ShardDone| !record.all_files().any(|other| other.is_same_as(file));
-    let mut findings: Vec<Finding> = expected
-        .iter()
-        .filter(is_recorded)
-        .map(|file| Finding::Recorded { file: file.name.clone() })
-        .collect();
+    let recorded: HashMap<&str, &ShardDone> =
+        record.all_files().map(|file| (file.name.as_str(), file)).collect();
+    let is_other = |file: &&ShardDone| {
+        recorded.get(file.name.as_str()).is_none_or(|recorded| !recorded.is_same_as(file))
+    };
+    let mut findings: Vec<Finding> =
+        expected.iter().filter(is_other).map(|file| Finding::Recorded { file: file.name.clone() }).collect();
     findings.extend(check_own(dir, record, cancel)?);
     Ok(findings)
 }

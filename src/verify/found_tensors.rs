@@ -1,6 +1,6 @@
 //! [`FoundTensors`]: where each tensor of a plan is in the directory that is verified.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::Result;
@@ -31,28 +31,16 @@ pub(crate) struct FilePlace {
 }
 
 impl FoundTensors {
-    /// For a directory that was made by the plan `whole`: everything is where the plan puts it. `part` is the plan that is
-    /// run, with some of its tensors or all.
+    /// For a directory that was made by the plan: everything is where the plan puts it.
     ///
     /// # Errors
     /// As [`Store::stat`] and [`Store::open`].
-    pub(crate) fn by_plan(
-        (part, whole): (&Plan, &Plan),
-        dir: &Location,
-        findings: &mut Vec<Finding>,
-    ) -> Result<FoundTensors> {
+    pub(crate) fn by_plan(plan: &Plan, dir: &Location, findings: &mut Vec<Finding>) -> Result<FoundTensors> {
         let mut target = FoundTensors::default();
-        let mut wanted = part.shards.iter().peekable();
-        for shard in &whole.shards {
+        for shard in &plan.shards {
             let file = target.open(dir, shard, findings)?;
-            if let Some(own) = wanted.next_if(|own| own.name == shard.name) {
-                let offsets: HashMap<&str, u64> =
-                    shard.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.offset)).collect();
-                let place = |tensor: &OutTensor| {
-                    Some(FilePlace { file: file?, offset: *offsets.get(tensor.name.as_str())? })
-                };
-                target.places.push(own.tensors.iter().map(place).collect());
-            }
+            let place = |tensor: &OutTensor| Some(FilePlace { file: file?, offset: tensor.offset });
+            target.places.push(shard.tensors.iter().map(place).collect());
         }
         Ok(target)
     }
@@ -80,11 +68,7 @@ impl FoundTensors {
     }
 
     /// For a directory that was made in another way: tensors are found by their names, in whichever shard.
-    pub(crate) fn by_name(
-        (part, whole): (&Plan, &Plan),
-        found: Checkpoint,
-        findings: &mut Vec<Finding>,
-    ) -> FoundTensors {
+    pub(crate) fn by_name(plan: &Plan, found: Checkpoint, findings: &mut Vec<Finding>) -> FoundTensors {
         let names: Vec<String> = found.catalogue.shards.iter().map(|shard| shard.name.clone()).collect();
         let mut place = |tensor: &OutTensor| {
             let Some(base) = found.catalogue.find(&tensor.name) else {
@@ -104,8 +88,8 @@ impl FoundTensors {
             }
             Some(FilePlace { file, offset: other.offset })
         };
-        let places = part.shards.iter().map(|shard| shard.tensors.iter().map(&mut place).collect()).collect();
-        let expected: HashSet<&str> = whole.tensors().map(|tensor| tensor.name.as_str()).collect();
+        let places = plan.shards.iter().map(|shard| shard.tensors.iter().map(&mut place).collect()).collect();
+        let expected: HashSet<&str> = plan.tensors().map(|tensor| tensor.name.as_str()).collect();
         let others = found.catalogue.tensors.iter().filter(|tensor| !expected.contains(tensor.name.as_str()));
         findings.extend(others.map(|other| Finding::OtherTensor {
             tensor: other.name.clone(),
@@ -134,6 +118,7 @@ impl FoundTensors {
         let len = left.min(buf.len() as u64) as usize;
         if len > 0 {
             source.read_at(&mut buf[..len], place.offset + at)?;
+            source.done_before(place.offset + at + len as u64);
         }
         Ok(len)
     }

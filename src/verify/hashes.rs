@@ -1,7 +1,8 @@
 //! A directory held against the hashes of its own record.
 
+use std::collections::HashSet;
+
 use crate::cancel::Cancel;
-use crate::checkpoint::side_files::FOREIGN;
 use crate::error::verify::VerifyError;
 use crate::error::{Error, Result};
 use crate::pipeline::file_hash::SectionSum;
@@ -12,6 +13,7 @@ use crate::publish::hashing::FileHashing;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::report::event::{Event, Reporter};
 use crate::storage::location::Location;
+use crate::storage::rules::FOREIGN;
 use crate::storage::store::{EntryKind, Store};
 use crate::verify::finding::Finding;
 use crate::verify::verified::Verified;
@@ -45,7 +47,8 @@ pub(crate) fn check_hashes(dir: &Location, cancel: &Cancel, reporter: &mut dyn R
     }
     findings.extend(check_own(dir, &record, cancel)?);
     let own = [Some(PROVENANCE), record.checksums.as_deref()];
-    let is_listed = |name: &str| own.contains(&Some(name)) || files.iter().any(|file| file.name == name);
+    let listed: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let is_listed = |name: &str| own.contains(&Some(name)) || listed.contains(name);
     let unlisted = unlisted(dir, &is_listed)?;
     let path = dir.to_string();
     Ok(Verified { path, files: files.len(), bytes, findings, unlisted, ..Verified::default() })

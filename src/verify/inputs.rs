@@ -1,5 +1,6 @@
 //! A directory held against what merging its inputs gives.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::checkpoint::discover::Checkpoint;
@@ -7,17 +8,16 @@ use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::error::run::RunError;
-use crate::merge::io::io_settings;
-use crate::merge::prepare::{Prepared, prepare_part};
+use crate::merge::io::compared_io;
+use crate::merge::prepare::{Prepared, prepare};
 use crate::merge::request::Request;
 use crate::pipeline::clock::Clocks;
 use crate::pipeline::milestone::ShardDone;
-use crate::plan::out_tensor::Plan;
 use crate::publish::difference::difference;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::report::event::{Event, Reporter};
+use crate::schedule::extent::Extent;
 use crate::storage::discard::Discard;
-use crate::storage::io::settings::Unchanged;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 use crate::verify::comparison::{Comparison, is_merged};
@@ -26,18 +26,20 @@ use crate::verify::files::{check_headers, check_others, check_record};
 use crate::verify::finding::Finding;
 use crate::verify::found_tensors::FoundTensors;
 use crate::verify::hashes::unlisted;
-use crate::verify::sample::Sample;
+use crate::verify::sample::{Chosen, Sample};
 use crate::verify::unmerged::unmerged_modules;
 use crate::verify::verified::{Against, Verified};
+
+/// What is compared where no sample is asked for.
+static ALL: Extent = Extent::ALL;
 
 /// A directory and the merge that it is held against.
 pub(crate) struct Verification {
     dir: Location,
-    /// What the merge is, of all tensors or of a sample.
+    /// What the merge is.
     pub(crate) prepared: Prepared,
-    /// The plan of all tensors.
-    whole: Arc<Plan>,
-    is_sample: bool,
+    /// What is looked at of its tensors; none for all.
+    sample: Option<Chosen>,
     record: Option<Provenance>,
     /// The tensors of the directory; none where the plan says where they are.
     found: Option<Checkpoint>,
@@ -48,7 +50,7 @@ impl Verification {
     /// Plans the merge of `request`, and looks whether `dir` was made by it.
     ///
     /// # Errors
-    /// As [`prepare_part`], and as opening a checkpoint where `dir` was made in another way.
+    /// As [`prepare`], and as opening a checkpoint where `dir` was made in another way.
     pub(crate) fn prepare(dir: Location, request: &Request, sample: Option<Sample>) -> Result<Verification> {
         let dir = dir.stopped_by(&request.cancel);
         dir.check_dir()?;
@@ -56,26 +58,21 @@ impl Verification {
         let sha256 = record.as_ref().is_some_and(|record| record.checksums.is_some());
         let has_file = dir.has_file(PROVENANCE)?;
         let room = HeaderRoom::of(request.max_ram.as_ref());
-        let open = || Checkpoint::open(&dir.clone().into(), None, room);
+        let open = || Checkpoint::open(&dir.clone().into(), None, &room);
         // What it takes is counted when the budget is split.
         let mut found = if has_file { None } else { Some(open()?) };
-        let mut whole = None;
-        let request = &Request { sha256, ..request.clone() };
-        let prepared = prepare_part(request, &mut |plan| {
-            whole = Some(plan.clone());
-            sample.map_or(plan.clone(), |sample| Arc::new(sample.part_of(&plan)))
-        })?;
-        let whole = whole.unwrap_or_else(|| prepared.plan.clone());
+        let prepared = prepare(&Request { sha256, ..request.clone() })?;
+        let sample = sample.map(|sample| sample.of(&prepared.plan));
         let mut findings = Vec::new();
         match &record {
             Some(record) if record.plan != prepared.digest => {
-                findings.push(Finding::OtherMerge { difference: difference(record, &whole) });
+                findings.push(Finding::OtherMerge { difference: difference(record, &prepared.plan) });
                 found = Some(open()?);
             }
             None if has_file => findings.push(Finding::Unreadable),
             _ => {}
         }
-        Ok(Verification { dir, prepared, whole, is_sample: sample.is_some(), record, found, findings })
+        Ok(Verification { dir, prepared, sample, record, found, findings })
     }
 
     /// Merges into nothing, and compares.
@@ -83,27 +80,28 @@ impl Verification {
     /// # Errors
     /// As a merge, but for writing; as reading `dir`.
     pub(crate) fn run(mut self, reporter: &mut dyn Reporter) -> Result<Verified> {
-        let Prepared { schedule, reason, io, .. } = &self.prepared;
+        let Prepared { schedule, reason, io, plan, .. } = &self.prepared;
         reporter.event(&Event::Budget { schedule, reason, io });
-        self.dir.use_io(io_settings(io, schedule, Unchanged::Copy));
-        let (mut findings, plans) =
-            (std::mem::take(&mut self.findings), (&*self.prepared.plan, &*self.whole));
+        self.dir.use_io(compared_io(io, schedule));
+        let mut findings = std::mem::take(&mut self.findings);
         let is_own = self.found.is_none();
         let target = match self.found.take() {
-            None => FoundTensors::by_plan(plans, &self.dir, &mut findings)?,
-            Some(found) => FoundTensors::by_name(plans, found, &mut findings),
+            None => FoundTensors::by_plan(plan, &self.dir, &mut findings)?,
+            Some(found) => FoundTensors::by_name(plan, found, &mut findings),
         };
         if is_own {
-            findings.extend(check_headers(&self.prepared, &self.whole, &target)?);
+            findings.extend(check_headers(&self.prepared, &target)?);
         }
-        let comparison = Arc::new(Comparison::new(self.prepared.plan.clone(), target, !is_own));
+        let comparison = Arc::new(Comparison::new(plan.clone(), target, !is_own));
         let shards = self.merge(&comparison, reporter)?;
+        let all = plan.tensors().count();
         let mut verified = Verified {
             path: self.dir.to_string(),
             against: Against::Inputs,
-            bytes: self.prepared.plan.output_bytes(),
-            tensors: self.prepared.plan.tensors().count(),
-            of_tensors: self.whole.tensors().count(),
+            bytes: self.extent().output_bytes(plan),
+            tensors: self.sample.as_ref().map_or(all, |sample| sample.tensors),
+            of_tensors: all,
+            places: self.sample.as_ref().map(|sample| sample.places),
             findings,
             ..Verified::default()
         };
@@ -111,30 +109,35 @@ impl Verification {
             self.explain(&comparison.target, key, &difference, &mut verified)?;
         }
         if is_own {
-            let (findings, others) = check_others(&self.prepared, &self.whole, &self.dir)?;
+            let (findings, others) = check_others(&self.prepared, &self.dir)?;
             verified.findings.extend(findings);
             if let Some(record) = &self.record {
                 let expected: Vec<ShardDone> = shards.into_iter().chain(others).collect();
                 verified.findings.extend(check_record(&self.dir, record, &expected, &self.prepared.cancel)?);
             }
-            let files = self.whole.output_files();
-            verified.unlisted = unlisted(&self.dir, &|name| files.iter().any(|file| file.name == name))?;
+            let files: HashSet<&str> = plan.output_files().iter().map(|file| file.name).collect();
+            verified.unlisted = unlisted(&self.dir, &|name| files.contains(name))?;
         }
         self.prepared.check_inputs()?;
         Ok(verified)
     }
 
-    /// Runs the plan and compares what it gives. Returns the shards, unless they are made in part only.
+    /// How much of the merge is compared.
+    fn extent(&self) -> &Extent {
+        self.sample.as_ref().map_or(&ALL, |sample| &sample.extent)
+    }
+
+    /// Runs the plan and compares what it gives. Returns the shards that are made whole.
     fn merge(&self, comparison: &Arc<Comparison>, reporter: &mut dyn Reporter) -> Result<Vec<ShardDone>> {
-        let total_bytes = self.prepared.plan.output_bytes();
+        let total_bytes = self.extent().output_bytes(&self.prepared.plan);
         reporter.event(&Event::Verifying { total_bytes });
         let looking = comparison.clone();
         let store = Discard::looking(move |name, offset, bytes| looking.pass(name, offset, bytes));
         let clocks = Clocks::default();
         let mut shards = Vec::new();
-        let run = self.prepared.run_into(
+        let run = self.prepared.run_part_into(
             (&store, &clocks, &self.prepared.cancel),
-            &[],
+            (self.extent(), &[]),
             &mut |milestone| {
                 shards.extend(milestone.shard().cloned());
                 Ok(())
@@ -142,11 +145,12 @@ impl Verification {
             &mut |now| reporter.event(&Event::Progress(now)),
         );
         match run {
-            Ok(_) if self.is_sample => Ok(Vec::new()),
+            Ok(_) if self.sample.is_some() => Ok(Vec::new()),
             Ok(_) => Ok(shards),
-            // Some of the tensors are not all that a module reaches.
+            // Some of the places are not all that a module reaches.
             Err(error)
-                if self.is_sample && matches!(error.kind(), ErrorKind::Run(RunError::Unapplied { .. })) =>
+                if self.sample.is_some()
+                    && matches!(error.kind(), ErrorKind::Run(RunError::Unapplied { .. })) =>
             {
                 Ok(Vec::new())
             }

@@ -34,6 +34,9 @@ pub(crate) struct Verified {
     pub(crate) tensors: usize,
     /// Tensors of the result.
     pub(crate) of_tensors: usize,
+    /// Places that were compared of a sample, and those that there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) places: Option<[u64; 2]>,
     /// What differs by rounding and no more.
     pub(crate) rounding: Rounding,
     /// Files that nothing tells of: they are no finding.
@@ -61,6 +64,9 @@ impl fmt::Display for Verified {
         if self.files > 0 {
             let files = counted(self.files, ["file", "files"]);
             line(f, "files", &format!("{files}, {}", show_size(self.bytes)))?;
+        }
+        if let Some([places, of]) = self.places {
+            line(f, "places", &format!("{places} of {of} compared, of about 1 MiB each"))?;
         }
         if self.against == Against::Inputs {
             let of = if self.tensors == self.of_tensors {

@@ -145,6 +145,25 @@ fn an_output_without_renames_is_written_in_place_and_gone_on_with() {
 }
 
 #[test]
+fn a_result_that_is_refused_leaves_the_output_as_it_was() {
+    let case = Case::new(&[]);
+    let base = case.folder.path().join("base");
+    fs::create_dir_all(base.join("1_Pooling/deep")).unwrap();
+    fs::write(base.join("1_Pooling/deep/config.json"), "{}").unwrap();
+    let output = case.folder.path().join("output");
+    let expect = ["--expect", &"0".repeat(64)];
+    for flags in [&["--refuse-renames"][..], &[]] {
+        let ran = case.run("output", &[flags, &expect].concat());
+        assert!(ran.code != 0 && ran.err.contains("expect"), "{}", ran.err);
+        assert!(!output.exists(), "{flags:?}");
+        fs::create_dir(&output).unwrap();
+        assert_ne!(case.run("output", &[flags, &expect].concat()).code, 0);
+        assert_eq!(fs::read_dir(&output).unwrap().count(), 0, "{flags:?}");
+        fs::remove_dir(&output).unwrap();
+    }
+}
+
+#[test]
 fn a_staging_directory_of_somebody_else_is_refused() {
     let work = Work::demo();
     let theirs = work.folder.path().join("theirs");

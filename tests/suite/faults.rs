@@ -16,7 +16,7 @@ use shardfold::testing::Clocks;
 use shardfold::testing::Dtype;
 use shardfold::testing::Kernels;
 use shardfold::testing::TestHooks;
-use shardfold::testing::{Failure, Faulty, Operation, write_small};
+use shardfold::testing::{Extent, Failure, Faulty, Operation, write_small};
 use shardfold::testing::{Milestone, Reached, Run, SharedInputs};
 use shardfold::{Cancel, Code};
 use shardfold::{Error, ErrorKind, Result};
@@ -92,6 +92,7 @@ impl Demo {
             kernels: Kernels::detect(),
             clocks: &Clocks::default(),
             cancel: &Cancel::default(),
+            extent: &Extent::ALL,
             kept: &[],
             stride: u64::MAX,
             shared: SharedInputs::default(),

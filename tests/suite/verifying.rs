@@ -286,7 +286,7 @@ fn a_sample_is_of_the_seed_and_finds_what_is_in_it() {
     fs::write(&all, bytes).unwrap();
     let found = |seed: &str, count: &str| {
         let ran = inputs(&work, &work.output, &["--sample", count, "--seed", seed, "--threads", "1"]);
-        assert_eq!(document(&ran)["tensors"].to_string(), count);
+        assert_eq!(document(&ran)["places"][0].to_string(), count);
         findings(&ran)
     };
     let names =
@@ -294,6 +294,47 @@ fn a_sample_is_of_the_seed_and_finds_what_is_in_it() {
     let [one, again, other] = [found("1", "12"), found("1", "12"), found("2", "12")];
     assert!(!one.is_empty() && one.len() < 12 && one == again && names(&one) != names(&other), "{one:?}");
     assert_eq!(found("1", "39").len(), 14);
+}
+
+#[test]
+fn a_sample_is_of_places_and_reads_no_more_than_they_need() {
+    let work = Work::demo();
+    // One matrix of 40 places: rows of 1 MiB.
+    let (rows, cols) = (40u64, 1 << 18);
+    let name = format!("{MODULE}.weight");
+    work.rebase(&[(&name, &[rows, cols], vec![1.0; (rows * cols) as usize])]);
+    for file in fs::read_dir(&work.base).unwrap().map(|file| file.unwrap().path()) {
+        if file.to_string_lossy().contains("model-0") || file.to_string_lossy().ends_with("index.json") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    work.adapt(1, rows, cols, 1.0, 0.5);
+    work.succeeds(&[]);
+    let shard = work.output.join("model.safetensors");
+    let sound = fs::read(&shard).unwrap();
+    let verify = |flags: &[&str]| inputs(&work, &work.output, flags);
+    let sample = ["--sample", "5", "--seed", "3"];
+    let ran = verify(&sample);
+    let said = document(&ran);
+    assert!(findings(&ran).is_empty() && said["places"] == json!([5, 40]), "{}", ran.out);
+    assert_eq!(said["bytes"], 5 * 4 * cols);
+    // The row that is wrong is found by the same seeds, whatever the budget and the threads.
+    let found_with = |seed: u64, flags: &[&str]| {
+        let seed = seed.to_string();
+        let flags = [&["--sample", "20", "--seed", &seed], flags].concat();
+        findings(&verify(&flags)).len()
+    };
+    let mut bytes = sound.clone();
+    let at = header_len(&shard) + 17 * 4 * cols as usize + 400;
+    bytes[at] ^= 0x40;
+    fs::write(&shard, &bytes).unwrap();
+    let found: Vec<usize> = (0..12).map(|seed| found_with(seed, &[])).collect();
+    assert!(found.contains(&0) && found.contains(&1), "{found:?}");
+    for flags in [&["--max-ram", "32M", "--threads", "1"][..], &["--slab", "64Ki", "--depth", "2"]] {
+        let again: Vec<usize> = (0..12).map(|seed| found_with(seed, flags)).collect();
+        assert_eq!(again, found, "{flags:?}");
+    }
+    assert_eq!(findings(&verify(&["--sample", "40"])).len(), 1);
 }
 
 #[test]

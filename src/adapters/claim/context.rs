@@ -41,13 +41,13 @@ impl<'a> ClaimContext<'a> {
             if let Some(wrapper) = tensor.wrapper {
                 *stripped.entry(wrapper).or_default() += 1;
             }
-            paths.push(tensor.path.as_str());
+            paths.push(tensor.path());
         }
         outline.name_head(&names);
         // What a tied head starts from is the embedding, if they stay one.
         let shared = outline.shared_embedding();
         let named = |(i, tensor): (usize, &AdapterTensor)| {
-            let (module, parameter) = replaced(&tensor.path);
+            let (module, parameter) = replaced(tensor.path());
             let name = join(&module, parameter);
             let target = locate(&outline, &names, &name)
                 .or_else(|| shared.filter(|_| is_head(&name)).map(Target::Base));
@@ -57,7 +57,7 @@ impl<'a> ClaimContext<'a> {
         let values = all.filter(|(_, tensor)| tensor.is_value() && tensor.unneeded.is_none());
         let values = values.filter_map(named).collect();
         let of_head = |tensor: &AdapterTensor| {
-            let (module, parameter) = replaced(&tensor.path);
+            let (module, parameter) = replaced(tensor.path());
             let name = join(&module, parameter);
             let is_needed = tensor.is_value() && tensor.unneeded.is_none();
             is_needed && is_head(&name) && locate(&outline, &names, &name).is_none()

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::Error;
 use crate::error::adapter::AdapterError;
+use crate::error::{Error, MOST_WRONG};
 
 use crate::adapters::peft::python_regex::Unreadable;
 
@@ -96,6 +96,9 @@ impl AdapterConfig {
     pub(crate) fn refused(&self, known: &[(&str, Field)], ignored: &[String]) -> Vec<Error> {
         let mut errors = Vec::new();
         for (name, value) in &self.fields {
+            if errors.len() == MOST_WRONG {
+                break;
+            }
             let known = known.iter().find(|(known, _)| known == name);
             // A field that is known to change the merge cannot be ignored.
             if is_inactive(value) || known.is_none() && ignored.iter().any(|ignored| ignored == name) {
@@ -150,7 +153,7 @@ pub(crate) fn bad_field(adapter: &str, field: &str, value: &Value, why: &'static
 /// The refusal of a pattern in a field of `adapter`.
 pub(crate) fn unreadable_pattern(adapter: &str, field: &str, pattern: &str, cause: Unreadable) -> Error {
     let adapter = adapter.to_owned();
-    let kind = AdapterError::Pattern { adapter, field: field.to_owned(), pattern: pattern.to_owned() };
+    let kind = AdapterError::Pattern { adapter, field: field.to_owned(), pattern: shown_pattern(pattern) };
     Error::new(kind).because(cause)
 }
 
@@ -178,10 +181,22 @@ fn reason(value: &Value, refused: &'static [Refused]) -> Option<&'static Refused
 
 /// A value as messages show it.
 pub(crate) fn shortened(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    match text.char_indices().nth(60) {
+    match value.as_str() {
+        Some(text) => cut_behind(text, 60),
+        None => cut_behind(&value.to_string(), 60),
+    }
+}
+
+/// A pattern for a message: one of a hostile config may have millions of characters.
+pub(crate) fn shown_pattern(pattern: &str) -> String {
+    cut_behind(pattern, 400)
+}
+
+/// The first characters of a text, so many at most.
+fn cut_behind(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text,
+        None => text.to_owned(),
     }
 }
 

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::checkpoint::config::Config;
-use crate::checkpoint::identity::header_hash;
 use crate::error::adapter::AdapterError;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::storage::StorageError;
@@ -69,14 +68,14 @@ impl Dialect for Peft {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         let kind = peft_type(&config, &home)?;
-        let WeightFiles { name: file, files, source, headers, tensors: entries } =
+        let WeightFiles { name: file, files, source, header_hash, tensors: entries } =
             weights::read(&home, opening.room)?;
         if entries.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }
         let mut tensors = tensors(entries, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
-            tensor.unneeded = aside(&tensor.path, tensor.is_value(), tensor.tensor.shape.elements());
+            tensor.unneeded = aside(tensor.path(), tensor.is_value(), tensor.tensor.shape.elements());
         }
         let mut options = options(&config);
         let model = config_beside(&home)?;
@@ -94,7 +93,7 @@ impl Dialect for Peft {
             location: home,
             config,
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
-            header_hash: header_hash(&headers),
+            header_hash,
             tensors,
             weight: opening.weight,
             experts: ExpertLayout::default(),

@@ -14,7 +14,7 @@ use crate::model::unused::UnusedLayers;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::edits::ClaimedModule;
-use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::config::{AdapterConfig, shown_pattern};
 use crate::adapters::peft::promises::lacks::Lacks;
 use crate::adapters::peft::promises::paths::first_number;
 use crate::adapters::peft::python_regex::{PythonPattern, Unreadable};
@@ -127,7 +127,7 @@ fn pattern_matches<'p>(
     let adapter = &config.adapter;
     let unread = |cause: Unreadable| {
         let (adapter, cause) = (adapter.clone(), cause.to_string());
-        NameNote::PatternUnchecked { adapter, pattern: pattern.to_owned(), cause }
+        NameNote::PatternUnchecked { adapter, pattern: shown_pattern(pattern), cause }
     };
     let is_met = if pattern.eq_ignore_ascii_case(ALL_LINEAR) {
         modules.next().is_some()
@@ -146,8 +146,8 @@ fn pattern_matches<'p>(
     }
     // PEFT takes a string that matches nothing where parameters are adapted.
     if !config.list(PARAMETERS).is_empty() {
-        return Err(NameNote::PatternUnmet { adapter: adapter.clone(), pattern: pattern.to_owned() });
+        return Err(NameNote::PatternUnmet { adapter: adapter.clone(), pattern: shown_pattern(pattern) });
     }
-    let kind = ClaimError::TargetsUnmet { adapter: adapter.clone(), pattern: pattern.to_owned() };
+    let kind = ClaimError::TargetsUnmet { adapter: adapter.clone(), pattern: shown_pattern(pattern) };
     Ok(Some(Error::new(kind).hint(NOT_WHOLE)))
 }

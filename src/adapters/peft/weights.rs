@@ -1,15 +1,18 @@
 //! The tensors of PEFT's directory: one file, or shards and the index that says which of them holds what.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::checkpoint::discover::read_index;
-use crate::checkpoint::header::read_header;
-use crate::checkpoint::header_room::HeaderRoom;
+use crate::checkpoint::header::keep_header;
+use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
+use crate::checkpoint::identity::HeaderHash;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::formats::container::TensorEntry;
+use crate::formats::container::{FileHeader, TensorEntry};
+use crate::formats::index::Index;
 use crate::storage::chained::Chained;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
@@ -32,8 +35,8 @@ pub(crate) struct WeightFiles {
     pub(crate) files: Vec<String>,
     /// Their bytes, one file behind the other.
     pub(crate) source: Box<dyn Source>,
-    /// The bytes of their headers, likewise.
-    pub(crate) headers: Vec<u8>,
+    /// The hash of their headers, likewise.
+    pub(crate) header_hash: String,
     /// Their tensors in the order of these bytes.
     pub(crate) tensors: Vec<TensorEntry>,
 }
@@ -42,11 +45,11 @@ pub(crate) struct WeightFiles {
 ///
 /// # Errors
 /// [`StorageError::Missing`], [`CheckpointError::IndexDisagrees`] for each tensor that the index names and no file holds, or
-/// as [`read_index`] and [`read_header`].
-pub(crate) fn read(home: &Location, room: HeaderRoom<'_>) -> Result<WeightFiles> {
+/// as [`read_index`] and [`keep_header`].
+pub(crate) fn read(home: &Location, room: &HeaderRoom<'_>) -> Result<WeightFiles> {
     if !home.has_file(TENSORS)? {
         if let Some(index) = read_index(home, INDEX, room)? {
-            return shards(home, &index.index.weight_map, room);
+            return shards(home, &index.index, room);
         }
         if home.has_file(ONLY_SHARD)? {
             return open(home, ONLY_SHARD.to_owned(), vec![ONLY_SHARD.to_owned()], &[], room);
@@ -67,10 +70,10 @@ fn cure(home: &Location) -> &'static str {
 }
 
 /// The shards that an index names, and whether they hold what it says.
-fn shards(home: &Location, weight_map: &[(String, String)], room: HeaderRoom<'_>) -> Result<WeightFiles> {
-    let mut files: Vec<String> = weight_map.iter().map(|(_, shard)| shard.clone()).collect();
+fn shards(home: &Location, index: &Index, room: &HeaderRoom<'_>) -> Result<WeightFiles> {
+    let weight_map = &index.weight_map;
+    let mut files: Vec<String> = index.shards().map(str::to_owned).collect();
     files.sort();
-    files.dedup();
     let gone: Vec<Error> = files
         .iter()
         .filter_map(|name| home.has_file(name).map(|is_there| (!is_there).then_some(name)).transpose())
@@ -85,7 +88,7 @@ fn shards(home: &Location, weight_map: &[(String, String)], room: HeaderRoom<'_>
     let held: HashSet<&str> = read.tensors.iter().map(|entry| entry.name.as_str()).collect();
     let lacking = weight_map.iter().filter(|(tensor, _)| !held.contains(tensor.as_str()));
     let errors = lacking.map(|(tensor, shard)| {
-        let kind = CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.clone() };
+        let kind = CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.to_string() };
         Error::new(kind).hint("the adapter was not saved whole: save it again, or get the whole file")
     });
     Error::all(errors.collect())?;
@@ -97,26 +100,26 @@ fn open(
     home: &Location,
     name: String,
     files: Vec<String>,
-    weight_map: &[(String, String)],
-    mut room: HeaderRoom<'_>,
+    weight_map: &[(String, Arc<str>)],
+    room: &HeaderRoom<'_>,
 ) -> Result<WeightFiles> {
     let listed: HashMap<&str, &str> =
-        weight_map.iter().map(|(tensor, shard)| (tensor.as_str(), shard.as_str())).collect();
-    let (mut sources, mut headers) = (Vec::new(), Vec::new());
-    let (mut tensors, mut start) = (Vec::new(), 0);
+        weight_map.iter().map(|(tensor, shard)| (tensor.as_str(), &**shard)).collect();
+    let (mut sources, mut headers) = (Vec::new(), HeaderHash::default());
+    let (mut tensors, mut start) = (Vec::<TensorEntry>::new(), 0);
     for file in &files {
         let source = home.open(file)?;
-        let header = read_header(source.as_ref(), &home.path_of(file), room)?;
-        room.take(header.bytes.len() as u64);
-        headers.extend_from_slice(&header.bytes);
-        let counts = |entry: &TensorEntry| listed.get(entry.name.as_str()).is_none_or(|shard| shard == file);
-        tensors.extend(
-            header
-                .tensors
-                .into_iter()
-                .filter(counts)
-                .map(|entry| TensorEntry { offset: entry.offset + start, ..entry }),
-        );
+        let FileHeader { bytes, tensors: mut own, .. } =
+            keep_header(source.as_ref(), &home.path_of(file), room, HeaderOf::Adapter)?;
+        headers.add(&bytes);
+        drop(bytes);
+        own.retain(|entry| listed.get(entry.name.as_str()).is_none_or(|shard| shard == file));
+        own.iter_mut().for_each(|entry| entry.offset += start);
+        if tensors.is_empty() {
+            tensors = own;
+        } else {
+            tensors.append(&mut own);
+        }
         start += source.len();
         sources.push(source);
     }
@@ -124,5 +127,5 @@ fn open(
         1 => sources.remove(0),
         _ => Box::new(Chained::new(sources)),
     };
-    Ok(WeightFiles { name, files, source, headers, tensors })
+    Ok(WeightFiles { name, files, source, header_hash: headers.finish(), tensors })
 }

@@ -14,7 +14,7 @@ use crate::encodings::encoding::{Place, RowPiece, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::{ENCODINGS, find as find_encoding};
 use crate::formats::CONTAINERS;
-use crate::formats::container::FileBytes;
+use crate::formats::container::{FileBytes, Room};
 use crate::formats::safetensors::testing::from_theirs;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
@@ -70,7 +70,7 @@ fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected
         Ok(())
     };
     let file = FileBytes { len: bytes.len() as u64, read: &read };
-    let header = CONTAINERS[0].read(&file, u64::MAX).unwrap();
+    let header = CONTAINERS[0].read(&file, Room::ENDLESS).unwrap();
     let find = |name: &str| {
         let entry = header.tensors.iter().find(|entry| entry.name == name)?;
         let (dtype, shape) = (entry.dtype, entry.shape.clone());

@@ -2,12 +2,14 @@
 
 use crate::tensor::dtype::Dtype;
 
-use crate::formats::container::{Broken, Container, ContainerProblem, FileBytes, FileHeader, TensorEntry};
+use crate::formats::container::{
+    Broken, Container, ContainerProblem, FileBytes, FileHeader, Room, TensorEntry,
+};
 use crate::formats::foreign::foreign;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::formats::safetensors::build::build_header;
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::read::{header_len, parse_entries, parse_header};
+use crate::formats::safetensors::read::{header_len, parse_entries, parse_header_in};
 use crate::formats::safetensors::{HeaderTensor, LENGTH_BYTES};
 
 /// Safetensors files.
@@ -22,7 +24,7 @@ impl Container for Safetensors {
         ".safetensors"
     }
 
-    fn read(&self, file: &FileBytes<'_>, room: u64) -> Result<FileHeader, ContainerProblem> {
+    fn read(&self, file: &FileBytes<'_>, room: Room) -> Result<FileHeader, ContainerProblem> {
         let mut first = [0; MAGIC];
         let known = &mut first[..(file.len.min(MAGIC as u64)) as usize];
         (file.read)(0, known).map_err(ContainerProblem::Unreadable)?;
@@ -38,7 +40,7 @@ impl Container for Safetensors {
     }
 
     fn build(&self, like: &HeaderBytes, tensors: &[(&str, Dtype, &[u64])]) -> Result<HeaderBytes, Broken> {
-        let like = parse_entries(like.get(LENGTH..).unwrap_or_default())?;
+        let like = parse_entries(like.get(LENGTH..).unwrap_or_default(), Room::ENDLESS)?;
         Ok(first_bytes(tensors, &like.metadata)?)
     }
 }
@@ -56,16 +58,20 @@ fn first_bytes(
 }
 
 /// Reads and checks the header of a file that starts so.
-fn read_header(file: &FileBytes<'_>, first: [u8; MAGIC], room: u64) -> Result<FileHeader, ContainerProblem> {
+fn read_header(file: &FileBytes<'_>, first: [u8; MAGIC], room: Room) -> Result<FileHeader, ContainerProblem> {
     let first = first.first_chunk::<LENGTH>().expect("there are more");
     let start = LENGTH_BYTES + header_len(*first, file.len)?;
-    if start > room {
+    if start > room.bytes {
         return Err(ContainerProblem::NoRoom(start));
     }
     let mut bytes = vec![0; start as usize];
     bytes[..LENGTH].copy_from_slice(first);
     (file.read)(LENGTH_BYTES, &mut bytes[LENGTH..]).map_err(ContainerProblem::Unreadable)?;
-    let header = parse_header(&bytes[LENGTH..], file.len)?;
+    let left = Room { bytes: room.bytes - start, ..room };
+    let header = parse_header_in(&bytes[LENGTH..], file.len, left).map_err(|problem| match problem {
+        HeaderProblem::NoRoom { needed } => ContainerProblem::NoRoom(start.saturating_add(needed)),
+        problem => problem.into(),
+    })?;
     let entry = |HeaderTensor { name, dtype, shape, start: at, .. }: HeaderTensor| TensorEntry {
         name,
         dtype,
@@ -103,6 +109,7 @@ mod tests {
             buf.copy_from_slice(&file[offset as usize..][..buf.len()]);
             Ok(())
         };
+        let room = Room { bytes: room, tensor_bytes: 1 };
         Safetensors.read(&FileBytes { len: file.len() as u64, read: &read }, room)
     }
 
@@ -116,12 +123,12 @@ mod tests {
         let start = built.len() as u64;
         assert!(matches!(read(&file, start - 1), Err(ContainerProblem::NoRoom(needed)) if needed == start));
 
-        let header = read(&file, start).unwrap();
+        let header = read(&file, start + 1000).unwrap();
         assert_eq!(header.bytes, built);
         let spans: Vec<_> = header.tensors.iter().map(|t| (t.name.as_str(), t.dtype, t.offset)).collect();
         assert_eq!(spans, [("a", Dtype::BF16, start), ("b", Dtype::U8, start + 6)]);
         assert!(String::from_utf8_lossy(&built).contains(r#"{"format":"pt"}"#));
-        assert!(matches!(read(&file[..file.len() - 1], start), Err(ContainerProblem::NotWhole(_))));
+        assert!(matches!(read(&file[..file.len() - 1], start + 1000), Err(ContainerProblem::NotWhole(_))));
         assert!(Safetensors.build(&like, &[("a", Dtype::F4, &[3])]).is_err());
     }
 }

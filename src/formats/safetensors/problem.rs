@@ -18,6 +18,8 @@ pub enum HeaderProblem {
     Empty,
     #[error("header is {found} bytes long, at most {MAX_HEADER_BYTES} are accepted")]
     TooLong { found: u64 },
+    #[error("what it holds takes {needed} bytes of memory")]
+    NoRoom { needed: u64 },
     #[error("header ends at byte {header}, the file has {file}")]
     PastEnd { header: u64, file: u64 },
     #[error("header promises {promised} bytes, the file has {found}")]

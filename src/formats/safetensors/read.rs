@@ -6,6 +6,8 @@
 //! assert!(parse_header(b"{}", 8 + 2 + 1).is_err(), "a byte of the file belongs to no tensor");
 //! ```
 
+use crate::formats::allowance::Allowance;
+use crate::formats::container::Room;
 use crate::formats::json;
 use crate::formats::json::{Cause, JsonProblem, first_twice};
 use crate::formats::lfs::is_lfs_pointer;
@@ -47,9 +49,18 @@ fn data_len(len: u64, file_len: u64) -> Result<u64, HeaderProblem> {
 /// # Errors
 /// If any rule of the format is broken: JSON with a key twice anywhere, an entry that is no tensor, a size that shape and
 /// dtype do not give, ranges that do not tile the data, or a file longer or shorter than they promise.
+#[cfg(any(test, feature = "testing"))]
 pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header, HeaderProblem> {
+    parse_header_in(json, file_len, Room::ENDLESS)
+}
+
+/// As `parse_header`, where what is read has that `room`.
+///
+/// # Errors
+/// As `parse_header`; [`HeaderProblem::NoRoom`].
+pub(crate) fn parse_header_in(json: &[u8], file_len: u64, room: Room) -> Result<Header, HeaderProblem> {
     let data_len = data_len(json.len() as u64, file_len)?;
-    let header = parse_entries(json)?;
+    let header = parse_entries(json, room)?;
     let promised = header.tensors.last().map_or(0, |tensor| tensor.end);
     if promised != data_len {
         let before = file_len - data_len;
@@ -61,15 +72,16 @@ pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header, HeaderProblem>
 /// Reads a header's JSON by itself: all rules but that of the file's length.
 ///
 /// # Errors
-/// As [`parse_header`].
-pub(crate) fn parse_entries(json: &[u8]) -> Result<Header, HeaderProblem> {
+/// As [`parse_header_in`].
+pub(crate) fn parse_entries(json: &[u8], room: Room) -> Result<Header, HeaderProblem> {
     match json.first() {
         Some(b'{') => (),
         found => return Err(HeaderProblem::NoBrace { found: found.copied().unwrap_or_default() }),
     }
     let text = json::utf8(json).map_err(HeaderProblem::Json)?;
-    let cause = Cause::default();
-    let mut header = json::read(text, Top(&cause)).map_err(|error| match cause.take() {
+    let (cause, allowance) = (Cause::default(), Allowance::new(room.bytes));
+    let top = Top { cause: &cause, allowance: &allowance, tensor_bytes: room.tensor_bytes };
+    let mut header = json::read(text, top).map_err(|error| match cause.take() {
         Some(HeaderTrace::Is(problem)) => problem,
         Some(HeaderTrace::InMetadata) if error.is_data() => HeaderProblem::Metadata(error),
         Some(HeaderTrace::InEntry { tensor }) if error.is_data() => {
@@ -80,6 +92,9 @@ pub(crate) fn parse_entries(json: &[u8]) -> Result<Header, HeaderProblem> {
         }
         _ => HeaderProblem::Json(JsonProblem::Syntax(error)),
     })?;
+    if !allowance.suffices() {
+        return Err(HeaderProblem::NoRoom { needed: allowance.needed() });
+    }
     if let Some(key) = first_twice(header.metadata.iter().map(|(key, _)| key.as_str())) {
         return Err(HeaderProblem::KeyTwice { within: METADATA.to_owned(), key: key.to_owned() });
     }

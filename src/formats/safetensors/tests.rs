@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::formats::container::Room;
 use crate::formats::json::parse_json_strict;
 use crate::formats::safetensors::Header;
 use crate::formats::safetensors::build::build_header;
 use crate::formats::safetensors::problem::HeaderProblem;
-use crate::formats::safetensors::read::{header_len, parse_header};
+use crate::formats::safetensors::read::{header_len, parse_header, parse_header_in};
 use crate::formats::safetensors::testing::DTYPES;
 use crate::formats::testing::chain;
 use crate::tensor::dtype::{Dtype, bytes_of};
@@ -248,6 +249,29 @@ fn damaged_files_never_panic() {
         "{accepted} were accepted, the rest was refused in {} ways",
         kinds.len()
     );
+}
+
+#[test]
+fn what_has_no_room_is_counted_and_not_kept() {
+    let room = |bytes| Room { bytes, tensor_bytes: 1000 };
+    let read = |json: &str, bytes| parse_header_in(json.as_bytes(), 8 + json.len() as u64, room(bytes));
+    let entry = |name: &str, shape: &str| {
+        format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,0]}}")
+    };
+    let tensors: Vec<String> = (0..50).map(|i| entry(&format!("tensor{i:02}"), "[0]")).collect();
+    let fields: String = (0..50).map(|i| format!("\"field{i:02}\":0,")).collect();
+    let pairs: Vec<String> = (0..50).map(|i| format!("\"key{i:02}\":\"v\"")).collect();
+    for json in [
+        format!("{{{}}}", tensors.join(",")),
+        format!("{{{}}}", entry("a", &format!("[{}0]", "1,".repeat(1000)))),
+        format!("{{\"a\":{{{fields}\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}}}"),
+        format!("{{\"__metadata__\":{{{}}}}}", pairs.join(",")),
+    ] {
+        let Err(HeaderProblem::NoRoom { needed }) = read(&json, 1) else { panic!("{json:.60}") };
+        assert!(read(&json, needed).is_ok(), "{needed} for {json:.60}");
+        let again = read(&json, needed - 1).unwrap_err();
+        assert!(matches!(again, HeaderProblem::NoRoom { needed: same } if same == needed), "{json:.60}");
+    }
 }
 
 /// Run by hand, with `--release --ignored`: the header of the largest checkpoints.

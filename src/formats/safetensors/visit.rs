@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::mem::size_of;
 
 use serde::de::value::Error as PlainError;
 use serde::de::{
@@ -13,6 +14,7 @@ use serde::de::{
 
 use crate::tensor::dtype::Dtype;
 
+use crate::formats::allowance::Allowance;
 use crate::formats::json::{Cause, JsonProblem, Pairs, Strict};
 use crate::formats::safetensors::entry::{Raw, checked};
 use crate::formats::safetensors::problem::HeaderProblem;
@@ -20,6 +22,11 @@ use crate::formats::safetensors::{Header, MAX_NAME_BYTES, METADATA};
 
 /// Characters of a name that is too long to be shown.
 const SHOWN_CHARS: usize = 60;
+
+/// Memory of a size in a list, which may have grown to twice what it holds and is there twice for a while.
+const AXIS_BYTES: u64 = 3 * size_of::<u64>() as u64;
+/// Memory of a key in a set beside its text.
+const KEY_BYTES: u64 = 3 * size_of::<String>() as u64;
 
 /// What a visitor knows when serde stops.
 pub(crate) enum HeaderTrace {
@@ -30,7 +37,13 @@ pub(crate) enum HeaderTrace {
 }
 
 /// Reads the whole header; names, order and tiling are for the caller to check.
-pub(crate) struct Top<'a>(pub(crate) &'a Cause<HeaderTrace>);
+pub(crate) struct Top<'a> {
+    pub(crate) cause: &'a Cause<HeaderTrace>,
+    /// What may be kept. Once it is used up the rest is only checked and counted.
+    pub(crate) allowance: &'a Allowance,
+    /// What each tensor is counted with, beside its name.
+    pub(crate) tensor_bytes: u64,
+}
 
 impl<'de> DeserializeSeed<'de> for Top<'_> {
     type Value = Header;
@@ -53,23 +66,27 @@ impl<'de> Visitor<'de> for Top<'_> {
         while let Some(name) = object.next_key::<String>()? {
             if name == METADATA {
                 if metadata.is_some() {
-                    return Err(self.0.stop(HeaderTrace::Is(HeaderProblem::Twice { name })));
+                    return Err(self.cause.stop(HeaderTrace::Is(HeaderProblem::Twice { name })));
                 }
-                metadata = Some(
-                    object.next_value_seed(Pairs).inspect_err(|_| self.0.note(HeaderTrace::InMetadata))?,
-                );
+                let pairs = object.next_value_seed(Pairs(self.allowance));
+                metadata = Some(pairs.inspect_err(|_| self.cause.note(HeaderTrace::InMetadata))?);
                 continue;
             }
             if name.len() > MAX_NAME_BYTES {
                 let start = name.chars().take(SHOWN_CHARS).collect();
                 let problem = HeaderProblem::LongName { start, found: name.len() };
-                return Err(self.0.stop(HeaderTrace::Is(problem)));
+                return Err(self.cause.stop(HeaderTrace::Is(problem)));
             }
-            let entry = Entry { name: &name, cause: self.0 };
+            let entry = Entry { name: &name, cause: self.cause, allowance: self.allowance };
             let raw = object
                 .next_value_seed(entry)
-                .inspect_err(|_| self.0.note(HeaderTrace::InEntry { tensor: name.clone() }))?;
-            tensors.push(checked(name, raw).map_err(|problem| self.0.stop(HeaderTrace::Is(problem)))?);
+                .inspect_err(|_| self.cause.note(HeaderTrace::InEntry { tensor: name.clone() }))?;
+            if self.allowance.take(name.len() as u64 + self.tensor_bytes) {
+                let tensor = checked(name, raw);
+                tensors.push(tensor.map_err(|problem| self.cause.stop(HeaderTrace::Is(problem)))?);
+            } else {
+                tensors = Vec::new();
+            }
         }
         Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
     }
@@ -79,6 +96,7 @@ impl<'de> Visitor<'de> for Top<'_> {
 struct Entry<'a> {
     name: &'a str,
     cause: &'a Cause<HeaderTrace>,
+    allowance: &'a Allowance,
 }
 
 impl Entry<'_> {
@@ -151,11 +169,13 @@ impl<'de> Visitor<'de> for Entry<'_> {
                     let seed = DtypeName { tensor: self.name, cause: self.cause };
                     self.field(&mut object, "dtype", &mut dtype, seed)?;
                 }
-                Field::Shape => self.field(&mut object, "shape", &mut shape, Axes)?,
+                Field::Shape => self.field(&mut object, "shape", &mut shape, Axes(self.allowance))?,
                 Field::Offsets => self.field(&mut object, "data_offsets", &mut offsets, Offsets)?,
                 Field::Other(key) => {
                     self.extra(&mut object)?;
-                    if let Some(key) = extra.replace(key) {
+                    if !self.allowance.take(KEY_BYTES + key.len() as u64) {
+                        extra = HashSet::new();
+                    } else if let Some(key) = extra.replace(key) {
                         return Err(self.stop(|within| HeaderProblem::KeyTwice { within, key }));
                     }
                 }
@@ -260,9 +280,9 @@ impl Visitor<'_> for Count {
 }
 
 /// Reads a list of sizes.
-struct Axes;
+struct Axes<'a>(&'a Allowance);
 
-impl<'de> DeserializeSeed<'de> for Axes {
+impl<'de> DeserializeSeed<'de> for Axes<'_> {
     type Value = Vec<u64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u64>, D::Error> {
@@ -270,7 +290,7 @@ impl<'de> DeserializeSeed<'de> for Axes {
     }
 }
 
-impl<'de> Visitor<'de> for Axes {
+impl<'de> Visitor<'de> for Axes<'_> {
     type Value = Vec<u64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -280,7 +300,11 @@ impl<'de> Visitor<'de> for Axes {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u64>, A::Error> {
         let mut axes = Vec::new();
         while let Some(axis) = list.next_element_seed(Count)? {
-            axes.push(axis);
+            if self.0.take(AXIS_BYTES) {
+                axes.push(axis);
+            } else {
+                axes = Vec::new();
+            }
         }
         Ok(axes)
     }

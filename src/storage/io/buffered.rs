@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::storage::behind::OVERLAP;
+use crate::storage::io::in_order::InOrder;
 use crate::storage::io::way::{FileReader, FileWriter, IoWay, Refusal, Windows};
 use crate::storage::os;
 
@@ -21,6 +22,8 @@ const PAGE: u64 = 4096;
 /// Through the page cache.
 pub(crate) struct Buffered;
 
+static IN_ORDER: InOrder = InOrder { beneath: &Buffered, open: |file| Ok(file.clone()) };
+
 impl IoWay for Buffered {
     fn name(&self) -> &'static str {
         "buffered"
@@ -28,6 +31,10 @@ impl IoWay for Buffered {
 
     fn reader(&self, _: Windows, _: &Refusal) -> Arc<dyn FileReader> {
         Arc::new(CachedReader)
+    }
+
+    fn in_order(&self) -> Option<&'static dyn IoWay> {
+        Some(&IN_ORDER)
     }
 
     fn writer(

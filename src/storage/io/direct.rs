@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::storage::io::block::piece_bytes;
 use crate::storage::io::buffered::Buffered;
-use crate::storage::io::parallel::StreamReader;
-use crate::storage::io::read_ahead::ReadAhead;
+use crate::storage::io::in_order::InOrder;
+use crate::storage::io::read_ahead::{AheadReader, ReadAhead};
 use crate::storage::io::way::{FileReader, FileWriter, IoWay, Refusal, Windows};
 use crate::storage::io::write_behind::WriteBehind;
 use crate::storage::os;
@@ -24,15 +24,19 @@ use crate::storage::os;
 /// Past the page cache.
 pub(crate) struct Direct;
 
+static IN_ORDER: InOrder = InOrder { beneath: &Direct, open: open_direct };
+
 impl IoWay for Direct {
     fn name(&self) -> &'static str {
         "direct"
     }
 
     fn reader(&self, windows: Windows, refusal: &Refusal) -> Arc<dyn FileReader> {
-        let past_cache: fn(&Arc<File>) -> io::Result<Arc<File>> =
-            |file| os::open_direct(file, false).map(Arc::new);
-        Arc::new(StreamReader { ahead: ReadAhead::new(windows.read, refusal, past_cache) })
+        Arc::new(AheadReader(ReadAhead::new(windows.read, open_direct, refusal)))
+    }
+
+    fn in_order(&self) -> Option<&'static dyn IoWay> {
+        Some(&IN_ORDER)
     }
 
     fn writer(
@@ -60,4 +64,8 @@ impl IoWay for Direct {
             }
         }
     }
+}
+
+fn open_direct(file: &Arc<File>) -> io::Result<Arc<File>> {
+    os::open_direct(file, false).map(Arc::new)
 }

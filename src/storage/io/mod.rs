@@ -13,6 +13,7 @@ pub(crate) mod buffered;
 pub(crate) mod choice;
 pub(crate) mod direct;
 pub(crate) mod dontcache;
+pub(crate) mod in_order;
 pub(crate) mod parallel;
 pub(crate) mod read_ahead;
 pub(crate) mod settings;

@@ -15,42 +15,50 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::block::{AlignedPiece, PIECES, block_start, piece_bytes, pieces};
-use crate::storage::io::way::Refusal;
+use crate::storage::io::way::{FileReader, Refusal};
 use crate::storage::os;
 
 /// A read of this part of a piece moves the stream.
 const MOVING_PART: usize = 4;
 
-/// How the stream reads a file that is open: itself, or opened again past the page cache.
-pub(crate) type OpenAhead = fn(&Arc<File>) -> io::Result<Arc<File>>;
+/// Opens a file again, as the stream reads it.
+pub(crate) type Opener = fn(&Arc<File>) -> io::Result<Arc<File>>;
 
 /// A stream over the files of a store.
 pub(crate) struct ReadAhead {
     piece_bytes: usize,
-    open: OpenAhead,
+    /// Bytes of a read that moves the stream.
+    moving_bytes: usize,
+    open: Opener,
     refusal: Refusal,
     /// None before the first read, and for good where it cannot be had.
     stream: Mutex<Option<ReadStream>>,
 }
 
 impl ReadAhead {
-    /// A stream with `window` bytes of memory, over files as `open` opens them again.
-    pub(crate) fn new(window: u64, refusal: &Refusal, open: OpenAhead) -> ReadAhead {
-        let (piece_bytes, refusal) = (piece_bytes(window), refusal.clone());
-        ReadAhead { piece_bytes, open, refusal, stream: Mutex::default() }
+    /// A stream with `window` bytes of memory.
+    pub(crate) fn new(window: u64, open: Opener, refusal: &Refusal) -> ReadAhead {
+        let piece_bytes = piece_bytes(window);
+        let moving_bytes = piece_bytes / MOVING_PART;
+        ReadAhead { piece_bytes, moving_bytes, open, refusal: refusal.clone(), stream: Mutex::default() }
+    }
+
+    /// The same where reads that are elsewhere move it too, however small they are.
+    pub(crate) fn following_every_read(self) -> ReadAhead {
+        ReadAhead { moving_bytes: 0, ..self }
     }
 
     /// Reads some bytes, if they are in the stream or it moves there; else none are read.
     pub(crate) fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.refusal.is_set() {
-            *stream = ReadStream::begin(self.piece_bytes, self.open).inspect_err(|_| self.refusal.set()).ok();
+            *stream = ReadStream::begin(self.piece_bytes).inspect_err(|_| self.refusal.set()).ok();
         }
         let stream = stream.as_mut()?;
         if stream.reaches(file, offset) {
             stream.depth = (2 * stream.depth).min(PIECES);
-        } else if buf.len() >= self.piece_bytes / MOVING_PART {
-            stream.move_to(file, offset, buf.len());
+        } else if buf.len() >= self.moving_bytes {
+            stream.move_to(file, self.open, (offset, buf.len()));
         } else {
             return None;
         }
@@ -59,6 +67,19 @@ impl ReadAhead {
             self.refusal.set();
         }
         some
+    }
+}
+
+/// Reads the files of a store through a stream.
+pub(crate) struct AheadReader(pub(crate) ReadAhead);
+
+impl FileReader for AheadReader {
+    fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        // Whatever the stream cannot give is read as if there were none: that also says why it cannot.
+        match self.0.read(file, buf, offset) {
+            Some(bytes) => Ok(bytes),
+            None => file.read_at(buf, offset),
+        }
     }
 }
 
@@ -80,7 +101,6 @@ struct Filled {
 /// The stream, and the threads that fill its pieces.
 struct ReadStream {
     piece_bytes: usize,
-    open: OpenAhead,
     /// None once the stream is dropped, so that the threads end.
     jobs: Option<Sender<ReadJob>>,
     filled: Receiver<Filled>,
@@ -110,7 +130,7 @@ struct Ahead {
 
 impl ReadStream {
     /// A stream that is nowhere yet.
-    fn begin(piece_bytes: usize, open: OpenAhead) -> io::Result<ReadStream> {
+    fn begin(piece_bytes: usize) -> io::Result<ReadStream> {
         let (jobs, to_fill) = bounded::<ReadJob>(PIECES);
         let (give, filled) = bounded(PIECES);
         let mut threads = Vec::new();
@@ -120,7 +140,6 @@ impl ReadStream {
         }
         Ok(ReadStream {
             piece_bytes,
-            open,
             jobs: Some(jobs),
             filled,
             threads,
@@ -142,11 +161,11 @@ impl ReadStream {
     }
 
     /// Turns to another place, with as many pieces as are wanted at once.
-    fn move_to(&mut self, file: &Arc<File>, offset: u64, bytes: usize) {
+    fn move_to(&mut self, file: &Arc<File>, open: Opener, (offset, bytes): (u64, usize)) {
         if !self.file.as_ref().is_some_and(|(own, _)| Arc::ptr_eq(own, file)) {
-            let own = (self.open)(file).ok();
-            self.is_refused |= own.is_none();
-            self.file = Some((file.clone(), own));
+            let streamed = open(file).ok();
+            self.is_refused |= streamed.is_none();
+            self.file = Some((file.clone(), streamed));
         }
         while let Some(piece) = self.pieces.pop_front() {
             self.spare.extend(piece.bytes.map(|(piece, _)| piece));
@@ -197,9 +216,9 @@ impl ReadStream {
         let Filled { serial, piece, bytes } = self.filled.recv().ok()?;
         if let Err(error) = &bytes
             && os::is_refusal(error)
-            && let Some((_, own)) = &mut self.file
+            && let Some((_, streamed)) = &mut self.file
         {
-            (*own, self.is_refused) = (None, true);
+            (*streamed, self.is_refused) = (None, true);
         }
         match self.pieces.iter_mut().find(|ahead| ahead.serial == serial) {
             Some(ahead) => ahead.bytes = Some((piece, bytes.unwrap_or(0))),
@@ -242,7 +261,7 @@ mod tests {
         (folder, Arc::new(File::open(path).unwrap()), content)
     }
 
-    fn past_cache(file: &Arc<File>) -> io::Result<Arc<File>> {
+    fn direct(file: &Arc<File>) -> io::Result<Arc<File>> {
         os::open_direct(file, false).map(Arc::new)
     }
 
@@ -260,14 +279,14 @@ mod tests {
     #[test]
     fn what_is_read_is_what_the_file_holds_wherever_and_however_long() {
         let (_folder, file, content) = file(300_001);
-        for open in [past_cache as OpenAhead, |file| Ok(file.clone())] {
+        for open in [direct as Opener, |file| Ok(file.clone())] {
             reads_what_is_there(&file, &content, open);
         }
     }
 
-    fn reads_what_is_there(file: &Arc<File>, content: &[u8], open: OpenAhead) {
+    fn reads_what_is_there(file: &Arc<File>, content: &[u8], open: Opener) {
         let refusal = Refusal::default();
-        let ahead = ReadAhead::new(64 << 10, &refusal, open);
+        let ahead = ReadAhead::new(64 << 10, open, &refusal);
         // In order, with gaps, back, across the end of pieces, to the end of the file.
         let reads =
             [(0, 5_000), (5_000, 70_000), (75_003, 9), (80_001, 20_000), (3, 16_384), (250_000, 50_001)];
@@ -282,7 +301,7 @@ mod tests {
     #[test]
     fn small_reads_elsewhere_leave_the_stream_where_it_is() {
         let (_folder, file, content) = file(400_000);
-        let ahead = ReadAhead::new(64 << 10, &Refusal::default(), past_cache);
+        let ahead = ReadAhead::new(64 << 10, direct, &Refusal::default());
         let mut at = 0;
         for i in 0..10 {
             let mut buf = vec![0; 20_000];
@@ -297,7 +316,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_early_is_left_to_whoever_can_say_so() {
         let (_folder, file, _) = file(10_000);
-        let ahead = ReadAhead::new(16 << 10, &Refusal::default(), past_cache);
+        let ahead = ReadAhead::new(16 << 10, direct, &Refusal::default());
         let mut buf = vec![0; 8_000];
         assert_eq!(ahead.read(&file, &mut buf, 8_000), Some(192), "up to the end of a piece");
         assert_eq!(ahead.read(&file, &mut buf, 8_192), Some(1_808), "up to the end of the file");

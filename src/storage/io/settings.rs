@@ -23,6 +23,11 @@ impl IoMode {
         IO_WAYS.iter().map(|way| way.name())
     }
 
+    /// The same for a store whose files are only read in order.
+    pub(crate) fn in_order(self) -> IoMode {
+        self.0.in_order().map_or(self, IoMode)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         self.0.name()

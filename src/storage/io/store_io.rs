@@ -73,6 +73,11 @@ impl StoreIo {
         })
     }
 
+    /// How much of a file may be on its way.
+    pub(crate) fn windows(&self, keeping_cache: bool) -> Windows {
+        self.with(|now| windows(now.settings, keeping_cache))
+    }
+
     /// What becomes of bytes of new files that others have.
     pub(crate) fn unchanged(&self) -> Unchanged {
         self.with(|now| now.settings.unchanged)

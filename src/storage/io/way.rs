@@ -14,6 +14,11 @@ pub(crate) trait IoWay: Sync {
     /// What reads the files of a store.
     fn reader(&self, windows: Windows, refusal: &Refusal) -> Arc<dyn FileReader>;
 
+    /// The same for a store whose files are only read in order, where that is faster; its window is memory of the process.
+    fn in_order(&self) -> Option<&'static dyn IoWay> {
+        None
+    }
+
     /// What writes one file from the start of `span`, before which its bytes are there, to its end.
     fn writer(
         &self,

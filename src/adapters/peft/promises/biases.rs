@@ -51,7 +51,7 @@ impl<'a> Biases<'a> {
             let mut whose = Whose { modules: HashSet::new(), kinds: HashSet::new(), stacks: HashSet::new() };
             for tensor in adapter.needed() {
                 if tensor.is_value() {
-                    let (module, parameter) = replaced(&tensor.path);
+                    let (module, parameter) = replaced(tensor.path());
                     let path = join(&module, parameter);
                     let name = reading.read(&path);
                     values.insert(hash_of(&name));
@@ -106,5 +106,5 @@ impl<'a> Biases<'a> {
 }
 
 fn is_bias(tensor: &AdapterTensor) -> bool {
-    tensor.path.ends_with(".bias")
+    tensor.path().ends_with(".bias")
 }

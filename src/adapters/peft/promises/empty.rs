@@ -21,7 +21,7 @@ pub(crate) fn check(
     let mut found = BTreeSet::new();
     for tensor in adapter.tensors.iter().filter(|tensor| is_empty(tensor)) {
         let (path, is_there) = if tensor.is_value() {
-            let (module, parameter) = replaced(&tensor.path);
+            let (module, parameter) = replaced(tensor.path());
             let name = join(&module, parameter);
             let target = locate(outline, names, &name);
             let is_there = target.is_some_and(|target| outline.weight(target).shape.elements() > 0);

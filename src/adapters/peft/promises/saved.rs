@@ -46,7 +46,7 @@ impl<'a> SavedModules<'a> {
         let tensors = adapter.needed().filter(|_| !entries.is_empty());
         for tensor in tensors {
             let path = if tensor.is_value() {
-                let (module, parameter) = replaced(&tensor.path);
+                let (module, parameter) = replaced(tensor.path());
                 join(&module, parameter)
             } else {
                 join(tensor.owner(), "weight")
