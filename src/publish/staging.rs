@@ -355,8 +355,8 @@ mod tests {
         assert!(all.list("output").unwrap().is_empty() && all.stat("state").unwrap().is_none());
         // Another directory gets its name meanwhile: nothing of that is touched or taken for the result.
         let staging = begin("output");
-        std::fs::rename(folder.path().join("output"), folder.path().join("away")).unwrap();
-        std::fs::create_dir(folder.path().join("output")).unwrap();
+        all.rename_dir("output", "away").unwrap();
+        write_small(&all, "output/x", b"").and_then(|()| all.remove("output/x")).unwrap();
         write_small(&staging.store(), "a", b"1").unwrap();
         let error = staging.finish(&[("a".to_owned(), 1)], 0o666).map(drop).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. })), "{error:?}");

@@ -1,6 +1,7 @@
 //! [`Extent`]: how much of a plan is walked. All of it, or chosen places: whole rows of tensors that are merged, and bytes of
 //! those that are copied.
 
+use std::iter::once;
 use std::ops::Range;
 
 use crate::plan::out_tensor::{Content, Plan};
@@ -60,9 +61,7 @@ impl Extent {
             let last = shards[shard].last_mut().filter(|last| last.tensor == tensor && !is_copied);
             match last {
                 Some(last) => last.ranges.push(start..end),
-                None => {
-                    shards[shard].push(TensorExtent { tensor, ranges: std::iter::once(start..end).collect() })
-                }
+                None => shards[shard].push(TensorExtent { tensor, ranges: once(start..end).collect() }),
             }
         }
         Extent { shards: Some(shards), bytes }

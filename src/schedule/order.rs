@@ -2,6 +2,7 @@
 //!
 //! The walk allocates for each tensor, but not for each tile: the lists of factors that a tile carries come back to it.
 
+use std::iter::once;
 use std::ops::Range;
 
 use crate::ops::op::ClaimId;
@@ -132,7 +133,7 @@ impl<'p> Tiles<'p> {
         match MergedTensor::located(self.plan, place, &self.schedule.locations) {
             Some(merged) => {
                 let row = if tensor.offset < made { self.start.row } else { 0 };
-                let rows = std::iter::once(row..merged.view.rows).collect();
+                let rows = once(row..merged.view.rows).collect();
                 self.step = Step::Merge(Box::new(TensorTiles::new(at, merged, self.schedule, rows)));
                 self.tensor = Some(at + 1);
             }

@@ -117,10 +117,15 @@ fn check_file(
     Ok((found != expected).then_some(Finding::Length { file, expected, found }))
 }
 
+/// Memory for the next bytes of a file of that length: most of many side files are small.
+fn buffer(len: u64) -> Vec<u8> {
+    vec![0; len.min(STEP as u64) as usize]
+}
+
 /// The first byte of a file that is not as it should be, as far as it reaches.
 fn first_difference(expected: &Expected<'_>, found: &dyn Source, cancel: &Cancel) -> Result<Option<u64>> {
     let len = expected.len().min(found.len());
-    let (mut own, mut other, mut at) = (vec![0; STEP], vec![0; STEP], 0);
+    let (mut own, mut other, mut at) = (buffer(len), buffer(len), 0);
     while at < len {
         cancel.check()?;
         let step = (len - at).min(STEP as u64) as usize;
@@ -135,7 +140,7 @@ fn first_difference(expected: &Expected<'_>, found: &dyn Source, cancel: &Cancel
 }
 
 fn hash_of(expected: &Expected<'_>, cancel: &Cancel) -> Result<String> {
-    let (mut hasher, mut buf, mut at) = (blake3::Hasher::new(), vec![0; STEP], 0);
+    let (mut hasher, mut buf, mut at) = (blake3::Hasher::new(), buffer(expected.len()), 0);
     while at < expected.len() {
         cancel.check()?;
         let step = (expected.len() - at).min(STEP as u64) as usize;

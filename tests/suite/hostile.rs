@@ -45,10 +45,9 @@ fn filled(parts: &Value) -> String {
     let part = |i: usize| parts[i].as_str().unwrap();
     let mut text = part(0).to_owned();
     for i in 0..parts[2].as_u64().unwrap() {
-        match part(1).split_once("$n") {
-            Some((before, after)) => text += &format!("{before}{i}{after}"),
-            None => text += part(1),
-        }
+        let mut pieces = part(1).split("$n");
+        text += pieces.next().unwrap_or_default();
+        pieces.for_each(|piece| text += &format!("{i}{piece}"));
     }
     text + part(3)
 }

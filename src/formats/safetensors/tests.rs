@@ -261,14 +261,18 @@ fn what_has_no_room_is_counted_and_not_kept() {
     let tensors: Vec<String> = (0..50).map(|i| entry(&format!("tensor{i:02}"), "[0]")).collect();
     let fields: String = (0..50).map(|i| format!("\"field{i:02}\":0,")).collect();
     let pairs: Vec<String> = (0..50).map(|i| format!("\"key{i:02}\":\"v\"")).collect();
-    for json in [
-        format!("{{{}}}", tensors.join(",")),
-        format!("{{{}}}", entry("a", &format!("[{}0]", "1,".repeat(1000)))),
-        format!("{{\"a\":{{{fields}\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}}}"),
-        format!("{{\"__metadata__\":{{{}}}}}", pairs.join(",")),
+    // What each takes at least, by the sizes of what it becomes.
+    for (json, least) in [
+        (format!("{{{}}}", tensors.join(",")), 50 * 1000),
+        (format!("{{{}}}", entry("a", &format!("[{}0]", "1,".repeat(1000)))), 1000 * 8 + 1000),
+        (
+            format!("{{\"a\":{{{fields}\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}}}"),
+            50 * 24 + 1000,
+        ),
+        (format!("{{\"__metadata__\":{{{}}}}}", pairs.join(",")), 50 * 48),
     ] {
         let Err(HeaderProblem::NoRoom { needed }) = read(&json, 1) else { panic!("{json:.60}") };
-        assert!(read(&json, needed).is_ok(), "{needed} for {json:.60}");
+        assert!(needed >= least && read(&json, needed).is_ok(), "{needed} for {json:.60}");
         let again = read(&json, needed - 1).unwrap_err();
         assert!(matches!(again, HeaderProblem::NoRoom { needed: same } if same == needed), "{json:.60}");
     }

@@ -314,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_follows_every_read_moves_to_small_ones_too() {
+        let (_folder, file, content) = file(400_000);
+        let ahead = ReadAhead::new(64 << 10, direct, &Refusal::default()).following_every_read();
+        for at in [0, 100, 300_000, 300_100, 7] {
+            let mut buf = [0; 100];
+            assert_eq!(read_all(&ahead, &file, &mut buf, at as u64), buf.len(), "at {at}");
+            assert!(buf == content[at..at + 100]);
+        }
+    }
+
+    #[test]
     fn a_file_that_ends_early_is_left_to_whoever_can_say_so() {
         let (_folder, file, _) = file(10_000);
         let ahead = ReadAhead::new(16 << 10, direct, &Refusal::default());
