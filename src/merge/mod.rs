@@ -16,3 +16,5 @@ pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod request;
 pub(crate) mod resolve;
+#[cfg(all(test, shardfold_model))]
+mod run_model;

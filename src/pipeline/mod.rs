@@ -39,6 +39,8 @@ pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod stages;
 pub(crate) mod stop;
+#[cfg(all(test, shardfold_model))]
+mod stop_model;
 pub(crate) mod tally;
 pub(crate) mod worker;
 pub(crate) mod writer;

@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
-
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::plan::out_tensor::OutHeader;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 use crate::storage::source::Source;
+use crate::threads::channel::{Receiver, Sender};
 
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::file_hash::{FileHash, FileSum, StretchValues};
