@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion hostile fuzz refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install
+.PHONY: help build demo test second-opinion hostile fuzz model refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ hostile: ## Run each hostile input of the fixtures, and see that it takes neithe
 
 fuzz: ## Damage files at random for three minutes for each parser (FUZZ_SECONDS), and see that none panics
 	$(CARGO) test --release --test suite -- --ignored --nocapture no_parser_panics_for_minutes
+
+model: ## Run a merge's threads in the orders of a model checker: no deadlock, nothing lost, nothing claimed too early
+	RUSTFLAGS="--cfg shardfold_model" $(CARGO) test --lib --target-dir $(TARGET)/model -- _model:: --nocapture
 
 counts: ## Count what the structure promises: layers, circles, names, public items; LIST=1 lists every offender
 	$(CARGO) test --quiet --test suite structure:: -- --nocapture
@@ -78,8 +81,8 @@ second-opinion: build ## Compute the demo again with numpy, by the formula of Lo
 refused: build ## Merge where calls are refused that stores may lack, one and two at a time (Linux, strace)
 	$(PYTHON) tests/refused.py $(BINARY) $(DEMO) $(TARGET)/refused
 
-kills: build ## Kill a merge of 3 GB and one of a single file of 2 GB 200 times at random, and run it again
-	$(CARGO) run --release --example generate -- --shape llama-1b --out $(TARGET)/kills
+kills: build ## Kill a merge of five shards of 3 GB and one of a single file of 2 GB 200 times each, and run it again
+	$(CARGO) run --release --example generate -- --shape llama-1b --shard-size 700M --out $(TARGET)/kills
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills/base $(TARGET)/kills/adapter-r16-all-linear $(TARGET)/kills/out
 	$(CARGO) run --release --example generate -- --shape one-tensor --bytes 2G --out $(TARGET)/kills-one
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills-one/base $(TARGET)/kills-one/adapter-r16-all-linear $(TARGET)/kills-one/out

@@ -1,7 +1,8 @@
 """Kills a merge at random times, runs it again, and compares the result with that of an undisturbed run.
 
-A kill may come at any moment, several times in a row: whoever runs the same command again, with another budget and
-another number of threads every second time, must get the same bytes, with the base unchanged and never a half OUTPUT.
+A kill may come at any moment, several times in a row: whoever runs the same command again, half of the times with another
+budget and another number of threads than the run that was killed, must get the same bytes, with the base unchanged and
+never a half OUTPUT.
 
     python tests/kills.py target/release/shardfold BASE ADAPTER WORK [--kills 200] [--seed 1]
 
@@ -17,6 +18,9 @@ import shutil
 import subprocess
 import sys
 import time
+
+# The budgets and threads that a run may have; none is what the machine gives.
+SETTINGS = [["--threads", "1", "--max-ram", "300M"], ["--threads", "3", "--max-ram", "150M"], []]
 
 
 def digests(folder):
@@ -59,26 +63,33 @@ def main():
     whole = digests(output + ".whole")
     shutil.rmtree(output + ".whole")
     print(f"a whole run takes {whole_time:.1f} s", flush=True)
-    kills, kept, runs = 0, 0, 0
+    kills, continued, turned, kept, runs, settings = 0, 0, 0, 0, 0, SETTINGS[0]
     while kills < options.kills:
-        flags = [["--threads", "1", "--max-ram", "300M"], []][runs % 2]
-        summary, _ = merge(output, *flags, limit=random.uniform(0.02, 0.7) * whole_time)
+        is_continued = os.path.exists(output + ".partial")
+        if not is_continued or continued % 2 == 0:
+            others = [other for other in SETTINGS if other != settings]
+            turned += is_continued
+            settings = random.choice(others)
+        continued += is_continued
+        summary, _ = merge(output, *settings, limit=random.uniform(0.02, 1.5) * whole_time)
         if os.path.exists(output) and digests(output) != whole:
             sys.exit(f"OUTPUT is not whole after {kills} kills")
         if summary is None:
             kills += 1
-            if kills % 10 == 0:
-                print(f"{kills} kills, {runs} results, at most {kept} bytes kept", flush=True)
-            continue
-        kept, runs = max(kept, summary["kept_bytes"]), runs + 1
-        shutil.rmtree(output)
+        else:
+            kept, runs = max(kept, summary["kept_bytes"]), runs + 1
+            shutil.rmtree(output)
+        if summary is None and kills % 10 == 0:
+            print(f"{kills} kills, {continued} runs went on ({turned} with other settings), {runs} results, "
+                  f"at most {kept} bytes kept", flush=True)
     merge(output)
     if digests(output) != whole:
         sys.exit("the last result is another")
     shutil.rmtree(output)
     if digests(options.base) != base:
         sys.exit("the base has changed")
-    print(f"{kills} kills: {runs + 1} results, each as of an undisturbed run")
+    print(f"{kills} kills: {continued} runs went on, {turned} of them with another budget and other threads; "
+          f"{runs + 1} results, each as of an undisturbed run")
 
 
 main()

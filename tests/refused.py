@@ -1,11 +1,13 @@
 """Merges where the system refuses calls that mounted buckets and network file systems lack, one or two of them at a time.
 
-Every merge must succeed with the bytes of an undisturbed one, or be refused (exit code 73) before OUTPUT is there. strace
-refuses the calls, with the error number that such stores give.
+Every merge must succeed with the bytes of an undisturbed one, or be refused (exit code 73) before OUTPUT is there: any other
+end is a late failure. strace refuses the calls, with the error number that such stores give; `busy_unlink.py` refuses to
+remove a file that is open.
 
     python tests/refused.py target/release/shardfold fixtures/demo WORK
 
-Prints how many subsets were merged and how many refused, exits 1 and says what did not hold.
+Prints how many subsets were merged, how many refused and how many failed late, how often each call was refused when it was
+the only one, and exits 1 if one failed late.
 """
 
 import itertools
@@ -14,17 +16,20 @@ import shutil
 import subprocess
 import sys
 
+# What is refused: the calls of the system, and the error; none where it depends on more than the call.
 CALLS = {
     "rename": ("rename,renameat,renameat2", "ENOSYS"),
     "link": ("link,linkat", "EPERM"),
     "ftruncate": ("ftruncate", "ENOSYS"),
     "fallocate": ("fallocate", "EOPNOTSUPP"),
-    "fsync": ("fsync,fdatasync,sync_file_range", "EINVAL"),
+    "fsync": ("fsync,fdatasync,sync_file_range,syncfs", "EINVAL"),
     "flock": ("flock", "ENOLCK"),
     "lseek": ("lseek", "ESPIPE"),
+    "unlink of an open file": None,
     "chmod": ("chmod,fchmod,fchmodat", "EPERM"),
     "statvfs": ("statfs,fstatfs", "ENOSYS"),
 }
+BUSY_UNLINK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "busy_unlink.py")
 
 
 def files(folder):
@@ -45,28 +50,43 @@ def main():
     environment = dict(os.environ, XDG_STATE_HOME=at("state"))
 
     def merge(refused, output):
-        command = []
-        if refused:
-            command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + ",".join(CALLS[c][0] for c in refused)]
-            for call in refused:
-                command += ["-e", "inject={}:error={}".format(*CALLS[call])]
+        always = [CALLS[call] for call in refused if CALLS[call]]
+        command = [sys.executable, BUSY_UNLINK, at("busy.log")] if len(always) < len(refused) else []
+        if always:
+            command += ["strace", "-f", "-qq", "-o", at("strace.log"), "-e", "trace=" + ",".join(calls for calls, _ in always)]
+            for calls, error in always:
+                command += ["-e", f"inject={calls}:error={error}"]
         command += [binary, "merge", "--base", at("base"), "--adapter", at("adapter"), "--output", output]
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
     undisturbed = merge([], at("expected"))
     assert undisturbed.returncode == 0, undisturbed.stderr
-    expected, wrong, counts = files(at("expected")), [], {0: 0, 73: 0}
-    for refused in [*((call,) for call in CALLS), *itertools.combinations(CALLS, 2)]:
+
+    def times_refused(call):
+        log = "strace.log" if CALLS[call] else "busy.log"
+        with open(at(log)) as lines:
+            return sum("INJECTED" in line or line == "refused\n" for line in lines)
+
+    expected, late, merged, refusals = files(at("expected")), [], [], []
+    subsets = [*((call,) for call in CALLS), *itertools.combinations(CALLS, 2)]
+    times = {}
+    for refused in subsets:
         run, output = merge(refused, at("output")), at("output")
-        is_right = files(output) == (expected if run.returncode == 0 else {})
-        counts[run.returncode] = counts.get(run.returncode, 0) + 1
-        if not is_right or run.returncode not in (0, 73):
-            wrong.append(f"{refused}: {run.returncode}: {run.stderr}")
+        if len(refused) == 1:
+            times[refused[0]] = times_refused(refused[0])
+        if run.returncode == 0 and files(output) == expected:
+            merged.append(refused)
+        elif run.returncode == 73 and not files(output):
+            refusals.append(refused)
+        else:
+            late.append(f"{refused}: {run.returncode}: {run.stderr}")
         for left in [output, output + ".partial"]:
             shutil.rmtree(left, ignore_errors=True)
-    print(f"{counts[0]} subsets merged, {counts[73]} refused")
-    if wrong:
-        sys.exit("\n".join(wrong))
+    pairs = sum(len(refused) == 2 for refused in subsets)
+    print(f"{len(CALLS)} calls and {pairs} pairs: {len(merged)} merged, {len(refusals)} refused, {len(late)} failed late")
+    print("refused: " + ", ".join(f"{call} {count} times" for call, count in times.items()))
+    if late:
+        sys.exit("\n".join(late))
 
 
 main()

@@ -4,15 +4,15 @@
 //! the order of the schedule; whoever drops one gives it back. So nobody can wait for memory in a circle: every lease that
 //! is out belongs to work that goes on without the reader.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use memmap2::MmapMut;
 
 use crate::error::budget::BudgetNeed;
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
+use crate::threads::atomic::{AtomicU64, Ordering};
+use crate::threads::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// Sizes are multiples of this, so that direct I/O stays possible.
 pub(crate) const PAGE: usize = 4096;

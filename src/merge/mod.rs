@@ -16,4 +16,6 @@ pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod request;
 pub(crate) mod resolve;
+#[cfg(all(test, shardfold_model))]
+mod run_model;
 pub(crate) mod unchanged;

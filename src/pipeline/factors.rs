@@ -4,7 +4,7 @@
 //! is never longer in the file than in memory, so that none is overwritten before it is decoded.
 
 use std::ops::Range;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::PoisonError;
 
 use smallvec::SmallVec;
 
@@ -20,6 +20,7 @@ use crate::ops::op::Op;
 use crate::plan::out_tensor::Plan;
 use crate::schedule::region::FactorBlock;
 use crate::tensor::dtype::bytes_of;
+use crate::threads::{Mutex, OnceLock};
 
 /// Views of the factors of one op, in its order. More than so many would be allocated.
 pub(crate) type FactorViews<'b> = SmallVec<[FactorView<'b>; 8]>;

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-
 use crate::error::Result;
 use crate::memory::pool::{Lease, Pool};
 use crate::schedule::order::Tiles;
 use crate::schedule::region::{FactorBlock, Sharing};
 use crate::schedule::tile::{MergeTile, Purpose, Tile, Work, list_blocks};
 use crate::tensor::rect::Rect;
+use crate::threads::channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::factors::BandFactors;

@@ -43,6 +43,8 @@ pub(crate) mod sections;
 pub(crate) mod shared;
 pub(crate) mod stages;
 pub(crate) mod stop;
+#[cfg(all(test, shardfold_model))]
+mod stop_model;
 pub(crate) mod stretch_values;
 pub(crate) mod tally;
 pub(crate) mod worker;

@@ -10,9 +10,9 @@ use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
 use crate::pipeline::tally::{Applied, Tally};
 use crate::pipeline::{feed, worker, writer};
-use crossbeam_channel::{bounded, unbounded};
+use crate::threads::channel::{bounded, unbounded};
+use crate::threads::thread::{self, Builder, Scope, ScopedJoinHandle};
 use std::io;
-use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 /// How often the caller hears of progress, and a signal is looked for.

@@ -1,11 +1,12 @@
 //! How stages stop each other: a flag that all look at, and the first cause.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, Thread};
+use std::sync::PoisonError;
 
 use crate::error::run::RunError;
 use crate::error::{Error, Result};
+use crate::threads::Mutex;
+use crate::threads::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::threads::thread::{self, Thread};
 
 /// Set once, by the first thing that goes wrong.
 pub(crate) struct Stop {
@@ -31,7 +32,7 @@ impl Default for Stop {
 impl Stop {
     /// Asks all stages to return. Only the first cause is kept.
     pub(crate) fn raise(&self, cause: Error) {
-        let mut kept = self.cause.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut kept = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get_or_insert(cause);
         self.raised.store(true, Ordering::Release);
     }
@@ -58,7 +59,7 @@ impl Stop {
 
     /// The cause, if there was one.
     pub(crate) fn into_cause(self) -> Option<Error> {
-        self.cause.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.cause.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,11 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
-
 use crate::error::Result;
 use crate::schedule::region::FactorBlock;
 use crate::schedule::tile::{MergeTile, Work};
+use crate::threads::channel::{Receiver, Sender};
 
 use crate::pipeline::apply::{TileJob, merge_tile};
 use crate::pipeline::clock::{Activity, StageClock};

@@ -6,8 +6,6 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
-
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::plan::out_tensor::OutHeader;
@@ -15,6 +13,7 @@ use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 use crate::storage::source::Source;
 use crate::tensor::reference::FileId;
+use crate::threads::channel::{Receiver, Sender};
 
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::file_hash::{FileHash, hash_of};

@@ -154,6 +154,9 @@ impl Earlier<'_> {
 }
 
 /// Whether the first bytes of a shard are there as they were kept.
+///
+/// A run that was cut off when it had committed the shard, and had not recorded that yet, left it under its own name. What is
+/// behind the part is recorded nowhere, so the shard becomes a part again.
 fn is_kept(
     dir: &Location,
     (part, state): (&ShardPart, &FileState),
@@ -161,6 +164,9 @@ fn is_kept(
     hashing: Option<&mut FileHashing<'_>>,
 ) -> Result<bool> {
     let name = part_name(&part.name);
+    if dir.stat(&name)?.is_none() && dir.has_file(&part.name)? {
+        dir.rename(&part.name, &name)?;
+    }
     let is_there = dir.stat(&name)?.is_some_and(|stat| stat.bytes >= part.bytes);
     if !is_there {
         return Ok(false);

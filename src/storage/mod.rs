@@ -27,6 +27,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one that touches the file system")]
 
+pub(crate) mod at_byte;
 pub(crate) mod behind;
 pub(crate) mod chained;
 pub(crate) mod checksummed;

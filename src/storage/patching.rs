@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::storage::at_byte::at_byte;
 use crate::storage::rules;
 use crate::storage::sink::Patch;
 
@@ -35,7 +36,8 @@ impl FilePatch {
 
 impl Patch for FilePatch {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|cause| self.cannot_write(cause))
+        let written = self.file.write_all_at(bytes, offset);
+        written.map_err(|cause| self.cannot_write(at_byte(cause, offset)))
     }
 
     fn sync(&mut self) -> Result<()> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::at_byte::at_byte;
 use crate::storage::shown::shown;
 use crate::tensor::size::show_size;
 
@@ -159,7 +160,7 @@ impl Length {
             let text = format!("{} bytes were announced, more came", self.announced);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        write(self.come)?;
+        write(self.come).map_err(|cause| at_byte(cause, self.come))?;
         self.come += bytes;
         self.lost = false;
         Ok(())

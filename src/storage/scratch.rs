@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::at_byte::at_byte;
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::shown::shown;
 use crate::storage::sink::Scratch;
@@ -87,7 +88,8 @@ impl Source for ScratchFile {
 
 impl Scratch for ScratchFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let failed = |cause| Error::new(StorageError::Write { path: shown(&self.path) }).because(cause);
+        let error = || Error::new(StorageError::Write { path: shown(&self.path) });
+        let failed = |cause| error().because(at_byte(cause, offset));
         self.file.write_all_at(bytes, offset).map_err(failed)?;
         if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
             self.settle()?;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -53,7 +53,8 @@ impl Temporary {
         let file =
             fs::OpenOptions::new().write(true).create_new(kept == 0).custom_flags(flags).open(&path)?;
         let found = uninterrupted(|| file.metadata())?;
-        if !found.is_file() || found.len() < kept {
+        // One with another name is somebody else's too: it is never written into.
+        if !found.is_file() || found.len() < kept || found.nlink() > 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "what was kept of it is not there"));
         }
         Ok((file, Temporary::named(path, true)))

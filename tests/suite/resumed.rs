@@ -91,6 +91,19 @@ impl Merge {
     }
 }
 
+/// Bytes of shards that the journal of an output says are kept.
+fn claimed(merge: &Merge) -> u64 {
+    let journal = fs::read_to_string(merge.at("output.partial/shardfold.journal")).unwrap_or_default();
+    let lines = journal.lines().skip(2).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (mut whole, mut part) = (0, 0);
+    for line in lines {
+        let bytes = |kind: &str| line[kind]["bytes"].as_u64();
+        whole += bytes("shard").unwrap_or(0);
+        part = bytes("part").unwrap_or(0);
+    }
+    whole + part
+}
+
 /// What a summary counted, without what depends on the run.
 fn counted(summary: &Summary) -> Value {
     let mut applied = serde_json::to_value(&summary.applied).unwrap();
@@ -109,6 +122,35 @@ fn counted(summary: &Summary) -> Value {
 }
 
 #[test]
+fn a_shard_that_was_whole_and_not_recorded_yet_is_gone_on_with() {
+    for case in ["dora-sharded", "dora-gpt2"] {
+        let merge = Merge::of(&fixtures().join("golden").join(case));
+        merge.here(THIRD, "whole").unwrap();
+        let whole = contents(&merge.at("whole"));
+        let mut unrecorded = 0;
+        for nth in 1.. {
+            // The journal is what is written behind a commit.
+            let store = Faulty::new(Folder::new(merge.folder.path()));
+            let store = store.failing(Operation::Write, nth, Failure::Errno(5));
+            if merge.run(FIRST, &Location::new(store).join("output")).is_ok() {
+                break;
+            }
+            let journal =
+                fs::read_to_string(merge.at("output.partial/shardfold.journal")).unwrap_or_default();
+            let there = whole.keys().filter(|name| name.ends_with(".safetensors"));
+            let there = there.filter(|name| merge.at("output.partial").join(name).is_file()).count();
+            unrecorded += usize::from(there > journal.matches("{\"shard\":").count());
+            let claimed = claimed(&merge);
+            let summary = merge.here(THIRD, "output").unwrap();
+            assert!(summary.kept_bytes >= claimed, "{case}: less than {claimed} was kept behind write {nth}");
+            assert!(contents(&merge.at("output")) == whole, "{case}: other bytes behind write {nth}");
+            fs::remove_dir_all(merge.at("output")).unwrap();
+        }
+        assert!(unrecorded > 0, "{case}: no shard was whole and not recorded");
+    }
+}
+
+#[test]
 fn a_merge_goes_on_behind_every_milestone() {
     let mut points = 0;
     for case in CASES {
@@ -124,7 +166,9 @@ fn a_merge_goes_on_behind_every_milestone() {
             if nth % 2 == 0 && nth + 9 < syncs {
                 merge.cut_off(FIRST, 6);
             }
+            let claimed = claimed(&merge);
             let summary = merge.here(if nth % 3 == 0 { SECOND } else { THIRD }, "output").unwrap();
+            assert!(summary.kept_bytes >= claimed, "{case}: less than {claimed} was kept behind sync {nth}");
             assert!(contents(&merge.at("output")) == whole, "{case}: other bytes behind sync {nth}");
             assert_eq!(summary.state, "done");
             // Of a result that was whole and only not shown yet nothing is counted.

@@ -18,6 +18,8 @@ pub(crate) mod parallel;
 pub(crate) mod read_ahead;
 pub(crate) mod settings;
 pub(crate) mod store_io;
+#[cfg(all(test, shardfold_model))]
+mod threads_model;
 pub(crate) mod way;
 pub(crate) mod ways;
 pub(crate) mod write_behind;

@@ -8,15 +8,15 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::{Arc, PoisonError};
 
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::block::{AlignedPiece, PIECES, block_start, piece_bytes, pieces};
 use crate::storage::io::way::{FileReader, Refusal};
 use crate::storage::os;
+use crate::threads::Mutex;
+use crate::threads::channel::{Receiver, Sender, bounded};
+use crate::threads::thread::{Builder, JoinHandle};
 
 /// A read of this part of a piece moves the stream.
 const MOVING_PART: usize = 4;

@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
+use crate::storage::at_byte::at_byte;
 use crate::storage::interrupted::uninterrupted;
 use crate::storage::io::block::{AlignedPiece, BLOCK, PIECES, pieces};
 use crate::storage::io::way::{FileWriter, Refusal};
 use crate::storage::os;
+use crate::threads::channel::{Receiver, Sender, bounded};
+use crate::threads::thread::{Builder, JoinHandle};
 
 /// A new file that is written in order.
 pub(crate) struct WriteBehind {
@@ -196,7 +196,8 @@ impl DirectFile {
     /// Writes pieces until nobody sends more.
     fn write_all(&self, jobs: &Receiver<WriteJob>, written: &Sender<Written>) {
         for WriteJob { piece, bytes, offset } in jobs {
-            let result = self.write(&piece[..bytes], offset);
+            // Whoever hears of it is further on.
+            let result = self.write(&piece[..bytes], offset).map_err(|cause| at_byte(cause, offset));
             if written.send(Written { piece, result }).is_err() {
                 return;
             }

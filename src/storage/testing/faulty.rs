@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::at_byte::at_byte;
 use crate::storage::io::settings::IoSettings;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Scratch, Sink};
@@ -162,6 +163,7 @@ impl<S: Store> Faulty<S> {
             inner,
             path: self.path_of(name),
             script: self.script.clone(),
+            written: 0,
             is_lost: false,
             is_refused: false,
         }
@@ -192,7 +194,8 @@ impl<S: Store> Store for Faulty<S> {
 
     fn resume(&self, name: &str, kept: u64, len: u64) -> Result<Box<dyn Sink>> {
         self.writes(Operation::Create, name)?;
-        Ok(Box::new(self.renamed_file(self.inner.resume(name, kept, len)?, name)))
+        let file = self.renamed_file(self.inner.resume(name, kept, len)?, name);
+        Ok(Box::new(FaultyFile { written: kept, ..file }))
     }
 
     fn write_once(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {
@@ -332,6 +335,8 @@ struct FaultyFile<F> {
     inner: F,
     path: PathBuf,
     script: Arc<Script>,
+    /// Bytes that were written in order.
+    written: u64,
     /// Whether a write failed here, of which the inner file knows nothing.
     is_lost: bool,
     /// Whether the rename that would show it is refused.
@@ -393,12 +398,15 @@ impl Sink for FaultyFile<Box<dyn Sink>> {
         if self.is_lost {
             return Err(cannot_write(&self.path, Failure::Kind(io::ErrorKind::Other)));
         }
-        let Some(failure) = failure else { return self.inner.write(bytes) };
+        let Some(failure) = failure else {
+            self.written += bytes.len() as u64;
+            return self.inner.write(bytes);
+        };
         self.is_lost = true;
         if matches!(failure, Failure::Short) {
             self.inner.write(&bytes[..bytes.len() / 2])?;
         }
-        Err(cannot_write(&self.path, failure))
+        Err(cannot_write_at(&self.path, self.written, failure))
     }
 
     fn keep(&mut self) -> Result<bool> {
@@ -432,7 +440,7 @@ impl Patch for FaultyFile<Box<dyn Patch>> {
                 if matches!(failure, Failure::Short) {
                     self.inner.write_at(&bytes[..bytes.len() / 2], offset)?;
                 }
-                Err(cannot_write(&self.path, failure))
+                Err(cannot_write_at(&self.path, offset, failure))
             }
         }
     }
@@ -459,7 +467,8 @@ impl Source for FaultyFile<Box<dyn Scratch>> {
 
 impl Scratch for FaultyFile<Box<dyn Scratch>> {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.writes(Operation::Write)?;
+        let failure = self.script.next(Operation::Write);
+        failure.map_or(Ok(()), |failure| Err(cannot_write_at(&self.path, offset, failure)))?;
         self.inner.write_at(bytes, offset)
     }
 
@@ -475,6 +484,10 @@ fn cannot_read(path: &Path, offset: u64, failure: Failure) -> Error {
         io::ErrorKind::NotFound => rules::missing("file", path).because(cause),
         _ => Error::new(StorageError::Read { path: path.to_path_buf(), offset }).because(cause),
     }
+}
+
+fn cannot_write_at(path: &Path, offset: u64, failure: Failure) -> Error {
+    rules::cannot_write(path, at_byte(failure.cause(), offset))
 }
 
 fn cannot_write(path: &Path, failure: Failure) -> Error {

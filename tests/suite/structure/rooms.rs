@@ -24,7 +24,7 @@ pub const LAYERS: Layers = Layers {
         &["encodings", "formats", "hub", "storage", "memory"],
         &["kernels"],
         &["cancel"],
-        &["tensor", "error", "note"],
+        &["tensor", "error", "note", "threads"],
     ],
     beside: &[
         ("error", "tensor", "an error carries the shapes and dtypes that disagree"),
