@@ -109,10 +109,10 @@ compile_fused!(
     fused_avx512,
     crate::kernels::fused::avx512::Sixteen,
     4,
-    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt"
 );
 #[cfg(target_arch = "x86_64")]
-compile_fused!(fused_avx2, crate::kernels::fused::avx2::Eight, 2, "avx2,fma,f16c");
+compile_fused!(fused_avx2, crate::kernels::fused::avx2::Eight, 2, "avx2,fma,f16c,popcnt");
 #[cfg(target_arch = "aarch64")]
 compile_fused!(fused_neon, crate::kernels::fused::neon::Quad, 4);
 

@@ -38,7 +38,7 @@ enum Level {
     Scalar,
     /// The bodies with what every CPU of the target has: SSE2 on x86-64, NEON on aarch64.
     Baseline,
-    /// AVX2, FMA and F16C. `matrixmultiply` uses AVX-512 by itself where it is there.
+    /// AVX2, FMA, F16C and POPCNT. `matrixmultiply` uses AVX-512 by itself where it is there.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 (F, BW, DQ, VL) for the fused pass, and what AVX2 does for all else.
@@ -422,6 +422,7 @@ impl Level {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
+                    && is_x86_feature_detected!("popcnt")
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {

@@ -83,19 +83,23 @@ pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
     for at in (0..COLS).step_by(N * V::LANES) {
         // SAFETY: the caller's promise.
         let sums = unsafe { products::<V, N>(group, at) };
-        for (i, sums) in sums.into_iter().enumerate() {
+        // By reference: copies of so many vectors stall on their own stores.
+        for (i, sums) in sums.iter().enumerate() {
             let row = &mut codes[i * stride + 2 * at..][..2 * N * V::LANES];
-            for (j, sum) in sums.into_iter().enumerate() {
+            let (mut all_moved, mut all_unsettled) = (0_u64, 0_u64);
+            for (j, sum) in sums.iter().enumerate() {
                 let first = at + j * V::LANES;
                 // SAFETY: the caller's promise.
                 let (moved, unsettled) = unsafe {
-                    let sum = before.map_or(sum, |rows| V::load(&rows[i].0[first..]).add(sum));
+                    let sum = before.map_or(*sum, |rows| V::load(&rows[i].0[first..]).add(*sum));
                     let bound = V::splat(group.rows[i]).mul(V::load(&group.cols.0[first..]));
                     round::<V, C>(sum, bound, &mut row[2 * j * V::LANES..][..2 * V::LANES])
                 };
-                changed += u64::from(moved.count_ones());
-                open[i] |= u64::from(unsettled) << first;
+                all_moved |= u64::from(moved) << first;
+                all_unsettled |= u64::from(unsettled) << first;
             }
+            changed += u64::from(all_moved.count_ones());
+            open[i] |= all_unsettled;
         }
     }
     changed
@@ -202,13 +206,13 @@ pub(crate) unsafe fn multiply_adds<V: CodeVector, const N: usize>(count: usize) 
 /// As for [`Vector`].
 #[inline(always)]
 unsafe fn products<V: Vector, const N: usize>(group: &RowGroup<'_, V::Value>, at: usize) -> [[V; N]; ROWS] {
-    let mut chains = group.a.chunks(CHAIN).zip(group.b.chunks(CHAIN));
+    let (first, end) = (group.a.len().min(CHAIN), group.a.len());
     // SAFETY: the caller's promise.
     unsafe {
-        let Some((a, b)) = chains.next() else { return [[V::splat(V::Value::default()); N]; ROWS] };
-        let mut sums = chain::<V, N>(a, b, at);
-        for (a, b) in chains {
-            let more = chain::<V, N>(a, b, at);
+        let mut sums = chain::<V, N>(&group.a[..first], &group.b[..first], at);
+        for from in (first..end).step_by(CHAIN) {
+            let ranks = from..(from + CHAIN).min(end);
+            let more = chain::<V, N>(&group.a[ranks.clone()], &group.b[ranks], at);
             for (sums, more) in sums.iter_mut().zip(&more) {
                 for (sum, more) in sums.iter_mut().zip(more) {
                     *sum = sum.add(*more);
