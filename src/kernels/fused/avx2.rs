@@ -3,13 +3,13 @@
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 
 use std::arch::x86_64::{
-    __m256, __m256d, _CMP_LT_OQ, _CMP_NEQ_UQ, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_ps, _mm_loadu_si128,
-    _mm_packus_epi32, _mm_storeu_si128, _mm256_add_epi32, _mm256_add_pd, _mm256_add_ps, _mm256_and_pd,
-    _mm256_and_ps, _mm256_and_si256, _mm256_andnot_pd, _mm256_castps_si256, _mm256_castsi256_ps,
-    _mm256_castsi256_si128, _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi32, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_cvtps_ph, _mm256_extracti128_si256, _mm256_fmadd_pd,
-    _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps,
-    _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps,
+    __m256, __m256d, _CMP_LT_OQ, _CMP_NEQ_UQ, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_loadu_ps,
+    _mm_loadu_si128, _mm_packus_epi32, _mm_prefetch, _mm_storeu_si128, _mm256_add_epi32, _mm256_add_pd,
+    _mm256_add_ps, _mm256_and_pd, _mm256_and_ps, _mm256_and_si256, _mm256_andnot_pd, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi32,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_cvtps_ph, _mm256_extracti128_si256,
+    _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_mul_pd,
+    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps,
     _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_ps,
 };
 
@@ -77,6 +77,11 @@ unsafe impl FormulaVector for Eight {
 
 // SAFETY: as above.
 unsafe impl CodeVector for Eight {
+    #[inline(always)]
+    unsafe fn prefetch(codes: &[u8]) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().cast()) }
+    }
+
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         Eight(unsafe { _mm256_sub_ps(self.0, other.0) })

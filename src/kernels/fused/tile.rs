@@ -155,6 +155,7 @@ unsafe fn merge_panel<V: CodeVector, C: HalfCode, const N: usize>(
             // SAFETY: the caller's promise.
             unsafe {
                 if ranks.end == rank {
+                    of.prefetch::<V>(codes, top + ROWS);
                     let rows = top..(top + ROWS).min(of.rows.end);
                     let part = PanelPart { rows, cols: of.cols.clone() };
                     part.merge::<V, C, N>((&group, before), codes, terms, narrowed);
@@ -173,6 +174,22 @@ struct PanelPart {
 }
 
 impl PanelPart {
+    /// Says that the group from row `top` on comes next: rows lie too far apart for the CPU to foresee it.
+    ///
+    /// # Safety
+    /// As for [`Vector`](crate::kernels::fused::vector::Vector).
+    #[inline(always)]
+    unsafe fn prefetch<V: CodeVector>(&self, codes: &Codes<'_>, top: usize) {
+        const LINE: usize = 64;
+        for row in top..(top + ROWS).min(self.rows.end) {
+            let row = &codes.bytes[codes.start(row, self.cols.start)..][..self.cols.len() * WIDTH];
+            for line in row.chunks(LINE) {
+                // SAFETY: the caller's promise.
+                unsafe { V::prefetch(line) };
+            }
+        }
+    }
+
     /// Merges a group, and settles what it leaves open.
     ///
     /// # Safety

@@ -132,6 +132,15 @@ pub(crate) unsafe trait FormulaVector: Vector {
 /// # Safety
 /// As for [`Vector`].
 pub(crate) unsafe trait CodeVector: Vector<Value = f32> {
+    /// Says that the line of the cache in which `codes` begin is wanted soon. A hint only.
+    ///
+    /// # Safety
+    /// As for [`Vector`].
+    #[inline(always)]
+    unsafe fn prefetch(codes: &[u8]) {
+        let _ = codes;
+    }
+
     /// `self − other`.
     unsafe fn sub(self, other: Self) -> Self;
     /// A bit for each lane in which any bit differs from `other`.
