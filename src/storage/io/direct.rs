@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::storage::io::block::piece_bytes;
+use crate::storage::io::block::PieceLayout;
 use crate::storage::io::buffered::Buffered;
 use crate::storage::io::in_order::InOrder;
 use crate::storage::io::read_ahead::{AheadReader, ReadAhead};
@@ -46,13 +46,13 @@ impl IoWay for Direct {
         windows: Windows,
         refusal: &Refusal,
     ) -> Box<dyn FileWriter> {
-        let piece = piece_bytes(2 * windows.write);
+        let cut = PieceLayout::of(2 * windows.write);
         // A small file is not worth the threads.
-        if span.end - span.start < piece as u64 {
+        if span.end - span.start < cut.bytes as u64 {
             return Buffered.writer(file, span, windows, refusal);
         }
         let begun = os::open_direct(file, true).and_then(|direct| {
-            let mut writer = WriteBehind::begin(file, direct, piece, refusal)?;
+            let mut writer = WriteBehind::begin(file, direct, cut, refusal)?;
             writer.go_on_at(span.start)?;
             Ok(writer)
         });

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
 use crate::storage::interrupted::uninterrupted;
-use crate::storage::io::block::{AlignedPiece, PIECES, block_start, piece_bytes, pieces};
+use crate::storage::io::block::{AlignedPiece, PieceLayout, block_start};
 use crate::storage::io::way::{FileReader, Refusal};
 use crate::storage::os;
 use crate::threads::Mutex;
@@ -20,13 +20,15 @@ use crate::threads::thread::{Builder, JoinHandle};
 
 /// A read of this part of a piece moves the stream.
 const MOVING_PART: usize = 4;
+/// So does one of so many bytes, however large pieces are.
+const MOVING_MOST: usize = 192 << 10;
 
 /// Opens a file again, as the stream reads it.
 pub(crate) type Opener = fn(&Arc<File>) -> io::Result<Arc<File>>;
 
 /// A stream over the files of a store.
 pub(crate) struct ReadAhead {
-    piece_bytes: usize,
+    cut: PieceLayout,
     /// Bytes of a read that moves the stream.
     moving_bytes: usize,
     open: Opener,
@@ -38,9 +40,9 @@ pub(crate) struct ReadAhead {
 impl ReadAhead {
     /// A stream with `window` bytes of memory.
     pub(crate) fn new(window: u64, open: Opener, refusal: &Refusal) -> ReadAhead {
-        let piece_bytes = piece_bytes(window);
-        let moving_bytes = piece_bytes / MOVING_PART;
-        ReadAhead { piece_bytes, moving_bytes, open, refusal: refusal.clone(), stream: Mutex::default() }
+        let cut = PieceLayout::of(window);
+        let moving_bytes = (cut.bytes / MOVING_PART).min(MOVING_MOST);
+        ReadAhead { cut, moving_bytes, open, refusal: refusal.clone(), stream: Mutex::default() }
     }
 
     /// The same where reads that are elsewhere move it too, however small they are.
@@ -52,11 +54,11 @@ impl ReadAhead {
     pub(crate) fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.refusal.is_set() {
-            *stream = ReadStream::begin(self.piece_bytes).inspect_err(|_| self.refusal.set()).ok();
+            *stream = ReadStream::begin(self.cut).inspect_err(|_| self.refusal.set()).ok();
         }
         let stream = stream.as_mut()?;
         if stream.reaches(file, offset) {
-            stream.depth = (2 * stream.depth).min(PIECES);
+            stream.depth = (2 * stream.depth).min(stream.cut.count);
         } else if buf.len() >= self.moving_bytes {
             stream.move_to(file, self.open, (offset, buf.len()));
         } else {
@@ -100,7 +102,7 @@ struct Filled {
 
 /// The stream, and the threads that fill its pieces.
 struct ReadStream {
-    piece_bytes: usize,
+    cut: PieceLayout,
     /// None once the stream is dropped, so that the threads end.
     jobs: Option<Sender<ReadJob>>,
     filled: Receiver<Filled>,
@@ -130,23 +132,23 @@ struct Ahead {
 
 impl ReadStream {
     /// A stream that is nowhere yet.
-    fn begin(piece_bytes: usize) -> io::Result<ReadStream> {
-        let (jobs, to_fill) = bounded::<ReadJob>(PIECES);
-        let (give, filled) = bounded(PIECES);
+    fn begin(cut: PieceLayout) -> io::Result<ReadStream> {
+        let (jobs, to_fill) = bounded::<ReadJob>(cut.count);
+        let (give, filled) = bounded(cut.count);
         let mut threads = Vec::new();
-        for _ in 1..PIECES {
+        for _ in 1..cut.count {
             let (to_fill, give) = (to_fill.clone(), give.clone());
             threads.push(Builder::new().spawn(move || fill_all(&to_fill, &give))?);
         }
         Ok(ReadStream {
-            piece_bytes,
+            cut,
             jobs: Some(jobs),
             filled,
             threads,
             file: None,
             is_refused: false,
-            pieces: VecDeque::with_capacity(PIECES),
-            spare: pieces(PIECES, piece_bytes)?,
+            pieces: VecDeque::with_capacity(cut.count),
+            spare: cut.pieces()?,
             serial: 0,
             next: 0,
             depth: 1,
@@ -171,12 +173,12 @@ impl ReadStream {
             self.spare.extend(piece.bytes.map(|(piece, _)| piece));
         }
         self.next = block_start(offset);
-        self.depth = bytes.div_ceil(self.piece_bytes).clamp(1, PIECES);
+        self.depth = bytes.div_ceil(self.cut.bytes).clamp(1, self.cut.count);
     }
 
     /// Copies bytes that are in the stream, and asks for those that follow.
     fn read(&mut self, buf: &mut [u8], offset: u64) -> Option<usize> {
-        let is_past = |piece: &mut Ahead| piece.offset + self.piece_bytes as u64 <= offset;
+        let is_past = |piece: &mut Ahead| piece.offset + self.cut.bytes as u64 <= offset;
         while let Some(piece) = self.pieces.pop_front_if(is_past) {
             self.spare.extend(piece.bytes.map(|(piece, _)| piece));
         }
@@ -206,7 +208,7 @@ impl ReadStream {
             self.jobs.as_ref()?.send(ReadJob { serial, file: file.clone(), offset, piece }).ok()?;
             self.pieces.push_back(Ahead { serial, offset, bytes: None });
             self.serial += 1;
-            self.next += self.piece_bytes as u64;
+            self.next += self.cut.bytes as u64;
         }
         Some(())
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::storage::at_byte::at_byte;
 use crate::storage::interrupted::uninterrupted;
-use crate::storage::io::block::{AlignedPiece, BLOCK, PIECES, pieces};
+use crate::storage::io::block::{AlignedPiece, BLOCK, PieceLayout};
 use crate::storage::io::way::{FileWriter, Refusal};
 use crate::storage::os;
 use crate::threads::channel::{Receiver, Sender, bounded};
@@ -57,21 +57,21 @@ struct DirectFile {
 }
 
 impl WriteBehind {
-    /// Writes `file`, which is `direct` past the page cache, in pieces of so many bytes.
+    /// Writes `file`, which is `direct` past the page cache, in such pieces.
     ///
     /// # Errors
     /// No memory or no threads.
     pub(crate) fn begin(
         file: &Arc<File>,
         direct: File,
-        piece_bytes: usize,
+        cut: PieceLayout,
         refusal: &Refusal,
     ) -> io::Result<WriteBehind> {
-        let (jobs, to_write) = bounded::<WriteJob>(PIECES);
-        let (give, written) = bounded(PIECES);
+        let (jobs, to_write) = bounded::<WriteJob>(cut.count);
+        let (give, written) = bounded(cut.count);
         let direct = DirectFile { direct: Arc::new(direct), cached: file.clone(), refusal: refusal.clone() };
         let mut threads = Vec::new();
-        for _ in 1..PIECES {
+        for _ in 1..cut.count {
             let (to_write, give, direct) = (to_write.clone(), give.clone(), direct.clone());
             threads.push(Builder::new().spawn(move || direct.write_all(&to_write, &give))?);
         }
@@ -83,7 +83,7 @@ impl WriteBehind {
             piece: None,
             filled: 0,
             offset: 0,
-            spare: pieces(PIECES, piece_bytes)?,
+            spare: cut.pieces()?,
             under_way: 0,
         })
     }
@@ -240,6 +240,10 @@ fn threads_gone() -> io::Error {
 mod tests {
     use super::*;
 
+    fn blocks(blocks: usize) -> PieceLayout {
+        PieceLayout { count: 8, bytes: blocks * BLOCK }
+    }
+
     #[test]
     fn the_file_is_what_was_written_whatever_the_sizes() {
         let folder = tempfile::tempdir().unwrap();
@@ -250,7 +254,7 @@ mod tests {
                 let file = Arc::new(File::create(&path).unwrap());
                 file.set_len(len as u64).unwrap();
                 let direct = os::open_direct(&file, true).unwrap();
-                let mut writer = WriteBehind::begin(&file, direct, 2 * BLOCK, &Refusal::default()).unwrap();
+                let mut writer = WriteBehind::begin(&file, direct, blocks(2), &Refusal::default()).unwrap();
                 for bytes in content.chunks(step) {
                     writer.write(bytes).unwrap();
                     // In between, too: then what is there so far can be kept.
@@ -275,7 +279,7 @@ mod tests {
             let file = Arc::new(file);
             file.set_len(content.len() as u64).unwrap();
             let direct = os::open_direct(&file, true).unwrap();
-            let mut writer = WriteBehind::begin(&file, direct, 2 * BLOCK, &Refusal::default()).unwrap();
+            let mut writer = WriteBehind::begin(&file, direct, blocks(2), &Refusal::default()).unwrap();
             writer.go_on_at(from as u64).unwrap();
             writer.write(&content[from..]).and_then(|()| writer.finish()).unwrap();
             assert!(std::fs::read(&path).unwrap() == content, "from {from}");
@@ -289,7 +293,7 @@ mod tests {
         let file = Arc::new(File::create(&path).unwrap());
         // A file that is open for reading only stands for a disk that fails.
         let direct = File::open(&path).unwrap();
-        let mut writer = WriteBehind::begin(&file, direct, BLOCK, &Refusal::default()).unwrap();
+        let mut writer = WriteBehind::begin(&file, direct, blocks(1), &Refusal::default()).unwrap();
         let written = (0..10).map(|_| writer.write(&[7; BLOCK])).collect::<Vec<_>>();
         assert!(written.iter().any(Result::is_err) || writer.finish().is_err());
     }
@@ -303,7 +307,7 @@ mod tests {
         let (_end, pipe) = std::io::pipe().unwrap();
         let refusal = Refusal::default();
         let direct = File::from(std::os::fd::OwnedFd::from(pipe));
-        let mut writer = WriteBehind::begin(&file, direct, BLOCK, &refusal).unwrap();
+        let mut writer = WriteBehind::begin(&file, direct, blocks(1), &refusal).unwrap();
         writer.write(&[7; 3 * BLOCK + 5]).and_then(|()| writer.finish()).unwrap();
         assert!(refusal.is_set());
         assert!(std::fs::read(&path).unwrap() == [7; 3 * BLOCK + 5]);

@@ -73,6 +73,9 @@ pub(crate) fn is_in_memory(_path: &Path) -> bool {
     false
 }
 
+/// There is no such call here.
+pub(crate) fn prefer_huge_pages(_map: &memmap2::MmapMut) {}
+
 /// Not known here.
 pub(crate) fn network_of(_path: &Path) -> Option<&'static str> {
     None
