@@ -23,9 +23,9 @@ use crate::storage::times::FileTimes;
 pub(crate) const JOURNAL: &str = WORK;
 /// The first line is far shorter.
 const MOST_HEAD_BYTES: u64 = 4096;
-/// Bytes that are read at a time, and the most that one line may have: a milestone of 100,000 tensors has a tenth of it.
+/// Bytes that are read at a time, and the most that one line may have: a shard of 100,000 tensors has two thirds of it.
 const LINE_STEP: u64 = 256 << 10;
-const MOST_LINE_BYTES: u64 = 32 << 20;
+const MOST_LINE_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct JournalHead {

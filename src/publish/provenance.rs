@@ -1,9 +1,11 @@
 //! `shardfold.json`: what the result was made from, and the hash of every file. It holds no time and no path, so that the
 //! same plan gives the same bytes anywhere.
 
+use std::fmt;
 use std::io::BufReader;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Result;
 use crate::pipeline::milestone::ShardDone;
@@ -17,6 +19,8 @@ use crate::storage::stream::SourceReader;
 pub(crate) const PROVENANCE: &str = RECORD;
 /// The most that is read of it: that of 300,000 tensors; what is longer is none of ours.
 const MOST_BYTES: u64 = 64 << 20;
+/// The most files that a record lists.
+const MOST_FILES: usize = 150_000;
 /// Bytes that are read at a time.
 const STEP: usize = 1 << 16;
 /// The layout that is written. Fields may be added to it; one that changes its meaning makes a new one. Before the second, the
@@ -31,6 +35,32 @@ fn first_schema() -> u32 {
 
 fn usual_hash() -> String {
     HASH.to_owned()
+}
+
+/// A list of files, unless it is longer than any of ours: a short text could have many.
+fn few_files<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<ShardDone>, D::Error> {
+    deserializer.deserialize_seq(FewFiles)
+}
+
+struct FewFiles;
+
+impl<'de> Visitor<'de> for FewFiles {
+    type Value = Vec<ShardDone>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST_FILES} files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Vec<ShardDone>, A::Error> {
+        let mut files = Vec::new();
+        while let Some(file) = list.next_element()? {
+            if files.len() == MOST_FILES {
+                return Err(de::Error::invalid_length(files.len() + 1, &self));
+            }
+            files.push(file);
+        }
+        Ok(files)
+    }
 }
 
 /// The content of `shardfold.json`.
@@ -60,9 +90,10 @@ pub(crate) struct Provenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<String>,
     /// The shards, with their hashes.
+    #[serde(deserialize_with = "few_files")]
     pub shards: Vec<ShardDone>,
     /// Every other file of the result but this one, likewise.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_files")]
     pub files: Vec<ShardDone>,
 }
 
@@ -137,4 +168,26 @@ fn result_digest<'f>(files: impl Iterator<Item = &'f ShardDone>) -> String {
         }
     }
     hasher.finalize().to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::files::write_small;
+    use crate::storage::memory::Memory;
+
+    #[test]
+    fn a_record_of_more_files_than_there_can_be_is_none() {
+        let dir = Location::new(Memory::new()).join("dir");
+        let read = |files: usize| {
+            let list = vec![r#"{"name":"","bytes":0,"hash":""}"#; files].join(",");
+            let start = r#"{"schema":2,"shardfold":"","plan":"","adapters":[],"inputs":[],"shards":[]"#;
+            let text = format!(r#"{start},"files":[{list}]}}"#);
+            write_small(&dir, PROVENANCE, text.as_bytes()).unwrap();
+            Provenance::read(&dir).unwrap().map(|record| record.files.len())
+        };
+        assert_eq!(read(2), Some(2));
+        assert_eq!(read(MOST_FILES), Some(MOST_FILES));
+        assert_eq!(read(MOST_FILES + 1), None);
+    }
 }

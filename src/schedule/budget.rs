@@ -165,6 +165,10 @@ fn formula_bytes<T: Real>(rank: Option<usize>) -> usize {
     numbers + PRODUCTS_MOST * ProductScratch::<T>::bytes(rank, FORMULA_ROWS, FORMULA_COLS)
 }
 
+/// A window with which direct I/O has two huge pages each way, and the budget from which on it is had.
+const WINDOW_HUGE: u64 = 2 * MIB;
+const WINDOW_HUGE_FROM: u64 = 28 * MIB;
+
 /// Bytes that the hash of a tensor takes until the record is written.
 const TENSOR_HASH: u64 = 80;
 
@@ -275,7 +279,8 @@ fn page(bytes: u64) -> u64 {
 
 /// Bytes between write-back's start and its end, for a budget.
 fn window(total: u64) -> u64 {
-    (total / 20).clamp(MIB / 2, WINDOW_MOST) / (MIB / 2) * (MIB / 2)
+    let least = if total >= WINDOW_HUGE_FROM { WINDOW_HUGE } else { MIB / 2 };
+    (total / 20).clamp(least, WINDOW_MOST) / (MIB / 2) * (MIB / 2)
 }
 
 /// Bytes that are read ahead, for a budget: as many as are on their way to the disk, as it gives each side its share by that.

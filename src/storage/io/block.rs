@@ -11,8 +11,8 @@ pub(crate) const BLOCK: usize = 4096;
 
 /// Pieces of a window at the most: while one is used, the others are on their way.
 const PIECES_MOST: u64 = 8;
-/// Fewer leave the disk waiting.
-const PIECES_LEAST: u64 = 3;
+/// One alone would leave the disk waiting.
+const PIECES_LEAST: u64 = 2;
 /// A piece that is one huge page goes to the disk in one part; in pages of 4 KiB it is hundreds of parts, and many requests.
 const HUGE: u64 = 2 << 20;
 /// Larger requests make nothing faster.
@@ -65,17 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_cut_into_huge_pages_where_it_has_room_for_three() {
+    fn a_window_is_cut_into_huge_pages_where_it_has_room_for_two() {
         let cut = |window: u64| {
             let PieceLayout { count, bytes } = PieceLayout::of(window);
-            assert!(bytes.is_multiple_of(BLOCK) && count >= 3, "{window}: {count} of {bytes}");
+            assert!(bytes.is_multiple_of(BLOCK) && count >= 2, "{window}: {count} of {bytes}");
             assert!((count * bytes) as u64 <= window.max((8 * BLOCK) as u64), "{window}: {count} of {bytes}");
             (count, bytes)
         };
         const MIB: u64 = 1 << 20;
         assert_eq!(cut(0), (8, BLOCK));
         assert_eq!(cut(MIB), (8, 128 << 10));
-        assert_eq!(cut(6 * MIB - 1), (8, (768 << 10) - BLOCK));
+        assert_eq!(cut(4 * MIB - 1), (8, (512 << 10) - BLOCK));
+        assert_eq!(cut(4 * MIB), (2, 2 << 20));
         assert_eq!(cut(6 * MIB), (3, 2 << 20));
         assert_eq!(cut(9 * MIB), (4, 2 << 20));
         assert_eq!(cut(16 * MIB), (8, 2 << 20));
