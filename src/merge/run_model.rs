@@ -17,8 +17,10 @@ use crate::merge::request::Request;
 use crate::pipeline::clock::Clocks;
 use crate::pipeline::milestone::{Milestone, Reached};
 use crate::pipeline::run::Run;
+use crate::pipeline::shared::SharedInputs;
 use crate::publish::journal::{Journal, JournalWork};
 use crate::publish::kept::Earlier;
+use crate::schedule::extent::Extent;
 use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::memory::Memory;
@@ -213,8 +215,10 @@ impl Small {
             clocks: &Clocks::default(),
             cancel,
             allow_noop: false,
+            extent: &Extent::ALL,
             kept,
             stride: 1,
+            shared: SharedInputs::default(),
         };
         let mut record = |milestone: Milestone| {
             self.check_claim(&milestone, to.inner());
