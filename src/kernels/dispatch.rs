@@ -50,7 +50,7 @@ enum Level {
 macro_rules! dispatch_formula {
     ($kernels:ident, $function:ident($($argument:expr),+), $otherwise:expr) => {
         match $kernels.0 {
-            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C.
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C, POPCNT.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => unsafe { formulas_avx2::$function($($argument),+) },
             #[cfg(target_arch = "aarch64")]
@@ -139,7 +139,7 @@ macro_rules! dispatch {
         match $kernels.0 {
             Level::Scalar => scalar::$function($($argument),+),
             Level::Baseline => baseline::$function($($argument),+),
-            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C.
+            // SAFETY: these levels are made by `Kernels::available` alone, where the CPU said that it has AVX2, FMA, F16C, POPCNT.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => unsafe { avx2::$function($($argument),+) },
         }

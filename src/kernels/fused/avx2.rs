@@ -1,4 +1,4 @@
-//! Eight lanes of AVX2, on CPUs that have FMA and F16C too.
+//! Eight lanes of AVX2, on CPUs that have FMA, F16C and POPCNT too.
 
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 

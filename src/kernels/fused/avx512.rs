@@ -1,4 +1,4 @@
-//! Sixteen lanes of AVX-512, on CPUs that have F, BW, DQ and VL.
+//! Sixteen lanes of AVX-512, on CPUs that have F, BW, DQ, VL and POPCNT.
 
 #![expect(unsafe_code, reason = "functions compiled for CPU features may be called only where they exist")]
 
