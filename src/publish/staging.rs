@@ -292,20 +292,25 @@ mod tests {
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
 
+    fn nothing_earlier<'e>(plan: &'e Plan, cancel: &'e Cancel) -> Earlier<'e> {
+        Earlier {
+            plan,
+            digest: "plan",
+            base: None,
+            is_base_older: &|_| Ok(false),
+            trusts_journal: false,
+            cancel,
+        }
+    }
+
     #[test]
     fn only_what_this_run_wrote_is_published() {
         let files = [("a".to_owned(), 1), ("b/c".to_owned(), 2)];
         let plan = Plan::default();
         let finish = |change: &dyn Fn(&Location)| {
             let dir = Location::new(Memory::new()).join("staging");
-            let earlier = Earlier {
-                plan: &plan,
-                digest: "plan",
-                base: None,
-                is_base_older: &|_| Ok(false),
-                trusts_journal: false,
-                cancel: &Cancel::default(),
-            };
+            let (cancel, plan) = (Cancel::default(), &plan);
+            let earlier = nothing_earlier(plan, &cancel);
             let staging = Staging::begin(&Rename, (&dir, &dir, &dir), &earlier, &mut |_| {}).unwrap();
             write_small(&dir, "a", b"1").unwrap();
             write_small(&dir, "b/c", b"22").unwrap();
@@ -338,14 +343,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let all = Location::of_path(folder.path());
         let begin = |name: &str| {
-            let earlier = Earlier {
-                plan: &plan,
-                digest: "plan",
-                base: None,
-                is_base_older: &|_| Ok(false),
-                trusts_journal: false,
-                cancel: &Cancel::default(),
-            };
+            let (cancel, plan) = (Cancel::default(), &plan);
+            let earlier = nothing_earlier(plan, &cancel);
             let (dir, state) = (all.join(name), all.join("state"));
             Staging::begin(&WriteOnce, (&dir, &state, &dir), &earlier, &mut |_| {}).unwrap()
         };
