@@ -18,7 +18,7 @@ with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || 
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion hostile fuzz model refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install
+.PHONY: help build demo test second-opinion hostile fuzz model refused check-refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,11 @@ second-opinion: build ## Compute the demo again with numpy, by the formula of Lo
 refused: build ## Merge where calls are refused that stores may lack, one and two at a time (Linux, strace)
 	$(PYTHON) tests/refused.py $(BINARY) $(DEMO) $(TARGET)/refused
 
+check-refused: ## As `make refused`, with the binary that the tests use
+	@if command -v strace > /dev/null && command -v $(PYTHON) > /dev/null && [ "$$(uname -s)" = Linux ]; then \
+		$(CARGO) build --bin shardfold && $(PYTHON) tests/refused.py $(TARGET)/debug/shardfold $(DEMO) $(TARGET)/refused; \
+	else echo "skipped: calls are refused on Linux, with strace and Python"; fi
+
 kills: build ## Kill a merge of five shards of 3 GB and one of a single file of 2 GB 200 times each, and run it again
 	$(CARGO) run --release --example generate -- --shape llama-1b --shard-size 700M --out $(TARGET)/kills
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills/base $(TARGET)/kills/adapter-r16-all-linear $(TARGET)/kills/out
@@ -97,7 +102,7 @@ peers: build ## Make one merge by what people use instead, too: time, memory, el
 	$(CARGO) run --release --example generate -- --shape llama-3b --out $(TARGET)/peers
 	$(PYTHON) benches/peers/peers.py $(BINARY) $(TARGET)/release/compare $(TARGET)/peers --record
 
-check: lint doc test check-macos check-static check-memory ## Run what must pass before a push
+check: lint doc test check-refused check-macos check-static check-memory ## Run what must pass before a push
 
 check-macos: ## Check that it compiles for macOS
 	$(call with-target,$(MACOS),$(CARGO) check --target $(MACOS))

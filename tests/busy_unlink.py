@@ -62,6 +62,8 @@ def is_open(pid, number, arguments):
         directory, path = AT_FDCWD, arguments[0]
     above = f"/proc/{pid}/cwd" if directory == AT_FDCWD else f"/proc/{pid}/fd/{directory}"
     name = text_at(pid, path)
+    if name.startswith(b"/proc/self/"):
+        name = name.replace(b"self", str(pid).encode(), 1)
     at = name if name.startswith(b"/") else os.path.join(above.encode(), name)
     try:
         wanted = os.stat(at, follow_symlinks=False)

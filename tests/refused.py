@@ -1,6 +1,6 @@
 """Merges where the system refuses calls that mounted buckets and network file systems lack, one or two of them at a time.
 
-Every merge must succeed with the bytes of an undisturbed one, or be refused (exit code 73) before OUTPUT is there: any other
+Every merge must succeed with the bytes of an undisturbed one, or be refused (exit code 73) before anything is there: any other
 end is a late failure. strace refuses the calls, with the error number that such stores give; `busy_unlink.py` refuses to
 remove a file that is open.
 
@@ -76,7 +76,7 @@ def main():
             times[refused[0]] = times_refused(refused[0])
         if run.returncode == 0 and files(output) == expected:
             merged.append(refused)
-        elif run.returncode == 73 and not files(output):
+        elif run.returncode == 73 and not files(output) and not files(output + ".partial"):
             refusals.append(refused)
         else:
             late.append(f"{refused}: {run.returncode}: {run.stderr}")

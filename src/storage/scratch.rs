@@ -1,17 +1,17 @@
 //! A file for what does not fit memory: written anywhere, read anywhere, and gone with the process, however it ends.
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::at_byte::at_byte;
-use crate::storage::interrupted::uninterrupted;
 use crate::storage::shown::shown;
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
+use crate::storage::temporary::Temporary;
 use crate::storage::{os, rules};
 
 /// Bytes written before they are made to leave the page cache, which a cgroup is charged for.
@@ -19,23 +19,10 @@ const WINDOW: u64 = 16 << 20;
 
 /// An unnamed file of a known length.
 pub(crate) struct ScratchFile {
-    file: File,
-    /// Where it was made, for messages.
-    path: PathBuf,
+    temporary: Temporary,
     len: u64,
     /// Bytes written since the cache was emptied.
     dirty: AtomicU64,
-    /// Whether its name could not be taken away while it is open, as on NFS and in buckets.
-    is_named: bool,
-}
-
-impl Drop for ScratchFile {
-    fn drop(&mut self) {
-        if self.is_named {
-            // It is only in the way.
-            let _ = uninterrupted(|| fs::remove_file(&self.path));
-        }
-    }
 }
 
 impl ScratchFile {
@@ -45,22 +32,29 @@ impl ScratchFile {
     /// # Errors
     /// [`StorageError::Write`].
     pub(crate) fn new(folder: &Path, len: u64) -> Result<ScratchFile> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let path = folder.join(format!(".scratch.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Relaxed)));
-        match fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-            Ok(file) => {
-                let is_named = uninterrupted(|| fs::remove_file(&path)).is_err();
-                let scratch = ScratchFile { file, path, len, dirty: AtomicU64::new(0), is_named };
-                // One that is not written out of order does not serve.
-                scratch.try_end()?;
-                Ok(scratch)
-            }
-            Err(cause) => Err(Error::new(StorageError::Write { path: shown(&path) }).because(cause)),
-        }
+        let made = Temporary::create(folder, Path::new("scratch"), OpenOptions::new().read(true));
+        let mut temporary = made.map_err(|cause| {
+            let path = folder.join("scratch");
+            Error::new(StorageError::Write { path: shown(&path) }).because(cause)
+        })?;
+        temporary.take_name_away();
+        let scratch = ScratchFile { temporary, len, dirty: AtomicU64::new(0) };
+        // One that is not written out of order does not serve.
+        scratch.try_end()?;
+        Ok(scratch)
     }
 }
 
 impl ScratchFile {
+    fn file(&self) -> &File {
+        &self.temporary.file
+    }
+
+    /// Where it was made, for messages.
+    fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Writes its last byte, before any other.
     fn try_end(&self) -> Result<()> {
         self.len.checked_sub(1).map_or(Ok(()), |last| self.write_at(&[0], last))
@@ -75,22 +69,22 @@ impl Source for ScratchFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         if end > self.len {
-            return Err(rules::past_the_end(&self.path, end, self.len));
+            return Err(rules::past_the_end(self.path(), end, self.len));
         }
-        let kind = || StorageError::Read { path: shown(&self.path), offset };
-        self.file.read_exact_at(buf, offset).map_err(|cause| Error::new(kind()).because(cause))
+        let kind = || StorageError::Read { path: shown(self.path()), offset };
+        self.file().read_exact_at(buf, offset).map_err(|cause| Error::new(kind()).because(cause))
     }
 
     fn done_before(&self, offset: u64) {
-        os::drop_cache(&self.file, 0, Some(offset));
+        os::drop_cache(self.file(), 0, Some(offset));
     }
 }
 
 impl Scratch for ScratchFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let error = || Error::new(StorageError::Write { path: shown(&self.path) });
+        let error = || Error::new(StorageError::Write { path: shown(self.path()) });
         let failed = |cause| error().because(at_byte(cause, offset));
-        self.file.write_all_at(bytes, offset).map_err(failed)?;
+        self.file().write_all_at(bytes, offset).map_err(failed)?;
         if self.dirty.fetch_add(bytes.len() as u64, Relaxed) + bytes.len() as u64 >= WINDOW {
             self.settle()?;
         }
@@ -98,9 +92,9 @@ impl Scratch for ScratchFile {
     }
 
     fn settle(&self) -> Result<()> {
-        let failed = |cause| Error::new(StorageError::Write { path: shown(&self.path) }).because(cause);
-        self.file.sync_data().map_err(failed)?;
-        os::drop_cache(&self.file, 0, None);
+        let failed = |cause| Error::new(StorageError::Write { path: shown(self.path()) }).because(cause);
+        self.file().sync_data().map_err(failed)?;
+        os::drop_cache(self.file(), 0, None);
         self.dirty.store(0, Relaxed);
         Ok(())
     }
@@ -108,6 +102,8 @@ impl Scratch for ScratchFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

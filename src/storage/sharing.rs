@@ -1,6 +1,6 @@
 //! Files that are had without being written: ranges that two files share, and two names of one file.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -25,8 +25,8 @@ fn shares_block(dir: &Path, from: &File) -> io::Result<bool> {
     if from.metadata()?.len() < BLOCK as u64 {
         return Ok(false);
     }
-    let (file, _temporary) = Temporary::create(dir, Path::new("sharing"))?;
-    os::share_range(from, 0, BLOCK as u64, (&file, 0))
+    let tried = Temporary::create(dir, Path::new("sharing"), &OpenOptions::new())?;
+    os::share_range(from, 0, BLOCK as u64, (&tried.file, 0))
 }
 
 /// Whether both are on one device. A link to see whether one can be had would change the file's times.

@@ -1,7 +1,7 @@
 //! Writing a file of a directory: a temporary file beside the target, and one function that makes it last and shows it. How
 //! its bytes get to the disk is for its [`FileWriter`].
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem;
 use std::ops::Range;
@@ -26,10 +26,9 @@ use crate::storage::{os, rules};
 
 /// A file being made under a temporary name.
 ///
-/// The order of fields matters: nothing is written any more, and the file is closed, before its temporary name is removed.
+/// The order of fields matters: nothing is written any more, and the writer has let go of the file, before its name is removed.
 pub(crate) struct FileSink {
     writer: Box<dyn FileWriter>,
-    file: Arc<File>,
     temporary: Temporary,
     /// Its final name, and what messages call it.
     target: PathBuf,
@@ -40,6 +39,8 @@ pub(crate) struct FileSink {
     unchanged: Unchanged,
     /// Whether it is another file under a new name.
     is_link: bool,
+    /// Whether the name of what is kept lasts.
+    is_named: bool,
 }
 
 impl FileSink {
@@ -53,7 +54,8 @@ impl FileSink {
         unchanged: Unchanged,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
     ) -> Result<FileSink> {
-        FileSink::open(root, target, Length::new(len), unchanged, writer, Temporary::create)
+        let open = |folder: &Path, target: &Path| Temporary::create(folder, target, &OpenOptions::new());
+        FileSink::open(root, target, Length::new(len), unchanged, writer, open)
     }
 
     /// Goes on with the file `target` behind the first bytes of what was kept of it under a name of its own, or begins what
@@ -76,7 +78,7 @@ impl FileSink {
         length: Length,
         unchanged: Unchanged,
         writer: impl FnOnce(&Arc<File>) -> Box<dyn FileWriter>,
-        open: impl FnOnce(&Path, &Path) -> io::Result<(File, Temporary)>,
+        open: impl FnOnce(&Path, &Path) -> io::Result<Temporary>,
     ) -> Result<FileSink> {
         let len = length.missing();
         let folders: Vec<PathBuf> = target
@@ -89,17 +91,26 @@ impl FileSink {
         let fail = |cause| rules::no_room(&target, len, || free_bytes(folder).unwrap_or(0), cause);
 
         make_dirs(folder).map_err(fail)?;
-        let (file, temporary) = open(folder, &target).map_err(fail)?;
+        let temporary = open(folder, &target).map_err(fail)?;
+        let file = &temporary.file;
         // Reserving more than there is would fill the disk before it fails. Without an answer, reserving tells.
         let free = free_bytes(folder).unwrap_or(u64::MAX);
-        let needed = length.announced().saturating_sub(allocated(&file).map_err(fail)?);
+        let needed = length.announced().saturating_sub(allocated(file).map_err(fail)?);
         if free < needed {
             return Err(StorageError::DiskFull { path: shown(&target), needed, free }.into());
         }
-        os::reserve(&file, length.announced()).map_err(fail)?;
-        let file = Arc::new(file);
-        let writer = writer(&file);
-        Ok(FileSink { writer, file, temporary, target, folders, length, unchanged, is_link: false })
+        os::reserve(file, length.announced()).map_err(fail)?;
+        let writer = writer(file);
+        Ok(FileSink {
+            writer,
+            temporary,
+            target,
+            folders,
+            length,
+            unchanged,
+            is_link: false,
+            is_named: false,
+        })
     }
 
     fn cannot_write(&self, cause: io::Error) -> Error {
@@ -123,7 +134,7 @@ impl FileSink {
 
     /// Shares whole blocks of `from`, if the file system can.
     fn share(&mut self, from: &File, offset: u64, bytes: u64) -> Result<bool> {
-        let (file, at) = (&self.file, self.length.come());
+        let (file, at) = (&self.temporary.file, self.length.come());
         match os::share_range(from, offset, bytes, (file, at)) {
             Ok(true) => {}
             Ok(false) => {
@@ -163,8 +174,8 @@ impl FileSink {
             return Ok(());
         }
         self.writer.finish()?;
-        self.file.sync_all()?;
-        self.length.check_found(uninterrupted(|| self.file.metadata())?.len())?;
+        self.temporary.file.sync_all()?;
+        self.length.check_found(uninterrupted(|| self.temporary.file.metadata())?.len())?;
         self.writer.forget();
         Ok(())
     }
@@ -177,15 +188,15 @@ impl Sink for FileSink {
     }
 
     fn keep(&mut self) -> Result<bool> {
-        if self.temporary.is_kept {
+        if self.temporary.is_kept() {
             self.writer.finish().map_err(|cause| self.cannot_write(cause))?;
-            self.file.sync_all().map_err(|cause| self.cannot_write(cause))?;
-            if !mem::replace(&mut self.temporary.is_named, true) {
+            self.temporary.file.sync_all().map_err(|cause| self.cannot_write(cause))?;
+            if !mem::replace(&mut self.is_named, true) {
                 let folder = self.folders.first().map_or(Path::new("."), PathBuf::as_path);
                 sync_folder(folder).map_err(|cause| self.cannot_write(cause))?;
             }
         }
-        Ok(self.temporary.is_kept)
+        Ok(self.temporary.is_kept())
     }
 
     fn write_same(&mut self, bytes: &[u8], source: &dyn Source, offset: u64) -> Result<()> {
@@ -217,9 +228,9 @@ impl Sink for FileSink {
 
     fn commit(mut self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
-        let FileSink { writer, file, temporary, target, folders, .. } = *self;
+        let FileSink { writer, temporary, target, folders, .. } = *self;
         let fail = |cause| rules::cannot_write(&target, cause);
-        drop((writer, file));
+        drop(writer);
         temporary.rename(&target).map_err(fail)?;
         for (above, folder) in folders.iter().enumerate() {
             if let Err(cause) = sync_folder(folder) {
@@ -244,14 +255,15 @@ impl Sink for FileSink {
         }
         let finished = self.length.check_whole().and_then(|()| self.writer.finish());
         finished.map_err(|cause| self.cannot_write(cause))?;
-        let FileSink { writer, file, temporary, target, .. } = *self;
-        drop((writer, file));
+        let FileSink { writer, temporary, target, .. } = *self;
+        drop(writer);
         temporary.rename(&target).map_err(|cause| rules::cannot_write(&target, cause))
     }
 
     fn abort(self: Box<Self>) {
-        let mut temporary = self.temporary;
-        temporary.is_kept = false;
+        let FileSink { writer, temporary, .. } = *self;
+        drop(writer);
+        temporary.remove();
     }
 }
 
