@@ -11,6 +11,8 @@ use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::{RepoQuery, is_commit};
 use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
 use crate::storage::location::Location;
+use crate::storage::nearby::nearby;
+use crate::storage::rules;
 use crate::storage::store::Store;
 
 const MOST_REF_BYTES: u64 = 4096;
@@ -32,18 +34,27 @@ impl Hub {
         Hub { cache: environment.cache().map(Location::of_path) }
     }
 
-    /// What `typed` means: the path if anything is there, or if it is no name that the hub could give; else the snapshot of
+    /// What `typed` means: the path if anything is there; else, if it is a name that the hub could give, the snapshot of
     /// `name`, `org/name`, or either with `@` and a revision; of `org/name/folder` a folder in it. The revision is a branch or a tag that was fetched, or a
     /// commit or the beginning of one; without it `main`, else the only snapshot there is.
     ///
     /// # Errors
-    /// [`StorageError::Missing`] if the cache does not hold it, or holds several; [`CheckpointError::Ref`] for a ref that holds no
+    /// [`StorageError::Missing`] if nothing is there, and the cache does not hold it, or holds several; [`CheckpointError::Ref`] for a ref that holds no
     /// commit; [`StorageError::Unreadable`].
     pub fn find(&self, typed: &Path) -> Result<Resolved> {
         let location = Location::of_path(typed);
+        if location.stat("")?.is_some() {
+            return Ok(location.into());
+        }
         match (&self.cache, typed.to_str().and_then(RepoQuery::parse)) {
-            (Some(cache), Some(wanted)) if location.stat("")?.is_none() => wanted.find(cache),
-            _ => Ok(location.into()),
+            (Some(cache), Some(wanted)) => wanted.find(cache),
+            _ => {
+                let error = rules::missing("directory", typed);
+                Err(match nearby(typed) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                })
+            }
         }
     }
 
@@ -129,7 +140,11 @@ impl RepoQuery<'_> {
 
     fn unknown(&self, cache: &Location) -> Error {
         let (name, cache) = (self.typed.to_owned(), cache.path());
-        self.with_cure(RequestError::UnknownModel { name, cache }.into())
+        let error = Error::from(RequestError::UnknownModel { name, cache });
+        match nearby(Path::new(self.typed)) {
+            Some(found) => error.hint(format!("{found}; {}", self.cure())),
+            None => self.with_cure(error),
+        }
     }
 
     fn not_cached(&self, revision: &str, commits: &[String]) -> Error {
@@ -139,8 +154,11 @@ impl RepoQuery<'_> {
     }
 
     fn with_cure(&self, error: Error) -> Error {
-        let download = download(self.name, self.revision);
-        error.hint(format!("`{download}` fetches it, if that is a repo id"))
+        error.hint(self.cure())
+    }
+
+    fn cure(&self) -> String {
+        format!("`{}` fetches it, if that is a repo id", download(self.name, self.revision))
     }
 
     fn several(&self, cause: CacheProblem) -> Error {

@@ -230,11 +230,29 @@ fn a_path_that_exists_is_a_path() {
     let place = hub.find(Path::new("src/storage")).unwrap();
     assert!(place.snapshot.is_none());
     assert_eq!(place.location.path(), Path::new("src/storage"));
-    for typed in ["/nowhere/at/all", "./org/name", "a/b/c/d", "..", ""] {
-        let place = hub.find(Path::new(typed)).unwrap();
-        assert!(place.snapshot.is_none() && place.location.path() == Path::new(typed), "{typed}");
+    let place = hub.find(Path::new("..")).unwrap();
+    assert!(place.snapshot.is_none() && place.location.path() == Path::new(".."));
+}
+
+#[test]
+fn a_path_that_is_not_there_is_said_with_what_is() {
+    let (_folder, hub) = cache(&[ONE], &[]);
+    for typed in ["/nowhere/at/all", "./org/name", "a/b/c/d", ""] {
+        let (error, _) = refused(&hub, typed);
+        assert!(
+            matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { what: "directory", .. })),
+            "{typed}"
+        );
     }
-    assert!(Hub::default().find(Path::new("org/name")).unwrap().snapshot.is_none());
+    assert_eq!(refused(&hub, "./src/strage").1, "`./src` has no `strage`, but `storage`");
+    // What may be a name of the hub, too.
+    assert_eq!(
+        refused(&hub, "src/strage").1,
+        "`src` has no `strage`, but `storage`; `hf download src/strage` fetches it, if that is a repo id"
+    );
+    // Without a cache every name is a path.
+    let (error, _) = refused(&Hub::default(), "org/name");
+    assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. })), "{error:?}");
 }
 
 #[test]

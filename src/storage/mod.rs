@@ -39,6 +39,7 @@ pub(crate) mod interrupted;
 pub(crate) mod io;
 pub(crate) mod location;
 pub(crate) mod memory;
+pub(crate) mod nearby;
 pub(crate) mod once;
 pub(crate) mod once_sink;
 pub(crate) mod open_files;

@@ -387,7 +387,7 @@ fn what_is_neither_is_missing() {
     refused(
         &fixtures().join("no-such-folder"),
         66,
-        &["error: no directory at", "no-such-folder", "hint: a checkpoint is"],
+        &["error: no directory at", "hint: ", "has no `no-such-folder`"],
     );
     let file = fixtures().join("README.md");
     refused(&file, 66, &["error: no directory at", "hint: a checkpoint is"]);

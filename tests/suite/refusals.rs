@@ -375,7 +375,7 @@ fn adapter_tensors_that_do_not_fit() {
             "no adapter",
             66,
             |work| fs::remove_dir_all(&work.adapter).expect("it was there"),
-            &["no adapter_config.json at", "adapter`"],
+            &["no directory at", "has no `adapter`"],
         ),
         (
             "a folder without an adapter",
