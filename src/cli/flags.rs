@@ -121,9 +121,9 @@ pub(crate) struct MemoryFlags {
     ///
     /// `buffered` goes through the page cache, `direct` past it, `dontcache` through a cache that keeps nothing (Linux 6.14),
     /// `parallel` through the page cache with several reads at once. `auto` is direct where a cgroup limit leaves little room for
-    /// page cache beside the run, parallel where the base is on a network file system (NFS, SMB, Lustre, FUSE, …), else
-    /// buffered; which, and why, is shown with the budget. Where a file system refuses a way, files go through the page cache. The result does not
-    /// depend on it.
+    /// page cache beside the run or where the base is not in the page cache, parallel where the base is on a network file
+    /// system (NFS, SMB, Lustre, FUSE, …), else buffered; which, and why, is shown with the budget by `-v`. Where a file system
+    /// refuses a way, files go through the page cache. The result does not depend on it.
     #[arg(
         long,
         value_name = "auto|buffered|direct|dontcache|parallel",

@@ -8,7 +8,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::merge::io::io_settings;
+use crate::merge::io::{io_settings, output_io};
 use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
 use crate::note::Note;
@@ -228,7 +228,7 @@ impl Prepared {
     ) -> Result<Applied> {
         let settings = io_settings(&self.io, &self.schedule, self.unchanged);
         self.places[0].use_io(settings);
-        store.use_io(settings);
+        store.use_io(output_io(settings, &self.io, store));
         let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =

@@ -99,13 +99,14 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let copied = open_copied(&plan, &place.location, &folders)?;
     let library = base.config.library();
     let mut sources = std::mem::take(&mut base.sources);
+    let shards = sources.len();
     drop(base);
     sources.extend(adapters.into_iter().map(|adapter| adapter.source));
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(&plan, &asked)? };
-    let io = choose_io(request.io, &schedule, &place.location);
+    let io = choose_io(request.io, &schedule, &place.location, &sources[..shards]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,

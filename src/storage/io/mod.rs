@@ -11,6 +11,7 @@
 pub(crate) mod block;
 pub(crate) mod buffered;
 pub(crate) mod choice;
+pub(crate) mod cold;
 pub(crate) mod direct;
 pub(crate) mod dontcache;
 pub(crate) mod in_order;

@@ -157,6 +157,19 @@ pub(crate) fn read_uncached(file: &File, buf: &mut [u8], offset: u64) -> io::Res
     found_here(read)
 }
 
+/// Whether the page at `offset` is in the page cache. `None`: that cannot be asked here.
+pub(crate) fn is_cached(file: &File, offset: u64) -> Option<bool> {
+    let mut byte = [0];
+    let read = retry_on_intr(|| {
+        preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT)
+    });
+    match read {
+        Ok(_) => Some(true),
+        Err(Errno::AGAIN) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// Writes some bytes that the page cache keeps until they are on disk. `None`: there is no such call here.
 ///
 /// # Errors

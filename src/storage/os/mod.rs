@@ -14,7 +14,7 @@ use crate::storage::os::linux as here;
 use crate::storage::os::other as here;
 
 pub(crate) use here::{
-    SYNCS_ALL, close, drop_cache, finish_write_back, has_local_clock, is_in_memory, is_listed_mount,
-    is_refusal, network_of, open_direct, prefer_huge_pages, read_uncached, rename_no_replace, reserve,
-    share_range, start_write_back, sync_file_system, write_uncached,
+    SYNCS_ALL, close, drop_cache, finish_write_back, has_local_clock, is_cached, is_in_memory,
+    is_listed_mount, is_refusal, network_of, open_direct, prefer_huge_pages, read_uncached,
+    rename_no_replace, reserve, share_range, start_write_back, sync_file_system, write_uncached,
 };

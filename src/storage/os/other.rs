@@ -54,6 +54,11 @@ pub(crate) fn is_refusal(_error: &io::Error) -> bool {
 }
 
 /// There is no such call here.
+pub(crate) fn is_cached(_file: &File, _offset: u64) -> Option<bool> {
+    None
+}
+
+/// There is no such call here.
 pub(crate) fn read_uncached(_file: &File, _buf: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
     Ok(None)
 }
