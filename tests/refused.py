@@ -6,8 +6,10 @@ remove a file that is open.
 
     python tests/refused.py target/release/shardfold fixtures/demo WORK
 
+Then threads are refused, from the first on, from the second on, and so on: a merge takes fewer, or says that it cannot.
+
 Prints how many subsets were merged, how many refused and how many failed late, how often each call was refused when it was
-the only one, and exits 1 if one failed late.
+the only one, from which thread on a merge is made, and exits 1 if anything ended otherwise.
 """
 
 import itertools
@@ -29,6 +31,8 @@ CALLS = {
     "chmod": ("chmod,fchmod,fchmodat", "EPERM"),
     "statvfs": ("statfs,fstatfs", "ENOSYS"),
 }
+# A merge has a reader, a worker and a writer beside its own thread, and others that it can do without.
+MOST_THREADS = 12
 BUSY_UNLINK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "busy_unlink.py")
 
 
@@ -49,6 +53,10 @@ def main():
     at = lambda name: os.path.join(work, name)
     environment = dict(os.environ, XDG_STATE_HOME=at("state"))
 
+    def merge_under(command, output):
+        command = [*command, binary, "merge", "--base", at("base"), "--adapter", at("adapter"), "--output", output]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
     def merge(refused, output):
         always = [CALLS[call] for call in refused if CALLS[call]]
         command = [sys.executable, BUSY_UNLINK, at("busy.log")] if len(always) < len(refused) else []
@@ -56,8 +64,11 @@ def main():
             command += ["strace", "-f", "-qq", "-o", at("strace.log"), "-e", "trace=" + ",".join(calls for calls, _ in always)]
             for calls, error in always:
                 command += ["-e", f"inject={calls}:error={error}"]
-        command += [binary, "merge", "--base", at("base"), "--adapter", at("adapter"), "--output", output]
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
+        return merge_under(command, output)
+
+    def remove(output):
+        for left in [output, output + ".partial"]:
+            shutil.rmtree(left, ignore_errors=True)
 
     undisturbed = merge([], at("expected"))
     assert undisturbed.returncode == 0, undisturbed.stderr
@@ -80,11 +91,22 @@ def main():
             refusals.append(refused)
         else:
             late.append(f"{refused}: {run.returncode}: {run.stderr}")
-        for left in [output, output + ".partial"]:
-            shutil.rmtree(left, ignore_errors=True)
+        remove(output)
     pairs = sum(len(refused) == 2 for refused in subsets)
     print(f"{len(CALLS)} calls and {pairs} pairs: {len(merged)} merged, {len(refusals)} refused, {len(late)} failed late")
     print("refused: " + ", ".join(f"{call} {count} times" for call, count in times.items()))
+    ends = []
+    for first in range(1, MOST_THREADS + 1):
+        refuse = f"inject=clone,clone3:error=EAGAIN:when={first}+"
+        run, output = merge_under(["strace", "-f", "-qq", "-o", at("strace.log"), "-e", refuse], at("output")), at("output")
+        is_told = run.returncode == 74 and "no thread can be had" in run.stderr and not files(output)
+        ends.append("merged" if run.returncode == 0 and files(output) == expected else "told" if is_told else "wrong")
+        if ends[-1] == "wrong":
+            late.append(f"threads from the {first}th on: {run.returncode}: {run.stderr}")
+        remove(output)
+    print(f"threads refused from the first to the {MOST_THREADS}th on: " + ", ".join(ends))
+    if "told" not in ends or "merged" not in ends:
+        late.append("threads: nothing was refused, or everything was")
     if late:
         sys.exit("\n".join(late))
 
