@@ -1,13 +1,15 @@
-//! A whole merge against a plain copy of the same checkpoint, in interleaved pairs.
+//! A whole merge against copies of the same checkpoint, in interleaved rounds.
 //!
 //! ```text
 //! cargo bench --bench pipeline
 //! BENCH_RANKS=16 BENCH_PAIRS=9 BENCH_DATE=2026-01-31 cargo bench --bench pipeline -- --record
 //! ```
 //!
-//! A is `cp -r --reflink=never` of the base, B the merge; both are timed until `sync -f` of the result returns, from a
-//! cold cache, A first in one pair and B in the next. What counts is the median of B/A within pairs: the disks of
-//! shared machines drift by more than the difference between two versions. Both results are removed after each run.
+//! A round has `cp -r --reflink=never` of the base, four copies past the page cache at once (`direct_copy.sh`), a merge with
+//! hardly any arithmetic (rank 1 on k alone), and the merge; each is timed until `sync -f` of the result returns, from a
+//! cold cache, and each round begins with another. What counts is the median of the merge's time over that of the fastest
+//! other one of the same round: the disks of shared machines drift by more than the difference between two versions.
+//! Results are removed after each run.
 //!
 //! Settings, by environment variables:
 //!
@@ -17,12 +19,12 @@
 //! | `BENCH_DIR` | `target/bench` | work folder: needs twice the base and is where its file system is measured |
 //! | `BENCH_SHAPE`, `BENCH_LAYERS` | `llama-3b`, all | what `generate` makes, if it is not there yet |
 //! | `BENCH_RANKS` | `16,64` | ranks of the adapters, one table row each |
-//! | `BENCH_PAIRS` | `5` | pairs per rank |
+//! | `BENCH_PAIRS` | `7` | rounds per rank, and pairs per budget |
 //! | `BENCH_MAX_RAM` | `256M` | `--max-ram` of the merge |
 //! | `BENCH_CONFINED` | `64M,32M` | budgets to run in memory cgroups of their size, against one of 4 GB; needs root |
 //! | `BENCH_DATE` | none | the date to record; `--record` needs it |
 //!
-//! `--record` appends the rows to `benches/record/pipeline.md` and `benches/record/confined.md`. Linux only: reads `/proc`.
+//! `--record` appends the rows to `benches/record/rounds.md` and `benches/record/confined.md`. Linux only: reads `/proc`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer command")]
 #![expect(clippy::disallowed_methods, reason = "a developer command reads and writes files of its own")]

@@ -1,17 +1,18 @@
-//! Measuring a merge against a copy, and in a cgroup (`confined.rs`): `settings.rs` what to run, `child.rs` one timed process, `cache.rs` cold starts,
-//! `host.rs` what to say about the machine, `record.rs` the row that is kept.
+//! Measuring a merge against what else writes as much (`rivals.rs`), and in a cgroup (`confined.rs`): `settings.rs` what to run,
+//! `child.rs` one timed process, `cache.rs` cold starts, `host.rs` what to say about the machine, `record.rs` the row that is kept.
 
 mod cache;
 mod child;
 mod confined;
 mod host;
 mod record;
+mod rivals;
 mod settings;
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use clap::Parser as _;
 
@@ -23,10 +24,18 @@ use settings::Settings;
 /// Everything here fails with a message for the developer who called it.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// One pair of runs.
-struct Pair {
-    copy: Usage,
+/// One run of everything.
+struct Round {
+    /// In the order of [`rivals::NAMES`].
+    rivals: Vec<Usage>,
     merge: Usage,
+}
+
+impl Round {
+    /// Seconds of the fastest rival.
+    fn fastest(&self) -> f64 {
+        self.rivals.iter().map(|usage| usage.wall_s).fold(f64::INFINITY, f64::min)
+    }
 }
 
 /// Runs all ranks, prints as it goes, and records the rows if asked to.
@@ -44,8 +53,8 @@ pub(crate) fn run(record: bool) -> Result<()> {
         println!("{made}");
         let bytes = folder_bytes(&made.base)?;
         check_space(&settings.folder, bytes)?;
-        let pairs = run_pairs(&settings, &made.base, &made.adapter)?;
-        let row = record::Row::new(&settings, &host, rank, bytes, &pairs);
+        let rounds = run_rounds(&settings, &made, &synthetic::write(&generate_small(&settings)?)?)?;
+        let row = record::Row::new(&settings, &host, rank, bytes, &rounds);
         println!("rank {rank}: {}\n", row.summary());
         rows.push(row);
         if confined_rows.is_none() {
@@ -61,40 +70,56 @@ pub(crate) fn run(record: bool) -> Result<()> {
 
 /// What `generate` is asked to make.
 fn generate(settings: &Settings, rank: usize) -> Result<synthetic::Request> {
-    let mut arguments = vec!["generate".to_owned(), "--shape".to_owned(), settings.shape.clone()];
-    arguments.extend(["--rank".to_owned(), rank.to_string()]);
-    arguments.extend(["--out".to_owned(), settings.folder.display().to_string()]);
+    asked(settings, &["--rank", &rank.to_string()])
+}
+
+/// The same base with an adapter that is hardly any work.
+fn generate_small(settings: &Settings) -> Result<synthetic::Request> {
+    asked(settings, &["--rank", "1", "--targets", "k_proj"])
+}
+
+fn asked(settings: &Settings, adapter: &[&str]) -> Result<synthetic::Request> {
+    let folder = settings.folder.display().to_string();
+    let mut arguments = vec!["generate", "--shape", &settings.shape, "--out", &folder];
+    arguments.extend(adapter);
     if let Some(layers) = &settings.layers {
-        arguments.extend(["--layers".to_owned(), layers.clone()]);
+        arguments.extend(["--layers", layers]);
     }
     Ok(synthetic::Request::try_parse_from(arguments)?)
 }
 
-/// Interleaved pairs: every other one starts with the merge, so that a drift of the disk hits both alike.
-fn run_pairs(settings: &Settings, base: &Path, adapter: &Path) -> Result<Vec<Pair>> {
-    let mut copy = Command::new("cp");
-    let copied = settings.folder.join("copied");
-    copy.args(["-r", "--reflink=never"]).arg(base).arg(&copied);
-    let mut merge = Command::new(&settings.binary);
-    let merged = settings.folder.join("merged");
-    merge.arg("merge").arg("--base").arg(base).arg("--adapter").arg(adapter).arg("--output").arg(&merged);
-    merge.args(["--max-ram", &settings.max_ram, "--quiet"]).stdout(Stdio::null());
-    let inputs = [base, adapter];
-    let mut pairs = Vec::new();
-    for number in 1..=settings.pairs {
-        let once = |command: &mut Command, output: &Path| timed(command, output, &inputs, number == 1);
-        let pair = if number % 2 == 1 {
-            let copy = once(&mut copy, &copied)?;
-            Pair { copy, merge: once(&mut merge, &merged)? }
-        } else {
-            let merge = once(&mut merge, &merged)?;
-            Pair { copy: once(&mut copy, &copied)?, merge }
-        };
-        let (a, b) = (pair.copy.wall_s, pair.merge.wall_s);
-        println!("pair {number}: copy {a:.2} s, merge {b:.2} s, ratio {:.3}", b / a);
-        pairs.push(pair);
+/// Interleaved rounds: each starts with another command, so that a drift of the disk hits all alike.
+fn run_rounds(settings: &Settings, made: &synthetic::Made, small: &synthetic::Made) -> Result<Vec<Round>> {
+    let output = settings.folder.join("result");
+    let mut commands = rivals::commands(settings, &made.base, &small.adapter, &output);
+    commands.push(rivals::merge(settings, &made.base, &made.adapter, &output));
+    let inputs = [made.base.as_path(), made.adapter.as_path(), small.adapter.as_path()];
+    let count = commands.len();
+    let mut rounds = Vec::new();
+    for number in 0..settings.pairs {
+        let mut usages: Vec<Option<Usage>> = commands.iter().map(|_| None).collect();
+        for step in 0..count {
+            let which = (number + step) % count;
+            let usage = timed(&mut commands[which], &output, &inputs, number + step == 0)?;
+            usages[which] = Some(usage);
+        }
+        let mut rivals: Vec<Usage> = usages.into_iter().flatten().collect();
+        let Some(merge) = rivals.pop() else { return Err("nothing was run".into()) };
+        let round = Round { rivals, merge };
+        print!("round {}:", number + 1);
+        for (name, usage) in rivals::NAMES.iter().zip(&round.rivals) {
+            print!(" {name} {:.2} s,", usage.wall_s);
+        }
+        let (merge, fastest) = (&round.merge, round.fastest());
+        println!(
+            " merge {:.2} s ({:.1} CPU s), {:.3} of the fastest",
+            merge.wall_s,
+            merge.cpu_s,
+            merge.wall_s / fastest
+        );
+        rounds.push(round);
     }
-    Ok(pairs)
+    Ok(rounds)
 }
 
 /// Runs a command from a cold cache to a synced `output`, then removes that. `announce` says how the cache was cooled.

@@ -25,7 +25,7 @@ impl Settings {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
         let ranks = or("BENCH_RANKS", "16,64");
         let ranks: std::result::Result<Vec<usize>, _> = ranks.split(',').map(str::parse).collect();
-        let pairs = or("BENCH_PAIRS", "5").parse().map_err(|error| format!("BENCH_PAIRS: {error}"))?;
+        let pairs = or("BENCH_PAIRS", "7").parse().map_err(|error| format!("BENCH_PAIRS: {error}"))?;
         if pairs == 0 {
             return Err("BENCH_PAIRS: at least 1".into());
         }
