@@ -85,8 +85,10 @@ impl Prepared {
                 let is_changed =
                     |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::Changed { .. }));
                 let is_same = !error.each().iter().any(is_changed);
-                let is_kept = staging.is_shared() && matches!(error.exit_code(), Code::Io | Code::Stopped);
-                if !(is_same && is_kept) {
+                let can_go_on = matches!(error.exit_code(), Code::Io | Code::Stopped);
+                if is_same && can_go_on && staging.is_found_again() {
+                    target.leave(staging);
+                } else {
                     target.discard(staging);
                 }
                 Err(with_way_on(error))
@@ -123,6 +125,10 @@ impl Prepared {
         if let Some(note) = staging.way().note(target.output()) {
             reporter.event(&Event::Note(&note));
         }
+        if staging.way().is_in_place() && !staging.is_shared() {
+            let note = RunNote::NoJournal { output: target.output().to_string() };
+            reporter.event(&Event::Note(&note.into()));
+        }
         let note = match &staging.kept().lost {
             None => return Ok(staging),
             Some(Lost::Base) => RunNote::StartedOver { output: target.output().to_string() },
@@ -145,7 +151,7 @@ impl Prepared {
             plan: &self.plan,
             digest: &self.digest,
             copied: &self.copied,
-            state: &self.state,
+            state: self.state.as_ref(),
             cancel: &self.cancel,
         };
         let mut is_begun = false;

@@ -68,8 +68,8 @@ pub struct Prepared {
     /// The digest that the result must have.
     pub(crate) expected: Option<String>,
     pub(crate) trusts_journal: bool,
-    /// Where programs keep their state.
-    pub(crate) state: Location,
+    /// Where programs keep their state, if they have such a place.
+    pub(crate) state: Option<Location>,
     /// Bytes from one milestone of the run to the next.
     pub(crate) stride: u64,
     pub(crate) cancel: Cancel,
@@ -128,7 +128,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         allow_noop: request.allow_noop,
         expected: request.expected.clone(),
         trusts_journal: request.trust_journal,
-        state: request.state(),
+        state: request.state.clone(),
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })

@@ -54,7 +54,6 @@ use crate::merge::hooks::TestHooks;
 use crate::model::tied::Tied;
 use crate::storage::io::settings::{IoMode, Unchanged};
 use crate::storage::location::Location;
-use crate::storage::memory::Memory;
 use crate::tensor::size::Size;
 
 /// What a merge is asked to do.
@@ -104,7 +103,8 @@ pub struct Request {
     pub expected: Option<String>,
     /// Whether what an interrupted run left is taken by its length alone, and not hashed.
     pub trust_journal: bool,
-    /// Where the journal of an output lies that can only be written in place; by default nowhere.
+    /// Where the journal of an output lies that can only be written in place; by default nowhere, so that a run which fails removes
+    /// what it wrote there.
     pub state: Option<Location>,
     /// What stops it, in any phase.
     pub cancel: Cancel,
@@ -114,11 +114,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// Where a journal lies that cannot lie beside the output. Without a place for it, it goes with the process.
-    pub(crate) fn state(&self) -> Location {
-        self.state.clone().unwrap_or_else(|| Location::new(Memory::new()))
-    }
-
     /// What only tests ask for; without the feature, nothing.
     pub(crate) fn hooks(&self) -> TestHooks {
         #[cfg(feature = "testing")]

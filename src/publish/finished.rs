@@ -25,8 +25,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) digest: &'w str,
     /// The files that it copies, in its order.
     pub(crate) copied: &'w [Box<dyn Source>],
-    /// Where programs keep their state.
-    pub(crate) state: &'w Location,
+    /// Where programs keep their state, if they have such a place.
+    pub(crate) state: Option<&'w Location>,
     /// What stops the look.
     pub(crate) cancel: &'w Cancel,
 }

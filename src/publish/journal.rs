@@ -34,6 +34,13 @@ struct JournalHead {
     /// Which run began it: where locks cannot be trusted, another may have begun it again.
     #[serde(default)]
     run: String,
+    /// Whether nothing was at the output.
+    #[serde(default, skip_serializing_if = "is_false")]
+    is_new: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a journal says of its plan.
@@ -102,6 +109,16 @@ pub(crate) struct JournalWork {
     pub(crate) merge: Option<Provenance>,
     /// What is on disk for good.
     pub(crate) milestones: Vec<Milestone>,
+    /// Whether nothing was at the output, so that its directory goes with what is in it. Its first line has this.
+    pub(crate) is_new: bool,
+}
+
+/// Whether the journal in `dir` says that nothing was at its output.
+///
+/// # Errors
+/// As [`Location::read_start`].
+pub(crate) fn is_of_new_output(dir: &Location) -> Result<bool> {
+    Ok(head(dir)?.is_some_and(|head| head.is_new))
 }
 
 impl JournalWork {
@@ -116,7 +133,8 @@ impl JournalWork {
         }
         let source = dir.open(JOURNAL)?;
         let mut lines = JournalLines { source: source.as_ref(), at: 0, text: Vec::new(), seen: 0 };
-        lines.next()?;
+        let head = lines.next()?.and_then(|line| serde_json::from_slice::<JournalHead>(&line).ok());
+        work.is_new = head.is_some_and(|head| head.is_new);
         let Some(line) = lines.next()? else { return Ok(work) };
         let Ok(MergeLine { base, merge }) = serde_json::from_slice(&line) else { return Ok(work) };
         (work.base, work.merge) = (base, merge);
@@ -184,7 +202,8 @@ impl Journal {
             dir.lock(JOURNAL)?;
         }
         let (shardfold, run) = (env!("CARGO_PKG_VERSION").to_owned(), unique());
-        let mut text = line(&JournalHead { shardfold, plan: digest.to_owned(), run: run.clone() });
+        let head = JournalHead { shardfold, plan: digest.to_owned(), run: run.clone(), is_new: work.is_new };
+        let mut text = line(&head);
         text.push_str(&line(&MergeLine { base: work.base.clone(), merge: work.merge.clone() }));
         work.milestones.iter().for_each(|milestone| text.push_str(&line(milestone)));
         write_small(dir, JOURNAL, text.as_bytes())?;
@@ -203,26 +222,34 @@ impl Journal {
         self.file.sync()
     }
 
+    /// Whether it is still there as this run began it.
+    ///
+    /// # Errors
+    /// As [`Location::read_start`].
+    pub(crate) fn is_there(&self) -> Result<bool> {
+        Ok(head(&self.dir)?.is_some_and(|head| head.run == self.run))
+    }
+
     /// Removes it, if it is still the one that this run began.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`] if another run began it again; as [`Store::remove`].
     pub(crate) fn remove(self) -> Result<()> {
-        let Journal { dir, file, lock, run, .. } = self;
-        let head = first_line(&dir)?.and_then(|line| serde_json::from_slice::<JournalHead>(&line).ok());
-        if head.is_none_or(|head| head.run != run) {
-            return Err(Error::new(OutputError::OutputInUse { path: dir.path() }));
+        if !self.is_there()? {
+            return Err(Error::new(OutputError::OutputInUse { path: self.dir.path() }));
         }
+        let Journal { dir, file, lock, .. } = self;
         // Some file systems remove no file that is open, and others keep it under another name.
         drop((file, lock));
         dir.remove(JOURNAL)
     }
 }
 
-/// The journal's first line, if it is whole.
-fn first_line(dir: &Location) -> Result<Option<Vec<u8>>> {
+/// The first line of the journal in `dir`, if it is whole and ours.
+fn head(dir: &Location) -> Result<Option<JournalHead>> {
     let start = dir.read_start(JOURNAL, MOST_HEAD_BYTES)?.map(|start| start.bytes).unwrap_or_default();
-    Ok(start.iter().position(|&byte| byte == b'\n').map(|end| start[..end].to_vec()))
+    let end = start.iter().position(|&byte| byte == b'\n');
+    Ok(end.and_then(|end| serde_json::from_slice(&start[..end]).ok()))
 }
 
 fn line(entry: &impl Serialize) -> String {

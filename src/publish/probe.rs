@@ -87,7 +87,12 @@ pub(crate) fn probe_once(dir: &Location, output: &Location) -> Result<Ability> {
         }
         dir.remove(&name)
     };
-    ability(write().map(|()| false), |error| unwritable(output, error))
+    let tried = write();
+    if tried.is_err() {
+        // It may be there, and is only in the way.
+        let _ = dir.remove(&name);
+    }
+    ability(tried.map(|()| false), |error| unwritable(output, error))
 }
 
 /// What a try came to. A disk that fails is not a store that lacks a call.

@@ -39,6 +39,19 @@ pub(crate) struct Staging {
     is_shared: bool,
 }
 
+/// Where a result is staged.
+#[derive(Clone, Copy)]
+pub(crate) struct StagingPlace<'p> {
+    /// The directory.
+    pub(crate) dir: &'p Location,
+    /// Where its journal lies, if the result is made in place.
+    pub(crate) state: &'p Location,
+    /// The output.
+    pub(crate) output: &'p Location,
+    /// Whether nothing was there.
+    pub(crate) is_new: bool,
+}
+
 /// Whose a staging directory is.
 pub(crate) enum Owner {
     /// Nobody's: there is nothing in it, or nothing but a beginning.
@@ -85,15 +98,15 @@ pub(crate) fn holds_work(dir: &Location) -> Result<bool> {
 }
 
 impl Staging {
-    /// Makes `place` if it is not there, holds it for `output`, takes its lock, and clears what an earlier run left in it but for
-    /// what it can go on behind. `state` is where the journal of what is made in place lies.
+    /// Makes the directory if it is not there, holds it for the output, takes its lock, and clears what an earlier run left in it
+    /// but for what it can go on behind.
     ///
     /// # Errors
     /// [`OutputError::OutputInUse`], [`OutputError::OutputUnwritable`], [`OutputError::StagingForeign`]; as [`Store::list`] and
     /// [`Earlier::find`].
     pub(crate) fn begin(
         way: &'static dyn Publish,
-        (place, state, output): (&Location, &Location, &Location),
+        StagingPlace { dir: place, state, output, is_new }: StagingPlace<'_>,
         earlier: &Earlier<'_>,
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Staging> {
@@ -106,12 +119,17 @@ impl Staging {
         let journal_dir = state.as_ref().unwrap_or(dir);
         let lock = journal_dir.lock("").map_err(unwritable)?;
         check_named(held.as_deref(), place)?;
+        // Whoever had the lock before may have finished it.
+        if state.is_some() && Provenance::read(dir)?.is_some() {
+            return Err(finished_meanwhile(output));
+        }
         let kept = earlier.find((dir, journal_dir), tick)?;
         let counted = if kept.is_counted { kept.milestones.clone() } else { Vec::new() };
         let work = JournalWork {
             base: earlier.base.map(<[_]>::to_vec),
             merge: Some(Provenance::new(earlier.plan, earlier.digest, Vec::new(), Vec::new())),
             milestones: counted,
+            is_new,
         };
         let journal = Journal::begin(journal_dir, earlier.digest, &work).map_err(unwritable)?;
         let planned = earlier.plan.output_files().iter().map(|file| file.name.to_owned()).collect();
@@ -151,6 +169,12 @@ impl Staging {
     /// Whether a later run of the same plan would find it.
     pub(crate) fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// Whether a later run of the same plan will find it: its journal lasts, and is still there. One that cannot be looked at now
+    /// may be looked at then.
+    pub(crate) fn is_found_again(&self) -> bool {
+        self.is_shared && self.journal.is_there().unwrap_or(true)
     }
 
     /// Where files are written.
@@ -202,20 +226,24 @@ impl Staging {
             }
             return;
         };
-        self.remove_planned();
-        let _ = state.remove_dir("");
+        // By its journal the next run knows what could not be removed.
+        if self.remove_planned() {
+            let _ = state.remove_dir("");
+        }
     }
 
-    /// Removes the files of a result that is made in place, and the directories that they leave empty.
-    fn remove_planned(&self) {
-        let mut dirs = BTreeSet::new();
+    /// Removes the files of a result that is made in place, and the directories that they leave empty. Returns whether all files
+    /// are gone.
+    fn remove_planned(&self) -> bool {
+        let (mut dirs, mut is_gone) = (BTreeSet::new(), true);
         for name in &self.planned {
-            let _ = self.dir.remove(name);
+            is_gone &= self.dir.remove(name).is_ok();
             dirs.extend(name.match_indices('/').map(|(end, _)| &name[..end]));
         }
         for dir in dirs.iter().rev() {
             let _ = self.dir.remove_empty_dir(dir);
         }
+        is_gone
     }
 
     /// Takes the journal out of what is staged, which is then only the result, and hands its lock on. `files` are all that
@@ -244,6 +272,12 @@ fn check_own(dir: &Location) -> Result<()> {
         return Ok(());
     }
     Err(explained(OutputError::StagingForeign { path: dir.path() }.into()))
+}
+
+/// The refusal of an output that another process has finished since it was looked at.
+pub(crate) fn finished_meanwhile(output: &Location) -> Error {
+    let error = Error::new(OutputError::OutputInUse { path: output.path() });
+    error.hint("it has finished just now: run the command again to see whether it is the same merge")
 }
 
 /// What helps where a staging directory is somebody else's.
@@ -311,7 +345,8 @@ mod tests {
             let dir = Location::new(Memory::new()).join("staging");
             let (cancel, plan) = (Cancel::default(), &plan);
             let earlier = nothing_earlier(plan, &cancel);
-            let staging = Staging::begin(&Rename, (&dir, &dir, &dir), &earlier, &mut |_| {}).unwrap();
+            let place = StagingPlace { dir: &dir, state: &dir, output: &dir, is_new: true };
+            let staging = Staging::begin(&Rename, place, &earlier, &mut |_| {}).unwrap();
             write_small(&dir, "a", b"1").unwrap();
             write_small(&dir, "b/c", b"22").unwrap();
             change(&dir);
@@ -346,7 +381,8 @@ mod tests {
             let (cancel, plan) = (Cancel::default(), &plan);
             let earlier = nothing_earlier(plan, &cancel);
             let (dir, state) = (all.join(name), all.join("state"));
-            Staging::begin(&WriteOnce, (&dir, &state, &dir), &earlier, &mut |_| {}).unwrap()
+            let place = StagingPlace { dir: &dir, state: &state, output: &dir, is_new: true };
+            Staging::begin(&WriteOnce, place, &earlier, &mut |_| {}).unwrap()
         };
         let staging = begin("output");
         ["a", "b/c/d"].iter().for_each(|name| write_small(&staging.store(), name, b"1").unwrap());

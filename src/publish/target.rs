@@ -9,13 +9,13 @@ use crate::pipeline::progress::Snapshot;
 use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in};
-use crate::publish::journal::{HeadLine, JournalWork};
+use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output};
 use crate::publish::kept::Earlier;
 use crate::publish::leftovers::top;
 use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unique};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
-use crate::publish::staging::{Owner, Staging, holds_work, owner};
+use crate::publish::staging::{Owner, Staging, StagingPlace, finished_meanwhile, holds_work, owner};
 use crate::publish::way::{Publish, State};
 use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
@@ -41,10 +41,12 @@ pub(crate) struct OutputTarget {
     staging: Location,
     /// All of them, in the order in which they are tried.
     ways: Vec<(&'static dyn Publish, Location)>,
-    /// Where the journal of what is made in place lies.
-    state: Location,
-    /// Whether nothing was at the output.
+    /// Where the journal of what is made in place lies, if it can lie anywhere.
+    state: Option<Location>,
+    /// Whether nothing was at the output before the first run of this merge.
     is_new: bool,
+    /// Whether an earlier run of this merge began it, there.
+    is_begun: bool,
 }
 
 /// Looks at `output` and decides. Writes nothing.
@@ -59,40 +61,46 @@ pub(crate) fn probe(
 ) -> Result<Probed> {
     let (output, digest) = (output.clone(), wanted.digest);
     check_no_url(&output)?;
-    let journal = journal_of(&output, wanted.state);
+    let journal = wanted.state.map(|state| journal_of(&output, state));
     let state = State::of(&output)?;
-    let target = |ways: Vec<(&'static dyn Publish, Location)>, staging: Location| OutputTarget {
+    let is_new = state == State::Absent || is_ours_alone(&output, journal.as_ref());
+    let target = |ways: Vec<(&'static dyn Publish, Location)>, staging: Location, is_begun| OutputTarget {
         output: output.clone(),
         staging,
         ways,
         state: journal.clone(),
-        is_new: state == State::Absent,
+        is_new,
+        is_begun,
     };
     let names = wanted.plan.output_files();
     let tops: HashSet<&str> = names.iter().map(|file| top(file.name)).collect();
     let is_planned = |name: &str| tops.contains(name);
     let mut other = None;
     if state == State::Dir {
-        if let Some(record) = Provenance::read(&output)? {
-            if record.plan == digest {
+        let record = Provenance::read(&output)?;
+        match record {
+            Some(record) if record.plan == digest => {
                 wanted.check(&output, &record, tick)?;
                 return Ok(Probed::AlreadyDone(record));
             }
-            other = difference(&record, wanted.plan);
-        }
-        if let Some(staging) = begun_inside(&output, digest, &is_planned)? {
-            return Ok(Probed::Ready(target(vec![(&IntoPlace, staging.clone())], staging)));
-        }
-        if is_begun_in_place(&output, &journal, wanted)? {
-            return Ok(Probed::Ready(target(vec![(&WriteOnce, output.clone())], output.clone())));
+            // What is whole is nobody's beginning.
+            Some(record) => other = difference(&record, wanted.plan),
+            None => {
+                if let Some(staging) = begun_inside(&output, digest, &is_planned)? {
+                    return Ok(Probed::Ready(target(vec![(&IntoPlace, staging.clone())], staging, true)));
+                }
+                if is_begun_in_place(&output, journal.as_ref(), wanted)? {
+                    return Ok(Probed::Ready(target(
+                        vec![(&WriteOnce, output.clone())],
+                        output.clone(),
+                        true,
+                    )));
+                }
+            }
         }
     }
     if matches!(state, State::Dir | State::Other) {
-        let error = Error::new(ErrorKind::Output(OutputError::OutputHolds { path: output.path() }));
-        let other = other.map_or_else(String::new, |other| format!("it is of another merge ({other}): "));
-        return Err(
-            error.hint(format!("{other}name an output that does not exist yet, or an empty directory"))
-        );
+        return Err(held(&output, state, other, wanted)?);
     }
     let ways: Vec<_> = WAYS.iter().filter_map(|way| Some((*way, way.staging(&output, state)?))).collect();
     let Some((_, staging)) = ways.first().cloned() else {
@@ -104,7 +112,20 @@ pub(crate) fn probe(
         });
     };
     check_staged_before(&staging, wanted, &is_planned)?;
-    Ok(Probed::Ready(target(ways, staging)))
+    Ok(Probed::Ready(target(ways, staging, false)))
+}
+
+/// The refusal of an output that holds something, of the `other` merge if that is known.
+fn held(output: &Location, state: State, other: Option<String>, wanted: &Wanted<'_>) -> Result<Error> {
+    let error = Error::new(ErrorKind::Output(OutputError::OutputHolds { path: output.path() }));
+    if other.is_none() && state == State::Dir && holds_planned_alone(output, wanted)? {
+        return Ok(error.hint(
+            "its files have the names of this merge's: if an interrupted run left them, go on where its journal is (another host, \
+             or another `XDG_STATE_HOME`), or remove them",
+        ));
+    }
+    let other = other.map_or_else(String::new, |other| format!("it is of another merge ({other}): "));
+    Ok(error.hint(format!("{other}name an output that does not exist yet, or an empty directory")))
 }
 
 /// Fails if what is staged is of another merge.
@@ -128,17 +149,31 @@ fn check_staged_before(
 }
 
 /// Whether an earlier run of the same plan began to make the output in place, and nothing else is there.
-fn is_begun_in_place(output: &Location, journal: &Location, wanted: &Wanted<'_>) -> Result<bool> {
+fn is_begun_in_place(output: &Location, journal: Option<&Location>, wanted: &Wanted<'_>) -> Result<bool> {
+    let Some(journal) = journal else { return Ok(false) };
     if !matches!(HeadLine::read(journal)?, HeadLine::Plan(plan) if plan == wanted.digest) {
         return Ok(false);
     }
+    Ok(output.list("")?.is_empty() || holds_planned_alone(output, wanted)?)
+}
+
+/// Whether files are in `output`, and none but such as the plan makes.
+fn holds_planned_alone(output: &Location, wanted: &Wanted<'_>) -> Result<bool> {
     let planned = wanted.plan.output_files();
     let planned: HashSet<&str> = planned.iter().map(|file| file.name).collect();
     let is_ours = |name: &str| {
         let last = name.split('/').next_back().unwrap_or(name);
         FOREIGN.contains(&last) || is_probe(last) || planned.contains(name)
     };
-    Ok(output.files(&|name| FOREIGN.contains(&name))?.iter().all(|file| is_ours(&file.name)))
+    let files = output.files(&|name| FOREIGN.contains(&name))?;
+    Ok(!files.is_empty() && files.iter().all(|file| is_ours(&file.name)))
+}
+
+/// Whether a journal says that an interrupted run made the directory of the output.
+fn is_ours_alone(output: &Location, journal: Option<&Location>) -> bool {
+    let inside = staged_in(output);
+    // What cannot be looked at says nothing.
+    journal.into_iter().chain([&inside]).any(|dir| is_of_new_output(dir).unwrap_or(false))
 }
 
 /// Where an earlier run of the same plan staged its result inside the output.
@@ -195,6 +230,12 @@ impl OutputTarget {
         self.remove_new();
     }
 
+    /// Leaves what is staged to the next run of the same plan.
+    pub(crate) fn leave(&self, staging: Staging) {
+        drop(staging);
+        self.remove_new();
+    }
+
     /// Removes the output if nothing was there, and nothing is in what is there now: trying, staging inside it and writing in
     /// place make it.
     fn remove_new(&self) {
@@ -207,26 +248,44 @@ impl OutputTarget {
     fn begin_staging(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
         let (way, place, is_locked) = self.choose()?;
         let staging = if way.is_in_place() {
-            // Where no journal can be kept either, nothing is gone on with.
-            let keeps = matches!(probe_store(&self.state, &self.output), Ok(Ability::Serves { .. }));
-            let state = if keeps { self.state.clone() } else { Location::new(Memory::new()).join("state") };
-            Staging::begin(way, (&place, &state, &self.output), earlier, tick)?
+            self.begin_in_place(way, &place, earlier, tick)?
         } else if is_locked {
-            Staging::begin(way, (&place, &self.state, &self.output), earlier, tick)?
+            Staging::begin(way, self.place(&place, &place), earlier, tick)?
         } else {
-            Staging::begin(way, (&unshared(&place), &self.state, &self.output), earlier, tick)?.unshared()
+            let place = unshared(&place);
+            Staging::begin(way, self.place(&place, &place), earlier, tick)?.unshared()
         };
         if self.is_taken(way)? {
             staging.discard();
-            let error = Error::new(OutputError::OutputInUse { path: self.output.path() });
-            return Err(error.hint(
-                "it has finished just now: run the command again to see whether it is the same merge",
-            ));
+            return Err(finished_meanwhile(&self.output));
         }
         if is_locked {
             self.drop_staged_beside(earlier.digest);
         }
         Ok(staging)
+    }
+
+    /// The same where the result is made in place. Where no journal of it can be kept, a later run would not know it for its own:
+    /// then nothing is gone on with, and nothing is left.
+    fn begin_in_place(
+        &self,
+        way: &'static dyn Publish,
+        place: &Location,
+        earlier: &Earlier<'_>,
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Staging> {
+        let keeps =
+            |state: &&Location| matches!(probe_store(state, &self.output), Ok(Ability::Serves { .. }));
+        // What an earlier run left would be nobody's without its journal: that must serve.
+        if let Some(state) = self.state.as_ref().filter(|state| self.is_begun || keeps(state)) {
+            return Staging::begin(way, self.place(place, state), earlier, tick);
+        }
+        let state = Location::new(Memory::new()).join("state");
+        Ok(Staging::begin(way, self.place(place, &state), earlier, tick)?.unshared())
+    }
+
+    fn place<'p>(&'p self, dir: &'p Location, state: &'p Location) -> StagingPlace<'p> {
+        StagingPlace { dir, state, output: &self.output, is_new: self.is_new }
     }
 
     /// The first way whose calls the store has, where it stages, and whether files can be locked there.
@@ -244,7 +303,11 @@ impl OutputTarget {
 
     /// Whether another process has put something at the output since it was looked at.
     fn is_taken(&self, way: &dyn Publish) -> Result<bool> {
-        if way.is_in_place() || self.is_inside() {
+        if way.is_in_place() {
+            // It was looked at when it was locked: now it is this run's own.
+            return Ok(false);
+        }
+        if self.is_inside() {
             return Ok(Provenance::read(&self.output)?.is_some());
         }
         Ok(matches!(State::of(&self.output)?, State::Dir | State::Other))
@@ -274,10 +337,11 @@ impl OutputTarget {
     /// As [`Staging::finish`] and [`Publish::publish`].
     pub(crate) fn publish(&self, staging: Staging, files: &[(String, u64)], access: u32) -> Result<()> {
         let (is_shared, way) = (staging.is_shared(), staging.way());
+        let is_staged = !way.is_in_place();
         let (dir, _lock) = staging.finish(files, access)?;
         let published = way.publish(&dir, &self.output);
         // Nobody would go on with it.
-        if published.is_err() && !is_shared {
+        if published.is_err() && is_staged && !is_shared {
             let _ = dir.remove_dir("");
         }
         published

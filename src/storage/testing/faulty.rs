@@ -16,9 +16,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::at_byte::at_byte;
@@ -130,8 +131,25 @@ impl<S: Store> Faulty<S> {
     #[must_use]
     pub fn failing(mut self, operation: Operation, nth: u64, failure: Failure) -> Faulty<S> {
         let script = Arc::get_mut(&mut self.script).expect("failures are set before the store is used");
-        script.failures.push((operation, nth, failure));
+        script.failures.get_mut().unwrap_or_else(PoisonError::into_inner).push((operation, nth, failure));
         self
+    }
+
+    /// Calls `cancel` off when the `nth` such operation begins, which works all the same.
+    ///
+    /// # Panics
+    /// If a source, a sink or a clone of this store is still alive.
+    #[must_use]
+    pub fn cancelling(mut self, operation: Operation, nth: u64, cancel: &Cancel) -> Faulty<S> {
+        let script = Arc::get_mut(&mut self.script).expect("failures are set before the store is used");
+        script.cancel_at = Some((operation, nth, cancel.clone()));
+        self
+    }
+
+    /// Counts from 1 again, and fails at that operation from now on, or nowhere.
+    pub fn rearm(&self, failure: Option<(Operation, u64, Failure)>) {
+        *self.script.failures.lock().unwrap_or_else(PoisonError::into_inner) = failure.into_iter().collect();
+        self.script.counts.iter().for_each(|count| count.store(0, SeqCst));
     }
 
     /// How often `operation` was begun, failures included.
@@ -307,7 +325,9 @@ impl<S: Store> Store for Faulty<S> {
 /// When to fail, and what was done so far.
 #[derive(Debug, Default)]
 struct Script {
-    failures: Vec<(Operation, u64, Failure)>,
+    failures: Mutex<Vec<(Operation, u64, Failure)>>,
+    /// What is cancelled, and when.
+    cancel_at: Option<(Operation, u64, Cancel)>,
     /// By operation.
     counts: [AtomicU64; Operation::ALL.len()],
     /// At which of all that change something the process ends.
@@ -325,7 +345,11 @@ impl Script {
             std::process::abort();
         }
         let now = self.counts[operation as usize].fetch_add(1, SeqCst) + 1;
-        let at = self.failures.iter().find(|(what, nth, _)| *what == operation && *nth == now);
+        if let Some((_, _, cancel)) = self.cancel_at.as_ref().filter(|at| (at.0, at.1) == (operation, now)) {
+            cancel.cancel();
+        }
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = failures.iter().find(|(what, nth, _)| *what == operation && *nth == now);
         at.map(|(_, _, failure)| *failure)
     }
 }
