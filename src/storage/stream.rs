@@ -26,11 +26,16 @@ impl Read for SourceReader<'_> {
         let len = (self.source.len() - self.at).min(buf.len() as u64) as usize;
         if let Err(error) = self.source.read_at(&mut buf[..len], self.at) {
             self.failed = Some(error);
-            return Err(io::ErrorKind::Other.into());
+            return Err(failed());
         }
         self.at += len as u64;
         Ok(len)
     }
+}
+
+/// What a reader or a writer tells of a failure that it keeps.
+fn failed() -> io::Error {
+    io::ErrorKind::Other.into()
 }
 
 /// A sink that is written to.
@@ -49,13 +54,12 @@ impl SinkWriter<'_> {
 
 impl Write for SinkWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.sink.write(bytes) {
-            Ok(()) => Ok(bytes.len()),
-            Err(error) => {
-                self.failed = Some(error);
-                Err(io::ErrorKind::Other.into())
-            }
-        }
+        // A buffer that is dropped writes again what failed; the first failure has the cause.
+        let written = if self.failed.is_none() { self.sink.write(bytes) } else { return Err(failed()) };
+        written.map(|()| bytes.len()).map_err(|error| {
+            self.failed = Some(error);
+            failed()
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -14,6 +14,7 @@ mod config_text;
 mod cut_off;
 mod diffusers;
 mod ends;
+mod every_fault;
 mod faults;
 mod found_again;
 mod fuzz;
