@@ -76,7 +76,7 @@ impl Prepared {
         let filled = self.fill(&target, &mut staging, reporter, started);
         match filled.and_then(|filled| self.check_inputs().map(|()| filled)) {
             Ok((summary, files)) => {
-                target.publish(staging, &files, self.access())?;
+                target.publish(staging, (&files, self.access()), &self.cancel)?;
                 reporter.event(&Event::Finished(&summary));
                 Ok(summary)
             }

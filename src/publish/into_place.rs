@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cancel::Cancel;
 use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
@@ -14,6 +15,9 @@ use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, State};
 use crate::storage::location::Location;
 use crate::storage::store::{DirRename, Entry, Store};
+
+/// What becomes of a move that is stopped.
+const GO_ON: &str = "OUTPUT is not whole yet; run the same command again, it goes on where it stopped";
 
 /// The move of every file.
 pub(crate) struct IntoPlace;
@@ -31,38 +35,82 @@ impl Publish for IntoPlace {
         serves.then(|| staged_in(output))
     }
 
-    fn publish(&self, staging: &Location, output: &Location) -> Result<()> {
+    fn publish(&self, staging: &Location, output: &Location, cancel: &Cancel) -> Result<()> {
         let own = staged_in(output);
         if staging.path() == own.path() {
-            return move_all(staging, output);
+            return move_all(staging, output, cancel);
         }
         // A directory that only this run knows becomes the one that all look for: of two runs, one moves its files.
         match staging.move_to(&own)? {
-            DirRename::Done => move_all(&own, output),
+            DirRename::Done => move_all(&own, output, cancel),
             DirRename::Taken => Err(Error::new(OutputError::OutputInUse { path: output.path() })),
-            DirRename::Unsupported => move_all(staging, output),
+            DirRename::Unsupported => move_all_from_beside(staging, output, cancel),
         }
     }
 }
 
-/// The same for what was staged beside `output`. A journal in it says meanwhile whose its files are, so that the same merge
+/// The same for what was staged elsewhere. A journal in `output` says meanwhile whose its files are, so that the same merge
 /// goes on if this is cut off.
-pub(crate) fn move_all_from_beside(staging: &Location, output: &Location) -> Result<()> {
-    let Some(record) = Provenance::read(staging)? else { return move_all(staging, output) };
+pub(crate) fn move_all_from_beside(staging: &Location, output: &Location, cancel: &Cancel) -> Result<()> {
+    let Some(record) = Provenance::read(staging)? else { return move_all(staging, output, cancel) };
     let mark = staged_in(output);
-    let journal = Journal::begin(&mark, &record.plan, &JournalWork::default())?;
-    move_all(staging, output)?;
+    let is_new = output.stat("")?.is_none();
+    let journal = Journal::begin(&mark, &record.plan, &JournalWork { is_new, ..JournalWork::default() })?;
+    move_all(staging, output, cancel)?;
     drop(journal);
     mark.remove_dir("")?;
     output.sync("")
 }
 
+/// Brings back into the directory inside `output` what a move of the merge `digest` that was cut off had moved out of it, or had
+/// still to move from the directory `beside`: then all of it is as it was before the move. `files` are those of the output.
+///
+/// # Errors
+/// As [`Store::stat`] and [`Store::rename`].
+pub(crate) fn take_back(
+    (output, beside): (&Location, Option<Location>),
+    digest: &str,
+    files: &[&str],
+) -> Result<()> {
+    let inside = staged_in(output);
+    let _lock = inside.lock("")?;
+    let beside = beside.filter(|beside| is_whole(beside, digest));
+    let _other = beside.as_ref().map(|beside| beside.lock("")).transpose()?;
+    if beside.is_none() && !is_whole(&inside, digest) {
+        return Ok(());
+    }
+    let mut files = files.to_vec();
+    // By its record each of the two is known, so that this comes last.
+    files.sort_by_key(|name| rank(name));
+    for name in files {
+        if inside.stat(name)?.is_some() {
+            continue;
+        }
+        for from in beside.iter().chain([output]) {
+            if from.has_file(name)? {
+                from.move_file(name, &inside)?;
+                break;
+            }
+        }
+    }
+    beside.map_or(Ok(()), |beside| beside.remove_dir(""))
+}
+
+/// Whether `dir` is this user's own, and has the record of the merge `digest`. What cannot be looked at is none.
+fn is_whole(dir: &Location, digest: &str) -> bool {
+    let is_own = dir.is_directory().unwrap_or(false) && dir.is_own_dir("").unwrap_or(false);
+    is_own && Provenance::read(dir).is_ok_and(|record| record.is_some_and(|record| record.plan == digest))
+}
+
 /// Moves every file of `staging` to its place in `output`, and removes `staging`.
-fn move_all(staging: &Location, output: &Location) -> Result<()> {
+fn move_all(staging: &Location, output: &Location, cancel: &Cancel) -> Result<()> {
     let mut files = staging.files(&|_| false)?;
     files.sort_by_key(|file| rank(&file.name));
     for kind in files.chunk_by(|one, other| rank(&one.name) == rank(&other.name)) {
-        kind.iter().try_for_each(|file| staging.move_file(&file.name, output))?;
+        for file in kind {
+            cancel.check().map_err(|stopped| stopped.hint(GO_ON))?;
+            staging.move_file(&file.name, output)?;
+        }
         // What came before lasts before the next kind is seen.
         sync_directories(output, kind)?;
     }
@@ -105,7 +153,7 @@ mod tests {
             let (staging, output) = (all.join("staging"), all.join("output"));
             let names = (0..files).map(|i| format!("a/b/{i}")).chain(["config.json".to_owned()]);
             names.for_each(|name| write_small(&staging, &name, b"bytes").unwrap());
-            move_all(&staging, &output).unwrap();
+            move_all(&staging, &output, &Cancel::default()).unwrap();
             assert_eq!(output.files(&|_| false).unwrap().len(), files + 1);
             faulty.count(Operation::Sync)
         };

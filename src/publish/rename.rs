@@ -1,5 +1,6 @@
 //! Staged in `OUTPUT.partial` beside the output and renamed when whole: whoever sees the output sees all of it.
 
+use crate::cancel::Cancel;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::publish::into_place;
@@ -20,12 +21,12 @@ impl Publish for Rename {
         (state != State::EmptyVolume && has_room_beside(output)).then(|| staged_beside(output)).flatten()
     }
 
-    fn publish(&self, staging: &Location, output: &Location) -> Result<()> {
+    fn publish(&self, staging: &Location, output: &Location, cancel: &Cancel) -> Result<()> {
         match staging.move_to(output)? {
             DirRename::Done => output.parent().map_or(Ok(()), |parent| parent.sync("")),
             DirRename::Taken => Err(Error::new(OutputError::OutputHolds { path: output.path() })),
             // A mount point that did not look like one, or a store that renames no directories.
-            DirRename::Unsupported => into_place::move_all_from_beside(staging, output),
+            DirRename::Unsupported => into_place::move_all_from_beside(staging, output, cancel),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::pipeline::progress::Snapshot;
 use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
-use crate::publish::into_place::{IntoPlace, staged_in};
+use crate::publish::into_place::{IntoPlace, staged_in, take_back};
 use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output};
 use crate::publish::kept::Earlier;
 use crate::publish::leftovers::top;
@@ -250,6 +251,11 @@ impl OutputTarget {
         let staging = if way.is_in_place() {
             self.begin_in_place(way, &place, earlier, tick)?
         } else if is_locked {
+            if self.is_begun {
+                let files = earlier.plan.output_files();
+                let names: Vec<&str> = files.iter().map(|file| file.name).collect();
+                take_back((&self.output, staged_beside(&self.output)), earlier.digest, &names)?;
+            }
             Staging::begin(way, self.place(&place, &place), earlier, tick)?
         } else {
             let place = unshared(&place);
@@ -335,11 +341,16 @@ impl OutputTarget {
     ///
     /// # Errors
     /// As [`Staging::finish`] and [`Publish::publish`].
-    pub(crate) fn publish(&self, staging: Staging, files: &[(String, u64)], access: u32) -> Result<()> {
+    pub(crate) fn publish(
+        &self,
+        staging: Staging,
+        (files, access): (&[(String, u64)], u32),
+        cancel: &Cancel,
+    ) -> Result<()> {
         let (is_shared, way) = (staging.is_shared(), staging.way());
         let is_staged = !way.is_in_place();
         let (dir, _lock) = staging.finish(files, access)?;
-        let published = way.publish(&dir, &self.output);
+        let published = way.publish(&dir, &self.output, cancel);
         // Nobody would go on with it.
         if published.is_err() && is_staged && !is_shared {
             let _ = dir.remove_dir("");

@@ -1,5 +1,6 @@
 //! [`Publish`]: one way of making a staged result visible, chosen by what is at the output.
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::note::Note;
 use crate::publish::probe::{Ability, is_probe, probe_store};
@@ -36,12 +37,13 @@ pub(crate) trait Publish: Sync {
         None
     }
 
-    /// Makes what is staged in `staging` visible as `output`, so that a power cut cannot undo it.
+    /// Makes what is staged in `staging` visible as `output`, so that a power cut cannot undo it. `cancel` stops what may take long.
     ///
     /// # Errors
     /// [`OutputError::OutputHolds`](crate::error::output::OutputError::OutputHolds) if something appeared there,
-    /// [`StorageError::Write`](crate::error::storage::StorageError::Write); what is staged stays.
-    fn publish(&self, staging: &Location, output: &Location) -> Result<()>;
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write);
+    /// [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped). What is staged stays.
+    fn publish(&self, staging: &Location, output: &Location, cancel: &Cancel) -> Result<()>;
 }
 
 /// What is at a location.

@@ -3,6 +3,7 @@
 //! Nothing is staged, so that a run which is cut off leaves an output without its record: the index and the config come late,
 //! and the record last of all. The journal lies elsewhere, in the directory for the state of programs, by the name of the output.
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::note::Note;
 use crate::note::run::RunNote;
@@ -42,7 +43,7 @@ impl Publish for WriteOnce {
         Some(RunNote::WrittenInPlace { output: output.to_string() }.into())
     }
 
-    fn publish(&self, _staging: &Location, output: &Location) -> Result<()> {
+    fn publish(&self, _staging: &Location, output: &Location, _cancel: &Cancel) -> Result<()> {
         // The record, which was the last to be written, shows that it is whole.
         clear_probes(output)
     }

@@ -28,6 +28,7 @@ mod inspect;
 mod io;
 mod layouts;
 mod models;
+mod moved;
 mod multiplied;
 mod no_journal;
 mod noop;

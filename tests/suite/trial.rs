@@ -19,6 +19,8 @@ pub enum Way {
     Renamed,
     /// Staged inside an output that is the root of a volume, and moved into place.
     IntoPlace,
+    /// Staged beside, where no directory can be renamed, and moved into an output that is not there.
+    FromBeside,
     /// Written once under final names, where nothing is renamed.
     Once,
 }
@@ -150,7 +152,11 @@ impl Trial {
         store: &Faulty<Folder>,
         reporter: &mut dyn Reporter,
     ) -> Result<Summary> {
-        let store = if self.way == Way::Once { store.clone().refusing_renames() } else { store.clone() };
+        let store = match self.way {
+            Way::Once => store.clone().refusing_renames(),
+            Way::FromBeside => store.clone().refusing_dir_renames(),
+            Way::Renamed | Way::IntoPlace => store.clone(),
+        };
         prepared.merge(&Location::new(store).join("output"), reporter)
     }
 
@@ -186,15 +192,21 @@ impl Trial {
     pub fn is_untouched(&self) -> bool {
         match self.way {
             Way::IntoPlace => self.output().is_some_and(|files| files.is_empty()),
-            Way::Renamed | Way::Once => self.output().is_none(),
+            Way::Renamed | Way::FromBeside | Way::Once => self.output().is_none(),
         }
+    }
+
+    /// Whether the output is that of an undisturbed run, but for the journal of a move that has ended.
+    pub fn is_whole(&self) -> bool {
+        let files = self.output().unwrap_or_default().into_iter();
+        files.filter(|(name, _)| !name.starts_with(".shardfold.partial/")).eq(self.whole.clone())
     }
 
     /// Whether nobody takes the output for a result: it is not there or, where a result is made or moved in its place, has no record.
     pub fn is_none_yet(&self) -> bool {
         match self.way {
             Way::Renamed => self.is_untouched(),
-            Way::IntoPlace | Way::Once => !self.at("output/shardfold.json").exists(),
+            Way::IntoPlace | Way::FromBeside | Way::Once => !self.at("output/shardfold.json").exists(),
         }
     }
 

@@ -92,12 +92,19 @@ pub struct Faulty<S> {
     script: Arc<Script>,
     refuses_locks: bool,
     refuses_renames: bool,
+    refuses_dir_renames: bool,
 }
 
 impl<S: Store> Faulty<S> {
     /// `inner`, without failures yet.
     pub fn new(inner: S) -> Faulty<S> {
-        Faulty { inner, script: Arc::default(), refuses_locks: false, refuses_renames: false }
+        Faulty {
+            inner,
+            script: Arc::default(),
+            refuses_locks: false,
+            refuses_renames: false,
+            refuses_dir_renames: false,
+        }
     }
 
     /// Hands out locks that hold nothing, as a network file system may.
@@ -110,6 +117,12 @@ impl<S: Store> Faulty<S> {
     #[must_use]
     pub fn refusing_renames(self) -> Faulty<S> {
         Faulty { refuses_renames: true, ..self }
+    }
+
+    /// Renames no directories, as some stores and mount points that do not look like one.
+    #[must_use]
+    pub fn refusing_dir_renames(self) -> Faulty<S> {
+        Faulty { refuses_dir_renames: true, ..self }
     }
 
     /// Ends the process, as a power cut would, when the `nth` operation begins that is none of looking or reading.
@@ -248,7 +261,7 @@ impl<S: Store> Store for Faulty<S> {
 
     fn rename_dir(&self, from: &str, to: &str) -> Result<DirRename> {
         self.writes(Operation::Rename, to)?;
-        if self.refuses_renames {
+        if self.refuses_renames || self.refuses_dir_renames {
             return Ok(DirRename::Unsupported);
         }
         self.inner.rename_dir(from, to)
