@@ -9,10 +9,10 @@ use crate::cancel::Cancel;
 use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
-use crate::publish::journal::{Journal, JournalWork};
+use crate::publish::journal::{HeadLine, Journal, JournalWork};
 use crate::publish::probe::clear_probes;
 use crate::publish::provenance::{PROVENANCE, Provenance};
-use crate::publish::way::{Publish, State};
+use crate::publish::way::{Publish, STAGED_IN, State};
 use crate::storage::location::Location;
 use crate::storage::store::{DirRename, Entry, Store};
 
@@ -24,7 +24,7 @@ pub(crate) struct IntoPlace;
 
 /// Where results are staged inside `output`.
 pub(crate) fn staged_in(output: &Location) -> Location {
-    output.join(".shardfold.partial")
+    output.join(STAGED_IN)
 }
 
 impl Publish for IntoPlace {
@@ -43,10 +43,22 @@ impl Publish for IntoPlace {
         // A directory that only this run knows becomes the one that all look for: of two runs, one moves its files.
         match staging.move_to(&own)? {
             DirRename::Done => move_all(&own, output, cancel),
+            // The same merge was cut off when it moved its files, which are these.
+            DirRename::Taken if is_of_same(&own, staging)? => {
+                move_all(staging, output, cancel)?;
+                own.remove_dir("")
+            }
             DirRename::Taken => Err(Error::new(OutputError::OutputInUse { path: output.path() })),
             DirRename::Unsupported => move_all_from_beside(staging, output, cancel),
         }
     }
+}
+
+/// Whether what is staged in `other` is of the merge whose whole result is in `staging`.
+fn is_of_same(other: &Location, staging: &Location) -> Result<bool> {
+    let Some(record) = Provenance::read(staging)? else { return Ok(false) };
+    Ok(matches!(HeadLine::read(other)?, HeadLine::Plan(plan) if plan == record.plan)
+        || is_whole(other, &record.plan))
 }
 
 /// The same for what was staged elsewhere. A journal in `output` says meanwhile whose its files are, so that the same merge

@@ -17,7 +17,7 @@ use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unique
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::{Owner, Staging, StagingPlace, finished_meanwhile, holds_work, owner};
-use crate::publish::way::{Publish, State};
+use crate::publish::way::{Publish, State, is_unshared};
 use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
 use crate::storage::memory::Memory;
@@ -199,7 +199,9 @@ fn begun_inside(
 
 /// Whether `output` holds nothing beside `staging`.
 fn holds_nothing_but(output: &Location, staging: &Location) -> Result<bool> {
-    let is_nothing = |name: &str| staging.name() == Some(name) || FOREIGN.contains(&name) || is_probe(name);
+    let is_nothing = |name: &str| {
+        staging.name() == Some(name) || FOREIGN.contains(&name) || is_probe(name) || is_unshared(name)
+    };
     Ok(output.list("")?.iter().all(|entry| is_nothing(&entry.name)))
 }
 

@@ -46,6 +46,15 @@ pub(crate) trait Publish: Sync {
     fn publish(&self, staging: &Location, output: &Location, cancel: &Cancel) -> Result<()>;
 }
 
+/// The directory inside an output in which results are staged there.
+pub(crate) const STAGED_IN: &str = ".shardfold.partial";
+
+/// Whether a name is that of a directory inside an output in which a run stages, or staged before it was cut off, that shared it
+/// with no other.
+pub(crate) fn is_unshared(name: &str) -> bool {
+    name.strip_prefix(STAGED_IN).is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// What is at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -53,7 +62,8 @@ pub(crate) enum State {
     Absent,
     /// A directory with nothing in it.
     EmptyDir,
-    /// A directory with nothing in it but what a file system keeps for itself, as the root of a volume, or what a try left.
+    /// A directory with nothing in it but what a file system keeps for itself, as the root of a volume, or what a try or a run left
+    /// that nobody goes on with.
     EmptyVolume,
     /// A directory with something in it.
     Dir,
@@ -73,7 +83,9 @@ impl State {
             Some(_) => return Ok(State::Other),
         }
         let entries = location.list("")?;
-        let is_foreign = |entry: &Entry| FOREIGN.contains(&entry.name.as_str()) || is_probe(&entry.name);
+        let is_foreign = |entry: &Entry| {
+            FOREIGN.contains(&entry.name.as_str()) || is_probe(&entry.name) || is_unshared(&entry.name)
+        };
         Ok(if entries.is_empty() {
             State::EmptyDir
         } else if entries.iter().all(is_foreign) {

@@ -1,5 +1,7 @@
 //! The move of a result into place, file by file: what stops it, and what the next run makes of it.
 
+use std::fs;
+
 use shardfold::testing::{Failure, Operation};
 use shardfold::{Cancel, Code};
 
@@ -76,4 +78,15 @@ fn a_result_that_is_refused_after_all_takes_what_was_moved_with_it() {
         );
         trial.succeeds();
     }
+}
+
+#[test]
+fn what_a_run_without_locks_left_inside_is_not_in_the_way() {
+    let trial = Trial::unlocked(Way::IntoPlace);
+    trial.reset();
+    let left = trial.at("output/.shardfold.partial-1-a-0");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("config.json"), "of a run that may still be at work").unwrap();
+    trial.succeeds();
+    assert_eq!(fs::read_dir(&left).unwrap().count(), 1);
 }
