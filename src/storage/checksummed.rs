@@ -199,6 +199,10 @@ impl Sink for HashedSink {
         Ok(())
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        self.sink.skip(bytes)
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.sink.commit()?;
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name, hex(self.hash));

@@ -259,6 +259,10 @@ impl Sink for MemorySink {
         Ok(self.is_kept)
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        Err(rules::cannot_leave_out(Path::new(&self.name), bytes))
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.length.check_whole().map_err(|cause| self.cannot_write(cause))?;
         let mut files = self.store.files();

@@ -91,6 +91,10 @@ impl Sink for OnceSink {
         written.map_err(|cause| self.cannot_write(cause))
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        Err(rules::cannot_leave_out(&self.target, bytes))
+    }
+
     fn commit(mut self: Box<Self>) -> Result<()> {
         self.close().map_err(|cause| self.cannot_write(cause))?;
         self.is_whole = true;

@@ -115,6 +115,12 @@ pub(crate) fn cannot_write(path: &Path, cause: io::Error) -> Error {
     }
 }
 
+/// The error of leaving `bytes` bytes out of the file `path`, which is to be whole.
+pub(crate) fn cannot_leave_out(path: &Path, bytes: u64) -> Error {
+    Error::new(StorageError::Write { path: shown(path) })
+        .because(format!("{bytes} bytes of it would not be there"))
+}
+
 /// How much of an announced length has come, and whether the sink is lost.
 pub(crate) struct Length {
     /// Bytes announced when the sink was begun.

@@ -1,11 +1,9 @@
 //! [`Sink`]: a new file, and the two ways of writing where order does not matter: [`Patch`] and [`Scratch`].
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 use crate::cancel::Cancel;
-use crate::error::storage::StorageError;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::source::Source;
 
 /// Bytes that are read and written at a time where nothing can be shared after all.
@@ -51,11 +49,8 @@ pub trait Sink: Send {
     /// Leaves out so many bytes, which nobody wants: for a file that is only looked at as it is made.
     ///
     /// # Errors
-    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) for a file that is to be whole.
-    fn skip(&mut self, bytes: u64) -> Result<()> {
-        let error = Error::new(StorageError::Write { path: PathBuf::new() });
-        Err(error.because(format!("{bytes} bytes of it are not there")))
-    }
+    /// [`StorageError::Write`](crate::error::storage::StorageError::Write) with the path for a file that is to be whole.
+    fn skip(&mut self, bytes: u64) -> Result<()>;
 
     /// Makes everything last and shows it under its name. When this returns, a power cut cannot undo it.
     ///

@@ -20,6 +20,10 @@ impl Sink for Together {
         self.0.write_same(bytes, source, offset)
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        self.0.skip(bytes)
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         self.0.commit_unsynced()
     }

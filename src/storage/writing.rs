@@ -226,6 +226,10 @@ impl Sink for FileSink {
         self.append_steps(source, range, cancel)
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        Err(rules::cannot_leave_out(&self.target, bytes))
+    }
+
     fn commit(mut self: Box<Self>) -> Result<()> {
         self.sync().map_err(|cause| self.cannot_write(cause))?;
         let FileSink { writer, temporary, target, folders, .. } = *self;

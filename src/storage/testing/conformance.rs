@@ -20,6 +20,7 @@ use crate::storage::store::{DirRename, Entry, EntryKind, Store};
 pub fn check_store<S: Store>(make: impl Fn() -> S) {
     let checks: &[fn(&dyn Store)] = &[
         a_commit_shows_all_of_a_file_and_nothing_else_does,
+        a_file_has_no_holes,
         an_empty_file_is_a_file,
         an_aborted_or_dropped_sink_leaves_nothing,
         a_read_past_the_end_is_an_error_that_says_where_the_end_is,
@@ -75,6 +76,15 @@ fn a_commit_shows_all_of_a_file_and_nothing_else_does(store: &dyn Store) {
     assert_eq!(read(store, "sub/folder/name").unwrap(), b"abcdef");
     assert_eq!(read(store, "sub/folder/other"), None);
     assert_eq!(read(store, "sub/folder/name/below"), None);
+}
+
+fn a_file_has_no_holes(store: &dyn Store) {
+    let mut sinks = [store.create("name", 6).unwrap(), store.resume("name", 0, 6).unwrap()];
+    for error in sinks.iter_mut().map(|sink| sink.skip(2).unwrap_err()) {
+        let ErrorKind::Storage(StorageError::Write { path }) = error.kind() else { panic!("{error:?}") };
+        assert!(path.ends_with("name"), "{error:?}");
+    }
+    sinks.into_iter().for_each(Sink::abort);
 }
 
 fn an_empty_file_is_a_file(store: &dyn Store) {

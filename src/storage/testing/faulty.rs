@@ -451,6 +451,10 @@ impl Sink for FaultyFile<Box<dyn Sink>> {
         self.inner.keep()
     }
 
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        self.inner.skip(bytes)
+    }
+
     fn commit(self: Box<Self>) -> Result<()> {
         let failure = self.script.next(Operation::Commit);
         let failure = if self.is_lost { Some(Failure::Kind(io::ErrorKind::Other)) } else { failure };
