@@ -52,6 +52,7 @@ mod refusals_packed;
 mod resumed;
 mod screen;
 mod shared;
+mod short_transfers;
 mod side_files;
 mod stacks;
 mod structure;
