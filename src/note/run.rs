@@ -21,8 +21,8 @@ notes! {
             "files cannot be renamed or synced in `{output}`, so that it is written in place: it is whole once `shardfold.json` is there"
         ),
         NoJournal { output: String } => (
-            "no journal of `{output}` can be kept, for which `XDG_STATE_HOME` names a directory: a run that fails removes what it \
-             wrote, and one that is killed leaves files that must be removed before it is run again"
+            "no journal of `{output}` can be kept (set `XDG_STATE_HOME` to a directory that can be written): a run that fails removes \
+             what it wrote, and one that is killed leaves files that must be removed before the merge is run again"
         ),
         DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
             "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
