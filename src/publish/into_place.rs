@@ -10,7 +10,7 @@ use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::publish::journal::{HeadLine, Journal, JournalWork};
-use crate::publish::probe::clear_probes;
+use crate::publish::probe::{clear_probes, is_lack};
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::publish::way::{Publish, STAGED_IN, State};
 use crate::storage::location::Location;
@@ -75,14 +75,16 @@ pub(crate) fn move_all_from_beside(staging: &Location, output: &Location, cancel
 }
 
 /// Brings back into the directory inside `output` what a move of the merge `digest` that was cut off had moved out of it, or had
-/// still to move from the directory `beside`: then all of it is as it was before the move. `files` are those of the output.
+/// still to move from the directory `beside`: then all of it is as it was before the move. `files` are those of the output. What
+/// cannot be moved there, as to another file system, is made again.
 ///
 /// # Errors
-/// As [`Store::stat`] and [`Store::rename`].
+/// As [`Store::stat`] and [`Store::rename`]; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
 pub(crate) fn take_back(
     (output, beside): (&Location, Option<Location>),
     digest: &str,
     files: &[&str],
+    cancel: &Cancel,
 ) -> Result<()> {
     let inside = staged_in(output);
     let _lock = inside.lock("")?;
@@ -98,9 +100,13 @@ pub(crate) fn take_back(
         if inside.stat(name)?.is_some() {
             continue;
         }
+        cancel.check()?;
         for from in beside.iter().chain([output]) {
             if from.has_file(name)? {
-                from.move_file(name, &inside)?;
+                match from.move_file(name, &inside) {
+                    Err(error) if is_lack(&error) => return Ok(()),
+                    moved => moved?,
+                }
                 break;
             }
         }

@@ -105,7 +105,7 @@ fn ability(tried: Result<bool>, refusal: impl FnOnce(Error) -> Error) -> Result<
 }
 
 /// Whether a write failed as calls do that a store does not have.
-fn is_lack(error: &Error) -> bool {
+pub(crate) fn is_lack(error: &Error) -> bool {
     use io::ErrorKind::{
         CrossesDevices, ExecutableFileBusy, InvalidInput, NotSeekable, PermissionDenied, ResourceBusy,
         Unsupported,

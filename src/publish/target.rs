@@ -256,7 +256,12 @@ impl OutputTarget {
             if self.is_begun {
                 let files = earlier.plan.output_files();
                 let names: Vec<&str> = files.iter().map(|file| file.name).collect();
-                take_back((&self.output, staged_beside(&self.output)), earlier.digest, &names)?;
+                take_back(
+                    (&self.output, staged_beside(&self.output)),
+                    earlier.digest,
+                    &names,
+                    earlier.cancel,
+                )?;
             }
             Staging::begin(way, self.place(&place, &place), earlier, tick)?
         } else {

@@ -62,6 +62,19 @@ fn a_move_that_fails_goes_on() {
 }
 
 #[test]
+fn what_cannot_be_moved_to_another_file_system_is_made_there() {
+    const EXDEV: Failure = Failure::Errno(18);
+    let trial = Trial::new(Way::FromBeside);
+    let before = renames_before(&trial);
+    trial.reset();
+    trial.store.rearm(Some((Operation::Rename, before + 1, EXDEV)));
+    trial.merge().unwrap_err();
+    trial.store.rearm(Some((Operation::Rename, 1, EXDEV)));
+    assert_eq!(trial.merge().unwrap().kept_bytes, 0);
+    assert!(trial.output().as_ref() == Some(&trial.whole) && !trial.at("output.partial").exists());
+}
+
+#[test]
 fn a_result_that_is_refused_after_all_takes_what_was_moved_with_it() {
     for way in [Way::IntoPlace, Way::FromBeside] {
         let trial = Trial::new(way);
