@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use shardfold::testing::{Failure, Operation};
 use shardfold::{Code, Event, Folder, Location, Reporter};
 
+use super::support::ran;
 use super::trial::{Trial, Variant, Way, quiet};
+use super::work::Work;
 
 const EIO: Failure = Failure::Errno(5);
 const ENOSPC: Failure = Failure::Errno(28);
@@ -147,4 +150,22 @@ fn the_result_of_another_merge_is_safe_from_an_old_journal() {
     let error = trial.merge().unwrap_err();
     assert_eq!(error.exit_code(), Code::Output, "{error:?}");
     assert!(trial.output() == made);
+}
+
+#[test]
+fn the_command_tells_that_no_journal_is_kept_and_works_again() {
+    let work = Work::demo();
+    let mut merge = work.command(&["--refuse-renames"]);
+    merge.env("XDG_STATE_HOME", "/dev/null/state");
+    let mut limited = Command::new("sh");
+    // A shard has more than 100 blocks.
+    limited.args(["-c", "ulimit -f 100; exec \"$0\" \"$@\""]).arg(merge.get_program()).args(merge.get_args());
+    let failed = ran(limited.env("XDG_STATE_HOME", "/dev/null/state").output().unwrap());
+    assert_eq!(failed.code, 74, "{}", failed.err);
+    for text in ["no journal of `", "a run that fails removes what it wrote", "File too large"] {
+        assert!(failed.err.contains(text), "no `{text}` in {}", failed.err);
+    }
+    assert!(!work.output.exists());
+    let again = ran(merge.output().unwrap());
+    assert_eq!(again.code, 0, "{}", again.err);
 }
