@@ -11,7 +11,7 @@ use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::{RepoQuery, is_commit};
 use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
 use crate::storage::location::Location;
-use crate::storage::nearby::nearby;
+use crate::storage::nearby::{Nearby, nearby};
 use crate::storage::rules;
 use crate::storage::store::Store;
 
@@ -51,7 +51,7 @@ impl Hub {
             _ => {
                 let error = rules::missing("directory", typed);
                 Err(match nearby(typed) {
-                    Some(hint) => error.hint(hint),
+                    Some(nearby) => error.hint(nearby.hint),
                     None => error,
                 })
             }
@@ -142,7 +142,8 @@ impl RepoQuery<'_> {
         let (name, cache) = (self.typed.to_owned(), cache.path());
         let error = Error::from(RequestError::UnknownModel { name, cache });
         match nearby(Path::new(self.typed)) {
-            Some(found) => error.hint(format!("{found}; {}", self.cure())),
+            Some(Nearby { hint, is_path: true }) => error.hint(hint),
+            Some(Nearby { hint, .. }) => error.hint(format!("{hint}; {}", self.cure())),
             None => self.with_cure(error),
         }
     }

@@ -245,10 +245,11 @@ fn a_path_that_is_not_there_is_said_with_what_is() {
         );
     }
     assert_eq!(refused(&hub, "./src/strage").1, "`./src` has no `strage`, but `storage`");
-    // What may be a name of the hub, too.
+    // What could be a name of the hub is none if a directory of it is there.
+    assert_eq!(refused(&hub, "src/strage").1, "`src` has no `strage`, but `storage`");
     assert_eq!(
-        refused(&hub, "src/strage").1,
-        "`src` has no `strage`, but `storage`; `hf download src/strage` fetches it, if that is a repo id"
+        refused(&hub, "fixturs/x").1,
+        "`fixtures` is there; `hf download fixturs/x` fetches it, if that is a repo id"
     );
     // Without a cache every name is a path.
     let (error, _) = refused(&Hub::default(), "org/name");

@@ -8,9 +8,17 @@ use crate::storage::store::Store;
 /// How like two names must be for one to be taken for the other, of 0 to 1.
 const LIKE: f64 = 0.6;
 
-/// How far `path` leads, for the hint of an error that says that nothing has it: the directory where it ends, and what is
-/// there instead if a name there is like its next one. `None` if it ends in the working directory, and nothing there is.
-pub(crate) fn nearby(path: &Path) -> Option<String> {
+/// What is there in place of a path that is not.
+pub(crate) struct Nearby {
+    /// It, for the hint of an error that says that nothing has the path.
+    pub(crate) hint: String,
+    /// Whether a directory of the path is there, so that it is no name of something else.
+    pub(crate) is_path: bool,
+}
+
+/// How far `path` leads: the directory where it ends, and what is there instead if a name there is like its next one. `None` if it
+/// ends in the working directory, and nothing there is.
+pub(crate) fn nearby(path: &Path) -> Option<Nearby> {
     let mut missing = path;
     loop {
         let (above, name) = (missing.parent()?, missing.file_name()?.to_string_lossy());
@@ -18,12 +26,13 @@ pub(crate) fn nearby(path: &Path) -> Option<String> {
         let dir = Location::of_path(if is_here { Path::new(".") } else { above });
         if dir.is_directory().ok()? {
             let names = dir.list("").ok()?.into_iter().map(|entry| entry.name);
-            return match (most_like(&name, names), is_here) {
-                (Some(like), true) => Some(format!("`{like}` is there")),
-                (Some(like), false) => Some(format!("`{dir}` has no `{name}`, but `{like}`")),
-                (None, true) => None,
-                (None, false) => Some(format!("`{dir}` has no `{name}`")),
+            let hint = match (most_like(&name, names), is_here) {
+                (Some(like), true) => format!("`{like}` is there"),
+                (Some(like), false) => format!("`{dir}` has no `{name}`, but `{like}`"),
+                (None, true) => return None,
+                (None, false) => format!("`{dir}` has no `{name}`"),
             };
+            return Some(Nearby { hint, is_path: !is_here });
         }
         missing = above;
     }
@@ -46,13 +55,13 @@ mod tests {
         for name in ["adapter/a", "adopted/a", "base/a"] {
             write_small(&Location::of_path(folder.path()), name, b"").expect("room");
         }
-        let at = |name: &str| nearby(&folder.path().join(name)).expect("a directory above");
+        let at = |name: &str| nearby(&folder.path().join(name)).expect("a directory above").hint;
         let dir = folder.path().display();
         assert_eq!(at("adaptr"), format!("`{dir}` has no `adaptr`, but `adapter`"));
         assert_eq!(at("bse/step-10"), format!("`{dir}` has no `bse`, but `base`"));
         assert_eq!(at("something"), format!("`{dir}` has no `something`"));
-        assert_eq!(nearby(Path::new("nothing/is/like/this")), None);
-        let here = nearby(Path::new("Cargo.tml"));
-        assert_eq!(here.as_deref(), Some("`Cargo.toml` is there"));
+        assert!(nearby(Path::new("nothing/is/like/this")).is_none());
+        let here = nearby(Path::new("Cargo.tml")).expect("it is the package's directory");
+        assert_eq!((here.hint.as_str(), here.is_path), ("`Cargo.toml` is there", false));
     }
 }
