@@ -23,6 +23,7 @@ mod golden;
 mod heads;
 mod hostile;
 mod hub;
+mod in_memory;
 mod indexes;
 mod inspect;
 mod io;
