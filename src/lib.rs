@@ -123,7 +123,8 @@ pub mod testing {
     pub use crate::schedule::extent::Extent;
     pub use crate::storage::files::write_small;
     pub use crate::storage::testing::conformance::check_store;
-    pub use crate::storage::testing::faulty::{Failure, Faulty, Operation};
+    pub use crate::storage::testing::faulty::Faulty;
+    pub use crate::storage::testing::script::{Failure, Operation};
     pub use crate::tensor::dtype::Dtype;
     pub use crate::tensor::rect::{Rect, View};
     pub use crate::tensor::shape::Shape;

@@ -161,7 +161,8 @@ mod tests {
     use super::*;
     use crate::storage::files::write_small;
     use crate::storage::memory::Memory;
-    use crate::storage::testing::faulty::{Faulty, Operation};
+    use crate::storage::testing::faulty::Faulty;
+    use crate::storage::testing::script::Operation;
 
     #[test]
     fn each_directory_is_made_to_last_once_for_each_kind_of_file() {

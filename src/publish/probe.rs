@@ -230,7 +230,8 @@ fn is_url(path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::storage::memory::Memory;
-    use crate::storage::testing::faulty::{Failure, Faulty, Operation};
+    use crate::storage::testing::faulty::Faulty;
+    use crate::storage::testing::script::{Failure, Operation};
 
     #[test]
     fn a_spent_disk_is_not_taken_for_what_the_store_cannot_do() {

@@ -352,7 +352,8 @@ mod tests {
     use crate::storage::io::settings::{IoMode, IoSettings};
     use crate::storage::location::Location;
     use crate::storage::memory::Memory;
-    use crate::storage::testing::faulty::{Failure, Faulty, Operation};
+    use crate::storage::testing::faulty::Faulty;
+    use crate::storage::testing::script::{Failure, Operation};
 
     #[test]
     fn a_folder_is_a_store() {

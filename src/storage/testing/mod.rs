@@ -2,3 +2,5 @@
 
 pub(crate) mod conformance;
 pub(crate) mod faulty;
+mod faulty_file;
+pub(crate) mod script;
