@@ -1,6 +1,6 @@
 //! Checkpoints and adapters with the shapes of real models and made-up values.
 //!
-//! `request.rs` says what is wanted, `llama.rs`, `gpt2.rs`, `moe.rs` and `single.rs` turn it into a [`Model`] (a config
+//! `request.rs` says what is wanted, `llama.rs`, `gpt2.rs`, `moe.rs`, `moe_wide.rs` and `single.rs` turn it into a [`Model`] (a config
 //! and a list of tensors; `fp8.rs` has those of a coded weight), `base.rs` cuts that into shards and `adapter.rs` makes
 //! the factors; `file.rs` and `values.rs` write the bytes. Nothing here uses shardfold: a generator that shared its code
 //! would share its mistakes.
@@ -12,6 +12,7 @@ mod fp8;
 mod gpt2;
 mod llama;
 mod moe;
+mod moe_wide;
 mod request;
 mod single;
 mod values;
@@ -127,6 +128,7 @@ pub(crate) fn write(request: &Request) -> Result<Made> {
     request.check()?;
     let model = match request.shape {
         Shape::Moe | Shape::MoeTiny => moe::model(request),
+        Shape::MoeWide => moe_wide::model(request),
         Shape::OneTensor => single::model(request),
         Shape::Gpt2 | Shape::Gpt2Tiny => gpt2::model(request),
         _ => llama::model(request),
