@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use regex::Regex;
+use smallvec::SmallVec;
 
 use crate::checkpoint::side_files::is_beside;
 use crate::error::Result;
@@ -43,11 +45,14 @@ impl KeyPath {
     }
 }
 
+/// Keys of an adapter's tensors: of most claims two, which may be 60,000 claims.
+pub(crate) type Keys = SmallVec<[Arc<str>; 2]>;
+
 /// One tensor of an adapter.
 #[derive(Clone, Debug)]
 pub struct AdapterTensor {
     /// Its key as the file has it.
-    pub key: String,
+    pub key: Arc<str>,
     /// Its path by the grammar of [`parts`](crate::adapters::parts), without what the dialect puts around it.
     path: KeyPath,
     /// What the dialect took off the key that is no part of the format.
@@ -62,7 +67,7 @@ pub struct AdapterTensor {
 
 impl AdapterTensor {
     /// A tensor whose dialect reads its key as `path`.
-    pub(crate) fn new(key: String, path: String, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
+    pub(crate) fn new(key: Arc<str>, path: String, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
         let part = grammar.read(&path);
         let path = KeyPath::new(&key, &path);
         AdapterTensor { key, path, wrapper: None, part, unneeded: None, tensor }

@@ -264,5 +264,5 @@ fn keys(file: &Location) -> Option<Vec<String>> {
     let name = file.name().filter(|name| name.ends_with(SAFETENSORS))?;
     let source = file.parent()?.open(name).ok()?;
     let header = read_header(source.as_ref(), &file.path(), HeaderRoom::at_most(MOST_HEADER_BYTES)).ok()?;
-    Some(header.tensors.into_iter().map(|tensor| tensor.name).collect())
+    Some(header.tensors.into_iter().map(|tensor| tensor.name.to_string()).collect())
 }

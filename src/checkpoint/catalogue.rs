@@ -1,10 +1,11 @@
 //! All tensors of a checkpoint, findable by name.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 
 use crate::checkpoint::identity::Identity;
 use crate::formats::header_bytes::HeaderBytes;
+use crate::tensor::name_index::NameIndex;
 use crate::tensor::reference::TensorRef;
 
 /// The longest name that others are compared with, in bytes.
@@ -32,7 +33,7 @@ pub struct BaseShard {
 #[derive(Clone, Debug)]
 pub struct BaseTensor {
     /// Name on disk.
-    pub name: String,
+    pub name: Arc<str>,
     /// Where its bytes are.
     pub tensor: TensorRef,
 }
@@ -44,37 +45,10 @@ pub struct Catalogue {
     pub shards: Vec<BaseShard>,
     /// The tensors: shard by shard, in the order of their bytes.
     pub tensors: Vec<BaseTensor>,
-    /// Hashes of the names, in order, with the places of their tensors below them: a plan looks up several names for each
-    /// tensor, and names of one checkpoint have long beginnings in common.
-    by_hash: Vec<u64>,
+    /// Their places by name: a plan looks up several names for each tensor.
+    by_name: NameIndex,
     /// The last segments of the names: few, however many names there are.
     leaves: HashSet<Box<str>>,
-}
-
-/// The bits that are a place.
-const PLACE: u64 = u32::MAX as u64;
-
-/// A number for a name, in the bits above a place.
-fn hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(name.as_bytes());
-    hasher.finish() & !PLACE
-}
-
-/// The pairs of tensors that share a name, by name: each with the next of that name.
-fn twice(tensors: &[BaseTensor], by_hash: &[u64]) -> Vec<(usize, usize)> {
-    let name = |place: usize| tensors[place].name.as_str();
-    let place = |entry: &u64| (entry & PLACE) as usize;
-    let pairs = |group: &[u64]| -> Vec<(usize, usize)> {
-        let places: Vec<usize> = group.iter().map(place).collect();
-        let next =
-            |(n, &i): (usize, &usize)| places[n + 1..].iter().find(|&&j| name(i) == name(j)).map(|&j| (i, j));
-        places.iter().enumerate().filter_map(next).collect()
-    };
-    let groups = by_hash.chunk_by(|one, other| one & !PLACE == other & !PLACE);
-    let mut found: Vec<(usize, usize)> = groups.filter(|group| group.len() > 1).flat_map(pairs).collect();
-    found.sort_by_key(|&(i, _)| (name(i), i));
-    found
 }
 
 fn leaf(name: &str) -> &str {
@@ -84,10 +58,8 @@ fn leaf(name: &str) -> &str {
 impl Catalogue {
     /// A catalogue, and the pairs of tensors that share a name.
     pub fn new(shards: Vec<BaseShard>, tensors: Vec<BaseTensor>) -> (Catalogue, Vec<(usize, usize)>) {
-        let mut by_hash: Vec<u64> =
-            tensors.iter().zip(0..).map(|(tensor, place): (_, u64)| hash(&tensor.name) | place).collect();
-        by_hash.sort_unstable();
-        let twice = twice(&tensors, &by_hash);
+        let by_name = NameIndex::new(tensors.iter().map(|tensor| &*tensor.name));
+        let twice = by_name.twice(|place| &tensors[place].name);
         let mut leaves: HashSet<Box<str>> = HashSet::new();
         for tensor in &tensors {
             let leaf = leaf(&tensor.name);
@@ -95,16 +67,12 @@ impl Catalogue {
                 leaves.insert(leaf.into());
             }
         }
-        (Catalogue { shards, tensors, by_hash, leaves }, twice)
+        (Catalogue { shards, tensors, by_name, leaves }, twice)
     }
 
     /// The place of `name` in `tensors`.
     pub fn position(&self, name: &str) -> Option<usize> {
-        let hash = hash(name);
-        let start = self.by_hash.partition_point(|&entry| entry < hash);
-        let same = self.by_hash[start..].iter().take_while(|&&entry| entry & !PLACE == hash);
-        let mut places = same.map(|&entry| (entry & PLACE) as usize);
-        places.find(|&place| self.tensors[place].name == name)
+        self.by_name.find(name, |place| &self.tensors[place].name)
     }
 
     /// Whether a name may end so; false only if none does.
@@ -133,7 +101,7 @@ impl Catalogue {
             .tensors
             .iter()
             .filter(|tensor| tensor.name.len() <= MOST_COMPARED)
-            .map(|tensor| (strsim::normalized_damerau_levenshtein(name, &tensor.name), tensor.name.as_str()))
+            .map(|tensor| (strsim::normalized_damerau_levenshtein(name, &tensor.name), &*tensor.name))
             .collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         scored
@@ -156,7 +124,7 @@ mod tests {
     fn names_are_found_and_those_that_are_not_there_are_not() {
         let shape = Shape::new(&[1]).expect("one element");
         let tensor = |(name, offset): (&&str, u64)| BaseTensor {
-            name: (*name).to_owned(),
+            name: (*name).into(),
             tensor: TensorRef { file: FileId(0), offset, dtype: Dtype::U8, shape: shape.clone() },
         };
         let names = ["b.weight", "a.weight", "a.weight_scale", "bias", "a.weight"];

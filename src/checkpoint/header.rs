@@ -120,7 +120,7 @@ mod tests {
                 return Err(ContainerProblem::Broken("it does not start with `RAW!`".into()));
             }
             let shape = Shape::new(&[file.len - 4]).expect("one axis");
-            let tensor = TensorEntry { name: "raw".to_owned(), dtype: Dtype::U8, shape, offset: 4 };
+            let tensor = TensorEntry { name: "raw".into(), dtype: Dtype::U8, shape, offset: 4 };
             Ok(FileHeader {
                 like: HeaderBytes::new(first.clone()),
                 bytes: HeaderBytes::new(first),
@@ -168,7 +168,7 @@ mod tests {
         let header = read(b"RAW!12345", "a/x.raw", 4).expect("it follows the rules");
         assert_eq!(*header.bytes, *b"RAW!");
         let (name, tensor) = header.tensors.into_iter().next().expect("one tensor").in_file(FileId(7));
-        assert_eq!((name.as_str(), tensor.file, tensor.offset, tensor.bytes()), ("raw", FileId(7), 4, 5));
+        assert_eq!((&*name, tensor.file, tensor.offset, tensor.bytes()), ("raw", FileId(7), 4, 5));
         let built = Raw.build(&header.bytes, &[("raw", Dtype::U8, &[5])]).expect("one tensor of bytes");
         assert_eq!(built, header.bytes);
     }

@@ -59,7 +59,7 @@ pub(crate) fn catalogue(
             let shard = &mut shards[tensor.tensor.file.0 as usize];
             shard.has_stale = true;
             files.push(shard.name.clone());
-            names.push(tensor.name);
+            names.push(tensor.name.to_string());
         } else {
             kept.push(tensor);
         }
@@ -77,17 +77,14 @@ fn stale_copies(
 ) -> Result<HashSet<usize>> {
     let named = index.map(|file| file.index.weight_map.iter()).into_iter().flatten();
     let named: HashMap<&str, &str> = named.map(|(tensor, shard)| (tensor.as_str(), &**shard)).collect();
-    let is_meant = |place: usize| named.get(all.tensors[place].name.as_str()) == Some(&shard_of(all, place));
+    let is_meant = |place: usize| named.get(&*all.tensors[place].name) == Some(&shard_of(all, place));
     let copies = twice.iter().flat_map(|&(i, j)| [i, j]);
-    let meant: HashSet<&str> = copies
-        .clone()
-        .filter(|&place| is_meant(place))
-        .map(|place| all.tensors[place].name.as_str())
-        .collect();
-    let open = twice.iter().filter(|(i, _)| !meant.contains(all.tensors[*i].name.as_str()));
+    let meant: HashSet<&str> =
+        copies.clone().filter(|&place| is_meant(place)).map(|place| &*all.tensors[place].name).collect();
+    let open = twice.iter().filter(|(i, _)| !meant.contains(&*all.tensors[*i].name));
     let error = |&(i, j): &(usize, usize)| {
         let [first, second] = [i, j].map(|place| shard_of(all, place).to_owned());
-        CheckpointError::TensorTwice { tensor: all.tensors[i].name.clone(), first, second }.into()
+        CheckpointError::TensorTwice { tensor: all.tensors[i].name.to_string(), first, second }.into()
     };
     Error::all(open.map(error).collect())?;
     Ok(copies.filter(|&place| !is_meant(place)).collect())
@@ -117,7 +114,7 @@ pub(crate) fn listing(catalogue: &Catalogue, file: IndexFile, notes: &mut Vec<No
     let unlisted = (0..is_listed.len()).filter(|&i| !is_listed[i]);
     let unlisted: Vec<u32> = unlisted.map(|i| i as u32).collect();
     if !unlisted.is_empty() {
-        let tensors = unlisted.iter().map(|&i| catalogue.tensors[i as usize].name.clone()).collect();
+        let tensors = unlisted.iter().map(|&i| catalogue.tensors[i as usize].name.to_string()).collect();
         notes.push(InputNote::Unlisted { tensors }.into());
     }
     Ok(Listing { name, bytes, order, unlisted, about: index.about })

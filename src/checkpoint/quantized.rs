@@ -26,7 +26,7 @@ use crate::note::input::InputNote;
 #[derive(Clone, Debug)]
 pub(crate) struct QuantizedWeight {
     /// What it is called as plain numbers, where that is not what the data is called.
-    pub name: Option<Box<str>>,
+    pub name: Option<Arc<str>>,
     /// What it is made of; the quantized data is its first part.
     pub logical: Arc<Logical>,
 }
@@ -118,7 +118,7 @@ impl Weights {
             }
             for other in beside {
                 if self.roles[other.place].is_none() {
-                    let name = catalogue.tensors[other.place].name.clone();
+                    let name = catalogue.tensors[other.place].name.to_string();
                     let titles = schemes::titles(&other.schemes);
                     self.dubious.insert(data, QuantizedProblem::OtherBeside { name, titles });
                     self.roles[other.place] = Some(TensorRole::Unused);
@@ -208,11 +208,11 @@ impl Weights {
     ) -> Result<(), Error> {
         let Detected { name, logical, auxiliary } = weight;
         let called = &catalogue.tensors[data].name;
-        if name != *called {
+        if *name != **called {
             let other = catalogue.position(&name).or_else(|| self.renamed.insert(name.clone(), data));
             if let Some(other) = other {
-                let second = catalogue.tensors[other].name.clone();
-                let why = QuantizedProblem::Twice { first: called.clone(), second };
+                let second = catalogue.tensors[other].name.to_string();
+                let why = QuantizedProblem::Twice { first: called.to_string(), second };
                 return Err(ClaimError::Quantized { tensor: name, why }.into());
             }
         }
@@ -229,7 +229,7 @@ impl Weights {
         for i in named.chain(detected) {
             self.roles[i] = Some(TensorRole::Unused);
         }
-        let name = (name != *called).then(|| name.into_boxed_str());
+        let name = (*name != **called).then(|| name.into());
         self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical: Arc::new(logical) }));
         Ok(())
     }

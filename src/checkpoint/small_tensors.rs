@@ -33,7 +33,8 @@ impl<'a> Peek<'a> {
     pub(crate) fn read(&self, tensor: &TensorRef) -> Result<Vec<u8>> {
         let catalogue = &self.base.catalogue;
         if tensor.bytes() > MOST_BYTES {
-            let name = catalogue.at(tensor).map_or_else(String::new, |i| catalogue.tensors[i].name.clone());
+            let name =
+                catalogue.at(tensor).map_or_else(String::new, |i| catalogue.tensors[i].name.to_string());
             let why = QuantizedProblem::ManyBytes { bytes: tensor.bytes() };
             return Err(Error::new(ClaimError::Quantized { tensor: name, why }));
         }

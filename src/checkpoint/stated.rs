@@ -88,7 +88,7 @@ pub(crate) fn contradiction(stated: &Stated, catalogue: &Catalogue, shown: &[Sho
     let kind = CheckpointError::Quantization {
         stated: stated.named(),
         means: schemes::titles(&stated.schemes),
-        tensor: catalogue.tensors[*place].name.clone(),
+        tensor: catalogue.tensors[*place].name.to_string(),
         count: others.len(),
         found: schemes::titles(found),
     };

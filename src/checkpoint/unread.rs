@@ -60,7 +60,7 @@ pub(crate) struct Beside {
 /// By the place of quantized data, what stands beside it.
 pub(crate) fn company(catalogue: &Catalogue) -> BTreeMap<usize, Vec<Beside>> {
     let mut found: BTreeMap<usize, Vec<Beside>> = BTreeMap::new();
-    let mut rows = AuxiliaryRows::of(catalogue.tensors.iter().map(|tensor| tensor.name.as_str()));
+    let mut rows = AuxiliaryRows::of(catalogue.tensors.iter().map(|tensor| &*tensor.name));
     for place in 0..catalogue.tensors.len() {
         if let Some((data, schemes)) = data_of(catalogue, place, &mut rows) {
             found.entry(data).or_default().push(Beside { place, schemes });

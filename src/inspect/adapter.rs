@@ -161,7 +161,7 @@ impl AdapterReport {
             modules,
             replacements: replacements.into_iter().map(|i| key_line(adapter, i)).collect(),
             unknown: unknown.into_iter().map(|i| key_line(adapter, i)).collect(),
-            non_finite: non_finite.map(|(tensor, _)| tensor.key.clone()).collect(),
+            non_finite: non_finite.map(|(tensor, _)| tensor.key.to_string()).collect(),
             notes,
             peft_type: adapter.kind.clone(),
         })
@@ -170,7 +170,7 @@ impl AdapterReport {
 
 fn key_line(adapter: &Adapter, i: usize) -> KeyLine {
     let tensor = &adapter.tensors[i];
-    KeyLine { key: tensor.key.clone(), dtype: tensor.tensor.dtype, shape: tensor.tensor.shape.clone() }
+    KeyLine { key: tensor.key.to_string(), dtype: tensor.tensor.dtype, shape: tensor.tensor.shape.clone() }
 }
 
 /// The fields that are set and not known to leave the arithmetic alone.

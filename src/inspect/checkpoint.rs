@@ -100,7 +100,8 @@ impl CheckpointReport {
             bytes: shard.bytes,
         });
         let library = config.library();
-        let head = catalogue.tensors.iter().find(|tensor| is_head(tensor)).map(|tensor| tensor.name.clone());
+        let head =
+            catalogue.tensors.iter().find(|tensor| is_head(tensor)).map(|tensor| tensor.name.to_string());
         CheckpointReport {
             name,
             library: library.name,
@@ -123,7 +124,7 @@ impl CheckpointReport {
 /// Every tensor with the name of its shard.
 fn table(catalogue: &Catalogue) -> Vec<TensorLine> {
     let line = |BaseTensor { name, tensor }: &BaseTensor| TensorLine {
-        name: name.clone(),
+        name: name.to_string(),
         dtype: tensor.dtype,
         shape: tensor.shape.clone(),
         shard: catalogue.shards[tensor.file.0 as usize].name.clone(),

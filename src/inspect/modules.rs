@@ -88,7 +88,7 @@ mod tests {
         let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
         let grammar = Grammar::of(peft_type);
         let tensor =
-            |key: &&str| AdapterTensor::new((*key).to_owned(), normalise(key).0, &grammar, tensor.clone());
+            |key: &&str| AdapterTensor::new((*key).into(), normalise(key).0, &grammar, tensor.clone());
         sort(&keys.iter().map(tensor).collect::<Vec<_>>(), grammar.is_known())
     }
 

@@ -90,7 +90,7 @@ mod tests {
 
     fn of(tensors: &[(&str, Dtype)], config: Value) -> Option<Quantization> {
         let tensor = |&(name, dtype): &(&str, Dtype)| BaseTensor {
-            name: name.to_owned(),
+            name: name.into(),
             tensor: TensorRef {
                 file: FileId(0),
                 offset: 0,

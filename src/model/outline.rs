@@ -6,6 +6,7 @@ use crate::storage::source::Source;
 use crate::tensor::reference::TensorRef;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::discover::Checkpoint;
@@ -32,7 +33,7 @@ pub(crate) enum Target {
 #[derive(Clone, Debug)]
 pub(crate) struct FusedParam {
     /// Its runtime name, as an adapter spells it.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its shape in the running model.
     pub shape: Shape,
     /// What it is made of.
@@ -43,7 +44,7 @@ pub(crate) struct FusedParam {
 #[derive(Clone, Debug)]
 pub(crate) struct Addition {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its shape.
     pub shape: Shape,
     /// Its element type.
@@ -58,7 +59,7 @@ pub(crate) struct Addition {
 #[derive(Clone, Debug)]
 pub(crate) struct Weight {
     /// Name in the output.
-    pub name: String,
+    pub name: Arc<str>,
     /// Shape in values, as replacements left it.
     pub shape: Shape,
     /// Element type on disk; that of the data for a quantized weight.
@@ -114,7 +115,7 @@ impl<'a> Outline<'a> {
 
     /// The target of that name.
     pub(crate) fn find(&self, name: &str) -> Option<Target> {
-        let new = || self.additions.iter().position(|addition| addition.name == name).map(Target::New);
+        let new = || self.additions.iter().position(|addition| *addition.name == *name).map(Target::New);
         self.weights.position(&self.base.catalogue, name).map(Target::Base).or_else(new)
     }
 
@@ -125,7 +126,7 @@ impl<'a> Outline<'a> {
                 let BaseTensor { name, tensor } = &self.base.catalogue.tensors[i];
                 match self.weights.get(i) {
                     Some(TensorRole::Quantized(quantized)) => (
-                        quantized.name.as_deref().unwrap_or(name).to_owned(),
+                        quantized.name.as_ref().unwrap_or(name).clone(),
                         quantized.logical.shape.clone(),
                         tensor.dtype,
                         true,

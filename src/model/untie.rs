@@ -72,7 +72,7 @@ impl Outline<'_> {
     pub(crate) fn untie(&mut self, head: &TiedHead) -> Target {
         let source = &self.base.catalogue.tensors[head.source];
         let addition = Addition {
-            name: head.head.clone(),
+            name: head.head.as_str().into(),
             shape: source.tensor.shape.clone(),
             dtype: source.tensor.dtype,
             copy_of: Some(head.source),
@@ -109,7 +109,7 @@ impl Outline<'_> {
         }
         let Some(head) = self.head.clone() else { return Ok(()) };
         let is_untied = self.find(&head.head).is_some();
-        let tensor = || self.weight(Target::Base(head.source)).name;
+        let tensor = || self.weight(Target::Base(head.source)).name.to_string();
         if follow && (is_untied || part) {
             return Err(Error::new(PlanError::TiedBothWays { tensor: tensor() })
                 .hint("merge these adapters one after the other"));
@@ -146,7 +146,7 @@ impl Outline<'_> {
         if !is_same && self.base.config.ties_embeddings().is_none() {
             return Ok(None);
         }
-        let name = |place: usize| self.base.catalogue.tensors[place].name.clone();
+        let name = |place: usize| self.base.catalogue.tensors[place].name.to_string();
         let (head, embedding) = (name(tie.head), name(tie.embedding));
         if self.stays_tied() || changes.as_one {
             return Err(Error::new(PlanError::TiedAndStored { tensor: embedding, head })

@@ -261,7 +261,7 @@ impl TileJob<'_> {
         let elements = piece.elements();
         let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
         if !finite && start_encoding(self.merged.start).plain().is_none() {
-            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.to_string() }.into());
         }
         let sum = self.apply(piece, scratch);
         let encoded = self.encode(piece, finite, data, &mut scratch.buffers)?;
@@ -341,7 +341,7 @@ impl TileJob<'_> {
         let mut pairs = buffers.original[..elements].iter().zip(&buffers.values[..elements]);
         let is_new = |(before, after): (&f32, &f32)| before.is_finite() && !after.is_finite();
         if !narrowed.finite && (finite || pairs.any(is_new)) {
-            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.to_string() }.into());
         }
         let is_in_place = self.layout.out.start == 0 && !is_cast;
         Ok(Encoded { is_cast, changed: is_in_place.then_some(narrowed.changed) })

@@ -36,7 +36,7 @@ impl TileJob<'_> {
         let elements = piece.elements();
         let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
         if !finite && start_encoding(self.merged.start).plain().is_none() {
-            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.to_string() }.into());
         }
         scratch.applied.clear();
         let sum = if is_measured { self.apply(piece, scratch) } else { None };
@@ -188,7 +188,7 @@ impl TileJob<'_> {
         if !original.is_finite() {
             // The parts of a quantized weight are finite here, so that it overflowed as it was decoded.
             if start_encoding(self.merged.start).plain().is_none() {
-                return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+                return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.to_string() }.into());
             }
             let mut code = [0; 4];
             let encoding = out_encoding(self.merged.tensor);
@@ -203,7 +203,7 @@ impl TileJob<'_> {
             exact.round(format)
         });
         if !format.is_finite(code) {
-            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.to_string() }.into());
         }
         Ok(code.to_le_bytes())
     }

@@ -37,7 +37,7 @@ impl NonFinite {
     pub(crate) fn error(self, plan: &Plan, ops: &[Op]) -> Error {
         let claim = &plan.claims[ops[self.op].claim.0 as usize];
         let adapter = plan.adapters[claim.adapter as usize].name.clone();
-        let key = claim.keys.get(self.factor).cloned().unwrap_or_else(|| claim.module.clone());
+        let key = claim.keys.get(self.factor).unwrap_or(&claim.module).to_string();
         AdapterError::NonFiniteFactor { adapter, key }.into()
     }
 }

@@ -108,7 +108,7 @@ impl TileJob<'_> {
         let narrowed = self.kernels.merge_products(format, &mut codes, &terms, &mut scratch.fused);
         scratch.outcome.changed += narrowed.changed;
         if !narrowed.finite {
-            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.clone() }.into());
+            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.to_string() }.into());
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ mod tests {
             let shape = Shape::new(&[bytes]).expect("one axis");
             let from = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::U8, shape: shape.clone() };
             let content = Content::Copy { from, claim: None };
-            let (name, dtype, encoding) = (String::new(), Dtype::U8, "".into());
+            let (name, dtype, encoding) = ("".into(), Dtype::U8, "".into());
             let tensor = OutTensor { name, shape, dtype, encoding, part: 0, offset, bytes, content };
             offset += bytes;
             tensor

@@ -136,8 +136,8 @@ impl Tally {
             if retention.nonzero > 0 {
                 modules.push(ModuleRetention {
                     adapter: claim.adapter,
-                    module: claim.module.clone(),
-                    tensor: claim.tensor.clone(),
+                    module: claim.module.to_string(),
+                    tensor: claim.tensor.to_string(),
                     norm: retention.squares.sqrt(),
                     retained: retention.share(),
                     unchanged: retention.unchanged_share(),
@@ -168,7 +168,7 @@ impl Tally {
         for (claim, count) in plan.claims.iter().zip(&self.claims) {
             if count.elements != claim.elements {
                 let adapter = plan.adapters[claim.adapter as usize].name.clone();
-                return Err(RunError::Unapplied { adapter, module: claim.module.clone() }.into());
+                return Err(RunError::Unapplied { adapter, module: claim.module.to_string() }.into());
             }
         }
         let (adapters, modules) = self.retention(plan);
@@ -191,7 +191,7 @@ impl Tally {
                 applied.merged_elements += tensor.shape.elements();
                 applied.changed_elements += changed;
                 if *changed == 0 {
-                    applied.unchanged.push(tensor.name.clone());
+                    applied.unchanged.push(tensor.name.to_string());
                 } else {
                     ops.iter().for_each(|op| effective[by(op.claim)] = true);
                 }

@@ -1,6 +1,6 @@
 //! From a checkpoint and adapters to a plan: every rule claims, everything is checked, the claims become output tensors.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
@@ -31,7 +31,6 @@ use crate::plan::config_file;
 use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, TensorEdits};
 use crate::plan::links;
-use crate::plan::noop::ClaimEffect;
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
@@ -84,7 +83,8 @@ impl Planner<'_> {
         // The output is laid out while the files are still read.
         let output = self.lay_out(&outline, std::mem::take(&mut claim_set.edits));
         let contents = contents()?;
-        claim_set.check_contents(self, &contents);
+        let shards = output.as_ref().map_or(&[][..], |output| &output.shards);
+        claim_set.check_contents(self, &contents, shards);
         let ClaimSet { claims, skipped, errors, mut notes, .. } = claim_set;
         Error::all(errors)?;
         let OutputContents { shards, files, copied, notes: of_files } = output?;
@@ -116,19 +116,16 @@ impl Planner<'_> {
     ) -> Outline<'o> {
         let adapter = &self.adapters[i];
         self.check_origin(adapter, claim_set);
-        let (claimed, outline) = match self.names(adapter, name_tables) {
+        let (claimed, is_sound, outline) = match self.names(adapter, name_tables) {
             Ok(names) => claim(adapter, names, claim_set, outline),
             Err(errors) => {
                 claim_set.errors.extend(errors);
                 claim_set.head_follows.push(false);
                 claim_set.trains_as_one.push(false);
-                claim_set.effects.push(None);
-                (Vec::new(), outline)
+                (Vec::new(), false, outline)
             }
         };
-        for claimed in claimed {
-            claim_set.add(i as u32, claimed, self, &outline);
-        }
+        claim_set.add_all(i as u32, claimed, is_sound, (self, &outline));
         claim_set.refuse_overlaps(i as u32, &outline);
         outline
     }
@@ -153,7 +150,7 @@ impl Planner<'_> {
     }
 
     /// What the output consists of.
-    fn lay_out(&self, outline: &Outline<'_>, edits: HashMap<Target, TensorEdits>) -> Result<OutputContents> {
+    fn lay_out(&self, outline: &Outline<'_>, edits: BTreeMap<Target, TensorEdits>) -> Result<OutputContents> {
         let shards = OutputLayout { outline, edits, keep_quantized: self.keep_quantized }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
@@ -245,13 +242,13 @@ impl Planner<'_> {
     }
 }
 
-/// Lets every rule for the adapter's type claim, and checks what they claimed.
+/// Lets every rule for the adapter's type claim, and checks what they claimed; says whether they had nothing to refuse.
 fn claim<'o>(
     adapter: &'o Adapter,
     names: Names<'o>,
     claim_set: &mut ClaimSet,
     outline: Outline<'o>,
-) -> (Vec<ClaimedModule>, Outline<'o>) {
+) -> (Vec<ClaimedModule>, bool, Outline<'o>) {
     let note = |reading: &PathReading| {
         NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
     };
@@ -277,8 +274,7 @@ fn claim<'o>(
         claim_set.notes.extend(promised.notes);
         claim_set.skipped.extend(promised.choices);
     }
-    claim_set.effects.push(is_sound.then(|| report.claimed.iter().map(ClaimEffect::of).collect()));
-    (report.claimed, outline)
+    (report.claimed, is_sound, outline)
 }
 
 fn texts(decisions: &[PlanNote]) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
+use std::sync::Arc;
+
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::claims::CLAIMS;
 use crate::adapters::peft::config::Field;
@@ -78,7 +80,7 @@ pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> 
 pub(crate) fn check_contents(adapter: &Adapter, contents: &Contents) -> Vec<Error> {
     let tensors = adapter.tensors.iter().zip(&contents.tensors).filter(|(_, contents)| !contents.finite);
     let error = |(tensor, _): (&AdapterTensor, _)| {
-        let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
+        let (adapter, key) = (adapter.name.clone(), tensor.key.to_string());
         AdapterError::NonFiniteFactor { adapter, key }.into()
     };
     tensors.map(error).collect()
@@ -95,14 +97,14 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
     let all = base.chain((0..outline.additions.len()).map(Target::New)).map(|target| outline.weight(target));
     let of_vocabulary = all.filter(|weight| of_tokens(&weight.name));
-    let sizes: Vec<(String, u64)> = of_vocabulary
+    let sizes: Vec<(Arc<str>, u64)> = of_vocabulary
         .map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0)))
         .collect();
     let Some((first, first_rows)) = sizes.first().cloned() else { return Vec::new() };
     let others = sizes.into_iter().filter(|(_, rows)| *rows != first_rows);
-    let error = |(second, second_rows)| {
-        let first = first.clone();
-        Error::new(PlanError::Vocabulary { first, first_rows, second, second_rows })
+    let error = |(second, second_rows): (Arc<str>, u64)| {
+        let first = first.to_string();
+        Error::new(PlanError::Vocabulary { first, first_rows, second: second.to_string(), second_rows })
             .hint(
                 "the adapter resized one of the two and does not hold the other: save it with `save_embedding_layers=True`. \
                  (Where only one of them is adapted, PEFT omits the other all the same; it must be in `modules_to_save`.)",
@@ -120,7 +122,7 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
     let tensors = outline.base.catalogue.tensors.iter().enumerate();
     let error = |(i, tensor): (usize, &BaseTensor)| {
         let why = left_over(outline, i, tensor)?;
-        let kind = ClaimError::Quantized { tensor: tensor.name.clone(), why };
+        let kind = ClaimError::Quantized { tensor: tensor.name.to_string(), why };
         Some(Error::new(kind).hint("`--keep-quantized` copies quantized tensors that no adapter changes"))
     };
     tensors.filter_map(error).collect()
@@ -129,7 +131,7 @@ pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
 /// Weights that can be decoded and are not to be trusted, as far as they are.
 pub(crate) fn check_dubious(outline: &Outline<'_>, is_decoded: impl Fn(usize) -> bool) -> Vec<Error> {
     let error = |(place, why): (usize, &QuantizedProblem)| {
-        let tensor = outline.weight(Target::Base(place)).name;
+        let tensor = outline.weight(Target::Base(place)).name.to_string();
         Error::new(ClaimError::Quantized { tensor, why: why.clone() }).hint(
             "merge into the 16-bit checkpoint that this base was made from: what these weights mean cannot be told",
         )

@@ -1,6 +1,7 @@
 //! What the claims of all adapters come to, by tensor: their ops and replacements, and what is wrong with them together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
@@ -18,18 +19,18 @@ use crate::ops::op::{ClaimId, Op};
 use crate::plan::check::check_contents;
 use crate::plan::fused::split_by_slice;
 use crate::plan::layout::TensorEdits;
-use crate::plan::noop::{ClaimEffect, Noop, no_effect, noop};
-use crate::plan::out_tensor::ClaimRecord;
+use crate::plan::noop::{AdapterEffect, Noop, no_effect, noop};
+use crate::plan::out_tensor::{ClaimRecord, OutShard};
 use crate::plan::overlap::overlap;
 use crate::plan::planner::Planner;
 
 /// Claims of all adapters by tensor.
 #[derive(Default)]
 pub(crate) struct ClaimSet {
-    pub(crate) edits: HashMap<Target, TensorEdits>,
+    pub(crate) edits: BTreeMap<Target, TensorEdits>,
     pub(crate) claims: Vec<ClaimRecord>,
     /// What each adapter's claims do; none where something is wrong with them.
-    pub(crate) effects: Vec<Option<Vec<ClaimEffect>>>,
+    pub(crate) effects: Vec<Option<AdapterEffect>>,
     /// Adapters whose changes of the embedding a tied head follows.
     pub(crate) head_follows: Vec<bool>,
     /// Adapters that train tied ends as one, whichever end they hold.
@@ -41,14 +42,30 @@ pub(crate) struct ClaimSet {
 }
 
 impl ClaimSet {
-    /// Adds one claim, slice by slice if its parameter is several tensors on disk.
-    pub(crate) fn add(
+    /// Adds the claims of one adapter; whether they have an effect is asked only of those that are sound.
+    pub(crate) fn add_all(
         &mut self,
         adapter: u32,
-        claimed: ClaimedModule,
-        planner: &Planner<'_>,
-        outline: &Outline<'_>,
+        claimed: Vec<ClaimedModule>,
+        is_sound: bool,
+        (planner, outline): (&Planner<'_>, &Outline<'_>),
     ) {
+        let first = self.claims.len();
+        let replaced = |claimed: &ClaimedModule| match &claimed.edit {
+            Edit::Replace { value } => Some((claimed.target, value.clone())),
+            Edit::Change(_) => None,
+        };
+        let replaces = claimed.iter().filter_map(replaced).collect();
+        self.claims.reserve_exact(claimed.len());
+        for claimed in claimed {
+            self.add(adapter, claimed, planner, outline);
+        }
+        let claims = first..self.claims.len();
+        self.effects.push(is_sound.then_some(AdapterEffect { claims, replaces }));
+    }
+
+    /// Adds one claim, slice by slice if its parameter is several tensors on disk.
+    fn add(&mut self, adapter: u32, claimed: ClaimedModule, planner: &Planner<'_>, outline: &Outline<'_>) {
         let ClaimedModule { method, module, keys, target, elements, edit } = claimed;
         let tensor = outline.weight(target).name;
         let claim = ClaimId(self.claims.len() as u32);
@@ -60,11 +77,11 @@ impl ClaimSet {
             Ok(parts) => parts,
             Err(why) => {
                 let adapter = planner.adapters[adapter as usize].name.clone();
-                self.errors.push(ClaimError::InPieces { adapter, parameter: tensor, why }.into());
+                self.errors.push(ClaimError::InPieces { adapter, parameter: tensor.to_string(), why }.into());
                 return;
             }
         };
-        self.claims.push(ClaimRecord { adapter, module, method: method.to_owned(), keys, tensor, elements });
+        self.claims.push(ClaimRecord { adapter, module, method: method.into(), keys, tensor, elements });
         for (target, edit) in parts {
             match edit {
                 Edit::Change(new) => {
@@ -82,13 +99,18 @@ impl ClaimSet {
         }
     }
 
-    /// Checks what each adapter's file holds against what it is claimed for.
-    pub(crate) fn check_contents(&mut self, planner: &Planner<'_>, contents: &[Contents]) {
+    /// Checks what each adapter's file holds against what it is claimed for, of which `shards` have the ops.
+    pub(crate) fn check_contents(
+        &mut self,
+        planner: &Planner<'_>,
+        contents: &[Contents],
+        shards: &[OutShard],
+    ) {
         let effects = std::mem::take(&mut self.effects);
         for ((adapter, contents), effects) in planner.adapters.iter().zip(contents).zip(effects) {
             self.errors.extend(check_contents(adapter, contents));
-            if let Some(effects) = effects {
-                self.check_effect(planner, adapter, contents, &effects);
+            if let Some(effect) = effects {
+                self.check_effect(planner, adapter, contents, (&effect, shards));
             }
         }
     }
@@ -99,12 +121,12 @@ impl ClaimSet {
         planner: &Planner<'_>,
         adapter: &Adapter,
         contents: &Contents,
-        effects: &[ClaimEffect],
+        (effect, shards): (&AdapterEffect, &[OutShard]),
     ) {
-        if effects.is_empty() {
+        if effect.claims.is_empty() {
             return self.errors.push(no_effect(adapter, NoEffectReason::NoPlace));
         }
-        match noop(planner.base, adapter, contents, effects) {
+        match noop(planner.base, adapter, contents, (effect, &self.claims, shards)) {
             Err(error) => self.errors.push(error),
             Ok(Noop::Nothing) => {}
             Ok(Noop::Some(note)) => self.notes.push(note.into()),
@@ -132,14 +154,14 @@ impl ClaimSet {
         let edits = self.edits.entry(target).or_default();
         let by = |id: ClaimId| self.claims[id.0 as usize].adapter;
         let named = |adapter: u32| planner.adapters[adapter as usize].name.clone();
-        let (adapter, tensor) = (by(claim), outline.weight(target).name);
+        let (adapter, tensor) = (by(claim), outline.weight(target).name.to_string());
         if let Some(op) = edits.ops.iter().find(|op| by(op.claim) != adapter) {
             let (earlier, later) = (named(by(op.claim)), named(adapter));
             return Some(PlanError::ReplacedDelta { tensor, earlier, later }.into());
         }
-        let (_, earlier) = edits.replaced.replace((value, claim))?;
+        let (_, earlier) = *edits.replaced.replace(Box::new((value, claim)))?;
         if by(earlier) == adapter {
-            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
+            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].to_string();
             let (first, second) = (key(earlier), key(claim));
             return Some(PlanError::KeyTwice { adapter: named(adapter), key: tensor, first, second }.into());
         }
@@ -153,7 +175,7 @@ impl ClaimSet {
     /// The claims that change a target.
     pub(crate) fn claims_on(&self, target: Target) -> Vec<ClaimId> {
         let Some(edits) = self.edits.get(&target) else { return Vec::new() };
-        let replaced = edits.replaced.iter().map(|(_, claim)| *claim);
+        let replaced = edits.replaced.iter().map(|replaced| replaced.1);
         edits.ops.iter().map(|op| op.claim).chain(replaced).collect()
     }
 
@@ -166,18 +188,20 @@ impl ClaimSet {
     pub(crate) fn refuse_overlaps(&mut self, adapter: u32, outline: &Outline<'_>) {
         // The embedding and the head may both change one tensor, if they stay one.
         let shared = outline.shared_embedding().map(Target::Base);
-        let mut found: Vec<(String, ClaimId, ClaimId)> = Vec::new();
+        let mut found: Vec<(Arc<str>, ClaimId, ClaimId)> = Vec::new();
         for (&target, edits) in self.edits.iter().filter(|(target, _)| Some(**target) != shared) {
             let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
             let ops: Vec<&Op> = edits.ops.iter().filter(is_its).collect();
             let weight = outline.weight(target);
-            found.extend(overlap(&weight.shape, &ops).map(|(first, second)| (weight.name, first, second)));
+            found.extend(
+                overlap(&weight.shape, &ops).map(|(first, second)| (weight.name.clone(), first, second)),
+            );
         }
         found.sort_unstable_by_key(|(_, first, second)| (first.0, second.0));
         for (tensor, first, second) in found {
-            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].clone();
+            let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].to_string();
             let (first, second) = (key(first), key(second));
-            self.errors.push(PlanError::Overlap { tensor, first, second }.into());
+            self.errors.push(PlanError::Overlap { tensor: tensor.to_string(), first, second }.into());
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The flag of a head that was untied, the size of a vocabulary, the quantization of a base that was decoded, the class and
 //! the labels of a new head. A config in which nothing must change is not rewritten, so that it is copied byte for byte.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use crate::adapters::adapter::Adapter;
@@ -134,13 +136,14 @@ fn class_for(config: &Config, task: &Task, trained: Option<&str>) -> Option<Stri
 /// Labels of the head that is new or was replaced, by the rows of its last projection; none if there is no such head.
 fn labels(outline: &Outline<'_>) -> Option<u64> {
     let additions = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
-    let mut all: Vec<(String, Shape)> = additions.map(|new| (new.name.clone(), new.shape.clone())).collect();
+    let mut all: Vec<(Arc<str>, Shape)> =
+        additions.map(|new| (new.name.clone(), new.shape.clone())).collect();
     let resized = outline.resized().map(|(target, shape)| (outline.weight(target).name, shape.clone()));
     all.extend(resized);
     // A head of no columns may have any number of rows.
     all.retain(|(name, shape)| is_task_head(name) && shape.axes().len() > 1 && shape.elements() > 0);
     all.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = all.iter().map(|(name, _)| &**name).collect();
     let last = last_projection(&names)?;
     all[last].1.axes().first().copied()
 }

@@ -11,10 +11,10 @@ use crate::tensor::size::show_size;
 pub(crate) fn decisions(outline: &Outline<'_>, shards: &[OutShard], keep_quantized: bool) -> Vec<PlanNote> {
     let mut decisions = Vec::new();
     for addition in &outline.additions {
-        let tensor = addition.name.clone();
+        let tensor = addition.name.to_string();
         decisions.push(match addition.copy_of {
             Some(from) => {
-                let shared = outline.base.catalogue.tensors[from].name.clone();
+                let shared = outline.base.catalogue.tensors[from].name.to_string();
                 PlanNote::HeadUntied { head: tensor, shared }
             }
             None => PlanNote::TensorAdded { tensor },

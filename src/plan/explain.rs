@@ -102,7 +102,7 @@ impl Plan {
                 .map(|(i, adapter)| {
                     let mut claims = BTreeMap::new();
                     for claim in self.claims.iter().filter(|claim| claim.adapter == i as u32) {
-                        *claims.entry(claim.method.as_str()).or_default() += 1;
+                        *claims.entry(&*claim.method).or_default() += 1;
                     }
                     AdapterLine {
                         name: &adapter.name,

@@ -1,7 +1,7 @@
 //! The output's shards: the base's, and for every tensor what makes it. A shard in which no tensor changed its name, type
 //! or shape keeps its header's bytes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
 /// What all adapters together do to one tensor.
 #[derive(Default)]
 pub(crate) struct TensorEdits {
-    /// The tensor that stands in its place, and the claim that put it there.
-    pub(crate) replaced: Option<(TensorRef, ClaimId)>,
+    /// The tensor that stands in its place, and the claim that put it there: few tensors have one.
+    pub(crate) replaced: Option<Box<(TensorRef, ClaimId)>>,
     /// What is done to it, in order.
     pub(crate) ops: Vec<Op>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct OutputLayout<'l> {
     /// The output's tensors.
     pub(crate) outline: &'l Outline<'l>,
     /// What is done to them.
-    pub(crate) edits: HashMap<Target, TensorEdits>,
+    pub(crate) edits: BTreeMap<Target, TensorEdits>,
     /// Whether encoded weights stay encoded.
     pub(crate) keep_quantized: bool,
 }
@@ -113,7 +113,7 @@ impl OutputLayout<'_> {
                 Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
             }
             (Some(TensorRole::Quantized(QuantizedWeight { name, logical })), false) => {
-                let name = name.as_deref().unwrap_or(&base.name);
+                let name = name.as_ref().unwrap_or(&base.name);
                 decoded(name, self.outline.float_dtype(), logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
@@ -143,8 +143,14 @@ impl OutputLayout<'_> {
 }
 
 /// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, edits: TensorEdits) -> OutTensor {
-    let (from, claim) = match &edits.replaced {
+fn plain(
+    name: &Arc<str>,
+    dtype: Dtype,
+    shape: Shape,
+    base: Option<&TensorRef>,
+    edits: TensorEdits,
+) -> OutTensor {
+    let (from, claim) = match edits.replaced.as_deref() {
         Some((value, claim)) => (value, Some(*claim)),
         None => (base.expect("a tensor that only an adapter has is a replacement"), None),
     };
@@ -158,8 +164,8 @@ fn plain(name: &str, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, edits
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &str, dtype: Dtype, logical: &Arc<Logical>, edits: TensorEdits) -> Result<OutTensor> {
-    let (start, claim) = match &edits.replaced {
+fn decoded(name: &Arc<str>, dtype: Dtype, logical: &Arc<Logical>, edits: TensorEdits) -> Result<OutTensor> {
+    let (start, claim) = match edits.replaced.as_deref() {
         Some((value, claim)) => {
             (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
         }
@@ -188,7 +194,7 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, edits: &Tenso
         return Ok(copied(base));
     }
     let refused = |why| {
-        let kind = ClaimError::Quantized { tensor: base.name.clone(), why };
+        let kind = ClaimError::Quantized { tensor: base.name.to_string(), why };
         Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
     };
     if edits.replaced.is_some() {
@@ -222,7 +228,7 @@ fn merge(start: impl Into<Arc<Logical>>, claim: Option<ClaimId>, ops: Vec<Op>) -
 }
 
 fn out(
-    name: &str,
+    name: &Arc<str>,
     dtype: Dtype,
     shape: Shape,
     encoding: Option<&dyn Encoding>,
@@ -231,7 +237,7 @@ fn out(
 ) -> OutTensor {
     let bytes = bytes_of(dtype, shape.elements()).expect("every shape here fits a file");
     let encoding = encoding.map_or("", |encoding| encoding.name()).into();
-    OutTensor { name: name.to_owned(), shape, dtype, encoding, part, offset: 0, bytes, content }
+    OutTensor { name: name.clone(), shape, dtype, encoding, part, offset: 0, bytes, content }
 }
 
 /// A shard: the base's header if it still describes the tensors, else a new one.
@@ -262,6 +268,6 @@ fn shard(
 /// A header for other tensors, with all else that the base's says.
 fn new_header(base: &BaseShard, tensors: &[OutTensor]) -> Result<HeaderBytes> {
     let entries: Vec<(&str, Dtype, &[u64])> =
-        tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.axes())).collect();
+        tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, tensor.shape.axes())).collect();
     build_header(&base.like, Path::new(&base.name), &entries)
 }

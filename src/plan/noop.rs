@@ -1,12 +1,11 @@
 //! Adapters that change nothing, as far as that shows before a run: deltas that are nothing whatever the weights are, and
 //! values put in place of the same values. A run finds the rest.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
 use crate::adapters::adapter::Adapter;
-use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::scan::{Contents, TensorContents};
 use crate::checkpoint::discover::Checkpoint;
 use crate::error::no_effect::NoEffectReason;
@@ -17,9 +16,9 @@ use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::compare::holds;
 use crate::model::outline::Target;
-use crate::ops::DeltaKind;
 use crate::ops::factor::FactorValues;
 use crate::ops::op::Op;
+use crate::plan::out_tensor::{ClaimRecord, Content, OutShard};
 
 /// How much of an adapter does nothing.
 pub(crate) enum Noop {
@@ -31,59 +30,73 @@ pub(crate) enum Noop {
     All(NoEffectReason),
 }
 
-/// What a claim does, as far as it takes to see whether that is anything: claims themselves become ops before the adapters'
-/// files are read.
-pub(crate) struct ClaimEffect {
-    module: String,
-    what: What,
+/// What an adapter's claims do, as far as it takes to see whether that is anything: their ops are the output's by the time
+/// that the adapters' files are read.
+pub(crate) struct AdapterEffect {
+    /// Its claims, which follow each other.
+    pub(crate) claims: Range<usize>,
+    /// Those of them that put a value in a tensor's place.
+    pub(crate) replaces: Vec<(Target, TensorRef)>,
 }
 
-enum What {
-    Replaces(Target, TensorRef),
-    Changes(Vec<Factors>),
+/// What is known of the ops of one claim.
+#[derive(Clone, Copy)]
+enum OpsEffect {
+    /// None was seen.
+    Unseen,
+    /// None of those seen changes anything, and why the first does not.
+    Nothing(&'static str),
+    /// One may change something.
+    Some,
 }
 
-/// One op: its delta, and its factors by their offsets.
-struct Factors {
-    kind: DeltaKind,
-    scale: f32,
-    offsets: SmallVec<[u64; 2]>,
-}
-
-impl ClaimEffect {
-    /// What `claimed` does.
-    pub(crate) fn of(claimed: &ClaimedModule) -> ClaimEffect {
-        let factors = |op: &Op| Factors {
-            kind: op.kind.clone(),
-            scale: op.scale,
-            offsets: op.factors.iter().map(|factor| factor.tensor.offset).collect(),
-        };
-        let what = match &claimed.edit {
-            Edit::Replace { value } => What::Replaces(claimed.target, value.clone()),
-            Edit::Change(ops) => What::Changes(ops.iter().map(factors).collect()),
-        };
-        ClaimEffect { module: claimed.module.clone(), what }
+/// Why the claims of an adapter change nothing that do not, whatever the weights are, by their place among its claims.
+fn nothings(
+    adapter: &Adapter,
+    contents: &Contents,
+    claims: &Range<usize>,
+    shards: &[OutShard],
+) -> Vec<(usize, &'static str)> {
+    let mut effects = vec![OpsEffect::Unseen; claims.len()];
+    for tensor in shards.iter().flat_map(|shard| &shard.tensors) {
+        let Content::Compute { ops, .. } = &tensor.content else { continue };
+        for op in ops {
+            let place = (op.claim.0 as usize).checked_sub(claims.start);
+            let Some(effect) = place.and_then(|place| effects.get_mut(place)) else { continue };
+            *effect = match (*effect, reason(op, adapter, contents)) {
+                (OpsEffect::Unseen, Some(why)) => OpsEffect::Nothing(why),
+                (OpsEffect::Nothing(first), Some(_)) => OpsEffect::Nothing(first),
+                _ => OpsEffect::Some,
+            };
+        }
     }
-
-    fn adds(&self) -> bool {
-        matches!(self.what, What::Changes(_))
-    }
-
-    /// Why it changes nothing, if it does not whatever the weights are.
-    fn reason(&self, holds: &HashMap<u64, TensorContents>) -> Option<&'static str> {
-        let What::Changes(changes) = &self.what else { return None };
-        let reason = |change: &Factors| {
-            let factors = change.offsets.iter().map(|offset| {
-                let TensorContents { zero, one, .. } = *holds.get(offset)?;
-                Some(FactorValues { all_zero: zero, all_one: one })
-            });
-            change.kind.delta().no_effect(change.scale, &factors.collect::<Option<Vec<_>>>()?)
-        };
-        changes.iter().map(reason).collect::<Option<Vec<_>>>()?.first().copied()
-    }
+    let nothing = |(place, effect)| match effect {
+        OpsEffect::Nothing(why) => Some((place, why)),
+        _ => None,
+    };
+    effects.into_iter().enumerate().filter_map(nothing).collect()
 }
 
-/// What of an adapter's claims changes nothing.
+/// Why an op changes nothing, if it does not.
+fn reason(op: &Op, adapter: &Adapter, contents: &Contents) -> Option<&'static str> {
+    let factors = op.factors.iter().map(|factor| {
+        let TensorContents { zero, one, .. } = contents_at(adapter, contents, factor.tensor.offset)?;
+        Some(FactorValues { all_zero: zero, all_one: one })
+    });
+    let factors = factors.collect::<Option<SmallVec<[_; 4]>>>()?;
+    op.delta().no_effect(op.scale, &factors)
+}
+
+/// What the tensor that has its values from `offset` on holds.
+fn contents_at(adapter: &Adapter, contents: &Contents, offset: u64) -> Option<TensorContents> {
+    let tensors = &adapter.tensors;
+    let first = tensors.partition_point(|tensor| tensor.tensor.offset < offset);
+    let here = tensors[first..].iter().take_while(|tensor| tensor.tensor.offset == offset);
+    let place = here.zip(first..).find(|(tensor, _)| tensor.tensor.bytes() > 0)?.1;
+    contents.tensors.get(place).copied()
+}
+
+/// What of an adapter's claims changes nothing. `shards` are the output's, with the ops of `claims`.
 ///
 /// # Errors
 /// As [`crate::storage::source::Source::read_at`]: where nothing but replacements is left, they are compared with the base.
@@ -91,18 +104,17 @@ pub(crate) fn noop(
     base: &Checkpoint,
     adapter: &Adapter,
     contents: &Contents,
-    claims: &[ClaimEffect],
+    (effect, claims, shards): (&AdapterEffect, &[ClaimRecord], &[OutShard]),
 ) -> Result<Noop> {
-    let changes = claims.iter().filter(|claim| claim.adds()).count();
-    if adapter.weight == 0.0 && changes == claims.len() {
+    let changes = effect.claims.len() - effect.replaces.len();
+    if adapter.weight == 0.0 && effect.replaces.is_empty() {
         return Ok(Noop::All(NoEffectReason::ZeroWeight));
     }
-    let holds = contents_by_offset(adapter, contents);
-    let found: Vec<(&ClaimEffect, &'static str)> =
-        claims.iter().filter_map(|claim| Some((claim, claim.reason(&holds)?))).collect();
-    if found.len() == changes && replaces_the_same(base, adapter, claims)? {
+    let found = nothings(adapter, contents, &effect.claims, shards);
+    let module = |place: usize| claims[effect.claims.start + place].module.to_string();
+    if found.len() == changes && replaces_the_same(base, adapter, &effect.replaces)? {
         return Ok(Noop::All(match found.first() {
-            Some(&(first, why)) => NoEffectReason::ZeroDeltas { module: first.module.clone(), why },
+            Some(&(first, why)) => NoEffectReason::ZeroDeltas { module: module(first), why },
             None => NoEffectReason::SameValues,
         }));
     }
@@ -112,22 +124,15 @@ pub(crate) fn noop(
             adapter: adapter.name.clone(),
             count: found.len(),
             of: changes,
-            module: first.module.clone(),
+            module: module(first),
             why,
         }),
     })
 }
 
-/// What each tensor that has values holds, by its offset.
-fn contents_by_offset(adapter: &Adapter, contents: &Contents) -> HashMap<u64, TensorContents> {
-    let tensors = adapter.tensors.iter().map(|tensor| &tensor.tensor).zip(&contents.tensors);
-    tensors.filter(|(tensor, _)| tensor.bytes() > 0).map(|(tensor, holds)| (tensor.offset, *holds)).collect()
-}
-
 /// Whether every replacement, if there is any, is of a tensor of the base that has the same values.
-fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, claims: &[ClaimEffect]) -> Result<bool> {
-    for claim in claims {
-        let What::Replaces(target, value) = &claim.what else { continue };
+fn replaces_the_same(base: &Checkpoint, adapter: &Adapter, replaces: &[(Target, TensorRef)]) -> Result<bool> {
+    for (target, value) in replaces {
         let Target::Base(place) = *target else { return Ok(false) };
         if !holds(base, place, (adapter.source.as_ref(), value))? {
             return Ok(false);

@@ -1,5 +1,6 @@
 //! Output tensors, the executed unit, and the shards they stand in.
 
+use crate::adapters::adapter::Keys;
 use crate::checkpoint::identity::Identity;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub enum Content {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutTensor {
     /// Name in the header.
-    pub name: String,
+    pub name: Arc<str>,
     /// Shape in the header.
     pub shape: Shape,
     /// Element type in the header.
@@ -167,13 +168,13 @@ pub struct ClaimRecord {
     /// Position of the adapter on the command line, from 0.
     pub adapter: u32,
     /// Module path as the adapter spells it.
-    pub module: String,
+    pub module: Arc<str>,
     /// Name of the method that claimed it.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// The adapter's tensors that it uses, by key.
-    pub keys: Vec<String>,
+    pub keys: Keys,
     /// The output tensor it changes.
-    pub tensor: String,
+    pub tensor: Arc<str>,
     /// Elements of the output that it must reach.
     pub elements: u64,
 }

@@ -108,7 +108,7 @@ impl Provenance {
         for (shard, planned) in shards.iter_mut().zip(&plan.shards) {
             // The first is the header.
             for (section, tensor) in shard.sections.iter_mut().skip(1).zip(&planned.tensors) {
-                section.tensor = tensor.name.as_str().into();
+                section.tensor = (&*tensor.name).into();
             }
         }
         Provenance {

@@ -85,7 +85,7 @@ fn plan(made: &[Made]) -> Plan {
         let base = tensor_ref(0, shard.bytes, Dtype::BF16, &axes);
         let bytes = base.bytes();
         shard.tensors.push(OutTensor {
-            name: format!("t{i}"),
+            name: format!("t{i}").into(),
             shape: base.shape.clone(),
             dtype: Dtype::BF16,
             encoding: "bf16".into(),
@@ -292,7 +292,7 @@ fn quantized(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let view = crate::tensor::rect::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
     let content = Content::Compute { start: start.into(), claim: None, ops: Vec::new(), view };
-    let (name, dtype, encoding) = ("t".to_owned(), Dtype::BF16, "bf16".into());
+    let (name, dtype, encoding) = ("t".into(), Dtype::BF16, "bf16".into());
     plan.shards[0].tensors =
         vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, content }];
     plan.shards[0].bytes = 10 + bytes;

@@ -3,6 +3,7 @@
 //! Nothing here reads a file or knows what a tensor is for.
 
 pub(crate) mod dtype;
+pub(crate) mod name_index;
 pub(crate) mod rect;
 pub(crate) mod reference;
 pub(crate) mod shape;

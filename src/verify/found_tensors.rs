@@ -72,14 +72,14 @@ impl FoundTensors {
         let names: Vec<String> = found.catalogue.shards.iter().map(|shard| shard.name.clone()).collect();
         let mut place = |tensor: &OutTensor| {
             let Some(base) = found.catalogue.find(&tensor.name) else {
-                findings.push(Finding::MissingTensor { tensor: tensor.name.clone() });
+                findings.push(Finding::MissingTensor { tensor: tensor.name.to_string() });
                 return None;
             };
             let other = &base.tensor;
             let file = other.file.0 as usize;
             if (other.dtype, &other.shape) != (tensor.dtype, &tensor.shape) {
                 findings.push(Finding::Form {
-                    tensor: tensor.name.clone(),
+                    tensor: tensor.name.to_string(),
                     file: names[file].clone(),
                     expected: form(tensor.dtype, &tensor.shape),
                     found: form(other.dtype, &other.shape),
@@ -89,10 +89,10 @@ impl FoundTensors {
             Some(FilePlace { file, offset: other.offset })
         };
         let places = plan.shards.iter().map(|shard| shard.tensors.iter().map(&mut place).collect()).collect();
-        let expected: HashSet<&str> = plan.tensors().map(|tensor| tensor.name.as_str()).collect();
-        let others = found.catalogue.tensors.iter().filter(|tensor| !expected.contains(tensor.name.as_str()));
+        let expected: HashSet<&str> = plan.tensors().map(|tensor| &*tensor.name).collect();
+        let others = found.catalogue.tensors.iter().filter(|tensor| !expected.contains(&*tensor.name));
         findings.extend(others.map(|other| Finding::OtherTensor {
-            tensor: other.name.clone(),
+            tensor: other.name.to_string(),
             file: names[other.tensor.file.0 as usize].clone(),
         }));
         FoundTensors { files: names.into_iter().zip(found.sources).collect(), places }

@@ -171,7 +171,7 @@ impl Verification {
         let Some((place, file)) = target.place(shard, at).zip(target.file_of(shard, at)) else {
             return Ok(());
         };
-        let (name, file) = (tensor.name.clone(), file.to_owned());
+        let (name, file) = (tensor.name.to_string(), file.to_owned());
         let (sources, cancel) = (&self.prepared.sources, &self.prepared.cancel);
         if is_merged(tensor) {
             let modules = unmerged_modules((plan, tensor), difference, (target, place), (sources, cancel))?;

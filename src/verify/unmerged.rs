@@ -42,7 +42,7 @@ pub(crate) fn unmerged_modules(
         at += step as u64;
     }
     let mut modules: Vec<String> =
-        ops.iter().map(|op| plan.claims[op.claim.0 as usize].module.clone()).collect();
+        ops.iter().map(|op| plan.claims[op.claim.0 as usize].module.to_string()).collect();
     modules.sort_unstable();
     modules.dedup();
     Ok(Some(modules))

@@ -47,13 +47,13 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     blocks: &BlockOptions,
-    pair: &Pair,
+    pair: &Pair<'_>,
 ) -> Result<()> {
     let Some(target) = context.target(findings, &[pair.a, pair.b], &pair.module, "weight") else {
         return Ok(());
     };
     if blocks.of_a(&pair.module) && blocks.of_b(&pair.module) {
-        let (adapter, module) = (context.adapter.name.clone(), pair.module.clone());
+        let (adapter, module) = (context.adapter.name.clone(), pair.module.to_string());
         let value = blocks.shown.clone();
         return Err(AdapterError::BlocksInBoth { adapter, field: FIELD, value, module }.into());
     }
@@ -86,7 +86,7 @@ fn claim_module(
         let placement = part(whole, if is_of_a { 1 } else { 0 }, i, count);
         Op::new(LowRank::ADDED, placement, factors, scale)
     });
-    findings.claim(ClaimedModule::change("bdlora", &pair.module, vec![a.key, b.key], target, ops.collect()));
+    findings.claim(ClaimedModule::change("bdlora", &*pair.module, [a.key, b.key], target, ops.collect()));
     Ok(())
 }
 
@@ -101,7 +101,7 @@ fn part(whole: Placement, axis: usize, i: u64, count: u64) -> Placement {
 /// Both ranks must be one, and what has blocks must part evenly into them.
 fn check_shapes(
     context: &ClaimContext<'_>,
-    pair: &Pair,
+    pair: &Pair<'_>,
     (is_of_a, count): (bool, u64),
     (rank, b_rank, out): (u64, u64, u64),
 ) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::error::conversion::ConversionProblem;
 use crate::model::heads::{is_embedding, is_head};
 use crate::model::names::lookup::Names;
 use crate::model::outline::{Outline, Target, Weight};
+use crate::tensor::name_index::NameIndex;
 
 /// What rules look up while an adapter is claimed.
 pub(crate) struct ClaimContext<'a> {
@@ -24,8 +25,8 @@ pub(crate) struct ClaimContext<'a> {
     /// Which of them stands in place of a tied head, which has no target yet.
     head_value: Option<usize>,
     paths: Vec<&'a str>,
-    by_key: HashMap<&'a str, usize>,
-    by_path: HashMap<&'a str, usize>,
+    by_key: NameIndex,
+    by_path: NameIndex,
     /// Parameters of several tensors that were looked up: 512 tensors for gate and up of 256 experts.
     fused: RefCell<HashMap<String, Target>>,
     /// Wrappers that were taken off keys, and off how many.
@@ -69,8 +70,8 @@ impl<'a> ClaimContext<'a> {
             outline,
             values,
             head_value,
-            by_key: adapter.tensors.iter().enumerate().map(|(i, tensor)| (tensor.key.as_str(), i)).collect(),
-            by_path: paths.iter().enumerate().map(|(i, path)| (*path, i)).collect(),
+            by_key: NameIndex::new(adapter.tensors.iter().map(|tensor| &*tensor.key)),
+            by_path: NameIndex::new(paths.iter().copied()),
             fused: RefCell::default(),
             paths,
             stripped,
@@ -99,7 +100,7 @@ impl<'a> ClaimContext<'a> {
 
     /// The tensor at that path.
     pub(crate) fn at_path(&self, path: &str) -> Option<usize> {
-        self.by_path.get(path).copied()
+        self.by_path.find(path, |i| self.paths[i])
     }
 
     /// The tensor whose key is `key` with its tail `from` exchanged for `to`, an adapter's name between them kept.
@@ -107,7 +108,7 @@ impl<'a> ClaimContext<'a> {
         let module = from.module(key)?;
         let name = key[module.len() + from.role.len()..].strip_suffix(from.ending)?;
         let beside = format!("{module}{}{name}{}", to.role, to.ending);
-        self.by_key.get(beside.as_str()).map(|&i| self.tensor(i))
+        self.by_key.find(&beside, |i| &self.tensor(i).key).map(|i| self.tensor(i))
     }
 
     /// A target's name, type and shape, as it is once the adapter's own replacements are made.

@@ -32,7 +32,7 @@ impl Claim for DoraClaim {
         let mut magnitudes = findings.take(context, MAGNITUDE);
         magnitudes.extend(findings.take(context, MAGNITUDE_WEIGHT));
         for pair in take_pairs(context, findings) {
-            match magnitudes.remove(&pair.module) {
+            match magnitudes.remove(&*pair.module) {
                 Some(magnitude) => {
                     if let Err(error) = claim_module(context, findings, &pair, magnitude) {
                         findings.refuse(error);
@@ -42,7 +42,7 @@ impl Claim for DoraClaim {
             }
         }
         for (module, magnitude) in magnitudes {
-            findings.lacks_partner(magnitude, &B.key(&module));
+            findings.lacks_partner(magnitude, &B.key(module));
         }
     }
 }
@@ -51,7 +51,7 @@ impl Claim for DoraClaim {
 pub(crate) fn lacks_magnitude(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
-    pair: &Pair,
+    pair: &Pair<'_>,
 ) -> bool {
     let is_set = context.adapter.options.dora;
     if is_set {
@@ -63,7 +63,7 @@ pub(crate) fn lacks_magnitude(
 fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
-    pair: &Pair,
+    pair: &Pair<'_>,
     magnitude: usize,
 ) -> Result<()> {
     let Some(mut found) = lora::resolve(context, findings, pair)? else { return Ok(()) };

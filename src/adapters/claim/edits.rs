@@ -1,5 +1,8 @@
 //! Edits: what a claim does to a tensor, before the planner numbers it.
 
+use std::sync::Arc;
+
+use crate::adapters::adapter::Keys;
 use crate::model::outline::Target;
 use crate::ops::op::Op;
 use crate::tensor::reference::TensorRef;
@@ -22,9 +25,9 @@ pub(crate) struct ClaimedModule {
     /// Name of the method, as plans show it.
     pub method: &'static str,
     /// Module path as the adapter spells it.
-    pub module: String,
+    pub module: Arc<str>,
     /// The keys it uses.
-    pub keys: Vec<String>,
+    pub keys: Keys,
     /// The tensor it is for.
     pub target: Target,
     /// Elements of the output that it must reach.
@@ -37,12 +40,19 @@ impl ClaimedModule {
     /// A claim that changes values: it must reach every element that its ops fall on.
     pub(crate) fn change(
         method: &'static str,
-        module: &str,
-        keys: Vec<String>,
+        module: impl Into<Arc<str>>,
+        keys: impl IntoIterator<Item = Arc<str>>,
         target: Target,
         ops: Vec<Op>,
     ) -> ClaimedModule {
         let elements = ops.iter().map(|op| op.placement.elements()).sum();
-        ClaimedModule { method, module: module.to_owned(), keys, target, elements, edit: Edit::Change(ops) }
+        ClaimedModule {
+            method,
+            module: module.into(),
+            keys: keys.into_iter().collect(),
+            target,
+            elements,
+            edit: Edit::Change(ops),
+        }
     }
 }

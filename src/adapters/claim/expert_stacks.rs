@@ -6,6 +6,8 @@
 //! them as the model's fused parameters are called (`experts.gate_up_proj`, gate rows first). Where the projections are on
 //! disk is a matter of names.
 
+use std::sync::Arc;
+
 use std::collections::BTreeSet;
 
 use crate::adapters::claim::Claim;
@@ -98,7 +100,7 @@ fn claim_pair(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair:
         let b = Factor::along(0, b.tensor.clone(), rank, rank, 1).starting(start(of_b, e, out * rank));
         Op::new(LowRank::ADDED, placement, vec![a, b], scale)
     });
-    let keys = vec![a.key.clone(), b.key.clone()];
-    findings.claim(ClaimedModule::change("lora_stacked", &pair.module, keys, target, ops.collect()));
+    let keys = [&a.key, &b.key].map(Arc::clone);
+    findings.claim(ClaimedModule::change("lora_stacked", &*pair.module, keys, target, ops.collect()));
     Ok(())
 }

@@ -76,17 +76,17 @@ impl<'a> Findings<'a> {
     }
 
     /// Takes every tensor with that tail, by module path.
-    pub(crate) fn take(&mut self, context: &ClaimContext<'_>, tail: Tail) -> BTreeMap<String, usize> {
+    pub(crate) fn take<'c>(&mut self, context: &ClaimContext<'c>, tail: Tail) -> BTreeMap<&'c str, usize> {
         self.take_where(context, tail, |_| true)
     }
 
     /// Takes every tensor with that tail whose module is one of those.
-    pub(crate) fn take_where(
+    pub(crate) fn take_where<'c>(
         &mut self,
-        context: &ClaimContext<'_>,
+        context: &ClaimContext<'c>,
         tail: Tail,
         is_one: impl Fn(&str) -> bool,
-    ) -> BTreeMap<String, usize> {
+    ) -> BTreeMap<&'c str, usize> {
         let mut modules = BTreeMap::new();
         for (i, path) in context.paths().iter().enumerate() {
             if self.taken[i] {
@@ -94,7 +94,7 @@ impl<'a> Findings<'a> {
             }
             let Some(module) = tail.module(path).filter(|module| is_one(module)) else { continue };
             self.taken[i] = true;
-            if let Some(first) = modules.insert(module.to_owned(), i) {
+            if let Some(first) = modules.insert(module, i) {
                 self.errors.push(context.key_twice(first, i));
             }
         }
@@ -124,7 +124,7 @@ impl<'a> Findings<'a> {
     /// The refusal of a factor for its type.
     fn factor_dtype(&self, tensor: &TensorRef, module: &str) -> Error {
         let mut all = self.adapter.tensors.iter();
-        let key = all.find(|other| other.tensor.offset == tensor.offset).map(|other| other.key.clone());
+        let key = all.find(|other| other.tensor.offset == tensor.offset).map(|other| other.key.to_string());
         let (adapter, key) = (self.adapter.name.clone(), key.unwrap_or_else(|| module.to_owned()));
         ClaimError::FactorDtype { adapter, key, found: tensor.dtype }.into()
     }
@@ -132,7 +132,7 @@ impl<'a> Findings<'a> {
     /// Records tensors of the adapter that are for a parameter which no base tensor is.
     pub(crate) fn unmatched(&mut self, tensors: &[usize], name: &str) {
         let adapter = self.adapter;
-        self.unmatched.extend(tensors.iter().map(|&i| (adapter.tensors[i].key.clone(), name.to_owned())));
+        self.unmatched.extend(tensors.iter().map(|&i| (adapter.tensors[i].key.to_string(), name.to_owned())));
     }
 
     /// Records an error.
@@ -142,13 +142,13 @@ impl<'a> Findings<'a> {
 
     /// Refuses a tensor for what it is.
     pub(crate) fn refuse_tensor(&mut self, i: usize, why: &'static str) {
-        let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.clone());
+        let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.to_string());
         self.errors.push(ClaimError::Unclaimed { adapter, key, why }.into());
     }
 
     /// Refuses a tensor that lacks the one it needs.
     pub(crate) fn lacks_partner(&mut self, i: usize, partner: &str) {
-        let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.clone());
+        let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.to_string());
         let error = Error::new(ClaimError::NoPartner { adapter, key, partner: partner.to_owned() });
         self.errors.push(error.hint("the adapter was not saved whole: save it again, or get the whole file"));
     }
@@ -178,7 +178,7 @@ impl<'a> Findings<'a> {
         for &i in found {
             self.taken[i] = true;
         }
-        let keys = found.iter().map(|&i| self.adapter.tensors[i].key.clone()).collect();
+        let keys = found.iter().map(|&i| self.adapter.tensors[i].key.to_string()).collect();
         self.note(NameNote::Ignored { keys, rule });
     }
 

@@ -3,6 +3,8 @@
 //! PEFT writes them for `modules_to_save` (all parameters and buffers of a module), for `bias` other than `none`, and for
 //! embeddings saved beside their factors. They are values, never deltas (peft-methods.md 2.3), and come before any delta.
 
+use smallvec::smallvec;
+
 use crate::adapters::adapter::AdapterTensor;
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
@@ -100,8 +102,8 @@ fn replace(
 ) {
     findings.claim(ClaimedModule {
         method,
-        module: module.to_owned(),
-        keys: vec![value.key.clone()],
+        module: module.into(),
+        keys: smallvec![value.key.clone()],
         target,
         elements: value.tensor.shape.elements(),
         edit: Edit::Replace { value: value.tensor.clone() },
@@ -117,7 +119,7 @@ fn check_value(
 ) -> Result<()> {
     let value = &context.tensor(tensor).tensor;
     let weight = context.outline.weight(target);
-    let (adapter, name, dtype) = (context.adapter.name.clone(), weight.name, weight.dtype);
+    let (adapter, name, dtype) = (context.adapter.name.clone(), weight.name.to_string(), weight.dtype);
     if value.shape != weight.shape {
         let is_vocabulary = is_vocabulary(&name, value.shape.axes(), weight.shape.axes());
         if !is_vocabulary && !is_of_labels(&name, value.shape.axes(), weight.shape.axes()) {
@@ -128,7 +130,7 @@ fn check_value(
         }
         if is_vocabulary && value.shape.axes()[0] < weight.shape.axes()[0] {
             let (found, base) = (value.shape.to_string(), weight.shape.to_string());
-            findings.note(ClaimNote::FewerRows { tensor: name.clone(), found, base });
+            findings.note(ClaimNote::FewerRows { tensor: name.to_string(), found, base });
         }
         context.outline.resize(target, value.shape.clone());
     }
@@ -162,8 +164,8 @@ fn check_start(
     if context.outline.holds(source, (context.adapter.source.as_ref(), &value.tensor))? {
         return Ok(());
     }
-    let (tensor, key) = (embedding.name.clone(), value.key.clone());
-    Err(Error::new(PlanError::TiedToOther { tensor, key })
+    let (tensor, key) = (embedding.name.clone(), value.key.to_string());
+    Err(Error::new(PlanError::TiedToOther { tensor: tensor.to_string(), key })
         .hint("without `--tied fold` the LM head gets a tensor of its own, which starts from it"))
 }
 
@@ -256,5 +258,11 @@ fn new_parameter(
     }
     let is_float = is_mergeable(value.dtype);
     let dtype = if is_float { context.outline.float_dtype() } else { value.dtype };
-    Some(context.outline.add(Addition { name, shape: value.shape, dtype, copy_of: None, beside }))
+    Some(context.outline.add(Addition {
+        name: name.into(),
+        shape: value.shape,
+        dtype,
+        copy_of: None,
+        beside,
+    }))
 }

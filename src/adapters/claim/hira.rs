@@ -59,10 +59,10 @@ impl Claim for Hira {
 }
 
 fn claim_module(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair: &Pair) -> Result<()> {
-    let layer = Layer { module: pair.module.clone(), parameter: "weight".to_owned() };
+    let layer = Layer { module: pair.module.to_string(), parameter: "weight".to_owned() };
     let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(()) };
     let scale = context.adapter.weight as f32;
     let op = Op::new(LowRank::SHARE, placed.placement(), placed.factors(), scale);
-    findings.claim(ClaimedModule::change("hira", &pair.module, placed.keys(), placed.target, vec![op]));
+    findings.claim(ClaimedModule::change("hira", &*pair.module, placed.keys(), placed.target, vec![op]));
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Claim for Ia3 {
             findings.refuse(error.hint("use weight 1 for this adapter"));
         }
         for (module, vector) in vectors {
-            if let Err(error) = claim_module(context, findings, &module, vector) {
+            if let Err(error) = claim_module(context, findings, module, vector) {
                 findings.refuse(error);
             }
         }
@@ -86,7 +86,7 @@ fn claim_module(
             ));
         }
     };
-    findings.claim(ClaimedModule::change("ia3", module, vec![vector.key.clone()], target, vec![op]));
+    findings.claim(ClaimedModule::change("ia3", module, [vector.key.clone()], target, vec![op]));
     if side == Side::Inputs || context.lookup(module, "bias").is_none() {
         return Ok(());
     }
@@ -97,7 +97,7 @@ fn claim_module(
     }
     let factors = vec![Factor::along(0, vector.tensor, 1, 1, 1)];
     let op = Op::new(ScaleAxis { inputs: None }, Placement::vector(features), factors, 1.0);
-    findings.claim(ClaimedModule::change("ia3", module, vec![vector.key], target, vec![op]));
+    findings.claim(ClaimedModule::change("ia3", module, [vector.key], target, vec![op]));
     Ok(())
 }
 
@@ -180,7 +180,7 @@ fn side_by_options(context: &ClaimContext<'_>, module: &str, tensor: usize) -> R
     match adapter.options.methods.ia3.has(module).map_err(|problem| problem.refused(&adapter.name))? {
         Some(is_one) => Ok(if is_one { Side::Inputs } else { Side::Outputs }),
         None => {
-            let (adapter, key) = (adapter.name.clone(), context.tensor(tensor).key.clone());
+            let (adapter, key) = (adapter.name.clone(), context.tensor(tensor).key.to_string());
             Err(AdapterError::SideUnsaid { adapter, field: FIELD, value: "null".to_owned(), key }.into())
         }
     }

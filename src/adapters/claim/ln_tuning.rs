@@ -26,7 +26,7 @@ impl Claim for LnTuning {
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
         for (parameter, tail) in PARAMETERS {
             for (module, tensor) in findings.take(context, tail) {
-                let claimed = put_in_place(context, findings, "ln_tuning", (&module, parameter), tensor);
+                let claimed = put_in_place(context, findings, "ln_tuning", (module, parameter), tensor);
                 if let Err(error) = claimed {
                     findings.refuse(error);
                 }

@@ -20,6 +20,6 @@ pub(crate) fn locate(outline: &Outline<'_>, names: &Names<'_>, runtime: &str) ->
         [] => None,
         // The first rows of a larger tensor are a whole parameter too, but not a whole tensor.
         [one] if one.slice.is_whole(&found.shape) && is_stored(one.tensor) => Some(Target::Base(one.tensor)),
-        _ => Some(outline.add_fused(FusedParam { name: runtime.to_owned(), shape, slices: found.slices })),
+        _ => Some(outline.add_fused(FusedParam { name: runtime.into(), shape, slices: found.slices })),
     }
 }

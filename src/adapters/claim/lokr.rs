@@ -199,7 +199,7 @@ fn check_core(
     if rank != Some(1) || columns < 2 || outs < 2 || ins / kernel < 2 {
         return Ok(());
     }
-    let (adapter, key) = (context.adapter.name.clone(), context.tensor(*core).key.clone());
+    let (adapter, key) = (context.adapter.name.clone(), context.tensor(*core).key.to_string());
     let why =
         "PEFT fails on a core of rank 1 of such a convolution of one dimension, in training as in merging";
     Err(ClaimError::Unclaimed { adapter, key, why }.into())
@@ -227,6 +227,6 @@ fn whole(context: &ClaimContext<'_>, w2: usize, layer: &LycorisLayer) -> Result<
 }
 
 fn both(context: &ClaimContext<'_>, whole: usize, part: usize) -> Error {
-    let (adapter, key) = (context.adapter.name.clone(), context.tensor(part).key.clone());
-    ClaimError::FactorTwice { adapter, key, other: context.tensor(whole).key.clone() }.into()
+    let (adapter, key) = (context.adapter.name.clone(), context.tensor(part).key.to_string());
+    ClaimError::FactorTwice { adapter, key, other: context.tensor(whole).key.to_string() }.into()
 }

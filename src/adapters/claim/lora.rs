@@ -8,6 +8,9 @@
 //! rows. An embedding is such a layer, with tokens as inputs. A convolution's inputs and its kernel are one axis, as `B` has
 //! a kernel of one (peft-methods.md 3.1).
 
+use std::sync::Arc;
+
+use crate::adapters::adapter::Keys;
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
@@ -175,9 +178,9 @@ impl Claim for Lora {
 /// A pair of factors and the op that adds their product.
 pub(crate) struct PairOp {
     /// Module path as the adapter spells it.
-    pub(crate) module: String,
+    pub(crate) module: Arc<str>,
     /// The keys it uses.
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: Keys,
     /// The tensor it is for.
     pub(crate) target: Target,
     /// Outputs of the delta.
@@ -192,7 +195,7 @@ impl PairOp {
     /// Records it as a claim of a method.
     pub(crate) fn claim(self, findings: &mut Findings<'_>, method: &'static str) {
         let PairOp { module, keys, target, op, .. } = self;
-        findings.claim(ClaimedModule::change(method, &module, keys, target, vec![op]));
+        findings.claim(ClaimedModule::change(method, module, keys, target, vec![op]));
     }
 }
 
@@ -200,16 +203,16 @@ impl PairOp {
 pub(crate) fn resolve(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
-    pair: &Pair,
+    pair: &Pair<'_>,
 ) -> Result<Option<PairOp>> {
-    let layer = match &pair.parameter {
+    let layer = match pair.parameter.as_deref() {
         Some((module, parameter)) => Layer { module: module.clone(), parameter: parameter.clone() },
         None => layer_of(context, findings, &pair.module),
     };
     let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(None) };
     let scale = context.adapter.scale(&pair.module, Some(placed.rank))?;
     let op = Op::new(LowRank::ADDED, placed.placement(), placed.factors(), scale as f32);
-    let (module, keys) = (pair.module.clone(), placed.keys());
+    let (module, keys) = (Arc::from(&*pair.module), placed.keys());
     let Placed { target, out, is_transposed, .. } = placed;
     Ok(Some(PairOp { module, keys, target, out, is_transposed, op }))
 }

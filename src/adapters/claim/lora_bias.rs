@@ -30,7 +30,7 @@ impl Claim for LoraBias {
             note_missing(context, findings);
         }
         for (module, tensor) in findings.take(context, BIAS) {
-            if let Err(error) = claim_bias(context, findings, &module, tensor) {
+            if let Err(error) = claim_bias(context, findings, module, tensor) {
                 findings.refuse(error);
             }
         }
@@ -71,11 +71,18 @@ fn claim_bias(
     if bias.tensor.shape != shape || shape.axes().len() != 1 {
         let factors = format!("`{}` {}", bias.key, bias.tensor.shape);
         let delta = bias.tensor.shape.clone();
-        return Err(ClaimError::DeltaShape { adapter, tensor: name, delta, base: shape, factors }.into());
+        return Err(ClaimError::DeltaShape {
+            adapter,
+            tensor: name.to_string(),
+            delta,
+            base: shape,
+            factors,
+        }
+        .into());
     }
     let scale = context.adapter.scale(module, Some(rank))? as f32;
     let factors = vec![Factor::along(0, bias.tensor, 1, 1, 1)];
     let op = Op::new(AddVector, Placement::vector(shape.elements()), factors, scale);
-    findings.claim(ClaimedModule::change("lora_bias", module, vec![bias.key], target, vec![op]));
+    findings.claim(ClaimedModule::change("lora_bias", module, [bias.key], target, vec![op]));
     Ok(())
 }

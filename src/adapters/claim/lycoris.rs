@@ -1,6 +1,8 @@
 //! Rules that LoHa and LoKr share: the layers they fit, their scale, and the shape of a convolution's core
 //! ([`crate::ops::cp_core`]).
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use crate::adapters::claim::context::ClaimContext;
@@ -18,11 +20,11 @@ use crate::ops::placement::Placement;
 use crate::tensor::shape::Shape;
 
 /// The adapter's tensors of each module, in the order of the tails.
-fn take<const N: usize>(
-    context: &mut ClaimContext<'_>,
+fn take<'c, const N: usize>(
+    context: &mut ClaimContext<'c>,
     findings: &mut Findings<'_>,
     tails: &[Tail; N],
-) -> BTreeMap<String, [Option<usize>; N]> {
+) -> BTreeMap<&'c str, [Option<usize>; N]> {
     let mut modules = BTreeMap::new();
     for (slot, tail) in tails.iter().enumerate() {
         for (module, tensor) in findings.take(context, *tail) {
@@ -40,7 +42,7 @@ pub(crate) fn claim_modules<const N: usize>(
     claim_module: ClaimModule<N>,
 ) {
     for (module, tensors) in take(context, findings, tails) {
-        if let Err(error) = claim_module(context, findings, &module, tensors) {
+        if let Err(error) = claim_module(context, findings, module, tensors) {
             findings.refuse(error);
         }
     }
@@ -54,7 +56,7 @@ type ClaimModule<const N: usize> =
 pub(crate) struct LycorisLayer {
     /// Which one.
     pub(crate) target: Target,
-    name: String,
+    name: Arc<str>,
     shape: Shape,
     /// What PEFT calls the method.
     what: &'static str,
@@ -101,7 +103,7 @@ impl LycorisLayer {
         (out, input): (u64, u64),
         op: Op,
     ) -> Result<()> {
-        let keys: Vec<String> = used.iter().map(|&i| context.tensor(i).key.clone()).collect();
+        let keys = used.iter().map(|&i| context.tensor(i).key.clone());
         let axes = self.shape.axes();
         if (axes[0], axes[1..].iter().product()) != (out, input) {
             if axes == [input, out] {
@@ -112,7 +114,7 @@ impl LycorisLayer {
                 format!("`{}` {}", tensor.key, tensor.tensor.shape)
             };
             let factors = used.iter().map(shown).collect::<Vec<_>>().join(", ");
-            let (adapter, tensor, base) = (context.adapter.name.clone(), self.name, self.shape);
+            let (adapter, tensor, base) = (context.adapter.name.clone(), self.name.to_string(), self.shape);
             let delta = Shape::new(&[out, input]).expect("both are sizes of factors in a file");
             return Err(Error::new(ClaimError::DeltaShape { adapter, tensor, delta, base, factors })
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
@@ -129,7 +131,7 @@ fn unfit(
     layer: &'static str,
     method: &'static str,
 ) -> Error {
-    let (adapter, key) = (context.adapter.name.clone(), context.tensor(tensor).key.clone());
+    let (adapter, key) = (context.adapter.name.clone(), context.tensor(tensor).key.to_string());
     ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method }.into()
 }
 

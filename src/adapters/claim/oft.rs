@@ -63,7 +63,7 @@ impl Claim for Oft {
         let modules = [(R, false), (EMBEDDING_R, true)].map(|(tail, is_embedding)| {
             findings.take(context, tail).into_iter().map(move |(module, r)| (module, r, is_embedding))
         });
-        let modules: Vec<(String, usize, bool)> = modules.into_iter().flatten().collect();
+        let modules: Vec<(&str, usize, bool)> = modules.into_iter().flatten().collect();
         let cayley = match cayley(context, &old) {
             Ok(cayley) => cayley,
             Err(error) => return findings.refuse(error),
@@ -72,7 +72,7 @@ impl Claim for Oft {
             tell(context, findings, terms);
         }
         for (module, r, is_embedding) in modules {
-            if let Err(error) = claim_module(context, findings, &module, r, is_embedding, cayley) {
+            if let Err(error) = claim_module(context, findings, module, r, is_embedding, cayley) {
                 findings.refuse(error);
             }
         }
@@ -103,7 +103,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
         return Some(error.hint(retrain));
     }
     if let Some(&first) = old.first() {
-        let key = context.tensor(first).key.clone();
+        let key = context.tensor(first).key.to_string();
         let (more, format) = (old.len() - 1, "OFT as PEFT up to 0.15 had it");
         return Some(Error::new(ClaimError::OldFormat { adapter, key, more, format }).hint(retrain));
     }
@@ -144,8 +144,8 @@ fn claim_module(
     }
     let fits = if is_shared { width.is_multiple_of(side) } else { blocks.checked_mul(side) == Some(width) };
     if fits && side == 1 {
-        findings.note(ClaimNote::BlocksOfOne { tensor: weight.name.clone() });
-        let keys = vec![context.tensor(r).key.clone()];
+        findings.note(ClaimNote::BlocksOfOne { tensor: weight.name.to_string() });
+        let keys = [context.tensor(r).key.clone()];
         findings.claim(ClaimedModule::change("oft", module, keys, target, Vec::new()));
         return Ok(());
     }
@@ -166,7 +166,7 @@ fn claim_module(
     let rotate = Rotate { cayley, side, blocks, width, is_embedding };
     let factors = vec![Factor { prepared_len: Some(rotate.prepared_len()), ..Factor::whole(tensor.tensor) }];
     let op = Op::new(rotate, placement, factors, 1.0);
-    findings.claim(ClaimedModule::change("oft", module, vec![tensor.key], target, vec![op]));
+    findings.claim(ClaimedModule::change("oft", module, [tensor.key], target, vec![op]));
     Ok(())
 }
 
@@ -213,6 +213,6 @@ fn rows(
 }
 
 fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &'static str) -> Error {
-    let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.clone());
+    let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.to_string());
     ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method: "OFT" }.into()
 }

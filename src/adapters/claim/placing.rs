@@ -1,6 +1,8 @@
 //! Where the product of a pair of factors falls: its tensor, its shape, and how that is stored.
 
-use crate::adapters::adapter::AdapterTensor;
+use smallvec::smallvec;
+
+use crate::adapters::adapter::{AdapterTensor, Keys};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::layers::Layer;
@@ -42,8 +44,8 @@ impl Placed {
     }
 
     /// The keys of both.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        vec![self.a.key.clone(), self.b.key.clone()]
+    pub(crate) fn keys(&self) -> Keys {
+        smallvec![self.a.key.clone(), self.b.key.clone()]
     }
 }
 
@@ -51,7 +53,7 @@ impl Placed {
 pub(crate) fn place(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
-    pair: &Pair,
+    pair: &Pair<'_>,
     layer: &Layer,
 ) -> Result<Option<Placed>> {
     let Some(target) = context.target(findings, &[pair.a, pair.b], &layer.module, &layer.parameter) else {
@@ -88,7 +90,7 @@ impl Product<'_> {
         let Product { a, b, .. } = self;
         let factors = format!("`{}` {} and `{}` {}", a.key, a.tensor.shape, b.key, b.tensor.shape);
         let delta = Shape::new(&delta).expect("both fit a file");
-        let (adapter, tensor) = (context.adapter.name.clone(), weight.name.clone());
+        let (adapter, tensor) = (context.adapter.name.clone(), weight.name.to_string());
         let base = weight.shape.clone();
         ClaimError::DeltaShape { adapter, tensor, delta, base, factors }.into()
     }

@@ -45,7 +45,7 @@ impl ClaimContext<'_> {
         }
         let data = weights.unread(i).filter(|data| !data.is_bare())?;
         let tensors = &self.outline.base.catalogue.tensors;
-        let beside = data.beside.first().map(|place| tensors[*place].name.clone());
+        let beside = data.beside.first().map(|place| tensors[*place].name.to_string());
         let dtype = tensors[i].tensor.dtype;
         let why = QuantizedProblem::StoredAs { dtype, titles: data.titles(), beside };
         Some(Some(quantized(name, why)))
@@ -59,7 +59,7 @@ impl ClaimContext<'_> {
         let place = places
             .find(|place| !is_mergeable(catalogue.tensors[*place].tensor.dtype) || self.is_unread(*place))?;
         let titles = self.outline.weights.unread(place).map(UnreadData::titles);
-        let found = catalogue.tensors[place].name.clone();
+        let found = catalogue.tensors[place].name.to_string();
         Some(quantized(name, QuantizedProblem::StoredUnder { name: found, titles }))
     }
 

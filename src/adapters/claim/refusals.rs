@@ -12,13 +12,13 @@ impl ClaimContext<'_> {
     /// The refusal of a tensor for its shape.
     pub(crate) fn factor_shape(&self, i: usize, expected: String) -> Error {
         let tensor = self.tensor(i);
-        let (key, found) = (tensor.key.clone(), tensor.tensor.shape.clone());
+        let (key, found) = (tensor.key.to_string(), tensor.tensor.shape.clone());
         ClaimError::FactorShape { adapter: self.adapter.name.clone(), key, found, expected }.into()
     }
 
     /// What helps if the base was saved while PEFT's wrappers were in the model, as names of its tensors show.
     pub(crate) fn wrapped_base(&self) -> Option<String> {
-        let mut names = self.outline.base.catalogue.tensors.iter().map(|tensor| tensor.name.as_str());
+        let mut names = self.outline.base.catalogue.tensors.iter().map(|tensor| &*tensor.name);
         let name = names.find(|name| name.split('.').any(|segment| WRAPPERS.contains(&segment)))?;
         Some(format!(
             "the base was saved with PEFT's wrappers in it, as `{name}` shows: load it in PEFT, call `merge_and_unload()`, or \
@@ -29,7 +29,7 @@ impl ClaimContext<'_> {
     /// The refusal of two tensors that are the same thing in two spellings.
     pub(crate) fn key_twice(&self, first: usize, second: usize) -> Error {
         let (adapter, key) = (self.adapter.name.clone(), self.path(second).to_owned());
-        let (first, second) = (self.tensor(first).key.clone(), self.tensor(second).key.clone());
+        let (first, second) = (self.tensor(first).key.to_string(), self.tensor(second).key.to_string());
         PlanError::KeyTwice { adapter, key, first, second }.into()
     }
 }

@@ -64,20 +64,20 @@ fn claim_side(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, share
         return;
     }
     let all = findings.take_where(context, shared, |module| alone.iter().any(|other| other == module));
-    let mut by_projection: BTreeMap<String, BTreeMap<u64, (String, usize)>> = BTreeMap::new();
+    let mut by_projection: BTreeMap<String, BTreeMap<u64, (&str, usize)>> = BTreeMap::new();
     let projections: Vec<String> = alone.iter().filter_map(|module| projection(module)).collect();
     let is_member = |module: &str| numbered(module).is_some_and(|(_, of)| projections.contains(&of));
     for (module, i) in findings.take_where(context, own, is_member) {
-        if let Some((number, of)) = numbered(&module) {
+        if let Some((number, of)) = numbered(module) {
             by_projection.entry(of).or_default().insert(number, (module, i));
         }
     }
     for (module, i) in all {
-        let members = projection(&module).and_then(|of| by_projection.remove(&of)).unwrap_or_default();
-        check_members(context, findings, &module, (i, own), &members);
+        let members = projection(module).and_then(|of| by_projection.remove(&of)).unwrap_or_default();
+        check_members(context, findings, module, (i, own), &members);
         for (member, other) in members.into_values() {
             let (a, b) = if shared == A { (i, other) } else { (other, i) };
-            let pair = Pair { module: member, a, b, is_embedding: false, parameter: None };
+            let pair = Pair { module: member.into(), a, b, is_embedding: false, parameter: None };
             if !lacks_magnitude(context, findings, &pair)
                 && let Err(error) = claim_pair(context, findings, &pair)
             {
@@ -93,7 +93,7 @@ fn check_members(
     findings: &mut Findings<'_>,
     module: &str,
     (shared, own): (usize, Tail),
-    members: &BTreeMap<u64, (String, usize)>,
+    members: &BTreeMap<u64, (&str, usize)>,
 ) {
     let count = members.len() as u64;
     let expected =
@@ -127,6 +127,6 @@ fn claim_pair(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair:
     let scale = context.adapter.scale(&pair.module, Some(rank))? as f32;
     let factors = vec![Factor::along(1, a.tensor, 1, rank, input), Factor::along(0, b.tensor, rank, rank, 1)];
     let op = Op::new(LowRank::ADDED, Placement::matrix(out, input, false), factors, scale);
-    findings.claim(ClaimedModule::change("lora", &pair.module, vec![a.key, b.key], target, vec![op]));
+    findings.claim(ClaimedModule::change("lora", &*pair.module, [a.key, b.key], target, vec![op]));
     Ok(())
 }

@@ -65,7 +65,8 @@ impl ClaimContext<'_> {
         if weight.is_known {
             return None;
         }
-        let error = Error::new(ClaimError::TargetDtype { tensor: weight.name, found: weight.dtype });
+        let error =
+            Error::new(ClaimError::TargetDtype { tensor: weight.name.to_string(), found: weight.dtype });
         Some(error.hint("only BF16, F16 and F32 tensors can be merged into"))
     }
 }

@@ -6,6 +6,8 @@
 //! `Δ[e] = s·Σ_k B_e[·, k]·A_e[k, ·]`, `A` with the experts slowest, `B` with the experts fastest (or slowest, as Unsloth
 //! wrote it until September 2026). Which of the two axes `A` lies on changed with PEFT 0.19 and is seen by the shapes.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use crate::adapters::claim::Claim;
@@ -75,11 +77,11 @@ impl Claim for TargetParameters {
 }
 
 /// Takes the pairs that belong to modules with a targeted parameter.
-fn take_wrapped(
-    context: &mut ClaimContext<'_>,
+fn take_wrapped<'c>(
+    context: &mut ClaimContext<'c>,
     findings: &mut Findings<'_>,
     entries: &[String],
-) -> Vec<Pair> {
+) -> Vec<Pair<'c>> {
     let tails: [(Tail, Tail); 1] = [(A, B)];
     let mut owners: Vec<String> = Vec::new();
     for i in 0..context.adapter.tensors.len() {
@@ -133,10 +135,10 @@ fn targeted(context: &ClaimContext<'_>, module: &str, entries: &[String]) -> Vec
 }
 
 /// One parameter and its pair of factors.
-struct Stack {
+struct Stack<'c> {
     module: String,
     parameter: String,
-    pair: Pair,
+    pair: Pair<'c>,
     target: Target,
     /// Experts, and the two other axes of the parameter.
     axes: [u64; 3],
@@ -149,14 +151,14 @@ struct Stack {
 ///
 /// Modules in which the pairs fit their parameters in another order than that of registration alone go into `reordered`:
 /// axolotl 0.15 nested parameters that it had quantized by their names.
-fn parameters(
-    context: &mut ClaimContext<'_>,
+fn parameters<'c>(
+    context: &mut ClaimContext<'c>,
     findings: &mut Findings<'_>,
     module: &str,
-    pairs: Vec<Pair>,
+    pairs: Vec<Pair<'c>>,
     entries: &[String],
     reordered: &mut Vec<String>,
-) -> Result<Vec<Stack>> {
+) -> Result<Vec<Stack<'c>>> {
     let names = targeted(context, module, entries);
     if names.len() != pairs.len() {
         let (adapter, found) = (context.adapter.name.clone(), pairs.len());
@@ -180,7 +182,7 @@ fn parameters(
                     _ => Err(context.factor_shape(i, "two axes".to_owned())),
                 };
                 let (a, b) = (side(pair.a, 1)?, side(pair.b, 0)?);
-                pair.module = path;
+                pair.module = path.into();
                 stacks.push(Stack {
                     module: module.to_owned(),
                     parameter,
@@ -192,8 +194,8 @@ fn parameters(
                 });
             }
             _ => {
-                pair.parameter = Some((module.to_owned(), parameter));
-                pair.module = path;
+                pair.parameter = Some(Box::new((module.to_owned(), parameter)));
+                pair.module = path.into();
                 if let Some(found) = resolve(context, findings, &pair)? {
                     found.claim(findings, "lora");
                 }
@@ -228,7 +230,7 @@ fn in_order(
 }
 
 /// Whether a pair's sizes are those of a parameter of the module, whichever way they lie.
-fn fits(context: &ClaimContext<'_>, module: &str, pair: &Pair, name: &str) -> bool {
+fn fits(context: &ClaimContext<'_>, module: &str, pair: &Pair<'_>, name: &str) -> bool {
     let Some(target) = context.lookup(module, name) else { return false };
     let (a, b) = (&context.tensor(pair.a).tensor.shape, &context.tensor(pair.b).tensor.shape);
     match (a.axes(), b.axes(), context.weight(target).shape.axes()) {
@@ -328,7 +330,7 @@ fn claim_stack(
         let b = Factor::along(b_axis, b.tensor.clone(), a_rows, rank, apart).starting(start);
         Op::new(LowRank::ADDED, placement, vec![a, b], scale)
     });
-    let keys = vec![a.key.clone(), b.key.clone()];
-    findings.claim(ClaimedModule::change("lora_parameter", &pair.module, keys, target, ops.collect()));
+    let keys = [&a.key, &b.key].map(Arc::clone);
+    findings.claim(ClaimedModule::change("lora_parameter", &*pair.module, keys, target, ops.collect()));
     Ok(())
 }

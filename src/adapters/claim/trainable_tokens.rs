@@ -43,7 +43,7 @@ impl Claim for TrainableTokens {
             findings.trains_tied_as_one();
         }
         for (path, rows) in findings.take(context, ROWS) {
-            let module = path.strip_suffix(".token_adapter").unwrap_or(&path);
+            let module = path.strip_suffix(".token_adapter").unwrap_or(path);
             if let Err(error) = claim_rows(context, findings, module, rows) {
                 findings.refuse(error);
             }
@@ -75,7 +75,7 @@ fn claim_rows(
     if context.adapter.weight != 1.0 {
         let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let why = "rows that replace others have no scale";
-        return Err(ClaimError::Weighted { adapter, what: tensor.key, weight, why }.into());
+        return Err(ClaimError::Weighted { adapter, what: tensor.key.to_string(), weight, why }.into());
     }
     let ops = runs(indices).into_iter().map(|(token, row, count)| {
         let axes = vec![Axis { count, stride: width }, Axis { count: width, stride: 1 }];
@@ -86,10 +86,10 @@ fn claim_rows(
         match context.head_module() {
             None => findings.head_follows(),
             Some(head) if findings.does_head_follow() || has_rows(context, &head) => {}
-            Some(head) => return Err(head_has_more(context, tensor.key, &head)),
+            Some(head) => return Err(head_has_more(context, tensor.key.to_string(), &head)),
         }
     }
-    findings.claim(ClaimedModule::change("tokens", module, vec![tensor.key], target, ops.collect()));
+    findings.claim(ClaimedModule::change("tokens", module, [tensor.key], target, ops.collect()));
     Ok(())
 }
 

@@ -142,7 +142,7 @@ impl Patterns {
 
     fn is_match(&self, i: usize, module: &str) -> Result<bool, Undecided> {
         let entry = &self.entries[i];
-        let undecided = |cause| Undecided { field: self.field, pattern: entry.key.clone(), cause };
+        let undecided = |cause| Undecided { field: self.field, pattern: entry.key.to_string(), cause };
         let pattern = match entry.compiled.get() {
             Some(pattern) => pattern,
             None => {

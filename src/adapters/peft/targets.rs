@@ -89,7 +89,7 @@ fn open_entries<'e>(
         open.map(|entry| Entry { field, entry }).collect::<Vec<_>>()
     };
     // A claim's path is a parameter's where that is what was adapted: then it is none of the keys' modules.
-    let claimed = claimed.iter().map(|claimed| claimed.module.as_str());
+    let claimed = claimed.iter().map(|claimed| &*claimed.module);
     let parameters: Vec<&str> = claimed.filter(|path| of_paths.binary_search(path).is_err()).collect();
     [of(MODULES, of_paths), of(PARAMETERS, &parameters)].concat()
 }

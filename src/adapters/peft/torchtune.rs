@@ -35,7 +35,7 @@ pub(crate) fn reordered_wrongly(adapter: &Adapter, base: &Config) -> Option<Erro
     };
     let tensor = adapter.tensors.iter().find(is_rotary)?;
     let family = base.model_type().or(base.class()).unwrap_or_default().to_owned();
-    let (adapter, key) = (adapter.name.clone(), tensor.key.clone());
+    let (adapter, key) = (adapter.name.clone(), tensor.key.to_string());
     let error = Error::new(AdapterError::TorchtuneOrder { adapter, key, family });
     Some(error.hint(format!(
         "`{NATIVE}` has them as they were trained, and is not read yet: let torchtune write the merged model \

@@ -85,7 +85,7 @@ fn shards(home: &Location, index: &Index, room: &HeaderRoom<'_>) -> Result<Weigh
         .collect::<Result<_>>()?;
     Error::all(gone)?;
     let read = open(home, INDEX.to_owned(), files, weight_map, room)?;
-    let held: HashSet<&str> = read.tensors.iter().map(|entry| entry.name.as_str()).collect();
+    let held: HashSet<&str> = read.tensors.iter().map(|entry| &*entry.name).collect();
     let lacking = weight_map.iter().filter(|(tensor, _)| !held.contains(tensor.as_str()));
     let errors = lacking.map(|(tensor, shard)| {
         let kind = CheckpointError::IndexDisagrees { tensor: tensor.clone(), shard: shard.to_string() };
@@ -113,7 +113,7 @@ fn open(
             keep_header(source.as_ref(), &home.path_of(file), room, HeaderOf::Adapter)?;
         headers.add(&bytes);
         drop(bytes);
-        own.retain(|entry| listed.get(entry.name.as_str()).is_none_or(|shard| shard == file));
+        own.retain(|entry| listed.get(&*entry.name).is_none_or(|shard| shard == file));
         own.iter_mut().for_each(|entry| entry.offset += start);
         if tensors.is_empty() {
             tensors = own;

@@ -72,7 +72,7 @@ fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected
     let file = FileBytes { len: bytes.len() as u64, read: &read };
     let header = CONTAINERS[0].read(&file, Room::ENDLESS).unwrap();
     let find = |name: &str| {
-        let entry = header.tensors.iter().find(|entry| entry.name == name)?;
+        let entry = header.tensors.iter().find(|entry| *entry.name == *name)?;
         let (dtype, shape) = (entry.dtype, entry.shape.clone());
         Some(TensorRef { file: FileId(0), offset: entry.offset, dtype, shape })
     };

@@ -73,7 +73,7 @@ fn read_header(file: &FileBytes<'_>, first: [u8; MAGIC], room: Room) -> Result<F
         problem => problem.into(),
     })?;
     let entry = |HeaderTensor { name, dtype, shape, start: at, .. }: HeaderTensor| TensorEntry {
-        name,
+        name: name.into(),
         dtype,
         shape,
         offset: start + at,
@@ -125,7 +125,7 @@ mod tests {
 
         let header = read(&file, start + 1000).unwrap();
         assert_eq!(header.bytes, built);
-        let spans: Vec<_> = header.tensors.iter().map(|t| (t.name.as_str(), t.dtype, t.offset)).collect();
+        let spans: Vec<_> = header.tensors.iter().map(|t| (&*t.name, t.dtype, t.offset)).collect();
         assert_eq!(spans, [("a", Dtype::BF16, start), ("b", Dtype::U8, start + 6)]);
         assert!(String::from_utf8_lossy(&built).contains(r#"{"format":"pt"}"#));
         assert!(matches!(read(&file[..file.len() - 1], start + 1000), Err(ContainerProblem::NotWhole(_))));

@@ -66,7 +66,7 @@ fn check_reading(
     let owners = adapter.owners();
     let of_method = || adapter.needed().filter(|tensor| !tensor.is_value()).map(AdapterTensor::owner);
     // A claim's path is a parameter's where that is what was adapted: then it is none of the keys' modules.
-    let claimed = claimed.iter().map(|claimed| claimed.module.as_str());
+    let claimed = claimed.iter().map(|claimed| &*claimed.module);
     let of_parameters = claimed.filter(|path| owners.binary_search(path).is_err());
     let mut modules = Kinds::new(of_method(), ".weight", reading, unused);
     let mut parameters = Kinds::new(of_parameters, "", reading, unused);

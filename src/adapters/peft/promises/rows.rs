@@ -49,7 +49,7 @@ pub(crate) fn is_tied(outline: &Outline<'_>, module: &str) -> bool {
 
 /// The module of the base's embedding of tokens.
 fn embedding(outline: &Outline<'_>) -> String {
-    let tensors = outline.base.catalogue.tensors.iter().map(|tensor| tensor.name.as_str());
+    let tensors = outline.base.catalogue.tensors.iter().map(|tensor| &*tensor.name);
     let found = tensors.filter(|name| is_embedding(name)).find_map(|name| name.strip_suffix(".weight"));
     found.unwrap_or("embed_tokens").to_owned()
 }
