@@ -75,9 +75,10 @@ fn unmistakable() -> impl Iterator<Item = &'static Auxiliary> {
     schemes().flat_map(|scheme| scheme.auxiliary).filter(|auxiliary| !COMMON.contains(&auxiliary.ending))
 }
 
-/// Names of auxiliary tensors that nothing but a quantized weight has.
-pub(crate) fn auxiliary_names(weight: &str) -> Vec<String> {
-    let mut names: Vec<String> = unmistakable().flat_map(|auxiliary| auxiliary.names(weight)).collect();
+/// Names of auxiliary tensors that nothing but a quantized weight has, where a name may have such an ending.
+pub(crate) fn auxiliary_names(weight: &str, may_end: impl Fn(&str) -> bool) -> Vec<String> {
+    let possible = unmistakable().filter(|auxiliary| may_end(auxiliary.ending));
+    let mut names: Vec<String> = possible.flat_map(|auxiliary| auxiliary.names(weight)).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -241,7 +242,7 @@ mod tests {
         {
             assert!(data.contains(&name.to_owned()), "{name}: {data:?}");
         }
-        let auxiliary = auxiliary_names("m.up_proj.weight");
+        let auxiliary = auxiliary_names("m.up_proj.weight", |_| true);
         for name in
             ["weight_scale", "weight_scale_inv", "qscale_weight", "weight_scale_2", "SCB", "pre_quant_scale"]
         {

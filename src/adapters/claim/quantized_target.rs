@@ -27,8 +27,10 @@ impl ClaimContext<'_> {
             return error;
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
-        let mut named = schemes::auxiliary_names(&format!("{stem}.weight")).into_iter();
-        let auxiliary = named.find(|name| self.outline.base.catalogue.find(name).is_some())?;
+        let catalogue = &self.outline.base.catalogue;
+        let may_end = |ending: &str| catalogue.may_have(ending);
+        let mut named = schemes::auxiliary_names(&format!("{stem}.weight"), may_end).into_iter();
+        let auxiliary = named.find(|name| catalogue.find(name).is_some())?;
         Some(quantized(name, QuantizedProblem::HasAuxiliary { name: auxiliary }))
     }
 
