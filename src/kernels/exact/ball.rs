@@ -26,6 +26,11 @@ pub(crate) struct Ball {
 }
 
 impl Ball {
+    /// A number to within a radius above zero.
+    pub(crate) fn within(middle: f64, radius: f64) -> Ball {
+        Ball { middle, radius }
+    }
+
     /// The code of the number, where all within the radius round to the same. An exact zero keeps its sign: that of
     /// a stored value which nothing was added to, else +0.
     pub(crate) fn round(self, format: FloatFormat) -> Option<u32> {

@@ -32,12 +32,12 @@ pub(crate) const ROWS: usize = 6;
 /// Columns of a panel.
 pub(crate) const COLS: usize = 64;
 /// Ranks in one chain of sums: longer ones make the bound wide, and shorter ones cost additions.
-pub(crate) const CHAIN: usize = 32;
+pub(crate) const CHAIN: usize = 16;
 /// What a sum adds to the bound, by its size: 3u.
 const OF_SUM: f32 = f32::ROUNDINGS[1];
 
-/// Ranks for which the factors of a panel and of a group stay in the first-level cache, for all groups in turn: two chains.
-pub(crate) const RANK_STEP: usize = 2 * CHAIN;
+/// Ranks for which the factors of a panel and of a group stay in the first-level cache, for all groups in turn: four chains.
+pub(crate) const RANK_STEP: usize = 4 * CHAIN;
 
 /// A row of a panel, aligned so that no load of a vector crosses cache lines.
 #[repr(align(64))]

@@ -21,9 +21,14 @@ pub(crate) fn rank_of(terms: &[Term<'_>]) -> usize {
     terms.iter().map(|term| term.left.cols).sum()
 }
 
+/// n of `body.rs`: how many roundings a product of that rank passes at most.
+pub(crate) fn roundings(rank: usize) -> f64 {
+    (rank.min(CHAIN) + rank.div_ceil(CHAIN)) as f64
+}
+
 /// γ′ of `body.rs`, the error of a sum of so many products by their sizes.
 fn error_of_sum<T: Real>(rank: usize) -> f64 {
-    let roundings = (rank.min(CHAIN) + rank.div_ceil(CHAIN)) as f64 * T::ROUNDING;
+    let roundings = roundings(rank) * T::ROUNDING;
     roundings / (1.0 - roundings).max(0.0) * (1.0 + 1.0 / (1 << 20) as f64)
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::body;
 use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, RANK_STEP, ROWS, RowGroup};
+use crate::kernels::fused::closer::closer;
 use crate::kernels::fused::code::HalfCode;
 use crate::kernels::fused::pack::{Term, pack_panel, pack_rows, rank_of};
 use crate::kernels::fused::settle::settle;
@@ -149,7 +150,8 @@ unsafe fn merge_panel<V: CodeVector, C: HalfCode, const N: usize>(
         let ranks = first..(first + RANK_STEP).min(rank);
         let groups = groups.chunks_exact(rank).zip(&*reaches);
         for ((i, top), (b, rows)) in of.rows.clone().step_by(ROWS).enumerate().zip(groups) {
-            let group = RowGroup { b: &b[ranks.clone()], a: &panel[ranks.clone()], rows, cols: &reach };
+            let whole = RowGroup { b, a: &*panel, rows, cols: &reach };
+            let group = RowGroup { b: &b[ranks.clone()], a: &panel[ranks.clone()], ..whole };
             let mut sums = sums.get_mut(i * ROWS..(i + 1) * ROWS);
             let before = sums.as_deref().filter(|_| first > 0);
             // SAFETY: the caller's promise.
@@ -158,7 +160,7 @@ unsafe fn merge_panel<V: CodeVector, C: HalfCode, const N: usize>(
                     of.prefetch::<V>(codes, top + ROWS);
                     let rows = top..(top + ROWS).min(of.rows.end);
                     let part = PanelPart { rows, cols: of.cols.clone() };
-                    part.merge::<V, C, N>((&group, before), codes, terms, narrowed);
+                    part.merge::<V, C, N>((&group, before), codes, (terms, &whole), narrowed);
                 } else if let Some(sums) = &mut sums {
                     body::add_products::<V, N>(&group, first == 0, sums);
                 }
@@ -190,7 +192,7 @@ impl PanelPart {
         }
     }
 
-    /// Merges a group, and settles what it leaves open.
+    /// Merges a group, and settles what it leaves open: `whole` is the same with all its ranks.
     ///
     /// # Safety
     /// As for [`Vector`](crate::kernels::fused::vector::Vector).
@@ -199,7 +201,7 @@ impl PanelPart {
         &self,
         (group, before): (&RowGroup<'_, f32>, Option<&[PanelRow<f32>]>),
         codes: &mut Codes<'_>,
-        terms: &[Term<'_>],
+        (terms, whole): (&[Term<'_>], &RowGroup<'_, f32>),
         narrowed: &mut Narrowed,
     ) {
         let mut open: OpenBits = [0; ROWS];
@@ -219,7 +221,7 @@ impl PanelPart {
             changed
         };
         if open != [0; ROWS] {
-            self.settle(C::FORMAT, open, codes, terms, narrowed);
+            self.settle(C::FORMAT, open, codes, (terms, whole), narrowed);
         }
     }
 
@@ -247,14 +249,19 @@ impl PanelPart {
         format: FloatFormat,
         open: OpenBits,
         codes: &mut Codes<'_>,
-        terms: &[Term<'_>],
+        (terms, whole): (&[Term<'_>], &RowGroup<'_, f32>),
         narrowed: &mut Narrowed,
     ) {
-        for (row, mut bits) in self.rows.clone().zip(open) {
+        for ((i, row), mut bits) in self.rows.clone().enumerate().zip(open) {
             while bits != 0 {
-                let col = self.cols.start + bits.trailing_zeros() as usize;
-                let start = codes.start(row, col);
-                settle_one(format, &mut codes.bytes[start..start + WIDTH], terms, (row, col), narrowed);
+                let j = bits.trailing_zeros() as usize;
+                let (col, start) = (self.cols.start + j, codes.start(row, self.cols.start + j));
+                let code = &mut codes.bytes[start..start + WIDTH];
+                let base = base_of(code);
+                match closer(format, base, whole, (i, j)) {
+                    Some(new) => replace(format, code, (base, new), narrowed),
+                    None => settle_one(format, code, terms, (row, col), narrowed),
+                }
                 bits &= bits - 1;
             }
         }
@@ -269,8 +276,16 @@ fn settle_one(
     (row, col): (usize, usize),
     narrowed: &mut Narrowed,
 ) {
-    let base = u32::from(u16::from_le_bytes([code[0], code[1]]));
-    let new = settle(format, base, terms, row, col);
+    let base = base_of(code);
+    replace(format, code, (base, settle(format, base, terms, row, col)), narrowed);
+}
+
+fn base_of(code: &[u8]) -> u32 {
+    u32::from(u16::from_le_bytes([code[0], code[1]]))
+}
+
+/// Puts a code in place of the base's, and counts it.
+fn replace(format: FloatFormat, code: &mut [u8], (base, new): (u32, u32), narrowed: &mut Narrowed) {
     code.copy_from_slice(&(new as u16).to_le_bytes());
     narrowed.changed += u64::from(new != base);
     narrowed.finite &= format.is_finite(new) || !format.is_finite(base);
