@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ use super::work::{Mounted, Work};
 /// A merge in a folder of its own, of a base in two shards.
 struct Case {
     folder: tempfile::TempDir,
+    /// Where journals are kept that are not in the output.
+    state: PathBuf,
     flags: &'static [&'static str],
     expected: BTreeMap<String, Vec<u8>>,
     base: BTreeMap<String, Vec<u8>>,
@@ -22,7 +24,8 @@ impl Case {
     fn new(flags: &'static [&'static str]) -> Case {
         let folder = quick_folder();
         copy_folder(&fixtures().join("golden/dora-sharded"), folder.path());
-        let mut case = Case { folder, flags, expected: BTreeMap::new(), base: BTreeMap::new() };
+        let state = folder.path().join("state");
+        let mut case = Case { folder, state, flags, expected: BTreeMap::new(), base: BTreeMap::new() };
         assert_eq!(case.run("expected", &[]).code, 0);
         case.expected = contents(&case.folder.path().join("expected"));
         case.base = contents(&case.folder.path().join("base"));
@@ -39,7 +42,7 @@ impl Case {
             .arg("--output")
             .arg(at(output))
             .args(flags);
-        ran(command.env("XDG_STATE_HOME", at("state")).output().unwrap())
+        ran(command.env("XDG_STATE_HOME", &self.state).output().unwrap())
     }
 
     /// Aborts at every call, runs again, and returns how many calls there were.
@@ -99,6 +102,47 @@ fn a_process_may_end_while_a_mounted_output_is_filled() {
     };
     let moved = case.abort_everywhere("mounted");
     println!("moved into a mount point: {moved} calls");
+}
+
+/// Where renames are refused and no journal can be kept, nobody can tell what a process that ended left: it is never taken
+/// for a result, and what the hint says makes the same command work again.
+#[test]
+fn a_process_may_end_at_any_call_without_a_journal() {
+    let mut case = Case::new(&["--refuse-renames"]);
+    case.state = PathBuf::from("/dev/null/state");
+    let path = case.folder.path().join("output");
+    let (mut refused, mut went_on) = (0, 0);
+    for nth in 1.. {
+        let nth_text = nth.to_string();
+        let first = case.run("output", &[&["--abort-at", &nth_text], case.flags].concat());
+        if first.code == 0 {
+            break;
+        }
+        assert_eq!(first.code, -1, "{}", first.err);
+        let left = contents_or_none(&path);
+        let mut second = case.run("output", case.flags);
+        if second.code == 73 {
+            refused += 1;
+            for text in ["is not the result of this merge; nothing was changed", "or remove them"] {
+                assert!(second.err.contains(text), "behind call {nth}: no `{text}` in {}", second.err);
+            }
+            assert!(contents(&path) == left, "behind call {nth}: something was changed");
+            left.keys().for_each(|name| fs::remove_file(path.join(name)).unwrap());
+            second = case.run("output", case.flags);
+        } else {
+            went_on += 1;
+        }
+        assert_eq!(second.code, 0, "behind call {nth}: {}", second.err);
+        assert!(contents(&path) == case.expected, "other files behind call {nth}");
+        case.clear(&path);
+    }
+    println!("without a journal: {refused} ends were refused and cured, {went_on} needed no cure");
+    assert!(refused > 10 && went_on > 10, "{refused} and {went_on}");
+}
+
+/// The files of a folder, none where it is not there.
+fn contents_or_none(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    if folder.exists() { contents(folder) } else { BTreeMap::new() }
 }
 
 #[test]
