@@ -46,67 +46,92 @@ def files(folder):
     return found
 
 
-def main():
-    binary, demo, work = sys.argv[1:]
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(demo, work)
-    at = lambda name: os.path.join(work, name)
-    environment = dict(os.environ, XDG_STATE_HOME=at("state"))
+class Trial:
+    """The merge of the demo in a folder of its own, with the files of an undisturbed one."""
 
-    def merge_under(command, output):
-        command = [*command, binary, "merge", "--base", at("base"), "--adapter", at("adapter"), "--output", output]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    def __init__(self, binary, demo, work):
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(demo, work)
+        self.binary, self.work = binary, work
+        self.environment = dict(os.environ, XDG_STATE_HOME=self.at("state"))
+        self.output = self.at("output")
+        undisturbed = self.merge_under([], self.at("expected"))
+        assert undisturbed.returncode == 0, undisturbed.stderr
+        self.expected = files(self.at("expected"))
 
-    def merge(refused, output):
+    def at(self, name):
+        return os.path.join(self.work, name)
+
+    def merge_under(self, command, output):
+        inputs = ["--base", self.at("base"), "--adapter", self.at("adapter")]
+        command = [*command, self.binary, "merge", *inputs, "--output", output]
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=60)
+
+    def merge(self, refused):
+        """Merges where those calls are refused."""
         always = [CALLS[call] for call in refused if CALLS[call]]
-        command = [sys.executable, BUSY_UNLINK, at("busy.log")] if len(always) < len(refused) else []
+        command = [sys.executable, BUSY_UNLINK, self.at("busy.log")] if len(always) < len(refused) else []
         if always:
-            command += ["strace", "-f", "-qq", "-o", at("strace.log"), "-e", "trace=" + ",".join(calls for calls, _ in always)]
+            command += ["strace", "-f", "-qq", "-o", self.at("strace.log")]
+            command += ["-e", "trace=" + ",".join(calls for calls, _ in always)]
             for calls, error in always:
                 command += ["-e", f"inject={calls}:error={error}"]
-        return merge_under(command, output)
+        return self.merge_under(command, self.output)
 
-    def remove(output):
-        for left in [output, output + ".partial"]:
-            shutil.rmtree(left, ignore_errors=True)
-
-    undisturbed = merge([], at("expected"))
-    assert undisturbed.returncode == 0, undisturbed.stderr
-
-    def times_refused(call):
+    def times_refused(self, call):
+        """How often the last merge was refused a call."""
         log = "strace.log" if CALLS[call] else "busy.log"
-        with open(at(log)) as lines:
+        with open(self.at(log)) as lines:
             return sum("INJECTED" in line or line == "refused\n" for line in lines)
 
-    expected, late, merged, refusals = files(at("expected")), [], [], []
-    subsets = [*((call,) for call in CALLS), *itertools.combinations(CALLS, 2)]
-    times = {}
-    for refused in subsets:
-        run, output = merge(refused, at("output")), at("output")
+    def is_whole(self, run):
+        return run.returncode == 0 and files(self.output) == self.expected
+
+    def remove(self):
+        for left in [self.output, self.output + ".partial"]:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def refuse_calls(trial):
+    """Refuses each call and each pair of them, prints what became of the merges, and returns the late failures."""
+    late, merged, refusals, times = [], [], [], {}
+    pairs = list(itertools.combinations(CALLS, 2))
+    for refused in [*((call,) for call in CALLS), *pairs]:
+        run = trial.merge(refused)
         if len(refused) == 1:
-            times[refused[0]] = times_refused(refused[0])
-        if run.returncode == 0 and files(output) == expected:
+            times[refused[0]] = trial.times_refused(refused[0])
+        if trial.is_whole(run):
             merged.append(refused)
-        elif run.returncode == 73 and not files(output) and not files(output + ".partial"):
+        elif run.returncode == 73 and not files(trial.output) and not files(trial.output + ".partial"):
             refusals.append(refused)
         else:
             late.append(f"{refused}: {run.returncode}: {run.stderr}")
-        remove(output)
-    pairs = sum(len(refused) == 2 for refused in subsets)
-    print(f"{len(CALLS)} calls and {pairs} pairs: {len(merged)} merged, {len(refusals)} refused, {len(late)} failed late")
+        trial.remove()
+    print(f"{len(CALLS)} calls and {len(pairs)} pairs: {len(merged)} merged, {len(refusals)} refused, {len(late)} failed late")
     print("refused: " + ", ".join(f"{call} {count} times" for call, count in times.items()))
-    ends = []
+    return late
+
+
+def refuse_threads(trial):
+    """Refuses threads from the nth on, prints how each merge ended, and returns what ended otherwise."""
+    ends, late = [], []
     for first in range(1, MOST_THREADS + 1):
         refuse = f"inject=clone,clone3:error=EAGAIN:when={first}+"
-        run, output = merge_under(["strace", "-f", "-qq", "-o", at("strace.log"), "-e", refuse], at("output")), at("output")
-        is_told = run.returncode == 74 and "no thread can be had" in run.stderr and not files(output)
-        ends.append("merged" if run.returncode == 0 and files(output) == expected else "told" if is_told else "wrong")
+        run = trial.merge_under(["strace", "-f", "-qq", "-o", trial.at("strace.log"), "-e", refuse], trial.output)
+        is_told = run.returncode == 74 and "no thread can be had" in run.stderr and not files(trial.output)
+        ends.append("merged" if trial.is_whole(run) else "told" if is_told else "wrong")
         if ends[-1] == "wrong":
             late.append(f"threads from the {first}th on: {run.returncode}: {run.stderr}")
-        remove(output)
+        trial.remove()
     print(f"threads refused from the first to the {MOST_THREADS}th on: " + ", ".join(ends))
     if "told" not in ends or "merged" not in ends:
         late.append("threads: nothing was refused, or everything was")
+    return late
+
+
+def main():
+    trial = Trial(*sys.argv[1:])
+    late = refuse_calls(trial) + refuse_threads(trial)
     if late:
         sys.exit("\n".join(late))
 
