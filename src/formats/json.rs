@@ -54,7 +54,7 @@ pub enum JsonProblem {
 /// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], larger than [`MAX_VALUE_BYTES`], or has a key
 /// twice in an object.
 pub(crate) fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
-    parse_text(utf8(json)?, Twice::Refused)
+    parse_text(utf8(json)?, Twice::Refused, PythonNumbers::Null)
 }
 
 /// Reads a config as Python's `json` does: of a key that is there twice the last counts, and a byte order mark is skipped,
@@ -63,18 +63,38 @@ pub(crate) fn parse_json_strict(json: &[u8]) -> Result<Value, JsonProblem> {
 /// # Errors
 /// Whatever is not UTF-8, not one JSON value, nested deeper than [`MAX_DEPTH`], or larger than [`MAX_VALUE_BYTES`].
 pub(crate) fn parse_json_as_python(json: &[u8]) -> Result<Value, JsonProblem> {
-    let text = utf8(json)?;
-    parse_text(text.strip_prefix('\u{feff}').unwrap_or(text), Twice::LastCounts)
+    parse_python(json, PythonNumbers::Null)
 }
 
-fn parse_text(text: &str, twice: Twice) -> Result<Value, JsonProblem> {
+/// The same, but a number that no JSON value can hold is read as its text (`"NaN"`, `"-Infinity"`, `"1e400"`). Where fields
+/// decide arithmetic it must not pass for one that is null, which may mean that it is off, and messages show what is written.
+///
+/// # Errors
+/// As [`parse_json_as_python`].
+pub(crate) fn parse_json_as_written(json: &[u8]) -> Result<Value, JsonProblem> {
+    parse_python(json, PythonNumbers::Text)
+}
+
+fn parse_python(json: &[u8], numbers: PythonNumbers) -> Result<Value, JsonProblem> {
+    let text = utf8(json)?;
+    parse_text(text.strip_prefix('\u{feff}').unwrap_or(text), Twice::LastCounts, numbers)
+}
+
+/// What a number of Python is read as that no JSON value can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PythonNumbers {
+    Null,
+    Text,
+}
+
+fn parse_text(text: &str, twice: Twice, numbers: PythonNumbers) -> Result<Value, JsonProblem> {
     let parse = |text: &str| {
         let cause = Cause::default();
         let strict = Strict { twice, ..Strict::keep(&cause) };
         read(text, strict).map_err(|error| cause.take().unwrap_or(JsonProblem::Syntax(error)))
     };
     match parse(text) {
-        Err(JsonProblem::Syntax(error)) => match without_python_numbers(text) {
+        Err(JsonProblem::Syntax(error)) => match without_python_numbers(text, numbers) {
             Cow::Owned(text) => parse(&text),
             Cow::Borrowed(_) => Err(JsonProblem::Syntax(error)),
         },
@@ -108,8 +128,8 @@ fn python_number(text: &str) -> Option<&str> {
     number.parse::<f64>().is_ok_and(f64::is_infinite).then_some(number)
 }
 
-/// `text` with `null` for each of Python's extra numbers outside strings; borrowed if there is none.
-fn without_python_numbers(text: &str) -> Cow<'_, str> {
+/// `text` with what stands for each of Python's extra numbers outside strings; borrowed if there is none.
+fn without_python_numbers(text: &str, numbers: PythonNumbers) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);
     let (mut in_string, mut escaped, mut in_number) = (false, false, false);
@@ -124,7 +144,10 @@ fn without_python_numbers(text: &str) -> Cow<'_, str> {
             && let Some(number) = python_number(&text[at..])
         {
             out.push_str(&text[copied..at]);
-            out.push_str("null");
+            match numbers {
+                PythonNumbers::Null => out.push_str("null"),
+                PythonNumbers::Text => out.extend(["\"", number, "\""]),
+            }
             at += number.len();
             copied = at;
             continue;
@@ -395,6 +418,16 @@ mod tests {
         let text = r#"{"limit": [0.0, Infinity, -Infinity, NaN, -1], "s": "NaN \" Infinity \\", "t": NaN}"#;
         let expected = json!({"limit": [0.0, null, null, null, -1], "s": "NaN \" Infinity \\", "t": null});
         assert_eq!(parse_json_strict(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_of_python_are_their_text_where_that_is_asked_for() {
+        let text = r#"{"a": [0.0, Infinity, -Infinity, 1e400], "s": "NaN \" 1e400", "t": NaN, "u": -1e999, "v": null}"#;
+        let expected = json!({
+            "a": [0.0, "Infinity", "-Infinity", "1e400"], "s": "NaN \" 1e400", "t": "NaN", "u": "-1e999", "v": null,
+        });
+        assert_eq!(parse_json_as_written(text.as_bytes()).unwrap(), expected);
+        assert!(parse_json_as_written(b"{\"a\": NaNs}").is_err());
     }
 
     #[test]

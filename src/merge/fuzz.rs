@@ -7,7 +7,7 @@ use crate::adapters::peft::selection::Selection;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::plain_lists::PlainModules;
 use crate::formats::index::parse_index;
-use crate::formats::json::parse_json_as_python;
+use crate::formats::json::{parse_json_as_python, parse_json_as_written};
 use crate::formats::json_edit::JsonEdit;
 use crate::formats::safetensors::read::{header_len, parse_header};
 use crate::publish::journal::{HeadLine, JOURNAL, JournalWork};
@@ -67,7 +67,7 @@ fn model_config(bytes: &[u8]) {
 }
 
 fn adapter_config(bytes: &[u8]) {
-    let Ok(value) = parse_json_as_python(bytes) else { return };
+    let Ok(value) = parse_json_as_written(bytes) else { return };
     let Some(fields) = value.as_object() else { return };
     let config = AdapterConfig::new("adapter".to_owned(), fields.clone());
     let _ = options(&config);

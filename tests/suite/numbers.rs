@@ -46,7 +46,9 @@ fn of(kind: &str, field: &str, text: &str) -> Work {
     work
 }
 
-const NULL: &str = "is no number (null, NaN or infinite): leave the field out for PEFT's default";
+const NULL: &str = "to `null`, which is no number: leave the field out for PEFT's default";
+const NAN: &str = "to `NaN`, which is not a finite number: leave the field out for PEFT's default";
+const INFINITE: &str = "Infinity`, which is not a finite number: leave the field out for PEFT's default";
 const RANK: &str = "which is not a whole number above zero";
 const FLAG: &str = "which is neither true nor false";
 
@@ -55,12 +57,14 @@ fn what_is_no_number_is_refused() {
     for (kind, alpha) in [("LORA", "lora_alpha"), ("LOHA", "alpha"), ("LOKR", "alpha")] {
         for (field, text, says) in [
             (alpha, "null", NULL),
-            (alpha, "NaN", NULL),
-            (alpha, "-Infinity", NULL),
+            (alpha, "NaN", NAN),
+            (alpha, "-Infinity", "to `-Infinity`, which is not a finite number: leave the field out"),
             (alpha, "\"16\"", "which is not a number"),
             (alpha, "true", "which is not a number"),
             (alpha, "1e300", "which gives a scale that is not a finite number"),
             ("r", "null", NULL),
+            ("r", "Infinity", INFINITE),
+            ("r", "1e400", "to `1e400`, which is not a finite number"),
             ("r", "0", RANK),
             ("r", "-1", RANK),
             ("r", "1.5", RANK),
@@ -71,8 +75,8 @@ fn what_is_no_number_is_refused() {
             ("rank_pattern", r#"{"q_proj": null}"#, NULL),
             ("rank_pattern", r#"{"q_proj": 0}"#, RANK),
             ("alpha_pattern", "\"q_proj\"", "which is no object of patterns with their numbers"),
-            ("alpha_pattern", r#"{"q_proj": Infinity}"#, NULL),
-            ("alpha_pattern", r#"{"never": NaN}"#, NULL),
+            ("alpha_pattern", r#"{"q_proj": Infinity}"#, INFINITE),
+            ("alpha_pattern", r#"{"never": NaN}"#, NAN),
         ] {
             let says = [format!("adapter `adapter` sets `{field}` to "), says.to_owned()];
             let says: Vec<&str> = says.iter().map(String::as_str).collect();
@@ -100,13 +104,37 @@ fn what_rotations_are_made_by_is_refused_too() {
         ("use_cayley_neumann", "1", FLAG),
         ("coft", "\"false\"", FLAG),
         ("block_share", "0", FLAG),
+        ("coft", "NaN", FLAG),
         ("eps", "null", NULL),
-        ("eps", "NaN", NULL),
+        ("eps", "NaN", NAN),
         ("num_cayley_neumann_terms", "null", NULL),
         ("num_cayley_neumann_terms", "2.5", "which is not a whole number up to 1000"),
     ] {
         refused(&format!("OFT {field} {text}"), &of("OFT", field, text), &[], 65, &[says]);
     }
+}
+
+/// Python takes them for true.
+#[test]
+fn numbers_that_json_does_not_have_switch_nothing_off() {
+    for (field, text, says) in [
+        ("use_rslora", "NaN", "sets `use_rslora` to `NaN`, which is neither true nor false"),
+        ("use_dora", "-Infinity", "sets `use_dora` to `-Infinity`, which is neither true nor false"),
+        ("use_qalora", "NaN", "sets `use_qalora` to `NaN`, which "),
+        ("gain", "NaN", "sets `gain` to `NaN`, which is a field shardfold does not know"),
+        ("gain", "[1e400]", "sets `gain` to `[\"1e400\"]`, which is a field shardfold does not know"),
+        ("target_parameters", "NaN", "sets `target_parameters` to `NaN`, which is no list of names"),
+    ] {
+        refused(&format!("{field} {text}"), &of("LORA", field, text), &[], 65, &[says]);
+    }
+    let bdlora = r#"{"nblocks": Infinity, "target_modules_bd_a": ["q_proj"]}"#;
+    refused(
+        "blocks",
+        &of("LORA", "use_bdlora", bdlora),
+        &[],
+        65,
+        &["Infinity", "needs a whole number above zero"],
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::adapter::AdapterError;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_as_python;
+use crate::formats::json::parse_json_as_written;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Store};
@@ -45,7 +45,7 @@ impl Dialect for Peft {
             return Ok(Detection::No);
         }
         if let Some(bytes) = dir.read_small(CONFIG, MOST_CONFIG_BYTES)? {
-            let names_method = match parse_json_as_python(&bytes) {
+            let names_method = match parse_json_as_written(&bytes) {
                 Ok(fields) => fields.get("peft_type").and_then(Value::as_str).is_some(),
                 // What is wrong with it is said when it is opened.
                 Err(_) => true,
@@ -137,7 +137,7 @@ fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
     let at = home.path_of(CONFIG);
     let bytes = home.read_small(CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
     let not_json = || CheckpointError::Json { path: at.clone() };
-    match parse_json_as_python(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
+    match parse_json_as_written(&bytes).map_err(|problem| Error::new(not_json()).because(problem))? {
         Value::Object(fields) => Ok((home, bytes, AdapterConfig::new(name_of(place), fields))),
         _ => Err(Error::new(not_json()).because("it holds no object")),
     }

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
-/// Said of null. JSON has no NaN and no infinity: what Python writes for them is read as null.
-const NULL: &str =
-    "is no number (null, NaN or infinite): leave the field out for PEFT's default, or set what training had";
+/// Said of null.
+const NULL: &str = "is no number: leave the field out for PEFT's default, or set what training had";
+/// Said of what Python writes for numbers that JSON does not have, which are read as their text.
+const NOT_FINITE: &str =
+    "is not a finite number: leave the field out for PEFT's default, or set what training had";
 
 /// No axis of a tensor is longer.
 const MOST: f64 = (1u64 << 53) as f64;
@@ -40,8 +42,12 @@ impl Numbers {
     /// # Errors
     /// Why it is none of these.
     pub(crate) fn read(self, value: &Value) -> Result<f64, &'static str> {
-        if value.is_null() {
-            return Err(NULL);
+        match value {
+            Value::Null => return Err(NULL),
+            Value::String(text) if text.parse().is_ok_and(|number: f64| !number.is_finite()) => {
+                return Err(NOT_FINITE);
+            }
+            _ => {}
         }
         value.as_f64().filter(|&number| (self.is_one)(number)).ok_or(self.why_not)
     }
@@ -71,6 +77,10 @@ mod tests {
             let is_read = [Numbers::RANKS, Numbers::ALPHAS].map(|numbers| numbers.read(&value).is_ok());
             assert_eq!(is_read, [rank, alpha], "{value}");
         }
-        assert!(Numbers::ALPHAS.read(&Value::Null).is_err_and(|why| why.contains("null, NaN or infinite")));
+        assert_eq!(Numbers::ALPHAS.read(&Value::Null), Err(NULL));
+        for text in ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"] {
+            assert_eq!(Numbers::ALPHAS.read(&json!(text)), Err(NOT_FINITE));
+            assert_eq!(Numbers::RANKS.read(&json!(text)), Err(NOT_FINITE));
+        }
     }
 }

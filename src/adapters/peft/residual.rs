@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::formats::json::parse_json_as_python;
+use crate::formats::json::parse_json_as_written;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 
@@ -88,7 +88,7 @@ fn run(adapter: &Adapter) -> Result<Option<Run>> {
 /// Whether there is an adapter in `save` that is of the same run.
 fn is_of_run(adapter: &Adapter, save: &Location) -> Result<bool> {
     let Some(bytes) = save.read_small(CONFIG, MOST_CONFIG_BYTES)? else { return Ok(false) };
-    let Ok(other) = parse_json_as_python(&bytes) else { return Ok(false) };
+    let Ok(other) = parse_json_as_written(&bytes) else { return Ok(false) };
     // Lists are sets, in any order.
     let sorted = |value: Option<&Value>| match value {
         Some(Value::Array(values)) => {
