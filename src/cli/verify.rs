@@ -51,6 +51,8 @@ fn hashes(args: &VerifyArgs, dir: &Location) -> Result<Verified> {
 
 fn inputs(args: &VerifyArgs, dir: Location) -> Result<Verified> {
     if args.inputs.adapters.is_empty() {
+        // Whoever mistyped the directory need not look for an adapter first.
+        dir.check_dir()?;
         return Err(RequestError::Required { flag: "--adapter <DIR|NAME>` or `--hashes-only" }.into());
     }
     let sample = args.sample.as_deref().map(|count| read_number("--sample", count)).transpose()?;

@@ -379,12 +379,23 @@ fn a_small_delta_is_unmerged_where_much_of_it_is_missing() {
 fn what_cannot_be_verified_is_said() {
     let work = Work::demo();
     work.succeeds(&[]);
-    let verify = |flags: &[&str]| ran(command(&["verify"]).arg(&work.output).args(flags).output().unwrap());
+    let of = |dir: &Path, flags: &[&str]| ran(command(&["verify"]).arg(dir).args(flags).output().unwrap());
+    let verify = |flags: &[&str]| of(&work.output, flags);
     let ran = verify(&[]);
     assert!(ran.code == 2 && ran.err.contains("--hashes-only"), "{}", ran.err);
     assert_eq!(verify(&["--hashes-only", "--sample", "3"]).code, 2);
     assert_eq!(verify(&["--adapter", "a", "--sample", "x"]).code, 2);
     let ran = hashes(&work.base);
     assert!(ran.code == 66 && ran.err.contains("no `shardfold.json`"), "{}", ran.err);
+    // What is not there is said before what else the command would need.
+    let nowhere = work.folder.path().join("nowhere");
+    for flags in [&[][..], &["--hashes-only"], &["--base", "b", "--adapter", "a"]] {
+        let ran = of(&nowhere, flags);
+        let says = format!("no directory at `{}`", nowhere.display());
+        assert!(ran.code == 66 && ran.err.contains(&says), "{flags:?}: {}", ran.err);
+        assert!(!ran.err.contains("--adapter"), "{flags:?}: {}", ran.err);
+    }
+    let ran = of(&work.base.join("config.json"), &[]);
+    assert!(ran.err.contains("it is not a directory"), "{}", ran.err);
     assert!(contents(&work.output).contains_key(RECORD));
 }
