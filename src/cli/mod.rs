@@ -33,15 +33,15 @@ pub fn main() -> ExitCode {
     raise_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     let code = match args::parse(&args) {
-        Ok(command) => end(run_caught(&command), command.style()),
+        Ok(command) => end(caught(|| run(&command)), command.style()),
         Err(error) => misuse::show(&error, &args),
     };
     ExitCode::from(code as u8)
 }
 
-/// Runs the command; a panic in this thread is an error as in any other.
-fn run_caught(command: &Command) -> Result<()> {
-    let caught = catch_unwind(AssertUnwindSafe(|| run(command)));
+/// What `run` gives; a panic in this thread is an error as in any other.
+fn caught(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    let caught = catch_unwind(AssertUnwindSafe(run));
     caught.unwrap_or_else(|_| Err(RunError::Panicked { stage: "main thread" }.into()))
 }
 
@@ -62,4 +62,17 @@ fn end(result: Result<()>, style: Style) -> Code {
     let Err(error) = result else { return Code::Done };
     show_error(&error, style);
     error.exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_main_thread_has_the_code_of_a_bug() {
+        let error = caught(|| panic!("a bug")).expect_err("it panicked");
+        assert_eq!(error.exit_code(), Code::Bug);
+        assert!(error.to_string().contains("main thread"), "{error}");
+        assert!(caught(|| Ok(())).is_ok());
+    }
 }
