@@ -107,3 +107,88 @@ impl fmt::Display for Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_is_said_with_its_place() {
+        let [tensor, file, found, expected] = ["t", "f", "x", "y"].map(str::to_owned);
+        let hash = |ranges: &[[u64; 2]], tensors: &[&str]| Finding::Hash {
+            file: "f".to_owned(),
+            expected: "y".to_owned(),
+            found: "x".to_owned(),
+            ranges: ranges.to_vec(),
+            tensors: tensors.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let values = |differing, rounding| Finding::Values {
+            tensor: "t".to_owned(),
+            file: "f".to_owned(),
+            first: vec![0, 3],
+            differing,
+            rounding,
+            elements: 16,
+        };
+        let unmerged = |modules: &[&str]| Finding::Unmerged {
+            tensor: "t".to_owned(),
+            file: "f".to_owned(),
+            modules: modules.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let difference = Some("its adapter `a` has weight 2, here 1".to_owned());
+        for (finding, text) in [
+            (Finding::MissingFile { file: file.clone() }, "`f` is missing"),
+            (
+                Finding::Length { file: file.clone(), expected: 2, found: 1 },
+                "`f` has 1 bytes, 2 are expected",
+            ),
+            (hash(&[], &[]), "`f` has hash x, `shardfold.json` says y"),
+            (
+                hash(&[[4, 8]], &[]),
+                "`f` has hash x, `shardfold.json` says y: it differs between bytes 4 and 8",
+            ),
+            (
+                hash(&[[4, 8], [16, 20]], &["a", "b"]),
+                "`f` has hash x, `shardfold.json` says y: it differs between bytes 4 and 8 and 1 more, in `a`, `b`",
+            ),
+            (
+                hash(&[[4, 8]], &["a", "b", "c", "d", "e"]),
+                "`f` has hash x, `shardfold.json` says y: it differs between bytes 4 and 8, in `a`, `b`, `c` and 2 more",
+            ),
+            (Finding::Bytes { file: file.clone(), offset: 9 }, "`f` differs from byte 9 on"),
+            (Finding::Checksums { file: file.clone() }, "`f` is not what belongs to `shardfold.json`"),
+            (
+                Finding::Recorded { file: file.clone() },
+                "`shardfold.json` has another hash of `f` than the merge gives",
+            ),
+            (
+                Finding::Result { expected: expected.clone(), found: found.clone() },
+                "`shardfold.json` has result x, and the files that it lists give y",
+            ),
+            (Finding::Unreadable, "`shardfold.json` cannot be read"),
+            (
+                Finding::OtherMerge { difference: None },
+                "`shardfold.json` is of another merge: its plan is another",
+            ),
+            (
+                Finding::OtherMerge { difference },
+                "`shardfold.json` is of another merge: its adapter `a` has weight 2, here 1",
+            ),
+            (Finding::MissingTensor { tensor: tensor.clone() }, "`t` is missing"),
+            (
+                Finding::OtherTensor { tensor: tensor.clone(), file: file.clone() },
+                "`t` in `f` is no tensor that the merge gives",
+            ),
+            (Finding::Form { tensor, file, expected, found }, "`t` in `f` is x, y is expected"),
+            (values(1, 0), "`t` in `f`: 1 element is wrong of 16, the first at [0, 3]"),
+            (
+                values(5, 3),
+                "`t` in `f`: 2 elements are wrong of 16, the first at [0, 3]; 3 more differ by rounding",
+            ),
+            (unmerged(&["m"]), "`t` in `f` is unmerged: it is the base's, and `m` changes it"),
+            (unmerged(&["m", "n"]), "`t` in `f` is unmerged: it is the base's, and `m`, `n` change it"),
+        ] {
+            assert_eq!(finding.to_string(), text);
+        }
+    }
+}

@@ -203,6 +203,51 @@ fn what_is_missing_cut_or_recorded_otherwise_is_found() {
     assert_eq!(findings(&inputs(&work, &damaged, &[]))[0]["kind"], "unreadable");
 }
 
+/// What is printed without `--json`: each finding on a line of its own, and nothing that a name could paint.
+#[test]
+fn findings_are_said_in_words() {
+    let work = Work::demo();
+    work.succeeds(&[]);
+    let of = |flags: &[&str]| {
+        let mut command = command(&["verify"]);
+        command.arg(&work.output).args(flags);
+        if !flags.contains(&"--hashes-only") {
+            command.arg("--base").arg(&work.base).arg("--adapter").arg(&work.adapter);
+        }
+        ran(command.output().unwrap())
+    };
+    let says = |flags: &[&str], code: i32, lines: &[&str]| {
+        let ran = of(flags);
+        assert_eq!(ran.code, code, "{}", ran.err);
+        for line in lines {
+            assert!(ran.out.lines().any(|found| found.starts_with(line)), "no `{line}` in\n{}", ran.out);
+        }
+        let is_raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!ran.out.contains(is_raw) && !ran.err.contains(is_raw), "{:?}{:?}", ran.out, ran.err);
+    };
+    says(&["--hashes-only"], 0, &["verified   `", "files      7 files, ", "clean      no findings"]);
+    says(&[], 0, &["verified   `", "tensors    ", "clean      no findings"]);
+    says(&["--sample", "3"], 0, &["places     3 of ", "tensors    ", "clean      no findings"]);
+    flip(&work.output.join(FIRST), header_len(&work.output.join(FIRST)) + 6);
+    flip(&work.output.join("config.json"), 20);
+    fs::write(work.output.join("\u{1b}[2J\u{202e}\nclean.txt"), "").unwrap();
+    let unlisted = "unlisted   `\\u{1b}[2J\\u{202e}\\nclean.txt` is no file of the result";
+    let hash = format!("finding    `{FIRST}` has hash ");
+    says(
+        &["--hashes-only"],
+        65,
+        &[unlisted, &hash, "finding    `config.json` has hash ", "not clean  2 findings"],
+    );
+    let values = format!("finding    `model.embed_tokens.weight` in `{FIRST}`: 1 element is wrong of ");
+    says(
+        &[],
+        65,
+        &[unlisted, &values, "finding    `config.json` differs from byte 20 on", "not clean  2 findings"],
+    );
+    let quiet = of(&["--hashes-only", "--quiet"]);
+    assert!(quiet.code == 65 && quiet.out.is_empty(), "{}{}", quiet.out, quiet.err);
+}
+
 #[test]
 fn another_merge_is_told_apart() {
     let work = Work::demo();
