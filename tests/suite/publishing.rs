@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use shardfold::{Code, Event, Location, Reporter, Request, prepare};
 
 use super::support::{contents, ran, recorded_hash};
 use super::work::{Mounted, Work, edit};
@@ -573,4 +574,62 @@ fn a_merge_reports_what_it_decided() {
             assert!(ran.err.contains(text), "{case}: no `{text}` in {}", ran.err);
         }
     }
+}
+
+/// Makes something at a path when the run tells what it decided: it has looked at its output by then.
+struct Appearing<'p>(&'p Path);
+
+impl Reporter for Appearing<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        if matches!(event, Event::Note(_)) && !self.0.exists() {
+            fs::create_dir(self.0).unwrap();
+            fs::write(self.0.join("thesis.txt"), "years of work").unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_output_that_appears_while_a_run_begins_is_left_alone() {
+    let work = Work::golden("tied-head");
+    let request = Request {
+        base: Some(work.base.clone().into()),
+        adapters: vec![(work.adapter.clone().into(), 1.0)],
+        ..Request::default()
+    };
+    let prepared = prepare(&request).unwrap();
+    let output = Location::of_path(&work.output);
+    let error = prepared.merge(&output, &mut Appearing(&work.output)).unwrap_err();
+    assert_eq!(error.exit_code(), Code::Output, "{error:?}");
+    assert!(error.advice().is_some_and(|advice| advice.starts_with("it has finished just now")), "{error:?}");
+    let left: Vec<(String, Vec<u8>)> = contents(&work.output).into_iter().collect();
+    assert_eq!(left, [("thesis.txt".to_owned(), b"years of work".to_vec())]);
+    assert!(!work.partial().exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_in_memory_that_a_limit_counts_is_noted_or_refused() {
+    let work = Work::quick(None);
+    if !work.folder.path().starts_with("/dev/shm") {
+        eprintln!("skipped: there is no file system in memory here");
+        return;
+    }
+    fs::write(work.base.join("vocab.bin"), vec![7; 8 << 20]).unwrap();
+    // The limit is that of a job; the budget is below it.
+    let merge = |mib: &str| {
+        let mut command = work.command(&["--max-ram", "64MiB"]);
+        ran(command.env("SLURM_MEM_PER_NODE", mib).output().unwrap())
+    };
+    let refused = merge("60");
+    let says = "lies in memory (a tmpfs), and the result and the run need 72 MiB: ";
+    assert!(refused.code == 73 && refused.err.contains(says), "{}", refused.err);
+    assert!(refused.err.contains("hint: name an output on a disk"), "{}", refused.err);
+    assert!(!work.output.exists() && !work.partial().exists());
+    let noted = merge("110");
+    let says = "lies in memory (a tmpfs), where the result takes 8.";
+    assert!(noted.code == 0 && noted.err.contains(says), "{}", noted.err);
+    fs::remove_dir_all(&work.output).unwrap();
+    // Where much more is free than it takes, there is nothing to say.
+    let silent = merge("2000");
+    assert!(silent.code == 0 && !silent.err.contains("in memory"), "{}", silent.err);
 }
