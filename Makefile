@@ -45,7 +45,7 @@ test: ## Run all tests
 hostile: ## Run each hostile input of the fixtures, and see that it takes neither a second nor much memory
 	$(CARGO) test --release --test suite hostile:: -- --include-ignored --nocapture
 
-fuzz: ## Damage files at random for three minutes for each parser (FUZZ_SECONDS), and see that none panics
+fuzz: ## Damage files at random for three minutes for each parser (FUZZ_SECONDS; FUZZ_PARSER for one), and see that none panics
 	$(CARGO) test --release --test suite -- --ignored --nocapture no_parser_panics_for_minutes
 
 model: ## Run a merge's threads in the orders of a model checker: no deadlock, nothing lost, nothing claimed too early

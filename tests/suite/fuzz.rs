@@ -212,7 +212,8 @@ fn no_parser_panics_on_damaged_files() {
 fn no_parser_panics_for_minutes() {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(180);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    for target in FUZZ_TARGETS {
+    let only = std::env::var("FUZZ_PARSER").ok();
+    for target in FUZZ_TARGETS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
         let (started, seed) = (Instant::now(), now.as_nanos() as u64 | 1);
         let count = fuzz(*target, seed, &|_| started.elapsed() < Duration::from_secs(seconds));
         eprintln!("{}: {count} executions in {seconds} s from seed {seed}", target.0);
