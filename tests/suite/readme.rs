@@ -6,6 +6,8 @@ use std::process::Command;
 
 use shardfold::testing::TABLE;
 
+use super::support::binary;
+
 const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../docs/guide.md");
 const QUANTIZATION: &str = include_str!("../../docs/quantization.md");
@@ -76,7 +78,7 @@ fn printed(line: &str) -> String {
     let mut words = line.split(' ');
     assert_eq!(words.next(), Some("shardfold"));
     let words = words.map(|word| if word == OUTPUT { output } else { word });
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shardfold"));
+    let mut command = Command::new(binary());
     let ran = command.args(words).current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output();
     let ran = ran.expect("the binary starts");
     let text = [ran.stderr, ran.stdout].map(|bytes| String::from_utf8(bytes).expect("UTF-8"));

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::support::{Ran, fixtures, ran, run};
+use super::support::{Ran, binary, fixtures, ran, run};
 use super::work::{Work, edit_json};
 
 /// Every line of stderr as the JSON object that it must be.
@@ -283,7 +283,7 @@ fn nothing_is_colored_where_nobody_looks() {
 #[cfg(target_os = "linux")]
 fn errors_are_colored_as_claps_on_a_terminal() {
     const RED: &str = "\u{1b}[1m\u{1b}[31merror:\u{1b}[0m `--adapter <DIR|NAME>` is required";
-    let typed = format!("'{}' merge", env!("CARGO_BIN_EXE_shardfold"));
+    let typed = format!("'{}' merge", binary().display());
     for (variables, is_colored) in [
         (&[("TERM", "xterm-256color")][..], true),
         (&[("TERM", "xterm-256color"), ("NO_COLOR", "1")], false),

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each file of the suite uses what it needs")]
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use shardfold::testing::Dtype;
@@ -37,9 +39,31 @@ pub struct Ran {
 
 /// The command with arguments.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shardfold"));
+    let mut command = Command::new(binary());
     command.args(args);
     command
+}
+
+/// The binary, by a second name that this run of the tests has of it. Whoever builds meanwhile, perhaps with other features,
+/// takes the file at its path away and puts another there.
+pub fn binary() -> &'static Path {
+    static OWN: OnceLock<PathBuf> = OnceLock::new();
+    OWN.get_or_init(|| {
+        let built = Path::new(env!("CARGO_BIN_EXE_shardfold"));
+        let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("runs");
+        let dir = runs.join(std::process::id().to_string());
+        // Those of runs that have ended, by the numbers of their processes, where the system shows these.
+        let processes = Path::new("/proc");
+        let has_ended = |name: OsString| processes.is_dir() && !processes.join(name).exists();
+        for entry in fs::read_dir(&runs).into_iter().flatten().flatten() {
+            if entry.path() == dir || has_ended(entry.file_name()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let own = dir.join("shardfold");
+        let linked = fs::create_dir_all(&dir).and_then(|()| fs::hard_link(built, &own));
+        if linked.is_ok() { own } else { built.to_owned() }
+    })
 }
 
 /// Runs the command to its end.
