@@ -247,14 +247,23 @@ mod tests {
         fs::create_dir_all(at("staging/below")).unwrap();
         symlink("/", at("staging/below/link")).unwrap();
         symlink(at("staging"), at("linked")).unwrap();
+        // What is in these gives no reason: that it is reached by a link, or another user's, does.
+        fs::create_dir(at("plain")).unwrap();
+        symlink(at("plain"), at("linked-plain")).unwrap();
+        symlink(at("gone"), at("linked-nowhere")).unwrap();
         fs::write(at("file"), "").unwrap();
-        for name in ["staging", "linked", "file"] {
+        fs::create_dir(at("foreign")).unwrap();
+        let is_given = std::os::unix::fs::chown(at("foreign"), Some(12_345), None).is_ok();
+        let foreign = is_given.then_some("foreign");
+        for name in ["staging", "linked", "linked-plain", "linked-nowhere", "file"].into_iter().chain(foreign)
+        {
             let error = hold(&folder, name, "output").err().unwrap();
             assert!(
                 matches!(error.kind(), ErrorKind::Output(OutputError::StagingForeign { .. })),
                 "{name}: {error:?}"
             );
         }
+        assert!(hold(&folder, "plain", "output").is_ok());
     }
 
     #[test]
