@@ -130,7 +130,7 @@ fn check_value(
         }
         if is_vocabulary && value.shape.axes()[0] < weight.shape.axes()[0] {
             let (found, base) = (value.shape.to_string(), weight.shape.to_string());
-            findings.note(ClaimNote::FewerRows { tensor: name.to_string(), found, base });
+            findings.note(ClaimNote::FewerRows { tensor: name.clone(), found, base });
         }
         context.outline.resize(target, value.shape.clone());
     }
@@ -164,8 +164,8 @@ fn check_start(
     if context.outline.holds(source, (context.adapter.source.as_ref(), &value.tensor))? {
         return Ok(());
     }
-    let (tensor, key) = (embedding.name.clone(), value.key.to_string());
-    Err(Error::new(PlanError::TiedToOther { tensor: tensor.to_string(), key })
+    let (tensor, key) = (embedding.name.to_string(), value.key.to_string());
+    Err(Error::new(PlanError::TiedToOther { tensor, key })
         .hint("without `--tied fold` the LM head gets a tensor of its own, which starts from it"))
 }
 

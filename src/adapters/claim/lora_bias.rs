@@ -67,18 +67,11 @@ fn claim_bias(
     }
     let Some(target) = context.target(findings, &[tensor], module, "bias") else { return Ok(()) };
     let weight = context.weight(target);
-    let (name, shape) = (weight.name, weight.shape);
+    let (tensor, shape) = (weight.name.to_string(), weight.shape);
     if bias.tensor.shape != shape || shape.axes().len() != 1 {
         let factors = format!("`{}` {}", bias.key, bias.tensor.shape);
         let delta = bias.tensor.shape.clone();
-        return Err(ClaimError::DeltaShape {
-            adapter,
-            tensor: name.to_string(),
-            delta,
-            base: shape,
-            factors,
-        }
-        .into());
+        return Err(ClaimError::DeltaShape { adapter, tensor, delta, base: shape, factors }.into());
     }
     let scale = context.adapter.scale(module, Some(rank))? as f32;
     let factors = vec![Factor::along(0, bias.tensor, 1, 1, 1)];

@@ -26,7 +26,7 @@ pub(crate) struct Ball {
 }
 
 impl Ball {
-    /// A number to within a radius above zero.
+    /// A number to within a radius; one of zero says that it is exact.
     pub(crate) fn within(middle: f64, radius: f64) -> Ball {
         Ball { middle, radius }
     }
