@@ -4,23 +4,25 @@
 //! an example. What the values mean is `config`'s to say.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::error::exit::TABLE;
 use crate::report::style::Style;
 use crate::storage::io::settings::Unchanged;
 
-use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
-use crate::cli::version::VERSION;
+use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, ResultFlags, RuleFlags};
+use crate::cli::variables::Variables;
+use crate::cli::version::version;
 
 /// Merge fine-tuning adapters into checkpoints larger than memory
 #[derive(Parser)]
-#[command(name = "shardfold", version = VERSION, after_help = TABLE, arg_required_else_help = true)]
+#[command(name = "shardfold", version = version(), after_help = TABLE, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,7 +37,7 @@ pub(crate) enum Command {
     /// loads wherever the base loaded. OUTPUT appears only when it is whole.
     ///
     /// Example: shardfold merge --base llama-8b --adapter style-lora -o merged --max-ram 16G
-    #[command(after_help = TABLE, override_usage = "\
+    #[command(override_usage = "\
         shardfold merge [--base <DIR|NAME>] --adapter <DIR|NAME>... --output <DIR> [OPTIONS]\n       \
         shardfold merge [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> --output <DIR> [OPTIONS]")]
     Merge(MergeArgs),
@@ -45,7 +47,7 @@ pub(crate) enum Command {
     /// and the least that would be enough.
     ///
     /// Example: shardfold plan --base llama-8b --adapter style-lora --json
-    #[command(after_help = TABLE, override_usage = "\
+    #[command(override_usage = "\
         shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
         shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
     Plan(PlanArgs),
@@ -56,7 +58,6 @@ pub(crate) enum Command {
     /// differ only in the number of a layer or an expert are one row; `--json` lists every one.
     ///
     /// Example: shardfold inspect style-lora
-    #[command(after_help = TABLE)]
     Inspect(InspectArgs),
     /// Check a merged directory against its hashes or its inputs
     ///
@@ -66,10 +67,26 @@ pub(crate) enum Command {
     /// differ by rounding are counted apart. Exit code 65 if anything is found.
     ///
     /// Example: shardfold verify merged --base llama-8b --adapter style-lora
-    #[command(after_help = TABLE, override_usage = "\
+    #[command(override_usage = "\
         shardfold verify <DIR> --hashes-only [OPTIONS]\n       \
         shardfold verify <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]")]
     Verify(VerifyArgs),
+    /// Write a page about a merged directory for a browser
+    ///
+    /// One HTML file that needs no other and no network: what was merged into what, what was decided, the files with their
+    /// hashes; and where the inputs are named as for `merge` and with the same flags, what became of every module's delta:
+    /// its size beside the weights and the share that rounding left, by layer. For that the merge is run again without being
+    /// written. `merge --report` writes the same page without a second run.
+    ///
+    /// Example: shardfold report merged --base llama-8b --adapter style-lora -o report.html
+    #[command(override_usage = "\
+        shardfold report <DIR> [-o <FILE>]\n       \
+        shardfold report <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [-o <FILE>] [OPTIONS]")]
+    Report(ReportArgs),
+    /// Print a script that completes commands and flags in a shell
+    ///
+    /// Example: shardfold completions bash > ~/.local/share/bash-completion/completions/shardfold
+    Completions(CompletionsArgs),
 }
 
 impl Command {
@@ -77,10 +94,23 @@ impl Command {
     pub(crate) fn style(&self) -> Style {
         match self {
             Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
-            Command::Inspect(_) => Style::Human,
+            Command::Inspect(_) | Command::Completions(_) => Style::Human,
             Command::Verify(args) => args.style(),
+            Command::Report(args) => args.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
+    }
+
+    /// Where to write a log.
+    pub(crate) fn log_file(&self) -> Option<&Path> {
+        let flags = match self {
+            Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => &args.log,
+            Command::Inspect(args) => &args.log,
+            Command::Verify(args) => &args.log,
+            Command::Report(args) => &args.log,
+            Command::Completions(_) => return None,
+        };
+        flags.log_file.as_deref()
     }
 }
 
@@ -119,6 +149,17 @@ pub(crate) struct InspectArgs {
     /// Notes and errors become JSON lines on stderr.
     #[arg(long, help_heading = "Reporting")]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+/// The arguments of `completions`.
+#[derive(Args)]
+#[command(next_help_heading = "Inputs")]
+pub(crate) struct CompletionsArgs {
+    /// Name the shell
+    pub(crate) shell: Shell,
 }
 
 /// The flags of `plan`: those of `merge`, and one more.
@@ -217,6 +258,14 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "FILE", help_heading = "Reporting")]
     pub(crate) profile: Option<PathBuf>,
 
+    /// Write a page about the merge for a browser
+    ///
+    /// The page of the command `report`, with the timeline of `--profile`. `plan` ignores it.
+    ///
+    /// Example: --report merge.html
+    #[arg(long, value_name = "FILE", help_heading = "Reporting")]
+    pub(crate) report: Option<PathBuf>,
+
     /// Print errors only
     #[arg(short, long, conflicts_with_all = ["json", "verbose"], help_heading = "Reporting")]
     pub(crate) quiet: bool,
@@ -224,6 +273,9 @@ pub(crate) struct MergeArgs {
     /// Show how the memory budget is spent
     #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
     pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
 
     #[cfg(feature = "testing")]
     #[command(flatten)]
@@ -272,6 +324,9 @@ pub(crate) struct VerifyArgs {
     #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
     pub(crate) quiet: bool,
 
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+
     #[cfg(feature = "testing")]
     #[command(flatten)]
     pub(crate) testing: TestFlags,
@@ -285,26 +340,101 @@ impl VerifyArgs {
     }
 }
 
-/// All commands, each with `--help` under a heading like every other flag.
-fn command() -> clap::Command {
+/// What stands above the table of exit codes.
+const ENVIRONMENT: &str = "Each flag may come from the environment: SHARDFOLD_MAX_RAM is --max-ram.";
+
+/// The flags of `report`.
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// Name the merged directory
+    #[arg(help_heading = "Inputs")]
+    pub(crate) dir: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) inputs: InputFlags,
+
+    /// Write the page to this file [default: stdout]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) result: ResultFlags,
+
+    #[command(flatten)]
+    pub(crate) memory: MemoryFlags,
+
+    #[command(flatten)]
+    pub(crate) rules: RuleFlags,
+
+    /// Print errors only
+    #[arg(short, long, help_heading = "Reporting")]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+impl ReportArgs {
+    /// What the user wants to see.
+    pub(crate) fn style(&self) -> Style {
+        [Style::Human, Style::Quiet][usize::from(self.quiet)]
+    }
+}
+
+/// All commands, each with `--help` under a heading like every other flag, and the same words below.
+pub(crate) fn command() -> clap::Command {
     Cli::command().mut_subcommands(|command| {
         let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
         let help = help.help("Print help (`-h` prints a summary)").help_heading("Reporting");
-        command.disable_help_flag(true).arg(help)
+        command.disable_help_flag(true).arg(help).after_help(format!("{ENVIRONMENT}\n\n{TABLE}"))
     })
 }
 
-/// Parses a command line, the name of the program included.
+/// A command line that was understood.
+pub(crate) struct Typed {
+    /// What to run.
+    pub(crate) command: Command,
+    /// The variables that set flags, as `NAME=VALUE`.
+    pub(crate) variables: Vec<String>,
+}
+
+/// A command line that was not, or that asks for help or the version; clap knows how to print either.
+pub(crate) struct Misuse {
+    /// What clap says.
+    pub(crate) error: clap::Error,
+    /// The variables that set flags, as `NAME=VALUE`.
+    pub(crate) variables: Vec<String>,
+}
+
+impl From<clap::Error> for Misuse {
+    fn from(error: clap::Error) -> Misuse {
+        Misuse { error, variables: Vec::new() }
+    }
+}
+
+/// Parses a command line, the name of the program included, and what the environment adds.
 ///
 /// # Errors
-/// Misuse, or a request for help or the version; clap knows how to print either.
-pub(crate) fn parse(args: &[OsString]) -> Result<Command, clap::Error> {
-    let matches = command().try_get_matches_from(args)?;
+/// Misuse, or a request for help or the version.
+pub(crate) fn parse(args: &[OsString], environment: &Variables) -> Result<Typed, Misuse> {
+    let all = command();
+    let typed = all.clone().try_get_matches_from(args)?;
+    let completed = environment.complete(&all, &typed, args)?;
+    let variables = completed.used;
+    match parse_completed(all, &completed.args) {
+        Ok(command) => Ok(Typed { command, variables }),
+        Err(error) => Err(Misuse { error, variables }),
+    }
+}
+
+fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, clap::Error> {
+    let matches = all.try_get_matches_from(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     let inputs = match &mut cli.command {
         Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
         Command::Verify(args) => Some(&mut args.inputs),
-        Command::Inspect(_) => None,
+        Command::Report(args) => Some(&mut args.inputs),
+        Command::Inspect(_) | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
         inputs.set_order(matches);

@@ -33,6 +33,8 @@ pub(crate) struct MergeConfig {
     pub(crate) probe: bool,
     /// Where to show what the time went to.
     pub(crate) profile: Option<PathBuf>,
+    /// Where to tell of the merge for a browser.
+    pub(crate) report: Option<PathBuf>,
     /// What to show.
     pub(crate) style: Style,
 }
@@ -53,8 +55,8 @@ impl MergeConfig {
             ..request_of(&args.inputs, &args.result, &args.memory, &args.rules)?
         };
         let output = args.output.clone();
-        let (profile, style) = (args.profile.clone(), args.style());
-        Ok(MergeConfig { request, output, dry_run: args.dry_run, probe: false, profile, style })
+        let (profile, report, style) = (args.profile.clone(), args.report.clone(), args.style());
+        Ok(MergeConfig { request, output, dry_run: args.dry_run, probe: false, profile, report, style })
     }
 }
 

@@ -136,6 +136,17 @@ pub(crate) struct MemoryFlags {
     pub(crate) io: String,
 }
 
+/// Where a log goes.
+#[derive(Args)]
+pub(crate) struct LogFlags {
+    /// Write everything that is reported to this file too
+    ///
+    /// As JSON lines with the time, whatever the terminal shows: flags, notes, the budget, progress every ten seconds, errors
+    /// and the end. A file that is there is appended to. Where it cannot be written, the command goes on without it.
+    #[arg(long, value_name = "FILE", help_heading = "Reporting")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
 /// What is merged and how, where the files do not say or a rule would refuse.
 #[derive(Args)]
 pub(crate) struct RuleFlags {

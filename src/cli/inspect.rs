@@ -4,19 +4,18 @@ use crate::error::Result;
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::inspect::open::inspect;
-use crate::report::style::Style;
 
 use crate::cli::args::InspectArgs;
-use crate::cli::output::{print, reporter};
+use crate::cli::console::Console;
+use crate::cli::output::print;
 use crate::cli::signals;
 
 /// Prints the contents of a directory.
-pub(crate) fn run(args: &InspectArgs) -> Result<()> {
-    let style = if args.json { Style::Json } else { Style::Human };
+pub(crate) fn run(args: &InspectArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
     let place = Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?;
     let inspected = inspect(&place, args.variant.as_deref(), &cancel)?;
-    reporter(style, &cancel, inspected.notes());
+    console.reporter(&cancel, inspected.notes());
     if args.json {
         let json = serde_json::to_string_pretty(&inspected).expect("strings and finite numbers");
         print(&format!("{json}\n"))

@@ -5,37 +5,41 @@ use std::path::Path;
 use crate::error::Result;
 use crate::error::request::RequestError;
 use crate::merge::prepare::prepare;
+use crate::report::noted::Noted;
 use crate::report::style::Style;
 use crate::report::summary::Summary;
-use crate::storage::files::write_small;
 use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
-use crate::cli::output::{print, reporter};
-use crate::cli::values::usage;
-use crate::cli::{plan, signals};
+use crate::cli::console::Console;
+use crate::cli::output::{print, write_text};
+use crate::cli::{plan, report, signals};
 
 /// Merges, or prints the plan if the run is dry.
-pub(crate) fn run(args: &MergeArgs) -> Result<()> {
+pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let mut config = MergeConfig::new(args)?;
     config.request.cancel = signals::listen();
     if config.dry_run {
-        return plan::show(&config);
+        return plan::show(&config, console);
     }
     let Some(output) = &config.output else {
         return Err(RequestError::Required { flag: "--output <DIR>" }.into());
     };
     let prepared = prepare(&config.request)?;
-    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
+    let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     let output = Location::of_resolved_path(output);
     #[cfg(feature = "testing")]
     let output = args.testing.output(output);
+    let mut noted = Noted::new(reporter.as_mut(), report::texts(&prepared.notes));
     let summary = if args.discards() {
-        prepared.merge_and_discard(&output, reporter.as_mut())?
+        prepared.merge_and_discard(&output, &mut noted)?
     } else {
-        prepared.merge(&output, reporter.as_mut())?
+        prepared.merge(&output, &mut noted)?
     };
+    if let Some(path) = &config.report {
+        report::write(path, &output, &prepared, &summary, noted.notes)?;
+    }
     if let Some(path) = &config.profile {
         write_profile(path, &summary)?;
     }
@@ -59,15 +63,9 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
 /// Writes the page and its data.
 ///
 /// # Errors
-/// As [`write_small`]: then the result is there, and only this is not.
+/// As [`write_text`]: then the result is there, and only this is not.
 fn write_profile(path: &Path, summary: &Summary) -> Result<()> {
     let data = format!("{:#}\n", summary.profile_json());
-    for (path, text) in [(path.to_owned(), summary.profile_html()), (path.with_extension("json"), data)] {
-        let file = Location::of_path(&path);
-        let (Some(dir), Some(name)) = (file.parent(), file.name()) else {
-            return Err(usage("--profile", &path.to_string_lossy(), "the name of a file is accepted"));
-        };
-        write_small(&dir, name, text.as_bytes())?;
-    }
-    Ok(())
+    write_text("--profile", path, &summary.profile_html())?;
+    write_text("--profile", &path.with_extension("json"), &data)
 }

@@ -6,7 +6,16 @@ use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::error::exit::Code;
+use crate::note::Note;
+use crate::note::input::InputNote;
+use crate::report::choose;
+use crate::report::event::Event;
 use crate::report::say::say;
+use crate::report::style::Style;
+use crate::report::terminal::Terminal;
+
+use crate::cancel::Cancel;
+use crate::cli::args::Misuse;
 
 /// What `shardfold` alone prints.
 const SHORT: &str = "\
@@ -22,19 +31,30 @@ Example:
 ";
 
 /// Prints what clap has to say, and returns the code that the process ends with.
-pub(crate) fn show(error: &clap::Error, args: &[OsString]) -> Code {
+pub(crate) fn show(Misuse { error, variables }: &Misuse, args: &[OsString]) -> Code {
     if !error.use_stderr() {
         // Help and version go to stdout.
         return if error.print().is_ok() { Code::Done } else { Code::Io };
     }
-    if is_json(args) {
+    let style = if is_json(args) { Style::Json } else { Style::Verbose };
+    if style == Style::Json {
         say(&format!("{}\n", as_json(error)));
     } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         say(SHORT);
     } else {
         let _ = error.print();
     }
+    if !variables.is_empty() {
+        show_variables(variables, style);
+    }
     Code::Usage
+}
+
+/// Tells which flags were not typed, in case that one of them is what was misused.
+pub(crate) fn show_variables(variables: &[String], style: Style) {
+    let style = if style == Style::Json { style } else { Style::Verbose };
+    let note = Note::from(InputNote::FlagsFromEnvironment { variables: variables.to_vec() });
+    choose(style, Terminal::of_stderr(), &Cancel::default()).event(&Event::Note(&note));
 }
 
 /// Whether `--json` was typed: what could not be parsed can only be looked through.

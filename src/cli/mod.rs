@@ -1,17 +1,22 @@
 //! The command line: what was typed, what it means, one file per command, and how a process ends.
 
 pub(crate) mod args;
+pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod console;
+
 pub(crate) mod flags;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod misuse;
 pub(crate) mod output;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod signals;
 #[cfg(feature = "testing")]
 pub(crate) mod test_flags;
 pub(crate) mod values;
+pub(crate) mod variables;
 pub(crate) mod verify;
 pub(crate) mod version;
 
@@ -22,21 +27,51 @@ use std::process::ExitCode;
 use crate::error::Result;
 use crate::error::exit::Code;
 use crate::error::run::RunError;
+use crate::note::Note;
+use crate::note::input::InputNote;
+use crate::report::log::Log;
+use crate::report::show_panics_as_json;
 use crate::report::style::Style;
-use crate::report::{show_error, show_panics_as_json};
+use crate::storage::log_file::LogFile;
 use crate::storage::open_files::raise_limit;
 
-use crate::cli::args::Command;
+use crate::cli::args::{Command, Typed, command, parse};
+use crate::cli::console::Console;
+use crate::cli::variables::Variables;
 
 /// Runs the command that was typed and returns what the process should end with.
 pub fn main() -> ExitCode {
     raise_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
-    let code = match args::parse(&args) {
-        Ok(command) => end(caught(|| run(&command)), command.style()),
-        Err(error) => misuse::show(&error, &args),
+    let environment = Variables::of_this_process();
+    let code = match parse(&args, &environment) {
+        Ok(typed) => start(&typed, environment.slips(&command())),
+        Err(misuse) => misuse::show(&misuse, &args),
     };
     ExitCode::from(code as u8)
+}
+
+/// Runs what was typed, and tells of its environment and its end.
+fn start(Typed { command, variables }: &Typed, mut notes: Vec<Note>) -> Code {
+    if !variables.is_empty() {
+        notes.push(InputNote::FlagsFromEnvironment { variables: variables.clone() }.into());
+    }
+    let log = command.log_file().and_then(|path| match LogFile::open(path) {
+        Ok(file) => Some(Log::new(file)),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            notes.push(InputNote::LogUnwritable { path: path.display().to_string(), cause }.into());
+            None
+        }
+    });
+    let console = Console::new(command.style(), log);
+    console.notes(&notes);
+    let result = caught(|| run(command, &console));
+    let code = console.end(result.as_ref().err());
+    if code == Code::Usage && !variables.is_empty() {
+        misuse::show_variables(variables, command.style());
+    }
+    code
 }
 
 /// What `run` gives; a panic in this thread is an error as in any other.
@@ -45,23 +80,18 @@ fn caught(run: impl FnOnce() -> Result<()>) -> Result<()> {
     caught.unwrap_or_else(|_| Err(RunError::Panicked { stage: "main thread" }.into()))
 }
 
-fn run(command: &Command) -> Result<()> {
+fn run(command: &Command, console: &Console) -> Result<()> {
     if command.style() == Style::Json {
         show_panics_as_json();
     }
     match command {
-        Command::Merge(args) => merge::run(args),
-        Command::Plan(args) => plan::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Verify(args) => verify::run(args),
+        Command::Merge(args) => merge::run(args, console),
+        Command::Plan(args) => plan::run(args, console),
+        Command::Inspect(args) => inspect::run(args, console),
+        Command::Verify(args) => verify::run(args, console),
+        Command::Report(args) => report::run(args, console),
+        Command::Completions(args) => completions::run(args),
     }
-}
-
-/// Prints the error, if there is one, and returns the code that the process ends with.
-fn end(result: Result<()>, style: Style) -> Code {
-    let Err(error) = result else { return Code::Done };
-    show_error(&error, style);
-    error.exit_code()
 }
 
 #[cfg(test)]

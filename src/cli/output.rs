@@ -1,24 +1,14 @@
-//! What a command prints, and through whom.
+//! What a command was asked for, on stdout or in a file.
 
 use std::io::Write;
+use std::path::Path;
 
-use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::note::Note;
-use crate::report::choose;
-use crate::report::event::{Event, Reporter};
-use crate::report::style::Style;
-use crate::report::terminal::Terminal;
+use crate::storage::files::write_small;
+use crate::storage::location::Location;
 
-/// The reporter of a command, after it has shown these notes.
-pub(crate) fn reporter(style: Style, cancel: &Cancel, notes: &[Note]) -> Box<dyn Reporter> {
-    let mut reporter = choose(style, Terminal::of_stderr(), cancel);
-    for note in notes {
-        reporter.event(&Event::Note(note));
-    }
-    reporter
-}
+use crate::cli::values::usage;
 
 /// Prints what a command was asked for to stdout.
 ///
@@ -28,4 +18,16 @@ pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     printed.map_err(|cause| Error::new(StorageError::Write { path: "stdout".into() }).because(cause))
+}
+
+/// Writes the file that a flag names.
+///
+/// # Errors
+/// Misuse where `path` is no name of a file; else as [`write_small`].
+pub(crate) fn write_text(flag: &'static str, path: &Path, text: &str) -> Result<()> {
+    let file = Location::of_path(path);
+    let (Some(dir), Some(name)) = (file.parent(), file.name()) else {
+        return Err(usage(flag, &path.to_string_lossy(), "the name of a file is accepted"));
+    };
+    write_small(&dir, name, text.as_bytes())
 }

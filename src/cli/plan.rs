@@ -9,20 +9,21 @@ use crate::storage::location::Location;
 
 use crate::cli::args::PlanArgs;
 use crate::cli::config::MergeConfig;
-use crate::cli::output::{print, reporter};
+use crate::cli::console::Console;
+use crate::cli::output::print;
 use crate::cli::signals;
 
 /// Prints the plan.
-pub(crate) fn run(args: &PlanArgs) -> Result<()> {
+pub(crate) fn run(args: &PlanArgs, console: &Console) -> Result<()> {
     let mut config = MergeConfig { probe: args.probe, ..MergeConfig::new(&args.merge)? };
     config.request.cancel = signals::listen();
-    show(&config)
+    show(&config, console)
 }
 
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
-pub(crate) fn show(config: &MergeConfig) -> Result<()> {
+pub(crate) fn show(config: &MergeConfig, console: &Console) -> Result<()> {
     let prepared = prepare(&config.request)?;
-    let mut reporter = reporter(config.style, &config.request.cancel, &prepared.notes);
+    let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     let is_done = match &config.output {
         Some(output) => {
             let output = Location::of_resolved_path(output);

@@ -13,14 +13,15 @@ use crate::verify::verified::Verified;
 
 use crate::cli::args::VerifyArgs;
 use crate::cli::config::request_of;
-use crate::cli::output::{print, reporter};
+use crate::cli::console::Console;
+use crate::cli::output::print;
 use crate::cli::signals;
 use crate::cli::values::usage;
 
 /// Verifies a directory and prints what was found.
-pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
+pub(crate) fn run(args: &VerifyArgs, console: &Console) -> Result<()> {
     let dir = Location::of_path(&args.dir);
-    let verified = if args.hashes_only { hashes(args, &dir) } else { inputs(args, dir.clone()) };
+    let verified = if args.hashes_only { hashes(&dir, console) } else { inputs(args, dir.clone(), console) };
     let verified = verified.map_err(|error| interrupted(&dir, error))?;
     match args.style() {
         Style::Json => {
@@ -43,13 +44,13 @@ fn interrupted(dir: &Location, error: Error) -> Error {
     }
 }
 
-fn hashes(args: &VerifyArgs, dir: &Location) -> Result<Verified> {
+fn hashes(dir: &Location, console: &Console) -> Result<Verified> {
     let cancel = signals::listen();
     let dir = dir.clone().stopped_by(&cancel);
-    check_hashes(&dir, &cancel, reporter(args.style(), &cancel, &[]).as_mut())
+    check_hashes(&dir, &cancel, console.reporter(&cancel, &[]).as_mut())
 }
 
-fn inputs(args: &VerifyArgs, dir: Location) -> Result<Verified> {
+fn inputs(args: &VerifyArgs, dir: Location, console: &Console) -> Result<Verified> {
     if args.inputs.adapters.is_empty() {
         // Whoever mistyped the directory need not look for an adapter first.
         dir.check_dir()?;
@@ -66,7 +67,7 @@ fn inputs(args: &VerifyArgs, dir: Location) -> Result<Verified> {
     }
     let cancel = request.cancel.clone();
     let verification = Verification::prepare(dir, &request, sample)?;
-    let mut reporter = reporter(args.style(), &cancel, &verification.prepared.notes);
+    let mut reporter = console.reporter(&cancel, &verification.prepared.notes);
     verification.run(reporter.as_mut())
 }
 

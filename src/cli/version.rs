@@ -1,5 +1,15 @@
-//! The version as `--version` prints it: `0.1.0 (COMMIT, TARGET)`.
+//! The version as `--version` prints it: `0.1.0 (COMMIT, TARGET, KERNEL kernels)`.
 
-/// Version, commit and target; `build.rs` finds the latter two.
-pub(crate) const VERSION: &str =
-    concat!(env!("CARGO_PKG_VERSION"), " (", env!("SHARDFOLD_COMMIT"), ", ", env!("SHARDFOLD_TARGET"), ")");
+use std::sync::OnceLock;
+
+use crate::kernels::dispatch::Kernels;
+
+/// Version, commit and target, which `build.rs` finds, and the kernels that this CPU takes.
+pub(crate) fn version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let (version, commit, target) =
+            (env!("CARGO_PKG_VERSION"), env!("SHARDFOLD_COMMIT"), env!("SHARDFOLD_TARGET"));
+        format!("{version} ({commit}, {target}, {} kernels)", Kernels::detect().name())
+    })
+}

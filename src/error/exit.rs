@@ -106,7 +106,9 @@ fn of_verify(error: &VerifyError) -> Code {
     match error {
         VerifyError::NoRecord { .. } => Code::NoInput,
         VerifyError::Interrupted { .. } => Code::Stopped,
-        VerifyError::UnreadableRecord { .. } | VerifyError::Findings { .. } => Code::Data,
+        VerifyError::UnreadableRecord { .. }
+        | VerifyError::OtherMerge { .. }
+        | VerifyError::Findings { .. } => Code::Data,
     }
 }
 

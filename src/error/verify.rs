@@ -14,10 +14,16 @@ pub enum VerifyError {
     NoRecord { path: PathBuf },
     #[error("`shardfold.json` in `{}` cannot be read, or is of a later version", path.display())]
     UnreadableRecord { path: PathBuf },
+    #[error("`{}` is the result of another merge{}", path.display(), colon(difference))]
+    OtherMerge { path: PathBuf, difference: Option<String> },
     #[error("interrupted: `{}` was not checked to its end", path.display())]
     Interrupted { path: PathBuf },
     #[error("`{}` is not what it should be in {}", path.display(), points(*findings))]
     Findings { path: PathBuf, findings: usize },
+}
+
+fn colon(difference: &Option<String>) -> String {
+    difference.as_ref().map(|difference| format!(": {difference}")).unwrap_or_default()
 }
 
 fn points(findings: usize) -> String {

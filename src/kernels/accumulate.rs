@@ -61,6 +61,7 @@ pub(crate) fn retention_sums(values: &[f32], before: &[f32], still: &[f32], delt
         }
         sums.arrived += f64::from(total(run.arrived));
         sums.squares += f64::from(total(run.squares));
+        sums.still_squares += f64::from(total(run.still_squares));
         sums.nonzero += run.nonzero.iter().map(|n| u64::from(*n)).sum::<u64>();
         sums.unchanged += run.unchanged.iter().map(|n| u64::from(*n)).sum::<u64>();
     }
@@ -85,6 +86,7 @@ pub(crate) fn total([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
 struct Run {
     arrived: [f32; LANES],
     squares: [f32; LANES],
+    still_squares: [f32; LANES],
     nonzero: [u32; LANES],
     unchanged: [u32; LANES],
 }
@@ -101,6 +103,7 @@ impl Run {
         for i in 0..LANES {
             self.arrived[i] += delta[i] * (values[i] - before[i]);
             self.squares[i] += delta[i] * delta[i];
+            self.still_squares[i] += still[i] * still[i];
             let is_one = u32::from(delta[i] != 0.0);
             self.nonzero[i] += is_one;
             self.unchanged[i] += is_one & u32::from(values[i] == still[i]);

@@ -170,8 +170,7 @@ impl Kernels {
         levels.into_iter().filter(|level| level.runs_here()).map(Self).collect()
     }
 
-    #[cfg(any(test, feature = "testing"))]
-    /// A short name for logs: `scalar`, `baseline`, `neon`, `avx2` or `avx512`.
+    /// A short name: `scalar`, `baseline`, `neon`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",

@@ -17,6 +17,8 @@ pub struct RetentionSums {
     pub arrived: f64,
     /// `‖Δ‖²`.
     pub squares: f64,
+    /// `‖W‖²`, over what would have become of the elements without the delta.
+    pub still_squares: f64,
     /// Elements of the delta that are not zero.
     pub nonzero: u64,
     /// Of those, elements that changed nothing.

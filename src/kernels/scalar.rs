@@ -94,10 +94,11 @@ pub(crate) fn add_squares_each(values: &[f32], sums: &mut [f64]) {
 pub(crate) fn retention_sums(values: &[f32], before: &[f32], still: &[f32], delta: &[f32]) -> RetentionSums {
     let mut retention_sums = RetentionSums::default();
     for start in (0..delta.len()).step_by(RUN) {
-        let (mut arrived, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let [mut arrived, mut squares, mut still_squares] = [[0.0f32; LANES]; 3];
         for i in start..delta.len().min(start + RUN) {
             arrived[i % LANES] += delta[i] * (values[i] - before[i]);
             squares[i % LANES] += delta[i] * delta[i];
+            still_squares[i % LANES] += still[i] * still[i];
             if delta[i] != 0.0 {
                 retention_sums.nonzero += 1;
                 retention_sums.unchanged += u64::from(values[i] == still[i]);
@@ -105,6 +106,7 @@ pub(crate) fn retention_sums(values: &[f32], before: &[f32], still: &[f32], delt
         }
         retention_sums.arrived += f64::from(total(arrived));
         retention_sums.squares += f64::from(total(squares));
+        retention_sums.still_squares += f64::from(total(still_squares));
     }
     retention_sums
 }

@@ -9,6 +9,12 @@ notes! {
             ("base: `{base}` (from adapter_config.json of `{adapter}`)"),
         AdapterFoundIn { location: String } =>
             ("the adapter is in `{location}`"),
+        FlagsFromEnvironment { variables: Vec<String> } =>
+            ("flags from the environment: {}", variables.join(", ")),
+        UnknownVariable { variable: String, like: String } =>
+            ("the environment has `{variable}`, which no flag has: ignored (is it `{like}`?)"),
+        LogUnwritable { path: String, cause: String } =>
+            ("`--log-file {path}` cannot be written, so that there is no log: {cause}"),
         Variant { variant: String } =>
             ("the weights are the variant `{variant}`: load the result with `variant=\"{variant}\"`"),
         NotInIndex { files: Vec<String> } =>

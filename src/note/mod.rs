@@ -38,7 +38,10 @@ use crate::note::side_file::SideFileNote;
 impl Note {
     /// Whether it is for those who look closely only.
     pub(crate) fn is_detail(&self) -> bool {
-        matches!(self, Note::Run(RunNote::IoRefused { .. }))
+        matches!(
+            self,
+            Note::Run(RunNote::IoRefused { .. }) | Note::Input(InputNote::FlagsFromEnvironment { .. })
+        )
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) struct MilestoneCounts {
 
 /// What was reached of a claim. It is written as bits, so that it is read as it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "[u64; 6]", into = "[u64; 6]")]
+#[serde(from = "[u64; 7]", into = "[u64; 7]")]
 pub(crate) struct ClaimCount {
     /// Elements.
     pub(crate) elements: u64,
@@ -103,17 +103,21 @@ pub(crate) struct ClaimCount {
     pub(crate) retained: Retention,
 }
 
-impl From<[u64; 6]> for ClaimCount {
-    fn from([elements, arrived, squares, nonzero, unchanged, measured]: [u64; 6]) -> ClaimCount {
-        let [arrived, squares] = [arrived, squares].map(f64::from_bits);
-        ClaimCount { elements, retained: Retention { arrived, squares, nonzero, unchanged, measured } }
+impl From<[u64; 7]> for ClaimCount {
+    fn from(
+        [elements, arrived, squares, weight_squares, nonzero, unchanged, measured]: [u64; 7],
+    ) -> ClaimCount {
+        let [arrived, squares, weight_squares] = [arrived, squares, weight_squares].map(f64::from_bits);
+        let retained = Retention { arrived, squares, weight_squares, nonzero, unchanged, measured };
+        ClaimCount { elements, retained }
     }
 }
 
-impl From<ClaimCount> for [u64; 6] {
-    fn from(count: ClaimCount) -> [u64; 6] {
-        let Retention { arrived, squares, nonzero, unchanged, measured } = count.retained;
-        [count.elements, arrived.to_bits(), squares.to_bits(), nonzero, unchanged, measured]
+impl From<ClaimCount> for [u64; 7] {
+    fn from(count: ClaimCount) -> [u64; 7] {
+        let Retention { arrived, squares, weight_squares, nonzero, unchanged, measured } = count.retained;
+        let [arrived, squares, weight_squares] = [arrived, squares, weight_squares].map(f64::to_bits);
+        [count.elements, arrived, squares, weight_squares, nonzero, unchanged, measured]
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Retention {
     pub arrived: f64,
     /// `‖Δ‖²`.
     pub squares: f64,
+    /// `‖W‖²` of the weights that the delta falls on, as they would be without it.
+    pub weight_squares: f64,
     /// Elements of the delta that are not zero.
     pub nonzero: u64,
     /// Of those, elements that left the weight as it was.
@@ -56,6 +58,7 @@ impl Retention {
         Retention {
             arrived: self.arrived * by,
             squares: self.squares * by,
+            weight_squares: self.weight_squares * by,
             nonzero: count(self.nonzero),
             unchanged: count(self.unchanged),
             measured: self.measured,
@@ -66,6 +69,7 @@ impl Retention {
     pub(crate) fn add(&mut self, other: &Retention) {
         self.arrived += other.arrived;
         self.squares += other.squares;
+        self.weight_squares += other.weight_squares;
         self.nonzero += other.nonzero;
         self.unchanged += other.unchanged;
         self.measured += other.measured;
@@ -151,6 +155,7 @@ fn add_row(kernels: Kernels, of: Measured<'_>, delta: &[f32], retention: &mut Re
     retention.add(&Retention {
         arrived: sums.arrived + if of.is_sum { sums.squares } else { 0.0 },
         squares: sums.squares,
+        weight_squares: sums.still_squares,
         nonzero: sums.nonzero,
         unchanged: sums.unchanged,
         measured: delta.len() as u64,
@@ -192,8 +197,15 @@ mod tests {
 
     #[test]
     fn a_sample_stands_for_all() {
-        let some = Retention { arrived: 1.0, squares: 2.0, nonzero: 3, unchanged: 1, measured: 4 };
-        let all = Retention { arrived: 10.0, squares: 20.0, nonzero: 30, unchanged: 10, measured: 4 };
+        let sums = |by: f64| Retention {
+            arrived: by,
+            squares: 2.0 * by,
+            weight_squares: 3.0 * by,
+            nonzero: 3 * by as u64,
+            unchanged: by as u64,
+            measured: 4,
+        };
+        let (some, all) = (sums(1.0), sums(10.0));
         assert_eq!((some.for_elements(40), some.for_elements(4)), (all, some));
         assert_eq!(all.share(), some.share());
     }
@@ -206,6 +218,7 @@ mod tests {
         assert_eq!((retention.nonzero, retention.unchanged), (3, 1));
         assert_eq!(retention.share(), Some(0.5 / (0.25 + 0.0625 + 0.25)));
         assert_eq!(retention.unchanged_share(), Some(1.0 / 3.0));
+        assert_eq!(retention.weight_squares, 4.0);
         assert_eq!(Retention::default().share(), None);
     }
 

@@ -70,6 +70,8 @@ pub struct ModuleRetention {
     pub tensor: String,
     /// Norm of the delta.
     pub norm: f64,
+    /// Norm of the weights that it falls on, as they would be without it.
+    pub weight_norm: f64,
     /// `⟨Δ, W′ − W⟩ / ‖Δ‖²`; none if the delta is zero.
     pub retained: Option<f64>,
     /// The share of the delta's elements that left the weight as it was.
@@ -139,6 +141,7 @@ impl Tally {
                     module: claim.module.to_string(),
                     tensor: claim.tensor.to_string(),
                     norm: retention.squares.sqrt(),
+                    weight_norm: retention.weight_squares.sqrt(),
                     retained: retention.share(),
                     unchanged: retention.unchanged_share(),
                 });

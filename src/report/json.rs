@@ -15,15 +15,28 @@ use crate::report::lines::EVERY;
 use crate::report::rate::Rate;
 use crate::report::say::say;
 
-/// Progress as JSON lines.
+/// JSON lines on stderr.
 #[derive(Default)]
-pub(crate) struct Json {
-    clock: Option<(Rate, Instant)>,
-}
+pub(crate) struct Json(Objects);
 
 impl Reporter for Json {
     fn event(&mut self, event: &Event<'_>) {
-        let line = match event {
+        if let Some(object) = self.0.of(event) {
+            say(&format!("{object}\n"));
+        }
+    }
+}
+
+/// Events as JSON objects.
+#[derive(Default)]
+pub(crate) struct Objects {
+    clock: Option<(Rate, Instant)>,
+}
+
+impl Objects {
+    /// The object of an event, if it has one; progress now and then only.
+    pub(crate) fn of(&mut self, event: &Event<'_>) -> Option<Value> {
+        match event {
             Event::Note(note) => Some(note_object(note)),
             Event::Budget { schedule, reason, io } => {
                 self.clock = None;
@@ -42,14 +55,9 @@ impl Reporter for Json {
             }
             Event::Progress(now) => self.progress(now),
             Event::Finished(_) => None,
-        };
-        if let Some(line) = line {
-            say(&format!("{line}\n"));
         }
     }
-}
 
-impl Json {
     fn progress(&mut self, now: &Snapshot) -> Option<Value> {
         let (rate, last) = self.clock.get_or_insert_with(|| (Rate::from(now.written_bytes), Instant::now()));
         if last.elapsed() < EVERY {

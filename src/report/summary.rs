@@ -267,6 +267,7 @@ mod tests {
             module: module.to_owned(),
             tensor: String::new(),
             norm: 1.0,
+            weight_norm: 2.0,
             retained: Some(retained),
             unchanged: None,
         };

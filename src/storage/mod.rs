@@ -38,6 +38,7 @@ pub(crate) mod held;
 pub(crate) mod interrupted;
 pub(crate) mod io;
 pub(crate) mod location;
+pub(crate) mod log_file;
 pub(crate) mod memory;
 pub(crate) mod nearby;
 pub(crate) mod once;

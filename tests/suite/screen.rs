@@ -47,12 +47,15 @@ fn usage_names_what_is_required() {
 }
 
 #[test]
-fn the_version_has_commit_and_target() {
+fn the_version_has_commit_target_and_kernels() {
     let ran = run(&["--version"]);
     let version = format!("shardfold {} (", env!("CARGO_PKG_VERSION"));
     let rest = ran.out.trim_end().strip_prefix(&version).and_then(|rest| rest.strip_suffix(')'));
-    let (commit, target) = rest.and_then(|rest| rest.split_once(", ")).expect("a commit and a target");
+    let parts: Vec<&str> = rest.expect("more than the version").split(", ").collect();
+    let [commit, target, kernels] = parts[..] else { panic!("commit, target and kernels: {}", ran.out) };
     assert!(!commit.is_empty() && target.split('-').count() >= 3, "{}", ran.out);
+    let known = ["scalar", "baseline", "neon", "avx2", "avx512"].map(|name| format!("{name} kernels"));
+    assert!(known.iter().any(|name| name == kernels), "{}", ran.out);
 }
 
 #[test]
