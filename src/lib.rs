@@ -48,6 +48,9 @@ pub(crate) mod verify;
 pub use adapters::expert_options::{ExpertLayout, Orientation, Packing};
 pub use cancel::Cancel;
 pub use checkpoint::tokenizer::TokenizerChoice;
+#[cfg(any(feature = "man", feature = "testing"))]
+#[doc(hidden)]
+pub use cli::args::command as command_line;
 pub use cli::main as run_command;
 pub use error::adapter::AdapterError;
 pub use error::budget::{BudgetNeed, BudgetPart};

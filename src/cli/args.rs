@@ -382,7 +382,7 @@ impl ReportArgs {
 }
 
 /// All commands, each with `--help` under a heading like every other flag, and the same words below.
-pub(crate) fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     Cli::command().mut_subcommands(|command| {
         let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
         let help = help.help("Print help (`-h` prints a summary)").help_heading("Reporting");

@@ -43,6 +43,48 @@ fn the_page_on_quantization_shows_what_commands_print() {
     check(QUANTIZATION, 3);
 }
 
+#[test]
+fn the_pages_of_tasks_show_what_commands_print() {
+    let pages = [
+        (include_str!("../../docs/tasks/laptop.md"), 2),
+        (include_str!("../../docs/tasks/moe.md"), 2),
+        (include_str!("../../docs/tasks/qlora.md"), 1),
+        (include_str!("../../docs/tasks/image-models.md"), 1),
+        (include_str!("../../docs/tasks/verify.md"), 1),
+    ];
+    for (page, count) in pages {
+        check(page, count);
+    }
+}
+
+#[test]
+fn the_book_has_every_page_and_links_lead_somewhere() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let listed = links(include_str!("../../docs/SUMMARY.md"));
+    for dir in ["", "tasks"] {
+        for entry in std::fs::read_dir(docs.join(dir)).expect("docs") {
+            let path = entry.expect("docs").path();
+            let name = path.strip_prefix(&docs).expect("in docs").to_string_lossy().into_owned();
+            if !name.ends_with(".md") || name == "SUMMARY.md" {
+                continue;
+            }
+            assert!(listed.contains(&name), "`{name}` is not in SUMMARY.md");
+            let text = std::fs::read_to_string(&path).expect("UTF-8");
+            for link in links(&text).iter().filter(|link| !link.contains("://") && !link.starts_with('#')) {
+                let file = link.split('#').next().unwrap_or_default();
+                let place = path.parent().expect("a folder").join(file);
+                assert!(place.exists(), "`{name}` links to `{link}`");
+            }
+        }
+    }
+}
+
+/// Where the links of a page lead.
+fn links(text: &str) -> Vec<String> {
+    let ends = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    ends.map(|(link, _)| link.to_owned()).collect()
+}
+
 /// Runs every command of `text` that stands with its output, of which there are `count`.
 fn check(text: &str, count: usize) {
     let shown = shown(text);

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Makes the archive of a release: a static binary, completions, manual pages, licenses, and a list of what it was built from.
+#
+#   packaging/archive.sh TARGET OUT      e.g. x86_64-unknown-linux-musl dist
+#
+# The archive is the same for the same commit and toolchain: names in order, one owner, the time of the commit.
+set -eu
+cd "$(dirname "$0")/.."
+
+TARGET=$1
+OUT=$2
+CARGO=${CARGO:-cargo}
+PYTHON=${PYTHON:-python3}
+FEATURES=${FEATURES:-}
+VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+NAME=shardfold-$VERSION-$TARGET
+BUILT=${CARGO_TARGET_DIR:-target}
+TREE=$BUILT/archive/$NAME
+
+$CARGO build --release --locked --bin shardfold --target "$TARGET" --features "$FEATURES"
+rm -rf "$TREE"
+mkdir -p "$TREE/completions" "$OUT"
+cp "$BUILT/$TARGET/release/shardfold" README.md CHANGELOG.md LICENSE packaging/SKILL.md packaging/Containerfile "$TREE/"
+for SHELL_NAME in bash zsh fish; do
+  "$TREE/shardfold" completions $SHELL_NAME > "$TREE/completions/shardfold.$SHELL_NAME"
+done
+$CARGO run --quiet --locked --features man --bin man -- "$TREE/man"
+$PYTHON packaging/dependencies.py "$TARGET" "$FEATURES" "$TREE"
+TIME=$(git log -1 --format=%ct 2> /dev/null || date +%s)
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$TIME" -C "$(dirname "$TREE")" -cf - "$NAME" |
+  gzip -n9 > "$OUT/$NAME.tar.gz"
+ls -l "$OUT/$NAME.tar.gz"
