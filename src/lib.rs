@@ -51,6 +51,7 @@ pub use checkpoint::tokenizer::TokenizerChoice;
 #[cfg(any(feature = "man", feature = "testing"))]
 #[doc(hidden)]
 pub use cli::args::command as command_line;
+pub use cli::call::{call, request_of};
 pub use cli::main as run_command;
 pub use error::adapter::AdapterError;
 pub use error::budget::{BudgetNeed, BudgetPart};
@@ -75,6 +76,7 @@ pub use hub::environment::HubEnvironment;
 pub use hub::resolved::{Origin, Resolved};
 pub use inspect::open::{Inspected, inspect};
 pub use merge::prepare::{Prepared, prepare};
+pub use merge::reader::MergedReader;
 pub use merge::request::Request;
 pub use model::tied::Tied;
 pub use note::Note;

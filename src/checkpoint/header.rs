@@ -49,6 +49,16 @@ pub(crate) fn build_header(
     container_of(CONTAINERS, &name).build(like, tensors).map_err(wrong)
 }
 
+/// What the header of a file `path` says beside its tensors.
+///
+/// # Errors
+/// [`CheckpointError::Header`].
+pub(crate) fn metadata_of(header: &HeaderBytes, path: &Path) -> Result<Vec<(String, String)>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let wrong = |problem| Error::new(CheckpointError::Header { path: path.to_owned() }).because(problem);
+    container_of(CONTAINERS, &name).metadata(header).map_err(wrong)
+}
+
 fn read_in(
     table: &[&dyn Container],
     source: &dyn Source,
@@ -126,6 +136,10 @@ mod tests {
                 bytes: HeaderBytes::new(first),
                 tensors: vec![tensor],
             })
+        }
+
+        fn metadata(&self, _: &HeaderBytes) -> std::result::Result<Vec<(String, String)>, Broken> {
+            Ok(Vec::new())
         }
 
         fn build(

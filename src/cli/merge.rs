@@ -23,12 +23,9 @@ pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     if config.dry_run {
         return plan::show(&config, console);
     }
-    let Some(output) = &config.output else {
-        return Err(RequestError::Required { flag: "--output <DIR>" }.into());
-    };
+    let output = output_of(&config)?;
     let prepared = prepare(&config.request)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
-    let output = Location::of_resolved_path(output);
     #[cfg(feature = "testing")]
     let output = args.testing.output(output);
     let mut noted = Noted::new(reporter.as_mut(), report::texts(&prepared.notes));
@@ -60,11 +57,20 @@ pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     }
 }
 
+/// Where the result goes.
+///
+/// # Errors
+/// [`RequestError::Required`].
+pub(crate) fn output_of(config: &MergeConfig) -> Result<Location> {
+    let output = config.output.as_ref().ok_or(RequestError::Required { flag: "--output <DIR>" })?;
+    Ok(Location::of_resolved_path(output))
+}
+
 /// Writes the page and its data.
 ///
 /// # Errors
 /// As [`write_text`]: then the result is there, and only this is not.
-fn write_profile(path: &Path, summary: &Summary) -> Result<()> {
+pub(crate) fn write_profile(path: &Path, summary: &Summary) -> Result<()> {
     let data = format!("{:#}\n", summary.profile_json());
     write_text("--profile", path, &summary.profile_html())?;
     write_text("--profile", &path.with_extension("json"), &data)

@@ -62,14 +62,20 @@ fn is_json(args: &[OsString]) -> bool {
     args.iter().skip(1).take_while(|arg| *arg != OsStr::new("--")).any(|arg| arg == "--json")
 }
 
-/// The same object as for every other error.
-fn as_json(error: &clap::Error) -> Value {
+/// What is wrong, and the cure if there is one.
+pub(crate) fn message_and_tip(error: &clap::Error) -> (String, Option<String>) {
     let text = error.render().to_string();
     let mut paragraphs =
         text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
     let message = paragraphs.next().unwrap_or_default();
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     let tip = paragraphs.find_map(|text| text.strip_prefix("tip: ").map(str::to_owned));
+    (message.to_owned(), tip)
+}
+
+/// The same object as for every other error.
+fn as_json(error: &clap::Error) -> Value {
+    let (message, tip) = message_and_tip(error);
     let mut object = json!({"event": "error", "exit_code": Code::Usage as u8, "message": message});
     if let Some(tip) = tip {
         object["hint"] = tip.into();

@@ -1,10 +1,10 @@
 //! The command line: what was typed, what it means, one file per command, and how a process ends.
 
 pub(crate) mod args;
+pub(crate) mod call;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod console;
-
 pub(crate) mod flags;
 pub(crate) mod inspect;
 pub(crate) mod merge;
@@ -22,7 +22,6 @@ pub(crate) mod version;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 
 use crate::error::Result;
 use crate::error::exit::Code;
@@ -39,16 +38,14 @@ use crate::cli::args::{Command, Typed, command, parse};
 use crate::cli::console::Console;
 use crate::cli::variables::Variables;
 
-/// Runs the command that was typed and returns what the process should end with.
-pub fn main() -> ExitCode {
+/// Runs the command that was typed, the name of the program first, and returns what the process should end with.
+pub fn main(args: &[OsString]) -> Code {
     raise_limit();
-    let args: Vec<OsString> = std::env::args_os().collect();
     let environment = Variables::of_this_process();
-    let code = match parse(&args, &environment) {
+    match parse(args, &environment) {
         Ok(typed) => start(&typed, environment.slips(&command())),
-        Err(misuse) => misuse::show(&misuse, &args),
-    };
-    ExitCode::from(code as u8)
+        Err(misuse) => misuse::show(&misuse, args),
+    }
 }
 
 /// Runs what was typed, and tells of its environment and its end.

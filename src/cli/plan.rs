@@ -1,9 +1,13 @@
 //! `shardfold plan`, and `merge --dry-run`.
 
+use serde_json::Value;
+
 use crate::error::Result;
-use crate::merge::prepare::prepare;
+use crate::merge::prepare::{Prepared, prepare};
 use crate::publish::target::Probed;
+use crate::report::event::Reporter;
 use crate::report::plan::{RunShape, document, plan_text};
+use crate::report::probe::SpeedProbe;
 use crate::report::style::Style;
 use crate::storage::location::Location;
 
@@ -24,24 +28,41 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> Result<()> {
 pub(crate) fn show(config: &MergeConfig, console: &Console) -> Result<()> {
     let prepared = prepare(&config.request)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
-    let is_done = match &config.output {
-        Some(output) => {
-            let output = Location::of_resolved_path(output);
-            matches!(prepared.probe(&output, reporter.as_mut())?, Probed::AlreadyDone(_))
-        }
-        None => false,
-    };
-    let plan = prepared.plan.explain(&prepared.digest);
-    let output = config.output.as_ref().map(Location::of_resolved_path);
-    let probe = config.probe.then(|| prepared.probe_speed(output.as_ref())).transpose()?;
-    let (schedule, reason, io) = (&prepared.schedule, &prepared.reason, &prepared.io);
-    let run = RunShape { schedule, reason, io, probe };
+    let is_done = is_done(config, &prepared, reporter.as_mut())?;
+    let probe = probe(config, &prepared)?;
     if config.style == Style::Json {
-        return print(&format!("{:#}\n", document(plan, &run, is_done)));
+        return print(&format!("{:#}\n", document_of(&prepared, probe, is_done)));
     }
-    let mut text = plan_text(&plan, &run, config.style);
+    let plan = prepared.plan.explain(&prepared.digest);
+    let mut text = plan_text(&plan, &run_shape(&prepared, probe), config.style);
     if is_done {
         text.push_str("already done: the output is the result of this merge, and its hashes agree\n");
     }
     print(&text)
+}
+
+/// Whether the output, if it is named, is the result of this merge.
+pub(crate) fn is_done(
+    config: &MergeConfig,
+    prepared: &Prepared,
+    reporter: &mut dyn Reporter,
+) -> Result<bool> {
+    let Some(output) = config.output.as_ref().map(Location::of_resolved_path) else { return Ok(false) };
+    Ok(matches!(prepared.probe(&output, reporter)?, Probed::AlreadyDone(_)))
+}
+
+/// How fast it will be, if that is asked for.
+pub(crate) fn probe(config: &MergeConfig, prepared: &Prepared) -> Result<Option<SpeedProbe>> {
+    let output = config.output.as_ref().map(Location::of_resolved_path);
+    config.probe.then(|| prepared.probe_speed(output.as_ref())).transpose()
+}
+
+/// The plan as `--json` prints it.
+pub(crate) fn document_of(prepared: &Prepared, probe: Option<SpeedProbe>, is_done: bool) -> Value {
+    document(prepared.plan.explain(&prepared.digest), &run_shape(prepared, probe), is_done)
+}
+
+fn run_shape(prepared: &Prepared, probe: Option<SpeedProbe>) -> RunShape<'_> {
+    let Prepared { schedule, reason, io, .. } = prepared;
+    RunShape { schedule, reason, io, probe }
 }

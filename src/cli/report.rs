@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::error::verify::VerifyError;
 use crate::merge::prepare::{Prepared, prepare};
+use crate::merge::request::Request;
 use crate::publish::difference::difference;
 use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::report::event::Reporter;
 use crate::report::noted::Noted;
 use crate::report::page::Page;
 use crate::report::summary::Summary;
@@ -14,7 +17,7 @@ use crate::storage::location::Location;
 use crate::tensor::size::{show_rate, show_size};
 
 use crate::cli::args::ReportArgs;
-use crate::cli::config::request_of;
+use crate::cli::config::request_of as request_of_flags;
 use crate::cli::console::Console;
 use crate::cli::output::{print, write_text};
 use crate::cli::signals;
@@ -26,29 +29,59 @@ const HINT: &str =
 /// Writes the page of a merged directory.
 pub(crate) fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
-    let dir = Location::of_path(&args.dir).stopped_by(&cancel);
-    dir.check_dir()?;
-    let record = read_record(&dir)?;
-    let html = if args.inputs.adapters.is_empty() {
-        Page { hint: Some(HINT.to_owned()), ..recorded(&dir, &record) }.html()
-    } else {
-        let mut request = request_of(&args.inputs, &args.result, &args.memory, &args.rules)?;
-        request.cancel = cancel.clone();
-        request.sha256 = record.checksums.is_some();
-        let prepared = prepare(&request)?;
-        if prepared.digest != record.plan {
-            let difference = difference(&record, &prepared.plan);
-            return Err(VerifyError::OtherMerge { path: dir.path(), difference }.into());
-        }
-        let mut reporter = console.reporter(&cancel, &prepared.notes);
-        let mut noted = Noted::new(reporter.as_mut(), texts(&prepared.notes));
-        let summary = prepared.merge_and_discard(&dir, &mut noted)?;
-        measured(&dir, &record, &prepared, &summary, noted.notes).html()
-    };
+    let (dir, record) = recorded_in(&args.dir, &cancel)?;
+    let request = request_of(args, &record, &cancel)?;
+    let prepared = request.map(|request| prepare_same(&dir, &record, &request)).transpose()?;
+    let notes = prepared.as_ref().map_or(&[][..], |prepared| &prepared.notes);
+    let mut reporter = console.reporter(&cancel, notes);
+    let html = html(&dir, &record, prepared.as_ref(), reporter.as_mut())?;
     match &args.output {
         Some(path) => write_text("--output", path, &html),
         None => print(&html),
     }
+}
+
+/// A directory and its record.
+pub(crate) fn recorded_in(dir: &Path, cancel: &Cancel) -> Result<(Location, Provenance)> {
+    let dir = Location::of_path(dir).stopped_by(cancel);
+    dir.check_dir()?;
+    let record = read_record(&dir)?;
+    Ok((dir, record))
+}
+
+/// The merge that the inputs ask for, if they are named.
+pub(crate) fn request_of(args: &ReportArgs, record: &Provenance, cancel: &Cancel) -> Result<Option<Request>> {
+    if args.inputs.adapters.is_empty() {
+        return Ok(None);
+    }
+    let request = request_of_flags(&args.inputs, &args.result, &args.memory, &args.rules)?;
+    let sha256 = record.checksums.is_some();
+    Ok(Some(Request { cancel: cancel.clone(), sha256, ..request }))
+}
+
+/// Plans a merge that must be the one that made the directory.
+pub(crate) fn prepare_same(dir: &Location, record: &Provenance, request: &Request) -> Result<Prepared> {
+    let prepared = prepare(request)?;
+    if prepared.digest != record.plan {
+        let difference = difference(record, &prepared.plan);
+        return Err(VerifyError::OtherMerge { path: dir.path(), difference }.into());
+    }
+    Ok(prepared)
+}
+
+/// The page; with a merge, that is run without being written, and measured.
+pub(crate) fn html(
+    dir: &Location,
+    record: &Provenance,
+    prepared: Option<&Prepared>,
+    reporter: &mut dyn Reporter,
+) -> Result<String> {
+    let Some(prepared) = prepared else {
+        return Ok(Page { hint: Some(HINT.to_owned()), ..recorded(dir, record) }.html());
+    };
+    let mut noted = Noted::new(reporter, texts(&prepared.notes));
+    let summary = prepared.merge_and_discard(dir, &mut noted)?;
+    Ok(measured(dir, record, prepared, &summary, noted.notes).html())
 }
 
 /// Writes the page of a merge that has just ended.

@@ -39,6 +39,11 @@ impl Variables {
         Variables::new(std::env::vars_os())
     }
 
+    /// Of a process without any.
+    pub(crate) fn none() -> Variables {
+        Variables(BTreeMap::new())
+    }
+
     fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Variables {
         let own = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         Variables(own.filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()).collect())

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &VerifyArgs, console: &Console) -> Result<()> {
 }
 
 /// The error, where it says what a merge that was interrupted leaves, in the words of this command.
-fn interrupted(dir: &Location, error: Error) -> Error {
+pub(crate) fn interrupted(dir: &Location, error: Error) -> Error {
     match error.kind() {
         ErrorKind::Stopped => VerifyError::Interrupted { path: dir.path() }.into(),
         _ => error,
@@ -51,14 +51,8 @@ fn hashes(dir: &Location, console: &Console) -> Result<Verified> {
 }
 
 fn inputs(args: &VerifyArgs, dir: Location, console: &Console) -> Result<Verified> {
-    if args.inputs.adapters.is_empty() {
-        // Whoever mistyped the directory need not look for an adapter first.
-        dir.check_dir()?;
-        return Err(RequestError::Required { flag: "--adapter <DIR|NAME>` or `--hashes-only" }.into());
-    }
-    let sample = args.sample.as_deref().map(|count| read_number("--sample", count)).transpose()?;
-    let seed = args.seed.as_deref().map_or(Ok(0), |seed| read_number("--seed", seed))?;
-    let sample = sample.map(|count| Sample { count: count.try_into().unwrap_or(usize::MAX), seed });
+    check_asked(args, &dir)?;
+    let sample = sample_of(args)?;
     let mut request = request_of(&args.inputs, &args.result, &args.memory, &args.rules)?;
     request.cancel = signals::listen();
     #[cfg(feature = "testing")]
@@ -69,6 +63,29 @@ fn inputs(args: &VerifyArgs, dir: Location, console: &Console) -> Result<Verifie
     let verification = Verification::prepare(dir, &request, sample)?;
     let mut reporter = console.reporter(&cancel, &verification.prepared.notes);
     verification.run(reporter.as_mut())
+}
+
+/// Fails if it is not said what `dir` is held against.
+///
+/// # Errors
+/// [`RequestError::Required`], or that there is no such directory.
+pub(crate) fn check_asked(args: &VerifyArgs, dir: &Location) -> Result<()> {
+    if !args.inputs.adapters.is_empty() {
+        return Ok(());
+    }
+    // Whoever mistyped the directory need not look for an adapter first.
+    dir.check_dir()?;
+    Err(RequestError::Required { flag: "--adapter <DIR|NAME>` or `--hashes-only" }.into())
+}
+
+/// Which places are looked at, if not all.
+///
+/// # Errors
+/// [`RequestError::Usage`].
+pub(crate) fn sample_of(args: &VerifyArgs) -> Result<Option<Sample>> {
+    let sample = args.sample.as_deref().map(|count| read_number("--sample", count)).transpose()?;
+    let seed = args.seed.as_deref().map_or(Ok(0), |seed| read_number("--seed", seed))?;
+    Ok(sample.map(|count| Sample { count: count.try_into().unwrap_or(usize::MAX), seed }))
 }
 
 fn read_number(flag: &'static str, text: &str) -> Result<u64> {

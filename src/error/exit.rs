@@ -73,7 +73,10 @@ fn of_request(error: &RequestError) -> Code {
         | RequestError::MatchesAll { .. }
         | RequestError::Required { .. }
         | RequestError::NoBase { .. }
-        | RequestError::BaseNotCached { .. } => Code::Usage,
+        | RequestError::BaseNotCached { .. }
+        | RequestError::Arguments { .. }
+        | RequestError::UnknownTensor { .. }
+        | RequestError::NoSuchBytes { .. } => Code::Usage,
         RequestError::UnknownModel { .. } | RequestError::UnknownRevision { .. } => Code::NoInput,
         RequestError::Budget { .. } => Code::Budget,
     }
@@ -98,7 +101,7 @@ fn of_run(error: &RunError) -> Code {
         RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } | RunError::OtherResult { .. } => {
             Code::Data
         }
-        RunError::Panicked { .. } | RunError::Unapplied { .. } => Code::Bug,
+        RunError::Panicked { .. } | RunError::Unapplied { .. } | RunError::Unfilled { .. } => Code::Bug,
     }
 }
 

@@ -30,6 +30,14 @@ pub enum RequestError {
         "no `--base` given, and the base model `{base}` of adapter `{adapter}` is not in the local cache"
     )]
     BaseNotCached { adapter: String, base: String },
+    #[error("{message}")]
+    Arguments { message: String },
+    #[error("the merged checkpoint has no tensor `{tensor}`")]
+    UnknownTensor { tensor: String },
+    #[error(
+        "bytes {start} to {end} of `{tensor}` are asked for, which has {bytes}: ranges inside it are accepted, in order and apart, with as much memory as they have bytes"
+    )]
+    NoSuchBytes { tensor: String, start: u64, end: u64, bytes: u64 },
     #[error("`{name}` is neither a directory nor a model in the Hugging Face cache (`{}`)", cache.display())]
     UnknownModel { name: String, cache: PathBuf },
     #[error("revision `{revision}` of `{name}` is not cached{}", cached_list(cached))]

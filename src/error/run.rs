@@ -20,4 +20,6 @@ pub enum RunError {
     Panicked { stage: &'static str },
     #[error("`{module}` of adapter `{adapter}` was planned but not applied: this is a bug in shardfold")]
     Unapplied { adapter: String, module: String },
+    #[error("{filled} bytes of `{tensor}` were made where {wanted} were wanted: this is a bug in shardfold")]
+    Unfilled { tensor: String, filled: u64, wanted: u64 },
 }

@@ -31,6 +31,12 @@ pub(crate) trait Container: Sync {
         like: &HeaderBytes,
         tensors: &[(&str, Dtype, &[u64])],
     ) -> std::result::Result<HeaderBytes, Broken>;
+
+    /// What the first bytes of a file, which were read or built, say beside its tensors: pairs of keys and values in their order.
+    ///
+    /// # Errors
+    /// As [`read`](Container::read).
+    fn metadata(&self, header: &HeaderBytes) -> std::result::Result<Vec<(String, String)>, Broken>;
 }
 
 /// The container whose ending `name` has; else the first, which says best what is wrong with a file of another kind.

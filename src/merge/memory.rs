@@ -20,7 +20,7 @@ pub(crate) fn asked(request: &Request) -> (Asked, String) {
         ceiling: None,
         workers: request.threads,
         cpus,
-        resident: now.resident.max(now.peak),
+        resident: now.resident.max(now.peak).saturating_sub(request.beside),
         forced: request.hooks().forced,
     };
     let limits = find(&Environment::of_this_process());
@@ -36,6 +36,15 @@ pub(crate) fn asked(request: &Request) -> (Asked, String) {
         }
     };
     (asked, reason)
+}
+
+impl Request {
+    /// The same by a part of a process that holds other things already: the budget is what is added to them.
+    #[must_use]
+    pub fn beside_this_process(self) -> Request {
+        let now = process();
+        Request { beside: now.resident.max(now.peak), ..self }
+    }
 }
 
 /// The tightest limit that counts the files of a tmpfs.

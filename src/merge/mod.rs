@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod others;
 pub(crate) mod prepare;
 pub(crate) mod probe;
+pub(crate) mod reader;
 pub(crate) mod request;
 pub(crate) mod resolve;
 #[cfg(all(test, shardfold_model))]

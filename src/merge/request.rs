@@ -69,6 +69,8 @@ pub struct Request {
     pub hub: Hub,
     /// The memory budget in bytes.
     pub max_ram: Option<Size>,
+    /// Bytes that the process holds for other things, which the budget does not count.
+    pub beside: u64,
     /// Which way files are read and written; by default direct where a cgroup limit is tight.
     pub io: Option<IoMode>,
     /// What becomes of parts that no adapter changes.

@@ -26,6 +26,7 @@ pub(crate) mod factors;
 pub(crate) mod feed;
 pub(crate) mod fetch;
 pub(crate) mod file_hash;
+pub(crate) mod fill;
 pub(crate) mod fuse;
 pub(crate) mod gather;
 pub(crate) mod hash_value;

@@ -9,6 +9,7 @@ use crate::pipeline::progress::{Progress, Snapshot};
 use crate::pipeline::run::Run;
 use crate::pipeline::stop::Stop;
 use crate::pipeline::tally::{Applied, Tally};
+use crate::pipeline::writer::WriterEnds;
 use crate::pipeline::{feed, worker, writer};
 use crate::threads::channel::{bounded, unbounded};
 use crate::threads::thread::{self, Builder, Scope, ScopedJoinHandle};
@@ -30,9 +31,27 @@ impl Run<'_> {
         tick: &mut dyn FnMut(&Snapshot),
     ) -> Result<Applied> {
         let mut memory = PoolMemory::new(self.schedule.cut)?;
-        let pool = memory.pool();
-        let (stop, progress) = (Stop::default(), Progress::new(self.plan, self.extent, self.kept));
+        let progress = Progress::new(self.plan, self.extent, self.kept);
         let mut tally = Tally::new(self.plan, self.kept);
+        let write = |ends: WriterEnds<'_, '_, '_>, stop: &Stop| {
+            writer::run(self, ends, (&progress, &mut tally), record, stop)
+        };
+        self.stages(&mut memory, &progress, write, tick)?;
+        tally.applied(self.plan, self.allow_noop)
+    }
+
+    /// Starts all stages over this memory, `last` as the one that tiles end in, and joins them.
+    ///
+    /// # Errors
+    /// The first thing that went wrong in any stage.
+    pub(crate) fn stages(
+        &self,
+        memory: &mut PoolMemory,
+        progress: &Progress,
+        last: impl FnOnce(WriterEnds<'_, '_, '_>, &Stop) -> Result<()> + Send,
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<()> {
+        let (pool, stop) = (memory.pool(), Stop::default());
         let depth = self.schedule.cut.slabs + 1;
         let (to_merge, loaded) = bounded(depth);
         let (to_write, merged) = bounded(depth);
@@ -40,7 +59,7 @@ impl Run<'_> {
         let (to_feed, reduced) = unbounded();
         let (to_worker, counted) = bounded(depth + 1);
         thread::scope(|scope| {
-            let (pool, stop, progress, tally) = (&pool, &stop, &progress, &mut tally);
+            let (pool, stop) = (&pool, &stop);
             let mut stages = Stages { scope, stop, running: Vec::new() };
             let clock = self.clocks.stage("reader");
             stages.start("reader", move || {
@@ -50,8 +69,7 @@ impl Run<'_> {
             });
             let clock = self.clocks.stage("writer");
             stages.start("writer", move || {
-                let ends = writer::WriterEnds { merged, reduced: to_feed, counted: to_worker, clock };
-                writer::run(self, ends, (progress, tally), record, stop)
+                last(WriterEnds { merged, reduced: to_feed, counted: to_worker, clock }, stop)
             });
             for i in 0..self.schedule.workers {
                 let ends = worker::WorkerEnds {
@@ -74,8 +92,7 @@ impl Run<'_> {
                 tick(&progress.snapshot(pool.held()));
             });
         });
-        stop.into_cause().map_or(Ok(()), Err)?;
-        tally.applied(self.plan, self.allow_noop)
+        stop.into_cause().map_or(Ok(()), Err)
     }
 }
 

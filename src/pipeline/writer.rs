@@ -50,9 +50,22 @@ pub(crate) fn run(
         open: None,
         reduction: ReductionState::default(),
     };
-    let mut waiting: VecDeque<Option<MergedTile<'_, '_, '_>>> = VecDeque::new();
+    in_order(merged, &writer.clock.clone(), stop, &mut |tile| writer.write(tile))
+}
+
+/// Hands on tiles in the order of the schedule; returns quietly when there are no more or the run is stopped.
+///
+/// # Errors
+/// As `take`.
+pub(crate) fn in_order<'p, 's, 'm>(
+    merged: Receiver<MergedTile<'p, 's, 'm>>,
+    clock: &StageClock,
+    stop: &Stop,
+    take: &mut dyn FnMut(MergedTile<'p, 's, 'm>) -> Result<()>,
+) -> Result<()> {
+    let mut waiting: VecDeque<Option<MergedTile<'p, 's, 'm>>> = VecDeque::new();
     let mut next = 0;
-    while let Ok(tile) = writer.clock.spend(Activity::Wait, || merged.recv()) {
+    while let Ok(tile) = clock.spend(Activity::Wait, || merged.recv()) {
         let place = (tile.tile.seq - next) as usize;
         if waiting.len() <= place {
             waiting.resize_with(place + 1, || None);
@@ -64,7 +77,7 @@ pub(crate) fn run(
             }
             waiting.pop_front();
             next += 1;
-            writer.write(tile)?;
+            take(tile)?;
         }
     }
     Ok(())

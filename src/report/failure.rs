@@ -18,6 +18,14 @@ const LISTED: usize = 20;
 /// Errors alike that are shown before the rest is counted.
 const ALIKE: usize = 3;
 
+impl Error {
+    /// What the command prints of it: the message, what it is because of, and the hint, each on lines of its own. Several errors
+    /// stand one after the other, those alike together.
+    pub fn text(&self) -> String {
+        text(self, Terminal::default())
+    }
+}
+
 /// The text of an error, or of several: those alike together, with their hint once.
 pub(crate) fn text(error: &Error, terminal: Terminal) -> String {
     let mut all: String = groups(error).iter().map(|group| group_text(group, terminal)).collect();

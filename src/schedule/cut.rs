@@ -200,6 +200,10 @@ impl<'p> MergedTensor<'p> {
 
     /// Bytes of its first rows in the output.
     pub(crate) fn bytes_of_rows(&self, rows: u64) -> u64 {
+        // A part that has something for a block of rows, such as scales, would have it for a block of none.
+        if rows == 0 {
+            return 0;
+        }
         let rect = Rect { rows: 0..rows, cols: 0..self.view.cols };
         let place = Place { logical: self.start, view: self.view, rect: &rect };
         out_encoding(self.tensor).runs(self.tensor.part, place).bytes()

@@ -21,12 +21,37 @@ pub(crate) struct OutPlace {
 }
 
 impl OutPlace {
+    /// The least rows, or the bytes, that hold these bytes of a tensor: rows that must be made together are.
+    pub(crate) fn holding(plan: &Plan, (shard, tensor): (usize, usize), bytes: &Range<u64>) -> OutPlace {
+        let Some(merged) = MergedTensor::of(&plan.shards[shard].tensors[tensor]) else {
+            return OutPlace { shard, tensor, start: bytes.start, end: bytes.end };
+        };
+        let (rows, least) = (merged.view.rows, merged.least().0.max(1));
+        let (start, end) = (
+            first_where(rows.div_ceil(least), |n| {
+                merged.bytes_of_rows(rows.min((n + 1) * least)) > bytes.start
+            }),
+            first_where(rows.div_ceil(least), |n| merged.bytes_of_rows(rows.min(n * least)) >= bytes.end),
+        );
+        OutPlace { shard, tensor, start: rows.min(start * least), end: rows.min(end * least) }
+    }
+
     /// Bytes of the output that are there.
     pub(crate) fn bytes(&self, plan: &Plan) -> u64 {
         let merged = MergedTensor::of(&plan.shards[self.shard].tensors[self.tensor]);
         let before = |end| merged.map_or(end, |merged| merged.bytes_of_rows(end));
         before(self.end) - before(self.start)
     }
+}
+
+/// The first of the numbers up to `most` of which `is` is true, as it is of all behind it; `most` if of none before.
+fn first_where(most: u64, is: impl Fn(u64) -> bool) -> u64 {
+    let (mut first, mut end) = (0, most);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        if is(middle) { end = middle } else { first = middle + 1 }
+    }
+    first
 }
 
 /// What is walked of one tensor.

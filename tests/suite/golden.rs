@@ -20,7 +20,7 @@ use crate::support::{contents, fixtures, quick_folder};
 const MORE_CASES_THAN: usize = 295;
 
 /// Every case: the golden ones and the demo; with `SHARDFOLD_CASES=dora,tied` only those whose names start so.
-fn cases() -> Vec<PathBuf> {
+pub fn cases() -> Vec<PathBuf> {
     let golden = std::fs::read_dir(fixtures().join("golden")).expect("the golden folder");
     let mut cases: Vec<PathBuf> = golden.map(|entry| entry.expect("an entry").path()).collect();
     cases.sort();
@@ -35,7 +35,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn request(folder: &Path, case: &Case) -> Request {
+pub fn request(folder: &Path, case: &Case) -> Request {
     let adapters =
         case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight)).collect();
     apply_flags(
@@ -77,7 +77,7 @@ fn merge(request: &Request) -> Result<BTreeMap<String, Vec<u8>>, ErrorRefused> {
 struct ErrorRefused;
 
 /// What a merged folder holds, by file and by tensor.
-fn merged(request: &Request) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Tensor>) {
+pub fn merged(request: &Request) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Tensor>) {
     let work = quick_folder();
     let files = merge(request).ok().expect("no budget was given");
     for (name, bytes) in &files {

@@ -8,6 +8,7 @@
     reason = "a test has no users, panics, and tells"
 )]
 
+mod called;
 mod channels;
 mod checksums;
 mod config_text;
@@ -44,6 +45,7 @@ mod produced_trainers;
 mod promises;
 mod publishing;
 mod quantized_bases;
+mod reading;
 mod readme;
 mod refusals;
 mod refusals_kinds;

@@ -43,6 +43,10 @@ impl Container for Safetensors {
         let like = parse_entries(like.get(LENGTH..).unwrap_or_default(), Room::ENDLESS)?;
         Ok(first_bytes(tensors, &like.metadata)?)
     }
+
+    fn metadata(&self, header: &HeaderBytes) -> Result<Vec<(String, String)>, Broken> {
+        Ok(parse_entries(header.get(LENGTH..).unwrap_or_default(), Room::ENDLESS)?.metadata)
+    }
 }
 
 /// The bytes of a file before its data.
@@ -125,6 +129,7 @@ mod tests {
 
         let header = read(&file, start + 1000).unwrap();
         assert_eq!(header.bytes, built);
+        assert_eq!(Safetensors.metadata(&built).unwrap(), [("format".to_owned(), "pt".to_owned())]);
         let spans: Vec<_> = header.tensors.iter().map(|t| (&*t.name, t.dtype, t.offset)).collect();
         assert_eq!(spans, [("a", Dtype::BF16, start), ("b", Dtype::U8, start + 6)]);
         assert!(String::from_utf8_lossy(&built).contains(r#"{"format":"pt"}"#));
