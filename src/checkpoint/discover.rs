@@ -309,7 +309,10 @@ fn read_shard(dir: &Location, name: &str, room: &HeaderRoom<'_>) -> Result<Shard
     let identity = Identity {
         bytes: source.len(),
         header: header_hash(&header),
-        content: sampled(source.as_ref(), header.len() as u64)?,
+        content: match source.content_id() {
+            Some(id) => id,
+            None => sampled(source.as_ref(), header.len() as u64)?,
+        },
     };
     let (name, header_bytes) = (name.to_owned(), header.len() as u64);
     let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false };

@@ -63,6 +63,7 @@ pub struct Identity {
     pub bytes: u64,
     /// BLAKE3 of the header (its length included).
     pub header: String,
-    /// BLAKE3 of the content: of all of it for an adapter, of evenly spread samples for a shard of the base.
+    /// BLAKE3 of the content: of all of it for an adapter, of evenly spread samples for a shard of the base. What a store calls
+    /// the bytes of such a shard, where no other bytes have that name: `sha256:` and the SHA-256 of all of them, for one.
     pub content: String,
 }

@@ -81,7 +81,7 @@ pub(crate) fn request_of(
         base: inputs.base.clone().map(Into::into),
         variant: inputs.variant.clone(),
         adapters: adapters.collect::<Result<_>>()?,
-        hub: Hub::new(&HubEnvironment::of_this_process()),
+        hub: Hub::online(&HubEnvironment::of_this_process()),
         max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
         io: IoMode::find(&memory.io),
         threads: memory.threads.as_deref().map(read_threads).transpose()?,

@@ -13,7 +13,7 @@ use crate::cli::signals;
 /// Prints the contents of a directory.
 pub(crate) fn run(args: &InspectArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
-    let place = Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?;
+    let place = Hub::online(&HubEnvironment::of_this_process()).stopped_by(&cancel).find(&args.path)?;
     let inspected = inspect(&place, args.variant.as_deref(), &cancel)?;
     console.reporter(&cancel, inspected.notes());
     if args.json {

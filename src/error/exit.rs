@@ -76,8 +76,15 @@ fn of_request(error: &RequestError) -> Code {
         | RequestError::BaseNotCached { .. }
         | RequestError::Arguments { .. }
         | RequestError::UnknownTensor { .. }
-        | RequestError::NoSuchBytes { .. } => Code::Usage,
-        RequestError::UnknownModel { .. } | RequestError::UnknownRevision { .. } => Code::NoInput,
+        | RequestError::NoSuchBytes { .. }
+        | RequestError::Endpoint { .. }
+        | RequestError::Token { .. } => Code::Usage,
+        RequestError::UnknownModel { .. }
+        | RequestError::UnknownRevision { .. }
+        | RequestError::NoRepo { .. }
+        | RequestError::NoAccess { .. }
+        | RequestError::NoRevision { .. } => Code::NoInput,
+        RequestError::HubUnreachable { .. } => Code::Io,
         RequestError::Budget { .. } => Code::Budget,
     }
 }

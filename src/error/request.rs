@@ -42,6 +42,20 @@ pub enum RequestError {
     UnknownModel { name: String, cache: PathBuf },
     #[error("revision `{revision}` of `{name}` is not cached{}", cached_list(cached))]
     UnknownRevision { name: String, revision: String, cached: Vec<String> },
+    #[error(
+        "`{name}` is neither a directory, nor in the Hugging Face cache, nor a model at {endpoint} that you may see"
+    )]
+    NoRepo { name: String, endpoint: String },
+    #[error("{endpoint} refuses access to `{name}`: it is gated, or not yours to read")]
+    NoAccess { name: String, endpoint: String },
+    #[error("`{name}` has no revision `{revision}` at {endpoint}")]
+    NoRevision { name: String, revision: String, endpoint: String },
+    #[error("{endpoint} did not give what was asked for")]
+    HubUnreachable { endpoint: String },
+    #[error("`HF_ENDPOINT={value}`: an address such as https://huggingface.co is accepted")]
+    Endpoint { value: String },
+    #[error("the token in {place} cannot be sent: it has characters that no token has")]
+    Token { place: String },
     #[error("{} is too small: {} is needed for {what}", budget_text(budget), show_size(*needed))]
     Budget { budget: Size, needed: u64, what: BudgetNeed },
 }

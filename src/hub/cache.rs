@@ -1,14 +1,19 @@
-//! The lookup of a name in the hub's cache.
+//! The lookup of a name in the hub's cache, and behind it on the hub.
 
 use std::path::Path;
 
+use crate::cancel::Cancel;
 use crate::error::checkpoint::CheckpointError;
+#[cfg(feature = "hub")]
+use crate::error::exit::Code;
 use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::cache_problem::{CacheProblem, LISTED};
 use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::{RepoQuery, is_commit};
+#[cfg(feature = "hub")]
+use crate::hub::remote::endpoint::RemoteHub;
 use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
 use crate::storage::location::Location;
 use crate::storage::nearby::{Nearby, nearby};
@@ -21,17 +26,40 @@ const MOST_REF_BYTES: u64 = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Hub {
     cache: Option<Location>,
+    /// The hub itself, if it may be asked.
+    #[cfg(feature = "hub")]
+    remote: Option<RemoteHub>,
 }
 
 impl Hub {
     /// The cache in a location.
     pub fn at(cache: Location) -> Hub {
-        Hub { cache: Some(cache) }
+        Hub { cache: Some(cache), ..Hub::default() }
     }
 
     /// The cache that `environment` tells of.
     pub fn new(environment: &HubEnvironment) -> Hub {
-        Hub { cache: environment.cache().map(Location::of_path) }
+        Hub { cache: environment.cache().map(Location::of_path), ..Hub::default() }
+    }
+
+    /// The same, and behind it the hub that `environment` tells of: what the cache lacks is read there. Where the environment says
+    /// that there is no network, and without the feature `hub`, the cache alone.
+    pub fn online(environment: &HubEnvironment) -> Hub {
+        Hub {
+            #[cfg(feature = "hub")]
+            remote: RemoteHub::new(environment),
+            ..Hub::new(environment)
+        }
+    }
+
+    /// The same, where what is asked of the hub ends once `cancel` says so.
+    #[must_use]
+    pub(crate) fn stopped_by(self, cancel: &Cancel) -> Hub {
+        #[cfg(feature = "hub")]
+        let stopped = Hub { remote: self.remote.map(|remote| remote.stopped_by(cancel)), ..self };
+        #[cfg(not(feature = "hub"))]
+        let (stopped, _) = (self, cancel);
+        stopped
     }
 
     /// What `typed` means: the path if anything is there; else, if it is a name that the hub could give, the snapshot of
@@ -47,7 +75,7 @@ impl Hub {
             return Ok(location.into());
         }
         match (&self.cache, typed.to_str().and_then(RepoQuery::parse)) {
-            (Some(cache), Some(wanted)) => wanted.find(cache),
+            (Some(cache), Some(wanted)) => self.behind(&wanted, wanted.find(cache)),
             _ => {
                 let error = rules::missing("directory", typed);
                 Err(match nearby(typed) {
@@ -56,6 +84,24 @@ impl Hub {
                 })
             }
         }
+    }
+
+    /// What the cache has, or what it lacks as the hub has it.
+    #[cfg(feature = "hub")]
+    fn behind(&self, wanted: &RepoQuery<'_>, cached: Result<Resolved>) -> Result<Resolved> {
+        let is_lacking = |error: &Error| error.exit_code() == Code::NoInput;
+        match (&self.remote, cached) {
+            // A word alone is more often a directory that was typed wrong.
+            (Some(remote), Err(error)) if is_lacking(&error) && wanted.name.contains('/') => {
+                remote.find(wanted)
+            }
+            (_, cached) => cached,
+        }
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn behind(&self, _wanted: &RepoQuery<'_>, cached: Result<Resolved>) -> Result<Resolved> {
+        cached
     }
 
     /// What `origin` means: [`find`](Hub::find) for what was typed.
@@ -100,7 +146,10 @@ impl RepoQuery<'_> {
             }
         }
         let (name, component) = (self.name.to_owned(), self.component.map(str::to_owned));
-        Ok(Resolved { location, snapshot: Some(RepoSnapshot { name, commit, component, revision }) })
+        Ok(Resolved {
+            location,
+            snapshot: Some(RepoSnapshot { name, commit, component, revision, is_cached: true }),
+        })
     }
 
     /// The commit that the ref of its revision holds, if there is such a ref.

@@ -12,7 +12,7 @@ use crate::storage::store::{EntryKind, Store};
 /// What is to be read, as it was asked for.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// A path, or a name to look up in the hub's cache.
+    /// A path, or a name to look up in the hub's cache and on the hub.
     Typed(PathBuf),
     /// A directory of a store.
     At(Location),
@@ -41,11 +41,11 @@ impl From<Location> for Origin {
 pub struct Resolved {
     /// Where it is.
     pub location: Location,
-    /// What it is in the cache, if a name was given.
+    /// What it is on the hub or in its cache, if a name was given.
     pub snapshot: Option<RepoSnapshot>,
 }
 
-/// A snapshot in the cache.
+/// A snapshot: a repository as it is at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoSnapshot {
     /// The repository, as `org/name`.
@@ -56,6 +56,8 @@ pub struct RepoSnapshot {
     pub component: Option<String>,
     /// What was asked for behind the `@`, whole if it was the beginning of a commit.
     pub(crate) revision: Option<String>,
+    /// Whether it is in the cache, where files may be missing; else the hub's.
+    pub(crate) is_cached: bool,
 }
 
 impl From<Location> for Resolved {
@@ -111,7 +113,9 @@ impl Resolved {
     /// The errors of reading it, with a hint on what is missing from a snapshot.
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
-        let Some(snapshot) = &self.snapshot else { return error };
+        let Some(snapshot) = self.snapshot.as_ref().filter(|snapshot| snapshot.is_cached) else {
+            return error;
+        };
         let download = download(&snapshot.name, snapshot.revision.as_deref());
         error.map_each(&|error| {
             if !matches!(

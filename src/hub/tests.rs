@@ -54,6 +54,7 @@ fn the_first_variable_that_is_set_says_where_the_cache_is() {
         hf_home: set("~/c"),
         xdg_cache_home: set("/d"),
         home: set("/e"),
+        ..HubEnvironment::default()
     };
     let is = |environment: &HubEnvironment, path: &str| {
         assert_eq!(environment.cache(), Some(PathBuf::from(path)));

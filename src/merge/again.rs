@@ -2,7 +2,7 @@
 //!
 //! Adapters and side files are hashed whole for every plan. A shard of the base is known by its header and by samples, so that
 //! a change between them shows only in what is made of it. A shard that has surely not changed since the record was written
-//! needs no second look.
+//! needs no second look, nor does one of which the store names all bytes: the plan has that name.
 
 use crate::error::output::OutputError;
 use crate::error::{Error, Result};
@@ -79,5 +79,8 @@ impl Prepared {
 
 /// Whether a file has surely stood as it is since before the one of `mark` was written.
 fn is_older(source: &dyn Source, mark: Option<FileTimes>) -> bool {
+    if source.content_id().is_some() {
+        return true;
+    }
     source.times().zip(mark).is_some_and(|(times, mark)| times.is_older_than(&mark))
 }

@@ -65,7 +65,7 @@ pub struct Request {
     pub variant: Option<String>,
     /// The adapters, likewise, with their weights, in order.
     pub adapters: Vec<(Origin, f64)>,
-    /// The cache in which names are looked up; by default none, so that all are paths.
+    /// The cache in which names are looked up, and perhaps the hub behind it; by default neither, so that all are paths.
     pub hub: Hub,
     /// The memory budget in bytes.
     pub max_ram: Option<Size>,

@@ -41,14 +41,15 @@ impl Places {
     /// # Errors
     /// Whatever is not found, all of it together; [`RequestError::NoBase`] for a base that nothing names.
     pub(crate) fn find(request: &Request) -> Result<Places> {
+        let hub = request.hub.clone().stopped_by(&request.cancel);
         let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-        let base = request.base.as_ref().map(|base| request.hub.resolve(base)).transpose();
+        let base = request.base.as_ref().map(|base| hub.resolve(base)).transpose();
         let base = base.unwrap_or_else(|error| {
             errors.push(error);
             None
         });
         for (origin, _) in &request.adapters {
-            match request.hub.resolve(origin).and_then(open::directory_of) {
+            match hub.resolve(origin).and_then(open::directory_of) {
                 Ok(place) => adapters.push(place),
                 Err(error) => errors.push(error),
             }
@@ -61,7 +62,7 @@ impl Places {
                 Ok(Places { base, variant, adapters, note: None })
             }
             None => {
-                let (base, note) = base_of(&request.hub, adapters.first())?;
+                let (base, note) = base_of(&hub, adapters.first())?;
                 Ok(Places { base, variant: None, adapters, note: Some(note) })
             }
         }

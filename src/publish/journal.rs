@@ -76,20 +76,26 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     rest.is_some_and(|rest| rest.ends_with(".tmp"))
 }
 
-/// A shard of the base as it was when its merge began. Equal samples do not tell that nothing between them changed.
+/// A shard of the base as it was when its merge began. Equal samples do not tell that nothing between them changed: its times do,
+/// or what the store calls all of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BaseStamp {
     name: String,
     bytes: u64,
     written: (i64, i64),
     changed: (i64, i64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
 }
 
 impl BaseStamp {
-    /// Of the shard `name`; none where nobody tells when it changed.
+    /// Of the shard `name`; none where nobody tells when it changed, nor what it is.
     pub(crate) fn of(name: &str, source: &dyn Source) -> Option<BaseStamp> {
-        let FileTimes { written, changed, .. } = source.times()?;
-        Some(BaseStamp { name: name.to_owned(), bytes: source.len(), written, changed })
+        let content = source.content_id();
+        let times = source.times().map(|FileTimes { written, changed, .. }| (written, changed));
+        // What has a name for its bytes needs no times.
+        let (written, changed) = times.or_else(|| content.is_some().then_some(((0, 0), (0, 0))))?;
+        Some(BaseStamp { name: name.to_owned(), bytes: source.len(), written, changed, content })
     }
 }
 

@@ -343,6 +343,10 @@ impl Source for Stoppable {
     fn access(&self) -> Option<u32> {
         self.source.access()
     }
+
+    fn content_id(&self) -> Option<String> {
+        self.source.content_id()
+    }
 }
 
 impl fmt::Display for Location {

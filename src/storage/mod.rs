@@ -35,6 +35,8 @@ pub(crate) mod discard;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod held;
+#[cfg(feature = "hub")]
+pub(crate) mod http;
 pub(crate) mod interrupted;
 pub(crate) mod io;
 pub(crate) mod location;
@@ -47,6 +49,8 @@ pub(crate) mod open_files;
 pub(crate) mod os;
 pub(crate) mod patching;
 pub(crate) mod reading;
+#[cfg(feature = "hub")]
+pub(crate) mod remote;
 pub(crate) mod rules;
 pub(crate) mod scratch;
 pub(crate) mod sharing;

@@ -50,4 +50,10 @@ pub trait Source: Send + Sync {
     fn times(&self) -> Option<FileTimes> {
         None
     }
+
+    /// What the store calls the bytes of the file, where no other bytes have that name: two files of one name are the same, and one
+    /// that has another name has other bytes, or may have. `None` where only reading tells.
+    fn content_id(&self) -> Option<String> {
+        None
+    }
 }

@@ -53,6 +53,7 @@ mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
+mod remote;
 mod resumed;
 mod screen;
 mod shared;

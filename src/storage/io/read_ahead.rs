@@ -23,35 +23,50 @@ const MOVING_PART: usize = 4;
 /// So does one of so many bytes, however large pieces are.
 const MOVING_MOST: usize = 192 << 10;
 
+/// What a stream reads: a file of the file system, or one of another store.
+pub(crate) trait Readable: Send + Sync + 'static {
+    /// Reads some bytes from `offset` on, as many as one call gives; none at the end.
+    ///
+    /// # Errors
+    /// What the system or the server says. Whoever wants the bytes asks again, and hears it then.
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl Readable for File {
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        uninterrupted(|| self.read_at(buf, offset))
+    }
+}
+
 /// Opens a file again, as the stream reads it.
-pub(crate) type Opener = fn(&Arc<File>) -> io::Result<Arc<File>>;
+pub(crate) type Opener<F = File> = fn(&Arc<F>) -> io::Result<Arc<F>>;
 
 /// A stream over the files of a store.
-pub(crate) struct ReadAhead {
+pub(crate) struct ReadAhead<F: Readable + ?Sized = File> {
     cut: PieceLayout,
     /// Bytes of a read that moves the stream.
     moving_bytes: usize,
-    open: Opener,
+    open: Opener<F>,
     refusal: Refusal,
     /// None before the first read, and for good where it cannot be had.
-    stream: Mutex<Option<ReadStream>>,
+    stream: Mutex<Option<ReadStream<F>>>,
 }
 
-impl ReadAhead {
+impl<F: Readable + ?Sized> ReadAhead<F> {
     /// A stream with `window` bytes of memory.
-    pub(crate) fn new(window: u64, open: Opener, refusal: &Refusal) -> ReadAhead {
+    pub(crate) fn new(window: u64, open: Opener<F>, refusal: &Refusal) -> ReadAhead<F> {
         let cut = PieceLayout::of(window);
         let moving_bytes = (cut.bytes / MOVING_PART).min(MOVING_MOST);
         ReadAhead { cut, moving_bytes, open, refusal: refusal.clone(), stream: Mutex::default() }
     }
 
     /// The same where reads that are elsewhere move it too, however small they are.
-    pub(crate) fn following_every_read(self) -> ReadAhead {
+    pub(crate) fn following_every_read(self) -> ReadAhead<F> {
         ReadAhead { moving_bytes: 0, ..self }
     }
 
     /// Reads some bytes, if they are in the stream or it moves there; else none are read.
-    pub(crate) fn read(&self, file: &Arc<File>, buf: &mut [u8], offset: u64) -> Option<usize> {
+    pub(crate) fn read(&self, file: &Arc<F>, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.refusal.is_set() {
             *stream = ReadStream::begin(self.cut).inspect_err(|_| self.refusal.set()).ok();
@@ -86,9 +101,9 @@ impl FileReader for AheadReader {
 }
 
 /// A piece to fill.
-struct ReadJob {
+struct ReadJob<F: Readable + ?Sized> {
     serial: u64,
-    file: Arc<File>,
+    file: Arc<F>,
     offset: u64,
     piece: AlignedPiece,
 }
@@ -101,14 +116,14 @@ struct Filled {
 }
 
 /// The stream, and the threads that fill its pieces.
-struct ReadStream {
+struct ReadStream<F: Readable + ?Sized> {
     cut: PieceLayout,
     /// None once the stream is dropped, so that the threads end.
-    jobs: Option<Sender<ReadJob>>,
+    jobs: Option<Sender<ReadJob<F>>>,
     filled: Receiver<Filled>,
     threads: Vec<JoinHandle<()>>,
     /// The file that is read, and the same as the stream reads it; none where that was refused.
-    file: Option<(Arc<File>, Option<Arc<File>>)>,
+    file: Option<(Arc<F>, Option<Arc<F>>)>,
     /// Whether such reads of a file were refused.
     is_refused: bool,
     /// Pieces that lie behind each other in the file, the first the one that is read now.
@@ -130,10 +145,10 @@ struct Ahead {
     bytes: Option<(AlignedPiece, usize)>,
 }
 
-impl ReadStream {
+impl<F: Readable + ?Sized> ReadStream<F> {
     /// A stream that is nowhere yet.
-    fn begin(cut: PieceLayout) -> io::Result<ReadStream> {
-        let (jobs, to_fill) = bounded::<ReadJob>(cut.count);
+    fn begin(cut: PieceLayout) -> io::Result<ReadStream<F>> {
+        let (jobs, to_fill) = bounded::<ReadJob<F>>(cut.count);
         let (give, filled) = bounded(cut.count);
         let mut threads = Vec::new();
         for _ in 1..cut.count {
@@ -156,14 +171,14 @@ impl ReadStream {
     }
 
     /// Whether a read there continues what was read.
-    fn reaches(&self, file: &Arc<File>, offset: u64) -> bool {
+    fn reaches(&self, file: &Arc<F>, offset: u64) -> bool {
         let start = self.pieces.front().map_or(self.next, |piece| piece.offset);
         let is_same = self.file.as_ref().is_some_and(|(own, _)| Arc::ptr_eq(own, file));
         is_same && (start..=self.next).contains(&offset)
     }
 
     /// Turns to another place, with as many pieces as are wanted at once.
-    fn move_to(&mut self, file: &Arc<File>, open: Opener, (offset, bytes): (u64, usize)) {
+    fn move_to(&mut self, file: &Arc<F>, open: Opener<F>, (offset, bytes): (u64, usize)) {
         if !self.file.as_ref().is_some_and(|(own, _)| Arc::ptr_eq(own, file)) {
             let streamed = open(file).ok();
             self.is_refused |= streamed.is_none();
@@ -230,7 +245,7 @@ impl ReadStream {
     }
 }
 
-impl Drop for ReadStream {
+impl<F: Readable + ?Sized> Drop for ReadStream<F> {
     fn drop(&mut self) {
         drop(self.jobs.take());
         for thread in self.threads.drain(..) {
@@ -241,9 +256,9 @@ impl Drop for ReadStream {
 }
 
 /// Fills pieces until nobody asks for more.
-fn fill_all(jobs: &Receiver<ReadJob>, filled: &Sender<Filled>) {
+fn fill_all<F: Readable + ?Sized>(jobs: &Receiver<ReadJob<F>>, filled: &Sender<Filled>) {
     for ReadJob { serial, file, offset, mut piece } in jobs {
-        let bytes = uninterrupted(|| file.read_at(&mut piece, offset));
+        let bytes = file.read_some(&mut piece, offset);
         if filled.send(Filled { serial, piece, bytes }).is_err() {
             return;
         }

@@ -1,0 +1,39 @@
+//! [`RemoteSource`]: a file of a store that is read over a network.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::storage::remote::fetch::Fetch;
+use crate::storage::remote::reads::RemoteReads;
+use crate::storage::rules;
+use crate::storage::source::Source;
+
+/// A file that is open for reading. Nothing is held open for it.
+pub(crate) struct RemoteSource {
+    /// The file.
+    pub(crate) file: Arc<dyn Fetch>,
+    /// Its number in the store.
+    pub(crate) number: usize,
+    /// How the files of its store are read.
+    pub(crate) reads: Arc<RemoteReads>,
+}
+
+impl Source for RemoteSource {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
+        if end > self.len() {
+            return Err(rules::past_the_end(self.file.path(), end, self.len()));
+        }
+        self.reads.read((&self.file, self.number), buf, offset)
+    }
+
+    fn done_before(&self, _offset: u64) {}
+
+    fn content_id(&self) -> Option<String> {
+        self.file.content_id().map(str::to_owned)
+    }
+}
