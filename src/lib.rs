@@ -127,7 +127,7 @@ pub mod testing {
     pub use crate::pipeline::shared::SharedInputs;
     pub use crate::schedule::extent::Extent;
     pub use crate::storage::files::write_small;
-    pub use crate::storage::testing::conformance::check_store;
+    pub use crate::storage::testing::conformance::{check_read_store, check_store};
     pub use crate::storage::testing::faulty::Faulty;
     pub use crate::storage::testing::script::{Failure, Operation};
     pub use crate::tensor::dtype::Dtype;

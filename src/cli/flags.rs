@@ -16,9 +16,9 @@ pub(crate) struct InputFlags {
     /// A directory holds one `model.safetensors`, or shards with `model.safetensors.index.json`; in diffusers models these
     /// are called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such
     /// directory, `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else
-    /// `HF_HOME`/hub, else ~/.cache/huggingface/hub), and `ORG/NAME/DIR` a directory in it; nothing is downloaded.
-    /// `ORG/NAME@REVISION` takes a branch, a tag, or a commit or its first digits. [default: the base that the first
-    /// adapter's config names, if it is found]
+    /// `HF_HOME`/hub, else ~/.cache/huggingface/hub), and `ORG/NAME/DIR` a directory in it. `ORG/NAME@REVISION` takes a branch,
+    /// a tag, or a commit or its first digits. `ORG/NAME` that is not in the cache is read from the hub as it is needed, and no
+    /// copy is kept, unless `HF_HUB_OFFLINE=1`. [default: the base that the first adapter's config names, if it is found]
     #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
     pub(crate) base: Option<PathBuf>,
 

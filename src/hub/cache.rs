@@ -31,6 +31,17 @@ pub struct Hub {
     remote: Option<RemoteHub>,
 }
 
+/// How files end that hold weights of some kind.
+#[cfg(feature = "hub")]
+const WEIGHTS: &[&str] = &[".safetensors", ".bin", ".pt", ".pth", ".gguf"];
+
+/// Whether there are weights in a snapshot, or in a directory of it.
+#[cfg(feature = "hub")]
+fn holds_weights(snapshot: &Location) -> Result<bool> {
+    let files = snapshot.files(&|_| false)?;
+    Ok(files.iter().any(|file| WEIGHTS.iter().any(|ending| file.name.ends_with(ending))))
+}
+
 impl Hub {
     /// The cache in a location.
     pub fn at(cache: Location) -> Hub {
@@ -78,6 +89,11 @@ impl Hub {
             (Some(cache), Some(wanted)) => self.behind(&wanted, wanted.find(cache)),
             _ => {
                 let error = rules::missing("directory", typed);
+                if typed.to_str().is_some_and(is_url) {
+                    return Err(
+                        error.hint("URLs are not read: copy what is there to a directory, and name that")
+                    );
+                }
                 Err(match nearby(typed) {
                     Some(nearby) => error.hint(nearby.hint),
                     None => error,
@@ -89,13 +105,17 @@ impl Hub {
     /// What the cache has, or what it lacks as the hub has it.
     #[cfg(feature = "hub")]
     fn behind(&self, wanted: &RepoQuery<'_>, cached: Result<Resolved>) -> Result<Resolved> {
-        let is_lacking = |error: &Error| error.exit_code() == Code::NoInput;
-        match (&self.remote, cached) {
-            // A word alone is more often a directory that was typed wrong.
-            (Some(remote), Err(error)) if is_lacking(&error) && wanted.name.contains('/') => {
-                remote.find(wanted)
-            }
-            (_, cached) => cached,
+        // A word alone is more often a directory that was typed wrong.
+        let Some(remote) = self.remote.as_ref().filter(|_| wanted.name.contains('/')) else { return cached };
+        match cached {
+            Err(error) if error.exit_code() == Code::NoInput => remote.find(wanted),
+            // Programs that asked for the config or the tokenizer alone leave a snapshot without weights.
+            Ok(found) if !holds_weights(&found.location)? => match remote.find(wanted) {
+                // What is cached is all there is, and whoever reads it says what it lacks.
+                Err(error) if error.exit_code() == Code::NoInput => Ok(found),
+                found => found,
+            },
+            cached => cached,
         }
     }
 
@@ -114,6 +134,12 @@ impl Hub {
             Origin::At(location) => Ok(location.clone().into()),
         }
     }
+}
+
+/// Whether a text is an address: letters, and `://` behind them.
+fn is_url(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 impl RepoQuery<'_> {

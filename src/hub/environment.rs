@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+#[cfg(any(feature = "hub", test))]
 use std::time::Duration;
 
 /// Where the hub is unless `HF_ENDPOINT` says otherwise.
+#[cfg(any(feature = "hub", test))]
 const ENDPOINT: &str = "https://huggingface.co";
 
 /// The variables of the hub's tools, as they are set.
@@ -63,7 +65,11 @@ impl HubEnvironment {
             .or_else(|| self.path(&self.huggingface_hub_cache))
             .or_else(|| Some(self.dir()?.join("hub")))
     }
+}
 
+/// What is needed to ask the hub.
+#[cfg(any(feature = "hub", test))]
+impl HubEnvironment {
     /// Where the hub is, without a `/` at the end.
     pub(crate) fn endpoint(&self) -> String {
         let endpoint = text(&self.hf_endpoint).unwrap_or_else(|| ENDPOINT.to_owned());
@@ -95,7 +101,9 @@ impl HubEnvironment {
     fn shows_token(&self) -> bool {
         !is_true(&self.hf_hub_disable_implicit_token)
     }
+}
 
+impl HubEnvironment {
     /// The directory of the hub's tools.
     fn dir(&self) -> Option<PathBuf> {
         self.path(&self.hf_home)
@@ -113,12 +121,14 @@ impl HubEnvironment {
 }
 
 /// The text of a variable that is set.
+#[cfg(any(feature = "hub", test))]
 fn text(value: &Option<OsString>) -> Option<String> {
     let text = value.as_ref()?.to_string_lossy().trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
 
 /// Whether a variable says yes, as the hub's tools read it.
+#[cfg(any(feature = "hub", test))]
 fn is_true(value: &Option<OsString>) -> bool {
     let text = text(value).unwrap_or_default().to_ascii_uppercase();
     matches!(text.as_str(), "1" | "ON" | "YES" | "TRUE")

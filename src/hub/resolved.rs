@@ -93,6 +93,12 @@ impl Resolved {
         self.snapshot.as_ref().map(|snapshot| snapshot.name.as_str())
     }
 
+    /// The repository and the commit, if it is read from the hub itself.
+    pub(crate) fn on_hub(&self) -> Option<String> {
+        let snapshot = self.snapshot.as_ref().filter(|snapshot| !snapshot.is_cached)?;
+        Some(format!("{}@{}", snapshot.name, snapshot.commit))
+    }
+
     /// What a snapshot was asked for as: its repository, and the directory in it.
     pub fn label(&self) -> Option<String> {
         let RepoSnapshot { name, component, .. } = self.snapshot.as_ref()?;

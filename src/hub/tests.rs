@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::error::checkpoint::CheckpointError;
@@ -70,6 +71,37 @@ fn the_first_variable_that_is_set_says_where_the_cache_is() {
     is(&environment, "/e/.cache/huggingface/hub");
     environment.home = None;
     assert_eq!(environment.cache(), None);
+}
+
+#[test]
+fn where_the_hub_is_and_who_asks_are_read_as_its_own_tools_do() {
+    let set = |text: &str| Some(OsString::from(text));
+    let mut environment = HubEnvironment { home: set("/e"), ..HubEnvironment::default() };
+    assert_eq!(environment.endpoint(), "https://huggingface.co");
+    assert_eq!(environment.token_path(), Some(PathBuf::from("/e/.cache/huggingface/token")));
+    assert!(environment.token().is_none() && environment.stall().is_none() && !environment.is_offline());
+    environment.hf_home = set("/h");
+    assert_eq!(environment.token_path(), Some(PathBuf::from("/h/token")));
+    environment.hf_token_path = set("~/t");
+    assert_eq!(environment.token_path(), Some(PathBuf::from("/e/t")));
+    environment.hf_endpoint = set("http://mirror:8/");
+    environment.hf_token = set(" hf_x\n");
+    environment.hf_hub_download_timeout = set("30");
+    assert_eq!(environment.endpoint(), "http://mirror:8");
+    assert_eq!(environment.token().as_deref(), Some("hf_x"));
+    assert_eq!(environment.stall(), Some(Duration::from_secs(30)));
+    for (text, is_yes) in
+        [("1", true), ("true", true), ("Yes", true), ("ON", true), ("0", false), ("", false)]
+    {
+        for offline in [
+            HubEnvironment { hf_hub_offline: set(text), ..HubEnvironment::default() },
+            HubEnvironment { transformers_offline: set(text), ..HubEnvironment::default() },
+        ] {
+            assert_eq!(offline.is_offline(), is_yes, "{text}");
+        }
+        let hidden = HubEnvironment { hf_hub_disable_implicit_token: set(text), ..environment.clone() };
+        assert_eq!((hidden.token().is_none(), hidden.token_path().is_none()), (is_yes, is_yes), "{text}");
+    }
 }
 
 #[test]
@@ -252,6 +284,7 @@ fn a_path_that_is_not_there_is_said_with_what_is() {
         refused(&hub, "fixturs/x").1,
         "`fixtures` is there; `hf download fixturs/x` fetches it, if that is a repo id"
     );
+    assert!(refused(&hub, "s3://bucket/base").1.starts_with("URLs are not read"));
     // Without a cache every name is a path.
     let (error, _) = refused(&Hub::default(), "org/name");
     assert!(matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. })), "{error:?}");

@@ -84,7 +84,8 @@ const STRIDE: u64 = 768 << 20;
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
-    let Places { base: place, variant, adapters, note } = Places::find(request)?.stopped_by(&request.cancel);
+    let Places { base: place, variant, adapters, notes: found } =
+        Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let mut base =
         Checkpoint::open(&place, variant, &room).map_err(|error| explained(&place, &adapters, error))?;
@@ -93,7 +94,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let planner = planner(request, &base, &adapters);
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
-    notes.splice(0..0, note);
+    notes.splice(0..0, found);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let copied = open_copied(&plan, &place.location, &folders)?;

@@ -31,8 +31,8 @@ pub(crate) struct Places {
     pub(crate) variant: Option<String>,
     /// The adapters in order.
     pub(crate) adapters: Vec<Resolved>,
-    /// Which base was taken, where none was asked for.
-    pub(crate) note: Option<Note>,
+    /// Which base was taken, where none was asked for, and what is read from the hub.
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Places {
@@ -55,17 +55,21 @@ impl Places {
             }
         }
         Error::all(errors)?;
-        match base {
+        let (base, variant, note) = match base {
             Some(base) => {
                 let found = single_file::directory_of(base.clone());
                 let (base, variant) = found.map_err(|error| explained(&base, &adapters, error))?;
-                Ok(Places { base, variant, adapters, note: None })
+                (base, variant, None)
             }
             None => {
                 let (base, note) = base_of(&hub, adapters.first())?;
-                Ok(Places { base, variant: None, adapters, note: Some(note) })
+                (base, None, Some(note))
             }
-        }
+        };
+        let from_hub = [&base].into_iter().chain(&adapters).filter_map(Resolved::on_hub);
+        let from_hub = from_hub.map(|what| InputNote::ReadFromHub { what }.into());
+        let notes = note.into_iter().chain(from_hub).collect();
+        Ok(Places { base, variant, adapters, notes })
     }
 
     /// The same, whose files stop being read once `cancel` says so.
@@ -75,7 +79,7 @@ impl Places {
             base: stopped(self.base),
             variant: self.variant,
             adapters: self.adapters.into_iter().map(stopped).collect(),
-            note: self.note,
+            notes: self.notes,
         }
     }
 }

@@ -7,6 +7,8 @@ notes! {
     InputNote {
         BaseFromAdapter { base: String, adapter: String } =>
             ("base: `{base}` (from adapter_config.json of `{adapter}`)"),
+        ReadFromHub { what: String } =>
+            ("`{what}` is read from the Hugging Face hub as it is needed: no copy of it is kept"),
         AdapterFoundIn { location: String } =>
             ("the adapter is in `{location}`"),
         FlagsFromEnvironment { variables: Vec<String> } =>

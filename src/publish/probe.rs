@@ -14,6 +14,8 @@ use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 
+/// What stands in front of a repo id where an output is meant to be one.
+const HUB: &str = "hub:";
 const TEXT: &[u8] = b"shardfold tries what this store can do, and removes this file\n";
 
 /// Whether a name is that of a file that only tried something, left by a process that was cut off. It may still be made under
@@ -213,7 +215,13 @@ pub(crate) fn unwritable(output: &Location, error: Error) -> Error {
 /// [`OutputError::OutputUnwritable`].
 pub(crate) fn check_no_url(output: &Location) -> Result<()> {
     let path = output.path();
-    if !is_url(&path.to_string_lossy()) {
+    let text = path.to_string_lossy();
+    if let Some(name) = text.strip_prefix(HUB).map(str::to_owned) {
+        let error =
+            Error::new(OutputError::OutputUnwritable { path }).because("nothing is written to the hub");
+        return Err(error.hint(format!("name a local directory, then `hf upload {name} DIRECTORY`")));
+    }
+    if !is_url(&text) {
         return Ok(());
     }
     let error = Error::new(OutputError::OutputUnwritable { path }).because("it is a URL");
@@ -277,10 +285,10 @@ mod tests {
 
     #[test]
     fn urls_are_no_directories() {
-        for url in ["s3://bucket/x", "hf://org/name", "https://host"] {
+        for url in ["s3://bucket/x", "hf://org/name", "https://host", "hub:org/name"] {
             assert!(check_no_url(&Location::of_path(url)).is_err(), "{url}");
         }
-        for path in ["a/b", "/s3:/x", "a://b", "dir with space/x", "x:y"] {
+        for path in ["a/b", "/s3:/x", "a://b", "dir with space/x", "x:y", "./hub:x"] {
             assert!(check_no_url(&Location::of_path(path)).is_ok(), "{path}");
         }
     }

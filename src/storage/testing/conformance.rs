@@ -7,7 +7,7 @@ use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::storage::files::write_small;
 use crate::storage::sink::Sink;
-use crate::storage::store::{DirRename, Entry, EntryKind, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store};
 
 /// Runs every check on stores that `make` makes, each of them empty.
 ///
@@ -41,6 +41,82 @@ pub fn check_store<S: Store>(make: impl Fn() -> S) {
     for check in checks {
         check(&make());
     }
+}
+
+/// Runs the checks of reading on a store that holds `files` and nothing else, and that cannot be changed. Of the files one has
+/// more than a thousand bytes, and one lies in a directory.
+///
+/// # Panics
+/// If the store does not do what [`Store`] promises of files that are only read.
+pub fn check_read_store(store: &dyn Store, files: &[(&str, &[u8])]) {
+    for (name, bytes) in files {
+        reads_as_it_is(store, name, bytes);
+    }
+    let (first, bytes) = files[0];
+    let dirs: Vec<&str> = files.iter().filter_map(|(name, _)| Some(name.split_once('/')?.0)).collect();
+    assert!(!dirs.is_empty() && files.iter().any(|(_, bytes)| bytes.len() > 1000), "files to check with");
+    assert_eq!(store.stat(first).unwrap(), Some(Stat { kind: EntryKind::File, bytes: bytes.len() as u64 }));
+    assert_eq!(store.stat(dirs[0]).unwrap().map(|stat| stat.kind), Some(EntryKind::Dir));
+    assert_eq!(store.stat("").unwrap().map(|stat| stat.kind), Some(EntryKind::Dir));
+    let mut top: Vec<String> =
+        files.iter().filter(|(name, _)| !name.contains('/')).map(|(name, _)| (*name).to_owned()).collect();
+    top.extend(dirs.iter().map(|dir| format!("{dir}/")));
+    top.sort();
+    top.dedup();
+    let mut found = names(store, "");
+    assert!(store.list("").unwrap().is_sorted_by(|a, b| a.name < b.name), "{found:?}");
+    found.sort();
+    assert_eq!(found, top);
+    for nothing in ["nothing", "nothing/below", &format!("{first}/below")] {
+        assert_eq!((read(store, nothing), store.stat(nothing).unwrap()), (None, None), "{nothing}");
+        assert!(store.list(nothing).is_err(), "{nothing}");
+    }
+    for out in ["../name", "/name", "a/../../name", "."] {
+        for error in [store.stat(out).err(), store.list(out).err(), store.open(out).err()] {
+            assert!(
+                matches!(error.unwrap().kind(), ErrorKind::Storage(StorageError::LeadsOut { .. })),
+                "{out:?}"
+            );
+        }
+    }
+    let changes = [
+        store.create("new", 1).err(),
+        store.create(first, 1).err(),
+        store.patch(first).err(),
+        store.rename(first, "new").err(),
+        store.remove(first).err(),
+        store.remove_dir(dirs[0]).err(),
+    ];
+    assert!(changes.iter().all(Option::is_some), "{changes:?}");
+    assert_eq!(store.rename_dir(dirs[0], "new").unwrap(), DirRename::Unsupported);
+    assert!(!store.is_writable("") && names(store, "").len() == top.len());
+    reads_as_it_is(store, first, bytes);
+}
+
+/// Reads a file whole, in parts, from its end, and past it.
+fn reads_as_it_is(store: &dyn Store, name: &str, bytes: &[u8]) {
+    assert!(read(store, name).unwrap() == bytes, "{name}");
+    let source = store.open(name).unwrap();
+    for step in [1 + bytes.len() / 2, 1 + bytes.len() / 7] {
+        for (i, expected) in bytes.chunks(step).enumerate().collect::<Vec<_>>().into_iter().rev() {
+            let mut part = vec![0; expected.len()];
+            source.read_at(&mut part, (i * step) as u64).unwrap();
+            assert!(part == expected, "{name}, part {i} of {step} bytes");
+        }
+    }
+    let end = bytes.len() as u64;
+    source.read_at(&mut [], end).unwrap();
+    for (offset, expected) in
+        [(end, end + 4), (end.saturating_sub(3), end.saturating_sub(3) + 4), (u64::MAX, u64::MAX)]
+    {
+        let error = source.read_at(&mut [0; 4], offset).unwrap_err();
+        let ErrorKind::Storage(StorageError::Truncated { expected: wanted, found, .. }) = *error.kind()
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((wanted, found), (expected, end), "{name}");
+    }
+    source.check_unchanged().unwrap();
 }
 
 fn read(store: &dyn Store, name: &str) -> Option<Vec<u8>> {

@@ -31,6 +31,8 @@ pub struct Faults {
     pub signed_uses: Option<u64>,
     /// Requests for bytes that are answered `429`, with so many seconds to wait.
     pub busy: Option<(u64, u64)>,
+    /// Requests for bytes whose answers stop soon, while the connection stays.
+    pub stalls: u64,
 }
 
 /// What happens to the answer of a request for bytes.
@@ -75,6 +77,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     requests: AtomicU64,
     busy: AtomicU64,
+    stalled: AtomicU64,
     /// Uses of each signature that was given out.
     signatures: Mutex<Vec<u64>>,
     is_over: AtomicBool,
@@ -100,6 +103,7 @@ impl LoopbackHub {
             seen: Mutex::default(),
             requests: AtomicU64::new(0),
             busy: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             signatures: Mutex::default(),
             is_over: AtomicBool::new(false),
             second: address(&second),
@@ -239,7 +243,8 @@ fn answer(state: &State, stream: &mut impl Write, seen: &Seen) -> std::io::Resul
     }
     let mut signatures = state.signatures.lock().unwrap();
     signatures.push(0);
-    let to = format!("{}/blob{}?Signature={}", state.second, file.display(), signatures.len() - 1);
+    let path = file.to_str().unwrap().replace('%', "%25").replace(' ', "%20");
+    let to = format!("{}/blob{path}?Signature={}", state.second, signatures.len() - 1);
     status(stream, 302, &[("Location", to)], b"")
 }
 
@@ -299,8 +304,11 @@ fn bytes(
     state: &State,
     stream: &mut impl Write,
     (path, range): (&Path, Option<(u64, u64)>),
-    (faults, fault): (Faults, BytesFault),
+    (faults, mut fault): (Faults, BytesFault),
 ) -> std::io::Result<bool> {
+    if faults.stalls > 0 && state.stalled.fetch_add(1, Ordering::Relaxed) < faults.stalls {
+        fault = BytesFault::StallsAfter(100);
+    }
     if let Some((times, seconds)) = faults.busy
         && state.busy.fetch_add(1, Ordering::Relaxed) < times
     {
