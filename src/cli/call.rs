@@ -110,7 +110,8 @@ fn planned(config: &MergeConfig, reporter: &mut dyn Reporter) -> Result<String> 
 }
 
 fn inspected(args: &InspectArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
-    let place = Hub::new(&HubEnvironment::of_this_process()).find(&args.path)?;
+    let hub = Hub::online(&HubEnvironment::of_this_process()).stopped_by(cancel);
+    let place = hub.find(&args.path)?;
     let inspected = inspect(&place, args.variant.as_deref(), cancel)?;
     show(inspected.notes(), reporter);
     Ok(json(&inspected))

@@ -1,5 +1,7 @@
 //! Where a command's words go: to stderr in the style that was asked for, and to a log file if one was named.
 
+use std::ffi::OsString;
+
 use serde_json::json;
 
 use crate::cancel::Cancel;
@@ -23,10 +25,9 @@ pub(crate) struct Console {
 
 impl Console {
     /// One in a style, with a log if there is one: its first line says what runs.
-    pub(crate) fn new(style: Style, log: Option<Log>) -> Console {
+    pub(crate) fn new(style: Style, log: Option<Log>, args: &[OsString]) -> Console {
         if let Some(log) = &log {
-            let args: Vec<String> =
-                std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
             let process = std::process::id();
             log.line(json!({"event": "started", "version": version(), "args": args, "process": process}));
         }

@@ -43,13 +43,13 @@ pub fn main(args: &[OsString]) -> Code {
     raise_limit();
     let environment = Variables::of_this_process();
     match parse(args, &environment) {
-        Ok(typed) => start(&typed, environment.slips(&command())),
+        Ok(typed) => start(&typed, args, environment.slips(&command())),
         Err(misuse) => misuse::show(&misuse, args),
     }
 }
 
 /// Runs what was typed, and tells of its environment and its end.
-fn start(Typed { command, variables }: &Typed, mut notes: Vec<Note>) -> Code {
+fn start(Typed { command, variables }: &Typed, args: &[OsString], mut notes: Vec<Note>) -> Code {
     if !variables.is_empty() {
         notes.push(InputNote::FlagsFromEnvironment { variables: variables.clone() }.into());
     }
@@ -61,7 +61,7 @@ fn start(Typed { command, variables }: &Typed, mut notes: Vec<Note>) -> Code {
             None
         }
     });
-    let console = Console::new(command.style(), log);
+    let console = Console::new(command.style(), log, args);
     console.notes(&notes);
     let result = caught(|| run(command, &console));
     let code = console.end(result.as_ref().err());
