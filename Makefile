@@ -17,8 +17,14 @@ VENV_OK := $(VENV)/installed
 with-target = @if rustup target list --installed 2>/dev/null | grep -qx $(1) || rustup target add $(1) >/dev/null 2>&1; \
 	then set -ex; $(2); else echo "skipped: target $(1) cannot be installed with rustup here"; fi
 
+# $(call with-maturin,COMMANDS): runs them if maturin is there or can be had, else says what was skipped.
+PYENV := $(TARGET)/python
+with-maturin = @if test -x $(PYENV)/bin/maturin || \
+	{ $(PYTHON) -m venv $(PYENV) && $(PYENV)/bin/pip install --quiet 'maturin>=1.9,<2' numpy; } > /dev/null 2>&1; \
+	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion hostile fuzz model refused check-refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install
+.PHONY: help build demo test second-opinion hostile fuzz model refused check-refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,6 +146,17 @@ fmt: ## Format the code
 lint: ## Check formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
+
+wheel: ## Build the wheel for Python, which has the command and the module, into target/wheels
+	$(call with-maturin,$(PYENV)/bin/maturin build --release --manifest-path python/Cargo.toml --out $(TARGET)/wheels)
+
+test-python: ## Build and install the Python module, and run its tests; those that need torch say that they are skipped
+	$(call with-maturin,\
+		rm -rf $(TARGET)/test-wheels; \
+		$(CARGO) clippy --package shardfold-python -- -D warnings; \
+		$(PYENV)/bin/maturin build --profile dev --manifest-path python/Cargo.toml --out $(TARGET)/test-wheels; \
+		$(PYENV)/bin/pip install --quiet --no-index --no-deps --force-reinstall $(TARGET)/test-wheels/*.whl; \
+		$(PYENV)/bin/python -m unittest discover -s python/tests)
 
 install: ## Install the command for this user
 	$(CARGO) install --path . --locked

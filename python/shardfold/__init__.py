@@ -1,0 +1,43 @@
+"""shardfold merges fine-tuning adapters into checkpoints of any size, under a memory limit.
+
+`merge`, `plan`, `inspect` and `verify` are the commands; `open_merged` reads the tensors of a merge without writing it.
+"""
+
+from shardfold._call import Progress, inspect, merge, plan, verify
+from shardfold._errors import (
+    BudgetError,
+    BugError,
+    DataError,
+    Error,
+    InputOutputError,
+    NotFoundError,
+    Notice,
+    OutputError,
+    StoppedError,
+    UsageError,
+)
+from shardfold._merged import Merged, MergedSlice, MissingTensorError, open_merged
+from shardfold._shardfold import __version__
+
+__all__ = [
+    "BudgetError",
+    "BugError",
+    "DataError",
+    "Error",
+    "InputOutputError",
+    "Merged",
+    "MergedSlice",
+    "MissingTensorError",
+    "NotFoundError",
+    "Notice",
+    "OutputError",
+    "Progress",
+    "StoppedError",
+    "UsageError",
+    "__version__",
+    "inspect",
+    "merge",
+    "open_merged",
+    "plan",
+    "verify",
+]
