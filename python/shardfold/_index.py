@@ -1,10 +1,15 @@
 """Slices of a tensor: which elements are read, and what is picked of them afterwards."""
 
+import math
 import operator
 from typing import Any, List, NamedTuple, Tuple, Union
 
 #: Rows of fewer bytes are not worth a read of their own: what lies between them is read with them.
 SMALL_ROW = 4096
+
+
+#: What is picked of an axis.
+Axis = Union[int, slice]
 
 
 class Picked(NamedTuple):
@@ -15,7 +20,7 @@ class Picked(NamedTuple):
     #: The shape of what is read of them.
     shape: Tuple[int, ...]
     #: What is picked of that.
-    rest: Tuple[Union[int, slice], ...]
+    rest: Tuple[Axis, ...]
 
 
 def pick(shape: Tuple[int, ...], index: Any, element_bits: int) -> Picked:
@@ -24,28 +29,29 @@ def pick(shape: Tuple[int, ...], index: Any, element_bits: int) -> Picked:
     Integers, slices with positive steps, and one ellipsis are accepted, as `safetensors` does.
     """
     axes = [one_axis(axis, size, part) for axis, (size, part) in enumerate(zip(shape, full_index(shape, index)))]
-    row = 1
-    for size in shape:
-        row *= size
-    start, first = 0, 0
-    for first, (size, axis) in enumerate(zip(shape, axes)):
-        row = row // size if size else 0
+    start = 0
+    for first, axis in enumerate(axes):
+        row, behind = math.prod(shape[first + 1 :]), shape[first + 1 :]
         if isinstance(axis, slice):
-            break
+            return sliced(axis, start, row, behind, tuple(axes[first + 1 :]), element_bits)
         start += axis * row
-    else:
-        return Picked([(start, start + 1)], (), ())
-    axis, rest = axes[first], tuple(axes[first + 1 :])
+    return Picked([(start, start + 1)], (), ())
+
+
+def sliced(
+    axis: slice, start: int, row: int, behind: Tuple[int, ...], rest: Tuple[Axis, ...], element_bits: int
+) -> Picked:
+    """What is picked by the first slice, whose axis begins at element `start` and has rows of so many elements, and by the `rest`
+    behind it."""
     count = len(range(axis.start, axis.stop, axis.step))
-    behind = tuple(shape[first + 1 :])
+    start += axis.start * row
     if count == 0 or row == 0:
         return Picked([], (count, *behind), (slice(None), *rest))
-    start += axis.start * row
     if axis.step == 1 or count == 1:
         return Picked([(start, start + count * row)], (count, *behind), (slice(None), *rest))
     if row * element_bits >= 8 * SMALL_ROW:
-        rows = [(start + i * axis.step * row, start + i * axis.step * row + row) for i in range(count)]
-        return Picked(rows, (count, *behind), (slice(None), *rest))
+        rows = [start + i * axis.step * row for i in range(count)]
+        return Picked([(at, at + row) for at in rows], (count, *behind), (slice(None), *rest))
     span = (count - 1) * axis.step + 1
     return Picked([(start, start + span * row)], (span, *behind), (slice(None, None, axis.step), *rest))
 
@@ -64,7 +70,7 @@ def full_index(shape: Tuple[int, ...], index: Any) -> List[Any]:
     return parts[:at] + filled + parts[at + len(dots) :]
 
 
-def one_axis(axis: int, size: int, part: Any) -> Union[int, slice]:
+def one_axis(axis: int, size: int, part: Any) -> Axis:
     """An index of one axis, without negative numbers."""
     if isinstance(part, slice):
         if part.step is not None and operator.index(part.step) <= 0:

@@ -1,6 +1,8 @@
 """The reader of merged tensors: what it gives is what a merge writes, whole and in slices."""
 
 import random
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -174,6 +176,23 @@ class Reader(unittest.TestCase):
             shardfold.open_merged("/nowhere", ADAPTER)
         with self.assertRaises(shardfold.UsageError):
             shardfold.open_merged(BASE, ADAPTER, max_ram="much")
+
+    def test_numpy_is_needed_for_its_arrays_alone(self) -> None:
+        script = """
+import sys
+sys.modules["numpy"] = None
+import shardfold
+assert "torch" not in sys.modules
+assert shardfold.plan(sys.argv[1], sys.argv[2])["plan"]["tensors"]["merged"] == 28
+merged = shardfold.open_merged(sys.argv[1], sys.argv[2], "np")
+assert merged.get_slice("model.norm.weight").get_dtype() == "BF16"
+try:
+    merged.get_tensor("model.norm.weight")
+except ImportError as error:
+    print(error)
+"""
+        ran = subprocess.run([sys.executable, "-c", script, BASE, ADAPTER], capture_output=True, text=True, timeout=60)
+        self.assertIn("numpy is not installed", ran.stdout, ran.stderr)
 
     @needs_numpy
     def test_numpy_has_no_bfloat16_by_itself(self) -> None:

@@ -3,10 +3,11 @@
 use crate::memory::limit::{Limit, LimitKind};
 use crate::memory::limits::{Environment, find};
 use crate::memory::process::process;
+use crate::merge::request::Request;
 use crate::schedule::budget::Schedule;
 use crate::storage::io::choice::{IoChoice, IoGrounds};
 use crate::storage::io::cold::are_cold;
-use crate::storage::io::settings::{IoMode, IoSettings, Unchanged};
+use crate::storage::io::settings::{IoSettings, Unchanged};
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -15,7 +16,7 @@ use crate::tensor::size::show_size;
 /// Decides it, by the room that the tightest cgroup leaves for page cache beside the run, by the file system of the base, and by
 /// what of its `shards` is in the page cache.
 pub(crate) fn choose_io(
-    asked: Option<IoMode>,
+    request: &Request,
     schedule: &Schedule,
     base: &Location,
     shards: &[Box<dyn Source>],
@@ -25,13 +26,14 @@ pub(crate) fn choose_io(
     };
     let tightest = find(&Environment::of_this_process()).into_iter().find(is_cgroup);
     let room = tightest.map(|limit| {
-        let to_come = schedule.budget.total.bytes().saturating_sub(process().resident);
+        let all = schedule.budget.total.bytes().saturating_add(request.beside);
+        let to_come = all.saturating_sub(process().resident);
         let room = limit.free.saturating_sub(schedule.growth_bytes().min(to_come));
         (room, format!("cgroup limit of {}", show_size(limit.bytes)))
     });
     let room = room.as_ref().map(|(room, limit)| (*room, limit.as_str()));
     let is_cold = are_cold(shards.iter().map(AsRef::as_ref));
-    IoChoice::new(asked, IoGrounds { room, network: base.network(""), is_cold })
+    IoChoice::new(request.io, IoGrounds { room, network: base.network(""), is_cold })
 }
 
 /// What a store is to do whose files are only compared, in order, with what a merge gives: nothing is written then, so that it

@@ -107,7 +107,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(&plan, &asked)? };
-    let io = choose_io(request.io, &schedule, &place.location, &sources[..shards]);
+    let io = choose_io(request, &schedule, &place.location, &sources[..shards]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,

@@ -35,8 +35,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::checkpoint::header::metadata_of;
-use crate::error::Result;
 use crate::error::request::RequestError;
+use crate::error::{Error, Result};
 use crate::formats::header_bytes::HeaderBytes;
 use crate::memory::pool::PoolMemory;
 use crate::merge::io::io_settings;
@@ -54,7 +54,7 @@ use crate::storage::discard::Discard;
 use crate::storage::io::settings::Unchanged;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
-use crate::tensor::reference::TensorRef;
+use crate::tensor::reference::{FileId, TensorRef};
 
 /// Bytes that are copied between two looks whether to stop.
 const STEP: usize = 16 << 20;
@@ -138,7 +138,22 @@ impl MergedReader {
             Content::Copy { from, .. } => self.copy(from, ranges, to, cancel)?,
             Content::Compute { .. } => self.merge((place, tensor), ranges, to, cancel)?,
         }
-        self.prepared.check_inputs()
+        self.check_files(tensor)
+    }
+
+    /// Fails if a file that the tensor is made of is not any more what it was when the merge was planned.
+    fn check_files(&self, tensor: &OutTensor) -> Result<()> {
+        let mut files: Vec<FileId> = match &tensor.content {
+            Content::Copy { from, .. } => vec![from.file],
+            Content::Compute { start, ops, .. } => {
+                let factors = ops.iter().flat_map(|op| &op.factors).map(|factor| factor.tensor.file);
+                start.parts.iter().map(|part| part.file).chain(factors).collect()
+            }
+        };
+        files.sort_unstable();
+        files.dedup();
+        let sources = files.iter().map(|file| &self.prepared.sources[file.0 as usize]);
+        Error::all(sources.filter_map(|source| source.check_unchanged().err()).collect())
     }
 
     /// Reads bytes of a tensor that is copied.
@@ -215,7 +230,7 @@ fn check_ranges(tensor: &OutTensor, ranges: &[Range<u64>], memory: u64) -> Resul
     if bytes == memory { Ok(()) } else { Err(no_such_bytes(tensor, 0, memory)) }
 }
 
-fn no_such_bytes(tensor: &OutTensor, start: u64, end: u64) -> crate::error::Error {
+fn no_such_bytes(tensor: &OutTensor, start: u64, end: u64) -> Error {
     RequestError::NoSuchBytes { tensor: tensor.name.to_string(), start, end, bytes: tensor.bytes }.into()
 }
 

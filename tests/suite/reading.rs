@@ -1,5 +1,7 @@
 //! A merge that is read tensor by tensor, and not written: each byte is that of the written merge.
 
+#![expect(clippy::single_range_in_vec_init, reason = "one range of bytes is meant, not the numbers in it")]
+
 use std::ops::Range;
 use std::path::Path;
 
