@@ -26,9 +26,10 @@ impl ByteRange {
         self.first + self.count - 1
     }
 
-    /// The header that asks for it.
-    pub(crate) fn header(self) -> String {
-        format!("bytes={}-{}", self.first, self.last())
+    /// The header that asks for it; none for a whole file, which some servers give in no other way.
+    pub(crate) fn header(self) -> Option<String> {
+        let is_whole = self.first == 0 && self.count == self.of;
+        (!is_whole).then(|| format!("bytes={}-{}", self.first, self.last()))
     }
 }
 
@@ -79,19 +80,19 @@ impl Answer {
     pub(crate) fn check_range(&self, range: ByteRange) -> Result<(), Failure> {
         let host = host(&self.url);
         let (first, last) = (range.first, range.last());
-        match self.status() {
-            206 => {}
-            200 => return Err(Failure::Lasting(ServerProblem::NotPartial { host, first, last })),
+        let is_part = range.header().is_some();
+        match (self.status(), is_part) {
+            (206, true) | (200, false) => {}
+            (200, true) => return Err(Failure::Lasting(ServerProblem::NotPartial { host, first, last })),
             _ => return Err(self.failure()),
         }
-        let encoding =
-            self.header(header::CONTENT_ENCODING.as_str()).filter(|encoding| *encoding != "identity");
-        if let Some(encoding) = encoding {
+        let encoding = self.header(header::CONTENT_ENCODING.as_str());
+        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
             let encoding = shortened(encoding);
             return Err(Failure::Lasting(ServerProblem::Encoded { host, encoding }));
         }
         let found = self.header(header::CONTENT_RANGE.as_str()).unwrap_or_default();
-        if found != format!("bytes {first}-{last}/{}", range.of) {
+        if is_part && found != format!("bytes {first}-{last}/{}", range.of) {
             let (bytes, found) = (range.of, shortened(found));
             return Err(Failure::Lasting(ServerProblem::OtherRange { host, first, last, bytes, found }));
         }

@@ -109,8 +109,8 @@ impl HttpClient {
 
     fn get_here(&self, url: Uri, range: Option<ByteRange>) -> Result<Answer, Failure> {
         let mut request = self.agent.get(&url);
-        if let Some(range) = range {
-            request = request.header(header::RANGE, range.header());
+        if let Some(range) = range.and_then(ByteRange::header) {
+            request = request.header(header::RANGE, range);
         }
         let token = self.token.as_ref().filter(|_| UrlOrigin::of(&url).as_ref() == Some(&self.origin));
         if let Some(token) = token {

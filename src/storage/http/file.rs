@@ -74,7 +74,7 @@ impl HttpFile {
             self.find(None);
         }
         let answer = self.client.get(&self.info.url, Some(range))?;
-        if answer.status() == 206 && answer.url != self.info.url {
+        if matches!(answer.status(), 200 | 206) && answer.url != self.info.url {
             self.find(Some(answer.url.clone()));
         }
         Ok(answer)

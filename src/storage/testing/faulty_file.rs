@@ -66,6 +66,10 @@ impl Source for FaultyFile<Box<dyn Source>> {
         self.inner.times()
     }
 
+    fn content_id(&self) -> Option<String> {
+        self.inner.content_id()
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.read_by(buf, offset, self.inner.len(), |buf, offset| self.inner.read_at(buf, offset))
     }

@@ -327,8 +327,9 @@ fn bytes(
     let (code, shift, short) = match fault {
         BytesFault::Status(code) => return status(stream, code, &[], b""),
         BytesFault::Whole => (200, 0, 0),
-        BytesFault::OtherRange => (206, 1, 0),
-        BytesFault::OtherLength => (206, 0, 1),
+        BytesFault::OtherRange if range.is_some() => (206, 1, 0),
+        BytesFault::OtherLength => (if range.is_some() { 206 } else { 200 }, 0, 1),
+        _ if range.is_none() => (200, 0, 0),
         _ => (206, 0, 0),
     };
     write!(
