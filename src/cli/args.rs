@@ -71,6 +71,14 @@ pub(crate) enum Command {
         shardfold verify <DIR> --hashes-only [OPTIONS]\n       \
         shardfold verify <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]")]
     Verify(VerifyArgs),
+    /// Join the parts that `merge --part` made into one result
+    ///
+    /// Takes the OUTPUT that the parts were given, and needs no other flag: what is needed lies with the parts. All of them must
+    /// be there and whole. Whole shards are moved, others put together; then OUTPUT is shown, with the bytes that one merge without
+    /// `--part` gives it. Run again, it goes on where it stopped, or finds that all is done.
+    ///
+    /// Example: shardfold finish merged
+    Finish(FinishArgs),
     /// Write a page about a merged directory for a browser
     ///
     /// One HTML file that needs no other and no network: what was merged into what, what was decided, the files with their
@@ -97,6 +105,7 @@ impl Command {
             Command::Inspect(_) | Command::Completions(_) => Style::Human,
             Command::Verify(args) => args.style(),
             Command::Report(args) => args.style(),
+            Command::Finish(args) => args.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -107,6 +116,7 @@ impl Command {
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => &args.log,
             Command::Inspect(args) => &args.log,
             Command::Verify(args) => &args.log,
+            Command::Finish(args) => &args.log,
             Command::Report(args) => &args.log,
             Command::Completions(_) => return None,
         };
@@ -209,6 +219,15 @@ pub(crate) struct MergeArgs {
     /// `shardfold.json` and `SHA256SUMS`. Where the result has another, OUTPUT is not created. `plan` ignores it.
     #[arg(long, value_name = "DIGEST", help_heading = "Output")]
     pub(crate) expect: Option<String>,
+
+    /// Write one part of the result, e.g. 0/4, for `finish` to join
+    ///
+    /// Several processes, on as many hosts as there are, make one result: each is given the same inputs, the same flags and the same
+    /// OUTPUT, which all of them must see, and another I of I/N, counted from 0. When all N are made, `shardfold finish OUTPUT` joins
+    /// them. `auto/N` takes I from the array of tasks that this process is one of: SLURM_ARRAY_TASK_ID, else JOB_COMPLETION_INDEX;
+    /// `auto` takes N from Slurm, too. A part that was interrupted is run again, and may run twice at once. `plan` ignores it.
+    #[arg(long, value_name = "I/N", help_heading = "Output")]
+    pub(crate) part: Option<String>,
 
     /// Skip hashing what an interrupted run of the same merge left
     ///
@@ -340,6 +359,47 @@ impl VerifyArgs {
     }
 }
 
+/// The flags of `finish`.
+#[derive(Args)]
+pub(crate) struct FinishArgs {
+    /// Name the output of the parts
+    #[arg(help_heading = "Inputs")]
+    pub(crate) dir: PathBuf,
+
+    /// Name the directory of the base, if it was moved
+    ///
+    /// Side files are copied from it. By default it is where the parts had it.
+    #[arg(long, value_name = "DIR", help_heading = "Inputs")]
+    pub(crate) base: Option<PathBuf>,
+
+    /// Name the directories of all adapters in order, if one was moved
+    #[arg(long, value_name = "DIR", help_heading = "Inputs")]
+    pub(crate) adapter: Vec<PathBuf>,
+
+    /// Print one JSON document on stdout, and JSON lines on stderr
+    #[arg(long, help_heading = "Reporting")]
+    pub(crate) json: bool,
+
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+
+    #[cfg(feature = "testing")]
+    #[command(flatten)]
+    pub(crate) testing: TestFlags,
+}
+
+impl FinishArgs {
+    /// What the user wants to see; the flags exclude each other.
+    pub(crate) fn style(&self) -> Style {
+        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet)];
+        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
+    }
+}
+
 /// What stands above the table of exit codes.
 const ENVIRONMENT: &str = "Each flag may come from the environment: SHARDFOLD_MAX_RAM is --max-ram.";
 
@@ -434,7 +494,7 @@ fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, cla
         Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
         Command::Verify(args) => Some(&mut args.inputs),
         Command::Report(args) => Some(&mut args.inputs),
-        Command::Inspect(_) | Command::Completions(_) => None,
+        Command::Inspect(_) | Command::Finish(_) | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
         inputs.set_order(matches);

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::inspect::open::inspect;
+use crate::merge::finish::finish;
 use crate::merge::prepare::prepare;
 use crate::merge::request::Request;
 use crate::note::Note;
@@ -24,6 +25,7 @@ use crate::verify::inputs::Verification;
 
 use crate::cli::args::{self, Command, InspectArgs, MergeArgs, ReportArgs, VerifyArgs};
 use crate::cli::config::{MergeConfig, request_of as request_of_flags};
+use crate::cli::finish::finishing_of;
 use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
 use crate::cli::variables::Variables;
@@ -44,6 +46,10 @@ pub fn call(args: &[OsString], cancel: &Cancel, reporter: &mut dyn Reporter) -> 
         Command::Inspect(args) => inspected(&args, cancel, reporter),
         Command::Verify(args) => verified(&args, cancel, reporter),
         Command::Report(args) => reported(&args, cancel, reporter),
+        Command::Finish(args) => {
+            let finished = finish(&finishing_of(&args, cancel), reporter)?;
+            Ok(json(&finished))
+        }
         Command::Completions(_) => Err(arguments("`completions` is for a shell")),
     }
 }
@@ -102,7 +108,7 @@ fn merged(args: &MergeArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Res
 }
 
 fn planned(config: &MergeConfig, reporter: &mut dyn Reporter) -> Result<String> {
-    let prepared = prepare(&config.request)?;
+    let prepared = plan::prepared_whole(config)?;
     show(&prepared.notes, reporter);
     let is_done = plan::is_done(config, &prepared, reporter)?;
     let probe = plan::probe(config, &prepared)?;

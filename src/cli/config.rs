@@ -20,6 +20,7 @@ use crate::storage::location::Location;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
+use crate::cli::part::read_part;
 
 /// A merge as the flags ask for it.
 pub(crate) struct MergeConfig {
@@ -50,6 +51,11 @@ impl MergeConfig {
             sha256: args.checksums.is_some(),
             expected: args.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
             trust_journal: args.trust_journal,
+            part: args
+                .part
+                .as_deref()
+                .map(|text| read_part(text, &|name| std::env::var(name).ok()))
+                .transpose()?,
             #[cfg(feature = "testing")]
             hooks: args.testing.hooks()?,
             ..request_of(&args.inputs, &args.result, &args.memory, &args.rules)?

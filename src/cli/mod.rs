@@ -5,11 +5,13 @@ pub(crate) mod call;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod console;
+pub(crate) mod finish;
 pub(crate) mod flags;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 pub(crate) mod misuse;
 pub(crate) mod output;
+pub(crate) mod part;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod signals;
@@ -87,6 +89,7 @@ fn run(command: &Command, console: &Console) -> Result<()> {
         Command::Inspect(args) => inspect::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Report(args) => report::run(args, console),
+        Command::Finish(args) => finish::run(args, console),
         Command::Completions(args) => completions::run(args),
     }
 }

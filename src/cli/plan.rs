@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::merge::prepare::{Prepared, prepare};
+use crate::merge::request::Request;
 use crate::publish::target::Probed;
 use crate::report::event::Reporter;
 use crate::report::plan::{RunShape, document, plan_text};
@@ -24,9 +25,14 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> Result<()> {
     show(&config, console)
 }
 
+/// The merge as it is planned: what a part does is a part of it.
+pub(crate) fn prepared_whole(config: &MergeConfig) -> Result<Prepared> {
+    prepare(&Request { part: None, ..config.request.clone() })
+}
+
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
 pub(crate) fn show(config: &MergeConfig, console: &Console) -> Result<()> {
-    let prepared = prepare(&config.request)?;
+    let prepared = prepared_whole(config)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     let is_done = is_done(config, &prepared, reporter.as_mut())?;
     let probe = probe(config, &prepared)?;

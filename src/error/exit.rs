@@ -7,6 +7,7 @@
 //! ```
 
 use crate::error::kind::ErrorKind;
+use crate::error::parts::PartsError;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
 use crate::error::storage::StorageError;
@@ -56,6 +57,7 @@ pub(crate) fn code_of(kind: &ErrorKind) -> Code {
         ErrorKind::Storage(error) => of_storage(error),
         ErrorKind::Run(error) => of_run(error),
         ErrorKind::Output(_) => Code::Output,
+        ErrorKind::Parts(error) => of_parts(error),
         ErrorKind::Verify(error) => of_verify(error),
         ErrorKind::Checkpoint(_) | ErrorKind::Adapter(_) | ErrorKind::Claim(_) | ErrorKind::Plan(_) => {
             Code::Data
@@ -99,6 +101,19 @@ fn of_storage(error: &StorageError) -> Code {
         | StorageError::Changed { .. }
         | StorageError::Write { .. }
         | StorageError::DiskFull { .. } => Code::Io,
+    }
+}
+
+fn of_parts(error: &PartsError) -> Code {
+    match error {
+        PartsError::OtherCount { .. }
+        | PartsError::InParts { .. }
+        | PartsError::NotInParts { .. }
+        | PartsError::NoRenames { .. }
+        | PartsError::Unfinished { .. } => Code::Output,
+        PartsError::OtherAdapters { .. } => Code::Usage,
+        PartsError::NoParts { .. } | PartsError::Missing { .. } => Code::NoInput,
+        PartsError::OtherPlan { .. } | PartsError::Damaged { .. } | PartsError::Torn { .. } => Code::Data,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::adapter::AdapterError;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
 use crate::error::output::OutputError;
+use crate::error::parts::PartsError;
 use crate::error::plan::PlanError;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
@@ -43,6 +44,9 @@ pub enum ErrorKind {
     /// OUTPUT and what is there already.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A merge that is made in parts.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// What was asked for: flags and the memory budget.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -65,6 +69,7 @@ impl ErrorKind {
             (Self::Plan(one), Self::Plan(other)) => discriminant(one) == discriminant(other),
             (Self::Run(one), Self::Run(other)) => discriminant(one) == discriminant(other),
             (Self::Output(one), Self::Output(other)) => discriminant(one) == discriminant(other),
+            (Self::Parts(one), Self::Parts(other)) => discriminant(one) == discriminant(other),
             (Self::Request(one), Self::Request(other)) => discriminant(one) == discriminant(other),
             (Self::Verify(one), Self::Verify(other)) => discriminant(one) == discriminant(other),
             _ => discriminant(self) == discriminant(other),

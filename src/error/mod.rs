@@ -33,6 +33,7 @@ pub(crate) mod exit;
 pub(crate) mod kind;
 pub(crate) mod no_effect;
 pub(crate) mod output;
+pub(crate) mod parts;
 pub(crate) mod path_reading;
 pub(crate) mod plan;
 pub(crate) mod promise;
@@ -47,6 +48,7 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
+use crate::error::parts::PartsError;
 use crate::error::plan::PlanError;
 use crate::error::request::RequestError;
 use crate::error::run::RunError;
@@ -169,6 +171,7 @@ becomes_error!(
     PlanError,
     RunError,
     OutputError,
+    PartsError,
     RequestError,
     VerifyError
 );

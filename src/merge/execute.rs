@@ -19,6 +19,7 @@ use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::tally::Applied;
+use crate::plan::out_tensor::Plan;
 use crate::publish::checksums::Checksums;
 use crate::publish::finished::Wanted;
 use crate::publish::journal::BaseStamp;
@@ -37,12 +38,40 @@ use crate::tensor::size::show_size;
 /// An output in memory that takes less than this part of what is free is not worth a note.
 const SMALL_PART: u64 = 16;
 
+/// Whether what is staged serves a later run, after this error: only if that run can do better from the same inputs.
+pub(crate) fn serves_later(error: &Error, staging: &Staging) -> bool {
+    let is_changed = |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::Changed { .. }));
+    let is_same = !error.each().iter().any(is_changed);
+    let can_go_on = matches!(error.exit_code(), Code::Io | Code::Stopped);
+    is_same && can_go_on && staging.is_found_again()
+}
+
 /// The error of a merge that had begun to write; to one that was interrupted, what becomes of the work.
-fn with_way_on(error: Error) -> Error {
+pub(crate) fn with_way_on(error: Error) -> Error {
     if matches!(error.kind(), ErrorKind::Stopped) {
         return error.hint("OUTPUT was not created; run the same command again, it goes on where it stopped");
     }
     error
+}
+
+/// What a run came to.
+pub(crate) struct Ran {
+    /// What it counted; none where all was there.
+    applied: Option<Applied>,
+    /// Bytes that were kept, read, and shared.
+    pub(crate) bytes: [u64; 3],
+    /// What its threads spent their time on.
+    pub(crate) clocks: Clocks,
+}
+
+/// Fails if `output` lies in one of the inputs.
+///
+/// # Errors
+/// [`OutputError::InsideInput`].
+pub(crate) fn check_outside(output: &Location, inputs: &[Location]) -> Result<()> {
+    let Some(input) = inputs.iter().find(|place| output.lies_in(place)) else { return Ok(()) };
+    let error = OutputError::InsideInput { path: output.path(), input: input.path() };
+    Err(Error::new(error).hint("name an output elsewhere"))
 }
 
 impl Prepared {
@@ -52,11 +81,14 @@ impl Prepared {
     /// Whatever went wrong first; `output` is then as it was.
     pub fn merge(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Summary> {
         let started = Instant::now();
+        if let Some(part) = &self.part {
+            return self.merge_part(part, output, reporter);
+        }
         let target = match self.probe(output, reporter)? {
             Probed::AlreadyDone(record) => {
                 drop_leftovers(output, &self.digest);
                 let result = record.digest_of_files();
-                self.check_result(&result)?;
+                self.completion().check_result(&result)?;
                 let summary = self.summary(output).of_result(result);
                 reporter.event(&Event::Finished(&summary));
                 return Ok(summary);
@@ -81,12 +113,7 @@ impl Prepared {
                 Ok(summary)
             }
             Err(error) => {
-                // What is staged serves a later run only if that run can do better from the same inputs.
-                let is_changed =
-                    |error: &Error| matches!(error.kind(), ErrorKind::Storage(StorageError::Changed { .. }));
-                let is_same = !error.each().iter().any(is_changed);
-                let can_go_on = matches!(error.exit_code(), Code::Io | Code::Stopped);
-                if is_same && can_go_on && staging.is_found_again() {
+                if serves_later(&error, &staging) {
                     target.leave(staging);
                 } else {
                     target.discard(staging);
@@ -97,7 +124,7 @@ impl Prepared {
     }
 
     /// What others may do with each file that is read: no more with the result. Its owner may always read and write it.
-    fn access(&self) -> u32 {
+    pub(crate) fn access(&self) -> u32 {
         const OWNER: u32 = 0o600;
         const ALL: u32 = 0o666;
         let inputs = self.sources.iter().chain(&self.copied);
@@ -106,22 +133,7 @@ impl Prepared {
 
     /// Begins to stage the result, behind what an earlier run left of it.
     fn begin(&self, target: &OutputTarget, reporter: &mut dyn Reporter) -> Result<Staging> {
-        let base: Option<Vec<BaseStamp>> =
-            self.base().map(|(name, source)| BaseStamp::of(name, source)).collect();
-        let earlier = Earlier {
-            plan: &self.plan,
-            digest: &self.digest,
-            base: base.as_deref(),
-            is_base_older: &|dir| self.is_base_older(dir),
-            trusts_journal: self.trusts_journal,
-            cancel: &self.cancel,
-        };
-        let mut is_begun = false;
-        let staging = target.begin(&earlier, &mut |now| {
-            let began = Event::Continuing { total_bytes: now.total_bytes };
-            reporter.event(&if is_begun { Event::Progress(now) } else { began });
-            is_begun = true;
-        })?;
+        let staging = self.stage(target.output(), reporter, &|earlier, tick| target.begin(earlier, tick))?;
         if let Some(note) = staging.way().note(target.output()) {
             reporter.event(&Event::Note(&note));
         }
@@ -129,9 +141,36 @@ impl Prepared {
             let note = RunNote::NoJournal { output: target.output().to_string() };
             reporter.event(&Event::Note(&note.into()));
         }
+        Ok(staging)
+    }
+
+    /// Begins to stage what is made of the plan as `begin` does, and reports what an earlier run left of it.
+    pub(crate) fn stage(
+        &self,
+        output: &Location,
+        reporter: &mut dyn Reporter,
+        begin: &dyn Fn(&Earlier<'_>, &mut dyn FnMut(&Snapshot)) -> Result<Staging>,
+    ) -> Result<Staging> {
+        let base: Option<Vec<BaseStamp>> =
+            self.base().map(|(name, source)| BaseStamp::of(name, source)).collect();
+        let earlier = Earlier {
+            plan: self.own_plan(),
+            digest: &self.digest,
+            base: base.as_deref(),
+            is_base_older: &|dir| self.is_base_older(dir),
+            trusts_journal: self.trusts_journal,
+            parts: None,
+            cancel: &self.cancel,
+        };
+        let mut is_begun = false;
+        let staging = begin(&earlier, &mut |now| {
+            let began = Event::Continuing { total_bytes: now.total_bytes };
+            reporter.event(&if is_begun { Event::Progress(now) } else { began });
+            is_begun = true;
+        })?;
         let note = match &staging.kept().lost {
             None => return Ok(staging),
-            Some(Lost::Base) => RunNote::StartedOver { output: target.output().to_string() },
+            Some(Lost::Base) => RunNote::StartedOver { output: output.to_string() },
             Some(Lost::Damaged(file)) => RunNote::KeptDamaged { file: file.clone() },
         };
         reporter.event(&Event::Note(&note.into()));
@@ -143,15 +182,13 @@ impl Prepared {
     /// # Errors
     /// [`OutputError::InsideInput`]; as [`probe`] and [`Prepared::check_base`].
     pub(crate) fn probe(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Probed> {
-        if let Some(input) = self.places.iter().find(|place| output.lies_in(place)) {
-            let error = OutputError::InsideInput { path: output.path(), input: input.path() };
-            return Err(Error::new(error).hint("name an output elsewhere"));
-        }
+        check_outside(output, &self.places)?;
         let wanted = Wanted {
             plan: &self.plan,
             digest: &self.digest,
             copied: &self.copied,
             state: self.state.as_ref(),
+            parts: self.part.as_ref().map(|part| part.number.count()),
             cancel: &self.cancel,
         };
         let mut is_begun = false;
@@ -187,15 +224,37 @@ impl Prepared {
             Some(checksums) => checksums.of(staging.store(), &self.cancel),
             None => staging.store(),
         };
+        let Ran { applied, bytes, clocks } =
+            self.run_staged((&store, checksums.as_ref()), staging, &mut |_| {}, reporter)?;
+        let completed = self.completion().complete(&store, staging.shards(), checksums.as_ref())?;
+        let lost = applied.iter().flat_map(lost);
+        for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
+            reporter.event(&Event::Note(&note));
+        }
+        let summary = self.summary(target.output()).of_result(completed.result);
+        let summary = summary.done(applied, bytes, started.elapsed());
+        Ok((summary.timed(clocks.threads()), completed.files))
+    }
+
+    /// Runs the plan into `store`, which is that of `staging`, behind what is kept there. `each` hears of every milestone.
+    pub(crate) fn run_staged(
+        &self,
+        (store, checksums): (&Location, Option<&Checksums>),
+        staging: &mut Staging,
+        each: &mut (dyn FnMut(&Milestone) + Send),
+        reporter: &mut dyn Reporter,
+    ) -> Result<Ran> {
         let (kept_bytes, mut read_bytes, mut shared_bytes) = (staging.kept().bytes(), 0, 0);
         let clocks = Clocks::default();
         let applied = if staging.kept().is_counted {
             let kept = staging.kept().milestones.clone();
             let mut record = |mut milestone: Milestone| {
                 checksums.iter().for_each(|sums| sums.note(&mut milestone));
-                staging.record(&milestone)
+                staging.record(&milestone)?;
+                each(&milestone);
+                Ok(())
             };
-            let applied = self.run_into((&store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
+            let applied = self.run_into((store, &clocks, &self.cancel), &kept, &mut record, &mut |now| {
                 (read_bytes, shared_bytes) = (now.read_bytes, now.shared_bytes);
                 reporter.event(&Event::Progress(now));
             })?;
@@ -203,14 +262,12 @@ impl Prepared {
         } else {
             None
         };
-        let completed = self.complete(&store, staging.shards(), checksums.as_ref())?;
-        let lost = applied.iter().flat_map(lost);
-        for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
-            reporter.event(&Event::Note(&note));
-        }
-        let summary = self.summary(target.output()).of_result(completed.result);
-        let summary = summary.done(applied, [kept_bytes, read_bytes, shared_bytes], started.elapsed());
-        Ok((summary.timed(clocks.threads()), completed.files))
+        Ok(Ran { applied, bytes: [kept_bytes, read_bytes, shared_bytes], clocks })
+    }
+
+    /// What this process makes: all of the plan, or its part of it.
+    pub(crate) fn own_plan(&self) -> &Plan {
+        self.part.as_ref().map_or(&self.plan, |part| &part.plan)
     }
 
     /// Runs the plan into `store`, which has what `kept` says already. `record` and `tick` are called as by [`Run::run`].
@@ -240,14 +297,15 @@ impl Prepared {
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
         let run = Run {
-            plan: &self.plan,
+            plan: self.own_plan(),
             schedule: &self.schedule,
             sources: &sources,
             store,
             kernels: self.kernels,
             clocks,
             cancel,
-            allow_noop: self.allow_noop,
+            // An adapter may do nothing in one part.
+            allow_noop: self.allow_noop || self.part.is_some(),
             extent,
             kept,
             stride: self.stride,
@@ -261,12 +319,12 @@ impl Prepared {
     }
 
     /// Where the output takes memory that a limit counts: a note, or an error if the limit cannot hold it beside the run.
-    fn check_memory(&self, dir: &Location) -> Result<Option<Note>> {
+    pub(crate) fn check_memory(&self, dir: &Location) -> Result<Option<Note>> {
         if !dir.is_in_memory("") {
             return Ok(None);
         }
         let Some(limit) = file_limit() else { return Ok(None) };
-        let needed = self.plan.disk_bytes() + scratch_bytes(&self.repacks);
+        let needed = self.own_plan().disk_bytes() + scratch_bytes(&self.repacks);
         let with_run = needed + self.schedule.budget.total.bytes();
         if limit.free < with_run {
             let path = dir.path();
@@ -282,8 +340,8 @@ impl Prepared {
         Ok((needed > limit.free / SMALL_PART).then(|| note.into()))
     }
 
-    fn check_room(&self, dir: &Location, there: u64) -> Result<()> {
-        let needed = (self.plan.disk_bytes() + scratch_bytes(&self.repacks)).saturating_sub(there);
+    pub(crate) fn check_room(&self, dir: &Location, there: u64) -> Result<()> {
+        let needed = (self.own_plan().disk_bytes() + scratch_bytes(&self.repacks)).saturating_sub(there);
         match dir.free_bytes("") {
             Some(free) if free < needed => {
                 Err(StorageError::DiskFull { path: dir.path(), needed, free }.into())

@@ -6,12 +6,15 @@
 pub(crate) mod again;
 pub(crate) mod discard;
 pub(crate) mod execute;
+pub(crate) mod finish;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 pub(crate) mod hooks;
 pub(crate) mod io;
+pub(crate) mod join;
 pub(crate) mod memory;
 pub(crate) mod others;
+pub(crate) mod part;
 pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod reader;

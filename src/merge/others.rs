@@ -1,9 +1,11 @@
 //! The files beside the shards: those that are copied, the index and the config, the model card, the checksums, the record.
 
+use crate::cancel::Cancel;
 use crate::error::run::RunError;
 use crate::error::{Error, Result};
 use crate::merge::prepare::Prepared;
 use crate::pipeline::milestone::ShardDone;
+use crate::plan::out_tensor::Plan;
 use crate::plan::output_files::{CARD, SUMS};
 use crate::publish::checksums::{Checksums, sums_text};
 use crate::publish::into_place::rank;
@@ -33,7 +35,37 @@ pub(crate) struct Completed {
     pub(crate) result: String,
 }
 
+/// What stands beside the shards of a result.
+pub(crate) struct Completion<'c> {
+    /// The plan.
+    pub(crate) plan: &'c Plan,
+    /// Its digest.
+    pub(crate) digest: &'c str,
+    /// The text of the model card.
+    pub(crate) card: String,
+    /// The files that the plan copies, in its order.
+    pub(crate) copied: &'c [Box<dyn Source>],
+    /// The digest that the result must have, if one was asked for.
+    pub(crate) expected: Option<&'c str>,
+    /// What stops it.
+    pub(crate) cancel: &'c Cancel,
+}
+
 impl Prepared {
+    /// What stands beside the shards.
+    pub(crate) fn completion(&self) -> Completion<'_> {
+        Completion {
+            plan: &self.plan,
+            digest: &self.digest,
+            card: model_card(&self.plan, &self.base_name, self.library),
+            copied: &self.copied,
+            expected: self.expected.as_deref(),
+            cancel: &self.cancel,
+        }
+    }
+}
+
+impl Completion<'_> {
     /// Writes the files beside `shards` into `store`, the record last.
     ///
     /// # Errors
@@ -47,12 +79,12 @@ impl Prepared {
         let mut others = self.write_others(store)?;
         if let Some(checksums) = checksums {
             for file in shards.iter_mut().chain(&mut others) {
-                checksums.add_to(file, store, &self.cancel)?;
+                checksums.add_to(file, store, self.cancel)?;
             }
         }
         let names = shards.iter().chain(&others).map(|file| (file.name.clone(), file.bytes));
         let mut files: Vec<(String, u64)> = names.collect();
-        let record = Provenance::new(&self.plan, &self.digest, shards, others);
+        let record = Provenance::new(self.plan, self.digest, shards, others);
         self.check_result(&record.result)?;
         let sum = record.sum();
         if self.plan.sha256 {
@@ -70,9 +102,9 @@ impl Prepared {
     /// # Errors
     /// [`RunError::OtherResult`].
     pub(crate) fn check_result(&self, found: &str) -> Result<()> {
-        match &self.expected {
+        match self.expected {
             Some(expected) if !expected.eq_ignore_ascii_case(found) => {
-                let error = RunError::OtherResult { expected: expected.clone(), found: found.to_owned() };
+                let error = RunError::OtherResult { expected: expected.to_owned(), found: found.to_owned() };
                 let hint = "base, adapters, flags or the version of shardfold are others than they were then";
                 Err(Error::new(error).hint(hint))
             }
@@ -82,10 +114,9 @@ impl Prepared {
 
     /// Writes what is copied, the index, the config and the card.
     fn write_others(&self, store: &Location) -> Result<Vec<ShardDone>> {
-        let card = model_card(&self.plan, &self.base_name, self.library);
         let own = self.plan.files.iter().map(|file| (file.name.as_str(), file.content.as_str()));
-        let own = own.chain([(CARD, card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
-        let copied = self.plan.copied.iter().zip(&self.copied);
+        let own = own.chain([(CARD, self.card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
+        let copied = self.plan.copied.iter().zip(self.copied);
         let copied = copied.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
         let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
         // Whoever sees the output grow takes it for a checkpoint late.
@@ -97,7 +128,7 @@ impl Prepared {
         for (name, content) in others {
             let (bytes, hash) = match content {
                 Content::File(source) => {
-                    (source.len(), copy_file(source, each, name, &mut buf, &self.cancel)?)
+                    (source.len(), copy_file(source, each, name, &mut buf, self.cancel)?)
                 }
                 Content::Text(text) => {
                     write_small(each, name, text.as_bytes())?;

@@ -20,6 +20,7 @@ use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::io::choose_io;
 use crate::merge::memory::asked;
+use crate::merge::part::Part;
 use crate::merge::request::Request;
 use crate::merge::resolve::{Places, explained};
 use crate::note::Note;
@@ -68,6 +69,8 @@ pub struct Prepared {
     /// The digest that the result must have.
     pub(crate) expected: Option<String>,
     pub(crate) trusts_journal: bool,
+    /// The part that is made, if not all of the plan is.
+    pub(crate) part: Option<Part>,
     /// Where programs keep their state, if they have such a place.
     pub(crate) state: Option<Location>,
     /// Bytes from one milestone of the run to the next.
@@ -104,9 +107,12 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     drop(base);
     sources.extend(adapters.into_iter().map(|adapter| adapter.source));
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
-    let (repacks, locations) = repack_factors(&plan, if request.hooks().forced.is_some() { 0 } else { MUCH });
+    let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
+    let part = request.part.map(|number| Part::of(&plan, number));
+    let own = part.as_ref().map_or(&*plan, |part| &part.plan);
+    let (repacks, locations) = repack_factors(own, much);
     let (asked, reason) = asked(request);
-    let schedule = Schedule { locations, ..split(&plan, &asked)? };
+    let schedule = Schedule { locations, ..split(own, &asked)? };
     let io = choose_io(request, &schedule, &place.location, &sources[..shards]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
@@ -129,6 +135,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         allow_noop: request.allow_noop,
         expected: request.expected.clone(),
         trusts_journal: request.trust_journal,
+        part,
         state: request.state.clone(),
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
@@ -192,7 +199,11 @@ fn open_adapters(
 ///
 /// # Errors
 /// All that cannot be opened or are pointers of git-lfs, together.
-fn open_copied(plan: &Plan, base: &Location, adapters: &[Location]) -> Result<Vec<Box<dyn Source>>> {
+pub(crate) fn open_copied(
+    plan: &Plan,
+    base: &Location,
+    adapters: &[Location],
+) -> Result<Vec<Box<dyn Source>>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for CopiedFile { name, beside, bytes } in &plan.copied {
         let dir = match beside {

@@ -52,6 +52,7 @@ use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
 use crate::model::tied::Tied;
+use crate::publish::part_number::PartNumber;
 use crate::storage::io::settings::{IoMode, Unchanged};
 use crate::storage::location::Location;
 use crate::tensor::size::Size;
@@ -105,6 +106,8 @@ pub struct Request {
     pub expected: Option<String>,
     /// Whether what an interrupted run left is taken by its length alone, and not hashed.
     pub trust_journal: bool,
+    /// Which part of it to make, where several processes make one output; by default all of it.
+    pub part: Option<PartNumber>,
     /// Where the journal of an output lies that can only be written in place; by default nowhere, so that a run which fails removes
     /// what it wrote there.
     pub state: Option<Location>,

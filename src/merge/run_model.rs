@@ -190,6 +190,7 @@ impl Small {
             base: Some(&[]),
             is_base_older: &|_| Ok(false),
             trusts_journal: false,
+            parts: None,
             cancel: &Cancel::default(),
         };
         let [output, journal] = [output, journal].map(|store| Location::new(store.clone()));

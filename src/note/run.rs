@@ -20,6 +20,9 @@ notes! {
         WrittenInPlace { output: String } => (
             "files cannot be renamed or synced in `{output}`, so that it is written in place: it is whole once `shardfold.json` is there"
         ),
+        EmptyPart { part: String } => (
+            "nothing is left for part {part}: there are fewer tensors than parts"
+        ),
         NoJournal { output: String } => (
             "no journal of `{output}` can be kept (set `XDG_STATE_HOME` to a directory that can be written): a run that fails removes \
              what it wrote, and one that is killed leaves files that must be removed before the merge is run again"

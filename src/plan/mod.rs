@@ -19,6 +19,7 @@ pub(crate) mod out_tensor;
 pub(crate) mod output_files;
 pub(crate) mod overlap;
 pub(crate) mod planner;
+pub(crate) mod share;
 pub(crate) mod side_files;
 pub(crate) mod slice;
 pub(crate) mod tokenizer;

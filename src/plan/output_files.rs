@@ -12,6 +12,10 @@ pub(crate) const RECORD: &str = "shardfold.json";
 pub(crate) const SUMS: &str = "SHA256SUMS";
 /// Where work in progress is written down: nothing of the output may have that name.
 pub(crate) const WORK: &str = "shardfold.journal";
+/// Where the parts of a merge lie until they are joined: nothing of the output may have that name either.
+pub(crate) const PARTS: &str = "shardfold.parts";
+/// What is needed to join them, there.
+pub(crate) const JOB: &str = "job.json";
 
 /// One file of the output.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +71,7 @@ pub(crate) fn check_names(
 ) -> Vec<Error> {
     let mut all = listed(shards, files, copied, sha256);
     all.push(OutputFile { name: WORK, bytes: None, what: "the journal of the merge" });
+    all.push(OutputFile { name: PARTS, bytes: None, what: "the directory of its parts" });
     all.sort_by_key(|file| file.name);
     let mut errors = Vec::new();
     for (i, file) in all.iter().enumerate() {
@@ -107,6 +112,7 @@ mod tests {
             &["README.md/x"],
             &["shardfold.json"],
             &["shardfold.journal"],
+            &["shardfold.parts/a"],
             &["SHA256SUMS/a"],
         ] {
             assert_eq!(check(names).len(), 1, "{names:?}");

@@ -27,6 +27,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) copied: &'w [Box<dyn Source>],
     /// Where programs keep their state, if they have such a place.
     pub(crate) state: Option<&'w Location>,
+    /// How many parts it is made in, if in several.
+    pub(crate) parts: Option<u32>,
     /// What stops the look.
     pub(crate) cancel: &'w Cancel,
 }

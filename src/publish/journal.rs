@@ -37,6 +37,9 @@ struct JournalHead {
     /// Whether nothing was at the output.
     #[serde(default, skip_serializing_if = "is_false")]
     is_new: bool,
+    /// How many parts make the output, if several do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<u32>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -117,6 +120,16 @@ pub(crate) struct JournalWork {
     pub(crate) milestones: Vec<Milestone>,
     /// Whether nothing was at the output, so that its directory goes with what is in it. Its first line has this.
     pub(crate) is_new: bool,
+    /// How many parts make the output, if several do. Its first line has this, too.
+    pub(crate) parts: Option<u32>,
+}
+
+/// How many parts make the output whose journal is in `dir`; none where it is made in one, or nothing tells.
+///
+/// # Errors
+/// As [`Location::read_start`].
+pub(crate) fn parts_of(dir: &Location) -> Result<Option<u32>> {
+    Ok(head(dir)?.and_then(|head| head.parts))
 }
 
 /// Whether the journal in `dir` says that nothing was at its output.
@@ -140,7 +153,7 @@ impl JournalWork {
         let source = dir.open(JOURNAL)?;
         let mut lines = JournalLines { source: source.as_ref(), at: 0, text: Vec::new(), seen: 0 };
         let head = lines.next()?.and_then(|line| serde_json::from_slice::<JournalHead>(&line).ok());
-        work.is_new = head.is_some_and(|head| head.is_new);
+        (work.is_new, work.parts) = head.map_or((false, None), |head| (head.is_new, head.parts));
         let Some(line) = lines.next()? else { return Ok(work) };
         let Ok(MergeLine { base, merge }) = serde_json::from_slice(&line) else { return Ok(work) };
         (work.base, work.merge) = (base, merge);
@@ -207,11 +220,8 @@ impl Journal {
         if dir.has_file(JOURNAL)? {
             dir.lock(JOURNAL)?;
         }
-        let (shardfold, run) = (env!("CARGO_PKG_VERSION").to_owned(), unique());
-        let head = JournalHead { shardfold, plan: digest.to_owned(), run: run.clone(), is_new: work.is_new };
-        let mut text = line(&head);
-        text.push_str(&line(&MergeLine { base: work.base.clone(), merge: work.merge.clone() }));
-        work.milestones.iter().for_each(|milestone| text.push_str(&line(milestone)));
+        let run = unique();
+        let text = text(digest, &run, work);
         write_small(dir, JOURNAL, text.as_bytes())?;
         let lock = dir.lock(JOURNAL)?;
         Ok(Journal { dir: dir.clone(), file: dir.patch(JOURNAL)?, len: text.len() as u64, lock, run })
@@ -249,6 +259,23 @@ impl Journal {
         drop((file, lock));
         dir.remove(JOURNAL)
     }
+}
+
+/// Writes the journal of a directory that several processes work in, none of which holds it: its lines say whose it is.
+///
+/// # Errors
+/// As [`write_small`].
+pub(crate) fn write_shared(dir: &Location, digest: &str, work: &JournalWork) -> Result<()> {
+    write_small(dir, JOURNAL, text(digest, &unique(), work).as_bytes())
+}
+
+/// The lines of a journal that is begun.
+fn text(digest: &str, run: &str, work: &JournalWork) -> String {
+    let (shardfold, plan, run) = (env!("CARGO_PKG_VERSION").to_owned(), digest.to_owned(), run.to_owned());
+    let mut text = line(&JournalHead { shardfold, plan, run, is_new: work.is_new, parts: work.parts });
+    text.push_str(&line(&MergeLine { base: work.base.clone(), merge: work.merge.clone() }));
+    work.milestones.iter().for_each(|milestone| text.push_str(&line(milestone)));
+    text
 }
 
 /// The first line of the journal in `dir`, if it is whole and ours.

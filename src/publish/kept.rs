@@ -53,6 +53,8 @@ pub(crate) struct Earlier<'e> {
     pub(crate) is_base_older: &'e dyn Fn(&Location) -> Result<bool>,
     /// Whether lengths are enough.
     pub(crate) trusts_journal: bool,
+    /// How many parts it is joined from, if from some.
+    pub(crate) parts: Option<u32>,
     /// What stops the look.
     pub(crate) cancel: &'e Cancel,
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::plan::output_files::PARTS;
 use crate::publish::journal::JOURNAL;
 use crate::storage::location::Location;
 use crate::storage::rules::part_name;
@@ -22,6 +23,8 @@ pub(crate) struct Leftovers<'l> {
     planned_tops: HashSet<&'l str>,
     /// Names that files of the output have until they are whole.
     parts: HashSet<String>,
+    /// Whether the parts that it is joined from stay.
+    keeps_parts: bool,
 }
 
 impl<'l> Leftovers<'l> {
@@ -32,7 +35,13 @@ impl<'l> Leftovers<'l> {
             kept_tops: kept.iter().map(|name| top(name)).collect(),
             planned_tops: planned.iter().map(|name| top(name)).collect(),
             parts: planned.iter().map(|name| part_name(name)).collect(),
+            keeps_parts: false,
         }
+    }
+
+    /// The same where the parts that the output is joined from stay, if `keeps` says so.
+    pub(crate) fn keeping_parts(self, keeps: bool) -> Leftovers<'l> {
+        Leftovers { keeps_parts: keeps, ..self }
     }
 
     /// Whether this run goes on behind the file.
@@ -46,7 +55,7 @@ impl<'l> Leftovers<'l> {
     /// # Errors
     /// [`OutputError::OutputHolds`]; [`StorageError::Write`] for what cannot be removed; as [`Store::list`].
     pub(crate) fn clear(&self, dir: &Location, place: &Location) -> Result<()> {
-        let found = others(dir)?;
+        let found = self.looked_at(dir)?;
         if let Some(other) = found.iter().find(|entry| !self.is_ours(&entry.name)) {
             let error = Error::new(OutputError::OutputHolds { path: place.path() });
             return Err(error.hint(format!("`{}` in it is no file of this merge: move it away", other.name)));
@@ -64,7 +73,9 @@ impl<'l> Leftovers<'l> {
             }
         }
         let is_wanted = |entry: &Entry| self.kept_tops.contains(entry.name.as_str());
-        let Some(entry) = others(dir)?.into_iter().find(|entry| !is_wanted(entry)) else { return Ok(()) };
+        let Some(entry) = self.looked_at(dir)?.into_iter().find(|entry| !is_wanted(entry)) else {
+            return Ok(());
+        };
         Err(Error::new(StorageError::Write { path: dir.path_of(&entry.name) })
             .because("it cannot be removed"))
     }
@@ -73,7 +84,14 @@ impl<'l> Leftovers<'l> {
     fn is_ours(&self, name: &str) -> bool {
         // Network file systems keep what was removed while it was open.
         let is_left = name.starts_with('.') && (name.ends_with(".tmp") || name.starts_with(".nfs"));
-        is_left || self.planned_tops.contains(name) || self.parts.contains(name)
+        is_left || name == PARTS || self.planned_tops.contains(name) || self.parts.contains(name)
+    }
+
+    /// Everything in `dir` that goes or is kept by its name.
+    fn looked_at(&self, dir: &Location) -> Result<Vec<Entry>> {
+        let mut entries = others(dir)?;
+        entries.retain(|entry| !self.keeps_parts || entry.name != PARTS);
+        Ok(entries)
     }
 }
 

@@ -41,6 +41,12 @@ pub(crate) fn unique() -> String {
     format!("{}-{now:x}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed))
 }
 
+/// A staging directory beside another that no other run has.
+pub(crate) fn unshared(staging: &Location) -> Location {
+    let name = format!("{}-{}", staging.name().unwrap_or_default(), unique());
+    staging.beside(&name).unwrap_or_else(|| staging.join(&name))
+}
+
 /// Whether a store has the calls that a way of publishing needs.
 #[derive(Debug)]
 pub(crate) enum Ability {

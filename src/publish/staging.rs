@@ -7,9 +7,10 @@ use crate::error::output::OutputError;
 use crate::error::{Error, Result};
 use crate::pipeline::milestone::{Milestone, ShardDone, whole_shards};
 use crate::pipeline::progress::Snapshot;
+use crate::plan::output_files::{JOB, PARTS};
 use crate::publish::journal::{HeadLine, JOURNAL, Journal, JournalWork, is_unfinished};
 use crate::publish::kept::{Earlier, Kept};
-use crate::publish::leftovers::{Leftovers, others};
+use crate::publish::leftovers::{Leftovers, others, top};
 use crate::publish::probe::unwritable;
 use crate::publish::provenance::Provenance;
 use crate::publish::way::Publish;
@@ -37,6 +38,8 @@ pub(crate) struct Staging {
     kept: Kept,
     /// Whether a later run of the same plan would find it.
     is_shared: bool,
+    /// Whether the parts that it is joined from lie in it.
+    has_parts: bool,
 }
 
 /// Where a result is staged.
@@ -83,10 +86,25 @@ pub(crate) fn owner(dir: &Location, is_planned: &dyn Fn(&str) -> bool) -> Result
     }
     let is_begun = match dir.stat("")?.map(|stat| stat.kind) {
         None => true,
-        Some(EntryKind::Dir) => dir.list("")?.iter().all(|entry| is_unfinished(&entry.name)),
+        Some(EntryKind::Dir) => is_beginning(dir)?,
         Some(_) => false,
     };
     Ok(if is_begun { Owner::Nobody } else { Owner::Unknown })
+}
+
+/// Whether nothing is in `dir` but what comes before a journal: its beginning, or what its parts are to share.
+fn is_beginning(dir: &Location) -> Result<bool> {
+    for entry in dir.list("")? {
+        let is_shared = |name: &str| name == JOB || name.starts_with('.') && name.ends_with(".tmp");
+        let is_begun = match entry.name.as_str() {
+            PARTS => dir.list(PARTS)?.iter().all(|below| is_shared(&below.name)),
+            name => is_unfinished(name),
+        };
+        if !is_begun {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the staging directory `dir` holds more than a journal, which alone is no work of anybody.
@@ -130,6 +148,7 @@ impl Staging {
             merge: Some(Provenance::new(earlier.plan, earlier.digest, Vec::new(), Vec::new())),
             milestones: counted,
             is_new,
+            parts: earlier.parts,
         };
         let journal = Journal::begin(journal_dir, earlier.digest, &work).map_err(unwritable)?;
         let planned = earlier.plan.output_files().iter().map(|file| file.name.to_owned()).collect();
@@ -145,6 +164,7 @@ impl Staging {
             shards: Vec::new(),
             kept,
             is_shared: true,
+            has_parts: earlier.parts.is_some(),
         };
         staging.clear().map_err(unwritable)?;
         Ok(staging)
@@ -153,7 +173,7 @@ impl Staging {
     /// Removes what an earlier run left and this one does not go on behind.
     fn clear(&self) -> Result<()> {
         let kept = self.kept.files();
-        let leftovers = Leftovers::new(&kept, &self.planned);
+        let leftovers = Leftovers::new(&kept, &self.planned).keeping_parts(self.has_parts);
         if self.state.is_none() {
             return leftovers.clear(&self.dir, &self.place);
         }
@@ -175,6 +195,11 @@ impl Staging {
     /// may be looked at then.
     pub(crate) fn is_found_again(&self) -> bool {
         self.is_shared && self.journal.is_there().unwrap_or(true)
+    }
+
+    /// The directory, by its handle where it is held.
+    pub(crate) fn dir(&self) -> &Location {
+        &self.dir
     }
 
     /// Where files are written.
@@ -253,10 +278,14 @@ impl Staging {
     /// # Errors
     /// [`OutputError::StagingDisturbed`], [`OutputError::OutputInUse`]; as [`Store::remove`] and [`Store::sync`].
     pub(crate) fn finish(self, files: &[(String, u64)], access: u32) -> Result<(Location, Lock)> {
-        let Staging { dir, place, held, state, lock, journal, .. } = self;
-        check_staged(&dir, files, state.is_none())?;
+        let Staging { dir, place, held, state, lock, journal, has_parts, .. } = self;
+        check_staged(&dir, files, (state.is_none(), has_parts))?;
         journal.remove()?;
         held.as_ref().map_or(Ok(()), |held| held.open_up(access))?;
+        if has_parts {
+            // They know of the merge what its journal did, and are the last to go.
+            dir.remove_dir(PARTS)?;
+        }
         match state {
             None => dir.sync("")?,
             Some(state) => state.remove_dir("")?,
@@ -267,7 +296,10 @@ impl Staging {
 }
 
 /// Fails unless `dir` is this user's own, and no link.
-fn check_own(dir: &Location) -> Result<()> {
+///
+/// # Errors
+/// [`OutputError::StagingForeign`]; as [`Store::is_own_dir`].
+pub(crate) fn check_own(dir: &Location) -> Result<()> {
     if dir.is_own_dir("")? {
         return Ok(());
     }
@@ -298,8 +330,9 @@ fn check_named(held: Option<&dyn HeldDir>, place: &Location) -> Result<()> {
     Err(OutputError::OutputInUse { path: place.path() }.into())
 }
 
-/// Fails unless `dir` holds these files and, if it is of this run `alone`, but for the journal no other.
-fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<()> {
+/// Fails unless `dir` holds these files and, if it is of this run `alone`, no other but for the journal and `has_parts`, those that
+/// they were joined from.
+fn check_staged(dir: &Location, files: &[(String, u64)], (alone, has_parts): (bool, bool)) -> Result<()> {
     let disturbed = |file: &str| {
         let (path, file) = (dir.path(), file.to_owned());
         Error::new(OutputError::StagingDisturbed { path, file }).hint("let one merge at a time write there")
@@ -311,7 +344,10 @@ fn check_staged(dir: &Location, files: &[(String, u64)], alone: bool) -> Result<
         return Err(disturbed(name));
     }
     // NFS keeps what was removed while it was open.
-    let is_known = |name: &str| name == JOURNAL || name.starts_with(".nfs") || known.contains(name);
+    let is_known = |name: &str| {
+        let is_part = has_parts && top(name) == PARTS;
+        name == JOURNAL || name.starts_with(".nfs") || known.contains(name) || is_part
+    };
     let other = found.iter().find(|file| alone && !is_known(&file.name));
     other.map_or(Ok(()), |file| Err(disturbed(&file.name)))
 }
@@ -333,6 +369,7 @@ mod tests {
             base: None,
             is_base_older: &|_| Ok(false),
             trusts_journal: false,
+            parts: None,
             cancel,
         }
     }

@@ -5,18 +5,24 @@ use std::collections::HashSet;
 use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
+use crate::error::parts::PartsError;
 use crate::error::{Error, Result};
 use crate::pipeline::progress::Snapshot;
+use crate::plan::out_tensor::Plan;
+use crate::plan::output_files::{JOB, PARTS};
 use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in, take_back};
-use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output};
+use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output, parts_of, write_shared};
 use crate::publish::kept::Earlier;
 use crate::publish::leftovers::top;
-use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unique};
+use crate::publish::parts::{Job, Parts};
+use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unshared};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
-use crate::publish::staging::{Owner, Staging, StagingPlace, finished_meanwhile, holds_work, owner};
+use crate::publish::staging::{
+    Owner, Staging, StagingPlace, check_own, finished_meanwhile, holds_work, owner,
+};
 use crate::publish::way::{Publish, State, is_unshared};
 use crate::publish::write_once::{WriteOnce, journal_of};
 use crate::storage::location::Location;
@@ -88,6 +94,7 @@ pub(crate) fn probe(
             Some(record) => other = difference(&record, wanted.plan),
             None => {
                 if let Some(staging) = begun_inside(&output, digest, &is_planned)? {
+                    check_parts(&staging, wanted)?;
                     return Ok(Probed::Ready(target(vec![(&IntoPlace, staging.clone())], staging, true)));
                 }
                 if is_begun_in_place(&output, journal.as_ref(), wanted)? {
@@ -113,6 +120,7 @@ pub(crate) fn probe(
         });
     };
     check_staged_before(&staging, wanted, &is_planned)?;
+    check_parts(&staging, wanted)?;
     Ok(Probed::Ready(target(ways, staging, false)))
 }
 
@@ -147,6 +155,27 @@ fn check_staged_before(
     let other = other.map_or_else(String::new, |other| format!(" ({other})"));
     let hint = format!("it was begun by a merge of other inputs{other}: remove it, or name another output");
     Err(error.hint(hint))
+}
+
+/// Fails if what is staged of the same plan is made in another number of parts.
+fn check_parts(staging: &Location, wanted: &Wanted<'_>) -> Result<()> {
+    let path = || staging.path();
+    if staging.stat("")?.is_none() {
+        return Ok(());
+    }
+    match (parts_of(staging)?, wanted.parts) {
+        (None, None) => Ok(()),
+        (None, Some(_)) if !holds_work(staging)? || staging.join(PARTS).has_file(JOB)? => Ok(()),
+        (None, Some(_)) => Err(Error::new(PartsError::NotInParts { path: path() })
+            .hint("run it again without `--part`: it goes on where it stopped; or remove the directory")),
+        (Some(count), None) => Err(Error::new(PartsError::InParts { path: path(), count })
+            .hint("run the parts that are missing, and then `shardfold finish`; or remove the directory")),
+        (Some(found), Some(asked)) if found != asked => {
+            let error = Error::new(PartsError::OtherCount { path: path(), found, asked });
+            Err(error.hint("give every part the same number behind the slash, or remove the directory"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether an earlier run of the same plan began to make the output in place, and nothing else is there.
@@ -246,6 +275,52 @@ impl OutputTarget {
             // It is only in the way.
             let _ = self.output.remove_empty_dir("");
         }
+    }
+
+    /// Begins the directory in which the parts of the output lie, or finds it.
+    ///
+    /// # Errors
+    /// [`PartsError::NoRenames`]; as [`OutputTarget::begin`].
+    pub(crate) fn begin_parts(&self, job: &Job<&Plan>, digest: &str) -> Result<Parts> {
+        self.begin_parts_here(job, digest).inspect_err(|_| self.remove_new())
+    }
+
+    fn begin_parts_here(&self, job: &Job<&Plan>, digest: &str) -> Result<Parts> {
+        let (way, place, is_locked) = self.choose()?;
+        if way.is_in_place() {
+            let error = Error::new(PartsError::NoRenames { path: self.output.path() });
+            return Err(error.hint(
+                "merge without `--part`, or name an output on a file system that all hosts share, and copy the result from there",
+            ));
+        }
+        check_own(&place)?;
+        if self.is_taken(way)? {
+            return Err(finished_meanwhile(&self.output));
+        }
+        let parts = Parts::begin((&place, &self.output), is_locked, job)?;
+        let staging = parts.staging();
+        if parts_of(staging)?.is_none() {
+            let merge = Some(Provenance::new(job.plan, digest, Vec::new(), Vec::new()));
+            let (is_new, parts) = (self.is_new, Some(job.parts));
+            write_shared(staging, digest, &JournalWork { merge, is_new, parts, ..JournalWork::default() })?;
+        }
+        Ok(parts)
+    }
+
+    /// Begins to join the parts that lie where the output is staged.
+    ///
+    /// # Errors
+    /// As [`OutputTarget::begin`].
+    pub(crate) fn begin_joining(
+        &self,
+        earlier: &Earlier<'_>,
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Staging> {
+        let (way, place, _) = self.choose()?;
+        if self.is_taken(way)? {
+            return Err(finished_meanwhile(&self.output));
+        }
+        Staging::begin(way, self.place(&place, &place), earlier, tick)
     }
 
     fn begin_staging(&self, earlier: &Earlier<'_>, tick: &mut dyn FnMut(&Snapshot)) -> Result<Staging> {
@@ -385,10 +460,4 @@ pub(crate) fn drop_leftovers(output: &Location, digest: &str) {
             let _ = left.remove_dir("");
         }
     }
-}
-
-/// A staging directory beside another that no other run has.
-fn unshared(staging: &Location) -> Location {
-    let name = format!("{}-{}", staging.name().unwrap_or_default(), unique());
-    staging.beside(&name).unwrap_or_else(|| staging.join(&name))
 }

@@ -10,7 +10,7 @@ use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
 use crate::report::lines::{
-    budget_lines, checking_line, continuing_line, merging_again_line, note_line, verifying_line,
+    budget_lines, checking_line, continuing_line, joining_line, merging_again_line, note_line, verifying_line,
 };
 use crate::report::rate::{Rate, show};
 use crate::report::say::say;
@@ -80,6 +80,7 @@ impl Reporter for Bar {
                 self.print(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
+            Event::Joining { parts, total_bytes } => self.print(&joining_line(*parts, *total_bytes)),
             Event::Verifying { total_bytes } => self.print(&verifying_line(*total_bytes)),
             Event::Continuing { total_bytes } => self.print(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {

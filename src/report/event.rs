@@ -38,6 +38,13 @@ pub enum Event<'e> {
         /// Names of files.
         files: &'e [String],
     },
+    /// The parts of a merge are joined, of so many bytes of shards.
+    Joining {
+        /// How many parts.
+        parts: u32,
+        /// How many bytes.
+        total_bytes: u64,
+    },
     /// What an earlier run left is looked at, so many bytes.
     Continuing {
         /// How many.

@@ -43,6 +43,9 @@ impl Objects {
                 Some(budget(schedule, reason, io))
             }
             Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
+            Event::Joining { parts, total_bytes } => {
+                Some(json!({"event": "joining", "parts": parts, "total_bytes": total_bytes}))
+            }
             Event::Verifying { total_bytes } => {
                 Some(json!({"event": "verifying", "total_bytes": total_bytes}))
             }

@@ -62,6 +62,7 @@ impl Reporter for Lines {
                 say(&budget_lines(schedule, reason, io, self.style));
             }
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
+            Event::Joining { parts, total_bytes } => say(&joining_line(*parts, *total_bytes)),
             Event::Verifying { total_bytes } => say(&verifying_line(*total_bytes)),
             Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
@@ -89,6 +90,11 @@ pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
 /// That a finished output is being looked at.
 pub(crate) fn checking_line(total_bytes: u64) -> String {
     format!("OUTPUT is finished: checking the hashes of its {}\n", show_size(total_bytes))
+}
+
+/// That parts are joined.
+pub(crate) fn joining_line(parts: u32, total_bytes: u64) -> String {
+    format!("joining {} of {}\n", counted(parts, ["part", "parts"]), show_size(total_bytes))
 }
 
 /// That a directory is being verified.

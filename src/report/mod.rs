@@ -11,6 +11,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod groups;
+pub(crate) mod joined;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod log;

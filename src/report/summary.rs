@@ -26,8 +26,11 @@ use crate::report::words::{counted, line};
 /// The result of a merge. Bytes and seconds; memory as the kernel counts it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// `done` or `already done`.
+    /// `done` or `already done`; of a part, `part done` or `part already done`.
     pub state: &'static str,
+    /// Which part of the output was made, as `0/4`, if it was not all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// Where the result is.
     pub output: String,
     /// The plan's digest.
@@ -77,6 +80,7 @@ impl Summary {
     ) -> Summary {
         Summary {
             state: "already done",
+            part: None,
             output: output.display().to_string(),
             digest: digest.to_owned(),
             result: None,
@@ -105,10 +109,20 @@ impl Summary {
         [kept_bytes, read_bytes, shared_bytes]: [u64; 3],
         time: Duration,
     ) -> Summary {
+        let summary = self.took([kept_bytes, read_bytes, shared_bytes], time);
+        Summary { state: "done", applied, ..summary }
+    }
+
+    /// The same for one that makes a part of it, of so many bytes.
+    pub(crate) fn of_part(self, state: &'static str, part: String, output_bytes: u64) -> Summary {
+        Summary { state, part: Some(part), output_bytes, ..self }
+    }
+
+    /// The same with the bytes that it took, and the time.
+    pub(crate) fn took(self, [kept_bytes, read_bytes, shared_bytes]: [u64; 3], time: Duration) -> Summary {
         let seconds = time.as_secs_f64();
         let bytes_per_second = (self.output_bytes - kept_bytes) as f64 / seconds.max(1e-6);
-        let state = "done";
-        Summary { state, applied, kept_bytes, read_bytes, shared_bytes, seconds, bytes_per_second, ..self }
+        Summary { kept_bytes, read_bytes, shared_bytes, seconds, bytes_per_second, ..self }
     }
 }
 
@@ -169,6 +183,10 @@ fn lost_of(applied: &Applied, adapter: usize) -> Option<Note> {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(part) = &self.part {
+            writeln!(f, "{}: {part} of `{}`", self.state, self.output)?;
+            return if self.state == "part done" { self.show_bytes(f) } else { Ok(()) };
+        }
         if self.state != "done" {
             let output = &self.output;
             writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree")?;
@@ -179,6 +197,13 @@ impl fmt::Display for Summary {
         if let Some(applied) = &self.applied {
             self.show_applied(f, applied)?;
         }
+        self.show_bytes(f)
+    }
+}
+
+impl Summary {
+    /// What it took, and the digest of the result.
+    fn show_bytes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.kept_bytes > 0 {
             line(f, "kept", &format!("{} that an interrupted run had made", show_size(self.kept_bytes)))?;
         }
@@ -193,19 +218,14 @@ impl fmt::Display for Summary {
         let peak = show_size(self.peak_rss);
         line(f, "memory", &format!("peak RSS {peak}, budget {}{}", self.max_ram, cgroup.unwrap_or_default()))
     }
-}
 
-impl Summary {
     fn show_result(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.result.as_ref().map_or(Ok(()), |result| line(f, "result", result))
     }
 
     /// What the run counted.
     fn show_applied(&self, f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
-        if applied.merged_elements > 0 {
-            let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
-            line(f, "changed", &format!("{share:.1} % of the weights in merged tensors"))?;
-        }
+        show_changed(f, applied)?;
         self.show_retained(f, applied)?;
         show_unchanged(f, applied)
     }
@@ -230,6 +250,15 @@ impl Summary {
         }
         Ok(())
     }
+}
+
+/// How much of the weights changed.
+pub(crate) fn show_changed(f: &mut fmt::Formatter<'_>, applied: &Applied) -> fmt::Result {
+    if applied.merged_elements == 0 {
+        return Ok(());
+    }
+    let share = 100.0 * applied.changed_elements as f64 / applied.merged_elements as f64;
+    line(f, "changed", &format!("{share:.1} % of the weights in merged tensors"))
 }
 
 /// On how much of a delta it was measured what is left, if not on all of it.
