@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion hostile fuzz model refused check-refused kills power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build demo test second-opinion hostile fuzz model refused check-refused kills recipes power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,11 @@ kills: build ## Kill a merge of five shards of 3 GB and one of a single file of 
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills/base $(TARGET)/kills/adapter-r16-all-linear $(TARGET)/kills/out
 	$(CARGO) run --release --example generate -- --shape one-tensor --bytes 2G --out $(TARGET)/kills-one
 	$(PYTHON) tests/kills.py $(BINARY) $(TARGET)/kills-one/base $(TARGET)/kills-one/adapter-r16-all-linear $(TARGET)/kills-one/out
+
+recipes: build ## Run the recipes for many hosts, where Slurm (root) or Ray and kubernetes-validate (PYTHON=...) are here
+	@run() { rc=0; echo "+ $$*"; "$$@" $(abspath $(BINARY)) $(DEMO)/base $(DEMO)/adapter $(TARGET)/recipes || rc=$$?; \
+		[ $$rc -eq 0 ] || [ $$rc -eq 77 ]; }; \
+	run tests/recipes/slurm.sh && run $(PYTHON) tests/recipes/ray_cluster.py && run $(PYTHON) tests/recipes/kubernetes.py
 
 power-cut: ## Cut the power of a merge at 20 moments, in a virtual machine, and run it again (Linux, root, QEMU)
 	$(CARGO) build --release --features testing --bin shardfold --target-dir $(TARGET)/testing

@@ -47,7 +47,7 @@ pub fn call(args: &[OsString], cancel: &Cancel, reporter: &mut dyn Reporter) -> 
         Command::Verify(args) => verified(&args, cancel, reporter),
         Command::Report(args) => reported(&args, cancel, reporter),
         Command::Finish(args) => {
-            let finished = finish(&finishing_of(&args, cancel), reporter)?;
+            let finished = finish(&finishing_of(&args, cancel)?, reporter)?;
             Ok(json(&finished))
         }
         Command::Completions(_) => Err(arguments("`completions` is for a shell")),

@@ -14,7 +14,7 @@ use crate::cli::signals;
 /// Joins the parts of a merge and prints what came of it.
 pub(crate) fn run(args: &FinishArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
-    let finishing = finishing_of(args, &cancel);
+    let finishing = finishing_of(args, &cancel)?;
     let style = args.style();
     let finished = finish(&finishing, console.reporter(&cancel, &[]).as_mut())?;
     match style {
@@ -31,14 +31,19 @@ pub(crate) fn run(args: &FinishArgs, console: &Console) -> Result<()> {
 }
 
 /// What the flags ask for.
-pub(crate) fn finishing_of(args: &FinishArgs, cancel: &Cancel) -> Finishing {
+///
+/// # Errors
+/// As the flags of tests.
+pub(crate) fn finishing_of(args: &FinishArgs, cancel: &Cancel) -> Result<Finishing> {
     let output = Location::of_resolved_path(&args.dir);
     #[cfg(feature = "testing")]
     let output = args.testing.output(output);
-    Finishing {
+    Ok(Finishing {
         output,
         base: args.base.as_ref().map(Location::of_path),
         adapters: args.adapter.iter().map(Location::of_path).collect(),
         cancel: cancel.clone(),
-    }
+        #[cfg(feature = "testing")]
+        hooks: args.testing.hooks()?,
+    })
 }

@@ -13,9 +13,10 @@ use crate::error::parts::PartsError;
 use crate::error::{Error, Result};
 use crate::memory::process::process;
 use crate::merge::execute::check_outside;
-use crate::merge::join::{Joining, Stretch};
+use crate::merge::hooks::TestHooks;
+use crate::merge::join::{Joining, PartStretch, STRIDE};
 use crate::merge::others::{Completed, Completion};
-use crate::merge::part::Part;
+use crate::merge::own_part::OwnPart;
 use crate::merge::prepare::open_copied;
 use crate::pipeline::milestone::{Milestone, whole_shards};
 use crate::pipeline::progress::Snapshot;
@@ -30,7 +31,7 @@ use crate::publish::journal::HeadLine;
 use crate::publish::kept::Earlier;
 use crate::publish::part_number::PartNumber;
 use crate::publish::part_record::PartRecord;
-use crate::publish::parts::{Job, Parts};
+use crate::publish::parts::{PartsDir, PartsJob};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
 use crate::publish::staging::Staging;
@@ -54,6 +55,9 @@ pub struct Finishing {
     pub adapters: Vec<Location>,
     /// What stops it.
     pub cancel: Cancel,
+    /// What only tests ask for.
+    #[cfg(feature = "testing")]
+    pub hooks: TestHooks,
 }
 
 /// A part that is whole.
@@ -71,7 +75,7 @@ pub fn finish(finishing: &Finishing, reporter: &mut dyn Reporter) -> Result<Fini
     let started = Instant::now();
     let output = &finishing.output;
     for staged in [staged_beside(output), Some(staged_in(output))].into_iter().flatten() {
-        if let Some(job) = Job::read(&staged)? {
+        if let Some(job) = PartsJob::read(&staged)? {
             let finished = finishing.join(&job, &staged, reporter)?;
             return Ok(Finished { seconds: started.elapsed().as_secs_f64(), ..finished });
         }
@@ -88,7 +92,15 @@ pub fn finish(finishing: &Finishing, reporter: &mut dyn Reporter) -> Result<Fini
 }
 
 impl Finishing {
-    fn join(&self, job: &Job, staged: &Location, reporter: &mut dyn Reporter) -> Result<Finished> {
+    /// What only tests ask for; without the feature, nothing.
+    fn hooks(&self) -> TestHooks {
+        #[cfg(feature = "testing")]
+        return self.hooks;
+        #[cfg(not(feature = "testing"))]
+        TestHooks::default()
+    }
+
+    fn join(&self, job: &PartsJob, staged: &Location, reporter: &mut dyn Reporter) -> Result<Finished> {
         let (plan, digest) = (&job.plan, job.plan.digest());
         let torn = || Error::from(PartsError::Torn { path: staged.path() });
         let is_possible = PartNumber::new(0, job.parts).is_some();
@@ -114,12 +126,12 @@ impl Finishing {
             Probed::Ready(target) => target,
         };
         let whole = self.whole_parts(job, &digest, staged)?;
-        let work = Work { finishing: self, job, digest: &digest, copied: &copied };
+        let work = Joiner { finishing: self, job, digest: &digest, copied: &copied };
         work.join(&target, &whole, reporter)
     }
 
     /// The directories of the base and the adapters.
-    fn places(&self, job: &Job) -> Result<Vec<Location>> {
+    fn places(&self, job: &PartsJob) -> Result<Vec<Location>> {
         let base = self.base.clone().unwrap_or_else(|| Location::of_path(&job.base));
         let adapters = if self.adapters.is_empty() {
             job.adapters.iter().map(Location::of_path).collect()
@@ -134,8 +146,8 @@ impl Finishing {
     }
 
     /// All parts that make something, in order.
-    fn whole_parts(&self, job: &Job, digest: &str, staged: &Location) -> Result<Vec<WholePart>> {
-        let (parts, path) = (Parts::of(staged), self.output.path());
+    fn whole_parts(&self, job: &PartsJob, digest: &str, staged: &Location) -> Result<Vec<WholePart>> {
+        let (parts, path) = (PartsDir::of(staged), self.output.path());
         if let Some(found) = parts.other_count(job.parts)? {
             let error = PartsError::OtherCount { path: staged.path(), found, asked: job.parts };
             return Err(
@@ -250,7 +262,7 @@ fn of_record(state: &'static str, output: &Location, record: &Provenance) -> Fin
 
 /// The record of a part that is whole; none if the part is not there.
 fn whole_part(
-    (parts, staged): (&Parts, &Location),
+    (parts, staged): (&PartsDir, &Location),
     number: PartNumber,
     (plan, digest): (&Plan, &str),
 ) -> Result<Option<PartRecord>> {
@@ -270,7 +282,7 @@ fn whole_part(
     if record.plan != digest {
         return Err(Error::new(PartsError::OtherPlan { path, part }).hint(again()));
     }
-    if !record.is_of(number, &Part::of(plan, number).plan) {
+    if !record.is_of(number, &OwnPart::of(plan, number).plan) {
         return Err(Error::new(PartsError::Torn { path: place.path() }).hint(again()));
     }
     if let Some(shard) = record.lacks(&[&place, staged])? {
@@ -281,14 +293,14 @@ fn whole_part(
 }
 
 /// The joining of parts that are all there.
-struct Work<'w> {
+struct Joiner<'w> {
     finishing: &'w Finishing,
-    job: &'w Job,
+    job: &'w PartsJob,
     digest: &'w str,
     copied: &'w [Box<dyn Source>],
 }
 
-impl Work<'_> {
+impl Joiner<'_> {
     fn join(
         &self,
         target: &OutputTarget,
@@ -374,7 +386,7 @@ impl Work<'_> {
         let plan = &self.job.plan;
         let total_bytes = plan.output_bytes();
         reporter.event(&Event::Joining { parts: self.job.parts, total_bytes });
-        let parts = Parts::of(staging.dir());
+        let parts = PartsDir::of(staging.dir());
         let kept = whole_shards(&staging.kept().milestones).count();
         let written_bytes = plan.shards[..kept].iter().map(|shard| shard.bytes).sum();
         let now = Snapshot {
@@ -389,6 +401,8 @@ impl Work<'_> {
         let mut joining = Joining {
             plan,
             parts: &parts,
+            stride: self.finishing.hooks().stride.unwrap_or(STRIDE),
+            shares: self.finishing.hooks().shares,
             cancel: &self.finishing.cancel,
             tick: &mut |now| reporter.event(&Event::Progress(now)),
             now,
@@ -404,12 +418,12 @@ impl Work<'_> {
 }
 
 /// What the parts have of each shard of the plan, in order.
-fn stretches<'w>(plan: &Plan, whole: &'w [WholePart]) -> Vec<Vec<Stretch<'w>>> {
-    let mut by_shard: Vec<Vec<Stretch<'w>>> = plan.shards.iter().map(|_| Vec::new()).collect();
+fn stretches<'w>(plan: &Plan, whole: &'w [WholePart]) -> Vec<Vec<PartStretch<'w>>> {
+    let mut by_shard: Vec<Vec<PartStretch<'w>>> = plan.shards.iter().map(|_| Vec::new()).collect();
     for WholePart { number, ranges, record } in whole {
         for ((range, file), milestone) in ranges.iter().zip(record.shards()).zip(&record.files) {
             let (number, range, counts) = (*number, range.clone(), &milestone.counts);
-            by_shard[range.shard].push(Stretch { number, range, file, counts });
+            by_shard[range.shard].push(PartStretch { number, range, file, counts });
         }
     }
     by_shard

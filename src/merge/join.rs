@@ -14,7 +14,7 @@ use crate::pipeline::sections::section_lens;
 use crate::plan::out_tensor::Plan;
 use crate::plan::share::ShardRange;
 use crate::publish::part_number::PartNumber;
-use crate::publish::parts::Parts;
+use crate::publish::parts::PartsDir;
 use crate::publish::staging::Staging;
 use crate::storage::location::Location;
 use crate::storage::sink::Sink;
@@ -24,10 +24,10 @@ use crate::storage::store::Store;
 /// Bytes that are read and written at a time.
 const STEP: u64 = 1 << 20;
 /// Bytes of a shard that are put together before they are kept.
-const STRIDE: u64 = 768 << 20;
+pub(crate) const STRIDE: u64 = 768 << 20;
 
 /// What one part has of a shard.
-pub(crate) struct Stretch<'s> {
+pub(crate) struct PartStretch<'s> {
     /// Which part.
     pub(crate) number: PartNumber,
     /// Which of the shard's tensors it has.
@@ -43,7 +43,11 @@ pub(crate) struct Joining<'j> {
     /// The plan of all parts.
     pub(crate) plan: &'j Plan,
     /// Where the parts are.
-    pub(crate) parts: &'j Parts,
+    pub(crate) parts: &'j PartsDir,
+    /// Bytes of a shard from one place that is kept to the next.
+    pub(crate) stride: u64,
+    /// Whether it is taken for granted that blocks can be shared.
+    pub(crate) shares: bool,
     /// What stops it.
     pub(crate) cancel: &'j Cancel,
     /// Hears of how far it is.
@@ -53,7 +57,7 @@ pub(crate) struct Joining<'j> {
 }
 
 /// A shard that is put together.
-struct Open<'o> {
+struct OpenJoin<'o> {
     sink: Box<dyn Sink>,
     hash: FileHash,
     written: u64,
@@ -71,7 +75,7 @@ impl Joining<'_> {
     pub(crate) fn join(
         &mut self,
         i: usize,
-        stretches: &[Stretch<'_>],
+        stretches: &[PartStretch<'_>],
         store: &Location,
         staging: &mut Staging,
     ) -> Result<Milestone> {
@@ -106,7 +110,7 @@ impl Joining<'_> {
     /// Moves a shard that one part has made. It is recorded first: by its place it is known whether it was moved.
     fn move_whole(
         &mut self,
-        whole: &Stretch<'_>,
+        whole: &PartStretch<'_>,
         counts: MilestoneCounts,
         staging: &mut Staging,
     ) -> Result<Milestone> {
@@ -123,7 +127,7 @@ impl Joining<'_> {
     }
 
     /// Opens shard `i` where an earlier run left it.
-    fn open<'o>(&mut self, i: usize, store: &Location, staging: &'o mut Staging) -> Result<Open<'o>> {
+    fn open<'o>(&mut self, i: usize, store: &Location, staging: &'o mut Staging) -> Result<OpenJoin<'o>> {
         let shard = &self.plan.shards[i];
         let kept = &staging.kept().milestones;
         let part = open_part(kept).filter(|_| i == whole_shards(kept).count());
@@ -133,11 +137,11 @@ impl Joining<'_> {
         };
         self.now.written_bytes += written;
         let sink = store.resume(&shard.name, written, shard.bytes)?;
-        Ok(Open { sink, hash, written, marked: written, staging })
+        Ok(OpenJoin { sink, hash, written, marked: written, staging })
     }
 
     /// Appends what comes next of a stretch.
-    fn append(&mut self, stretch: &Stretch<'_>, store: &Location, open: &mut Open<'_>) -> Result<()> {
+    fn append(&mut self, stretch: &PartStretch<'_>, store: &Location, open: &mut OpenJoin<'_>) -> Result<()> {
         let (start, end) = (stretch.range.start(self.plan), stretch.range.end(self.plan));
         if end <= open.written {
             return Ok(());
@@ -145,7 +149,8 @@ impl Joining<'_> {
         let place = self.parts.place(stretch.number);
         let source = place.open(&stretch.file.name)?;
         let sections = own_sections(stretch);
-        if open.written == start && store.sharing("", source.as_ref()).ranges {
+        let can_share = self.shares || store.sharing("", source.as_ref()).ranges;
+        if open.written == start && can_share {
             let from = stretch.range.pad(self.plan);
             open.sink.append_from(source.as_ref(), from, end - start, self.cancel)?;
             sections.iter().for_each(|section| open.hash.pass(section));
@@ -160,10 +165,10 @@ impl Joining<'_> {
     /// Copies what comes next of a stretch, section by section, and sees that it is what was written.
     fn copy(
         &mut self,
-        stretch: &Stretch<'_>,
+        stretch: &PartStretch<'_>,
         source: &dyn Source,
         sections: &[SectionSum],
-        open: &mut Open<'_>,
+        open: &mut OpenJoin<'_>,
     ) -> Result<()> {
         let mut buf = vec![0; STEP as usize];
         let (start, pad) = (stretch.range.start(self.plan), stretch.range.pad(self.plan));
@@ -193,7 +198,7 @@ impl Joining<'_> {
             if from < end && hash.finish().iter().map(|sum| sum.hash).ne([section.hash]) {
                 return Err(self.damaged(stretch));
             }
-            if open.written - open.marked >= STRIDE {
+            if open.written - open.marked >= self.stride {
                 self.mark(stretch.range.shard, open)?;
             }
         }
@@ -201,7 +206,7 @@ impl Joining<'_> {
     }
 
     /// Makes what is put together so far last.
-    fn mark(&self, i: usize, open: &mut Open<'_>) -> Result<()> {
+    fn mark(&self, i: usize, open: &mut OpenJoin<'_>) -> Result<()> {
         let shard = &self.plan.shards[i];
         let is_inside = open.written >= shard.header.bytes() && open.written < shard.bytes;
         if !is_inside || !open.sink.keep()? {
@@ -215,7 +220,7 @@ impl Joining<'_> {
     }
 
     /// The error of a stretch that is not what its part wrote. That part is to be made again.
-    fn damaged(&self, stretch: &Stretch<'_>) -> Error {
+    fn damaged(&self, stretch: &PartStretch<'_>) -> Error {
         let (part, file) = (stretch.number.index(), stretch.file.name.clone());
         let error = PartsError::Damaged { path: self.parts.staging().path(), part, file };
         // If it cannot be removed, this is found again.
@@ -228,15 +233,15 @@ impl Joining<'_> {
 }
 
 /// The hashes of a stretch's own sections: what stands before its first tensor to keep its place is none.
-fn own_sections<'s>(stretch: &Stretch<'s>) -> &'s [SectionSum] {
+fn own_sections<'s>(stretch: &PartStretch<'s>) -> &'s [SectionSum] {
     let before = usize::from(stretch.range.tensors.start > 0);
     &stretch.file.sections[before..]
 }
 
 /// What was counted while the stretches of a shard were made, by its tensors.
-fn counts_of(stretches: &[Stretch<'_>]) -> MilestoneCounts {
+fn counts_of(stretches: &[PartStretch<'_>]) -> MilestoneCounts {
     let mut all = MilestoneCounts::default();
-    for Stretch { range, counts, .. } in stretches {
+    for PartStretch { range, counts, .. } in stretches {
         for (claim, count) in &counts.claims {
             all.claims.entry(*claim).or_default().add(count);
         }

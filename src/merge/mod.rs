@@ -14,6 +14,7 @@ pub(crate) mod io;
 pub(crate) mod join;
 pub(crate) mod memory;
 pub(crate) mod others;
+pub(crate) mod own_part;
 pub(crate) mod part;
 pub(crate) mod prepare;
 pub(crate) mod probe;

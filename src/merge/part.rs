@@ -5,41 +5,23 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::merge::execute::{Ran, check_outside, serves_later, with_way_on};
+use crate::merge::own_part::OwnPart;
 use crate::merge::prepare::Prepared;
 use crate::note::run::RunNote;
 use crate::pipeline::milestone::Milestone;
 use crate::plan::out_tensor::Plan;
-use crate::plan::share::split;
 use crate::publish::checksums::Checksums;
-use crate::publish::part_number::{PartNumber, stretch_name};
+use crate::publish::into_place::staged_in;
+use crate::publish::part_number::PartNumber;
 use crate::publish::part_record::PartRecord;
-use crate::publish::parts::{Job, Parts};
+use crate::publish::parts::{PartsDir, PartsJob};
 use crate::publish::provenance::{PROVENANCE, Provenance};
+use crate::publish::rename::staged_beside;
 use crate::publish::staging::Staging;
 use crate::publish::target::Probed;
 use crate::report::event::{Event, Reporter};
 use crate::report::summary::Summary;
 use crate::storage::location::Location;
-
-/// The part of a plan that one process makes.
-pub(crate) struct Part {
-    /// Which.
-    pub(crate) number: PartNumber,
-    /// What it makes, as a plan of its own.
-    pub(crate) plan: Plan,
-}
-
-impl Part {
-    /// Of `plan`.
-    pub(crate) fn of(plan: &Plan, number: PartNumber) -> Part {
-        let shares = split(plan, number.count());
-        let plan = plan.share(&shares[number.index() as usize], &stretch_name);
-        Part { number, plan }
-    }
-}
-
-/// A staged part that is whole: what it took, and its files with their lengths.
-type Filled = (Ran, Vec<(String, u64)>);
 
 impl Prepared {
     /// Makes a part, or finds that it is made already.
@@ -48,7 +30,7 @@ impl Prepared {
     /// As [`Prepared::merge`]; [`PartsError`](crate::error::parts::PartsError).
     pub(crate) fn merge_part(
         &self,
-        part: &Part,
+        part: &OwnPart,
         output: &Location,
         reporter: &mut dyn Reporter,
     ) -> Result<Summary> {
@@ -88,9 +70,9 @@ impl Prepared {
     }
 
     /// What is needed to join this part and all others.
-    fn job(&self, number: PartNumber) -> Job<&Plan> {
+    fn job(&self, number: PartNumber) -> PartsJob<&Plan> {
         let path = |place: &Location| Location::of_resolved_path(place.path()).path().display().to_string();
-        Job {
+        PartsJob {
             parts: number.count(),
             base: path(&self.places[0]),
             adapters: self.places[1..].iter().map(path).collect(),
@@ -101,18 +83,25 @@ impl Prepared {
         }
     }
 
-    /// Whether all parts are joined in `output` already.
+    /// Whether all parts are joined already, in `output` or where only showing it is left.
     fn is_joined(&self, output: &Location) -> Result<bool> {
-        let is_there = output.is_directory()? && output.has_file(PROVENANCE)?;
-        Ok(is_there && Provenance::read(output)?.is_some_and(|record| record.plan == self.digest))
+        for place in
+            [Some(output.clone()), staged_beside(output), Some(staged_in(output))].into_iter().flatten()
+        {
+            let record = if place.is_directory()? { Provenance::read(&place)? } else { None };
+            if record.is_some_and(|record| record.plan == self.digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    fn is_made(&self, part: &Part, parts: &Parts) -> bool {
+    fn is_made(&self, part: &OwnPart, parts: &PartsDir) -> bool {
         parts.is_whole(part.number, &self.digest, &part.plan).unwrap_or(false)
     }
 
     /// Makes the part where it is not there; none if it is.
-    fn make(&self, part: &Part, parts: &Parts, reporter: &mut dyn Reporter) -> Result<Option<Ran>> {
+    fn make(&self, part: &OwnPart, parts: &PartsDir, reporter: &mut dyn Reporter) -> Result<Option<Ran>> {
         let number = part.number;
         let own = (number, self.digest.as_str(), &part.plan);
         if parts.is_whole(own.0, own.1, own.2)? || parts.show_left(own.0, own.1, own.2)? {
@@ -139,14 +128,15 @@ impl Prepared {
         }
     }
 
-    /// Runs the part's plan into its staging directory, and writes its record there.
+    /// Runs the part's plan into its staging directory, and writes its record there. Returns what it took, and its files with
+    /// their lengths.
     fn fill_part(
         &self,
-        part: &Part,
-        parts: &Parts,
+        part: &OwnPart,
+        parts: &PartsDir,
         staging: &mut Staging,
         reporter: &mut dyn Reporter,
-    ) -> Result<Filled> {
+    ) -> Result<(Ran, Vec<(String, u64)>)> {
         self.check_room(parts.staging(), staging.kept_bytes_on_disk()?)?;
         let checksums = self.plan.sha256.then(Checksums::default);
         let store = match &checksums {

@@ -20,7 +20,7 @@ use crate::hub::resolved::Resolved;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::io::choose_io;
 use crate::merge::memory::asked;
-use crate::merge::part::Part;
+use crate::merge::own_part::OwnPart;
 use crate::merge::request::Request;
 use crate::merge::resolve::{Places, explained};
 use crate::note::Note;
@@ -70,7 +70,7 @@ pub struct Prepared {
     pub(crate) expected: Option<String>,
     pub(crate) trusts_journal: bool,
     /// The part that is made, if not all of the plan is.
-    pub(crate) part: Option<Part>,
+    pub(crate) part: Option<OwnPart>,
     /// Where programs keep their state, if they have such a place.
     pub(crate) state: Option<Location>,
     /// Bytes from one milestone of the run to the next.
@@ -108,7 +108,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     sources.extend(adapters.into_iter().map(|adapter| adapter.source));
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
-    let part = request.part.map(|number| Part::of(&plan, number));
+    let part = request.part.map(|number| OwnPart::of(&plan, number));
     let own = part.as_ref().map_or(&*plan, |part| &part.plan);
     let (repacks, locations) = repack_factors(own, much);
     let (asked, reason) = asked(request);

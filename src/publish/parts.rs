@@ -43,7 +43,7 @@ const STEP: usize = 1 << 16;
 
 /// What is needed to join the parts beside their files.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Job<P = Plan> {
+pub(crate) struct PartsJob<P = Plan> {
     /// How many parts there are.
     pub(crate) parts: u32,
     /// The directory of the base.
@@ -61,9 +61,9 @@ pub(crate) struct Job<P = Plan> {
 }
 
 /// Counts what is written.
-struct Length(u64);
+struct WrittenBytes(u64);
 
-impl Write for Length {
+impl Write for WrittenBytes {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len() as u64;
         Ok(bytes.len())
@@ -74,13 +74,13 @@ impl Write for Length {
     }
 }
 
-impl Job<&Plan> {
+impl PartsJob<&Plan> {
     /// Writes it below `staging`.
     fn write(&self, staging: &Location) -> Result<()> {
         let dir = staging.join(PARTS);
-        let mut length = BufWriter::with_capacity(STEP, Length(0));
+        let mut length = BufWriter::with_capacity(STEP, WrittenBytes(0));
         serde_json::to_writer(&mut length, self).expect("strings and numbers");
-        let Ok(Length(bytes)) = length.into_inner() else { unreachable!("counting cannot fail") };
+        let Ok(WrittenBytes(bytes)) = length.into_inner() else { unreachable!("counting cannot fail") };
         let mut sink = dir.create(JOB, bytes)?;
         let mut out = SinkWriter::new(sink.as_mut());
         let mut buffered = BufWriter::with_capacity(STEP, &mut out);
@@ -95,12 +95,12 @@ impl Job<&Plan> {
     }
 }
 
-impl Job {
+impl PartsJob {
     /// The one below `staging`; none if no parts lie there.
     ///
     /// # Errors
     /// [`PartsError::Torn`]; as reading.
-    pub(crate) fn read(staging: &Location) -> Result<Option<Job>> {
+    pub(crate) fn read(staging: &Location) -> Result<Option<PartsJob>> {
         let dir = staging.join(PARTS);
         if !dir.has_file(JOB)? {
             return Ok(None);
@@ -119,7 +119,7 @@ impl Job {
 }
 
 /// The parts of one output.
-pub(crate) struct Parts {
+pub(crate) struct PartsDir {
     /// Where the output is staged, by its handle where it is held.
     staging: Location,
     /// Keeps that handle open.
@@ -130,7 +130,7 @@ pub(crate) struct Parts {
     is_locked: bool,
 }
 
-impl Parts {
+impl PartsDir {
     /// Makes the directory `place`, in which the output is staged, if it is not there, and writes what is needed to join the parts.
     ///
     /// # Errors
@@ -138,8 +138,8 @@ impl Parts {
     pub(crate) fn begin(
         (place, output): (&Location, &Location),
         is_locked: bool,
-        job: &Job<&Plan>,
-    ) -> Result<Parts> {
+        job: &PartsJob<&Plan>,
+    ) -> Result<PartsDir> {
         let held = place.held_for(output)?;
         let by_handle = held.as_ref().map(|held| Location::of_store(held.files()));
         let staging = by_handle.unwrap_or_else(|| place.clone());
@@ -147,12 +147,12 @@ impl Parts {
         if parts_of(&staging)?.is_none() || !staging.join(PARTS).has_file(JOB)? {
             job.write(&staging)?;
         }
-        Ok(Parts { dir: staging.join(PARTS), staging, _held: held, is_locked })
+        Ok(PartsDir { dir: staging.join(PARTS), staging, _held: held, is_locked })
     }
 
     /// Those of a directory that somebody else holds.
-    pub(crate) fn of(staging: &Location) -> Parts {
-        Parts { dir: staging.join(PARTS), staging: staging.clone(), _held: None, is_locked: true }
+    pub(crate) fn of(staging: &Location) -> PartsDir {
+        PartsDir { dir: staging.join(PARTS), staging: staging.clone(), _held: None, is_locked: true }
     }
 
     /// Where the output is staged.

@@ -9,14 +9,13 @@ use crate::error::parts::PartsError;
 use crate::error::{Error, Result};
 use crate::pipeline::progress::Snapshot;
 use crate::plan::out_tensor::Plan;
-use crate::plan::output_files::{JOB, PARTS};
 use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in, take_back};
 use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output, parts_of, write_shared};
 use crate::publish::kept::Earlier;
 use crate::publish::leftovers::top;
-use crate::publish::parts::{Job, Parts};
+use crate::publish::parts::{PartsDir, PartsJob};
 use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unshared};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
@@ -111,17 +110,19 @@ pub(crate) fn probe(
         return Err(held(&output, state, other, wanted)?);
     }
     let ways: Vec<_> = WAYS.iter().filter_map(|way| Some((*way, way.staging(&output, state)?))).collect();
-    let Some((_, staging)) = ways.first().cloned() else {
-        // Trying says why.
-        let dir = output.parent().unwrap_or_else(|| output.clone());
-        return Err(match probe_store(&dir, &output)? {
-            Ability::Lacks(error) => error,
-            Ability::Serves { .. } => OutputError::OutputUnwritable { path: output.path() }.into(),
-        });
-    };
+    let Some((_, staging)) = ways.first().cloned() else { return Err(no_way(&output)?) };
     check_staged_before(&staging, wanted, &is_planned)?;
     check_parts(&staging, wanted)?;
     Ok(Probed::Ready(target(ways, staging, false)))
+}
+
+/// The refusal of an output that can be made in no way: trying says why.
+fn no_way(output: &Location) -> Result<Error> {
+    let dir = output.parent().unwrap_or_else(|| output.clone());
+    Ok(match probe_store(&dir, output)? {
+        Ability::Lacks(error) => error,
+        Ability::Serves { .. } => OutputError::OutputUnwritable { path: output.path() }.into(),
+    })
 }
 
 /// The refusal of an output that holds something, of the `other` merge if that is known.
@@ -157,6 +158,11 @@ fn check_staged_before(
     Err(error.hint(hint))
 }
 
+/// Whether a merge that is not made in parts has made something in `staging`.
+fn is_begun_by_merge(staging: &Location) -> Result<bool> {
+    Ok(matches!(HeadLine::read(staging)?, HeadLine::Plan(_)) && holds_work(staging)?)
+}
+
 /// Fails if what is staged of the same plan is made in another number of parts.
 fn check_parts(staging: &Location, wanted: &Wanted<'_>) -> Result<()> {
     let path = || staging.path();
@@ -165,7 +171,8 @@ fn check_parts(staging: &Location, wanted: &Wanted<'_>) -> Result<()> {
     }
     match (parts_of(staging)?, wanted.parts) {
         (None, None) => Ok(()),
-        (None, Some(_)) if !holds_work(staging)? || staging.join(PARTS).has_file(JOB)? => Ok(()),
+        // What has no journal was begun by a part, or is whole.
+        (None, Some(_)) if !is_begun_by_merge(staging)? => Ok(()),
         (None, Some(_)) => Err(Error::new(PartsError::NotInParts { path: path() })
             .hint("run it again without `--part`: it goes on where it stopped; or remove the directory")),
         (Some(count), None) => Err(Error::new(PartsError::InParts { path: path(), count })
@@ -281,11 +288,11 @@ impl OutputTarget {
     ///
     /// # Errors
     /// [`PartsError::NoRenames`]; as [`OutputTarget::begin`].
-    pub(crate) fn begin_parts(&self, job: &Job<&Plan>, digest: &str) -> Result<Parts> {
+    pub(crate) fn begin_parts(&self, job: &PartsJob<&Plan>, digest: &str) -> Result<PartsDir> {
         self.begin_parts_here(job, digest).inspect_err(|_| self.remove_new())
     }
 
-    fn begin_parts_here(&self, job: &Job<&Plan>, digest: &str) -> Result<Parts> {
+    fn begin_parts_here(&self, job: &PartsJob<&Plan>, digest: &str) -> Result<PartsDir> {
         let (way, place, is_locked) = self.choose()?;
         if way.is_in_place() {
             let error = Error::new(PartsError::NoRenames { path: self.output.path() });
@@ -297,7 +304,7 @@ impl OutputTarget {
         if self.is_taken(way)? {
             return Err(finished_meanwhile(&self.output));
         }
-        let parts = Parts::begin((&place, &self.output), is_locked, job)?;
+        let parts = PartsDir::begin((&place, &self.output), is_locked, job)?;
         let staging = parts.staging();
         if parts_of(staging)?.is_none() {
             let merge = Some(Provenance::new(job.plan, digest, Vec::new(), Vec::new()));

@@ -35,6 +35,12 @@ pub fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// The merge of a case, by its name.
+pub fn request_of(case: &str) -> Request {
+    let folder = fixtures().join("golden").join(case);
+    request(&folder, &Case::read(&folder))
+}
+
 pub fn request(folder: &Path, case: &Case) -> Request {
     let adapters =
         case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight)).collect();

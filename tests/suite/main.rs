@@ -29,6 +29,8 @@ mod indexes;
 mod inspect;
 mod io;
 mod layouts;
+mod many_hosts;
+mod many_hosts_faults;
 mod models;
 mod moved;
 mod multiplied;
