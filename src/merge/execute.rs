@@ -54,6 +54,9 @@ pub(crate) fn with_way_on(error: Error) -> Error {
     error
 }
 
+/// Begins to stage something, behind what an earlier run left of it.
+pub(crate) type BeginStaging<'b> = dyn Fn(&Earlier<'_>, &mut dyn FnMut(&Snapshot)) -> Result<Staging> + 'b;
+
 /// What a run came to.
 pub(crate) struct Ran {
     /// What it counted; none where all was there.
@@ -149,7 +152,7 @@ impl Prepared {
         &self,
         output: &Location,
         reporter: &mut dyn Reporter,
-        begin: &dyn Fn(&Earlier<'_>, &mut dyn FnMut(&Snapshot)) -> Result<Staging>,
+        begin: &BeginStaging<'_>,
     ) -> Result<Staging> {
         let base: Option<Vec<BaseStamp>> =
             self.base().map(|(name, source)| BaseStamp::of(name, source)).collect();

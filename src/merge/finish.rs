@@ -12,11 +12,10 @@ use crate::error::output::OutputError;
 use crate::error::parts::PartsError;
 use crate::error::{Error, Result};
 use crate::memory::process::process;
-use crate::merge::execute::check_outside;
+use crate::merge::execute::{check_outside, with_way_on};
 use crate::merge::hooks::TestHooks;
 use crate::merge::join::{Joining, PartStretch, STRIDE};
 use crate::merge::others::{Completed, Completion};
-use crate::merge::own_part::OwnPart;
 use crate::merge::prepare::open_copied;
 use crate::pipeline::milestone::{Milestone, whole_shards};
 use crate::pipeline::progress::Snapshot;
@@ -29,12 +28,12 @@ use crate::publish::hashing::FileHashing;
 use crate::publish::into_place::{IntoPlace, move_all_from_beside, staged_in};
 use crate::publish::journal::HeadLine;
 use crate::publish::kept::Earlier;
-use crate::publish::part_number::PartNumber;
+use crate::publish::part_number::{PartNumber, stretch_name};
 use crate::publish::part_record::PartRecord;
 use crate::publish::parts::{PartsDir, PartsJob};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
-use crate::publish::staging::Staging;
+use crate::publish::staging::{Staging, check_own};
 use crate::publish::target::{OutputTarget, Probed, probe};
 use crate::publish::way::Publish;
 use crate::report::event::{Event, Reporter};
@@ -75,7 +74,7 @@ pub fn finish(finishing: &Finishing, reporter: &mut dyn Reporter) -> Result<Fini
     let started = Instant::now();
     let output = &finishing.output;
     for staged in [staged_beside(output), Some(staged_in(output))].into_iter().flatten() {
-        if let Some(job) = PartsJob::read(&staged)? {
+        if let Some(job) = self_consistent(&staged)? {
             let finished = finishing.join(&job, &staged, reporter)?;
             return Ok(Finished { seconds: started.elapsed().as_secs_f64(), ..finished });
         }
@@ -102,14 +101,6 @@ impl Finishing {
 
     fn join(&self, job: &PartsJob, staged: &Location, reporter: &mut dyn Reporter) -> Result<Finished> {
         let (plan, digest) = (&job.plan, job.plan.digest());
-        let torn = || Error::from(PartsError::Torn { path: staged.path() });
-        let is_possible = PartNumber::new(0, job.parts).is_some();
-        match HeadLine::read(staged)? {
-            // Without a journal all is joined, and only to be shown.
-            HeadLine::Plan(own) if own == digest && is_possible => {}
-            HeadLine::Absent if is_possible => {}
-            _ => return Err(torn().hint("remove the directory, and run the parts again")),
-        }
         let places = self.places(job)?;
         check_outside(&self.output, &places)?;
         let copied = open_copied(plan, &places[0], &places[1..])?;
@@ -159,7 +150,7 @@ impl Finishing {
             let Some(number) = PartNumber::new(index, job.parts).filter(|_| !ranges.is_empty()) else {
                 continue;
             };
-            match whole_part((&parts, staged), number, (&job.plan, digest)) {
+            match whole_part((&parts, staged), (number, &ranges), (&job.plan, digest)) {
                 Ok(Some(record)) => whole.push(WholePart { number, ranges, record }),
                 Ok(None) => missing.push(number),
                 Err(error) => errors.push(error),
@@ -244,6 +235,30 @@ impl Finishing {
     }
 }
 
+/// What is needed to join the parts in `staged`, if some lie there; it is what the journal or the record there says.
+fn self_consistent(staged: &Location) -> Result<Option<PartsJob>> {
+    if staged.stat("")?.is_none() {
+        return Ok(None);
+    }
+    check_own(staged)?;
+    let Some(job) = PartsJob::read(staged)? else { return Ok(None) };
+    // Without a journal all is joined, and only to be shown; or nothing was made yet.
+    let digest = match HeadLine::read(staged)? {
+        HeadLine::Plan(digest) => Some(digest),
+        HeadLine::Absent => match Provenance::read(staged)? {
+            Some(record) => Some(record.plan),
+            None => return Ok(None),
+        },
+        HeadLine::Torn | HeadLine::Unknown => None,
+    };
+    let is_possible = PartNumber::new(0, job.parts).is_some() && job.plan.is_sound();
+    if is_possible && digest.is_some_and(|digest| digest == job.plan.digest()) {
+        return Ok(Some(job));
+    }
+    let torn = Error::new(PartsError::Torn { path: staged.path() });
+    Err(torn.hint("remove the directory, and run the parts again"))
+}
+
 /// That a result with this record is there.
 fn of_record(state: &'static str, output: &Location, record: &Provenance) -> Finished {
     Finished {
@@ -263,7 +278,7 @@ fn of_record(state: &'static str, output: &Location, record: &Provenance) -> Fin
 /// The record of a part that is whole; none if the part is not there.
 fn whole_part(
     (parts, staged): (&PartsDir, &Location),
-    number: PartNumber,
+    (number, ranges): (PartNumber, &[ShardRange]),
     (plan, digest): (&Plan, &str),
 ) -> Result<Option<PartRecord>> {
     let place = parts.place(number);
@@ -282,7 +297,7 @@ fn whole_part(
     if record.plan != digest {
         return Err(Error::new(PartsError::OtherPlan { path, part }).hint(again()));
     }
-    if !record.is_of(number, &OwnPart::of(plan, number).plan) {
+    if !record.is_of(number, &plan.share_shards(ranges, &stretch_name), plan.claims.len()) {
         return Err(Error::new(PartsError::Torn { path: place.path() }).hint(again()));
     }
     if let Some(shard) = record.lacks(&[&place, staged])? {
@@ -324,7 +339,7 @@ impl Joiner<'_> {
             Err(error) => {
                 // What is joined, and the parts, are gone on with.
                 target.leave(staging);
-                return Err(error);
+                return Err(with_way_on(error));
             }
         };
         let access = whole.iter().fold(u32::MAX, |all, part| all & part.record.access);
@@ -406,6 +421,7 @@ impl Joiner<'_> {
             cancel: &self.finishing.cancel,
             tick: &mut |now| reporter.event(&Event::Progress(now)),
             now,
+            told: Instant::now(),
         };
         let store = staging.store();
         let by_shard = stretches(plan, whole);

@@ -1,6 +1,8 @@
 //! Shards made of what the parts of a merge have of them: moved where one part has all of a shard, else put together from the
 //! stretches of several, in steps of little memory. Where blocks can be shared, nothing is copied.
 
+use std::time::{Duration, Instant};
+
 use crate::cancel::Cancel;
 use crate::error::parts::PartsError;
 use crate::error::{Error, Result};
@@ -21,6 +23,8 @@ use crate::storage::sink::Sink;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
+/// How often progress is reported.
+const TICK: Duration = Duration::from_millis(100);
 /// Bytes that are read and written at a time.
 const STEP: u64 = 1 << 20;
 /// Bytes of a shard that are put together before they are kept.
@@ -54,6 +58,8 @@ pub(crate) struct Joining<'j> {
     pub(crate) tick: &'j mut dyn FnMut(&Snapshot),
     /// How far it is.
     pub(crate) now: Snapshot,
+    /// When that was told last.
+    pub(crate) told: Instant,
 }
 
 /// A shard that is put together.
@@ -193,7 +199,10 @@ impl Joining<'_> {
                 open.written += step.len() as u64;
                 self.now.read_bytes += step.len() as u64;
                 self.now.written_bytes += step.len() as u64;
-                (self.tick)(&self.now);
+                if self.told.elapsed() >= TICK {
+                    self.told = Instant::now();
+                    (self.tick)(&self.now);
+                }
             }
             if from < end && hash.finish().iter().map(|sum| sum.hash).ne([section.hash]) {
                 return Err(self.damaged(stretch));

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::formats::header_bytes::HeaderBytes;
+use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor, Plan};
 use crate::storage::io::block::BLOCK;
 
@@ -153,14 +154,45 @@ fn shares_needed(units: &[Unit], most: u64) -> u64 {
 }
 
 impl Plan {
-    /// One share as a plan of its own, which makes its shards and nothing beside them. What is only a stretch of a shard gets the
-    /// name that `name_of` gives it. Claims keep their places, and reach what they do in these tensors.
-    pub(crate) fn share(&self, share: &[ShardRange], name_of: &dyn Fn(&ShardRange) -> String) -> Plan {
+    /// Whether it can be one that was made: tensors follow each other, and what is counted has its place.
+    pub(crate) fn is_sound(&self) -> bool {
+        let has_place = |claim: ClaimId| (claim.0 as usize) < self.claims.len();
+        let is_counted = |tensor: &OutTensor| match &tensor.content {
+            Content::Copy { claim, .. } => claim.is_none_or(has_place),
+            Content::Compute { claim, ops, .. } => {
+                claim.is_none_or(has_place) && ops.iter().all(|op| has_place(op.claim))
+            }
+        };
+        let is_laid_out = |shard: &OutShard| {
+            let end = shard.tensors.iter().try_fold(shard.header.bytes(), |at, tensor| {
+                at.checked_add(tensor.bytes).filter(|_| tensor.offset == at)
+            });
+            end == Some(shard.bytes)
+        };
+        let total = self.shards.iter().try_fold(0_u64, |all, shard| all.checked_add(shard.bytes));
+        total.is_some()
+            && self.shards.iter().all(is_laid_out)
+            && self.claims.iter().all(|claim| (claim.adapter as usize) < self.adapters.len())
+            && self.tensors().all(is_counted)
+    }
+
+    /// The shards of one share. What is only a stretch of a shard gets the name that `name_of` gives it.
+    pub(crate) fn share_shards(
+        &self,
+        share: &[ShardRange],
+        name_of: &dyn Fn(&ShardRange) -> String,
+    ) -> Vec<OutShard> {
         let own = |range: &ShardRange| {
             let shard = &self.shards[range.shard];
             if range.is_whole { shard.clone() } else { range.as_shard(self, name_of(range)) }
         };
-        let shards: Vec<OutShard> = share.iter().map(own).collect();
+        share.iter().map(own).collect()
+    }
+
+    /// One share as a plan of its own, which makes its shards and nothing beside them. What is only a stretch of a shard gets the
+    /// name that `name_of` gives it. Claims keep their places, and reach what they do in these tensors.
+    pub(crate) fn share(&self, share: &[ShardRange], name_of: &dyn Fn(&ShardRange) -> String) -> Plan {
+        let shards = self.share_shards(share, name_of);
         let mut claims = self.claims.clone();
         claims.iter_mut().for_each(|claim| claim.elements = 0);
         for tensor in shards.iter().flat_map(|shard| &shard.tensors) {

@@ -132,6 +132,14 @@ pub(crate) fn parts_of(dir: &Location) -> Result<Option<u32>> {
     Ok(head(dir)?.and_then(|head| head.parts))
 }
 
+/// Whether the journal in `dir` is of so many parts of the plan with this digest.
+///
+/// # Errors
+/// As [`Location::read_start`].
+pub(crate) fn is_of_parts(dir: &Location, digest: &str, count: u32) -> Result<bool> {
+    Ok(head(dir)?.is_some_and(|head| head.plan == digest && head.parts == Some(count)))
+}
+
 /// Whether the journal in `dir` says that nothing was at its output.
 ///
 /// # Errors

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::error::parts::PartsError;
-use crate::pipeline::milestone::{Milestone, MilestoneCounts, Reached, ShardDone, of_plan};
+use crate::pipeline::milestone::{Milestone, MilestoneCounts, Reached, ShardDone};
 use crate::pipeline::sections::section_lens;
-use crate::plan::out_tensor::Plan;
+use crate::plan::out_tensor::OutShard;
 use crate::plan::output_files::RECORD;
 use crate::publish::finished::is_as_long;
 use crate::publish::part_number::PartNumber;
@@ -71,17 +71,21 @@ impl PartRecord {
         Ok(text.len() as u64)
     }
 
-    /// Whether it is that of this part, whose own plan is `plan`, and has all its files.
-    pub(crate) fn is_of(&self, number: PartNumber, plan: &Plan) -> bool {
-        let has_sections = |(done, shard)| {
-            let done: &ShardDone = done;
-            done.sections.iter().map(|section| section.bytes).eq(section_lens(shard))
+    /// Whether it is that of this part, which makes `shards` of a plan with so many claims, and has all its files.
+    pub(crate) fn is_of(&self, number: PartNumber, shards: &[OutShard], claims: usize) -> bool {
+        let is_of_shard = |(milestone, shard): (&Milestone, &OutShard)| {
+            let counts = &milestone.counts;
+            let in_plan = counts.claims.keys().all(|&claim| (claim as usize) < claims)
+                && counts.changed.keys().all(|&at| (at as usize) < shard.tensors.len());
+            in_plan
+                && milestone.shard().is_some_and(|done| {
+                    (&done.name, done.bytes) == (&shard.name, shard.bytes)
+                        && done.sections.iter().map(|section| section.bytes).eq(section_lens(shard))
+                })
         };
         (self.part, self.of) == (number.index(), number.count())
-            && self.files.len() == plan.shards.len()
-            && self.shards().count() == plan.shards.len()
-            && of_plan(plan, self.files.clone()).len() == plan.shards.len()
-            && self.shards().zip(&plan.shards).all(has_sections)
+            && self.files.len() == shards.len()
+            && self.files.iter().zip(shards).all(is_of_shard)
     }
 
     /// Its files.

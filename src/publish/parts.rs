@@ -26,14 +26,15 @@ use crate::error::{Error, Result};
 use crate::pipeline::progress::Snapshot;
 use crate::plan::out_tensor::Plan;
 use crate::plan::output_files::{JOB, PARTS};
-use crate::publish::journal::parts_of;
+use crate::publish::journal::is_of_parts;
 use crate::publish::kept::Earlier;
 use crate::publish::part_number::PartNumber;
 use crate::publish::part_record::PartRecord;
-use crate::publish::probe::unshared;
+use crate::publish::probe::{unique, unshared};
 use crate::publish::rename::staged_beside;
 use crate::publish::staging::{Staging, StagingPlace};
 use crate::publish::way::{Publish, State};
+use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::store::{DirRename, HeldDir, Store};
 use crate::storage::stream::{SinkWriter, SourceReader};
@@ -134,19 +135,20 @@ impl PartsDir {
     /// Makes the directory `place`, in which the output is staged, if it is not there, and writes what is needed to join the parts.
     ///
     /// # Errors
-    /// [`OutputError::StagingForeign`]; as writing.
+    /// [`OutputError::StagingForeign`], [`PartsError::NoRenames`]; as writing.
     pub(crate) fn begin(
         (place, output): (&Location, &Location),
         is_locked: bool,
-        job: &PartsJob<&Plan>,
+        (job, digest): (&PartsJob<&Plan>, &str),
     ) -> Result<PartsDir> {
         let held = place.held_for(output)?;
         let by_handle = held.as_ref().map(|held| Location::of_store(held.files()));
         let staging = by_handle.unwrap_or_else(|| place.clone());
         // Where there is a journal, another part of the same merge wrote it.
-        if parts_of(&staging)?.is_none() || !staging.join(PARTS).has_file(JOB)? {
+        if !is_of_parts(&staging, digest, job.parts)? || !staging.join(PARTS).has_file(JOB)? {
             job.write(&staging)?;
         }
+        try_rename(&staging.join(PARTS), output)?;
         Ok(PartsDir { dir: staging.join(PARTS), staging, _held: held, is_locked })
     }
 
@@ -182,7 +184,9 @@ impl PartsDir {
         (number, digest, plan): (PartNumber, &str, &Plan),
     ) -> Result<bool> {
         match PartRecord::read(place) {
-            Ok(Some(record)) if record.plan == digest && record.is_of(number, plan) => {
+            Ok(Some(record))
+                if record.plan == digest && record.is_of(number, &plan.shards, plan.claims.len()) =>
+            {
                 Ok(record.lacks(dirs)?.is_none())
             }
             Ok(_) => Ok(false),
@@ -285,6 +289,27 @@ impl PartsDir {
     }
 }
 
+/// Fails if directories cannot be renamed in `dir`: it would be found when a part is whole.
+fn try_rename(dir: &Location, output: &Location) -> Result<()> {
+    let [from, to] = [(), ()].map(|()| dir.join(&format!(".{}.tmp", unique())));
+    write_small(&from, "a", b"")?;
+    let renamed = from.move_to(&to);
+    // What is left of it is only in the way.
+    let _ = from.remove_dir("");
+    let _ = to.remove_dir("");
+    match renamed? {
+        DirRename::Done => Ok(()),
+        DirRename::Taken | DirRename::Unsupported => Err(no_renames(output)),
+    }
+}
+
+/// The refusal of an output where a part cannot be renamed.
+pub(crate) fn no_renames(output: &Location) -> Error {
+    Error::new(PartsError::NoRenames { path: output.path() }).hint(
+        "merge without `--part`, or name an output on a file system that all hosts share, and copy the result from there",
+    )
+}
+
 /// Whether an error says that another process has a lock.
 fn is_in_use(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. }))
@@ -302,7 +327,7 @@ impl Publish for PartRename {
         match staging.move_to(output)? {
             DirRename::Done => output.parent().map_or(Ok(()), |parent| parent.sync("")),
             DirRename::Taken => Err(Error::new(OutputError::OutputHolds { path: output.path() })),
-            DirRename::Unsupported => Err(Error::new(PartsError::NoRenames { path: output.path() })),
+            DirRename::Unsupported => Err(no_renames(output)),
         }
     }
 }

@@ -95,11 +95,8 @@ pub(crate) fn owner(dir: &Location, is_planned: &dyn Fn(&str) -> bool) -> Result
 /// Whether nothing is in `dir` but what comes before a journal: its beginning, or what its parts are to share.
 fn is_beginning(dir: &Location) -> Result<bool> {
     for entry in dir.list("")? {
-        let is_shared = |name: &str| name == JOB || name.starts_with('.') && name.ends_with(".tmp");
-        let is_begun = match entry.name.as_str() {
-            PARTS => dir.list(PARTS)?.iter().all(|below| is_shared(&below.name)),
-            name => is_unfinished(name),
-        };
+        let is_begun =
+            if entry.name == PARTS { is_begun_for_parts(dir)? } else { is_unfinished(&entry.name) };
         if !is_begun {
             return Ok(false);
         }
@@ -112,7 +109,20 @@ fn is_beginning(dir: &Location) -> Result<bool> {
 /// # Errors
 /// As [`Store::list`].
 pub(crate) fn holds_work(dir: &Location) -> Result<bool> {
-    Ok(!others(dir)?.iter().all(|entry| is_unfinished(&entry.name)))
+    for entry in others(dir)? {
+        let is_begun =
+            if entry.name == PARTS { is_begun_for_parts(dir)? } else { is_unfinished(&entry.name) };
+        if !is_begun {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether nothing lies with the parts yet but what they share.
+fn is_begun_for_parts(dir: &Location) -> Result<bool> {
+    let is_shared = |name: &str| name == JOB || name.starts_with('.') && name.ends_with(".tmp");
+    Ok(dir.list(PARTS)?.iter().all(|below| is_shared(&below.name)))
 }
 
 impl Staging {

@@ -12,10 +12,10 @@ use crate::plan::out_tensor::Plan;
 use crate::publish::difference::difference;
 use crate::publish::finished::Wanted;
 use crate::publish::into_place::{IntoPlace, staged_in, take_back};
-use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output, parts_of, write_shared};
+use crate::publish::journal::{HeadLine, JournalWork, is_of_new_output, is_of_parts, parts_of, write_shared};
 use crate::publish::kept::Earlier;
 use crate::publish::leftovers::top;
-use crate::publish::parts::{PartsDir, PartsJob};
+use crate::publish::parts::{PartsDir, PartsJob, no_renames};
 use crate::publish::probe::{Ability, check_no_url, is_probe, probe_store, unshared};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
@@ -175,6 +175,7 @@ fn check_parts(staging: &Location, wanted: &Wanted<'_>) -> Result<()> {
         (None, Some(_)) if !is_begun_by_merge(staging)? => Ok(()),
         (None, Some(_)) => Err(Error::new(PartsError::NotInParts { path: path() })
             .hint("run it again without `--part`: it goes on where it stopped; or remove the directory")),
+        (Some(_), _) if !holds_work(staging)? => Ok(()),
         (Some(count), None) => Err(Error::new(PartsError::InParts { path: path(), count })
             .hint("run the parts that are missing, and then `shardfold finish`; or remove the directory")),
         (Some(found), Some(asked)) if found != asked => {
@@ -295,18 +296,15 @@ impl OutputTarget {
     fn begin_parts_here(&self, job: &PartsJob<&Plan>, digest: &str) -> Result<PartsDir> {
         let (way, place, is_locked) = self.choose()?;
         if way.is_in_place() {
-            let error = Error::new(PartsError::NoRenames { path: self.output.path() });
-            return Err(error.hint(
-                "merge without `--part`, or name an output on a file system that all hosts share, and copy the result from there",
-            ));
+            return Err(no_renames(&self.output));
         }
         check_own(&place)?;
         if self.is_taken(way)? {
             return Err(finished_meanwhile(&self.output));
         }
-        let parts = PartsDir::begin((&place, &self.output), is_locked, job)?;
+        let parts = PartsDir::begin((&place, &self.output), is_locked, (job, digest))?;
         let staging = parts.staging();
-        if parts_of(staging)?.is_none() {
+        if !is_of_parts(staging, digest, job.parts)? {
             let merge = Some(Provenance::new(job.plan, digest, Vec::new(), Vec::new()));
             let (is_new, parts) = (self.is_new, Some(job.parts));
             write_shared(staging, digest, &JournalWork { merge, is_new, parts, ..JournalWork::default() })?;

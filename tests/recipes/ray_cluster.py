@@ -50,7 +50,7 @@ module = importlib.util.module_from_spec(spec)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 for _ in range(2):
     cluster.add_node(num_cpus=1)
-ray.init(address=cluster.address, runtime_env={"env_vars": {"SHARDFOLD": str(slow)}, "py_modules": []})
+ray.init(address=cluster.address)
 spec.loader.exec_module(module)
 print(f"{len(ray.nodes())} nodes")
 

@@ -244,6 +244,33 @@ fn an_output_that_is_there_and_empty_is_filled() {
 }
 
 #[test]
+fn an_output_that_is_a_volume_is_filled_in_place() {
+    let hosts = Hosts::new();
+    fs::create_dir_all(hosts.at("output/lost+found")).unwrap();
+    hosts.make_parts("output", 3, &[1]);
+    let refused = hosts.merge("output", &[]);
+    assert_eq!(refused.code, 73, "{}", refused.err);
+    assert!(refused.err.contains("holds parts of this merge, which is made in 3"), "{}", refused.err);
+    hosts.make_parts("output", 3, &[0, 2]);
+    hosts.finishes("output");
+    assert!(!hosts.at("output/.shardfold.partial").exists());
+}
+
+#[test]
+fn parts_of_which_none_was_made_are_in_nobodys_way() {
+    let hosts = Hosts::new();
+    hosts.make_parts("output", 3, &[1, 2]);
+    fs::remove_dir_all(hosts.parts_dir("output").join("part-00000-of-00003")).unwrap();
+    // Another merge, in another number of parts.
+    for part in ["0/2", "1/2"] {
+        let ran = hosts.merge("output", &["--part", part, "--checksums", "sha256"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+    assert_eq!(hosts.finish("output", &[]).code, 0);
+    assert!(hosts.at("output/SHA256SUMS").exists());
+}
+
+#[test]
 fn parts_may_run_twice_at_once() {
     let hosts = Hosts::new();
     for round in 0..6 {

@@ -114,6 +114,24 @@ fn any_call_of_joining_may_fail() {
 }
 
 #[test]
+fn parts_need_no_locks_but_renames() {
+    let hosts = Hosts::new();
+    let work = quick_folder();
+    let folder = Folder::new(work.path());
+    let parts = [0, 1, 2].map(|part| prepared(&hosts, part));
+    let output = Location::new(Faulty::new(folder.clone()).refusing_locks()).join("output");
+    for part in &parts {
+        assert_eq!(part.merge(&output, quiet().as_mut()).unwrap().state, "part done");
+    }
+    finish(&finishing(output.clone(), false), quiet().as_mut()).unwrap();
+    assert!(super::support::contents(&work.path().join("output")) == hosts.whole);
+    // Found before anything is made.
+    let output = Location::new(Faulty::new(folder).refusing_dir_renames()).join("other");
+    let error = parts[0].merge(&output, quiet().as_mut()).unwrap_err();
+    assert!(error.to_string().contains("cannot be made in parts: files cannot be renamed"), "{error}");
+}
+
+#[test]
 fn a_part_may_end_at_any_call() {
     let hosts = Hosts::new();
     let cut = ["--slab", "4KiB", "--depth", "1", "--stride", "1KiB", "--threads", "1"];
