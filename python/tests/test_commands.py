@@ -114,11 +114,13 @@ class Errors(unittest.TestCase):
             shardfold.plan(DEMO.parent / "golden" / "gpt2-f32-single" / "base", ADAPTER)
 
     def test_notes_are_warnings(self) -> None:
-        folder = DEMO.parent / "golden" / "dora-twice"
+        folder = DEMO.parent / "golden" / "attention-f32"
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            ran = command("plan", "--base", folder / "base", "--adapter", folder / "adapter-1")
-            shardfold.plan(folder / "base", folder / "adapter-1")
+            ran = command("plan", "--base", folder / "base", "--adapter", folder / "adapter")
+            shardfold.plan(folder / "base", folder / "adapter")
+        self.assertEqual(len(caught), 1)
+        self.assertEqual(Path(caught[0].filename).name, "test_commands.py", "it is told where the call is")
         for warning in caught:
             self.assertTrue(issubclass(warning.category, shardfold.Notice))
             self.assertIn(str(warning.message), ran.stderr)

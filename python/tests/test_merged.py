@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import warnings
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -36,6 +37,12 @@ def bytes_of(array: Any) -> bytes:
 
 
 class Goldens(unittest.TestCase):
+    def setUp(self) -> None:
+        quiet = warnings.catch_warnings()
+        quiet.__enter__()
+        self.addCleanup(quiet.__exit__, None, None, None)
+        warnings.simplefilter("ignore", shardfold.Notice)
+
     def check(self, framework: str) -> None:
         seen, checked = 0, 0
         for name, base, adapters, flags in golden_cases():
