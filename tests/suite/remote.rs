@@ -15,7 +15,7 @@ use shardfold::testing::check_read_store;
 use shardfold::{Hub, HubEnvironment, IoSettings, Store};
 
 use self::server::{BytesFault, Faults, LoopbackHub};
-use super::support::{Ran, command, contents, copy_folder, fixtures, folder, quick_folder, ran};
+use super::support::{Ran, binary, command, contents, copy_folder, fixtures, folder, quick_folder, ran};
 
 const COMMIT: &str = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d";
 const OTHER: &str = "ffff3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d";
@@ -456,7 +456,7 @@ fn the_hub_is_a_store_that_is_read() {
     }
 }
 
-/// Seen by hand: `SHARDFOLD_LARGE` is a directory that `--example generate` made.
+/// Seen by hand: `SHARDFOLD_LARGE` is a directory that `--example generate` made, `SHARDFOLD_BINARY` a release build.
 #[test]
 #[ignore = "it wants a generated checkpoint, and a release build"]
 fn a_large_merge_from_the_hub_is_one_from_disk() {
@@ -483,7 +483,17 @@ fn a_large_merge_from_the_hub_is_one_from_disk() {
         "--json",
         "-o",
     ];
-    let summary = |command: &mut Command| -> Value {
+    // Another build of the command, if one is named: that of the tests is slow.
+    let binary = std::env::var_os("SHARDFOLD_BINARY").unwrap_or(binary().into());
+    let summary = |like: &mut Command| -> Value {
+        let mut command = Command::new(&binary);
+        command.args(like.get_args()).current_dir(remote.folder.path());
+        for (name, value) in like.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         let ran = ran(command.output().unwrap());
         assert_eq!(ran.code, 0, "{}", ran.err);
         serde_json::from_str(&ran.out).unwrap()
