@@ -7,33 +7,29 @@
 use std::time::Instant;
 
 use crate::cancel::Cancel;
-use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::parts::PartsError;
 use crate::error::{Error, Result};
 use crate::memory::process::process;
 use crate::merge::execute::{check_outside, with_way_on};
 use crate::merge::hooks::TestHooks;
-use crate::merge::join::{Joining, PartStretch, STRIDE};
+use crate::merge::join::{Joining, STRIDE};
 use crate::merge::others::{Completed, Completion};
 use crate::merge::prepare::open_copied;
+use crate::merge::whole_parts::{WholePart, consistent_job, stretches, whole_parts};
 use crate::pipeline::milestone::{Milestone, whole_shards};
 use crate::pipeline::progress::Snapshot;
 use crate::pipeline::tally::{Applied, Tally};
-use crate::plan::out_tensor::Plan;
-use crate::plan::share::{ShardRange, split};
 use crate::publish::checksums::Checksums;
 use crate::publish::finished::{Wanted, is_as_long, is_as_recorded};
 use crate::publish::hashing::FileHashing;
 use crate::publish::into_place::{IntoPlace, move_all_from_beside, staged_in};
 use crate::publish::journal::HeadLine;
 use crate::publish::kept::Earlier;
-use crate::publish::part_number::{PartNumber, stretch_name};
-use crate::publish::part_record::PartRecord;
 use crate::publish::parts::{PartsDir, PartsJob};
 use crate::publish::provenance::Provenance;
 use crate::publish::rename::{Rename, staged_beside};
-use crate::publish::staging::{Staging, check_own};
+use crate::publish::staging::Staging;
 use crate::publish::target::{OutputTarget, Probed, probe};
 use crate::publish::way::Publish;
 use crate::report::event::{Event, Reporter};
@@ -59,13 +55,6 @@ pub struct Finishing {
     pub hooks: TestHooks,
 }
 
-/// A part that is whole.
-struct WholePart {
-    number: PartNumber,
-    ranges: Vec<ShardRange>,
-    record: PartRecord,
-}
-
 /// Joins the parts of a merge and shows the result, or finds that this is done.
 ///
 /// # Errors
@@ -74,7 +63,7 @@ pub fn finish(finishing: &Finishing, reporter: &mut dyn Reporter) -> Result<Fini
     let started = Instant::now();
     let output = &finishing.output;
     for staged in [staged_beside(output), Some(staged_in(output))].into_iter().flatten() {
-        if let Some(job) = self_consistent(&staged)? {
+        if let Some(job) = consistent_job(&staged)? {
             let finished = finishing.join(&job, &staged, reporter)?;
             return Ok(Finished { seconds: started.elapsed().as_secs_f64(), ..finished });
         }
@@ -116,7 +105,7 @@ impl Finishing {
             Probed::AlreadyDone(record) => return Ok(of_record("already done", &self.output, &record)),
             Probed::Ready(target) => target,
         };
-        let whole = self.whole_parts(job, &digest, staged)?;
+        let whole = whole_parts(&self.output, (job, &digest), staged)?;
         let work = Joiner { finishing: self, job, digest: &digest, copied: &copied };
         work.join(&target, &whole, reporter)
     }
@@ -134,49 +123,6 @@ impl Finishing {
             return Err(PartsError::OtherAdapters { path: self.output.path(), found, expected }.into());
         }
         Ok(std::iter::once(base).chain(adapters).map(|place| place.stopped_by(&self.cancel)).collect())
-    }
-
-    /// All parts that make something, in order.
-    fn whole_parts(&self, job: &PartsJob, digest: &str, staged: &Location) -> Result<Vec<WholePart>> {
-        let (parts, path) = (PartsDir::of(staged), self.output.path());
-        if let Some(found) = parts.other_count(job.parts)? {
-            let error = PartsError::OtherCount { path: staged.path(), found, asked: job.parts };
-            return Err(
-                Error::new(error).hint("remove the directories of parts that do not belong to this merge")
-            );
-        }
-        let (mut whole, mut missing, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, ranges) in (0..job.parts).zip(split(&job.plan, job.parts)) {
-            let Some(number) = PartNumber::new(index, job.parts).filter(|_| !ranges.is_empty()) else {
-                continue;
-            };
-            match whole_part((&parts, staged), (number, &ranges), (&job.plan, digest)) {
-                Ok(Some(record)) => whole.push(WholePart { number, ranges, record }),
-                Ok(None) => missing.push(number),
-                Err(error) => errors.push(error),
-            }
-        }
-        let mut unfinished = Vec::new();
-        for number in &missing {
-            if parts.is_being_made(*number)? {
-                unfinished.push(number.index());
-            }
-        }
-        let missing: Vec<u32> = missing.iter().map(PartNumber::index).collect();
-        let missing: Vec<u32> = missing.into_iter().filter(|part| !unfinished.contains(part)).collect();
-        let count = job.parts;
-        if let Some(first) = missing.first() {
-            let hint =
-                format!("run the same merge with `--part {first}/{count}`, and then `shardfold finish`");
-            let error = PartsError::Missing { path: path.clone(), parts: missing, count };
-            errors.push(Error::new(error).hint(hint));
-        }
-        if !unfinished.is_empty() {
-            let error = PartsError::Unfinished { path, parts: unfinished, count };
-            errors.push(Error::new(error).hint("run `shardfold finish` again when they have ended"));
-        }
-        Error::all(errors)?;
-        Ok(whole)
     }
 
     /// Shows a result that is joined, of which only that was left.
@@ -235,30 +181,6 @@ impl Finishing {
     }
 }
 
-/// What is needed to join the parts in `staged`, if some lie there; it is what the journal or the record there says.
-fn self_consistent(staged: &Location) -> Result<Option<PartsJob>> {
-    if staged.stat("")?.is_none() {
-        return Ok(None);
-    }
-    check_own(staged)?;
-    let Some(job) = PartsJob::read(staged)? else { return Ok(None) };
-    // Without a journal all is joined, and only to be shown; or nothing was made yet.
-    let digest = match HeadLine::read(staged)? {
-        HeadLine::Plan(digest) => Some(digest),
-        HeadLine::Absent => match Provenance::read(staged)? {
-            Some(record) => Some(record.plan),
-            None => return Ok(None),
-        },
-        HeadLine::Torn | HeadLine::Unknown => None,
-    };
-    let is_possible = PartNumber::new(0, job.parts).is_some() && job.plan.is_sound();
-    if is_possible && digest.is_some_and(|digest| digest == job.plan.digest()) {
-        return Ok(Some(job));
-    }
-    let torn = Error::new(PartsError::Torn { path: staged.path() });
-    Err(torn.hint("remove the directory, and run the parts again"))
-}
-
 /// That a result with this record is there.
 fn of_record(state: &'static str, output: &Location, record: &Provenance) -> Finished {
     Finished {
@@ -273,38 +195,6 @@ fn of_record(state: &'static str, output: &Location, record: &Provenance) -> Fin
         seconds: 0.0,
         peak_rss: process().peak,
     }
-}
-
-/// The record of a part that is whole; none if the part is not there.
-fn whole_part(
-    (parts, staged): (&PartsDir, &Location),
-    (number, ranges): (PartNumber, &[ShardRange]),
-    (plan, digest): (&Plan, &str),
-) -> Result<Option<PartRecord>> {
-    let place = parts.place(number);
-    let again = || {
-        format!(
-            "remove `{}`, run `--part {number}` again, and then `shardfold finish`",
-            place.path().display()
-        )
-    };
-    let record = PartRecord::read(&place).map_err(|error| match error.kind() {
-        ErrorKind::Parts(_) => error.hint(again()),
-        _ => error,
-    })?;
-    let Some(record) = record else { return Ok(None) };
-    let (path, part) = (staged.path(), number.index());
-    if record.plan != digest {
-        return Err(Error::new(PartsError::OtherPlan { path, part }).hint(again()));
-    }
-    if !record.is_of(number, &plan.share_shards(ranges, &stretch_name), plan.claims.len()) {
-        return Err(Error::new(PartsError::Torn { path: place.path() }).hint(again()));
-    }
-    if let Some(shard) = record.lacks(&[&place, staged])? {
-        let file = shard.name.clone();
-        return Err(Error::new(PartsError::Damaged { path, part, file }).hint(again()));
-    }
-    Ok(Some(record))
 }
 
 /// The joining of parts that are all there.
@@ -431,16 +321,4 @@ impl Joiner<'_> {
         }
         Ok(milestones)
     }
-}
-
-/// What the parts have of each shard of the plan, in order.
-fn stretches<'w>(plan: &Plan, whole: &'w [WholePart]) -> Vec<Vec<PartStretch<'w>>> {
-    let mut by_shard: Vec<Vec<PartStretch<'w>>> = plan.shards.iter().map(|_| Vec::new()).collect();
-    for WholePart { number, ranges, record } in whole {
-        for ((range, file), milestone) in ranges.iter().zip(record.shards()).zip(&record.files) {
-            let (number, range, counts) = (*number, range.clone(), &milestone.counts);
-            by_shard[range.shard].push(PartStretch { number, range, file, counts });
-        }
-    }
-    by_shard
 }

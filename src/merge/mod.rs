@@ -24,3 +24,4 @@ pub(crate) mod resolve;
 #[cfg(all(test, shardfold_model))]
 mod run_model;
 pub(crate) mod unchanged;
+pub(crate) mod whole_parts;
