@@ -17,10 +17,10 @@ NAME=shardfold-$VERSION-$TARGET
 BUILT=${CARGO_TARGET_DIR:-target}
 TREE=$BUILT/archive/$NAME
 
-$CARGO build --release --locked --bin shardfold --target "$TARGET" --features "$FEATURES"
+$CARGO build --profile dist --locked --bin shardfold --target "$TARGET" --features "$FEATURES"
 rm -rf "$TREE"
 mkdir -p "$TREE/completions" "$OUT"
-cp "$BUILT/$TARGET/release/shardfold" README.md CHANGELOG.md LICENSE packaging/SKILL.md packaging/Containerfile "$TREE/"
+cp "$BUILT/$TARGET/dist/shardfold" README.md CHANGELOG.md LICENSE packaging/SKILL.md packaging/Containerfile "$TREE/"
 for SHELL_NAME in bash zsh fish; do
   "$TREE/shardfold" completions $SHELL_NAME > "$TREE/completions/shardfold.$SHELL_NAME"
 done

@@ -85,6 +85,9 @@ def merge(
     unchanged: Literal["auto", "copy", "hardlink"] = ...,
     dry_run: bool = ...,
     profile: Optional[_Path] = ...,
+    part: Optional[str] = ...,
+    report: Optional[_Path] = ...,
+    log_file: Optional[_Path] = ...,
 ) -> Dict[str, Any]: ...
 def plan(
     base: Optional[_Path],
@@ -113,8 +116,42 @@ def plan(
     unchanged: Literal["auto", "copy", "hardlink"] = ...,
     output: Optional[_Path] = ...,
     probe: bool = ...,
+    log_file: Optional[_Path] = ...,
 ) -> Dict[str, Any]: ...
-def inspect(path: _Path, *, variant: Optional[str] = ...) -> Dict[str, Any]: ...
+def finish(
+    output: _Path,
+    *,
+    progress: Optional[Callable[[Progress], object]] = ...,
+    base: Optional[_Path] = ...,
+    adapter: Union[_Path, Sequence[_Path], None] = ...,
+    log_file: Optional[_Path] = ...,
+) -> Dict[str, Any]: ...
+def inspect(path: _Path, *, variant: Optional[str] = ..., log_file: Optional[_Path] = ...) -> Dict[str, Any]: ...
+def report(
+    path: _Path,
+    base: Optional[_Path] = ...,
+    adapters: _Adapters = ...,
+    *,
+    progress: Optional[Callable[[Progress], object]] = ...,
+    variant: Optional[str] = ...,
+    tied: Literal["untie", "fold"] = ...,
+    max_ram: Union[int, str, None] = ...,
+    threads: Optional[int] = ...,
+    io: Literal["auto", "buffered", "direct", "dontcache", "parallel"] = ...,
+    keep_quantized: bool = ...,
+    expert_packing: Literal["rank-major", "expert-major", None] = ...,
+    expert_lora_a_axis: Literal["d1", "d2", None] = ...,
+    ignore_field: _Several = ...,
+    allow_unmatched: _Several = ...,
+    allow_missing: _Several = ...,
+    allow_unmerged_file: _Several = ...,
+    allow_other_base: bool = ...,
+    follow_links: bool = ...,
+    allow_noop: bool = ...,
+    tokenizer: Literal["auto", "base", "adapter"] = ...,
+    output: Optional[_Path] = ...,
+    log_file: Optional[_Path] = ...,
+) -> Optional[str]: ...
 def verify(
     path: _Path,
     base: Optional[_Path] = ...,
@@ -140,6 +177,7 @@ def verify(
     hashes_only: bool = ...,
     sample: Optional[int] = ...,
     seed: Optional[int] = ...,
+    log_file: Optional[_Path] = ...,
 ) -> Dict[str, Any]: ...
 def open_merged(
     base: Optional[_Path],

@@ -45,6 +45,16 @@ def plan(base: Any, adapters: Any, *, progress: Any = None, **flags: Any) -> Any
     return call(["plan", *merge_arguments(base, adapters, flags)], progress)
 
 
+def finish(output: Any, *, progress: Any = None, **flags: Any) -> Any:
+    """Joins the parts that `merge(..., part="I/N")` made."""
+    return call(["finish", *flag_arguments(flags), "--", os.fspath(output)], progress)
+
+
+def report(path: Any, base: Any = None, adapters: Any = (), *, progress: Any = None, **flags: Any) -> Any:
+    """A page about a merged directory for a browser, as text; `None` if it is written to `output`."""
+    return call(["report", *merge_arguments(base, adapters, flags), "--", os.fspath(path)], progress)
+
+
 def inspect(path: Any, **flags: Any) -> Any:
     """What a checkpoint or an adapter holds."""
     return call(["inspect", *flag_arguments(flags), "--", os.fspath(path)], None)

@@ -282,7 +282,7 @@ pub(crate) struct MergeArgs {
     /// The page of the command `report`, with the timeline of `--profile`. `plan` ignores it.
     ///
     /// Example: --report merge.html
-    #[arg(long, value_name = "FILE", help_heading = "Reporting")]
+    #[arg(long, value_name = "FILE", conflicts_with = "part", help_heading = "Reporting")]
     pub(crate) report: Option<PathBuf>,
 
     /// Print errors only

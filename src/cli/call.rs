@@ -18,6 +18,7 @@ use crate::merge::prepare::prepare;
 use crate::merge::request::Request;
 use crate::note::Note;
 use crate::report::event::{Event, Reporter};
+use crate::report::log::Logged;
 use crate::report::noted::Noted;
 use crate::storage::location::Location;
 use crate::verify::hashes::check_hashes;
@@ -25,10 +26,12 @@ use crate::verify::inputs::Verification;
 
 use crate::cli::args::{self, Command, InspectArgs, MergeArgs, ReportArgs, VerifyArgs};
 use crate::cli::config::{MergeConfig, request_of as request_of_flags};
+use crate::cli::console::open_log;
 use crate::cli::finish::finishing_of;
 use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
 use crate::cli::variables::Variables;
+use crate::cli::version::version;
 use crate::cli::{merge, plan, report, verify};
 
 /// Runs a command (`["plan", "--adapter", "style"]`) and returns the document that it prints with `--json`. What `verify` finds is
@@ -37,17 +40,28 @@ use crate::cli::{merge, plan, report, verify};
 /// # Errors
 /// As the command; [`RequestError::Arguments`] for flags that there are not.
 pub fn call(args: &[OsString], cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
-    match parse(args)? {
-        Command::Merge(args) => merged(&args, cancel, reporter),
+    let command = parse(args)?;
+    let (log, unwritable) = open_log(command.log_file());
+    show(unwritable.as_slice(), reporter);
+    let Some(log) = log else { return document_of(&command, cancel, reporter) };
+    log.started(args, version());
+    let document = document_of(&command, cancel, &mut Logged::new(Box::new(reporter), log.clone()));
+    log.ended(document.as_ref().err());
+    document
+}
+
+fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
+    match command {
+        Command::Merge(args) => merged(args, cancel, reporter),
         Command::Plan(args) => {
             let config = MergeConfig { probe: args.probe, ..config_of(&args.merge, cancel)? };
             planned(&config, reporter)
         }
-        Command::Inspect(args) => inspected(&args, cancel, reporter),
-        Command::Verify(args) => verified(&args, cancel, reporter),
-        Command::Report(args) => reported(&args, cancel, reporter),
+        Command::Inspect(args) => inspected(args, cancel, reporter),
+        Command::Verify(args) => verified(args, cancel, reporter),
+        Command::Report(args) => reported(args, cancel, reporter),
         Command::Finish(args) => {
-            let finished = finish(&finishing_of(&args, cancel)?, reporter)?;
+            let finished = finish(&finishing_of(args, cancel)?, reporter)?;
             Ok(json(&finished))
         }
         Command::Completions(_) => Err(arguments("`completions` is for a shell")),

@@ -1,19 +1,21 @@
 //! Where a command's words go: to stderr in the style that was asked for, and to a log file if one was named.
 
+use std::error::Error as _;
 use std::ffi::OsString;
-
-use serde_json::json;
+use std::path::Path;
 
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::error::exit::Code;
 use crate::note::Note;
+use crate::note::input::InputNote;
 use crate::report::choose;
 use crate::report::event::{Event, Reporter};
 use crate::report::log::{Log, Logged};
 use crate::report::show_error;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
+use crate::storage::log_file::LogFile;
 
 use crate::cli::version::version;
 
@@ -26,11 +28,7 @@ pub(crate) struct Console {
 impl Console {
     /// One in a style, with a log if there is one: its first line says what runs.
     pub(crate) fn new(style: Style, log: Option<Log>, args: &[OsString]) -> Console {
-        if let Some(log) = &log {
-            let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-            let process = std::process::id();
-            log.line(json!({"event": "started", "version": version(), "args": args, "process": process}));
-        }
+        log.iter().for_each(|log| log.started(args, version()));
         Console { style, log }
     }
 
@@ -58,10 +56,19 @@ impl Console {
         if let Some(error) = error {
             show_error(error, self.style);
         }
-        if let Some(log) = &self.log {
-            error.iter().for_each(|error| log.error(error));
-            log.line(json!({"event": "ended", "exit_code": code as u8}));
-        }
+        self.log.iter().for_each(|log| log.ended(error));
         code
+    }
+}
+
+/// The log file that was asked for, or why there is none: a log stops nothing.
+pub(crate) fn open_log(path: Option<&Path>) -> (Option<Log>, Option<Note>) {
+    let Some(path) = path else { return (None, None) };
+    match LogFile::open(path) {
+        Ok(file) => (Some(Log::new(file)), None),
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            (None, Some(InputNote::LogUnwritable { path: path.display().to_string(), cause }.into()))
+        }
     }
 }

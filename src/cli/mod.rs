@@ -30,14 +30,12 @@ use crate::error::exit::Code;
 use crate::error::run::RunError;
 use crate::note::Note;
 use crate::note::input::InputNote;
-use crate::report::log::Log;
 use crate::report::show_panics_as_json;
 use crate::report::style::Style;
-use crate::storage::log_file::LogFile;
 use crate::storage::open_files::raise_limit;
 
 use crate::cli::args::{Command, Typed, command, parse};
-use crate::cli::console::Console;
+use crate::cli::console::{Console, open_log};
 use crate::cli::variables::Variables;
 
 /// Runs the command that was typed, the name of the program first, and returns what the process should end with.
@@ -55,14 +53,8 @@ fn start(Typed { command, variables }: &Typed, args: &[OsString], mut notes: Vec
     if !variables.is_empty() {
         notes.push(InputNote::FlagsFromEnvironment { variables: variables.clone() }.into());
     }
-    let log = command.log_file().and_then(|path| match LogFile::open(path) {
-        Ok(file) => Some(Log::new(file)),
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            notes.push(InputNote::LogUnwritable { path: path.display().to_string(), cause }.into());
-            None
-        }
-    });
+    let (log, unwritable) = open_log(command.log_file());
+    notes.extend(unwritable);
     let console = Console::new(command.style(), log, args);
     console.notes(&notes);
     let result = caught(|| run(command, &console));

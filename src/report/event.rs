@@ -61,3 +61,9 @@ pub trait Reporter {
     /// Shows one.
     fn event(&mut self, event: &Event<'_>);
 }
+
+impl<R: Reporter + ?Sized> Reporter for &mut R {
+    fn event(&mut self, event: &Event<'_>) {
+        (**self).event(event);
+    }
+}
