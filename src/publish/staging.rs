@@ -89,7 +89,14 @@ pub(crate) fn owner(dir: &Location, is_planned: &dyn Fn(&str) -> bool) -> Result
         Some(EntryKind::Dir) => is_beginning(dir)?,
         Some(_) => false,
     };
-    Ok(if is_begun { Owner::Nobody } else { Owner::Unknown })
+    if is_begun {
+        return Ok(Owner::Nobody);
+    }
+    // Another part of the same merge may have begun it since there was no journal.
+    Ok(match HeadLine::read(dir)? {
+        HeadLine::Plan(digest) => Owner::Plan(digest),
+        _ => Owner::Unknown,
+    })
 }
 
 /// Whether nothing is in `dir` but what comes before a journal: its beginning, or what its parts are to share.
