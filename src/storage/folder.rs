@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -107,6 +109,22 @@ impl Folder {
     fn at(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.root.clone() } else { self.root.join(name) }
     }
+}
+
+/// Looks at a held lock so often, and waits so long between two looks. A process that is being started has what the one that starts
+/// it holds until it becomes another program, also where that one has let go meanwhile.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// Locks a file unless another holds it for longer than it takes to start a process.
+fn try_lock_for_a_moment(file: &File) -> std::result::Result<(), TryLockError> {
+    for _ in 1..LOOKS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_LOOKS),
+            settled => return settled,
+        }
+    }
+    file.try_lock()
 }
 
 impl Store for Folder {
@@ -253,7 +271,7 @@ impl Store for Folder {
             File::open(&path)
         };
         let Ok(file) = opened else { return Ok(Lock::default()) };
-        match file.try_lock() {
+        match try_lock_for_a_moment(&file) {
             // Whoever had it may have moved it away since it was opened.
             Ok(()) if is_still(&file, &path) => Ok(Lock::holding(file)),
             Ok(()) | Err(TryLockError::WouldBlock) => {

@@ -423,3 +423,19 @@ fn what_lies_in_memory_is_known() {
     let on_disk = !os::is_in_memory(folder.path());
     assert_eq!(on_disk, !Folder::new(folder.path()).is_in_memory("a/b"));
 }
+
+#[test]
+fn a_lock_that_is_let_go_in_a_moment_is_waited_for_and_another_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Folder::new(dir.path());
+    let held = File::open(dir.path()).unwrap();
+    held.lock().unwrap();
+    let error = store.lock("").err().expect("it is held");
+    assert!(matches!(error.kind(), ErrorKind::Output(OutputError::OutputInUse { .. })), "{error:?}");
+    let letting_go = thread::spawn(move || {
+        thread::sleep(BETWEEN_LOOKS * 2);
+        drop(held);
+    });
+    assert!(store.lock("").is_ok());
+    letting_go.join().unwrap();
+}
