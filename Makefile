@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test second-opinion hostile fuzz model refused check-refused kills recipes power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,17 +113,19 @@ peers: build ## Make one merge by what people use instead, too: time, memory, el
 	$(CARGO) run --release --example generate -- --shape llama-3b --out $(TARGET)/peers
 	$(PYTHON) benches/peers/peers.py $(BINARY) $(TARGET)/release/compare $(TARGET)/peers --record
 
-check: lint doc test check-refused check-macos check-static check-memory ## Run what must pass before a push
+check: lint doc test test-python check-refused check-macos check-static check-memory ## Run what must pass before a push
 
 check-macos: ## Check that it compiles for macOS
 	$(call with-target,$(MACOS),$(CARGO) check --target $(MACOS))
 
-check-static: ## Build a static binary for Linux, and start it
+archive: ## Make the archive of a release for Linux on this CPU: static binary, completions, manual pages, licenses
+	$(call with-target,$(STATIC),CARGO="$(CARGO)" PYTHON="$(PYTHON)" packaging/archive.sh $(STATIC) $(TARGET)/archives)
+
+check-static: ## Make the archive, and start its binary where nothing else is
 ifeq ($(shell uname -sm),Linux x86_64)
 	$(call with-target,$(STATIC),\
-		$(CARGO) build --release --bin shardfold --target $(STATIC); \
-		ldd $(TARGET)/$(STATIC)/release/shardfold 2>&1 | grep -E 'statically linked|not a dynamic executable'; \
-		$(TARGET)/$(STATIC)/release/shardfold --version)
+		CARGO="$(CARGO)" PYTHON="$(PYTHON)" packaging/archive.sh $(STATIC) $(TARGET)/archives; \
+		tests/bare.sh $(TARGET)/archives/shardfold-*-$(STATIC).tar.gz $(DEMO))
 else
 	@echo "skipped: the static build is made on Linux x86-64"
 endif

@@ -76,7 +76,7 @@ pub use hub::cache::Hub;
 pub use hub::environment::HubEnvironment;
 pub use hub::resolved::{Origin, Resolved};
 pub use inspect::open::{Inspected, inspect};
-pub use merge::finish::{Finishing, finish};
+pub use merge::finish::Finishing;
 pub use merge::prepare::{Prepared, prepare};
 pub use merge::reader::MergedReader;
 pub use merge::request::Request;

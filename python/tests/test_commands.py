@@ -35,6 +35,21 @@ class Commands(unittest.TestCase):
         self.assertEqual(shardfold.inspect(ADAPTER)["what"], "adapter")
         self.assertEqual(shardfold.inspect(BASE)["what"], "checkpoint")
 
+    def test_parts_are_joined_and_a_page_is_written(self) -> None:
+        whole = shardfold.merge(BASE, ADAPTER, self.work / "whole")
+        parts = self.work / "parts"
+        for part in ("1/2", "0/2"):
+            shardfold.merge(BASE, ADAPTER, parts, part=part, log_file=self.work / "log")
+        joined = shardfold.finish(parts)
+        self.assertEqual((joined["state"], joined["result"]), ("done", whole["result"]))
+        self.assertEqual(shardfold.finish(parts)["state"], "already done")
+        page = shardfold.report(parts, BASE, ADAPTER)
+        self.assertIn("Changes by layer", page)
+        self.assertIsNone(shardfold.report(parts, output=self.work / "page.html"))
+        self.assertNotIn("Changes by layer", (self.work / "page.html").read_text())
+        events = [json.loads(line)["event"] for line in (self.work / "log").read_text().splitlines()]
+        self.assertEqual((events.count("started"), events.count("ended")), (2, 2))
+
     def test_adapters_have_weights_and_a_flag_is_a_keyword(self) -> None:
         one = shardfold.plan(BASE, (ADAPTER, 0.5))
         self.assertEqual(one["plan"]["adapters"][0]["weight"], 0.5)
@@ -60,14 +75,14 @@ class Commands(unittest.TestCase):
     def test_the_stubs_have_all_flags(self) -> None:
         stub = (Path(shardfold.__file__).with_name("__init__.pyi")).read_text()
         ours = {"json", "quiet", "verbose", "help", "base", "adapter", "scaled-adapter"}
-        for name in ("merge", "plan", "verify", "inspect"):
+        for name in ("merge", "finish", "plan", "verify", "report", "inspect"):
             flags = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", command(name, "--help").stdout, re.M)) - ours
             self.assertTrue(flags, name)
             body = re.search(rf"^def {name}\((.*?)\) ->", stub, re.M | re.S)
             keywords = set(re.findall(r"(\w+):", body.group(1)))
             if name == "plan":
                 # They are accepted, and change nothing.
-                flags -= {"dry-run", "profile"}
+                flags -= {"dry-run", "profile", "report", "part"}
             missing = {flag for flag in flags if flag.replace("-", "_") not in keywords}
             self.assertEqual(missing, set(), name)
 

@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::inspect::open::inspect;
-use crate::merge::finish::finish;
 use crate::merge::prepare::prepare;
 use crate::merge::request::Request;
 use crate::note::Note;
@@ -61,7 +60,7 @@ fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) 
         Command::Verify(args) => verified(args, cancel, reporter),
         Command::Report(args) => reported(args, cancel, reporter),
         Command::Finish(args) => {
-            let finished = finish(&finishing_of(args, cancel)?, reporter)?;
+            let finished = finishing_of(args, cancel)?.finish(reporter)?;
             Ok(json(&finished))
         }
         Command::Completions(_) => Err(arguments("`completions` is for a shell")),

@@ -2,7 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::merge::finish::{Finishing, finish};
+use crate::merge::finish::Finishing;
 use crate::report::style::Style;
 use crate::storage::location::Location;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &FinishArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
     let finishing = finishing_of(args, &cancel)?;
     let style = args.style();
-    let finished = finish(&finishing, console.reporter(&cancel, &[]).as_mut())?;
+    let finished = finishing.finish(console.reporter(&cancel, &[]).as_mut())?;
     match style {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&finished).expect("numbers and strings")))

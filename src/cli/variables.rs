@@ -17,7 +17,7 @@ use crate::note::input::InputNote;
 /// What the names of all variables begin with.
 const PREFIX: &str = "SHARDFOLD_";
 
-/// How alike a variable and one that a flag has must be for the former to be a slip of the latter.
+/// How alike a variable and one that a flag has must be, behind what all begin with, for the former to be a slip of the latter.
 const ALIKE: f64 = 0.8;
 
 /// Two flags for one thing: where one is typed, the environment sets neither.
@@ -84,7 +84,9 @@ impl Variables {
         let known: Vec<String> = all.collect();
         let unknown = self.0.keys().filter(|name| !known.contains(name));
         let slips = unknown.filter_map(|name| {
-            let likeness = |other: &String| strsim::normalized_damerau_levenshtein(name, other);
+            let likeness = |other: &String| {
+                strsim::normalized_damerau_levenshtein(&name[PREFIX.len()..], &other[PREFIX.len()..])
+            };
             let like = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
             (likeness(like) >= ALIKE).then(|| (name.clone(), like.clone()))
         });
@@ -258,6 +260,9 @@ mod tests {
             ("SHARDFOLD_MAX_RAM", "1G"),
             ("SHARDFOLD_PORT_80_TCP", "tcp://10.0.0.1:80"),
             ("SHARDFOLD_SERVICE_HOST", "10.0.0.1"),
+            // Of this package's own build.
+            ("SHARDFOLD_TARGET", "x86_64-unknown-linux-gnu"),
+            ("SHARDFOLD_COMMIT", "0123456789ab"),
         ];
         let slips = environment(&variables).slips(&command());
         let expected = InputNote::UnknownVariable {

@@ -55,31 +55,31 @@ pub struct Finishing {
     pub hooks: TestHooks,
 }
 
-/// Joins the parts of a merge and shows the result, or finds that this is done.
-///
-/// # Errors
-/// [`PartsError`]; as [`Prepared::merge`](crate::merge::prepare::Prepared::merge).
-pub fn finish(finishing: &Finishing, reporter: &mut dyn Reporter) -> Result<Finished> {
-    let started = Instant::now();
-    let output = &finishing.output;
-    for staged in [staged_beside(output), Some(staged_in(output))].into_iter().flatten() {
-        if let Some(job) = consistent_job(&staged)? {
-            let finished = finishing.join(&job, &staged, reporter)?;
-            return Ok(Finished { seconds: started.elapsed().as_secs_f64(), ..finished });
+impl Finishing {
+    /// Joins the parts of a merge and shows the result, or finds that this is done.
+    ///
+    /// # Errors
+    /// [`PartsError`]; as [`Prepared::merge`](crate::merge::prepare::Prepared::merge).
+    pub fn finish(&self, reporter: &mut dyn Reporter) -> Result<Finished> {
+        let started = Instant::now();
+        let output = &self.output;
+        for staged in [staged_beside(output), Some(staged_in(output))].into_iter().flatten() {
+            if let Some(job) = consistent_job(&staged)? {
+                let finished = self.join(&job, &staged, reporter)?;
+                return Ok(Finished { seconds: started.elapsed().as_secs_f64(), ..finished });
+            }
+        }
+        if let Some(record) = self.show_left()? {
+            return Ok(of_record("done", output, &record));
+        }
+        match Provenance::read(output).ok().flatten() {
+            Some(record) => self.check(&record, reporter),
+            None => Err(Error::new(PartsError::NoParts { path: output.path() }).hint(
+                "give the OUTPUT that `merge --part` was given; a part makes it first where none was run yet",
+            )),
         }
     }
-    if let Some(record) = finishing.show_left()? {
-        return Ok(of_record("done", output, &record));
-    }
-    match Provenance::read(output).ok().flatten() {
-        Some(record) => finishing.check(&record, reporter),
-        None => Err(Error::new(PartsError::NoParts { path: output.path() }).hint(
-            "give the OUTPUT that `merge --part` was given; a part makes it first where none was run yet",
-        )),
-    }
-}
 
-impl Finishing {
     /// What only tests ask for; without the feature, nothing.
     fn hooks(&self) -> TestHooks {
         #[cfg(feature = "testing")]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 use shardfold::testing::{Dtype, TestHooks};
-use shardfold::{Cancel, Finishing, Location, PartNumber, Request, finish, prepare};
+use shardfold::{Cancel, Finishing, Location, PartNumber, Request, prepare};
 
 use super::golden::request_of;
 use super::support::{
@@ -149,9 +149,9 @@ fn made_in(request: &Request, count: u32) -> Files {
         assert_eq!((summary.state, summary.part), ("part done", part.map(|part| part.to_string())));
     }
     let finishing = finishing(&output);
-    let finished = finish(&finishing, quiet().as_mut()).unwrap_or_else(|error| panic!("{error:?}"));
+    let finished = finishing.finish(quiet().as_mut()).unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(finished.state, "done");
-    assert_eq!(finish(&finishing, quiet().as_mut()).unwrap().state, "already done");
+    assert_eq!(finishing.finish(quiet().as_mut()).unwrap().state, "already done");
     contents(&work.path().join("merged"))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shardfold::testing::{Failure, Faulty, Operation, TestHooks};
 use shardfold::{Cancel, ErrorKind, Finishing, Folder, Location, OutputError, PartNumber, Prepared, Request};
-use shardfold::{Result, finish, prepare};
+use shardfold::{Result, prepare};
 
 use super::many_hosts::Hosts;
 use super::support::{copy_folder, quick_folder};
@@ -80,7 +80,7 @@ fn any_call_of_a_part_may_fail() {
         let reset = || clear(work.path());
         let after = |what: &str| {
             (0..3).for_each(|part| merge(part).unwrap_or_else(|error| panic!("behind {what}: {error:?}")));
-            in_turn(&|| finish(&finishing(output.clone(), false), quiet().as_mut()).map(drop)).unwrap();
+            in_turn(&|| finishing(output.clone(), false).finish(quiet().as_mut()).map(drop)).unwrap();
             assert!(super::support::contents(&work.path().join("output")) == hosts.whole, "behind {what}");
         };
         let failed = fail_everywhere(&store, &reset, &|| merge(first), &after);
@@ -101,7 +101,7 @@ fn any_call_of_joining_may_fail() {
             clear(work.path());
             copy_folder(&hosts.at("made.partial"), &work.path().join("output.partial"));
         };
-        let run = || finish(&finishing(output.clone(), shares), quiet().as_mut()).map(drop);
+        let run = || finishing(output.clone(), shares).finish(quiet().as_mut()).map(drop);
         let after = |what: &str| {
             in_turn(&run).unwrap_or_else(|error| panic!("behind {what}: {error:?}"));
             assert!(super::support::contents(&work.path().join("output")) == hosts.whole, "behind {what}");
@@ -123,7 +123,7 @@ fn parts_need_no_locks_but_renames() {
     for part in &parts {
         assert_eq!(part.merge(&output, quiet().as_mut()).unwrap().state, "part done");
     }
-    finish(&finishing(output.clone(), false), quiet().as_mut()).unwrap();
+    finishing(output.clone(), false).finish(quiet().as_mut()).unwrap();
     assert!(super::support::contents(&work.path().join("output")) == hosts.whole);
     // Found before anything is made.
     let output = Location::new(Faulty::new(folder).refusing_dir_renames()).join("other");
