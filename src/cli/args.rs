@@ -16,7 +16,7 @@ use crate::error::exit::TABLE;
 use crate::report::style::Style;
 use crate::storage::io::settings::Unchanged;
 
-use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, ResultFlags, RuleFlags};
+use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, ResultFlags, RuleFlags, ShowFlags};
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
 
@@ -103,9 +103,9 @@ impl Command {
         match self {
             Command::Inspect(InspectArgs { json: true, .. }) => Style::Json,
             Command::Inspect(_) | Command::Completions(_) => Style::Human,
-            Command::Verify(args) => args.style(),
+            Command::Verify(args) => args.show.style(),
             Command::Report(args) => args.style(),
-            Command::Finish(args) => args.style(),
+            Command::Finish(args) => args.show.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -115,8 +115,8 @@ impl Command {
         let flags = match self {
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => &args.log,
             Command::Inspect(args) => &args.log,
-            Command::Verify(args) => &args.log,
-            Command::Finish(args) => &args.log,
+            Command::Verify(args) => &args.show.log,
+            Command::Finish(args) => &args.show.log,
             Command::Report(args) => &args.log,
             Command::Completions(_) => return None,
         };
@@ -335,28 +335,12 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) rules: RuleFlags,
 
-    /// Print one JSON document on stdout, and JSON lines on stderr
-    #[arg(long, help_heading = "Reporting")]
-    pub(crate) json: bool,
-
-    /// Print errors only
-    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
-    pub(crate) quiet: bool,
-
     #[command(flatten)]
-    pub(crate) log: LogFlags,
+    pub(crate) show: ShowFlags,
 
     #[cfg(feature = "testing")]
     #[command(flatten)]
     pub(crate) testing: TestFlags,
-}
-
-impl VerifyArgs {
-    /// What the user wants to see; the flags exclude each other.
-    pub(crate) fn style(&self) -> Style {
-        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet)];
-        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
-    }
 }
 
 /// The flags of `finish`.
@@ -376,28 +360,12 @@ pub(crate) struct FinishArgs {
     #[arg(long, value_name = "DIR", help_heading = "Inputs")]
     pub(crate) adapter: Vec<PathBuf>,
 
-    /// Print one JSON document on stdout, and JSON lines on stderr
-    #[arg(long, help_heading = "Reporting")]
-    pub(crate) json: bool,
-
-    /// Print errors only
-    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
-    pub(crate) quiet: bool,
-
     #[command(flatten)]
-    pub(crate) log: LogFlags,
+    pub(crate) show: ShowFlags,
 
     #[cfg(feature = "testing")]
     #[command(flatten)]
     pub(crate) testing: TestFlags,
-}
-
-impl FinishArgs {
-    /// What the user wants to see; the flags exclude each other.
-    pub(crate) fn style(&self) -> Style {
-        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet)];
-        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
-    }
 }
 
 /// What stands above the table of exit codes.

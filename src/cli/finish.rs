@@ -15,7 +15,7 @@ use crate::cli::signals;
 pub(crate) fn run(args: &FinishArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
     let finishing = finishing_of(args, &cancel)?;
-    let style = args.style();
+    let style = args.show.style();
     let finished = finishing.finish(console.reporter(&cancel, &[]).as_mut())?;
     match style {
         Style::Json => {

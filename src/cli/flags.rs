@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgAction, Args};
 
+use crate::report::style::Style;
 use crate::storage::io::settings::IoMode;
 
 /// What is merged.
@@ -145,6 +146,29 @@ pub(crate) struct LogFlags {
     /// and the end. A file that is there is appended to. Where it cannot be written, the command goes on without it.
     #[arg(long, value_name = "FILE", help_heading = "Reporting")]
     pub(crate) log_file: Option<PathBuf>,
+}
+
+/// What is seen of a command that has a document.
+#[derive(Args)]
+pub(crate) struct ShowFlags {
+    /// Print one JSON document on stdout, and JSON lines on stderr
+    #[arg(long, help_heading = "Reporting")]
+    pub(crate) json: bool,
+
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "json", help_heading = "Reporting")]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+impl ShowFlags {
+    /// What the user wants to see; the flags exclude each other.
+    pub(crate) fn style(&self) -> Style {
+        let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet)];
+        asked.into_iter().find(|(is_asked, _)| *is_asked).map_or(Style::Human, |(_, style)| style)
+    }
 }
 
 /// What is merged and how, where the files do not say or a rule would refuse.

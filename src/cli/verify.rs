@@ -23,7 +23,7 @@ pub(crate) fn run(args: &VerifyArgs, console: &Console) -> Result<()> {
     let dir = Location::of_path(&args.dir);
     let verified = if args.hashes_only { hashes(&dir, console) } else { inputs(args, dir.clone(), console) };
     let verified = verified.map_err(|error| interrupted(&dir, error))?;
-    match args.style() {
+    match args.show.style() {
         Style::Json => {
             print(&format!("{:#}\n", serde_json::to_value(&verified).expect("numbers and strings")))?;
         }
