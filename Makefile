@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ recipes: build ## Run the recipes for many hosts, where Slurm (root) or Ray and 
 	@run() { rc=0; echo "+ $$*"; "$$@" $(abspath $(BINARY)) $(DEMO)/base $(DEMO)/adapter $(TARGET)/recipes || rc=$$?; \
 		[ $$rc -eq 0 ] || [ $$rc -eq 77 ]; }; \
 	run tests/recipes/slurm.sh && run $(PYTHON) tests/recipes/ray_cluster.py && run $(PYTHON) tests/recipes/kubernetes.py
+
+cloud: ## Merge in a bucket of a server on this machine, where `moto_server` is installed (MOTO_SERVER=...)
+	$(CARGO) build --release --features cloud --bin shardfold --target-dir $(TARGET)/cloud
+	$(PYTHON) tests/cloud.py $(TARGET)/cloud/release/shardfold $(TARGET)/cloud/work
 
 power-cut: ## Cut the power of a merge at 20 moments, in a virtual machine, and run it again (Linux, root, QEMU)
 	$(CARGO) build --release --features testing --bin shardfold --target-dir $(TARGET)/testing

@@ -131,6 +131,8 @@ pub mod testing {
     pub use crate::pipeline::shared::SharedInputs;
     pub use crate::schedule::extent::Extent;
     pub use crate::storage::files::write_small;
+    #[cfg(feature = "cloud")]
+    pub use crate::storage::testing::bucket::bucket;
     pub use crate::storage::testing::conformance::{check_read_store, check_store};
     pub use crate::storage::testing::faulty::Faulty;
     pub use crate::storage::testing::script::{Failure, Operation};

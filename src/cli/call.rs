@@ -102,11 +102,11 @@ fn config_of(args: &MergeArgs, cancel: &Cancel) -> Result<MergeConfig> {
 }
 
 fn merged(args: &MergeArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
-    let config = config_of(args, cancel)?;
+    let mut config = config_of(args, cancel)?;
     if config.dry_run {
         return planned(&config, reporter);
     }
-    let output = merge::output_of(&config)?;
+    let output = merge::output_of(&mut config)?;
     let prepared = prepare(&config.request)?;
     show(&prepared.notes, reporter);
     let mut noted = Noted::new(reporter, report::texts(&prepared.notes));
@@ -137,7 +137,7 @@ fn inspected(args: &InspectArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -
 }
 
 fn verified(args: &VerifyArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
-    let dir = Location::of_path(&args.dir);
+    let dir = Location::of_typed_input(&args.dir, cancel)?;
     if args.hashes_only {
         let verified = check_hashes(&dir.clone().stopped_by(cancel), cancel, reporter);
         return verified.map(|verified| json(&verified)).map_err(|error| verify::interrupted(&dir, error));

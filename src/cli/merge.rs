@@ -9,6 +9,7 @@ use crate::report::noted::Noted;
 use crate::report::style::Style;
 use crate::report::summary::Summary;
 use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::config::MergeConfig;
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     if config.dry_run {
         return plan::show(&config, console);
     }
-    let output = output_of(&config)?;
+    let output = output_of(&mut config)?;
     let prepared = prepare(&config.request)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     #[cfg(feature = "testing")]
@@ -57,13 +58,15 @@ pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     }
 }
 
-/// Where the result goes.
+/// Where the result goes. The budget counts the memory that this takes.
 ///
 /// # Errors
-/// [`RequestError::Required`].
-pub(crate) fn output_of(config: &MergeConfig) -> Result<Location> {
+/// [`RequestError::Required`]; as [`Location::of_typed`].
+pub(crate) fn output_of(config: &mut MergeConfig) -> Result<Location> {
     let output = config.output.as_ref().ok_or(RequestError::Required { flag: "--output <DIR>" })?;
-    Ok(Location::of_resolved_path(output))
+    let output = Location::of_typed(output, &config.request.cancel)?;
+    config.request.output_memory = output.write_memory();
+    Ok(output)
 }
 
 /// Writes the page and its data.

@@ -11,6 +11,7 @@ use crate::report::plan::{RunShape, document, plan_text};
 use crate::report::probe::SpeedProbe;
 use crate::report::style::Style;
 use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 use crate::cli::args::PlanArgs;
 use crate::cli::config::MergeConfig;
@@ -27,7 +28,8 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> Result<()> {
 
 /// The merge as it is planned: what a part does is a part of it.
 pub(crate) fn prepared_whole(config: &MergeConfig) -> Result<Prepared> {
-    prepare(&Request { part: None, ..config.request.clone() })
+    let output_memory = output_of(config)?.map_or(0, |output| output.write_memory());
+    prepare(&Request { part: None, output_memory, ..config.request.clone() })
 }
 
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
@@ -47,19 +49,25 @@ pub(crate) fn show(config: &MergeConfig, console: &Console) -> Result<()> {
     print(&text)
 }
 
+/// Where the result would go, if that is named.
+fn output_of(config: &MergeConfig) -> Result<Option<Location>> {
+    let output = config.output.as_ref();
+    output.map(|output| Location::of_typed(output, &config.request.cancel)).transpose()
+}
+
 /// Whether the output, if it is named, is the result of this merge.
 pub(crate) fn is_done(
     config: &MergeConfig,
     prepared: &Prepared,
     reporter: &mut dyn Reporter,
 ) -> Result<bool> {
-    let Some(output) = config.output.as_ref().map(Location::of_resolved_path) else { return Ok(false) };
+    let Some(output) = output_of(config)? else { return Ok(false) };
     Ok(matches!(prepared.probe(&output, reporter)?, Probed::AlreadyDone(_)))
 }
 
 /// How fast it will be, if that is asked for.
 pub(crate) fn probe(config: &MergeConfig, prepared: &Prepared) -> Result<Option<SpeedProbe>> {
-    let output = config.output.as_ref().map(Location::of_resolved_path);
+    let output = output_of(config)?;
     config.probe.then(|| prepared.probe_speed(output.as_ref())).transpose()
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ReportArgs, console: &Console) -> Result<()> {
 
 /// A directory and its record.
 pub(crate) fn recorded_in(dir: &Path, cancel: &Cancel) -> Result<(Location, Provenance)> {
-    let dir = Location::of_path(dir).stopped_by(cancel);
+    let dir = Location::of_typed_input(dir, cancel)?.stopped_by(cancel);
     dir.check_dir()?;
     let record = read_record(&dir)?;
     Ok((dir, record))

@@ -1,5 +1,6 @@
 //! `shardfold verify`.
 
+use crate::cancel::Cancel;
 use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;
 use crate::error::verify::VerifyError;
@@ -20,8 +21,13 @@ use crate::cli::values::usage;
 
 /// Verifies a directory and prints what was found.
 pub(crate) fn run(args: &VerifyArgs, console: &Console) -> Result<()> {
-    let dir = Location::of_path(&args.dir);
-    let verified = if args.hashes_only { hashes(&dir, console) } else { inputs(args, dir.clone(), console) };
+    let cancel = signals::listen();
+    let dir = Location::of_typed_input(&args.dir, &cancel)?;
+    let verified = if args.hashes_only {
+        hashes(&dir, &cancel, console)
+    } else {
+        inputs(args, dir.clone(), &cancel, console)
+    };
     let verified = verified.map_err(|error| interrupted(&dir, error))?;
     match args.show.style() {
         Style::Json => {
@@ -44,24 +50,22 @@ pub(crate) fn interrupted(dir: &Location, error: Error) -> Error {
     }
 }
 
-fn hashes(dir: &Location, console: &Console) -> Result<Verified> {
-    let cancel = signals::listen();
-    let dir = dir.clone().stopped_by(&cancel);
-    check_hashes(&dir, &cancel, console.reporter(&cancel, &[]).as_mut())
+fn hashes(dir: &Location, cancel: &Cancel, console: &Console) -> Result<Verified> {
+    let dir = dir.clone().stopped_by(cancel);
+    check_hashes(&dir, cancel, console.reporter(cancel, &[]).as_mut())
 }
 
-fn inputs(args: &VerifyArgs, dir: Location, console: &Console) -> Result<Verified> {
+fn inputs(args: &VerifyArgs, dir: Location, cancel: &Cancel, console: &Console) -> Result<Verified> {
     check_asked(args, &dir)?;
     let sample = sample_of(args)?;
     let mut request = request_of(&args.inputs, &args.result, &args.memory, &args.rules)?;
-    request.cancel = signals::listen();
+    request.cancel = cancel.clone();
     #[cfg(feature = "testing")]
     {
         request.hooks = args.testing.hooks()?;
     }
-    let cancel = request.cancel.clone();
     let verification = Verification::prepare(dir, &request, sample)?;
-    let mut reporter = console.reporter(&cancel, &verification.prepared.notes);
+    let mut reporter = console.reporter(cancel, &verification.prepared.notes);
     verification.run(reporter.as_mut())
 }
 

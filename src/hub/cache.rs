@@ -15,6 +15,7 @@ use crate::hub::parse::{RepoQuery, is_commit};
 #[cfg(feature = "hub")]
 use crate::hub::remote::endpoint::RemoteHub;
 use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
+use crate::storage::address;
 use crate::storage::location::Location;
 use crate::storage::nearby::{Nearby, nearby};
 use crate::storage::rules;
@@ -26,6 +27,8 @@ const MOST_REF_BYTES: u64 = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Hub {
     cache: Option<Location>,
+    /// What ends waiting for an object store.
+    cancel: Cancel,
     /// The hub itself, if it may be asked.
     #[cfg(feature = "hub")]
     remote: Option<RemoteHub>,
@@ -66,14 +69,16 @@ impl Hub {
     /// The same, where what is asked of the hub ends once `cancel` says so.
     #[must_use]
     pub(crate) fn stopped_by(self, cancel: &Cancel) -> Hub {
-        #[cfg(feature = "hub")]
-        let stopped = Hub { remote: self.remote.map(|remote| remote.stopped_by(cancel)), ..self };
-        #[cfg(not(feature = "hub"))]
-        let (stopped, _) = (self, cancel);
-        stopped
+        Hub {
+            #[cfg(feature = "hub")]
+            remote: self.remote.map(|remote| remote.stopped_by(cancel)),
+            cancel: cancel.clone(),
+            ..self
+        }
     }
 
-    /// What `typed` means: the path if anything is there; else, if it is a name that the hub could give, the snapshot of
+    /// What `typed` means: the path if anything is there; else the place in an object store, if it is the address of one and this
+    /// build knows them; else, if it is a name that the hub could give, the snapshot of
     /// `name`, `org/name`, or either with `@` and a revision; of `org/name/folder` a folder in it. The revision is a branch or a tag that was fetched, or a
     /// commit or the beginning of one; without it `main`, else the only snapshot there is.
     ///
@@ -89,10 +94,12 @@ impl Hub {
             (Some(cache), Some(wanted)) => self.behind(&wanted, wanted.find(cache)),
             _ => {
                 let error = rules::missing("directory", typed);
-                if typed.to_str().is_some_and(is_url) {
-                    return Err(
-                        error.hint("URLs are not read: copy what is there to a directory, and name that")
-                    );
+                if let Some(location) = Location::of_address(typed, &self.cancel)? {
+                    let is_there = location.stat("")?.is_some();
+                    return if is_there { Ok(location.into()) } else { Err(error) };
+                }
+                if let Some(cure) = typed.to_str().and_then(address::cure) {
+                    return Err(error.hint(cure));
                 }
                 Err(match nearby(typed) {
                     Some(nearby) => error.hint(nearby.hint),
@@ -134,12 +141,6 @@ impl Hub {
             Origin::At(location) => Ok(location.clone().into()),
         }
     }
-}
-
-/// Whether a text is an address: letters, and `://` behind them.
-fn is_url(text: &str) -> bool {
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    scheme.is_some_and(|scheme| scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 impl RepoQuery<'_> {

@@ -21,6 +21,7 @@ pub(crate) fn asked(request: &Request) -> (Asked, String) {
         workers: request.threads,
         cpus,
         resident: now.resident.max(now.peak).saturating_sub(request.beside),
+        output_memory: request.output_memory,
         forced: request.hooks().forced,
     };
     let limits = find(&Environment::of_this_process());

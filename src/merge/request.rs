@@ -72,6 +72,11 @@ pub struct Request {
     pub max_ram: Option<Size>,
     /// Bytes that the process holds for other things, which the budget does not count.
     pub beside: u64,
+    /// Bytes that the store of the output takes for what is on its way there, as [`Store::write_memory`] says: the budget counts
+    /// them.
+    ///
+    /// [`Store::write_memory`]: crate::storage::store::Store::write_memory
+    pub output_memory: u64,
     /// Which way files are read and written; by default direct where a cgroup limit is tight.
     pub io: Option<IoMode>,
     /// What becomes of parts that no adapter changes.

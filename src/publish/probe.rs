@@ -10,6 +10,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::storage::address::cure;
 use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::store::Store;
@@ -220,6 +221,10 @@ pub(crate) fn unwritable(output: &Location, error: Error) -> Error {
 /// # Errors
 /// [`OutputError::OutputUnwritable`].
 pub(crate) fn check_no_url(output: &Location) -> Result<()> {
+    if output.is_write_once() {
+        // It is what its URL says.
+        return Ok(());
+    }
     let path = output.path();
     let text = path.to_string_lossy();
     if let Some(name) = text.strip_prefix(HUB).map(str::to_owned) {
@@ -230,8 +235,10 @@ pub(crate) fn check_no_url(output: &Location) -> Result<()> {
     if !is_url(&text) {
         return Ok(());
     }
+    let cure = cure(&text.replacen(":/", "://", 1).replacen(":///", "://", 1));
     let error = Error::new(OutputError::OutputUnwritable { path }).because("it is a URL");
-    Err(error.hint("name a local directory, and copy the result from there"))
+    let local = "name a local directory, and copy the result from there";
+    Err(error.hint(cure.map_or_else(|| local.to_owned(), |cure| format!("{local}; {cure}"))))
 }
 
 /// Whether a path begins with a scheme. Taking a path apart may have left one of its slashes.

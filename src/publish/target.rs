@@ -109,7 +109,10 @@ pub(crate) fn probe(
     if matches!(state, State::Dir | State::Other) {
         return Err(held(&output, state, other, wanted)?);
     }
-    let ways: Vec<_> = WAYS.iter().filter_map(|way| Some((*way, way.staging(&output, state)?))).collect();
+    // What can only be written once is not tried for more.
+    let serves = |way: &&&dyn Publish| way.is_in_place() || !output.is_write_once();
+    let ways = WAYS.iter().filter(serves);
+    let ways: Vec<_> = ways.filter_map(|way| Some((*way, way.staging(&output, state)?))).collect();
     let Some((_, staging)) = ways.first().cloned() else { return Err(no_way(&output)?) };
     check_staged_before(&staging, wanted, &is_planned)?;
     check_parts(&staging, wanted)?;

@@ -68,6 +68,8 @@ pub(crate) struct Asked {
     pub cpus: usize,
     /// Bytes resident now, the plan included.
     pub resident: u64,
+    /// Bytes that the store of the output takes for what is on its way there.
+    pub output_memory: u64,
     /// Bytes of a slab and number of slabs, for tests: the budget is not looked at then.
     pub forced: Option<(usize, usize)>,
 }
@@ -176,6 +178,7 @@ const TENSOR_HASH: u64 = 80;
 struct Fixed<'p> {
     requirement: Requirement<'p>,
     resident: u64,
+    output_memory: u64,
     per_worker: u64,
     counter_slack: u64,
 }
@@ -190,6 +193,7 @@ impl<'p> Fixed<'p> {
         let counter_slack = (asked.cpus * (2 * asked.cpus).max(32) * PAGE) as u64;
         Fixed {
             resident: asked.resident + TENSOR_HASH * plan.tensors().count() as u64,
+            output_memory: asked.output_memory,
             per_worker: PACKING_COPIES * packing + ScratchSizes::of(&requirement).bytes() as u64 + STACK,
             counter_slack,
             requirement,
@@ -220,7 +224,12 @@ impl<'p> Fixed<'p> {
 
     /// What is not the pool's in a budget of `total`.
     fn spent(&self, total: u64, workers: u64) -> u64 {
-        self.resident + self.margin(total) + cache(total) + self.reductions() + workers * self.per_worker
+        self.resident
+            + self.output_memory
+            + self.margin(total)
+            + cache(total)
+            + self.reductions()
+            + workers * self.per_worker
     }
 
     /// The parts of the smallest budget, `total`: the largest with the tensor that it is so large for.
@@ -330,6 +339,7 @@ fn comfortable(fixed: &Fixed<'_>, workers: u64, ceiling: Option<u64>) -> u64 {
         + SLOTS_MOST * page(fixed.requirement.factors_full as u64)
         + page(fixed.requirement.gather_full.amount as u64);
     let rest = fixed.resident
+        + fixed.output_memory
         + MARGIN
         + READ_MOST
         + fixed.counter_slack
@@ -402,6 +412,7 @@ fn lines(fixed: &Fixed<'_>, total: u64, workers: u64, gather: u64, cut: &PoolLay
         ("baseline RSS: code, headers, plan", fixed.resident),
         ("margin: stacks, allocator, the kernel's counters", fixed.margin(total)),
         ("I/O: read and write windows", cache(total)),
+        ("output: parts on their way", fixed.output_memory),
         ("workers: scratch and packing buffers", workers * fixed.per_worker),
         ("reduction state", fixed.reductions()),
         ("gather buffers", gather),

@@ -165,6 +165,7 @@ fn asked(forced: Option<(usize, usize)>, max_ram: Option<u64>) -> Asked {
         workers: None,
         cpus: 2,
         resident: 4 << 20,
+        output_memory: 0,
         forced,
     }
 }

@@ -134,6 +134,10 @@ impl Location {
             return below
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || dir.prefix.is_empty());
         }
+        if self.is_write_once() {
+            // Not of a file system: the path is what it is called, and one place has one.
+            return self.path().starts_with(dir.path());
+        }
         let Ok(dir) = fs::canonicalize(dir.path()) else { return false };
         // What is not there yet is below the last directory that is.
         let path = self.path();
@@ -453,6 +457,14 @@ impl Store for Location {
 
     fn is_mount_point(&self, dir: &str) -> bool {
         self.store.is_mount_point(&self.at(dir))
+    }
+
+    fn is_write_once(&self) -> bool {
+        self.store.is_write_once()
+    }
+
+    fn write_memory(&self) -> u64 {
+        self.store.write_memory()
     }
 
     fn network(&self, dir: &str) -> Option<&'static str> {

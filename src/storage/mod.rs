@@ -27,10 +27,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module is the one that touches the file system")]
 
+pub(crate) mod address;
 pub(crate) mod at_byte;
 pub(crate) mod behind;
 pub(crate) mod chained;
 pub(crate) mod checksummed;
+#[cfg(feature = "cloud")]
+pub(crate) mod cloud;
 pub(crate) mod discard;
 pub(crate) mod files;
 pub(crate) mod folder;
@@ -49,7 +52,7 @@ pub(crate) mod open_files;
 pub(crate) mod os;
 pub(crate) mod patching;
 pub(crate) mod reading;
-#[cfg(feature = "hub")]
+#[cfg(any(feature = "cloud", feature = "hub"))]
 pub(crate) mod remote;
 pub(crate) mod rules;
 pub(crate) mod scratch;

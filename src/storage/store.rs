@@ -194,6 +194,16 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Whether files are only written once here, whole and under their own names: nothing is renamed, appended to or changed.
+    fn is_write_once(&self) -> bool {
+        false
+    }
+
+    /// Bytes of memory that it takes for what is on its way into a file of it, beside the windows of [`use_io`](Store::use_io).
+    fn write_memory(&self) -> u64 {
+        0
+    }
+
     /// The kind of network file system that `dir` is on, as users call it; none where it is on none, or nobody can tell.
     fn network(&self, dir: &str) -> Option<&'static str> {
         let _ = dir;

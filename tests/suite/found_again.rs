@@ -308,7 +308,7 @@ fn why_an_output_cannot_be_made_is_told() {
     let file = work.folder.path().join("file");
     fs::write(&file, "a file").unwrap();
     for (output, reason) in [
-        (Path::new("s3://bucket/merged"), "because it is a URL"),
+        (Path::new("ftp://host/merged"), "because it is a URL"),
         (Path::new("/proc/nothing/merged"), "because No such file or directory"),
         (&file.join("merged"), "hint: a part of the path is a file"),
     ] {

@@ -11,6 +11,8 @@
 mod called;
 mod channels;
 mod checksums;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod config_text;
 mod cut_off;
 mod diffusers;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::storage::io::read_ahead::Readable;
+use crate::storage::times::FileTimes;
 
 /// A file of which ranges are fetched. [`Readable::read_some`] asks once and may fail or give less, as what it did not give is
 /// asked for again by whoever needs it.
@@ -23,4 +24,14 @@ pub(crate) trait Fetch: Readable {
 
     /// What the server calls its bytes, where no other bytes have that name.
     fn content_id(&self) -> Option<&str>;
+
+    /// As [`Source::check_unchanged`](crate::storage::source::Source::check_unchanged).
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Source::times`](crate::storage::source::Source::times).
+    fn times(&self) -> Option<FileTimes> {
+        None
+    }
 }

@@ -7,6 +7,7 @@ use crate::storage::remote::fetch::Fetch;
 use crate::storage::remote::reads::RemoteReads;
 use crate::storage::rules;
 use crate::storage::source::Source;
+use crate::storage::times::FileTimes;
 
 /// A file that is open for reading. Nothing is held open for it.
 pub(crate) struct RemoteSource {
@@ -32,6 +33,14 @@ impl Source for RemoteSource {
     }
 
     fn done_before(&self, _offset: u64) {}
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.file.check_unchanged()
+    }
+
+    fn times(&self) -> Option<FileTimes> {
+        self.file.times()
+    }
 
     fn content_id(&self) -> Option<String> {
         self.file.content_id().map(str::to_owned)

@@ -43,6 +43,48 @@ pub fn check_store<S: Store>(make: impl Fn() -> S) {
     }
 }
 
+/// Runs the checks on stores, each of them empty, in which files are only written once: nothing is renamed or changed, and a reader
+/// need not keep what it opened.
+///
+/// # Panics
+/// If the store does not do what [`Store`] promises of such files.
+#[cfg(all(test, feature = "cloud"))]
+pub(crate) fn check_write_once_store<S: Store>(make: impl Fn() -> S) {
+    let checks: &[fn(&dyn Store)] = &[
+        a_commit_shows_all_of_a_file_and_nothing_else_does,
+        a_file_has_no_holes,
+        an_empty_file_is_a_file,
+        an_aborted_or_dropped_sink_leaves_nothing,
+        a_read_past_the_end_is_an_error_that_says_where_the_end_is,
+        names_that_lead_out_are_refused,
+        a_length_that_was_not_kept_is_refused,
+        a_file_goes_on_where_it_was_kept,
+        a_name_is_a_file_or_a_directory_or_nothing,
+        what_is_directly_in_a_directory_is_listed_in_order,
+        what_is_removed_is_gone_and_nothing_else,
+        names_are_made_to_last,
+        a_scratch_file_is_read_as_it_was_written_and_is_not_seen,
+        a_lock_can_be_had_again_once_it_is_given_back,
+        nothing_is_changed_where_it_stands,
+    ];
+    for check in checks {
+        let store = make();
+        assert!(store.is_write_once());
+        check(&store);
+    }
+}
+
+#[cfg(all(test, feature = "cloud"))]
+fn nothing_is_changed_where_it_stands(store: &dyn Store) {
+    write_small(store, "dir/name", b"bytes").unwrap();
+    assert!(store.patch("dir/name").is_err() && store.rename("dir/name", "dir/other").is_err());
+    assert_eq!(store.rename_dir("dir", "other").unwrap(), DirRename::Unsupported);
+    assert_eq!(
+        (read(store, "dir/name").unwrap(), names(store, "")),
+        (b"bytes".to_vec(), vec!["dir/".into()])
+    );
+}
+
 /// Runs the checks of reading on a store that holds `files` and nothing else, and that cannot be changed. Of the files one has
 /// more than a thousand bytes, and one lies in a directory.
 ///

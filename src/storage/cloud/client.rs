@@ -1,0 +1,211 @@
+//! [`CloudClient`]: requests to an object store, which are waited for while it is looked whether work should stop.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use object_store::path::Path as Key;
+use object_store::{Error as CloudError, ObjectStore};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::cancel::Cancel;
+use crate::error::kind::ErrorKind;
+use crate::error::storage::StorageError;
+use crate::error::{Error, Result};
+use crate::storage::rules;
+use crate::storage::shown::shown;
+
+/// How often it is looked whether work should stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long it is waited in all, once work should stop, for requests that clear away what it made.
+const CLEARING: Duration = Duration::from_millis(1500);
+/// How long it is waited for one whose answer nobody needs.
+const ABORTING: Duration = Duration::from_secs(10);
+/// Where clouds keep the credentials of a machine: whoever asks there has none of his own.
+const MACHINE: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
+
+/// An object store, and the thread that its requests run in.
+pub(crate) struct CloudClient {
+    /// The bucket.
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+    /// What ends every wait.
+    pub(crate) cancel: Cancel,
+    /// When it was seen first that work should stop.
+    stopped: OnceLock<Instant>,
+    /// What messages call the bucket.
+    pub(crate) root: PathBuf,
+    /// What helps where access is refused.
+    pub(crate) cure: &'static str,
+}
+
+/// Why there is no answer.
+pub(crate) enum NoAnswer {
+    /// What the store, or the way to it, says.
+    Refused(CloudError),
+    /// Work should stop.
+    Stopped,
+}
+
+impl CloudClient {
+    /// For the bucket `objects`, which messages call `root`.
+    ///
+    /// # Errors
+    /// [`StorageError::Unreadable`] if no thread can be had.
+    pub(crate) fn new(
+        objects: Arc<dyn ObjectStore>,
+        root: PathBuf,
+        cure: &'static str,
+        cancel: Cancel,
+    ) -> Result<CloudClient> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("cloud").enable_all().build();
+        let unreadable = |cause| Error::new(StorageError::Unreadable { path: root.clone() }).because(cause);
+        let runtime = Some(runtime.map_err(unreadable)?);
+        Ok(CloudClient { objects, runtime, cancel, stopped: OnceLock::new(), root, cure })
+    }
+
+    /// The answer to a request, unless work should stop first.
+    pub(crate) fn wait<T>(
+        &self,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> std::result::Result<T, NoAnswer> {
+        let until = |_: Instant| self.cancel.is_cancelled();
+        self.poll(request, until).ok_or(NoAnswer::Stopped)?.map_err(NoAnswer::Refused)
+    }
+
+    /// The answer to a request that removes something: also when work should stop, for a moment.
+    pub(crate) fn wait_to_remove<T>(
+        &self,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> std::result::Result<T, NoAnswer> {
+        let answer = self.poll(request, |_| self.is_long_stopped());
+        answer.ok_or(NoAnswer::Stopped)?.map_err(NoAnswer::Refused)
+    }
+
+    /// Does a request that throws away what nobody wants, as far as that takes no longer than a moment.
+    pub(crate) fn throw_away<T>(&self, request: impl Future<Output = object_store::Result<T>>) {
+        // Nobody is left to tell.
+        let _ = self.poll(request, |started| self.is_long_stopped() || started.elapsed() > ABORTING);
+    }
+
+    fn is_long_stopped(&self) -> bool {
+        self.cancel.is_cancelled() && self.stopped.get_or_init(Instant::now).elapsed() > CLEARING
+    }
+
+    /// Does a request while others are made.
+    pub(crate) fn start<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> Option<JoinHandle<object_store::Result<T>>> {
+        Some(self.runtime.as_ref()?.spawn(request))
+    }
+
+    /// What a request comes to; none if `is_over` says so first. It is polled by this thread, so that it may borrow, and its
+    /// caller may be a part of another runtime.
+    fn poll<T>(&self, request: impl Future<Output = T>, is_over: impl Fn(Instant) -> bool) -> Option<T> {
+        let _entered = self.runtime.as_ref()?.enter();
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let (mut context, mut request) = (Context::from_waker(&waker), pin!(request));
+        let started = Instant::now();
+        loop {
+            if let Poll::Ready(done) = request.as_mut().poll(&mut context) {
+                return Some(done);
+            }
+            if is_over(started) {
+                return None;
+            }
+            thread::park_timeout(LOOK);
+        }
+    }
+
+    /// What messages call the object, or all that is below its name.
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.clone() } else { self.root.join(name) }
+    }
+
+    /// The key of a name.
+    ///
+    /// # Errors
+    /// [`StorageError::LeadsOut`]; [`StorageError::Unreadable`] for a name that no object can have.
+    pub(crate) fn key(&self, name: &str) -> Result<Key> {
+        rules::check_dir(name)?;
+        Key::parse(name).map_err(|cause| {
+            Error::new(StorageError::Unreadable { path: self.path_of(name) }).because(cause.to_string())
+        })
+    }
+
+    /// The error of reading or looking at `path`, which is `what` if that is not there.
+    pub(crate) fn unreadable(&self, what: &'static str, path: &Path, cause: NoAnswer) -> Error {
+        match cause {
+            NoAnswer::Refused(CloudError::NotFound { .. }) => rules::missing(what, path),
+            cause => self.explained(StorageError::Unreadable { path: shown(path) }, cause),
+        }
+    }
+
+    /// The error of changing `path`.
+    pub(crate) fn unwritable(&self, path: &Path, cause: NoAnswer) -> Error {
+        self.explained(StorageError::Write { path: shown(path) }, cause)
+    }
+
+    /// `error`, with what it came of and what helps.
+    pub(crate) fn explained(&self, error: StorageError, cause: NoAnswer) -> Error {
+        let NoAnswer::Refused(refusal) = cause else { return ErrorKind::Stopped.into() };
+        let text = text_of(&refusal);
+        let hint = match &refusal {
+            CloudError::PermissionDenied { .. } | CloudError::Unauthenticated { .. } => Some(self.cure),
+            _ if MACHINE.iter().any(|machine| text.contains(machine)) => Some(self.cure),
+            CloudError::NotFound { .. } => {
+                Some("the bucket must be there already, and is looked for in the region that is set")
+            }
+            _ => None,
+        };
+        // Of another kind than what a file system lacks: nothing else would do where this does not.
+        let error = Error::new(error).because(io::Error::other(text));
+        hint.into_iter().fold(error, Error::hint)
+    }
+}
+
+impl Drop for CloudClient {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Nothing that is left is waited for.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// What went wrong, in one line, without the bodies of answers: each cause behind the one that it explains, unless that says it.
+fn text_of(refusal: &CloudError) -> String {
+    const MOST_CHARS: usize = 400;
+    let mut text = refusal.to_string();
+    let mut cause = std::error::Error::source(refusal);
+    while let Some(deeper) = cause {
+        let own = deeper.to_string();
+        if !text.contains(&own) {
+            text = format!("{text}: {own}");
+        }
+        cause = deeper.source();
+    }
+    let line: Vec<&str> = text.split_whitespace().collect();
+    let line = line.join(" ");
+    match line.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}

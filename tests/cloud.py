@@ -1,0 +1,284 @@
+"""Merges from a bucket into a bucket of a server on this machine, and compares with a merge on disk.
+
+    python tests/cloud.py target/release/shardfold WORK [--megabytes 48] [--shards 3] [--max-ram 64M]
+
+Needs `moto_server` (`pip install 'moto[server]'`), in the PATH or named by MOTO_SERVER; without it, it says so and skips. Files
+are put into the bucket and fetched from it by plain HTTP. Runs are killed and stopped in the middle: what is listed then is whole,
+what was stopped leaves no unfinished upload, and the same command again gives the same bytes. Exits 1 and says what did not hold.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import xml.etree.ElementTree as xml
+
+BUCKET = "bucket"
+ROWS, COLS, RANK = 2048, 2048, 8
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary")
+    parser.add_argument("work")
+    parser.add_argument("--megabytes", type=int, default=48, help="of a shard")
+    parser.add_argument("--shards", type=int, default=3)
+    parser.add_argument("--max-ram", default="64M")
+    options = parser.parse_args()
+    server = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
+    if not server:
+        print("skipped: no `moto_server` here (pip install 'moto[server]')")
+        return
+    shutil.rmtree(options.work, ignore_errors=True)
+    os.makedirs(options.work)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with open(os.path.join(options.work, "server.log"), "wb") as log:
+        process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    try:
+        check(options, f"http://127.0.0.1:{port}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check(options, endpoint):
+    bucket = Bucket(endpoint)
+    bucket.make()
+    make_inputs(options)
+    for name in ["base", "adapter"]:
+        bucket.put_folder(os.path.join(options.work, name), name)
+    runs = Runs(options, endpoint)
+    local = os.path.join(options.work, "local")
+    runs.merge(os.path.join(options.work, "base"), os.path.join(options.work, "adapter"), local)
+    expected = files_of(local)
+
+    peak = runs.merge(*INPUTS, f"s3://{BUCKET}/merged")
+    compare(bucket, "merged", expected)
+    print(f"s3 to s3: {len(expected)} files are those of a merge on disk; VmHWM {peak / 1024:.1f} MB of {options.max_ram}")
+    runs.merge(*INPUTS, f"s3://{BUCKET}/merged")
+    runs.run("verify", "--hashes-only", f"s3://{BUCKET}/merged")
+    print("run again it is already done; verify finds nothing")
+
+    from_bucket = os.path.join(options.work, "from-bucket")
+    runs.merge(*INPUTS, from_bucket)
+    need(same_but_record(files_of(from_bucket), expected), "a merge from the bucket to disk has other files")
+    print("s3 to disk: the same files")
+
+    for name, sent, code in [("killed", signal.SIGKILL, -9), ("stopped", signal.SIGTERM, 75)]:
+        took = interrupt(runs, bucket, name, sent, code)
+        found = bucket.names(name)
+        need("shardfold.json" not in found, f"{name}: a record is there: {found}")
+        for file in found:
+            need(bucket.get(f"{name}/{file}") == expected[file], f"{name}: `{file}` is not whole")
+        left = bucket.uploads(name)
+        if sent == signal.SIGTERM:
+            need(not left, f"{name}: unfinished uploads are left: {left}")
+            need(took < 2.5, f"{name}: it took {took:.1f} s to stop")
+        print(f"{name}: {len(found)} whole files, {len(left)} unfinished uploads, over after {took:.2f} s")
+        runs.merge(*INPUTS, f"s3://{BUCKET}/{name}")
+        compare(bucket, name, expected)
+        print(f"{name}: the same command again gives the same files")
+
+    bucket.put("holds/notes.txt", b"mine")
+    runs.merge(*INPUTS, f"s3://{BUCKET}/holds", code=73)
+    runs.merge("s3://no-such-bucket/base", INPUTS[1], f"s3://{BUCKET}/x", code=66)
+    runs.merge(f"s3://{BUCKET}/no-such-base", INPUTS[1], f"s3://{BUCKET}/x", code=66)
+    runs.merge(*INPUTS, f"s3://{BUCKET}/x", code=71, max_ram="24M")
+    runs.merge(*INPUTS, f"s3://{BUCKET}/x", code=74, endpoint="http://127.0.0.1:9")
+    need(not bucket.names("x"), "what was refused left something")
+    print("refused: an output that holds something (73), what is not there (66), a small budget (71), no network (74)")
+
+
+INPUTS = (f"s3://{BUCKET}/base", f"s3://{BUCKET}/adapter")
+
+
+def interrupt(runs, bucket, name, sent, code):
+    """Sends a signal while a part of a shard is on its way; seconds until the run was over."""
+    for _ in range(5):
+        run = runs.start("merge", "--base", INPUTS[0], "--adapter", INPUTS[1], "--output", f"s3://{BUCKET}/{name}")
+        while run.poll() is None and not bucket.uploads(name):
+            time.sleep(0.01)
+        begun = time.monotonic()
+        run.send_signal(sent)
+        _, err = run.communicate()
+        took = time.monotonic() - begun
+        if run.returncode == code:
+            return took
+        need(run.returncode == 0, f"{name}: exit code {run.returncode}: {err}")
+        bucket.remove(name)
+    sys.exit(f"{name}: no run was caught in the middle")
+
+
+class Runs:
+    def __init__(self, options, endpoint):
+        self.options, self.endpoint = options, endpoint
+
+    def start(self, *args, endpoint=None, max_ram=None):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        environment |= {
+            "AWS_ENDPOINT": endpoint or self.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "XDG_STATE_HOME": os.path.join(self.options.work, "state"),
+        }
+        budget = ["--max-ram", max_ram or self.options.max_ram] if args[0] == "merge" else []
+        command = [self.options.binary, *args, *budget]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *args, code=0, **settings):
+        """The peak of its memory in KiB, 0 if nobody saw it."""
+        run, peak = self.start(*args, **settings), 0
+        while run.poll() is None:
+            peak = max(peak, resident_peak(run.pid))
+            time.sleep(0.01)
+        out, err = run.communicate()
+        need(run.returncode == code, f"{' '.join(args)}: exit code {run.returncode}, not {code}: {out}{err}")
+        return peak
+
+    def merge(self, base, adapter, output, **settings):
+        return self.run("merge", "--base", base, "--adapter", adapter, "--output", output, **settings)
+
+
+def resident_peak(pid):
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return 0
+
+
+class Bucket:
+    def __init__(self, endpoint):
+        self.url = f"{endpoint}/{BUCKET}"
+
+    def ask(self, path, method="GET", data=None):
+        request = urllib.request.Request(self.url + path, data=data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    def make(self):
+        for _ in range(300):
+            try:
+                return self.ask("", "PUT")
+            except (OSError, urllib.error.URLError):
+                time.sleep(0.1)
+        sys.exit("the server does not answer")
+
+    def put(self, key, data):
+        self.ask("/" + key, "PUT", data)
+
+    def get(self, key):
+        return self.ask("/" + key)
+
+    def put_folder(self, folder, prefix):
+        for name, data in files_of(folder).items():
+            self.put(f"{prefix}/{name}", data)
+
+    def listed(self, question, item):
+        root = xml.fromstring(self.ask(question))
+        return [key.text for key in root.findall(f"./{{*}}{item}/{{*}}Key")]
+
+    def names(self, prefix):
+        return [key[len(prefix) + 1 :] for key in self.listed(f"?list-type=2&prefix={prefix}/", "Contents")]
+
+    def uploads(self, prefix):
+        return [key for key in self.listed("?uploads", "Upload") if key.startswith(prefix + "/")]
+
+    def remove(self, prefix):
+        for name in self.names(prefix):
+            self.ask(f"/{prefix}/{name}", "DELETE")
+
+
+def files_of(folder):
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            found[name] = file.read()
+    return found
+
+
+def compare(bucket, prefix, expected):
+    found = {name: bucket.get(f"{prefix}/{name}") for name in bucket.names(prefix)}
+    need(same_but_record(found, expected), f"{prefix}: other files than on disk: {sorted(found)}")
+    need(not bucket.uploads(prefix) or prefix == "killed", f"{prefix}: unfinished uploads are left")
+
+
+def same_but_record(found, expected):
+    """Whether files are the same; of the records, what they say of the plan and the result."""
+    record = "shardfold.json"
+    if found.keys() != expected.keys():
+        return False
+    records = [json.loads(files[record]) for files in (found, expected)]
+    is_same = all(records[0][field] == records[1][field] for field in ["plan", "result"])
+    return is_same and all(found[name] == data for name, data in expected.items() if name != record)
+
+
+def need(holds, otherwise):
+    if not holds:
+        sys.exit(otherwise)
+
+
+def make_inputs(options):
+    """A base of matrices in bf16, and an adapter for all of them."""
+    base, adapter = (os.path.join(options.work, name) for name in ["base", "adapter"])
+    os.makedirs(base)
+    os.makedirs(adapter)
+    layers = max(1, (options.megabytes << 20) // (2 * ROWS * COLS))
+    weight_map, factors = {}, {}
+    for shard in range(options.shards):
+        file = f"model-{shard + 1:05}-of-{options.shards:05}.safetensors"
+        tensors = {}
+        for layer in range(shard * layers, (shard + 1) * layers):
+            module = f"model.layers.{layer}.self_attn.q_proj"
+            tensors[f"{module}.weight"] = ("BF16", [ROWS, COLS], numbers(ROWS * COLS))
+            factors[f"base_model.model.{module}.lora_A.weight"] = ("BF16", [RANK, COLS], numbers(RANK * COLS))
+            factors[f"base_model.model.{module}.lora_B.weight"] = ("BF16", [ROWS, RANK], numbers(ROWS * RANK))
+        write_tensors(os.path.join(base, file), tensors)
+        weight_map |= dict.fromkeys(tensors, file)
+    write_json(os.path.join(base, "model.safetensors.index.json"), {"metadata": {}, "weight_map": weight_map})
+    write_json(os.path.join(base, "config.json"), {"architectures": ["LlamaForCausalLM"], "model_type": "llama"})
+    write_tensors(os.path.join(adapter, "adapter_model.safetensors"), factors)
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": 2 * RANK, "target_modules": ["q_proj"]}
+    write_json(os.path.join(adapter, "adapter_config.json"), config)
+
+
+def numbers(count):
+    """Numbers in bf16 of about a hundredth."""
+    data = bytearray(2 * count)
+    data[0::2] = os.urandom(count)
+    data[1::2] = b"\x3c" * count
+    return bytes(data)
+
+
+def write_json(path, value):
+    with open(path, "w") as file:
+        json.dump(value, file)
+
+
+def write_tensors(path, tensors):
+    header, at = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, data in tensors.values():
+            file.write(data)
+
+
+if __name__ == "__main__":
+    main()
