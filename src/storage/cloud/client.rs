@@ -77,7 +77,9 @@ impl CloudClient {
         request: impl Future<Output = object_store::Result<T>>,
     ) -> std::result::Result<T, NoAnswer> {
         let until = |_: Instant| self.cancel.is_cancelled();
-        self.poll(request, until).ok_or(NoAnswer::Stopped)?.map_err(NoAnswer::Refused)
+        self.poll(request, until)
+            .ok_or(NoAnswer::Stopped)?
+            .map_err(|refusal| NoAnswer::Refused(told(refusal)))
     }
 
     /// The answer to a request that removes something: also when work should stop, for a moment.
@@ -86,7 +88,7 @@ impl CloudClient {
         request: impl Future<Output = object_store::Result<T>>,
     ) -> std::result::Result<T, NoAnswer> {
         let answer = self.poll(request, |_| self.is_long_stopped());
-        answer.ok_or(NoAnswer::Stopped)?.map_err(NoAnswer::Refused)
+        answer.ok_or(NoAnswer::Stopped)?.map_err(|refusal| NoAnswer::Refused(told(refusal)))
     }
 
     /// Does a request that throws away what nobody wants, as far as that takes no longer than a moment.
@@ -187,6 +189,20 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+/// An error as what it is: of lists, the status of the answer is in its words alone.
+fn told(refusal: CloudError) -> CloudError {
+    let text = text_of(&refusal);
+    let CloudError::Generic { source, .. } = refusal else { return refusal };
+    let (path, has) = (String::new(), |status: &str| text.contains(&format!("status code: {status}")));
+    if has("404") {
+        CloudError::NotFound { path, source }
+    } else if has("401") || has("403") {
+        CloudError::PermissionDenied { path, source }
+    } else {
+        CloudError::Generic { store: "store", source }
     }
 }
 

@@ -37,6 +37,12 @@ impl CloudStore {
         CloudStore { client: Arc::new(client), reads, numbers: Mutex::default(), server }
     }
 
+    /// What asks for it.
+    #[cfg(test)]
+    pub(crate) fn client(&self) -> &CloudClient {
+        &self.client
+    }
+
     /// The object with that key; none if there is none.
     fn look(&self, key: &Key) -> std::result::Result<Option<ObjectMeta>, NoAnswer> {
         match self.client.wait(self.client.objects.head(key)) {

@@ -204,6 +204,28 @@ fn what_a_run_made_is_removed_when_it_should_stop() {
 }
 
 #[test]
+fn the_status_of_a_list_is_told_by_its_words() {
+    let store = empty();
+    let told = |text: &str| {
+        let error = CloudError::Generic { store: "S3", source: text.into() };
+        let path = store.path_of("a");
+        let answer = store.client().wait(async { Err::<(), _>(error) });
+        store.client().unreadable("directory", &path, answer.err().unwrap())
+    };
+    let status = "Server returned non-2xx status code:";
+    assert_eq!(
+        told(&format!("{status} 404 Not Found: <Code>NoSuchBucket</Code>")).exit_code(),
+        Code::NoInput
+    );
+    assert_eq!(
+        told(&format!("{status} 403 Forbidden: <Code>AccessDenied</Code>")).advice(),
+        Some("give credentials")
+    );
+    let other = told(&format!("{status} 500 Internal Server Error"));
+    assert_eq!((other.exit_code(), other.advice()), (Code::Io, None));
+}
+
+#[test]
 fn refusals_say_what_helps() {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let root = "s3://bucket".into();
