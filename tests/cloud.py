@@ -1,6 +1,6 @@
 """Merges from a bucket into a bucket of a server on this machine, and compares with a merge on disk.
 
-    python tests/cloud.py target/release/shardfold WORK [--megabytes 48] [--shards 3] [--max-ram 64M]
+    python tests/cloud.py target/release/shardfold WORK [--megabytes 48] [--shards 3] [--max-ram 96M]
 
 Needs `moto_server` (`pip install 'moto[server]'`), in the PATH or named by MOTO_SERVER; without it, it says so and skips. Files
 are put into the bucket and fetched from it by plain HTTP. Runs are killed and stopped in the middle: what is listed then is whole,
@@ -33,7 +33,7 @@ def main():
     parser.add_argument("work")
     parser.add_argument("--megabytes", type=int, default=48, help="of a shard")
     parser.add_argument("--shards", type=int, default=3)
-    parser.add_argument("--max-ram", default="64M")
+    parser.add_argument("--max-ram", default="96M")
     options = parser.parse_args()
     server = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
     if not server:
