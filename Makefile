@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real check check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,7 +117,12 @@ peers: build ## Make one merge by what people use instead, too: time, memory, el
 	$(CARGO) run --release --example generate -- --shape llama-3b --out $(TARGET)/peers
 	$(PYTHON) benches/peers/peers.py $(BINARY) $(TARGET)/release/compare $(TARGET)/peers --record
 
-check: lint doc test test-python check-refused check-macos check-static check-memory ## Run what must pass before a push
+check: lint doc test test-python check-refused check-cloud check-macos check-static check-memory ## Run what must pass before a push
+
+check-cloud: ## Lint what the feature `cloud` adds, and merge in buckets in memory
+	$(CARGO) clippy --all-targets --features cloud -- -D warnings
+	$(CARGO) test --features cloud --lib -- storage::cloud storage::address
+	$(CARGO) test --features cloud --test suite -- cloud::
 
 check-macos: ## Check that it compiles for macOS
 	$(call with-target,$(MACOS),$(CARGO) check --target $(MACOS))

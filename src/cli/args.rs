@@ -446,6 +446,10 @@ impl From<clap::Error> for Misuse {
 /// Misuse, or a request for help or the version.
 pub(crate) fn parse(args: &[OsString], environment: &Variables) -> Result<Typed, Misuse> {
     let all = command();
+    if environment.is_empty() {
+        let (command, variables) = (parse_completed(all, args)?, Vec::new());
+        return Ok(Typed { command, variables });
+    }
     let typed = all.clone().try_get_matches_from(args)?;
     let completed = environment.complete(&all, &typed, args)?;
     let variables = completed.used;

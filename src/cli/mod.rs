@@ -43,6 +43,7 @@ pub fn main(args: &[OsString]) -> Code {
     raise_limit();
     let environment = Variables::of_this_process();
     match parse(args, &environment) {
+        Ok(typed) if environment.is_empty() => start(&typed, args, Vec::new()),
         Ok(typed) => start(&typed, args, environment.slips(&command())),
         Err(misuse) => misuse::show(&misuse, args),
     }

@@ -39,6 +39,11 @@ impl Variables {
         Variables::new(std::env::vars_os())
     }
 
+    /// Whether there are none: then nobody need look what they mean.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Of a process without any.
     pub(crate) fn none() -> Variables {
         Variables(BTreeMap::new())

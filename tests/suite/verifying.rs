@@ -50,7 +50,7 @@ fn a_result_is_clean_by_its_hashes_and_by_its_inputs() {
     let work = Work::demo();
     work.succeeds(&[]);
     assert!(findings(&hashes(&work.output)).is_empty());
-    for flags in [&[][..], &SMALL, &["--threads", "1", "--max-ram", "32M"]] {
+    for flags in [&[][..], &SMALL, &["--threads", "1", "--max-ram", "40M"]] {
         let ran = inputs(&work, &work.output, flags);
         assert!(findings(&ran).is_empty(), "{}", ran.out);
         let found = document(&ran);
@@ -375,7 +375,7 @@ fn a_sample_is_of_places_and_reads_no_more_than_they_need() {
     fs::write(&shard, &bytes).unwrap();
     let found: Vec<usize> = (0..6).map(|seed| found_with(seed, &[])).collect();
     assert!(found.contains(&0) && found.contains(&1), "{found:?}");
-    for flags in [&["--max-ram", "32M", "--threads", "1"][..], &["--slab", "64Ki", "--depth", "2"]] {
+    for flags in [&["--max-ram", "40M", "--threads", "1"][..], &["--slab", "64Ki", "--depth", "2"]] {
         let again: Vec<usize> = (0..6).map(|seed| found_with(seed, flags)).collect();
         assert_eq!(again, found, "{flags:?}");
     }
