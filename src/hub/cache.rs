@@ -91,7 +91,11 @@ impl Hub {
             return Ok(location.into());
         }
         match (&self.cache, typed.to_str().and_then(RepoQuery::parse)) {
-            (Some(cache), Some(wanted)) => self.behind(&wanted, wanted.find(cache)),
+            (Some(cache), Some(wanted)) => match wanted.find(cache) {
+                // A path of which a directory is here was typed wrong: no hub is asked for it.
+                Err(error) if nearby(typed).is_some_and(|nearby| nearby.is_path) => Err(error),
+                cached => self.behind(&wanted, cached),
+            },
             _ => {
                 let error = rules::missing("directory", typed);
                 if let Some(location) = Location::of_address(typed, &self.cancel)? {
