@@ -506,3 +506,13 @@ fn a_large_merge_from_the_hub_is_one_from_disk() {
     assert_eq!(disk["result"], hub["result"]);
     assert_eq!(remote.names(), ["disk-home", "from-hub"]);
 }
+
+#[test]
+fn a_path_that_was_typed_wrong_is_not_asked_of_the_hub() {
+    // Nobody listens there: whoever asks waits for seconds, and says so.
+    let mut plan = command(&["plan", "--base", "fixtures/demo/bas", "--adapter", "fixtures/demo/adapter"]);
+    plan.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:1");
+    let ran = ran(plan.output().unwrap());
+    assert_eq!(ran.code, 66, "{}", ran.err);
+    assert!(ran.err.contains("hint: `fixtures/demo` has no `bas`, but `base`"), "{}", ran.err);
+}
