@@ -38,6 +38,8 @@ pub(crate) struct CloudClient {
     runtime: Option<Runtime>,
     /// What ends every wait.
     pub(crate) cancel: Cancel,
+    /// What ends every request, also those that nobody waits for.
+    ends: Cancel,
     /// When it was seen first that work should stop.
     stopped: OnceLock<Instant>,
     /// What messages call the bucket.
@@ -55,7 +57,8 @@ pub(crate) enum NoAnswer {
 }
 
 impl CloudClient {
-    /// For the bucket `objects`, which messages call `root`.
+    /// For the bucket `objects`, which messages call `root`; of the tokens, the first ends waits, and this client sets the second when
+    /// it goes.
     ///
     /// # Errors
     /// [`StorageError::Unreadable`] if no thread can be had.
@@ -63,12 +66,12 @@ impl CloudClient {
         objects: Arc<dyn ObjectStore>,
         root: PathBuf,
         cure: &'static str,
-        cancel: Cancel,
+        (cancel, ends): (Cancel, Cancel),
     ) -> Result<CloudClient> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("cloud").enable_all().build();
         let unreadable = |cause| Error::new(StorageError::Unreadable { path: root.clone() }).because(cause);
         let runtime = Some(runtime.map_err(unreadable)?);
-        Ok(CloudClient { objects, runtime, cancel, stopped: OnceLock::new(), root, cure })
+        Ok(CloudClient { objects, runtime, cancel, ends, stopped: OnceLock::new(), root, cure })
     }
 
     /// The answer to a request, unless work should stop first.
@@ -176,6 +179,7 @@ impl CloudClient {
 
 impl Drop for CloudClient {
     fn drop(&mut self) {
+        self.ends.cancel();
         if let Some(runtime) = self.runtime.take() {
             // Nothing that is left is waited for.
             runtime.shutdown_background();

@@ -4,16 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::{ObjectStore, RetryConfig};
 
 use crate::cancel::Cancel;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::storage::cloud::client::CloudClient;
 use crate::storage::cloud::store::CloudStore;
+use crate::storage::cloud::wire::Wire;
+use crate::storage::http::tries::Patience;
 use crate::storage::location::Location;
 use crate::storage::rules;
 
@@ -25,8 +27,8 @@ struct Provider {
     name: &'static str,
     /// What helps where access is refused.
     cure: &'static str,
-    /// Opens the bucket of that name, with the settings in the environment.
-    bucket: fn(&str) -> object_store::Result<Arc<dyn ObjectStore>>,
+    /// Opens the bucket of that name, with the settings in the environment, for requests that travel so.
+    bucket: fn(&str, Wire) -> object_store::Result<Arc<dyn ObjectStore>>,
 }
 
 static PROVIDERS: &[Provider] = &[
@@ -36,12 +38,9 @@ static PROVIDERS: &[Provider] = &[
         cure: "credentials are taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or are those of the \
                machine (`aws configure export-credentials --format env` prints those of a profile); AWS_SKIP_SIGNATURE=true \
                reads a public bucket",
-        bucket: |name| {
-            let builder = AmazonS3Builder::from_env().with_bucket_name(name).with_retry(retries());
-            let set = |builder: AmazonS3Builder, (key, value)| {
-                builder.with_config(AmazonS3ConfigKey::Client(key), value)
-            };
-            Ok(Arc::new(patience().into_iter().fold(builder, set).build()?))
+        bucket: |name, wire| {
+            let builder = AmazonS3Builder::from_env().with_bucket_name(name);
+            Ok(Arc::new(builder.with_retry(retries()).with_http_connector(wire).build()?))
         },
     },
     Provider {
@@ -49,12 +48,9 @@ static PROVIDERS: &[Provider] = &[
         name: "Google Cloud Storage",
         cure: "credentials are taken from GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS, the path of a key, or are \
                those of `gcloud auth application-default login` or of the machine; GOOGLE_SKIP_SIGNATURE=true reads a public bucket",
-        bucket: |name| {
-            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name).with_retry(retries());
-            let set = |builder: GoogleCloudStorageBuilder, (key, value)| {
-                builder.with_config(GoogleConfigKey::Client(key), value)
-            };
-            Ok(Arc::new(patience().into_iter().fold(builder, set).build()?))
+        bucket: |name, wire| {
+            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name);
+            Ok(Arc::new(builder.with_retry(retries()).with_http_connector(wire).build()?))
         },
     },
     Provider {
@@ -62,19 +58,16 @@ static PROVIDERS: &[Provider] = &[
         name: "Azure Blob Storage",
         cure: "the account is taken from AZURE_STORAGE_ACCOUNT_NAME, and credentials from AZURE_STORAGE_ACCOUNT_KEY, \
                AZURE_STORAGE_SAS_TOKEN or AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID, or are those of the machine",
-        bucket: |name| {
-            let builder = MicrosoftAzureBuilder::from_env().with_container_name(name).with_retry(retries());
-            let set = |builder: MicrosoftAzureBuilder, (key, value)| {
-                builder.with_config(AzureConfigKey::Client(key), value)
-            };
-            Ok(Arc::new(patience().into_iter().fold(builder, set).build()?))
+        bucket: |name, wire| {
+            let builder = MicrosoftAzureBuilder::from_env().with_container_name(name);
+            Ok(Arc::new(builder.with_retry(retries()).with_http_connector(wire).build()?))
         },
     },
 ];
 
-/// How long a request may take. That of a whole answer must be enough for a part on a slow line.
-fn patience() -> [(ClientConfigKey, &'static str); 2] {
-    [(ClientConfigKey::ConnectTimeout, "10 seconds"), (ClientConfigKey::Timeout, "120 seconds")]
+/// How long nothing may come. A store may take its time to make an object of thousands of parts.
+fn patience() -> Patience {
+    Patience { stall: Duration::from_secs(60), ..Patience::default() }
 }
 
 /// How often a request is made again.
@@ -100,13 +93,13 @@ pub(crate) fn open((scheme, rest): (&str, &str), cancel: &Cancel) -> Result<Loca
             error.hint(format!("name it as {scheme}://BUCKET/PREFIX, without empty parts, `.` and `..`"))
         );
     }
-    // Whoever chose another before has it already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ends = Cancel::default();
+    let wire = Wire { ends: ends.clone(), patience: patience() };
     let objects =
-        (provider.bucket)(bucket).map_err(|cause| refused(&cause.to_string()).hint(provider.cure))?;
+        (provider.bucket)(bucket, wire).map_err(|cause| refused(&cause.to_string()).hint(provider.cure))?;
     let root = PathBuf::from(format!("{scheme}://{bucket}"));
     // A token of its own: a store that goes ends what is in flight for it.
-    let client = CloudClient::new(objects, root, provider.cure, cancel.child())?;
+    let client = CloudClient::new(objects, root, provider.cure, (cancel.child(), ends))?;
     Ok(Location::new(CloudStore::new(client, provider.name)).join(prefix))
 }
 

@@ -229,9 +229,13 @@ fn the_status_of_a_list_is_told_by_its_words() {
 fn refusals_say_what_helps() {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let root = "s3://bucket".into();
-    let client =
-        crate::storage::cloud::client::CloudClient::new(objects, root, "give credentials", Cancel::default())
-            .unwrap();
+    let client = crate::storage::cloud::client::CloudClient::new(
+        objects,
+        root,
+        "give credentials",
+        Default::default(),
+    )
+    .unwrap();
     let source = || "403 <Error>\n  AccessDenied</Error>".into();
     let path = client.path_of("a/b");
     let denied = NoAnswer::Refused(CloudError::PermissionDenied { path: "a/b".to_owned(), source: source() });

@@ -1,23 +1,17 @@
 //! [`HttpClient`]: requests to a server that may send on to others.
 
+use ureq::Agent;
 use ureq::http::{HeaderValue, Uri, header};
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
-use ureq::{Agent, tls};
 
 use crate::cancel::Cancel;
+use crate::storage::http::agent::{Manners, agent};
 use crate::storage::http::answer::{Answer, ByteRange};
-use crate::storage::http::connect::{PatientConnector, PatientResolver};
 use crate::storage::http::problem::{Failure, ServerProblem};
 use crate::storage::http::tries::{GaveUp, Patience, Tries};
 use crate::storage::http::url::{UrlOrigin, host, redirected, shown};
 
 /// Times that one request is sent on.
 const REDIRECTS_MOST: usize = 5;
-/// Connections that are kept for later requests.
-const IDLE_MOST: usize = 16;
-/// Bytes of a connection's buffers. An address that is signed has two thousand.
-const INPUT_BYTES: usize = 32 << 10;
-const OUTPUT_BYTES: usize = 16 << 10;
 
 /// A client of one server.
 pub(crate) struct HttpClient {
@@ -39,24 +33,7 @@ impl HttpClient {
         patience: Patience,
         cancel: &Cancel,
     ) -> HttpClient {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("shardfold/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .input_buffer_size(INPUT_BYTES)
-            .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(IDLE_MOST)
-            .max_idle_connections_per_host(IDLE_MOST)
-            .tls_config(tls_config())
-            .build();
-        let connector =
-            ().chain(ConnectProxyConnector::default())
-                .chain(PatientConnector { cancel: cancel.clone(), patience })
-                .chain(tls_connector());
-        let resolver = PatientResolver { cancel: cancel.clone(), patience };
-        let agent = Agent::with_parts(config, connector, resolver);
+        let agent = agent(Manners::default(), patience, cancel);
         HttpClient { agent, origin, token, cancel: cancel.clone(), patience }
     }
 
@@ -131,27 +108,4 @@ fn unreachable(url: &Uri, error: ureq::Error) -> Failure {
         ureq::Error::Tls(_) => Failure::Lasting(ServerProblem::Unreachable { host, cause }),
         _ => Failure::Passing(ServerProblem::Unreachable { host, cause }, None),
     }
-}
-
-/// The system's TLS and roots: what is compiled in elsewhere is C, which Linux hosts cannot compile for macOS.
-#[cfg(target_os = "macos")]
-fn tls_config() -> tls::TlsConfig {
-    let builder = tls::TlsConfig::builder().provider(tls::TlsProvider::NativeTls);
-    builder.root_certs(tls::RootCerts::PlatformVerifier).build()
-}
-
-#[cfg(target_os = "macos")]
-fn tls_connector() -> ureq::unversioned::transport::NativeTlsConnector {
-    Default::default()
-}
-
-/// TLS and roots that are compiled in, so that a static binary needs nothing of its host.
-#[cfg(not(target_os = "macos"))]
-fn tls_config() -> tls::TlsConfig {
-    tls::TlsConfig::builder().provider(tls::TlsProvider::Rustls).build()
-}
-
-#[cfg(not(target_os = "macos"))]
-fn tls_connector() -> ureq::unversioned::transport::RustlsConnector {
-    Default::default()
 }

@@ -23,6 +23,6 @@ pub fn bucket(cancel: &Cancel) -> Result<Location> {
 /// The store of a bucket.
 pub(crate) fn bucket_of(objects: Arc<dyn ObjectStore>, cancel: &Cancel) -> Result<CloudStore> {
     let root = PathBuf::from("s3://bucket");
-    let client = CloudClient::new(objects, root, "give credentials", cancel.child())?;
+    let client = CloudClient::new(objects, root, "give credentials", (cancel.child(), Cancel::default()))?;
     Ok(CloudStore::new(client, "a bucket in memory"))
 }
