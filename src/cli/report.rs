@@ -13,6 +13,7 @@ use crate::report::event::Reporter;
 use crate::report::noted::Noted;
 use crate::report::page::Page;
 use crate::report::summary::Summary;
+use crate::report::words::peak_rss;
 use crate::storage::location::Location;
 use crate::tensor::size::{show_rate, show_size};
 
@@ -147,8 +148,8 @@ fn measured<'p>(
     if summary.applied.is_some() {
         let (seconds, rate) = (summary.seconds, show_rate(summary.bytes_per_second));
         page.facts.push(("time", format!("{seconds:.1} s, {rate}")));
-        let peak = show_size(summary.peak_rss);
-        page.facts.push(("memory", format!("peak RSS {peak}, budget {}", summary.max_ram)));
+        let peak = peak_rss(summary.peak_rss);
+        page.facts.push(("memory", format!("{peak}, budget {}", summary.max_ram)));
     }
     if let Some(limit) = summary.limit {
         page.facts.push(("limit", limit.text().to_owned()));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::pipeline::tally::Applied;
 use crate::plan::out_tensor::Counts;
 use crate::report::summary::show_changed;
-use crate::report::words::{counted, line};
+use crate::report::words::{counted, line, peak_rss};
 use crate::tensor::size::show_size;
 
 /// The result of joining parts. Bytes and seconds; memory as the kernel counts it.
@@ -52,6 +52,6 @@ impl fmt::Display for Finished {
         let (size, seconds) = (show_size(self.output_bytes), self.seconds);
         line(f, "bytes", &format!("{size}, joined in {seconds:.1} s"))?;
         line(f, "result", &self.result)?;
-        line(f, "memory", &format!("peak RSS {}", show_size(self.peak_rss)))
+        line(f, "memory", &peak_rss(self.peak_rss))
     }
 }

@@ -21,7 +21,7 @@ use crate::tensor::size::{Size, show_rate, show_size};
 
 use crate::report::bottleneck::{Bottleneck, threads_text};
 use crate::report::groups::group;
-use crate::report::words::{counted, line};
+use crate::report::words::{counted, line, peak_rss};
 
 /// The result of a merge. Bytes and seconds; memory as the kernel counts it.
 #[derive(Clone, Debug, Serialize)]
@@ -215,8 +215,8 @@ impl Summary {
         line(f, "bytes", &format!("{written} written, {read} read{shared}, in {seconds:.1} s: {rate}"))?;
         self.show_result(f)?;
         let cgroup = self.cgroup_peak.map(|peak| format!(", cgroup peak {}", show_size(peak)));
-        let peak = show_size(self.peak_rss);
-        line(f, "memory", &format!("peak RSS {peak}, budget {}{}", self.max_ram, cgroup.unwrap_or_default()))
+        let peak = peak_rss(self.peak_rss);
+        line(f, "memory", &format!("{peak}, budget {}{}", self.max_ram, cgroup.unwrap_or_default()))
     }
 
     fn show_result(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

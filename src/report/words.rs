@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::note::printable::push_printable;
+use crate::tensor::size::show_size;
 
 /// One line: a label in a column of its own, and text, in which control characters are shown as escapes.
 pub(crate) fn line(f: &mut dyn fmt::Write, label: &str, text: &str) -> fmt::Result {
@@ -14,6 +15,11 @@ pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|c| push_printable(&mut shown, c));
     shown
+}
+
+/// The peak of a process's memory, which only Linux tells, and only where `/proc` is mounted; else it is 0.
+pub(crate) fn peak_rss(bytes: u64) -> String {
+    if bytes == 0 { "peak RSS unknown".to_owned() } else { format!("peak RSS {}", show_size(bytes)) }
 }
 
 /// Digits in groups of three: `8,030,261,248`.
@@ -64,6 +70,12 @@ mod tests {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (8_030_261_248, "8,030,261,248")] {
             assert_eq!(grouped(n), text);
         }
+    }
+
+    #[test]
+    fn a_peak_that_nobody_tells_is_no_number() {
+        assert_eq!(peak_rss(0), "peak RSS unknown");
+        assert_eq!(peak_rss(12 << 20), "peak RSS 12 MiB");
     }
 
     #[test]
