@@ -106,6 +106,7 @@ recipes: build ## Run the recipes for many hosts, where Slurm (root) or Ray and 
 cloud: ## Merge in a bucket of a server on this machine, where `moto_server` is installed (MOTO_SERVER=...)
 	$(CARGO) build --release --features cloud --bin shardfold --target-dir $(TARGET)/cloud
 	$(PYTHON) tests/cloud.py $(TARGET)/cloud/release/shardfold $(TARGET)/cloud/work
+	$(PYTHON) tests/cloud.py $(TARGET)/cloud/release/shardfold $(TARGET)/cloud/work --failing 0.05
 
 power-cut: ## Cut the power of a merge at 20 moments, in a virtual machine, and run it again (Linux, root, QEMU)
 	$(CARGO) build --release --features testing --bin shardfold --target-dir $(TARGET)/testing

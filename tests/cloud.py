@@ -1,21 +1,31 @@
 """Merges from a bucket into a bucket of a server on this machine, and compares with a merge on disk.
 
-    python tests/cloud.py target/release/shardfold WORK [--megabytes 48] [--shards 3] [--max-ram 96M]
+    python tests/cloud.py target/release/shardfold WORK [--megabytes 48] [--shards 3] [--max-ram 96M] [--failing 0.05]
+    python tests/cloud.py target/release/shardfold WORK --inputs DIR [--max-ram 64M] [--failing 0.05]
 
+With `--inputs`, a directory with `base` and `adapter` as `--example generate` makes them is merged, from bucket to bucket alone.
+With `--failing`, as many requests in a hundred get no answer, half of one, that the server is busy, or a late one.
 Needs `moto_server` (`pip install 'moto[server]'`), in the PATH or named by MOTO_SERVER; without it, it says so and skips. Files
 are put into the bucket and fetched from it by plain HTTP. Runs are killed and stopped in the middle: what is listed then is whole,
 what was stopped leaves no unfinished upload, and the same command again gives the same bytes. Exits 1 and says what did not hold.
 """
 
 import argparse
+import collections
+import hashlib
+import http.client
+import http.server
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +33,7 @@ import xml.etree.ElementTree as xml
 
 BUCKET = "bucket"
 ROWS, COLS, RANK = 2048, 2048, 8
+RECORD = "shardfold.json"
 # The server looks who asks, and not at the signature.
 SIGNED = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
@@ -34,6 +45,8 @@ def main():
     parser.add_argument("--megabytes", type=int, default=48, help="of a shard")
     parser.add_argument("--shards", type=int, default=3)
     parser.add_argument("--max-ram", default="96M")
+    parser.add_argument("--inputs", help="a directory with `base` and `adapter`, instead of made ones")
+    parser.add_argument("--failing", type=float, default=0.0, help="the share of requests that fail")
     options = parser.parse_args()
     server = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
     if not server:
@@ -47,26 +60,35 @@ def main():
     with open(os.path.join(options.work, "server.log"), "wb") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
-        check(options, f"http://127.0.0.1:{port}")
+        endpoint = f"http://127.0.0.1:{port}"
+        with Flaky(port, options.failing) as flaky:
+            check(options, Bucket(endpoint), Runs(options, f"http://127.0.0.1:{flaky.port}"))
+            flaky.tell()
     finally:
         process.kill()
         process.wait()
 
 
-def check(options, endpoint):
-    bucket = Bucket(endpoint)
+def check(options, bucket, runs):
     bucket.make()
-    make_inputs(options)
+    inputs = options.inputs or options.work
+    if not options.inputs:
+        make_inputs(options)
     for name in ["base", "adapter"]:
-        bucket.put_folder(os.path.join(options.work, name), name)
-    runs = Runs(options, endpoint)
+        bucket.put_folder(first(inputs, name), name)
     local = os.path.join(options.work, "local")
-    runs.merge(os.path.join(options.work, "base"), os.path.join(options.work, "adapter"), local)
+    runs.merge(first(inputs, "base"), first(inputs, "adapter"), local)
     expected = files_of(local)
 
+    before = bytes_below(options.work)
+    begun = time.monotonic()
     peak = runs.merge(*INPUTS, f"s3://{BUCKET}/merged")
+    took = time.monotonic() - begun
+    need(bytes_below(options.work) - before < 1 << 20, "a merge from bucket to bucket left something on this disk")
     compare(bucket, "merged", expected)
-    print(f"s3 to s3: {len(expected)} files are those of a merge on disk; VmHWM {peak / 1024:.1f} MB of {options.max_ram}")
+    print(f"s3 to s3: {len(expected)} files are those of a merge on disk; VmHWM {peak * 1024 / 1e6:.1f} MB of {options.max_ram}, {took:.0f} s")
+    if options.inputs:
+        return
     runs.merge(*INPUTS, f"s3://{BUCKET}/merged")
     runs.run("verify", "--hashes-only", f"s3://{BUCKET}/merged")
     print("run again it is already done; verify finds nothing")
@@ -79,9 +101,9 @@ def check(options, endpoint):
     for name, sent, code in [("killed", signal.SIGKILL, -9), ("stopped", signal.SIGTERM, 75)]:
         took = interrupt(runs, bucket, name, sent, code)
         found = bucket.names(name)
-        need("shardfold.json" not in found, f"{name}: a record is there: {found}")
+        need(RECORD not in found, f"{name}: a record is there: {found}")
         for file in found:
-            need(bucket.get(f"{name}/{file}") == expected[file], f"{name}: `{file}` is not whole")
+            need(bucket.digest(f"{name}/{file}") == expected[file], f"{name}: `{file}` is not whole")
         left = bucket.uploads(name)
         if sent == signal.SIGTERM:
             need(not left, f"{name}: unfinished uploads are left: {left}")
@@ -186,9 +208,15 @@ class Bucket:
     def get(self, key):
         return self.ask("/" + key)
 
+    def digest(self, key):
+        request = urllib.request.Request(f"{self.url}/{key}", headers={"Authorization": SIGNED})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return digest(answer)
+
     def put_folder(self, folder, prefix):
-        for name, data in files_of(folder).items():
-            self.put(f"{prefix}/{name}", data)
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), "rb") as file:
+                self.put(f"{prefix}/{name}", file.read())
 
     def listed(self, question, item):
         root = xml.fromstring(self.ask(question))
@@ -209,24 +237,112 @@ def files_of(folder):
     found = {}
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), "rb") as file:
-            found[name] = file.read()
+            found[name] = recorded(file.read()) if name == RECORD else digest(file)
     return found
 
 
 def compare(bucket, prefix, expected):
-    found = {name: bucket.get(f"{prefix}/{name}") for name in bucket.names(prefix)}
-    need(same_but_record(found, expected), f"{prefix}: other files than on disk: {sorted(found)}")
+    names = bucket.names(prefix)
+    found = {name: bucket.digest(f"{prefix}/{name}") for name in names if name != RECORD}
+    found |= {name: recorded(bucket.get(f"{prefix}/{name}")) for name in names if name == RECORD}
+    need(found == expected, f"{prefix}: other files than on disk: {sorted(found)}")
     need(not bucket.uploads(prefix) or prefix == "killed", f"{prefix}: unfinished uploads are left")
 
 
-def same_but_record(found, expected):
-    """Whether files are the same; of the records, what they say of the plan and the result."""
-    record = "shardfold.json"
-    if found.keys() != expected.keys():
-        return False
-    records = [json.loads(files[record]) for files in (found, expected)]
-    is_same = all(records[0][field] == records[1][field] for field in ["plan", "result"])
-    return is_same and all(found[name] == data for name, data in expected.items() if name != record)
+def digest(file):
+    """Of a file or an answer, of which little is in memory at once."""
+    whole = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        whole.update(piece)
+    return whole.hexdigest()
+
+
+def recorded(text):
+    """What a record says of the plan and the result: that is the same wherever they are."""
+    record = json.loads(text)
+    return {field: record[field] for field in ["plan", "result"]}
+
+
+def first(folder, name):
+    """The directory in `folder` whose name begins so."""
+    return os.path.join(folder, min(found for found in os.listdir(folder) if re.fullmatch(f"{name}(-.*)?", found)))
+
+
+def bytes_below(folder):
+    return sum(os.path.getsize(os.path.join(dir, name)) for dir, _, names in os.walk(folder) for name in names)
+
+
+class Flaky:
+    """A server in front of another: some requests are not passed on, or their answers are cut, late, or lost."""
+
+    def __init__(self, port, share):
+        self.behind, self.share, self.counts = port, share, collections.Counter()
+        self.dice = random.Random(14)
+        flaky = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def pass_on(self):
+                flaky.handle(self)
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+
+    def tell(self):
+        print("requests: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items())))
+
+    def handle(self, asked):
+        body = asked.rfile.read(int(asked.headers.get("Content-Length", 0)))
+        kinds = ["dropped", "busy", "late", "cut"]
+        # Whoever completes an upload and gets no answer cannot ask again.
+        kinds = kinds[:3] if asked.command == "POST" else kinds
+        kind = self.dice.choice(kinds) if self.dice.random() < self.share else "whole"
+        self.counts[kind] += 1
+        if kind == "dropped":
+            asked.close_connection = True
+        elif kind == "busy":
+            asked.send_response(503)
+            asked.send_header("Content-Length", "0")
+            asked.end_headers()
+        else:
+            time.sleep(2 if kind == "late" else 0)
+            try:
+                self.forward(asked, body, kind == "cut")
+            except (BrokenPipeError, ConnectionResetError):
+                asked.close_connection = True
+
+    def forward(self, asked, body, is_cut):
+        behind = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=120)
+        headers = {key: value for key, value in asked.headers.items() if key.lower() != "connection"}
+        behind.request(asked.command, asked.path, body, headers)
+        answer = behind.getresponse()
+        asked.send_response_only(answer.status, answer.reason)
+        for key, value in answer.getheaders():
+            if key.lower() not in ("connection", "transfer-encoding"):
+                asked.send_header(key, value)
+        if answer.length is None:
+            asked.send_header("Connection", "close")
+        asked.end_headers()
+        left = (answer.length or 0) // 2 if is_cut else 1 << 62
+        while left > 0 and (piece := answer.read(min(left, 1 << 18))):
+            asked.wfile.write(piece)
+            left -= len(piece)
+        asked.close_connection = is_cut or answer.length is None
+        behind.close()
 
 
 def need(holds, otherwise):
