@@ -115,6 +115,8 @@ pub mod testing {
     pub use crate::formats::json_edit::JsonEdit;
     pub use crate::formats::safetensors::build::build_header;
     pub use crate::formats::safetensors::read::parse_header;
+    #[cfg(feature = "hub")]
+    pub use crate::hub::remote::content_sum::git_blob_name;
     pub use crate::kernels::dispatch::Kernels;
     pub use crate::kernels::exact::float_format::FloatFormat;
     pub use crate::kernels::float8::ceil_log2;

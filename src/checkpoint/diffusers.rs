@@ -16,7 +16,7 @@ use crate::storage::location::Location;
 use crate::checkpoint::weights_name::WeightsName;
 
 /// The file that makes a directory a pipeline.
-const PIPELINE: &str = "model_index.json";
+pub(crate) const PIPELINE: &str = "model_index.json";
 const MOST_PIPELINE_BYTES: u64 = 1 << 20;
 /// Components that adapters are for, if a pipeline has them.
 const ADAPTED: &[&str] = &["transformer", "unet"];

@@ -9,6 +9,8 @@ pub(crate) mod config;
 pub(crate) mod diffusers;
 pub(crate) mod discover;
 pub(crate) mod ecosystem;
+#[cfg(feature = "hub")]
+pub(crate) mod fetched;
 pub(crate) mod header;
 pub(crate) mod header_room;
 pub(crate) mod identity;

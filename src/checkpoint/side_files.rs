@@ -288,6 +288,14 @@ pub(crate) fn is_carried(name: &str) -> bool {
     why_left(name).is_none()
 }
 
+/// Whether nothing that reads a checkpoint reads a file that is no shard, by its name: the weights in another format, and what a
+/// training run left.
+#[cfg(feature = "hub")]
+pub(crate) fn is_needless(name: &str) -> bool {
+    let of_top = name.split_once('/').and_then(|(top, _)| why_skipped("", top));
+    matches!(of_top.or_else(|| why_left(name)), Some(Why::OtherFormat | Why::Training | Why::Unfinished))
+}
+
 /// Whether a file beside the weights is, by its name, another copy of them: in another format, precision, or number of shards.
 pub(crate) fn is_whole_model(leaf: &str) -> bool {
     if leaf.starts_with(PROJECTOR) {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::inspect::open::inspect;
+use crate::merge::fetch::fetch_inputs;
 use crate::merge::prepare::prepare;
 use crate::merge::request::Request;
 use crate::note::Note;
@@ -107,6 +108,7 @@ fn merged(args: &MergeArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Res
         return planned(&config, reporter);
     }
     let output = merge::output_of(&mut config)?;
+    fetch_inputs(&config.request, reporter)?;
     let prepared = prepare(&config.request)?;
     show(&prepared.notes, reporter);
     let mut noted = Noted::new(reporter, report::texts(&prepared.notes));
@@ -121,6 +123,7 @@ fn merged(args: &MergeArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Res
 }
 
 fn planned(config: &MergeConfig, reporter: &mut dyn Reporter) -> Result<String> {
+    fetch_inputs(&config.request, reporter)?;
     let prepared = plan::prepared_whole(config)?;
     show(&prepared.notes, reporter);
     let is_done = plan::is_done(config, &prepared, reporter)?;
@@ -145,7 +148,10 @@ fn verified(args: &VerifyArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> 
     verify::check_asked(args, &dir)?;
     let request = request_of_flags(&args.inputs, &args.result, &args.memory, &args.rules)?;
     let request = Request { cancel: cancel.clone(), ..request }.beside_this_process();
-    let verification = Verification::prepare(dir.clone(), &request, verify::sample_of(args)?);
+    let sample = verify::sample_of(args)?;
+    dir.check_dir()?;
+    let fetched = fetch_inputs(&request, reporter);
+    let verification = fetched.and_then(|()| Verification::prepare(dir.clone(), &request, sample));
     let verified = verification.and_then(|verification| {
         show(&verification.prepared.notes, reporter);
         verification.run(reporter)
@@ -157,6 +163,7 @@ fn verified(args: &VerifyArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> 
 fn reported(args: &ReportArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
     let (dir, record) = report::recorded_in(&args.dir, cancel)?;
     let request = report::request_of(args, &record, cancel)?.map(Request::beside_this_process);
+    request.iter().try_for_each(|request| fetch_inputs(request, reporter))?;
     let prepared = request.map(|request| report::prepare_same(&dir, &record, &request)).transpose()?;
     prepared.iter().for_each(|prepared| show(&prepared.notes, reporter));
     let html = report::html(&dir, &record, prepared.as_ref(), reporter)?;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use regex::Regex;
 
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
+#[cfg(feature = "hub")]
+use crate::checkpoint::fetched::are_fetched;
 use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::error::Result;
 use crate::error::request::RequestError;
@@ -87,7 +89,7 @@ pub(crate) fn request_of(
         base: inputs.base.clone().map(Into::into),
         variant: inputs.variant.clone(),
         adapters: adapters.collect::<Result<_>>()?,
-        hub: Hub::online(&HubEnvironment::of_this_process()),
+        hub: hub_of(inputs)?,
         max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
         io: IoMode::find(&memory.io),
         threads: memory.threads.as_deref().map(read_threads).transpose()?,
@@ -109,6 +111,21 @@ pub(crate) fn request_of(
         state: state_dir(),
         ..Request::default()
     })
+}
+
+/// Where names are looked up.
+///
+/// # Errors
+/// [`RequestError::Usage`] for `--cache` where nothing is read of the hub.
+fn hub_of(inputs: &InputFlags) -> Result<Hub> {
+    let hub = Hub::online(&HubEnvironment::of_this_process());
+    if !inputs.cache {
+        return Ok(hub);
+    }
+    #[cfg(feature = "hub")]
+    return Ok(hub.keeping(are_fetched));
+    #[cfg(not(feature = "hub"))]
+    Err(usage("--cache", "", "a build with the feature `hub` fetches; this one reads the cache alone"))
 }
 
 fn expert_layout(rules: &RuleFlags) -> ExpertLayout {

@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::cancel::Cancel;
-use crate::error::Error;
 use crate::error::exit::Code;
+use crate::error::{Error, Result};
+use crate::merge::fetch::fetch_inputs;
+use crate::merge::request::Request;
 use crate::note::Note;
 use crate::note::input::InputNote;
 use crate::report::choose;
@@ -43,6 +45,14 @@ impl Console {
             reporter.event(&Event::Note(note));
         }
         reporter
+    }
+
+    /// Fetches what is to be kept of the hub, and shows how far that is.
+    ///
+    /// # Errors
+    /// As [`fetch_inputs`].
+    pub(crate) fn fetch(&self, request: &Request) -> Result<()> {
+        fetch_inputs(request, self.reporter(&request.cancel, &[]).as_mut())
     }
 
     /// Shows notes before there is anything to cancel.

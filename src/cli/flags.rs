@@ -18,10 +18,18 @@ pub(crate) struct InputFlags {
     /// are called `diffusion_pytorch_model`, and of a pipeline the component is named (`DIR/unet`). Where there is no such
     /// directory, `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else
     /// `HF_HOME`/hub, else ~/.cache/huggingface/hub), and `ORG/NAME/DIR` a directory in it. `ORG/NAME@REVISION` takes a branch,
-    /// a tag, or a commit or its first digits. `ORG/NAME` that is not in the cache is read from the hub as it is needed, and no
-    /// copy is kept, unless `HF_HUB_OFFLINE=1`. [default: the base that the first adapter's config names, if it is found]
+    /// a tag, or a commit or its first digits. `ORG/NAME` that is not in the cache is read from the hub as it is needed, unless
+    /// `HF_HUB_OFFLINE=1`; `--cache` keeps a copy. [default: the base that the first adapter's config names, if it is found]
     #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
     pub(crate) base: Option<PathBuf>,
+
+    /// Keep what is read from the hub in the local cache, for later
+    ///
+    /// Before anything is planned, the files of the base and of adapters that are not in the cache are fetched, checked, and put there as
+    /// `hf download` does, so that other programs and the next run find them. What was interrupted goes on where it stopped. The
+    /// disk needs room for them. Without it nothing is kept, and a base is read as it is needed.
+    #[arg(long, help_heading = "Inputs")]
+    pub(crate) cache: bool,
 
     /// Select a weight variant of the base, e.g. fp16
     ///

@@ -25,6 +25,7 @@ pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
         return plan::show(&config, console);
     }
     let output = output_of(&mut config)?;
+    console.fetch(&config.request)?;
     let prepared = prepare(&config.request)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     #[cfg(feature = "testing")]

@@ -34,6 +34,7 @@ pub(crate) fn prepared_whole(config: &MergeConfig) -> Result<Prepared> {
 
 /// Makes the plan of a merge and prints it. OUTPUT is looked at, if it is named, and nothing is written.
 pub(crate) fn show(config: &MergeConfig, console: &Console) -> Result<()> {
+    console.fetch(&config.request)?;
     let prepared = prepared_whole(config)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     let is_done = is_done(config, &prepared, reporter.as_mut())?;

@@ -32,6 +32,7 @@ pub(crate) fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let cancel = signals::listen();
     let (dir, record) = recorded_in(&args.dir, &cancel)?;
     let request = request_of(args, &record, &cancel)?;
+    request.iter().try_for_each(|request| console.fetch(request))?;
     let prepared = request.map(|request| prepare_same(&dir, &record, &request)).transpose()?;
     let notes = prepared.as_ref().map_or(&[][..], |prepared| &prepared.notes);
     let mut reporter = console.reporter(&cancel, notes);

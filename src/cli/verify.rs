@@ -64,6 +64,8 @@ fn inputs(args: &VerifyArgs, dir: Location, cancel: &Cancel, console: &Console) 
     {
         request.hooks = args.testing.hooks()?;
     }
+    dir.check_dir()?;
+    console.fetch(&request)?;
     let verification = Verification::prepare(dir, &request, sample)?;
     let mut reporter = console.reporter(cancel, &verification.prepared.notes);
     verification.run(reporter.as_mut())

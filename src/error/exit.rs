@@ -86,7 +86,10 @@ fn of_request(error: &RequestError) -> Code {
         | RequestError::NoRepo { .. }
         | RequestError::NoAccess { .. }
         | RequestError::NoRevision { .. } => Code::NoInput,
-        RequestError::HubUnreachable { .. } => Code::Io,
+        RequestError::HubUnreachable { .. }
+        | RequestError::CacheFull { .. }
+        | RequestError::WrongBytes { .. }
+        | RequestError::NoHash { .. } => Code::Io,
         RequestError::Budget { .. } => Code::Budget,
     }
 }

@@ -52,6 +52,18 @@ pub enum RequestError {
     NoRevision { name: String, revision: String, endpoint: String },
     #[error("{endpoint} did not give what was asked for")]
     HubUnreachable { endpoint: String },
+    #[error(
+        "`{}` has room for {}, and {} of `{name}` are to come",
+        cache.display(), show_size(*free), show_size(*needed)
+    )]
+    CacheFull { cache: PathBuf, name: String, needed: u64, free: u64 },
+    #[error(
+        "`{}` came with other bytes than the hub lists: its {function} is `{found}`, expected `{expected}`",
+        file.display()
+    )]
+    WrongBytes { file: PathBuf, function: &'static str, expected: String, found: String },
+    #[error("the hub lists no hash of `{}`, by which the cache keeps a file", file.display())]
+    NoHash { file: PathBuf },
     #[error("`HF_ENDPOINT={value}`: an address such as https://huggingface.co is accepted")]
     Endpoint { value: String },
     #[error("the token in {place} cannot be sent: it has characters that no token has")]

@@ -1,27 +1,30 @@
-//! The lookup of a name in the hub's cache, and behind it on the hub.
+//! [`Hub`]: what a name means, by the hub's cache, and behind it on the hub.
 
 use std::path::Path;
 
 use crate::cancel::Cancel;
-use crate::error::checkpoint::CheckpointError;
+#[cfg(feature = "hub")]
+use crate::error::Error;
+use crate::error::Result;
 #[cfg(feature = "hub")]
 use crate::error::exit::Code;
-use crate::error::request::RequestError;
-use crate::error::storage::StorageError;
-use crate::error::{Error, Result};
-use crate::hub::cache_problem::{CacheProblem, LISTED};
 use crate::hub::environment::HubEnvironment;
-use crate::hub::parse::{RepoQuery, is_commit};
+use crate::hub::fetching::Watch;
+use crate::hub::parse::RepoQuery;
 #[cfg(feature = "hub")]
 use crate::hub::remote::endpoint::RemoteHub;
-use crate::hub::resolved::{Origin, RepoSnapshot, Resolved, download};
+#[cfg(feature = "hub")]
+use crate::hub::remote::keep::keep;
+use crate::hub::resolved::{Origin, Resolved};
+#[cfg(feature = "hub")]
+use crate::hub::wants::Wants;
+#[cfg(feature = "hub")]
+use crate::hub::whole::{holds_weights, is_whole};
 use crate::storage::address;
 use crate::storage::location::Location;
-use crate::storage::nearby::{Nearby, nearby};
+use crate::storage::nearby::nearby;
 use crate::storage::rules;
 use crate::storage::store::Store;
-
-const MOST_REF_BYTES: u64 = 4096;
 
 /// The cache of the hub, or none, in which case every name is a path.
 #[derive(Clone, Debug, Default)]
@@ -32,17 +35,9 @@ pub struct Hub {
     /// The hub itself, if it may be asked.
     #[cfg(feature = "hub")]
     remote: Option<RemoteHub>,
-}
-
-/// How files end that hold weights of some kind.
-#[cfg(feature = "hub")]
-const WEIGHTS: &[&str] = &[".safetensors", ".bin", ".pt", ".pth", ".gguf"];
-
-/// Whether there are weights in a snapshot, or in a directory of it.
-#[cfg(feature = "hub")]
-fn holds_weights(snapshot: &Location) -> Result<bool> {
-    let files = snapshot.files(&|_| false)?;
-    Ok(files.iter().any(|file| WEIGHTS.iter().any(|ending| file.name.ends_with(ending))))
+    /// Which of its files are put into the cache before they are read, if any are.
+    #[cfg(feature = "hub")]
+    keeps: Option<Wants>,
 }
 
 impl Hub {
@@ -66,6 +61,21 @@ impl Hub {
         }
     }
 
+    /// The same, where the files of the hub that `wants` names are put into the cache before they are read.
+    #[cfg(feature = "hub")]
+    #[must_use]
+    pub(crate) fn keeping(self, wants: Wants) -> Hub {
+        Hub { keeps: Some(wants), ..self }
+    }
+
+    /// Whether what is read of the hub is put into the cache.
+    pub(crate) fn keeps(&self) -> bool {
+        #[cfg(feature = "hub")]
+        return self.keeps.is_some();
+        #[cfg(not(feature = "hub"))]
+        false
+    }
+
     /// The same, where what is asked of the hub ends once `cancel` says so.
     #[must_use]
     pub(crate) fn stopped_by(self, cancel: &Cancel) -> Hub {
@@ -83,9 +93,18 @@ impl Hub {
     /// commit or the beginning of one; without it `main`, else the only snapshot there is.
     ///
     /// # Errors
-    /// [`StorageError::Missing`] if nothing is there, and the cache does not hold it, or holds several; [`CheckpointError::Ref`] for a ref that holds no
-    /// commit; [`StorageError::Unreadable`].
+    /// [`StorageError::Missing`](crate::error::storage::StorageError::Missing) if nothing is there, and the cache does not hold it,
+    /// or holds several; [`CheckpointError::Ref`](crate::error::checkpoint::CheckpointError::Ref) for a ref that holds no commit;
+    /// [`StorageError::Unreadable`](crate::error::storage::StorageError::Unreadable).
     pub fn find(&self, typed: &Path) -> Result<Resolved> {
+        self.find_watched(typed, &mut |_| {})
+    }
+
+    /// The same; `watch` sees what is put into the cache.
+    ///
+    /// # Errors
+    /// As [`find`](Hub::find).
+    pub(crate) fn find_watched(&self, typed: &Path, watch: &mut Watch<'_>) -> Result<Resolved> {
         let location = Location::of_path(typed);
         if location.stat("")?.is_some() {
             return Ok(location.into());
@@ -94,7 +113,7 @@ impl Hub {
             (Some(cache), Some(wanted)) => match wanted.find(cache) {
                 // A path of which a directory is here was typed wrong: no hub is asked for it.
                 Err(error) if nearby(typed).is_some_and(|nearby| nearby.is_path) => Err(error),
-                cached => self.behind(&wanted, cached),
+                cached => self.behind((&wanted, cache), cached, watch),
             },
             _ => {
                 let error = rules::missing("directory", typed);
@@ -115,24 +134,58 @@ impl Hub {
 
     /// What the cache has, or what it lacks as the hub has it.
     #[cfg(feature = "hub")]
-    fn behind(&self, wanted: &RepoQuery<'_>, cached: Result<Resolved>) -> Result<Resolved> {
+    fn behind(
+        &self,
+        (wanted, cache): (&RepoQuery<'_>, &Location),
+        cached: Result<Resolved>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Resolved> {
         // A word alone is more often a directory that was typed wrong.
-        let Some(remote) = self.remote.as_ref().filter(|_| wanted.name.contains('/')) else { return cached };
-        match cached {
-            Err(error) if error.exit_code() == Code::NoInput => remote.find(wanted),
-            // Programs that asked for the config or the tokenizer alone leave a snapshot without weights.
-            Ok(found) if !holds_weights(&found.location)? => match remote.find(wanted) {
-                // What is cached is all there is, and whoever reads it says what it lacks.
-                Err(error) if error.exit_code() == Code::NoInput => Ok(found),
-                found => found,
-            },
-            cached => cached,
+        if !wanted.name.contains('/') || self.suffices(&cached)? {
+            return cached;
+        }
+        let Some(remote) = &self.remote else { return cached.map_err(|error| self.offline(error)) };
+        let found = remote.find(wanted).and_then(|repository| match self.keeps {
+            Some(wants) if keep(&repository, &cache.path(), wants, watch)? => wanted.find(cache),
+            _ => Ok(repository.into_resolved()),
+        });
+        match (found, cached) {
+            // What is cached is all there is, and whoever reads it says what it lacks.
+            (Err(error), Ok(cached)) if error.exit_code() == Code::NoInput => Ok(cached),
+            (found, _) => found,
         }
     }
 
     #[cfg(not(feature = "hub"))]
-    fn behind(&self, _wanted: &RepoQuery<'_>, cached: Result<Resolved>) -> Result<Resolved> {
+    fn behind(
+        &self,
+        _: (&RepoQuery<'_>, &Location),
+        cached: Result<Resolved>,
+        _: &mut Watch<'_>,
+    ) -> Result<Resolved> {
         cached
+    }
+
+    /// Whether the hub need not be asked: the cache has what is meant, or fails in a way in which it would not help.
+    #[cfg(feature = "hub")]
+    fn suffices(&self, cached: &Result<Resolved>) -> Result<bool> {
+        match cached {
+            Err(error) => Ok(error.exit_code() != Code::NoInput),
+            Ok(found) if self.keeps() => is_whole(&found.location),
+            // Programs that asked for the config or the tokenizer alone leave a snapshot without weights.
+            Ok(found) => holds_weights(&found.location),
+        }
+    }
+
+    /// The error of a name that is not in the cache, where the hub may not be asked.
+    #[cfg(feature = "hub")]
+    fn offline(&self, error: Error) -> Error {
+        if !self.keeps() {
+            return error;
+        }
+        error.hint(
+            "`HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set, so that `--cache` fetches nothing: unset it where there is a network",
+        )
     }
 
     /// What `origin` means: [`find`](Hub::find) for what was typed.
@@ -140,113 +193,17 @@ impl Hub {
     /// # Errors
     /// As [`find`](Hub::find).
     pub fn resolve(&self, origin: &Origin) -> Result<Resolved> {
+        self.resolve_watched(origin, &mut |_| {})
+    }
+
+    /// The same; `watch` sees what is put into the cache.
+    ///
+    /// # Errors
+    /// As [`find`](Hub::find).
+    pub(crate) fn resolve_watched(&self, origin: &Origin, watch: &mut Watch<'_>) -> Result<Resolved> {
         match origin {
-            Origin::Typed(typed) => self.find(typed),
+            Origin::Typed(typed) => self.find_watched(typed, watch),
             Origin::At(location) => Ok(location.clone().into()),
         }
-    }
-}
-
-impl RepoQuery<'_> {
-    /// The snapshot in `cache`.
-    fn find(&self, cache: &Location) -> Result<Resolved> {
-        let home = cache.join(&format!("models--{}", self.name.replace('/', "--")));
-        let snapshots = home.join("snapshots");
-        if !snapshots.is_directory()? {
-            return Err(self.unknown(cache));
-        }
-        let mut commits = snapshots.dirs()?;
-        commits.retain(|commit| is_commit(commit));
-        let commit = match self.by_ref(&home)? {
-            Some(commit) if commits.contains(&commit) => commit,
-            Some(commit) => {
-                let revision = self.revision.unwrap_or("main");
-                let cause = CacheProblem::NotThere { commit, snapshots: snapshots.to_string() };
-                return Err(self.not_cached(revision, &commits).because(cause));
-            }
-            None => self.by_commit(&commits, &snapshots)?,
-        };
-        let whole =
-            |revision: &str| if commit.starts_with(revision) { commit.clone() } else { revision.to_owned() };
-        let revision = self.revision.map(whole);
-        let mut location = snapshots.join(&commit);
-        if let Some(component) = self.component {
-            location = location.join(component);
-            if !location.is_directory()? {
-                return Err(self.missing(CacheProblem::NoComponent { component: location.to_string() }));
-            }
-        }
-        let (name, component) = (self.name.to_owned(), self.component.map(str::to_owned));
-        Ok(Resolved {
-            location,
-            snapshot: Some(RepoSnapshot { name, commit, component, revision, is_cached: true }),
-        })
-    }
-
-    /// The commit that the ref of its revision holds, if there is such a ref.
-    fn by_ref(&self, home: &Location) -> Result<Option<String>> {
-        let name = format!("refs/{}", self.revision.unwrap_or("main"));
-        let Some(bytes) = home.read_small(&name, MOST_REF_BYTES)? else { return Ok(None) };
-        let found = String::from_utf8_lossy(&bytes);
-        let commit = found.trim_ascii();
-        if is_commit(commit) {
-            return Ok(Some(commit.to_owned()));
-        }
-        let (path, found) = (home.path_of(&name), commit.chars().take(80).collect());
-        Err(Error::new(CheckpointError::Ref { path, found })
-            .hint(format!("`{}` writes it again", download(self.name, self.revision))))
-    }
-
-    /// The one commit that begins as its revision does.
-    fn by_commit(&self, commits: &[String], at: &Location) -> Result<String> {
-        let revision = self.revision.unwrap_or_default();
-        let fit = commits.iter().filter(|commit| commit.starts_with(revision)).cloned();
-        let (fit, snapshots): (Vec<String>, _) = (fit.collect(), at.to_string());
-        match (fit.as_slice(), self.revision) {
-            ([commit], _) => Ok(commit.clone()),
-            ([], Some(_)) => Err(self.not_cached(revision, commits)),
-            ([], None) => Err(self.missing(CacheProblem::NoSnapshot { snapshots })),
-            (_, Some(_)) => {
-                let revision = revision.to_owned();
-                Err(self.several(CacheProblem::SeveralCommits { revision, snapshots, commits: fit }))
-            }
-            (_, None) => Err(self.several(CacheProblem::SeveralSnapshots { snapshots, commits: fit })),
-        }
-    }
-
-    fn missing(&self, cause: CacheProblem) -> Error {
-        self.with_cure(self.nowhere(cause))
-    }
-
-    fn unknown(&self, cache: &Location) -> Error {
-        let (name, cache) = (self.typed.to_owned(), cache.path());
-        let error = Error::from(RequestError::UnknownModel { name, cache });
-        match nearby(Path::new(self.typed)) {
-            Some(Nearby { hint, is_path: true }) => error.hint(hint),
-            Some(Nearby { hint, .. }) => error.hint(format!("{hint}; {}", self.cure())),
-            None => self.with_cure(error),
-        }
-    }
-
-    fn not_cached(&self, revision: &str, commits: &[String]) -> Error {
-        let (name, revision) = (self.name.to_owned(), revision.to_owned());
-        let cached = commits.iter().take(LISTED).cloned().collect();
-        self.with_cure(RequestError::UnknownRevision { name, revision, cached }.into())
-    }
-
-    fn with_cure(&self, error: Error) -> Error {
-        error.hint(self.cure())
-    }
-
-    fn cure(&self) -> String {
-        format!("`{}` fetches it, if that is a repo id", download(self.name, self.revision))
-    }
-
-    fn several(&self, cause: CacheProblem) -> Error {
-        self.nowhere(cause).hint(format!("`{}@COMMIT` names one of them", self.name))
-    }
-
-    fn nowhere(&self, cause: CacheProblem) -> Error {
-        Error::new(StorageError::Missing { what: "directory", path: self.typed.into() }).because(cause)
     }
 }

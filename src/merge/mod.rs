@@ -6,6 +6,7 @@
 pub(crate) mod again;
 pub(crate) mod discard;
 pub(crate) mod execute;
+pub(crate) mod fetch;
 pub(crate) mod finish;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;

@@ -15,6 +15,7 @@ use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
+use crate::hub::fetching::Watch;
 use crate::hub::resolved::Resolved;
 use crate::note::Note;
 use crate::note::input::InputNote;
@@ -41,15 +42,23 @@ impl Places {
     /// # Errors
     /// Whatever is not found, all of it together; [`RequestError::NoBase`] for a base that nothing names.
     pub(crate) fn find(request: &Request) -> Result<Places> {
+        Places::find_watched(request, &mut |_| {})
+    }
+
+    /// The same; `watch` sees what is put into the hub's cache.
+    ///
+    /// # Errors
+    /// As [`find`](Places::find).
+    pub(crate) fn find_watched(request: &Request, watch: &mut Watch<'_>) -> Result<Places> {
         let hub = request.hub.clone().stopped_by(&request.cancel);
         let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-        let base = request.base.as_ref().map(|base| hub.resolve(base)).transpose();
+        let base = request.base.as_ref().map(|base| hub.resolve_watched(base, watch)).transpose();
         let base = base.unwrap_or_else(|error| {
             errors.push(error);
             None
         });
         for (origin, _) in &request.adapters {
-            match hub.resolve(origin).and_then(open::directory_of) {
+            match hub.resolve_watched(origin, watch).and_then(open::directory_of) {
                 Ok(place) => adapters.push(place),
                 Err(error) => errors.push(error),
             }
@@ -62,7 +71,7 @@ impl Places {
                 (base, variant, None)
             }
             None => {
-                let (base, note) = base_of(&hub, adapters.first())?;
+                let (base, note) = base_of(&hub, adapters.first(), watch)?;
                 (base, None, Some(note))
             }
         };
@@ -95,7 +104,7 @@ pub(crate) fn explained(place: &Resolved, adapters: &[Resolved], error: Error) -
 }
 
 /// The base that an adapter's config names, and a note that it was taken.
-fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, Note)> {
+fn base_of(hub: &Hub, adapter: Option<&Resolved>, watch: &mut Watch<'_>) -> Result<(Resolved, Note)> {
     let Some(adapter) = adapter else {
         return Err(RequestError::Required { flag: "--base <DIR|NAME>" }.into());
     };
@@ -108,7 +117,7 @@ fn base_of(hub: &Hub, adapter: Option<&Resolved>) -> Result<(Resolved, Note)> {
         Some(revision) => format!("{base}@{revision}"),
         None => base.clone(),
     };
-    let place = hub.find(Path::new(&named)).and_then(|place| {
+    let place = hub.find_watched(Path::new(&named), watch).and_then(|place| {
         if place.location.is_directory()? {
             return Ok(place);
         }

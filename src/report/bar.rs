@@ -10,7 +10,8 @@ use crate::tensor::size::{show_rate, show_size};
 
 use crate::report::event::{Event, Reporter};
 use crate::report::lines::{
-    budget_lines, checking_line, continuing_line, joining_line, merging_again_line, note_line, verifying_line,
+    budget_lines, checking_line, continuing_line, fetching_line, joining_line, merging_again_line, note_line,
+    verifying_line,
 };
 use crate::report::rate::{Rate, show};
 use crate::report::say::say;
@@ -78,6 +79,10 @@ impl Reporter for Bar {
             Event::Budget { schedule, reason, io } => {
                 self.clear();
                 self.print(&budget_lines(schedule, reason, io, self.style));
+            }
+            Event::Fetching { what, files, total_bytes } => {
+                self.clear();
+                self.print(&fetching_line(what, *files, *total_bytes));
             }
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
             Event::Joining { parts, total_bytes } => self.print(&joining_line(*parts, *total_bytes)),

@@ -11,6 +11,15 @@ use crate::storage::io::choice::IoChoice;
 pub enum Event<'e> {
     /// Something to know that is no error.
     Note(&'e Note),
+    /// Files of a repository of the hub are put into its cache.
+    Fetching {
+        /// The repository and the commit.
+        what: &'e str,
+        /// How many files.
+        files: usize,
+        /// How many bytes.
+        total_bytes: u64,
+    },
     /// A directory is being verified, against so many bytes.
     Verifying {
         /// Bytes of the files or tensors that it is held against.

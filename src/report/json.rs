@@ -42,6 +42,10 @@ impl Objects {
                 self.clock = None;
                 Some(budget(schedule, reason, io))
             }
+            Event::Fetching { what, files, total_bytes } => {
+                self.clock = None;
+                Some(json!({"event": "fetching", "what": what, "files": files, "total_bytes": total_bytes}))
+            }
             Event::Checking { total_bytes } => Some(json!({"event": "checking", "total_bytes": total_bytes})),
             Event::Joining { parts, total_bytes } => {
                 Some(json!({"event": "joining", "parts": parts, "total_bytes": total_bytes}))

@@ -61,6 +61,10 @@ impl Reporter for Lines {
                 self.clock = None;
                 say(&budget_lines(schedule, reason, io, self.style));
             }
+            Event::Fetching { what, files, total_bytes } => {
+                self.clock = None;
+                say(&fetching_line(what, *files, *total_bytes));
+            }
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
             Event::Joining { parts, total_bytes } => say(&joining_line(*parts, *total_bytes)),
             Event::Verifying { total_bytes } => say(&verifying_line(*total_bytes)),
@@ -85,6 +89,12 @@ impl Reporter for Quiet {
 /// A note, on a line of its own.
 pub(crate) fn note_line(note: &Note, terminal: Terminal) -> String {
     format!("{} {}\n", terminal.note(), printable(&note.to_string()))
+}
+
+/// That files of the hub are put into its cache.
+pub(crate) fn fetching_line(what: &str, files: usize, total_bytes: u64) -> String {
+    let (files, size) = (counted(files, ["file", "files"]), show_size(total_bytes));
+    format!("fetching `{}` into the Hugging Face cache: {files} of {size}\n", printable(what))
 }
 
 /// That a finished output is being looked at.

@@ -42,6 +42,8 @@ pub(crate) mod held;
 pub(crate) mod http;
 pub(crate) mod interrupted;
 pub(crate) mod io;
+#[cfg(feature = "hub")]
+pub(crate) mod link;
 pub(crate) mod location;
 pub(crate) mod log_file;
 pub(crate) mod memory;
@@ -50,6 +52,8 @@ pub(crate) mod once;
 pub(crate) mod once_sink;
 pub(crate) mod open_files;
 pub(crate) mod os;
+#[cfg(feature = "hub")]
+pub(crate) mod partial;
 pub(crate) mod patching;
 pub(crate) mod reading;
 #[cfg(any(feature = "cloud", feature = "hub"))]

@@ -1,5 +1,6 @@
 //! Bases and adapters that are read from the hub: the same result as from disk, whatever the server does, and nothing on disk.
 
+mod kept;
 mod server;
 
 use std::collections::BTreeMap;

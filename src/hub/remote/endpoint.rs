@@ -14,16 +14,12 @@ use crate::hub::environment::HubEnvironment;
 use crate::hub::parse::{RepoQuery, is_commit};
 use crate::hub::remote::access::{authorization, refusal};
 use crate::hub::remote::listing::{ListedFile, MOST_PAGE_BYTES, add_page, next_page};
-use crate::hub::resolved::{RepoSnapshot, Resolved};
+use crate::hub::remote::repository::RemoteRepository;
 use crate::storage::http::client::HttpClient;
 use crate::storage::http::file::HttpFileInfo;
-use crate::storage::http::store::HttpStore;
 use crate::storage::http::tries::{GaveUp, Patience};
 use crate::storage::http::url::{UrlOrigin, path_part};
-use crate::storage::location::Location;
 
-/// What messages call it where it stands for the network that a base is on.
-const NAME: &str = "the Hugging Face hub";
 /// Digits of a whole commit, and of one in a message.
 const COMMIT_DIGITS: usize = 40;
 const SHOWN_DIGITS: usize = 12;
@@ -65,7 +61,7 @@ impl RemoteHub {
     /// # Errors
     /// [`RequestError::NoRepo`], [`RequestError::NoAccess`], [`RequestError::NoRevision`], [`RequestError::HubUnreachable`];
     /// [`RequestError::Endpoint`] for an address that is none; [`ErrorKind::Stopped`].
-    pub(crate) fn find(&self, wanted: &RepoQuery<'_>) -> Result<Resolved> {
+    pub(crate) fn find(&self, wanted: &RepoQuery<'_>) -> Result<RemoteRepository> {
         let endpoint = self.environment.endpoint();
         let origin = endpoint.parse().ok().as_ref().and_then(UrlOrigin::of);
         let origin = origin.ok_or_else(|| RequestError::Endpoint { value: endpoint.clone() })?;
@@ -79,7 +75,7 @@ impl RemoteHub {
 }
 
 impl Question<'_> {
-    fn answer(&self) -> Result<Resolved> {
+    fn answer(&self) -> Result<RemoteRepository> {
         let commit = self.commit()?;
         let files = self.files(&commit)?;
         let path = PathBuf::from(format!("{}@{}", self.wanted.name, &commit[..SHOWN_DIGITS]));
@@ -91,14 +87,15 @@ impl Question<'_> {
                 Some(format!("run the same command again; {page} shows whether the repository is there"));
             Ok((name.clone(), HttpFileInfo { url, bytes, path: path.join(name), content_id, cure }))
         });
-        let store = HttpStore::new(&self.client, infos.collect::<Result<_>>()?, (path.clone(), NAME));
-        let component = self.wanted.component.map(str::to_owned);
-        let location = Location::new(store).join(component.as_deref().unwrap_or_default());
-        let name = self.wanted.name.to_owned();
-        // A branch may have moved when somebody asks again; the commit has not.
-        let revision = Some(commit.clone());
-        let snapshot = RepoSnapshot { name, commit, component, revision, is_cached: false };
-        Ok(Resolved { location, snapshot: Some(snapshot) })
+        Ok(RemoteRepository {
+            name: self.wanted.name.to_owned(),
+            component: self.wanted.component.map(str::to_owned),
+            revision: self.wanted.revision.unwrap_or("main").to_owned(),
+            files: infos.collect::<Result<_>>()?,
+            client: self.client.clone(),
+            commit,
+            path,
+        })
     }
 
     /// The commit that the revision is now.

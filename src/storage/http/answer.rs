@@ -125,6 +125,11 @@ impl Answer {
         }
     }
 
+    /// The body as it comes.
+    pub(crate) fn into_reader(self) -> impl Read {
+        self.response.into_body().into_reader()
+    }
+
     /// All of the body, of which there are at most `most` bytes.
     pub(crate) fn read_all(self, most: u64) -> Result<Vec<u8>, Failure> {
         let host = host(&self.url);

@@ -22,9 +22,10 @@ use crate::storage::remote::fetch::Fetch;
 use crate::storage::remote::reads::failed_once;
 
 /// An answer that breaks off before so many bytes counts as a try that failed, so that tries are bounded.
-const MUCH: usize = 16 << 10;
+pub(crate) const MUCH: usize = 16 << 10;
 
 /// A file as whoever listed it says.
+#[derive(Clone)]
 pub(crate) struct HttpFileInfo {
     /// Where to ask for it.
     pub(crate) url: Uri,
@@ -40,8 +41,10 @@ pub(crate) struct HttpFileInfo {
 
 /// A file that is read by ranges.
 pub(crate) struct HttpFile {
-    client: Arc<HttpClient>,
-    info: HttpFileInfo,
+    /// Who asks.
+    pub(crate) client: Arc<HttpClient>,
+    /// What was listed.
+    pub(crate) info: HttpFileInfo,
     /// Where the server sent on to the last time.
     found: Mutex<Option<Uri>>,
 }
@@ -64,7 +67,7 @@ impl HttpFile {
     }
 
     /// The answer to a request for `range`, by the address that served the last time if it still does.
-    fn answer(&self, range: ByteRange) -> std::result::Result<Answer, Failure> {
+    pub(crate) fn answer(&self, range: ByteRange) -> std::result::Result<Answer, Failure> {
         if let Some(found) = self.found() {
             let answer = self.client.get(&found, Some(range))?;
             // A signature that has expired is refused in one way or another.
@@ -88,7 +91,8 @@ impl HttpFile {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = url;
     }
 
-    fn cannot_read(&self, offset: u64, gave_up: &GaveUp) -> Error {
+    /// The error of a file of which no more comes.
+    pub(crate) fn cannot_read(&self, offset: u64, gave_up: &GaveUp) -> Error {
         let Some(text) = gave_up.text() else { return ErrorKind::Stopped.into() };
         let error = Error::new(StorageError::Read { path: self.info.path.clone(), offset }).because(text);
         match &self.info.cure {

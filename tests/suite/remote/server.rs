@@ -11,8 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+use shardfold::testing::git_blob_name;
+
 /// Files of more bytes are kept as the hub keeps large files, on the second port.
-const LFS_FROM: u64 = 1500;
+pub const LFS_FROM: u64 = 1500;
 /// Files of a page of a list.
 const PAGE: usize = 2;
 /// Bytes that are sent at a time.
@@ -53,6 +56,8 @@ pub enum BytesFault {
     StallsAfter(usize),
     /// It comes in small pieces.
     Slow,
+    /// One of its bytes is another.
+    OtherByte,
     /// It is this status.
     Status(u16),
 }
@@ -270,8 +275,7 @@ fn about(state: &State, stream: &mut impl Write, path: &str, query: &str) -> std
     let entries = all.iter().skip(start).take(PAGE).map(|entry| {
         let (path, size, oid) = (&entry.name, entry.bytes, "a".repeat(40));
         if size < LFS_FROM {
-            let content = fs::read(dir.join(path)).unwrap();
-            let oid = &blake3::hash(&content).to_hex()[..40];
+            let oid = git_blob_name(&fs::read(dir.join(path)).unwrap());
             return format!(r#"{{"type":"file","oid":"{oid}","size":{size},"path":"{path}"}}"#);
         }
         let sha = content_hash(&dir.join(path));
@@ -286,13 +290,13 @@ fn about(state: &State, stream: &mut impl Write, path: &str, query: &str) -> std
     status(stream, 200, link.as_slice(), page.as_bytes())
 }
 
-/// A name for all bytes of a file; of a very large one, of its path and length.
+/// SHA-256 of a file; of a very large one, which nobody checks, a name for its path and length.
 fn content_hash(path: &Path) -> String {
     let bytes = fs::metadata(path).unwrap().len();
     if bytes > 64 << 20 {
         return blake3::hash(format!("{} {bytes}", path.display()).as_bytes()).to_string();
     }
-    blake3::hash(&fs::read(path).unwrap()).to_string()
+    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn directory(state: &State, name: &str, commit: &str) -> Option<PathBuf> {
@@ -354,6 +358,9 @@ fn bytes(
             return Ok(false);
         }
         file.read_exact_at(&mut buf[..step as usize], first + at)?;
+        if fault == BytesFault::OtherByte {
+            buf[step as usize - 1] ^= 1;
+        }
         stream.write_all(&buf[..step as usize])?;
         if fault == BytesFault::Slow {
             thread::sleep(Duration::from_millis(2));

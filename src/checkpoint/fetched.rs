@@ -1,0 +1,98 @@
+//! Which files of a repository are fetched before a merge, by their names alone.
+//!
+//! Whatever may be read or copied is. Of a base that leaves out its weights in other formats and what a training run left, which
+//! may be several times as much as the rest; beside an adapter nothing is, as whatever lies there may be asked about.
+
+use crate::checkpoint::diffusers::PIPELINE;
+use crate::checkpoint::side_files::is_needless;
+
+/// The one format of weights that is read.
+const WEIGHTS: &str = ".safetensors";
+/// What tells that a repository, or a directory of it, holds a base.
+const BASES: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+];
+/// The same weights under other names, beside one of these.
+const CONSOLIDATED: &str = "consolidated";
+/// What tells that there are adapters, and where.
+const ADAPTER: &str = "adapter_config.json";
+
+/// For each of these files, which are all of a directory, whether it is fetched; none where a merge would refuse the directory.
+pub(crate) fn are_fetched(names: &[&str]) -> Vec<bool> {
+    if names.contains(&PIPELINE) || !names.iter().any(|name| name.ends_with(WEIGHTS)) {
+        return vec![false; names.len()];
+    }
+    let is_base = names.iter().any(|name| BASES.contains(name));
+    let has_adapter = names.iter().any(|name| name.rsplit('/').next() == Some(ADAPTER));
+    if !is_base || has_adapter {
+        return vec![true; names.len()];
+    }
+    names.iter().map(|name| is_of_base(name)).collect()
+}
+
+fn is_of_base(name: &str) -> bool {
+    // Which of several variants is merged is not known yet.
+    if name.ends_with(WEIGHTS) { !name.starts_with(CONSOLIDATED) } else { !is_needless(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left_out<'n>(names: &[&'n str]) -> Vec<&'n str> {
+        let fetched = are_fetched(names);
+        names.iter().zip(fetched).filter(|(_, is_fetched)| !is_fetched).map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn of_a_base_other_formats_are_left_out() {
+        let base = ["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"];
+        let read = [
+            "README.md",
+            "tokenizer.json",
+            "model.fp16.safetensors",
+            "mmproj.gguf",
+            "vision/pytorch_model.bin",
+        ];
+        let needless = [
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model.bin.index.json",
+            "model.gguf",
+            "tf_model.h5",
+            "original/consolidated.00.pth",
+            "onnx/model.onnx",
+            "consolidated.safetensors",
+            "optimizer.pt",
+            "checkpoint-10/optimizer.pt",
+        ];
+        // The index of a format that is not read is small, and no harm.
+        let expected: Vec<&str> = needless.into_iter().filter(|name| !name.ends_with(".json")).collect();
+        assert_eq!(left_out(&[&base[..], &read, &needless].concat()), expected);
+    }
+
+    #[test]
+    fn beside_an_adapter_and_where_it_is_not_known_everything_is_fetched() {
+        for names in [
+            &["adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.bin", "optimizer.pt"]
+                [..],
+            &["model.safetensors", "checkpoint-10/adapter_config.json", "model.gguf"],
+            &["style.safetensors", "style.ckpt"],
+        ] {
+            assert!(left_out(names).is_empty(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_fetched_of_what_would_be_refused() {
+        for names in [
+            &["pytorch_model.bin", "config.json"][..],
+            &["model_index.json", "unet/diffusion_pytorch_model.safetensors"],
+            &[],
+        ] {
+            assert_eq!(left_out(names), names);
+        }
+    }
+}
