@@ -70,7 +70,7 @@ impl<'r> KeptFile<'r> {
         let (file, expected) = (self.info.path.clone(), hex.to_owned());
         let error = Error::new(RequestError::WrongBytes { file, function, expected, found });
         Err(error.hint(
-            "nothing of it is kept: run the same command again; if that helps not, a proxy or a mirror (`HF_ENDPOINT`) changes what \
+            "nothing of it is kept: run the same command again; if it comes again, a proxy or a mirror (`HF_ENDPOINT`) changes what \
              it sends on",
         ))
     }
