@@ -37,6 +37,12 @@ pub(crate) struct Sha256Writer {
 }
 
 impl Sha256Writer {
+    /// How many bytes were written.
+    #[cfg(any(feature = "cloud", feature = "hub"))]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How many bytes were written, and their hash in hex.
     pub(crate) fn finish(self) -> (u64, String) {
         (self.bytes, hex(self.hash))

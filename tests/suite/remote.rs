@@ -251,6 +251,24 @@ fn answers_that_are_not_what_was_asked_for_are_refused() {
 }
 
 #[test]
+fn a_shard_with_another_byte_is_refused_by_name_when_its_last_byte_is_read() {
+    const SHARD: &str = "base/model-00002-of-0000";
+    // Behind the header, where every value is one; a DoRA base is read twice.
+    for (name, place) in [("golden/dora-sharded", 1840), ("demo", 40_000)] {
+        let dir = fixtures().join(name);
+        let fault = BytesFault::OtherByte(SHARD, place);
+        let remote = Remote::of(&dir).failing(Faults { bytes: fault, ..Faults::default() });
+        let args = ["merge", "--base", "shardfold/base", "--adapter", "shardfold/adapter", "-o", "merged"];
+        let says = ["/model-00002-of-0000", "` changed while it was read", "the SHA-256 of what came is `"];
+        remote.refused(&args, 74, &says);
+        assert!(remote.names().is_empty(), "nothing is gone on with: {:?}", remote.names());
+        remote.hub.set_faults(Faults::default());
+        let expected = remote.merged_from_disk(&dir);
+        assert_same(remote.done("merged"), &expected, name);
+    }
+}
+
+#[test]
 fn what_the_hub_refuses_is_said_with_the_cure() {
     let remote = Remote::demo();
     let plan = |base: &'static str| ["plan", "--base", base, "--adapter", "shardfold/adapter"];

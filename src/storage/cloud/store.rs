@@ -99,7 +99,7 @@ impl Store for CloudStore {
         let edition = Edition::of(&meta);
         let number = self.number(&key, &edition);
         let file = Arc::new(CloudFile::new(self.client.clone(), key, edition));
-        Ok(Box::new(RemoteSource { file, number, reads: self.reads.clone() }))
+        Ok(Box::new(RemoteSource::new(file, number, self.reads.clone())))
     }
 
     fn create(&self, name: &str, len: u64) -> Result<Box<dyn Sink>> {

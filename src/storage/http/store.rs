@@ -54,7 +54,7 @@ impl Store for HttpStore {
         let Some((number, file)) = self.files.get(name) else {
             return Err(rules::missing("file", &self.path_of(name)));
         };
-        Ok(Box::new(RemoteSource { file: file.clone(), number: *number, reads: self.reads.clone() }))
+        Ok(Box::new(RemoteSource::new(file.clone(), *number, self.reads.clone())))
     }
 
     fn stat(&self, dir: &str) -> Result<Option<Stat>> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::storage::remote::fetch::Fetch;
+use crate::storage::remote::in_order_sum::InOrderSum;
 use crate::storage::remote::reads::RemoteReads;
 use crate::storage::rules;
 use crate::storage::source::Source;
@@ -11,12 +12,21 @@ use crate::storage::times::FileTimes;
 
 /// A file that is open for reading. Nothing is held open for it.
 pub(crate) struct RemoteSource {
-    /// The file.
-    pub(crate) file: Arc<dyn Fetch>,
+    file: Arc<dyn Fetch>,
     /// Its number in the store.
-    pub(crate) number: usize,
+    number: usize,
     /// How the files of its store are read.
-    pub(crate) reads: Arc<RemoteReads>,
+    reads: Arc<RemoteReads>,
+    /// What checks its bytes, if they have a hash that is known.
+    sum: Option<InOrderSum>,
+}
+
+impl RemoteSource {
+    /// The file with that number in its store, whose files are read by `reads`.
+    pub(crate) fn new(file: Arc<dyn Fetch>, number: usize, reads: Arc<RemoteReads>) -> RemoteSource {
+        let sum = InOrderSum::of(file.as_ref());
+        RemoteSource { file, number, reads, sum }
+    }
 }
 
 impl Source for RemoteSource {
@@ -29,7 +39,8 @@ impl Source for RemoteSource {
         if end > self.len() {
             return Err(rules::past_the_end(self.file.path(), end, self.len()));
         }
-        self.reads.read((&self.file, self.number), buf, offset)
+        self.reads.read((&self.file, self.number), buf, offset)?;
+        self.sum.iter().try_for_each(|sum| sum.see(self.file.as_ref(), buf, offset))
     }
 
     fn done_before(&self, _offset: u64) {}

@@ -202,7 +202,7 @@ fn a_download_that_was_killed_shows_no_blob_and_goes_on_where_it_stopped() {
 
 #[test]
 fn bytes_that_are_not_the_hubs_are_refused_by_name_and_not_kept() {
-    let remote = Remote::demo().failing(Faults { bytes: BytesFault::OtherByte, ..Faults::default() });
+    let remote = Remote::demo().failing(Faults { bytes: BytesFault::OtherByte("", 10), ..Faults::default() });
     let args = [&KEPT[..], &["-o", "merged"]].concat();
     remote.refused(
         &args,

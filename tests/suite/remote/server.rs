@@ -56,8 +56,8 @@ pub enum BytesFault {
     StallsAfter(usize),
     /// It comes in small pieces.
     Slow,
-    /// One of its bytes is another.
-    OtherByte,
+    /// The byte at this place of each file with that in its path is another.
+    OtherByte(&'static str, u64),
     /// It is this status.
     Status(u16),
 }
@@ -358,8 +358,11 @@ fn bytes(
             return Ok(false);
         }
         file.read_exact_at(&mut buf[..step as usize], first + at)?;
-        if fault == BytesFault::OtherByte {
-            buf[step as usize - 1] ^= 1;
+        if let BytesFault::OtherByte(part, place) = fault
+            && path.to_str().unwrap().contains(part)
+            && (first + at..first + at + step).contains(&place)
+        {
+            buf[(place - first - at) as usize] ^= 1;
         }
         stream.write_all(&buf[..step as usize])?;
         if fault == BytesFault::Slow {
