@@ -141,10 +141,13 @@ impl Hub {
         watch: &mut Watch<'_>,
     ) -> Result<Resolved> {
         // A word alone is more often a directory that was typed wrong.
-        if !wanted.name.contains('/') || self.suffices(&cached)? {
+        if !wanted.name.contains('/') {
             return cached;
         }
         let Some(remote) = &self.remote else { return cached.map_err(|error| self.offline(error)) };
+        if self.suffices(&cached)? {
+            return cached;
+        }
         let found = remote.find(wanted).and_then(|repository| match self.keeps {
             Some(wants) if keep(&repository, &cache.path(), wants, watch)? => wanted.find(cache),
             _ => Ok(repository.into_resolved()),
@@ -180,7 +183,7 @@ impl Hub {
     /// The error of a name that is not in the cache, where the hub may not be asked.
     #[cfg(feature = "hub")]
     fn offline(&self, error: Error) -> Error {
-        if !self.keeps() {
+        if !self.keeps() || error.exit_code() != Code::NoInput {
             return error;
         }
         error.hint(
