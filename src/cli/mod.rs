@@ -30,8 +30,7 @@ use crate::error::exit::Code;
 use crate::error::run::RunError;
 use crate::note::Note;
 use crate::note::input::InputNote;
-use crate::report::show_panics_as_json;
-use crate::report::style::Style;
+use crate::report::tell_of_panics;
 use crate::storage::open_files::raise_limit;
 
 use crate::cli::args::{Command, Typed, command, parse};
@@ -73,9 +72,7 @@ fn caught(run: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn run(command: &Command, console: &Console) -> Result<()> {
-    if command.style() == Style::Json {
-        show_panics_as_json();
-    }
+    tell_of_panics(command.style());
     match command {
         Command::Merge(args) => merge::run(args, console),
         Command::Plan(args) => plan::run(args, console),

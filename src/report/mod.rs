@@ -32,6 +32,7 @@ pub(crate) mod words;
 
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::error::run::RunError;
 use crate::report::event::Reporter;
 use crate::report::say::say;
 use crate::report::style::Style;
@@ -49,10 +50,22 @@ pub fn choose(style: Style, terminal: Terminal, cancel: &Cancel) -> Box<dyn Repo
     }
 }
 
-/// Lets a panic be a JSON line too; the run then ends with an error of its own.
-pub(crate) fn show_panics_as_json() {
-    std::panic::set_hook(Box::new(|panic| {
-        say(&format!("{}\n", serde_json::json!({"event": "panic", "message": panic.to_string()})));
+/// Lets a panic be told in the style of the run, which then ends with an error of its own. Where a panic ends the process, as in
+/// what is released, it ends here, with the same error.
+pub(crate) fn tell_of_panics(style: Style) {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        match style {
+            Style::Json => {
+                say(&format!("{}\n", serde_json::json!({"event": "panic", "message": panic.to_string()})));
+            }
+            _ => default(panic),
+        }
+        if cfg!(panic = "abort") {
+            let error = Error::from(RunError::Panicked { stage: "program" });
+            show_error(&error, style);
+            std::process::exit(error.exit_code() as i32);
+        }
     }));
 }
 

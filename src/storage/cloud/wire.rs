@@ -25,6 +25,8 @@ use crate::storage::http::tries::Patience;
 const REDIRECTS_MOST: u32 = 5;
 /// The most bytes of an answer that wait together, beside those that its reader has.
 const PIECE_BYTES: usize = 32 << 10;
+/// The most bytes of an answer that is no range of an object: a list of a thousand names has less than one.
+const WHOLE_MOST: u64 = 8 << 20;
 
 /// What gives the library the clients that it asks for.
 #[derive(Debug)]
@@ -66,9 +68,11 @@ impl HttpService for Requests {
     }
 }
 
-/// Makes a request, gives its answer, and then the bytes of it as they come and are taken.
+/// Makes a request and gives its answer: that of a range as it begins, and then its bytes as they come and are taken; any other when
+/// it is whole, so that the library asks again for one that breaks off.
 fn exchange(agent: &Agent, request: HttpRequest, give: oneshot::Sender<Result<HttpResponse, HttpError>>) {
-    let (head, body) = match ask(agent, request) {
+    let is_range = request.headers().contains_key(header::RANGE);
+    let (head, mut body) = match ask(agent, request) {
         Ok(answer) => answer.into_parts(),
         Err(cause) => {
             // Nobody may wait for it any more; so below.
@@ -76,6 +80,11 @@ fn exchange(agent: &Agent, request: HttpRequest, give: oneshot::Sender<Result<Ht
             return;
         }
     };
+    if !is_range {
+        let whole = body.with_config().limit(WHOLE_MOST).read_to_vec();
+        let _ = give.send(whole.map(|whole| Response::from_parts(head, whole.into())).map_err(failed));
+        return;
+    }
     let (more, pieces) = mpsc::channel(1);
     let answer = Response::from_parts(head, HttpResponseBody::new(Pieces(pieces)));
     if give.send(Ok(answer)).is_ok() {
@@ -173,6 +182,7 @@ mod tests {
     fn exchange(
         method: Method,
         sent: HttpRequestBody,
+        range: Option<&str>,
         answer: &'static str,
     ) -> (String, Result<Bytes, HttpError>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -193,8 +203,9 @@ mod tests {
             stream.get_mut().write_all(answer.as_bytes()).unwrap();
             head + str::from_utf8(&body).unwrap()
         });
-        let request =
-            Request::builder().method(method).uri(uri).header("content-length", "7").body(sent).unwrap();
+        let request = Request::builder().method(method).uri(uri).header("content-length", "7");
+        let request = range.into_iter().fold(request, |request, range| request.header("range", range));
+        let request = request.body(sent).unwrap();
         let came = asked(request, "true");
         (server.join().unwrap(), came)
     }
@@ -219,7 +230,7 @@ mod tests {
             (Method::GET, HttpRequestBody::empty(), None, ""),
             (Method::DELETE, HttpRequestBody::empty(), None, ""),
         ] {
-            let (seen, came) = exchange(method.clone(), body, OK);
+            let (seen, came) = exchange(method.clone(), body, None, OK);
             assert_eq!(came.unwrap(), "there");
             assert!(seen.starts_with(&format!("{method} /a%20key?uploads HTTP/1.1\r\n")), "{seen}");
             assert!(seen.ends_with(&format!("\r\n\r\n{sent}")), "{seen}");
@@ -233,9 +244,11 @@ mod tests {
     #[test]
     fn what_breaks_off_or_never_came_may_be_asked_for_again() {
         let cut = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nthere";
-        let (_, came) = exchange(Method::GET, HttpRequestBody::empty(), cut);
-        assert_eq!(came.unwrap_err().kind(), HttpErrorKind::Interrupted);
-        let (_, came) = exchange(Method::GET, HttpRequestBody::empty(), "");
+        for range in [None, Some("bytes=0-8")] {
+            let came = exchange(Method::GET, HttpRequestBody::empty(), range, cut).1;
+            assert_eq!(came.unwrap_err().kind(), HttpErrorKind::Interrupted, "{range:?}");
+        }
+        let (_, came) = exchange(Method::GET, HttpRequestBody::empty(), None, "");
         assert_eq!(came.unwrap_err().kind(), HttpErrorKind::Interrupted);
     }
 
