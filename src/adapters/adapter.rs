@@ -3,9 +3,8 @@
 //! Nothing here names a file or a field of one trainer. Claims read an [`Adapter`] through its tensors' paths and its
 //! [`Options`]; the map of raw fields is kept to account for each of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 use regex::Regex;
 use smallvec::SmallVec;
@@ -19,6 +18,7 @@ use crate::model::names::name_tables::NameTables;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Entry;
+use crate::tensor::name::Name;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
@@ -28,62 +28,69 @@ use crate::adapters::options::Options;
 use crate::adapters::parts::{Grammar, Part, Role};
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
 
-/// The path that a key is read as. An adapter may have 100,000 tensors, so that it is not written out twice.
-#[derive(Clone, Debug)]
-enum KeyPath {
-    /// The key from this byte on.
-    From(u32),
-    /// Another text.
-    Other(Box<str>),
+/// Keys of an adapter's tensors: of most claims two, which may be 60,000 claims.
+pub(crate) type Keys = SmallVec<[Name; 2]>;
+
+/// Why no merge needs a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unneeded {
+    /// Training left it as it was, and holds what it made of it beside it.
+    FrozenCopy,
+    /// It is no weight.
+    Computed,
+    /// It has no elements.
+    Empty,
 }
 
-impl KeyPath {
-    fn new(key: &str, path: &str) -> KeyPath {
-        let start = key.len().checked_sub(path.len()).filter(|_| key.ends_with(path));
-        let start = start.and_then(|start| u32::try_from(start).ok());
-        start.map_or_else(|| KeyPath::Other(path.into()), KeyPath::From)
+impl Unneeded {
+    /// The rule that ignores it, for notes.
+    pub(crate) fn rule(self) -> &'static str {
+        match self {
+            Unneeded::FrozenCopy => "the frozen copy of a module that was trained",
+            Unneeded::Computed => "the model computes it",
+            Unneeded::Empty => "it has no values",
+        }
     }
 }
 
-/// Keys of an adapter's tensors: of most claims two, which may be 60,000 claims.
-pub(crate) type Keys = SmallVec<[Arc<str>; 2]>;
+/// Wrappers that a dialect took off keys, and off how many.
+pub(crate) type Stripped = BTreeMap<&'static str, usize>;
 
 /// One tensor of an adapter.
 #[derive(Clone, Debug)]
 pub struct AdapterTensor {
     /// Its key as the file has it.
-    pub key: Arc<str>,
+    pub key: Name,
     /// Its path by the grammar of [`parts`](crate::adapters::parts), without what the dialect puts around it.
-    path: KeyPath,
-    /// What the dialect took off the key that is no part of the format.
-    pub(crate) wrapper: Option<&'static str>,
+    path: Name,
     /// What its path says.
     pub(crate) part: Part,
     /// Why no merge needs it, if none does.
-    pub(crate) unneeded: Option<&'static str>,
+    pub(crate) unneeded: Option<Unneeded>,
     /// Where its bytes are.
     pub tensor: TensorRef,
 }
 
 impl AdapterTensor {
     /// A tensor whose dialect reads its key as `path`.
-    pub(crate) fn new(key: Arc<str>, path: String, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
-        let part = grammar.read(&path);
-        let path = KeyPath::new(&key, &path);
-        AdapterTensor { key, path, wrapper: None, part, unneeded: None, tensor }
+    pub(crate) fn new(key: Name, path: &str, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
+        let (path, part) = (key.part(path), grammar.read(path));
+        AdapterTensor { key, path, part, unneeded: None, tensor }
     }
 
     /// Its path by the grammar.
     pub(crate) fn path(&self) -> &str {
-        match &self.path {
-            KeyPath::From(start) => &self.key[*start as usize..],
-            KeyPath::Other(path) => path,
-        }
+        &self.path
     }
 
     /// The module's path as the adapter spells it.
     pub(crate) fn module(&self) -> &str {
         self.part.module(self.path())
+    }
+
+    /// A text that may be a part of its path, as one.
+    pub(crate) fn part_of_path(&self, text: &str) -> Name {
+        self.path.part(text)
     }
 
     /// The path of the model's module that it belongs to, whatever its method; of a value, the module that owns it.
@@ -146,6 +153,8 @@ pub struct Adapter {
     pub header_hash: String,
     /// Its tensors, in the order of their bytes.
     pub tensors: Vec<AdapterTensor>,
+    /// What was taken off their keys that is no part of the format, and off how many.
+    pub(crate) stripped: Stripped,
     /// What its deltas are multiplied by.
     pub weight: f64,
     /// What the user says of the factors of its experts.
@@ -228,7 +237,13 @@ impl Adapter {
 
     /// The model's modules that its tensors belong to, each once.
     pub(crate) fn owners(&self) -> Vec<&str> {
-        let mut owners: Vec<&str> = self.needed().map(AdapterTensor::owner).collect();
+        let mut owners: Vec<&str> = Vec::new();
+        for owner in self.needed().map(AdapterTensor::owner) {
+            // The factors of a module follow each other.
+            if owners.last() != Some(&owner) {
+                owners.push(owner);
+            }
+        }
         owners.sort_unstable();
         owners.dedup();
         owners.retain(|owner| !owner.is_empty());

@@ -11,6 +11,8 @@
 //! └──────── owner ─────────┘└─ wrapper ┘                     module = owner and wrapper
 //! ```
 
+use std::num::NonZeroU8;
+
 /// What a tensor is to its module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -141,12 +143,13 @@ pub(crate) static FAMILIES: &[Family] = &[
 
 /// The families that adapters of one type may have tensors of: what their paths are read by.
 #[derive(Clone, Debug)]
-pub(crate) struct Grammar(Vec<&'static Family>);
+pub(crate) struct Grammar(Vec<(NonZeroU8, &'static Family)>);
 
 impl Grammar {
     /// The grammar of adapters of type `kind`; without families if nobody knows it.
     pub(crate) fn of(kind: &str) -> Grammar {
-        Grammar(FAMILIES.iter().filter(|family| family.types.contains(&kind)).collect())
+        let places = (1..).map_while(NonZeroU8::new).zip(FAMILIES);
+        Grammar(places.filter(|(_, family)| family.types.contains(&kind)).collect())
     }
 
     /// Whether the names of such adapters' tensors are known.
@@ -159,30 +162,31 @@ impl Grammar {
         let is_role =
             |segment: &str| self.family(segment).is_some() || is_wrapper(segment) || segment == FROZEN;
         let parent = path.rsplit_once('.').map_or("", |(module, _)| module);
-        let in_parent = parent.len() as u32;
-        let owner = until(path, is_role).unwrap_or(parent).len() as u32;
+        let len = |part: &str| {
+            u16::try_from(part.len()).expect("readers of headers refuse names of more than 512 bytes")
+        };
+        let in_parent = len(parent);
+        let owner = len(until(path, is_role).unwrap_or(parent));
         if path.split('.').any(|segment| segment == FROZEN) {
             return Part { family: None, role: Role::Frozen, module: in_parent, owner };
         }
         match self.of_method(path) {
-            Some((family, role, module)) => {
-                Part { family: Some(family), role, module: module.len() as u32, owner }
-            }
+            Some((family, role, module)) => Part { family: Some(family), role, module: len(module), owner },
             None => Part { family: None, role: Role::Value, module: in_parent, owner },
         }
     }
 
     /// The family whose tensors' segments begin as this one.
-    fn family(&self, segment: &str) -> Option<&'static Family> {
-        self.0.iter().copied().find(|family| segment.starts_with(family.starts))
+    fn family(&self, segment: &str) -> Option<NonZeroU8> {
+        self.0.iter().find(|(_, family)| segment.starts_with(family.starts)).map(|(place, _)| *place)
     }
 
-    /// Family, role and module of a path that belongs to a method: by its tail, else by the last segment that begins as one.
-    fn of_method<'p>(&self, path: &'p str) -> Option<(&'static Family, Role, &'p str)> {
-        for family in &self.0 {
+    /// Family's place, role and module of a path that belongs to a method: by its tail, else by the last segment that begins as one.
+    fn of_method<'p>(&self, path: &'p str) -> Option<(NonZeroU8, Role, &'p str)> {
+        for &(place, family) in &self.0 {
             for (tail, role) in family.tails {
                 if let Some(module) = tail.module(path) {
-                    return Some((family, *role, module));
+                    return Some((place, *role, module));
                 }
             }
         }
@@ -207,20 +211,25 @@ const FROZEN: &str = "original_module";
 /// The wrapper of an embedding whose rows are trained; no module of the model.
 const TOKEN_ADAPTER: &str = "token_adapter";
 
-/// What the path of a tensor says, as places in it.
+/// What the path of a tensor says, as places in it: few bytes, as an adapter may have 120,000 tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// The family that it belongs to; none for a value.
-    pub family: Option<&'static Family>,
+    /// The place of the family that it belongs to, from 1; none for a value.
+    family: Option<NonZeroU8>,
     /// What it is to its module.
     pub role: Role,
     /// The length of the module's path as the adapter spells it.
-    module: u32,
+    module: u16,
     /// The length of the path of the model's own module, wrappers and all behind them left out.
-    owner: u32,
+    owner: u16,
 }
 
 impl Part {
+    /// The family that it belongs to; none for a value.
+    pub(crate) fn family(&self) -> Option<&'static Family> {
+        self.family.map(|place| &FAMILIES[usize::from(place.get()) - 1])
+    }
+
     /// The module's path as the adapter spells it, of the path that this was read from.
     pub(crate) fn module<'p>(&self, path: &'p str) -> &'p str {
         &path[..self.module as usize]
@@ -340,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_type_names_its_families() {
-        let names = |kind| Grammar::of(kind).0.iter().map(|family| family.name).collect::<Vec<_>>();
+        let names = |kind| Grammar::of(kind).0.iter().map(|(_, family)| family.name).collect::<Vec<_>>();
         assert_eq!(names("LORA"), ["lora", "trainable_tokens"]);
         assert_eq!(names("ADALORA"), ["adalora"]);
         assert_eq!(names("NEW_THING"), [""; 0]);

@@ -134,7 +134,7 @@ mod tests {
             let elements = bytes.len() * 8 / dtype.bitsize();
             let shape = Shape::new(&[elements as u64]).expect("small");
             let tensor = TensorRef { file: FileId(0), offset: file.len() as u64, dtype: *dtype, shape };
-            tensors.push(AdapterTensor::new("".into(), String::new(), &Grammar::of("LORA"), tensor));
+            tensors.push(AdapterTensor::new("".into(), "", &Grammar::of("LORA"), tensor));
             file.extend_from_slice(bytes);
         }
         let of = |finite, zero, one| TensorContents { finite, zero, one };

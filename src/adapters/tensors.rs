@@ -3,7 +3,7 @@
 use crate::formats::container::TensorEntry;
 use crate::tensor::reference::FileId;
 
-use crate::adapters::adapter::AdapterTensor;
+use crate::adapters::adapter::{AdapterTensor, Stripped};
 use crate::adapters::parts::Grammar;
 
 /// A key as its dialect reads it: its path by the grammar, and what was taken off beyond the format's own.
@@ -15,13 +15,16 @@ pub(crate) fn tensors(
     file: FileId,
     grammar: &Grammar,
     read_key: impl Fn(&str) -> ReadKey,
-) -> Vec<AdapterTensor> {
+) -> (Vec<AdapterTensor>, Stripped) {
+    let mut stripped = Stripped::new();
     let tensor = |entry: TensorEntry| {
         let (key, tensor) = entry.in_file(file);
         let (path, wrapper) = read_key(&key);
-        let mut tensor = AdapterTensor::new(key, path, grammar, tensor);
-        tensor.wrapper = wrapper;
-        tensor
+        if let Some(wrapper) = wrapper {
+            *stripped.entry(wrapper).or_default() += 1;
+        }
+        AdapterTensor::new(key, &path, grammar, tensor)
     };
-    entries.into_iter().map(tensor).collect()
+    let tensors = entries.into_iter().map(tensor).collect();
+    (tensors, stripped)
 }

@@ -1,10 +1,10 @@
 //! All tensors of a checkpoint, findable by name.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::checkpoint::identity::Identity;
 use crate::formats::header_bytes::HeaderBytes;
+use crate::tensor::name::Name;
 use crate::tensor::name_index::NameIndex;
 use crate::tensor::reference::TensorRef;
 
@@ -33,7 +33,7 @@ pub struct BaseShard {
 #[derive(Clone, Debug)]
 pub struct BaseTensor {
     /// Name on disk.
-    pub name: Arc<str>,
+    pub name: Name,
     /// Where its bytes are.
     pub tensor: TensorRef,
 }

@@ -30,7 +30,7 @@ impl HeaderOf {
     /// reading and planning take for a while.
     fn tensor_bytes(self) -> u64 {
         match self {
-            HeaderOf::Base => 112,
+            HeaderOf::Base => 136,
             HeaderOf::Adapter => 320,
         }
     }

@@ -1,7 +1,6 @@
 //! The roles of a checkpoint's tensors: quantized data of a logical weight, auxiliary to it, or plain numbers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::encodings;
 use crate::encodings::ENCODINGS;
@@ -13,6 +12,7 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
 use crate::error::quantized::QuantizedProblem;
 use crate::tensor::dtype::is_mergeable;
+use crate::tensor::name::Name;
 
 use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
 use crate::checkpoint::discover::Checkpoint;
@@ -26,9 +26,9 @@ use crate::note::input::InputNote;
 #[derive(Clone, Debug)]
 pub(crate) struct QuantizedWeight {
     /// What it is called as plain numbers, where that is not what the data is called.
-    pub name: Option<Arc<str>>,
+    pub name: Option<Name>,
     /// What it is made of; the quantized data is its first part.
-    pub logical: Arc<Logical>,
+    pub logical: Logical,
 }
 
 /// What a tensor is, where it is not plain numbers.
@@ -218,7 +218,7 @@ impl Weights {
         }
         // A place in a file belongs to one tensor, so it finds an auxiliary tensor again without its name.
         self.roles.resize(catalogue.tensors.len(), None);
-        for (part, tensor) in logical.parts.iter().enumerate().skip(1) {
+        for (part, tensor) in logical.parts().iter().enumerate().skip(1) {
             if let Some(i) = catalogue.at(tensor) {
                 self.roles[i] = Some(TensorRole::Auxiliary { of: data, part });
             }
@@ -230,7 +230,7 @@ impl Weights {
             self.roles[i] = Some(TensorRole::Unused);
         }
         let name = (*name != **called).then(|| name.into());
-        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical: Arc::new(logical) }));
+        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical }));
         Ok(())
     }
 
@@ -273,5 +273,5 @@ fn unused_rows(catalogue: &Catalogue, scheme: Option<&'static Scheme>) -> Vec<&'
 
 /// The scheme of a weight's encoding.
 fn scheme_of(weight: &QuantizedWeight) -> Vec<&'static Scheme> {
-    encodings::find(&weight.logical.encoding).and_then(|encoding| encoding.scheme()).into_iter().collect()
+    encodings::find(weight.logical.encoding()).and_then(|encoding| encoding.scheme()).into_iter().collect()
 }

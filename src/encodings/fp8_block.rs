@@ -22,7 +22,7 @@ use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
-use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// E4M3 codes with a scale for each block.
@@ -109,17 +109,17 @@ impl Encoding for Fp8Block {
             let found = scale.shape;
             return Err(wrong(QuantizedProblem::ScaleShape { name, found, expected, block }));
         }
-        let logical = Logical {
+        let logical = LogicalFields {
             encoding: self.name().into(),
             shape: found.tensor.shape.clone(),
             block: within(&found.tensor.shape, block),
             parts: vec![found.tensor.clone(), scale],
         };
-        Ok(Some(Detected { name: found.name.to_owned(), logical, auxiliary: Vec::new() }))
+        Ok(Some(Detected { name: found.name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }
 
     fn block_shape(&self, logical: &Logical) -> (u64, u64) {
-        logical.block
+        logical.block()
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -142,7 +142,7 @@ impl Encoding for Fp8Block {
             return self.runs(part, place).bytes();
         }
         // A tile that starts elsewhere may begin and end within a block, and reach over the ragged end of a matrix.
-        let (scales, (bn, bk)) = (BlockScales::of(place), place.logical.block);
+        let (scales, (bn, bk)) = (BlockScales::of(place), place.logical.block());
         let (high, wide) = (place.rect.height(), place.rect.width());
         let rows = (high.max(1) - 1).div_ceil(bn) + 1 + high / scales.matrix_rows + 1;
         let in_all = place.view.rows / scales.matrix_rows * scales.scale_rows;
@@ -278,13 +278,13 @@ struct BlockScales {
 impl BlockScales {
     fn of(place: Place<'_>) -> BlockScales {
         let Place { logical, view, rect } = place;
-        let (bn, bk) = logical.block;
-        let axes = logical.shape.axes();
+        let (bn, bk) = logical.block();
+        let axes = logical.shape().axes();
         let matrix_rows = axes[axes.len() - 2];
         debug_assert_eq!(Some(&view.cols), axes.last(), "the plan cuts such a weight by its last axis");
         let dtype = scale_part(logical).dtype;
         let mut scales = BlockScales {
-            block: logical.block,
+            block: logical.block(),
             matrix_rows,
             scale_rows: matrix_rows.div_ceil(bn),
             cols_in_all: view.cols.div_ceil(bk),
@@ -395,5 +395,5 @@ fn power(largest: f32) -> f32 {
 
 /// The tensor of scales.
 fn scale_part(logical: &Logical) -> &TensorRef {
-    &logical.parts[1]
+    &logical.parts()[1]
 }

@@ -1,8 +1,10 @@
 //! A logical weight: what a name means, whatever the tensors that hold it; and what an encoding sees of a checkpoint.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::claim::ClaimError;
@@ -12,9 +14,21 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
-/// A logical weight on disk.
+/// A logical weight on disk; clones of it share what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "LogicalFields")]
+pub struct Logical(Form);
+
+/// How it is held. The tensor of plain numbers says all of them, and a plan may start 60,000 weights from such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    Plain(TensorRef),
+    Spelled(Arc<LogicalFields>),
+}
+
+/// What a logical weight consists of, as a plan's JSON has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logical {
+pub(crate) struct LogicalFields {
     /// Name of its encoding (see [`crate::encodings::find`]).
     pub encoding: Cow<'static, str>,
     /// Its shape in values.
@@ -28,8 +42,67 @@ pub struct Logical {
 impl Logical {
     /// Plain numbers of a type that has an encoding; `None` for all others.
     pub fn plain(tensor: &TensorRef) -> Option<Logical> {
-        let encoding = plain_name(tensor.dtype)?.into();
-        Some(Logical { encoding, shape: tensor.shape.clone(), block: (1, 1), parts: vec![tensor.clone()] })
+        plain_name(tensor.dtype)?;
+        Some(Logical(Form::Plain(tensor.clone())))
+    }
+
+    /// Name of its encoding.
+    pub fn encoding(&self) -> &str {
+        match &self.0 {
+            Form::Plain(tensor) => plain_name(tensor.dtype).expect("it is made of no others"),
+            Form::Spelled(fields) => &fields.encoding,
+        }
+    }
+
+    /// Its shape in values.
+    pub fn shape(&self) -> &Shape {
+        match &self.0 {
+            Form::Plain(tensor) => &tensor.shape,
+            Form::Spelled(fields) => &fields.shape,
+        }
+    }
+
+    /// Rows × columns of values that share a scale; 1 × 1 for plain numbers.
+    pub fn block(&self) -> (u64, u64) {
+        match &self.0 {
+            Form::Plain(_) => (1, 1),
+            Form::Spelled(fields) => fields.block,
+        }
+    }
+
+    /// The tensors that make it up, in any shard; one for plain floats.
+    pub fn parts(&self) -> &[TensorRef] {
+        match &self.0 {
+            Form::Plain(tensor) => std::slice::from_ref(tensor),
+            Form::Spelled(fields) => &fields.parts,
+        }
+    }
+}
+
+impl From<LogicalFields> for Logical {
+    fn from(fields: LogicalFields) -> Logical {
+        let spelled = Logical(Form::Spelled(Arc::new(fields)));
+        let plain = spelled.parts().first().and_then(Logical::plain);
+        plain.filter(|plain| plain.is_spelled_as(&spelled)).unwrap_or(spelled)
+    }
+}
+
+impl Logical {
+    /// Whether both say the same, however they are held.
+    fn is_spelled_as(&self, other: &Logical) -> bool {
+        let say = |logical: &Logical| (logical.encoding().to_owned(), logical.block());
+        say(self) == say(other) && self.shape() == other.shape() && self.parts() == other.parts()
+    }
+}
+
+impl Serialize for Logical {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Logical", 4)?;
+        fields.serialize_field("encoding", self.encoding())?;
+        fields.serialize_field("shape", self.shape())?;
+        fields.serialize_field("block", &self.block())?;
+        fields.serialize_field("parts", self.parts())?;
+        fields.end()
     }
 }
 

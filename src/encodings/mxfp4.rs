@@ -15,7 +15,7 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
-use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
@@ -100,13 +100,13 @@ impl Encoding for Mxfp4 {
         }
         let inputs = blocks.checked_mul(BLOCK);
         let shape = inputs.and_then(|inputs| Shape::new(&[experts, inputs, rows]));
-        let logical = Logical {
+        let logical = LogicalFields {
             encoding: self.name().into(),
             shape: shape.ok_or_else(|| wrong(QuantizedProblem::TooLarge))?,
             block: (BLOCK, 1),
             parts: vec![found.tensor.clone(), scale],
         };
-        Ok(Some(Detected { name: name.to_owned(), logical, auxiliary: Vec::new() }))
+        Ok(Some(Detected { name: name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }
 
     fn decode_only(&self) -> Option<&'static str> {
@@ -116,7 +116,7 @@ impl Encoding for Mxfp4 {
     }
 
     fn row_group(&self, logical: &Logical) -> u64 {
-        let &[_, inputs, _] = logical.shape.axes() else { unreachable!("it was detected so") };
+        let &[_, inputs, _] = logical.shape().axes() else { unreachable!("it was detected so") };
         inputs
     }
 
@@ -188,7 +188,7 @@ struct StoredBlocks {
 impl StoredBlocks {
     fn of(part: usize, place: Place<'_>) -> StoredBlocks {
         let Place { logical, view, rect } = place;
-        let &[_, inputs, outputs] = logical.shape.axes() else { unreachable!("it was detected so") };
+        let &[_, inputs, outputs] = logical.shape().axes() else { unreachable!("it was detected so") };
         debug_assert_eq!(view.cols, outputs, "the plan cuts such a weight by its last axis");
         let (expert, row, per) = (rect.rows.start / inputs, rect.rows.start % inputs, values_of(part));
         let end = row + rect.height();

@@ -17,7 +17,7 @@ use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
-use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::packed_config::{GroupScheme, Strategy};
 use crate::encodings::packed_layout::{PackedKind, PackedLayout, WORD};
 use crate::encodings::scheme::{Auxiliary, Scheme};
@@ -92,7 +92,7 @@ impl Encoding for PackedInt {
         let auxiliary = tensors.shape.into_iter().collect();
         let parts = [Some(found.tensor.clone()), Some(tensors.scale), tensors.zeros, tensors.order];
         let parts = parts.into_iter().flatten().collect();
-        let logical = Logical { encoding: self.name.into(), shape, block, parts };
+        let logical = LogicalFields { encoding: self.name.into(), shape, block, parts }.into();
         Ok(Some(Detected { name, logical, auxiliary }))
     }
 

@@ -48,20 +48,20 @@ impl PackedLayout {
         let codes_in_all = (input * bits).div_ceil(WORD) * 4;
         let end = if cols.end == input { codes_in_all } else { (cols.end * bits).div_ceil(8) };
         let is_of = |axes: usize| {
-            let parts = logical.parts.iter().enumerate().skip(SCALES + 1);
+            let parts = logical.parts().iter().enumerate().skip(SCALES + 1);
             parts.into_iter().find(|(_, part)| part.shape.axes().len() == axes).map(|(i, _)| i)
         };
         let (zeros, order) = (is_of(2), is_of(1));
-        let groups_in_all = input.div_ceil(logical.block.1.max(1));
+        let groups_in_all = input.div_ceil(logical.block().1.max(1));
         let groups = match order {
             Some(_) => 0..groups_in_all,
-            None => cols.start / logical.block.1..cols.end.div_ceil(logical.block.1),
+            None => cols.start / logical.block().1..cols.end.div_ceil(logical.block().1),
         };
-        let scale_dtype = logical.parts[SCALES].dtype;
+        let scale_dtype = logical.parts()[SCALES].dtype;
         let words = rows.start * bits / WORD..(rows.end * bits).div_ceil(WORD);
         PackedLayout {
             bits,
-            block: logical.block,
+            block: logical.block(),
             codes: cols.start * bits / 8..end,
             codes_in_all,
             groups,

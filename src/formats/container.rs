@@ -1,10 +1,9 @@
 //! [`Container`]: a format of files that hold tensors behind a header. Whoever reads or writes such a file goes by the spans
 //! and the first bytes that are given here, and knows no format.
 
-use std::sync::Arc;
-
 use crate::error::{Error, Result};
 use crate::tensor::dtype::Dtype;
+use crate::tensor::name::Name;
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
 
@@ -82,7 +81,7 @@ pub(crate) struct FileHeader {
 #[derive(Debug, PartialEq)]
 pub(crate) struct TensorEntry {
     /// Its name, unique within the file. Whoever keeps it shares it: there may be 100,000 of them.
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Name,
     /// Element type.
     pub(crate) dtype: Dtype,
     /// Shape in elements.
@@ -93,7 +92,7 @@ pub(crate) struct TensorEntry {
 
 impl TensorEntry {
     /// Its name, and where it is if its file is `file`.
-    pub(crate) fn in_file(self, file: FileId) -> (Arc<str>, TensorRef) {
+    pub(crate) fn in_file(self, file: FileId) -> (Name, TensorRef) {
         let TensorEntry { name, dtype, shape, offset } = self;
         (name, TensorRef { file, offset, dtype, shape })
     }

@@ -44,7 +44,7 @@ pub(crate) fn sort(tensors: &[AdapterTensor], is_known: bool) -> Sorted {
     let mut sorted = Sorted::default();
     let mut by_name: HashMap<(&str, &'static str), usize> = HashMap::new();
     for (i, tensor) in tensors.iter().enumerate() {
-        let Some(Family { name: family, .. }) = tensor.part.family else {
+        let Some(Family { name: family, .. }) = tensor.part.family() else {
             let left_over = if is_known { &mut sorted.replacements } else { &mut sorted.unknown };
             left_over.push(i);
             continue;
@@ -88,7 +88,7 @@ mod tests {
         let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::F32, shape };
         let grammar = Grammar::of(peft_type);
         let tensor =
-            |key: &&str| AdapterTensor::new((*key).into(), normalise(key).0, &grammar, tensor.clone());
+            |key: &&str| AdapterTensor::new((*key).into(), &normalise(key).0, &grammar, tensor.clone());
         sort(&keys.iter().map(tensor).collect::<Vec<_>>(), grammar.is_known())
     }
 

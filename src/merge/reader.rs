@@ -31,7 +31,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::checkpoint::header::metadata_of;
@@ -54,6 +54,7 @@ use crate::storage::discard::Discard;
 use crate::storage::io::settings::Unchanged;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::tensor::name::Name;
 use crate::tensor::reference::{FileId, TensorRef};
 
 /// Bytes that are copied between two looks whether to stop.
@@ -63,7 +64,7 @@ const STEP: usize = 16 << 20;
 pub struct MergedReader {
     prepared: Prepared,
     /// Shard and place in it, by name.
-    places: HashMap<Arc<str>, (usize, usize)>,
+    places: HashMap<Name, (usize, usize)>,
     memory: Mutex<PoolMemory>,
 }
 
@@ -147,7 +148,7 @@ impl MergedReader {
             Content::Copy { from, .. } => vec![from.file],
             Content::Compute { start, ops, .. } => {
                 let factors = ops.iter().flat_map(|op| &op.factors).map(|factor| factor.tensor.file);
-                start.parts.iter().map(|part| part.file).chain(factors).collect()
+                start.parts().iter().map(|part| part.file).chain(factors).collect()
             }
         };
         files.sort_unstable();

@@ -3,10 +3,10 @@
 use crate::checkpoint::compare::holds;
 use crate::error::Result;
 use crate::storage::source::Source;
+use crate::tensor::name::Name;
 use crate::tensor::reference::TensorRef;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::discover::Checkpoint;
@@ -33,7 +33,7 @@ pub(crate) enum Target {
 #[derive(Clone, Debug)]
 pub(crate) struct FusedParam {
     /// Its runtime name, as an adapter spells it.
-    pub name: Arc<str>,
+    pub name: Name,
     /// Its shape in the running model.
     pub shape: Shape,
     /// What it is made of.
@@ -44,7 +44,7 @@ pub(crate) struct FusedParam {
 #[derive(Clone, Debug)]
 pub(crate) struct Addition {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: Name,
     /// Its shape.
     pub shape: Shape,
     /// Its element type.
@@ -59,7 +59,7 @@ pub(crate) struct Addition {
 #[derive(Clone, Debug)]
 pub(crate) struct Weight {
     /// Name in the output.
-    pub name: Arc<str>,
+    pub name: Name,
     /// Shape in values, as replacements left it.
     pub shape: Shape,
     /// Element type on disk; that of the data for a quantized weight.
@@ -127,7 +127,7 @@ impl<'a> Outline<'a> {
                 match self.weights.get(i) {
                     Some(TensorRole::Quantized(quantized)) => (
                         quantized.name.as_ref().unwrap_or(name).clone(),
-                        quantized.logical.shape.clone(),
+                        quantized.logical.shape().clone(),
                         tensor.dtype,
                         true,
                     ),

@@ -8,39 +8,55 @@ use crate::tensor::reference::TensorRef;
 ///
 /// The values for position `i` are the elements `start + i·index.stride + k·inner.stride`. For `lora_B [out, rank]` the
 /// index is the out axis with stride `rank`; for `lora_A [rank, in]` it is the in axis with stride 1.
+///
+/// A plan may hold 120,000 of them, so that what excludes each other shares its place ([`FactorReach`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FactorFields", into = "FactorFields")]
 pub struct Factor {
     /// Where its file holds it.
     pub tensor: TensorRef,
     /// Element of the tensor that it starts at.
     pub start: u64,
-    /// The delta's axis that it runs along and the elements between neighbors; none if every tile needs all of it.
-    pub index: Option<FactorIndex>,
+    /// Which positions it has values for.
+    pub(crate) reach: FactorReach,
     /// Values for each position (the rank, for LoRA).
     pub inner: u64,
     /// Elements from one of those values to the next.
     pub inner_stride: u64,
-    /// Values in memory once its delta has prepared it, where these are more: only for factors without an axis.
-    pub prepared_len: Option<u64>,
+}
+
+/// The positions that a factor has values for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FactorReach {
+    /// Those of one of the delta's axes, of which there are two.
+    Axis {
+        /// Which.
+        axis: u8,
+        /// Elements of the factor from one position to the next.
+        stride: u64,
+    },
+    /// None: every tile needs all of it.
+    Whole,
+    /// None, and its delta makes so many values of it when it is read.
+    Prepared(u64),
 }
 
 impl Factor {
     /// A factor that runs along no axis: all of a tensor.
     pub fn whole(tensor: TensorRef) -> Factor {
         let inner = tensor.shape.elements();
-        Factor { tensor, start: 0, index: None, inner, inner_stride: 1, prepared_len: None }
+        Factor { tensor, start: 0, reach: FactorReach::Whole, inner, inner_stride: 1 }
+    }
+
+    /// A factor that runs along no axis, and of which its delta makes `len` values when it is read.
+    pub(crate) fn prepared(tensor: TensorRef, len: u64) -> Factor {
+        Factor { reach: FactorReach::Prepared(len), ..Factor::whole(tensor) }
     }
 
     /// A factor that runs along an axis: `inner` values for each position, from the tensor's first element on.
     pub fn along(axis: usize, tensor: TensorRef, stride: u64, inner: u64, inner_stride: u64) -> Factor {
-        Factor {
-            tensor,
-            start: 0,
-            index: Some(FactorIndex { axis, stride }),
-            inner,
-            inner_stride,
-            prepared_len: None,
-        }
+        let reach = FactorReach::Axis { axis: axis as u8, stride };
+        Factor { tensor, start: 0, reach, inner, inner_stride }
     }
 
     /// The same, from another element on.
@@ -49,9 +65,56 @@ impl Factor {
         Factor { start, ..self }
     }
 
+    /// The delta's axis that it runs along and the elements between neighbors; none if every tile needs all of it.
+    pub fn index(&self) -> Option<FactorIndex> {
+        match self.reach {
+            FactorReach::Axis { axis, stride } => Some(FactorIndex { axis: usize::from(axis), stride }),
+            FactorReach::Whole | FactorReach::Prepared(_) => None,
+        }
+    }
+
+    /// Values in memory once its delta has prepared it, where it does: only for factors without an axis.
+    pub fn prepared_len(&self) -> Option<u64> {
+        match self.reach {
+            FactorReach::Prepared(len) => Some(len),
+            FactorReach::Axis { .. } | FactorReach::Whole => None,
+        }
+    }
+
     /// Values in memory for each position.
     pub fn values(&self) -> u64 {
-        self.prepared_len.unwrap_or(self.inner)
+        self.prepared_len().unwrap_or(self.inner)
+    }
+}
+
+/// A factor as a plan's JSON has it.
+#[derive(Serialize, Deserialize)]
+struct FactorFields {
+    tensor: TensorRef,
+    start: u64,
+    index: Option<FactorIndex>,
+    inner: u64,
+    inner_stride: u64,
+    prepared_len: Option<u64>,
+}
+
+impl From<Factor> for FactorFields {
+    fn from(factor: Factor) -> FactorFields {
+        let (index, prepared_len) = (factor.index(), factor.prepared_len());
+        let Factor { tensor, start, inner, inner_stride, .. } = factor;
+        FactorFields { tensor, start, index, inner, inner_stride, prepared_len }
+    }
+}
+
+impl From<FactorFields> for Factor {
+    fn from(fields: FactorFields) -> Factor {
+        let FactorFields { tensor, start, index, inner, inner_stride, prepared_len } = fields;
+        let reach = match (index, prepared_len) {
+            (Some(FactorIndex { axis, stride }), _) => FactorReach::Axis { axis: axis as u8, stride },
+            (None, Some(len)) => FactorReach::Prepared(len),
+            (None, None) => FactorReach::Whole,
+        };
+        Factor { tensor, start, reach, inner, inner_stride }
     }
 }
 
@@ -86,7 +149,7 @@ pub struct FactorRuns {
 impl Factor {
     /// The runs of the file that hold `positions` (all of it, if it runs along no axis).
     pub fn runs(&self, positions: &std::ops::Range<u64>) -> FactorRuns {
-        let Some(FactorIndex { stride, .. }) = self.index else {
+        let Some(FactorIndex { stride, .. }) = self.index() else {
             return FactorRuns {
                 first: self.start,
                 len: self.inner,

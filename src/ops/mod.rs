@@ -21,6 +21,8 @@ pub(crate) mod rows;
 pub(crate) mod scale_axis;
 pub(crate) mod vector;
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ops::access::Access;
@@ -100,27 +102,34 @@ pub(crate) trait Preparation {
     fn prepare(&self, values: &mut [f32]);
 }
 
-/// The table of deltas: an op holds a row with its own parameters, as a plan keeps them.
+/// The type that holds a delta's parameters.
+macro_rules! held {
+    ($delta:ty) => { $delta };
+    ($delta:ty, $held:ident) => { $held<$delta> };
+}
+
+/// The table of deltas: an op holds a row with its own parameters, as a plan keeps them. Those of more than a word are boxed, so
+/// that the 60,000 ops of a large plan are no larger for them.
 macro_rules! deltas {
-    ($($(#[$about:meta])* $delta:ident in $file:ident,)*) => {
+    ($($(#[$about:meta])* $delta:ident in $file:ident $(as $held:ident)?,)*) => {
         /// Every delta there is. A plan holds them as data, and names them as they are called here.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub enum DeltaKind {
-            $($(#[$about])* $delta(crate::ops::$file::$delta),)*
+            $($(#[$about])* $delta(held!(crate::ops::$file::$delta $(, $held)?)),)*
         }
 
         impl DeltaKind {
             /// What applies it.
             pub(crate) fn delta(&self) -> &dyn Delta {
                 match self {
-                    $(DeltaKind::$delta(delta) => delta,)*
+                    $(DeltaKind::$delta(delta) => Borrow::<crate::ops::$file::$delta>::borrow(delta),)*
                 }
             }
         }
 
         $(impl From<crate::ops::$file::$delta> for DeltaKind {
             fn from(delta: crate::ops::$file::$delta) -> DeltaKind {
-                DeltaKind::$delta(delta)
+                DeltaKind::$delta(delta.into())
             }
         })*
     };
@@ -134,13 +143,13 @@ deltas! {
     /// A low-rank product, and a new length for every output.
     Dora in dora,
     /// A product of two products.
-    Hadamard in hadamard,
+    Hadamard in hadamard as Box,
     /// A Kronecker product.
-    Kronecker in kronecker,
+    Kronecker in kronecker as Box,
     /// A rotation of rows.
-    Rotate in rotate,
+    Rotate in rotate as Box,
     /// A vector that multiplies an axis.
-    ScaleAxis in scale_axis,
+    ScaleAxis in scale_axis as Box,
     /// Rows in place of rows.
     ReplaceRows in rows,
 }

@@ -1,6 +1,7 @@
 //! Ops: what one module of one adapter does to one logical weight, as plain data.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::ops::access::Access;
 use crate::ops::factor::Factor;
@@ -22,7 +23,7 @@ pub struct Op {
     /// Where its delta falls.
     pub placement: Placement,
     /// What makes it, in the delta's order.
-    pub factors: Vec<Factor>,
+    pub factors: SmallVec<[Factor; 2]>,
     /// What the delta is multiplied by: computed in f64, rounded to f32 once.
     pub scale: f32,
 }
@@ -32,10 +33,10 @@ impl Op {
     pub(crate) fn new(
         kind: impl Into<DeltaKind>,
         placement: Placement,
-        factors: Vec<Factor>,
+        factors: impl Into<SmallVec<[Factor; 2]>>,
         scale: f32,
     ) -> Op {
-        Op { claim: ClaimId(u32::MAX), kind: kind.into(), placement, factors, scale }
+        Op { claim: ClaimId(u32::MAX), kind: kind.into(), placement, factors: factors.into(), scale }
     }
 
     /// The same, counted for a claim.

@@ -27,7 +27,7 @@
 //! ```
 //! use shardfold::testing::{Axis, Placement, Rect, View};
 //!
-//! let axes = vec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
+//! let axes = [Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }].into();
 //! let grid = Placement { start: 48, axes }.grid(View { rows: 12, cols: 6 }).expect("no axis is cut");
 //! assert_eq!((grid.rows.axis, grid.rows.at, grid.rows.step), (Some(1), 8, 1), "`in` moves along rows");
 //! assert_eq!((grid.cols.axis, grid.cols.at, grid.cols.step), (Some(0), 0, 2), "`out` moves along columns");
@@ -40,6 +40,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
 use crate::tensor::rect::{Rect, View};
 use crate::tensor::shape::Shape;
@@ -59,20 +60,21 @@ pub struct Placement {
     /// Element that the delta's first element falls on.
     pub start: u64,
     /// The delta's axes, in the delta's order; one or two.
-    pub axes: Vec<Axis>,
+    pub axes: SmallVec<[Axis; 2]>,
 }
 
 impl Placement {
     /// A delta `[out, in]` that covers all of a tensor stored as `[out, in]`, or as `[in, out]` if `transposed`.
     pub fn matrix(out: u64, input: u64, transposed: bool) -> Placement {
         let (out_stride, in_stride) = if transposed { (1, out) } else { (input, 1) };
-        let axes = vec![Axis { count: out, stride: out_stride }, Axis { count: input, stride: in_stride }];
+        let axes =
+            smallvec![Axis { count: out, stride: out_stride }, Axis { count: input, stride: in_stride }];
         Placement { start: 0, axes }
     }
 
     /// A delta that covers all of a vector.
     pub fn vector(len: u64) -> Placement {
-        Placement { start: 0, axes: vec![Axis { count: len, stride: 1 }] }
+        Placement { start: 0, axes: smallvec![Axis { count: len, stride: 1 }] }
     }
 
     /// Number of elements it covers.
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn even_columns_of_a_transposed_slice() {
         // gpt-oss: gate rows of an [out, in] delta fall on even columns of [in, 2·out].
-        let axes = vec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
+        let axes = smallvec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
         let placement = Placement { start: 0, axes };
         let view = View { rows: 4, cols: 6 };
         let grid = placement.grid(view).expect("fits");

@@ -327,7 +327,8 @@ impl TileJob<'_> {
             }
         };
         let block = |values: &mut [f32], bytes: &mut [u8]| {
-            let (rows, cols, part) = (piece.rows.clone(), piece.cols.clone(), self.merged.tensor.part);
+            let (rows, cols, part) =
+                (piece.rows.clone(), piece.cols.clone(), usize::from(self.merged.tensor.part));
             let mut block = ToEncode { values, rows, cols, place: self.place(), part, source };
             out.encode(self.kernels, &mut block, bytes)
         };

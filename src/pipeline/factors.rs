@@ -95,7 +95,7 @@ impl<'b> FactorRegion<'b> {
     pub(crate) fn view(&self, factor: &Factor, block: &FactorBlock) -> FactorView<'b> {
         FactorView {
             data: bytemuck::cast_slice(&self.bytes[block.at.clone()]),
-            axis: factor.index.map(|index| index.axis),
+            axis: factor.index().map(|index| index.axis),
             first: block.positions.start,
             stride: block.runs.position_stride as usize,
             inner: factor.values() as usize,
@@ -135,7 +135,7 @@ pub(crate) fn prepare(
         if !widen_in_place(encoding, kernels, bytes, raw_at, value_bytes(factor)) {
             return Err(NonFinite { op: block.op, factor: block.factor });
         }
-        if factor.prepared_len.is_some()
+        if factor.prepared_len().is_some()
             && let Some(preparation) = op.delta().preparation()
         {
             preparation.prepare(bytemuck::cast_slice_mut(&mut region[block.at.clone()]));

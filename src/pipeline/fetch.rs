@@ -45,7 +45,7 @@ impl<'r> Fetch<'r> {
         let place = Place { logical: merged.start, view: merged.view, rect: &tile.rect };
         self.gather.turn_to((shard, tile.tensor), || merged.strided_parts());
         let mut at = 0;
-        for (i, part) in merged.start.parts.iter().enumerate() {
+        for (i, part) in merged.start.parts().iter().enumerate() {
             let runs = encoding.runs(i, place);
             let bytes = runs.bytes() as usize;
             self.part((i, part), runs, &mut buffer[at..at + bytes])?;

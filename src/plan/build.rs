@@ -7,7 +7,7 @@ use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::claims::{CLAIMS, reads};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
-use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::findings::{ClaimReport, Findings};
 use crate::adapters::peft::promises::check::check_promises;
 use crate::adapters::scan::Contents;
 use crate::checkpoint::quantized::Weights;
@@ -70,16 +70,17 @@ impl Planner<'_> {
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
         claim_set.notes.extend(weights.stale().cloned().map(Note::from));
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
-        let name_tables = NameTables::new(&disk, &self.base.config);
+        let mut name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
         for i in 0..self.adapters.len() {
-            outline = self.gather(i, &name_tables, &mut claim_set, outline);
+            let (claimed, is_sound, claimed_on) = self.claim(i, &mut name_tables, &mut claim_set, outline);
+            outline = claimed_on;
+            claim_set.add_all(i as u32, claimed, is_sound, (self, &outline));
+            claim_set.refuse_overlaps(i as u32, &outline);
         }
         self.check(&mut claim_set, &mut outline);
         // What the headers show to be wrong does not wait for the files.
         Error::all(std::mem::take(&mut claim_set.errors))?;
-        // Nobody asks for names any more, and their tables are a tenth of what planning holds.
-        drop(name_tables);
         // The output is laid out while the files are still read.
         let output = self.lay_out(&outline, std::mem::take(&mut claim_set.edits));
         let contents = contents()?;
@@ -106,17 +107,22 @@ impl Planner<'_> {
         Ok(Planned { plan: Arc::new(plan), digest, notes, decisions })
     }
 
-    /// What one adapter claims, checked and added to the others'.
-    fn gather<'o>(
+    /// What one adapter claims, whether that had nothing to refuse, and what it is claimed on.
+    fn claim<'o>(
         &'o self,
         i: usize,
-        name_tables: &NameTables<'o>,
+        name_tables: &mut NameTables<'o>,
         claim_set: &mut ClaimSet,
         outline: Outline<'o>,
-    ) -> Outline<'o> {
+    ) -> (Vec<ClaimedModule>, bool, Outline<'o>) {
         let adapter = &self.adapters[i];
         self.check_origin(adapter, claim_set);
-        let (claimed, is_sound, outline) = match self.names(adapter, name_tables) {
+        let names = self.names(adapter, name_tables);
+        // Names keep the sets that they are read by, and the others are a tenth of what planning holds.
+        if i + 1 == self.adapters.len() {
+            name_tables.forget();
+        }
+        match names {
             Ok(names) => claim(adapter, names, claim_set, outline),
             Err(errors) => {
                 claim_set.errors.extend(errors);
@@ -124,10 +130,7 @@ impl Planner<'_> {
                 claim_set.trains_as_one.push(false);
                 (Vec::new(), false, outline)
             }
-        };
-        claim_set.add_all(i as u32, claimed, is_sound, (self, &outline));
-        claim_set.refuse_overlaps(i as u32, &outline);
-        outline
+        }
     }
 
     /// Unties heads, and checks what all adapters come to.
@@ -242,6 +245,17 @@ impl Planner<'_> {
     }
 }
 
+/// Lets every rule for the adapter's type claim.
+fn run_claims(mut context: ClaimContext<'_>) -> (ClaimReport, Names<'_>, Outline<'_>) {
+    let mut findings = Findings::new(&context);
+    for claim in CLAIMS.iter().filter(|claim| reads(**claim, &context.adapter.kind)) {
+        claim.claim(&mut context, &mut findings);
+    }
+    let report = findings.report(&context);
+    let ClaimContext { outline, names, .. } = context;
+    (report, names, outline)
+}
+
 /// Lets every rule for the adapter's type claim, and checks what they claimed; says whether they had nothing to refuse.
 fn claim<'o>(
     adapter: &'o Adapter,
@@ -253,13 +267,7 @@ fn claim<'o>(
         NameNote::Resolved { adapter: adapter.name.clone(), reading: reading.clone() }.into()
     };
     claim_set.notes.extend(names.readings().iter().map(note));
-    let mut context = ClaimContext::new(adapter, outline, names);
-    let mut findings = Findings::new(&context);
-    for claim in CLAIMS.iter().filter(|claim| reads(**claim, &adapter.kind)) {
-        claim.claim(&mut context, &mut findings);
-    }
-    let report = findings.report(&context);
-    let ClaimContext { outline, names, .. } = context;
+    let (report, names, outline) = run_claims(ClaimContext::new(adapter, outline, names));
     let is_sound = report.errors.is_empty();
     claim_set.errors.extend(report.errors);
     claim_set.notes.extend(report.notes);

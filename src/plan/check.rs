@@ -1,7 +1,5 @@
 //! Reasons to refuse an adapter that no single tensor shows: its type, its config, its contents, its base.
 
-use std::sync::Arc;
-
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::claims::CLAIMS;
 use crate::adapters::peft::config::Field;
@@ -15,6 +13,7 @@ use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::error::quantized::QuantizedProblem;
 use crate::model::heads::{is_embedding, is_head};
+use crate::tensor::name::Name;
 
 use crate::model::outline::{Outline, Target};
 
@@ -97,12 +96,12 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     let base = (0..outline.base.catalogue.tensors.len()).map(Target::Base);
     let all = base.chain((0..outline.additions.len()).map(Target::New)).map(|target| outline.weight(target));
     let of_vocabulary = all.filter(|weight| of_tokens(&weight.name));
-    let sizes: Vec<(Arc<str>, u64)> = of_vocabulary
+    let sizes: Vec<(Name, u64)> = of_vocabulary
         .map(|weight| (weight.name, weight.shape.axes().first().copied().unwrap_or(0)))
         .collect();
     let Some((first, first_rows)) = sizes.first().cloned() else { return Vec::new() };
     let others = sizes.into_iter().filter(|(_, rows)| *rows != first_rows);
-    let error = |(second, second_rows): (Arc<str>, u64)| {
+    let error = |(second, second_rows): (Name, u64)| {
         let first = first.to_string();
         Error::new(PlanError::Vocabulary { first, first_rows, second: second.to_string(), second_rows })
             .hint(

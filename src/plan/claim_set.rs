@@ -1,7 +1,6 @@
 //! What the claims of all adapters come to, by tensor: their ops and replacements, and what is wrong with them together.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
@@ -12,6 +11,7 @@ use crate::error::no_effect::NoEffectReason;
 use crate::error::plan::PlanError;
 use crate::note::Note;
 use crate::note::plan::PlanNote;
+use crate::tensor::name::Name;
 use crate::tensor::reference::TensorRef;
 
 use crate::model::outline::{Outline, Target};
@@ -51,24 +51,46 @@ impl ClaimSet {
         (planner, outline): (&Planner<'_>, &Outline<'_>),
     ) {
         let first = self.claims.len();
+        let mut replacing = Vec::new();
         let replaced = |claimed: &ClaimedModule| match &claimed.edit {
             Edit::Replace { value } => Some((claimed.target, value.clone())),
             Edit::Change(_) => None,
         };
         let replaces = claimed.iter().filter_map(replaced).collect();
-        self.claims.reserve_exact(claimed.len());
-        for claimed in claimed {
-            self.add(adapter, claimed, planner, outline);
+        let mut next = first;
+        let record = |claimed| {
+            let claim = ClaimId(next as u32);
+            let record = self.add((adapter, claim), claimed, &mut replacing, (planner, outline))?;
+            next += 1;
+            Some(record)
+        };
+        // Of 60,000 claims each becomes a record in the place that it had.
+        let mut records: Vec<ClaimRecord> = claimed.into_iter().filter_map(record).collect();
+        records.shrink_to_fit();
+        if self.claims.is_empty() {
+            self.claims = records;
+        } else {
+            self.claims.append(&mut records);
         }
-        let claims = first..self.claims.len();
+        for (target, value, claim) in replacing {
+            let error = self.replace(target, value, claim, planner, outline);
+            self.errors.extend(error);
+        }
+        let claims = first..next;
         self.effects.push(is_sound.then_some(AdapterEffect { claims, replaces }));
     }
 
-    /// Adds one claim, slice by slice if its parameter is several tensors on disk.
-    fn add(&mut self, adapter: u32, claimed: ClaimedModule, planner: &Planner<'_>, outline: &Outline<'_>) {
+    /// Adds one claim, slice by slice if its parameter is several tensors on disk; its record, if it can be cut so. What it puts
+    /// in a tensor's place goes to `replacing`.
+    fn add(
+        &mut self,
+        (adapter, claim): (u32, ClaimId),
+        claimed: ClaimedModule,
+        replacing: &mut Vec<(Target, TensorRef, ClaimId)>,
+        (planner, outline): (&Planner<'_>, &Outline<'_>),
+    ) -> Option<ClaimRecord> {
         let ClaimedModule { method, module, keys, target, elements, edit } = claimed;
         let tensor = outline.weight(target).name;
-        let claim = ClaimId(self.claims.len() as u32);
         let found = match target {
             Target::Fused(i) => split_by_slice(&outline.fused(i), edit, elements, outline),
             target => Ok(vec![(target, edit)]),
@@ -78,25 +100,27 @@ impl ClaimSet {
             Err(why) => {
                 let adapter = planner.adapters[adapter as usize].name.clone();
                 self.errors.push(ClaimError::InPieces { adapter, parameter: tensor.to_string(), why }.into());
-                return;
+                return None;
             }
         };
-        self.claims.push(ClaimRecord { adapter, module, method: method.into(), keys, tensor, elements });
         for (target, edit) in parts {
             match edit {
                 Edit::Change(new) => {
+                    let mut new: Vec<Op> = new.into_iter().map(|op| op.counted_for(claim)).collect();
                     let ops = &mut self.edits.entry(target).or_default().ops;
                     // Most tensors have one op, of 45,000 in a large mixture of experts.
-                    ops.reserve_exact(new.len());
-                    ops.extend(new.into_iter().map(|op| op.counted_for(claim)));
-                }
-                Edit::Replace { value } => {
-                    if let Some(error) = self.replace(target, value, claim, planner, outline) {
-                        self.errors.push(error);
+                    if ops.is_empty() {
+                        new.shrink_to_fit();
+                        *ops = new;
+                    } else {
+                        ops.reserve_exact(new.len());
+                        ops.append(&mut new);
                     }
                 }
+                Edit::Replace { value } => replacing.push((target, value, claim)),
             }
         }
+        Some(ClaimRecord { adapter, module, method: method.into(), keys, tensor, elements })
     }
 
     /// Checks what each adapter's file holds against what it is claimed for, of which `shards` have the ops.
@@ -188,7 +212,7 @@ impl ClaimSet {
     pub(crate) fn refuse_overlaps(&mut self, adapter: u32, outline: &Outline<'_>) {
         // The embedding and the head may both change one tensor, if they stay one.
         let shared = outline.shared_embedding().map(Target::Base);
-        let mut found: Vec<(Arc<str>, ClaimId, ClaimId)> = Vec::new();
+        let mut found: Vec<(Name, ClaimId, ClaimId)> = Vec::new();
         for (&target, edits) in self.edits.iter().filter(|(target, _)| Some(**target) != shared) {
             let is_its = |op: &&Op| self.claims[op.claim.0 as usize].adapter == adapter;
             let ops: Vec<&Op> = edits.ops.iter().filter(is_its).collect();

@@ -3,8 +3,6 @@
 //! The flag of a head that was untied, the size of a vocabulary, the quantization of a base that was decoded, the class and
 //! the labels of a new head. A config in which nothing must change is not rewritten, so that it is copied byte for byte.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 
 use crate::adapters::adapter::Adapter;
@@ -15,6 +13,7 @@ use crate::model::heads::{Task, is_embedding, is_head, is_task_head, last_projec
 use crate::model::outline::{Outline, Target};
 use crate::model::untie::untie_config;
 use crate::tensor::dtype::Dtype;
+use crate::tensor::name::Name;
 use crate::tensor::shape::Shape;
 
 use crate::plan::out_tensor::SideFile;
@@ -136,8 +135,7 @@ fn class_for(config: &Config, task: &Task, trained: Option<&str>) -> Option<Stri
 /// Labels of the head that is new or was replaced, by the rows of its last projection; none if there is no such head.
 fn labels(outline: &Outline<'_>) -> Option<u64> {
     let additions = outline.additions.iter().filter(|addition| addition.copy_of.is_none());
-    let mut all: Vec<(Arc<str>, Shape)> =
-        additions.map(|new| (new.name.clone(), new.shape.clone())).collect();
+    let mut all: Vec<(Name, Shape)> = additions.map(|new| (new.name.clone(), new.shape.clone())).collect();
     let resized = outline.resized().map(|(target, shape)| (outline.weight(target).name, shape.clone()));
     all.extend(resized);
     // A head of no columns may have any number of rows.

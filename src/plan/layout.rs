@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor};
 use crate::checkpoint::header::build_header;
@@ -16,6 +15,7 @@ use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::name::Name;
 use crate::tensor::rect::View;
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
@@ -143,13 +143,7 @@ impl OutputLayout<'_> {
 }
 
 /// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(
-    name: &Arc<str>,
-    dtype: Dtype,
-    shape: Shape,
-    base: Option<&TensorRef>,
-    edits: TensorEdits,
-) -> OutTensor {
+fn plain(name: &Name, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, edits: TensorEdits) -> OutTensor {
     let (from, claim) = match edits.replaced.as_deref() {
         Some((value, claim)) => (value, Some(*claim)),
         None => (base.expect("a tensor that only an adapter has is a replacement"), None),
@@ -164,14 +158,14 @@ fn plain(
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &Arc<str>, dtype: Dtype, logical: &Arc<Logical>, edits: TensorEdits) -> Result<OutTensor> {
+fn decoded(name: &Name, dtype: Dtype, logical: &Logical, edits: TensorEdits) -> Result<OutTensor> {
     let (start, claim) = match edits.replaced.as_deref() {
         Some((value, claim)) => {
-            (Arc::new(Logical::plain(value).expect("claims of other dtypes are refused")), Some(*claim))
+            (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim))
         }
         None => (logical.clone(), None),
     };
-    let shape = start.shape.clone();
+    let shape = start.shape().clone();
     let content = merge(start, claim, edits.ops);
     refuse_other_views(name, &content)?;
     Ok(out(name, dtype, shape, encodings::plain(dtype), 0, content))
@@ -180,8 +174,8 @@ fn decoded(name: &Arc<str>, dtype: Dtype, logical: &Arc<Logical>, edits: TensorE
 /// Quantized data is decoded row by row, so that a delta must see them as rows of their last axis.
 fn refuse_other_views(name: &str, content: &Content) -> Result<()> {
     let Content::Compute { start, view, .. } = content else { return Ok(()) };
-    let is_coded = encodings::find(&start.encoding).is_some_and(|encoding| encoding.plain().is_none());
-    if is_coded && start.shape.axes().last().is_some_and(|cols| *cols != view.cols) {
+    let is_coded = encodings::find(start.encoding()).is_some_and(|encoding| encoding.plain().is_none());
+    if is_coded && start.shape().axes().last().is_some_and(|cols| *cols != view.cols) {
         let (tensor, why) = (name.to_owned(), QuantizedProblem::AcrossRows);
         return Err(ClaimError::Quantized { tensor, why }.into());
     }
@@ -189,7 +183,7 @@ fn refuse_other_views(name: &str, content: &Content) -> Result<()> {
 }
 
 /// One part of an encoded weight that stays encoded.
-fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, edits: &TensorEdits) -> Result<OutTensor> {
+fn encoded(base: &BaseTensor, logical: &Logical, part: usize, edits: &TensorEdits) -> Result<OutTensor> {
     if edits.is_nothing() {
         return Ok(copied(base));
     }
@@ -200,11 +194,11 @@ fn encoded(base: &BaseTensor, logical: &Arc<Logical>, part: usize, edits: &Tenso
     if edits.replaced.is_some() {
         return Err(refused(QuantizedProblem::Replaced));
     }
-    let encoding = encodings::find(&logical.encoding).expect("the table made it");
+    let encoding = encodings::find(logical.encoding()).expect("the table made it");
     if let Some(why) = encoding.decode_only() {
         return Err(refused(QuantizedProblem::OfScheme(why)));
     }
-    let axes = logical.shape.axes();
+    let axes = logical.shape().axes();
     if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
         return Err(refused(QuantizedProblem::BlockAcrossMatrices));
     }
@@ -219,16 +213,15 @@ fn copied(base: &BaseTensor) -> OutTensor {
     out(&base.name, dtype, shape, encodings::plain(dtype), 0, content)
 }
 
-fn merge(start: impl Into<Arc<Logical>>, claim: Option<ClaimId>, ops: Vec<Op>) -> Content {
-    let start = start.into();
+fn merge(start: Logical, claim: Option<ClaimId>, ops: Vec<Op>) -> Content {
     let placements = ops.iter().map(|op| &op.placement);
-    let elements = start.shape.elements();
-    let view = Placement::view(&start.shape, placements).unwrap_or(View { rows: 1, cols: elements });
+    let elements = start.shape().elements();
+    let view = Placement::view(start.shape(), placements).unwrap_or(View { rows: 1, cols: elements });
     Content::Compute { start, claim, ops, view }
 }
 
 fn out(
-    name: &Arc<str>,
+    name: &Name,
     dtype: Dtype,
     shape: Shape,
     encoding: Option<&dyn Encoding>,
@@ -237,6 +230,7 @@ fn out(
 ) -> OutTensor {
     let bytes = bytes_of(dtype, shape.elements()).expect("every shape here fits a file");
     let encoding = encoding.map_or("", |encoding| encoding.name()).into();
+    let part = u8::try_from(part).expect("encodings have a few parts");
     OutTensor { name: name.clone(), shape, dtype, encoding, part, offset: 0, bytes, content }
 }
 

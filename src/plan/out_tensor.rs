@@ -2,8 +2,6 @@
 
 use crate::adapters::adapter::Keys;
 use crate::checkpoint::identity::Identity;
-use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +9,8 @@ use crate::encodings;
 use crate::encodings::logical::Logical;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::Dtype;
+use crate::tensor::label::Label;
+use crate::tensor::name::Name;
 use crate::tensor::rect::View;
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
@@ -31,7 +31,7 @@ pub enum Content {
     #[serde(rename = "Merge")]
     Compute {
         /// What it starts from.
-        start: Arc<Logical>,
+        start: Logical,
         /// The claim that put an adapter's tensor in place of the base's, if one did.
         claim: Option<ClaimId>,
         /// What is done to it, in order; may be empty when it is only cast.
@@ -45,15 +45,15 @@ pub enum Content {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutTensor {
     /// Name in the header.
-    pub name: Arc<str>,
+    pub name: Name,
     /// Shape in the header.
     pub shape: Shape,
     /// Element type in the header.
     pub dtype: Dtype,
     /// Name of the encoding it is written in; empty for bytes that are only copied.
-    pub encoding: Cow<'static, str>,
+    pub encoding: Label,
     /// Which part of the encoded weight it is: its data or its scales. 0 for plain numbers.
-    pub part: usize,
+    pub part: u8,
     /// First byte, from the start of the output shard's file.
     pub offset: u64,
     /// Length in bytes.
@@ -168,13 +168,13 @@ pub struct ClaimRecord {
     /// Position of the adapter on the command line, from 0.
     pub adapter: u32,
     /// Module path as the adapter spells it.
-    pub module: Arc<str>,
+    pub module: Name,
     /// Name of the method that claimed it.
-    pub method: Cow<'static, str>,
+    pub method: Label,
     /// The adapter's tensors that it uses, by key.
     pub keys: Keys,
     /// The output tensor it changes.
-    pub tensor: Arc<str>,
+    pub tensor: Name,
     /// Elements of the output that it must reach.
     pub elements: u64,
 }

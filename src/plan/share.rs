@@ -223,7 +223,7 @@ fn reached(tensor: &OutTensor) -> Vec<(usize, u64)> {
         }
         Content::Compute { .. } if tensor.part > 0 => Vec::new(),
         Content::Compute { start, claim, ops, .. } => {
-            let replaced = claim.iter().map(|claim| (claim.0 as usize, start.shape.elements()));
+            let replaced = claim.iter().map(|claim| (claim.0 as usize, start.shape().elements()));
             let changed = ops.iter().map(|op| (op.claim.0 as usize, op.placement.elements()));
             replaced.chain(changed).collect()
         }

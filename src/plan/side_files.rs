@@ -1,9 +1,10 @@
 //! The index of the output's shards, where the weights force it to change.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::checkpoint::listing::Listing;
 use crate::formats::index::build_index;
+use crate::tensor::name_index::NameIndex;
 
 use crate::model::outline::Outline;
 use crate::plan::out_tensor::{CopiedFile, OutShard, OutTensor, Role, SideFile};
@@ -16,31 +17,54 @@ pub(crate) enum OutIndex {
     Made(SideFile),
 }
 
+/// The output's tensors that the index lists, by the positions of their shards and in them.
+struct ListedTensors<'s> {
+    shards: &'s [OutShard],
+    places: Vec<(u32, u32)>,
+}
+
+impl<'s> ListedTensors<'s> {
+    fn of(shards: &'s [OutShard], is_listed: impl Fn(&OutTensor) -> bool) -> ListedTensors<'s> {
+        let mut places = Vec::with_capacity(shards.iter().map(|shard| shard.tensors.len()).sum());
+        for (i, shard) in (0..).zip(shards) {
+            let listed = (0..).zip(&shard.tensors).filter(|(_, tensor)| is_listed(tensor));
+            places.extend(listed.map(|(j, _)| (i, j)));
+        }
+        ListedTensors { shards, places }
+    }
+
+    fn tensor(&self, place: usize) -> &'s OutTensor {
+        let (shard, tensor) = self.places[place];
+        &self.shards[shard as usize].tensors[tensor as usize]
+    }
+
+    /// The name of a tensor and that of its shard.
+    fn entry(&self, place: usize) -> (&'s str, &'s str) {
+        (&self.tensor(place).name, &self.shards[self.places[place].0 as usize].name)
+    }
+}
+
 /// The index of the output's shards, if the base has one.
 pub(crate) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<OutIndex> {
     let Listing { name, bytes, order, unlisted, about } = outline.base.index.as_ref()?;
     let name = name.clone();
     let base = &outline.base.catalogue;
     let unlisted: HashSet<&str> = unlisted.iter().map(|&place| &*base.tensors[place as usize].name).collect();
-    let is_listed = |tensor: &&OutTensor| !unlisted.contains(&*tensor.name);
-    let all = || shards.iter().flat_map(|shard| &shard.tensors);
-    let total: u64 = all().filter(is_listed).map(|tensor| tensor.bytes).sum();
-    let mut written: HashMap<&str, &str> = HashMap::new();
-    for shard in shards {
-        let tensors = shard.tensors.iter().filter(is_listed);
-        written.extend(tensors.map(|tensor| (&*tensor.name, shard.name.as_str())));
-    }
-    let mut listed = Vec::with_capacity(written.len());
-    let in_order = order.iter().map(|&place| &*base.tensors[place as usize].name);
-    listed.extend(in_order.filter_map(|name| written.remove_entry(name)));
-    // A tensor keeps its shard, so that what is left is new; the order of the shards' bytes is theirs.
-    let is_same = listed.len() == order.len() && written.is_empty() && about.total_size == Some(total);
-    if is_same {
+    let listed = ListedTensors::of(shards, |tensor| !unlisted.contains(&*tensor.name));
+    let all = 0..listed.places.len();
+    let total: u64 = all.clone().map(|place| listed.tensor(place).bytes).sum();
+    let by_name = NameIndex::new(all.clone().map(|place| &*listed.tensor(place).name));
+    let place_of =
+        |&place: &u32| by_name.find(&base.tensors[place as usize].name, |i| &listed.tensor(i).name);
+    let kept: Vec<usize> = order.iter().filter_map(place_of).collect();
+    // No name is listed twice, so that the numbers tell whether all are kept and none is new.
+    if kept.len() == order.len() && kept.len() == all.len() && about.total_size == Some(total) {
         return Some(OutIndex::Same(CopiedFile { name, bytes: *bytes, beside: Role::Base }));
     }
-    for shard in shards {
-        let new = shard.tensors.iter().filter_map(|tensor| written.get_key_value(&*tensor.name));
-        listed.extend(new.map(|(name, shard)| (*name, *shard)));
-    }
+    let mut is_new = vec![true; all.len()];
+    kept.iter().for_each(|&place| is_new[place] = false);
+    // A tensor keeps its shard, so that what is left is new; the order of the shards' bytes is theirs.
+    let new = all.filter(|&place| is_new[place]);
+    let listed: Vec<_> = kept.iter().copied().chain(new).map(|place| listed.entry(place)).collect();
     Some(OutIndex::Made(SideFile { name, content: build_index(&listed, about, total) }))
 }

@@ -85,7 +85,7 @@ fn is_turned(axes: &[Axis], cut: &[Cut]) -> bool {
 
 /// Methods that look at positions, or at all of a row, need the whole of what they were trained on.
 fn refuse_parts(op: &Op, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
-    if op.factors.iter().any(|factor| factor.index.is_none()) {
+    if op.factors.iter().any(|factor| factor.index().is_none()) {
         return Err(
             "the method needs all of the weight that it was trained on, and the checkpoint stores it in parts",
         );
@@ -131,7 +131,7 @@ fn moves(axis: &Axis, shape: &Shape) -> Option<Moves> {
 
 /// A factor that starts at what is left of its axis.
 fn shifted(factor: &Factor, cut: &[Cut]) -> Factor {
-    match factor.index {
+    match factor.index() {
         Some(index) => {
             let start = factor.start + cut[index.axis].first * index.stride;
             factor.clone().starting(start)
@@ -194,7 +194,7 @@ mod tests {
 
     /// One expert's delta on a fused parameter [experts, 2·inner, hidden], of rank 2.
     fn expert(e: u64, rows: u64, cols: u64) -> Op {
-        let axes = vec![Axis { count: rows, stride: cols }, Axis { count: cols, stride: 1 }];
+        let axes = [Axis { count: rows, stride: cols }, Axis { count: cols, stride: 1 }].into();
         let a = Factor::along(1, factor(&[2, cols]), 1, 2, cols);
         let b = Factor::along(0, factor(&[rows, 2]), 2, 2, 1);
         Op::new(LowRank::ADDED, Placement { start: e * rows * cols, axes }, vec![a, b], 1.0)
@@ -225,7 +225,7 @@ mod tests {
         change.placement = Placement::matrix(3, 4, false);
         let found =
             onto(&change, &runtime, &gate.expect("there"), &disk).expect("fits").expect("falls on it");
-        let axes = vec![Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }];
+        let axes = [Axis { count: 3, stride: 2 }, Axis { count: 4, stride: 6 }].into();
         assert_eq!(found.placement, Placement { start: 48, axes });
     }
 

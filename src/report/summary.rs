@@ -155,7 +155,7 @@ fn rounded_to(plan: &Plan) -> Option<String> {
     let merged = plan
         .tensors()
         .filter(|tensor| matches!(&tensor.content, Content::Compute { ops, .. } if !ops.is_empty()));
-    let encodings: BTreeSet<&str> = merged.map(|tensor| tensor.encoding.as_ref()).collect();
+    let encodings: BTreeSet<&str> = merged.map(|tensor| &*tensor.encoding).collect();
     let only = encodings.first().filter(|_| encodings.len() == 1)?;
     // Of `fp8_block` the number is what weights are rounded to.
     only.split('_').next().map(str::to_uppercase)

@@ -165,7 +165,7 @@ impl<'p> MergedTensor<'p> {
         let (start, view) = (self.start, self.view);
         let rect = Rect { rows: 0..view.rows.min(1), cols: 0..view.cols };
         let encoding = start_encoding(start);
-        (0..start.parts.len()).map(move |part| {
+        (0..start.parts().len()).map(move |part| {
             let runs = encoding.runs(part, Place { logical: start, view, rect: &rect });
             match runs.count {
                 0 | 1 => StridedPart::default(),
@@ -206,7 +206,7 @@ impl<'p> MergedTensor<'p> {
         }
         let rect = Rect { rows: 0..rows, cols: 0..self.view.cols };
         let place = Place { logical: self.start, view: self.view, rect: &rect };
-        out_encoding(self.tensor).runs(self.tensor.part, place).bytes()
+        out_encoding(self.tensor).runs(usize::from(self.tensor.part), place).bytes()
     }
 
     /// The largest number up to `most` for which `bytes` stays within `room`.

@@ -49,13 +49,13 @@ pub(crate) enum Sharing {
 
 /// Bytes of a factor's values for so many positions; of all of it, if it runs along no axis.
 pub(crate) fn factor_bytes(factor: &Factor, positions: u64) -> usize {
-    let count = if factor.index.is_some() { positions } else { 1 };
+    let count = if factor.index().is_some() { positions } else { 1 };
     (count * factor.values()) as usize * F32
 }
 
 /// The encoding a tensor starts from.
 pub(crate) fn start_encoding(start: &Logical) -> &'static dyn Encoding {
-    encodings::find(&start.encoding).expect("a plan names encodings of the table")
+    encodings::find(start.encoding()).expect("a plan names encodings of the table")
 }
 
 /// The encoding a tensor is written in.

@@ -43,8 +43,7 @@ impl FactorRepack {
         let part = if self.is_grouped { within / self.inner } else { within };
         let tensor = TensorRef { file, offset: self.at, ..self.tensor.clone() };
         let start = (part * self.rows + row) * self.inner;
-        let index = Some(FactorIndex { stride: self.inner, ..index });
-        Factor { tensor, start, index, inner_stride: 1, ..factor.clone() }
+        Factor::along(index.axis, tensor, self.inner, factor.inner, 1).starting(start)
     }
 }
 
@@ -97,7 +96,7 @@ fn key(factor: &Factor) -> (FileId, u64) {
 
 /// How a factor is repacked, if each op has a little of every row of it.
 fn strided(factor: &Factor) -> Option<(FactorIndex, FactorRepack)> {
-    let index = factor.index?;
+    let index = factor.index()?;
     let &[rows, width] = factor.tensor.shape.axes() else { return None };
     let is_grouped = factor.inner_stride == 1;
     let parts = width.checked_div(factor.inner)?;
@@ -165,7 +164,7 @@ mod tests {
             assert_eq!((repack.rows, repack.parts, repack.inner, repack.is_grouped), (5, 3, 2, is_grouped));
             let found = repack.repacked(&factor, index, FileId(9));
             assert_eq!((found.start, found.inner_stride), ((5 + 2) * 2, 1), "part 1, row 2");
-            assert_eq!(found.index, Some(FactorIndex { axis: 0, stride: 2 }));
+            assert_eq!(found.index(), Some(FactorIndex { axis: 0, stride: 2 }));
         }
         // Rows of their own lie together already, whole or not.
         assert!(strided(&Factor::along(0, tensor(&[5, 6]), 6, 6, 1)).is_none());
@@ -187,7 +186,7 @@ mod tests {
                 1.0,
             )
         };
-        let start = Logical::plain(&base).expect("floats").into();
+        let start = Logical::plain(&base).expect("floats");
         let view = View { rows: 10, cols: 4 };
         let content = Content::Compute { start, claim: None, ops: vec![op(0), op(1)], view };
         let (name, dtype, encoding) = ("t".into(), Dtype::BF16, "bf16".into());

@@ -168,7 +168,7 @@ impl<'p> MergedTensor<'p> {
 
     /// Whether the output is another type than what it starts from.
     fn is_cast(&self) -> bool {
-        self.tensor.encoding != self.start.encoding
+        *self.tensor.encoding != *self.start.encoding()
     }
 
     /// An upper bound of what the ranks of the products on one element add up to, by where ops begin and end.

@@ -39,7 +39,7 @@ impl Span {
             whole: 0,
         };
         for factor in &op.factors {
-            match factor.index {
+            match factor.index() {
                 Some(index) if Some(index.axis) == grid.rows.axis => span.own.push(factor_bytes(factor, 1)),
                 Some(_) => span.shared.push(factor_bytes(factor, 1)),
                 None => span.whole += aligned(factor_bytes(factor, 1)),

@@ -3,7 +3,7 @@
 use crate::error::request::RequestError;
 use proptest::prelude::*;
 
-use crate::encodings::logical::Logical;
+use crate::encodings::logical::{Logical, LogicalFields};
 use crate::formats::header_bytes::HeaderBytes;
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::ops::DeltaKind;
@@ -45,9 +45,8 @@ fn content(base: TensorRef, (out, input, rank, transposed): Made) -> Content {
     let is_plain = rank % 2 == 0;
     let kind: DeltaKind = if is_plain { LowRank::ADDED.into() } else { Dora { is_transposed: true }.into() };
     let op = Op::new(kind, placement, vec![a, b], 1.0).counted_for(ClaimId(0));
-    let start =
-        Logical { encoding: "bf16".into(), shape: base.shape.clone(), block: (1, 1), parts: vec![base] };
-    Content::Compute { start: start.into(), claim: None, ops: vec![op], view }
+    let start = Logical::plain(&base).expect("floats");
+    Content::Compute { start, claim: None, ops: vec![op], view }
 }
 
 /// A stack of experts in one tensor, of which each has an adapter of its own rank, or none.
@@ -60,14 +59,15 @@ fn stack(ranks: &[u64], (out, input): (u64, u64), transposed: bool) -> Plan {
     let matrix = if transposed { [input, out] } else { [out, input] };
     let axes = [&[ranks.len() as u64], &matrix[..]].concat();
     tensor.shape = Shape::new(&axes).expect("small");
-    std::sync::Arc::get_mut(start).expect("its only user").shape = tensor.shape.clone();
+    let resized = TensorRef { shape: tensor.shape.clone(), ..start.parts()[0].clone() };
+    *start = Logical::plain(&resized).expect("floats");
     let model = ops.pop().expect("one op");
     for (e, &rank) in ranks.iter().enumerate().filter(|(_, rank)| **rank > 0) {
         let placement =
             Placement { start: e as u64 * out * input, ..Placement::matrix(out, input, transposed) };
         let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, input]), 1, rank, input);
         let b = Factor::along(0, tensor_ref(1, 0, Dtype::BF16, &[out, rank]), rank, rank, 1);
-        ops.push(Op { placement, factors: vec![a, b], kind: LowRank::ADDED.into(), ..model.clone() });
+        ops.push(Op { placement, factors: [a, b].into(), kind: LowRank::ADDED.into(), ..model.clone() });
     }
     *view = Placement::view(&tensor.shape, ops.iter().map(|op| &op.placement)).expect("it covers the tensor");
     plan
@@ -289,7 +289,7 @@ fn quantized(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let shape = Shape::new(&[experts, inputs, outputs]).expect("small");
     let stored = |axes: &[u64]| tensor_ref(0, 0, Dtype::U8, axes);
     let parts = vec![stored(&[experts, outputs, inputs / 32, 16]), stored(&[experts, outputs, inputs / 32])];
-    let start = Logical { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
+    let start = LogicalFields { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
     let view = crate::tensor::rect::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
     let content = Content::Compute { start: start.into(), claim: None, ops: Vec::new(), view };
@@ -325,7 +325,7 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
     let op = |(i, expert): (usize, &u64)| {
         let a = Factor::along(1, tensor_ref(1, 0, Dtype::F32, &[rank, inputs]), 1, rank, inputs);
         let b = Factor::along(0, tensor_ref(1, 0, Dtype::F32, &[outputs, rank]), rank, rank, 1);
-        let axes = vec![Axis { count: outputs, stride: 1 }, Axis { count: inputs, stride: outputs }];
+        let axes = [Axis { count: outputs, stride: 1 }, Axis { count: inputs, stride: outputs }].into();
         let placement = Placement { start: expert * inputs * outputs, axes };
         Op::new(LowRank::ADDED, placement, vec![a, b], 1.0).counted_for(ClaimId(i as u32))
     };
@@ -333,8 +333,7 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
     let out = &mut plan.shards[0].tensors[0];
     (out.bytes, out.shape) = (2 * shape.elements(), shape);
     let view = crate::tensor::rect::View { rows: count * inputs, cols: outputs };
-    out.content =
-        Content::Compute { start: Logical::plain(&base).expect("floats").into(), claim: None, ops, view };
+    out.content = Content::Compute { start: Logical::plain(&base).expect("floats"), claim: None, ops, view };
     plan.shards[0].bytes = 10 + plan.shards[0].tensors[0].bytes;
     plan
 }
@@ -433,7 +432,7 @@ fn arithmetic_follows_from_deltas_and_encodings() {
 fn what_is_not_dense_or_not_changed_is_not_merged_in_place() {
     let mut spread = tensor(2, false);
     let Content::Compute { ops, .. } = &mut spread.content else { unreachable!("rank 2 merges") };
-    ops[0].placement.axes = vec![Axis { count: 6, stride: 8 }, Axis { count: 4, stride: 2 }];
+    ops[0].placement.axes = [Axis { count: 6, stride: 8 }, Axis { count: 4, stride: 2 }].into();
     assert_eq!(arithmetic(&spread), Arithmetic::Formulas(FloatFormat::BF16), "every second column");
     let mut decoded = tensor(2, false);
     let Content::Compute { ops, .. } = &mut decoded.content else { unreachable!("rank 2 merges") };

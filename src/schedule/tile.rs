@@ -130,11 +130,11 @@ fn each_block(
         let window = op.placement.grid(merged.view).and_then(|grid| grid.window(rect));
         let Some(window) = window else { continue };
         for (j, factor) in op.factors.iter().enumerate() {
-            let follows_rows = factor.index.is_some_and(|index| Some(index.axis) == window.rows.axis);
+            let follows_rows = factor.index().is_some_and(|index| Some(index.axis) == window.rows.axis);
             if follows_rows != (sharing == Sharing::Own) {
                 continue;
             }
-            let positions = match factor.index {
+            let positions = match factor.index() {
                 Some(_) if follows_rows => window.rows.range.clone(),
                 Some(_) => window.cols.range.clone(),
                 None => 0..0,
@@ -182,10 +182,10 @@ impl TileLayout {
         let MergedTensor { tensor, start, view, output, .. } = *merged;
         let place = Place { logical: start, view, rect };
         let encoding = start_encoding(start);
-        let source = (0..start.parts.len()).map(|part| encoding.max_bytes(part, place) as usize).sum();
+        let source = (0..start.parts().len()).map(|part| encoding.max_bytes(part, place) as usize).sum();
         let out = match output {
             Output::Encoded if is_in_place(tensor, encoding) => 0,
-            Output::Encoded => out_encoding(tensor).max_bytes(tensor.part, place) as usize,
+            Output::Encoded => out_encoding(tensor).max_bytes(usize::from(tensor.part), place) as usize,
             Output::Observed => rect.elements() as usize * F32,
         };
         aligned(aligned(source) + out)
@@ -204,11 +204,13 @@ fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>
     let MergedTensor { tensor, start, view, output, .. } = *merged;
     let place = Place { logical: start, view, rect };
     let encoding = start_encoding(start);
-    let source = (0..start.parts.len()).map(|part| encoding.runs(part, place).bytes() as usize).sum();
+    let source = (0..start.parts().len()).map(|part| encoding.runs(part, place).bytes() as usize).sum();
     let behind = |bytes: usize| aligned(source)..aligned(source) + bytes;
     let out = match output {
         Output::Encoded if is_in_place(tensor, encoding) => 0..source,
-        Output::Encoded => behind(out_encoding(tensor).runs(tensor.part, place).bytes() as usize),
+        Output::Encoded => {
+            behind(out_encoding(tensor).runs(usize::from(tensor.part), place).bytes() as usize)
+        }
         Output::Observed => behind(rect.elements() as usize * F32),
     };
     (0..source, out)

@@ -3,6 +3,8 @@
 //! Nothing here reads a file or knows what a tensor is for.
 
 pub(crate) mod dtype;
+pub(crate) mod label;
+pub(crate) mod name;
 pub(crate) mod name_index;
 pub(crate) mod rect;
 pub(crate) mod reference;

@@ -1,23 +1,26 @@
 //! A shape whose number of elements is known to fit 64 bits.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// Sizes of the axes, slowest first. Rank 0 is a scalar with one element.
 ///
-/// Up to two axes are held in place: planning for 92,000 tensors holds 300,000 shapes at once.
+/// Clones share the sizes, and so do the equal shapes of a file ([`SharedShapes`]): planning for 92,000 tensors holds 300,000
+/// shapes at once, and few of them differ.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Shape(SmallVec<[u64; 2]>);
+pub struct Shape(Arc<SmallVec<[u64; 3]>>);
 
 impl Shape {
     /// A shape, or `None` if its number of elements does not fit 64 bits, or that of some of its axes: beside an axis of 0 the
     /// others may be anything in a file of no bytes, and products of them are taken.
     pub fn new(axes: &[u64]) -> Option<Shape> {
         axes.iter().filter(|&&axis| axis > 0).try_fold(1u64, |n, &axis| n.checked_mul(axis))?;
-        Some(Shape(SmallVec::from_slice(axes)))
+        Some(Shape(Arc::new(SmallVec::from_slice(axes))))
     }
 
     /// Number of elements; cannot overflow, as `new` checked it.
@@ -28,6 +31,21 @@ impl Shape {
     /// The axes, slowest first.
     pub fn axes(&self) -> &[u64] {
         &self.0
+    }
+}
+
+/// Shapes that were seen, each held once.
+#[derive(Debug, Default)]
+pub(crate) struct SharedShapes(HashSet<Shape>);
+
+impl SharedShapes {
+    /// The first that was seen of those that equal `shape`.
+    pub(crate) fn first(&mut self, shape: Shape) -> Shape {
+        if let Some(first) = self.0.get(&shape) {
+            return first.clone();
+        }
+        self.0.insert(shape.clone());
+        shape
     }
 }
 

@@ -24,7 +24,9 @@ pub(crate) fn unmerged_modules(
     (sources, cancel): (&[Box<dyn Source>], &Cancel),
 ) -> Result<Option<Vec<String>>> {
     let Content::Compute { start, ops, claim: None, .. } = &tensor.content else { return Ok(None) };
-    let Some(base) = start.parts.get(tensor.part).filter(|_| !ops.is_empty()) else { return Ok(None) };
+    let Some(base) = start.parts().get(usize::from(tensor.part)).filter(|_| !ops.is_empty()) else {
+        return Ok(None);
+    };
     let is_alike = base.dtype == tensor.dtype && base.bytes() == tensor.bytes;
     let is_much = difference.first_wrong.is_some() || difference.differing * MOVED >= tensor.shape.elements();
     if !(is_alike && is_much) {

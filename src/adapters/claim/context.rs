@@ -1,7 +1,7 @@
 //! Looking up: one adapter's tensors by key and path, and the parameters of the running model that they are for. What is found out goes into [`Findings`](crate::adapters::claim::findings::Findings).
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::{join, locate};
@@ -24,26 +24,16 @@ pub(crate) struct ClaimContext<'a> {
     values: HashMap<Target, usize>,
     /// Which of them stands in place of a tied head, which has no target yet.
     head_value: Option<usize>,
-    paths: Vec<&'a str>,
-    by_key: NameIndex,
-    by_path: NameIndex,
+    /// Places by key and by path, made when they are first asked for, which most adapters never do.
+    by_key: OnceCell<NameIndex>,
+    by_path: OnceCell<NameIndex>,
     /// Parameters of several tensors that were looked up: 512 tensors for gate and up of 256 experts.
     fused: RefCell<HashMap<String, Target>>,
-    /// Wrappers that were taken off keys, and off how many.
-    stripped: BTreeMap<&'static str, usize>,
 }
 
 impl<'a> ClaimContext<'a> {
     /// Reads the adapter's keys and finds what its values stand in place of.
     pub(crate) fn new(adapter: &'a Adapter, mut outline: Outline<'a>, names: Names<'a>) -> ClaimContext<'a> {
-        let mut stripped: BTreeMap<&'static str, usize> = BTreeMap::new();
-        let mut paths = Vec::with_capacity(adapter.tensors.len());
-        for tensor in &adapter.tensors {
-            if let Some(wrapper) = tensor.wrapper {
-                *stripped.entry(wrapper).or_default() += 1;
-            }
-            paths.push(tensor.path());
-        }
         outline.name_head(&names);
         // What a tied head starts from is the embedding, if they stay one.
         let shared = outline.shared_embedding();
@@ -70,11 +60,9 @@ impl<'a> ClaimContext<'a> {
             outline,
             values,
             head_value,
-            by_key: NameIndex::new(adapter.tensors.iter().map(|tensor| &*tensor.key)),
-            by_path: NameIndex::new(paths.iter().copied()),
+            by_key: OnceCell::new(),
+            by_path: OnceCell::new(),
             fused: RefCell::default(),
-            paths,
-            stripped,
         }
     }
 
@@ -83,24 +71,20 @@ impl<'a> ClaimContext<'a> {
         &self.adapter.tensors[i]
     }
 
-    /// Wrappers that were taken off keys, and off how many.
-    pub(crate) fn stripped(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        self.stripped.iter().map(|(wrapper, count)| (*wrapper, *count))
-    }
-
     /// The keys of all tensors without prefix and wrappers.
-    pub(crate) fn paths(&self) -> &[&'a str] {
-        &self.paths
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.adapter.tensors.iter().map(AdapterTensor::path)
     }
 
     /// The key of a tensor without prefix and wrappers.
     pub(crate) fn path(&self, i: usize) -> &'a str {
-        self.paths[i]
+        self.adapter.tensors[i].path()
     }
 
     /// The tensor at that path.
     pub(crate) fn at_path(&self, path: &str) -> Option<usize> {
-        self.by_path.find(path, |i| self.paths[i])
+        let by_path = self.by_path.get_or_init(|| NameIndex::new(self.paths()));
+        by_path.find(path, |i| self.path(i))
     }
 
     /// The tensor whose key is `key` with its tail `from` exchanged for `to`, an adapter's name between them kept.
@@ -108,7 +92,9 @@ impl<'a> ClaimContext<'a> {
         let module = from.module(key)?;
         let name = key[module.len() + from.role.len()..].strip_suffix(from.ending)?;
         let beside = format!("{module}{}{name}{}", to.role, to.ending);
-        self.by_key.find(&beside, |i| &self.tensor(i).key).map(|i| self.tensor(i))
+        let keys = || self.adapter.tensors.iter().map(|tensor| &*tensor.key);
+        let by_key = self.by_key.get_or_init(|| NameIndex::new(keys()));
+        by_key.find(&beside, |i| &self.tensor(i).key).map(|i| self.tensor(i))
     }
 
     /// A target's name, type and shape, as it is once the adapter's own replacements are made.

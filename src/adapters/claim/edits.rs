@@ -1,10 +1,9 @@
 //! Edits: what a claim does to a tensor, before the planner numbers it.
 
-use std::sync::Arc;
-
 use crate::adapters::adapter::Keys;
 use crate::model::outline::Target;
 use crate::ops::op::Op;
+use crate::tensor::name::Name;
 use crate::tensor::reference::TensorRef;
 
 /// What a claim does to its tensor.
@@ -25,7 +24,7 @@ pub(crate) struct ClaimedModule {
     /// Name of the method, as plans show it.
     pub method: &'static str,
     /// Module path as the adapter spells it.
-    pub module: Arc<str>,
+    pub module: Name,
     /// The keys it uses.
     pub keys: Keys,
     /// The tensor it is for.
@@ -40,8 +39,8 @@ impl ClaimedModule {
     /// A claim that changes values: it must reach every element that its ops fall on.
     pub(crate) fn change(
         method: &'static str,
-        module: impl Into<Arc<str>>,
-        keys: impl IntoIterator<Item = Arc<str>>,
+        module: impl Into<Name>,
+        keys: impl IntoIterator<Item = Name>,
         target: Target,
         ops: Vec<Op>,
     ) -> ClaimedModule {

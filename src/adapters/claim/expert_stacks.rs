@@ -6,8 +6,6 @@
 //! them as the model's fused parameters are called (`experts.gate_up_proj`, gate rows first). Where the projections are on
 //! disk is a matter of names.
 
-use std::sync::Arc;
-
 use std::collections::BTreeSet;
 
 use crate::adapters::claim::Claim;
@@ -23,6 +21,7 @@ use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
+use crate::tensor::name::Name;
 
 /// Low-rank deltas of all experts.
 pub(crate) struct ExpertStacks;
@@ -48,13 +47,13 @@ impl Claim for ExpertStacks {
 
 /// The modules whose factors are stacks: by their names, or by the axes of `A` where they are called as in the model.
 fn stacks(context: &ClaimContext<'_>) -> BTreeSet<String> {
-    let of = |(i, path): (usize, &&str)| {
+    let of = |(i, path): (usize, &str)| {
         let module = A.module(path).or_else(|| B.module(path))?;
         let has_axes = context.tensor(i).tensor.shape.axes().len() == 3;
         let is_one = all_experts(module).is_some() || has_axes && all_experts_spelled(module).is_some();
         is_one.then(|| module.to_owned())
     };
-    context.paths().iter().enumerate().filter_map(of).collect()
+    context.paths().enumerate().filter_map(of).collect()
 }
 
 /// The experts module that a stack belongs to, and the parameter of it that names know.
@@ -94,13 +93,13 @@ fn claim_pair(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair:
     // Every expert's own factor, or the one that they share.
     let start = |count: u64, expert: u64, elements: u64| if count == 1 { 0 } else { expert * elements };
     let ops = (0..experts).map(|e| {
-        let axes = vec![Axis { count: out, stride: input }, Axis { count: input, stride: 1 }];
+        let axes = [Axis { count: out, stride: input }, Axis { count: input, stride: 1 }].into();
         let placement = Placement { start: e * out * input, axes };
         let a = Factor::along(1, a.tensor.clone(), 1, rank, input).starting(start(of_a, e, rank * input));
         let b = Factor::along(0, b.tensor.clone(), rank, rank, 1).starting(start(of_b, e, out * rank));
         Op::new(LowRank::ADDED, placement, vec![a, b], scale)
     });
-    let keys = [&a.key, &b.key].map(Arc::clone);
+    let keys = [&a.key, &b.key].map(Name::clone);
     findings.claim(ClaimedModule::change("lora_stacked", &*pair.module, keys, target, ops.collect()));
     Ok(())
 }

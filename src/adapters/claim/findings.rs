@@ -51,7 +51,7 @@ impl<'a> Findings<'a> {
     /// Begins with every tensor unclaimed but those that no merge needs, which are ignored by rules that say so.
     pub(crate) fn new(context: &ClaimContext<'a>) -> Findings<'a> {
         let adapter = context.adapter;
-        let reported = |(wrapper, keys): (&str, usize)| {
+        let reported = |(&wrapper, &keys): (&&str, &usize)| {
             let (adapter, wrapper) = (adapter.name.clone(), wrapper.to_owned());
             NameNote::WrapperRemoved { adapter, wrapper, keys }.into()
         };
@@ -63,12 +63,12 @@ impl<'a> Findings<'a> {
             head_follows: false,
             trains_as_one: false,
             errors: Vec::new(),
-            notes: context.stripped().map(reported).collect(),
+            notes: adapter.stripped.iter().map(reported).collect(),
         };
         let mut by_rule: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
         for (i, tensor) in adapter.tensors.iter().enumerate() {
             if let Some(rule) = tensor.unneeded {
-                by_rule.entry(rule).or_default().push(i);
+                by_rule.entry(rule.rule()).or_default().push(i);
             }
         }
         by_rule.into_iter().for_each(|(rule, found)| findings.ignore_all(&found, rule));
@@ -88,7 +88,7 @@ impl<'a> Findings<'a> {
         is_one: impl Fn(&str) -> bool,
     ) -> BTreeMap<&'c str, usize> {
         let mut modules = BTreeMap::new();
-        for (i, path) in context.paths().iter().enumerate() {
+        for (i, path) in context.paths().enumerate() {
             if self.taken[i] {
                 continue;
             }
@@ -165,7 +165,7 @@ impl<'a> Findings<'a> {
         is_one: impl Fn(&str) -> bool,
         rule: &'static str,
     ) {
-        let all = context.paths().iter().enumerate();
+        let all = context.paths().enumerate();
         let found = all.filter(|(i, path)| !self.taken[*i] && is_one(path)).map(|(i, _)| i);
         let found: Vec<usize> = found.collect();
         self.ignore_all(&found, rule);

@@ -8,8 +8,6 @@
 //! rows. An embedding is such a layer, with tokens as inputs. A convolution's inputs and its kernel are one axis, as `B` has
 //! a kernel of one (peft-methods.md 3.1).
 
-use std::sync::Arc;
-
 use crate::adapters::adapter::Keys;
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
@@ -23,6 +21,7 @@ use crate::error::Result;
 use crate::model::outline::Target;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
+use crate::tensor::name::Name;
 
 /// LoRA's product of two factors.
 pub(crate) struct Lora;
@@ -178,7 +177,7 @@ impl Claim for Lora {
 /// A pair of factors and the op that adds their product.
 pub(crate) struct PairOp {
     /// Module path as the adapter spells it.
-    pub(crate) module: Arc<str>,
+    pub(crate) module: Name,
     /// The keys it uses.
     pub(crate) keys: Keys,
     /// The tensor it is for.
@@ -212,7 +211,7 @@ pub(crate) fn resolve(
     let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(None) };
     let scale = context.adapter.scale(&pair.module, Some(placed.rank))?;
     let op = Op::new(LowRank::ADDED, placed.placement(), placed.factors(), scale as f32);
-    let (module, keys) = (Arc::from(&*pair.module), placed.keys());
+    let (module, keys) = (context.tensor(pair.a).part_of_path(&pair.module), placed.keys());
     let Placed { target, out, is_transposed, .. } = placed;
     Ok(Some(PairOp { module, keys, target, out, is_transposed, op }))
 }

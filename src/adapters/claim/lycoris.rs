@@ -1,8 +1,6 @@
 //! Rules that LoHa and LoKr share: the layers they fit, their scale, and the shape of a convolution's core
 //! ([`crate::ops::cp_core`]).
 
-use std::sync::Arc;
-
 use std::collections::BTreeMap;
 
 use crate::adapters::claim::context::ClaimContext;
@@ -17,6 +15,7 @@ use crate::ops::DeltaKind;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
+use crate::tensor::name::Name;
 use crate::tensor::shape::Shape;
 
 /// The adapter's tensors of each module, in the order of the tails.
@@ -56,7 +55,7 @@ type ClaimModule<const N: usize> =
 pub(crate) struct LycorisLayer {
     /// Which one.
     pub(crate) target: Target,
-    name: Arc<str>,
+    name: Name,
     shape: Shape,
     /// What PEFT calls the method.
     what: &'static str,

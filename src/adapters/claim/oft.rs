@@ -164,7 +164,7 @@ fn claim_module(
     let placement = Placement::matrix(out, width, false);
     let [side, blocks, width] = [side, blocks, width].map(|size| size as usize);
     let rotate = Rotate { cayley, side, blocks, width, is_embedding };
-    let factors = vec![Factor { prepared_len: Some(rotate.prepared_len()), ..Factor::whole(tensor.tensor) }];
+    let factors = vec![Factor::prepared(tensor.tensor, rotate.prepared_len())];
     let op = Op::new(rotate, placement, factors, 1.0);
     findings.claim(ClaimedModule::change("oft", module, [tensor.key], target, vec![op]));
     Ok(())

@@ -38,9 +38,9 @@ impl Placed {
     }
 
     /// `A`, then `B`.
-    pub(crate) fn factors(&self) -> Vec<Factor> {
+    pub(crate) fn factors(&self) -> [Factor; 2] {
         let (a, b, rank) = (self.a.tensor.clone(), self.b.tensor.clone(), self.rank);
-        vec![Factor::along(1, a, 1, rank, self.input), Factor::along(0, b, rank, rank, 1)]
+        [Factor::along(1, a, 1, rank, self.input), Factor::along(0, b, rank, rank, 1)]
     }
 
     /// The keys of both.

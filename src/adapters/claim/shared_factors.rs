@@ -49,13 +49,12 @@ fn numbered(module: &str) -> Option<(u64, String)> {
 
 /// Claims where the factor of tail `shared` is that of all experts, and the one of tail `own` is not.
 fn claim_side(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, shared: Tail, own: Tail) {
-    let single: Vec<&str> = context.paths().iter().filter_map(|path| own.module(path)).collect();
+    let single: Vec<&str> = context.paths().filter_map(|path| own.module(path)).collect();
     let is_of = |all: &str| single.iter().any(|module| numbered(module).is_some_and(|(_, of)| of == all));
     let is_alone =
         |module: &str| projection(module).is_some_and(|all| !single.contains(&module) && is_of(&all));
     let alone: Vec<String> = context
         .paths()
-        .iter()
         .filter_map(|path| shared.module(path))
         .filter(|m| is_alone(m))
         .map(str::to_owned)

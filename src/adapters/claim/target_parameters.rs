@@ -6,8 +6,6 @@
 //! `Δ[e] = s·Σ_k B_e[·, k]·A_e[k, ·]`, `A` with the experts slowest, `B` with the experts fastest (or slowest, as Unsloth
 //! wrote it until September 2026). Which of the two axes `A` lies on changed with PEFT 0.19 and is seen by the shapes.
 
-use std::sync::Arc;
-
 use std::collections::BTreeMap;
 
 use crate::adapters::claim::Claim;
@@ -28,6 +26,7 @@ use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
 use crate::ops::placement::{Axis, Placement};
+use crate::tensor::name::Name;
 
 /// Low-rank deltas of parameters.
 pub(crate) struct TargetParameters;
@@ -322,7 +321,7 @@ fn claim_stack(
     let is_grouped = expert_layout::is_grouped(context, rank, experts, &b.key)?;
     let (a_axis, b_axis) = if swapped { (1, 0) } else { (0, 1) };
     let ops = (0..experts).map(|e| {
-        let axes = vec![Axis { count: d1, stride: d2 }, Axis { count: d2, stride: 1 }];
+        let axes = [Axis { count: d1, stride: d2 }, Axis { count: d2, stride: 1 }].into();
         let placement = Placement { start: e * d1 * d2, axes };
         let a = Factor::along(a_axis, a.tensor.clone(), 1, rank, a_width).starting(e * rank * a_width);
         // Where `b`'s columns of one expert start, and how far apart they are.
@@ -330,7 +329,7 @@ fn claim_stack(
         let b = Factor::along(b_axis, b.tensor.clone(), a_rows, rank, apart).starting(start);
         Op::new(LowRank::ADDED, placement, vec![a, b], scale)
     });
-    let keys = [&a.key, &b.key].map(Arc::clone);
+    let keys = [&a.key, &b.key].map(Name::clone);
     findings.claim(ClaimedModule::change("lora_parameter", &*pair.module, keys, target, ops.collect()));
     Ok(())
 }

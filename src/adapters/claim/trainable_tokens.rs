@@ -78,7 +78,7 @@ fn claim_rows(
         return Err(ClaimError::Weighted { adapter, what: tensor.key.to_string(), weight, why }.into());
     }
     let ops = runs(indices).into_iter().map(|(token, row, count)| {
-        let axes = vec![Axis { count, stride: width }, Axis { count: width, stride: 1 }];
+        let axes = [Axis { count, stride: width }, Axis { count: width, stride: 1 }].into();
         let factor = Factor::along(0, tensor.tensor.clone(), width, width, 1).starting(row * width);
         Op::new(ReplaceRows, Placement { start: token * width, axes }, vec![factor], 1.0)
     });

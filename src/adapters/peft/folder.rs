@@ -73,7 +73,7 @@ impl Dialect for Peft {
         if entries.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }
-        let mut tensors = tensors(entries, opening.file, &Grammar::of(&kind), normalise);
+        let (mut tensors, stripped) = tensors(entries, opening.file, &Grammar::of(&kind), normalise);
         for tensor in &mut tensors {
             tensor.unneeded = aside(tensor.path(), tensor.is_value(), tensor.tensor.shape.elements());
         }
@@ -95,6 +95,7 @@ impl Dialect for Peft {
             config_hash: blake3::hash(&bytes).to_hex().to_string(),
             header_hash,
             tensors,
+            stripped,
             weight: opening.weight,
             experts: ExpertLayout::default(),
             unmatched: Vec::new(),

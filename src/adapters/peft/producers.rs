@@ -4,6 +4,7 @@
 //! by a rule (`aside`), and config fields are judged like any other ([`FIELDS`]). What stands in none of these tables is
 //! refused. Deviations in how factors lie are in [`crate::adapters::claim::expert_layout`] (key-mapping.md 10.7).
 
+use crate::adapters::adapter::Unneeded;
 use crate::adapters::evidence::Evidence;
 use crate::adapters::peft::config::{AdapterConfig, Field, Refused};
 use crate::adapters::peft::torchtune;
@@ -138,15 +139,15 @@ enum Which {
 }
 
 /// Tensors that a merge does not need, and why.
-const ASIDE: &[(Which, &str)] = &[
-    (Which::Segment("original_module"), "the frozen copy of a module that was trained"),
-    (Which::End("rotary_emb.inv_freq"), "the model computes it"),
+const ASIDE: &[(Which, Unneeded)] = &[
+    (Which::Segment("original_module"), Unneeded::FrozenCopy),
+    (Which::End("rotary_emb.inv_freq"), Unneeded::Computed),
     // Tinker's, for projections that a model does not have. What the base has is missing: `promises::empty` refuses it.
-    (Which::Empty(&["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"]), "it has no values"),
+    (Which::Empty(&["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"]), Unneeded::Empty),
 ];
 
 /// Why a tensor is ignored, if it is: its path, whether it stands in place of a parameter, and how many elements it has.
-pub(crate) fn aside(path: &str, is_value: bool, elements: u64) -> Option<&'static str> {
+pub(crate) fn aside(path: &str, is_value: bool, elements: u64) -> Option<Unneeded> {
     let is_one = |which: &Which| match which {
         Which::Segment(segment) => path.split('.').any(|other| other == *segment),
         Which::End(end) => path == *end || path.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')),

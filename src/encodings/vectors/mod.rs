@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::encodings::encoding::{Place, RowPiece, ToEncode};
-use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::{ENCODINGS, find as find_encoding};
 use crate::formats::CONTAINERS;
 use crate::formats::container::{FileBytes, Room};
@@ -93,8 +93,8 @@ fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected
 
 /// The bytes of a tile, part after part, as the reader would lay them.
 fn tile_bytes(place: Place<'_>, file: &[u8]) -> Vec<u8> {
-    let encoding = find_encoding(&place.logical.encoding).unwrap();
-    let parts = place.logical.parts.iter().enumerate();
+    let encoding = find_encoding(place.logical.encoding()).unwrap();
+    let parts = place.logical.parts().iter().enumerate();
     let runs = parts.flat_map(|(i, part)| {
         let runs = encoding.runs(i, place);
         (0..runs.count).map(move |run| (part.offset + runs.first + run * runs.stride, runs.len))
@@ -104,9 +104,9 @@ fn tile_bytes(place: Place<'_>, file: &[u8]) -> Vec<u8> {
 
 /// Decodes a weight in tiles of so many rows and columns.
 fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<f32> {
-    let encoding = find_encoding(&logical.encoding).unwrap();
-    let width = *logical.shape.axes().last().unwrap();
-    let height = logical.shape.elements() / width;
+    let encoding = find_encoding(logical.encoding()).unwrap();
+    let width = *logical.shape().axes().last().unwrap();
+    let height = logical.shape().elements() / width;
     let view = View { rows: height, cols: width };
     let together = encoding.row_group(logical).min(height);
     let first = Rect { rows: 0..rows.min(together), cols: 0..cols.min(width) };
@@ -120,7 +120,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
         for left in (0..width).step_by(cols as usize) {
             let rect = Rect { rows: tile.clone(), cols: left..(left + cols).min(width) };
             let place = Place { logical, view, rect: &rect };
-            for part in 0..logical.parts.len() {
+            for part in 0..logical.parts().len() {
                 let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.max_bytes(part, first));
                 assert!(bytes <= most, "part {part} of {rect:?} takes {bytes} bytes, more than {most}");
             }
@@ -138,7 +138,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
 
 /// Encodes one part of a weight as one tile, from what its file holds now.
 fn encode_part(logical: &Logical, file: &[u8], values: &[f32], part: usize) -> (Vec<u8>, Vec<f32>) {
-    let [rows, cols] = *logical.shape.axes() else { panic!("two axes") };
+    let [rows, cols] = *logical.shape().axes() else { panic!("two axes") };
     let (view, rect) = (View { rows, cols }, Rect { rows: 0..rows, cols: 0..cols });
     let place = Place { logical, view, rect: &rect };
     let (source, mut values) = (tile_bytes(place, file), values.to_vec());
@@ -153,7 +153,7 @@ fn encode_part(logical: &Logical, file: &[u8], values: &[f32], part: usize) -> (
 /// The same file with other bytes in one part.
 fn with_part(logical: &Logical, file: &[u8], part: usize, bytes: &[u8]) -> Vec<u8> {
     let mut file = file.to_vec();
-    let at = logical.parts[part].offset as usize;
+    let at = logical.parts()[part].offset as usize;
     file[at..at + bytes.len()].copy_from_slice(bytes);
     file
 }
@@ -181,7 +181,7 @@ fn the_encoding_keeps_scales_and_makes_new_ones_only_where_it_must() {
         assert!(encode_part(&logical, &file, &vector.expected, 1).0 == vector.scale_bytes, "{name}");
         let Some(source) = vector.source.filter(|_| name != "fp8_block_hf_float") else { continue };
         // The smallest scales there are take no value, so that all are computed again, as the library made them.
-        let tiny: Vec<u8> = match logical.parts[1].dtype {
+        let tiny: Vec<u8> = match logical.parts()[1].dtype {
             Dtype::F32 => 1.1e-30f32.to_le_bytes().repeat(vector.scale.len()),
             Dtype::BF16 => [0x01, 0x10].repeat(vector.scale.len()),
             _ => vec![1; vector.scale.len()],
@@ -198,7 +198,8 @@ fn one_value_that_does_not_fit_changes_the_scale_of_its_block_alone() {
     let shape = |axes: &[u64]| Shape_::new(axes).unwrap();
     let part = |offset, dtype, axes: &[u64]| TensorRef { file: FileId(0), offset, dtype, shape: shape(axes) };
     let parts = vec![part(0, Dtype::F8_E4M3, &[5, 9]), part(45, Dtype::F32, &[3, 3])];
-    let logical = Logical { encoding: "fp8_block".into(), shape: shape(&[5, 9]), block: (2, 4), parts };
+    let fields = LogicalFields { encoding: "fp8_block".into(), shape: shape(&[5, 9]), block: (2, 4), parts };
+    let logical = Logical::from(fields);
     let mut file = vec![0x38; 45]; // 1.0
     let scales: Vec<f32> = (0..9).map(|i| 1.3 + i as f32).collect();
     file.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));

@@ -35,7 +35,7 @@ fn packed_weights_decode_in_tiles_of_any_size() {
         for Detected { name, logical, .. } in recognised(&file, &json(vector, "config.json")).unwrap() {
             weights += 1;
             let (shape, right) = expected(vector, &name);
-            assert_eq!((&*logical.encoding, logical.shape.axes()), (encoding, &shape[..]), "{vector}");
+            assert_eq!((logical.encoding(), logical.shape().axes()), (encoding, &shape[..]), "{vector}");
             for (rows, cols) in TILES {
                 let values = decode_in_tiles(&logical, &file, rows, cols);
                 let wrong = values.iter().zip(&right).position(|(value, right)| value != right);
@@ -50,12 +50,11 @@ fn packed_weights_decode_in_tiles_of_any_size() {
 /// The field is the code + 8 (key-mapping.md, vector 9): what two's complement would get wrong by 8.
 #[test]
 fn a_field_of_four_bits_is_its_code_and_eight() {
-    let (mut logical, _) = logical("ct_int4_sym_g32_bf16");
+    let encoding = logical("ct_int4_sym_g32_bf16").0.encoding().to_owned().into();
     let shape = |axes: &[u64]| Shape_::new(axes).unwrap();
     let part = |offset, dtype, axes: &[u64]| TensorRef { file: FileId(0), offset, dtype, shape: shape(axes) };
-    logical.shape = shape(&[1, 8]);
-    logical.block = (1, 8);
-    logical.parts = vec![part(0, Dtype::I32, &[1, 1]), part(4, Dtype::F32, &[1, 1])];
+    let parts = vec![part(0, Dtype::I32, &[1, 1]), part(4, Dtype::F32, &[1, 1])];
+    let logical: Logical = LogicalFields { encoding, shape: shape(&[1, 8]), block: (1, 8), parts }.into();
     // Fields 0, 7, 8, 15 and their reverse; the first value is in the lowest bits.
     let file = [&0x078f_f870_u32.to_le_bytes()[..], &0.5f32.to_le_bytes()].concat();
     let right = [-8.0, -1.0, 0.0, 7.0, 7.0, 0.0, -1.0, -8.0].map(|code| code * 0.5f32);
@@ -68,10 +67,10 @@ fn a_field_of_four_bits_is_its_code_and_eight() {
 fn zero_points_are_taken_from_any_row() {
     let (logical, file) = logical("ct_int4_asym_g32");
     let (_, right) = expected("ct_int4_asym_g32", "model.layers.1.mlp.experts.3.up_proj.weight");
-    let cols = logical.shape.axes()[1] as usize;
+    let cols = logical.shape().axes()[1] as usize;
     for row in [0, 7, 8, 15] {
         let rect = Rect { rows: row as u64..row as u64 + 1, cols: 0..cols as u64 };
-        let view = View { rows: logical.shape.axes()[0], cols: cols as u64 };
+        let view = View { rows: logical.shape().axes()[0], cols: cols as u64 };
         let place = Place { logical: &logical, view, rect: &rect };
         let (parts, mut out) = (tile_bytes(place, &file), vec![0.0; cols]);
         let encoding = find_encoding("packed_int4").unwrap();
@@ -101,7 +100,7 @@ fn refusal(vector: &str, change: impl FnOnce(&mut Value, &mut Vec<u8>)) -> Strin
 fn the_shape_that_no_header_says_is_read_and_checked() {
     let odd = "ct_int4_channel_odd_cols";
     let (logical, file) = logical(odd);
-    assert_eq!(logical.shape.axes(), [10, 37]);
+    assert_eq!(logical.shape().axes(), [10, 37]);
     let stem = "model.layers.1.mlp.experts.3.up_proj.weight";
     let at = {
         let stored = SafeTensors::deserialize(&file).unwrap();
@@ -126,7 +125,7 @@ fn codes_that_are_no_number_are_said() {
     let file_of = |vector| fs::read(path(vector, "model.safetensors")).unwrap();
     let mxfp4 = file_of("gpt_oss_mxfp4");
     let weights = recognised(&mxfp4, &json("gpt_oss_mxfp4", "config.json")).unwrap();
-    let at = weights[0].logical.parts[1].offset as usize;
+    let at = weights[0].logical.parts()[1].offset as usize;
     let mut no_scale = mxfp4.clone();
     no_scale[at] = 255;
     let actorder = file_of("ct_int4_actorder_group");
@@ -139,12 +138,12 @@ fn codes_that_are_no_number_are_said() {
         ("a group beyond the last", &ordered[0].logical, &beyond),
         ("the group -1", &ordered[0].logical, &none),
     ] {
-        let width = *logical.shape.axes().last().unwrap();
+        let width = *logical.shape().axes().last().unwrap();
         let rect = Rect { rows: 0..1, cols: 0..width };
-        let view = View { rows: logical.shape.elements() / width, cols: width };
+        let view = View { rows: logical.shape().elements() / width, cols: width };
         let place = Place { logical, view, rect: &rect };
         let (parts, mut out) = (tile_bytes(place, file), vec![0.0; width as usize]);
-        let encoding = find_encoding(&logical.encoding).unwrap();
+        let encoding = find_encoding(logical.encoding()).unwrap();
         let at = RowPiece { row: 0, cols: 0..width as usize };
         assert!(!encoding.decode_row(Kernels::detect(), &parts, place, at, &mut out), "{what}");
     }

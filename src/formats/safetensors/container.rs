@@ -77,7 +77,7 @@ fn read_header(file: &FileBytes<'_>, first: [u8; MAGIC], room: Room) -> Result<F
         problem => problem.into(),
     })?;
     let entry = |HeaderTensor { name, dtype, shape, start: at, .. }: HeaderTensor| TensorEntry {
-        name: name.into(),
+        name,
         dtype,
         shape,
         offset: start + at,

@@ -3,6 +3,7 @@
 use crate::formats::safetensors::HeaderTensor;
 use crate::formats::safetensors::problem::HeaderProblem;
 use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::name::Name;
 use crate::tensor::shape::Shape;
 
 /// One tensor's entry as it stands in the file.
@@ -13,8 +14,24 @@ pub(crate) struct Raw {
     pub(crate) end: u64,
 }
 
+/// A tensor that was checked by itself, before its name joins those of the others.
+pub(crate) struct CheckedEntry {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Shape,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+impl CheckedEntry {
+    /// The tensor, which is called so.
+    pub(crate) fn named(self, name: Name) -> HeaderTensor {
+        let CheckedEntry { dtype, shape, start, end } = self;
+        HeaderTensor { name, dtype, shape, start, end }
+    }
+}
+
 /// Checks one tensor by itself.
-pub(crate) fn checked(name: String, raw: Raw) -> Result<HeaderTensor, HeaderProblem> {
+pub(crate) fn checked(name: String, raw: Raw) -> Result<CheckedEntry, HeaderProblem> {
     let Raw { dtype, shape: axes, start, end } = raw;
     let Some(found) = end.checked_sub(start) else {
         return Err(HeaderProblem::Backwards { tensor: name, start, end });
@@ -23,7 +40,7 @@ pub(crate) fn checked(name: String, raw: Raw) -> Result<HeaderTensor, HeaderProb
         return Err(HeaderProblem::Overflow { tensor: name, shape: axes, dtype });
     };
     match bytes_of(dtype, shape.elements()) {
-        Some(expected) if expected == found => Ok(HeaderTensor { name, dtype, shape, start, end }),
+        Some(expected) if expected == found => Ok(CheckedEntry { dtype, shape, start, end }),
         Some(expected) => Err(HeaderProblem::Size { tensor: name, shape, dtype, expected, found }),
         None => Err(match shape.elements().checked_mul(dtype.bitsize() as u64) {
             Some(bits) => HeaderProblem::PartialByte { tensor: name, shape, dtype, bits },

@@ -29,6 +29,7 @@ mod tests;
 pub(crate) mod visit;
 
 use crate::tensor::dtype::Dtype;
+use crate::tensor::name::Name;
 use crate::tensor::shape::Shape;
 
 /// Longest JSON header that is accepted, in bytes; the limit of the Rust crate.
@@ -56,7 +57,7 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderTensor {
     /// Its name, unique within the header; may be empty.
-    pub name: String,
+    pub name: Name,
     /// Element type.
     pub dtype: Dtype,
     /// Shape in elements, also for types smaller than a byte.

@@ -98,7 +98,7 @@ pub(crate) fn parse_entries(json: &[u8], room: Room) -> Result<Header, HeaderPro
     if let Some(key) = first_twice(header.metadata.iter().map(|(key, _)| key.as_str())) {
         return Err(HeaderProblem::KeyTwice { within: METADATA.to_owned(), key: key.to_owned() });
     }
-    if let Some(name) = first_twice(header.tensors.iter().map(|tensor| tensor.name.as_str())) {
+    if let Some(name) = first_twice(header.tensors.iter().map(|tensor| &*tensor.name)) {
         return Err(HeaderProblem::Twice { name: name.to_owned() });
     }
     // Stable: tensors without bytes come before the one that starts where they lie, and keep their order.
@@ -112,7 +112,7 @@ fn check_tiling(tensors: &[HeaderTensor]) -> Result<(), HeaderProblem> {
     let mut at = 0;
     for tensor in tensors {
         if tensor.start != at {
-            let (name, start, end) = (tensor.name.clone(), tensor.start, tensor.end);
+            let (name, start, end) = (tensor.name.to_string(), tensor.start, tensor.end);
             return Err(HeaderProblem::Untiled { tensor: name, start, end, expected: at });
         }
         at = tensor.end;

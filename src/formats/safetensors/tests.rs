@@ -87,7 +87,7 @@ fn order_is_that_of_the_data() {
         "__metadata__":{"format":"pt","a":""},
         "a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"a0":{"dtype":"U8","shape":[3,0],"data_offsets":[4,4]}}"#;
     let header = parse_header(json, json.len() as u64 + 8 + 5).unwrap();
-    let names: Vec<_> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let names: Vec<_> = header.tensors.iter().map(|tensor| &*tensor.name).collect();
     assert_eq!(names, ["a", "b", "a0", "z"]);
     assert_eq!(header.metadata, [("format".into(), "pt".into()), ("a".into(), "".into())]);
     assert_eq!(header.tensors[2].shape.axes(), [3, 0]);
@@ -188,7 +188,7 @@ proptest! {
 
         let header = parse_header(json.as_bytes(), 8 + json.len() as u64 + data).unwrap();
         assert_tiled(&header);
-        let read: Vec<_> = header.tensors.iter().map(|t| (t.name.as_str(), t.dtype, t.shape.axes())).collect();
+        let read: Vec<_> = header.tensors.iter().map(|t| (&*t.name, t.dtype, t.shape.axes())).collect();
         prop_assert_eq!(read, given);
         let read: Vec<_> = header.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         prop_assert_eq!(read, pairs);

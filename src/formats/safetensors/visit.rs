@@ -13,10 +13,12 @@ use serde::de::{
 };
 
 use crate::tensor::dtype::Dtype;
+use crate::tensor::name::NameList;
+use crate::tensor::shape::SharedShapes;
 
 use crate::formats::allowance::Allowance;
 use crate::formats::json::{Cause, JsonProblem, Pairs, Strict};
-use crate::formats::safetensors::entry::{Raw, checked};
+use crate::formats::safetensors::entry::{CheckedEntry, Raw, checked};
 use crate::formats::safetensors::problem::HeaderProblem;
 use crate::formats::safetensors::{Header, MAX_NAME_BYTES, METADATA};
 
@@ -61,7 +63,8 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Header, A::Error> {
-        let mut tensors = Vec::new();
+        let (mut names, mut entries) = (NameList::default(), Vec::new());
+        let mut shapes = SharedShapes::default();
         let mut metadata = None;
         while let Some(name) = object.next_key::<String>()? {
             if name == METADATA {
@@ -82,12 +85,15 @@ impl<'de> Visitor<'de> for Top<'_> {
                 .next_value_seed(entry)
                 .inspect_err(|_| self.cause.note(HeaderTrace::InEntry { tensor: name.clone() }))?;
             if self.allowance.take(name.len() as u64 + self.tensor_bytes) {
-                let tensor = checked(name, raw);
-                tensors.push(tensor.map_err(|problem| self.cause.stop(HeaderTrace::Is(problem)))?);
+                names.push(&name);
+                let checked = checked(name, raw);
+                let entry = checked.map_err(|problem| self.cause.stop(HeaderTrace::Is(problem)))?;
+                entries.push(CheckedEntry { shape: shapes.first(entry.shape), ..entry });
             } else {
-                tensors = Vec::new();
+                (names, entries) = (NameList::default(), Vec::new());
             }
         }
+        let tensors = entries.into_iter().zip(names.names()).map(|(entry, name)| entry.named(name)).collect();
         Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
     }
 }

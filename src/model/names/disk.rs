@@ -45,7 +45,7 @@ impl Disk for Logicals<'_> {
         match self.weights.get(place) {
             None => Some((name, shape)),
             Some(TensorRole::Quantized(quantized)) => {
-                Some((quantized.name.as_deref().map_or(name, Cow::Borrowed), &quantized.logical.shape))
+                Some((quantized.name.as_deref().map_or(name, Cow::Borrowed), quantized.logical.shape()))
             }
             Some(TensorRole::Auxiliary { .. } | TensorRole::Unused) => None,
         }

@@ -72,6 +72,11 @@ impl<'a> NameTables<'a> {
         self.made[table].get_or_init(make).clone()
     }
 
+    /// Forgets what was made; a set that is asked for again is made again.
+    pub(crate) fn forget(&mut self) {
+        self.made.iter_mut().for_each(|made| drop(made.take()));
+    }
+
     /// Whether no set before it, of those that are made, has the same names.
     pub fn is_first(&self, table: usize) -> bool {
         let own = self.get(table);

@@ -15,7 +15,7 @@ const FAMILY: &str = "trainable_tokens";
 
 /// Reports modules whose tokens are listed and that have no rows. Tied weights have them once.
 pub(crate) fn check(adapter: &Adapter, outline: &Outline<'_>, lacks: &mut Lacks<'_>) {
-    let is_rows = |tensor: &&AdapterTensor| tensor.part.family.is_some_and(|family| family.name == FAMILY);
+    let is_rows = |tensor: &&AdapterTensor| tensor.part.family().is_some_and(|family| family.name == FAMILY);
     let with_rows: Vec<&str> = adapter.needed().filter(is_rows).map(AdapterTensor::owner).collect();
     let has_rows = |module: &str| {
         let is_one =

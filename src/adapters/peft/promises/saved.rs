@@ -79,9 +79,9 @@ impl<'a> SavedModules<'a> {
     /// Reports what is missing.
     pub(crate) fn report(self, outline: &Outline<'_>, empty: &BTreeSet<String>, lacks: &mut Lacks<'_>) {
         let promise = Promise::Saved { field: SAVED };
-        let owners: Vec<&str> = self.adapter.needed().map(AdapterTensor::owner).collect();
-        let has_tied = owners.iter().any(|owner| is_tied(outline, owner));
-        let is_saved = |entry: &str| owners.iter().any(|owner| is_in(owner, entry));
+        let owners = || self.adapter.needed().map(AdapterTensor::owner);
+        let has_tied = owners().any(|owner| is_tied(outline, owner));
+        let is_saved = |entry: &str| owners().any(|owner| is_in(owner, entry));
         for Missing { entry, path, kind } in &self.missing {
             let is_due = self.kinds.contains(kind) || !is_saved(self.entries[*entry]);
             let is_reported = empty.contains(&join(path, "weight")) || empty.contains(path);
