@@ -75,10 +75,14 @@ fn unmistakable() -> impl Iterator<Item = &'static Auxiliary> {
     schemes().flat_map(|scheme| scheme.auxiliary).filter(|auxiliary| !COMMON.contains(&auxiliary.ending))
 }
 
-/// Names of auxiliary tensors that nothing but a quantized weight has, where a name may have such an ending.
-pub(crate) fn auxiliary_names(weight: &str, may_end: impl Fn(&str) -> bool) -> Vec<String> {
-    let possible = unmistakable().filter(|auxiliary| may_end(auxiliary.ending));
-    let mut names: Vec<String> = possible.flat_map(|auxiliary| auxiliary.names(weight)).collect();
+/// The auxiliary tensors that nothing but a quantized weight has, and that a checkpoint may have by the endings of its names.
+pub(crate) fn possible_auxiliary(may_end: impl Fn(&str) -> bool) -> Vec<&'static Auxiliary> {
+    unmistakable().filter(|auxiliary| may_end(auxiliary.ending)).collect()
+}
+
+/// What `possible` auxiliary tensors of a weight are called.
+pub(crate) fn auxiliary_names(weight: &str, possible: &[&Auxiliary]) -> Vec<String> {
+    let mut names: Vec<String> = possible.iter().flat_map(|auxiliary| auxiliary.names(weight)).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -242,7 +246,7 @@ mod tests {
         {
             assert!(data.contains(&name.to_owned()), "{name}: {data:?}");
         }
-        let auxiliary = auxiliary_names("m.up_proj.weight", |_| true);
+        let auxiliary = auxiliary_names("m.up_proj.weight", &possible_auxiliary(|_| true));
         for name in
             ["weight_scale", "weight_scale_inv", "qscale_weight", "weight_scale_2", "SCB", "pre_quant_scale"]
         {

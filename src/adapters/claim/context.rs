@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::adapters::adapter::{Adapter, AdapterTensor};
 use crate::adapters::claim::locate::{join, locate};
 use crate::adapters::parts::{Tail, replaced};
+use crate::encodings::scheme::Auxiliary;
 use crate::error::conversion::ConversionProblem;
 use crate::model::heads::{is_embedding, is_head};
 use crate::model::names::lookup::Names;
@@ -27,6 +28,8 @@ pub(crate) struct ClaimContext<'a> {
     /// Places by key and by path, made when they are first asked for, which most adapters never do.
     by_key: OnceCell<NameIndex>,
     by_path: OnceCell<NameIndex>,
+    /// Auxiliary tensors of quantized weights that the base may have, by its names: asked for once, and not of each target.
+    pub(crate) auxiliary: OnceCell<Vec<&'static Auxiliary>>,
     /// Parameters of several tensors that were looked up: 512 tensors for gate and up of 256 experts.
     fused: RefCell<HashMap<String, Target>>,
 }
@@ -62,6 +65,7 @@ impl<'a> ClaimContext<'a> {
             head_value,
             by_key: OnceCell::new(),
             by_path: OnceCell::new(),
+            auxiliary: OnceCell::new(),
             fused: RefCell::default(),
         }
     }

@@ -29,7 +29,8 @@ impl ClaimContext<'_> {
         let stem = name.strip_suffix(".weight").unwrap_or(name);
         let catalogue = &self.outline.base.catalogue;
         let may_end = |ending: &str| catalogue.may_have(ending);
-        let mut named = schemes::auxiliary_names(&format!("{stem}.weight"), may_end).into_iter();
+        let possible = self.auxiliary.get_or_init(|| schemes::possible_auxiliary(may_end));
+        let mut named = schemes::auxiliary_names(&format!("{stem}.weight"), possible).into_iter();
         let auxiliary = named.find(|name| catalogue.find(name).is_some())?;
         Some(quantized(name, QuantizedProblem::HasAuxiliary { name: auxiliary }))
     }
