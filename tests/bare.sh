@@ -16,7 +16,9 @@ for PART in shardfold completions/shardfold.bash completions/shardfold.zsh compl
   LICENSE THIRD-PARTY-LICENSES.txt bom.cdx.json README.md SKILL.md Containerfile; do
   [ -s "$ROOT/release/$PART" ] || { echo "the archive has no $PART"; exit 1; }
 done
-echo "shardfold: $(stat -c %s "$ROOT/release/shardfold") bytes"
+BYTES=$(stat -c %s "$ROOT/release/shardfold")
+echo "shardfold: $BYTES bytes"
+[ "$BYTES" -le 8000000 ] || { echo "the binary has more than 8 MB"; exit 1; }
 ldd "$ROOT/release/shardfold" 2>&1 | grep -qE 'statically linked|not a dynamic executable'
 
 mkdir "$ROOT/bare"

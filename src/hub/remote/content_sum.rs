@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use crate::hub::remote::sha1::Sha1;
+use sha1::{Digest, Sha1};
+
 use crate::storage::checksummed::Sha256Writer;
 
 /// What the hub keeps a file by, from its [`content_id`](crate::storage::source::Source::content_id).
@@ -32,7 +33,7 @@ impl<'i> ContentHash<'i> {
             return ContentSum::Large(Sha256Writer::default());
         }
         let mut hash = Sha1::new();
-        hash.update(format!("blob {bytes}\0").as_bytes());
+        hash.update(format!("blob {bytes}\0"));
         ContentSum::Git(hash)
     }
 }
@@ -57,18 +58,19 @@ impl ContentSum {
     pub(crate) fn finish(self) -> String {
         match self {
             ContentSum::Large(hash) => hash.finish().1,
-            ContentSum::Git(hash) => hash.finish(),
+            ContentSum::Git(hash) => hex(hash),
         }
     }
+}
+
+fn hex(hash: Sha1) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What git calls a file of these bytes, in hex.
 #[cfg(feature = "testing")]
 pub fn git_blob_name(bytes: &[u8]) -> String {
-    let mut hash = Sha1::new();
-    hash.update(format!("blob {}\0", bytes.len()).as_bytes());
-    hash.update(bytes);
-    hash.finish()
+    hex(Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes))
 }
 
 #[cfg(test)]

@@ -12,4 +12,3 @@ pub(crate) mod endpoint;
 pub(crate) mod keep;
 pub(crate) mod listing;
 pub(crate) mod repository;
-mod sha1;
