@@ -82,7 +82,8 @@ fn exchange(agent: &Agent, request: HttpRequest, give: oneshot::Sender<Result<Ht
     };
     if !is_range {
         let whole = body.with_config().limit(WHOLE_MOST).read_to_vec();
-        let _ = give.send(whole.map(|whole| Response::from_parts(head, whole.into())).map_err(failed));
+        let whole = whole.map(|whole| Response::from_parts(head, whole.into()));
+        let _ = give.send(whole.map_err(|cause| HttpError::new(HttpErrorKind::Interrupted, cause)));
         return;
     }
     let (more, pieces) = mpsc::channel(1);
@@ -159,7 +160,8 @@ fn failed(cause: ureq::Error) -> HttpError {
     let kind = match &cause {
         ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => HttpErrorKind::Connect,
         ureq::Error::Io(error) if error.kind() == ErrorKind::TimedOut => HttpErrorKind::Timeout,
-        // Whoever keeps connections learns so that one was closed meanwhile.
+        // Whoever keeps connections learns so that one was closed meanwhile, as a rule before anything was done.
+        ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => HttpErrorKind::Request,
         ureq::Error::Io(_) | ureq::Error::Protocol(_) => HttpErrorKind::Interrupted,
         _ => HttpErrorKind::Unknown,
     };
@@ -248,8 +250,9 @@ mod tests {
             let came = exchange(Method::GET, HttpRequestBody::empty(), range, cut).1;
             assert_eq!(came.unwrap_err().kind(), HttpErrorKind::Interrupted, "{range:?}");
         }
-        let (_, came) = exchange(Method::GET, HttpRequestBody::empty(), None, "");
-        assert_eq!(came.unwrap_err().kind(), HttpErrorKind::Interrupted);
+        // Of the kinds of failure this alone is made again where a request changes something.
+        let (_, came) = exchange(Method::POST, HttpRequestBody::empty(), None, "");
+        assert_eq!(came.unwrap_err().kind(), HttpErrorKind::Request);
     }
 
     #[test]
