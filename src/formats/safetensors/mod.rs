@@ -12,7 +12,7 @@
 //!
 //! let json = build_header(&[("bias", Dtype::F32, &[2]), ("scale", Dtype::BF16, &[])], &[("format", "pt")])?;
 //! let header = parse_header(json.as_bytes(), 8 + json.len() as u64 + 10)?;
-//! assert_eq!(header.tensors[1].name, "scale");
+//! assert_eq!(&*header.tensors[1].name, "scale");
 //! assert_eq!((header.tensors[1].start, header.tensors[1].end), (8, 10));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
