@@ -2,13 +2,11 @@
 //!
 //! `value = code · scale` in f32, although the scales are called `…_scale_inv` (quantized-bases.md 4.1). The block size
 //! comes from `weight_block_size` of the config, never from a division of shapes: last blocks may be ragged (576 rows have
-//! five rows of scales of 128). BlockScales may stand in another shard than the codes.
+//! five rows of scales of 128).
 //!
 //! Encoding keeps a block's scale as it is, so that untouched values come out as they went in, and makes a new one,
 //! `amax / 448`, only where a value would not fit (quantized-bases.md 15.3). Codes and scales are two outputs, each made
 //! from the values on its own.
-
-use std::ops::Range;
 
 use serde_json::Value;
 
@@ -19,22 +17,24 @@ use crate::kernels::float8::ceil_log2;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
-use crate::tensor::shape::Shape;
 
+use crate::encodings::codes::CodeFormat;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
+use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// E4M3 codes with a scale for each block.
 pub(crate) struct Fp8Block;
 
 const CODES: usize = 0;
+const SCALES: usize = 1;
 /// The largest finite E4M3 value.
 const MOST: f32 = 448.0;
 /// The block size where the config names none.
 const DEFAULT_BLOCK: u64 = 128;
 /// The types of scales.
-const SCALE_DTYPES: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F8_E8M0];
+const SCALE_DTYPES: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F8_E8M0, Dtype::U8];
 
 static SCHEME: Scheme = Scheme {
     title: "block FP8",
@@ -104,11 +104,7 @@ impl Encoding for Fp8Block {
             let expected = SCALE_DTYPES;
             return Err(wrong(QuantizedProblem::Dtype { name, found: scale.dtype, expected }));
         }
-        let expected = scale_shape(&found.tensor.shape, block);
-        if expected.as_ref() != Some(&scale.shape) {
-            let found = scale.shape;
-            return Err(wrong(QuantizedProblem::ScaleShape { name, found, expected, block }));
-        }
+        check_grid(&name, &scale, &found.tensor.shape, block).map_err(wrong)?;
         let logical = LogicalFields {
             encoding: self.name().into(),
             shape: found.tensor.shape.clone(),
@@ -123,30 +119,15 @@ impl Encoding for Fp8Block {
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
-        if part == CODES {
-            return crate::encodings::plain::runs(1, place);
-        }
-        let scales = BlockScales::of(place);
-        let size = scales.size as u64;
-        Runs {
-            first: (scales.rows.start * scales.cols_in_all + scales.cols.start) * size,
-            len: (scales.cols.end - scales.cols.start) * size,
-            count: scales.rows.end - scales.rows.start,
-            stride: scales.cols_in_all * size,
-        }
-        .joined()
+        if part == CODES { CodeFormat::E4m3.runs(place) } else { ScaleGrid::of(part, place).runs() }
     }
 
     fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         if part == CODES {
-            return self.runs(part, place).bytes();
+            CodeFormat::E4m3.max_bytes(place)
+        } else {
+            ScaleGrid::of(part, place).max_bytes(place)
         }
-        // A tile that starts elsewhere may begin and end within a block, and reach over the ragged end of a matrix.
-        let (scales, (bn, bk)) = (BlockScales::of(place), place.logical.block());
-        let (high, wide) = (place.rect.height(), place.rect.width());
-        let rows = (high.max(1) - 1).div_ceil(bn) + 1 + high / scales.matrix_rows + 1;
-        let in_all = place.view.rows / scales.matrix_rows * scales.scale_rows;
-        rows.min(in_all) * ((wide.max(1) - 1).div_ceil(bk) + 1).min(scales.cols_in_all) * scales.size as u64
     }
 
     fn decode_row(
@@ -157,9 +138,9 @@ impl Encoding for Fp8Block {
         at: RowPiece,
         out: &mut [f32],
     ) -> bool {
-        let scales = BlockScales::of(place);
+        let scales = ScaleGrid::of(SCALES, place);
         let (codes, stored) = parts.split_at(place.rect.elements() as usize);
-        let mut finite = kernels.widen_e4m3(&codes[crate::encodings::plain::piece(1, place, &at)], out);
+        let mut finite = CodeFormat::E4m3.widen(kernels, codes, place, &at, out);
         let row = place.rect.rows.start + at.row as u64;
         for (columns, scale_col) in scales.pieces(&at.cols, place) {
             let scale = scales.read(stored, row, scale_col);
@@ -173,7 +154,7 @@ impl Encoding for Fp8Block {
 
     fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
         let (place, part) = (block.place, block.part);
-        let scales = BlockScales::of(place);
+        let scales = ScaleGrid::of(SCALES, place);
         let width = block.cols.len();
         let stored = &block.source[place.rect.elements() as usize..];
         let mut narrowed = Narrowed { finite: true, changed: 0 };
@@ -188,7 +169,7 @@ impl Encoding for Fp8Block {
                 .clone()
                 .flat_map(|row| block.values[piece(row)].iter())
                 .fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = if (largest / old).abs() > MOST { scales.fresh(largest, old) } else { old };
+            let scale = if (largest / old).abs() > MOST { fresh(scales.dtype(), largest, old) } else { old };
             if part != CODES {
                 narrowed.finite &= scale.is_finite();
                 scales.write(bytes, row, scale_col, scale);
@@ -217,7 +198,7 @@ fn scale_names(weight: &str) -> Vec<String> {
     names
 }
 
-/// BlockScales of other encodings of the same codes.
+/// Scales of other encodings of the same codes.
 const OTHER_SCALES: &[&str] = &["_scale", "_scale_2"];
 
 /// Whether the config says that every weight has a scale for each block, and this one has none of any kind.
@@ -230,18 +211,12 @@ fn lacks_scale(found: &Candidate<'_>) -> bool {
     found.quantization.is_some_and(is_block) && !OTHER_SCALES.iter().any(other)
 }
 
-/// Whether the scale is that of another scheme with such codes: one for the whole tensor, as the config says, or bytes.
+/// Whether the scale is that of another scheme with such codes, as the config says: one for the whole tensor, or a power of
+/// two for 32 columns. Bytes are powers of two, and no numbers, where it says so.
 fn is_other(config: &Value, scale: &TensorRef) -> bool {
+    let says = |key: &str, word: &str| config.get(key).and_then(Value::as_str) == Some(word);
     let is_of_tensor = config.get("weight_block_size").is_some_and(Value::is_null);
-    scale.dtype == Dtype::U8 || is_of_tensor && scale.shape.elements() == 1
-}
-
-/// A block that ends with the matrix: a larger one means the same, and no arithmetic is at home with any number of a file.
-fn within(shape: &Shape, block: (u64, u64)) -> (u64, u64) {
-    match shape.axes() {
-        [.., rows, cols] => (block.0.min(*rows), block.1.min(*cols)),
-        _ => block,
-    }
+    is_of_tensor || says("quant_method", "mxfp8") || scale.dtype == Dtype::U8 && !says("scale_fmt", "ue8m0")
 }
 
 /// `weight_block_size`, or its default.
@@ -255,134 +230,15 @@ fn block_of(config: &Value) -> Option<(u64, u64)> {
     }
 }
 
-/// The shape of the scales: the last two axes in blocks, the last of each ragged.
-fn scale_shape(shape: &Shape, block: (u64, u64)) -> Option<Shape> {
-    let [before @ .., rows, cols] = shape.axes() else { return None };
-    let axes = [before, &[rows.div_ceil(block.0), cols.div_ceil(block.1)]].concat();
-    Shape::new(&axes)
-}
-
-/// The scales that a tile needs: which rows and columns of the scale tensor, and how they lie in the tile's bytes.
-struct BlockScales {
-    block: (u64, u64),
-    /// Rows of one matrix of the weight, and of its scales.
-    matrix_rows: u64,
-    scale_rows: u64,
-    cols_in_all: u64,
-    rows: Range<u64>,
-    cols: Range<u64>,
-    dtype: Dtype,
-    size: usize,
-}
-
-impl BlockScales {
-    fn of(place: Place<'_>) -> BlockScales {
-        let Place { logical, view, rect } = place;
-        let (bn, bk) = logical.block();
-        let axes = logical.shape().axes();
-        let matrix_rows = axes[axes.len() - 2];
-        debug_assert_eq!(Some(&view.cols), axes.last(), "the plan cuts such a weight by its last axis");
-        let dtype = scale_part(logical).dtype;
-        let mut scales = BlockScales {
-            block: logical.block(),
-            matrix_rows,
-            scale_rows: matrix_rows.div_ceil(bn),
-            cols_in_all: view.cols.div_ceil(bk),
-            rows: 0..0,
-            cols: rect.cols.start / bk..rect.cols.end.div_ceil(bk),
-            dtype,
-            size: dtype.bitsize() / 8,
-        };
-        scales.rows = scales.row_of(rect.rows.start)..scales.row_of(rect.rows.end.max(1) - 1) + 1;
-        scales
-    }
-
-    /// The row of scales for a row of the weight.
-    fn row_of(&self, row: u64) -> u64 {
-        row / self.matrix_rows * self.scale_rows + row % self.matrix_rows / self.block.0
-    }
-
-    /// Cuts columns of a tile where the scale changes: the columns, and the column of scales.
-    fn pieces(
-        &self,
-        cols: &Range<usize>,
-        place: Place<'_>,
-    ) -> impl Iterator<Item = (Range<usize>, u64)> + use<> {
-        let (first, bk) = (place.rect.cols.start, self.block.1);
-        let (start, end) = (first + cols.start as u64, first + cols.end as u64);
-        (start / bk..end.div_ceil(bk)).map(move |scale| {
-            let from = (scale * bk).max(start) - first;
-            let to = ((scale + 1) * bk).min(end) - first;
-            (from as usize..to as usize, scale)
-        })
-    }
-
-    /// Cuts rows and columns of a tile into pieces that share a scale.
-    fn cells(
-        &self,
-        rows: &Range<usize>,
-        cols: &Range<usize>,
-        place: Place<'_>,
-    ) -> impl Iterator<Item = (Range<usize>, Range<usize>, u64)> + use<> {
-        let first = place.rect.rows.start;
-        let (bn, matrix) = (self.block.0, self.matrix_rows);
-        let (start, end) = (first + rows.start as u64, first + rows.end as u64);
-        let columns: Vec<_> = self.pieces(cols, place).collect();
-        let mut next = start;
-        let bands = std::iter::from_fn(move || {
-            (next < end).then(|| {
-                let within = next % matrix;
-                let to = (next - within + ((within / bn + 1) * bn).min(matrix)).min(end);
-                let band = (next - first) as usize..(to - first) as usize;
-                next = to;
-                band
-            })
-        });
-        bands.flat_map(move |band| {
-            columns.clone().into_iter().map(move |(cols, scale)| (band.clone(), cols, scale))
-        })
-    }
-
-    /// Where the scale of a row of the weight and a column of scales lies in the tile's bytes of scales.
-    fn at(&self, row: u64, scale_col: u64) -> Range<usize> {
-        let in_row = (scale_col - self.cols.start) as usize;
-        let cols = (self.cols.end - self.cols.start) as usize;
-        let start = ((self.row_of(row) - self.rows.start) as usize * cols + in_row) * self.size;
-        start..start + self.size
-    }
-
-    fn read(&self, stored: &[u8], row: u64, scale_col: u64) -> f32 {
-        match (self.dtype, &stored[self.at(row, scale_col)]) {
-            (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-            (Dtype::BF16, &[a, b]) => half::bf16::from_le_bytes([a, b]).to_f32(),
-            (_, codes) => {
-                let mut scale = [0.0];
-                Kernels::scalar().widen_e8m0(codes, &mut scale);
-                scale[0]
-            }
-        }
-    }
-
-    /// The scale for values up to `largest`, as it will be stored. A power of two stays one, rounded up, whatever its type:
-    /// loaders of such checkpoints rely on it (quantized-bases.md 4.2).
-    fn fresh(&self, largest: f32, old: f32) -> f32 {
-        let is_power = old.to_bits() & 0x007f_ffff == 0;
-        match self.dtype {
-            Dtype::F8_E8M0 => power(largest),
-            Dtype::F32 if is_power && old > 0.0 => power(largest),
-            Dtype::F32 => largest / MOST,
-            _ => half::bf16::from_f32(largest / MOST).to_f32(),
-        }
-    }
-
-    fn write(&self, stored: &mut [u8], row: u64, scale_col: u64, scale: f32) {
-        let bytes = &mut stored[self.at(row, scale_col)];
-        match self.dtype {
-            Dtype::F32 => bytes.copy_from_slice(&scale.to_le_bytes()),
-            Dtype::BF16 => bytes.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes()),
-            // The exponent is the code, as a power of two has nothing else.
-            _ => bytes[0] = (scale.to_bits() >> 23) as u8,
-        }
+/// The scale for values up to `largest`, as it will be stored. A power of two stays one, rounded up, whatever its type:
+/// loaders of such checkpoints rely on it (quantized-bases.md 4.2).
+fn fresh(dtype: Dtype, largest: f32, old: f32) -> f32 {
+    let is_power = old.to_bits() & 0x007f_ffff == 0;
+    match dtype {
+        Dtype::F8_E8M0 | Dtype::U8 => power(largest),
+        Dtype::F32 if is_power && old > 0.0 => power(largest),
+        Dtype::F32 => largest / MOST,
+        _ => half::bf16::from_f32(largest / MOST).to_f32(),
     }
 }
 
@@ -391,9 +247,4 @@ fn power(largest: f32) -> f32 {
     let scale = 1.0 / ((1.0 / largest) * MOST);
     ceil_log2(scale)
         .map_or(f32::NAN, |exponent| f32::from_bits(((exponent.clamp(-126, 127) + 127) as u32) << 23))
-}
-
-/// The tensor of scales.
-fn scale_part(logical: &Logical) -> &TensorRef {
-    &logical.parts()[1]
 }

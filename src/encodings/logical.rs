@@ -116,6 +116,9 @@ fn plain_name(dtype: Dtype) -> Option<&'static str> {
     }
 }
 
+/// Something of a quantized weight, or why it cannot be had.
+pub(crate) type Or<T> = std::result::Result<T, QuantizedProblem>;
+
 /// A weight that an encoding detected.
 pub(crate) struct Detected {
     /// What it is called as plain numbers, which is its name where it is written so; its codes may be called otherwise.

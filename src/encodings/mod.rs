@@ -6,6 +6,9 @@
 //! own from the same values, so that parts may stand in different shards, in any order, and none waits for another.
 
 pub(crate) mod bf16;
+pub(crate) mod codes;
+pub(crate) mod ct_config;
+pub(crate) mod ct_fp8;
 pub(crate) mod encoding;
 pub(crate) mod endings;
 pub(crate) mod f16;
@@ -18,6 +21,8 @@ pub(crate) mod packed_int;
 pub(crate) mod packed_layout;
 pub(crate) mod plain;
 pub(crate) mod runtime_scales;
+pub(crate) mod scale_grid;
+pub(crate) mod scaled;
 pub(crate) mod scheme;
 pub(crate) mod schemes;
 pub(crate) mod unsupported;
@@ -38,6 +43,7 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &packed_int::INT8,
     &packed_int::INT3,
     &mxfp4::Mxfp4,
+    &ct_fp8::CT_FP8,
 ];
 
 /// The encoding of that name.

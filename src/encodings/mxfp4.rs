@@ -14,8 +14,10 @@ use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
+use crate::encodings::codes::E2M1;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
+use crate::encodings::scale_grid::power_of;
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
@@ -27,10 +29,6 @@ const SCALES: usize = 1;
 const BLOCK: u64 = 32;
 /// Values in a byte.
 const PAIR: u64 = 2;
-
-/// The values of E2M1.
-static E2M1: [f32; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 static SCHEME: Scheme = Scheme {
     title: "MXFP4",
@@ -146,7 +144,7 @@ impl Encoding for Mxfp4 {
         let shift = 4 * (row % PAIR);
         let mut finite = true;
         for ((out, codes), scales) in out.iter_mut().zip(codes).zip(scales) {
-            *out = E2M1[usize::from(codes[code] >> shift & 15)] * power(scales[scale]);
+            *out = E2M1[usize::from(codes[code] >> shift & 15)] * power_of(scales[scale]);
             finite &= out.is_finite();
         }
         finite
@@ -160,15 +158,6 @@ impl Encoding for Mxfp4 {
 /// Values along K for a byte of a part.
 fn values_of(part: usize) -> u64 {
     if part == CODES { PAIR } else { BLOCK }
-}
-
-/// 2^(code − 127); the code 255 is NaN, and 0 a subnormal number.
-fn power(code: u8) -> f32 {
-    f32::from_bits(match code {
-        0 => 1 << 22,
-        255 => 0x7fc0_0000,
-        code => u32::from(code) << 23,
-    })
 }
 
 /// Where a part's bytes of a tile are.

@@ -1,32 +1,16 @@
 //! What a compressed-tensors config says of one packed weight: bits, symmetry, and what shares a scale.
-//!
-//! A config has groups of arguments, each with targets: names of modules, patterns (`re:…`, matched from the start), or
-//! classes. Headers say which weights are packed, so that targets only matter where groups differ.
-
-use regex::Regex;
-use serde_json::Value;
 
 use crate::error::quantized::QuantizedProblem;
 
-use crate::encodings::logical::Candidate;
+use crate::encodings::ct_config::{CtGroup, METHOD, Strategy, in_group};
+use crate::encodings::logical::{Candidate, Or};
 
 /// Bits that are read, each held against what the library wrote.
 const BITS: &[u64] = &[3, 4, 8];
 /// Values of `strategy` that are read.
 const STRATEGIES: &[&str] = &["group", "channel"];
-/// The `quant_method` of such checkpoints.
-const METHOD: &str = "compressed-tensors";
 /// The `format` of such weights.
 const FORMAT: &str = "pack-quantized";
-
-/// What shares a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strategy {
-    /// So many columns of a row.
-    Group(u64),
-    /// A row.
-    Channel,
-}
 
 /// How a weight is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +24,7 @@ pub(crate) struct GroupScheme {
 
 impl GroupScheme {
     /// The scheme of the weight of `module`, or why it is none that is read.
-    pub(crate) fn of(found: &Candidate<'_>, module: &str) -> Result<GroupScheme, QuantizedProblem> {
+    pub(crate) fn of(found: &Candidate<'_>, module: &str) -> Or<GroupScheme> {
         let config = found.quantization.ok_or(QuantizedProblem::OfScheme(
             "its quantized data is packed, but config.json has no `quantization_config`",
         ))?;
@@ -60,126 +44,33 @@ impl GroupScheme {
                 ));
             }
         }
-        whole(config)?;
-        let groups =
-            config.get("config_groups").and_then(Value::as_object).filter(|groups| !groups.is_empty());
-        let groups = groups.ok_or(QuantizedProblem::OfScheme("the config has no `config_groups`"))?;
-        let mut schemes = groups.values().map(|group| scheme(config, group));
-        let first = schemes.next().expect("there is a group");
-        if schemes.all(|other| other == first) {
-            return first;
-        }
-        let groups: Vec<&Value> = groups.values().collect();
-        scheme(config, targeted(&groups, module)?)
+        in_group(config, module, scheme)
     }
-}
-
-/// What says that the codes mean something else than packed integers do.
-fn whole(config: &Value) -> Result<(), QuantizedProblem> {
-    let is_none = |value: Option<&Value>| match value {
-        None | Some(Value::Null) => true,
-        Some(value) => value.as_object().is_some_and(|object| object.is_empty()),
-    };
-    let status = config.get("quantization_status").and_then(Value::as_str);
-    if let Some(other) = status.filter(|status| *status != "compressed") {
-        let (key, expected) = ("quantization_status", "compressed");
-        return Err(QuantizedProblem::Setting { key, found: other.to_owned(), expected });
-    }
-    if !is_none(config.get("transform_config")) {
-        return Err(QuantizedProblem::OfScheme(
-            "`transform_config` says that its weights are stored in another basis",
-        ));
-    }
-    let sparsity = config.get("sparsity_config").filter(|value| !is_none(Some(value)));
-    if sparsity.is_some_and(|sparsity| sparsity.get("format").and_then(Value::as_str) != Some("dense")) {
-        return Err(QuantizedProblem::OfScheme("`sparsity_config` says that its data is sparse"));
-    }
-    Ok(())
 }
 
 /// The scheme of a group.
-fn scheme(config: &Value, group: &Value) -> Result<GroupScheme, QuantizedProblem> {
-    let own = group.get("format").and_then(Value::as_str);
-    let format = own.or_else(|| config.get("format").and_then(Value::as_str));
+fn scheme(group: CtGroup<'_>) -> Or<GroupScheme> {
+    let format = group.format();
     if format != Some(FORMAT) {
         let found = format.unwrap_or("none").to_owned();
         return Err(QuantizedProblem::Format { found, expected: FORMAT });
     }
-    let of_weights =
-        |key: &str| group.get("weights").and_then(|weights| weights.get(key)).filter(|v| !v.is_null());
-    let word = |key: &str| of_weights(key).and_then(Value::as_str);
-    if let Some(other) = word("type").filter(|kind| *kind != "int") {
+    if let Some(other) = group.word("type").filter(|kind| *kind != "int") {
         let found = other.to_owned();
         return Err(QuantizedProblem::Setting { key: "type", found, expected: "int" });
     }
-    let bits = of_weights("num_bits").and_then(Value::as_u64);
-    let unread = QuantizedProblem::Number { key: "num_bits", found: bits, read: BITS };
-    let bits = bits.filter(|bits| BITS.contains(bits)).ok_or(unread)?;
-    let size = of_weights("group_size").and_then(Value::as_i64);
-    let strategy = match (word("strategy"), size) {
-        (Some("group") | None, Some(size)) if size > 0 => Strategy::Group(size as u64),
-        (Some("channel"), _) | (None, Some(-1)) => Strategy::Channel,
-        (Some("group"), _) => {
-            return Err(QuantizedProblem::OfScheme("`strategy` is `group`, and `group_size` is no size"));
-        }
-        (other, _) => {
-            let found = other.unwrap_or("tensor").to_owned();
-            return Err(QuantizedProblem::Word { key: "strategy", found, read: STRATEGIES });
-        }
-    };
-    let symmetric = of_weights("symmetric").and_then(Value::as_bool).unwrap_or(true);
+    let (bits, symmetric) = (group.bits(BITS)?, group.is_symmetric());
+    let strategy = group.strategy(STRATEGIES)?;
     if bits == 3 && !symmetric {
         return Err(QuantizedProblem::OfScheme("3 bits with zero points are not read"));
     }
-    let is_reordered = word("actorder") == Some("group");
+    let is_reordered = group.word("actorder") == Some("group");
     Ok(GroupScheme { bits: bits as u32, symmetric, strategy, is_reordered })
-}
-
-/// The group whose targets name `module`, as the library chooses: names and patterns before classes.
-fn targeted<'c>(groups: &[&'c Value], module: &str) -> Result<&'c Value, QuantizedProblem> {
-    let mut matching = Vec::new();
-    for (i, group) in groups.iter().enumerate() {
-        let targets = group.get("targets").and_then(Value::as_array).into_iter().flatten();
-        for target in targets.filter_map(Value::as_str) {
-            if is_named(target, module)? {
-                matching.push(i);
-                break;
-            }
-        }
-    }
-    match matching.as_slice() {
-        [one] => Ok(groups[*one]),
-        [] => {
-            let is_class = |group: &&&Value| {
-                let targets = group.get("targets").and_then(Value::as_array);
-                targets.is_some_and(|targets| targets.iter().any(|target| target == "Linear"))
-            };
-            let mut of_class = groups.iter().filter(is_class);
-            match (of_class.next(), of_class.next()) {
-                (Some(one), None) => Ok(one),
-                _ => Err(QuantizedProblem::OfScheme(
-                    "the `config_groups` differ, and no target says which is its own",
-                )),
-            }
-        }
-        _ => Err(QuantizedProblem::OfScheme("the `config_groups` differ, and targets of several name it")),
-    }
-}
-
-/// Whether a target names a module, or is a pattern that matches from its start.
-fn is_named(target: &str, module: &str) -> Result<bool, QuantizedProblem> {
-    match target.strip_prefix("re:") {
-        None => Ok(target == module),
-        Some(pattern) => {
-            let wrong = |_| QuantizedProblem::Target { target: target.to_owned() };
-            Regex::new(&format!("^(?:{pattern})")).map(|pattern| pattern.is_match(module)).map_err(wrong)
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::tensor::reference::{FileId, TensorRef};

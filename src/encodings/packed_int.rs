@@ -16,9 +16,10 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+use crate::encodings::ct_config::Strategy;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
-use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
-use crate::encodings::packed_config::{GroupScheme, Strategy};
+use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
+use crate::encodings::packed_config::GroupScheme;
 use crate::encodings::packed_layout::{PackedKind, PackedLayout, WORD};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -149,9 +150,6 @@ impl Encoding for PackedInt {
     }
 }
 
-/// Something, or why it cannot be had.
-type Or<T> = std::result::Result<T, QuantizedProblem>;
-
 /// The tensors of one weight.
 struct Tensors {
     rows: u64,
@@ -246,7 +244,7 @@ impl Tensors {
         }
         let (scales, block) = match scheme.strategy {
             Strategy::Group(size) => ([self.rows, input / size], (1, size)),
-            Strategy::Channel => ([self.rows, 1], (1, input)),
+            _ => ([self.rows, 1], (1, input)),
         };
         let expect = |leaf: &str, tensor: &TensorRef, axes: &[u64]| {
             if tensor.shape.axes() == axes {

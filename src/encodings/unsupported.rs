@@ -2,6 +2,7 @@
 //!
 //! A scheme that becomes readable leaves this table for a file of its own.
 
+use crate::encodings::scaled::FLOAT8;
 use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
 use crate::tensor::dtype::Dtype;
 
@@ -15,8 +16,6 @@ const PACKED: &[&str] = &[".weight_packed"];
 const QUANTO: &[&str] = &[".weight._data", ".weight._data._data"];
 /// Data that stands in another basis than the weight.
 const TURNED: &[&str] = &[".weight", ".weight_packed", ".qweight"];
-/// Floats of 8 bits.
-const FLOAT8: &[Dtype] = &[Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_E4M3FNUZ, Dtype::F8_E5M2FNUZ];
 /// What the names of scales of inputs end with, whose data is a weight of that name.
 const INPUTS: &[Auxiliary] = &[
     Auxiliary { ending: ".input_scale", data: WEIGHT },
@@ -141,18 +140,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         marks: &[".pre_quant_scale", ".smooth_scale", ".smoothing_factor"],
         unused: INPUTS,
         side_files: &[MODELOPT],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "FP8 of compressed-tensors",
-        methods: &["compressed-tensors"],
-        dtypes: FLOAT8,
-        auxiliary: &[
-            Auxiliary { ending: ".weight_scale", data: WEIGHT },
-            Auxiliary { ending: ".weight_zero_point", data: WEIGHT },
-        ],
-        unused: INPUTS,
-        plain_lists: &["ignore"],
         ..Scheme::NONE
     },
     Scheme {

@@ -46,6 +46,8 @@ pub enum QuantizedProblem {
     NotFourAxes { name: String, found: Shape },
     #[error("`{name}` has shape {found}, expected {} for blocks of {} × {}", or(expected, "two axes"), block.0, block.1)]
     ScaleShape { name: String, found: Shape, expected: Option<Shape>, block: (u64, u64) },
+    #[error("its quantized data has {bytes} bytes in a row, which are no whole number of codes")]
+    PartOfCode { bytes: u64 },
     #[error("`{name}` has blocks of {found} bytes, expected {expected}")]
     BlockBytes { name: String, found: u64, expected: u64 },
     #[error(
@@ -69,9 +71,9 @@ pub enum QuantizedProblem {
     Format { found: String, expected: &'static str },
     #[error("`{key}` is `{found}`, not `{expected}`")]
     Setting { key: &'static str, found: String, expected: &'static str },
-    #[error("`{key}` is {}; {} are read", or(found, "nothing"), series(read.iter(), "and"))]
+    #[error("`{key}` is {}; {} read", or(found, "nothing"), are(read.iter()))]
     Number { key: &'static str, found: Option<u64>, read: &'static [u64] },
-    #[error("`{key}` is `{found}`; {} are read", series(read.iter().map(|word| format!("`{word}`")), "and"))]
+    #[error("`{key}` is `{found}`; {} read", are(read.iter().map(|word| format!("`{word}`"))))]
     Word { key: &'static str, found: String, read: &'static [&'static str] },
     #[error("the target `{target}` of `config_groups` is a pattern that is not supported")]
     Target { target: String },
@@ -127,6 +129,12 @@ fn shown_by(tensors: &[String]) -> String {
     }
 }
 
+/// All of them, and that they are.
+fn are(all: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
+    let verb = if all.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", series(all, "and"))
+}
+
 /// All of them, with a word before the last.
 fn series(all: impl Iterator<Item = impl fmt::Display>, word: &str) -> String {
     let all: Vec<String> = all.map(|one| one.to_string()).collect();
@@ -164,6 +172,8 @@ mod tests {
         says(&Number { key: "n", found: None, read: &[3, 4, 8] }, "`n` is nothing; 3, 4 and 8 are read");
         let word = Word { key: "k", found: "x".to_owned(), read: &["y", "z"] };
         says(&word, "`k` is `x`; `y` and `z` are read");
+        let word = Word { key: "k", found: "x".to_owned(), read: &["y"] };
+        says(&word, "`k` is `x`; `y` is read");
         let stored = |beside| StoredAs { dtype: Dtype::U8, titles: "T".to_owned(), beside };
         says(&stored(None), "it is stored as U8 of T");
         says(&stored(Some(name.clone())), "it is stored as U8 of T, with `a.s` beside it");

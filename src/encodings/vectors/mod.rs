@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files of their own and panic")]
 
 mod packed;
+mod scaled;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -14,11 +14,11 @@ const PACKED: [(&str, &str); 7] = [
 ];
 
 /// Rows × columns of tiles: pieces of a row, rows, and what begins and ends within bytes, groups and words.
-const TILES: [(u64, u64); 9] =
+pub(super) const TILES: [(u64, u64); 9] =
     [(1, 1), (1, 7), (1, 1_000), (2, 1_000), (3, 33), (5, 1_000), (8, 8), (33, 5), (1_000, 1_000)];
 
 /// The values of a weight before they are rounded to another type.
-fn expected(vector: &str, name: &str) -> (Vec<u64>, Vec<f32>) {
+pub(super) fn expected(vector: &str, name: &str) -> (Vec<u64>, Vec<f32>) {
     let file = fs::read(path(vector, "expected.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&file).unwrap();
     let tensor = file.tensor(&format!("{name}.f32")).or_else(|_| file.tensor(name)).unwrap();

@@ -1,0 +1,176 @@
+//! Codes and what they are multiplied by: what most schemes have in common. Each is a row of facts in a file of its own.
+//!
+//! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid). Values are products in f32, each
+//! rounded. They are decoded only.
+
+use crate::error::Result;
+use crate::error::quantized::QuantizedProblem;
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
+use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
+
+use crate::encodings::codes::CodeFormat;
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
+use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
+use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
+use crate::encodings::scheme::Scheme;
+
+const CODES: usize = 0;
+const SCALES: usize = 1;
+
+/// Floats of 8 bits, of which E4M3 is read.
+pub(crate) const FLOAT8: &[Dtype] = &[Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_E4M3FNUZ, Dtype::F8_E5M2FNUZ];
+/// Types of scales that are plain numbers.
+pub(crate) const NUMBERS: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F16];
+/// A scheme of codes with scales.
+pub(crate) struct Scaled {
+    /// Its name in plans.
+    pub name: &'static str,
+    /// The facts of its scheme.
+    pub scheme: &'static Scheme,
+    /// The types that the tensor of its codes may have.
+    pub data: &'static [Dtype],
+    /// What its codes are.
+    pub codes: CodeFormat,
+    /// The types that its scales may have.
+    pub scales: &'static [Dtype],
+    /// Why changed values are not encoded this way again.
+    pub decode_only: &'static str,
+    /// What the data is called behind the name of the weight.
+    pub ending: &'static str,
+    /// What belongs to a weight of that name, if the candidate is its data and of this scheme.
+    pub find: fn(&Candidate<'_>, &str) -> Result<Option<ScaledParts>>,
+}
+
+/// A tensor that belongs to a weight, by its name.
+pub(crate) struct Named {
+    /// The name.
+    pub name: String,
+    /// Where it is.
+    pub tensor: TensorRef,
+}
+
+impl Named {
+    /// The tensor of that name, which a weight cannot do without.
+    pub(crate) fn need(found: &Candidate<'_>, name: String) -> Or<Named> {
+        match (found.find)(&name) {
+            Some(tensor) => Ok(Named { name, tensor }),
+            None => Err(QuantizedProblem::NoAuxiliary { name }),
+        }
+    }
+}
+
+fn check_dtype(name: &str, tensor: &TensorRef, expected: &'static [Dtype]) -> Or<()> {
+    let (name, found) = (name.to_owned(), tensor.dtype);
+    if expected.contains(&found) { Ok(()) } else { Err(QuantizedProblem::Dtype { name, found, expected }) }
+}
+
+/// The tensors of one weight beside its codes.
+pub(crate) struct ScaledParts {
+    /// Its scales.
+    pub scales: Named,
+    /// Rows × columns that share a scale.
+    pub block: (u64, u64),
+}
+
+impl ScaledParts {
+    /// Scales alone.
+    pub(crate) fn new(scales: Named, block: (u64, u64)) -> ScaledParts {
+        ScaledParts { scales, block }
+    }
+}
+
+impl Scaled {
+    /// The weight that a candidate is the data of.
+    ///
+    /// # Errors
+    /// When a part has another type or shape than the scheme gives it.
+    fn weight(&self, found: &Candidate<'_>, beside: ScaledParts) -> Or<Logical> {
+        check_dtype(found.name, found.tensor, self.data)?;
+        let [before @ .., rows, bytes] = found.tensor.shape.axes() else {
+            return Err(QuantizedProblem::NotTwoAxes { found: found.tensor.shape.clone() });
+        };
+        if found.tensor.shape.elements() == 0 {
+            return Err(QuantizedProblem::Empty);
+        }
+        let cols = self.codes.in_row(*bytes);
+        let cols = cols.ok_or_else(|| QuantizedProblem::PartOfCode { bytes: *bytes })?;
+        let shape = Shape::new(&[before, &[*rows, cols]].concat()).ok_or(QuantizedProblem::TooLarge)?;
+        let ScaledParts { scales, block } = beside;
+        let block = within(&shape, block);
+        check_dtype(&scales.name, &scales.tensor, self.scales)?;
+        check_grid(&scales.name, &scales.tensor, &shape, block)?;
+        let parts = vec![found.tensor.clone(), scales.tensor];
+        Ok(LogicalFields { encoding: self.name.into(), shape, block, parts }.into())
+    }
+}
+
+impl Encoding for Scaled {
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(self.scheme)
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
+        let Some(name) = found.name.strip_suffix(self.ending) else { return Ok(None) };
+        if !self.scheme.dtypes.contains(&found.tensor.dtype) {
+            return Ok(None);
+        }
+        let Some(beside) = (self.find)(found, name)? else { return Ok(None) };
+        let logical = self.weight(found, beside).map_err(|why| Candidate::wrong(name, why))?;
+        Ok(Some(Detected { name: name.to_owned(), logical, auxiliary: Vec::new() }))
+    }
+
+    fn decode_only(&self) -> Option<&'static str> {
+        Some(self.decode_only)
+    }
+
+    fn block_shape(&self, _: &Logical) -> (u64, u64) {
+        (1, 1)
+    }
+
+    fn runs(&self, part: usize, place: Place<'_>) -> Runs {
+        match part {
+            CODES => self.codes.runs(place),
+            _ => ScaleGrid::of(part, place).runs(),
+        }
+    }
+
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
+        match part {
+            CODES => self.codes.max_bytes(place),
+            _ => ScaleGrid::of(part, place).max_bytes(place),
+        }
+    }
+
+    fn decode_row(
+        &self,
+        kernels: Kernels,
+        parts: &[u8],
+        place: Place<'_>,
+        at: RowPiece,
+        out: &mut [f32],
+    ) -> bool {
+        let grid = ScaleGrid::of(SCALES, place);
+        let (codes, scales) = parts.split_at(self.codes.runs(place).bytes() as usize);
+        let row = place.rect.rows.start + at.row as u64;
+        let mut finite = self.codes.widen(kernels, codes, place, &at, out);
+        for (columns, scale_col) in grid.pieces(&at.cols, place) {
+            let scale = grid.read(scales, row, scale_col);
+            finite &= scale.is_finite();
+            for value in &mut out[columns.start - at.cols.start..columns.end - at.cols.start] {
+                *value *= scale;
+            }
+        }
+        finite
+    }
+
+    fn encode(&self, _: Kernels, _: &mut ToEncode<'_>, _: &mut [u8]) -> Narrowed {
+        unreachable!("the plan refuses what is final")
+    }
+}

@@ -1,0 +1,140 @@
+//! Bases of codes with scales: each scheme's vector as the base of a merge, decoded, and nothing of the scheme left.
+
+use std::fs;
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use shardfold::testing::Dtype;
+
+use super::support::{f32s, fixtures};
+use super::work::{MODULE, Tensor, Work, edit, edit_json};
+
+/// A second module, which no adapter changes.
+const OTHER: &str = "model.layers.0.self_attn.k_proj";
+const NORM: &str = "model.norm.weight";
+
+/// Vectors, and endings of scales of inputs that go with the description.
+const VECTORS: &[(&str, &[&str])] = &[
+    ("ct_fp8_tensor", &["input_scale"]),
+    ("ct_fp8_channel", &["input_scale", "output_scale"]),
+    ("ct_fp8_block", &["input_scale"]),
+];
+
+/// A base whose two attention weights are a vector's weight, with an adapter of 0.5 everywhere on the first of them; and the
+/// values of that weight.
+pub(super) fn based_on(vector: &str) -> (Work, Vec<f32>) {
+    let work = Work::tiny(Dtype::F32, 0.5);
+    let from = fixtures().join("vectors").join(vector);
+    let path = work.base.join("model.safetensors");
+    let expected = fs::read(from.join("expected.safetensors")).expect("a file");
+    let expected = SafeTensors::deserialize(&expected).expect("tensors");
+    let is_weight = |name: &&str| *name != "source" && !name.ends_with(".f32");
+    let name = expected.names().into_iter().find(is_weight).expect("a weight").to_owned();
+    let module = name.strip_suffix(".weight").expect("a module").to_owned();
+    fs::copy(from.join("model.safetensors"), &path).expect("copied");
+    edit(&path, |tensors| {
+        let named = |to: &str| {
+            let renamed = |tensor: &Tensor| {
+                let name = tensor.name.replace(&module, to);
+                Tensor { name, ..tensor.clone() }
+            };
+            tensors.iter().map(renamed).collect::<Vec<_>>()
+        };
+        let norm =
+            Tensor { name: NORM.into(), dtype: "BF16".into(), shape: vec![2], data: vec![1, 63, 2, 64] };
+        *tensors = [named(MODULE), named(OTHER), vec![norm]].concat();
+    });
+    let said: Value =
+        serde_json::from_slice(&fs::read(from.join("config.json")).expect("a file")).expect("JSON");
+    edit_json(&work.base.join("config.json"), |config| {
+        config.insert("dtype".to_owned(), json!("bfloat16"));
+        for key in ["quantization_config", "expert_dtype"] {
+            config.extend(said.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+    });
+    let view = expected.tensor(&format!("{name}.f32")).or_else(|_| expected.tensor(&name)).expect("a weight");
+    let [rows, cols] = view.shape() else { panic!("two axes") };
+    work.adapt(1, *rows as u64, *cols as u64, 1.0, 0.5);
+    let values = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    (work, values.collect())
+}
+
+/// Adds scales of one number.
+pub(super) fn add_scales(work: &Work, names: &[String]) {
+    edit(&work.base.join("model.safetensors"), |tensors| {
+        for name in names
+            .iter()
+            .filter(|name| !tensors.iter().any(|tensor| tensor.name == **name))
+            .collect::<Vec<_>>()
+        {
+            let (name, data) = (name.clone(), f32s([1.0]));
+            tensors.push(Tensor { name, dtype: "F32".into(), shape: vec![1], data });
+        }
+    });
+}
+
+/// The BF16 that is nearest to a sum, which is exact: bits that f32 has no place for count only as being there.
+fn rounded(sum: f64) -> [u8; 2] {
+    let near = sum as f32;
+    let below = if f64::from(near).abs() > sum.abs() { near.to_bits() - 1 } else { near.to_bits() };
+    let is_exact = f64::from(f32::from_bits(below)) == sum;
+    half::bf16::from_f32(f32::from_bits(below | u32::from(!is_exact))).to_le_bytes()
+}
+
+#[test]
+fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
+    for (vector, inputs) in VECTORS {
+        let (work, values) = based_on(vector);
+        let beside = inputs.iter().map(|end| format!("{MODULE}.{end}"));
+        let of_cache = ["k_scale", "v_scale"].map(|end| format!("model.layers.0.self_attn.{end}"));
+        add_scales(&work, &beside.chain(of_cache).collect::<Vec<_>>());
+        let ran = work.succeeds(&[]);
+        assert!(
+            ran.err.contains("`quantization_config` is dropped") || !ran.err.contains("warning"),
+            "{}",
+            ran.err
+        );
+        let mut merged = Vec::new();
+        edit(&work.output.join("model.safetensors"), |tensors| merged = tensors.clone());
+        merged.sort_by(|one, other| one.name.cmp(&other.name));
+        let names: Vec<&str> = merged.iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names, [&format!("{OTHER}.weight"), &format!("{MODULE}.weight"), NORM], "{vector}");
+        for (tensor, delta) in merged.iter().zip([0.0, 0.5]) {
+            let right: Vec<u8> = values.iter().flat_map(|value| rounded(f64::from(*value) + delta)).collect();
+            assert_eq!(tensor.dtype, "BF16");
+            let wrong = tensor.data.chunks(2).zip(right.chunks(2)).position(|(found, right)| {
+                let is_zero = |bytes: &[u8]| bytes[0] == 0 && bytes[1] & 0x7f == 0;
+                found != right && !(is_zero(found) && is_zero(right))
+            });
+            assert_eq!((wrong, tensor.data.len()), (None, right.len()), "{vector}: {}", tensor.name);
+        }
+        let config = fs::read_to_string(work.output.join("config.json")).expect("a config");
+        assert!(!config.contains("quantization_config") && !config.contains("expert_dtype"), "{config}");
+    }
+}
+
+#[test]
+fn they_are_kept_as_they_are_and_not_encoded_again() {
+    for (vector, _) in VECTORS {
+        let (work, _) = based_on(vector);
+        let ran = work.merge(&["--keep-quantized"]);
+        assert_eq!(ran.code, 65, "{vector}: {}", ran.err);
+        let says = ["not encoded again", "hint: without `--keep-quantized` the result is written in 16 bit"];
+        assert!(says.iter().all(|text| ran.err.contains(text)), "{vector}: {}", ran.err);
+        // An adapter of another weight leaves them as they are.
+        edit(&work.base.join("model.safetensors"), |tensors| {
+            tensors.retain(|tensor| !tensor.name.starts_with(MODULE));
+            let (name, data) = (format!("{MODULE}.weight"), f32s([1.0; 16]));
+            tensors.push(Tensor { name, dtype: "F32".into(), shape: vec![4, 4], data });
+        });
+        work.adapt(1, 4, 4, 1.0, 0.5);
+        work.succeeds(&["--keep-quantized"]);
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        edit(&work.base.join("model.safetensors"), |tensors| before = tensors.clone());
+        edit(&work.output.join("model.safetensors"), |tensors| after = tensors.clone());
+        for tensor in before.iter().filter(|tensor| tensor.name.starts_with(OTHER)) {
+            let kept = after.iter().find(|kept| kept.name == tensor.name).expect("it is kept");
+            assert!(kept.data == tensor.data && kept.dtype == tensor.dtype, "{vector}: {}", tensor.name);
+        }
+    }
+}
