@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::checkpoint::identity::Identity;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
@@ -63,6 +65,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// What it says of its quantization: in its config, else in the file of a quantizer beside it.
+    pub(crate) fn quantization(&self) -> Option<&Value> {
+        let in_file = || self.stated.iter().find_map(|stated| stated.file.as_deref());
+        self.config.quantization().or_else(in_file)
+    }
+
     /// Reads the headers of the checkpoint in `place`: of its weights without a variant, or of the `variant` that is asked
     /// for, or of the only one there is. `room` is that of its headers.
     ///

@@ -68,7 +68,7 @@ impl Weights {
     /// Asks every encoding about every tensor that is not plain; what is wrong with auxiliary tensors is returned beside.
     pub(crate) fn of(base: &Checkpoint) -> (Weights, Vec<Error>) {
         let (mut weights, mut errors) = (Weights::default(), Vec::new());
-        let (catalogue, quantization) = (&base.catalogue, base.config.quantization());
+        let (catalogue, quantization) = (&base.catalogue, base.quantization());
         let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
         let read = |tensor: &_| peek.read(tensor);
@@ -144,7 +144,7 @@ impl Weights {
 
     /// Doubts quantized weights that a list leaves plain: one of the two is of another checkpoint.
     fn doubt_listed(&mut self, base: &Checkpoint) {
-        let Some(quantization) = base.config.quantization() else { return };
+        let Some(quantization) = base.quantization() else { return };
         let plain = PlainModules::of(quantization);
         let listed = self.quantized().filter(|(place, weight)| {
             let name = weight.name.as_deref().unwrap_or(&base.catalogue.tensors[*place].name);

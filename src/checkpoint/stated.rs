@@ -4,6 +4,8 @@
 //! Headers decide: a description that no tensor bears out explains nothing, and one that the tensors contradict cannot be
 //! believed, and neither can they.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::checkpoint::catalogue::Catalogue;
@@ -28,6 +30,8 @@ pub(crate) struct Stated {
     pub says: String,
     /// The schemes that it may mean; none where it names none that is known.
     pub schemes: Vec<&'static Scheme>,
+    /// All of it, where it is a file: a config is kept elsewhere.
+    pub file: Option<Arc<Value>>,
 }
 
 impl Stated {
@@ -38,7 +42,8 @@ impl Stated {
         let words = words.iter().filter_map(|(key, word)| Some(format!("`{key}` `{}`", (*word)?)));
         let named = schemes::of_method(method, algorithm);
         let schemes = if method.is_none() && named.is_empty() { fallback } else { named };
-        Stated { place: place.to_owned(), says: words.collect::<Vec<_>>().join(" and "), schemes }
+        let says = words.collect::<Vec<_>>().join(" and ");
+        Stated { place: place.to_owned(), says, schemes, file: None }
     }
 
     /// What messages call it.
@@ -67,7 +72,8 @@ pub(crate) fn beside(dir: &Location) -> Result<Vec<Stated>> {
         })?;
         // ModelOpt keeps it one level down.
         let value = value.get("quantization").unwrap_or(&value);
-        found.push(Stated::of(&format!("`{name}`"), value, schemes::of_side_file(name)));
+        let stated = Stated::of(&format!("`{name}`"), value, schemes::of_side_file(name));
+        found.push(Stated { file: Some(Arc::new(value.clone())), ..stated });
     }
     Ok(found)
 }

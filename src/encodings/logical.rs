@@ -135,7 +135,7 @@ pub(crate) struct Candidate<'a> {
     pub name: &'a str,
     /// Where it is.
     pub tensor: &'a TensorRef,
-    /// The checkpoint's `quantization_config`, if it has one.
+    /// What the checkpoint says of its quantization: its `quantization_config`, else a quantizer's file beside it.
     pub quantization: Option<&'a Value>,
     /// The other tensors, by name.
     pub find: &'a dyn Fn(&str) -> Option<TensorRef>,

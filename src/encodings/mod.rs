@@ -14,7 +14,10 @@ pub(crate) mod endings;
 pub(crate) mod f16;
 pub(crate) mod f32;
 pub(crate) mod fp8_block;
+pub(crate) mod fp8_scaled;
 pub(crate) mod logical;
+pub(crate) mod modelopt;
+pub(crate) mod modelopt_fp8;
 pub(crate) mod mxfp4;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
@@ -44,6 +47,8 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &packed_int::INT3,
     &mxfp4::Mxfp4,
     &ct_fp8::CT_FP8,
+    &fp8_scaled::FP8_SCALED,
+    &modelopt_fp8::MODELOPT_FP8,
 ];
 
 /// The encoding of that name.

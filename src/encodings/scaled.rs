@@ -53,6 +53,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    /// The tensor of that name, if there is one.
+    pub(crate) fn find(found: &Candidate<'_>, name: String) -> Option<Named> {
+        (found.find)(&name).map(|tensor| Named { name, tensor })
+    }
+
     /// The tensor of that name, which a weight cannot do without.
     pub(crate) fn need(found: &Candidate<'_>, name: String) -> Or<Named> {
         match (found.find)(&name) {

@@ -107,17 +107,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ..Scheme::NONE
     },
     Scheme {
-        title: "FP8 of ModelOpt",
-        methods: &["modelopt", "modelopt_fp8"],
-        algorithms: &["FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "MXFP8"],
-        dtypes: FLOAT8,
-        auxiliary: &[Auxiliary { ending: ".weight_scale", data: WEIGHT }],
-        unused: INPUTS,
-        plain_lists: &["ignore", "exclude_modules"],
-        side_files: &[MODELOPT],
-        ..Scheme::NONE
-    },
-    Scheme {
         title: "a scheme in another basis (AWQ or SVDQuant of ModelOpt, SmoothQuant)",
         methods: &["modelopt"],
         algorithms: &[
@@ -185,25 +174,10 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ..Scheme::NONE
     },
     Scheme {
-        title: "FP8 with a scale for each tensor or channel",
-        methods: &["fbgemm_fp8", "fp8", "ptpc_fp8"],
+        title: "FP8 with a scale for each token and channel",
+        methods: &["ptpc_fp8"],
         dtypes: FLOAT8,
-        auxiliary: &[
-            Auxiliary { ending: ".weight_scale", data: WEIGHT },
-            Auxiliary { ending: ".weight_scale_inv", data: WEIGHT },
-            Auxiliary { ending: "_scale", data: &[""] },
-            // As Mistral's own files call it.
-            Auxiliary { ending: ".qscale_weight", data: WEIGHT },
-            Auxiliary { ending: ".scale_weight", data: WEIGHT },
-        ],
-        unused: &[
-            Auxiliary { ending: ".qscale_act", data: WEIGHT },
-            Auxiliary { ending: ".input_scale", data: WEIGHT },
-            Auxiliary { ending: ".input_scale_ub", data: WEIGHT },
-            Auxiliary { ending: ".scale_input", data: WEIGHT },
-            Auxiliary { ending: ".activation_scale", data: WEIGHT },
-        ],
-        plain_lists: &["modules_to_not_convert", "ignored_layers"],
+        auxiliary: &[Auxiliary { ending: ".weight_scale", data: WEIGHT }],
         ..Scheme::NONE
     },
     Scheme {
@@ -215,7 +189,8 @@ pub(crate) static SCHEMES: &[Scheme] = &[
     },
     Scheme {
         title: "MXFP8",
-        methods: &["mxfp8"],
+        methods: &["mxfp8", "modelopt"],
+        algorithms: &["MXFP8"],
         dtypes: FLOAT8,
         auxiliary: &[Auxiliary { ending: ".weight_scale_inv", data: WEIGHT }],
         plain_lists: &["modules_to_not_convert"],
@@ -263,9 +238,14 @@ pub(crate) static SCHEMES: &[Scheme] = &[
             Auxiliary { ending: ".comfy_quant", data: WEIGHT },
             Auxiliary { ending: ".weight_scale", data: WEIGHT },
             Auxiliary { ending: ".weight_scale_2", data: WEIGHT },
+            // Of older files, which have no mark.
+            Auxiliary { ending: ".scale_weight", data: WEIGHT },
         ],
-        marks: &[".comfy_quant"],
-        unused: INPUTS,
+        marks: &[".comfy_quant", ".scale_weight"],
+        unused: &[
+            Auxiliary { ending: ".input_scale", data: WEIGHT },
+            Auxiliary { ending: ".scale_input", data: WEIGHT },
+        ],
         ..Scheme::NONE
     },
     Scheme {

@@ -42,6 +42,8 @@ pub enum QuantizedProblem {
     Shape { name: String, found: Shape, expected: Vec<u64> },
     #[error("its quantized data has shape {found}, where two axes are read")]
     NotTwoAxes { found: Shape },
+    #[error("`{name}` has shape {found}, expected three axes")]
+    NotThreeAxes { name: String, found: Shape },
     #[error("`{name}` has shape {found}, expected four axes")]
     NotFourAxes { name: String, found: Shape },
     #[error("`{name}` has shape {found}, expected {} for blocks of {} × {}", or(expected, "two axes"), block.0, block.1)]

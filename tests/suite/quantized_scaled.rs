@@ -6,6 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use shardfold::testing::Dtype;
 
+use super::refusals::named;
 use super::support::{f32s, fixtures};
 use super::work::{MODULE, Tensor, Work, edit, edit_json};
 
@@ -13,16 +14,134 @@ use super::work::{MODULE, Tensor, Work, edit, edit_json};
 const OTHER: &str = "model.layers.0.self_attn.k_proj";
 const NORM: &str = "model.norm.weight";
 
-/// Vectors, and endings of scales of inputs that go with the description.
-const VECTORS: &[(&str, &[&str])] = &[
-    ("ct_fp8_tensor", &["input_scale"]),
-    ("ct_fp8_channel", &["input_scale", "output_scale"]),
-    ("ct_fp8_block", &["input_scale"]),
+/// A base of one scheme.
+pub(super) struct Case {
+    /// What it is.
+    pub name: &'static str,
+    /// The vector that it is made from.
+    vector: &'static str,
+    /// What makes it another scheme's, where no vector is of it: it decodes to the same.
+    relabel: fn(&Work),
+    /// Endings of scales of inputs that go with the description.
+    inputs: &'static [&'static str],
+}
+
+/// A case that is a vector as it is.
+const fn of(vector: &'static str, inputs: &'static [&'static str]) -> Case {
+    Case { name: vector, vector, relabel: |_| (), inputs }
+}
+
+const CASES: &[Case] = &[
+    of("ct_fp8_tensor", &["input_scale"]),
+    of("ct_fp8_channel", &["input_scale", "output_scale"]),
+    of("ct_fp8_block", &["input_scale"]),
+    Case {
+        name: "fp8_tensor_inv",
+        vector: "ct_fp8_tensor",
+        relabel: |work| {
+            rename(work, "weight_scale", "weight_scale_inv", Some(&[]));
+            describe(work, json!({"quant_method": "fp8", "weight_block_size": null}));
+        },
+        inputs: &["activation_scale"],
+    },
+    Case {
+        name: "fp8_tensor",
+        vector: "ct_fp8_tensor",
+        relabel: |work| describe(work, json!({"quant_method": "fp8", "activation_scheme": "static"})),
+        inputs: &["input_scale"],
+    },
+    Case {
+        name: "mistral",
+        vector: "ct_fp8_tensor",
+        relabel: |work| {
+            rename(work, "weight_scale", "qscale_weight", Some(&[]));
+            remove_description(work);
+        },
+        inputs: &["qscale_act"],
+    },
+    Case {
+        name: "fbgemm",
+        vector: "ct_fp8_channel",
+        relabel: |work| describe(work, json!({"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0})),
+        inputs: &["input_scale_ub"],
+    },
+    Case {
+        name: "modelopt_fp8",
+        vector: "ct_fp8_tensor",
+        relabel: |work| {
+            rename(work, "weight_scale", "weight_scale", Some(&[]));
+            describe(work, json!({"quant_method": "modelopt", "quant_algo": "FP8"}));
+        },
+        inputs: &["input_scale"],
+    },
+    Case {
+        name: "modelopt_fp8_file",
+        vector: "ct_fp8_tensor",
+        relabel: |work| {
+            remove_description(work);
+            beside(work, json!({"quant_algo": "FP8", "exclude_modules": ["lm_head", "*router*"]}));
+        },
+        inputs: &["input_scale"],
+    },
+    Case {
+        name: "modelopt_fp8_channel",
+        vector: "ct_fp8_channel",
+        relabel: |work| {
+            rename(work, "weight_scale", "weight_scale", Some(&[24]));
+            let algorithm = "FP8_PER_CHANNEL_PER_TOKEN";
+            describe(work, json!({"quant_method": "modelopt", "quant_algo": algorithm}));
+        },
+        inputs: &[],
+    },
+    Case {
+        name: "modelopt_mixed_fp8",
+        vector: "ct_fp8_tensor",
+        relabel: |work| {
+            let layers = json!({MODULE: {"quant_algo": "FP8"}, OTHER: {"quant_algo": "FP8"}});
+            remove_description(work);
+            beside(work, json!({"quant_algo": "MIXED_PRECISION", "quantized_layers": layers}));
+        },
+        inputs: &[],
+    },
 ];
+
+/// Calls a tensor of both modules otherwise, and gives it a shape of as many elements.
+fn rename(work: &Work, from: &str, to: &str, shape: Option<&[u64]>) {
+    edit(&work.base.join("model.safetensors"), |tensors| {
+        for module in [MODULE, OTHER] {
+            let tensor = named(tensors, &format!("{module}.{from}"));
+            tensor.name = format!("{module}.{to}");
+            tensor.shape = shape.map_or_else(|| tensor.shape.clone(), <[u64]>::to_vec);
+        }
+    });
+}
+
+/// Replaces what the config says of the quantization.
+pub(super) fn describe(work: &Work, quantization: Value) {
+    edit_json(&work.base.join("config.json"), |config| config["quantization_config"] = quantization);
+}
+
+fn remove_description(work: &Work) {
+    edit_json(&work.base.join("config.json"), |config| drop(config.shift_remove("quantization_config")));
+}
+
+/// Writes ModelOpt's own file.
+fn beside(work: &Work, quantization: Value) {
+    let said = json!({"producer": {"name": "modelopt"}, "quantization": quantization});
+    fs::write(work.base.join("hf_quant_config.json"), said.to_string()).expect("a small file");
+}
+
+/// The base of the case of that name.
+pub(super) fn case(name: &str) -> (Work, Vec<f32>) {
+    let case = CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case {name}"));
+    let (work, values) = based_on(case.vector);
+    (case.relabel)(&work);
+    (work, values)
+}
 
 /// A base whose two attention weights are a vector's weight, with an adapter of 0.5 everywhere on the first of them; and the
 /// values of that weight.
-pub(super) fn based_on(vector: &str) -> (Work, Vec<f32>) {
+fn based_on(vector: &str) -> (Work, Vec<f32>) {
     let work = Work::tiny(Dtype::F32, 0.5);
     let from = fixtures().join("vectors").join(vector);
     let path = work.base.join("model.safetensors");
@@ -60,7 +179,7 @@ pub(super) fn based_on(vector: &str) -> (Work, Vec<f32>) {
 }
 
 /// Adds scales of one number.
-pub(super) fn add_scales(work: &Work, names: &[String]) {
+fn add_scales(work: &Work, names: &[String]) {
     edit(&work.base.join("model.safetensors"), |tensors| {
         for name in names
             .iter()
@@ -83,8 +202,8 @@ fn rounded(sum: f64) -> [u8; 2] {
 
 #[test]
 fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
-    for (vector, inputs) in VECTORS {
-        let (work, values) = based_on(vector);
+    for Case { name: what, inputs, .. } in CASES {
+        let (work, values) = case(what);
         let beside = inputs.iter().map(|end| format!("{MODULE}.{end}"));
         let of_cache = ["k_scale", "v_scale"].map(|end| format!("model.layers.0.self_attn.{end}"));
         add_scales(&work, &beside.chain(of_cache).collect::<Vec<_>>());
@@ -98,7 +217,7 @@ fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
         edit(&work.output.join("model.safetensors"), |tensors| merged = tensors.clone());
         merged.sort_by(|one, other| one.name.cmp(&other.name));
         let names: Vec<&str> = merged.iter().map(|tensor| tensor.name.as_str()).collect();
-        assert_eq!(names, [&format!("{OTHER}.weight"), &format!("{MODULE}.weight"), NORM], "{vector}");
+        assert_eq!(names, [&format!("{OTHER}.weight"), &format!("{MODULE}.weight"), NORM], "{what}");
         for (tensor, delta) in merged.iter().zip([0.0, 0.5]) {
             let right: Vec<u8> = values.iter().flat_map(|value| rounded(f64::from(*value) + delta)).collect();
             assert_eq!(tensor.dtype, "BF16");
@@ -106,21 +225,22 @@ fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
                 let is_zero = |bytes: &[u8]| bytes[0] == 0 && bytes[1] & 0x7f == 0;
                 found != right && !(is_zero(found) && is_zero(right))
             });
-            assert_eq!((wrong, tensor.data.len()), (None, right.len()), "{vector}: {}", tensor.name);
+            assert_eq!((wrong, tensor.data.len()), (None, right.len()), "{what}: {}", tensor.name);
         }
         let config = fs::read_to_string(work.output.join("config.json")).expect("a config");
         assert!(!config.contains("quantization_config") && !config.contains("expert_dtype"), "{config}");
+        assert!(!work.output.join("hf_quant_config.json").exists(), "{what}");
     }
 }
 
 #[test]
 fn they_are_kept_as_they_are_and_not_encoded_again() {
-    for (vector, _) in VECTORS {
-        let (work, _) = based_on(vector);
+    for Case { name: what, .. } in CASES {
+        let (work, _) = case(what);
         let ran = work.merge(&["--keep-quantized"]);
-        assert_eq!(ran.code, 65, "{vector}: {}", ran.err);
+        assert_eq!(ran.code, 65, "{what}: {}", ran.err);
         let says = ["not encoded again", "hint: without `--keep-quantized` the result is written in 16 bit"];
-        assert!(says.iter().all(|text| ran.err.contains(text)), "{vector}: {}", ran.err);
+        assert!(says.iter().all(|text| ran.err.contains(text)), "{what}: {}", ran.err);
         // An adapter of another weight leaves them as they are.
         edit(&work.base.join("model.safetensors"), |tensors| {
             tensors.retain(|tensor| !tensor.name.starts_with(MODULE));
@@ -134,7 +254,7 @@ fn they_are_kept_as_they_are_and_not_encoded_again() {
         edit(&work.output.join("model.safetensors"), |tensors| after = tensors.clone());
         for tensor in before.iter().filter(|tensor| tensor.name.starts_with(OTHER)) {
             let kept = after.iter().find(|kept| kept.name == tensor.name).expect("it is kept");
-            assert!(kept.data == tensor.data && kept.dtype == tensor.dtype, "{vector}: {}", tensor.name);
+            assert!(kept.data == tensor.data && kept.dtype == tensor.dtype, "{what}: {}", tensor.name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::quantized_scaled::based_on;
+use super::quantized_scaled::case;
 use super::refusals::{named, refused};
 use super::support::f32s;
 use super::work::{MODULE, Tensor, Work, edit, edit_json};
@@ -12,7 +12,7 @@ type Wrong = (&'static str, &'static str, fn(&Work), &'static [&'static str]);
 
 fn all_are_refused(wrongs: &[Wrong]) {
     for (what, vector, damage, says) in wrongs {
-        let (work, _) = based_on(vector);
+        let (work, _) = case(vector);
         damage(&work);
         refused(&format!("{vector}, {what}"), &work, &[], 65, says);
     }
@@ -75,6 +75,115 @@ fn argument(work: &Work, key: &str, value: Value) {
 const NAN: [u8; 4] = f32::NAN.to_le_bytes();
 const SAYS: &str = "`model.layers.0.self_attn.q_proj.weight` is quantized";
 const NO_NUMBER: &str = "the quantized data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite";
+
+#[test]
+fn fp8_with_a_scale_for_each_tensor_or_channel() {
+    const SCALE: &str = "`model.layers.0.self_attn.q_proj.weight_scale` has";
+    all_are_refused(&[
+        (
+            "no scale",
+            "fp8_tensor_inv",
+            |work| remove(work, "weight_scale_inv"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale_inv`"],
+        ),
+        (
+            "scales of blocks",
+            "fp8_tensor_inv",
+            |work| reshape(work, "weight_scale_inv", &[1, 2]),
+            &[SAYS, "shape [1, 2], expected [1, 1] for blocks of 24 × 40"],
+        ),
+        (
+            "no numbers",
+            "fp8_tensor",
+            |work| reshape(work, "weight_scale", &[0]),
+            &[SAYS, SCALE, "shape [0], expected [1, 1]"],
+        ),
+        (
+            "a scale of another type",
+            "fp8_tensor",
+            |work| retype(work, "weight_scale", "U32"),
+            &[SAYS, SCALE, "dtype U32, expected F32, BF16 or F16"],
+        ),
+        (
+            "a scale without end",
+            "fp8_tensor",
+            |work| set(work, "weight_scale", &f32::INFINITY.to_le_bytes()),
+            &[NO_NUMBER],
+        ),
+        (
+            "codes of another type",
+            "fp8_tensor",
+            |work| retype(work, "weight", "F8_E4M3FNUZ"),
+            &[SAYS, "has dtype F8_E4M3FNUZ, expected F8_E4M3"],
+        ),
+        (
+            "two scales of a tensor",
+            "mistral",
+            |work| reshape(work, "qscale_weight", &[2]),
+            &[SAYS, "q_proj.qscale_weight` has shape [2], expected [1, 1]"],
+        ),
+        (
+            "a scale of the tensor",
+            "fbgemm",
+            |work| reshape(work, "weight_scale", &[1]),
+            &[SAYS, SCALE, "shape [1], expected [24, 1] for blocks of 1 × 40"],
+        ),
+        (
+            "no scales",
+            "fbgemm",
+            |work| remove(work, "weight_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale`"],
+        ),
+        (
+            "scales of channels",
+            "modelopt_fp8",
+            |work| reshape(work, "weight_scale", &[24]),
+            &[SAYS, SCALE, "shape [24], expected [1, 1] for blocks of 24 × 40"],
+        ),
+        (
+            "no scale by ModelOpt's file",
+            "modelopt_fp8_file",
+            |work| remove(work, "weight_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale`"],
+        ),
+        (
+            "a scale of the tensor by ModelOpt",
+            "modelopt_fp8_channel",
+            |work| reshape(work, "weight_scale", &[]),
+            &[SAYS, SCALE, "shape [], expected [24, 1] for blocks of 1 × 40"],
+        ),
+        (
+            "another algorithm",
+            "modelopt_fp8",
+            |work| quantization(work, "quant_algo", json!("FP8_PB_WO")),
+            &[SAYS, "it is stored as F8_E4M3 of FP8 of ModelOpt"],
+        ),
+        (
+            "another basis",
+            "modelopt_fp8",
+            |work| add(work, "pre_quant_scale", &[40]),
+            &[SAYS, "q_proj.pre_quant_scale` stands beside it too"],
+        ),
+        (
+            "plain by ModelOpt's file",
+            "modelopt_fp8_file",
+            |work| {
+                let said = json!({"quantization": {"quant_algo": "FP8", "exclude_modules": ["*self_attn*"]}});
+                std::fs::write(work.base.join("hf_quant_config.json"), said.to_string()).expect("written");
+            },
+            &[SAYS, "lists its module as plain"],
+        ),
+        (
+            "of no algorithm",
+            "modelopt_mixed_fp8",
+            |work| {
+                let said = json!({"quantization": {"quant_algo": "MIXED_PRECISION", "quantized_layers": {}}});
+                std::fs::write(work.base.join("hf_quant_config.json"), said.to_string()).expect("written");
+            },
+            &[SAYS, "it is stored as F8_E4M3 of"],
+        ),
+    ]);
+}
 
 #[test]
 fn fp8_of_compressed_tensors() {
