@@ -12,6 +12,8 @@ use crate::encodings::encoding::{Place, RowPiece, Runs};
 pub(crate) enum CodeFormat {
     /// Floats of 8 bits, E4M3.
     E4m3,
+    /// Whole numbers of 8 bits, two's complement.
+    I8,
 }
 
 /// The values of E2M1.
@@ -22,7 +24,7 @@ impl CodeFormat {
     /// Bits of a code.
     const fn bits(self) -> u64 {
         match self {
-            CodeFormat::E4m3 => 8,
+            CodeFormat::E4m3 | CodeFormat::I8 => 8,
         }
     }
 
@@ -68,7 +70,9 @@ impl CodeFormat {
         let bit = (place.rect.cols.start + at.cols.start as u64) * self.bits() - start * 8;
         let codes = &row[(bit / 8) as usize..];
         match self {
-            CodeFormat::E4m3 => kernels.widen_e4m3(&codes[..out.len()], out),
+            CodeFormat::E4m3 => return kernels.widen_e4m3(&codes[..out.len()], out),
+            CodeFormat::I8 => out.iter_mut().zip(codes).for_each(|(out, code)| *out = f32::from(*code as i8)),
         }
+        true
     }
 }

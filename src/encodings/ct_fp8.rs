@@ -10,7 +10,7 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::{CtFormat, METHOD, check_no_zero_point};
 use crate::encodings::logical::{Candidate, Or};
-use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Scaled, ScaledParts};
+use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
@@ -49,6 +49,7 @@ pub(crate) static CT_FP8: Scaled = Scaled {
     data: &[Dtype::F8_E4M3],
     codes: CodeFormat::E4m3,
     scales: NUMBERS,
+    product: Product::Scale,
     decode_only: "FP8 of compressed-tensors is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
     ending: "",
     find,

@@ -13,7 +13,7 @@ use crate::tensor::shape::Shape;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::logical::{Candidate, Or};
-use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Scaled, ScaledParts};
+use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
@@ -50,6 +50,7 @@ pub(crate) static FP8_SCALED: Scaled = Scaled {
     data: &[Dtype::F8_E4M3],
     codes: CodeFormat::E4m3,
     scales: NUMBERS,
+    product: Product::Scale,
     decode_only: "FP8 with a scale for each tensor or channel is not encoded again: of FP8 only blocks are",
     ending: "",
     find,

@@ -6,9 +6,11 @@
 //! own from the same values, so that parts may stand in different shards, in any order, and none waits for another.
 
 pub(crate) mod bf16;
+pub(crate) mod bnb_int8;
 pub(crate) mod codes;
 pub(crate) mod ct_config;
 pub(crate) mod ct_fp8;
+pub(crate) mod ct_int8;
 pub(crate) mod encoding;
 pub(crate) mod endings;
 pub(crate) mod f16;
@@ -49,6 +51,8 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &ct_fp8::CT_FP8,
     &fp8_scaled::FP8_SCALED,
     &modelopt_fp8::MODELOPT_FP8,
+    &ct_int8::CT_INT8,
+    &bnb_int8::BNB_INT8,
 ];
 
 /// The encoding of that name.

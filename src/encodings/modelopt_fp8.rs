@@ -9,7 +9,7 @@ use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::logical::Candidate;
 use crate::encodings::modelopt::{PLAIN_LISTS, SIDE_FILE, UNUSED, WEIGHT, algorithm};
-use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Scaled, ScaledParts};
+use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 static SCHEME: Scheme = Scheme {
@@ -31,6 +31,7 @@ pub(crate) static MODELOPT_FP8: Scaled = Scaled {
     data: &[Dtype::F8_E4M3],
     codes: CodeFormat::E4m3,
     scales: NUMBERS,
+    product: Product::Scale,
     decode_only: "FP8 of ModelOpt is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
     ending: "",
     find,

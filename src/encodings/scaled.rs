@@ -1,7 +1,7 @@
 //! Codes and what they are multiplied by: what most schemes have in common. Each is a row of facts in a file of its own.
 //!
-//! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid). Values are products in f32, each
-//! rounded. They are decoded only.
+//! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid). Values are products in f32 in the
+//! order that [`Product`] says, each rounded, so that they are those of the library. They are decoded only.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -36,12 +36,23 @@ pub(crate) struct Scaled {
     pub codes: CodeFormat,
     /// The types that its scales may have.
     pub scales: &'static [Dtype],
+    /// What a value is made of.
+    pub product: Product,
     /// Why changed values are not encoded this way again.
     pub decode_only: &'static str,
     /// What the data is called behind the name of the weight.
     pub ending: &'static str,
     /// What belongs to a weight of that name, if the candidate is its data and of this scheme.
     pub find: fn(&Candidate<'_>, &str) -> Result<Option<ScaledParts>>,
+}
+
+/// What a value is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Product {
+    /// `code · scale`.
+    Scale,
+    /// `(code · scale) · constant`.
+    ScaleThen(f32),
 }
 
 /// A tensor that belongs to a weight, by its name.
@@ -78,12 +89,14 @@ pub(crate) struct ScaledParts {
     pub scales: Named,
     /// Rows × columns that share a scale.
     pub block: (u64, u64),
+    /// What no value is made from.
+    pub auxiliary: Vec<TensorRef>,
 }
 
 impl ScaledParts {
     /// Scales alone.
     pub(crate) fn new(scales: Named, block: (u64, u64)) -> ScaledParts {
-        ScaledParts { scales, block }
+        ScaledParts { scales, block, auxiliary: Vec::new() }
     }
 }
 
@@ -103,7 +116,7 @@ impl Scaled {
         let cols = self.codes.in_row(*bytes);
         let cols = cols.ok_or_else(|| QuantizedProblem::PartOfCode { bytes: *bytes })?;
         let shape = Shape::new(&[before, &[*rows, cols]].concat()).ok_or(QuantizedProblem::TooLarge)?;
-        let ScaledParts { scales, block } = beside;
+        let ScaledParts { scales, block, .. } = beside;
         let block = within(&shape, block);
         check_dtype(&scales.name, &scales.tensor, self.scales)?;
         check_grid(&scales.name, &scales.tensor, &shape, block)?;
@@ -126,9 +139,10 @@ impl Encoding for Scaled {
         if !self.scheme.dtypes.contains(&found.tensor.dtype) {
             return Ok(None);
         }
-        let Some(beside) = (self.find)(found, name)? else { return Ok(None) };
+        let Some(mut beside) = (self.find)(found, name)? else { return Ok(None) };
+        let auxiliary = std::mem::take(&mut beside.auxiliary);
         let logical = self.weight(found, beside).map_err(|why| Candidate::wrong(name, why))?;
-        Ok(Some(Detected { name: name.to_owned(), logical, auxiliary: Vec::new() }))
+        Ok(Some(Detected { name: name.to_owned(), logical, auxiliary }))
     }
 
     fn decode_only(&self) -> Option<&'static str> {
@@ -171,6 +185,9 @@ impl Encoding for Scaled {
             for value in &mut out[columns.start - at.cols.start..columns.end - at.cols.start] {
                 *value *= scale;
             }
+        }
+        if let Product::ScaleThen(constant) = self.product {
+            out.iter_mut().for_each(|value| *value *= constant);
         }
         finite
     }

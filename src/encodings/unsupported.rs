@@ -54,18 +54,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ..Scheme::NONE
     },
     Scheme {
-        title: "bitsandbytes of 8 bits",
-        methods: &["bitsandbytes"],
-        dtypes: &[Dtype::I8],
-        auxiliary: &[
-            Auxiliary { ending: ".SCB", data: WEIGHT },
-            Auxiliary { ending: ".weight_format", data: WEIGHT },
-        ],
-        plain_lists: &["llm_int8_skip_modules"],
-        builds: &["-bnb-8bit"],
-        ..Scheme::NONE
-    },
-    Scheme {
         title: "bitsandbytes",
         methods: &["bitsandbytes"],
         has_any_dtype: true,
@@ -129,18 +117,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         marks: &[".pre_quant_scale", ".smooth_scale", ".smoothing_factor"],
         unused: INPUTS,
         side_files: &[MODELOPT],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "INT8 of compressed-tensors",
-        methods: &["compressed-tensors"],
-        dtypes: &[Dtype::I8],
-        auxiliary: &[
-            Auxiliary { ending: ".weight_scale", data: WEIGHT },
-            Auxiliary { ending: ".weight_zero_point", data: WEIGHT },
-        ],
-        unused: INPUTS,
-        plain_lists: &["ignore"],
         ..Scheme::NONE
     },
     Scheme {

@@ -155,7 +155,6 @@ fn a_description_that_the_tensors_contradict_is_refused_by_both_names() {
     }
     let agreeing = [
         (U8, &[scale, second][..], json!({"quant_method": "modelopt", "quant_algo": "NVFP4"})),
-        (I8, &[("m.up.SCB", F32)], json!({"quant_method": "bitsandbytes"})),
         (U8, &[("m.up.weight_scale", F32)], json!({"quant_method": "bitnet"})),
         (F8_E4M3, &[("m.up.weight_scale", F32)], json!({"quant_method": "quark"})),
         (F8_E4M3, &[("m.up.weight_scale", F32)], json!({"quant_method": "somebody's"})),

@@ -103,6 +103,8 @@ const CASES: &[Case] = &[
         },
         inputs: &[],
     },
+    of("ct_int8_w8a8_channel", &["input_scale", "input_zero_point"]),
+    of("bnb_int8", &[]),
 ];
 
 /// Calls a tensor of both modules otherwise, and gives it a shape of as many elements.

@@ -308,3 +308,119 @@ fn fp8_of_compressed_tensors() {
         ),
     ]);
 }
+
+#[test]
+fn whole_numbers_of_eight_bits() {
+    const SCALE: &str = "`model.layers.0.self_attn.q_proj.weight_scale` has";
+    const SCB: &str = "`model.layers.0.self_attn.q_proj.SCB` has";
+    all_are_refused(&[
+        (
+            "no scales",
+            "ct_int8_w8a8_channel",
+            |work| remove(work, "weight_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale`"],
+        ),
+        (
+            "a scale of the tensor",
+            "ct_int8_w8a8_channel",
+            |work| reshape(work, "weight_scale", &[1]),
+            &[SAYS, SCALE, "shape [1], expected [16, 1] for blocks of 1 × 48"],
+        ),
+        (
+            "groups",
+            "ct_int8_w8a8_channel",
+            |work| argument(work, "strategy", json!("group")),
+            &[SAYS, "`strategy` is `group`; `tensor` and `channel` are read"],
+        ),
+        (
+            "floats",
+            "ct_int8_w8a8_channel",
+            |work| argument(work, "type", json!("float")),
+            &[SAYS, "`type` is `float`, not `int`"],
+        ),
+        (
+            "other bits",
+            "ct_int8_w8a8_channel",
+            |work| argument(work, "num_bits", json!(-8)),
+            &[SAYS, "`num_bits` is nothing; 8 is read"],
+        ),
+        (
+            "zero points",
+            "ct_int8_w8a8_channel",
+            |work| {
+                argument(work, "symmetric", json!(false));
+                add(work, "weight_zero_point", &[16, 1]);
+            },
+            &[SAYS, "it is not symmetric, and zero points are not read"],
+        ),
+        (
+            "a scale that is no number",
+            "ct_int8_w8a8_channel",
+            |work| set(work, "weight_scale", &NAN),
+            &[NO_NUMBER],
+        ),
+        (
+            "no largest magnitudes",
+            "bnb_int8",
+            |work| remove(work, "SCB"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.SCB`"],
+        ),
+        (
+            "one for each column",
+            "bnb_int8",
+            |work| reshape(work, "SCB", &[48]),
+            &[SAYS, SCB, "shape [48], expected [16, 1] for blocks of 1 × 48"],
+        ),
+        (
+            "magnitudes of another type",
+            "bnb_int8",
+            |work| {
+                change(work, "SCB", |tensor| {
+                    tensor.dtype = "F16".into();
+                    tensor.data.truncate(32);
+                });
+            },
+            &[SAYS, SCB, "dtype F16, expected F32"],
+        ),
+        (
+            "columns in the order of a GPU",
+            "bnb_int8",
+            |work| set(work, "weight_format", &[1]),
+            &[SAYS, "`weight_format` is `[1]`, not `[0]`"],
+        ),
+        (
+            "an order that is no number",
+            "bnb_int8",
+            |work| reshape(work, "weight_format", &[2]),
+            &[SAYS, "`weight_format` is `[0, 56]`, not `[0]`"],
+        ),
+        (
+            "an order of many bytes",
+            "bnb_int8",
+            |work| reshape(work, "weight_format", &[70_000]),
+            &["q_proj.weight_format` is quantized", "it has 70000 bytes, where a few numbers are expected"],
+        ),
+        (
+            "no config of it",
+            "bnb_int8",
+            |work| {
+                edit_json(&work.base.join("config.json"), |config| {
+                    drop(config.shift_remove("quantization_config"));
+                });
+            },
+            &[
+                SAYS,
+                "it is stored as bitsandbytes of 8 bits",
+                "`quant_method` is missing, not `bitsandbytes`",
+            ],
+        ),
+        (
+            "another method",
+            "bnb_int8",
+            |work| quantization(work, "quant_method", json!("gptq")),
+            &["GPTQ", "bitsandbytes of 8 bits", "one of the two comes from another checkpoint"],
+        ),
+        ("no rows", "bnb_int8", |work| reshape(work, "weight", &[0, 48]), &[SAYS, "it is empty"]),
+        ("a magnitude that is no number", "bnb_int8", |work| set(work, "SCB", &NAN), &[NO_NUMBER]),
+    ]);
+}

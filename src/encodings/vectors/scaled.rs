@@ -4,8 +4,13 @@ use super::packed::{TILES, expected};
 use super::*;
 
 /// Vectors, and the encoding of each.
-const SCALED: &[(&str, &str)] =
-    &[("ct_fp8_tensor", "ct_fp8"), ("ct_fp8_channel", "ct_fp8"), ("ct_fp8_block", "ct_fp8")];
+const SCALED: &[(&str, &str)] = &[
+    ("ct_fp8_tensor", "ct_fp8"),
+    ("ct_fp8_channel", "ct_fp8"),
+    ("ct_fp8_block", "ct_fp8"),
+    ("ct_int8_w8a8_channel", "ct_int8"),
+    ("bnb_int8", "bnb_int8"),
+];
 
 #[test]
 fn codes_with_scales_decode_in_tiles_of_any_size() {
@@ -68,5 +73,25 @@ fn experts_have_scales_of_their_own() {
             let values = decode_in_tiles(&weight.logical, &file, rows, cols);
             assert!(values == right, "{method} {scales:?} in tiles of {rows} x {cols}");
         }
+    }
+}
+
+/// Every whole number with one scale for the tensor.
+#[test]
+fn whole_numbers_have_a_sign() {
+    let codes: Vec<u8> = (0..=u8::MAX).collect();
+    let scale = half::bf16::from_f32(0.37).to_le_bytes().to_vec();
+    let file = file_of(&[("m.weight", "I8", &[8, 32], codes), ("m.weight_scale", "BF16", &[1], scale)]);
+    let weights = serde_json::json!({"num_bits": 8, "type": "int", "symmetric": true, "strategy": "tensor"});
+    let config = serde_json::json!({
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+    });
+    let found = recognised(&file, &serde_json::json!({"quantization_config": config})).unwrap();
+    let right: Vec<f32> =
+        (0..=255u8).map(|code| f32::from(code as i8) * half::bf16::from_f32(0.37).to_f32()).collect();
+    for (rows, cols) in TILES {
+        assert!(decode_in_tiles(&found[0].logical, &file, rows, cols) == right, "{rows} x {cols}");
     }
 }
