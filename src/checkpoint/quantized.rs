@@ -74,9 +74,13 @@ impl Weights {
         let read = |tensor: &_| peek.read(tensor);
         let unused: Vec<Vec<&Auxiliary>> =
             ENCODINGS.iter().map(|encoding| unused_rows(catalogue, encoding.scheme())).collect();
-        let is_data =
-            |tensor: &BaseTensor| !is_mergeable(tensor.tensor.dtype) && !schemes::is_auxiliary(&tensor.name);
-        for (i, tensor) in catalogue.tensors.iter().enumerate().filter(|(_, tensor)| is_data(tensor)) {
+        let company = company(catalogue);
+        // Codes may be stored as any type; what stands beside them tells them from plain numbers then.
+        let is_data = |(i, tensor): &(usize, &BaseTensor)| {
+            let is_coded = !is_mergeable(tensor.tensor.dtype) || company.contains_key(i);
+            is_coded && !schemes::is_auxiliary(&tensor.name)
+        };
+        for (i, tensor) in catalogue.tensors.iter().enumerate().filter(is_data) {
             let candidate = Candidate {
                 name: &tensor.name,
                 tensor: &tensor.tensor,
@@ -99,7 +103,6 @@ impl Weights {
             // Data that is not understood would be reported again, as unknown.
             return (weights, errors);
         }
-        let company = company(catalogue);
         weights.doubt_others_beside(catalogue, &company);
         weights.find_unread(catalogue, &company);
         if weights.any() {

@@ -14,17 +14,39 @@ pub(crate) enum CodeFormat {
     E4m3,
     /// Whole numbers of 8 bits, two's complement.
     I8,
+    /// Floats of 4 bits; the even column is in the low half of a byte.
+    E2m1,
+    /// Floats of 6 bits; four in three bytes.
+    E2m3,
 }
 
 /// The values of E2M1.
 pub(crate) static E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
+/// The values of E2M3.
+static E2M3: [f32; 64] = {
+    let mut values = [0.0; 64];
+    let mut code = 0;
+    while code < 64 {
+        let mantissa = (code & 7) as f32;
+        let magnitude = match code >> 3 & 3 {
+            0 => mantissa / 8.0,
+            exponent => (8.0 + mantissa) * (1 << exponent) as f32 / 16.0,
+        };
+        values[code] = if code & 32 == 0 { magnitude } else { -magnitude };
+        code += 1;
+    }
+    values
+};
+
 impl CodeFormat {
     /// Bits of a code.
     const fn bits(self) -> u64 {
         match self {
             CodeFormat::E4m3 | CodeFormat::I8 => 8,
+            CodeFormat::E2m1 => 4,
+            CodeFormat::E2m3 => 6,
         }
     }
 
@@ -72,7 +94,32 @@ impl CodeFormat {
         match self {
             CodeFormat::E4m3 => return kernels.widen_e4m3(&codes[..out.len()], out),
             CodeFormat::I8 => out.iter_mut().zip(codes).for_each(|(out, code)| *out = f32::from(*code as i8)),
+            CodeFormat::E2m1 => widen_e2m1(codes, !bit.is_multiple_of(8), out),
+            CodeFormat::E2m3 => widen_e2m3(codes, bit % 8, out),
         }
         true
+    }
+}
+
+/// Halves of bytes; the first is the high one of its byte if `is_high`.
+fn widen_e2m1(codes: &[u8], is_high: bool, out: &mut [f32]) {
+    let (first, out) = out.split_at_mut(usize::from(is_high).min(out.len()));
+    first.iter_mut().for_each(|value| *value = E2M1[usize::from(codes[0] >> 4)]);
+    let codes = &codes[first.len()..];
+    let (pairs, last) = out.as_chunks_mut::<2>();
+    for ([low, high], code) in pairs.iter_mut().zip(codes) {
+        (*low, *high) = (E2M1[usize::from(code & 15)], E2M1[usize::from(code >> 4)]);
+    }
+    if let [last] = last {
+        *last = E2M1[usize::from(codes[pairs.len()] & 15)];
+    }
+}
+
+/// Fields of six bits, the first at a bit of the first byte.
+fn widen_e2m3(codes: &[u8], bit: u64, out: &mut [f32]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let bit = bit as usize + 6 * i;
+        let both = [codes[bit / 8], codes.get(bit / 8 + 1).copied().unwrap_or(0)];
+        *out = E2M3[usize::from(u16::from_le_bytes(both) >> (bit % 8) & 63)];
     }
 }

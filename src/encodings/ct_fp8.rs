@@ -10,7 +10,8 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::{CtFormat, METHOD, check_no_zero_point};
 use crate::encodings::logical::{Candidate, Or};
-use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Product, Scaled, ScaledParts};
+use crate::encodings::number::NUMBERS;
+use crate::encodings::scaled::{FLOAT8, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.

@@ -112,8 +112,10 @@ pub(crate) trait Encoding: Sync {
     ) -> bool;
 
     /// Encodes a block of values into one part's bytes of the tile, rounding once, to nearest even. Afterwards the values
-    /// are what the bytes decode to.
-    fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed;
+    /// are what the bytes decode to. An encoding that is [decoded only](Self::decode_only) has none.
+    fn encode(&self, _: Kernels, _: &mut ToEncode<'_>, _: &mut [u8]) -> Narrowed {
+        unreachable!("the plan refuses to change what is decoded only")
+    }
 
     /// Rounds values to what plain numbers hold, and leaves these numbers' codes, for encodings that are [`plain`](Self::plain).
     fn round_flat(&self, _: Kernels, _: &mut [f32], _: &mut [u8]) {

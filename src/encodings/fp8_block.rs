@@ -110,6 +110,7 @@ impl Encoding for Fp8Block {
             shape: found.tensor.shape.clone(),
             block: within(&found.tensor.shape, block),
             parts: vec![found.tensor.clone(), scale],
+            constants: Vec::new(),
         };
         Ok(Some(Detected { name: found.name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }

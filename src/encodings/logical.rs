@@ -15,19 +15,19 @@ use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 /// A logical weight on disk; clones of it share what it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "LogicalFields")]
 pub struct Logical(Form);
 
 /// How it is held. The tensor of plain numbers says all of them, and a plan may start 60,000 weights from such.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Form {
     Plain(TensorRef),
     Spelled(Arc<LogicalFields>),
 }
 
 /// What a logical weight consists of, as a plan's JSON has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LogicalFields {
     /// Name of its encoding (see [`crate::encodings::find`]).
     pub encoding: Cow<'static, str>,
@@ -37,6 +37,9 @@ pub(crate) struct LogicalFields {
     pub block: (u64, u64),
     /// The tensors that make it up, in any shard; one for plain floats.
     pub parts: Vec<TensorRef>,
+    /// Numbers that its values need beside the parts, as no tensor holds them; which, its encoding knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constants: Vec<f32>,
 }
 
 impl Logical {
@@ -77,6 +80,14 @@ impl Logical {
             Form::Spelled(fields) => &fields.parts,
         }
     }
+
+    /// Numbers that its values need beside the parts; none for plain floats.
+    pub(crate) fn constants(&self) -> &[f32] {
+        match &self.0 {
+            Form::Plain(_) => &[],
+            Form::Spelled(fields) => &fields.constants,
+        }
+    }
 }
 
 impl From<LogicalFields> for Logical {
@@ -91,17 +102,26 @@ impl Logical {
     /// Whether both say the same, however they are held.
     fn is_spelled_as(&self, other: &Logical) -> bool {
         let say = |logical: &Logical| (logical.encoding().to_owned(), logical.block());
-        say(self) == say(other) && self.shape() == other.shape() && self.parts() == other.parts()
+        say(self) == say(other)
+            && self.shape() == other.shape()
+            && self.parts() == other.parts()
+            && self.constants() == other.constants()
     }
 }
 
 impl Serialize for Logical {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Logical", 4)?;
+        let constants = self.constants();
+        let mut fields = serializer.serialize_struct("Logical", 4 + usize::from(!constants.is_empty()))?;
         fields.serialize_field("encoding", self.encoding())?;
         fields.serialize_field("shape", self.shape())?;
         fields.serialize_field("block", &self.block())?;
         fields.serialize_field("parts", self.parts())?;
+        if constants.is_empty() {
+            fields.skip_field("constants")?;
+        } else {
+            fields.serialize_field("constants", constants)?;
+        }
         fields.end()
     }
 }
@@ -118,6 +138,15 @@ fn plain_name(dtype: Dtype) -> Option<&'static str> {
 
 /// Something of a quantized weight, or why it cannot be had.
 pub(crate) type Or<T> = std::result::Result<T, QuantizedProblem>;
+
+/// Holds the shape of a tensor beside a weight against what it must be.
+pub(crate) fn expect_shape(name: &str, tensor: &TensorRef, axes: &[u64]) -> Or<()> {
+    if tensor.shape.axes() == axes {
+        return Ok(());
+    }
+    let (name, found, expected) = (name.to_owned(), tensor.shape.clone(), axes.to_vec());
+    Err(QuantizedProblem::Shape { name, found, expected })
+}
 
 /// A weight that an encoding detected.
 pub(crate) struct Detected {
@@ -147,6 +176,19 @@ impl Candidate<'_> {
     /// The error that says why `tensor` cannot be decoded.
     pub(crate) fn wrong(tensor: &str, why: QuantizedProblem) -> Error {
         Error::new(ClaimError::Quantized { tensor: tensor.to_owned(), why })
+    }
+
+    /// The tensor of that name, if it is there.
+    ///
+    /// # Errors
+    /// When its type is none of `expected`.
+    pub(crate) fn beside(&self, name: &str, expected: &'static [Dtype]) -> Or<Option<TensorRef>> {
+        match (self.find)(name) {
+            Some(tensor) if !expected.contains(&tensor.dtype) => {
+                Err(QuantizedProblem::Dtype { name: name.to_owned(), found: tensor.dtype, expected })
+            }
+            tensor => Ok(tensor),
+        }
     }
 
     /// `quant_method` of the config.

@@ -5,22 +5,35 @@
 //! tile lie one behind the other and give one value each. Encoding is one to many: each part of the output is made on its
 //! own from the same values, so that parts may stand in different shards, in any order, and none waits for another.
 
+pub(crate) mod awq;
+pub(crate) mod awq_tensors;
 pub(crate) mod bf16;
+pub(crate) mod bnb_4bit;
+pub(crate) mod bnb_4bit_tensors;
 pub(crate) mod bnb_int8;
 pub(crate) mod codes;
 pub(crate) mod ct_config;
 pub(crate) mod ct_fp8;
 pub(crate) mod ct_int8;
+pub(crate) mod ct_mx;
+pub(crate) mod ct_nvfp4;
+pub(crate) mod deepseek_fp4;
 pub(crate) mod encoding;
 pub(crate) mod endings;
 pub(crate) mod f16;
 pub(crate) mod f32;
 pub(crate) mod fp8_block;
 pub(crate) mod fp8_scaled;
+pub(crate) mod gptq;
+pub(crate) mod gptq_tensors;
+pub(crate) mod group_size;
 pub(crate) mod logical;
 pub(crate) mod modelopt;
 pub(crate) mod modelopt_fp8;
+pub(crate) mod modelopt_nvfp4;
 pub(crate) mod mxfp4;
+pub(crate) mod mxfp8;
+pub(crate) mod number;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod packed_layout;
@@ -33,6 +46,8 @@ pub(crate) mod schemes;
 pub(crate) mod unsupported;
 #[cfg(test)]
 mod vectors;
+pub(crate) mod window;
+pub(crate) mod words;
 
 use crate::encodings::encoding::Encoding;
 
@@ -53,6 +68,21 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &modelopt_fp8::MODELOPT_FP8,
     &ct_int8::CT_INT8,
     &bnb_int8::BNB_INT8,
+    &gptq::GPTQ2,
+    &gptq::GPTQ3,
+    &gptq::GPTQ4,
+    &gptq::GPTQ8,
+    &awq::GEMM,
+    &awq::GEMV,
+    &bnb_4bit::NF4,
+    &bnb_4bit::FP4,
+    &ct_mx::CT_MXFP4,
+    &ct_mx::CT_MXFP6,
+    &ct_mx::CT_MXFP8,
+    &mxfp8::MXFP8,
+    &deepseek_fp4::DEEPSEEK_FP4,
+    &ct_nvfp4::CT_NVFP4,
+    &modelopt_nvfp4::MODELOPT_NVFP4,
 ];
 
 /// The encoding of that name.

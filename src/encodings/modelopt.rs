@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::encodings::logical::Candidate;
+use crate::error::quantized::QuantizedProblem;
+
+use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::scheme::Auxiliary;
 
 /// Where ModelOpt says how a checkpoint is quantized.
@@ -36,4 +38,17 @@ fn word(said: &Value) -> Option<&str> {
 /// What `quant_algo` says for a module, if the checkpoint is ModelOpt's.
 pub(crate) fn algorithm<'c>(found: &Candidate<'c>, module: &str) -> Option<&'c str> {
     said_of(found, module).and_then(word)
+}
+
+/// Holds a `group_size`, wherever it is said of a module, against the only one that a scheme has.
+pub(crate) fn check_group_size(found: &Candidate<'_>, module: &str, read: &'static [u64]) -> Or<()> {
+    let Some(said) = said_of(found, module) else { return Ok(()) };
+    let groups = said.get("config_groups").and_then(Value::as_object).into_iter();
+    let weights = groups.flat_map(|groups| groups.values()).filter_map(|group| group.get("weights"));
+    let sizes = weights.chain([said]).filter_map(|said| said.get("group_size"));
+    let is_other = |size: &&Value| !size.is_null() && !size.as_u64().is_some_and(|size| read.contains(&size));
+    match sizes.into_iter().find(is_other) {
+        None => Ok(()),
+        Some(other) => Err(QuantizedProblem::Number { key: "group_size", found: other.as_u64(), read }),
+    }
 }

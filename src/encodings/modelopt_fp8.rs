@@ -9,7 +9,8 @@ use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::logical::Candidate;
 use crate::encodings::modelopt::{PLAIN_LISTS, SIDE_FILE, UNUSED, WEIGHT, algorithm};
-use crate::encodings::scaled::{FLOAT8, NUMBERS, Named, Product, Scaled, ScaledParts};
+use crate::encodings::number::NUMBERS;
+use crate::encodings::scaled::{FLOAT8, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 static SCHEME: Scheme = Scheme {

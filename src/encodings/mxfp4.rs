@@ -10,14 +10,13 @@
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
-use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::codes::E2M1;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
-use crate::encodings::scale_grid::power_of;
+use crate::encodings::number::power_of;
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
@@ -103,6 +102,7 @@ impl Encoding for Mxfp4 {
             shape: shape.ok_or_else(|| wrong(QuantizedProblem::TooLarge))?,
             block: (BLOCK, 1),
             parts: vec![found.tensor.clone(), scale],
+            constants: Vec::new(),
         };
         Ok(Some(Detected { name: name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }
@@ -148,10 +148,6 @@ impl Encoding for Mxfp4 {
             finite &= out.is_finite();
         }
         finite
-    }
-
-    fn encode(&self, _: Kernels, _: &mut ToEncode<'_>, _: &mut [u8]) -> Narrowed {
-        unreachable!("the plan refuses what is final")
     }
 }
 

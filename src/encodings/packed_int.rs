@@ -11,13 +11,12 @@
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
-use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::ct_config::Strategy;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
 use crate::encodings::packed_config::GroupScheme;
 use crate::encodings::packed_layout::{PackedKind, PackedLayout, WORD};
@@ -93,7 +92,8 @@ impl Encoding for PackedInt {
         let auxiliary = tensors.shape.into_iter().collect();
         let parts = [Some(found.tensor.clone()), Some(tensors.scale), tensors.zeros, tensors.order];
         let parts = parts.into_iter().flatten().collect();
-        let logical = LogicalFields { encoding: self.name.into(), shape, block, parts }.into();
+        let encoding = self.name.into();
+        let logical = LogicalFields { encoding, shape, block, parts, constants: Vec::new() }.into();
         Ok(Some(Detected { name, logical, auxiliary }))
     }
 
@@ -143,10 +143,6 @@ impl Encoding for PackedInt {
             done = end;
         }
         finite
-    }
-
-    fn encode(&self, _: Kernels, _: &mut ToEncode<'_>, _: &mut [u8]) -> Narrowed {
-        unreachable!("the plan refuses what is final")
     }
 }
 

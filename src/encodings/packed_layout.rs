@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::tensor::dtype::Dtype;
 
 use crate::encodings::encoding::{Place, Runs};
+use crate::encodings::number::number;
 
 const CODES: usize = 0;
 const SCALES: usize = 1;
@@ -157,11 +158,7 @@ impl PackedRow<'_> {
     /// The scale of a group, and the field that stands for 0.
     pub(crate) fn of_group(&self, layout: &PackedLayout, group: u64) -> (f32, i32) {
         let i = (group - layout.groups.start) as usize;
-        let scale = match layout.scale_dtype {
-            Dtype::F32 => f32::from_le_bytes(self.scales.as_chunks().0[i]),
-            Dtype::BF16 => half::bf16::from_le_bytes(self.scales.as_chunks().0[i]).to_f32(),
-            _ => half::f16::from_le_bytes(self.scales.as_chunks().0[i]).to_f32(),
-        };
+        let scale = number(layout.scale_dtype, self.scales, i);
         let zero = match &layout.zeros {
             None => 1 << (layout.bits - 1),
             Some((_, words)) => {

@@ -7,12 +7,12 @@
 use std::ops::Range;
 
 use crate::error::quantized::QuantizedProblem;
-use crate::kernels::float8::E4M3;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::encoding::{Place, Runs};
+use crate::encodings::number::number;
 
 /// The shape of the scales: the last two axes in blocks, the last of each ragged.
 pub(crate) fn grid_shape(shape: &Shape, block: (u64, u64)) -> Option<Shape> {
@@ -49,27 +49,6 @@ pub(crate) fn check_grid(
     }
     let (name, found) = (name.to_owned(), scales.shape.clone());
     Err(QuantizedProblem::ScaleShape { name, found, expected, block })
-}
-
-/// 2^(code − 127), the value of an E8M0 code; the code 255 is NaN, and 0 a subnormal number.
-pub(crate) fn power_of(code: u8) -> f32 {
-    f32::from_bits(match code {
-        0 => 1 << 22,
-        255 => 0x7fc0_0000,
-        code => u32::from(code) << 23,
-    })
-}
-
-/// The value of a scale. Bytes that are no float are E8M0, as torch had no type for it for long.
-fn value(dtype: Dtype, bytes: &[u8]) -> f32 {
-    match (dtype, bytes) {
-        (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        (Dtype::BF16, &[a, b]) => half::bf16::from_le_bytes([a, b]).to_f32(),
-        (Dtype::F16, &[a, b]) => half::f16::from_le_bytes([a, b]).to_f32(),
-        (Dtype::F8_E4M3, &[code]) => E4M3[usize::from(code)],
-        (Dtype::F8_E8M0 | Dtype::U8, &[code]) => power_of(code),
-        _ => unreachable!("scales of other types are refused where they are detected"),
-    }
 }
 
 /// The scales that a tile needs: which rows and columns of the scale tensor, and how they lie in the tile's bytes.
@@ -191,7 +170,7 @@ impl ScaleGrid {
 
     /// The scale of a row of the weight and a column of scales.
     pub(crate) fn read(&self, stored: &[u8], row: u64, scale_col: u64) -> f32 {
-        value(self.dtype, &stored[self.at(row, scale_col)])
+        number(self.dtype, &stored[self.at(row, scale_col)], 0)
     }
 
     /// Stores a scale that was rounded to the type of the scales.
@@ -210,6 +189,7 @@ impl ScaleGrid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encodings::number::power_of;
     use crate::tensor::reference::FileId;
 
     fn shape(axes: &[u64]) -> Shape {

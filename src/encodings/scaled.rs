@@ -1,18 +1,18 @@
 //! Codes and what they are multiplied by: what most schemes have in common. Each is a row of facts in a file of its own.
 //!
-//! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid). Values are products in f32 in the
+//! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid), then a number for the whole
+//! tensor where the scheme has one. Values are products in f32 in the
 //! order that [`Product`] says, each rounded, so that they are those of the library. They are decoded only.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
-use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::codes::CodeFormat;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
 use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::Scheme;
@@ -22,8 +22,12 @@ const SCALES: usize = 1;
 
 /// Floats of 8 bits, of which E4M3 is read.
 pub(crate) const FLOAT8: &[Dtype] = &[Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_E4M3FNUZ, Dtype::F8_E5M2FNUZ];
-/// Types of scales that are plain numbers.
-pub(crate) const NUMBERS: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::F16];
+/// Types of scales that are powers of two: bytes, as torch had no type for them for long, or the type itself.
+pub(crate) const POWERS: &[Dtype] = &[Dtype::U8, Dtype::F8_E8M0];
+
+/// The type of the number of a whole tensor.
+const NUMBER: &[Dtype] = &[Dtype::F32];
+
 /// A scheme of codes with scales.
 pub(crate) struct Scaled {
     /// Its name in plans.
@@ -53,6 +57,10 @@ pub(crate) enum Product {
     Scale,
     /// `(code · scale) · constant`.
     ScaleThen(f32),
+    /// `code · (scale · number)`, where the number is that of the tensor.
+    ScaleTimesNumber,
+    /// `code · (scale / number)`.
+    ScaleOverNumber,
 }
 
 /// A tensor that belongs to a weight, by its name.
@@ -89,6 +97,8 @@ pub(crate) struct ScaledParts {
     pub scales: Named,
     /// Rows × columns that share a scale.
     pub block: (u64, u64),
+    /// The number of the whole tensor, where the scheme has one.
+    pub number: Option<Named>,
     /// What no value is made from.
     pub auxiliary: Vec<TensorRef>,
 }
@@ -96,7 +106,7 @@ pub(crate) struct ScaledParts {
 impl ScaledParts {
     /// Scales alone.
     pub(crate) fn new(scales: Named, block: (u64, u64)) -> ScaledParts {
-        ScaledParts { scales, block, auxiliary: Vec::new() }
+        ScaledParts { scales, block, number: None, auxiliary: Vec::new() }
     }
 }
 
@@ -116,12 +126,21 @@ impl Scaled {
         let cols = self.codes.in_row(*bytes);
         let cols = cols.ok_or_else(|| QuantizedProblem::PartOfCode { bytes: *bytes })?;
         let shape = Shape::new(&[before, &[*rows, cols]].concat()).ok_or(QuantizedProblem::TooLarge)?;
-        let ScaledParts { scales, block, .. } = beside;
+        let ScaledParts { scales, block, number, .. } = beside;
         let block = within(&shape, block);
         check_dtype(&scales.name, &scales.tensor, self.scales)?;
         check_grid(&scales.name, &scales.tensor, &shape, block)?;
-        let parts = vec![found.tensor.clone(), scales.tensor];
-        Ok(LogicalFields { encoding: self.name.into(), shape, block, parts }.into())
+        if let Some(number) = &number {
+            check_dtype(&number.name, &number.tensor, NUMBER)?;
+            if !matches!(number.tensor.shape.axes(), [] | [1]) {
+                let (name, found) = (number.name.clone(), number.tensor.shape.clone());
+                return Err(QuantizedProblem::Shape { name, found, expected: vec![1] });
+            }
+        }
+        let parts = [Some(found.tensor.clone()), Some(scales.tensor), number.map(|number| number.tensor)];
+        let parts = parts.into_iter().flatten().collect();
+        let encoding = self.name.into();
+        Ok(LogicalFields { encoding, shape, block, parts, constants: Vec::new() }.into())
     }
 }
 
@@ -156,14 +175,17 @@ impl Encoding for Scaled {
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
         match part {
             CODES => self.codes.runs(place),
-            _ => ScaleGrid::of(part, place).runs(),
+            SCALES => ScaleGrid::of(part, place).runs(),
+            // The number of the whole tensor.
+            _ => Runs { first: 0, len: 4, count: 1, stride: 4 },
         }
     }
 
     fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         match part {
             CODES => self.codes.max_bytes(place),
-            _ => ScaleGrid::of(part, place).max_bytes(place),
+            SCALES => ScaleGrid::of(part, place).max_bytes(place),
+            _ => self.runs(part, place).bytes(),
         }
     }
 
@@ -176,11 +198,18 @@ impl Encoding for Scaled {
         out: &mut [f32],
     ) -> bool {
         let grid = ScaleGrid::of(SCALES, place);
-        let (codes, scales) = parts.split_at(self.codes.runs(place).bytes() as usize);
+        let (codes, rest) = parts.split_at(self.codes.runs(place).bytes() as usize);
+        let (scales, number) = rest.split_at(grid.runs().bytes() as usize);
+        let number = number.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
         let row = place.rect.rows.start + at.row as u64;
         let mut finite = self.codes.widen(kernels, codes, place, &at, out);
         for (columns, scale_col) in grid.pieces(&at.cols, place) {
             let scale = grid.read(scales, row, scale_col);
+            let scale = match self.product {
+                Product::Scale | Product::ScaleThen(_) => scale,
+                Product::ScaleTimesNumber => scale * number,
+                Product::ScaleOverNumber => scale / number,
+            };
             finite &= scale.is_finite();
             for value in &mut out[columns.start - at.cols.start..columns.end - at.cols.start] {
                 *value *= scale;
@@ -190,9 +219,5 @@ impl Encoding for Scaled {
             out.iter_mut().for_each(|value| *value *= constant);
         }
         finite
-    }
-
-    fn encode(&self, _: Kernels, _: &mut ToEncode<'_>, _: &mut [u8]) -> Narrowed {
-        unreachable!("the plan refuses what is final")
     }
 }

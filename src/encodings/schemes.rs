@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(of("x"), "");
         assert_eq!(titles(&of_method(Some("modelopt"), Some("NVFP4"))), "NVFP4 of ModelOpt");
         assert_eq!(titles(&of_method(None, Some("FP8_PB_WO"))), "block FP8 or FP8 of ModelOpt");
-        assert_eq!(titles(&of_data_name("a.qweight")), "GPTQ or AWQ or FP-Quant");
+        assert_eq!(titles(&of_data_name("a.qweight")), "GPTQ or AWQ or AutoRound or FP-Quant");
         assert!(is_side_file("hf_quant_config.json") && !is_side_file("config.json"));
         assert!(is_quantized_build("org/Model-AWQ") && !is_quantized_build("org/Model"));
         for list in

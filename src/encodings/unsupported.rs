@@ -2,13 +2,14 @@
 //!
 //! A scheme that becomes readable leaves this table for a file of its own.
 
+use crate::encodings::modelopt::SIDE_FILE;
 use crate::encodings::scaled::FLOAT8;
 use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
 use crate::tensor::dtype::Dtype;
 
 /// Data that is called as the weight is.
 const WEIGHT: &[&str] = &[".weight"];
-/// Data of GPTQ and AWQ.
+/// Data of the schemes that pack codes as GPTQ does.
 const QWEIGHT: &[&str] = &[".qweight"];
 /// Data of packed codes.
 const PACKED: &[&str] = &[".weight_packed"];
@@ -26,8 +27,8 @@ const INPUTS: &[Auxiliary] = &[
 /// All of them.
 pub(crate) static SCHEMES: &[Scheme] = &[
     Scheme {
-        title: "GPTQ",
-        methods: &["gptq", "gptq_v2", "auto-round", "intel/auto-round", "marlin", "gptq_marlin"],
+        title: "AutoRound",
+        methods: &["auto-round", "intel/auto-round"],
         dtypes: &[Dtype::I32],
         data: QWEIGHT,
         auxiliary: &[
@@ -35,38 +36,11 @@ pub(crate) static SCHEMES: &[Scheme] = &[
             Auxiliary { ending: ".g_idx", data: QWEIGHT },
             Auxiliary { ending: ".scales", data: QWEIGHT },
         ],
-        side_files: &["quantize_config.json"],
-        builds: &["-gptq", "-int4"],
         ..Scheme::NONE
     },
     Scheme {
-        title: "AWQ",
-        methods: &["awq", "awq_marlin", "auto-round", "intel/auto-round"],
-        dtypes: &[Dtype::I32, Dtype::I16],
-        data: QWEIGHT,
-        auxiliary: &[
-            Auxiliary { ending: ".qzeros", data: QWEIGHT },
-            Auxiliary { ending: ".scales", data: QWEIGHT },
-        ],
-        plain_lists: &["modules_to_not_convert"],
-        side_files: &["quant_config.json"],
-        builds: &["-awq"],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "bitsandbytes",
-        methods: &["bitsandbytes"],
-        has_any_dtype: true,
-        auxiliary: &[
-            Auxiliary { ending: ".absmax", data: &[""] },
-            Auxiliary { ending: ".quant_map", data: &[""] },
-            Auxiliary { ending: ".nested_absmax", data: &[""] },
-            Auxiliary { ending: ".nested_quant_map", data: &[""] },
-            Auxiliary { ending: ".quant_state.bitsandbytes__nf4", data: &[""] },
-            Auxiliary { ending: ".quant_state.bitsandbytes__fp4", data: &[""] },
-        ],
-        plain_lists: &["llm_int8_skip_modules"],
-        builds: &["-bnb-4bit", "-4bit"],
+        title: "GPTQ or AWQ in the layout of Marlin",
+        methods: &["marlin", "gptq_marlin", "awq_marlin"],
         ..Scheme::NONE
     },
     Scheme {
@@ -77,21 +51,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         // A dozen scalars stand beside its codes.
         auxiliary: &[Auxiliary { ending: ANY_ENDING, data: &[".W_q"] }],
         plain_lists: &["skip_modules"],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "NVFP4 of ModelOpt",
-        methods: &["modelopt", "modelopt_fp4"],
-        algorithms: &["NVFP4", "W4A16_NVFP4"],
-        dtypes: &[Dtype::U8, Dtype::F4],
-        auxiliary: &[
-            Auxiliary { ending: ".weight_scale", data: WEIGHT },
-            Auxiliary { ending: ".weight_scale_2", data: WEIGHT },
-        ],
-        marks: &[".weight_scale_2"],
-        unused: INPUTS,
-        plain_lists: &["ignore", "exclude_modules"],
-        side_files: &[MODELOPT],
         ..Scheme::NONE
     },
     Scheme {
@@ -116,23 +75,7 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ],
         marks: &[".pre_quant_scale", ".smooth_scale", ".smoothing_factor"],
         unused: INPUTS,
-        side_files: &[MODELOPT],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "NVFP4 or MXFP4 of compressed-tensors",
-        methods: &["compressed-tensors"],
-        dtypes: &[Dtype::U8],
-        data: PACKED,
-        auxiliary: &[
-            Auxiliary { ending: ".weight_scale", data: PACKED },
-            Auxiliary { ending: ".weight_global_scale", data: PACKED },
-        ],
-        unused: &[
-            Auxiliary { ending: ".input_global_scale", data: PACKED },
-            Auxiliary { ending: ".input_scale", data: PACKED },
-        ],
-        plain_lists: &["ignore"],
+        side_files: &[SIDE_FILE],
         ..Scheme::NONE
     },
     Scheme {
@@ -154,22 +97,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         methods: &["ptpc_fp8"],
         dtypes: FLOAT8,
         auxiliary: &[Auxiliary { ending: ".weight_scale", data: WEIGHT }],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "FP4 experts of DeepSeek-V4",
-        methods: &["fp8"],
-        dtypes: &[Dtype::I8],
-        auxiliary: &[Auxiliary { ending: ".scale", data: WEIGHT }],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "MXFP8",
-        methods: &["mxfp8", "modelopt"],
-        algorithms: &["MXFP8"],
-        dtypes: FLOAT8,
-        auxiliary: &[Auxiliary { ending: ".weight_scale_inv", data: WEIGHT }],
-        plain_lists: &["modules_to_not_convert"],
         ..Scheme::NONE
     },
     Scheme {
@@ -312,5 +239,3 @@ pub(crate) static SCHEMES: &[Scheme] = &[
 
 /// Data of torchao.
 const TORCHAO: &[&str] = &["._weight_qdata"];
-/// Where ModelOpt says how a checkpoint is quantized.
-const MODELOPT: &str = "hf_quant_config.json";

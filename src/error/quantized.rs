@@ -57,6 +57,12 @@ pub enum QuantizedProblem {
         or(expected, "fewer")
     )]
     Words { found: u64, expected: Option<u64>, columns: u64, bits: u64 },
+    #[error("its codes take {found} bytes, expected {expected} for {values} values")]
+    CodeBytes { found: u64, values: u64, expected: u64 },
+    #[error("`{name}` is no description of a weight that can be read")]
+    Description { name: String },
+    #[error("it is packed as {bits} bits each, and {found} bits hold no whole number of them")]
+    Fields { found: u64, bits: u64 },
     #[error("{columns} columns of {bits} bits are packed alike in two ways")]
     TwoPackings { columns: u64, bits: u64 },
     #[error("`{name}` says {written} columns, and its groups make {found}")]
@@ -73,6 +79,8 @@ pub enum QuantizedProblem {
     Format { found: String, expected: &'static str },
     #[error("`{key}` is `{found}`, not `{expected}`")]
     Setting { key: &'static str, found: String, expected: &'static str },
+    #[error("`{key}` is {}, expected a number above 0, or -1 for one group", or(found, "nothing"))]
+    GroupSize { key: &'static str, found: Option<i64> },
     #[error("`{key}` is {}; {} read", or(found, "nothing"), are(read.iter()))]
     Number { key: &'static str, found: Option<u64>, read: &'static [u64] },
     #[error("`{key}` is `{found}`; {} read", are(read.iter().map(|word| format!("`{word}`"))))]

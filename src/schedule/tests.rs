@@ -289,7 +289,13 @@ fn quantized(experts: u64, inputs: u64, outputs: u64) -> Plan {
     let shape = Shape::new(&[experts, inputs, outputs]).expect("small");
     let stored = |axes: &[u64]| tensor_ref(0, 0, Dtype::U8, axes);
     let parts = vec![stored(&[experts, outputs, inputs / 32, 16]), stored(&[experts, outputs, inputs / 32])];
-    let start = LogicalFields { encoding: "mxfp4".into(), shape: shape.clone(), block: (32, 1), parts };
+    let start = LogicalFields {
+        encoding: "mxfp4".into(),
+        shape: shape.clone(),
+        block: (32, 1),
+        parts,
+        constants: Vec::new(),
+    };
     let view = crate::tensor::rect::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
     let content = Content::Compute { start: start.into(), claim: None, ops: Vec::new(), view };

@@ -72,5 +72,6 @@ mod support;
 mod targets;
 mod trial;
 mod turned;
+mod vectors;
 mod verifying;
 mod work;

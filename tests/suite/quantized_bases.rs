@@ -154,8 +154,7 @@ fn a_description_that_the_tensors_contradict_is_refused_by_both_names() {
         }
     }
     let agreeing = [
-        (U8, &[scale, second][..], json!({"quant_method": "modelopt", "quant_algo": "NVFP4"})),
-        (U8, &[("m.up.weight_scale", F32)], json!({"quant_method": "bitnet"})),
+        (U8, &[("m.up.weight_scale", F32)][..], json!({"quant_method": "bitnet"})),
         (F8_E4M3, &[("m.up.weight_scale", F32)], json!({"quant_method": "quark"})),
         (F8_E4M3, &[("m.up.weight_scale", F32)], json!({"quant_method": "somebody's"})),
         (U32, &[("m.up.scales", F32)], json!({"bits": 4})),
@@ -217,7 +216,7 @@ fn nothing_is_left_that_only_the_description_explained() {
         ("mlp.gate.weight", "U8", &[4, 4], "its encoding is not supported"),
         ("mlp.gate.weight", "U32", &[1, 4], "its encoding is not supported"),
         ("mlp.gate.weight", "F8_E5M2", &[4, 4], "its encoding is not supported"),
-        ("mlp.gate.qweight", "I32", &[1, 4], "its encoding is not supported (GPTQ or AWQ)"),
+        ("mlp.gate.qweight", "I32", &[1, 4], "its encoding is not supported (GPTQ or AWQ or AutoRound)"),
         ("mlp.gate.W_q", "U8", &[4, 4], "its encoding is not supported (HQQ)"),
         ("mlp.gate.weight_scale", "F32", &[1, 4], "by its name it belongs to quantized data"),
         ("mlp.gate.weight_zero_point", "I8", &[4, 4], "by its name it belongs to quantized data"),
@@ -338,7 +337,10 @@ fn targets_of_schemes_that_are_not_read_are_refused_by_name() {
         (&[("weight", I8), ("SCB", F32)], "bitsandbytes of 8 bits"),
         (&[("weight", U32), ("scales", BF16), ("biases", BF16)], "MLX"),
         (&[("weight", U8), ("weight_scale", F8_E4M3), ("weight_scale_2", F32)], "NVFP4 of ModelOpt"),
-        (&[("weight_packed", U8), ("weight_scale", F8_E4M3), ("weight_global_scale", F32)], "NVFP4 or MXFP4"),
+        (
+            &[("weight_packed", U8), ("weight_scale", F8_E4M3), ("weight_global_scale", F32)],
+            "NVFP4 of compressed-tensors",
+        ),
         (&[("weight", I8), ("weight_scales", F32)], "EETQ"),
         (&[("codes", I8), ("codebooks", F32), ("scales", F32)], "AQLM"),
     ];

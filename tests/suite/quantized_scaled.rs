@@ -105,6 +105,39 @@ const CASES: &[Case] = &[
     },
     of("ct_int8_w8a8_channel", &["input_scale", "input_zero_point"]),
     of("bnb_int8", &[]),
+    of("ct_mxfp4", &["input_scale"]),
+    of("ct_mxfp6", &[]),
+    of("ct_mxfp8", &["input_scale"]),
+    of("deepseek_v4_fp4", &[]),
+    Case {
+        name: "mxfp8",
+        vector: "ct_mxfp8",
+        relabel: |work| {
+            rename(work, "weight_scale", "weight_scale_inv", None);
+            describe(work, json!({"quant_method": "mxfp8", "modules_to_not_convert": ["lm_head"]}));
+        },
+        inputs: &[],
+    },
+    Case {
+        name: "modelopt_mxfp8",
+        vector: "ct_mxfp8",
+        relabel: |work| {
+            describe(work, json!({"quant_method": "modelopt", "quant_algo": "MXFP8", "group_size": 32}))
+        },
+        inputs: &["input_scale"],
+    },
+    of("ct_nvfp4", &["input_global_scale"]),
+    of("modelopt_nvfp4", &["input_scale"]),
+    Case {
+        name: "modelopt_nvfp4_file",
+        vector: "modelopt_nvfp4",
+        relabel: |work| {
+            remove_description(work);
+            let plain = json!(["lm_head"]);
+            beside(work, json!({"quant_algo": "NVFP4", "group_size": 16, "exclude_modules": plain}));
+        },
+        inputs: &["input_scale"],
+    },
 ];
 
 /// Calls a tensor of both modules otherwise, and gives it a shape of as many elements.

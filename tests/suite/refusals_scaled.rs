@@ -424,3 +424,272 @@ fn whole_numbers_of_eight_bits() {
         ("a magnitude that is no number", "bnb_int8", |work| set(work, "SCB", &NAN), &[NO_NUMBER]),
     ]);
 }
+
+#[test]
+fn microscaling() {
+    const SCALE: &str = "`model.layers.0.self_attn.q_proj.weight_scale` has";
+    all_are_refused(&[
+        (
+            "no scales",
+            "ct_mxfp4",
+            |work| remove(work, "weight_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale`"],
+        ),
+        (
+            "too few scales",
+            "ct_mxfp4",
+            |work| reshape(work, "weight_scale", &[16, 2]),
+            &[SAYS, SCALE, "shape [16, 2], expected [16, 3] for blocks of 1 × 32"],
+        ),
+        (
+            "scales of the other axis",
+            "ct_mxfp8",
+            |work| reshape(work, "weight_scale", &[3, 16]),
+            &[SAYS, SCALE, "shape [3, 16], expected [16, 3]"],
+        ),
+        (
+            "codes of fewer columns",
+            "ct_mxfp6",
+            |work| reshape(work, "weight_packed", &[16, 24]),
+            &[SAYS, SCALE, "shape [16, 3], expected [16, 1]"],
+        ),
+        (
+            "a part of a code",
+            "ct_mxfp6",
+            |work| reshape(work, "weight_packed", &[16, 71]),
+            &[SAYS, "its quantized data has 71 bytes in a row, which are no whole number of codes"],
+        ),
+        (
+            "groups of another size",
+            "ct_mxfp8",
+            |work| argument(work, "group_size", json!(16)),
+            &[SAYS, "`group_size` is 16; 32 is read"],
+        ),
+        (
+            "groups of no size",
+            "ct_mxfp4",
+            |work| argument(work, "group_size", json!(0)),
+            &[SAYS, "`strategy` is `group`, and `group_size` is no size"],
+        ),
+        (
+            "groups larger than anything",
+            "ct_mxfp4",
+            |work| argument(work, "group_size", json!(i64::MAX)),
+            &[SAYS, "`group_size` is 9223372036854775807; 32 is read"],
+        ),
+        (
+            "other bits",
+            "ct_mxfp4",
+            |work| argument(work, "num_bits", json!(6)),
+            &[SAYS, "`num_bits` is 6; 4 is read"],
+        ),
+        (
+            "scales of another type",
+            "ct_mxfp4",
+            |work| retype(work, "weight_scale", "F8_E4M3"),
+            &[SAYS, SCALE, "dtype F8_E4M3, expected U8 or F8_E8M0"],
+        ),
+        ("a scale that is no number", "ct_mxfp6", |work| set(work, "weight_scale", &[255]), &[NO_NUMBER]),
+        (
+            "the weight twice",
+            "ct_mxfp4",
+            |work| add(work, "weight", &[16, 96]),
+            &[SAYS, "it is there twice, as `model.layers.0.self_attn.q_proj.weight"],
+        ),
+        (
+            "no scales of transformers",
+            "mxfp8",
+            |work| remove(work, "weight_scale_inv"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale_inv`"],
+        ),
+        (
+            "blocks of FP8",
+            "mxfp8",
+            |work| quantization(work, "weight_block_size", json!([128, 128])),
+            &[SAYS, "`weight_block_size` is `[128,128]`, not `[1,32]`"],
+        ),
+        (
+            "scales that are numbers",
+            "mxfp8",
+            |work| {
+                change(work, "weight_scale_inv", |tensor| {
+                    tensor.dtype = "F32".into();
+                    tensor.data.resize(192, 0);
+                });
+            },
+            &[SAYS, "q_proj.weight_scale_inv` has dtype F32, expected U8 or F8_E8M0"],
+        ),
+        (
+            "groups of another size by ModelOpt",
+            "modelopt_mxfp8",
+            |work| quantization(work, "group_size", json!(-32)),
+            &[SAYS, "`group_size` is nothing; 32 is read"],
+        ),
+        (
+            "scales of another shape by ModelOpt",
+            "modelopt_mxfp8",
+            |work| reshape(work, "weight_scale", &[16, 3, 1]),
+            &[SAYS, SCALE, "shape [16, 3, 1], expected [16, 3]"],
+        ),
+        (
+            "scales of another shape of experts",
+            "deepseek_v4_fp4",
+            |work| reshape(work, "scale", &[16, 1]),
+            &[SAYS, "q_proj.scale` has shape [16, 1], expected [16, 2] for blocks of 1 × 32"],
+        ),
+        (
+            "scales of another type of experts",
+            "deepseek_v4_fp4",
+            |work| retype(work, "scale", "U8"),
+            &[SAYS, "q_proj.scale` has dtype U8, expected F8_E8M0"],
+        ),
+        (
+            "no scales of experts",
+            "deepseek_v4_fp4",
+            |work| remove(work, "scale"),
+            &[SAYS, "its encoding is not supported (a scheme that is not known)"],
+        ),
+        (
+            "a scale of experts that is no number",
+            "deepseek_v4_fp4",
+            |work| set(work, "scale", &[255]),
+            &[NO_NUMBER],
+        ),
+    ]);
+}
+
+#[test]
+fn nvfp4() {
+    const SCALE: &str = "`model.layers.0.self_attn.q_proj.weight_scale` has";
+    all_are_refused(&[
+        (
+            "no scales",
+            "ct_nvfp4",
+            |work| remove(work, "weight_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale`"],
+        ),
+        (
+            "no global scale",
+            "ct_nvfp4",
+            |work| remove(work, "weight_global_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_global_scale`"],
+        ),
+        (
+            "a global scale for each row",
+            "ct_nvfp4",
+            |work| reshape(work, "weight_global_scale", &[16]),
+            &[SAYS, "q_proj.weight_global_scale` has shape [16], expected [1]"],
+        ),
+        (
+            "a global scale that is none",
+            "ct_nvfp4",
+            |work| reshape(work, "weight_global_scale", &[0]),
+            &[SAYS, "q_proj.weight_global_scale` has shape [0], expected [1]"],
+        ),
+        (
+            "a global scale of another type",
+            "ct_nvfp4",
+            |work| retype(work, "weight_global_scale", "I32"),
+            &[SAYS, "q_proj.weight_global_scale` has dtype I32, expected F32"],
+        ),
+        (
+            "a global scale that nothing can be divided by",
+            "ct_nvfp4",
+            |work| set(work, "weight_global_scale", &[0; 4]),
+            &[NO_NUMBER],
+        ),
+        (
+            "scales of another size of groups",
+            "ct_nvfp4",
+            |work| reshape(work, "weight_scale", &[16, 2]),
+            &[SAYS, SCALE, "shape [16, 2], expected [16, 4] for blocks of 1 × 16"],
+        ),
+        (
+            "scales that are powers of two",
+            "ct_nvfp4",
+            |work| retype(work, "weight_scale", "U8"),
+            &[SAYS, SCALE, "dtype U8, expected F8_E4M3"],
+        ),
+        (
+            "groups of another size",
+            "ct_nvfp4",
+            |work| argument(work, "group_size", json!(32)),
+            &[SAYS, "`group_size` is 32; 16 is read"],
+        ),
+        (
+            "another strategy",
+            "ct_nvfp4",
+            |work| argument(work, "strategy", json!("group")),
+            &[SAYS, "`strategy` is `group`; `tensor_group` is read"],
+        ),
+        ("a scale that is no number", "ct_nvfp4", |work| set(work, "weight_scale", &[0x7f]), &[NO_NUMBER]),
+        (
+            "no config of it",
+            "ct_nvfp4",
+            |work| {
+                edit_json(&work.base.join("config.json"), |config| {
+                    drop(config.shift_remove("quantization_config"));
+                });
+            },
+            &[SAYS, "it is stored as NVFP4 of compressed-tensors", "`quant_method` is missing"],
+        ),
+        (
+            "no scales by ModelOpt",
+            "modelopt_nvfp4",
+            |work| remove(work, "weight_scale"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale`"],
+        ),
+        (
+            "no scale of the tensor by ModelOpt",
+            "modelopt_nvfp4",
+            |work| remove(work, "weight_scale_2"),
+            &[SAYS, "it has no `model.layers.0.self_attn.q_proj.weight_scale_2`"],
+        ),
+        (
+            "a scale of each row by ModelOpt",
+            "modelopt_nvfp4_file",
+            |work| reshape(work, "weight_scale_2", &[16, 1]),
+            &[SAYS, "q_proj.weight_scale_2` has shape [16, 1], expected [1]"],
+        ),
+        (
+            "groups of another size by ModelOpt",
+            "modelopt_nvfp4",
+            |work| argument(work, "group_size", json!(32)),
+            &[SAYS, "`group_size` is 32; 16 is read"],
+        ),
+        (
+            "another basis",
+            "modelopt_nvfp4",
+            |work| add(work, "pre_quant_scale", &[64]),
+            &[SAYS, "q_proj.pre_quant_scale` stands beside it too", "in another basis"],
+        ),
+        (
+            "another basis by the algorithm",
+            "modelopt_nvfp4",
+            |work| quantization(work, "quant_algo", json!("NVFP4_AWQ")),
+            &["in another basis", "NVFP4 of ModelOpt", "one of the two comes from another checkpoint"],
+        ),
+        (
+            "no config of ModelOpt's",
+            "modelopt_nvfp4",
+            |work| {
+                edit_json(&work.base.join("config.json"), |config| {
+                    drop(config.shift_remove("quantization_config"));
+                });
+            },
+            &[SAYS, "it is stored as NVFP4 of ModelOpt", "`quant_method` is missing, not `modelopt`"],
+        ),
+        (
+            "a scale of the tensor without end",
+            "modelopt_nvfp4",
+            |work| set(work, "weight_scale_2", &f32::INFINITY.to_le_bytes()),
+            &[NO_NUMBER],
+        ),
+        (
+            "codes that are whole numbers",
+            "modelopt_nvfp4",
+            |work| retype(work, "weight", "I8"),
+            &[SAYS, "it is stored as I8 of a scheme that is not known"],
+        ),
+    ]);
+}

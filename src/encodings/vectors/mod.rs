@@ -4,6 +4,7 @@
 
 mod packed;
 mod scaled;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -199,7 +200,13 @@ fn one_value_that_does_not_fit_changes_the_scale_of_its_block_alone() {
     let shape = |axes: &[u64]| Shape_::new(axes).unwrap();
     let part = |offset, dtype, axes: &[u64]| TensorRef { file: FileId(0), offset, dtype, shape: shape(axes) };
     let parts = vec![part(0, Dtype::F8_E4M3, &[5, 9]), part(45, Dtype::F32, &[3, 3])];
-    let fields = LogicalFields { encoding: "fp8_block".into(), shape: shape(&[5, 9]), block: (2, 4), parts };
+    let fields = LogicalFields {
+        encoding: "fp8_block".into(),
+        shape: shape(&[5, 9]),
+        block: (2, 4),
+        parts,
+        constants: Vec::new(),
+    };
     let logical = Logical::from(fields);
     let mut file = vec![0x38; 45]; // 1.0
     let scales: Vec<f32> = (0..9).map(|i| 1.3 + i as f32).collect();
@@ -217,6 +224,28 @@ fn one_value_that_does_not_fit_changes_the_scale_of_its_block_alone() {
         assert_eq!(f32::from_le_bytes(*new), expected, "scale {i}");
     }
     assert_eq!(decoded[3 * 9 + 5], -448.0 * (10_000.0f32 / 448.0));
+}
+
+/// Where the config says that scales are powers of two, bytes are.
+#[test]
+fn scales_that_are_called_bytes_are_powers_of_two() {
+    let (logical, file) = logical("fp8_block_ue8m0");
+    let vector = block_fp8("fp8_block_ue8m0", ".scale");
+    let text = b"\"F8_E8M0\"";
+    let at = file.windows(text.len()).position(|window| window == text).unwrap();
+    let mut bytes = file.clone();
+    bytes[at..at + text.len()].copy_from_slice(b"\"U8\"     ");
+    let config = json("fp8_block_ue8m0", "config.json");
+    let weights = recognised(&bytes, &config).unwrap();
+    assert_eq!(weights[0].logical.parts()[1].dtype, Dtype::U8);
+    assert!(decode_in_tiles(&weights[0].logical, &bytes, 3, 33) == vector.expected);
+    let tiny = with_part(&logical, &bytes, 1, &vec![1; vector.scale.len()]);
+    let source = vector.source.unwrap();
+    assert!(encode_part(&weights[0].logical, &tiny, &source, 0).0 == vector.codes);
+    assert!(encode_part(&weights[0].logical, &tiny, &source, 1).0 == vector.scale_bytes);
+    let mut other = config;
+    other["quantization_config"]["scale_fmt"] = Value::Null;
+    assert!(recognised(&bytes, &other).unwrap().is_empty(), "bytes that nothing explains");
 }
 
 /// The codes of a weight: each value divided by the scale of its block, as stored, in f32, then rounded.

@@ -54,7 +54,8 @@ fn a_field_of_four_bits_is_its_code_and_eight() {
     let shape = |axes: &[u64]| Shape_::new(axes).unwrap();
     let part = |offset, dtype, axes: &[u64]| TensorRef { file: FileId(0), offset, dtype, shape: shape(axes) };
     let parts = vec![part(0, Dtype::I32, &[1, 1]), part(4, Dtype::F32, &[1, 1])];
-    let logical: Logical = LogicalFields { encoding, shape: shape(&[1, 8]), block: (1, 8), parts }.into();
+    let logical: Logical =
+        LogicalFields { encoding, shape: shape(&[1, 8]), block: (1, 8), parts, constants: Vec::new() }.into();
     // Fields 0, 7, 8, 15 and their reverse; the first value is in the lowest bits.
     let file = [&0x078f_f870_u32.to_le_bytes()[..], &0.5f32.to_le_bytes()].concat();
     let right = [-8.0, -1.0, 0.0, 7.0, 7.0, 0.0, -1.0, -8.0].map(|code| code * 0.5f32);
@@ -86,7 +87,7 @@ fn zero_points_are_taken_from_any_row() {
 }
 
 /// What is wrong with a vector whose config or tensors were changed.
-fn refusal(vector: &str, change: impl FnOnce(&mut Value, &mut Vec<u8>)) -> String {
+pub(super) fn refusal(vector: &str, change: impl FnOnce(&mut Value, &mut Vec<u8>)) -> String {
     let (mut config, mut file) =
         (json(vector, "config.json"), fs::read(path(vector, "model.safetensors")).unwrap());
     change(&mut config, &mut file);

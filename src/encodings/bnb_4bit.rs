@@ -1,0 +1,208 @@
+//! bitsandbytes of 4 bits (NF4 and FP4): codes into a table of sixteen values, and a largest magnitude for every 64 or so.
+//!
+//! ```text
+//! P                    ⌈n/2⌉ bytes of any dtype   two codes a byte, the one of the even value in the high half; n values in all
+//! P.absmax             F32 [⌈n/block⌉]            the largest magnitude of each block; or, quantized twice, codes of it, U8
+//! P.quant_map          F32 [16]                   the table
+//! P.nested_absmax      F32 [⌈blocks/256⌉]         where it is quantized twice: the scale of 256 codes,
+//! P.nested_quant_map   F32 [256]                  and their table
+//! P.quant_state.bitsandbytes__nf4                 JSON: block size, dtype and shape of the weight, and what is added to each magnitude
+//! value = table[code] · magnitude,   magnitude = (nested table[code] · nested scale) + offset          (quantized-bases.md 8)
+//! ```
+//!
+//! Blocks are counted through the values row by row, and cross rows where a row is no multiple of them: a tile is the stretch from its
+//! first value to its last.
+//!
+//! Decoding only: at 4 bits hardly any of a delta would survive the rounding.
+
+use std::ops::Range;
+
+use crate::encodings::bnb_4bit_tensors::{BlockedTensors, NESTED_BLOCK, PAIR};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::number::number;
+use crate::encodings::scheme::{Auxiliary, Scheme};
+use crate::encodings::window::{most_units, units};
+use crate::error::Result;
+use crate::kernels::dispatch::Kernels;
+use crate::tensor::dtype::Dtype;
+
+/// One of the two tables. The file has it, so that they differ by name alone.
+pub(crate) struct Bnb4Bit {
+    /// Its name in plans, and in the name of the tensor that describes a weight.
+    name: &'static str,
+}
+
+/// The table of NF4.
+pub(crate) static NF4: Bnb4Bit = Bnb4Bit { name: "nf4" };
+/// The table of FP4.
+pub(crate) static FP4: Bnb4Bit = Bnb4Bit { name: "fp4" };
+
+static SCHEME: Scheme = Scheme {
+    title: "bitsandbytes",
+    methods: &["bitsandbytes"],
+    has_any_dtype: true,
+    auxiliary: &[
+        Auxiliary { ending: ".absmax", data: &[""] },
+        Auxiliary { ending: ".quant_map", data: &[""] },
+        Auxiliary { ending: ".nested_absmax", data: &[""] },
+        Auxiliary { ending: ".nested_quant_map", data: &[""] },
+        Auxiliary { ending: ".quant_state.bitsandbytes__nf4", data: &[""] },
+        Auxiliary { ending: ".quant_state.bitsandbytes__fp4", data: &[""] },
+    ],
+    plain_lists: &["llm_int8_skip_modules"],
+    builds: &["-bnb-4bit", "-4bit"],
+    ..Scheme::NONE
+};
+
+const CODES: usize = 0;
+const MAGNITUDES: usize = 1;
+const TABLE: usize = 2;
+const NESTED: usize = 3;
+const NESTED_TABLE: usize = 4;
+/// Bytes of a number of the tables and of plain magnitudes.
+const F32_BYTES: u64 = 4;
+
+impl Encoding for Bnb4Bit {
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(&SCHEME)
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
+        BlockedTensors::detect(found, self.name)
+    }
+
+    fn decode_only(&self) -> Option<&'static str> {
+        Some(
+            "bitsandbytes is not encoded again: most of a delta is smaller than half a step between its sixteen values",
+        )
+    }
+
+    fn block_shape(&self, _: &Logical) -> (u64, u64) {
+        (1, 1)
+    }
+
+    fn runs(&self, part: usize, place: Place<'_>) -> Runs {
+        let (units, size) = Stretch::of(place).part(part);
+        let len = (units.end - units.start) * size;
+        Runs { first: units.start * size, len, count: 1, stride: len }
+    }
+
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
+        let stretch = Stretch::of(place);
+        let values = stretch.values.end - stretch.values.start;
+        let parts = place.logical.parts();
+        let blocks =
+            most_units(values, stretch.block, place.logical.shape().elements().div_ceil(stretch.block));
+        match part {
+            CODES => most_units(values, PAIR, parts[CODES].bytes()),
+            MAGNITUDES => blocks * stretch.magnitude_bytes,
+            NESTED => {
+                most_units(blocks, NESTED_BLOCK, u64::MAX).min(parts[NESTED].shape.elements()) * F32_BYTES
+            }
+            _ => parts[part].bytes(),
+        }
+    }
+
+    fn decode_row(&self, _: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
+        let stretch = Stretch::of(place);
+        let tile = StretchBytes::of(&stretch, parts);
+        let row = place.rect.rows.start + at.row as u64;
+        let first = row * place.view.cols + place.rect.cols.start + at.cols.start as u64;
+        let (mut finite, mut done) = (true, 0);
+        while done < out.len() {
+            let start = first + done as u64;
+            let block = start / stretch.block;
+            let end = ((block + 1).saturating_mul(stretch.block) - first).min(out.len() as u64) as usize;
+            let magnitude = tile.magnitude(&stretch, block);
+            for (out, value) in out[done..end].iter_mut().zip(start..) {
+                let pair = tile.codes[(value / PAIR - stretch.values.start / PAIR) as usize];
+                let code = if value % PAIR == 0 { pair >> 4 } else { pair & 15 };
+                *out = number(Dtype::F32, tile.table, code.into()) * magnitude;
+                finite &= out.is_finite();
+            }
+            done = end;
+        }
+        finite
+    }
+}
+
+/// The values of a tile, counted row by row through the weight, and what its parts hold of them.
+struct Stretch<'p> {
+    logical: &'p Logical,
+    values: Range<u64>,
+    /// Values of a block.
+    block: u64,
+    magnitude_bytes: u64,
+    is_nested: bool,
+}
+
+impl Stretch<'_> {
+    fn of(place: Place<'_>) -> Stretch<'_> {
+        let Place { logical, view, rect } = place;
+        let start = rect.rows.start * view.cols + rect.cols.start;
+        let end = rect.rows.end.max(1).saturating_sub(1) * view.cols + rect.cols.end;
+        let is_nested = logical.parts().len() > NESTED;
+        let magnitude_bytes = if is_nested { 1 } else { F32_BYTES };
+        Stretch {
+            logical,
+            values: start..end.max(start),
+            block: logical.block().1,
+            magnitude_bytes,
+            is_nested,
+        }
+    }
+
+    /// Which units of a part the tile needs, and the bytes of one.
+    fn part(&self, part: usize) -> (Range<u64>, u64) {
+        let blocks = units(&self.values, self.block);
+        match part {
+            CODES => (units(&self.values, PAIR), 1),
+            MAGNITUDES => (blocks, self.magnitude_bytes),
+            NESTED => (units(&blocks, NESTED_BLOCK), F32_BYTES),
+            _ => (0..self.logical.parts()[part].shape.elements(), F32_BYTES),
+        }
+    }
+}
+
+/// The bytes of a tile, by part.
+struct StretchBytes<'b> {
+    codes: &'b [u8],
+    magnitudes: &'b [u8],
+    table: &'b [u8],
+    nested: &'b [u8],
+    nested_table: &'b [u8],
+}
+
+impl<'b> StretchBytes<'b> {
+    fn of(stretch: &Stretch<'_>, parts: &'b [u8]) -> StretchBytes<'b> {
+        let mut rest = parts;
+        let mut next = |part: usize| {
+            let (units, size) = stretch.part(part);
+            let (own, behind) = rest.split_at(((units.end - units.start) * size) as usize);
+            rest = behind;
+            own
+        };
+        let (codes, magnitudes, table) = (next(CODES), next(MAGNITUDES), next(TABLE));
+        let (nested, nested_table) =
+            if stretch.is_nested { (next(NESTED), next(NESTED_TABLE)) } else { (&[][..], &[][..]) };
+        StretchBytes { codes, magnitudes, table, nested, nested_table }
+    }
+
+    /// The largest magnitude of a block.
+    fn magnitude(&self, stretch: &Stretch<'_>, block: u64) -> f32 {
+        let blocks = stretch.part(MAGNITUDES).0;
+        let at = (block - blocks.start) as usize;
+        if !stretch.is_nested {
+            return number(Dtype::F32, self.magnitudes, at);
+        }
+        let scale = (block / NESTED_BLOCK - blocks.start / NESTED_BLOCK) as usize;
+        let code = usize::from(self.magnitudes[at]);
+        let scaled = number(Dtype::F32, self.nested_table, code) * number(Dtype::F32, self.nested, scale);
+        scaled + stretch.logical.constants()[0]
+    }
+}

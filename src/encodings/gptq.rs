@@ -1,0 +1,228 @@
+//! GPTQ: codes of 2, 3, 4 or 8 bits that are packed along the inputs, with a scale and a zero point for each group of inputs.
+//!
+//! ```text
+//! P.qweight [K·b/32, N]  I32   a column is the stream of an output's codes, along the inputs
+//! P.qzeros  [G, N·b/32]  I32   a row is the stream of a group's zero points, along the outputs
+//! P.scales  [G, N]       F16, BF16 or F32
+//! P.g_idx   [K]          I32   the group of each input; without it, that of input k is k / group size
+//! value = f32(code − zero point) · scale                            (quantized-bases.md 9.1)
+//! ```
+//!
+//! A checkpoint of the first format (`checkpoint_format` `gptq`, or none) stores each zero point less 1. Where a zero point was 0,
+//! its field borrowed from its neighbor, so that the 1 is added to whole words again (9.2); fields of 3 bits cross words, and the
+//! library adds to each by itself, so that a stored 7 means 8 (17).
+//!
+//! Decoding only: without GPTQ's compensation of errors the codes would be worse than those it made.
+
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::gptq_tensors::GptqTensors;
+use crate::encodings::logical::{Candidate, Detected, Logical};
+use crate::encodings::number::number;
+use crate::encodings::scheme::{Auxiliary, Scheme};
+use crate::encodings::window::{Window, most_units, units};
+use crate::encodings::words::{WORD, WORD_BYTES, field, most_words, word, words_of};
+use crate::error::Result;
+use crate::kernels::dispatch::Kernels;
+use crate::tensor::dtype::Dtype;
+
+/// GPTQ with codes of so many bits.
+pub(crate) struct Gptq {
+    /// Its name in plans.
+    name: &'static str,
+    /// Bits of a code.
+    bits: u64,
+}
+
+/// 2 bits.
+pub(crate) static GPTQ2: Gptq = Gptq { name: "gptq2", bits: 2 };
+/// 3 bits: fields cross words.
+pub(crate) static GPTQ3: Gptq = Gptq { name: "gptq3", bits: 3 };
+/// 4 bits.
+pub(crate) static GPTQ4: Gptq = Gptq { name: "gptq4", bits: 4 };
+/// 8 bits.
+pub(crate) static GPTQ8: Gptq = Gptq { name: "gptq8", bits: 8 };
+
+static SCHEME: Scheme = Scheme {
+    title: "GPTQ",
+    methods: &["gptq", "gptq_v2"],
+    dtypes: &[Dtype::I32],
+    data: QWEIGHT,
+    auxiliary: &[
+        Auxiliary { ending: ".qzeros", data: QWEIGHT },
+        Auxiliary { ending: ".g_idx", data: QWEIGHT },
+        Auxiliary { ending: ".scales", data: QWEIGHT },
+    ],
+    side_files: &["quantize_config.json"],
+    builds: &["-gptq", "-int4"],
+    ..Scheme::NONE
+};
+
+/// What the data is called in the place of `.weight`.
+const QWEIGHT: &[&str] = &[".qweight"];
+
+const CODES: usize = 0;
+const SCALE: usize = 1;
+const ZEROS: usize = 2;
+const ORDER: usize = 3;
+
+impl Encoding for Gptq {
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(&SCHEME)
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
+        GptqTensors::detect(found, self.bits, self.name)
+    }
+
+    fn decode_only(&self) -> Option<&'static str> {
+        Some("GPTQ is not encoded again: most of a delta is smaller than half a step between its codes")
+    }
+
+    fn block_shape(&self, _: &Logical) -> (u64, u64) {
+        (1, 1)
+    }
+
+    fn runs(&self, part: usize, place: Place<'_>) -> Runs {
+        GptqTile::of(self.bits, place).window(part).runs()
+    }
+
+    fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
+        let tile = GptqTile::of(self.bits, place);
+        let (high, wide) = (place.rect.height(), place.rect.width());
+        let groups = if tile.order.is_some() {
+            tile.groups_in_all
+        } else {
+            most_units(wide, tile.group, tile.groups_in_all)
+        };
+        match part {
+            CODES => most_words(wide, self.bits, tile.view_words(place.view.cols)) * high * WORD_BYTES,
+            SCALE => groups * high * tile.scales.size,
+            ZEROS => groups * most_words(high, self.bits, tile.zeros.cols_in_all) * WORD_BYTES,
+            _ => wide * 4,
+        }
+    }
+
+    fn decode_row(&self, _: Kernels, parts: &[u8], place: Place<'_>, at: RowPiece, out: &mut [f32]) -> bool {
+        let tile = GptqTile::of(self.bits, place);
+        let row = tile.row(parts, place, at.row);
+        let first = place.rect.cols.start + at.cols.start as u64;
+        let (mut of_group, mut finite) = (None, true);
+        for (out, col) in out.iter_mut().zip(first..) {
+            let Some(group) = tile.group_of(row.order, col) else { return false };
+            let (scale, zero) = match of_group {
+                Some((last, scale, zero)) if last == group => (scale, zero),
+                _ => {
+                    let (scale, zero) = (tile.scale(&row, group), tile.zero(&row, group));
+                    of_group = Some((group, scale, zero));
+                    finite &= scale.is_finite();
+                    (scale, zero)
+                }
+            };
+            let code = field(col, self.bits, |at| word(row.codes, tile.codes.at(at, row.output)));
+            *out = (code as i32 - zero) as f32 * scale;
+        }
+        finite
+    }
+}
+
+/// What a tile needs of each part.
+struct GptqTile {
+    bits: u64,
+    /// What is added to each stored zero point.
+    zero_offset: u32,
+    /// Inputs of a group, where they are in order.
+    group: u64,
+    groups_in_all: u64,
+    codes: Window,
+    scales: Window,
+    scale_dtype: Dtype,
+    zeros: Window,
+    /// The group of each input.
+    order: Option<Window>,
+}
+
+/// One output of a tile.
+struct GptqRow<'b> {
+    codes: &'b [u8],
+    scales: &'b [u8],
+    zeros: &'b [u8],
+    order: &'b [u8],
+    /// Which output of the weight it is.
+    output: u64,
+}
+
+impl GptqTile {
+    fn of(bits: u64, place: Place<'_>) -> GptqTile {
+        let Place { logical, view, rect } = place;
+        let [outputs, inputs] = [view.rows, view.cols];
+        let group = logical.block().1;
+        let groups_in_all = inputs.div_ceil(group);
+        let has_order = logical.parts().len() > ORDER;
+        let groups = if has_order { 0..groups_in_all } else { units(&rect.cols, group) };
+        let scale_dtype = logical.parts()[SCALE].dtype;
+        let size = scale_dtype.bitsize() as u64 / 8;
+        let of_words = |rows, cols, cols_in_all| Window { rows, cols, cols_in_all, size: WORD_BYTES };
+        GptqTile {
+            bits,
+            zero_offset: logical.constants()[0] as u32,
+            group,
+            groups_in_all,
+            codes: of_words(words_of(&rect.cols, bits), rect.rows.clone(), outputs),
+            scales: Window { rows: groups.clone(), cols: rect.rows.clone(), cols_in_all: outputs, size },
+            scale_dtype,
+            zeros: of_words(groups, words_of(&rect.rows, bits), outputs * bits / WORD),
+            order: has_order.then(|| of_words(0..1, rect.cols.clone(), inputs)),
+        }
+    }
+
+    /// Rows of words for so many inputs.
+    fn view_words(&self, inputs: u64) -> u64 {
+        inputs * self.bits / WORD
+    }
+
+    fn window(&self, part: usize) -> &Window {
+        match part {
+            CODES => &self.codes,
+            SCALE => &self.scales,
+            ZEROS => &self.zeros,
+            _ => self.order.as_ref().expect("it is that part"),
+        }
+    }
+
+    fn row<'b>(&self, parts: &'b [u8], place: Place<'_>, row: usize) -> GptqRow<'b> {
+        let (codes, rest) = parts.split_at(self.codes.bytes());
+        let (scales, rest) = rest.split_at(self.scales.bytes());
+        let (zeros, order) = rest.split_at(self.zeros.bytes());
+        GptqRow { codes, scales, zeros, order, output: place.rect.rows.start + row as u64 }
+    }
+
+    /// The group of an input; none where the file names one that is not there.
+    fn group_of(&self, order: &[u8], input: u64) -> Option<u64> {
+        match &self.order {
+            None => Some(input / self.group),
+            Some(window) => {
+                let group = u64::from(word(order, window.at(0, input)));
+                Some(group).filter(|group| *group < self.groups_in_all)
+            }
+        }
+    }
+
+    fn scale(&self, row: &GptqRow<'_>, group: u64) -> f32 {
+        number(self.scale_dtype, row.scales, self.scales.at(group, row.output))
+    }
+
+    fn zero(&self, row: &GptqRow<'_>, group: u64) -> i32 {
+        let stored = |at| word(row.zeros, self.zeros.at(group, at));
+        if WORD.is_multiple_of(self.bits) {
+            // 1 in each field of a word.
+            let ones = u32::MAX / ((1 << self.bits) - 1);
+            field(row.output, self.bits, |at| stored(at).wrapping_add(self.zero_offset * ones)) as i32
+        } else {
+            (field(row.output, self.bits, stored) + self.zero_offset) as i32
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! GPTQ, AWQ and bitsandbytes of 4 bits against what auto-gptq, AutoAWQ and bitsandbytes decode.
+
+use super::packed::{TILES, expected, refusal};
+use super::*;
+
+/// Vectors, and the encoding of each.
+const VECTORS: [(&str, &str); 17] = [
+    ("gptq3_g32_sym", "gptq3"),
+    ("gptq4_channel", "gptq4"),
+    ("gptq4_g32_asym", "gptq4"),
+    ("gptq4_g32_asym_v1_borrow", "gptq4"),
+    ("gptq4_g32_asym_v2", "gptq4"),
+    ("gptq4_g32_desc_act", "gptq4"),
+    ("gptq4_g32_sym", "gptq4"),
+    ("gptq8_g32_sym", "gptq8"),
+    ("awq_gemm_g32", "awq_gemm"),
+    ("awq_gemv_g32", "awq_gemv"),
+    ("bnb_fp4", "fp4"),
+    ("bnb_nf4", "nf4"),
+    ("bnb_nf4_bf16storage", "nf4"),
+    ("bnb_nf4_double", "nf4"),
+    ("bnb_nf4_experts3d", "nf4"),
+    ("bnb_nf4_partial_block", "nf4"),
+    ("bnb_nf4_row_not_multiple", "nf4"),
+];
+
+#[test]
+fn weights_decode_in_tiles_of_any_size() {
+    for (vector, encoding) in VECTORS {
+        let (weight, file) = detected(vector);
+        let (shape, right) = expected(vector, &weight.name);
+        assert_eq!(
+            (weight.logical.encoding(), weight.logical.shape().axes()),
+            (encoding, &shape[..]),
+            "{vector}"
+        );
+        for (rows, cols) in TILES {
+            let values = decode_in_tiles(&weight.logical, &file, rows, cols);
+            let wrong = values.iter().zip(&right).position(|(value, right)| value != right);
+            assert_eq!(wrong, None, "{vector} in tiles of {rows} x {cols}");
+            assert_eq!(values.len(), right.len());
+        }
+    }
+}
+
+/// The one weight of a vector, and its file.
+fn detected(vector: &str) -> (Detected, Vec<u8>) {
+    let file = fs::read(path(vector, "model.safetensors")).unwrap();
+    let mut weights = recognised(&file, &json(vector, "config.json")).unwrap();
+    assert_eq!(weights.len(), 1, "{vector}");
+    (weights.remove(0), file)
+}
+
+#[test]
+fn what_no_value_depends_on_goes_with_the_codes() {
+    let (weight, _) = detected("bnb_nf4_double");
+    assert_eq!(weight.auxiliary.len(), 1, "the description");
+    assert_eq!((weight.logical.parts().len(), weight.logical.constants().len()), (5, 1));
+    let (weight, _) = detected("bnb_nf4");
+    assert_eq!((weight.logical.parts().len(), weight.logical.constants().len()), (3, 0));
+}
+
+/// A config with one value changed.
+fn with_setting(vector: &str, key: &str, value: Value) -> String {
+    refusal(vector, |config, _| config["quantization_config"][key] = value)
+}
+
+#[test]
+fn settings_that_are_not_read_are_said() {
+    use serde_json::json;
+    for (vector, key, value, says) in [
+        ("gptq4_g32_sym", "bits", json!(5), "`bits` is 5; 2, 3, 4 and 8 are read"),
+        ("gptq4_g32_sym", "bits", json!(null), "`bits` is nothing"),
+        ("gptq4_g32_sym", "bits", json!(8), "scales` has shape"),
+        ("gptq4_g32_sym", "group_size", json!(0), "`group_size` is 0, expected a number above 0, or -1"),
+        ("gptq4_g32_sym", "group_size", json!(-7), "`group_size` is -7"),
+        ("gptq4_g32_sym", "group_size", json!(64), "scales` has shape"),
+        ("gptq4_g32_sym", "group_size", json!(u64::MAX), "`group_size` is nothing"),
+        ("gptq4_g32_sym", "group_size", json!(i64::MAX), "scales` has shape"),
+        ("gptq4_g32_sym", "checkpoint_format", json!("marlin"), "`checkpoint_format` is `marlin`"),
+        ("gptq4_g32_sym", "is_marlin_format", json!(true), "in another order"),
+        (
+            "awq_gemm_g32",
+            "version",
+            json!("gemv_fast"),
+            "`version` is `gemv_fast`; `gemm` and `gemv` are read",
+        ),
+        ("awq_gemm_g32", "version", json!("gemv"), "scales` has shape"),
+        ("awq_gemm_g32", "bits", json!(3), "`bits` is 3; 4 is read"),
+        ("awq_gemm_g32", "group_size", json!(0), "`group_size` is 0"),
+        ("awq_gemv_g32", "group_size", json!(48), "`group_size` is 48; 32, 64 and 128 are read"),
+    ] {
+        let found = with_setting(vector, key, value);
+        assert!(found.contains(says), "{vector} {key}: {found}");
+    }
+}
+
+/// The same file with a tensor's name changed to one as long, so that it lacks it.
+fn without(vector: &str, leaf: &str) -> String {
+    refusal(vector, |_, file| {
+        let from = leaf.as_bytes();
+        let at = file.windows(from.len()).position(|window| window == from).expect("it is there");
+        file[at + from.len() - 1] = b'_';
+    })
+}
+
+#[test]
+fn what_lacks_a_part_is_refused_by_its_name() {
+    for (vector, leaf) in [
+        ("gptq4_g32_sym", "qzeros"),
+        ("gptq4_g32_sym", "scales"),
+        ("awq_gemm_g32", "qzeros"),
+        ("awq_gemv_g32", "scales"),
+        ("bnb_nf4", "weight.absmax"),
+        ("bnb_nf4", "quant_map"),
+        ("bnb_nf4_double", "nested_absmax"),
+        ("bnb_nf4_double", "nested_quant_map"),
+    ] {
+        let found = without(vector, leaf);
+        assert!(found.contains("it has no `") && found.contains(leaf), "{vector} {leaf}: {found}");
+    }
+}
+
+/// A description of bitsandbytes with some of its text replaced by text as long.
+fn described(vector: &str, from: &str, to: &str) -> String {
+    assert_eq!(from.len(), to.len());
+    refusal(vector, |_, file| {
+        let at = file.windows(from.len()).rposition(|window| window == from.as_bytes()).expect("it is there");
+        file[at..at + to.len()].copy_from_slice(to.as_bytes());
+    })
+}
+
+#[test]
+fn descriptions_are_held_against_the_tensors() {
+    for (vector, from, to, says) in [
+        ("bnb_nf4", "\"blocksize\": 64", "\"blocksize\":  0", "its `blocksize` is 0"),
+        ("bnb_nf4", "\"blocksize\": 64", "\"blocksize\": 32", "absmax` has shape [48], expected [96]"),
+        ("bnb_nf4", "\"blocksize\": 64", "\"blocksize\": -4", "is no description"),
+        ("bnb_nf4", "[24, 128]", "[24, 129]", "its codes take 1536 bytes, expected 1548 for 3096 values"),
+        ("bnb_nf4", "[24, 128]", "[0, 9128]", "it is empty"),
+        ("bnb_nf4", "\"shape\": [24, 128]", "\"shape\": [9e9, 12]", "is no description"),
+        ("bnb_nf4", "\"nf4\"", "\"fp4\"", "`quant_type` is `fp4`, not `nf4`"),
+        (
+            "bnb_nf4_double",
+            "\"nested_blocksize\": 256",
+            "\"nested_blocksize\": 128",
+            "`nested_blocksize` is 128",
+        ),
+        ("bnb_nf4_double", "\"float32\"", "\"float64\"", "`nested_dtype` is `float64`, not `float32`"),
+        ("bnb_nf4_double", "nested_offset", "nested_offse_", "its `nested_offset` is no number"),
+    ] {
+        let found = described(vector, from, to);
+        assert!(found.contains(says), "{vector} {to}: {found}");
+    }
+}
+
+/// A row of a weight, decoded from a file with one part changed.
+fn row_is_finite(vector: &str, part: usize, bytes: &[u8]) -> bool {
+    let (Detected { logical, .. }, file) = detected(vector);
+    let file = with_part(&logical, &file, part, bytes);
+    let width = *logical.shape().axes().last().unwrap();
+    let rect = Rect { rows: 0..1, cols: 0..width };
+    let view = View { rows: logical.shape().elements() / width, cols: width };
+    let place = Place { logical: &logical, view, rect: &rect };
+    let (parts, mut out) = (tile_bytes(place, &file), vec![0.0; width as usize]);
+    let at = RowPiece { row: 0, cols: 0..width as usize };
+    find_encoding(logical.encoding()).unwrap().decode_row(Kernels::detect(), &parts, place, at, &mut out)
+}
+
+#[test]
+fn scales_and_groups_that_mean_nothing_are_said() {
+    let nan = f32::NAN.to_le_bytes();
+    assert!(row_is_finite("gptq4_g32_desc_act", 3, &2u32.to_le_bytes()), "the last group");
+    for (what, vector, part, bytes) in [
+        ("a scale that is infinite", "gptq4_g32_sym", 1, &[0x00, 0x7c][..]),
+        ("a group beyond the last", "gptq4_g32_desc_act", 3, &3u32.to_le_bytes()),
+        ("the group -1", "gptq4_g32_desc_act", 3, &(-1i32).to_le_bytes()),
+        ("a scale that is NaN", "awq_gemm_g32", 1, &[0x01, 0x7c]),
+        ("a magnitude that is NaN", "bnb_nf4", 1, &nan),
+        ("a table of NaN", "bnb_nf4", 2, &nan.repeat(16)),
+        ("a nested scale that is NaN", "bnb_nf4_double", 3, &nan),
+    ] {
+        assert!(!row_is_finite(vector, part, bytes), "{what}");
+    }
+}
