@@ -1,8 +1,8 @@
 //! FP8 of compressed-tensors (`float-quantized`, `naive-quantized`): E4M3 codes, and a scale for the tensor, for each row,
-//! or for each block.
+//! for each block, or for a group of columns.
 //!
-//! `value = code · scale` in f32 (quantized-bases.md 4.3). What a scale serves is the config's `strategy`, and
-//! `block_structure` the size of blocks. Scales of inputs are for those who quantize these too.
+//! `value = code · scale` in f32 (quantized-bases.md 4.3). What a scale serves is the config's `strategy`, with
+//! `block_structure` for blocks and `group_size` for groups. Scales of inputs are for those who quantize these too.
 
 use crate::error::Result;
 use crate::tensor::dtype::Dtype;
@@ -40,10 +40,10 @@ const FORMAT: CtFormat = CtFormat {
     names: &["float-quantized", "naive-quantized"],
     kind: "float",
     bits: &[8],
-    strategies: &["tensor", "channel", "block"],
+    strategies: &["tensor", "channel", "block", "group"],
 };
 
-/// E4M3 codes with a scale for the tensor, each row or each block.
+/// E4M3 codes with a scale for the tensor, each row, block or group.
 pub(crate) static CT_FP8: Scaled = Scaled {
     name: "ct_fp8",
     scheme: &SCHEME,

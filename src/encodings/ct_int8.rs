@@ -1,5 +1,5 @@
 //! INT8 of compressed-tensors (`int-quantized`, W8A8; `naive-quantized`): whole numbers of 8 bits, and a scale for the
-//! tensor or for each row.
+//! tensor, for each row, or for a group of columns.
 //!
 //! `value = code · scale` in f32 (quantized-bases.md 5.5). Zero points are not read. SmoothQuant's factors are in the layer
 //! before, so that nothing here tells of them.
@@ -39,10 +39,10 @@ const FORMAT: CtFormat = CtFormat {
     names: &["int-quantized", "naive-quantized"],
     kind: "int",
     bits: &[8],
-    strategies: &["tensor", "channel"],
+    strategies: &["tensor", "channel", "group"],
 };
 
-/// Whole numbers of 8 bits with a scale for the tensor or each row.
+/// Whole numbers of 8 bits with a scale for the tensor, each row or each group.
 pub(crate) static CT_INT8: Scaled = Scaled {
     name: "ct_int8",
     scheme: &SCHEME,

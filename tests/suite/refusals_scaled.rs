@@ -247,7 +247,7 @@ fn fp8_of_compressed_tensors() {
             "a strategy that is not read",
             "ct_fp8_channel",
             |work| argument(work, "strategy", json!("attn_head")),
-            &[SAYS, "`strategy` is `attn_head`; `tensor`, `channel` and `block` are read"],
+            &[SAYS, "`strategy` is `attn_head`; `tensor`, `channel`, `block` and `group` are read"],
         ),
         (
             "other bits",
@@ -327,10 +327,22 @@ fn whole_numbers_of_eight_bits() {
             &[SAYS, SCALE, "shape [1], expected [16, 1] for blocks of 1 × 48"],
         ),
         (
-            "groups",
+            "blocks",
             "ct_int8_w8a8_channel",
-            |work| argument(work, "strategy", json!("group")),
-            &[SAYS, "`strategy` is `group`; `tensor` and `channel` are read"],
+            |work| argument(work, "strategy", json!("block")),
+            &[SAYS, "`strategy` is `block`; `tensor`, `channel` and `group` are read"],
+        ),
+        (
+            "groups of another size",
+            "ct_int8_group",
+            |work| argument(work, "group_size", json!(32)),
+            &[SAYS, SCALE, "shape [10, 4], expected [10, 3] for blocks of 1 × 32"],
+        ),
+        (
+            "groups of a negative size",
+            "ct_int8_group",
+            |work| argument(work, "group_size", json!(-24)),
+            &[SAYS, "`strategy` is `group`, and `group_size` is no size"],
         ),
         (
             "floats",
