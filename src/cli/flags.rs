@@ -184,10 +184,10 @@ impl ShowFlags {
 pub(crate) struct RuleFlags {
     /// Keep a quantized base quantized (block FP8 only)
     ///
-    /// By default every quantized weight that an adapter changes (block FP8, packed integers, MXFP4) is decoded and written
-    /// in 16 bit, with all of the delta. With this flag block FP8 weights are encoded again with the scales they had, and
-    /// all others are copied: most of a small delta may be rounded away, which is measured and reported. Packed integers
-    /// and MXFP4 cannot be encoded again, so that an adapter on them is refused.
+    /// By default every quantized weight that an adapter changes (FP8, INT8, packed integers, MXFP4, NVFP4, …) is decoded and
+    /// written in 16 bit, with all of the delta. With this flag block FP8 weights are encoded again with the scales they had,
+    /// and all others are copied: most of a small delta may be rounded away, which is measured and reported. Other schemes
+    /// cannot be encoded again, so that an adapter on them is refused.
     #[arg(long, help_heading = "Quantization")]
     pub(crate) keep_quantized: bool,
 
