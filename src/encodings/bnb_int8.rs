@@ -42,6 +42,7 @@ pub(crate) static BNB_INT8: Scaled = Scaled {
     scales: &[Dtype::F32],
     product: Product::ScaleThen(STEP),
     decode_only: "bitsandbytes of 8 bits is not encoded again: most of a small delta is below half a step",
+    has_stacks: false,
     ending: "",
     find,
 };

@@ -51,6 +51,7 @@ pub(crate) static CT_INT8: Scaled = Scaled {
     scales: NUMBERS,
     product: Product::Scale,
     decode_only: "INT8 of compressed-tensors is not encoded again: most of a small delta is below half a step",
+    has_stacks: false,
     ending: "",
     find,
 };

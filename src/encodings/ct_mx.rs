@@ -60,6 +60,7 @@ pub(crate) static CT_MXFP4: Scaled = Scaled {
     scales: POWERS,
     product: Product::Scale,
     decode_only: "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    has_stacks: false,
     ending: "_packed",
     find: |found, weight| find(found, weight, &FORMAT_4),
 };
@@ -73,6 +74,7 @@ pub(crate) static CT_MXFP6: Scaled = Scaled {
     scales: POWERS,
     product: Product::Scale,
     decode_only: "MXFP6 is not encoded again: a delta is mostly smaller than half a step between its values",
+    has_stacks: false,
     ending: "_packed",
     find: |found, weight| find(found, weight, &FORMAT_6),
 };
@@ -86,6 +88,7 @@ pub(crate) static CT_MXFP8: Scaled = Scaled {
     scales: POWERS,
     product: Product::Scale,
     decode_only: "MXFP8 is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    has_stacks: false,
     ending: "",
     find: |found, weight| find(found, weight, &FORMAT_8),
 };

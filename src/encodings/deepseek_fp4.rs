@@ -33,6 +33,7 @@ pub(crate) static DEEPSEEK_FP4: Scaled = Scaled {
     scales: &[Dtype::F8_E8M0],
     product: Product::Scale,
     decode_only: "FP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    has_stacks: false,
     ending: "",
     find,
 };

@@ -53,6 +53,7 @@ pub(crate) static FP8_SCALED: Scaled = Scaled {
     scales: NUMBERS,
     product: Product::Scale,
     decode_only: "FP8 with a scale for each tensor or channel is not encoded again: of FP8 only blocks are",
+    has_stacks: true,
     ending: "",
     find,
 };

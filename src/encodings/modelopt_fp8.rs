@@ -34,6 +34,7 @@ pub(crate) static MODELOPT_FP8: Scaled = Scaled {
     scales: NUMBERS,
     product: Product::Scale,
     decode_only: "FP8 of ModelOpt is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    has_stacks: false,
     ending: "",
     find,
 };

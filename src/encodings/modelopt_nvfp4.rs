@@ -43,6 +43,7 @@ pub(crate) static MODELOPT_NVFP4: Scaled = Scaled {
     scales: &[Dtype::F8_E4M3],
     product: Product::ScaleTimesNumber,
     decode_only: "NVFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    has_stacks: false,
     ending: "",
     find,
 };

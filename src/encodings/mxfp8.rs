@@ -49,6 +49,7 @@ pub(crate) static MXFP8: Scaled = Scaled {
     scales: POWERS,
     product: Product::Scale,
     decode_only: "MXFP8 is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    has_stacks: true,
     ending: "",
     find,
 };

@@ -44,6 +44,8 @@ pub(crate) struct Scaled {
     pub product: Product,
     /// Why changed values are not encoded this way again.
     pub decode_only: &'static str,
+    /// Whether fused experts, stacks of matrices, are stored so too.
+    pub has_stacks: bool,
     /// What the data is called behind the name of the weight.
     pub ending: &'static str,
     /// What belongs to a weight of that name, if the candidate is its data and of this scheme.
@@ -117,9 +119,11 @@ impl Scaled {
     /// When a part has another type or shape than the scheme gives it.
     fn weight(&self, found: &Candidate<'_>, beside: ScaledParts) -> Or<Logical> {
         check_dtype(found.name, found.tensor, self.data)?;
-        let [before @ .., rows, bytes] = found.tensor.shape.axes() else {
-            return Err(QuantizedProblem::NotTwoAxes { found: found.tensor.shape.clone() });
-        };
+        let not_two = || QuantizedProblem::NotTwoAxes { found: found.tensor.shape.clone() };
+        let [before @ .., rows, bytes] = found.tensor.shape.axes() else { return Err(not_two()) };
+        if !before.is_empty() && !self.has_stacks {
+            return Err(not_two());
+        }
         if found.tensor.shape.elements() == 0 {
             return Err(QuantizedProblem::Empty);
         }

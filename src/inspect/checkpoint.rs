@@ -89,6 +89,7 @@ pub struct TensorLine {
 impl CheckpointReport {
     /// What `checkpoint` is; `name` is its directory's.
     pub fn new(checkpoint: Checkpoint, name: String) -> CheckpointReport {
+        let quantization = quantization(&checkpoint.catalogue, checkpoint.quantization());
         let Checkpoint { catalogue, config, index, notes, .. } = checkpoint;
         let (totals, dtypes) = sum(catalogue.tensors.iter().map(|tensor| &tensor.tensor));
         let mut counts = vec![0_usize; catalogue.shards.len()];
@@ -113,7 +114,7 @@ impl CheckpointReport {
             shards: shards.collect(),
             index: index
                 .map(|index| IndexLine { tensors: index.order.len(), total_size: index.about.total_size }),
-            quantization: quantization(&catalogue, &config),
+            quantization,
             embeddings: library.predicts_tokens.then(|| Embeddings { tied: config.ties_embeddings(), head }),
             tensors: table(&catalogue),
             notes,

@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::checkpoint::catalogue::Catalogue;
-use crate::checkpoint::config::Config;
 use crate::checkpoint::unread::company;
 use crate::encodings::schemes;
 use crate::tensor::dtype::Dtype;
@@ -30,8 +29,8 @@ pub struct Quantization {
     pub kept_plain: Vec<String>,
 }
 
-/// How the checkpoint is quantized; none if nothing in it says that it is.
-pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Quantization> {
+/// How the checkpoint is quantized, of which it says `said`; none if nothing in it says that it is.
+pub(crate) fn quantization(catalogue: &Catalogue, said: Option<&Value>) -> Option<Quantization> {
     let mut is_data: Vec<bool> =
         catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
     let mut is_auxiliary = vec![false; is_data.len()];
@@ -41,7 +40,6 @@ pub(crate) fn quantization(catalogue: &Catalogue, config: &Config) -> Option<Qua
     }
     let auxiliary = is_auxiliary.iter().filter(|&&is| is).count();
     let data = is_data.iter().zip(&is_auxiliary).filter(|&(&data, &auxiliary)| data && !auxiliary).count();
-    let said = config.quantization();
     if said.is_none() && data == 0 {
         return None;
     }
@@ -82,6 +80,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::catalogue::BaseTensor;
+    use crate::checkpoint::config::Config;
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
 
@@ -99,7 +98,7 @@ mod tests {
             },
         };
         let (catalogue, _) = Catalogue::new(Vec::new(), tensors.iter().map(tensor).collect());
-        quantization(&catalogue, &Config::from(config))
+        quantization(&catalogue, Config::from(config).quantization())
     }
 
     #[test]

@@ -369,6 +369,11 @@ fn a_quantized_checkpoint() {
         ],
     );
     assert_eq!(document(folder.path())["quantization"]["block"], json!([128, 128]));
+    // A quantizer's own file says it where the config does not.
+    fs::write(folder.path().join("config.json"), "{}").expect("a small file");
+    let said = json!({"quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}});
+    fs::write(folder.path().join("hf_quant_config.json"), said.to_string()).expect("a small file");
+    says(&text(folder.path()), &["quantized  yes, by an unnamed method, FP8\n", "not quantized: lm_head\n"]);
 }
 
 #[test]

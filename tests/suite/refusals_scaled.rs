@@ -682,6 +682,12 @@ fn nvfp4() {
             &["in another basis", "NVFP4 of ModelOpt", "one of the two comes from another checkpoint"],
         ),
         (
+            "a stack of experts",
+            "modelopt_nvfp4",
+            |work| reshape(work, "weight", &[2, 16, 32]),
+            &[SAYS, "its quantized data has shape [2, 16, 32], where two axes are read"],
+        ),
+        (
             "no config of ModelOpt's",
             "modelopt_nvfp4",
             |work| {
