@@ -1,5 +1,6 @@
 //! The roles of a checkpoint's tensors: quantized data of a logical weight, auxiliary to it, or plain numbers.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::encodings;
@@ -72,6 +73,7 @@ impl Weights {
         let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
         let read = |tensor: &_| peek.read(tensor);
+        let targets = OnceCell::new();
         let unused: Vec<Vec<&Auxiliary>> =
             ENCODINGS.iter().map(|encoding| unused_rows(catalogue, encoding.scheme())).collect();
         let company = company(catalogue);
@@ -86,6 +88,7 @@ impl Weights {
                 tensor: &tensor.tensor,
                 quantization,
                 find: &find,
+                targets: &targets,
                 read: &read,
             };
             for (encoding, unused) in ENCODINGS.iter().zip(&unused) {

@@ -1,17 +1,20 @@
 //! What a config of compressed-tensors says of one weight.
 //!
-//! A config has groups of arguments, each with targets: names of modules, patterns (`re:…`, matched from the start), or
-//! classes. Headers say which weights are quantized, so that targets only matter where groups differ.
+//! A config has groups of arguments, each with targets. Headers say which weights are quantized, so that targets only matter
+//! where groups differ.
 
-use regex::Regex;
 use serde_json::Value;
 
 use crate::error::quantized::QuantizedProblem;
 
+use crate::encodings::ct_targets::GroupTargets;
 use crate::encodings::logical::{Candidate, Or};
 
 /// The `quant_method` of such checkpoints.
 pub(crate) const METHOD: &str = "compressed-tensors";
+
+/// Groups beyond which a config is refused: every weight asks all of them.
+const MOST_GROUPS: usize = 256;
 
 /// A group of arguments.
 #[derive(Clone, Copy)]
@@ -127,6 +130,7 @@ fn sizes(block: &Value) -> Option<(u64, u64)> {
 /// # Errors
 /// As `read`; and where the codes mean something else than any group says, or nothing says which group it is.
 pub(crate) fn in_group<T: PartialEq>(
+    found: &Candidate<'_>,
     config: &Value,
     module: &str,
     read: impl Fn(CtGroup<'_>) -> Or<T>,
@@ -134,13 +138,18 @@ pub(crate) fn in_group<T: PartialEq>(
     whole(config)?;
     let groups = config.get("config_groups").and_then(Value::as_object).filter(|groups| !groups.is_empty());
     let groups = groups.ok_or(QuantizedProblem::OfScheme("the config has no `config_groups`"))?;
+    if groups.len() > MOST_GROUPS {
+        return Err(QuantizedProblem::OfScheme("the config has more than 256 `config_groups`"));
+    }
     let mut all = groups.values().map(|group| read(CtGroup { config, group }));
     let first = all.next().expect("there is a group");
     if all.all(|other| other == first) {
         return first;
     }
-    let groups: Vec<&Value> = groups.values().collect();
-    read(CtGroup { config, group: targeted(&groups, module)? })
+    let targets = found.targets.get_or_init(|| GroupTargets::of(groups.values()));
+    let place = targets.as_ref().map_err(Clone::clone)?.group(module)?;
+    let group = groups.values().nth(place).expect("the targets are those of these groups");
+    read(CtGroup { config, group })
 }
 
 /// Refuses zero points of a weight that is symmetric, as [`CtFormat::strategy`] has them all.
@@ -172,7 +181,7 @@ impl CtFormat {
         let Some(config) = found.quantization.filter(|_| found.method() == Some(METHOD)) else {
             return Ok(None);
         };
-        in_group(config, module, |group| {
+        in_group(found, config, module, |group| {
             if !group.format().is_some_and(|format| self.names.contains(&format)) {
                 return Ok(None);
             }
@@ -211,46 +220,4 @@ fn whole(config: &Value) -> Result<(), QuantizedProblem> {
         return Err(QuantizedProblem::OfScheme("`sparsity_config` says that its data is sparse"));
     }
     Ok(())
-}
-
-/// The group whose targets name `module`, as the library chooses: names and patterns before classes.
-fn targeted<'c>(groups: &[&'c Value], module: &str) -> Result<&'c Value, QuantizedProblem> {
-    let mut matching = Vec::new();
-    for (i, group) in groups.iter().enumerate() {
-        let targets = group.get("targets").and_then(Value::as_array).into_iter().flatten();
-        for target in targets.filter_map(Value::as_str) {
-            if is_named(target, module)? {
-                matching.push(i);
-                break;
-            }
-        }
-    }
-    match matching.as_slice() {
-        [one] => Ok(groups[*one]),
-        [] => {
-            let is_class = |group: &&&Value| {
-                let targets = group.get("targets").and_then(Value::as_array);
-                targets.is_some_and(|targets| targets.iter().any(|target| target == "Linear"))
-            };
-            let mut of_class = groups.iter().filter(is_class);
-            match (of_class.next(), of_class.next()) {
-                (Some(one), None) => Ok(one),
-                _ => Err(QuantizedProblem::OfScheme(
-                    "the `config_groups` differ, and no target says which is its own",
-                )),
-            }
-        }
-        _ => Err(QuantizedProblem::OfScheme("the `config_groups` differ, and targets of several name it")),
-    }
-}
-
-/// Whether a target names a module, or is a pattern that matches from its start.
-fn is_named(target: &str, module: &str) -> Result<bool, QuantizedProblem> {
-    match target.strip_prefix("re:") {
-        None => Ok(target == module),
-        Some(pattern) => {
-            let wrong = |_| QuantizedProblem::Target { target: target.to_owned() };
-            Regex::new(&format!("^(?:{pattern})")).map(|pattern| pattern.is_match(module)).map_err(wrong)
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! A logical weight: what a name means, whatever the tensors that hold it; and what an encoding sees of a checkpoint.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
+
+use crate::encodings::ct_targets::GroupTargets;
 
 /// A logical weight on disk; clones of it share what it holds.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -168,6 +171,8 @@ pub(crate) struct Candidate<'a> {
     pub quantization: Option<&'a Value>,
     /// The other tensors, by name.
     pub find: &'a dyn Fn(&str) -> Option<TensorRef>,
+    /// The targets of the config's groups, once they were asked for.
+    pub targets: &'a OnceCell<Or<GroupTargets>>,
     /// The bytes of a small tensor, for what no header says. Each call is a read.
     pub read: &'a dyn Fn(&TensorRef) -> Result<Vec<u8>>,
 }

@@ -17,6 +17,7 @@ pub(crate) mod ct_fp8;
 pub(crate) mod ct_int8;
 pub(crate) mod ct_mx;
 pub(crate) mod ct_nvfp4;
+pub(crate) mod ct_targets;
 pub(crate) mod deepseek_fp4;
 pub(crate) mod encoding;
 pub(crate) mod endings;

@@ -44,7 +44,7 @@ impl GroupScheme {
                 ));
             }
         }
-        in_group(config, module, scheme)
+        in_group(found, config, module, scheme)
     }
 }
 
@@ -86,6 +86,7 @@ mod tests {
             quantization: Some(&config),
             find: &|_| None,
             read: &read,
+            targets: &Default::default(),
         };
         GroupScheme::of(&found, module)
     }

@@ -301,6 +301,37 @@ fn fp8_of_compressed_tensors() {
         ("a scale that is no number", "ct_fp8_block", |work| set(work, "weight_scale", &NAN), &[NO_NUMBER]),
         ("a code that is no number", "ct_fp8_tensor", |work| set(work, "weight", &[0xff]), &[NO_NUMBER]),
         (
+            "more groups than anyone needs",
+            "ct_fp8_channel",
+            |work| {
+                let groups: serde_json::Map<_, _> = (0..300).map(|i| (i.to_string(), json!({}))).collect();
+                quantization(work, "config_groups", Value::from(groups));
+            },
+            &[SAYS, "the config has more than 256 `config_groups`"],
+        ),
+        (
+            "a pattern that is none",
+            "ct_fp8_channel",
+            |work| {
+                edit_json(&work.base.join("config.json"), |config| {
+                    config["quantization_config"]["config_groups"]["group_1"] = json!({"targets": ["re:("]});
+                });
+            },
+            &[SAYS, "the target `re:(` of `config_groups` is a pattern that is not supported"],
+        ),
+        (
+            "of two groups",
+            "ct_fp8_channel",
+            |work| {
+                edit_json(&work.base.join("config.json"), |config| {
+                    let groups = &mut config["quantization_config"]["config_groups"];
+                    groups["group_1"] = groups["group_0"].clone();
+                    groups["group_1"]["weights"]["strategy"] = json!("tensor");
+                });
+            },
+            &[SAYS, "the `config_groups` differ, and no target says which is its own"],
+        ),
+        (
             "a format that is not read",
             "ct_fp8_channel",
             |work| quantization(work, "format", json!("dense")),

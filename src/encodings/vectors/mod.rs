@@ -81,11 +81,12 @@ fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected
     let read = |tensor: &TensorRef| {
         Ok(bytes[tensor.offset as usize..(tensor.offset + tensor.bytes()) as usize].to_vec())
     };
-    let mut weights = Vec::new();
+    let (mut weights, targets) = (Vec::new(), Default::default());
     for name in header.tensors.iter().map(|entry| &entry.name) {
         let tensor = find(name).unwrap();
         let quantization = config.get("quantization_config");
-        let found = Candidate { name, tensor: &tensor, quantization, find: &find, read: &read };
+        let targets = &targets;
+        let found = Candidate { name, tensor: &tensor, quantization, find: &find, targets, read: &read };
         for encoding in ENCODINGS {
             weights.extend(encoding.detect(&found)?);
         }
