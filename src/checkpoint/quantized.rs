@@ -255,6 +255,15 @@ impl Weights {
         self.stale.as_ref()
     }
 
+    /// What is reported where weights stand in another basis than those of the model that they were made from.
+    pub(crate) fn turned(&self) -> Option<InputNote> {
+        let turned = |(_, weight): (usize, &QuantizedWeight)| {
+            scheme_of(weight).into_iter().find(|scheme| scheme.is_turned)
+        };
+        let scheme = self.quantized().find_map(turned)?;
+        Some(InputNote::OtherBasis { titles: scheme.title.to_owned() })
+    }
+
     /// What a tensor is, if it is not plain.
     pub(crate) fn get(&self, i: usize) -> Option<&TensorRole> {
         self.roles.get(i)?.as_ref()

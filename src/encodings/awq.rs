@@ -39,6 +39,7 @@ static SCHEME: Scheme = Scheme {
     methods: &["awq"],
     // The layout `gemv_fast`, which is not read, has words of 16 bits.
     dtypes: &[Dtype::I32, Dtype::I16],
+    is_turned: true,
     data: QWEIGHT,
     auxiliary: &[
         Auxiliary { ending: ".qzeros", data: QWEIGHT },

@@ -22,6 +22,9 @@ pub(crate) struct Scheme {
     pub dtypes: &'static [Dtype],
     /// Whether it rounds plain weights each time that they are used, so that a config alone changes what they mean.
     pub is_online: bool,
+    /// Whether its weights stand in another basis than those of the model that they were made from: factors of their inputs are
+    /// moved into the layers before.
+    pub is_turned: bool,
     /// Endings of its quantized data where it is not called as the weight is; those with a dot in front stand in the place
     /// of `.weight`, others follow the name.
     pub data: &'static [&'static str],
@@ -51,6 +54,7 @@ impl Scheme {
         algorithms: &[],
         dtypes: &[],
         is_online: false,
+        is_turned: false,
         data: &[],
         has_any_dtype: false,
         auxiliary: &[],

@@ -35,6 +35,10 @@ notes! {
             "{} {} left out of the result: no tensor of the base is quantized, so that nothing bears it out",
             stated.join(" and "), verb(stated.len(), ["is", "are"])
         ),
+        OtherBasis { titles: String } => (
+            "the base is stored as {titles}, which moves factors of inputs into the layers before: an adapter fits it that was \
+             trained on this checkpoint, and none that was trained on the model it was made from"
+        ),
         UnknownPeftType { peft_type: String } =>
             ("`peft_type` `{peft_type}` is not supported: its tensors are only listed"),
         TrainedOnQuantized { adapter: String, trained_on: String } => (

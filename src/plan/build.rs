@@ -68,7 +68,8 @@ impl Planner<'_> {
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (weights, errors) = Weights::of(self.base);
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
-        claim_set.notes.extend(weights.stale().cloned().map(Note::from));
+        let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
+        claim_set.notes.extend(of_weights.map(Note::from));
         let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
         let mut name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
