@@ -111,7 +111,6 @@ fn conversions() {
         line("widen_f32", four, median(|| kernels.widen_f32(black_box(&bytes), &mut values)));
         line("narrow_e4m3", one, median(|| kernels.narrow_e4m3(black_box(&values), &mut bytes[..one])));
         line("widen_e4m3", one, median(|| kernels.widen_e4m3(black_box(&bytes[..one]), &mut values)));
-        line("widen_e8m0", one, median(|| kernels.widen_e8m0(black_box(&bytes[..one]), &mut values)));
         line("add_scaled", four, median(|| kernels.add_scaled(&mut values, black_box(&mut delta), 1.0)));
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! Decoding only: at 4 bits hardly any of a delta would survive the rounding.
 
-use crate::encodings::awq_tensors::{Along, AwqLayout, AwqTensors, IN_WORD};
+use crate::encodings::awq_tensors::{Along, AwqLayout, AwqTensors, IN_WORD, METHOD};
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
@@ -36,7 +36,7 @@ pub(crate) static GEMV: Awq = Awq(AwqLayout { name: "awq_gemv", version: "gemv",
 
 static SCHEME: Scheme = Scheme {
     title: "AWQ",
-    methods: &["awq"],
+    methods: &[METHOD],
     // The layout `gemv_fast`, which is not read, has words of 16 bits.
     dtypes: &[Dtype::I32, Dtype::I16],
     is_turned: true,

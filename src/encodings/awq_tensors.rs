@@ -11,6 +11,8 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+/// The `quant_method`.
+pub(crate) const METHOD: &str = "awq";
 /// Values of `bits` that are read.
 const BITS: &[u64] = &[4];
 /// Values of `version` that are read.
@@ -48,7 +50,12 @@ impl AwqTensors {
     /// The weight whose codes a tensor is, if it is stored in that layout.
     pub(crate) fn detect(found: &Candidate<'_>, layout: &AwqLayout) -> Result<Option<Detected>> {
         let Some(module) = found.name.strip_suffix(".qweight") else { return Ok(None) };
-        if found.tensor.dtype != Dtype::I32 || found.method() != Some("awq") {
+        let is_ours = match found.method() {
+            // `quant_config.json` of AutoAWQ names no method, and has a key that is its own.
+            None => found.quantization.is_some_and(|config| config.get("w_bit").is_some()),
+            Some(method) => method == METHOD,
+        };
+        if found.tensor.dtype != Dtype::I32 || !is_ours {
             return Ok(None);
         }
         let name = format!("{module}.weight");
@@ -58,7 +65,7 @@ impl AwqTensors {
             }
             AwqTensors::of(found, module)?.logical(found, module, config, layout).map(Some)
         };
-        let config = found.quantization.expect("it says the method");
+        let config = found.quantization.expect("it says what it is");
         let logical = of(config).map_err(|why| Candidate::wrong(&name, why))?;
         Ok(logical.map(|logical| Detected { name, logical: logical.into(), auxiliary: Vec::new() }))
     }

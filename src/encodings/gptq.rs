@@ -15,7 +15,7 @@
 //! Decoding only: without GPTQ's compensation of errors the codes would be worse than those it made.
 
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
-use crate::encodings::gptq_tensors::GptqTensors;
+use crate::encodings::gptq_tensors::{GptqTensors, METHODS};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
 use crate::encodings::scheme::{Auxiliary, Scheme};
@@ -44,7 +44,7 @@ pub(crate) static GPTQ8: Gptq = Gptq { name: "gptq8", bits: 8 };
 
 static SCHEME: Scheme = Scheme {
     title: "GPTQ",
-    methods: &["gptq", "gptq_v2"],
+    methods: METHODS,
     dtypes: &[Dtype::I32],
     data: QWEIGHT,
     auxiliary: &[

@@ -12,6 +12,8 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+/// Values of `quant_method`.
+pub(crate) const METHODS: &[&str] = &["gptq", "gptq_v2"];
 /// Bits that are read.
 const BITS: &[u64] = &[2, 3, 4, 8];
 /// Values of `checkpoint_format` that are read; the first stores zero points less 1, as one that says nothing does.
@@ -40,7 +42,11 @@ impl GptqTensors {
         encoding: &'static str,
     ) -> Result<Option<Detected>> {
         let Some(module) = found.name.strip_suffix(".qweight") else { return Ok(None) };
-        let is_ours = matches!(found.method(), Some("gptq" | "gptq_v2"));
+        let is_ours = match found.method() {
+            // `quantize_config.json` of old checkpoints names no method, and has a key that is GPTQ's alone.
+            None => found.quantization.is_some_and(|config| config.get("desc_act").is_some()),
+            Some(method) => METHODS.contains(&method),
+        };
         if found.tensor.dtype != Dtype::I32 || !is_ours {
             return Ok(None);
         }

@@ -26,3 +26,34 @@ pub(crate) fn power_of(code: u8) -> f32 {
         code => u32::from(code) << 23,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_two_are_exact() {
+        assert!(power_of(255).is_nan());
+        for code in 0..255 {
+            // Which a subnormal can hold.
+            assert_eq!(power_of(code), 2.0_f64.powi(i32::from(code) - 127) as f32, "{code}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_every_type_are_at_their_places() {
+        let f32s: Vec<u8> = [1.5f32, -2.25].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bf16s = [0x80, 0x3f, 0x10, 0xc0];
+        let f16s = [0x00, 0x3c, 0x80, 0xc0];
+        for (dtype, bytes, first, second) in [
+            (Dtype::F32, &f32s[..], 1.5, -2.25),
+            (Dtype::BF16, &bf16s, 1.0, -2.25),
+            (Dtype::F16, &f16s, 1.0, -2.25),
+            (Dtype::F8_E4M3, &[0x38, 0xc1], 1.0, -2.25),
+            (Dtype::F8_E8M0, &[127, 128], 1.0, 2.0),
+            (Dtype::U8, &[126, 128], 0.5, 2.0),
+        ] {
+            assert_eq!((number(dtype, bytes, 0), number(dtype, bytes, 1)), (first, second), "{dtype:?}");
+        }
+    }
+}

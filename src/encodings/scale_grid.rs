@@ -189,7 +189,6 @@ impl ScaleGrid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encodings::number::power_of;
     use crate::tensor::reference::FileId;
 
     fn shape(axes: &[u64]) -> Shape {
@@ -227,16 +226,6 @@ mod tests {
         ] {
             let says = check(found, weight, block).unwrap_err();
             assert!(says.starts_with("`s` has shape ["), "{says}");
-        }
-    }
-
-    #[test]
-    fn powers_of_two_are_those_of_the_kernels() {
-        let codes: Vec<u8> = (0..=u8::MAX).collect();
-        let mut values = [0.0; 256];
-        crate::kernels::dispatch::Kernels::scalar().widen_e8m0(&codes, &mut values);
-        for (code, value) in codes.into_iter().zip(values) {
-            assert_eq!(power_of(code).to_bits(), value.to_bits(), "{code}");
         }
     }
 }

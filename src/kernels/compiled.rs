@@ -31,10 +31,6 @@ macro_rules! compile_for {
                 convert::widen_e4m3(bytes, out)
             }
             $(#[target_feature(enable = $features)])?
-            pub(crate) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
-                convert::widen_e8m0(bytes, out)
-            }
-            $(#[target_feature(enable = $features)])?
             pub(crate) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
                 convert::narrow_bf16(values, bytes)
             }

@@ -63,19 +63,6 @@ pub(crate) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
     carries >> 7 == 0
 }
 
-/// Exact: code 0 is an f32 subnormal, half of the smallest normal number, and 255 is NaN, not infinity.
-#[inline(always)]
-pub(crate) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
-    let mut nans = 0;
-    for (code, out) in bytes.iter().zip(out) {
-        let is_nan = *code == 0xff;
-        let rest = if *code == 0 { 0x0040_0000 } else { u32::from(is_nan) << 22 };
-        nans |= u8::from(is_nan);
-        *out = f32::from_bits((u32::from(*code) << 23) | rest);
-    }
-    nans == 0
-}
-
 #[inline(always)]
 pub(crate) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow_u16(values, bytes, BF16_EXPONENT, f32_to_bf16)

@@ -220,15 +220,6 @@ impl Kernels {
         dispatch!(self, widen_e4m3(bytes, out))
     }
 
-    /// Decodes E8M0, powers of two from 2⁻¹²⁷ to 2¹²⁷, to f32, exactly. True unless there is a NaN, code 0xff.
-    ///
-    /// # Panics
-    /// Unless `bytes` holds one byte for each element of `out`.
-    pub fn widen_e8m0(self, bytes: &[u8], out: &mut [f32]) -> bool {
-        check_lengths(bytes, out, 1);
-        dispatch!(self, widen_e8m0(bytes, out))
-    }
-
     /// Encodes as bf16, rounding once, to nearest even, over the elements' former encoding in `bytes`.
     ///
     /// Subnormals are kept. A NaN keeps its upper half and becomes quiet, which makes this equal to the `half` crate for

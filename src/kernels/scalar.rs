@@ -26,14 +26,6 @@ pub(crate) fn widen_e4m3(bytes: &[u8], out: &mut [f32]) -> bool {
     widen(bytes, out, |[code]| E4M3[usize::from(code)])
 }
 
-pub(crate) fn widen_e8m0(bytes: &[u8], out: &mut [f32]) -> bool {
-    widen(bytes, out, |[code]| match code {
-        0 => power_of_two(-126) / 2.0,
-        255 => f32::NAN,
-        _ => power_of_two(i32::from(code) - 127),
-    })
-}
-
 pub(crate) fn narrow_bf16(values: &[f32], bytes: &mut [u8]) -> Narrowed {
     narrow(values, bytes, |value| {
         let code = bf16::from_f32_const(value);

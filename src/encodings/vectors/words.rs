@@ -183,3 +183,23 @@ fn scales_and_groups_that_mean_nothing_are_said() {
         assert!(!row_is_finite(vector, part, bytes), "{what}");
     }
 }
+
+/// How many weights are found where the config says this.
+fn found_by(vector: &str, said: Value) -> usize {
+    let file = fs::read(path(vector, "model.safetensors")).unwrap();
+    recognised(&file, &serde_json::json!({ "quantization_config": said })).unwrap().len()
+}
+
+#[test]
+fn files_of_quantizers_name_no_method() {
+    use serde_json::json;
+    let gptq = json!({"bits": 4, "group_size": 32, "desc_act": false, "sym": true});
+    assert_eq!(found_by("gptq4_g32_sym", gptq), 1);
+    assert_eq!(found_by("gptq4_g32_sym", json!({"bits": 4, "group_size": 32})), 0, "it may be of anything");
+    let awq = json!({"w_bit": 4, "q_group_size": 32, "zero_point": true, "version": "GEMM"});
+    assert_eq!(found_by("awq_gemm_g32", awq), 1);
+    assert_eq!(
+        found_by("awq_gemm_g32", json!({"quant_method": "auto-round", "bits": 4, "group_size": 32})),
+        0
+    );
+}
