@@ -20,7 +20,7 @@ use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
 use crate::encodings::scheme::{Auxiliary, Scheme};
-use crate::encodings::window::{Window, most_units, units};
+use crate::encodings::window::{PartWindow, most_units, units};
 use crate::encodings::words::{WORD_BYTES, word};
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
@@ -89,7 +89,7 @@ impl Encoding for Awq {
     fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
         let tile = AwqTile::of(self.0.along, place);
         let (high, wide) = (place.rect.height(), place.rect.width());
-        let words_in_all = |window: &Window| window.cols_in_all;
+        let words_in_all = |window: &PartWindow| window.cols_in_all;
         let groups = most_units(wide, tile.group, tile.groups_in_all);
         match (part, self.0.along) {
             (CODES, Along::Outputs) => {
@@ -134,10 +134,10 @@ struct AwqTile {
     /// Inputs of a group.
     group: u64,
     groups_in_all: u64,
-    codes: Window,
-    scales: Window,
+    codes: PartWindow,
+    scales: PartWindow,
     scale_dtype: Dtype,
-    zeros: Window,
+    zeros: PartWindow,
 }
 
 impl AwqTile {
@@ -150,7 +150,7 @@ impl AwqTile {
         // The last axis of a part is its columns, however far it is padded.
         let window = |of: usize, rows, cols, size| {
             let cols_in_all = *part(of).shape.axes().last().expect("it was detected with two axes");
-            Window { rows, cols, cols_in_all, size }
+            PartWindow { rows, cols, cols_in_all, size }
         };
         let (rows, size) = (rect.rows.clone(), scale_dtype.bitsize() as u64 / 8);
         let (codes, scales, zeros) = match along {
@@ -168,7 +168,7 @@ impl AwqTile {
         AwqTile { along, group, groups_in_all: view.cols.div_ceil(group), codes, scales, scale_dtype, zeros }
     }
 
-    fn window(&self, part: usize) -> &Window {
+    fn window(&self, part: usize) -> &PartWindow {
         match part {
             CODES => &self.codes,
             SCALES => &self.scales,
@@ -184,7 +184,7 @@ impl AwqTile {
     }
 
     /// The field of an output and an input (or group) in codes (or zero points).
-    fn field(&self, bytes: &[u8], window: &Window, output: u64, across: u64) -> i32 {
+    fn field(&self, bytes: &[u8], window: &PartWindow, output: u64, across: u64) -> i32 {
         let (word, field) = match self.along {
             Along::Outputs => {
                 (word(bytes, window.at(across, output / IN_WORD)), FIELD[(output % IN_WORD) as usize])

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 use serde_json::Value;
 
 use crate::error::quantized::QuantizedProblem;
@@ -20,7 +20,9 @@ const MOST_PATTERNS: usize = 1000;
 pub(crate) struct GroupTargets {
     /// Groups by the names of modules, each in order.
     by_name: HashMap<String, Vec<usize>>,
-    patterns: Vec<(usize, Regex)>,
+    /// All patterns as one, so that their size has one bound, and the group of each.
+    patterns: RegexSet,
+    of_pattern: Vec<usize>,
     /// Groups of linear layers.
     linear: Vec<usize>,
 }
@@ -31,18 +33,13 @@ impl GroupTargets {
     /// # Errors
     /// [`QuantizedProblem::Target`] for a pattern that is none, and where there are too many.
     pub(crate) fn of<'c>(groups: impl Iterator<Item = &'c Value>) -> Result<GroupTargets, QuantizedProblem> {
-        let mut found = GroupTargets::default();
+        let (mut found, mut patterns) = (GroupTargets::default(), Vec::new());
         for (i, group) in groups.enumerate() {
             let targets = group.get("targets").and_then(Value::as_array).into_iter().flatten();
             for target in targets.filter_map(Value::as_str) {
                 if let Some(pattern) = target.strip_prefix("re:") {
-                    let wrong = |_| QuantizedProblem::Target { target: target.to_owned() };
-                    found.patterns.push((i, Regex::new(&format!("^(?:{pattern})")).map_err(wrong)?));
-                    if found.patterns.len() > MOST_PATTERNS {
-                        return Err(QuantizedProblem::OfScheme(
-                            "`config_groups` have more than 1000 patterns",
-                        ));
-                    }
+                    patterns.push(format!("^(?:{pattern})"));
+                    found.of_pattern.push(i);
                 } else if target == LINEAR {
                     found.linear.push(i);
                 } else {
@@ -51,6 +48,7 @@ impl GroupTargets {
             }
         }
         found.linear.dedup();
+        found.patterns = set(&patterns)?;
         Ok(found)
     }
 
@@ -59,9 +57,9 @@ impl GroupTargets {
     /// # Errors
     /// Where it is that of several groups, or of none.
     pub(crate) fn group(&self, module: &str) -> Result<usize, QuantizedProblem> {
-        let by_pattern = self.patterns.iter().filter(|(_, pattern)| pattern.is_match(module));
+        let by_pattern = self.patterns.matches(module).into_iter().map(|i| self.of_pattern[i]);
         let by_name = self.by_name.get(module).into_iter().flatten();
-        let mut matching: Vec<usize> = by_pattern.map(|(i, _)| *i).chain(by_name.copied()).collect();
+        let mut matching: Vec<usize> = by_pattern.chain(by_name.copied()).collect();
         matching.sort_unstable();
         matching.dedup();
         match (matching.as_slice(), self.linear.as_slice()) {
@@ -74,4 +72,21 @@ impl GroupTargets {
             }
         }
     }
+}
+
+/// All patterns as one. The first that is none by itself is named.
+fn set(patterns: &[String]) -> Result<RegexSet, QuantizedProblem> {
+    if patterns.len() > MOST_PATTERNS {
+        return Err(QuantizedProblem::OfScheme("`config_groups` have more than 1000 patterns"));
+    }
+    RegexSet::new(patterns).map_err(|_| {
+        let is_none = |pattern: &&String| Regex::new(pattern).is_err();
+        match patterns.iter().find(is_none) {
+            Some(pattern) => {
+                let own = pattern.strip_prefix("^(?:").and_then(|pattern| pattern.strip_suffix(')'));
+                QuantizedProblem::Target { target: format!("re:{}", own.unwrap_or(pattern)) }
+            }
+            None => QuantizedProblem::OfScheme("the patterns of `config_groups` are too large together"),
+        }
+    })
 }

@@ -51,6 +51,7 @@ static SCHEME: Scheme = Scheme {
     unused: &[
         Auxiliary { ending: ".input_scale", data: &[".weight"] },
         Auxiliary { ending: ".activation_scale", data: &[".weight"] },
+        Auxiliary { ending: "_activation_scale", data: &[""] },
         Auxiliary { ending: ".input_zero_point", data: &[".weight"] },
         Auxiliary { ending: ".output_scale", data: &[".weight"] },
     ],

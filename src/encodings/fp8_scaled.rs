@@ -38,6 +38,8 @@ static SCHEME: Scheme = Scheme {
         Auxiliary { ending: ".input_scale", data: WEIGHT },
         Auxiliary { ending: ".input_scale_ub", data: WEIGHT },
         Auxiliary { ending: ".activation_scale", data: WEIGHT },
+        // Of fused experts.
+        Auxiliary { ending: "_activation_scale", data: &[""] },
         Auxiliary { ending: ".output_scale", data: WEIGHT },
     ],
     plain_lists: &["modules_to_not_convert", "ignored_layers"],

@@ -19,7 +19,7 @@ use crate::encodings::gptq_tensors::{GptqTensors, METHODS};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
 use crate::encodings::scheme::{Auxiliary, Scheme};
-use crate::encodings::window::{Window, most_units, units};
+use crate::encodings::window::{PartWindow, most_units, units};
 use crate::encodings::words::{WORD, WORD_BYTES, field, most_words, word, words_of};
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
@@ -137,12 +137,12 @@ struct GptqTile {
     /// Inputs of a group, where they are in order.
     group: u64,
     groups_in_all: u64,
-    codes: Window,
-    scales: Window,
+    codes: PartWindow,
+    scales: PartWindow,
     scale_dtype: Dtype,
-    zeros: Window,
+    zeros: PartWindow,
     /// The group of each input.
-    order: Option<Window>,
+    order: Option<PartWindow>,
 }
 
 /// One output of a tile.
@@ -165,14 +165,14 @@ impl GptqTile {
         let groups = if has_order { 0..groups_in_all } else { units(&rect.cols, group) };
         let scale_dtype = logical.parts()[SCALE].dtype;
         let size = scale_dtype.bitsize() as u64 / 8;
-        let of_words = |rows, cols, cols_in_all| Window { rows, cols, cols_in_all, size: WORD_BYTES };
+        let of_words = |rows, cols, cols_in_all| PartWindow { rows, cols, cols_in_all, size: WORD_BYTES };
         GptqTile {
             bits,
             zero_offset: logical.constants()[0] as u32,
             group,
             groups_in_all,
             codes: of_words(words_of(&rect.cols, bits), rect.rows.clone(), outputs),
-            scales: Window { rows: groups.clone(), cols: rect.rows.clone(), cols_in_all: outputs, size },
+            scales: PartWindow { rows: groups.clone(), cols: rect.rows.clone(), cols_in_all: outputs, size },
             scale_dtype,
             zeros: of_words(groups, words_of(&rect.rows, bits), outputs * bits / WORD),
             order: has_order.then(|| of_words(0..1, rect.cols.clone(), inputs)),
@@ -184,7 +184,7 @@ impl GptqTile {
         inputs * self.bits / WORD
     }
 
-    fn window(&self, part: usize) -> &Window {
+    fn window(&self, part: usize) -> &PartWindow {
         match part {
             CODES => &self.codes,
             SCALE => &self.scales,

@@ -27,7 +27,7 @@ pub(crate) struct GptqTensors {
 }
 
 /// What the config says.
-struct Settings {
+struct GptqSettings {
     bits: u64,
     /// Inputs of a group; all of them if there is none.
     group: Option<u64>,
@@ -51,14 +51,14 @@ impl GptqTensors {
             return Ok(None);
         }
         let name = format!("{module}.weight");
-        let of = |settings: Settings| {
+        let of = |settings: GptqSettings| {
             if settings.bits != bits {
                 return Ok(None);
             }
             let tensors = GptqTensors::of(found, module)?;
             tensors.logical(found, module, &settings, encoding).map(Some)
         };
-        let logical = Settings::of(found).and_then(of).map_err(|why| Candidate::wrong(&name, why))?;
+        let logical = GptqSettings::of(found).and_then(of).map_err(|why| Candidate::wrong(&name, why))?;
         Ok(logical.map(|logical| Detected { name, logical: logical.into(), auxiliary: Vec::new() }))
     }
 
@@ -79,7 +79,7 @@ impl GptqTensors {
         self,
         found: &Candidate<'_>,
         module: &str,
-        settings: &Settings,
+        settings: &GptqSettings,
         encoding: &'static str,
     ) -> Or<LogicalFields> {
         let &[words, outputs] = found.tensor.shape.axes() else {
@@ -116,8 +116,8 @@ impl GptqTensors {
     }
 }
 
-impl Settings {
-    fn of(found: &Candidate<'_>) -> Or<Settings> {
+impl GptqSettings {
+    fn of(found: &Candidate<'_>) -> Or<GptqSettings> {
         let config =
             found.quantization.ok_or_else(|| QuantizedProblem::NoConfig { name: found.name.to_owned() })?;
         let word = |key: &str| config.get(key).and_then(Value::as_str);
@@ -140,6 +140,6 @@ impl Settings {
             ));
         }
         let group = group_size(config, "group_size")?;
-        Ok(Settings { bits, group, zero_offset: u32::from(format == "gptq") })
+        Ok(GptqSettings { bits, group, zero_offset: u32::from(format == "gptq") })
     }
 }

@@ -29,6 +29,8 @@ pub(crate) mod gptq;
 pub(crate) mod gptq_tensors;
 pub(crate) mod group_size;
 pub(crate) mod logical;
+pub(crate) mod mlx;
+pub(crate) mod mlx_tensors;
 pub(crate) mod modelopt;
 pub(crate) mod modelopt_fp8;
 pub(crate) mod modelopt_nvfp4;
@@ -77,6 +79,10 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &awq::GEMV,
     &bnb_4bit::NF4,
     &bnb_4bit::FP4,
+    &mlx::AFFINE,
+    &mlx::MXFP4,
+    &mlx::MXFP8,
+    &mlx::NVFP4,
     &ct_mx::CT_MXFP4,
     &ct_mx::CT_MXFP6,
     &ct_mx::CT_MXFP8,

@@ -127,15 +127,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         ..Scheme::NONE
     },
     Scheme {
-        title: "MLX",
-        dtypes: &[Dtype::U32],
-        auxiliary: &[
-            Auxiliary { ending: ".scales", data: WEIGHT },
-            Auxiliary { ending: ".biases", data: WEIGHT },
-        ],
-        ..Scheme::NONE
-    },
-    Scheme {
         title: "ComfyUI's FP8 or NVFP4",
         auxiliary: &[
             Auxiliary { ending: ".comfy_quant", data: WEIGHT },

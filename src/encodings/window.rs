@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::encodings::encoding::Runs;
 
 /// Rows × columns of a part that a tile needs.
-pub(crate) struct Window {
+pub(crate) struct PartWindow {
     /// Rows of the part.
     pub rows: Range<u64>,
     /// Columns of the part.
@@ -19,7 +19,7 @@ pub(crate) struct Window {
     pub size: u64,
 }
 
-impl Window {
+impl PartWindow {
     /// Where its bytes are in the part.
     pub(crate) fn runs(&self) -> Runs {
         Runs {

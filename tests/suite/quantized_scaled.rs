@@ -298,3 +298,53 @@ fn they_are_kept_as_they_are_and_not_encoded_again() {
         }
     }
 }
+
+#[test]
+fn fused_experts_are_decoded_with_scales_of_their_own() {
+    let experts = "model.layers.0.mlp.experts.down_proj";
+    let stored = |work: &Work, scale: &str, numbers: &[f32], shape: &[u64]| {
+        edit(&work.base.join("model.safetensors"), |tensors| {
+            let mut add = |name: String, dtype: &str, shape: &[u64], data: Vec<u8>| {
+                tensors.push(Tensor { name, dtype: dtype.into(), shape: shape.to_vec(), data });
+            };
+            add(experts.to_owned(), "F8_E4M3", &[2, 3, 4], vec![0x38; 24]);
+            add(format!("{experts}{scale}"), "F32", shape, f32s(numbers.iter().copied()));
+            if scale == "_scale_inv" {
+                add(format!("{experts}_activation_scale"), "F32", &[2], f32s([1.0; 2]));
+            }
+        });
+    };
+    let by_expert: Vec<f32> = [[2.0; 12], [3.0; 12]].concat();
+    let by_output: Vec<f32> = (0..24).map(|i| if i < 12 { 1.0 } else { 5.0 } + (i % 4) as f32).collect();
+    for (config, scale, numbers, shape, right) in [
+        (
+            json!({"quant_method": "fp8", "weight_block_size": null}),
+            "_scale_inv",
+            &[2.0, 3.0][..],
+            &[2u64, 1, 1][..],
+            by_expert,
+        ),
+        (
+            json!({"quant_method": "fbgemm_fp8"}),
+            "_scale",
+            &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+            &[2, 4, 1],
+            by_output,
+        ),
+    ] {
+        let work = Work::tiny(Dtype::F32, 0.5);
+        stored(&work, scale, numbers, shape);
+        edit_json(&work.base.join("config.json"), |fields| {
+            fields.insert("quantization_config".to_owned(), config);
+            fields.insert("dtype".to_owned(), json!("float32"));
+        });
+        work.succeeds(&[]);
+        assert_eq!(work.merged(experts), right, "{scale}");
+        let mut names = Vec::new();
+        edit(&work.output.join("model.safetensors"), |tensors| {
+            names.extend(tensors.iter().map(|tensor| tensor.name.clone()));
+        });
+        names.sort();
+        assert_eq!(names, [experts, &format!("{MODULE}.weight")], "{scale}");
+    }
+}

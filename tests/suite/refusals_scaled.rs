@@ -310,6 +310,28 @@ fn fp8_of_compressed_tensors() {
             &[SAYS, "the config has more than 256 `config_groups`"],
         ),
         (
+            "more patterns than anyone needs",
+            "ct_fp8_channel",
+            |work| {
+                let patterns: Vec<String> = (0..1001).map(|i| format!("re:.*{i}")).collect();
+                edit_json(&work.base.join("config.json"), |config| {
+                    config["quantization_config"]["config_groups"]["group_1"] = json!({"targets": patterns});
+                });
+            },
+            &[SAYS, "`config_groups` have more than 1000 patterns"],
+        ),
+        (
+            "patterns that are large together",
+            "ct_fp8_channel",
+            |work| {
+                let patterns: Vec<String> = (0..200).map(|i| format!("re:(a{{90}}){{90}}{i}")).collect();
+                edit_json(&work.base.join("config.json"), |config| {
+                    config["quantization_config"]["config_groups"]["group_1"] = json!({"targets": patterns});
+                });
+            },
+            &[SAYS, "the patterns of `config_groups` are too large together"],
+        ),
+        (
             "a pattern that is none",
             "ct_fp8_channel",
             |work| {

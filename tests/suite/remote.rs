@@ -15,7 +15,7 @@ use serde_json::Value;
 use shardfold::testing::check_read_store;
 use shardfold::{Hub, HubEnvironment, IoSettings, Store};
 
-use self::server::{BytesFault, Faults, LoopbackHub};
+use self::server::{BytesFault, Faults, LoopbackHub, Seen};
 use super::support::{Ran, binary, command, contents, copy_folder, fixtures, folder, quick_folder, ran};
 
 const COMMIT: &str = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d";
@@ -360,7 +360,7 @@ fn a_revision_that_moves_is_read_as_it_was() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&shard, bytes).unwrap();
     let expected = remote.merged_from_disk(&fixtures().join("demo"));
-    // The branch moves while bytes come slowly: all requests behind the first name the commit.
+    // The branch moves once its commit is known, while bytes come slowly: all requests behind the first name the commit.
     remote.hub.set_faults(Faults { bytes: BytesFault::Slow, ..Faults::default() });
     let mut child = remote
         .command(&[
@@ -375,7 +375,8 @@ fn a_revision_that_moves_is_read_as_it_was() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    while !remote.hub.seen().iter().any(|seen| seen.path.contains("/revision/")) {
+    let of_base = |seen: &Seen| seen.path.contains("shardfold/base") && !seen.path.contains("/revision/");
+    while !remote.hub.seen().iter().any(of_base) {
         sleep(Duration::from_millis(1));
     }
     remote.hub.add("shardfold/base", OTHER, moved.path());

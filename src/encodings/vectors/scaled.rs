@@ -176,3 +176,82 @@ fn stacks_of_ragged_matrices_decode_in_tiles_of_any_size() {
         assert!(decode_in_tiles(&logical, &file, rows, cols) == right, "{rows} x {cols}");
     }
 }
+
+/// Decodes one rectangle of a weight, and holds its bytes against the most that one of its size may take.
+fn decode_rectangle(logical: &Logical, file: &[u8], rect: &Rect) -> Vec<f32> {
+    let encoding = find_encoding(logical.encoding()).unwrap();
+    let width = *logical.shape().axes().last().unwrap();
+    let view = View { rows: logical.shape().elements() / width, cols: width };
+    let first = Rect { rows: 0..rect.height(), cols: 0..rect.width() };
+    let (place, first) = (Place { logical, view, rect }, Place { logical, view, rect: &first });
+    for part in 0..logical.parts().len() {
+        let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.max_bytes(part, first));
+        assert!(bytes <= most, "part {part} of {rect:?} takes {bytes} bytes, more than {most}");
+    }
+    let (parts, mut values) = (tile_bytes(place, file), vec![f32::NAN; rect.elements() as usize]);
+    for (row, values) in values.chunks_mut(rect.width() as usize).enumerate() {
+        // In two pieces, so that one begins inside the tile.
+        let (left, right) = values.split_at_mut(values.len() / 3);
+        let cols = [0..left.len(), left.len()..left.len() + right.len()];
+        for (cols, out) in cols.into_iter().zip([left, right]) {
+            assert!(encoding.decode_row(Kernels::detect(), &parts, place, RowPiece { row, cols }, out));
+        }
+    }
+    values
+}
+
+/// Every rectangle of small weights: of each width of codes, with blocks that divide the shape and with such that do not.
+#[test]
+fn any_rectangle_is_decoded_within_its_bytes() {
+    for (encoding, dtype, shape, block, scales) in [
+        ("mxfp8", Dtype::U8, &[3u64, 3, 8][..], (2, 3), &[3u64, 2, 3][..]),
+        ("fp8_scaled", Dtype::F32, &[2, 4, 8], (4, 1), &[2, 1, 8]),
+        ("fp8_block", Dtype::BF16, &[2, 4, 8], (2, 5), &[2, 2, 2]),
+        ("ct_int8", Dtype::F16, &[6, 8], (1, 8), &[6, 1]),
+        ("ct_mxfp6", Dtype::U8, &[5, 12], (1, 5), &[5, 3]),
+        ("ct_mxfp4", Dtype::U8, &[5, 12], (1, 5), &[5, 3]),
+        ("modelopt_nvfp4", Dtype::F8_E4M3, &[5, 12], (1, 4), &[5, 3]),
+    ] {
+        let has_number = encoding.ends_with("nvfp4");
+        let of = |dtype, axes: &[u64], offset| TensorRef {
+            file: FileId(0),
+            offset,
+            dtype,
+            shape: Shape_::new(axes).unwrap(),
+        };
+        // Codes of fewer bits than eight fill their bytes, all of which are given here.
+        let codes = of(Dtype::I8, shape, 0);
+        let at = shape.iter().product::<u64>();
+        let scale_part = of(dtype, scales, at);
+        let number = of(Dtype::F32, &[1], at + scale_part.bytes());
+        let parts = [Some(codes), Some(scale_part), has_number.then_some(number)];
+        let count = scales.iter().product::<u64>() as usize;
+        let scale_bytes: Vec<u8> = match dtype {
+            Dtype::F32 => (0..count).flat_map(|i| (1.5 + i as f32).to_le_bytes()).collect(),
+            Dtype::BF16 => {
+                (0..count).flat_map(|i| half::bf16::from_f32(1.5 + i as f32).to_le_bytes()).collect()
+            }
+            Dtype::F16 => {
+                (0..count).flat_map(|i| half::f16::from_f32(1.5 + i as f32).to_le_bytes()).collect()
+            }
+            _ => (0..count).map(|i| 0x30 + i as u8).collect(),
+        };
+        let codes = (0..at as u32).map(|i| (i * 37 % 120) as u8);
+        let file = [codes.collect(), scale_bytes, 0.75f32.to_le_bytes().to_vec()].concat();
+        let whole = Shape_::new(shape).unwrap();
+        let parts = parts.into_iter().flatten().collect();
+        let logical: Logical =
+            LogicalFields { encoding: encoding.into(), shape: whole, block, parts, constants: Vec::new() }
+                .into();
+        let (width, height) = (shape[shape.len() - 1], at / shape[shape.len() - 1]);
+        let all = decode_rectangle(&logical, &file, &Rect { rows: 0..height, cols: 0..width });
+        for (top, left) in (0..height).flat_map(|top| (0..width).map(move |left| (top, left))) {
+            for (end, right) in (top + 1..=height).flat_map(|end| (left + 1..=width).map(move |r| (end, r))) {
+                let rect = Rect { rows: top..end, cols: left..right };
+                let wide = |row: u64| (row * width + left) as usize..(row * width + right) as usize;
+                let expected: Vec<f32> = (top..end).flat_map(|row| all[wide(row)].to_vec()).collect();
+                assert!(decode_rectangle(&logical, &file, &rect) == expected, "{encoding} {rect:?}");
+            }
+        }
+    }
+}

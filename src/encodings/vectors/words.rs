@@ -1,10 +1,10 @@
-//! GPTQ, AWQ and bitsandbytes of 4 bits against what auto-gptq, AutoAWQ and bitsandbytes decode.
+//! GPTQ, AWQ, bitsandbytes of 4 bits and MLX against what auto-gptq, AutoAWQ, bitsandbytes and MLX decode.
 
 use super::packed::{TILES, expected, refusal};
 use super::*;
 
 /// Vectors, and the encoding of each.
-const VECTORS: [(&str, &str); 17] = [
+const VECTORS: [(&str, &str); 24] = [
     ("gptq3_g32_sym", "gptq3"),
     ("gptq4_channel", "gptq4"),
     ("gptq4_g32_asym", "gptq4"),
@@ -22,6 +22,13 @@ const VECTORS: [(&str, &str); 17] = [
     ("bnb_nf4_experts3d", "nf4"),
     ("bnb_nf4_partial_block", "nf4"),
     ("bnb_nf4_row_not_multiple", "nf4"),
+    ("mlx_affine_3bit_g64", "mlx_affine"),
+    ("mlx_affine_4bit_g64", "mlx_affine"),
+    ("mlx_affine_6bit_g64", "mlx_affine"),
+    ("mlx_affine_8bit_g32", "mlx_affine"),
+    ("mlx_mxfp4_4bit_g32", "mlx_mxfp4"),
+    ("mlx_mxfp8_8bit_g32", "mlx_mxfp8"),
+    ("mlx_nvfp4_4bit_g16", "mlx_nvfp4"),
 ];
 
 #[test]
@@ -93,6 +100,28 @@ fn settings_that_are_not_read_are_said() {
         let found = with_setting(vector, key, value);
         assert!(found.contains(says), "{vector} {key}: {found}");
     }
+    let plain = json!(false);
+    for (vector, key, value, says) in [
+        ("mlx_affine_4bit_g64", "bits", json!(7), "`bits` is 7; 2, 3, 4, 5, 6 and 8 are read"),
+        ("mlx_affine_4bit_g64", "bits", json!(8), "scales` has shape"),
+        ("mlx_affine_4bit_g64", "bits", json!(0), "`bits` is 0"),
+        ("mlx_affine_4bit_g64", "group_size", json!(32), "scales` has shape"),
+        ("mlx_affine_4bit_g64", "group_size", json!(0), "`group_size` is 0; 32, 64 and 128 are read"),
+        ("mlx_affine_4bit_g64", "mode", json!("int7"), "`mode` is `int7`"),
+        ("mlx_affine_4bit_g64", "mode", json!("mxfp4"), "`group_size` is 64; 32 is read"),
+        ("mlx_affine_4bit_g64", "model.layers.0.mlp.up_proj", plain, "lists its module as plain"),
+        (
+            "mlx_affine_4bit_g64",
+            "model.layers.0.mlp.up_proj",
+            json!({"bits": 5}),
+            "512 bits hold no whole number",
+        ),
+        ("mlx_mxfp4_4bit_g32", "bits", json!(8), "`bits` is 8; 4 is read"),
+        ("mlx_nvfp4_4bit_g16", "mode", json!("affine"), "`group_size` is 16"),
+    ] {
+        let found = with_setting(vector, key, value);
+        assert!(found.contains(says), "{vector} {key}: {found}");
+    }
 }
 
 /// The same file with a tensor's name changed to one as long, so that it lacks it.
@@ -115,6 +144,7 @@ fn what_lacks_a_part_is_refused_by_its_name() {
         ("bnb_nf4", "quant_map"),
         ("bnb_nf4_double", "nested_absmax"),
         ("bnb_nf4_double", "nested_quant_map"),
+        ("mlx_affine_4bit_g64", "biases"),
     ] {
         let found = without(vector, leaf);
         assert!(found.contains("it has no `") && found.contains(leaf), "{vector} {leaf}: {found}");
@@ -178,6 +208,10 @@ fn scales_and_groups_that_mean_nothing_are_said() {
         ("a scale that is NaN", "awq_gemm_g32", 1, &[0x01, 0x7c]),
         ("a magnitude that is NaN", "bnb_nf4", 1, &nan),
         ("a table of NaN", "bnb_nf4", 2, &nan.repeat(16)),
+        ("a scale of MLX that is NaN", "mlx_affine_4bit_g64", 1, &[0xc0, 0x7f]),
+        ("a bias that is infinite", "mlx_affine_4bit_g64", 2, &[0x80, 0x7f]),
+        ("E8M0 255", "mlx_mxfp4_4bit_g32", 1, &[255]),
+        ("a code that is NaN", "mlx_mxfp8_8bit_g32", 0, &[0x7f]),
         ("a nested scale that is NaN", "bnb_nf4_double", 3, &nan),
     ] {
         assert!(!row_is_finite(vector, part, bytes), "{what}");
