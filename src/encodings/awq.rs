@@ -118,8 +118,20 @@ impl Encoding for Awq {
                 (((group + 1) * tile.group).min(place.view.cols) - first).min(out.len() as u64) as usize;
             let scale = number(tile.scale_dtype, scales, tile.scales_at(output, group));
             let zero = tile.field(zeros, &tile.zeros, output, group);
-            for (out, input) in out[done..end].iter_mut().zip(start..) {
-                *out = (tile.field(codes, &tile.codes, output, input) - zero) as f32 * scale;
+            let values = out[done..end].iter_mut().zip(start..);
+            match self.0.along {
+                Along::Outputs => {
+                    let (mut at, width) =
+                        (tile.codes.at(start, output / IN_WORD), tile.codes.width() as usize);
+                    let shift = BITS * FIELD[(output % IN_WORD) as usize];
+                    values.for_each(|(out, _)| {
+                        *out = ((word(codes, at) >> shift & 15) as i32 - zero) as f32 * scale;
+                        at += width;
+                    });
+                }
+                Along::Inputs => values.for_each(|(out, input)| {
+                    *out = (tile.field(codes, &tile.codes, output, input) - zero) as f32 * scale;
+                }),
             }
             finite &= scale.is_finite();
             done = end;

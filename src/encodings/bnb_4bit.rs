@@ -113,21 +113,40 @@ impl Encoding for Bnb4Bit {
         let tile = StretchBytes::of(&stretch, parts);
         let row = place.rect.rows.start + at.row as u64;
         let first = row * place.view.cols + place.rect.cols.start + at.cols.start as u64;
+        let table: Table = std::array::from_fn(|code| number(Dtype::F32, tile.table, code));
         let (mut finite, mut done) = (true, 0);
         while done < out.len() {
             let start = first + done as u64;
             let block = start / stretch.block;
             let end = ((block + 1).saturating_mul(stretch.block) - first).min(out.len() as u64) as usize;
             let magnitude = tile.magnitude(&stretch, block);
-            for (out, value) in out[done..end].iter_mut().zip(start..) {
-                let pair = tile.codes[(value / PAIR - stretch.values.start / PAIR) as usize];
-                let code = if value % PAIR == 0 { pair >> 4 } else { pair & 15 };
-                *out = number(Dtype::F32, tile.table, code.into()) * magnitude;
-                finite &= out.is_finite();
-            }
+            let values = table.map(|value| value * magnitude);
+            let at = (start / PAIR - stretch.values.start / PAIR) as usize;
+            look_up(&values, &tile.codes[at..], start % PAIR == 1, &mut out[done..end]);
+            finite &= values.iter().all(|value| value.is_finite());
             done = end;
         }
         finite
+    }
+}
+
+/// The values of all codes.
+type Table = [f32; 16];
+
+/// The values of codes, two a byte, the first in the high half; of the first byte only the low half where that is said.
+fn look_up(values: &Table, codes: &[u8], is_half: bool, out: &mut [f32]) {
+    let [of_high, of_low] = [|code: u8| usize::from(code >> 4), |code: u8| usize::from(code & 15)];
+    let halves = usize::from(is_half).min(out.len());
+    let ((half, codes), (first, out)) = (codes.split_at(halves), out.split_at_mut(halves));
+    if let ([code], [first]) = (half, first) {
+        *first = values[of_low(*code)];
+    }
+    let (pairs, last) = out.as_chunks_mut::<2>();
+    for ([first, second], code) in pairs.iter_mut().zip(codes) {
+        (*first, *second) = (values[of_high(*code)], values[of_low(*code)]);
+    }
+    if let [last] = last {
+        *last = values[of_high(codes[pairs.len()])];
     }
 }
 

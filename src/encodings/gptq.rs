@@ -14,6 +14,8 @@
 //!
 //! Decoding only: without GPTQ's compensation of errors the codes would be worse than those it made.
 
+use std::ops::Range;
+
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::gptq_tensors::{GptqTensors, METHODS};
 use crate::encodings::logical::{Candidate, Detected, Logical};
@@ -110,22 +112,30 @@ impl Encoding for Gptq {
         let tile = GptqTile::of(self.bits, place);
         let row = tile.row(parts, place, at.row);
         let first = place.rect.cols.start + at.cols.start as u64;
-        let (mut of_group, mut finite) = (None, true);
-        for (out, col) in out.iter_mut().zip(first..) {
-            let Some(group) = tile.group_of(row.order, col) else { return false };
-            let (scale, zero) = match of_group {
-                Some((last, scale, zero)) if last == group => (scale, zero),
-                _ => {
-                    let (scale, zero) = (tile.scale(&row, group), tile.zero(&row, group));
-                    of_group = Some((group, scale, zero));
-                    finite &= scale.is_finite();
-                    (scale, zero)
-                }
-            };
-            let code = field(col, self.bits, |at| word(row.codes, tile.codes.at(at, row.output)));
-            *out = (code as i32 - zero) as f32 * scale;
+        let mut groups = Groups::of(&tile, &row, &(first..first + out.len() as u64));
+        if !WORD.is_multiple_of(self.bits) {
+            for (out, col) in out.iter_mut().zip(first..) {
+                let code = field(col, self.bits, |at| word(row.codes, tile.codes.at(at, row.output)));
+                let Some((scale, zero)) = groups.of_input(&tile, &row, col) else { return false };
+                *out = (code as i32 - zero) as f32 * scale;
+            }
+            return groups.are_finite;
         }
-        finite
+        let (in_word, mask) = (WORD / self.bits, (1 << self.bits) - 1);
+        let mut inputs = first..first + out.len() as u64;
+        let mut out = out.iter_mut();
+        while let Some(col) = inputs.next() {
+            let mut codes =
+                word(row.codes, tile.codes.at(col / in_word, row.output)) >> (col % in_word * self.bits);
+            // This input, and those behind it in its word.
+            let behind = inputs.by_ref().take((in_word - 1 - col % in_word) as usize);
+            for (col, out) in std::iter::once(col).chain(behind).zip(&mut out) {
+                let Some((scale, zero)) = groups.of_input(&tile, &row, col) else { return false };
+                *out = ((codes & mask) as i32 - zero) as f32 * scale;
+                codes >>= self.bits;
+            }
+        }
+        groups.are_finite
     }
 }
 
@@ -143,6 +153,53 @@ struct GptqTile {
     zeros: PartWindow,
     /// The group of each input.
     order: Option<PartWindow>,
+}
+
+/// Groups whose scales and zero points are held at once.
+const HELD: usize = 512;
+
+/// The scale and the zero point of groups, for one output: of as many as are held, else of the last that was asked for.
+struct Groups {
+    held: [(f32, i32); HELD],
+    /// The first that is held, and the one behind the last.
+    range: Range<u64>,
+    /// The inputs of the group that was asked for last, where they are in order.
+    last: (Range<u64>, (f32, i32)),
+    are_finite: bool,
+}
+
+impl Groups {
+    /// Those that some inputs may be of.
+    fn of(tile: &GptqTile, row: &GptqRow<'_>, inputs: &Range<u64>) -> Groups {
+        let none = (0.0, 0);
+        let mut groups = Groups { held: [none; HELD], range: 0..0, last: (0..0, none), are_finite: true };
+        let needed = if tile.order.is_some() { 0..tile.groups_in_all } else { units(inputs, tile.group) };
+        if tile.order.is_some() && needed.end <= HELD as u64 {
+            for (held, group) in groups.held.iter_mut().zip(needed.clone()) {
+                *held = (tile.scale(row, group), tile.zero(row, group));
+                groups.are_finite &= held.0.is_finite();
+            }
+            groups.range = needed;
+        }
+        groups
+    }
+
+    /// Those of an input; none where the file names a group that is not there.
+    fn of_input(&mut self, tile: &GptqTile, row: &GptqRow<'_>, input: u64) -> Option<(f32, i32)> {
+        if self.last.0.contains(&input) {
+            return Some(self.last.1);
+        }
+        let group = tile.group_of(row.order, input)?;
+        if self.range.contains(&group) {
+            return Some(self.held[group as usize]);
+        }
+        let found = (tile.scale(row, group), tile.zero(row, group));
+        self.are_finite &= found.0.is_finite();
+        if tile.order.is_none() {
+            self.last = (group * tile.group..(group + 1) * tile.group, found);
+        }
+        Some(found)
+    }
 }
 
 /// One output of a tile.
