@@ -60,7 +60,7 @@ pub(crate) fn beside(adapter: &Adapter, base: Option<&Checkpoint>, allowed: &[St
             found.extend(trained_in(adapter, base, &dir.name)?);
         }
     }
-    found.sort();
+    found.sort_unstable();
     let (allowed, open) = found.into_iter().partition(|name| allowed.contains(name));
     Ok(Beside { allowed, open })
 }

@@ -103,7 +103,7 @@ impl Catalogue {
             .filter(|tensor| tensor.name.len() <= MOST_COMPARED)
             .map(|tensor| (strsim::normalized_damerau_levenshtein(name, &tensor.name), &*tensor.name))
             .collect();
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         scored
             .into_iter()
             .take(count)

@@ -163,7 +163,7 @@ fn shard_names(
     let found = Walk::of(dir, &|_, _| true)?;
     let files: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
-    weights.sort();
+    weights.sort_unstable();
     weights.dedup();
     let Some(name) = chosen(dir, &weights, config, variant)? else {
         if let Some(only) = only_shard(&files).filter(|_| variant.is_none()) {
@@ -189,7 +189,7 @@ fn shard_names(
         None => vec![name.single()],
         Some(file) => {
             let mut names: Vec<String> = file.index.shards().map(str::to_owned).collect();
-            names.sort();
+            names.sort_unstable();
             names
         }
     };

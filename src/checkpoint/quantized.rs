@@ -190,7 +190,7 @@ impl Weights {
         let read = read.iter().map(|(i, schemes)| (*i, schemes.as_slice()));
         let unread = self.unread.iter().map(|(i, data)| (*i, data.schemes.as_slice()));
         let mut shown: Vec<Shown<'_>> = read.chain(unread).collect();
-        shown.sort_by_key(|(place, _)| *place);
+        shown.sort_unstable_by_key(|(place, _)| *place);
         all.iter().find_map(|stated| contradiction(stated, &base.catalogue, &shown))
     }
 

@@ -203,7 +203,7 @@ fn notes(copied: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {
         by_reason.entry(why).or_default().push(name);
     }
     notes.extend(by_reason.into_iter().map(|(why, mut files)| {
-        files.sort();
+        files.sort_unstable();
         SideFileNote::LeftOut { files, why: why.text().to_owned() }.into()
     }));
     notes

@@ -72,7 +72,7 @@ impl InputFlags {
         let pairs = pairs.map(|pair| (PathBuf::from(&pair[0]), Some(pair[1].to_string_lossy().into_owned())));
         let scaled = places("scaled_adapter").step_by(2).zip(pairs);
         let mut all: Vec<_> = plain.chain(scaled).collect();
-        all.sort_by_key(|(place, _)| *place);
+        all.sort_unstable_by_key(|(place, _)| *place);
         self.adapters = all.into_iter().map(|(_, adapter)| adapter).collect();
     }
 }

@@ -71,11 +71,10 @@ impl AwqTensors {
     }
 
     fn of(found: &Candidate<'_>, module: &str) -> Or<AwqTensors> {
-        let needed = |leaf: &str, dtypes| {
-            let name = format!("{module}.{leaf}");
-            found.beside(&name, dtypes)?.ok_or(QuantizedProblem::NoAuxiliary { name })
-        };
-        Ok(AwqTensors { scales: needed("scales", number::NUMBERS)?, zeros: needed("qzeros", &[Dtype::I32])? })
+        Ok(AwqTensors {
+            scales: found.needed(module, "scales", number::NUMBERS)?,
+            zeros: found.needed(module, "qzeros", &[Dtype::I32])?,
+        })
     }
 
     /// Holds every shape against the others.
@@ -113,8 +112,8 @@ impl AwqTensors {
             Along::Outputs => ([groups, outputs], [groups, outputs / IN_WORD]),
             Along::Inputs => ([outputs, padded * IN_WORD], [outputs, padded]),
         };
-        expect_shape(&format!("{module}.scales"), &self.scales, &scales)?;
-        expect_shape(&format!("{module}.qzeros"), &self.zeros, &zeros)?;
+        expect_shape(module, "scales", &self.scales, &scales)?;
+        expect_shape(module, "qzeros", &self.zeros, &zeros)?;
         Ok(LogicalFields {
             encoding: layout.name.into(),
             shape: Shape::new(&[outputs, inputs]).ok_or(QuantizedProblem::TooLarge)?,

@@ -1,6 +1,6 @@
 //! Which tensors are a weight of bitsandbytes with 4 bits: found by their names, and held against what the weight's own description says.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::encodings::logical::{Candidate, Detected, LogicalFields, Or, expect_shape};
 use crate::error::Result;
@@ -21,7 +21,6 @@ const CODES: u64 = 16;
 const NESTED_CODES: u64 = 256;
 
 /// What a description says, as far as values depend on it.
-#[derive(Deserialize)]
 struct Description {
     quant_type: String,
     blocksize: u64,
@@ -29,6 +28,23 @@ struct Description {
     nested_blocksize: Option<u64>,
     nested_dtype: Option<String>,
     nested_offset: Option<f64>,
+}
+
+impl Description {
+    /// Reads one; none where it is no JSON or lacks what every one has.
+    fn of(bytes: &[u8]) -> Option<Description> {
+        let said: Value = serde_json::from_slice(bytes).ok()?;
+        let word = |key: &str| said.get(key).and_then(Value::as_str).map(str::to_owned);
+        let size = |key: &str| said.get(key).and_then(Value::as_u64);
+        Some(Description {
+            quant_type: word("quant_type")?,
+            blocksize: size("blocksize")?,
+            shape: said.get("shape")?.as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()?,
+            nested_blocksize: size("nested_blocksize"),
+            nested_dtype: word("nested_dtype"),
+            nested_offset: said.get("nested_offset").and_then(Value::as_f64),
+        })
+    }
 }
 
 /// Finds the tensors of one weight.
@@ -48,8 +64,8 @@ impl BlockedTensors<'_> {
             return Err(wrong(QuantizedProblem::Dtype { name, found: description.dtype, expected }));
         }
         let bytes = (found.read)(&description)?;
-        let unreadable = |_| wrong(QuantizedProblem::Description { name: name.clone() });
-        let said: Description = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        let said = Description::of(&bytes);
+        let said = said.ok_or_else(|| wrong(QuantizedProblem::Description { name: name.clone() }))?;
         let logical = BlockedTensors { found, said }.logical(kind).map_err(wrong)?;
         let auxiliary = vec![description];
         Ok(Some(Detected { name: found.name.to_owned(), logical: logical.into(), auxiliary }))
@@ -118,10 +134,8 @@ impl BlockedTensors<'_> {
     }
 
     fn part(&self, leaf: &str, dtypes: &'static [Dtype], values: u64) -> Or<TensorRef> {
-        let name = format!("{}.{leaf}", self.found.name);
-        let tensor = self.found.beside(&name, dtypes)?;
-        let tensor = tensor.ok_or_else(|| QuantizedProblem::NoAuxiliary { name: name.clone() })?;
-        expect_shape(&name, &tensor, &[values])?;
+        let tensor = self.found.needed(self.found.name, leaf, dtypes)?;
+        expect_shape(self.found.name, leaf, &tensor, &[values])?;
         Ok(tensor)
     }
 }

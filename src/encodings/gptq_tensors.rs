@@ -63,13 +63,9 @@ impl GptqTensors {
     }
 
     fn of(found: &Candidate<'_>, module: &str) -> Or<GptqTensors> {
-        let needed = |leaf: &str, dtypes| {
-            let name = format!("{module}.{leaf}");
-            found.beside(&name, dtypes)?.ok_or(QuantizedProblem::NoAuxiliary { name })
-        };
         Ok(GptqTensors {
-            scales: needed("scales", NUMBERS)?,
-            zeros: needed("qzeros", &[Dtype::I32])?,
+            scales: found.needed(module, "scales", NUMBERS)?,
+            zeros: found.needed(module, "qzeros", &[Dtype::I32])?,
             order: found.beside(&format!("{module}.g_idx"), &[Dtype::I32])?,
         })
     }
@@ -97,13 +93,10 @@ impl GptqTensors {
             in_words(outputs).ok_or(QuantizedProblem::Fields { found: outputs * bits, bits: WORD })? / WORD;
         let group = settings.group.unwrap_or(inputs).min(inputs);
         let groups = inputs.div_ceil(group);
-        let expect = |leaf: &str, tensor: &TensorRef, axes: &[u64]| {
-            expect_shape(&format!("{module}.{leaf}"), tensor, axes)
-        };
-        expect("scales", &self.scales, &[groups, outputs])?;
-        expect("qzeros", &self.zeros, &[groups, zero_words])?;
+        expect_shape(module, "scales", &self.scales, &[groups, outputs])?;
+        expect_shape(module, "qzeros", &self.zeros, &[groups, zero_words])?;
         if let Some(order) = &self.order {
-            expect("g_idx", order, &[inputs])?;
+            expect_shape(module, "g_idx", order, &[inputs])?;
         }
         let parts = [Some(found.tensor.clone()), Some(self.scales), Some(self.zeros), self.order];
         Ok(LogicalFields {

@@ -142,12 +142,12 @@ fn plain_name(dtype: Dtype) -> Option<&'static str> {
 /// Something of a quantized weight, or why it cannot be had.
 pub(crate) type Or<T> = std::result::Result<T, QuantizedProblem>;
 
-/// Holds the shape of a tensor beside a weight against what it must be.
-pub(crate) fn expect_shape(name: &str, tensor: &TensorRef, axes: &[u64]) -> Or<()> {
+/// Holds the shape of a tensor of a module against what it must be.
+pub(crate) fn expect_shape(module: &str, leaf: &str, tensor: &TensorRef, axes: &[u64]) -> Or<()> {
     if tensor.shape.axes() == axes {
         return Ok(());
     }
-    let (name, found, expected) = (name.to_owned(), tensor.shape.clone(), axes.to_vec());
+    let (name, found, expected) = (format!("{module}.{leaf}"), tensor.shape.clone(), axes.to_vec());
     Err(QuantizedProblem::Shape { name, found, expected })
 }
 
@@ -194,6 +194,15 @@ impl Candidate<'_> {
             }
             tensor => Ok(tensor),
         }
+    }
+
+    /// The tensor of a module that its weight cannot do without.
+    ///
+    /// # Errors
+    /// When it is not there, or its type is none of `expected`.
+    pub(crate) fn needed(&self, module: &str, leaf: &str, expected: &'static [Dtype]) -> Or<TensorRef> {
+        let name = format!("{module}.{leaf}");
+        self.beside(&name, expected)?.ok_or(QuantizedProblem::NoAuxiliary { name })
     }
 
     /// `quant_method` of the config.

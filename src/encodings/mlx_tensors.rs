@@ -71,12 +71,9 @@ impl MlxTensors {
     }
 
     fn of(found: &Candidate<'_>, module: &str, mode: &MlxMode) -> Or<MlxTensors> {
-        let needed = |leaf: &str, dtypes| {
-            let name = format!("{module}.{leaf}");
-            found.beside(&name, dtypes)?.ok_or(QuantizedProblem::NoAuxiliary { name })
-        };
-        let scales = needed("scales", if mode.scales.is_some() { &[Dtype::U8] } else { NUMBERS })?;
-        let biases = if mode.codes.is_none() { Some(needed("biases", NUMBERS)?) } else { None };
+        let scales =
+            found.needed(module, "scales", if mode.scales.is_some() { &[Dtype::U8] } else { NUMBERS })?;
+        let biases = if mode.codes.is_none() { Some(found.needed(module, "biases", NUMBERS)?) } else { None };
         match &biases {
             Some(biases) if biases.dtype != scales.dtype => {
                 Err(QuantizedProblem::OfScheme("its scales and its biases have different types"))
@@ -112,9 +109,9 @@ impl MlxTensors {
             return Err(QuantizedProblem::OfScheme("its columns are no multiple of `group_size`"));
         }
         let scales = [before, &[cols / group]].concat();
-        expect_shape(&format!("{module}.scales"), &self.scales, &scales)?;
+        expect_shape(module, "scales", &self.scales, &scales)?;
         if let Some(biases) = &self.biases {
-            expect_shape(&format!("{module}.biases"), biases, &scales)?;
+            expect_shape(module, "biases", biases, &scales)?;
         }
         let parts = [Some(found.tensor.clone()), Some(self.scales), self.biases];
         Ok(LogicalFields {

@@ -95,7 +95,7 @@ pub(crate) fn find(environment: &Environment) -> Vec<Limit> {
         free: available.min(total),
         from: "MemAvailable".to_owned(),
     }));
-    limits.sort_by_key(|limit| (limit.free, limit.bytes, limit.kind));
+    limits.sort_unstable_by_key(|limit| (limit.free, limit.bytes, limit.kind));
     limits
 }
 

@@ -96,7 +96,7 @@ impl Placement {
         let mut order = [0, 1];
         let order = order.get_mut(..self.axes.len())?;
         // The wider stride moves along rows. An axis of one position never moves, so it takes what is left.
-        order.sort_by_key(|&i| (self.axes[i].count <= 1, std::cmp::Reverse(self.axes[i].stride)));
+        order.sort_unstable_by_key(|&i| (self.axes[i].count <= 1, std::cmp::Reverse(self.axes[i].stride), i));
         for &mut i in order {
             let Axis { count, stride } = self.axes[i];
             let still = count <= 1;

@@ -176,7 +176,7 @@ impl Planner<'_> {
         copied.retain(|file| !is_left(&file.name));
         links::leave_out(self, &mut copied, &mut notes)?;
         copied.extend(kept_index);
-        copied.sort_by(|a, b| a.name.cmp(&b.name));
+        copied.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Error::all(check_names(&shards, &files, &copied, self.sha256))?;
         Ok(OutputContents { shards, files, copied, notes })
     }
@@ -198,7 +198,7 @@ impl Planner<'_> {
             all.retain(|file| !is_beside(&file.name));
             all.extend(own.into_iter().map(by(Role::Adapter(i as u32))));
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bo
 /// Rows of the embedding or the head before and after, if they changed.
 pub(crate) fn vocabulary(outline: &Outline<'_>) -> Option<(u64, u64)> {
     let mut resized: Vec<_> = outline.resized().collect();
-    resized.sort_by_key(|(target, _)| *target);
+    resized.sort_unstable_by_key(|(target, _)| *target);
     resized.into_iter().find_map(|(target, shape)| {
         let Target::Base(i) = target else { return None };
         let tensor = &outline.base.catalogue.tensors[i];

@@ -72,7 +72,7 @@ pub(crate) fn check_names(
     let mut all = listed(shards, files, copied, sha256);
     all.push(OutputFile { name: WORK, bytes: None, what: "the journal of the merge" });
     all.push(OutputFile { name: PARTS, bytes: None, what: "the directory of its parts" });
-    all.sort_by_key(|file| file.name);
+    all.sort_unstable_by_key(|file| file.name);
     let mut errors = Vec::new();
     for (i, file) in all.iter().enumerate() {
         let is_below = |other: &OutputFile<'_>| {

@@ -139,7 +139,7 @@ impl AlikeModules {
 
 /// Smallest, median and largest, or one number if they are one; `-` for none.
 fn spread_of(mut norms: Vec<f64>) -> String {
-    norms.sort_by(f64::total_cmp);
+    norms.sort_unstable_by(f64::total_cmp);
     let (Some(first), Some(last)) = (norms.first(), norms.last()) else { return "-".to_owned() };
     let (first, last) = (short(*first), short(*last));
     if first == last {

@@ -202,7 +202,7 @@ mod tests {
     fn numbers_are_counted_not_spelled() {
         let mut names =
             ["b", "layers.10.q", "layers.2.q", "layers.02.q", "a10b", "a9b", "layers.2", "", "a9"];
-        names.sort_by(|one, other| natural(one, other));
+        names.sort_unstable_by(|one, other| natural(one, other));
         assert_eq!(
             names,
             ["", "a9", "a9b", "a10b", "b", "layers.2", "layers.2.q", "layers.02.q", "layers.10.q"]

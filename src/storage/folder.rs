@@ -193,7 +193,7 @@ impl Store for Folder {
         for entry in &entries {
             found.extend(entry_of(entry)?);
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 

@@ -129,7 +129,7 @@ impl Store for Memory {
         if found.is_empty() && !dir.is_empty() {
             return Err(rules::missing("directory", Path::new(dir)));
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 

@@ -52,7 +52,7 @@ impl Walk {
         let mut walk = Walk::default();
         let entries = store.list("")?;
         walk.add(store, &Dir { name: "", depth: 0, is_linked: false }, entries, skip)?;
-        walk.files.sort_by(|a, b| a.name.cmp(&b.name));
+        walk.files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(walk)
     }
 
@@ -153,9 +153,9 @@ mod tests {
         if socket.is_ok() {
             left.push(("socket".to_owned(), Left::Special));
         }
-        left.sort();
+        left.sort_unstable();
         let mut found = walk.left.clone();
-        found.sort();
+        found.sort_unstable();
         assert_eq!(found, left);
         let errors = walk.broken_links(&Location::of_path(&base), |_| true);
         assert_eq!(errors.len(), 2);

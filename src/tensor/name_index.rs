@@ -46,7 +46,7 @@ impl NameIndex {
         };
         let groups = self.0.chunk_by(|one, other| one & !PLACE == other & !PLACE);
         let mut found: Vec<(usize, usize)> = groups.filter(|group| group.len() > 1).flat_map(pairs).collect();
-        found.sort_by_key(|&(i, _)| (name_at(i), i));
+        found.sort_unstable_by_key(|&(i, _)| (name_at(i), i));
         found
     }
 }

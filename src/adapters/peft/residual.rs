@@ -93,7 +93,7 @@ fn is_of_run(adapter: &Adapter, save: &Location) -> Result<bool> {
     let sorted = |value: Option<&Value>| match value {
         Some(Value::Array(values)) => {
             let mut texts: Vec<String> = values.iter().map(Value::to_string).collect();
-            texts.sort();
+            texts.sort_unstable();
             texts.join(",")
         }
         value => value.map(Value::to_string).unwrap_or_default(),

@@ -73,7 +73,7 @@ fn cure(home: &Location) -> &'static str {
 fn shards(home: &Location, index: &Index, room: &HeaderRoom<'_>) -> Result<WeightFiles> {
     let weight_map = &index.weight_map;
     let mut files: Vec<String> = index.shards().map(str::to_owned).collect();
-    files.sort();
+    files.sort_unstable();
     let gone: Vec<Error> = files
         .iter()
         .filter_map(|name| home.has_file(name).map(|is_there| (!is_there).then_some(name)).transpose())

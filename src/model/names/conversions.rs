@@ -90,7 +90,7 @@ pub(crate) fn run(
     facts: &ConversionFacts<'_>,
     target: usize,
 ) -> Made {
-    blocks.sort_by_key(|block| (block.from, block.number));
+    blocks.sort_unstable_by_key(|block| (block.from, block.number));
     let complete = (0..facts.patterns).all(|from| blocks.iter().any(|block| block.from == from));
     if !complete {
         return Err(ConversionProblem::Incomplete);

@@ -207,7 +207,7 @@ fn path_matches(name_tables: &NameTables<'_>, paths: &[&str], required: &[bool])
             }
         }
     }
-    found.sort_by_key(|(order, _)| *order);
+    found.sort_unstable_by_key(|(order, _)| *order);
     found.into_iter().map(|(_, matches)| matches).collect()
 }
 

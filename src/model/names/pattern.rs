@@ -98,7 +98,7 @@ impl Pattern {
 impl Compiled {
     fn new(sources: &[String]) -> Compiled {
         let mut order: Vec<usize> = (0..sources.len()).collect();
-        order.sort_by_key(|&i| std::cmp::Reverse(sources[i].len()));
+        order.sort_unstable_by_key(|&i| (std::cmp::Reverse(sources[i].len()), i));
         let (mut text, mut looks) = (String::new(), Vec::new());
         for &source in &order {
             let mut pattern = sources[source].replace("*.", &format!("(?P<s{source}>.*)\\."));

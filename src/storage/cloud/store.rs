@@ -141,7 +141,7 @@ impl Store for CloudStore {
             return Err(rules::missing("directory", &path));
         }
         // An object that others are below of is a file, as for whoever opens it: the order is stable.
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|later, first| later.name == first.name);
         Ok(entries)
     }
