@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -290,13 +290,28 @@ fn about(state: &State, stream: &mut impl Write, path: &str, query: &str) -> std
     status(stream, 200, link.as_slice(), page.as_bytes())
 }
 
-/// SHA-256 of a file; of a very large one, which nobody checks, a name for its path and length.
+/// SHA-256 of a file, of which little is in memory at once. Each is made once: a large merge asks for the list more than once. One
+/// that no disk has room for is never read, so that any name does.
 fn content_hash(path: &Path) -> String {
-    let bytes = fs::metadata(path).unwrap().len();
-    if bytes > 64 << 20 {
-        return blake3::hash(format!("{} {bytes}", path.display()).as_bytes()).to_string();
+    static KNOWN: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let (path, len) = (path.canonicalize().unwrap(), fs::metadata(path).unwrap().len());
+    let made = || {
+        let (mut hash, mut file) = (Sha256::new(), File::open(&path).unwrap());
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut piece).unwrap() {
+                0 => return hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+                count => hash.update(&piece[..count]),
+            }
+        }
+    };
+    if len > 4 << 30 {
+        return blake3::hash(format!("{} {len}", path.display()).as_bytes()).to_string();
     }
-    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    if len <= 1 << 20 {
+        return made();
+    }
+    KNOWN.lock().unwrap().entry(path.clone()).or_insert_with(made).clone()
 }
 
 fn directory(state: &State, name: &str, commit: &str) -> Option<PathBuf> {
