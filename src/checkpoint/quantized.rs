@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::claim::ClaimError;
 use crate::error::quantized::QuantizedProblem;
-use crate::tensor::dtype::is_mergeable;
+use crate::tensor::dtype::{Dtype, is_mergeable};
 use crate::tensor::name::Name;
 
 use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
@@ -30,6 +30,8 @@ pub(crate) struct QuantizedWeight {
     pub name: Option<Name>,
     /// What it is made of; the quantized data is its first part.
     pub logical: Logical,
+    /// What it is written as where it is decoded; none for what the config says.
+    pub written_as: Option<Dtype>,
 }
 
 /// What a tensor is, where it is not plain numbers.
@@ -63,6 +65,8 @@ pub(crate) struct Weights {
     dubious: BTreeMap<usize, QuantizedProblem>,
     /// What is reported of descriptions of a quantization that no tensor bears out.
     stale: Option<InputNote>,
+    /// Whether the weights are plain numbers on disk, and are taken as training saw them.
+    is_in_training: bool,
 }
 
 impl Weights {
@@ -236,7 +240,7 @@ impl Weights {
             self.roles[i] = Some(TensorRole::Unused);
         }
         let name = (*name != **called).then(|| name.into());
-        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical }));
+        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as: None }));
         Ok(())
     }
 
@@ -274,9 +278,17 @@ impl Weights {
         catalogue.position(name).or_else(|| self.renamed.get(name).copied())
     }
 
-    /// Whether any tensor is quantized data.
+    /// Takes a weight of plain numbers as training saw it; it is written as what it is.
+    pub(crate) fn see_in_training(&mut self, catalogue: &Catalogue, place: usize, logical: Logical) {
+        let written_as = Some(catalogue.tensors[place].tensor.dtype);
+        self.is_in_training = true;
+        self.roles.resize(catalogue.tensors.len(), None);
+        self.roles[place] = Some(TensorRole::Quantized(QuantizedWeight { name: None, logical, written_as }));
+    }
+
+    /// Whether any tensor is quantized data on disk.
     pub(crate) fn any(&self) -> bool {
-        !self.roles.is_empty()
+        !self.roles.is_empty() && !self.is_in_training
     }
 }
 

@@ -191,6 +191,19 @@ pub(crate) struct RuleFlags {
     #[arg(long, help_heading = "Quantization")]
     pub(crate) keep_quantized: bool,
 
+    /// Use the 16-bit base as QLoRA training saw it
+    ///
+    /// An adapter that was trained with `load_in_4bit` or `load_in_8bit` of bitsandbytes is right on the weights that training saw:
+    /// quantized and decoded again. With this flag the weights of all linear layers but heads are taken so while they are
+    /// streamed, those that no adapter changes too, and the result is written in 16 bit.
+    ///
+    /// SCHEME is `nf4`, `fp4` or `int8`, and behind it with commas what training had: `double` (`bnb_4bit_use_double_quant`),
+    /// `block=64`, `dtype=bf16` (what the model was loaded as; else that of each tensor), `skip=MODULE` (`llm_int8_skip_modules`).
+    ///
+    /// Example: --base-as nf4,double
+    #[arg(long, value_name = "SCHEME", conflicts_with = "keep_quantized", help_heading = "Quantization")]
+    pub(crate) base_as: Option<String>,
+
     /// Set the order of experts in an adapter's fused `lora_B`
     ///
     /// `rank-major` is PEFT's, `expert-major` (`grouped_by_expert`) Megatron-Bridge's, and Unsloth's until September 2026.

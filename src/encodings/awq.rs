@@ -154,7 +154,7 @@ struct AwqTile {
 
 impl AwqTile {
     fn of(along: Along, place: Place<'_>) -> AwqTile {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let group = logical.block().1;
         let groups = units(&rect.cols, group);
         let part = |part: usize| &logical.parts()[part];

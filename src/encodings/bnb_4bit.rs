@@ -162,7 +162,7 @@ struct Stretch<'p> {
 
 impl Stretch<'_> {
     fn of(place: Place<'_>) -> Stretch<'_> {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let start = rect.rows.start * view.cols + rect.cols.start;
         let end = rect.rows.end.max(1).saturating_sub(1) * view.cols + rect.cols.end;
         let is_nested = logical.parts().len() > NESTED;

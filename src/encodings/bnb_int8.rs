@@ -18,7 +18,7 @@ const WEIGHT: &[&str] = &[".weight"];
 /// The `quant_method` of such checkpoints.
 const METHOD: &str = "bitsandbytes";
 /// What a code counts of its row's largest magnitude.
-const STEP: f32 = 1.0 / 127.0;
+pub(crate) const STEP: f32 = 1.0 / 127.0;
 
 static SCHEME: Scheme = Scheme {
     title: "bitsandbytes of 8 bits",

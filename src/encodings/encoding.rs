@@ -49,6 +49,15 @@ pub(crate) struct Place<'a> {
     pub view: View,
     /// Which part of the matrix the tile is.
     pub rect: &'a Rect,
+    /// What is known of all of the weight, for encodings that [survey](Encoding::survey) it; empty for all else.
+    pub surveyed: &'a [f64],
+}
+
+impl<'a> Place<'a> {
+    /// A tile of a weight of which nothing need be known as a whole, or is not needed here.
+    pub(crate) fn new(logical: &'a Logical, view: View, rect: &'a Rect) -> Place<'a> {
+        Place { logical, view, rect, surveyed: &[] }
+    }
 }
 
 /// One encoding.
@@ -88,6 +97,19 @@ pub(crate) trait Encoding: Sync {
     fn row_group(&self, _: &Logical) -> u64 {
         u64::MAX
     }
+
+    /// Rows × columns of a matrix that lie in one tile from its first on, as they are decoded from each other.
+    fn decode_shape(&self, _: &Logical) -> (u64, u64) {
+        (1, 1)
+    }
+
+    /// How many numbers must be known of all of a weight before any of it is decoded.
+    fn survey_len(&self, _: &Logical) -> usize {
+        0
+    }
+
+    /// Adds a tile to these numbers, which are zero at first. Tiles come in order, whatever their size.
+    fn survey(&self, _: &[u8], _: Place<'_>, _: &mut [f64]) {}
 
     /// Rows × columns of the logical weight that must be encoded together.
     fn block_shape(&self, logical: &Logical) -> (u64, u64);

@@ -214,7 +214,7 @@ struct GptqRow<'b> {
 
 impl GptqTile {
     fn of(bits: u64, place: Place<'_>) -> GptqTile {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let [outputs, inputs] = [view.rows, view.cols];
         let group = logical.block().1;
         let groups_in_all = inputs.div_ceil(group);

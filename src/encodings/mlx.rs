@@ -133,7 +133,7 @@ struct MlxTile {
 
 impl MlxTile {
     fn of(place: Place<'_>) -> MlxTile {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let (bits, group) = (logical.constants()[0] as u64, logical.block().1);
         let scale_dtype = logical.parts()[SCALES].dtype;
         let rows = rect.rows.clone();

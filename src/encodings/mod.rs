@@ -28,6 +28,9 @@ pub(crate) mod fp8_scaled;
 pub(crate) mod gptq;
 pub(crate) mod gptq_tensors;
 pub(crate) mod group_size;
+pub(crate) mod in_training;
+pub(crate) mod in_training_4bit;
+pub(crate) mod in_training_int8;
 pub(crate) mod logical;
 pub(crate) mod mlx;
 pub(crate) mod mlx_tensors;
@@ -90,6 +93,11 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &deepseek_fp4::DEEPSEEK_FP4,
     &ct_nvfp4::CT_NVFP4,
     &modelopt_nvfp4::MODELOPT_NVFP4,
+    &in_training_4bit::NF4,
+    &in_training_4bit::NF4_DOUBLE,
+    &in_training_4bit::FP4,
+    &in_training_4bit::FP4_DOUBLE,
+    &in_training_int8::Int8InTraining,
 ];
 
 /// The encoding of that name.

@@ -172,7 +172,7 @@ struct StoredBlocks {
 
 impl StoredBlocks {
     fn of(part: usize, place: Place<'_>) -> StoredBlocks {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let &[_, inputs, outputs] = logical.shape().axes() else { unreachable!("it was detected so") };
         debug_assert_eq!(view.cols, outputs, "the plan cuts such a weight by its last axis");
         let (expert, row, per) = (rect.rows.start / inputs, rect.rows.start % inputs, values_of(part));

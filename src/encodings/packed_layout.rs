@@ -43,7 +43,7 @@ pub(crate) struct PackedLayout {
 
 impl PackedLayout {
     pub(crate) fn of(bits: u32, place: Place<'_>) -> PackedLayout {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let bits = u64::from(bits);
         let (rows, cols, input) = (rect.rows.clone(), rect.cols.clone(), view.cols);
         let codes_in_all = (input * bits).div_ceil(WORD) * 4;

@@ -1,6 +1,8 @@
 //! What the encodings of plain numbers share: one part, elements next to each other.
 
 use crate::encodings::encoding::{Place, RowPiece, Runs};
+use crate::kernels::dispatch::Kernels;
+use crate::tensor::dtype::Dtype;
 
 /// The bytes of a tile where an element takes `size` bytes.
 pub(crate) fn runs(size: u64, place: Place<'_>) -> Runs {
@@ -18,6 +20,15 @@ pub(crate) fn runs(size: u64, place: Place<'_>) -> Runs {
 pub(crate) fn piece(size: usize, place: Place<'_>, at: &RowPiece) -> std::ops::Range<usize> {
     let row = at.row * place.rect.width() as usize;
     (row + at.cols.start) * size..(row + at.cols.end) * size
+}
+
+/// Decodes plain numbers of some type that lie next to each other; true if all are finite.
+pub(crate) fn decode(kernels: Kernels, dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> bool {
+    match dtype {
+        Dtype::BF16 => kernels.widen_bf16(bytes, out),
+        Dtype::F16 => kernels.widen_f16(bytes, out),
+        _ => kernels.widen_f32(bytes, out),
+    }
 }
 
 /// Implements [`crate::encodings::encoding::Encoding`] for one element type by its two kernels.

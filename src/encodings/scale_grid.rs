@@ -67,7 +67,7 @@ pub(crate) struct ScaleGrid {
 impl ScaleGrid {
     /// Those of the scales that are this part of the weight.
     pub(crate) fn of(part: usize, place: Place<'_>) -> ScaleGrid {
-        let Place { logical, view, rect } = place;
+        let Place { logical, view, rect, .. } = place;
         let (bn, bk) = logical.block();
         let axes = logical.shape().axes();
         let matrix_rows = axes[axes.len() - 2];

@@ -10,7 +10,7 @@
 pub enum RunError {
     #[error("merging `{tensor}` gives a value that is not finite where the base was finite")]
     NonFiniteResult { tensor: String },
-    #[error("the quantized data or the scales of `{tensor}` hold a value that is not finite")]
+    #[error("the data or the scales of `{tensor}` hold a value that is not finite")]
     NonFiniteCodes { tensor: String },
     #[error("the result has digest {found}, and {expected} is expected")]
     OtherResult { expected: String, found: String },

@@ -151,6 +151,7 @@ fn planner<'a>(request: &'a Request, base: &'a Checkpoint, adapters: &'a [Adapte
         tied: request.tied,
         tokenizer: request.tokenizer,
         keep_quantized: request.keep_quantized,
+        base_as: request.base_as.as_deref(),
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,
         follow_links: request.follow_links,

@@ -91,6 +91,8 @@ pub struct Request {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// How training quantized a 16-bit base in memory, as `--base-as` has it (`nf4,double`): weights of linear layers are taken so.
+    pub base_as: Option<String>,
     /// How the factors of experts lie, where an adapter does not tell.
     pub experts: ExpertLayout,
     /// Adapter keys that may be left out where no base tensor has their names.

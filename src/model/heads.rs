@@ -171,6 +171,15 @@ pub(crate) fn is_embedding(name: &str) -> bool {
     leaf(name).is_some_and(|leaf| EMBEDDINGS.contains(&leaf))
 }
 
+/// Modules besides [`EMBEDDINGS`] that look rows up, where their names do not say `embed`.
+const LOOKUPS: &[&str] = &["wpe", "relative_attention_bias", "attention_biases"];
+
+/// Whether a tensor's name is that of a table whose rows are looked up: an embedding of tokens, places, or anything else.
+pub(crate) fn is_lookup(name: &str) -> bool {
+    let is_one = |leaf: &str| leaf.contains("embed") || LOOKUPS.contains(&leaf);
+    is_embedding(name) || leaf(name).is_some_and(is_one)
+}
+
 /// Whether the path of a module, or of a parameter, leads through the head of a task.
 pub(crate) fn is_task_head(path: &str) -> bool {
     path.split('.')

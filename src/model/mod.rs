@@ -6,6 +6,7 @@
 
 pub(crate) mod family;
 pub(crate) mod heads;
+pub(crate) mod linear;
 pub(crate) mod names;
 pub(crate) mod outline;
 pub(crate) mod tied;

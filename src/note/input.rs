@@ -43,7 +43,8 @@ notes! {
             ("`peft_type` `{peft_type}` is not supported: its tensors are only listed"),
         TrainedOnQuantized { adapter: String, trained_on: String } => (
             "`{adapter}` was trained on `{trained_on}`, a quantized build, and is merged into a base that is not quantized: this \
-             is the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then"
+             is the usual choice, but training saw the rounded weights, so results can differ slightly from those seen then; \
+             `--base-as nf4` takes the base as training with bitsandbytes saw it"
         ),
         UnmergedBeside { file: String } => (
             "`{file}` beside the adapter holds weights that are not the adapter's: no merge takes them along, and `merge` asks for \

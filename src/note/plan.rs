@@ -37,6 +37,12 @@ notes! {
         ),
         QuantizedKept { by: String } =>
             ("the quantized weights of the base are kept as they are ({by}): no adapter changes them"),
+        BaseInTraining { scheme: String, count: usize, skipped: usize } => (
+            "{count} {} taken as training saw {}: {scheme}{} (--base-as)",
+            verb(*count, ["weight of a linear layer is", "weights of linear layers are"]),
+            verb(*count, ["it", "them"]),
+            left_plain(*skipped)
+        ),
         BaseDecoded { dtype: String, base: String, output: String } => (
             "the quantized base is decoded to {dtype}: {base} of weights become {output}; `--keep-quantized` keeps them quantized"
         ),
@@ -48,5 +54,13 @@ notes! {
         AdapterFileCopied { file: String, adapter: String } => (
             "`{file}` of `{adapter}` is copied as it is: it belongs beside the model, and no merge changes it"
         ),
+    }
+}
+
+/// How many weights are left as they are, if any is.
+fn left_plain(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("; {count} {} skipped", verb(count, ["is", "are"])),
     }
 }

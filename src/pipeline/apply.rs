@@ -21,6 +21,7 @@ use crate::plan::out_tensor::Content;
 use crate::schedule::arithmetic::Arithmetic;
 use crate::schedule::budget::REDUCED_ROWS;
 use crate::schedule::cut::{MergedTensor, Output};
+use crate::schedule::reduces::Reduces;
 use crate::schedule::region::{out_encoding, start_encoding};
 use crate::schedule::requirement::BLOCK_COLS;
 use crate::schedule::tile::TileLayout;
@@ -91,6 +92,8 @@ impl TileJob<'_> {
                 match self.merged.output {
                     Output::Encoded => self.merge_block(&piece, data, scratch)?,
                     Output::Observed => self.observe_block(&piece, data, scratch),
+                    // Whoever adds it up looks at the bytes themselves.
+                    Output::Surveyed => {}
                 }
             }
         }
@@ -111,7 +114,7 @@ impl TileJob<'_> {
             if grid.window(self.rect).is_none() {
                 continue;
             }
-            let is_known = self.reduced.iter().any(|reduced| reduced.op == index);
+            let is_known = self.result(Reduces::Op(index)).is_some();
             ops.push(TileOp {
                 index,
                 grid,
@@ -124,6 +127,11 @@ impl TileJob<'_> {
         if let Some(claim) = self.replaced() {
             outcome.claims.push(ClaimOutcome::new(claim));
         }
+    }
+
+    /// The result of a reduction over the tensor, if it had one.
+    fn result(&self, of: Reduces) -> Option<&ReductionResult> {
+        self.reduced.iter().find(|reduced| reduced.of == of)
     }
 
     pub(crate) fn op(&self, of: &TileOp) -> &Op {
@@ -155,7 +163,8 @@ impl TileJob<'_> {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { logical: self.merged.start, view: self.merged.view, rect: self.rect }
+        let surveyed = self.result(Reduces::Start).map_or(&[][..], |known| &known.state);
+        Place { logical: self.merged.start, view: self.merged.view, rect: self.rect, surveyed }
     }
 
     /// The views of an op's factors, in its order.
@@ -306,7 +315,7 @@ impl TileJob<'_> {
     fn result_for<'f>(&'f self, of: &TileOp, window: &Window, here: Option<&'f Vec<f64>>) -> Reduced<'f> {
         let Some(reduction) = self.op(of).delta().reduction() else { return Reduced::default() };
         let per = reduction.values();
-        let known = self.reduced.iter().find(|reduced| reduced.op == of.index);
+        let known = self.result(Reduces::Op(of.index));
         match (known, here) {
             (Some(ReductionResult { state, .. }), _) => Reduced { state, first: 0, per },
             (None, Some(state)) => Reduced { state, first: window.rows.range.start, per },

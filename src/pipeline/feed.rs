@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::memory::pool::{Lease, Pool};
 use crate::schedule::order::Tiles;
+use crate::schedule::reduces::Reduces;
 use crate::schedule::region::{FactorBlock, Sharing};
 use crate::schedule::tile::{MergeTile, Purpose, Tile, Work, list_blocks};
 use crate::tensor::rect::Rect;
@@ -64,14 +65,14 @@ pub(crate) fn run<'p, 's, 'm>(
 struct Reductions {
     /// Reductions that were sent out and are not awaited.
     open: usize,
-    /// The tensor whose reductions are done.
+    /// The tensor whose reductions were awaited.
     of: Option<(usize, usize)>,
     /// Their results, if it has any.
     done: Option<Arc<Vec<ReductionResult>>>,
 }
 
-/// The tensor of a band, and the op if it is for a reduction.
-type BandOf = (usize, usize, Option<usize>);
+/// The tensor of a band, and what the reduction is for if it is for one.
+type BandOf = (usize, usize, Option<Reduces>);
 
 /// The band whose factors were read last.
 struct Band<'s, 'm> {
@@ -118,32 +119,44 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
         self.clock.spend(Activity::Wait, || self.pool.slabs.lease(|| self.stop.is_raised()))
     }
 
-    /// The results that a tile needs: for one that is written, of all reductions over its tensor, which are awaited. `None`
-    /// when the run is stopped.
+    /// The results that a tile needs, which are awaited: for one that is written, of all reductions over its tensor; for one that
+    /// is reduced for an op, of what its start must know. `None` when the run is stopped.
     fn results_for(
         &mut self,
         shard: usize,
         tile: &MergeTile<'_>,
     ) -> Option<Option<Arc<Vec<ReductionResult>>>> {
-        if let Purpose::Reduce { is_last, .. } = tile.purpose {
-            self.reductions.open += usize::from(is_last);
-            return Some(None);
-        }
         let of = Some((shard, tile.tensor));
-        if self.reductions.of != of {
-            let done = self.clock.spend(Activity::Wait, || self.wait_for_results())?;
+        let needs_results = match tile.purpose {
+            Purpose::Write => true,
+            Purpose::Reduce { of: Reduces::Op(_), .. } => tile.merged.survey_len() > 0,
+            Purpose::Reduce { of: Reduces::Start, .. } => false,
+        };
+        // Those that an op's own reduction opened are of no use to its next tiles.
+        let is_awaited =
+            self.reductions.of == of && (self.reductions.open == 0 || tile.purpose != Purpose::Write);
+        if needs_results && !is_awaited {
+            let before = self.reductions.done.take().filter(|_| self.reductions.of == of);
+            let done = self.clock.spend(Activity::Wait, || self.wait_for_results(before))?;
             self.reductions = Reductions { open: 0, of, done };
         }
-        Some(self.reductions.done.clone())
+        if let Purpose::Reduce { is_last, .. } = tile.purpose {
+            self.reductions.open += usize::from(is_last);
+        }
+        Some(self.reductions.done.clone().filter(|_| needs_results))
     }
 
-    /// Waits until every open reduction is done.
-    fn wait_for_results(&self) -> Option<Option<Arc<Vec<ReductionResult>>>> {
+    /// Waits until every open reduction is done, and adds their results to those of the tensor that came before.
+    fn wait_for_results(
+        &self,
+        before: Option<Arc<Vec<ReductionResult>>>,
+    ) -> Option<Option<Arc<Vec<ReductionResult>>>> {
         if self.reductions.open == 0 {
-            return Some(None);
+            return Some(before);
         }
-        let mut done = Vec::with_capacity(self.reductions.open);
-        while done.len() < self.reductions.open {
+        let mut done = before.map_or_else(Vec::new, |before| before.to_vec());
+        let all = done.len() + self.reductions.open;
+        while done.len() < all {
             match self.reduced.recv_timeout(LOOK) {
                 Ok(reduced) => done.push(reduced),
                 Err(RecvTimeoutError::Timeout) if !self.stop.is_raised() => {}
@@ -161,7 +174,7 @@ impl<'s, 'm> Feed<'_, 's, 'm> {
     ) -> Result<Option<Arc<BandFactors<'s, 'm>>>> {
         let op = match tile.purpose {
             Purpose::Write => None,
-            Purpose::Reduce { op, .. } => Some(op),
+            Purpose::Reduce { of, .. } => Some(of),
         };
         let of = (shard, tile.tensor, op);
         if let Some(band) = &self.band

@@ -42,7 +42,7 @@ impl<'r> Fetch<'r> {
     pub(crate) fn tile(&mut self, shard: usize, tile: &MergeTile<'_>, buffer: &mut [u8]) -> Result<()> {
         let (merged, layout) = (&tile.merged, &tile.layout);
         let encoding = start_encoding(merged.start);
-        let place = Place { logical: merged.start, view: merged.view, rect: &tile.rect };
+        let place = Place::new(merged.start, merged.view, &tile.rect);
         self.gather.turn_to((shard, tile.tensor), || merged.strided_parts());
         let mut at = 0;
         for (i, part) in merged.start.parts().iter().enumerate() {

@@ -40,13 +40,13 @@ impl Run<'_> {
             |ends, stop| {
                 let mut reduction = ReductionState::default();
                 in_order(ends.merged, &ends.clock, stop, &mut |tile| {
-                    if let Work::Merge(MergeTile { purpose: Purpose::Reduce { op, is_last }, .. }) =
+                    if let Work::Merge(MergeTile { purpose: Purpose::Reduce { of, is_last }, .. }) =
                         tile.tile.work
                     {
                         ends.clock.spend(Activity::Compute, || add(&mut reduction, &tile, self));
                         if is_last {
                             // The feed may be gone; then the run has stopped.
-                            let _ = ends.reduced.send(reduction.finish(op));
+                            let _ = ends.reduced.send(reduction.finish(of));
                         }
                         return Ok(());
                     }
@@ -63,7 +63,7 @@ impl Run<'_> {
 /// Adds the values of a tile to the reduction under way.
 fn add(reduction: &mut ReductionState, tile: &MergedTile<'_, '_, '_>, run: &Run<'_>) {
     let (Work::Merge(merge), Some(buffer)) = (&tile.tile.work, tile.buffer.as_deref()) else { return };
-    reduction.add(merge, bytemuck::cast_slice(&buffer[tile.bytes.clone()]), run.kernels);
+    reduction.add(merge, &buffer[tile.bytes.clone()], run.kernels);
 }
 
 /// Puts the bytes of a tile to where they are wanted, and says how many that are.

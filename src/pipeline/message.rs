@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::memory::pool::Lease;
 use crate::plan::out_tensor::OutShard;
+use crate::schedule::reduces::Reduces;
 use crate::schedule::tile::Tile;
 
 use crate::pipeline::factors::BandFactors;
@@ -22,12 +23,13 @@ pub(crate) struct LoadedTile<'p, 's, 'm> {
     pub(crate) reduced: Option<Arc<Vec<ReductionResult>>>,
 }
 
-/// The result of a reduction over a tensor.
+/// The result of a reduction over a tensor; clones of it share what it holds.
+#[derive(Clone)]
 pub(crate) struct ReductionResult {
-    /// Which op it was for.
-    pub(crate) op: usize,
-    /// What is known of each position of the op's axis.
-    pub(crate) state: Vec<f64>,
+    /// What it was for.
+    pub(crate) of: Reduces,
+    /// What is known: of each position of an op's axis, or of all of the start.
+    pub(crate) state: Arc<Vec<f64>>,
 }
 
 /// A tile whose bytes are ready to be written, or whose values are ready to be reduced.

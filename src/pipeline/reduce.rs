@@ -1,13 +1,19 @@
-//! Reductions: what an op must know of every position of one axis before its tensor is written.
+//! Reductions: what an op must know of every position of one axis, or the start's encoding of all of it, before a tensor is
+//! written.
 //!
 //! Sums must not depend on how a tensor is cut, so values are accumulated in the order of the schedule. The writer is the
 //! one stage that sees tiles in that order, and keeps a [`ReductionState`] while its tiles pass. Where a tile holds all that a
 //! position needs, its worker accumulates inside the tile.
 
+use std::sync::Arc;
+
+use crate::encodings::encoding::Place;
 use crate::kernels::dispatch::Kernels;
 use crate::ops::placement::Window;
 use crate::ops::reduce::{ReduceBlock, Reduction};
-use crate::schedule::tile::MergeTile;
+use crate::schedule::reduces::Reduces;
+use crate::schedule::region::start_encoding;
+use crate::schedule::tile::{MergeTile, Purpose};
 
 use crate::pipeline::message::ReductionResult;
 
@@ -42,8 +48,24 @@ pub(crate) struct ReductionState {
 }
 
 impl ReductionState {
-    /// Adds the observed values of its next tile.
-    pub(crate) fn add(&mut self, tile: &MergeTile<'_>, values: &[f32], kernels: Kernels) {
+    /// Adds the bytes of its next tile: observed values, or what the start's encoding looks at.
+    pub(crate) fn add(&mut self, tile: &MergeTile<'_>, bytes: &[u8], kernels: Kernels) {
+        match tile.purpose {
+            Purpose::Reduce { of: Reduces::Start, .. } => self.survey(tile, bytes),
+            _ => self.observe(tile, bytemuck::cast_slice(bytes), kernels),
+        }
+    }
+
+    fn survey(&mut self, tile: &MergeTile<'_>, bytes: &[u8]) {
+        let merged = tile.merged;
+        if self.state.is_empty() {
+            self.state = vec![0.0; merged.survey_len()];
+        }
+        let place = Place::new(merged.start, merged.view, &tile.rect);
+        start_encoding(merged.start).survey(bytes, place, &mut self.state);
+    }
+
+    fn observe(&mut self, tile: &MergeTile<'_>, values: &[f32], kernels: Kernels) {
         // The schedule makes such tiles for one op, which asks for a reduction.
         let Some(op) = tile.merged.ops.first() else { return };
         let Some(reduction) = op.delta().reduction() else { return };
@@ -59,7 +81,7 @@ impl ReductionState {
     }
 
     /// Its result, after its last tile; the next one starts from zero.
-    pub(crate) fn finish(&mut self, op: usize) -> ReductionResult {
-        ReductionResult { op, state: std::mem::take(&mut self.state) }
+    pub(crate) fn finish(&mut self, of: Reduces) -> ReductionResult {
+        ReductionResult { of, state: Arc::new(std::mem::take(&mut self.state)) }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::plan::out_tensor::OutHeader;
+use crate::schedule::reduces::Reduces;
 use crate::schedule::tile::{MergeTile, Purpose, Work};
 use crate::storage::sink::Sink;
 use crate::storage::source::Source;
@@ -127,8 +128,8 @@ impl Writer<'_> {
                 self.begin(tile.tile.shard)?;
                 (None, None)
             }
-            Work::Merge(MergeTile { purpose: Purpose::Reduce { op, is_last }, .. }) => {
-                self.reduce(&tile, *op, *is_last);
+            Work::Merge(MergeTile { purpose: Purpose::Reduce { of, is_last }, .. }) => {
+                self.reduce(&tile, *of, *is_last);
                 return Ok(());
             }
             Work::Merge(merge) => {
@@ -177,15 +178,15 @@ impl Writer<'_> {
     }
 
     /// Adds the values of a tile to the reduction under way, and sends the result after its last.
-    fn reduce(&mut self, tile: &MergedTile<'_, '_, '_>, op: usize, is_last: bool) {
+    fn reduce(&mut self, tile: &MergedTile<'_, '_, '_>, of: Reduces, is_last: bool) {
         let Work::Merge(merge) = &tile.tile.work else { unreachable!("only such tiles are reduced") };
         let buffer = tile.buffer.as_deref().expect("such tiles have a buffer");
-        let values = bytemuck::cast_slice(&buffer[tile.bytes.clone()]);
-        let add = || self.reduction.add(merge, values, self.run.kernels);
+        let bytes = &buffer[tile.bytes.clone()];
+        let add = || self.reduction.add(merge, bytes, self.run.kernels);
         self.clock.spend(Activity::Compute, add);
         if is_last {
             // The feed may be gone; then the run has stopped.
-            let _ = self.reduced.send(self.reduction.finish(op));
+            let _ = self.reduced.send(self.reduction.finish(of));
         }
     }
 

@@ -66,7 +66,11 @@ impl Planner<'_> {
     /// # Errors
     /// Every reason to refuse, together; what `contents` fails with.
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
-        let (weights, errors) = Weights::of(self.base);
+        let (mut weights, mut errors) = Weights::of(self.base);
+        let in_training = self.see_in_training(&mut weights).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
@@ -91,7 +95,7 @@ impl Planner<'_> {
         Error::all(errors)?;
         let OutputContents { shards, files, copied, notes: of_files } = output?;
         notes.extend(of_files);
-        let decisions = decisions(&outline, &shards, self.keep_quantized);
+        let decisions = decisions(&outline, &shards, (self.keep_quantized, in_training));
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),

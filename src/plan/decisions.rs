@@ -8,8 +8,12 @@ use crate::plan::out_tensor::{OutShard, OutTensor};
 use crate::tensor::size::show_size;
 
 /// The decisions, for an output of these shards.
-pub(crate) fn decisions(outline: &Outline<'_>, shards: &[OutShard], keep_quantized: bool) -> Vec<PlanNote> {
-    let mut decisions = Vec::new();
+pub(crate) fn decisions(
+    outline: &Outline<'_>,
+    shards: &[OutShard],
+    (keep_quantized, in_training): (bool, Option<PlanNote>),
+) -> Vec<PlanNote> {
+    let mut decisions: Vec<PlanNote> = in_training.into_iter().collect();
     for addition in &outline.additions {
         let tensor = addition.name.to_string();
         decisions.push(match addition.copy_of {

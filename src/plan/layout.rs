@@ -112,9 +112,10 @@ impl OutputLayout<'_> {
                 let shape = self.outline.weight(Target::Base(i)).shape;
                 Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
             }
-            (Some(TensorRole::Quantized(QuantizedWeight { name, logical })), false) => {
+            (Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as })), false) => {
                 let name = name.as_ref().unwrap_or(&base.name);
-                decoded(name, self.outline.float_dtype(), logical, taken()).map(Some)
+                let dtype = written_as.unwrap_or_else(|| self.outline.float_dtype());
+                decoded(name, dtype, logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
             (Some(TensorRole::Quantized(quantized)), true) => {

@@ -3,6 +3,7 @@
 //! A [`Plan`] is plain, serialisable data with a digest. It knows no budget, thread count or absolute path; any process
 //! with the same inputs makes the same one and could run a part of it.
 
+pub(crate) mod base_as;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod claim_set;

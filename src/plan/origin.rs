@@ -57,6 +57,9 @@ impl Planner<'_> {
         let (of, adapter) = (trained_on.to_owned(), adapter.name.clone());
         let config = &self.base.config;
         if schemes::is_quantized_build(trained_on) && config.quantization().is_none() {
+            if self.base_as.is_some() {
+                return None;
+            }
             return Some(InputNote::TrainedOnQuantized { adapter, trained_on: of }.into());
         }
         let by_config = config.text("_name_or_path").filter(|name| !name.is_empty());

@@ -19,6 +19,8 @@ pub(crate) struct Planner<'a> {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// How training quantized the base in memory, if weights are to be taken so.
+    pub base_as: Option<&'a str>,
     /// Weights beside adapters that may be left out.
     pub allow_unmerged_files: &'a [String],
     /// Whether the base may be of another class than the one that an adapter was trained on.

@@ -28,6 +28,7 @@ use crate::ops::op::Op;
 use crate::plan::out_tensor::{Content, OutTensor, Plan};
 use crate::tensor::rect::{Rect, View};
 
+use crate::schedule::reduces::Reduces;
 use crate::schedule::region::{out_encoding, start_encoding};
 use crate::schedule::repack::{FactorLocations, TensorLocations};
 use crate::schedule::spans::Spans;
@@ -67,6 +68,8 @@ pub(crate) enum Output {
     Encoded,
     /// They are added up by a reduction, and nothing is written.
     Observed,
+    /// They are not decoded: the encoding that they are in must know something of all of them first.
+    Surveyed,
 }
 
 /// A tensor that is merged, as the schedule and the workers look at it.
@@ -115,10 +118,20 @@ impl<'p> MergedTensor<'p> {
         Some(MergedTensor { locations: locations.of_tensor(shard, tensor), ..merged })
     }
 
-    /// The reduction before it, of what one op must know.
-    pub(crate) fn reduction(self, op: usize) -> MergedTensor<'p> {
-        let ops = &self.ops[op..=op];
-        MergedTensor { ops, first_op: self.first_op + op, output: Output::Observed, ..self }
+    /// The reduction before it, of what its start or one op must know.
+    pub(crate) fn reduction(self, of: Reduces) -> MergedTensor<'p> {
+        match of {
+            Reduces::Start => MergedTensor { ops: &[], output: Output::Surveyed, ..self },
+            Reduces::Op(op) => {
+                let ops = &self.ops[op..=op];
+                MergedTensor { ops, first_op: self.first_op + op, output: Output::Observed, ..self }
+            }
+        }
+    }
+
+    /// How many numbers its start must know of all of it.
+    pub(crate) fn survey_len(&self) -> usize {
+        start_encoding(self.start).survey_len(self.start)
     }
 
     /// A factor as it lies where it is read.
@@ -133,20 +146,28 @@ impl<'p> MergedTensor<'p> {
         matches!(op.access(), Access::Reduction { axis, .. } if rows == Some(axis))
     }
 
-    /// The ops that need a reduction before tiles that are cut so are written.
-    pub(crate) fn reductions(self, cutting: Cutting) -> impl Iterator<Item = usize> + use<'p> {
+    /// What needs a reduction before tiles that are cut so are written, in the order in which it is made.
+    pub(crate) fn reductions(self, cutting: Cutting) -> impl Iterator<Item = Reduces> + use<'p> {
         let has_rows = matches!(cutting, Cutting::Rows { .. });
         let is_before =
             move |op: &Op| op.delta().reduction().is_some() && !(has_rows && self.reduces_in_rows(op));
-        self.ops.iter().enumerate().filter(move |(_, op)| is_before(op)).map(|(i, _)| i)
+        let start = (self.survey_len() > 0).then_some(Reduces::Start);
+        let ops = self.ops.iter().enumerate().filter(move |(_, op)| is_before(op));
+        start.into_iter().chain(ops.map(|(i, _)| Reduces::Op(i)))
     }
 
     /// Rows × columns that are encoded together.
     pub(crate) fn quantum(&self) -> (u64, u64) {
         match self.output {
             Output::Encoded => out_encoding(self.tensor).block_shape(self.start),
-            Output::Observed => (1, 1),
+            Output::Observed | Output::Surveyed => (1, 1),
         }
+    }
+
+    /// Rows × columns that lie in one tile, from its first on: what is encoded together, and what is decoded together.
+    fn tile_quantum(&self) -> (u64, u64) {
+        let (out, start) = (self.quantum(), start_encoding(self.start).decode_shape(self.start));
+        (common_multiple(out.0, start.0), common_multiple(out.1, start.1))
     }
 
     /// What its ops need, by rows.
@@ -166,7 +187,7 @@ impl<'p> MergedTensor<'p> {
         let rect = Rect { rows: 0..view.rows.min(1), cols: 0..view.cols };
         let encoding = start_encoding(start);
         (0..start.parts().len()).map(move |part| {
-            let runs = encoding.runs(part, Place { logical: start, view, rect: &rect });
+            let runs = encoding.runs(part, Place::new(start, view, &rect));
             match runs.count {
                 0 | 1 => StridedPart::default(),
                 count => StridedPart { row: runs.stride as usize, all: (runs.stride * count) as usize },
@@ -183,14 +204,14 @@ impl<'p> MergedTensor<'p> {
         };
         match self.output {
             Output::Encoded => self.ops.iter().map(|op| op.access()).fold(Access::Elements, wider),
-            Output::Observed => Access::Elements,
+            Output::Observed | Output::Surveyed => Access::Elements,
         }
     }
 
     /// The least rows × columns of a tile.
     pub(crate) fn least(&self) -> (u64, u64) {
         let View { rows, cols } = self.view;
-        match (self.need(), self.quantum()) {
+        match (self.need(), self.tile_quantum()) {
             (Access::Whole, _) => (rows, cols),
             (Access::Rows, (high, _)) => (high.min(rows), cols),
             (_, (1, 1)) => (1.min(rows), FEW_COLS.min(cols)),
@@ -205,7 +226,7 @@ impl<'p> MergedTensor<'p> {
             return 0;
         }
         let rect = Rect { rows: 0..rows, cols: 0..self.view.cols };
-        let place = Place { logical: self.start, view: self.view, rect: &rect };
+        let place = Place::new(self.start, self.view, &rect);
         out_encoding(self.tensor).runs(usize::from(self.tensor.part), place).bytes()
     }
 
@@ -230,11 +251,20 @@ impl<'p> MergedTensor<'p> {
         if spans.shared_bytes(least, cols) <= slot_bytes && fits(least, cols) {
             return Some(Cutting::Rows { least });
         }
-        let is_free = self.need() == Access::Elements && self.quantum() == (1, 1);
+        let is_free = self.need() == Access::Elements && self.tile_quantum() == (1, 1);
         if !is_free || !fits(1, 1) {
             return None;
         }
         let band = Self::largest(cols, slot_bytes, |band| spans.shared_bytes(1, band));
         (band == cols || rows <= FEW_ROWS && band > 0).then_some(Cutting::Pieces { band })
     }
+}
+
+/// The least number that is a multiple of both.
+fn common_multiple(a: u64, b: u64) -> u64 {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    a / divisor * b
 }

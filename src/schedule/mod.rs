@@ -12,6 +12,7 @@ pub(crate) mod cut;
 pub(crate) mod extent;
 pub(crate) mod order;
 pub(crate) mod rects;
+pub(crate) mod reduces;
 pub(crate) mod region;
 pub(crate) mod repack;
 pub(crate) mod requirement;

@@ -15,6 +15,7 @@ use crate::schedule::budget::Schedule;
 use crate::schedule::cut::MergedTensor;
 use crate::schedule::extent::{Extent, TensorExtent};
 use crate::schedule::rects::Rects;
+use crate::schedule::reduces::Reduces;
 use crate::schedule::region::FactorBlock;
 use crate::schedule::tile::{MergeTile, Purpose, Tile, TileLayout, Work};
 
@@ -308,9 +309,8 @@ impl CopiedRun {
 struct TensorTiles<'p> {
     tensor: usize,
     merged: MergedTensor<'p>,
-    /// Ops before this have had their reductions.
-    op: usize,
-    reduction: Option<(usize, Rects<'p>)>,
+    /// The last that had its reduction, and what is left of that.
+    reduction: Option<(Reduces, Rects<'p>)>,
     written: Rects<'p>,
 }
 
@@ -325,22 +325,22 @@ impl<'p> TensorTiles<'p> {
         let out = merged.tensor;
         debug_assert_eq!(bytes_of(out.dtype, out.shape.elements()), Some(out.bytes));
         let written = Rects::of(merged, schedule).within(rows);
-        TensorTiles { tensor, merged, op: 0, reduction: None, written }
+        TensorTiles { tensor, merged, reduction: None, written }
     }
 
     fn next(&mut self, schedule: &Schedule, spare: &mut Vec<Vec<FactorBlock>>) -> Option<MergeTile<'p>> {
         loop {
-            if let Some((op, rects)) = &mut self.reduction
+            if let Some((of, rects)) = &mut self.reduction
                 && let Some((rect, band)) = rects.next()
             {
-                let purpose = Purpose::Reduce { op: *op, is_last: rects.is_done() };
+                let purpose = Purpose::Reduce { of: *of, is_last: rects.is_done() };
                 let merged = rects.merged();
                 return Some(self.tile(merged, purpose, (rect, band), spare));
             }
-            let next = self.merged.reductions(self.written.cutting()).find(|op| *op >= self.op);
-            let Some(op) = next else { break };
-            self.op = op + 1;
-            self.reduction = Some((op, Rects::of(self.merged.reduction(op), schedule)));
+            let last = self.reduction.as_ref().map(|(of, _)| *of);
+            let next = self.merged.reductions(self.written.cutting()).find(|of| Some(*of) > last);
+            let Some(of) = next else { break };
+            self.reduction = Some((of, Rects::of(self.merged.reduction(of), schedule)));
         }
         let area = self.written.next()?;
         Some(self.tile(self.merged, Purpose::Write, area, spare))

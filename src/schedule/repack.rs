@@ -145,6 +145,7 @@ mod tests {
     use crate::ops::placement::Placement;
     use crate::plan::out_tensor::{OutHeader, OutShard, OutTensor};
     use crate::schedule::cut::MergedTensor;
+    use crate::schedule::reduces::Reduces;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::rect::View;
     use crate::tensor::shape::Shape;
@@ -204,7 +205,11 @@ mod tests {
         let merged = MergedTensor::located(&plan, (0, 0), &locations).expect("it is merged");
         let second = merged.location(1, 0);
         assert_eq!((second.start, second.inner_stride, second.tensor.offset), (15, 1, 0));
-        assert_eq!(merged.reduction(1).location(0, 0), second, "whatever part of the ops is looked at");
+        assert_eq!(
+            merged.reduction(Reduces::Op(1)).location(0, 0),
+            second,
+            "whatever part of the ops is looked at"
+        );
         assert_eq!(merged.ops[1].factors[0].tensor, stack);
         let (none, locations) = repack_factors(&plan, 241);
         assert!(none.is_empty() && locations.of_tensor(0, 0).is_none(), "less than is worth it");

@@ -7,6 +7,7 @@ use crate::plan::out_tensor::Plan;
 
 use crate::schedule::arithmetic::Arithmetic;
 use crate::schedule::cut::{FEW_ROWS, MergedTensor};
+use crate::schedule::reduces::Reduces;
 
 /// A row that takes no more than this fits every tile buffer, as none is cut smaller but in tests.
 const ANY_TILE: usize = 64 << 10;
@@ -95,7 +96,9 @@ impl<'p> MergedTensor<'p> {
     fn requirement(&self) -> Requirement<'p> {
         let reduces = |op: &Op| matches!(op.access(), Access::Reduction { .. });
         let reductions = (0..self.ops.len()).filter(|&i| reduces(&self.ops[i]));
-        let reductions = reductions.map(|i| self.reduction(i).buffers());
+        let start = (self.survey_len() > 0).then_some(Reduces::Start);
+        let reductions = start.into_iter().chain(reductions.map(Reduces::Op));
+        let reductions = reductions.map(|of| self.reduction(of).buffers());
         let buffers = reductions.fold(self.buffers(), Requirement::or);
         Requirement {
             reduction: self.demand(self.reduction_bytes()),
@@ -148,7 +151,7 @@ impl<'p> MergedTensor<'p> {
             }
             _ => 0,
         };
-        self.ops.iter().map(of).sum()
+        self.survey_len() * size_of::<f64>() + self.ops.iter().map(of).sum::<usize>()
     }
 
     /// Elements of the blocks that a worker has in f32 at a time.

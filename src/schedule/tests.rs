@@ -19,6 +19,7 @@ use crate::schedule::budget::split;
 use crate::schedule::cut::MergedTensor;
 use crate::schedule::extent::{Extent, OutPlace};
 use crate::schedule::order::{Tiles, WalkStart};
+use crate::schedule::reduces::Reduces;
 use crate::schedule::region::Sharing;
 use crate::schedule::requirement::Requirement;
 use crate::schedule::tile::{MergeTile, Purpose, TileLayout, Work, region_bytes};
@@ -430,7 +431,7 @@ fn arithmetic_follows_from_deltas_and_encodings() {
     );
     assert_eq!(arithmetic(&in_encoding("f16")), Formulas(FloatFormat::F16));
     let merged = tensor(2, false);
-    let reduction = MergedTensor::of(&merged).expect("it is merged").reduction(0);
+    let reduction = MergedTensor::of(&merged).expect("it is merged").reduction(Reduces::Op(0));
     assert_eq!(reduction.arithmetic(), Pinned, "nothing is encoded");
 }
 

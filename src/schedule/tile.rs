@@ -5,6 +5,7 @@
 //! it is read once into a factor buffer that they share. One that runs along rows is the tile's own and lies behind its
 //! values in its tile buffer.
 
+use crate::schedule::reduces::Reduces;
 use crate::schedule::region::{F32, FactorBlock, Sharing, aligned, factor_bytes};
 use crate::schedule::region::{out_encoding, start_encoding};
 use std::ops::Range;
@@ -89,10 +90,10 @@ pub(crate) struct MergeTile<'p> {
 pub(crate) enum Purpose {
     /// They are bytes of the output.
     Write,
-    /// They are added up, for one op that must know something before the tensor is written.
+    /// They are added up, for what must know something before the tensor is written.
     Reduce {
-        /// Which op of the tensor.
-        op: usize,
+        /// What that is.
+        of: Reduces,
         /// Whether it is the last tile of that reduction.
         is_last: bool,
     },
@@ -152,7 +153,7 @@ fn each_block(
 pub(crate) struct TileLayout {
     /// The bytes it starts from, part after part.
     pub source: Range<usize>,
-    /// The bytes to write; the same range where values keep their size and are changed in place.
+    /// The bytes to write; the same range where values keep their size and are changed in place, or are only looked at.
     pub out: Range<usize>,
     /// The factors of its own, each relative to `own_at`.
     pub own: Vec<FactorBlock>,
@@ -180,13 +181,14 @@ impl TileLayout {
     /// The most bytes that the values of a tile of the size of `rect` take, wherever it is; `rect` is the first.
     pub(crate) fn max_value_bytes(merged: &MergedTensor<'_>, rect: &Rect) -> usize {
         let MergedTensor { tensor, start, view, output, .. } = *merged;
-        let place = Place { logical: start, view, rect };
+        let place = Place::new(start, view, rect);
         let encoding = start_encoding(start);
         let source = (0..start.parts().len()).map(|part| encoding.max_bytes(part, place) as usize).sum();
         let out = match output {
             Output::Encoded if is_in_place(tensor, encoding) => 0,
             Output::Encoded => out_encoding(tensor).max_bytes(usize::from(tensor.part), place) as usize,
             Output::Observed => rect.elements() as usize * F32,
+            Output::Surveyed => 0,
         };
         aligned(aligned(source) + out)
     }
@@ -202,7 +204,7 @@ impl MergedTensor<'_> {
 /// Where a tile's source bytes lie, and where its output.
 fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>) {
     let MergedTensor { tensor, start, view, output, .. } = *merged;
-    let place = Place { logical: start, view, rect };
+    let place = Place::new(start, view, rect);
     let encoding = start_encoding(start);
     let source = (0..start.parts().len()).map(|part| encoding.runs(part, place).bytes() as usize).sum();
     let behind = |bytes: usize| aligned(source)..aligned(source) + bytes;
@@ -212,6 +214,7 @@ fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>
             behind(out_encoding(tensor).runs(usize::from(tensor.part), place).bytes() as usize)
         }
         Output::Observed => behind(rect.elements() as usize * F32),
+        Output::Surveyed => 0..source,
     };
     (0..source, out)
 }

@@ -27,6 +27,7 @@ mod heads;
 mod hostile;
 mod hub;
 mod in_memory;
+mod in_training;
 mod indexes;
 mod inspect;
 mod io;

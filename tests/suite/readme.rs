@@ -48,7 +48,7 @@ fn the_pages_of_tasks_show_what_commands_print() {
     let pages = [
         (include_str!("../../docs/tasks/laptop.md"), 2),
         (include_str!("../../docs/tasks/moe.md"), 2),
-        (include_str!("../../docs/tasks/qlora.md"), 1),
+        (include_str!("../../docs/tasks/qlora.md"), 2),
         (include_str!("../../docs/tasks/image-models.md"), 1),
         (include_str!("../../docs/tasks/verify.md"), 1),
     ];

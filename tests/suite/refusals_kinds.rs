@@ -351,7 +351,7 @@ fn quantised_bases() {
             "fp8",
             |work| edit(&single(work), |tensors| named(tensors, CODES).data[3] = 0x7f),
             &[
-                "the quantized data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite",
+                "the data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite",
             ],
         ),
     ]);

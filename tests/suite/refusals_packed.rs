@@ -184,7 +184,7 @@ fn mxfp4() {
             "mxfp4",
             |work| edit(&single(work), |tensors| named(tensors, &format!("{GATE_UP}_scales")).data[3] = 255),
             &[
-                "the quantized data or the scales of `model.layers.0.mlp.experts.gate_up_proj` hold a value that is not finite",
+                "the data or the scales of `model.layers.0.mlp.experts.gate_up_proj` hold a value that is not finite",
             ],
         ),
     ]);

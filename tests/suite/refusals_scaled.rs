@@ -74,7 +74,8 @@ fn argument(work: &Work, key: &str, value: Value) {
 
 const NAN: [u8; 4] = f32::NAN.to_le_bytes();
 const SAYS: &str = "`model.layers.0.self_attn.q_proj.weight` is quantized";
-const NO_NUMBER: &str = "the quantized data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite";
+const NO_NUMBER: &str =
+    "the data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite";
 
 #[test]
 fn fp8_with_a_scale_for_each_tensor_or_channel() {

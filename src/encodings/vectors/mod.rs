@@ -114,7 +114,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
     let view = View { rows: height, cols: width };
     let together = encoding.row_group(logical).min(height);
     let first = Rect { rows: 0..rows.min(together), cols: 0..cols.min(width) };
-    let first = Place { logical, view, rect: &first };
+    let first = Place::new(logical, view, &first);
     let mut values = vec![f32::NAN; (height * width) as usize];
     let tops = (0..height).step_by(together as usize).flat_map(|matrix| {
         let end = matrix + together;
@@ -123,7 +123,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
     for tile in tops {
         for left in (0..width).step_by(cols as usize) {
             let rect = Rect { rows: tile.clone(), cols: left..(left + cols).min(width) };
-            let place = Place { logical, view, rect: &rect };
+            let place = Place::new(logical, view, &rect);
             for part in 0..logical.parts().len() {
                 let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.max_bytes(part, first));
                 assert!(bytes <= most, "part {part} of {rect:?} takes {bytes} bytes, more than {most}");
@@ -144,7 +144,7 @@ fn decode_in_tiles(logical: &Logical, file: &[u8], rows: u64, cols: u64) -> Vec<
 fn encode_part(logical: &Logical, file: &[u8], values: &[f32], part: usize) -> (Vec<u8>, Vec<f32>) {
     let [rows, cols] = *logical.shape().axes() else { panic!("two axes") };
     let (view, rect) = (View { rows, cols }, Rect { rows: 0..rows, cols: 0..cols });
-    let place = Place { logical, view, rect: &rect };
+    let place = Place::new(logical, view, &rect);
     let (source, mut values) = (tile_bytes(place, file), values.to_vec());
     let encoding = find_encoding("fp8_block").unwrap();
     let mut bytes = vec![0; encoding.runs(part, place).bytes() as usize];

@@ -72,7 +72,7 @@ fn zero_points_are_taken_from_any_row() {
     for row in [0, 7, 8, 15] {
         let rect = Rect { rows: row as u64..row as u64 + 1, cols: 0..cols as u64 };
         let view = View { rows: logical.shape().axes()[0], cols: cols as u64 };
-        let place = Place { logical: &logical, view, rect: &rect };
+        let place = Place::new(&logical, view, &rect);
         let (parts, mut out) = (tile_bytes(place, &file), vec![0.0; cols]);
         let encoding = find_encoding("packed_int4").unwrap();
         assert!(encoding.decode_row(
@@ -142,7 +142,7 @@ fn codes_that_are_no_number_are_said() {
         let width = *logical.shape().axes().last().unwrap();
         let rect = Rect { rows: 0..1, cols: 0..width };
         let view = View { rows: logical.shape().elements() / width, cols: width };
-        let place = Place { logical, view, rect: &rect };
+        let place = Place::new(logical, view, &rect);
         let (parts, mut out) = (tile_bytes(place, file), vec![0.0; width as usize]);
         let encoding = find_encoding(logical.encoding()).unwrap();
         let at = RowPiece { row: 0, cols: 0..width as usize };

@@ -183,7 +183,7 @@ fn decode_rectangle(logical: &Logical, file: &[u8], rect: &Rect) -> Vec<f32> {
     let width = *logical.shape().axes().last().unwrap();
     let view = View { rows: logical.shape().elements() / width, cols: width };
     let first = Rect { rows: 0..rect.height(), cols: 0..rect.width() };
-    let (place, first) = (Place { logical, view, rect }, Place { logical, view, rect: &first });
+    let (place, first) = (Place::new(logical, view, rect), Place::new(logical, view, &first));
     for part in 0..logical.parts().len() {
         let (bytes, most) = (encoding.runs(part, place).bytes(), encoding.max_bytes(part, first));
         assert!(bytes <= most, "part {part} of {rect:?} takes {bytes} bytes, more than {most}");

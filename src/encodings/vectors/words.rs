@@ -191,7 +191,7 @@ fn row_is_finite(vector: &str, part: usize, bytes: &[u8]) -> bool {
     let width = *logical.shape().axes().last().unwrap();
     let rect = Rect { rows: 0..1, cols: 0..width };
     let view = View { rows: logical.shape().elements() / width, cols: width };
-    let place = Place { logical: &logical, view, rect: &rect };
+    let place = Place::new(&logical, view, &rect);
     let (parts, mut out) = (tile_bytes(place, &file), vec![0.0; width as usize]);
     let at = RowPiece { row: 0, cols: 0..width as usize };
     find_encoding(logical.encoding()).unwrap().decode_row(Kernels::detect(), &parts, place, at, &mut out)

@@ -1,0 +1,299 @@
+//! Plain weights as bitsandbytes of 4 bits sees them: each block of 64 or so divided by its largest magnitude, and each quotient
+//! put to the nearest of sixteen values; magnitudes may be quantized the same way.
+//!
+//! ```text
+//! y = x · (1/m), of a short last block x/m          m the largest magnitude of the block, at least 1e-38
+//! value = table[c] · m,   c = how many midpoints of the table are less than y
+//!
+//! where magnitudes are quantized too:
+//!   offset = their mean over the weight;   d = m − offset, in blocks of 256 of 255 steps as above
+//!   m′ = (map[c] · largest |d| of the block) + offset, in the place of m in `value`
+//! ```
+//!
+//! All in f32 in that order, but for the mean: summed in f64, rounded once (bitsandbytes sums in f32 in an order of the device's,
+//! which is an ulp off at times). Source: bitsandbytes 0.50, its operators for every device; on CPUs its compiled operator takes
+//! now and then a code of a magnitude that is not the nearest. StretchBlocks are counted through the weight row by row, so that a tile has
+//! as many rows as begin and end with one.
+
+use std::sync::LazyLock;
+
+use crate::encodings::bnb_4bit_tensors::NESTED_BLOCK;
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::in_training::{loaded_as, magnitude, rounded};
+use crate::encodings::logical::Logical;
+use crate::encodings::plain::{decode, runs};
+use crate::kernels::dispatch::Kernels;
+use crate::tensor::dtype::Dtype;
+
+/// Weights as bitsandbytes of 4 bits sees them.
+pub(crate) struct Blocks4Bit {
+    name: &'static str,
+    table: &'static LazyLock<Steps>,
+    is_double: bool,
+}
+
+pub(crate) static NF4: Blocks4Bit =
+    Blocks4Bit { name: "nf4_in_training", table: &NF4_STEPS, is_double: false };
+pub(crate) static FP4: Blocks4Bit =
+    Blocks4Bit { name: "fp4_in_training", table: &FP4_STEPS, is_double: false };
+pub(crate) static NF4_DOUBLE: Blocks4Bit =
+    Blocks4Bit { name: "nf4_double_in_training", table: &NF4_STEPS, is_double: true };
+pub(crate) static FP4_DOUBLE: Blocks4Bit =
+    Blocks4Bit { name: "fp4_double_in_training", table: &FP4_STEPS, is_double: true };
+
+/// The values of a table from the least on, and the midpoints between them.
+struct Steps {
+    values: Vec<f32>,
+    midpoints: Vec<f32>,
+}
+
+impl Steps {
+    fn of(mut values: Vec<f32>) -> Steps {
+        values.sort_unstable_by(f32::total_cmp);
+        let midpoints = values.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+        Steps { values, midpoints }
+    }
+
+    /// The value nearest to a quotient, of two that are as near the lesser.
+    fn nearest(&self, y: f32) -> f32 {
+        self.values[self.midpoints.partition_point(|midpoint| *midpoint < y)]
+    }
+}
+
+/// The quantiles of a normal distribution (QLoRA, arXiv:2305.14314, appendix E; digits as in bitsandbytes).
+static NF4_STEPS: LazyLock<Steps> = LazyLock::new(|| {
+    let negative =
+        [-1.0, -0.696_192_8, -0.525_073_05, -0.394_917_5, -0.284_441_38, -0.184_773_43, -0.091_050_036];
+    let positive = [
+        0.0,
+        0.079_580_3,
+        0.160_930_2,
+        0.246_112_3,
+        0.337_915_24,
+        0.440_709_83,
+        0.562_617,
+        0.722_956_84,
+        1.0,
+    ];
+    Steps::of(negative.into_iter().chain(positive).collect())
+});
+
+/// Floats of a sign, two bits of exponent and one more, divided by the largest.
+static FP4_STEPS: LazyLock<Steps> = LazyLock::new(|| {
+    let positive = [0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0].map(|value: f32| value / 12.0);
+    Steps::of(positive.into_iter().chain(positive.map(|value| 0.0 - value)).collect())
+});
+
+/// Decades of the table for magnitudes.
+const DECADES: u32 = 7;
+
+/// The table for magnitudes (`create_dynamic_map`): in each decade twice as many values as in the one below, the midpoints of a line
+/// from 0.1 to 1.
+static DYNAMIC_STEPS: LazyLock<Steps> = LazyLock::new(|| {
+    let mut values = vec![0.0, 1.0];
+    for decade in 0..DECADES {
+        let steps = 1_u32 << decade;
+        let scale = 10_f64.powi(decade as i32 + 1 - DECADES as i32) as f32;
+        for i in 0..steps {
+            let mean = (line(i, steps) + line(i + 1, steps)) / 2.0;
+            values.extend([scale * mean, -scale * mean]);
+        }
+    }
+    Steps::of(values)
+});
+
+/// A place on the line from 0.1 to 1 in so many steps, as `torch.linspace` has it: from the nearer end.
+fn line(i: u32, steps: u32) -> f32 {
+    let step = (1.0 - 0.1_f32) / steps as f32;
+    if i < steps.div_ceil(2) { step.mul_add(i as f32, 0.1) } else { (-step).mul_add((steps - i) as f32, 1.0) }
+}
+
+/// What a magnitude is at least, where something is divided by it.
+const LEAST: f32 = 1e-38;
+
+/// Numbers of the survey for each block of magnitudes: the least and the largest. Before them stands the sum of all.
+const PER_NESTED: u64 = 2;
+
+impl Encoding for Blocks4Bit {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn decode_shape(&self, logical: &Logical) -> (u64, u64) {
+        let (block, row) = (logical.block().1, logical.shape().axes().last().copied().unwrap_or(1).max(1));
+        if row.is_multiple_of(block) {
+            return (1, block);
+        }
+        // StretchBlocks have a power of two for their size.
+        (block >> row.trailing_zeros().min(block.trailing_zeros()), row)
+    }
+
+    fn survey_len(&self, logical: &Logical) -> usize {
+        if !self.is_double {
+            return 0;
+        }
+        let blocks = logical.shape().elements().div_ceil(logical.block().1);
+        (1 + blocks.div_ceil(NESTED_BLOCK) * PER_NESTED) as usize
+    }
+
+    fn survey(&self, bytes: &[u8], place: Place<'_>, state: &mut [f64]) {
+        let weight = StretchBlocks::of(place, bytes);
+        let first = weight.start / weight.block;
+        for (block, bytes) in (first..).zip(bytes.chunks(weight.block as usize * weight.size)) {
+            let most = f64::from(rounded(magnitude(weight.dtype, bytes), weight.loaded_as));
+            let nested = (1 + block / NESTED_BLOCK * PER_NESTED) as usize;
+            let is_first = block.is_multiple_of(NESTED_BLOCK);
+            state[0] += most;
+            state[nested] = if is_first { most } else { state[nested].min(most) };
+            state[nested + 1] = state[nested + 1].max(most);
+        }
+    }
+
+    fn block_shape(&self, _: &Logical) -> (u64, u64) {
+        (1, 1)
+    }
+
+    fn runs(&self, _: usize, place: Place<'_>) -> Runs {
+        runs(place.logical.parts()[0].dtype.bitsize() as u64 / 8, place)
+    }
+
+    fn decode_row(
+        &self,
+        kernels: Kernels,
+        parts: &[u8],
+        place: Place<'_>,
+        at: RowPiece,
+        out: &mut [f32],
+    ) -> bool {
+        let weight = StretchBlocks::of(place, parts);
+        let first = (place.rect.rows.start + at.row as u64) * place.view.cols
+            + place.rect.cols.start
+            + at.cols.start as u64;
+        let nested = self.is_double.then(|| Magnitudes::of(&weight, place.surveyed));
+        decode(kernels, weight.dtype, weight.bytes(first, out.len() as u64), out);
+        let (mut done, mut finite) = (0, true);
+        while done < out.len() {
+            let block = (first + done as u64) / weight.block;
+            let end = ((block + 1).saturating_mul(weight.block) - first).min(out.len() as u64) as usize;
+            let most = weight.magnitude(block);
+            finite &= most.is_finite();
+            let decoded = nested.as_ref().map_or(most, |nested| nested.decoded(block, most));
+            let values = &mut out[done..end];
+            weight.round(values);
+            quantize(self.table, Divisor::of(most, weight.is_short(block)), decoded, values);
+            weight.round(values);
+            done = end;
+        }
+        finite
+    }
+}
+
+/// The values of a weight in a tile, by blocks.
+struct StretchBlocks<'b> {
+    bytes: &'b [u8],
+    dtype: Dtype,
+    loaded_as: Dtype,
+    /// Bytes of a number.
+    size: usize,
+    block: u64,
+    /// The tile's first value, counted through the weight.
+    start: u64,
+    /// Values of the weight.
+    elements: u64,
+}
+
+impl<'b> StretchBlocks<'b> {
+    fn of(place: Place<'_>, bytes: &'b [u8]) -> StretchBlocks<'b> {
+        let Place { logical, view, rect, .. } = place;
+        let dtype = logical.parts()[0].dtype;
+        StretchBlocks {
+            bytes,
+            dtype,
+            loaded_as: loaded_as(logical),
+            size: dtype.bitsize() / 8,
+            block: logical.block().1.max(1),
+            start: rect.rows.start * view.cols + rect.cols.start,
+            elements: logical.shape().elements(),
+        }
+    }
+
+    /// Some values, counted through the weight.
+    fn bytes(&self, first: u64, count: u64) -> &'b [u8] {
+        let at = (first - self.start) as usize * self.size;
+        &self.bytes[at..at + count as usize * self.size]
+    }
+
+    fn len(&self, block: u64) -> u64 {
+        self.block.min(self.elements - block * self.block)
+    }
+
+    fn is_short(&self, block: u64) -> bool {
+        self.len(block) < self.block
+    }
+
+    fn magnitude(&self, block: u64) -> f32 {
+        rounded(magnitude(self.dtype, self.bytes(block * self.block, self.len(block))), self.loaded_as)
+    }
+
+    /// Rounds values to what they were loaded as.
+    fn round(&self, values: &mut [f32]) {
+        if self.loaded_as != Dtype::F32 {
+            values.iter_mut().for_each(|value| *value = rounded(*value, self.loaded_as));
+        }
+    }
+}
+
+/// What values are divided by: a short last block by its magnitude, others by multiplying with the reciprocal.
+#[derive(Clone, Copy)]
+struct Divisor {
+    factor: f32,
+    most: f32,
+    is_short: bool,
+}
+
+impl Divisor {
+    fn of(most: f32, is_short: bool) -> Divisor {
+        let most = most.max(LEAST);
+        Divisor { factor: 1.0 / most, most, is_short }
+    }
+
+    fn divided(self, value: f32) -> f32 {
+        if self.is_short { value / self.most } else { value * self.factor }
+    }
+}
+
+/// Quantizes values of a block and decodes them with that magnitude.
+fn quantize(steps: &Steps, divisor: Divisor, magnitude: f32, values: &mut [f32]) {
+    for value in values {
+        let y = divisor.divided(*value);
+        let code = steps.midpoints.iter().filter(|midpoint| **midpoint < y).count();
+        *value = steps.values[code] * magnitude;
+    }
+}
+
+/// The magnitudes of a weight that are quantized too.
+struct Magnitudes<'s> {
+    /// Their mean.
+    offset: f32,
+    /// Those of a block: the least and the largest.
+    extremes: &'s [f64],
+    /// How many there are.
+    count: u64,
+}
+
+impl<'s> Magnitudes<'s> {
+    fn of(weight: &StretchBlocks<'_>, surveyed: &'s [f64]) -> Magnitudes<'s> {
+        let count = weight.elements.div_ceil(weight.block);
+        Magnitudes { offset: (surveyed[0] / count as f64) as f32, extremes: &surveyed[1..], count }
+    }
+
+    /// What becomes of the magnitude of a block.
+    fn decoded(&self, block: u64, most: f32) -> f32 {
+        let nested = block / NESTED_BLOCK;
+        let [least, largest] = [0, 1].map(|end| self.extremes[(nested * PER_NESTED + end) as usize] as f32);
+        let scale = (largest - self.offset).abs().max((least - self.offset).abs());
+        let is_short = (nested + 1) * NESTED_BLOCK > self.count;
+        let y = Divisor::of(scale, is_short).divided(most - self.offset);
+        DYNAMIC_STEPS.nearest(y) * scale + self.offset
+    }
+}
