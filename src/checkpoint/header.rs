@@ -35,18 +35,19 @@ pub(crate) fn keep_header(
     Ok(header)
 }
 
-/// The header of a file `path` that holds these tensors, with all else that `like` says.
+/// The header of a file `path` that holds these tensors, with all else that `like` says under the keys that `is_kept` holds for.
 ///
 /// # Errors
 /// [`CheckpointError::Header`] if the container cannot hold them.
 pub(crate) fn build_header(
     like: &HeaderBytes,
+    is_kept: &dyn Fn(&str) -> bool,
     path: &Path,
     tensors: &[(&str, Dtype, &[u64])],
 ) -> Result<HeaderBytes> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let wrong = |problem| Error::new(CheckpointError::Header { path: path.to_owned() }).because(problem);
-    container_of(CONTAINERS, &name).build(like, tensors).map_err(wrong)
+    container_of(CONTAINERS, &name).build(like, is_kept, tensors).map_err(wrong)
 }
 
 /// What the header of a file `path` says beside its tensors.
@@ -145,6 +146,7 @@ mod tests {
         fn build(
             &self,
             like: &HeaderBytes,
+            _: &dyn Fn(&str) -> bool,
             tensors: &[(&str, Dtype, &[u64])],
         ) -> std::result::Result<HeaderBytes, Broken> {
             match tensors {
@@ -183,7 +185,8 @@ mod tests {
         assert_eq!(*header.bytes, *b"RAW!");
         let (name, tensor) = header.tensors.into_iter().next().expect("one tensor").in_file(FileId(7));
         assert_eq!((&*name, tensor.file, tensor.offset, tensor.bytes()), ("raw", FileId(7), 4, 5));
-        let built = Raw.build(&header.bytes, &[("raw", Dtype::U8, &[5])]).expect("one tensor of bytes");
+        let built =
+            Raw.build(&header.bytes, &|_| true, &[("raw", Dtype::U8, &[5])]).expect("one tensor of bytes");
         assert_eq!(built, header.bytes);
     }
 

@@ -77,6 +77,7 @@ impl Weights {
         let peek = Peek::new(base);
         let find = |name: &str| catalogue.find(name).map(|tensor| tensor.tensor.clone());
         let read = |tensor: &_| peek.read(tensor);
+        let said = |tensor: &_, key: &_| peek.said(tensor, key);
         let targets = OnceCell::new();
         let unused: Vec<Vec<&Auxiliary>> =
             ENCODINGS.iter().map(|encoding| unused_rows(catalogue, encoding.scheme())).collect();
@@ -94,6 +95,7 @@ impl Weights {
                 find: &find,
                 targets: &targets,
                 read: &read,
+                said: &said,
             };
             for (encoding, unused) in ENCODINGS.iter().zip(&unused) {
                 match encoding.detect(&candidate) {
@@ -284,6 +286,15 @@ impl Weights {
         self.is_in_training = true;
         self.roles.resize(catalogue.tensors.len(), None);
         self.roles[place] = Some(TensorRole::Quantized(QuantizedWeight { name: None, logical, written_as }));
+    }
+
+    /// Keys of headers that list others, which describe quantized data.
+    pub(crate) fn header_keys(&self) -> Vec<&'static str> {
+        self.quantized()
+            .flat_map(|(_, weight)| scheme_of(weight))
+            .flat_map(|scheme| scheme.header_keys)
+            .copied()
+            .collect()
     }
 
     /// Whether any tensor is quantized data on disk.

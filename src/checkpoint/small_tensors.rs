@@ -1,6 +1,8 @@
-//! Small tensors whose values a plan needs, such as the shape that no header says.
+//! Small tensors whose values a plan needs, such as the shape that no header says, and what headers say beside tensors.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
 
 use crate::error::claim::ClaimError;
 use crate::error::quantized::QuantizedProblem;
@@ -10,19 +12,39 @@ use crate::storage::store::Store;
 use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::header::metadata_of;
 
 /// The most that is read of one tensor.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// Reads small tensors of a checkpoint. The shard that was read last stays open.
+/// Reads small tensors of a checkpoint, and what its headers say beside them. The shard that was read last stays open.
 pub(crate) struct Peek<'a> {
     base: &'a Checkpoint,
     open: RefCell<Option<(u32, Box<dyn Source>)>>,
+    /// What the header says that was asked last.
+    said: RefCell<Option<(u32, HashMap<String, String>)>>,
 }
 
 impl<'a> Peek<'a> {
     pub(crate) fn new(base: &'a Checkpoint) -> Peek<'a> {
-        Peek { base, open: RefCell::new(None) }
+        Peek { base, open: RefCell::new(None), said: RefCell::new(None) }
+    }
+
+    /// What the header of a tensor's file says under a key beside its tensors.
+    ///
+    /// # Errors
+    /// As [`metadata_of`].
+    pub(crate) fn said(&self, tensor: &TensorRef, key: &str) -> Result<Option<String>> {
+        let mut said = self.said.borrow_mut();
+        let (_, all) = match said.take() {
+            Some(known) if known.0 == tensor.file.0 => said.insert(known),
+            _ => {
+                let shard = &self.base.catalogue.shards[tensor.file.0 as usize];
+                let all = metadata_of(&shard.like, Path::new(&shard.name))?;
+                said.insert((tensor.file.0, all.into_iter().collect()))
+            }
+        };
+        Ok(all.get(key).cloned())
     }
 
     /// The bytes of a tensor.

@@ -75,5 +75,5 @@ fn beside(found: &Candidate<'_>, module: &str) -> Or<Option<ScaledParts>> {
     }
     let scales = Named::need(found, format!("{module}.weight_scale"))?;
     let number = Some(Named::need(found, global)?);
-    Ok(Some(ScaledParts { number, ..ScaledParts::new(scales, (1, BLOCK)) }))
+    Ok(Some(ScaledParts { third: number, ..ScaledParts::new(scales, (1, BLOCK)) }))
 }

@@ -175,6 +175,8 @@ pub(crate) struct Candidate<'a> {
     pub targets: &'a OnceCell<Or<GroupTargets>>,
     /// The bytes of a small tensor, for what no header says. Each call is a read.
     pub read: &'a dyn Fn(&TensorRef) -> Result<Vec<u8>>,
+    /// What the header of a tensor's file says beside its tensors, by key.
+    pub said: &'a dyn Fn(&TensorRef, &str) -> Result<Option<String>>,
 }
 
 impl Candidate<'_> {

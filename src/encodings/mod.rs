@@ -19,6 +19,7 @@ pub(crate) mod ct_mx;
 pub(crate) mod ct_nvfp4;
 pub(crate) mod ct_targets;
 pub(crate) mod deepseek_fp4;
+pub(crate) mod distant_codes;
 pub(crate) mod encoding;
 pub(crate) mod endings;
 pub(crate) mod f16;
@@ -28,6 +29,7 @@ pub(crate) mod fp8_scaled;
 pub(crate) mod gptq;
 pub(crate) mod gptq_tensors;
 pub(crate) mod group_size;
+pub(crate) mod hqq;
 pub(crate) mod in_training;
 pub(crate) mod in_training_4bit;
 pub(crate) mod in_training_int8;
@@ -44,11 +46,13 @@ pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod packed_layout;
 pub(crate) mod plain;
+pub(crate) mod quanto;
 pub(crate) mod runtime_scales;
 pub(crate) mod scale_grid;
 pub(crate) mod scaled;
 pub(crate) mod scheme;
 pub(crate) mod schemes;
+pub(crate) mod torchao;
 pub(crate) mod unsupported;
 #[cfg(test)]
 mod vectors;
@@ -98,6 +102,12 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &in_training_4bit::FP4,
     &in_training_4bit::FP4_DOUBLE,
     &in_training_int8::Int8InTraining,
+    &hqq::HQQ,
+    &quanto::INT8,
+    &quanto::FLOAT8S,
+    &quanto::PACKED_INT,
+    &torchao::INT8,
+    &torchao::FLOAT8S,
 ];
 
 /// The encoding of that name.

@@ -66,7 +66,7 @@ fn beside(found: &Candidate<'_>, weight: &str, module: &str) -> Or<Option<Scaled
     check_group_size(found, module, &[BLOCK])?;
     let scales = Named::need(found, format!("{weight}_scale"))?;
     let number = Some(Named::need(found, second)?);
-    Ok(Some(ScaledParts { number, ..ScaledParts::new(scales, (1, BLOCK)) }))
+    Ok(Some(ScaledParts { third: number, ..ScaledParts::new(scales, (1, BLOCK)) }))
 }
 
 /// Whether it is a weight of ComfyUI's, whose scales lie in another order.

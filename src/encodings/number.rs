@@ -13,6 +13,7 @@ pub(crate) fn number(dtype: Dtype, bytes: &[u8], at: usize) -> f32 {
         Dtype::BF16 => half::bf16::from_le_bytes(bytes.as_chunks().0[at]).to_f32(),
         Dtype::F16 => half::f16::from_le_bytes(bytes.as_chunks().0[at]).to_f32(),
         Dtype::F8_E4M3 => E4M3[usize::from(bytes[at])],
+        Dtype::I8 => f32::from(bytes[at] as i8),
         Dtype::F8_E8M0 | Dtype::U8 => power_of(bytes[at]),
         _ => unreachable!("scales of other types are refused where they are detected"),
     }
@@ -52,6 +53,7 @@ mod tests {
             (Dtype::F8_E4M3, &[0x38, 0xc1], 1.0, -2.25),
             (Dtype::F8_E8M0, &[127, 128], 1.0, 2.0),
             (Dtype::U8, &[126, 128], 0.5, 2.0),
+            (Dtype::I8, &[126, 128], 126.0, -128.0),
         ] {
             assert_eq!((number(dtype, bytes, 0), number(dtype, bytes, 1)), (first, second), "{dtype:?}");
         }

@@ -86,6 +86,7 @@ mod tests {
             quantization: Some(&config),
             find: &|_| None,
             read: &read,
+            said: &|_, _| Ok(None),
             targets: &Default::default(),
         };
         GroupScheme::of(&found, module)

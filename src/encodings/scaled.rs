@@ -1,7 +1,7 @@
 //! Codes and what they are multiplied by: what most schemes have in common. Each is a row of facts in a file of its own.
 //!
 //! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid), then a number for the whole
-//! tensor where the scheme has one. Values are products in f32 in the
+//! tensor or zero points as many as the scales, where the scheme has any. Values are products in f32 in the
 //! order that [`Product`] says, each rounded, so that they are those of the library. They are decoded only.
 
 use crate::error::Result;
@@ -25,8 +25,13 @@ pub(crate) const FLOAT8: &[Dtype] = &[Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_
 /// Types of scales that are powers of two: bytes, as torch had no type for them for long, or the type itself.
 pub(crate) const POWERS: &[Dtype] = &[Dtype::U8, Dtype::F8_E8M0];
 
+/// The number of the whole tensor, or the zero points.
+const THIRD: usize = 2;
+
 /// The type of the number of a whole tensor.
 const NUMBER: &[Dtype] = &[Dtype::F32];
+/// That of zero points.
+const ZEROS: &[Dtype] = &[Dtype::I8];
 
 /// A scheme of codes with scales.
 pub(crate) struct Scaled {
@@ -46,7 +51,7 @@ pub(crate) struct Scaled {
     pub decode_only: &'static str,
     /// Whether fused experts, stacks of matrices, are stored so too.
     pub has_stacks: bool,
-    /// What the data is called behind the name of the weight.
+    /// What the data is called behind the name of the weight, or in the place of `.weight` if it begins with a dot.
     pub ending: &'static str,
     /// What belongs to a weight of that name, if the candidate is its data and of this scheme.
     pub find: fn(&Candidate<'_>, &str) -> Result<Option<ScaledParts>>,
@@ -63,6 +68,8 @@ pub(crate) enum Product {
     ScaleTimesNumber,
     /// `code · (scale / number)`.
     ScaleOverNumber,
+    /// `(code − zero point) · scale`, or `code · scale` where a weight has no zero points.
+    LessZero,
 }
 
 /// A tensor that belongs to a weight, by its name.
@@ -99,8 +106,8 @@ pub(crate) struct ScaledParts {
     pub scales: Named,
     /// Rows × columns that share a scale.
     pub block: (u64, u64),
-    /// The number of the whole tensor, where the scheme has one.
-    pub number: Option<Named>,
+    /// The number of the whole tensor or the zero points, where the scheme has any.
+    pub third: Option<Named>,
     /// What no value is made from.
     pub auxiliary: Vec<TensorRef>,
 }
@@ -108,7 +115,7 @@ pub(crate) struct ScaledParts {
 impl ScaledParts {
     /// Scales alone.
     pub(crate) fn new(scales: Named, block: (u64, u64)) -> ScaledParts {
-        ScaledParts { scales, block, number: None, auxiliary: Vec::new() }
+        ScaledParts { scales, block, third: None, auxiliary: Vec::new() }
     }
 }
 
@@ -130,18 +137,21 @@ impl Scaled {
         let cols = self.codes.in_row(*bytes);
         let cols = cols.ok_or_else(|| QuantizedProblem::PartOfCode { bytes: *bytes })?;
         let shape = Shape::new(&[before, &[*rows, cols]].concat()).ok_or(QuantizedProblem::TooLarge)?;
-        let ScaledParts { scales, block, number, .. } = beside;
+        let ScaledParts { scales, block, third, .. } = beside;
         let block = within(&shape, block);
         check_dtype(&scales.name, &scales.tensor, self.scales)?;
         check_grid(&scales.name, &scales.tensor, &shape, block)?;
-        if let Some(number) = &number {
+        if let Some(zeros) = third.as_ref().filter(|_| self.product == Product::LessZero) {
+            check_dtype(&zeros.name, &zeros.tensor, ZEROS)?;
+            check_grid(&zeros.name, &zeros.tensor, &shape, block)?;
+        } else if let Some(number) = &third {
             check_dtype(&number.name, &number.tensor, NUMBER)?;
             if !matches!(number.tensor.shape.axes(), [] | [1]) {
                 let (name, found) = (number.name.clone(), number.tensor.shape.clone());
                 return Err(QuantizedProblem::Shape { name, found, expected: vec![1] });
             }
         }
-        let parts = [Some(found.tensor.clone()), Some(scales.tensor), number.map(|number| number.tensor)];
+        let parts = [Some(found.tensor.clone()), Some(scales.tensor), third.map(|third| third.tensor)];
         let parts = parts.into_iter().flatten().collect();
         let encoding = self.name.into();
         Ok(LogicalFields { encoding, shape, block, parts, constants: Vec::new() }.into())
@@ -158,14 +168,15 @@ impl Encoding for Scaled {
     }
 
     fn detect(&self, found: &Candidate<'_>) -> Result<Option<Detected>> {
-        let Some(name) = found.name.strip_suffix(self.ending) else { return Ok(None) };
+        let Some(stem) = found.name.strip_suffix(self.ending) else { return Ok(None) };
+        let name = [stem, if self.ending.starts_with('.') { ".weight" } else { "" }].concat();
         if !self.scheme.dtypes.contains(&found.tensor.dtype) {
             return Ok(None);
         }
-        let Some(mut beside) = (self.find)(found, name)? else { return Ok(None) };
+        let Some(mut beside) = (self.find)(found, &name)? else { return Ok(None) };
         let auxiliary = std::mem::take(&mut beside.auxiliary);
-        let logical = self.weight(found, beside).map_err(|why| Candidate::wrong(name, why))?;
-        Ok(Some(Detected { name: name.to_owned(), logical, auxiliary }))
+        let logical = self.weight(found, beside).map_err(|why| Candidate::wrong(&name, why))?;
+        Ok(Some(Detected { name, logical, auxiliary }))
     }
 
     fn decode_only(&self) -> Option<&'static str> {
@@ -180,6 +191,7 @@ impl Encoding for Scaled {
         match part {
             CODES => self.codes.runs(place),
             SCALES => ScaleGrid::of(part, place).runs(),
+            THIRD if self.product == Product::LessZero => ScaleGrid::of(part, place).runs(),
             // The number of the whole tensor.
             _ => Runs { first: 0, len: 4, count: 1, stride: 4 },
         }
@@ -189,6 +201,7 @@ impl Encoding for Scaled {
         match part {
             CODES => self.codes.max_bytes(place),
             SCALES => ScaleGrid::of(part, place).max_bytes(place),
+            THIRD if self.product == Product::LessZero => ScaleGrid::of(part, place).max_bytes(place),
             _ => self.runs(part, place).bytes(),
         }
     }
@@ -203,20 +216,24 @@ impl Encoding for Scaled {
     ) -> bool {
         let grid = ScaleGrid::of(SCALES, place);
         let (codes, rest) = parts.split_at(self.codes.runs(place).bytes() as usize);
-        let (scales, number) = rest.split_at(grid.runs().bytes() as usize);
-        let number = number.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
+        let (scales, third) = rest.split_at(grid.runs().bytes() as usize);
+        let has_zeros = self.product == Product::LessZero && place.logical.parts().len() > THIRD;
+        let zeros = has_zeros.then(|| ScaleGrid::of(THIRD, place));
+        let number = third.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
         let row = place.rect.rows.start + at.row as u64;
         let mut finite = self.codes.widen(kernels, codes, place, &at, out);
         for (columns, scale_col) in grid.pieces(&at.cols, place) {
             let scale = grid.read(scales, row, scale_col);
             let scale = match self.product {
-                Product::Scale | Product::ScaleThen(_) => scale,
+                Product::Scale | Product::ScaleThen(_) | Product::LessZero => scale,
                 Product::ScaleTimesNumber => scale * number,
                 Product::ScaleOverNumber => scale / number,
             };
             finite &= scale.is_finite();
+            // Less 0 is what it was.
+            let zero = zeros.as_ref().map_or(0.0, |zeros| zeros.read(third, row, scale_col));
             for value in &mut out[columns.start - at.cols.start..columns.end - at.cols.start] {
-                *value *= scale;
+                *value = (*value - zero) * scale;
             }
         }
         if let Product::ScaleThen(constant) = self.product {

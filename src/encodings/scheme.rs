@@ -42,6 +42,8 @@ pub(crate) struct Scheme {
     pub plain_lists: &'static [&'static str],
     /// Files beside the weights that only its checkpoints have.
     pub side_files: &'static [&'static str],
+    /// Keys of a file's header that list others, which describe tensors as they are until they are decoded.
+    pub header_keys: &'static [&'static str],
     /// Endings of the names under which its builds of a model are published.
     pub builds: &'static [&'static str],
 }
@@ -63,6 +65,7 @@ impl Scheme {
         config_keys: &[],
         plain_lists: &[],
         side_files: &[],
+        header_keys: &[],
         builds: &[],
     };
 }

@@ -4,7 +4,7 @@
 
 use crate::encodings::modelopt::SIDE_FILE;
 use crate::encodings::scaled::FLOAT8;
-use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
+use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::tensor::dtype::Dtype;
 
 /// Data that is called as the weight is.
@@ -13,8 +13,6 @@ const WEIGHT: &[&str] = &[".weight"];
 const QWEIGHT: &[&str] = &[".qweight"];
 /// Data of packed codes.
 const PACKED: &[&str] = &[".weight_packed"];
-/// Data of quanto: of one tensor, and of one tensor inside another.
-const QUANTO: &[&str] = &[".weight._data", ".weight._data._data"];
 /// Data that stands in another basis than the weight.
 const TURNED: &[&str] = &[".weight", ".weight_packed", ".qweight"];
 /// What the names of scales of inputs end with, whose data is a weight of that name.
@@ -41,16 +39,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
     Scheme {
         title: "GPTQ or AWQ in the layout of Marlin",
         methods: &["marlin", "gptq_marlin", "awq_marlin"],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "HQQ",
-        methods: &["hqq"],
-        data: &[".W_q"],
-        has_any_dtype: true,
-        // A dozen scalars stand beside its codes.
-        auxiliary: &[Auxiliary { ending: ANY_ENDING, data: &[".W_q"] }],
-        plain_lists: &["skip_modules"],
         ..Scheme::NONE
     },
     Scheme {
@@ -97,33 +85,6 @@ pub(crate) static SCHEMES: &[Scheme] = &[
         methods: &["ptpc_fp8"],
         dtypes: FLOAT8,
         auxiliary: &[Auxiliary { ending: ".weight_scale", data: WEIGHT }],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "torchao",
-        methods: &["torchao"],
-        data: TORCHAO,
-        auxiliary: &[
-            Auxiliary { ending: "._weight_scale", data: TORCHAO },
-            Auxiliary { ending: "._weight_zero_point", data: TORCHAO },
-            Auxiliary { ending: "._weight_act_pre_scale", data: TORCHAO },
-        ],
-        plain_lists: &["modules_to_not_convert"],
-        ..Scheme::NONE
-    },
-    Scheme {
-        title: "quanto",
-        methods: &["quanto"],
-        data: QUANTO,
-        auxiliary: &[
-            Auxiliary { ending: ".weight._scale", data: QUANTO },
-            Auxiliary { ending: ".weight._shift", data: &[".weight._data._data"] },
-        ],
-        unused: &[
-            Auxiliary { ending: ".input_scale", data: QUANTO },
-            Auxiliary { ending: ".output_scale", data: QUANTO },
-        ],
-        plain_lists: &["modules_to_not_convert"],
         ..Scheme::NONE
     },
     Scheme {
@@ -227,6 +188,3 @@ pub(crate) static SCHEMES: &[Scheme] = &[
     Scheme { title: "SINQ", methods: &["sinq"], ..Scheme::NONE },
     Scheme { title: "four-over-six", methods: &["fouroversix"], ..Scheme::NONE },
 ];
-
-/// Data of torchao.
-const TORCHAO: &[&str] = &["._weight_qdata"];

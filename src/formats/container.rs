@@ -21,13 +21,14 @@ pub(crate) trait Container: Sync {
     fn read(&self, file: &FileBytes<'_>, room: Room) -> std::result::Result<FileHeader, ContainerProblem>;
 
     /// Builds the first bytes of a file that holds these tensors, one after the other in the order given. What `like`, the
-    /// first bytes of a file that was read, says beside its tensors is kept.
+    /// first bytes of a file that was read, says beside its tensors is kept under the keys that `is_kept` holds for.
     ///
     /// # Errors
     /// If the format cannot hold them: nothing is built that [`read`](Container::read) would refuse.
     fn build(
         &self,
         like: &HeaderBytes,
+        is_kept: &dyn Fn(&str) -> bool,
         tensors: &[(&str, Dtype, &[u64])],
     ) -> std::result::Result<HeaderBytes, Broken>;
 

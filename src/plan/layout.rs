@@ -1,11 +1,11 @@
 //! The output's shards: the base's, and for every tensor what makes it. A shard in which no tensor changed its name, type
 //! or shape keeps its header's bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor};
-use crate::checkpoint::header::build_header;
+use crate::checkpoint::header::{build_header, metadata_of};
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
 use crate::encodings::encoding::Encoding;
@@ -58,6 +58,8 @@ impl OutputLayout<'_> {
     pub(crate) fn shards(mut self) -> Result<Vec<OutShard>> {
         let base = &self.outline.base.catalogue;
         let (mut shards, mut errors) = (Vec::new(), Vec::new());
+        // What headers say of quantized data goes with it.
+        let gone = if self.keep_quantized { Vec::new() } else { self.outline.weights.header_keys() };
         let mut first = 0;
         for (i, beside) in base.shards.iter().enumerate() {
             let file = FileId(i as u32);
@@ -66,7 +68,7 @@ impl OutputLayout<'_> {
             let tensors = self.tensors(file, (first, own), &mut errors);
             first += own.len();
             if !tensors.is_empty() || own.is_empty() {
-                match shard((file, beside), own, tensors) {
+                match shard((file, beside), own, tensors, &gone) {
                     Ok(shard) => shards.push(shard),
                     Err(error) => errors.push(error),
                 }
@@ -240,17 +242,20 @@ fn shard(
     (file, base): (FileId, &BaseShard),
     own: &[BaseTensor],
     mut tensors: Vec<OutTensor>,
+    lists: &[&str],
 ) -> Result<OutShard> {
     let is_same = |base: &BaseTensor, out: &OutTensor| {
         base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
+    let gone = listed(base, lists)?;
     let unchanged = !base.has_stale
+        && gone.is_empty()
         && own.len() == tensors.len()
         && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
     let header = if unchanged {
         OutHeader::Copied { from: file, bytes: base.header_bytes }
     } else {
-        OutHeader::Made(new_header(base, &tensors)?)
+        OutHeader::Made(new_header(base, &gone, &tensors)?)
     };
     let mut offset = header.bytes();
     for tensor in &mut tensors {
@@ -260,9 +265,25 @@ fn shard(
     Ok(OutShard { name: base.name.clone(), header, tensors, bytes: offset })
 }
 
-/// A header for other tensors, with all else that the base's says.
-fn new_header(base: &BaseShard, tensors: &[OutTensor]) -> Result<HeaderBytes> {
+/// The keys of a shard's header that lists name, and those that these list.
+fn listed(base: &BaseShard, lists: &[&str]) -> Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    if lists.is_empty() {
+        return Ok(found);
+    }
+    for (key, value) in metadata_of(&base.like, Path::new(&base.name))? {
+        if lists.contains(&key.as_str()) {
+            // A list that cannot be read has nothing that a reader could follow.
+            found.extend(serde_json::from_str::<Vec<String>>(&value).unwrap_or_default());
+            found.insert(key);
+        }
+    }
+    Ok(found)
+}
+
+/// A header for other tensors, with all else that the base's says, without the keys that are gone.
+fn new_header(base: &BaseShard, gone: &HashSet<String>, tensors: &[OutTensor]) -> Result<HeaderBytes> {
     let entries: Vec<(&str, Dtype, &[u64])> =
         tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, tensor.shape.axes())).collect();
-    build_header(&base.like, Path::new(&base.name), &entries)
+    build_header(&base.like, &|key| !gone.contains(key), Path::new(&base.name), &entries)
 }

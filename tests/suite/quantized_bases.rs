@@ -331,7 +331,6 @@ fn targets_of_schemes_that_are_not_read_are_refused_by_name() {
         (&[("qweight", I32), ("qzeros", I32), ("scales", BF16)], "GPTQ or AWQ"),
         (&[("W_q", U8), ("scale", F32), ("zero", F32)], "HQQ"),
         (&[("_weight_qdata", U8), ("_weight_scale", F32), ("_weight_zero_point", F32)], "torchao"),
-        (&[("weight._data", I8), ("weight._scale", F32)], "quanto"),
         (&[("weight", U8), ("weight.absmax", F32), ("weight.quant_map", F32)], "bitsandbytes"),
         (&[("weight", BF16), ("weight.absmax", F32)], "bitsandbytes"),
         (&[("weight", I8), ("SCB", F32)], "bitsandbytes of 8 bits"),

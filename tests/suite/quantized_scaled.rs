@@ -143,6 +143,22 @@ const CASES: &[Case] = &[
         },
         inputs: &["input_scale"],
     },
+    of("quanto_qint8", &["input_scale", "output_scale"]),
+    of("quanto_qfloat8", &[]),
+    Case {
+        name: "quanto_file",
+        vector: "quanto_qint8",
+        relabel: |work| {
+            remove_description(work);
+            let said = json!({MODULE: {"weights": "qint8", "activations": "none"}});
+            fs::write(work.base.join("quanto_qmap.json"), said.to_string()).expect("a small file");
+        },
+        inputs: &[],
+    },
+    of("hqq4_g64_axis0", &[]),
+    of("hqq4_g64_axis1", &[]),
+    of("hqq4_g40_axis1_bf16", &[]),
+    of("hqq2_g16_axis0", &[]),
 ];
 
 /// Calls a tensor of both modules otherwise, and gives it a shape of as many elements.
@@ -171,9 +187,9 @@ fn beside(work: &Work, quantization: Value) {
     fs::write(work.base.join("hf_quant_config.json"), said.to_string()).expect("a small file");
 }
 
-/// The base of the case of that name.
+/// The base of the case of that name, or of a vector.
 pub(super) fn case(name: &str) -> (Work, Vec<f32>) {
-    let case = CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case {name}"));
+    let Some(case) = CASES.iter().find(|case| case.name == name) else { return based_on(name) };
     let (work, values) = based_on(case.vector);
     (case.relabel)(&work);
     (work, values)
@@ -269,7 +285,9 @@ fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
         }
         let config = fs::read_to_string(work.output.join("config.json")).expect("a config");
         assert!(!config.contains("quantization_config") && !config.contains("expert_dtype"), "{config}");
-        assert!(!work.output.join("hf_quant_config.json").exists(), "{what}");
+        for file in ["hf_quant_config.json", "quanto_qmap.json"] {
+            assert!(!work.output.join(file).exists(), "{what}");
+        }
     }
 }
 

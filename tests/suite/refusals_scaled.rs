@@ -8,9 +8,9 @@ use super::support::f32s;
 use super::work::{MODULE, Tensor, Work, edit, edit_json};
 
 /// One thing that is wrong: what it is, the vector, how its base gets there, and what the message must say.
-type Wrong = (&'static str, &'static str, fn(&Work), &'static [&'static str]);
+pub(super) type Wrong = (&'static str, &'static str, fn(&Work), &'static [&'static str]);
 
-fn all_are_refused(wrongs: &[Wrong]) {
+pub(super) fn all_are_refused(wrongs: &[Wrong]) {
     for (what, vector, damage, says) in wrongs {
         let (work, _) = case(vector);
         damage(&work);
@@ -24,7 +24,7 @@ fn change(work: &Work, leaf: &str, change: impl FnOnce(&mut Tensor)) {
 }
 
 /// Gives it another shape, and as many bytes of it as that has.
-fn reshape(work: &Work, leaf: &str, shape: &[u64]) {
+pub(super) fn reshape(work: &Work, leaf: &str, shape: &[u64]) {
     change(work, leaf, |tensor| {
         let size = tensor.data.len() / tensor.shape.iter().product::<u64>().max(1) as usize;
         tensor.data.resize(shape.iter().product::<u64>() as usize * size, 0x38);
@@ -33,11 +33,11 @@ fn reshape(work: &Work, leaf: &str, shape: &[u64]) {
 }
 
 /// Gives it another type of the same size.
-fn retype(work: &Work, leaf: &str, dtype: &str) {
+pub(super) fn retype(work: &Work, leaf: &str, dtype: &str) {
     change(work, leaf, |tensor| tensor.dtype = dtype.into());
 }
 
-fn remove(work: &Work, leaf: &str) {
+pub(super) fn remove(work: &Work, leaf: &str) {
     let name = format!("{MODULE}.{leaf}");
     edit(&work.base.join("model.safetensors"), |tensors| {
         let count = tensors.len();
@@ -55,7 +55,7 @@ fn add(work: &Work, leaf: &str, shape: &[u64]) {
 }
 
 /// Sets the first bytes of it.
-fn set(work: &Work, leaf: &str, bytes: &[u8]) {
+pub(super) fn set(work: &Work, leaf: &str, bytes: &[u8]) {
     change(work, leaf, |tensor| tensor.data[..bytes.len()].copy_from_slice(bytes));
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files of their own and panic")]
 
+mod distant;
 mod packed;
 mod scaled;
 mod words;
@@ -87,7 +88,12 @@ fn recognised(bytes: &[u8], config: &Value) -> crate::error::Result<Vec<Detected
         let tensor = find(name).unwrap();
         let quantization = config.get("quantization_config");
         let targets = &targets;
-        let found = Candidate { name, tensor: &tensor, quantization, find: &find, targets, read: &read };
+        let said = |_: &TensorRef, key: &str| {
+            let all = CONTAINERS[0].metadata(&header.like).unwrap();
+            Ok(all.into_iter().find(|(found, _)| found == key).map(|(_, value)| value))
+        };
+        let tensor = &tensor;
+        let found = Candidate { name, tensor, quantization, find: &find, targets, read: &read, said: &said };
         for encoding in ENCODINGS {
             weights.extend(encoding.detect(&found)?);
         }

@@ -21,6 +21,12 @@ const SCALED: &[(&str, &str)] = &[
     ("ct_fp8_group", "ct_fp8"),
     ("ct_int8_tensor", "ct_int8"),
     ("ct_int8_group", "ct_int8"),
+    ("quanto_qint8", "quanto_int8"),
+    ("quanto_qfloat8", "quanto_float8"),
+    ("torchao_int8wo", "torchao_int8"),
+    ("torchao_int8_asym_group", "torchao_int8"),
+    ("torchao_fp8wo", "torchao_float8"),
+    ("torchao_fp8_tensor", "torchao_float8"),
 ];
 
 #[test]

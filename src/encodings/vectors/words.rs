@@ -213,6 +213,9 @@ fn scales_and_groups_that_mean_nothing_are_said() {
         ("E8M0 255", "mlx_mxfp4_4bit_g32", 1, &[255]),
         ("a code that is NaN", "mlx_mxfp8_8bit_g32", 0, &[0x7f]),
         ("a nested scale that is NaN", "bnb_nf4_double", 3, &nan),
+        ("a scale of HQQ that is NaN", "hqq4_g64_axis1", 2, &[0x01, 0x7c]),
+        ("a zero point of HQQ that is infinite", "hqq4_g64_axis0", 4, &[0x00, 0x7c]),
+        ("a shift that is NaN", "quanto_qint4", 4, &nan),
     ] {
         assert!(!row_is_finite(vector, part, bytes), "{what}");
     }

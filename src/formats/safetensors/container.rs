@@ -39,8 +39,14 @@ impl Container for Safetensors {
         })
     }
 
-    fn build(&self, like: &HeaderBytes, tensors: &[(&str, Dtype, &[u64])]) -> Result<HeaderBytes, Broken> {
-        let like = parse_entries(like.get(LENGTH..).unwrap_or_default(), Room::ENDLESS)?;
+    fn build(
+        &self,
+        like: &HeaderBytes,
+        is_kept: &dyn Fn(&str) -> bool,
+        tensors: &[(&str, Dtype, &[u64])],
+    ) -> Result<HeaderBytes, Broken> {
+        let mut like = parse_entries(like.get(LENGTH..).unwrap_or_default(), Room::ENDLESS)?;
+        like.metadata.retain(|(key, _)| is_kept(key));
         Ok(first_bytes(tensors, &like.metadata)?)
     }
 
@@ -120,9 +126,11 @@ mod tests {
     #[test]
     fn what_is_built_is_read_and_keeps_the_metadata() {
         let json =
-            br#"{"__metadata__":{"format":"pt"},"old":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+            br#"{"__metadata__":{"old":"x","format":"pt"},"old":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
         let like = HeaderBytes::new([&(json.len() as u64).to_le_bytes(), &json[..]].concat());
-        let built = Safetensors.build(&like, &[("a", Dtype::BF16, &[3]), ("b", Dtype::U8, &[2])]).unwrap();
+        let built = Safetensors
+            .build(&like, &|key| key != "old", &[("a", Dtype::BF16, &[3]), ("b", Dtype::U8, &[2])])
+            .unwrap();
         let file = [&built[..], &[0; 8]].concat();
         let start = built.len() as u64;
         assert!(matches!(read(&file, start - 1), Err(ContainerProblem::NoRoom(needed)) if needed == start));
@@ -134,6 +142,6 @@ mod tests {
         assert_eq!(spans, [("a", Dtype::BF16, start), ("b", Dtype::U8, start + 6)]);
         assert!(String::from_utf8_lossy(&built).contains(r#"{"format":"pt"}"#));
         assert!(matches!(read(&file[..file.len() - 1], start + 1000), Err(ContainerProblem::NotWhole(_))));
-        assert!(Safetensors.build(&like, &[("a", Dtype::F4, &[3])]).is_err());
+        assert!(Safetensors.build(&like, &|_| true, &[("a", Dtype::F4, &[3])]).is_err());
     }
 }
