@@ -67,7 +67,7 @@ fn fused() {
                 let mut scratch = FusedScratch::new(rank);
                 let mut bytes = start.clone();
                 let seconds = least(&mut || {
-                    let mut codes = Codes { bytes: &mut bytes, stride: 2 * cols, rows, cols };
+                    let mut codes = Codes { bytes: &mut bytes, stride: 2 * cols, rows, cols, values: None };
                     black_box(kernels.merge_products(format, &mut codes, black_box(&terms), &mut scratch));
                 });
                 let gigabytes = start.len() as f64 / 1e9;

@@ -125,19 +125,26 @@ pub(crate) fn rounded(value: f32, dtype: Dtype) -> f32 {
 /// The largest magnitude of plain numbers; not finite if one of them is not.
 pub(crate) fn magnitude(dtype: Dtype, bytes: &[u8]) -> f32 {
     // Without their signs, floats are ordered as whole numbers are.
-    let of_halves = || {
-        let codes = bytes.as_chunks().0.iter();
-        codes.fold(0, |most, code| most.max(i16::from_le_bytes(*code) & i16::MAX)) as u16
-    };
     match dtype {
-        Dtype::BF16 => half::bf16::from_bits(of_halves()).to_f32(),
-        Dtype::F16 => half::f16::from_bits(of_halves()).to_f32(),
+        Dtype::BF16 => half::bf16::from_bits(largest_half(bytes)).to_f32(),
+        Dtype::F16 => half::f16::from_bits(largest_half(bytes)).to_f32(),
         _ => {
-            let codes = bytes.as_chunks().0.iter();
-            let most = codes.fold(0, |most, code| most.max(i32::from_le_bytes(*code) & i32::MAX));
+            let mut most = 0;
+            for code in bytes.as_chunks().0 {
+                most = most.max(i32::from_le_bytes(*code) & i32::MAX);
+            }
             f32::from_bits(most as u32)
         }
     }
+}
+
+/// The largest of codes of two bytes, without their signs.
+fn largest_half(bytes: &[u8]) -> u16 {
+    let mut most = 0;
+    for code in bytes.as_chunks().0 {
+        most = most.max(i16::from_le_bytes(*code) & i16::MAX);
+    }
+    most as u16
 }
 
 #[cfg(test)]

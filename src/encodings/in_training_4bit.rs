@@ -22,13 +22,18 @@ use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::in_training::{loaded_as, magnitude, rounded};
 use crate::encodings::logical::Logical;
 use crate::encodings::plain::{decode, runs};
-use crate::kernels::dispatch::Kernels;
+use crate::kernels::dispatch::{Kernels, Precision};
+use crate::kernels::fused::vector::{CpuProof, FormulaVector};
+use crate::kernels::task::VectorTask;
 use crate::tensor::dtype::Dtype;
+
+/// Values of a table of 4 bits.
+const CODES: usize = 16;
 
 /// Weights as bitsandbytes of 4 bits sees them.
 pub(crate) struct Blocks4Bit {
     name: &'static str,
-    table: &'static LazyLock<Steps>,
+    table: &'static LazyLock<Steps<CODES>>,
     is_double: bool,
 }
 
@@ -41,16 +46,19 @@ pub(crate) static NF4_DOUBLE: Blocks4Bit =
 pub(crate) static FP4_DOUBLE: Blocks4Bit =
     Blocks4Bit { name: "fp4_double_in_training", table: &FP4_STEPS, is_double: true };
 
-/// The values of a table from the least on, and the midpoints between them.
-struct Steps {
-    values: Vec<f32>,
-    midpoints: Vec<f32>,
+/// The values of a table from the least on, and the midpoint behind each; behind the last there is none below infinity.
+struct Steps<const N: usize> {
+    values: [f32; N],
+    midpoints: [f32; N],
 }
 
-impl Steps {
-    fn of(mut values: Vec<f32>) -> Steps {
+impl<const N: usize> Steps<N> {
+    fn of(mut values: [f32; N]) -> Steps<N> {
         values.sort_unstable_by(f32::total_cmp);
-        let midpoints = values.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+        let mut midpoints = [f32::INFINITY; N];
+        for (midpoint, pair) in midpoints.iter_mut().zip(values.windows(2)) {
+            *midpoint = (pair[0] + pair[1]) / 2.0;
+        }
         Steps { values, midpoints }
     }
 
@@ -61,10 +69,15 @@ impl Steps {
 }
 
 /// The quantiles of a normal distribution (QLoRA, arXiv:2305.14314, appendix E; digits as in bitsandbytes).
-static NF4_STEPS: LazyLock<Steps> = LazyLock::new(|| {
-    let negative =
-        [-1.0, -0.696_192_8, -0.525_073_05, -0.394_917_5, -0.284_441_38, -0.184_773_43, -0.091_050_036];
-    let positive = [
+static NF4_STEPS: LazyLock<Steps<CODES>> = LazyLock::new(|| {
+    Steps::of([
+        -1.0,
+        -0.696_192_8,
+        -0.525_073_05,
+        -0.394_917_5,
+        -0.284_441_38,
+        -0.184_773_43,
+        -0.091_050_036,
         0.0,
         0.079_580_3,
         0.160_930_2,
@@ -74,14 +87,16 @@ static NF4_STEPS: LazyLock<Steps> = LazyLock::new(|| {
         0.562_617,
         0.722_956_84,
         1.0,
-    ];
-    Steps::of(negative.into_iter().chain(positive).collect())
+    ])
 });
 
-/// Floats of a sign, two bits of exponent and one more, divided by the largest.
-static FP4_STEPS: LazyLock<Steps> = LazyLock::new(|| {
-    let positive = [0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0].map(|value: f32| value / 12.0);
-    Steps::of(positive.into_iter().chain(positive.map(|value| 0.0 - value)).collect())
+/// Floats of a sign, two bits of exponent and one more, divided by the largest. Both zeros are +0.
+static FP4_STEPS: LazyLock<Steps<CODES>> = LazyLock::new(|| {
+    let mut values = [0.0; CODES];
+    for (i, value) in [0.0, 0.0625, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0_f32].into_iter().enumerate() {
+        (values[i], values[CODES - 1 - i]) = (value / 12.0, 0.0 - value / 12.0);
+    }
+    Steps::of(values)
 });
 
 /// Decades of the table for magnitudes.
@@ -89,14 +104,17 @@ const DECADES: u32 = 7;
 
 /// The table for magnitudes (`create_dynamic_map`): in each decade twice as many values as in the one below, the midpoints of a line
 /// from 0.1 to 1.
-static DYNAMIC_STEPS: LazyLock<Steps> = LazyLock::new(|| {
-    let mut values = vec![0.0, 1.0];
+static DYNAMIC_STEPS: LazyLock<Steps<256>> = LazyLock::new(|| {
+    // Beside those of the decades there are 0 and 1.
+    let (mut values, mut at) = ([0.0; 256], 2);
+    values[1] = 1.0;
     for decade in 0..DECADES {
         let steps = 1_u32 << decade;
         let scale = 10_f64.powi(decade as i32 + 1 - DECADES as i32) as f32;
         for i in 0..steps {
-            let mean = (line(i, steps) + line(i + 1, steps)) / 2.0;
-            values.extend([scale * mean, -scale * mean]);
+            let mean = scale * ((line(i, steps) + line(i + 1, steps)) / 2.0);
+            (values[at], values[at + 1]) = (mean, -mean);
+            at += 2;
         }
     }
     Steps::of(values)
@@ -171,6 +189,9 @@ impl Encoding for Blocks4Bit {
             + at.cols.start as u64;
         let nested = self.is_double.then(|| Magnitudes::of(&weight, place.surveyed));
         decode(kernels, weight.dtype, weight.bytes(first, out.len() as u64), out);
+        if weight.loaded_as != weight.dtype {
+            out.iter_mut().for_each(|value| *value = rounded(*value, weight.loaded_as));
+        }
         let (mut done, mut finite) = (0, true);
         while done < out.len() {
             let block = (first + done as u64) / weight.block;
@@ -178,10 +199,16 @@ impl Encoding for Blocks4Bit {
             let most = weight.magnitude(block);
             finite &= most.is_finite();
             let decoded = nested.as_ref().map_or(most, |nested| nested.decoded(block, most));
-            let values = &mut out[done..end];
-            weight.round(values);
-            quantize(self.table, Divisor::of(most, weight.is_short(block)), decoded, values);
-            weight.round(values);
+            let divisor = Divisor::of(most, weight.is_short(block));
+            // All values of a code are rounded as one.
+            let decoded = self.table.values.map(|value| rounded(value * decoded, weight.loaded_as));
+            let task = NearestTask {
+                midpoints: &self.table.midpoints,
+                decoded,
+                divisor,
+                values: &mut out[done..end],
+            };
+            task.run_on(kernels);
             done = end;
         }
         finite
@@ -234,13 +261,6 @@ impl<'b> StretchBlocks<'b> {
     fn magnitude(&self, block: u64) -> f32 {
         rounded(magnitude(self.dtype, self.bytes(block * self.block, self.len(block))), self.loaded_as)
     }
-
-    /// Rounds values to what they were loaded as.
-    fn round(&self, values: &mut [f32]) {
-        if self.loaded_as != Dtype::F32 {
-            values.iter_mut().for_each(|value| *value = rounded(*value, self.loaded_as));
-        }
-    }
 }
 
 /// What values are divided by: a short last block by its magnitude, others by multiplying with the reciprocal.
@@ -257,17 +277,51 @@ impl Divisor {
         Divisor { factor: 1.0 / most, most, is_short }
     }
 
+    #[inline(always)]
     fn divided(self, value: f32) -> f32 {
         if self.is_short { value / self.most } else { value * self.factor }
     }
 }
 
-/// Quantizes values of a block and decodes them with that magnitude.
-fn quantize(steps: &Steps, divisor: Divisor, magnitude: f32, values: &mut [f32]) {
-    for value in values {
-        let y = divisor.divided(*value);
-        let code = steps.midpoints.iter().filter(|midpoint| **midpoint < y).count();
-        *value = steps.values[code] * magnitude;
+/// Values of a block, each of which becomes what the nearest value of the table is decoded to.
+struct NearestTask<'t> {
+    midpoints: &'t [f32; CODES],
+    decoded: [f32; CODES],
+    divisor: Divisor,
+    values: &'t mut [f32],
+}
+
+/// Values that are looked at together: comparisons are made for all of them, midpoint by midpoint.
+const TOGETHER: usize = 32;
+
+impl NearestTask<'_> {
+    fn run_on(self, kernels: Kernels) {
+        if kernels.has_vectors() { f32::run(kernels, self) } else { self.put() }
+    }
+
+    #[inline(always)]
+    fn put(self) {
+        for values in self.values.chunks_mut(TOGETHER) {
+            let (mut quotients, mut codes) = ([0.0_f32; TOGETHER], [0_u32; TOGETHER]);
+            for (quotient, value) in quotients.iter_mut().zip(&*values) {
+                *quotient = self.divisor.divided(*value);
+            }
+            for midpoint in self.midpoints {
+                for (code, quotient) in codes.iter_mut().zip(&quotients) {
+                    *code += u32::from(midpoint < quotient);
+                }
+            }
+            for (value, code) in values.iter_mut().zip(codes) {
+                *value = self.decoded[code as usize % CODES];
+            }
+        }
+    }
+}
+
+impl VectorTask<f32> for NearestTask<'_> {
+    #[inline(always)]
+    fn run<V: FormulaVector<Value = f32>>(self, _: CpuProof<V>) {
+        self.put();
     }
 }
 

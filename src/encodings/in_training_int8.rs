@@ -9,7 +9,9 @@ use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::in_training::{magnitude, rounded};
 use crate::encodings::logical::Logical;
 use crate::encodings::plain::{decode, piece, runs};
-use crate::kernels::dispatch::Kernels;
+use crate::kernels::dispatch::{Kernels, Precision};
+use crate::kernels::fused::vector::{CpuProof, FormulaVector};
+use crate::kernels::task::VectorTask;
 use crate::tensor::dtype::Dtype;
 
 /// Weights as LLM.int8 sees them.
@@ -50,17 +52,55 @@ impl Encoding for Int8InTraining {
         let whole = RowPiece { row: at.row, cols: 0..place.rect.width() as usize };
         let most = rounded(magnitude(dtype, &parts[piece(size, place, &whole)]), CAST);
         decode(kernels, dtype, &parts[piece(size, place, &at)], out);
+        if dtype != CAST {
+            cast(kernels, out);
+        }
         if most == 0.0 {
             out.fill(0.0);
             return true;
         }
-        // As torch divides a number by a tensor.
-        let scale = most.recip() * MOST;
-        for value in &mut *out {
-            // A code is a whole number, which has no negative zero.
-            let code = (rounded(*value, CAST) * scale).round_ties_even() + 0.0;
-            *value = code * most * STEP;
+        let task = StepsTask { most, values: out };
+        if kernels.has_vectors() {
+            f32::run(kernels, task)
+        } else {
+            task.put()
         }
         most.is_finite()
+    }
+}
+
+/// Rounds values to f16.
+fn cast(kernels: Kernels, values: &mut [f32]) {
+    let mut codes = [0; 512];
+    for values in values.chunks_mut(codes.len() / 2) {
+        let codes = &mut codes[..2 * values.len()];
+        kernels.narrow_f16(values, codes);
+        kernels.widen_f16(codes, values);
+    }
+}
+
+/// Values of a row, each of which becomes the nearest of 255 steps.
+struct StepsTask<'t> {
+    most: f32,
+    values: &'t mut [f32],
+}
+
+impl StepsTask<'_> {
+    #[inline(always)]
+    fn put(self) {
+        // As torch divides a number by a tensor.
+        let scale = self.most.recip() * MOST;
+        for value in self.values {
+            // A code is a whole number, which has no negative zero.
+            let code = (*value * scale).round_ties_even() + 0.0;
+            *value = code * self.most * STEP;
+        }
+    }
+}
+
+impl VectorTask<f32> for StepsTask<'_> {
+    #[inline(always)]
+    fn run<V: FormulaVector<Value = f32>>(self, _: CpuProof<V>) {
+        self.put();
     }
 }

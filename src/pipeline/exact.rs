@@ -33,32 +33,54 @@ impl TileJob<'_> {
         data: &mut [u8],
         scratch: &mut WorkerScratch,
     ) -> Result<()> {
-        let elements = piece.elements();
-        let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
-        if !finite && start_encoding(self.merged.start).plain().is_none() {
-            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.to_string() }.into());
-        }
+        let finite = self.decode_base(format, piece, data, &mut scratch.buffers)?;
         scratch.applied.clear();
         let sum = if is_measured { self.apply(piece, scratch) } else { None };
-        self.put_base(format, piece, data, &mut scratch.buffers);
         let WorkerScratch { buffers, ops, singles, doubles, outcome, .. } = scratch;
         outcome.changed += match format.width {
             16 => self.evaluate(format, (piece, finite), data, (buffers, ops, singles))?,
             _ => self.evaluate(format, (piece, finite), data, (buffers, ops, doubles))?,
         };
         if is_measured {
-            let values = scratch.buffers.values[..elements].chunks_exact_mut(piece.cols.len());
-            for (row, values) in piece.rows.clone().zip(values) {
-                let codes = &data[self.codes_of(format, row, piece)];
-                out_encoding(self.merged.tensor).decode_flat(self.kernels, codes, values);
-            }
+            self.decode_codes(format, piece, data, &mut scratch.buffers);
             self.measure(piece, sum, self.is_cast(), scratch);
         }
         Ok(())
     }
 
+    /// Decodes what a block starts from, and puts what the base would be where the output goes; true if all of it is finite.
+    pub(crate) fn decode_base(
+        &self,
+        format: FloatFormat,
+        piece: &Piece,
+        data: &mut [u8],
+        buffers: &mut Buffers,
+    ) -> Result<bool> {
+        let finite = self.decode(piece, data, &mut buffers.original[..piece.elements()]);
+        if !finite && start_encoding(self.merged.start).plain().is_none() {
+            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.to_string() }.into());
+        }
+        self.put_base(format, piece, data, buffers);
+        Ok(finite)
+    }
+
+    /// Decodes the output of a block into its values.
+    pub(crate) fn decode_codes(
+        &self,
+        format: FloatFormat,
+        piece: &Piece,
+        data: &[u8],
+        buffers: &mut Buffers,
+    ) {
+        let values = buffers.values[..piece.elements()].chunks_exact_mut(piece.cols.len());
+        for (row, values) in piece.rows.clone().zip(values) {
+            let codes = &data[self.codes_of(format, row, piece)];
+            out_encoding(self.merged.tensor).decode_flat(self.kernels, codes, values);
+        }
+    }
+
     /// Whether the output is of another type than what it starts from.
-    fn is_cast(&self) -> bool {
+    pub(crate) fn is_cast(&self) -> bool {
         start_encoding(self.merged.start).name() != out_encoding(self.merged.tensor).name()
     }
 

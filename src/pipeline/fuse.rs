@@ -1,6 +1,6 @@
-//! Merging a tile of plain codes whose ops all add products of factors: one pass of the fused kernel over every cell of the
-//! tile, a rectangle in which the same ops fall on all elements. Only rows of the sample go the long way besides, so that
-//! what is left of each delta can be measured.
+//! Merging a tile whose ops all add products of factors, into codes of two bytes: one pass of the fused kernel over every cell of
+//! the tile, a rectangle in which the same ops fall on all elements. Where the tile does not start as these codes it is decoded
+//! before, block by block. Only rows of the sample go the long way besides, so that what is left of each delta can be measured.
 
 use smallvec::SmallVec;
 
@@ -10,6 +10,7 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::pack::Term;
 use crate::kernels::fused::tile::Codes;
 use crate::ops::placement::Window;
+use crate::schedule::requirement::BLOCK_ROWS;
 
 use crate::pipeline::apply::{Piece, TileJob};
 use crate::pipeline::retained::SAMPLED_ROWS;
@@ -70,7 +71,7 @@ impl TileJob<'_> {
     ) -> Result<()> {
         let place = cell.place(self.rect);
         if scratch.ops.iter().all(|of| of.grid.window(&place).is_none()) {
-            return Ok(());
+            return self.put_bases(format, cell, data, scratch);
         }
         let mut top = cell.rows.start;
         while top < cell.rows.end {
@@ -80,10 +81,47 @@ impl TileJob<'_> {
             if is_measured {
                 self.measure_rows(format, &rows, data, scratch)?;
             } else {
-                self.merge_piece(format, &rows, data, scratch)?;
+                self.merge_pieces(format, &rows, data, scratch)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the tile's bytes are those of the output, but for what is added.
+    fn starts_as_codes(&self) -> bool {
+        self.layout.out.start == 0 && !self.is_cast()
+    }
+
+    /// Puts what the base would be in place of the output, where that does not start so.
+    fn put_bases(
+        &self,
+        format: FloatFormat,
+        cell: &Piece,
+        data: &mut [u8],
+        scratch: &mut WorkerScratch,
+    ) -> Result<()> {
+        if self.starts_as_codes() {
+            return Ok(());
+        }
+        blocks(cell, BLOCK_ROWS, scratch.buffers.block)
+            .try_for_each(|block| self.decode_base(format, &block, data, &mut scratch.buffers).map(|_| ()))
+    }
+
+    /// Merges rows on which the same ops fall everywhere: as they are, or block by block as they are decoded.
+    fn merge_pieces(
+        &self,
+        format: FloatFormat,
+        rows: &Piece,
+        data: &mut [u8],
+        scratch: &mut WorkerScratch,
+    ) -> Result<()> {
+        if self.starts_as_codes() {
+            return self.merge_piece(format, rows, data, scratch);
+        }
+        blocks(rows, BLOCK_ROWS, scratch.buffers.block).try_for_each(|block| {
+            self.decode_base(format, &block, data, &mut scratch.buffers)?;
+            self.merge_piece(format, &block, data, scratch)
+        })
     }
 
     /// Merges a piece on which the same ops fall everywhere.
@@ -104,7 +142,9 @@ impl TileJob<'_> {
         let (stride, bytes) = (self.rect.width() as usize * 2, &mut data[self.layout.out.clone()]);
         let start = piece.rows.start * stride + piece.cols.start * 2;
         let (rows, cols) = (piece.rows.len(), piece.cols.len());
-        let mut codes = Codes { bytes: &mut bytes[start..], stride, rows, cols };
+        let original = &scratch.buffers.original[..];
+        let values = (!self.starts_as_codes()).then(|| &original[..piece.elements()]);
+        let mut codes = Codes { bytes: &mut bytes[start..], stride, rows, cols, values };
         let narrowed = self.kernels.merge_products(format, &mut codes, &terms, &mut scratch.fused);
         scratch.outcome.changed += narrowed.changed;
         if !narrowed.finite {
@@ -130,21 +170,27 @@ impl TileJob<'_> {
         data: &mut [u8],
         scratch: &mut WorkerScratch,
     ) -> Result<()> {
-        let high = SAMPLED_ROWS.min(rows.rows.len());
-        let wide = (scratch.buffers.block / high).clamp(1, rows.cols.len());
-        for top in rows.rows.clone().step_by(high) {
-            for left in rows.cols.clone().step_by(wide) {
-                let piece = Piece {
-                    rows: top..(top + high).min(rows.rows.end),
-                    cols: left..(left + wide).min(rows.cols.end),
-                };
-                self.decode(&piece, data, &mut scratch.buffers.original[..piece.elements()]);
-                let sum = self.apply(&piece, scratch);
-                self.merge_piece(format, &piece, data, scratch)?;
-                self.decode(&piece, data, &mut scratch.buffers.values[..piece.elements()]);
-                self.measure(&piece, sum, false, scratch);
-            }
-        }
-        Ok(())
+        blocks(rows, SAMPLED_ROWS, scratch.buffers.block).try_for_each(|piece| {
+            self.decode_base(format, &piece, data, &mut scratch.buffers)?;
+            let sum = self.apply(&piece, scratch);
+            self.merge_piece(format, &piece, data, scratch)?;
+            self.decode_codes(format, &piece, data, &mut scratch.buffers);
+            self.measure(&piece, sum, self.is_cast(), scratch);
+            Ok(())
+        })
     }
+}
+
+/// Blocks of a piece that have so many rows at the most, and elements.
+fn blocks(piece: &Piece, rows: usize, elements: usize) -> impl Iterator<Item = Piece> + use<> {
+    let (all_rows, all_cols) = (piece.rows.clone(), piece.cols.clone());
+    let high = rows.min(all_rows.len()).max(1);
+    let wide = (elements / high).clamp(1, all_cols.len().max(1));
+    all_rows.clone().step_by(high).flat_map(move |top| {
+        let (rows, end) = (top..(top + high).min(all_rows.end), all_cols.end);
+        all_cols
+            .clone()
+            .step_by(wide)
+            .map(move |left| Piece { rows: rows.clone(), cols: left..(left + wide).min(end) })
+    })
 }

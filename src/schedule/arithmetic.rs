@@ -5,12 +5,12 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::ops::op::Op;
 
 use crate::schedule::cut::{MergedTensor, Output};
-use crate::schedule::region::{out_encoding, start_encoding};
+use crate::schedule::region::out_encoding;
 
 /// How the values of a tensor are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arithmetic {
-    /// Products of factors are added to codes of two bytes where they lie, in registers; rounded once.
+    /// Products of factors are added in registers to codes of two bytes where they lie, or to decoded values; rounded once.
     Fused(FloatFormat),
     /// All deltas have formulas of sums and products; rounded once.
     Formulas(FloatFormat),
@@ -21,14 +21,12 @@ pub(crate) enum Arithmetic {
 impl MergedTensor<'_> {
     /// How its values are made.
     pub(crate) fn arithmetic(&self) -> Arithmetic {
-        let (start, out) = (start_encoding(self.start), out_encoding(self.tensor));
-        let Some(format) = out.float_format() else { return Arithmetic::Pinned };
+        let Some(format) = out_encoding(self.tensor).float_format() else { return Arithmetic::Pinned };
         let has_formulas = self.ops.iter().all(|op| op.delta().polynomial().is_some());
         if self.output != Output::Encoded || self.ops.is_empty() || !has_formulas {
             return Arithmetic::Pinned;
         }
-        let is_in_place = format.width == 16 && start.name() == out.name();
-        if is_in_place && self.ops.iter().all(|op| self.is_dense_product(op)) {
+        if format.width == 16 && self.ops.iter().all(|op| self.is_dense_product(op)) {
             return Arithmetic::Fused(format);
         }
         Arithmetic::Formulas(format)

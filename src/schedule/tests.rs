@@ -429,7 +429,7 @@ fn arithmetic_follows_from_deltas_and_encodings() {
         Formulas(FloatFormat::F32),
         "its bytes are not where they were"
     );
-    assert_eq!(arithmetic(&in_encoding("f16")), Formulas(FloatFormat::F16));
+    assert_eq!(arithmetic(&in_encoding("f16")), Fused(FloatFormat::F16), "decoded values are added to");
     let merged = tensor(2, false);
     let reduction = MergedTensor::of(&merged).expect("it is merged").reduction(Reduces::Op(0));
     assert_eq!(reduction.arithmetic(), Pinned, "nothing is encoded");

@@ -17,7 +17,8 @@
 //! 4. `sum = fl(W + acc)` is off by at most u·|sum| besides, and so is `sum ± bound` when it is rounded. The bound is taken as
 //!    fl(r·c + 3u·|sum|): 2u·|sum| are needed, and the rest makes up for the bound's own roundings and keeps x strictly
 //!    between both ends, so that it does not matter which way an end is rounded that is a tie.
-//! 5. Where r·c = 0 the sum is W itself, which the format holds: no rounding.
+//! 5. Where r·c = 0 the sum is W itself. Where W is a code the format holds it; a W in f32 is rounded as any sum, and one on a tie
+//!    is open, as its bound is not 0.
 //!
 //! If both ends round to one code then so does x, as rounding is monotone. Ends on both sides of zero have codes that differ
 //! by the sign. A sum or bound that is infinite or NaN is not smaller than [`HalfCode::LARGE`], so that it is open.
@@ -63,19 +64,21 @@ pub(crate) struct RowGroup<'g, T> {
     pub(crate) cols: &'g PanelRow<T>,
 }
 
+/// Rows of values, and elements from one to the next.
+pub(crate) type ValueRows<'v> = (&'v [f32], usize);
+
 /// The elements of a group that are open: by row a bit for each column.
 pub(crate) type OpenBits = [u64; ROWS];
 
 /// Merges a group, and sums of earlier products of it, into its codes, `COLS` for each of `ROWS` rows that begin `stride` bytes
-/// apart. Open ones are left as they
-/// were. Returns how many changed.
+/// apart. What they are added to are the codes, or values beside them. Open ones are left as they were. Returns how many changed.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
 pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
     group: &RowGroup<'_, f32>,
-    before: Option<&[PanelRow<f32>]>,
+    (before, values): (Option<&[PanelRow<f32>]>, Option<ValueRows<'_>>),
     (codes, stride): (&mut [u8], usize),
     open: &mut OpenBits,
 ) -> u64 {
@@ -93,7 +96,8 @@ pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
                 let (moved, unsettled) = unsafe {
                     let sum = before.map_or(*sum, |rows| V::load(&rows[i].0[first..]).add(*sum));
                     let bound = V::splat(group.rows[i]).mul(V::load(&group.cols.0[first..]));
-                    round::<V, C>(sum, bound, &mut row[2 * j * V::LANES..][..2 * V::LANES])
+                    let values = values.map(|(values, stride)| &values[i * stride + first..]);
+                    round::<V, C>(sum, bound, values, &mut row[2 * j * V::LANES..][..2 * V::LANES])
                 };
                 all_moved |= u64::from(moved) << first;
                 all_unsettled |= u64::from(unsettled) << first;
@@ -105,16 +109,22 @@ pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
     changed
 }
 
-/// Adds to the codes of one vector, and says which changed and which are open.
+/// Adds to the codes of one vector, or to the values that they stand for, and says which changed and which are open.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-unsafe fn round<V: CodeVector, C: HalfCode>(delta: V, product_bound: V, codes: &mut [u8]) -> (u32, u32) {
+unsafe fn round<V: CodeVector, C: HalfCode>(
+    delta: V,
+    product_bound: V,
+    values: Option<&[f32]>,
+    codes: &mut [u8],
+) -> (u32, u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let base: V = C::widen(codes);
-        let sum = base.add(delta);
+        let start = values.map_or(base, |values| V::load(values));
+        let sum = start.add(delta);
         let bound = sum.abs().fma(V::splat(OF_SUM), product_bound);
         replace::<V, C>((sum, bound), base, codes)
     }

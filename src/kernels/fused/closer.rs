@@ -24,19 +24,16 @@ use crate::kernels::fused::pack::roundings;
 const OF_SUMS: f64 = 1.0 / (1_u64 << 27) as f64;
 const OF_BASE: f64 = 1.0 / (1_u64 << 51) as f64;
 
-/// The code of `base` plus the products of a group with all its ranks, for one of its rows and columns, if the bound leaves no
-/// other. None for a base that is infinite or NaN.
+/// The code of `base`, which is finite, plus the products of a group with all its ranks, for one of its rows and columns, if the
+/// bound leaves no other.
 pub(crate) fn closer(
     format: FloatFormat,
-    base: u32,
+    base: f32,
     group: &RowGroup<'_, f32>,
     (row, col): (usize, usize),
 ) -> Option<u32> {
-    if !format.is_finite(base) {
-        return None;
-    }
     let rank = group.a.len();
-    let sum = f64::from(format.value(base)) + product(group, row, col);
+    let sum = f64::from(base) + product(group, row, col);
     let reach = f64::from(group.rows[row]) * f64::from(group.cols.0[col]);
     let bound = reach / roundings(rank) * (1.0 + rank as f64 * OF_SUMS) + OF_BASE * sum.abs();
     Ball::within(sum, bound).round(format)

@@ -7,13 +7,9 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::made::Factors;
 use crate::kernels::fused::pack::Term;
 
-/// The code of an element: `base` plus the products of all terms for a row and a column, rounded once to nearest even. A sum
-/// of zero is +0. A base that is infinite or NaN stays what it is, but quiet.
-pub(crate) fn settle(format: FloatFormat, base: u32, terms: &[Term<'_>], row: usize, col: usize) -> u32 {
-    if !format.is_finite(base) {
-        return format.quiet(base);
-    }
-    let base = format.value(base);
+/// The code of an element: `base`, which is finite, plus the products of all terms for a row and a column, rounded once to
+/// nearest even. A sum of zero is +0.
+pub(crate) fn settle(format: FloatFormat, base: f32, terms: &[Term<'_>], row: usize, col: usize) -> u32 {
     let near: Ball = element(base, terms, row, col);
     near.round(format).unwrap_or_else(|| element::<Dyadic>(base, terms, row, col).round(format))
 }

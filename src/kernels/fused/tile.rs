@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::fused::body;
-use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, RANK_STEP, ROWS, RowGroup};
+use crate::kernels::fused::body::{COLS, OpenBits, PanelRow, RANK_STEP, ROWS, RowGroup, ValueRows};
 use crate::kernels::fused::closer::closer;
 use crate::kernels::fused::code::HalfCode;
 use crate::kernels::fused::pack::{Term, pack_panel, pack_rows, rank_of};
@@ -30,13 +30,18 @@ pub struct Codes<'c> {
     pub rows: usize,
     /// Number of columns.
     pub cols: usize,
+    /// What products are added to where the codes do not hold it, row-major without gaps. The codes are these values rounded then,
+    /// so that it shows which of them products change.
+    pub values: Option<&'c [f32]>,
 }
 
-impl Codes<'_> {
+impl<'c> Codes<'c> {
     /// Panics unless the rectangle and all terms have the same sizes.
     pub(crate) fn check(&self, terms: &[Term<'_>]) {
         let last = self.rows.saturating_sub(1) * self.stride + self.cols * WIDTH;
         assert!(self.rows == 0 || last <= self.bytes.len(), "the rectangle must lie in its bytes");
+        let is_whole = self.values.is_none_or(|values| values.len() == self.rows * self.cols);
+        assert!(is_whole, "there must be a value for each code");
         for Term { left, right, .. } in terms {
             assert_eq!((left.rows, right.cols), (self.rows, self.cols), "a product must cover the rectangle");
             assert_eq!(left.cols, right.rows, "factors must have one rank");
@@ -47,6 +52,59 @@ impl Codes<'_> {
     fn start(&self, row: usize, col: usize) -> usize {
         row * self.stride + col * WIDTH
     }
+
+    /// The values from an element on, and elements from one row to the next.
+    fn values_from(&self, row: usize, col: usize) -> Option<ValueRows<'c>> {
+        self.values.map(|values| (&values[row * self.cols + col..], self.cols))
+    }
+
+    /// What products are added to at an element.
+    fn base(&self, format: FloatFormat, row: usize, col: usize) -> Base {
+        let start = self.start(row, col);
+        let code = u32::from(u16::from_le_bytes([self.bytes[start], self.bytes[start + 1]]));
+        let value = match self.values {
+            Some(values) => Some(values[row * self.cols + col]).filter(|value| value.is_finite()),
+            None => format.is_finite(code).then(|| format.value(code)),
+        };
+        Base { code, value }
+    }
+
+    /// Puts a code in place of the base's, and counts it.
+    fn replace(
+        &mut self,
+        format: FloatFormat,
+        (row, col): (usize, usize),
+        (base, new): (Base, u32),
+        narrowed: &mut Narrowed,
+    ) {
+        let start = self.start(row, col);
+        self.bytes[start..start + WIDTH].copy_from_slice(&(new as u16).to_le_bytes());
+        narrowed.changed += u64::from(new != base.code);
+        narrowed.finite &= format.is_finite(new) || base.value.is_none();
+    }
+
+    /// Settles one element in place.
+    fn settle_one(
+        &mut self,
+        format: FloatFormat,
+        terms: &[Term<'_>],
+        (row, col): (usize, usize),
+        narrowed: &mut Narrowed,
+    ) {
+        let base = self.base(format, row, col);
+        let new = match base.value {
+            Some(value) => settle(format, value, terms, row, col),
+            None => format.quiet(base.code),
+        };
+        self.replace(format, (row, col), (base, new), narrowed);
+    }
+}
+
+/// What products are added to: the code that is there, and its value, if it is finite.
+#[derive(Clone, Copy)]
+struct Base {
+    code: u32,
+    value: Option<f32>,
 }
 
 /// What the fused pass writes to beside the codes.
@@ -95,8 +153,7 @@ pub(crate) fn reference(format: FloatFormat, codes: &mut Codes<'_>, terms: &[Ter
     let mut narrowed = Narrowed { finite: true, changed: 0 };
     for row in 0..codes.rows {
         for col in 0..codes.cols {
-            let start = codes.start(row, col);
-            settle_one(format, &mut codes.bytes[start..start + WIDTH], terms, (row, col), &mut narrowed);
+            codes.settle_one(format, terms, (row, col), &mut narrowed);
         }
     }
     narrowed
@@ -206,17 +263,26 @@ impl PanelPart {
     ) {
         let mut open: OpenBits = [0; ROWS];
         let start = codes.start(self.rows.start, self.cols.start);
+        let values = codes.values_from(self.rows.start, self.cols.start);
         narrowed.changed += if self.rows.len() == ROWS && self.cols.len() == COLS {
             // SAFETY: the caller's promise.
             unsafe {
-                body::merge::<V, C, N>(group, before, (&mut codes.bytes[start..], codes.stride), &mut open)
+                body::merge::<V, C, N>(
+                    group,
+                    (before, values),
+                    (&mut codes.bytes[start..], codes.stride),
+                    &mut open,
+                )
             }
         } else {
             let mut edge = [0; ROWS * COLS * WIDTH];
             self.copy_in(codes, &mut edge);
+            let mut of_edge = [0.0; ROWS * COLS];
+            let values = values.map(|values| self.values_in(values, &mut of_edge));
             // SAFETY: the caller's promise.
-            let changed =
-                unsafe { body::merge::<V, C, N>(group, before, (&mut edge, COLS * WIDTH), &mut open) };
+            let changed = unsafe {
+                body::merge::<V, C, N>(group, (before, values), (&mut edge, COLS * WIDTH), &mut open)
+            };
             self.copy_out(&edge, codes);
             changed
         };
@@ -231,6 +297,15 @@ impl PanelPart {
         for (row, to) in self.rows.clone().zip(edge.chunks_exact_mut(COLS * WIDTH)) {
             to[..bytes].copy_from_slice(&codes.bytes[codes.start(row, self.cols.start)..][..bytes]);
         }
+    }
+
+    /// Copies its values to where those of a whole group have room.
+    fn values_in<'e>(&self, (values, stride): ValueRows<'_>, edge: &'e mut [f32]) -> ValueRows<'e> {
+        let rows = values.chunks(stride).zip(edge.chunks_exact_mut(COLS)).take(self.rows.len());
+        for (from, to) in rows {
+            to[..self.cols.len()].copy_from_slice(&from[..self.cols.len()]);
+        }
+        (edge, COLS)
     }
 
     /// Copies the part back.
@@ -255,38 +330,14 @@ impl PanelPart {
         for ((i, row), mut bits) in self.rows.clone().enumerate().zip(open) {
             while bits != 0 {
                 let j = bits.trailing_zeros() as usize;
-                let (col, start) = (self.cols.start + j, codes.start(row, self.cols.start + j));
-                let code = &mut codes.bytes[start..start + WIDTH];
-                let base = base_of(code);
-                match closer(format, base, whole, (i, j)) {
-                    Some(new) => replace(format, code, (base, new), narrowed),
-                    None => settle_one(format, code, terms, (row, col), narrowed),
+                let col = self.cols.start + j;
+                let base = codes.base(format, row, col);
+                match base.value.and_then(|value| closer(format, value, whole, (i, j))) {
+                    Some(new) => codes.replace(format, (row, col), (base, new), narrowed),
+                    None => codes.settle_one(format, terms, (row, col), narrowed),
                 }
                 bits &= bits - 1;
             }
         }
     }
-}
-
-/// Settles one element in place.
-fn settle_one(
-    format: FloatFormat,
-    code: &mut [u8],
-    terms: &[Term<'_>],
-    (row, col): (usize, usize),
-    narrowed: &mut Narrowed,
-) {
-    let base = base_of(code);
-    replace(format, code, (base, settle(format, base, terms, row, col)), narrowed);
-}
-
-fn base_of(code: &[u8]) -> u32 {
-    u32::from(u16::from_le_bytes([code[0], code[1]]))
-}
-
-/// Puts a code in place of the base's, and counts it.
-fn replace(format: FloatFormat, code: &mut [u8], (base, new): (u32, u32), narrowed: &mut Narrowed) {
-    code.copy_from_slice(&(new as u16).to_le_bytes());
-    narrowed.changed += u64::from(new != base);
-    narrowed.finite &= format.is_finite(new) || !format.is_finite(base);
 }

@@ -68,7 +68,7 @@ impl Rectangle {
             scale: self.scale as f32 * 2.0_f32.powi(UNITS[2]),
         }];
         let mut bytes: Vec<u8> = self.codes.iter().flat_map(|code| code.to_le_bytes()).collect();
-        let mut codes = Codes { bytes: &mut bytes, stride: 2 * COLS, rows: ROWS, cols: COLS };
+        let mut codes = Codes { bytes: &mut bytes, stride: 2 * COLS, rows: ROWS, cols: COLS, values: None };
         kernels.merge_products(format, &mut codes, &terms, scratch);
         let merged = bytes.as_chunks().0.iter().map(|code| u16::from_le_bytes(*code));
         merged.zip(&self.right_codes).filter(|(merged, right)| merged != *right).count()

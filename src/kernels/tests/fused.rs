@@ -34,13 +34,44 @@ impl Products {
 
     /// The exact result of one element; none where the base is no number.
     fn exact(&self, format: FloatFormat, base: u32, row: usize, col: usize) -> Option<Rational> {
-        let mut sum = Rational::of(format.is_finite(base).then(|| decode(format, base))?);
+        Some(self.sum(format.is_finite(base).then(|| decode(format, base))?, row, col))
+    }
+
+    /// The exact sum of a value and the products of an element.
+    fn sum(&self, base: f32, row: usize, col: usize) -> Rational {
+        let mut sum = Rational::of(base);
         for Term { left, right, scale } in self.terms() {
             for k in 0..left.cols {
                 sum.add_product(&[left.at(row, k), right.at(k, col), scale]);
             }
         }
-        Some(sum)
+        sum
+    }
+
+    /// Merges with every kernel into values beside codes, which are these values rounded, and holds the results to the exact ones.
+    fn check_values(&self, format: FloatFormat, values: &[f32]) {
+        let codes: Vec<u16> = values.iter().map(|value| encode(format, *value)).collect();
+        let (terms, rank) = (self.terms(), self.terms().iter().map(|term| term.left.cols).sum());
+        for kernels in Kernels::available() {
+            let mut bytes: Vec<u8> = bytemuck::cast_slice(&codes).to_vec();
+            let (stride, rows, cols) = (2 * self.cols, self.rows, self.cols);
+            let mut rectangle = Codes { bytes: &mut bytes, stride, rows, cols, values: Some(values) };
+            let mut scratch = FusedScratch::new(rank);
+            let narrowed = kernels.merge_products(format, &mut rectangle, &terms, &mut scratch);
+            let merged: Vec<u16> = bytes.as_chunks().0.iter().map(|code| u16::from_le_bytes(*code)).collect();
+            let differing = codes.iter().zip(&merged).filter(|(old, new)| old != new).count() as u64;
+            assert_eq!(narrowed.changed, differing, "{}, {format:?}", kernels.name());
+            let overflows =
+                |(value, code): (&f32, &u16)| value.is_finite() && !format.is_finite(u32::from(*code));
+            assert_eq!(narrowed.finite, !values.iter().zip(&merged).any(overflows), "{}", kernels.name());
+            for (i, (value, merged)) in values.iter().zip(&merged).enumerate() {
+                if value.is_finite() {
+                    assert_rounded(format, &self.sum(*value, i / cols, i % cols), u32::from(*merged));
+                } else {
+                    assert!(!format.is_finite(u32::from(*merged)), "what is no number stays so");
+                }
+            }
+        }
     }
 
     /// Merges codes that lie `gap` bytes further apart than they must.
@@ -64,7 +95,8 @@ impl Products {
             row[..2 * self.cols].copy_from_slice(bytemuck::cast_slice(codes));
         }
         let terms = self.terms();
-        let mut rectangle = Codes { bytes: &mut bytes, stride, rows: self.rows, cols: self.cols };
+        let mut rectangle =
+            Codes { bytes: &mut bytes, stride, rows: self.rows, cols: self.cols, values: None };
         let narrowed = kernels.merge_products(format, &mut rectangle, &terms, &mut scratch);
         let mut merged = Vec::new();
         for row in bytes.chunks_exact(stride) {
@@ -185,6 +217,42 @@ fn every_size_is_rounded_right() {
                 made.check(format, &codes);
             }
         }
+    }
+}
+
+#[test]
+fn values_beside_codes_are_rounded_once() {
+    let mut stream = Bits(16);
+    for shape in [(1, 1), (6, 64), (5, 63), (7, 65), (13, 130)] {
+        for (ranks, scale) in
+            [(&[1][..], 0.75), (&[16], 0.75), (&[5, 70, 3], 0.75), (&[2], 1.0e-30), (&[2], 0.0)]
+        {
+            let made = products(&mut stream, shape, ranks, scale, Bits::value);
+            for format in FORMATS {
+                let mut values: Vec<f32> = (0..shape.0 * shape.1).map(|_| stream.value()).collect();
+                made.check_values(format, &values);
+                // On ties, and beside them.
+                for (i, value) in values.iter_mut().enumerate() {
+                    let tie = 1 << (23 - format.precision);
+                    let bits = value.to_bits() & !(2 * tie - 1) | tie;
+                    *value = f32::from_bits(bits + i as u32 % 3 - 1);
+                }
+                made.check_values(format, &values);
+            }
+        }
+    }
+    for format in FORMATS {
+        let made = products(&mut stream, (1, 8), &[2], 0.5, Bits::value);
+        let large = if format == FloatFormat::BF16 { f32::MAX } else { 65519.9 };
+        made.check_values(
+            format,
+            &[f32::INFINITY, f32::NAN, -0.0, 0.0, large, -large, 70000.0, f32::from_bits(1)],
+        );
+        let none = Products { terms: vec![(1, vec![0.0], vec![0.0; 8], 1.0)], ..made };
+        none.check_values(
+            format,
+            &[f32::NEG_INFINITY, 1.0, -0.0, 0.0, large, 1.0e-40, -65520.0, f32::from_bits(1)],
+        );
     }
 }
 
