@@ -43,6 +43,12 @@ const KINDS: &[(&str, bool, &str, &str)] = &[
     ("fp4", true, "fp4_double_in_training", "FP4 with double quantization"),
     ("int8", false, INT8, "LLM.int8"),
 ];
+/// What people call all that can be asked for.
+#[cfg(test)]
+pub(crate) fn titles() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(.., title)| *title)
+}
+
 /// The encoding whose magnitudes are of rows.
 const INT8: &str = "int8_in_training";
 

@@ -33,6 +33,8 @@ pub(crate) mod hqq;
 pub(crate) mod in_training;
 pub(crate) mod in_training_4bit;
 pub(crate) mod in_training_int8;
+#[cfg(test)]
+mod listed;
 pub(crate) mod logical;
 pub(crate) mod mlx;
 pub(crate) mod mlx_tensors;
