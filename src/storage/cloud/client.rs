@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use object_store::path::Path as Key;
 use object_store::{Error as CloudError, ObjectStore};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cancel::Cancel;
@@ -34,8 +35,9 @@ const MACHINE: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
 pub(crate) struct CloudClient {
     /// The bucket.
     pub(crate) objects: Arc<dyn ObjectStore>,
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    /// What runs in its thread, which ends when the sender is gone.
+    requests: Handle,
+    _end: oneshot::Sender<()>,
     /// What ends every wait.
     pub(crate) cancel: Cancel,
     /// What ends every request, also those that nobody waits for.
@@ -68,10 +70,9 @@ impl CloudClient {
         cure: &'static str,
         (cancel, ends): (Cancel, Cancel),
     ) -> Result<CloudClient> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("cloud").enable_all().build();
         let unreadable = |cause| Error::new(StorageError::Unreadable { path: root.clone() }).because(cause);
-        let runtime = Some(runtime.map_err(unreadable)?);
-        Ok(CloudClient { objects, runtime, cancel, ends, stopped: OnceLock::new(), root, cure })
+        let (requests, end) = thread_of_requests().map_err(unreadable)?;
+        Ok(CloudClient { objects, requests, _end: end, cancel, ends, stopped: OnceLock::new(), root, cure })
     }
 
     /// The answer to a request, unless work should stop first.
@@ -108,14 +109,14 @@ impl CloudClient {
     pub(crate) fn start<T: Send + 'static>(
         &self,
         request: impl Future<Output = object_store::Result<T>> + Send + 'static,
-    ) -> Option<JoinHandle<object_store::Result<T>>> {
-        Some(self.runtime.as_ref()?.spawn(request))
+    ) -> JoinHandle<object_store::Result<T>> {
+        self.requests.spawn(request)
     }
 
     /// What a request comes to; none if `is_over` says so first. It is polled by this thread, so that it may borrow, and its
     /// caller may be a part of another runtime.
     fn poll<T>(&self, request: impl Future<Output = T>, is_over: impl Fn(Instant) -> bool) -> Option<T> {
-        let _entered = self.runtime.as_ref()?.enter();
+        let _entered = self.requests.enter();
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let (mut context, mut request) = (Context::from_waker(&waker), pin!(request));
         let started = Instant::now();
@@ -180,11 +181,22 @@ impl CloudClient {
 impl Drop for CloudClient {
     fn drop(&mut self) {
         self.ends.cancel();
-        if let Some(runtime) = self.runtime.take() {
-            // Nothing that is left is waited for.
-            runtime.shutdown_background();
-        }
     }
+}
+
+/// Starts a thread that requests are made in until the sender is gone. A runtime of several threads would take a hundredth of all that is
+/// released, and do no more: what blocks has threads of its own.
+fn thread_of_requests() -> io::Result<(Handle, oneshot::Sender<()>)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let requests = runtime.handle().clone();
+    let (end, ended) = oneshot::channel();
+    thread::Builder::new().name("cloud".to_owned()).spawn(move || {
+        // Either way it ends.
+        let _ = runtime.block_on(ended);
+        // Nothing that is left is waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok((requests, end))
 }
 
 /// Wakes the thread that waits.

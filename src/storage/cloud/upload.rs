@@ -122,7 +122,7 @@ impl UploadParts {
         }
         let Some(upload) = &mut self.upload else { return Err(NoAnswer::Stopped) };
         let part = upload.put_part(PutPayload::from(std::mem::take(&mut self.buffer)));
-        self.in_flight.extend(client.start(part));
+        self.in_flight.push_back(client.start(part));
         self.wait_for_all_but(self.cut.in_flight as usize)
     }
 

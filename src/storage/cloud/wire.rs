@@ -217,7 +217,7 @@ mod tests {
         let wire = Wire { ends: Cancel::default(), patience };
         let options = ClientOptions::new().with_config(ClientConfigKey::AllowHttp, allow_http);
         let client = wire.connect(&options).unwrap();
-        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = Builder::new_current_thread().build().unwrap();
         runtime.block_on(async { client.execute(request).await?.into_body().bytes().await })
     }
 
