@@ -351,3 +351,31 @@ impl<'s> Magnitudes<'s> {
         DYNAMIC_STEPS.nearest(y) * scale + self.offset
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_block_is_divided_and_others_are_multiplied() {
+        let pairs = || (1..2000).map(|i| (i as f32 / 7.0, 300.0 + i as f32));
+        assert!(pairs().any(|(value, most)| value / most != value * (1.0 / most)), "both are not the same");
+        for (value, most) in pairs() {
+            assert_eq!(Divisor::of(most, true).divided(value), value / most);
+            assert_eq!(Divisor::of(most, false).divided(value), value * (1.0 / most));
+        }
+        assert_eq!(Divisor::of(0.0, false).divided(0.0), 0.0, "a block of zeros");
+    }
+
+    #[test]
+    fn the_tables_are_symmetric_and_whole() {
+        for (first, last) in
+            [(NF4_STEPS.values[0], NF4_STEPS.values[15]), (FP4_STEPS.values[0], FP4_STEPS.values[15])]
+        {
+            assert_eq!((first, last), (-1.0, 1.0));
+        }
+        let map = &DYNAMIC_STEPS.values;
+        assert_eq!((map[255], map[127]), (1.0, 0.0));
+        assert!(map.is_sorted() && map.windows(2).all(|pair| pair[0] < pair[1]), "no value is there twice");
+    }
+}

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use safetensors::Dtype as Theirs;
 use serde_json::{Value, json};
 use shardfold::testing::{Dtype, TestHooks};
-use shardfold::{MergedReader, Request};
+use shardfold::{Cancel, Location, MergedReader, Request, Style, Terminal, choose};
 
-use super::golden::merged;
-use super::oracle::{Tensor, read};
+use super::golden::{cases, merged, request as golden_request};
+use super::oracle::{Case, Tensor, read};
 use super::refusals::refused;
-use super::support::{f32s, fixtures, write_safetensors};
-use super::work::{Work, edit, edit_json};
+use super::support::{f32s, fixtures, quick_folder, write_safetensors};
+use super::work::{MODULE, Work, edit, edit_json};
 
 /// What training may have had.
 const FLAGS: &[&str] = &[
@@ -130,6 +131,55 @@ fn a_merge_is_one_into_what_training_saw() {
     }
 }
 
+/// Every golden case whose adapters have no effect at weight 0: what that leaves is the base as training saw it, and a merge with the
+/// flag is one into that, whatever the method reaches of a tensor.
+#[test]
+fn golden_cases_merge_into_what_training_saw() {
+    let mut count = 0;
+    for folder in cases() {
+        let plain = golden_request(&folder, &Case::read(&folder));
+        let asked = Request { base_as: Some("nf4,double".to_owned()), ..plain.clone() };
+        let mut nothing = Request { allow_noop: true, ..asked.clone() };
+        nothing.adapters.iter_mut().for_each(|(_, weight)| *weight = 0.0);
+        let output = quick_folder();
+        let [seen, same] = ["seen", "same"].map(|name| output.path().join(name));
+        // Magnitudes of DoRA act at weight 0, too.
+        let is_nothing = is_merged(&Request { base_as: None, ..nothing.clone() }, &same)
+            && read(&same, "model") == read(&folder.join("base"), "model");
+        if !is_nothing || !is_merged(&nothing, &seen) || !is_merged(&asked, &output.path().join("asked")) {
+            continue;
+        }
+        let (_, right) = merged(&Request { base: Some(seen.into()), ..plain });
+        let ours = read(&output.path().join("asked"), "model");
+        for (name, tensor) in &right {
+            assert!(ours[name].raw == tensor.raw, "{}: {name}", folder.display());
+        }
+        count += 1;
+    }
+    assert!(count > 100, "only {count} cases");
+}
+
+/// Merges into a folder, unless the merge is refused.
+fn is_merged(request: &Request, output: &Path) -> bool {
+    let Ok(prepared) = shardfold::prepare(request) else { return false };
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    prepared.merge(&Location::of_path(output), reporter.as_mut()).is_ok()
+}
+
+/// Blocks lie in one tile even where a row has room for few: no tile is a part of a row then.
+#[test]
+fn wide_rows_are_the_same_in_any_tiles() {
+    for (flag, cols) in [("nf4", 4096), ("nf4,double", 4100), ("int8", 4096)] {
+        let work = Work::tiny(Dtype::F32, 0.5);
+        let name = format!("{MODULE}.weight");
+        work.rebase(&[(&name, &[3, cols], values(3 * cols as usize, 7))]);
+        work.adapt(1, 3, cols, 0.25, 0.5);
+        let asked = request(&work, Some(flag));
+        let (whole, small) = (merged(&asked).1, merged(&in_small_tiles(&asked)).1);
+        assert!(whole[&name].raw == small[&name].raw, "{flag}: {} differ", differing(&whole, &small));
+    }
+}
+
 /// Writes the base in F32, as what training saw is no number of the base's type where that was not loaded as it.
 fn widen(work: &Work) {
     edit(&work.base.join("model.safetensors"), |tensors| {
@@ -162,7 +212,7 @@ fn slices_of_it_are_those_of_the_result() {
                 let range = bytes / 3 / 4 * 4..bytes / 2 / 4 * 4;
                 let mut found = vec![0; (range.end - range.start) as usize];
                 reader
-                    .read(name, std::slice::from_ref(&range), &mut found, &shardfold::Cancel::default())
+                    .read(name, std::slice::from_ref(&range), &mut found, &Cancel::default())
                     .expect("the slice");
                 assert!(found == tensor.raw[range.start as usize..range.end as usize], "{method}, {name}");
             }

@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 /// A tensor as it lies in its file.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Tensor {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
