@@ -180,6 +180,35 @@ fn wide_rows_are_the_same_in_any_tiles() {
     }
 }
 
+/// An adapter on the first half of a weight that the disk has joined: the second is what training saw.
+#[test]
+fn what_no_adapter_reaches_of_a_weight_is_taken_so_too() {
+    let joined = "model.layers.0.mlp.gate_up_proj.weight";
+    let work = Work::tiny(Dtype::BF16, 0.5);
+    let codes = |count: usize| {
+        values(count, 5).into_iter().flat_map(|value| value.to_bits().to_le_bytes()[2..].to_vec()).collect()
+    };
+    let own = format!("{MODULE}.weight");
+    write_safetensors(
+        &work.base.join("model.safetensors"),
+        &[(joined, Dtype::BF16, &[16, 64], codes(1024)), (&own, Dtype::BF16, &[4, 4], codes(16))],
+    );
+    let fields = json!({"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "intermediate_size": 8});
+    edit_json(&work.base.join("config.json"), |config| {
+        config.extend(fields.as_object().expect("fields").clone())
+    });
+    work.adapt(1, 4, 4, 0.25, 0.5);
+    let (_, seen) = merged(&request(&work, Some("nf4")));
+    let config = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["gate_proj"]});
+    let key = |role| format!("model.layers.0.mlp.gate_proj.{role}.weight");
+    let (a, b) = (key("lora_A"), key("lora_B"));
+    work.adapt_by(&config, &[(a.as_str(), &[1, 64], values(64, 8)), (b.as_str(), &[8, 1], values(8, 9))]);
+    let (_, ours) = merged(&request(&work, Some("nf4")));
+    let [seen, ours] = [&seen, &ours].map(|tensors| &tensors[joined].raw);
+    assert!(seen != &read(&work.base, "model")[joined].raw, "it is not the base");
+    assert!(seen[1024..] == ours[1024..] && seen[..1024] != ours[..1024]);
+}
+
 /// Writes the base in F32, as what training saw is no number of the base's type where that was not loaded as it.
 fn widen(work: &Work) {
     edit(&work.base.join("model.safetensors"), |tensors| {
