@@ -10,7 +10,7 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::logical::Candidate;
-use crate::encodings::scaled::{Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
@@ -41,7 +41,7 @@ pub(crate) static BNB_INT8: Scaled = Scaled {
     codes: CodeFormat::I8,
     scales: &[Dtype::F32],
     product: Product::ScaleThen(STEP),
-    decode_only: "bitsandbytes of 8 bits is not encoded again: most of a small delta is below half a step",
+    again: Again::With(|of| of.largest),
     has_stacks: false,
     ending: "",
     find,

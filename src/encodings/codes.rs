@@ -20,6 +20,9 @@ pub(crate) enum CodeFormat {
     E2m3,
 }
 
+/// The largest value of E4M3.
+pub(crate) const E4M3_MOST: f32 = 448.0;
+
 /// The values of E2M1.
 pub(crate) static E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
@@ -48,6 +51,23 @@ impl CodeFormat {
             CodeFormat::E2m1 => 4,
             CodeFormat::E2m3 => 6,
         }
+    }
+
+    /// The least and the largest number that a scale takes: what is at most half a step beyond the last code. Floats of 8 bits have
+    /// steps so long there that only a scale which cannot change takes these.
+    pub(crate) const fn range(self, is_fixed: bool) -> (f32, f32) {
+        match self {
+            CodeFormat::E4m3 if is_fixed => (-464.0, 464.0),
+            CodeFormat::E4m3 => (-E4M3_MOST, E4M3_MOST),
+            CodeFormat::I8 => (-128.5, 127.5),
+            CodeFormat::E2m1 => (-7.0, 7.0),
+            CodeFormat::E2m3 => (-7.75, 7.75),
+        }
+    }
+
+    /// The fewest codes that fill bytes.
+    pub(crate) const fn in_whole_bytes(self) -> u64 {
+        8 >> self.bits().trailing_zeros()
     }
 
     /// Codes in a row of so many bytes; none if they do not fill it.
@@ -98,6 +118,69 @@ impl CodeFormat {
             CodeFormat::E2m3 => widen_e2m3(codes, bit % 8, out),
         }
         true
+    }
+}
+
+impl CodeFormat {
+    /// Rounds numbers to codes at a place of a tile's bytes, and leaves the values of these codes; true if all were numbers.
+    /// What is beyond the largest becomes it.
+    pub(crate) fn narrow(
+        self,
+        kernels: Kernels,
+        tile: &mut [u8],
+        place: Place<'_>,
+        at: &RowPiece,
+        values: &mut [f32],
+    ) -> bool {
+        let (start, end) = self.span(place);
+        let len = (end - start) as usize;
+        let row = &mut tile[at.row * len..][..len];
+        let bit = ((place.rect.cols.start + at.cols.start as u64) * self.bits() - start * 8) as usize;
+        let finite = values.iter().all(|value| value.is_finite());
+        let table: &[f32] = match self {
+            CodeFormat::E4m3 => {
+                let codes = &mut row[bit / 8..][..values.len()];
+                values.iter_mut().for_each(|value| *value = value.clamp(-E4M3_MOST, E4M3_MOST));
+                kernels.narrow_e4m3(values, codes);
+                kernels.widen_e4m3(codes, values);
+                return finite;
+            }
+            CodeFormat::I8 => {
+                for (value, code) in values.iter_mut().zip(&mut row[bit / 8..]) {
+                    // A cast ends with the type.
+                    let whole = value.round_ties_even() as i8;
+                    (*value, *code) = (whole.into(), whole as u8);
+                }
+                return finite;
+            }
+            CodeFormat::E2m1 => &E2M1,
+            CodeFormat::E2m3 => &E2M3,
+        };
+        for (i, value) in values.iter_mut().enumerate() {
+            let code = nearest(table, *value);
+            put(row, bit + i * self.bits() as usize, self.bits() as u32, code as u16);
+            *value = table[code];
+        }
+        finite
+    }
+}
+
+/// The code of the value nearest to a number, of two that are as near the even one. The first half of the table are the values
+/// that are not negative, in order.
+fn nearest(table: &[f32], number: f32) -> usize {
+    let (half, magnitude) = (table.len() / 2, number.abs());
+    let above = table[..half].partition_point(|value| *value < magnitude).clamp(1, half - 1);
+    let (far, near) = (table[above] - magnitude, magnitude - table[above - 1]);
+    let code = if far < near || far == near && above % 2 == 0 { above } else { above - 1 };
+    if number.is_sign_negative() { code + half } else { code }
+}
+
+/// Puts a field of at most nine bits where it begins in a stream.
+fn put(stream: &mut [u8], bit: usize, bits: u32, code: u16) {
+    let (at, shift) = (bit / 8, bit % 8);
+    let (field, mask) = (code << shift, ((1 << bits) - 1) << shift);
+    for (byte, part) in stream[at..].iter_mut().zip([0, 8]) {
+        *byte = *byte & !((mask >> part) as u8) | (field >> part) as u8;
     }
 }
 

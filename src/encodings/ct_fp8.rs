@@ -7,11 +7,11 @@
 use crate::error::Result;
 use crate::tensor::dtype::Dtype;
 
-use crate::encodings::codes::CodeFormat;
+use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::ct_config::{CtFormat, METHOD, check_no_zero_point};
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::number::NUMBERS;
-use crate::encodings::scaled::{FLOAT8, Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, FLOAT8, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
@@ -51,7 +51,7 @@ pub(crate) static CT_FP8: Scaled = Scaled {
     codes: CodeFormat::E4m3,
     scales: NUMBERS,
     product: Product::Scale,
-    decode_only: "FP8 of compressed-tensors is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    again: Again::With(|of| of.largest / E4M3_MOST),
     has_stacks: false,
     ending: "",
     find,

@@ -11,7 +11,7 @@ use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::{CtFormat, METHOD, check_no_zero_point};
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::number::NUMBERS;
-use crate::encodings::scaled::{Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
@@ -50,7 +50,7 @@ pub(crate) static CT_INT8: Scaled = Scaled {
     codes: CodeFormat::I8,
     scales: NUMBERS,
     product: Product::Scale,
-    decode_only: "INT8 of compressed-tensors is not encoded again: most of a small delta is below half a step",
+    again: Again::With(|of| of.largest / 127.5),
     has_stacks: false,
     ending: "",
     find,

@@ -10,7 +10,8 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::{CtFormat, METHOD, Strategy};
 use crate::encodings::logical::{Candidate, Or};
-use crate::encodings::scaled::{FLOAT8, Named, POWERS, Product, Scaled, ScaledParts};
+use crate::encodings::requantize::shared_exponent;
+use crate::encodings::scaled::{Again, FLOAT8, Named, POWERS, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is, and data of packed codes.
@@ -59,7 +60,9 @@ pub(crate) static CT_MXFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: POWERS,
     product: Product::Scale,
-    decode_only: "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    again: Again::Never(
+        "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    ),
     has_stacks: false,
     ending: "_packed",
     find: |found, weight| find(found, weight, &FORMAT_4),
@@ -73,7 +76,9 @@ pub(crate) static CT_MXFP6: Scaled = Scaled {
     codes: CodeFormat::E2m3,
     scales: POWERS,
     product: Product::Scale,
-    decode_only: "MXFP6 is not encoded again: a delta is mostly smaller than half a step between its values",
+    again: Again::Never(
+        "MXFP6 is not encoded again: a delta is mostly smaller than half a step between its values",
+    ),
     has_stacks: false,
     ending: "_packed",
     find: |found, weight| find(found, weight, &FORMAT_6),
@@ -87,7 +92,7 @@ pub(crate) static CT_MXFP8: Scaled = Scaled {
     codes: CodeFormat::E4m3,
     scales: POWERS,
     product: Product::Scale,
-    decode_only: "MXFP8 is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    again: Again::With(|of| shared_exponent(of.largest, 1 << 21, 8)),
     has_stacks: false,
     ending: "",
     find: |found, weight| find(found, weight, &FORMAT_8),

@@ -10,7 +10,7 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::{CtFormat, METHOD, Strategy};
 use crate::encodings::logical::{Candidate, Or};
-use crate::encodings::scaled::{Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data of packed codes.
@@ -47,7 +47,9 @@ pub(crate) static CT_NVFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E4M3],
     product: Product::ScaleOverNumber,
-    decode_only: "NVFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    again: Again::Never(
+        "NVFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    ),
     has_stacks: false,
     ending: "_packed",
     find,

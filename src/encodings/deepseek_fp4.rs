@@ -8,7 +8,7 @@ use crate::tensor::dtype::Dtype;
 
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::logical::Candidate;
-use crate::encodings::scaled::{Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// The `quant_method` of such checkpoints.
@@ -32,7 +32,9 @@ pub(crate) static DEEPSEEK_FP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E8M0],
     product: Product::Scale,
-    decode_only: "FP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    again: Again::Never(
+        "FP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    ),
     has_stacks: false,
     ending: "",
     find,

@@ -111,6 +111,11 @@ pub(crate) trait Encoding: Sync {
     /// Adds a tile to these numbers, which are zero at first. Tiles come in order, whatever their size.
     fn survey(&self, _: &[u8], _: Place<'_>, _: &mut [f64]) {}
 
+    /// Whether a part stays as it is, whatever becomes of the values.
+    fn is_kept(&self, _: &Logical, _part: usize) -> bool {
+        false
+    }
+
     /// Rows × columns of the logical weight that must be encoded together.
     fn block_shape(&self, logical: &Logical) -> (u64, u64);
 

@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
-use crate::kernels::float8::ceil_log2;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 
-use crate::encodings::codes::CodeFormat;
+use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
+use crate::encodings::requantize::{Outgrown, Requantizer, power_above};
 use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -29,8 +29,6 @@ pub(crate) struct Fp8Block;
 
 const CODES: usize = 0;
 const SCALES: usize = 1;
-/// The largest finite E4M3 value.
-const MOST: f32 = 448.0;
 /// The block size where the config names none.
 const DEFAULT_BLOCK: u64 = 128;
 /// The types of scales.
@@ -155,41 +153,8 @@ impl Encoding for Fp8Block {
     }
 
     fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
-        let (place, part) = (block.place, block.part);
-        let scales = ScaleGrid::of(SCALES, place);
-        let width = block.cols.len();
-        let stored = &block.source[place.rect.elements() as usize..];
-        let mut narrowed = Narrowed { finite: true, changed: 0 };
-        for (rows, columns, scale_col) in scales.cells(&block.rows, &block.cols, place) {
-            let row = place.rect.rows.start + rows.start as u64;
-            let old = scales.read(stored, row, scale_col);
-            let piece = |row: usize| {
-                let start = (row - block.rows.start) * width + (columns.start - block.cols.start);
-                start..start + columns.len()
-            };
-            let largest = rows
-                .clone()
-                .flat_map(|row| block.values[piece(row)].iter())
-                .fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = if (largest / old).abs() > MOST { fresh(scales.dtype(), largest, old) } else { old };
-            if part != CODES {
-                narrowed.finite &= scale.is_finite();
-                scales.write(bytes, row, scale_col, scale);
-                continue;
-            }
-            for row in rows {
-                let values = &mut block.values[piece(row)];
-                values.iter_mut().for_each(|value| *value /= scale);
-                let codes = &mut bytes
-                    [crate::encodings::plain::piece(1, place, &RowPiece { row, cols: columns.clone() })];
-                let one = kernels.narrow_e4m3(values, codes);
-                kernels.widen_e4m3(codes, values);
-                values.iter_mut().for_each(|value| *value *= scale);
-                narrowed.finite &= one.finite;
-                narrowed.changed += one.changed;
-            }
-        }
-        narrowed
+        let (codes, factor) = (CodeFormat::E4m3, &|scale| scale);
+        Requantizer { codes, factor, then: 1.0, fresh: Some(fresh) }.encode(kernels, block, bytes)
     }
 }
 
@@ -232,21 +197,13 @@ fn block_of(config: &Value) -> Option<(u64, u64)> {
     }
 }
 
-/// The scale for values up to `largest`, as it will be stored. A power of two stays one, rounded up, whatever its type:
-/// loaders of such checkpoints rely on it (quantized-bases.md 4.2).
-fn fresh(dtype: Dtype, largest: f32, old: f32) -> f32 {
-    let is_power = old.to_bits() & 0x007f_ffff == 0;
-    match dtype {
-        Dtype::F8_E8M0 | Dtype::U8 => power(largest),
-        Dtype::F32 if is_power && old > 0.0 => power(largest),
-        Dtype::F32 => largest / MOST,
-        _ => half::bf16::from_f32(largest / MOST).to_f32(),
+/// The scale for values up to the largest. A power of two stays one, rounded up, whatever its type: loaders of such
+/// checkpoints rely on it (quantized-bases.md 4.2).
+fn fresh(of: &Outgrown) -> f32 {
+    let is_power = of.old.to_bits() & 0x007f_ffff == 0 && of.old > 0.0;
+    match of.dtype {
+        Dtype::F8_E8M0 | Dtype::U8 => power_above(of.largest),
+        Dtype::F32 if is_power => power_above(of.largest),
+        _ => of.largest / E4M3_MOST,
     }
-}
-
-/// The least power of two that takes values up to `largest`, by the rule of transformers' quantiser.
-fn power(largest: f32) -> f32 {
-    let scale = 1.0 / ((1.0 / largest) * MOST);
-    ceil_log2(scale)
-        .map_or(f32::NAN, |exponent| f32::from_bits(((exponent.clamp(-126, 127) + 127) as u32) << 23))
 }

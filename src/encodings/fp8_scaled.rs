@@ -10,11 +10,11 @@ use crate::error::quantized::QuantizedProblem;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::codes::CodeFormat;
+use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::number::NUMBERS;
-use crate::encodings::scaled::{FLOAT8, Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, FLOAT8, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Data that is called as the weight is.
@@ -54,7 +54,7 @@ pub(crate) static FP8_SCALED: Scaled = Scaled {
     codes: CodeFormat::E4m3,
     scales: NUMBERS,
     product: Product::Scale,
-    decode_only: "FP8 with a scale for each tensor or channel is not encoded again: of FP8 only blocks are",
+    again: Again::With(|of| of.largest / E4M3_MOST),
     has_stacks: true,
     ending: "",
     find,

@@ -49,6 +49,7 @@ pub(crate) mod packed_int;
 pub(crate) mod packed_layout;
 pub(crate) mod plain;
 pub(crate) mod quanto;
+pub(crate) mod requantize;
 pub(crate) mod runtime_scales;
 pub(crate) mod scale_grid;
 pub(crate) mod scaled;

@@ -5,12 +5,12 @@
 use crate::error::Result;
 use crate::tensor::dtype::Dtype;
 
-use crate::encodings::codes::CodeFormat;
+use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::logical::Candidate;
 use crate::encodings::modelopt::{PLAIN_LISTS, SIDE_FILE, UNUSED, WEIGHT, algorithm};
 use crate::encodings::number::NUMBERS;
-use crate::encodings::scaled::{FLOAT8, Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, FLOAT8, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 static SCHEME: Scheme = Scheme {
@@ -33,7 +33,7 @@ pub(crate) static MODELOPT_FP8: Scaled = Scaled {
     codes: CodeFormat::E4m3,
     scales: NUMBERS,
     product: Product::Scale,
-    decode_only: "FP8 of ModelOpt is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    again: Again::With(|of| of.largest / E4M3_MOST),
     has_stacks: false,
     ending: "",
     find,

@@ -10,7 +10,7 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::modelopt::{PLAIN_LISTS, SIDE_FILE, UNUSED, WEIGHT, algorithm, check_group_size};
-use crate::encodings::scaled::{Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// What `quant_algo` says.
@@ -42,7 +42,9 @@ pub(crate) static MODELOPT_NVFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E4M3],
     product: Product::ScaleTimesNumber,
-    decode_only: "NVFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    again: Again::Never(
+        "NVFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+    ),
     has_stacks: false,
     ending: "",
     find,

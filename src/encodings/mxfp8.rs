@@ -12,7 +12,8 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::modelopt::{PLAIN_LISTS, SIDE_FILE, UNUSED, WEIGHT, algorithm, check_group_size};
-use crate::encodings::scaled::{FLOAT8, Named, POWERS, Product, Scaled, ScaledParts};
+use crate::encodings::requantize::power_above;
+use crate::encodings::scaled::{Again, FLOAT8, Named, POWERS, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// The `quant_method` of transformers, and what ModelOpt calls it.
@@ -48,7 +49,7 @@ pub(crate) static MXFP8: Scaled = Scaled {
     codes: CodeFormat::E4m3,
     scales: POWERS,
     product: Product::Scale,
-    decode_only: "MXFP8 is not encoded again: of FP8 only the blocks of `quant_method` `fp8` are",
+    again: Again::With(|of| power_above(of.largest)),
     has_stacks: true,
     ending: "",
     find,

@@ -1,5 +1,6 @@
 //! One stored number of a tile's bytes, such as a scale.
 
+use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::E4M3;
 use crate::tensor::dtype::Dtype;
 
@@ -16,6 +17,19 @@ pub(crate) fn number(dtype: Dtype, bytes: &[u8], at: usize) -> f32 {
         Dtype::I8 => f32::from(bytes[at] as i8),
         Dtype::F8_E8M0 | Dtype::U8 => power_of(bytes[at]),
         _ => unreachable!("scales of other types are refused where they are detected"),
+    }
+}
+
+/// Stores a number as the type can. What an E8M0 code is stored for is a power of two.
+pub(crate) fn store(dtype: Dtype, bytes: &mut [u8], value: f32) {
+    match dtype {
+        Dtype::F32 => bytes.copy_from_slice(&value.to_le_bytes()),
+        Dtype::BF16 => bytes.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+        Dtype::F16 => bytes.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
+        Dtype::F8_E4M3 => drop(Kernels::detect().narrow_e4m3(&[value], bytes)),
+        // The exponent is the code, as a power of two has nothing else.
+        Dtype::F8_E8M0 | Dtype::U8 => bytes[0] = (value.to_bits() >> 23) as u8,
+        _ => unreachable!("weights with such scales are not encoded again"),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::encodings::codes::CodeFormat;
 use crate::encodings::distant_codes::{DistantCodes, DistantTensors};
 use crate::encodings::logical::{Candidate, Detected, LogicalFields, Or};
 use crate::encodings::number::NUMBERS;
-use crate::encodings::scaled::{FLOAT8, Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, FLOAT8, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -55,7 +55,7 @@ pub(crate) static INT8: Scaled = Scaled {
     codes: CodeFormat::I8,
     scales: NUMBERS,
     product: Product::Scale,
-    decode_only: DECODE_ONLY,
+    again: Again::Never(DECODE_ONLY),
     has_stacks: false,
     ending: ".weight._data",
     find: |found, weight| if found.tensor.dtype == Dtype::I8 { find(found, weight) } else { Ok(None) },

@@ -12,7 +12,7 @@ use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::encoding::{Place, Runs};
-use crate::encodings::number::number;
+use crate::encodings::number::{number, store};
 
 /// The shape of the scales: the last two axes in blocks, the last of each ragged.
 pub(crate) fn grid_shape(shape: &Shape, block: (u64, u64)) -> Option<Shape> {
@@ -90,6 +90,13 @@ impl ScaleGrid {
     /// The element type of the scales.
     pub(crate) fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// A scale as it will be stored.
+    pub(crate) fn rounded(&self, scale: f32) -> f32 {
+        let mut bytes = [0; 4];
+        store(self.dtype, &mut bytes[..self.size], scale);
+        number(self.dtype, &bytes, 0)
     }
 
     /// The bytes of the scale tensor that the tile needs.
@@ -175,14 +182,7 @@ impl ScaleGrid {
 
     /// Stores a scale that was rounded to the type of the scales.
     pub(crate) fn write(&self, stored: &mut [u8], row: u64, scale_col: u64, scale: f32) {
-        let bytes = &mut stored[self.at(row, scale_col)];
-        match self.dtype {
-            Dtype::F32 => bytes.copy_from_slice(&scale.to_le_bytes()),
-            Dtype::BF16 => bytes.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes()),
-            // The exponent is the code, as a power of two has nothing else.
-            Dtype::F8_E8M0 | Dtype::U8 => bytes[0] = (scale.to_bits() >> 23) as u8,
-            _ => unreachable!("weights with such scales are not encoded again"),
-        }
+        store(self.dtype, &mut stored[self.at(row, scale_col)], scale);
     }
 }
 

@@ -2,18 +2,21 @@
 //!
 //! A weight has its codes first, then its scales on a [grid](crate::encodings::scale_grid), then a number for the whole
 //! tensor or zero points as many as the scales, where the scheme has any. Values are products in f32 in the
-//! order that [`Product`] says, each rounded, so that they are those of the library. They are decoded only.
+//! order that [`Product`] says, each rounded, so that they are those of the library. Whether they are encoded again, and how
+//! new scales are made, a scheme says too.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::codes::CodeFormat;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
+use crate::encodings::requantize::{FreshScale, Requantizer};
 use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::Scheme;
 
@@ -47,8 +50,8 @@ pub(crate) struct Scaled {
     pub scales: &'static [Dtype],
     /// What a value is made of.
     pub product: Product,
-    /// Why changed values are not encoded this way again.
-    pub decode_only: &'static str,
+    /// The rule for new scales of values that are encoded again, or why they are not.
+    pub again: Again,
     /// Whether fused experts, stacks of matrices, are stored so too.
     pub has_stacks: bool,
     /// What the data is called behind the name of the weight, or in the place of `.weight` if it begins with a dot.
@@ -56,6 +59,18 @@ pub(crate) struct Scaled {
     /// What belongs to a weight of that name, if the candidate is its data and of this scheme.
     pub find: fn(&Candidate<'_>, &str) -> Result<Option<ScaledParts>>,
 }
+
+/// Whether changed values are encoded again.
+#[derive(Clone, Copy)]
+pub(crate) enum Again {
+    /// Yes, with scales that are made by this rule where those that are there are too small.
+    With(FreshScale),
+    /// No, and why.
+    Never(&'static str),
+}
+
+/// Rows of a block that a tile is asked to hold so that its scale can change.
+const MOST_ROWS: u64 = 128;
 
 /// What a value is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,6 +135,15 @@ impl ScaledParts {
 }
 
 impl Scaled {
+    /// What codes are multiplied by.
+    fn factor(&self, scale: f32, number: f32) -> f32 {
+        match self.product {
+            Product::Scale | Product::ScaleThen(_) | Product::LessZero => scale,
+            Product::ScaleTimesNumber => scale * number,
+            Product::ScaleOverNumber => scale / number,
+        }
+    }
+
     /// The weight that a candidate is the data of.
     ///
     /// # Errors
@@ -180,11 +204,18 @@ impl Encoding for Scaled {
     }
 
     fn decode_only(&self) -> Option<&'static str> {
-        Some(self.decode_only)
+        match self.again {
+            Again::With(_) => None,
+            Again::Never(why) => Some(why),
+        }
     }
 
-    fn block_shape(&self, _: &Logical) -> (u64, u64) {
-        (1, 1)
+    fn is_kept(&self, logical: &Logical, part: usize) -> bool {
+        part >= THIRD || part == SCALES && !is_renewed(logical)
+    }
+
+    fn block_shape(&self, logical: &Logical) -> (u64, u64) {
+        if is_renewed(logical) { logical.block() } else { (1, self.codes.in_whole_bytes()) }
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -219,16 +250,11 @@ impl Encoding for Scaled {
         let (scales, third) = rest.split_at(grid.runs().bytes() as usize);
         let has_zeros = self.product == Product::LessZero && place.logical.parts().len() > THIRD;
         let zeros = has_zeros.then(|| ScaleGrid::of(THIRD, place));
-        let number = third.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
+        let number = number_of(third);
         let row = place.rect.rows.start + at.row as u64;
         let mut finite = self.codes.widen(kernels, codes, place, &at, out);
         for (columns, scale_col) in grid.pieces(&at.cols, place) {
-            let scale = grid.read(scales, row, scale_col);
-            let scale = match self.product {
-                Product::Scale | Product::ScaleThen(_) | Product::LessZero => scale,
-                Product::ScaleTimesNumber => scale * number,
-                Product::ScaleOverNumber => scale / number,
-            };
+            let scale = self.factor(grid.read(scales, row, scale_col), number);
             finite &= scale.is_finite();
             // Less 0 is what it was.
             let zero = zeros.as_ref().map_or(0.0, |zeros| zeros.read(third, row, scale_col));
@@ -241,4 +267,29 @@ impl Encoding for Scaled {
         }
         finite
     }
+
+    fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+        let (place, logical) = (block.place, block.place.logical);
+        let parts = [CODES, SCALES].map(|part| self.runs(part, place).bytes());
+        let number = number_of(&block.source[parts.iter().sum::<u64>() as usize..]);
+        let fresh = match self.again {
+            Again::With(rule) if is_renewed(logical) => Some(rule),
+            _ => None,
+        };
+        let then = if let Product::ScaleThen(constant) = self.product { constant } else { 1.0 };
+        let factor = |scale| self.factor(scale, number);
+        Requantizer { codes: self.codes, factor: &factor, then, fresh }.encode(kernels, block, bytes)
+    }
+}
+
+/// Whether scales may change: those of blocks that lie in a tile, not those of a whole tensor or of a column.
+fn is_renewed(logical: &Logical) -> bool {
+    let (block, axes) = (logical.block(), logical.shape().axes());
+    let is_whole = axes.ends_with(&[block.0, block.1]);
+    block.0 == 1 || block.0 <= MOST_ROWS && !is_whole
+}
+
+/// The number of a whole tensor, where there is one.
+fn number_of(third: &[u8]) -> f32 {
+    third.first_chunk().map_or(1.0, |bytes| f32::from_le_bytes(*bytes))
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::number::NUMBERS;
-use crate::encodings::scaled::{Named, Product, Scaled, ScaledParts};
+use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -62,7 +62,9 @@ pub(crate) static INT8: Scaled = Scaled {
     codes: CodeFormat::I8,
     scales: NUMBERS,
     product: Product::LessZero,
-    decode_only: "torchao is not encoded again: most of a small delta is below half a step between its codes",
+    again: Again::Never(
+        "torchao is not encoded again: most of a small delta is below half a step between its codes",
+    ),
     has_stacks: false,
     ending: "._weight_qdata",
     find: |found, weight| find(found, weight, KINDS[0]),

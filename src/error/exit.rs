@@ -123,9 +123,10 @@ fn of_parts(error: &PartsError) -> Code {
 fn of_run(error: &RunError) -> Code {
     match error {
         RunError::NoThread { .. } => Code::Io,
-        RunError::NonFiniteResult { .. } | RunError::NonFiniteCodes { .. } | RunError::OtherResult { .. } => {
-            Code::Data
-        }
+        RunError::NonFiniteResult { .. }
+        | RunError::NonFiniteCodes { .. }
+        | RunError::BeyondScale { .. }
+        | RunError::OtherResult { .. } => Code::Data,
         RunError::Panicked { .. } | RunError::Unapplied { .. } | RunError::Unfilled { .. } => Code::Bug,
     }
 }

@@ -12,6 +12,8 @@ pub enum RunError {
     NonFiniteResult { tensor: String },
     #[error("the data or the scales of `{tensor}` hold a value that is not finite")]
     NonFiniteCodes { tensor: String },
+    #[error("merging `{tensor}` gives a value that is too large for its stored scale, which cannot change")]
+    BeyondScale { tensor: String },
     #[error("the result has digest {found}, and {expected} is expected")]
     OtherResult { expected: String, found: String },
     #[error("no thread can be had for the {stage}, and a merge needs three beside its own")]

@@ -9,8 +9,8 @@
 use std::ops::Range;
 
 use crate::encodings::encoding::{Place, RowPiece, ToEncode};
-use crate::error::Result;
 use crate::error::run::RunError;
+use crate::error::{Error, Result};
 use crate::kernels::dispatch::Kernels;
 use crate::ops::access::Access;
 use crate::ops::block::Reduced;
@@ -350,8 +350,15 @@ impl TileJob<'_> {
         let narrowed = block(&mut buffers.values[..elements], bytes);
         let mut pairs = buffers.original[..elements].iter().zip(&buffers.values[..elements]);
         let is_new = |(before, after): (&f32, &f32)| before.is_finite() && !after.is_finite();
-        if !narrowed.finite && (finite || pairs.any(is_new)) {
-            return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.to_string() }.into());
+        if !narrowed.finite {
+            let tensor = || self.merged.tensor.name.to_string();
+            if pairs.any(is_new) {
+                return Err(RunError::NonFiniteResult { tensor: tensor() }.into());
+            }
+            if finite {
+                let error = Error::new(RunError::BeyondScale { tensor: tensor() });
+                return Err(error.hint(WITHOUT_SCALES));
+            }
         }
         let is_in_place = self.layout.out.start == 0 && !is_cast;
         Ok(Encoded { is_cast, changed: is_in_place.then_some(narrowed.changed) })
@@ -421,6 +428,9 @@ impl TileJob<'_> {
         retained
     }
 }
+
+/// What helps where a value does not fit quantized data.
+const WITHOUT_SCALES: &str = "without `--keep-quantized` the result is written in 16 bit";
 
 /// How a block was encoded.
 #[derive(Clone, Copy)]

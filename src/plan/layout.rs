@@ -207,6 +207,9 @@ fn encoded(base: &BaseTensor, logical: &Logical, part: usize, edits: &TensorEdit
     }
     let content = merge(logical.clone(), None, edits.ops.clone());
     refuse_other_views(&base.name, &content)?;
+    if encoding.is_kept(logical, part) {
+        return Ok(copied(base));
+    }
     Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, content))
 }
 

@@ -157,8 +157,8 @@ fn rounded_to(plan: &Plan) -> Option<String> {
         .filter(|tensor| matches!(&tensor.content, Content::Compute { ops, .. } if !ops.is_empty()));
     let encodings: BTreeSet<&str> = merged.map(|tensor| &*tensor.encoding).collect();
     let only = encodings.first().filter(|_| encodings.len() == 1)?;
-    // Of `fp8_block` the number is what weights are rounded to.
-    only.split('_').next().map(str::to_uppercase)
+    // Of `fp8_block` and `ct_int8` the number is what weights are rounded to.
+    only.split('_').find(|word| word.ends_with(|end: char| end.is_ascii_digit())).map(str::to_uppercase)
 }
 
 /// What is worth a warning: modules that lost more than half of their delta, with the worst of each adapter.

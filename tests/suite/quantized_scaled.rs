@@ -1,6 +1,7 @@
 //! Bases of codes with scales: each scheme's vector as the base of a merge, decoded, and nothing of the scheme left.
 
 use std::fs;
+use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -291,14 +292,32 @@ fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
     }
 }
 
+/// What is copied, and never encoded again.
+fn is_decoded_only(name: &str) -> bool {
+    ["quanto", "hqq", "ct_mxfp4", "ct_mxfp6", "deepseek", "ct_nvfp4", "modelopt_nvfp4"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+/// One scale serves all of the weight.
+fn has_one_scale(name: &str) -> bool {
+    ["tensor", "mistral", "modelopt_fp8", "modelopt_fp8_file", "modelopt_mixed_fp8"]
+        .iter()
+        .any(|end| name.ends_with(end))
+        || name == "fp8_tensor_inv"
+}
+
 #[test]
-fn they_are_kept_as_they_are_and_not_encoded_again() {
+fn they_are_kept_as_they_are_where_nothing_changes_them() {
     for Case { name: what, .. } in CASES {
         let (work, _) = case(what);
-        let ran = work.merge(&["--keep-quantized"]);
-        assert_eq!(ran.code, 65, "{what}: {}", ran.err);
-        let says = ["not encoded again", "hint: without `--keep-quantized` the result is written in 16 bit"];
-        assert!(says.iter().all(|text| ran.err.contains(text)), "{what}: {}", ran.err);
+        if is_decoded_only(what) {
+            let ran = work.merge(&["--keep-quantized"]);
+            assert_eq!(ran.code, 65, "{what}: {}", ran.err);
+            let says =
+                ["not encoded again", "hint: without `--keep-quantized` the result is written in 16 bit"];
+            assert!(says.iter().all(|text| ran.err.contains(text)), "{what}: {}", ran.err);
+        }
         // An adapter of another weight leaves them as they are.
         edit(&work.base.join("model.safetensors"), |tensors| {
             tensors.retain(|tensor| !tensor.name.starts_with(MODULE));
@@ -315,6 +334,83 @@ fn they_are_kept_as_they_are_and_not_encoded_again() {
             assert!(kept.data == tensor.data && kept.dtype == tensor.dtype, "{what}: {}", tensor.name);
         }
     }
+}
+
+/// What a result means, which is merged with nothing for it; and its tensors.
+fn decoded_again(work: &Work, result: &Path) -> (Vec<f32>, Vec<Tensor>) {
+    let mut made = Vec::new();
+    edit(&result.join("model.safetensors"), |tensors| made = tensors.clone());
+    let again = Work::tiny(Dtype::F32, 0.5);
+    fs::remove_dir_all(&again.base).expect("a directory");
+    fs::rename(result, &again.base).expect("moved");
+    edit_json(&again.base.join("config.json"), |config| {
+        config.insert("dtype".to_owned(), json!("float32"));
+    });
+    for file in ["adapter_model.safetensors", "adapter_config.json"] {
+        fs::copy(work.adapter.join(file), again.adapter.join(file)).expect("copied");
+    }
+    edit(&again.adapter.join("adapter_model.safetensors"), |tensors| {
+        tensors.iter_mut().for_each(|tensor| tensor.data.fill(0));
+    });
+    again.succeeds(&["--allow-noop"]);
+    (again.merged(&format!("{MODULE}.weight")), made)
+}
+
+/// Whatever the tiles are, every value is at most half a step from the sum, and nothing but the changed weight's own data has changed.
+#[test]
+fn they_are_encoded_again_where_an_adapter_changes_them() {
+    for Case { name: what, .. } in CASES.iter().filter(|case| !is_decoded_only(case.name)) {
+        let (work, values) = case(what);
+        let (mut before, config) = (Vec::new(), fs::read(work.base.join("config.json")).expect("a file"));
+        edit(&work.base.join("model.safetensors"), |tensors| before = tensors.clone());
+        // Away from the largest magnitude there is.
+        let largest = values.iter().max_by(|one, other| one.abs().total_cmp(&other.abs())).expect("a value");
+        let away = largest.signum() * -largest.abs() / 64.0;
+        if has_one_scale(what) {
+            let ran = work.merge(&["--keep-quantized"]);
+            let says = [
+                &format!("`{MODULE}.weight` gives a value that is too large for its stored scale"),
+                "hint: without `--keep-quantized` the result is written in 16 bit",
+            ];
+            assert!(ran.code == 65 && says.iter().all(|text| ran.err.contains(*text)), "{what}: {}", ran.err);
+            assert!(!work.output.exists());
+            let [rows, cols] = shape_of(&before);
+            work.adapt(1, rows, cols, 1.0, away);
+        }
+        let delta = if has_one_scale(what) { away } else { 0.5 };
+        work.succeeds(&["--keep-quantized"]);
+        let other = work.folder.path().join("other");
+        work.merge_into(&other, &["--keep-quantized", "--max-ram", "40M", "--threads", "1"]);
+        let bytes = |folder: &Path| fs::read(folder.join("model.safetensors")).expect("a result");
+        assert!(bytes(&work.output) == bytes(&other), "{what}");
+        assert!(fs::read(work.output.join("config.json")).expect("a config") == config, "{what}");
+        let (merged, made) = decoded_again(&work, &work.output);
+        let most = values.iter().fold(0.0f32, |most, value| most.max((value + delta).abs()));
+        // A step of floats of 8 bits is at most an eighth of a value, or 1/7168 of the largest; that of whole numbers 1/127.
+        let is_whole = what.contains("int8");
+        for (i, (merged, value)) in merged.iter().zip(&values).enumerate() {
+            let right = value + delta;
+            let step = if is_whole { most / 127.0 } else { (right.abs() / 8.0).max(most / 7168.0) };
+            // New scales of BF16 are rounded, and so is the sum of the test.
+            let most_off = step / 2.0 + most / 256.0 * f32::from(u8::from(is_whole)) + 1e-6;
+            assert!((merged - right).abs() <= most_off, "{what}: {i} is {merged}, should be {right}");
+        }
+        for (before, after) in before.iter().zip(&made) {
+            assert_eq!(
+                (&before.name, &before.dtype, &before.shape),
+                (&after.name, &after.dtype, &after.shape)
+            );
+            if !before.name.starts_with(MODULE) {
+                assert!(before.data == after.data, "{what}: {}", before.name);
+            }
+        }
+    }
+}
+
+/// Rows and columns of the weight that the adapter changes.
+fn shape_of(tensors: &[Tensor]) -> [u64; 2] {
+    let weight = tensors.iter().find(|tensor| tensor.name == format!("{MODULE}.weight")).expect("a weight");
+    weight.shape.as_slice().try_into().expect("two axes")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files of their own and panic")]
 
 mod distant;
+mod kept;
 mod packed;
 mod scaled;
 mod words;
@@ -152,7 +153,7 @@ fn encode_part(logical: &Logical, file: &[u8], values: &[f32], part: usize) -> (
     let (view, rect) = (View { rows, cols }, Rect { rows: 0..rows, cols: 0..cols });
     let place = Place::new(logical, view, &rect);
     let (source, mut values) = (tile_bytes(place, file), values.to_vec());
-    let encoding = find_encoding("fp8_block").unwrap();
+    let encoding = find_encoding(logical.encoding()).unwrap();
     let mut bytes = vec![0; encoding.runs(part, place).bytes() as usize];
     let (rows, cols) = (0..rows as usize, 0..cols as usize);
     let mut block = ToEncode { values: &mut values, rows, cols, place, part, source: &source };
@@ -310,6 +311,7 @@ fn widen(dtype: Dtype, bytes: &[u8], count: usize) -> Vec<f32> {
     assert!(match dtype {
         Dtype::F32 => kernels.widen_f32(bytes, &mut values),
         Dtype::BF16 => kernels.widen_bf16(bytes, &mut values),
+        Dtype::F16 => kernels.widen_f16(bytes, &mut values),
         Dtype::F8_E8M0 => {
             values.iter_mut().zip(bytes).for_each(|(value, code)| *value = power_of(*code));
             true

@@ -1,0 +1,125 @@
+//! Codes with scales, encoded again: with the scale that a block had, so that a value that was decoded comes out as it went in.
+//!
+//! Only a block of which a value would not fit gets a new scale, by the rule of its scheme's library; where a scale serves
+//! more than a tile holds, such a value is an error. Codes and scales are two outputs, each made from the values on its own:
+//! both find the same new scale, as it is stored, whichever shard comes first (quantized-bases.md 5 and 15.3).
+
+use crate::kernels::dispatch::Kernels;
+use crate::kernels::float8::ceil_log2;
+use crate::kernels::outcome::Narrowed;
+use crate::tensor::dtype::Dtype;
+
+use crate::encodings::codes::{CodeFormat, E4M3_MOST};
+use crate::encodings::encoding::{RowPiece, ToEncode};
+use crate::encodings::number::power_of;
+use crate::encodings::scale_grid::ScaleGrid;
+
+const CODES: usize = 0;
+const SCALES: usize = 1;
+
+/// What a new scale is made for.
+pub(crate) struct Outgrown {
+    /// The type that it is stored as.
+    pub dtype: Dtype,
+    /// The largest magnitude.
+    pub largest: f32,
+    /// The scale that the block has.
+    pub old: f32,
+}
+
+/// A rule for new scales, before they are rounded to what they are stored as.
+pub(crate) type FreshScale = fn(&Outgrown) -> f32;
+
+/// How a scheme makes values of codes, and scales of values.
+pub(crate) struct Requantizer<'r> {
+    /// What its codes are.
+    pub codes: CodeFormat,
+    /// What a code is multiplied by, by the scale that is stored.
+    pub factor: &'r dyn Fn(f32) -> f32,
+    /// What the product is multiplied by; 1 over a whole number.
+    pub then: f32,
+    /// The rule for new scales; none where they stay as they are.
+    pub fresh: Option<FreshScale>,
+}
+
+impl Requantizer<'_> {
+    /// Encodes a block of values into one part's bytes. It is not finite where a value does not fit or is no number; values stay
+    /// as they are there.
+    pub(crate) fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+        let (place, width) = (block.place, block.cols.len());
+        let grid = ScaleGrid::of(SCALES, place);
+        let stored = &block.source[self.codes.runs(place).bytes() as usize..];
+        let mut narrowed = Narrowed { finite: true, changed: 0 };
+        for (rows, cols, scale_col) in grid.cells(&block.rows, &block.cols, place) {
+            let row = place.rect.rows.start + rows.start as u64;
+            let first = (rows.start - block.rows.start) * width + cols.start - block.cols.start;
+            let mut values = block.values[first..].chunks_mut(width).map(|row| &mut row[..cols.len()]);
+            let old = grid.read(stored, row, scale_col);
+            let scale = self.scale(&grid, old, values.by_ref().take(rows.len()));
+            narrowed.finite &= scale.is_some();
+            let Some(scale) = scale else { continue };
+            if block.part != CODES {
+                grid.write(bytes, row, scale_col, scale);
+                continue;
+            }
+            let factor = (self.factor)(scale);
+            for (row, values) in rows.zip(block.values[first..].chunks_mut(width)) {
+                let values = &mut values[..cols.len()];
+                self.divide(factor, values);
+                let at = RowPiece { row, cols: cols.clone() };
+                narrowed.finite &= self.codes.narrow(kernels, bytes, place, &at, values);
+                values.iter_mut().for_each(|value| *value = *value * factor * self.then);
+            }
+        }
+        narrowed
+    }
+
+    /// The scale of a block, as it is stored; none if none takes its values.
+    fn scale<'v>(
+        &self,
+        grid: &ScaleGrid,
+        old: f32,
+        rows: impl Iterator<Item = &'v mut [f32]>,
+    ) -> Option<f32> {
+        let (mut least, mut most, mut sum) = (0.0f32, 0.0f32, 0.0f32);
+        for value in rows.flatten() {
+            (least, most, sum) = (least.min(*value), most.max(*value), sum + *value * 0.0);
+        }
+        let ends = self.codes.range(self.fresh.is_none());
+        let [one, other] = [ends.0, ends.1].map(|end| end * (self.factor)(old) * self.then);
+        if sum != 0.0 {
+            return None;
+        }
+        if one.min(other) <= least && most <= one.max(other) {
+            return Some(old);
+        }
+        let of = Outgrown { dtype: grid.dtype(), largest: most.max(-least), old };
+        let scale = grid.rounded(self.fresh?(&of));
+        (scale > 0.0 && scale.is_finite()).then_some(scale)
+    }
+
+    /// Makes of values what is rounded to codes.
+    fn divide(&self, factor: f32, values: &mut [f32]) {
+        if factor == 0.0 {
+            values.fill(0.0);
+        } else if self.then == 1.0 {
+            values.iter_mut().for_each(|value| *value /= factor);
+        } else {
+            // As torch divides a number by a tensor.
+            let by = factor.recip() * self.then.recip().round();
+            values.iter_mut().for_each(|value| *value *= by);
+        }
+    }
+}
+
+/// The least power of two that takes values up to `largest`, by the rule of transformers' quantizer.
+pub(crate) fn power_above(largest: f32) -> f32 {
+    let scale = 1.0 / ((1.0 / largest) * E4M3_MOST);
+    ceil_log2(scale).map_or(f32::NAN, |exponent| power_of((exponent.clamp(-126, 127) + 127) as u8))
+}
+
+/// The power of two of microscaling formats: that of the largest magnitude, which is rounded at the bit `half` first, less
+/// `exponent`, that of the largest code.
+pub(crate) fn shared_exponent(largest: f32, half: u32, exponent: u32) -> f32 {
+    power_of(((largest.to_bits() + half) >> 23).saturating_sub(exponent).min(255) as u8)
+}
