@@ -101,6 +101,7 @@ pub(crate) fn request_of(
         },
         tied: if result.tied == "fold" { Tied::Fold } else { Tied::Untie },
         keep_quantized: rules.keep_quantized,
+        accept_loss: rules.accept_loss,
         base_as: rules.base_as.clone(),
         experts: expert_layout(rules),
         allow_unmatched: read_patterns("--allow-unmatched", &rules.allow_unmatched)?,

@@ -191,6 +191,13 @@ pub(crate) struct RuleFlags {
     #[arg(long, help_heading = "Quantization")]
     pub(crate) keep_quantized: bool,
 
+    /// Accept that `--keep-quantized` keeps next to nothing of a delta
+    ///
+    /// By default a merge is an error that leaves less than 10 % of the delta in half of the weights that it encodes again: the
+    /// result would be the base. With this flag it is reported.
+    #[arg(long, requires = "keep_quantized", help_heading = "Quantization")]
+    pub(crate) accept_loss: bool,
+
     /// Use the 16-bit base as QLoRA training saw it
     ///
     /// An adapter that was trained with `load_in_4bit` or `load_in_8bit` of bitsandbytes is right on the weights that training saw:

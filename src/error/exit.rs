@@ -126,6 +126,7 @@ fn of_run(error: &RunError) -> Code {
         RunError::NonFiniteResult { .. }
         | RunError::NonFiniteCodes { .. }
         | RunError::BeyondScale { .. }
+        | RunError::LostInCodes { .. }
         | RunError::OtherResult { .. } => Code::Data,
         RunError::Panicked { .. } | RunError::Unapplied { .. } | RunError::Unfilled { .. } => Code::Bug,
     }

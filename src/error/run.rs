@@ -14,6 +14,12 @@ pub enum RunError {
     NonFiniteCodes { tensor: String },
     #[error("merging `{tensor}` gives a value that is too large for its stored scale, which cannot change")]
     BeyondScale { tensor: String },
+    #[error(
+        "{:.1} % of the delta is left after encoding in the median of {count} quantized weights (worst: `{tensor}`, {:.1} %)",
+        100.0 * median,
+        100.0 * least
+    )]
+    LostInCodes { count: usize, median: f64, least: f64, tensor: String },
     #[error("the result has digest {found}, and {expected} is expected")]
     OtherResult { expected: String, found: String },
     #[error("no thread can be had for the {stage}, and a merge needs three beside its own")]

@@ -309,6 +309,7 @@ impl Prepared {
             cancel,
             // An adapter may do nothing in one part.
             allow_noop: self.allow_noop || self.part.is_some(),
+            accept_loss: self.accept_loss || self.part.is_some(),
             extent,
             kept,
             stride: self.stride,

@@ -266,7 +266,11 @@ impl Joiner<'_> {
         let mut applied = None;
         if staging.kept().is_counted {
             let milestones = self.join_shards(staging, whole, reporter)?;
-            applied = Some(Tally::new(plan, &milestones).applied(plan, self.job.allow_noop)?);
+            applied = Some(Tally::new(plan, &milestones).applied(
+                plan,
+                self.job.allow_noop,
+                self.job.accept_loss,
+            )?);
         }
         let completion = Completion {
             plan,

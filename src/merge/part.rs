@@ -79,6 +79,7 @@ impl Prepared {
             card: self.completion().card,
             expected: self.expected.clone(),
             allow_noop: self.allow_noop,
+            accept_loss: self.accept_loss,
             plan: &self.plan,
         }
     }

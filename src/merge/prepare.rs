@@ -66,6 +66,7 @@ pub struct Prepared {
     pub(crate) copied: Vec<Box<dyn Source>>,
     pub(crate) kernels: Kernels,
     pub(crate) allow_noop: bool,
+    pub(crate) accept_loss: bool,
     /// The digest that the result must have.
     pub(crate) expected: Option<String>,
     pub(crate) trusts_journal: bool,
@@ -133,6 +134,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         copied,
         kernels,
         allow_noop: request.allow_noop,
+        accept_loss: request.accept_loss,
         expected: request.expected.clone(),
         trusts_journal: request.trust_journal,
         part,

@@ -207,6 +207,7 @@ impl MergedReader {
             clocks: &Clocks::default(),
             cancel,
             allow_noop: true,
+            accept_loss: true,
             extent: &extent,
             kept: &[],
             stride: u64::MAX,

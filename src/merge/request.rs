@@ -91,6 +91,8 @@ pub struct Request {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// Whether a result is written in which next to nothing of the deltas is left in what is encoded again.
+    pub accept_loss: bool,
     /// How training quantized a 16-bit base in memory, as `--base-as` has it (`nf4,double`): weights of linear layers are taken so.
     pub base_as: Option<String>,
     /// How the factors of experts lie, where an adapter does not tell.

@@ -217,6 +217,7 @@ impl Small {
             clocks: &Clocks::default(),
             cancel,
             allow_noop: false,
+            accept_loss: true,
             extent: &Extent::ALL,
             kept,
             stride: 1,

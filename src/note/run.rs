@@ -27,6 +27,12 @@ notes! {
             "no journal of `{output}` can be kept (set `XDG_STATE_HOME` to a directory that can be written): a run that fails removes \
              what it wrote, and one that is killed leaves files that must be removed before the merge is run again"
         ),
+        LostInCodes { count: usize, median: f64, least: f64, tensor: String } => (
+            "{:.1} % of the delta is left after encoding in the median of {count} quantized {} (least: `{tensor}`, {:.1} %)",
+            100.0 * median,
+            verb(*count, ["weight", "weights"]),
+            100.0 * least
+        ),
         DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
             "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
              Merge into a higher-precision base to keep it",

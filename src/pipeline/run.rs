@@ -29,6 +29,8 @@ pub struct Run<'r> {
     pub cancel: &'r Cancel,
     /// Whether adapters may change nothing.
     pub allow_noop: bool,
+    /// Whether next to nothing of the deltas may be left in what is encoded again.
+    pub accept_loss: bool,
     /// How much of the plan it does. Shards of which it does only a part are never whole.
     pub extent: &'r Extent,
     /// What an earlier run of the plan left in `store`: this one goes on behind it.

@@ -37,7 +37,7 @@ impl Run<'_> {
             writer::run(self, ends, (&progress, &mut tally), record, stop)
         };
         self.stages(&mut memory, &progress, write, tick)?;
-        tally.applied(self.plan, self.allow_noop)
+        tally.applied(self.plan, self.allow_noop, self.accept_loss)
     }
 
     /// Starts all stages over this memory, `last` as the one that tiles end in, and joins them.

@@ -37,7 +37,26 @@ pub struct Applied {
     pub adapters: Vec<AdapterRetention>,
     /// The same for every module.
     pub modules: Vec<ModuleRetention>,
+    /// The same for weights that are encoded again; none if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoded_again: Option<EncodedRetention>,
 }
+
+/// How much of the deltas is left in weights that are encoded again.
+#[derive(Clone, Debug, Serialize)]
+pub struct EncodedRetention {
+    /// Deltas of such weights.
+    pub count: usize,
+    /// The share of the delta that is left in one half of them or less.
+    pub median: f64,
+    /// The least share of all.
+    pub least: f64,
+    /// The weight that has it.
+    pub tensor: String,
+}
+
+/// With less than this left in half of the weights that are encoded again a merge has next to no effect.
+const NEXT_TO_NOTHING: f64 = 0.1;
 
 /// How much of one adapter's deltas is left after rounding.
 #[derive(Clone, Debug, Serialize)]
@@ -162,12 +181,28 @@ impl Tally {
         (adapters.collect(), modules)
     }
 
+    /// What is left in weights that are encoded again.
+    fn encoded_again(&self, plan: &Plan) -> Option<EncodedRetention> {
+        let ops = plan.tensors().filter(|tensor| tensor.part == 0 && tensor.is_encoded_again());
+        let ops = ops.flat_map(|tensor| match &tensor.content {
+            Content::Compute { ops, .. } => ops.as_slice(),
+            Content::Copy { .. } => &[],
+        });
+        let share = |claim: ClaimId| Some((self.claims[claim.0 as usize].retained.share()?, claim.0));
+        let mut shares: Vec<(f64, u32)> = ops.filter_map(|op| share(op.claim)).collect();
+        shares.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let &(least, claim) = shares.first()?;
+        let median = shares[(shares.len() - 1) / 2].0;
+        let tensor = plan.claims[claim as usize].tensor.to_string();
+        Some(EncodedRetention { count: shares.len(), median, least, tensor })
+    }
+
     /// Checks the counts.
     ///
     /// # Errors
     /// [`RunError::Unapplied`] when a claim fell short, [`PlanError::NoEffect`] for an adapter that changed nothing, unless
-    /// `allow_noop`.
-    pub(crate) fn applied(&self, plan: &Plan, allow_noop: bool) -> Result<Applied> {
+    /// `allow_noop`, [`RunError::LostInCodes`] for deltas that encoding again left next to nothing of, unless `accept_loss`.
+    pub(crate) fn applied(&self, plan: &Plan, allow_noop: bool, accept_loss: bool) -> Result<Applied> {
         for (claim, count) in plan.claims.iter().zip(&self.claims) {
             if count.elements != claim.elements {
                 let adapter = plan.adapters[claim.adapter as usize].name.clone();
@@ -175,8 +210,14 @@ impl Tally {
             }
         }
         let (adapters, modules) = self.retention(plan);
-        let mut applied =
-            Applied { changed_elements: 0, merged_elements: 0, unchanged: Vec::new(), adapters, modules };
+        let mut applied = Applied {
+            changed_elements: 0,
+            merged_elements: 0,
+            unchanged: Vec::new(),
+            adapters,
+            modules,
+            encoded_again: self.encoded_again(plan),
+        };
         let mut effective = vec![false; plan.adapters.len()];
         for (shard, changed) in plan.shards.iter().zip(&self.changed) {
             for (tensor, changed) in shard.tensors.iter().zip(changed) {
@@ -209,6 +250,18 @@ impl Tally {
                 ));
             }
         }
-        Ok(applied)
+        match &applied.encoded_again {
+            Some(left) if left.median < NEXT_TO_NOTHING && !accept_loss => Err(left.refused()),
+            _ => Ok(applied),
+        }
+    }
+}
+
+impl EncodedRetention {
+    fn refused(&self) -> Error {
+        let EncodedRetention { count, median, least, tensor } = self.clone();
+        Error::new(RunError::LostInCodes { count, median, least, tensor }).hint(
+            "without `--keep-quantized` the result is written in 16 bit, with all of it; `--accept-loss` writes it all the same",
+        )
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct PartsJob<P = Plan> {
     pub(crate) expected: Option<String>,
     /// Whether adapters may change nothing.
     pub(crate) allow_noop: bool,
+    /// Whether encoding again may leave next to nothing of the deltas.
+    pub(crate) accept_loss: bool,
     /// The plan of all parts.
     pub(crate) plan: P,
 }

@@ -13,7 +13,7 @@ use crate::memory::process::{cgroup_peak, process};
 use crate::note::Note;
 use crate::note::run::RunNote;
 use crate::pipeline::clock::ThreadTime;
-use crate::pipeline::tally::{Applied, ModuleRetention};
+use crate::pipeline::tally::{Applied, EncodedRetention, ModuleRetention};
 use crate::plan::out_tensor::{Content, Counts, Plan};
 use crate::schedule::budget::Schedule;
 use crate::storage::io::choice::IoChoice;
@@ -163,8 +163,15 @@ fn rounded_to(plan: &Plan) -> Option<String> {
 
 /// What is worth a warning: modules that lost more than half of their delta, with the worst of each adapter.
 pub(crate) fn lost(applied: &Applied) -> Vec<Note> {
-    (0..applied.adapters.len()).filter_map(|i| lost_of(applied, i)).collect()
+    let encoded = applied.encoded_again.iter().filter(|left| left.median < MOSTLY_KEPT).map(|left| {
+        let EncodedRetention { count, median, least, tensor } = left.clone();
+        RunNote::LostInCodes { count, median, least, tensor }.into()
+    });
+    encoded.chain((0..applied.adapters.len()).filter_map(|i| lost_of(applied, i))).collect()
 }
+
+/// With less than this left in half of the weights that are encoded again, it is reported.
+const MOSTLY_KEPT: f64 = 0.9;
 
 fn lost_of(applied: &Applied, adapter: usize) -> Option<Note> {
     let modules = || applied.modules.iter().filter(|module| module.adapter as usize == adapter);
@@ -319,6 +326,7 @@ mod tests {
                 module(0, "v", 0.9),
                 module(1, "q", 0.8),
             ],
+            encoded_again: None,
         };
         assert_eq!(
             lost(&applied).iter().map(Note::to_string).collect::<Vec<_>>(),

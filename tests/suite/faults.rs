@@ -85,6 +85,7 @@ impl Demo {
         let sources: Vec<Box<dyn Source>> = inputs.map(|input| from.open(&input.name).unwrap()).collect();
         let run = Run {
             allow_noop: false,
+            accept_loss: true,
             plan: &self.prepared.plan,
             schedule: &self.prepared.schedule,
             sources: &sources.iter().map(|source| source.as_ref()).collect::<Vec<_>>(),

@@ -50,6 +50,7 @@ mod produced_trainers;
 mod promises;
 mod publishing;
 mod quantized_bases;
+mod quantized_kept;
 mod quantized_records;
 mod quantized_scaled;
 mod reading;

@@ -12,7 +12,7 @@ use super::support::{f32s, fixtures};
 use super::work::{MODULE, Tensor, Work, edit, edit_json};
 
 /// A second module, which no adapter changes.
-const OTHER: &str = "model.layers.0.self_attn.k_proj";
+pub(super) const OTHER: &str = "model.layers.0.self_attn.k_proj";
 const NORM: &str = "model.norm.weight";
 
 /// A base of one scheme.

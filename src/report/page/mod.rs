@@ -109,6 +109,7 @@ mod tests {
             unchanged: Vec::new(),
             adapters: vec![adapter],
             modules: modules.chain([module("lm_head", 0.5, 1.0)]).collect(),
+            encoded_again: None,
         }
     }
 
