@@ -206,3 +206,29 @@ fn widen_e2m3(codes: &[u8], bit: u64, out: &mut [f32]) {
         *out = E2M3[usize::from(u16::from_le_bytes(both) >> (bit % 8) & 63)];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The limits between codes of E2M1 and which side wins on them, as the standard has them (OCP MX 1.0).
+    #[test]
+    fn numbers_between_codes_go_to_the_nearer_or_the_even_one() {
+        let limits =
+            [(0.25, 0), (0.75, 2), (1.25, 2), (1.75, 4), (2.5, 4), (3.5, 6), (5.0, 6), (6.0, 7), (1e9, 7)];
+        for (number, code) in limits {
+            assert_eq!((nearest(&E2M1, number), nearest(&E2M1, -number)), (code, code + 8), "{number}");
+        }
+        assert_eq!((nearest(&E2M1, 0.0), nearest(&E2M1, -0.0)), (0, 8));
+        for (code, pair) in E2M1[..8].windows(2).enumerate() {
+            let limit = (pair[0] + pair[1]) / 2.0;
+            let sides = [limit.next_down(), limit.next_up()].map(|number| nearest(&E2M1, number));
+            assert_eq!(sides, [code, code + 1]);
+        }
+        for number in (0..300).map(|n| n as f32 / 32.0) {
+            let step = 2f32.powi(number.max(1.0).log2().floor() as i32 - 3);
+            let right = ((number / step).round_ties_even() * step).min(7.5);
+            assert_eq!(E2M3[nearest(&E2M3, number)], right, "{number}");
+        }
+    }
+}

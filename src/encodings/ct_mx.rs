@@ -60,9 +60,7 @@ pub(crate) static CT_MXFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: POWERS,
     product: Product::Scale,
-    again: Again::Never(
-        "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
-    ),
+    again: Again::With(|of| shared_exponent(of.largest, 1 << 21, 2)),
     has_stacks: false,
     ending: "_packed",
     find: |found, weight| find(found, weight, &FORMAT_4),
@@ -76,9 +74,7 @@ pub(crate) static CT_MXFP6: Scaled = Scaled {
     codes: CodeFormat::E2m3,
     scales: POWERS,
     product: Product::Scale,
-    again: Again::Never(
-        "MXFP6 is not encoded again: a delta is mostly smaller than half a step between its values",
-    ),
+    again: Again::With(|of| shared_exponent(of.largest, 1 << 19, 2)),
     has_stacks: false,
     ending: "_packed",
     find: |found, weight| find(found, weight, &FORMAT_6),

@@ -47,9 +47,7 @@ pub(crate) static CT_NVFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E4M3],
     product: Product::ScaleOverNumber,
-    again: Again::Never(
-        "NVFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
-    ),
+    again: Again::With(|of| of.number * (of.largest / 6.0)),
     has_stacks: false,
     ending: "_packed",
     find,

@@ -8,6 +8,7 @@ use crate::tensor::dtype::Dtype;
 
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::logical::Candidate;
+use crate::encodings::requantize::shared_exponent;
 use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -32,9 +33,7 @@ pub(crate) static DEEPSEEK_FP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E8M0],
     product: Product::Scale,
-    again: Again::Never(
-        "FP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
-    ),
+    again: Again::With(|of| shared_exponent(of.largest, 1 << 21, 2)),
     has_stacks: false,
     ending: "",
     find,

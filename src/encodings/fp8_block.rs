@@ -20,7 +20,7 @@ use crate::tensor::reference::TensorRef;
 use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
-use crate::encodings::requantize::{Outgrown, Requantizer, power_above};
+use crate::encodings::requantize::{FreshScale, Outgrown, Requantizer, power_above};
 use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -153,8 +153,14 @@ impl Encoding for Fp8Block {
     }
 
     fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
-        let (codes, factor) = (CodeFormat::E4m3, &|scale| scale);
-        Requantizer { codes, factor, then: 1.0, fresh: Some(fresh) }.encode(kernels, block, bytes)
+        let place = block.place;
+        let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
+            CodeFormat::E4m3.narrow(kernels, bytes, place, at, values)
+        };
+        let (codes, range) = (place.rect.elements(), CodeFormat::E4m3.range(false));
+        let (narrow, factor, fresh) = (&narrow, &|scale| scale, Some(fresh as FreshScale));
+        Requantizer { codes, range, narrow, factor, inverse: None, then: 1.0, number: 1.0, fresh }
+            .encode(block, bytes)
     }
 }
 

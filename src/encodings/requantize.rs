@@ -4,12 +4,11 @@
 //! more than a tile holds, such a value is an error. Codes and scales are two outputs, each made from the values on its own:
 //! both find the same new scale, as it is stored, whichever shard comes first (quantized-bases.md 5 and 15.3).
 
-use crate::kernels::dispatch::Kernels;
 use crate::kernels::float8::ceil_log2;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 
-use crate::encodings::codes::{CodeFormat, E4M3_MOST};
+use crate::encodings::codes::E4M3_MOST;
 use crate::encodings::encoding::{RowPiece, ToEncode};
 use crate::encodings::number::power_of;
 use crate::encodings::scale_grid::ScaleGrid;
@@ -25,19 +24,32 @@ pub(crate) struct Outgrown {
     pub largest: f32,
     /// The scale that the block has.
     pub old: f32,
+    /// The number of the tensor.
+    pub number: f32,
 }
 
 /// A rule for new scales, before they are rounded to what they are stored as.
 pub(crate) type FreshScale = fn(&Outgrown) -> f32;
 
+/// Rounds quotients to codes.
+pub(crate) type NarrowPiece<'r> = dyn Fn(&mut [u8], &RowPiece, &mut [f32]) -> bool + 'r;
+
 /// How a scheme makes values of codes, and scales of values.
 pub(crate) struct Requantizer<'r> {
-    /// What its codes are.
-    pub codes: CodeFormat,
+    /// Bytes of codes in the tile.
+    pub codes: u64,
+    /// The least and the largest quotient that a scale takes.
+    pub range: (f32, f32),
+    /// Rounds quotients of some columns to codes in the tile's bytes, and leaves the codes' values; true if all were numbers.
+    pub narrow: &'r NarrowPiece<'r>,
     /// What a code is multiplied by, by the scale that is stored.
     pub factor: &'r dyn Fn(f32) -> f32,
-    /// What the product is multiplied by; 1 over a whole number.
+    /// Where values are multiplied by the reciprocal of that, as torch divides a number by a tensor: the number.
+    pub inverse: Option<f32>,
+    /// What the product is multiplied by.
     pub then: f32,
+    /// The number of the tensor.
+    pub number: f32,
     /// The rule for new scales; none where they stay as they are.
     pub fresh: Option<FreshScale>,
 }
@@ -45,10 +57,10 @@ pub(crate) struct Requantizer<'r> {
 impl Requantizer<'_> {
     /// Encodes a block of values into one part's bytes. It is not finite where a value does not fit or is no number; values stay
     /// as they are there.
-    pub(crate) fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+    pub(crate) fn encode(&self, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
         let (place, width) = (block.place, block.cols.len());
         let grid = ScaleGrid::of(SCALES, place);
-        let stored = &block.source[self.codes.runs(place).bytes() as usize..];
+        let stored = &block.source[self.codes as usize..];
         let mut narrowed = Narrowed { finite: true, changed: 0 };
         for (rows, cols, scale_col) in grid.cells(&block.rows, &block.cols, place) {
             let row = place.rect.rows.start + rows.start as u64;
@@ -67,7 +79,7 @@ impl Requantizer<'_> {
                 let values = &mut values[..cols.len()];
                 self.divide(factor, values);
                 let at = RowPiece { row, cols: cols.clone() };
-                narrowed.finite &= self.codes.narrow(kernels, bytes, place, &at, values);
+                narrowed.finite &= (self.narrow)(bytes, &at, values);
                 values.iter_mut().for_each(|value| *value = *value * factor * self.then);
             }
         }
@@ -85,29 +97,27 @@ impl Requantizer<'_> {
         for value in rows.flatten() {
             (least, most, sum) = (least.min(*value), most.max(*value), sum + *value * 0.0);
         }
-        let ends = self.codes.range(self.fresh.is_none());
-        let [one, other] = [ends.0, ends.1].map(|end| end * (self.factor)(old) * self.then);
+        let [one, other] = [self.range.0, self.range.1].map(|end| end * (self.factor)(old) * self.then);
         if sum != 0.0 {
             return None;
         }
         if one.min(other) <= least && most <= one.max(other) {
             return Some(old);
         }
-        let of = Outgrown { dtype: grid.dtype(), largest: most.max(-least), old };
+        let of = Outgrown { dtype: grid.dtype(), largest: most.max(-least), old, number: self.number };
         let scale = grid.rounded(self.fresh?(&of));
         (scale > 0.0 && scale.is_finite()).then_some(scale)
     }
 
     /// Makes of values what is rounded to codes.
     fn divide(&self, factor: f32, values: &mut [f32]) {
-        if factor == 0.0 {
-            values.fill(0.0);
-        } else if self.then == 1.0 {
-            values.iter_mut().for_each(|value| *value /= factor);
-        } else {
-            // As torch divides a number by a tensor.
-            let by = factor.recip() * self.then.recip().round();
-            values.iter_mut().for_each(|value| *value *= by);
+        match self.inverse {
+            _ if factor == 0.0 => values.fill(0.0),
+            None => values.iter_mut().for_each(|value| *value /= factor),
+            Some(number) => {
+                let by = factor.recip() * number;
+                values.iter_mut().for_each(|value| *value *= by);
+            }
         }
     }
 }

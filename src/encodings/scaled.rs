@@ -276,9 +276,17 @@ impl Encoding for Scaled {
             Again::With(rule) if is_renewed(logical) => Some(rule),
             _ => None,
         };
-        let then = if let Product::ScaleThen(constant) = self.product { constant } else { 1.0 };
+        let (inverse, then) = match self.product {
+            Product::ScaleThen(constant) => (Some(constant.recip().round()), constant),
+            _ => (None, 1.0),
+        };
+        let range = self.codes.range(fresh.is_none());
         let factor = |scale| self.factor(scale, number);
-        Requantizer { codes: self.codes, factor: &factor, then, fresh }.encode(kernels, block, bytes)
+        let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
+            self.codes.narrow(kernels, bytes, place, at, values)
+        };
+        let (narrow, factor, codes) = (&narrow, &factor, parts[CODES]);
+        Requantizer { codes, range, narrow, factor, inverse, then, number, fresh }.encode(block, bytes)
     }
 }
 

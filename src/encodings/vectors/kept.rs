@@ -16,6 +16,11 @@ const KEPT: &[(&str, bool)] = &[
     ("ct_int8_group", true),
     ("bnb_int8", true),
     ("ct_mxfp8", true),
+    ("ct_mxfp4", true),
+    ("ct_mxfp6", true),
+    ("deepseek_v4_fp4", true),
+    ("ct_nvfp4", true),
+    ("modelopt_nvfp4", true),
 ];
 
 /// Rows × columns of tiles, before they are rounded up to what is encoded together.
@@ -115,18 +120,26 @@ fn new_scales_are_those_of_the_library() {
             }
         }
     }
-    assert_eq!(made_again.len(), 5, "{made_again:?}");
+    assert_eq!(made_again.len(), 9, "{made_again:?}");
 }
 
 /// A weight of that encoding with these rows of codes, each with a scale of its own, and its file.
 fn weight(encoding: &'static str, codes: &[u8], scales: &[u8], dtype: Dtype) -> (Logical, Vec<u8>) {
     let rows = scales.len() as u64 * 8 / dtype.bitsize() as u64;
-    let cols = codes.len() as u64;
+    let encoded = find_encoding(encoding).unwrap();
+    let bits = if encoded.name().ends_with('4') {
+        4
+    } else if encoded.name().ends_with("mxfp6") {
+        6
+    } else {
+        8
+    };
+    let (bytes, cols) = (codes.len() as u64, codes.len() as u64 * 8 / bits);
     let part = |offset, dtype, axes: &[u64]| {
         let shape = Shape_::new(axes).unwrap();
         TensorRef { file: FileId(0), offset, dtype, shape }
     };
-    let parts = vec![part(0, Dtype::I8, &[rows, cols]), part(rows * cols, dtype, &[rows, 1])];
+    let parts = vec![part(0, Dtype::I8, &[rows, bytes]), part(rows * bytes, dtype, &[rows, 1])];
     let shape = Shape_::new(&[rows, cols]).unwrap();
     let fields =
         LogicalFields { encoding: encoding.into(), shape, block: (1, cols), parts, constants: Vec::new() };
@@ -157,6 +170,9 @@ fn every_code_comes_out_as_it_went_in_whatever_its_scale() {
         ("ct_int8", &whole, &bf16s, Dtype::BF16),
         ("bnb_int8", &whole, &f32s, Dtype::F32),
         ("mxfp8", &floats, &powers, Dtype::U8),
+        ("ct_mxfp4", &whole, &powers, Dtype::U8),
+        ("deepseek_fp4", &whole, &powers, Dtype::F8_E8M0),
+        ("ct_mxfp6", &whole[1..].to_vec(), &powers, Dtype::U8),
     ] {
         let (logical, file) = weight(encoding, codes, scales, dtype);
         let values = decoded(&logical, &file);
