@@ -74,7 +74,7 @@ impl Encoding for Awq {
         AwqTensors::detect(found, &self.0)
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
+    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         Some("AWQ is not encoded again: most of a delta is smaller than half a step between its codes")
     }
 

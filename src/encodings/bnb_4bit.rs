@@ -13,18 +13,21 @@
 //! Blocks are counted through the values row by row, and cross rows where a row is no multiple of them: a tile is the stretch from its
 //! first value to its last.
 //!
-//! Decoding only: at 4 bits hardly any of a delta would survive the rounding.
+//! Encoded again where magnitudes are not quantized too and blocks do not cross rows.
 
 use std::ops::Range;
 
 use crate::encodings::bnb_4bit_tensors::{BlockedTensors, NESTED_BLOCK, PAIR};
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::codes::put;
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
+use crate::encodings::requantize::{FreshScale, Outgrown, Requantizer};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::window::{most_units, units};
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 
 /// One of the two tables. The file has it, so that they differ by name alone.
@@ -76,14 +79,21 @@ impl Encoding for Bnb4Bit {
         BlockedTensors::detect(found, self.name)
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
-        Some(
-            "bitsandbytes is not encoded again: most of a delta is smaller than half a step between its sixteen values",
-        )
+    fn decode_only(&self, logical: &Logical) -> Option<&'static str> {
+        if logical.parts().len() > NESTED {
+            return Some("bitsandbytes with double quantization is not encoded again");
+        }
+        let has_rows =
+            matches!(logical.shape().axes(), [.., _, cols] if cols.is_multiple_of(logical.block().1));
+        (!has_rows).then_some("bitsandbytes is not encoded again where blocks reach from row to row")
     }
 
-    fn block_shape(&self, _: &Logical) -> (u64, u64) {
-        (1, 1)
+    fn is_kept(&self, _: &Logical, part: usize) -> bool {
+        part == TABLE
+    }
+
+    fn block_shape(&self, logical: &Logical) -> (u64, u64) {
+        logical.block()
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -128,6 +138,39 @@ impl Encoding for Bnb4Bit {
         }
         finite
     }
+
+    fn encode(&self, _: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+        let stretch = Stretch::of(block.place);
+        let StretchBytes { table, codes: before, .. } = StretchBytes::of(&stretch, block.source);
+        let mut steps: Vec<(f32, u16)> =
+            (0..16).map(|code| (number(Dtype::F32, table, code.into()), code)).collect();
+        steps.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let limits: Vec<f32> = steps.windows(2).map(|pair| (pair[0].0 + pair[1].0) / 2.0).collect();
+        let width = block.place.rect.width() as usize;
+        let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
+            for (i, value) in (at.row * width + at.cols.start..).zip(values) {
+                // FP4 has two codes of 0, for either side of it: what decodes to the same stays.
+                let old = before[i / 2] >> ((i ^ 1) % 2 * 4) & 15;
+                let (step, code) = steps[limits.iter().filter(|limit| **limit < *value).count()];
+                let is_same = number(Dtype::F32, table, old.into()) == step;
+                put(bytes, (i ^ 1) * 4, 4, if is_same { old.into() } else { code });
+                *value = step;
+            }
+            true
+        };
+        // Half a step beyond the ends.
+        let [least, most] = [0, 14].map(|i| (steps[i].0, steps[i + 1].0));
+        let range = (least.0 - (least.1 - least.0) / 2.0, most.1 + (most.1 - most.0) / 2.0);
+        let (codes, narrow, factor) = (stretch.part(CODES).0, &narrow, &|scale: f32| scale);
+        let (codes, inverse, fresh) = (codes.end - codes.start, Some(1.0), Some(fresh as FreshScale));
+        Requantizer { codes, range, narrow, factor, inverse, then: 1.0, number: 1.0, fresh }
+            .encode(block, bytes)
+    }
+}
+
+/// The largest magnitude itself.
+fn fresh(of: &Outgrown) -> f32 {
+    of.largest
 }
 
 /// The values of all codes.

@@ -176,7 +176,7 @@ fn nearest(table: &[f32], number: f32) -> usize {
 }
 
 /// Puts a field of at most nine bits where it begins in a stream.
-fn put(stream: &mut [u8], bit: usize, bits: u32, code: u16) {
+pub(crate) fn put(stream: &mut [u8], bit: usize, bits: u32, code: u16) {
     let (at, shift) = (bit / 8, bit % 8);
     let (field, mask) = (code << shift, ((1 << bits) - 1) << shift);
     for (byte, part) in stream[at..].iter_mut().zip([0, 8]) {

@@ -111,7 +111,7 @@ impl Encoding for DistantCodes {
         (self.detect)(found)
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
+    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         Some(self.decode_only)
     }
 

@@ -88,8 +88,8 @@ pub(crate) trait Encoding: Sync {
         Ok(None)
     }
 
-    /// Why changed values are not encoded this way again; none if they are.
-    fn decode_only(&self) -> Option<&'static str> {
+    /// Why changed values of a weight are not encoded this way again; none if they are.
+    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         None
     }
 

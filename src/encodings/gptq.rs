@@ -80,7 +80,7 @@ impl Encoding for Gptq {
         GptqTensors::detect(found, self.bits, self.name)
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
+    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         Some("GPTQ is not encoded again: most of a delta is smaller than half a step between its codes")
     }
 

@@ -5,7 +5,7 @@
 //! parameter, and so the decoded tensor, is the transpose: `[E, K, R]`**, under the name P. A row of it is one value out of
 //! each of R stored rows; tiles are read as short runs at equal distances, and never reach from one expert into the next.
 //!
-//! Decoding only: hardly any of a delta would survive the rounding to so few values (quantized-bases.md 15.3).
+//! Decoding only: what is streamed are rows of the running model, each of which is one value out of every stored row.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -107,9 +107,9 @@ impl Encoding for Mxfp4 {
         Ok(Some(Detected { name: name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
+    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         Some(
-            "MXFP4 is not encoded again: a delta is mostly smaller than half a step between its sixteen values",
+            "MXFP4 of gpt-oss is not encoded again: its experts are stored across the rows that are streamed",
         )
     }
 

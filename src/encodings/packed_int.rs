@@ -6,20 +6,23 @@
 //! points, which are packed *down the rows*: `[⌈N·b/32⌉, groups]`. `value = f32(code − zero) · scale` (quantized-bases.md
 //! 5). K follows from the groups; where one scale serves a whole row, from the data of `X.weight_shape`.
 //!
-//! Decoding only: at 4 bits hardly any of a delta would survive the rounding (quantized-bases.md 15.3).
+//! Encoded again where there are neither zero points nor reordered groups.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+use crate::encodings::codes::put;
 use crate::encodings::ct_config::Strategy;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
 use crate::encodings::packed_config::GroupScheme;
 use crate::encodings::packed_layout::{PackedKind, PackedLayout, WORD};
+use crate::encodings::requantize::{FreshScale, Outgrown, Requantizer};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
 /// Fields of so many bits.
@@ -97,14 +100,13 @@ impl Encoding for PackedInt {
         Ok(Some(Detected { name, logical, auxiliary }))
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
-        Some(
-            "packed integers are not encoded again: most of a delta is smaller than half a quantization step",
-        )
+    fn decode_only(&self, logical: &Logical) -> Option<&'static str> {
+        let is_plain = logical.parts().len() == SYMMETRIC;
+        (!is_plain).then_some("packed integers with zero points or reordered groups are not encoded again")
     }
 
-    fn block_shape(&self, _: &Logical) -> (u64, u64) {
-        (1, 1)
+    fn block_shape(&self, logical: &Logical) -> (u64, u64) {
+        logical.block()
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -144,6 +146,39 @@ impl Encoding for PackedInt {
         }
         finite
     }
+
+    fn encode(&self, _: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+        let (place, layout) = (block.place, PackedLayout::of(self.bits, block.place));
+        let half = (1 << (self.bits - 1)) as f32;
+        let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
+            let mut bit = layout.codes_of(at.row).start * 8 + at.cols.start * self.bits as usize;
+            for value in &mut *values {
+                let code = value.clamp(-half, half - 1.0).round_ties_even();
+                put(bytes, bit, self.bits, (code + half) as u16);
+                bit += self.bits as usize;
+                // A whole number has no negative zero.
+                *value = code + 0.0;
+            }
+            if at.cols.end as u64 == place.rect.width() {
+                (bit..layout.codes_of(at.row).end * 8).for_each(|bit| put(bytes, bit, 1, 0));
+            }
+            true
+        };
+        let (codes, range, fresh) =
+            (layout.runs(CODES).bytes(), (-half - 0.5, half - 0.5), Some(fresh as FreshScale));
+        let (narrow, factor) = (&narrow, &|scale| scale);
+        Requantizer { codes, range, narrow, factor, inverse: None, then: 1.0, number: half - 0.5, fresh }
+            .encode(block, bytes)
+    }
+}
+
+/// A weight with neither zero points nor an order of groups has codes and scales alone.
+const SYMMETRIC: usize = 2;
+const CODES: usize = 0;
+
+/// The rule of compressed-tensors: values reach to both ends of the codes.
+fn fresh(of: &Outgrown) -> f32 {
+    of.largest / of.number
 }
 
 /// The tensors of one weight.

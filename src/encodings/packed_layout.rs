@@ -118,6 +118,12 @@ impl PackedLayout {
         runs.joined()
     }
 
+    /// The bytes of a row's codes in the tile's.
+    pub(crate) fn codes_of(&self, row: usize) -> Range<usize> {
+        let len = (self.codes.end - self.codes.start) as usize;
+        row * len..(row + 1) * len
+    }
+
     /// A row of the tile in its bytes.
     pub(crate) fn row<'b>(&self, parts: &'b [u8], row: usize) -> PackedRow<'b> {
         let bytes = |part: usize| self.runs(part).bytes() as usize;
@@ -130,11 +136,10 @@ impl PackedLayout {
         };
         let zeros = of_part(self.zeros.as_ref().map(|(part, _)| *part));
         let order = of_part(self.order);
-        let len = (self.codes.end - self.codes.start) as usize;
         let groups = (self.groups.end - self.groups.start) as usize;
         let of_row = groups * self.scale_bytes as usize;
         PackedRow {
-            codes: &codes[row * len..(row + 1) * len],
+            codes: &codes[self.codes_of(row)],
             scales: &scales[row * of_row..(row + 1) * of_row],
             zeros,
             order,

@@ -203,7 +203,7 @@ impl Encoding for Scaled {
         Ok(Some(Detected { name, logical, auxiliary }))
     }
 
-    fn decode_only(&self) -> Option<&'static str> {
+    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         match self.again {
             Again::With(_) => None,
             Again::Never(why) => Some(why),

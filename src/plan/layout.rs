@@ -198,7 +198,7 @@ fn encoded(base: &BaseTensor, logical: &Logical, part: usize, edits: &TensorEdit
         return Err(refused(QuantizedProblem::Replaced));
     }
     let encoding = encodings::find(logical.encoding()).expect("the table made it");
-    if let Some(why) = encoding.decode_only() {
+    if let Some(why) = encoding.decode_only(logical) {
         return Err(refused(QuantizedProblem::OfScheme(why)));
     }
     let axes = logical.shape().axes();

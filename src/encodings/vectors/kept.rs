@@ -21,6 +21,13 @@ const KEPT: &[(&str, bool)] = &[
     ("deepseek_v4_fp4", true),
     ("ct_nvfp4", true),
     ("modelopt_nvfp4", true),
+    ("ct_int4_sym_g32_bf16", true),
+    ("ct_int4_channel_odd_cols", true),
+    ("ct_int8_sym_g32", true),
+    ("ct_int3_sym_g32", true),
+    ("bnb_nf4", true),
+    ("bnb_fp4", true),
+    ("bnb_nf4_experts3d", true),
 ];
 
 /// Rows × columns of tiles, before they are rounded up to what is encoded together.
@@ -70,7 +77,7 @@ fn encode_in_tiles(
 /// The parts of a weight that are made again, and what its file holds of each.
 fn made_parts<'f>(logical: &Logical, file: &'f [u8]) -> Vec<(usize, &'f [u8])> {
     let encoding = find_encoding(logical.encoding()).unwrap();
-    assert_eq!(encoding.decode_only(), None);
+    assert_eq!(encoding.decode_only(logical), None);
     let parts = logical.parts().iter().enumerate().filter(|(part, _)| !encoding.is_kept(logical, *part));
     parts.map(|(i, part)| (i, &file[part.offset as usize..][..part.bytes() as usize])).collect()
 }
@@ -116,23 +123,32 @@ fn new_scales_are_those_of_the_library() {
             for (part, right) in made_parts(&logical, &file) {
                 let made = encode_in_tiles(&logical, &small, (&source, part), size).unwrap();
                 let wrong = made.iter().zip(right).filter(|(made, right)| made != right).count();
-                assert_eq!(wrong, 0, "{vector}: part {part} in tiles of {size:?}, of {}", made.len());
+                // Of packed integers the library rounds quotients to the type of the scales first, which puts some of them to the code
+                // beside the nearest (quantized-bases.md 5.4: 1.6 % of small ones, of which a byte has two; 10 % of 8 bits).
+                let most = match (logical.encoding(), part) {
+                    ("packed_int3" | "packed_int4", 0) => made.len() / 30,
+                    ("packed_int8", 0) => made.len() / 8,
+                    _ => 0,
+                };
+                assert!(
+                    wrong <= most,
+                    "{vector}: part {part} in tiles of {size:?}: {wrong} of {}",
+                    made.len()
+                );
             }
         }
     }
-    assert_eq!(made_again.len(), 9, "{made_again:?}");
+    assert_eq!(made_again.len(), 16, "{made_again:?}");
 }
 
 /// A weight of that encoding with these rows of codes, each with a scale of its own, and its file.
 fn weight(encoding: &'static str, codes: &[u8], scales: &[u8], dtype: Dtype) -> (Logical, Vec<u8>) {
     let rows = scales.len() as u64 * 8 / dtype.bitsize() as u64;
-    let encoded = find_encoding(encoding).unwrap();
-    let bits = if encoded.name().ends_with('4') {
-        4
-    } else if encoded.name().ends_with("mxfp6") {
-        6
-    } else {
-        8
+    let bits = match encoding {
+        "packed_int3" => 3,
+        "packed_int4" | "ct_mxfp4" | "deepseek_fp4" => 4,
+        "ct_mxfp6" => 6,
+        _ => 8,
     };
     let (bytes, cols) = (codes.len() as u64, codes.len() as u64 * 8 / bits);
     let part = |offset, dtype, axes: &[u64]| {
@@ -170,6 +186,9 @@ fn every_code_comes_out_as_it_went_in_whatever_its_scale() {
         ("ct_int8", &whole, &bf16s, Dtype::BF16),
         ("bnb_int8", &whole, &f32s, Dtype::F32),
         ("mxfp8", &floats, &powers, Dtype::U8),
+        ("packed_int4", &whole, &f32s, Dtype::F32),
+        ("packed_int3", &whole[..252].to_vec(), &halves, Dtype::F16),
+        ("packed_int8", &whole, &bf16s, Dtype::BF16),
         ("ct_mxfp4", &whole, &powers, Dtype::U8),
         ("deepseek_fp4", &whole, &powers, Dtype::F8_E8M0),
         ("ct_mxfp6", &whole[1..].to_vec(), &powers, Dtype::U8),
@@ -233,6 +252,36 @@ fn what_no_scale_takes_is_said() {
             }
         }
     }
+}
+
+/// bitsandbytes multiplies by the reciprocal of a block's magnitude, which beside a limit between codes is not the same as a division.
+#[test]
+fn magnitudes_of_bitsandbytes_divide_as_it_does() {
+    let (logical, file) = logical("bnb_nf4");
+    let number = |at: u64| f32::from_le_bytes(file[at as usize..][..4].try_into().unwrap());
+    let mut steps: Vec<f32> = (0..16).map(|i| number(logical.parts()[2].offset + 4 * i)).collect();
+    steps.sort_by(f32::total_cmp);
+    let limits: Vec<f32> = steps.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+    let value = |y: f32| steps[limits.iter().filter(|limit| **limit < y).count()];
+    let count = logical.shape().elements() as usize;
+    let (mut values, mut right, mut otherwise) = (Vec::new(), Vec::new(), 0);
+    for i in 0..count {
+        let largest = 1.0 + (i / 64) as f32 * 0.0123;
+        let x = match i % 64 {
+            0 => largest,
+            at => f32::from_bits((limits[at % 15] * largest).to_bits() + at as u32 % 4 - 1),
+        };
+        let y = x * (1.0 / largest);
+        otherwise += usize::from(value(y) != value(x / largest));
+        values.push(x);
+        right.push(value(y) * largest);
+    }
+    assert!(otherwise > 10, "{otherwise}");
+    let small = with_part(&logical, &file, 1, &1e-30f32.to_le_bytes().repeat(count / 64));
+    let [codes, scales] =
+        [0, 1].map(|part| encode_in_tiles(&logical, &small, (&values, part), (1, 1)).unwrap());
+    let made = with_part(&logical, &with_part(&logical, &file, 0, &codes), 1, &scales);
+    assert!(decoded(&logical, &made) == right);
 }
 
 /// A scale of nothing takes nothing but zeros.
