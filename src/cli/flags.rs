@@ -191,7 +191,7 @@ pub(crate) struct RuleFlags {
     #[arg(long, help_heading = "Quantization")]
     pub(crate) keep_quantized: bool,
 
-    /// Accept that `--keep-quantized` keeps next to nothing of a delta
+    /// Allow `--keep-quantized` to keep next to nothing of a delta
     ///
     /// By default a merge is an error that leaves less than 10 % of the delta in half of the weights that it encodes again: the
     /// result would be the base. With this flag it is reported.
