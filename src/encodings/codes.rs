@@ -147,8 +147,7 @@ impl CodeFormat {
             }
             CodeFormat::I8 => {
                 for (value, code) in values.iter_mut().zip(&mut row[bit / 8..]) {
-                    // A cast ends with the type.
-                    let whole = value.round_ties_even() as i8;
+                    let whole = nearest_whole(value.clamp(-128.0, 127.0)) as i8;
                     (*value, *code) = (whole.into(), whole as u8);
                 }
                 return finite;
@@ -163,6 +162,13 @@ impl CodeFormat {
         }
         finite
     }
+}
+
+/// The whole number nearest to one of at most 2²², of two that are as near the even one: f32 has no bits for anything smaller beside
+/// the number that is added. `round_ties_even` is a call on CPUs without SSE4.1, for which binaries are made.
+pub(crate) fn nearest_whole(number: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (number + SHIFT) - SHIFT
 }
 
 /// The code of the value nearest to a number, of two that are as near the even one. The first half of the table are the values
@@ -210,6 +216,16 @@ fn widen_e2m3(codes: &[u8], bit: u64, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_the_nearest_or_the_even_one() {
+        for number in (-2100..2100).map(|n| n as f32 / 8.0) {
+            for number in [number, number.next_up(), number.next_down()] {
+                assert_eq!(nearest_whole(number), number.round_ties_even(), "{number}");
+                assert!(nearest_whole(number) != 0.0 || nearest_whole(number).is_sign_positive());
+            }
+        }
+    }
 
     /// The limits between codes of E2M1 and which side wins on them, as the standard has them (OCP MX 1.0).
     #[test]

@@ -16,7 +16,7 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::codes::put;
+use crate::encodings::codes::{nearest_whole, put};
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
@@ -153,11 +153,10 @@ impl Encoding for PackedInt {
         let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
             let mut bit = layout.codes_of(at.row).start * 8 + at.cols.start * self.bits as usize;
             for value in &mut *values {
-                let code = value.clamp(-half, half - 1.0).round_ties_even();
+                let code = nearest_whole(value.clamp(-half, half - 1.0));
                 put(bytes, bit, self.bits, (code + half) as u16);
                 bit += self.bits as usize;
-                // A whole number has no negative zero.
-                *value = code + 0.0;
+                *value = code;
             }
             if at.cols.end as u64 == place.rect.width() {
                 (bit..layout.codes_of(at.row).end * 8).for_each(|bit| put(bytes, bit, 1, 0));

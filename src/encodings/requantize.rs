@@ -93,18 +93,21 @@ impl Requantizer<'_> {
         old: f32,
         rows: impl Iterator<Item = &'v mut [f32]>,
     ) -> Option<f32> {
-        let (mut least, mut most, mut sum) = (0.0f32, 0.0f32, 0.0f32);
-        for value in rows.flatten() {
-            (least, most, sum) = (least.min(*value), most.max(*value), sum + *value * 0.0);
+        // Three passes, as compilers make vectors of these and not of one.
+        let (mut most, mut below, mut finite) = (0.0f32, 0.0f32, true);
+        for row in rows {
+            most = row.iter().fold(most, |most, value| most.max(*value));
+            below = row.iter().fold(below, |below, value| below.max(-*value));
+            finite = row.iter().fold(finite, |finite, value| finite & value.is_finite());
         }
         let [one, other] = [self.range.0, self.range.1].map(|end| end * (self.factor)(old) * self.then);
-        if sum != 0.0 {
+        if !finite {
             return None;
         }
-        if one.min(other) <= least && most <= one.max(other) {
+        if one.min(other) <= -below && most <= one.max(other) {
             return Some(old);
         }
-        let of = Outgrown { dtype: grid.dtype(), largest: most.max(-least), old, number: self.number };
+        let of = Outgrown { dtype: grid.dtype(), largest: most.max(below), old, number: self.number };
         let scale = grid.rounded(self.fresh?(&of));
         (scale > 0.0 && scale.is_finite()).then_some(scale)
     }
