@@ -17,10 +17,11 @@ NAME=shardfold-$VERSION-$TARGET
 BUILT=${CARGO_TARGET_DIR:-target}
 TREE=$BUILT/archive/$NAME
 
-# Less is inlined than for speed alone, which no loop of a merge needs: its own are inlined always. Functions of equal code are one,
-# and what only unwinding reads is left out, as it does not unwind. Loops are unrolled as at the level below the highest. The linker is the one that comes with Rust.
+# Less is inlined than for speed alone, which no loop of a merge needs: its own are inlined always. Loops of a few rounds alone are
+# unrolled. Functions of equal code are one, and what only unwinding reads is left out, as it does not unwind. The linker is the one
+# that comes with Rust.
 LINKER=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
-SMALL="-C llvm-args=-inline-threshold=0 -C llvm-args=-inlinehint-threshold=40 -C llvm-args=-unroll-threshold=150"
+SMALL="-C llvm-args=-inline-threshold=0 -C llvm-args=-inlinehint-threshold=40 -C llvm-args=-unroll-threshold=150 -C llvm-args=-unroll-runtime=false"
 for ARG in "-B$LINKER" -fuse-ld=lld -Wl,--icf=all -Wl,-O2 -Wl,-z,pack-relative-relocs -Wl,--no-eh-frame-hdr \
   -Wl,-T,packaging/no-unwinding.ld; do
   SMALL="$SMALL -C link-arg=$ARG"
