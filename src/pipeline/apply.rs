@@ -213,6 +213,23 @@ impl TileJob<'_> {
         finite
     }
 
+    /// Decodes what a block starts from; true if all of it is finite, as all of a quantized weight is: where its parts are, and a
+    /// value is not, it overflowed as it was decoded.
+    pub(crate) fn decode_start(&self, piece: &Piece, data: &[u8], values: &mut [f32]) -> Result<bool> {
+        let finite = self.decode(piece, data, values);
+        if start_encoding(self.merged.start).plain().is_some() {
+            return Ok(finite);
+        }
+        let tensor = || self.merged.tensor.name.to_string();
+        if !finite {
+            return Err(RunError::NonFiniteCodes { tensor: tensor() }.into());
+        }
+        if !are_finite(values) {
+            return Err(RunError::NonFiniteResult { tensor: tensor() }.into());
+        }
+        Ok(true)
+    }
+
     /// Makes the reductions over some rows, for every op that has its own inside the tile.
     fn reduce_rows(&self, rows: &Range<usize>, cols: usize, data: &[u8], scratch: &mut WorkerScratch) {
         let WorkerScratch { buffers, ops, .. } = scratch;
@@ -268,10 +285,7 @@ impl TileJob<'_> {
     /// Decodes, applies every op, encodes, and adds to the outcome.
     fn merge_block(&self, piece: &Piece, data: &mut [u8], scratch: &mut WorkerScratch) -> Result<()> {
         let elements = piece.elements();
-        let finite = self.decode(piece, data, &mut scratch.buffers.original[..elements]);
-        if !finite && start_encoding(self.merged.start).plain().is_none() {
-            return Err(RunError::NonFiniteCodes { tensor: self.merged.tensor.name.to_string() }.into());
-        }
+        let finite = self.decode_start(piece, data, &mut scratch.buffers.original[..elements])?;
         let sum = self.apply(piece, scratch);
         let encoded = self.encode(piece, finite, data, &mut scratch.buffers)?;
         // All parts of an encoded weight have the same values: they are counted for the first.
@@ -461,4 +475,13 @@ impl Piece {
         let from = |start: u64, range: &Range<usize>| start + range.start as u64..start + range.end as u64;
         Rect { rows: from(tile.rows.start, &self.rows), cols: from(tile.cols.start, &self.cols) }
     }
+}
+
+/// Whether all values are finite. Without their signs, floats are ordered as whole numbers are.
+fn are_finite(values: &[f32]) -> bool {
+    let mut most = 0;
+    for value in values {
+        most = most.max(value.to_bits() as i32 & i32::MAX);
+    }
+    most < f32::INFINITY.to_bits() as i32
 }

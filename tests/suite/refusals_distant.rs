@@ -3,7 +3,8 @@
 use super::refusals_scaled::{all_are_refused, remove, reshape, retype, set};
 
 const SAYS: &str = "`model.layers.0.self_attn.q_proj.weight` is quantized";
-const NO_NUMBER: &str = "the data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite";
+const NO_NUMBER: &str =
+    "the data or the scales of `model.layers.0.self_attn.q_proj.weight` hold a value that is not finite";
 
 #[test]
 fn hqq() {
