@@ -122,7 +122,7 @@ peers: build ## Make one merge by what people use instead, too: time, memory, el
 	$(CARGO) run --release --example generate -- --shape llama-3b --out $(TARGET)/peers
 	$(PYTHON) benches/peers/peers.py $(BINARY) $(TARGET)/release/compare $(TARGET)/peers --record
 
-check: lint doc test check-cloud test-python check-refused check-macos check-static check-memory ## Run what must pass before a push
+check: lint doc test check-cloud model test-python check-refused check-macos check-static check-memory ## Run what must pass before a push
 
 check-cloud: ## Lint what the feature `cloud` adds, and merge in buckets in memory
 	$(CARGO) clippy --all-targets --features cloud -- -D warnings

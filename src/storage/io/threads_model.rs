@@ -69,7 +69,8 @@ fn what_is_read_ahead_is_what_the_file_holds() {
     std::fs::write(&path, &*content).expect("room");
     explore(Timeouts::Never, 600, move || {
         let file = Arc::new(File::open(&path).expect("it is there"));
-        let ahead = ReadAhead::new(8 * BLOCK as u64, |file| Ok(file.clone()), &Refusal::default());
+        let ahead =
+            ReadAhead::new(8 * BLOCK as u64, |file: &Arc<File>| Ok(file.clone()), &Refusal::default());
         let mut at = 0;
         for _ in 0..8 {
             let mut bytes = vec![0; 1 + draw(3 * BLOCK)];
