@@ -14,7 +14,7 @@ use crate::schedule::requirement::BLOCK_ROWS;
 
 use crate::pipeline::apply::{Piece, TileJob};
 use crate::pipeline::retained::SAMPLED_ROWS;
-use crate::pipeline::scratch::{TileOp, WorkerScratch};
+use crate::pipeline::scratch::{Buffers, TileOp, WorkerScratch};
 
 /// Terms of a cell. More than so many would be allocated.
 type Terms<'t> = SmallVec<[Term<'t>; 8]>;
@@ -92,7 +92,8 @@ impl TileJob<'_> {
         self.layout.out.start == 0 && !self.is_cast()
     }
 
-    /// Puts what the base would be in place of the output, where that does not start so.
+    /// Puts what the base would be in place of the output, where that does not start so. A value that is too large for it is an
+    /// error, as it is where something is added.
     fn put_bases(
         &self,
         format: FloatFormat,
@@ -103,8 +104,16 @@ impl TileJob<'_> {
         if self.starts_as_codes() {
             return Ok(());
         }
-        blocks(cell, BLOCK_ROWS, scratch.buffers.block)
-            .try_for_each(|block| self.decode_base(format, &block, data, &mut scratch.buffers).map(|_| ()))
+        blocks(cell, BLOCK_ROWS, scratch.buffers.block).try_for_each(|block| {
+            self.decode_base(format, &block, data, &mut scratch.buffers)?;
+            let Buffers { original, rounded, values, .. } = &scratch.buffers;
+            let put = if self.is_cast() { rounded } else { values };
+            let mut pairs = original[..block.elements()].iter().zip(put);
+            if pairs.any(|(before, after)| before.is_finite() && !after.is_finite()) {
+                return Err(RunError::NonFiniteResult { tensor: self.merged.tensor.name.to_string() }.into());
+            }
+            Ok(())
+        })
     }
 
     /// Merges rows on which the same ops fall everywhere: as they are, or block by block as they are decoded.

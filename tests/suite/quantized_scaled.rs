@@ -7,8 +7,8 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use shardfold::testing::Dtype;
 
-use super::refusals::named;
-use super::support::{f32s, fixtures};
+use super::refusals::{named, refused};
+use super::support::{f32s, fixtures, write_safetensors};
 use super::work::{MODULE, Tensor, Work, edit, edit_json};
 
 /// A second module, which no adapter changes.
@@ -490,5 +490,40 @@ fn fused_experts_are_decoded_with_scales_of_their_own() {
         });
         names.sort();
         assert_eq!(names, [experts, &format!("{MODULE}.weight")], "{scale}");
+    }
+}
+
+/// Of a weight that the disk has joined, an adapter reaches the first half: a value of the second that the output cannot hold is an
+/// error all the same.
+#[test]
+fn what_no_delta_reaches_must_fit_too() {
+    for (code, is_refused) in [(0x7e, true), (0x30, false)] {
+        let work = Work::tiny(Dtype::F16, 0.5);
+        let module = "model.layers.0.mlp.gate_up_proj";
+        let (weight, scale) = (format!("{module}.weight"), format!("{module}.weight_scale"));
+        let codes = [vec![0x30; 512], vec![code; 512]].concat();
+        write_safetensors(
+            &work.base.join("model.safetensors"),
+            &[(&weight, Dtype::F8_E4M3, &[16, 64][..], codes), (&scale, Dtype::F32, &[], f32s([1000.0]))],
+        );
+        edit_json(&work.base.join("config.json"), |config| {
+            let fields = json!({
+                "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "intermediate_size": 8, "dtype": "float16",
+                "quantization_config": {"quant_method": "fp8"},
+            });
+            config.extend(fields.as_object().expect("fields").clone());
+        });
+        let config = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["gate_proj"]});
+        let key = |role| format!("model.layers.0.mlp.gate_proj.{role}.weight");
+        let (a, b) = (key("lora_A"), key("lora_B"));
+        work.adapt_by(
+            &config,
+            &[(a.as_str(), &[1, 64], vec![1.0; 64]), (b.as_str(), &[8, 1], vec![50.0; 8])],
+        );
+        if is_refused {
+            refused("448000 in F16", &work, &[], 65, &["gives a value that is not finite", &weight]);
+        } else {
+            work.succeeds(&[]);
+        }
     }
 }
