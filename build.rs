@@ -1,4 +1,4 @@
-//! Tells the program which commit and target it is built from, for `--version`.
+//! Tells the program which commit and target it is built from, for `--version`, and compresses what it carries.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,17 @@ fn main() {
         .or_else(by_variable)
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=SHARDFOLD_COMMIT={commit}");
+    compress("src/model/names/table.txt", "names.deflate");
     println!("cargo:rustc-env=SHARDFOLD_TARGET={}", std::env::var("TARGET").unwrap_or_default());
+}
+
+/// Writes a file as a stream of DEFLATE where the program finds what is built.
+#[expect(clippy::disallowed_methods, reason = "a build script is no part of the program")]
+fn compress(from: &str, to: &str) {
+    println!("cargo:rerun-if-changed={from}");
+    let text = std::fs::read(from).expect("the package has it");
+    let to = Path::new(&std::env::var("OUT_DIR").expect("cargo says where")).join(to);
+    std::fs::write(to, miniz_oxide::deflate::compress_to_vec(&text, 10)).expect("cargo made the directory");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a build script is no part of the program")]

@@ -6,13 +6,23 @@
 
 use std::sync::OnceLock;
 
+use miniz_oxide::inflate::decompress_to_vec;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::model::names::rules::{Rule, parse_rules};
 
-static TABLE: &str = include_str!("table.txt");
+/// `table.txt`, compressed by the build script.
+static COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/names.deflate"));
+
+fn text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let bytes = decompress_to_vec(COMPRESSED).expect("the build script compressed it");
+        String::from_utf8(bytes).expect("it is a text")
+    })
+}
 
 /// What the table knows about a class of models.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +58,7 @@ const OLDER_ORDER: [&str; 3] = ["w1", "w2", "w3"];
 
 /// The lines of a kind, each without its kind.
 fn lines(kind: &'static str) -> impl Iterator<Item = &'static str> {
-    TABLE.split('\n').filter_map(move |line| line.strip_prefix(kind)?.strip_prefix('\t'))
+    text().split('\n').filter_map(move |line| line.strip_prefix(kind)?.strip_prefix('\t'))
 }
 
 /// The rest of the line of that kind and name.
