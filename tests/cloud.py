@@ -57,7 +57,8 @@ def main():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with open(os.path.join(options.work, "server.log"), "wb") as log:
+    # Beside the folder, what is left in which is counted.
+    with open(f"{options.work.rstrip(os.sep)}.server.log", "wb") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
         endpoint = f"http://127.0.0.1:{port}"
