@@ -74,13 +74,14 @@ models: build $(VENV_OK) ## Merge into tiny models of a hundred real families, d
 	$(VENV)/bin/python fixtures/make_diffusers.py $(BINARY) --samples fixtures/models
 	git diff --exit-code --stat -- fixtures/models
 
-real: build $(VENV_OK) ## Merge into a pretrained encoder, into language models, into what bitsandbytes, HQQ, quanto and torchao wrote, and into what QLoRA saw, keep some quantized, and compare with PEFT in use
+real: build $(VENV_OK) ## Merge into a pretrained encoder, into language models, into what bitsandbytes, HQQ, quanto and torchao wrote, into GGUF files, and into what QLoRA saw, keep some quantized, and compare with PEFT in use
 	$(VENV)/bin/python tests/real.py $(BINARY) $(TARGET)/real
 	$(VENV)/bin/python tests/real_heads.py $(BINARY)
 	$(VENV)/bin/python tests/real_bnb.py $(BINARY) $(TARGET)/real-bnb
 	$(VENV)/bin/python tests/real_qlora.py $(BINARY) $(TARGET)/real-qlora
 	$(VENV)/bin/python tests/real_kept.py $(BINARY) $(TARGET)/real-kept
 	PATH=$(abspath $(VENV))/bin:$$PATH python tests/real_grouped.py $(BINARY) $(TARGET)/real-grouped
+	$(VENV)/bin/python tests/real_gguf.py $(BINARY) $(TARGET)/real-gguf
 
 second-opinion: build ## Compute the demo again with numpy, by the formula of LoRA (needs numpy: PYTHON=...)
 	rm -rf $(TARGET)/second-opinion

@@ -9,10 +9,14 @@ use std::path::Path;
 use regex::Regex;
 use smallvec::SmallVec;
 
+use crate::checkpoint::config::Config;
+use crate::checkpoint::llama_cpp::Architecture;
 use crate::checkpoint::side_files::is_beside;
 use crate::error::Result;
+use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::hub::resolved::Resolved;
+use crate::model::names::geometry::Geometry;
 use crate::model::names::lookup::{Names, PathFacts};
 use crate::model::names::name_tables::NameTables;
 use crate::storage::location::Location;
@@ -27,6 +31,7 @@ use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
 use crate::adapters::parts::{Grammar, Part, Role};
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
+use crate::adapters::row_order::{InModelOrder, ReorderedRows};
 
 /// Keys of an adapter's tensors: of most claims two, which may be 60,000 claims.
 pub(crate) type Keys = SmallVec<[Name; 2]>;
@@ -165,6 +170,8 @@ pub struct Adapter {
     pub missing: Vec<Regex>,
     /// The file of its tensors.
     pub source: Box<dyn Source>,
+    /// The architecture in whose order the rows of its output factors are, where that is not the model's.
+    pub(crate) reordered: Option<&'static Architecture>,
 }
 
 impl Adapter {
@@ -190,11 +197,48 @@ impl Adapter {
         Err(bad_field(&self.name, self.options.alpha_field, &value, why))
     }
 
+    /// Whether it is one file, and may lie beside anything.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.reordered.is_some()
+    }
+
+    /// Its tensors as a merge reads them, with rows in the order of a model of that config.
+    ///
+    /// # Errors
+    /// [`AdapterError::RowOrder`] where the config does not say how many heads there are, or rows are not theirs.
+    pub(crate) fn into_source(self, config: &Config) -> Result<Box<dyn Source>> {
+        let Some(architecture) = self.reordered else { return Ok(self.source) };
+        let geometry = Geometry::of(config);
+        let heads = geometry.heads.zip(geometry.kv_heads).map_or([0, 0], |(queries, keys)| [queries, keys]);
+        let mut matrices = Vec::new();
+        for tensor in self.tensors.iter().filter(|tensor| tensor.part.role == Role::B) {
+            // Of a model of no heads nothing is reordered, but for what would be of one head.
+            if architecture.reordered_heads(tensor.path(), [1, 1]) == 0 {
+                continue;
+            }
+            let (heads, rows) = (
+                architecture.reordered_heads(tensor.path(), heads),
+                tensor.tensor.shape.axes().first().copied().unwrap_or(0),
+            );
+            if heads == 0 || !rows.is_multiple_of(2 * heads) {
+                let (adapter, key) = (self.name, tensor.key.to_string());
+                return Err(AdapterError::RowOrder { adapter, key, rows, heads }.into());
+            }
+            let (head, row_bytes) = (rows / heads, tensor.tensor.bytes() / rows.max(1));
+            matrices.push(ReorderedRows { start: tensor.tensor.offset, head, rows, row_bytes });
+        }
+        matrices.retain(|matrix| matrix.rows > 0 && matrix.row_bytes > 0);
+        Ok(Box::new(InModelOrder::new(self.source, matrices)))
+    }
+
     /// Its side files that belong beside the merged model.
     ///
     /// # Errors
     /// As [`Location::files`].
     pub fn side_files(&self) -> Result<Vec<Entry>> {
+        if self.stands_alone() {
+            return Ok(Vec::new());
+        }
         let mut found = self.location.files(&|_| true)?;
         found.retain(|file| is_beside(&file.name));
         Ok(found)

@@ -12,6 +12,9 @@ use crate::adapters::adapter::Adapter;
 
 /// What `adapter` says of the model's class, if the base is of another family: its class, and the base's.
 pub(crate) fn other_class(adapter: &Adapter, base: &Checkpoint) -> Option<(String, String)> {
+    if base.config.is_of_many() {
+        return None;
+    }
     let trained_on = &adapter.options.trained_on;
     let mut families = Families::default();
     trained_on.classes.iter().for_each(|class| families.add_class(class));

@@ -39,6 +39,9 @@ pub(crate) struct Beside {
 /// # Errors
 /// As [`Store::list`].
 pub(crate) fn beside(adapter: &Adapter, base: Option<&Checkpoint>, allowed: &[String]) -> Result<Beside> {
+    if adapter.stands_alone() {
+        return Ok(Beside::default());
+    }
     let base_here = base.filter(|base| adapter.location.path() == base.location.path());
     let (dirs, files): (Vec<Entry>, Vec<Entry>) =
         adapter.location.list("")?.into_iter().partition(|entry| entry.kind == EntryKind::Dir);

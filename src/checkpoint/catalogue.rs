@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::checkpoint::identity::Identity;
+use crate::checkpoint::weights_name::OwnName;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::name::Name;
 use crate::tensor::name_index::NameIndex;
@@ -38,6 +39,46 @@ pub struct BaseTensor {
     pub tensor: TensorRef,
 }
 
+/// What a tensor is in its file, where that is not what the model has.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredAs {
+    /// What the file calls it.
+    pub(crate) name: Name,
+    /// Which of the model's values stand where in it.
+    pub(crate) form: StoredForm,
+    /// Whether 1 is added to all values.
+    pub(crate) is_shifted: bool,
+}
+
+/// Which of the model's values stand where in a tensor of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoredForm {
+    /// It is a tensor of the model.
+    Same,
+    /// Its rows are those of so many heads, reordered as rotary positions turn neighboring values.
+    ReorderedHeads(u64),
+    /// It is a vector, and the model has a matrix of that one row.
+    Row,
+    /// It is a stack of one projection of all experts.
+    Experts(StackedExperts),
+}
+
+/// What the model has for the matrices of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StackedExperts {
+    /// Path of the experts module.
+    pub(crate) module: Box<str>,
+    /// Which parameter of each expert.
+    pub(crate) parameter: &'static str,
+}
+
+impl StackedExperts {
+    /// The name of one expert's.
+    pub(crate) fn name(&self, number: u64) -> String {
+        format!("{}.{number}.{}", self.module, self.parameter)
+    }
+}
+
 /// The shards of a checkpoint and their tensors, in the order of shards and bytes.
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -49,6 +90,8 @@ pub struct Catalogue {
     by_name: NameIndex,
     /// The last segments of the names: few, however many names there are.
     leaves: HashSet<Box<str>>,
+    /// What the tensors are in their files, by place; empty where that is what the model has.
+    stored: Vec<StoredAs>,
 }
 
 fn leaf(name: &str) -> &str {
@@ -67,7 +110,34 @@ impl Catalogue {
                 leaves.insert(leaf.into());
             }
         }
-        (Catalogue { shards, tensors, by_name, leaves }, twice)
+        (Catalogue { shards, tensors, by_name, leaves, stored: Vec::new() }, twice)
+    }
+
+    /// The same, of tensors that are these in their files.
+    #[must_use]
+    pub(crate) fn stored_as(self, stored: Vec<StoredAs>) -> Catalogue {
+        debug_assert!(stored.is_empty() || stored.len() == self.tensors.len());
+        Catalogue { stored, ..self }
+    }
+
+    /// What a tensor is in its file, where that is not what the model has.
+    pub(crate) fn stored(&self, place: usize) -> Option<&StoredAs> {
+        self.stored.get(place)
+    }
+
+    /// What its file calls a tensor.
+    pub(crate) fn stored_name(&self, place: usize) -> &Name {
+        self.stored(place).map_or(&self.tensors[place].name, |stored| &stored.name)
+    }
+
+    /// The name that its files have, where it is one of their own.
+    pub(crate) fn own_name(&self) -> Option<String> {
+        OwnName::of(&self.shards.first()?.name).map(OwnName::into_stem)
+    }
+
+    /// Whether files call tensors otherwise than the model.
+    pub(crate) fn has_own_names(&self) -> bool {
+        !self.stored.is_empty()
     }
 
     /// The place of `name` in `tensors`.

@@ -21,6 +21,10 @@ const MAX_TEXT_DEPTH: usize = 4;
 pub struct Config {
     value: Value,
     text: String,
+    /// Whether no file has it.
+    is_made: bool,
+    /// Whether models of other types are described by the same.
+    is_of_many: bool,
 }
 
 /// A config that describes a text part of the model: the whole config, or one inside it.
@@ -41,7 +45,7 @@ impl TextConfig<'_> {
 
 impl From<Value> for Config {
     fn from(value: Value) -> Config {
-        Config { text: value.to_string(), value }
+        Config { text: value.to_string(), value, is_made: false, is_of_many: false }
     }
 }
 
@@ -57,7 +61,24 @@ impl Config {
     /// As [`parse_json_as_python`].
     pub(crate) fn parse(bytes: &[u8]) -> Result<Config, JsonProblem> {
         let value = parse_json_as_python(bytes)?;
-        Ok(Config { value, text: String::from_utf8_lossy(bytes).into_owned() })
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        Ok(Config { value, text, is_made: false, is_of_many: false })
+    }
+
+    /// What stands in the place of a config that is no file of the checkpoint, and is none of the result; perhaps models of other
+    /// types are described by the same.
+    pub(crate) fn made(value: Value, is_of_many: bool) -> Config {
+        Config { is_made: true, is_of_many, ..Config::from(value) }
+    }
+
+    /// Whether models of other types are described by the same, so that its class says little.
+    pub(crate) fn is_of_many(&self) -> bool {
+        self.is_of_many
+    }
+
+    /// Whether no file has it.
+    pub(crate) fn is_made(&self) -> bool {
+        self.is_made
     }
 
     /// The file's text, as it stands.

@@ -21,21 +21,25 @@ use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::{EntryKind, Store};
 use crate::storage::walk::Walk;
+use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::FileId;
 
-use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue};
+use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue, StoredAs};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
-use crate::checkpoint::header::{keep_header, lfs_pointer};
+use crate::checkpoint::header::{keep_header, lfs_pointer, metadata_of};
 use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
 use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::listing;
 use crate::checkpoint::listing::{IndexFile, Listing};
+use crate::checkpoint::llama_cpp::LlamaCpp;
 use crate::checkpoint::side_files::{is_carried, is_whole_model};
 use crate::checkpoint::stated;
 use crate::checkpoint::stated::Stated;
-use crate::checkpoint::weights_name::{WeightsName, holds_tensors, is_index, is_only_shard, stem_of_shard};
+use crate::checkpoint::weights_name::{
+    OwnName, WeightsName, holds_tensors, is_index, is_only_shard, stem_of_shard,
+};
 
 /// What is missing from a directory without weights of a known name.
 pub(crate) const NO_CHECKPOINT: &str = "safetensors checkpoint";
@@ -114,7 +118,7 @@ impl Checkpoint {
                 Err(error) if matches!(error.kind(), ErrorKind::Storage(StorageError::Missing { .. })) => {
                     errors.push(
                         error.hint(
-                            "the index names it, so the checkpoint is not whole: fetch what is missing",
+                            "the index names it, or the names of the others count it, so the checkpoint is not whole: fetch what is missing",
                         ),
                     );
                 }
@@ -129,11 +133,37 @@ impl Checkpoint {
         Error::all(errors)?;
         // A plan holds them to its end.
         tensors.shrink_to_fit();
-        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
+        let (config, stored) = match shards.first().map(model_of).transpose()?.flatten() {
+            Some(model) => {
+                let stored = rename(&model, &mut tensors)?;
+                let has_bf16 = tensors.iter().any(|tensor| tensor.tensor.dtype == Dtype::BF16);
+                (model.config(&stored, has_bf16), stored)
+            }
+            None => (config, Vec::new()),
+        };
+        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?.stored_as(stored);
         let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
         let stated = stated::beside(dir)?;
         Ok(Checkpoint { location: dir.clone(), name: None, catalogue, sources, config, stated, index, notes })
     }
+}
+
+/// The model that the header of a checkpoint's first shard describes, if it does.
+fn model_of(shard: &BaseShard) -> Result<Option<LlamaCpp>> {
+    LlamaCpp::of(metadata_of(&shard.like, Path::new(&shard.name))?)
+}
+
+/// Gives tensors the names that the model has for them, and returns what they are in their files.
+///
+/// # Errors
+/// As [`LlamaCpp::read`].
+fn rename(model: &LlamaCpp, tensors: &mut [BaseTensor]) -> Result<Vec<StoredAs>> {
+    let rename = |tensor: &mut BaseTensor| {
+        let (name, stored) = model.read(tensor)?;
+        tensor.name = name.unwrap_or_else(|| tensor.name.clone());
+        Ok(stored)
+    };
+    tensors.iter_mut().map(rename).collect()
 }
 
 /// If `error` is that of a broken link, those of all links of the checkpoint that are broken, else `error` as it is.
@@ -165,6 +195,12 @@ fn shard_names(
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();
     weights.sort_unstable();
     weights.dedup();
+    let is_asked = variant.is_some_and(|variant| OwnName::of(variant).is_some());
+    if (is_asked || weights.is_empty() && only_shard(&files).is_none())
+        && let Some(names) = own_names(dir, &files, variant)?
+    {
+        return Ok((names, None, Vec::new()));
+    }
     let Some(name) = chosen(dir, &weights, config, variant)? else {
         if let Some(only) = only_shard(&files).filter(|_| variant.is_none()) {
             return Ok((vec![only.to_owned()], None, Vec::new()));
@@ -203,6 +239,24 @@ fn shard_names(
         });
     }
     Ok((shards, index, notes))
+}
+
+/// The files of the model whose files have any name: of the one that `variant` is a file of, or the only one there is.
+fn own_names(dir: &Location, files: &[&str], variant: Option<&str>) -> Result<Option<Vec<String>>> {
+    let mut all: Vec<OwnName> = files.iter().filter_map(|file| OwnName::of(file)).collect();
+    all.sort_unstable();
+    all.dedup();
+    let models = || all.iter().filter(|name| name.is_model());
+    match variant {
+        Some(file) => Ok(OwnName::of(file).filter(|name| all.contains(name)).map(|name| name.files())),
+        None if models().count() > 1 => {
+            let found: Vec<String> = models().map(|name| name.files().swap_remove(0)).collect();
+            let hint = format!("name the file: `--base {}`", dir.path_of(&found[0]).display());
+            let (path, wanted) = (dir.path(), None);
+            Err(Error::new(CheckpointError::Variants { path, wanted, found }).hint(hint))
+        }
+        None => Ok(models().next().map(OwnName::files)),
+    }
 }
 
 /// The one shard of a checkpoint that says that it has no other: it needs no index.
@@ -291,7 +345,7 @@ fn nothing(path: &Path, files: &[&str]) -> Error {
         );
     }
     let error = Error::new(StorageError::Missing { what: NO_CHECKPOINT, path: path.to_owned() });
-    let is_other = |file: &&&str| [".bin", ".gguf", ".flashpack"].iter().any(|ending| file.ends_with(ending));
+    let is_other = |file: &&&str| [".bin", ".flashpack"].iter().any(|ending| file.ends_with(ending));
     match files.iter().find(is_other) {
         Some(file) => error.hint(format!(
             "`{file}` is not read yet: save the model with `save_pretrained(..., safe_serialization=True)` first"

@@ -33,6 +33,15 @@ pub(crate) const LIBRARIES: &[Library] = &[
     },
 ];
 
+/// What loads GGUF files.
+pub(crate) const GGUF: Library = Library {
+    name: "gguf",
+    stem: "",
+    class_key: "architectures",
+    renames: ["transformers 4.52", "transformers 5"],
+    predicts_tokens: true,
+};
+
 impl Library {
     /// The version that names parameters by all rules, or by those for whole names alone.
     pub fn version(&self, has_all_rules: bool) -> &'static str {

@@ -50,6 +50,16 @@ pub(crate) fn build_header(
     container_of(CONTAINERS, &name).build(like, is_kept, tensors).map_err(wrong)
 }
 
+/// What the first byte of each tensor is a multiple of in a file `path` whose header says this beside its tensors.
+///
+/// # Errors
+/// [`CheckpointError::Header`].
+pub(crate) fn alignment_of(header: &HeaderBytes, path: &Path) -> Result<u64> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let wrong = |problem| Error::new(CheckpointError::Header { path: path.to_owned() }).because(problem);
+    container_of(CONTAINERS, &name).alignment(header).map_err(wrong)
+}
+
 /// What the header of a file `path` says beside its tensors.
 ///
 /// # Errors
@@ -86,7 +96,7 @@ fn explain(problem: ContainerProblem, path: &Path, room: &HeaderRoom<'_>) -> Err
             "bytes follow its last tensor: it was appended to, or written over a longer file: fetch it again",
         ),
         ContainerProblem::Foreign(what) => wrong().because(format!("it is {what}")).hint(
-            "the name says safetensors: look at what was downloaded, converted or linked there, and fetch it again",
+            "its name says otherwise: look at what was downloaded, converted or linked there, and fetch it again",
         ),
         ContainerProblem::Broken(cause) => wrong().because(cause),
         ContainerProblem::NoRoom(bytes) => room.refused(path, bytes),

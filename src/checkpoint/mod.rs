@@ -15,6 +15,7 @@ pub(crate) mod header;
 pub(crate) mod header_room;
 pub(crate) mod identity;
 pub(crate) mod listing;
+pub(crate) mod llama_cpp;
 pub(crate) mod plain_lists;
 pub(crate) mod quantized;
 pub(crate) mod side_files;

@@ -34,6 +34,13 @@ pub(crate) struct QuantizedWeight {
     pub written_as: Option<Dtype>,
 }
 
+impl QuantizedWeight {
+    /// Whether it says by itself how it is stored, so that it may stay so where others are decoded.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.name.is_none() && scheme_of(self).iter().any(|scheme| scheme.stands_alone)
+    }
+}
+
 /// What a tensor is, where it is not plain numbers.
 #[derive(Clone, Debug)]
 pub(crate) enum TensorRole {
@@ -115,7 +122,10 @@ impl Weights {
         weights.doubt_others_beside(catalogue, &company);
         weights.find_unread(catalogue, &company);
         if weights.any() {
-            weights.set_runtime_scales(catalogue);
+            // Where nothing is described, no description goes.
+            if !weights.stand_alone() {
+                weights.set_runtime_scales(catalogue);
+            }
             weights.doubt_listed(base);
         }
         errors.extend(weights.compare_with_stated(base));
@@ -125,7 +135,8 @@ impl Weights {
     /// Doubts weights beside which tensors of another scheme stand: two scales, or a scale that their inputs are multiplied by.
     fn doubt_others_beside(&mut self, catalogue: &Catalogue, company: &BTreeMap<usize, Vec<Beside>>) {
         for (&data, beside) in company {
-            if !matches!(self.get(data), Some(TensorRole::Quantized(_))) {
+            // What stands beside data that says by itself how it is stored is of no scheme; it stays where that stays.
+            if !matches!(self.get(data), Some(TensorRole::Quantized(weight)) if !weight.stands_alone()) {
                 continue;
             }
             for other in beside {
@@ -286,6 +297,11 @@ impl Weights {
         self.is_in_training = true;
         self.roles.resize(catalogue.tensors.len(), None);
         self.roles[place] = Some(TensorRole::Quantized(QuantizedWeight { name: None, logical, written_as }));
+    }
+
+    /// Whether every quantized weight says by itself how it is stored.
+    pub(crate) fn stand_alone(&self) -> bool {
+        self.quantized().all(|(_, weight)| weight.stands_alone())
     }
 
     /// Keys of headers that list others, which describe quantized data.

@@ -31,7 +31,8 @@ impl WeightsName {
 
     /// Which weights a file is, or is the index of; none for shards, and for files of another kind.
     pub(crate) fn of(file: &str) -> Option<WeightsName> {
-        let endings = || CONTAINERS.iter().map(|container| container.ending()).enumerate();
+        let listed = || CONTAINERS.iter().enumerate().filter(|(_, container)| container.has_index());
+        let endings = || listed().map(|(i, container)| (i, container.ending()));
         LIBRARIES.iter().find_map(|library| {
             let rest = file.strip_prefix(library.stem)?;
             let (container, found) =
@@ -69,13 +70,14 @@ fn dotted_variant<'n>(rest: &'n str, ending: &str) -> Option<&'n str> {
     of_index().or_else(|| rest.strip_suffix(ending))
 }
 
-/// Whether a file's name is one of a container.
+/// Whether a file's name is one of a container whose files an index lists.
 pub(crate) fn holds_tensors(file: &str) -> bool {
     container_ending(file).is_some()
 }
 
 fn container_ending(file: &str) -> Option<&'static str> {
-    CONTAINERS.iter().map(|container| container.ending()).find(|ending| file.ends_with(ending))
+    let listed = CONTAINERS.iter().filter(|container| container.has_index());
+    listed.map(|container| container.ending()).find(|ending| file.ends_with(ending))
 }
 
 /// Shards of a variant have its name and their number there.
@@ -103,6 +105,63 @@ pub(crate) fn is_only_shard(file: &str) -> bool {
     };
     numbers(file) == Some((1, 1))
 }
+
+/// The files of one model, where they have any name: one, or shards that have its name, their number and how many they are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnName {
+    stem: String,
+    ending: &'static str,
+    /// How many shards there are; none for one file that has no number.
+    shards: Option<u64>,
+}
+
+/// What the names of files begin with that hold other modules of the model.
+const PROJECTOR: &str = "mmproj";
+
+impl OwnName {
+    /// Which model a file is of; none for files whose names libraries look for, and for those of another kind.
+    pub(crate) fn of(file: &str) -> Option<OwnName> {
+        let free = CONTAINERS.iter().filter(|container| !container.has_index());
+        let ending = free.map(|container| container.ending()).find(|ending| file.ends_with(ending))?;
+        let stem = file.strip_suffix(ending).filter(|stem| !stem.is_empty() && !stem.contains('/'))?;
+        let numbered = || {
+            let (before, of) = stem.rsplit_once(OF)?;
+            let (stem, number) = before.rsplit_once('-')?;
+            let is_number =
+                |text: &str| text.len() == NUMBER_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+            (is_number(number) && is_number(of)).then_some((stem, of.parse::<u64>().ok()?))
+        };
+        let (stem, shards) = numbered().map_or((stem, None), |(stem, shards)| (stem, Some(shards)));
+        Some(OwnName { stem: stem.to_owned(), ending, shards })
+    }
+
+    /// The name, without number and ending.
+    pub(crate) fn into_stem(self) -> String {
+        self.stem
+    }
+
+    /// Whether it is of a model by itself.
+    pub(crate) fn is_model(&self) -> bool {
+        !self.stem.starts_with(PROJECTOR)
+    }
+
+    /// Its files, in order.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let OwnName { stem, ending, shards } = self;
+        match shards {
+            None => vec![format!("{stem}{ending}")],
+            Some(all) => {
+                let numbers = 1..=*all;
+                numbers
+                    .map(|i| format!("{stem}-{i:0NUMBER_DIGITS$}{OF}{all:0NUMBER_DIGITS$}{ending}"))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Digits of a number in the name of a shard of llama.cpp.
+const NUMBER_DIGITS: usize = 5;
 
 /// What the shards of an index are called: the part of its name before the format, `model` of `model.safetensors.index.json`.
 pub(crate) fn stem_of_index(file: &str) -> Option<String> {
@@ -152,6 +211,31 @@ mod tests {
             "config.json",
         ] {
             assert_eq!(WeightsName::of(file), None, "{file}");
+        }
+    }
+
+    #[test]
+    fn files_of_any_name() {
+        for (file, files) in [
+            ("Llama-3-8B.Q4_K_M.gguf", &["Llama-3-8B.Q4_K_M.gguf"][..]),
+            ("model.gguf", &["model.gguf"]),
+            (
+                "m-Q8_0-00002-of-00003.gguf",
+                &["m-Q8_0-00001-of-00003.gguf", "m-Q8_0-00002-of-00003.gguf", "m-Q8_0-00003-of-00003.gguf"],
+            ),
+            ("m-2-of-3.gguf", &["m-2-of-3.gguf"]),
+        ] {
+            let name = OwnName::of(file).expect(file);
+            assert_eq!(
+                (name.files(), name.is_model()),
+                (files.iter().map(|file| (*file).to_owned()).collect(), true),
+                "{file}"
+            );
+        }
+        assert!(OwnName::of("mmproj-f16.gguf").is_some_and(|name| !name.is_model()));
+        for file in ["model.safetensors", ".gguf", "sub/m.gguf", "m.gguf.json"] {
+            assert_eq!(OwnName::of(file), None, "{file}");
+            assert_eq!(WeightsName::of("model.gguf"), None);
         }
     }
 

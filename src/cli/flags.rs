@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{ArgAction, Args};
+use clap::{ArgAction, ArgGroup, Args};
 
 use crate::report::style::Style;
 use crate::storage::io::settings::IoMode;
@@ -181,6 +181,7 @@ impl ShowFlags {
 
 /// What is merged and how, where the files do not say or a rule would refuse.
 #[derive(Args)]
+#[command(group = ArgGroup::new("kept").args(["keep_quantized", "base16"]).multiple(true))]
 pub(crate) struct RuleFlags {
     /// Keep a quantized base quantized
     ///
@@ -195,8 +196,33 @@ pub(crate) struct RuleFlags {
     ///
     /// By default a merge is an error that leaves less than 10 % of the delta in half of the weights that it encodes again: the
     /// result would be the base. With this flag it is reported.
-    #[arg(long, requires = "keep_quantized", help_heading = "Quantization")]
+    #[arg(long, requires = "kept", help_heading = "Quantization")]
     pub(crate) accept_loss: bool,
+
+    /// Use a quantized base's 16-bit original, and quantize the sum anew
+    ///
+    /// What an adapter changes starts from the original's weights, so that a delta is not lost between two steps of 4 bits twice.
+    /// It is quantized with the base's scheme, and with its scales where they take all values. All else stays as the base has it,
+    /// as with `--keep-quantized`.
+    ///
+    /// Example: --base org/model-NVFP4 --base16 org/model
+    #[arg(long, value_name = "DIR|NAME", help_heading = "Quantization")]
+    pub(crate) base16: Option<PathBuf>,
+
+    /// Set which scales are made for weights that are quantized again
+    ///
+    /// `keep` makes new ones only where a value does not fit the old; `fresh` makes all anew, by the rule of the scheme's own
+    /// library. A scale that serves all of a tensor or a column stays.
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_parser = ["keep", "fresh"],
+        default_value = "keep",
+        requires = "kept",
+        hide_possible_values = true,
+        help_heading = "Quantization"
+    )]
+    pub(crate) scales: String,
 
     /// Use the 16-bit base as QLoRA training saw it
     ///

@@ -10,6 +10,7 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::ct_config::{CtFormat, METHOD, Strategy};
 use crate::encodings::logical::{Candidate, Or};
+use crate::encodings::requantize::e4m3_for_e2m1;
 use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -47,7 +48,7 @@ pub(crate) static CT_NVFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E4M3],
     product: Product::ScaleOverNumber,
-    again: Again::With(|of| of.number * (of.largest / 6.0)),
+    again: Again::With(|of| e4m3_for_e2m1(of.number * (of.largest / 6.0))),
     has_stacks: false,
     ending: "_packed",
     find,

@@ -177,6 +177,8 @@ pub(crate) struct ToEncode<'a> {
     pub place: Place<'a>,
     /// Which part is written.
     pub part: usize,
-    /// The bytes that the tile starts from, part after part, where its encoding is this one and they are still there.
+    /// The bytes of the encoded weight in whose form it is written, part after part, where they are still there.
     pub source: &'a [u8],
+    /// Whether all scales are made anew, by the rule of the scheme's own library.
+    pub fresh: bool,
 }

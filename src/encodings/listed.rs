@@ -49,7 +49,7 @@ fn samples(encoding: &'static str) -> Vec<Logical> {
 
 /// The list as the page must have it.
 fn list() -> String {
-    let mut text = "| scheme | decoded | changed and kept (`--keep-quantized`) | made of a 16-bit base (`--base-as`) |\n\
+    let mut text = "| scheme | decoded | changed and kept (`--keep-quantized`, `--base16`) | made of a 16-bit base (`--base-as`) |\n\
                     | --- | --- | --- | --- |\n"
         .to_owned();
     for Row { title, count, kept } in rows() {

@@ -26,6 +26,7 @@ pub(crate) mod f16;
 pub(crate) mod f32;
 pub(crate) mod fp8_block;
 pub(crate) mod fp8_scaled;
+pub(crate) mod ggml;
 pub(crate) mod gptq;
 pub(crate) mod gptq_tensors;
 pub(crate) mod group_size;
@@ -111,6 +112,29 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &quanto::PACKED_INT,
     &torchao::INT8,
     &torchao::FLOAT8S,
+    &ggml::types::Q4_0,
+    &ggml::types::Q4_1,
+    &ggml::types::Q5_0,
+    &ggml::types::Q5_1,
+    &ggml::types::Q8_0,
+    &ggml::types::Q2_K,
+    &ggml::types::Q3_K,
+    &ggml::types::Q4_K,
+    &ggml::types::Q5_K,
+    &ggml::types::Q6_K,
+    &ggml::types::IQ2_XXS,
+    &ggml::types::IQ2_XS,
+    &ggml::types::IQ3_XXS,
+    &ggml::types::IQ1_S,
+    &ggml::types::IQ4_NL,
+    &ggml::types::IQ3_S,
+    &ggml::types::IQ2_S,
+    &ggml::types::IQ4_XS,
+    &ggml::types::IQ1_M,
+    &ggml::types::TQ1_0,
+    &ggml::types::TQ2_0,
+    &ggml::types::MXFP4,
+    &ggml::types::NVFP4,
 ];
 
 /// The encoding of that name.

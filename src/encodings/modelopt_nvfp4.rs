@@ -10,6 +10,7 @@ use crate::tensor::dtype::Dtype;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::modelopt::{PLAIN_LISTS, SIDE_FILE, UNUSED, WEIGHT, algorithm, check_group_size};
+use crate::encodings::requantize::e4m3_for_e2m1;
 use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -42,7 +43,7 @@ pub(crate) static MODELOPT_NVFP4: Scaled = Scaled {
     codes: CodeFormat::E2m1,
     scales: &[Dtype::F8_E4M3],
     product: Product::ScaleTimesNumber,
-    again: Again::With(|of| of.largest / (6.0 * of.number)),
+    again: Again::With(|of| e4m3_for_e2m1(of.largest / (6.0 * of.number))),
     has_stacks: false,
     ending: "",
     find,

@@ -67,7 +67,7 @@ impl Requantizer<'_> {
             let first = (rows.start - block.rows.start) * width + cols.start - block.cols.start;
             let mut values = block.values[first..].chunks_mut(width).map(|row| &mut row[..cols.len()]);
             let old = grid.read(stored, row, scale_col);
-            let scale = self.scale(&grid, old, values.by_ref().take(rows.len()));
+            let scale = self.scale(&grid, (old, block.fresh), values.by_ref().take(rows.len()));
             narrowed.finite &= scale.is_some();
             let Some(scale) = scale else { continue };
             if block.part != CODES {
@@ -90,7 +90,7 @@ impl Requantizer<'_> {
     fn scale<'v>(
         &self,
         grid: &ScaleGrid,
-        old: f32,
+        (old, is_fresh): (f32, bool),
         rows: impl Iterator<Item = &'v mut [f32]>,
     ) -> Option<f32> {
         // Three passes, as compilers make vectors of these and not of one.
@@ -104,7 +104,9 @@ impl Requantizer<'_> {
         if !finite {
             return None;
         }
-        if one.min(other) <= -below && most <= one.max(other) {
+        // One that serves more than a tile holds stays as it is, or takes no such value.
+        let may_stay = !is_fresh || self.fresh.is_none();
+        if may_stay && one.min(other) <= -below && most <= one.max(other) {
             return Some(old);
         }
         let of = Outgrown { dtype: grid.dtype(), largest: most.max(below), old, number: self.number };
@@ -123,6 +125,12 @@ impl Requantizer<'_> {
             }
         }
     }
+}
+
+/// The scale of E4M3 for codes of E2M1: where it is too large by less than half a step of the largest code, the largest takes them.
+pub(crate) fn e4m3_for_e2m1(scale: f32) -> f32 {
+    let is_within = scale > E4M3_MOST && scale <= E4M3_MOST / 6.0 * 7.0;
+    if is_within { E4M3_MOST } else { scale }
 }
 
 /// The least power of two that takes values up to `largest`, by the rule of transformers' quantizer.

@@ -22,6 +22,8 @@ pub(crate) struct Scheme {
     pub dtypes: &'static [Dtype],
     /// Whether it rounds plain weights each time that they are used, so that a config alone changes what they mean.
     pub is_online: bool,
+    /// Whether each weight says by itself how it is stored, so that some may be decoded and others stay.
+    pub stands_alone: bool,
     /// Whether its weights stand in another basis than those of the model that they were made from: factors of their inputs are
     /// moved into the layers before.
     pub is_turned: bool,
@@ -56,6 +58,7 @@ impl Scheme {
         algorithms: &[],
         dtypes: &[],
         is_online: false,
+        stands_alone: false,
         is_turned: false,
         data: &[],
         has_any_dtype: false,

@@ -26,6 +26,10 @@ pub enum AdapterError {
         "torchtune exported adapter `{adapter}` with the rows of `{key}` reordered, which is wrong for the model type `{family}`"
     )]
     TorchtuneOrder { adapter: String, key: String, family: String },
+    #[error(
+        "adapter `{adapter}` has {rows} rows in `{key}`, which are in llama.cpp's order, and the base has {heads} heads for them"
+    )]
+    RowOrder { adapter: String, key: String, rows: u64, heads: u64 },
     #[error("adapter `{adapter}` was trained on a `{trained_on}`, and the base is a `{base}`")]
     OtherBase { adapter: String, trained_on: String, base: String },
     #[error("`{}` is an adapter{}, not a checkpoint", path.display(), format.map(|format| format!(" in {format} format")).unwrap_or_default())]

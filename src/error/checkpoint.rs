@@ -1,6 +1,9 @@
 //! Checkpoints: headers, indices, names of weight files.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use crate::tensor::shape::Shape;
 
 /// Checkpoints: headers, indices, names of weight files.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +13,7 @@ use std::path::PathBuf;
     reason = "the message above each variant says what it is, and its fields are the message's values"
 )]
 pub enum CheckpointError {
-    #[error("`{}` is not a readable safetensors file", path.display())]
+    #[error("`{}` is not a readable {} file", path.display(), ending(path))]
     Header { path: PathBuf },
     #[error("`{}` is not a usable index", path.display())]
     Index { path: PathBuf },
@@ -36,8 +39,25 @@ pub enum CheckpointError {
     Quantization { stated: String, means: String, tensor: String, count: usize, found: String },
     #[error("{stated} has plain weights rounded each time they are used, which no merge into them can keep")]
     Online { stated: String },
+    #[error("the base is of llama.cpp's architecture `{found}`, whose tensors are not read yet")]
+    Architecture { found: String },
+    #[error("tensor `{tensor}` has {rows} rows, which {heads} heads of pairs cannot share")]
+    Heads { tensor: String, rows: u64, heads: u64 },
+    #[error(
+        "tensor `{tensor}` has shape {found}, expected a stack of {experts} matrices, one of each expert"
+    )]
+    Experts { tensor: String, found: Shape, experts: u64 },
+    #[error("the header of the base has {found} experts, more than the {most} that llama.cpp reads")]
+    ManyExperts { found: u64, most: u64 },
+    #[error("the header of the base has no `{key}` above zero")]
+    NoSuchKey { key: String },
     #[error("`{}` holds `{found}`, which is no commit", path.display())]
     Ref { path: PathBuf, found: String },
+}
+
+/// What a file is by its name.
+fn ending(path: &Path) -> Cow<'_, str> {
+    path.extension().map_or("safetensors".into(), |ending| ending.to_string_lossy())
 }
 
 /// Which variant of weights is meant.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::no_effect::NoEffectReason;
+use crate::tensor::shape::Shape;
 
 /// Claims that cannot become one output.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,12 @@ pub enum PlanError {
     TiedToOther { tensor: String, key: String },
     #[error("one adapter trains the tied weights `{tensor}` as one and another unties them")]
     TiedBothWays { tensor: String },
+    #[error("`{}`, given with `--base16`, has no tensor `{tensor}`", path.display())]
+    NoOriginal { tensor: String, path: PathBuf },
+    #[error("`{tensor}` has shape {found} in the checkpoint given with `--base16`, {expected} in the base")]
+    OtherOriginal { tensor: String, found: Shape, expected: Shape },
+    #[error("`{tensor}` cannot be changed in a GGUF file: {why}")]
+    OfHeader { tensor: String, why: &'static str },
     #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]
     Vocabulary { first: String, first_rows: u64, second: String, second_rows: u64 },
     #[error("adapters `{earlier}` and `{later}` both replace row {token} of `{tensor}`")]

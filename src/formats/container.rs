@@ -14,13 +14,19 @@ pub(crate) trait Container: Sync {
     /// What the names of its files end with, dot included.
     fn ending(&self) -> &'static str;
 
+    /// Whether its files have the names that libraries look for, and an index where there are several; else any name, and numbers.
+    fn has_index(&self) -> bool {
+        true
+    }
+
     /// Reads and checks the header of a file, which with all that is read of it has this `room`.
     ///
     /// # Errors
     /// If any rule of the format is broken, the file is shorter than it says, or `room` does not suffice.
     fn read(&self, file: &FileBytes<'_>, room: Room) -> std::result::Result<FileHeader, ContainerProblem>;
 
-    /// Builds the first bytes of a file that holds these tensors, one after the other in the order given. What `like`, the
+    /// Builds the first bytes of a file that holds these tensors, one after the other in the order given and
+    /// [aligned](Container::alignment). What `like`, the
     /// first bytes of a file that was read, says beside its tensors is kept under the keys that `is_kept` holds for.
     ///
     /// # Errors
@@ -37,7 +43,18 @@ pub(crate) trait Container: Sync {
     /// # Errors
     /// As [`read`](Container::read).
     fn metadata(&self, header: &HeaderBytes) -> std::result::Result<Vec<(String, String)>, Broken>;
+
+    /// What the first byte of each tensor is a multiple of in a file with such first bytes; zeros stand before it.
+    ///
+    /// # Errors
+    /// As [`read`](Container::read).
+    fn alignment(&self, _: &HeaderBytes) -> std::result::Result<u64, Broken> {
+        Ok(1)
+    }
 }
+
+/// What tensors are aligned to is at most this.
+pub(crate) const MAX_ALIGNMENT: u64 = 1 << 16;
 
 /// The container whose ending `name` has; else the first, which says best what is wrong with a file of another kind.
 pub(crate) fn container_of<'t>(table: &[&'t dyn Container], name: &str) -> &'t dyn Container {

@@ -1,5 +1,6 @@
 //! [`HeaderBytes`]: the bytes of a file before its data, whatever its format.
 
+use std::fmt;
 use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -30,8 +31,7 @@ impl Deref for HeaderBytes {
 impl Serialize for HeaderBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (start, text) = split(&self.0);
-        let hex: String = start.iter().map(|byte| format!("{byte:02x}")).collect();
-        (hex, text).serialize(serializer)
+        (HexText(start), text).serialize(serializer)
     }
 }
 
@@ -41,6 +41,21 @@ impl<'de> Deserialize<'de> for HeaderBytes {
         let mut bytes = from_hex(&hex).ok_or_else(|| de::Error::custom("bytes are two hex digits each"))?;
         bytes.extend(text.as_bytes());
         Ok(HeaderBytes(bytes))
+    }
+}
+
+/// Bytes that are written in hex as they are asked for: there may be megabytes of them.
+struct HexText<'b>(&'b [u8]);
+
+impl fmt::Display for HexText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for HexText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

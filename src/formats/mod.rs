@@ -7,6 +7,7 @@
 pub(crate) mod allowance;
 pub(crate) mod container;
 pub(crate) mod foreign;
+pub(crate) mod gguf;
 pub(crate) mod header_bytes;
 pub(crate) mod index;
 pub(crate) mod json;
@@ -17,7 +18,8 @@ pub(crate) mod safetensors;
 mod testing;
 
 use crate::formats::container::Container;
+use crate::formats::gguf::container::Gguf;
 use crate::formats::safetensors::container::Safetensors;
 
 /// All containers. A file is read by the row whose ending its name has, else by the first.
-pub(crate) const CONTAINERS: &[&dyn Container] = &[&Safetensors];
+pub(crate) const CONTAINERS: &[&dyn Container] = &[&Safetensors, &Gguf];

@@ -80,7 +80,7 @@ pub struct TensorLine {
     pub name: String,
     /// Element type.
     pub dtype: Dtype,
-    /// Shape, slowest axis first.
+    /// Shape, slowest axis first; of blocks of ggml in values.
     pub shape: Shape,
     /// The shard that holds it.
     pub shard: String,
@@ -127,7 +127,7 @@ fn table(catalogue: &Catalogue) -> Vec<TensorLine> {
     let line = |BaseTensor { name, tensor }: &BaseTensor| TensorLine {
         name: name.to_string(),
         dtype: tensor.dtype,
-        shape: tensor.shape.clone(),
+        shape: tensor.value_shape(),
         shard: catalogue.shards[tensor.file.0 as usize].name.clone(),
     };
     catalogue.tensors.iter().map(line).collect()

@@ -54,6 +54,9 @@ impl Inspected {
 /// opening a base or an adapter for a merge; [`ErrorKind::Stopped`] when it is cancelled.
 pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     let place = &open::directory_of(place.clone())?;
+    if place.names_file()? && open::detect(&place.location)?.is_some() {
+        return read(place, variant, cancel);
+    }
     let (place, of_file) = single_file::directory_of(place.clone()).unwrap_or((place.clone(), None));
     let (place, variant) = (&place, variant.or(of_file.as_deref()));
     read(place, variant, cancel).map_err(|error| match error.kind() {
@@ -68,7 +71,8 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
     let location = &place.location;
     if !holds_adapter(location).map_err(|error| place.explain(error))? {
         let checkpoint = Checkpoint::open(place, variant, &HeaderRoom::of(None))?;
-        let name = place.label().unwrap_or_else(|| name_of(&location.path()));
+        let own = checkpoint.catalogue.own_name();
+        let name = own.or_else(|| place.label()).unwrap_or_else(|| name_of(&location.path()));
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
@@ -77,7 +81,7 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
     let mut report = AdapterReport::new(&adapter, cancel)?;
     let unmerged = unmerged::beside(&adapter, None, &[])?.open;
     report.notes.extend(unmerged.into_iter().map(|file| Note::from(InputNote::UnmergedBeside { file })));
-    if adapter.location.path() != location.path() {
+    if !adapter.stands_alone() && adapter.location.path() != location.path() {
         let location = adapter.location.to_string();
         report.notes.push(InputNote::AdapterFoundIn { location }.into());
     }
@@ -93,11 +97,11 @@ fn name_of(path: &Path) -> String {
 
 /// Whether `dir` is to be read as an adapter; if not, as a checkpoint.
 fn holds_adapter(dir: &Location) -> Result<bool> {
-    let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
     let detected = open::detect(dir)?.map(|(_, detected)| detected);
     if detected == Some(Detection::Certain) {
         return Ok(true);
     }
+    let found = dir.files(&|_| true).map_err(|error| error.hint(EXPECTED))?;
     let is_weight =
         |name: &str| !name.starts_with("adapter_") && WEIGHTS.iter().any(|end| name.ends_with(end));
     if found.iter().any(|file| is_weight(&file.name)) {

@@ -32,7 +32,7 @@ pub struct Quantization {
 /// How the checkpoint is quantized, of which it says `said`; none if nothing in it says that it is.
 pub(crate) fn quantization(catalogue: &Catalogue, said: Option<&Value>) -> Option<Quantization> {
     let mut is_data: Vec<bool> =
-        catalogue.tensors.iter().map(|tensor| is_small_float(tensor.tensor.dtype)).collect();
+        catalogue.tensors.iter().map(|tensor| is_quantized(tensor.tensor.dtype)).collect();
     let mut is_auxiliary = vec![false; is_data.len()];
     for (data, beside) in company(catalogue) {
         is_data[data] = true;
@@ -54,9 +54,10 @@ pub(crate) fn quantization(catalogue: &Catalogue, said: Option<&Value>) -> Optio
     })
 }
 
-/// Floats that serve as quantized data: a model in them needs scales from somewhere.
-fn is_small_float(dtype: Dtype) -> bool {
-    !matches!(dtype, Dtype::F8_E8M0) && dtype.bitsize() <= 8 && format!("{dtype:?}").starts_with('F')
+/// Blocks with scales, and floats that serve as quantized data: a model in them needs scales from somewhere.
+fn is_quantized(dtype: Dtype) -> bool {
+    let is_small_float = dtype.bitsize() <= 8 && format!("{dtype:?}").starts_with('F');
+    dtype.values() > 1 || is_small_float && !matches!(dtype, Dtype::F8_E8M0)
 }
 
 /// The block size, wherever methods keep it.

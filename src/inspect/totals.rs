@@ -10,7 +10,7 @@ use crate::tensor::reference::TensorRef;
 pub struct Totals {
     /// Number of tensors.
     pub tensors: u64,
-    /// Elements as they are stored: what is packed several to an element counts once.
+    /// Elements as they are stored: what is packed several to an element counts once, but for blocks of ggml.
     pub parameters: u64,
     /// Bytes.
     pub bytes: u64,
@@ -19,7 +19,7 @@ pub struct Totals {
 impl Totals {
     fn add(&mut self, tensor: &TensorRef) {
         self.tensors += 1;
-        self.parameters = self.parameters.saturating_add(tensor.shape.elements());
+        self.parameters = self.parameters.saturating_add(tensor.value_shape().elements());
         self.bytes = self.bytes.saturating_add(tensor.bytes());
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::cancel::Cancel;
+use crate::checkpoint::weights_name::OwnName;
 use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
@@ -19,7 +20,7 @@ use crate::pipeline::progress::Snapshot;
 use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::tally::Applied;
-use crate::plan::out_tensor::Plan;
+use crate::plan::out_tensor::{Plan, Role};
 use crate::publish::checksums::Checksums;
 use crate::publish::finished::Wanted;
 use crate::publish::journal::BaseStamp;
@@ -67,12 +68,19 @@ pub(crate) struct Ran {
     pub(crate) clocks: Clocks,
 }
 
-/// Fails if `output` lies in one of the inputs.
+/// Fails if `output` lies in the directory of an input of `plan`: in that of the base, which is the first of `places`, or in
+/// that of an adapter. One of which only files with names of their own are read may hold anything else.
 ///
 /// # Errors
 /// [`OutputError::InsideInput`].
-pub(crate) fn check_outside(output: &Location, inputs: &[Location]) -> Result<()> {
-    let Some(input) = inputs.iter().find(|place| output.lies_in(place)) else { return Ok(()) };
+pub(crate) fn check_outside(output: &Location, plan: &Plan, places: &[Location]) -> Result<()> {
+    let role = |place: usize| place.checked_sub(1).map_or(Role::Base, |i| Role::Adapter(i as u32));
+    let is_by_file = |place: usize| {
+        let mut own = plan.inputs.iter().filter(|input| input.role == role(place));
+        own.all(|input| OwnName::of(&input.name).is_some())
+    };
+    let holding = places.iter().enumerate().find(|(i, place)| output.lies_in(place) && !is_by_file(*i));
+    let Some((_, input)) = holding else { return Ok(()) };
     let error = OutputError::InsideInput { path: output.path(), input: input.path() };
     Err(Error::new(error).hint("name an output elsewhere"))
 }
@@ -185,7 +193,7 @@ impl Prepared {
     /// # Errors
     /// [`OutputError::InsideInput`]; as [`probe`] and [`Prepared::check_base`].
     pub(crate) fn probe(&self, output: &Location, reporter: &mut dyn Reporter) -> Result<Probed> {
-        check_outside(output, &self.places)?;
+        check_outside(output, &self.plan, &self.places)?;
         let wanted = Wanted {
             plan: &self.plan,
             digest: &self.digest,

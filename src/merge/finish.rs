@@ -91,7 +91,7 @@ impl Finishing {
     fn join(&self, job: &PartsJob, staged: &Location, reporter: &mut dyn Reporter) -> Result<Finished> {
         let (plan, digest) = (&job.plan, job.plan.digest());
         let places = self.places(job)?;
-        check_outside(&self.output, &places)?;
+        check_outside(&self.output, plan, &places)?;
         let copied = open_copied(plan, &places[0], &places[1..])?;
         let wanted = Wanted {
             plan,

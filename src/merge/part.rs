@@ -35,7 +35,7 @@ impl Prepared {
         reporter: &mut dyn Reporter,
     ) -> Result<Summary> {
         let started = Instant::now();
-        check_outside(output, &self.places)?;
+        check_outside(output, &self.plan, &self.places)?;
         let done =
             |state| self.summary(output).of_part(state, part.number.to_string(), part.plan.output_bytes());
         if self.is_joined(output)? {

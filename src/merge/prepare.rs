@@ -10,7 +10,7 @@ use crate::adapters::open::open;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
 use crate::checkpoint::discover::Checkpoint;
-use crate::checkpoint::ecosystem::Library;
+use crate::checkpoint::ecosystem::{GGUF, Library};
 use crate::checkpoint::header::lfs_pointer;
 use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::storage::StorageError;
@@ -88,25 +88,25 @@ const STRIDE: u64 = 768 << 20;
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
-    let Places { base: place, variant, adapters, notes: found } =
+    let Places { base: place, original, variant, adapters, notes: found } =
         Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
-    let mut base =
+    let base =
         Checkpoint::open(&place, variant, &room).map_err(|error| explained(&place, &adapters, error))?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), &room);
     Error::all(errors)?;
-    let planner = planner(request, &base, &adapters);
+    let original =
+        original.map(|(place, variant)| Checkpoint::open(&place, variant.as_deref(), &room)).transpose()?;
+    let planner = planner(request, (&base, original.as_ref()), &adapters);
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
     notes.splice(0..0, found);
     let base_name = name_of_base(&base, &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let copied = open_copied(&plan, &place.location, &folders)?;
-    let library = base.config.library();
-    let mut sources = std::mem::take(&mut base.sources);
-    let shards = sources.len();
-    drop(base);
-    sources.extend(adapters.into_iter().map(|adapter| adapter.source));
+    let library = if base.catalogue.has_own_names() { &GGUF } else { base.config.library() };
+    let shards = base.sources.len();
+    let sources = sources_of(base, adapters, original)?;
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
     let part = request.part.map(|number| OwnPart::of(&plan, number));
@@ -144,15 +144,35 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     })
 }
 
+/// The files of a plan, in the order in which it counts them.
+fn sources_of(
+    base: Checkpoint,
+    adapters: Vec<Adapter>,
+    original: Option<Checkpoint>,
+) -> Result<Vec<Box<dyn Source>>> {
+    let mut sources = base.sources;
+    for adapter in adapters {
+        sources.push(adapter.into_source(&base.config)?);
+    }
+    sources.extend(original.into_iter().flat_map(|original| original.sources));
+    Ok(sources)
+}
+
 /// What is planned with.
-fn planner<'a>(request: &'a Request, base: &'a Checkpoint, adapters: &'a [Adapter]) -> Planner<'a> {
+fn planner<'a>(
+    request: &'a Request,
+    (base, original): (&'a Checkpoint, Option<&'a Checkpoint>),
+    adapters: &'a [Adapter],
+) -> Planner<'a> {
     Planner {
         base,
+        original,
+        fresh_scales: request.fresh_scales,
         adapters,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         tokenizer: request.tokenizer,
-        keep_quantized: request.keep_quantized,
+        keep_quantized: request.keep_quantized || original.is_some(),
         base_as: request.base_as.as_deref(),
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,
@@ -210,8 +230,8 @@ pub(crate) fn open_copied(
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for CopiedFile { name, beside, bytes } in &plan.copied {
         let dir = match beside {
-            Role::Base => base,
             Role::Adapter(i) => &adapters[*i as usize],
+            Role::Base | Role::Original => base,
         };
         match open_side_file(dir, name) {
             Ok(source) if source.len() != *bytes => {
@@ -237,9 +257,12 @@ fn open_side_file(dir: &Location, name: &str) -> Result<Box<dyn Source>> {
     Ok(source)
 }
 
-/// What the base is called: by its repository, by its own config, else by its directory. What an adapter calls its base may
+/// What the base is called: by a file that has a name of its own, by its repository, by its own config, else by its directory. What an adapter calls its base may
 /// be another, unless the directory has that name.
 fn name_of_base(base: &Checkpoint, adapters: &[Adapter]) -> String {
+    if let Some(name) = base.catalogue.own_name() {
+        return name;
+    }
     let by_config = base.config.text("_name_or_path").filter(|name| is_repo_id(name));
     let path = base.location.path();
     let resolved = Location::of_resolved_path(&path).path();

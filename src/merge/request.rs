@@ -91,6 +91,11 @@ pub struct Request {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// The 16-bit checkpoint that a quantized base was made from: what adapters change starts from it, and is quantized as the base
+    /// is. Encoded weights stay encoded then.
+    pub base16: Option<Origin>,
+    /// Whether all scales of weights that are encoded again are made anew, not only those that take a value no more.
+    pub fresh_scales: bool,
     /// Whether a result is written in which next to nothing of the deltas is left in what is encoded again.
     pub accept_loss: bool,
     /// How training quantized a 16-bit base in memory, as `--base-as` has it (`nf4,double`): weights of linear layers are taken so.

@@ -31,9 +31,9 @@ notes! {
             ("`{tensor}` is new: the base does not have it"),
         VocabularyResized { tokens: u64, base: u64 } =>
             ("the vocabulary has {tokens} tokens, in the base {base}"),
-        EncodedAgain { by: String } => (
-            "changed weights of the quantized base are encoded again ({by}) with the scales they had, and new ones where a value \
-             would not fit"
+        EncodedAgain { by: String, fresh: bool } => (
+            "changed weights of the quantized base are encoded again ({by}) {}",
+            if *fresh { "with new scales" } else { "with the scales they had, and new ones where a value would not fit" }
         ),
         QuantizedKept { by: String } =>
             ("the quantized weights of the base are kept as they are ({by}): no adapter changes them"),
@@ -45,6 +45,12 @@ notes! {
         ),
         BaseDecoded { dtype: String, base: String, output: String } => (
             "the quantized base is decoded to {dtype}: {base} of weights become {output}; `--keep-quantized` keeps them quantized"
+        ),
+        ChangedDecoded { count: usize, dtype: String, base: String, output: String } => (
+            "{count} quantized {} written in {dtype} as adapters change {}, the others stay as they are: {base} become {output}; \
+             `--keep-quantized` keeps all quantized",
+            verb(*count, ["weight is", "weights are"]),
+            verb(*count, ["it", "them"])
         ),
         ConfigEntriesDropped { entries: Vec<String> } => (
             "{} {} dropped from config.json: no tensor is quantized any more",

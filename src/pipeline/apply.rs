@@ -346,13 +346,14 @@ impl TileJob<'_> {
             0 => (&[][..], &mut data[self.layout.out.clone()]),
             at => {
                 let (source, rest) = data.split_at_mut(at);
-                (&source[self.layout.source.clone()], &mut rest[..self.layout.out.len()])
+                (&source[self.layout.form.clone()], &mut rest[..self.layout.out.len()])
             }
         };
         let block = |values: &mut [f32], bytes: &mut [u8]| {
             let (rows, cols, part) =
                 (piece.rows.clone(), piece.cols.clone(), usize::from(self.merged.tensor.part));
-            let mut block = ToEncode { values, rows, cols, place: self.place(), part, source };
+            let place = Place { logical: self.merged.written_as(), ..self.place() };
+            let mut block = ToEncode { values, rows, cols, place, part, source, fresh: self.merged.fresh() };
             out.encode(self.kernels, &mut block, bytes)
         };
         // A cast is no change: the original is rounded first, to be compared with.

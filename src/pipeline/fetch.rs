@@ -41,15 +41,18 @@ impl<'r> Fetch<'r> {
     /// Reads what a tile starts from, and the raw factors of its own.
     pub(crate) fn tile(&mut self, shard: usize, tile: &MergeTile<'_>, buffer: &mut [u8]) -> Result<()> {
         let (merged, layout) = (&tile.merged, &tile.layout);
-        let encoding = start_encoding(merged.start);
-        let place = Place::new(merged.start, merged.view, &tile.rect);
         self.gather.turn_to((shard, tile.tensor), || merged.strided_parts());
-        let mut at = 0;
-        for (i, part) in merged.start.parts().iter().enumerate() {
-            let runs = encoding.runs(i, place);
-            let bytes = runs.bytes() as usize;
-            self.part((i, part), runs, &mut buffer[at..at + bytes])?;
-            at += bytes;
+        // Parts are counted through all weights, as the gather buffer holds those of the first.
+        let mut number = 0;
+        for (weight, start) in merged.read_weights().zip([layout.source.start, layout.form.start]) {
+            let (encoding, mut at) = (start_encoding(weight), start);
+            let place = Place::new(weight, merged.view, &tile.rect);
+            for (i, part) in weight.parts().iter().enumerate() {
+                let runs = encoding.runs(i, place);
+                let bytes = runs.bytes() as usize;
+                self.part((number, part), runs, &mut buffer[at..at + bytes])?;
+                (at, number) = (at + bytes, number + 1);
+            }
         }
         self.factors(merged.ops, &layout.own, &mut buffer[layout.own_at..])
     }

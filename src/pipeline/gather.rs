@@ -64,7 +64,7 @@ impl GatherBuffer {
 
     /// Whether there is room for stored rows of that part.
     pub(crate) fn holds(&self, part: usize) -> bool {
-        !self.parts[part].at.is_empty()
+        self.parts.get(part).is_some_and(|part| !part.at.is_empty())
     }
 
     /// Fills `buf` with the runs of a part, reading what is not held with `read`, which is given an offset in the file.

@@ -17,19 +17,29 @@ pub(crate) struct SectionSpan {
     pub(crate) bytes: u64,
 }
 
-/// The lengths of a shard's sections, in order.
+/// The lengths of a shard's sections, in order. The zeros that stand behind a tensor where the next is aligned belong to it.
 pub(crate) fn section_lens(shard: &OutShard) -> Vec<u64> {
     let header = std::iter::once(shard.header.bytes());
-    header.chain(shard.tensors.iter().map(|tensor| tensor.bytes)).collect()
+    header.chain((0..shard.tensors.len()).map(|i| shard.next_start(i) - shard.tensors[i].offset)).collect()
+}
+
+/// How many zeros stand at byte `at` of a shard, before which a section's own bytes end; none inside one.
+pub(crate) fn zeros_at(shard: &OutShard, at: u64) -> u64 {
+    let next = shard.tensors.partition_point(|tensor| tensor.offset < at);
+    match next.checked_sub(1).map(|last| (last, &shard.tensors[last])) {
+        Some((last, tensor)) if tensor.offset + tensor.bytes <= at => shard.next_start(last) - at,
+        _ => 0,
+    }
 }
 
 /// The sections that the `bytes` bytes of a shard from `at` on are of.
 pub(crate) fn spans(shard: &OutShard, at: u64, bytes: u64) -> impl Iterator<Item = SectionSpan> + '_ {
     let end = at + bytes;
     let first = shard.tensors.partition_point(|tensor| tensor.offset + tensor.bytes <= at);
+    let first = first.saturating_sub(usize::from(zeros_at(shard, at) > 0));
     let header = (0, 0, shard.header.bytes());
-    let tensors = shard.tensors[first..].iter().zip(first + 1..);
-    let tensors = tensors.map(|(tensor, section)| (section, tensor.offset, tensor.bytes));
+    let tensors = shard.tensors[first..].iter().zip(first..);
+    let tensors = tensors.map(|(tensor, i)| (i + 1, tensor.offset, shard.next_start(i) - tensor.offset));
     let sections = std::iter::once(header).chain(tensors);
     sections.take_while(move |(_, offset, _)| *offset < end).filter_map(move |(section, offset, len)| {
         let (from, to) = (at.max(offset), end.min(offset + len));
@@ -60,6 +70,23 @@ mod tests {
         let tensors = tensors.collect();
         let header = OutHeader::Made(HeaderBytes::new(vec![0; header]));
         OutShard { name: String::new(), header, tensors, bytes: offset }
+    }
+
+    #[test]
+    fn zeros_belong_to_the_tensor_before_them() {
+        let mut shard = shard(8, &[5, 3, 0, 9]);
+        shard.tensors.iter_mut().zip([8, 16, 24, 24]).for_each(|(tensor, offset)| tensor.offset = offset);
+        shard.bytes = 40;
+        assert_eq!(section_lens(&shard), [8, 8, 8, 0, 16]);
+        let zeros: Vec<u64> =
+            [0, 7, 8, 12, 13, 14, 15, 16, 19, 20, 24, 32, 33, 39, 40].map(|at| zeros_at(&shard, at)).into();
+        assert_eq!(zeros, [0, 0, 0, 0, 3, 2, 1, 0, 5, 4, 0, 0, 7, 1, 0]);
+        let found = |at, bytes| -> Vec<[u64; 3]> {
+            spans(&shard, at, bytes).map(|span| [span.section as u64, span.at, span.bytes]).collect()
+        };
+        assert_eq!(found(0, 40), [[0, 0, 8], [1, 0, 8], [2, 0, 8], [4, 0, 16]]);
+        assert_eq!(found(13, 4), [[1, 5, 3], [2, 0, 1]]);
+        assert_eq!(found(35, 5), [[4, 11, 5]]);
     }
 
     #[test]

@@ -221,9 +221,11 @@ impl Tally {
         let mut effective = vec![false; plan.adapters.len()];
         for (shard, changed) in plan.shards.iter().zip(&self.changed) {
             for (tensor, changed) in shard.tensors.iter().zip(changed) {
-                let (replaced, ops) = match &tensor.content {
-                    Content::Copy { claim, .. } => (*claim, [].as_slice()),
-                    Content::Compute { claim, ops, .. } => (*claim, ops.as_slice()),
+                let (replaced, ops, values) = match &tensor.content {
+                    Content::Copy { claim, .. } => (*claim, [].as_slice(), 0),
+                    Content::Compute { claim, ops, start, .. } => {
+                        (*claim, ops.as_slice(), start.shape().elements())
+                    }
                 };
                 let by = |claim: ClaimId| plan.claims[claim.0 as usize].adapter as usize;
                 if let Some(claim) = replaced {
@@ -232,7 +234,7 @@ impl Tally {
                 if ops.is_empty() || tensor.part > 0 {
                     continue;
                 }
-                applied.merged_elements += tensor.shape.elements();
+                applied.merged_elements += values;
                 applied.changed_elements += changed;
                 if *changed == 0 {
                     applied.unchanged.push(tensor.name.to_string());

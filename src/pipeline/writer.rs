@@ -26,7 +26,7 @@ use crate::pipeline::progress::Progress;
 use crate::pipeline::reduce::ReductionState;
 use crate::pipeline::run::Run;
 use crate::pipeline::scratch::Outcome;
-use crate::pipeline::sections::{section_lens, spans};
+use crate::pipeline::sections::{section_lens, spans, zeros_at};
 use crate::pipeline::stop::Stop;
 use crate::pipeline::stretch_values::StretchValues;
 use crate::pipeline::tally::Tally;
@@ -149,6 +149,7 @@ impl Writer<'_> {
             }
         };
         self.tally.add(tile.tile.shard, tensor, &outcome);
+        self.align()?;
         // One that nobody takes is dropped.
         let _ = self.counted.try_send(outcome);
         drop(tile);
@@ -218,6 +219,18 @@ impl Writer<'_> {
         }
         open.written += bytes.len() as u64;
         self.progress.add_written(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Adds the zeros that stand behind the bytes so far, if any do.
+    fn align(&mut self) -> Result<()> {
+        let Some(open) = self.open.as_ref().filter(|_| self.run.extent.is_all()) else { return Ok(()) };
+        let mut left = zeros_at(&self.run.plan.shards[open.shard], open.written);
+        while left > 0 {
+            let zeros = &[0; 256][..left.min(256) as usize];
+            self.append(zeros, &StretchValues::default(), None)?;
+            left -= zeros.len() as u64;
+        }
         Ok(())
     }
 

@@ -25,12 +25,13 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::check::{check_config, check_dubious, check_encodings, check_vocabulary};
+use crate::plan::check::{check_config, check_dubious, check_encodings, check_stored, check_vocabulary};
 use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
 use crate::plan::layout::{OutputLayout, TensorEdits};
 use crate::plan::links;
+use crate::plan::original::Originals;
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
@@ -74,7 +75,7 @@ impl Planner<'_> {
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
-        let disk = Logicals { catalogue: &self.base.catalogue, weights: &weights };
+        let disk = Logicals::of(&self.base.catalogue, &weights);
         let mut name_tables = NameTables::new(&disk, &self.base.config);
         let mut outline = Outline::new(self.base, &weights, self.tied);
         for i in 0..self.adapters.len() {
@@ -95,7 +96,7 @@ impl Planner<'_> {
         Error::all(errors)?;
         let OutputContents { shards, files, copied, notes: of_files } = output?;
         notes.extend(of_files);
-        let decisions = decisions(&outline, &shards, (self.keep_quantized, in_training));
+        let decisions = decisions(&outline, &shards, self.kept_by(), in_training);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
@@ -149,6 +150,7 @@ impl Planner<'_> {
             Err(error) => claim_set.errors.push(error),
         }
         claim_set.errors.extend(check_vocabulary(outline));
+        claim_set.errors.extend(check_stored(outline, |target| claim_set.edits.contains_key(&target)));
         let is_decoded = |place| !self.keep_quantized || claim_set.edits.contains_key(&Target::Base(place));
         let dubious = check_dubious(outline, is_decoded);
         claim_set.errors.extend(dubious);
@@ -159,7 +161,10 @@ impl Planner<'_> {
 
     /// What the output consists of.
     fn lay_out(&self, outline: &Outline<'_>, edits: BTreeMap<Target, TensorEdits>) -> Result<OutputContents> {
-        let shards = OutputLayout { outline, edits, keep_quantized: self.keep_quantized }.shards()?;
+        let files_before = self.base.catalogue.shards.len() + self.adapters.len();
+        let originals = self.original.map(|checkpoint| Originals { checkpoint, files_before });
+        let (keep_quantized, fresh_scales) = (self.keep_quantized, self.fresh_scales);
+        let shards = OutputLayout { outline, edits, keep_quantized, originals, fresh_scales }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
@@ -191,7 +196,12 @@ impl Planner<'_> {
         let shards = &self.base.catalogue.shards;
         let shards: HashSet<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
         let is_shard = |name: &str| shards.contains(name);
-        let SideFiles { copied, notes: of_files } = side_files(&self.base.location, is_shard)?;
+        // A file that says all of a model by itself has nothing beside it.
+        let SideFiles { copied, notes: of_files } = if self.base.catalogue.has_own_names() {
+            SideFiles::default()
+        } else {
+            side_files(&self.base.location, is_shard)?
+        };
         notes.extend(of_files);
         let mut all: Vec<CopiedFile> = copied.into_iter().map(by(Role::Base)).collect();
         for (i, adapter) in self.adapters.iter().enumerate() {
@@ -246,7 +256,13 @@ impl Planner<'_> {
                 content: contents.hash.clone(),
             },
         });
-        base.chain(adapters).collect()
+        let originals = self.original.iter().flat_map(|original| &original.catalogue.shards);
+        let originals = originals.map(|shard| Input {
+            role: Role::Original,
+            name: shard.name.clone(),
+            identity: shard.identity.clone(),
+        });
+        base.chain(adapters).chain(originals).collect()
     }
 }
 

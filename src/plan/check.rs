@@ -5,7 +5,8 @@ use crate::adapters::claim::claims::CLAIMS;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
-use crate::checkpoint::catalogue::BaseTensor;
+use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
+use crate::checkpoint::llama_cpp::stored_name;
 use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
 use crate::error::adapter::AdapterError;
@@ -15,7 +16,7 @@ use crate::error::quantized::QuantizedProblem;
 use crate::model::heads::{is_embedding, is_head};
 use crate::tensor::name::Name;
 
-use crate::model::outline::{Outline, Target};
+use crate::model::outline::{Addition, Outline, Target};
 
 /// Fields that any adapter's config may have and that no merge depends on, or that only select modules.
 const COMMON: &[(&str, Field)] = &[
@@ -112,6 +113,40 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
     others.map(error).collect()
 }
 
+/// What an adapter changes that its file holds in a form of its own, or that its header would have to follow.
+pub(crate) fn check_stored(outline: &Outline<'_>, is_touched: impl Fn(Target) -> bool) -> Vec<Error> {
+    let catalogue = &outline.base.catalogue;
+    if !catalogue.has_own_names() {
+        return Vec::new();
+    }
+    let shifted = (0..catalogue.tensors.len()).filter(|&place| {
+        catalogue.stored(place).is_some_and(|stored| stored.is_shifted) && is_touched(Target::Base(place))
+    });
+    let shifted = shifted.map(|place| (Target::Base(place), "1 is added to its values there"));
+    let resized =
+        outline.resized().map(|(target, _)| (target, "the tokens that its rows are for stand in the header"));
+    let is_new = |(_, addition): &(usize, &Addition)| stored_name(&addition.name).is_none();
+    let new = outline.additions.iter().enumerate().filter(is_new);
+    let new = new.map(|(i, _)| (Target::New(i), "llama.cpp has no name for it"));
+    let is_scaled =
+        |&(place, _): &(usize, &BaseTensor)| is_touched(Target::Base(place)) && is_scaled(catalogue, place);
+    let scaled = catalogue.tensors.iter().enumerate().filter(is_scaled);
+    let scaled =
+        scaled.map(|(place, _)| (Target::Base(place), "its `.scale` multiplies it, which is not read yet"));
+    let error = |(target, why): (Target, &'static str)| {
+        let tensor = outline.weight(target).name.to_string();
+        Error::new(PlanError::OfHeader { tensor, why })
+            .hint("merge into the checkpoint that the file was converted from, and convert the result")
+    };
+    shifted.chain(scaled).chain(resized).chain(new).map(error).collect()
+}
+
+/// Whether a tensor has a scale beside it, as weights of NVFP4 have, which llama.cpp multiplies what comes of it with.
+fn is_scaled(catalogue: &Catalogue, place: usize) -> bool {
+    let name = catalogue.tensors[place].name.strip_suffix(".weight");
+    name.is_some_and(|stem| catalogue.find(&format!("{stem}.scale")).is_some())
+}
+
 /// What only the description of a quantization explains, in a base whose data is decoded: the description goes, so that
 /// nothing may be left that needs it.
 pub(crate) fn check_encodings(outline: &Outline<'_>) -> Vec<Error> {
@@ -144,6 +179,10 @@ fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<Qua
         return Some(QuantizedProblem::UnreadData { titles: data.titles() });
     }
     if outline.weights.get(i).is_some() || outline.weights.is_beside_unread(i) {
+        return None;
+    }
+    // Tensors of such a file say by themselves what they are, and none is decoded but what changes.
+    if outline.base.catalogue.has_own_names() {
         return None;
     }
     if schemes::is_data(&tensor.name) {

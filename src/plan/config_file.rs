@@ -24,6 +24,9 @@ pub(crate) const CONFIG: &str = "config.json";
 /// `config.json` where the weights force it to change.
 pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bool) -> Option<SideFile> {
     let config = &outline.base.config;
+    if config.is_made() {
+        return None;
+    }
     let mut edit = JsonEdit::new(config.as_text());
     if outline.is_untied() {
         untie_config(config, &mut edit);

@@ -1,17 +1,19 @@
 //! What was decided beyond adding deltas: a merge reports it, and the model card and the record repeat it.
 
+use crate::encodings;
 use crate::encodings::schemes;
 use crate::model::outline::Outline;
 use crate::note::plan::PlanNote;
 use crate::plan::config_file;
-use crate::plan::out_tensor::{OutShard, OutTensor};
+use crate::plan::out_tensor::{Content, OutShard, OutTensor};
 use crate::tensor::size::show_size;
 
 /// The decisions, for an output of these shards.
 pub(crate) fn decisions(
     outline: &Outline<'_>,
     shards: &[OutShard],
-    (keep_quantized, in_training): (bool, Option<PlanNote>),
+    kept: Option<(&str, bool)>,
+    in_training: Option<PlanNote>,
 ) -> Vec<PlanNote> {
     let mut decisions: Vec<PlanNote> = in_training.into_iter().collect();
     for addition in &outline.additions {
@@ -30,16 +32,29 @@ pub(crate) fn decisions(
     if !outline.weights.any() {
         return decisions;
     }
-    if keep_quantized {
-        let by = "--keep-quantized".to_owned();
+    if let Some((by, fresh)) = kept {
+        let by = by.to_owned();
         let is_any = shards.iter().flat_map(|shard| &shard.tensors).any(OutTensor::is_encoded_again);
-        decisions.push(if is_any { PlanNote::EncodedAgain { by } } else { PlanNote::QuantizedKept { by } });
+        decisions.push(if is_any {
+            PlanNote::EncodedAgain { by, fresh }
+        } else {
+            PlanNote::QuantizedKept { by }
+        });
         return decisions;
     }
     let base: u64 = outline.base.catalogue.shards.iter().map(|shard| shard.bytes).sum();
     let output: u64 = shards.iter().map(|shard| shard.bytes).sum();
     let dtype = format!("{:?}", outline.float_dtype());
-    decisions.push(PlanNote::BaseDecoded { dtype, base: show_size(base), output: show_size(output) });
+    let (base, output) = (show_size(base), show_size(output));
+    if outline.weights.stand_alone() {
+        let is_decoded = |tensor: &&OutTensor| matches!(&tensor.content, Content::Compute { start, .. } if Some(start.encoding()) != encodings::plain(tensor.dtype).map(|plain| plain.name()));
+        let count = shards.iter().flat_map(|shard| &shard.tensors).filter(is_decoded).count();
+        if count > 0 {
+            decisions.push(PlanNote::ChangedDecoded { count, dtype, base, output });
+        }
+        return decisions;
+    }
+    decisions.push(PlanNote::BaseDecoded { dtype, base, output });
     let entries = dropped_entries(outline);
     if !entries.is_empty() {
         decisions.push(PlanNote::ConfigEntriesDropped { entries });

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor};
-use crate::checkpoint::header::{build_header, metadata_of};
+use crate::checkpoint::header::{alignment_of, build_header, metadata_of};
+use crate::checkpoint::llama_cpp::stored_name;
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
 use crate::encodings::encoding::Encoding;
@@ -23,6 +24,7 @@ use crate::tensor::shape::Shape;
 use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
 use crate::ops::placement::Placement;
+use crate::plan::original::Originals;
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
 
 /// What all adapters together do to one tensor.
@@ -48,6 +50,10 @@ pub(crate) struct OutputLayout<'l> {
     pub(crate) edits: BTreeMap<Target, TensorEdits>,
     /// Whether encoded weights stay encoded.
     pub(crate) keep_quantized: bool,
+    /// What those that are encoded again start from, where that is not the base.
+    pub(crate) originals: Option<Originals<'l>>,
+    /// Whether all their scales are made anew.
+    pub(crate) fresh_scales: bool,
 }
 
 impl OutputLayout<'_> {
@@ -68,7 +74,8 @@ impl OutputLayout<'_> {
             let tensors = self.tensors(file, (first, own), &mut errors);
             first += own.len();
             if !tensors.is_empty() || own.is_empty() {
-                match shard((file, beside), own, tensors, &gone) {
+                let stored = (first - own.len()..first).map(|place| base.stored_name(place));
+                match shard((file, beside), own.iter().zip(stored), tensors, &gone) {
                     Ok(shard) => shards.push(shard),
                     Err(error) => errors.push(error),
                 }
@@ -108,30 +115,35 @@ impl OutputLayout<'_> {
     fn out_tensor(&mut self, i: usize, base: &BaseTensor) -> Result<Option<OutTensor>> {
         // Several parts of a weight are made by the same ops; of all others there is only one tensor.
         let nothing = TensorEdits::default();
+        let stored = self.outline.base.catalogue.stored_name(i);
+        let is_touched = self.edits.contains_key(&Target::Base(i));
         let mut taken = || self.edits.remove(&Target::Base(i)).unwrap_or_default();
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
                 let shape = self.outline.weight(Target::Base(i)).shape;
-                Ok(Some(plain(&base.name, base.tensor.dtype, shape, Some(&base.tensor), taken())))
+                Ok(Some(plain(stored, base.tensor.dtype, shape, Some(&base.tensor), taken())))
+            }
+            (Some(TensorRole::Quantized(quantized)), false) if quantized.stands_alone() && !is_touched => {
+                Ok(Some(copied((stored, &base.tensor))))
             }
             (Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as })), false) => {
-                let name = name.as_ref().unwrap_or(&base.name);
+                let name = name.as_ref().unwrap_or(stored);
                 let dtype = written_as.unwrap_or_else(|| self.outline.float_dtype());
                 decoded(name, dtype, logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
             (Some(TensorRole::Quantized(quantized)), true) => {
                 let edits = self.edits.get(&Target::Base(i)).unwrap_or(&nothing);
-                encoded(base, &quantized.logical, 0, edits).map(Some)
+                self.encoded((stored, &base.tensor), quantized, (i, 0), edits).map(Some)
             }
             (Some(&TensorRole::Auxiliary { of, part }), true) => {
                 let Some(TensorRole::Quantized(quantized)) = self.outline.weights.get(of) else {
                     unreachable!("an auxiliary tensor belongs to quantized data")
                 };
                 let edits = self.edits.get(&Target::Base(of)).unwrap_or(&nothing);
-                encoded(base, &quantized.logical, part, edits).map(Some)
+                self.encoded((stored, &base.tensor), quantized, (of, part), edits).map(Some)
             }
-            (Some(TensorRole::Unused), true) => Ok(Some(copied(base))),
+            (Some(TensorRole::Unused), true) => Ok(Some(copied((stored, &base.tensor)))),
         }
     }
 
@@ -141,7 +153,10 @@ impl OutputLayout<'_> {
         let shape = self.outline.weight(Target::New(i)).shape;
         let from = addition.copy_of.map(|from| &self.outline.base.catalogue.tensors[from].tensor);
         let edits = self.edits.remove(&Target::New(i)).unwrap_or_default();
-        plain(&addition.name, addition.dtype, shape, from, edits)
+        let catalogue = &self.outline.base.catalogue;
+        let stored = catalogue.has_own_names().then(|| stored_name(&addition.name)).flatten();
+        let name = stored.map_or_else(|| addition.name.clone(), Name::from);
+        plain(&name, addition.dtype, shape, from, edits)
     }
 }
 
@@ -176,7 +191,8 @@ fn decoded(name: &Name, dtype: Dtype, logical: &Logical, edits: TensorEdits) -> 
 
 /// Quantized data is decoded row by row, so that a delta must see them as rows of their last axis.
 fn refuse_other_views(name: &str, content: &Content) -> Result<()> {
-    let Content::Compute { start, view, .. } = content else { return Ok(()) };
+    let Content::Compute { start, view, form, .. } = content else { return Ok(()) };
+    let start = form.as_deref().unwrap_or(start);
     let is_coded = encodings::find(start.encoding()).is_some_and(|encoding| encoding.plain().is_none());
     if is_coded && start.shape().axes().last().is_some_and(|cols| *cols != view.cols) {
         let (tensor, why) = (name.to_owned(), QuantizedProblem::AcrossRows);
@@ -185,45 +201,63 @@ fn refuse_other_views(name: &str, content: &Content) -> Result<()> {
     Ok(())
 }
 
-/// One part of an encoded weight that stays encoded.
-fn encoded(base: &BaseTensor, logical: &Logical, part: usize, edits: &TensorEdits) -> Result<OutTensor> {
-    if edits.is_nothing() {
-        return Ok(copied(base));
+impl OutputLayout<'_> {
+    /// One part of an encoded weight that stays encoded. `of` is the place of its data, and which part.
+    fn encoded(
+        &self,
+        base: (&Name, &TensorRef),
+        quantized: &QuantizedWeight,
+        of: (usize, usize),
+        edits: &TensorEdits,
+    ) -> Result<OutTensor> {
+        let ((name, tensor), (place, part), logical) = (base, of, &quantized.logical);
+        if edits.is_nothing() {
+            return Ok(copied(base));
+        }
+        let refused = |why| {
+            let kind = ClaimError::Quantized { tensor: name.to_string(), why };
+            Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
+        };
+        if edits.replaced.is_some() {
+            return Err(refused(QuantizedProblem::Replaced));
+        }
+        let encoding = encodings::find(logical.encoding()).expect("the table made it");
+        if let Some(why) = encoding.decode_only(logical) {
+            return Err(refused(QuantizedProblem::OfScheme(why)));
+        }
+        let axes = logical.shape().axes();
+        if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
+            return Err(refused(QuantizedProblem::BlockAcrossMatrices));
+        }
+        let weight = self.outline.weight(Target::Base(place));
+        let original = self
+            .originals
+            .map(|originals| originals.of(&weight, self.outline.base.catalogue.stored(place)))
+            .transpose()?;
+        let form = original.is_some().then(|| Box::new(logical.clone()));
+        let start = original.unwrap_or_else(|| logical.clone());
+        let mut content = merge(start, None, edits.ops.clone());
+        if let Content::Compute { form: written_as, fresh, .. } = &mut content {
+            (*written_as, *fresh) = (form, self.fresh_scales);
+        }
+        refuse_other_views(name, &content)?;
+        if encoding.is_kept(logical, part) {
+            return Ok(copied(base));
+        }
+        Ok(out(name, tensor.dtype, tensor.shape.clone(), Some(encoding), part, content))
     }
-    let refused = |why| {
-        let kind = ClaimError::Quantized { tensor: base.name.to_string(), why };
-        Error::new(kind).hint("without `--keep-quantized` the result is written in 16 bit")
-    };
-    if edits.replaced.is_some() {
-        return Err(refused(QuantizedProblem::Replaced));
-    }
-    let encoding = encodings::find(logical.encoding()).expect("the table made it");
-    if let Some(why) = encoding.decode_only(logical) {
-        return Err(refused(QuantizedProblem::OfScheme(why)));
-    }
-    let axes = logical.shape().axes();
-    if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
-        return Err(refused(QuantizedProblem::BlockAcrossMatrices));
-    }
-    let content = merge(logical.clone(), None, edits.ops.clone());
-    refuse_other_views(&base.name, &content)?;
-    if encoding.is_kept(logical, part) {
-        return Ok(copied(base));
-    }
-    Ok(out(&base.name, base.tensor.dtype, base.tensor.shape.clone(), Some(encoding), part, content))
 }
 
-fn copied(base: &BaseTensor) -> OutTensor {
-    let content = Content::Copy { from: base.tensor.clone(), claim: None };
-    let (dtype, shape) = (base.tensor.dtype, base.tensor.shape.clone());
-    out(&base.name, dtype, shape, encodings::plain(dtype), 0, content)
+fn copied((name, tensor): (&Name, &TensorRef)) -> OutTensor {
+    let content = Content::Copy { from: tensor.clone(), claim: None };
+    out(name, tensor.dtype, tensor.shape.clone(), encodings::plain(tensor.dtype), 0, content)
 }
 
 fn merge(start: Logical, claim: Option<ClaimId>, ops: Vec<Op>) -> Content {
     let placements = ops.iter().map(|op| &op.placement);
     let elements = start.shape().elements();
     let view = Placement::view(start.shape(), placements).unwrap_or(View { rows: 1, cols: elements });
-    Content::Compute { start, claim, ops, view }
+    Content::Compute { start, claim, ops, view, form: None, fresh: false }
 }
 
 fn out(
@@ -241,29 +275,29 @@ fn out(
 }
 
 /// A shard: the base's header if it still describes the tensors, else a new one.
-fn shard(
+fn shard<'a>(
     (file, base): (FileId, &BaseShard),
-    own: &[BaseTensor],
+    own: impl ExactSizeIterator<Item = (&'a BaseTensor, &'a Name)>,
     mut tensors: Vec<OutTensor>,
     lists: &[&str],
 ) -> Result<OutShard> {
-    let is_same = |base: &BaseTensor, out: &OutTensor| {
-        base.name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
+    let is_same = |(base, name): (&BaseTensor, &Name), out: &OutTensor| {
+        *name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
     let gone = listed(base, lists)?;
     let unchanged = !base.has_stale
         && gone.is_empty()
         && own.len() == tensors.len()
-        && own.iter().zip(&tensors).all(|(base, out)| is_same(base, out));
+        && own.zip(&tensors).all(|(base, out)| is_same(base, out));
     let header = if unchanged {
         OutHeader::Copied { from: file, bytes: base.header_bytes }
     } else {
         OutHeader::Made(new_header(base, &gone, &tensors)?)
     };
-    let mut offset = header.bytes();
+    let (mut offset, alignment) = (header.bytes(), alignment_of(&base.like, Path::new(&base.name))?);
     for tensor in &mut tensors {
         tensor.offset = offset;
-        offset += tensor.bytes;
+        offset = (offset + tensor.bytes).next_multiple_of(alignment);
     }
     Ok(OutShard { name: base.name.clone(), header, tensors, bytes: offset })
 }

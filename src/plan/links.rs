@@ -34,8 +34,8 @@ pub(crate) fn leave_out(
     let mut files = Vec::new();
     copied.retain(|file| {
         let dir = match file.beside {
-            Role::Base => base,
             Role::Adapter(i) => &planner.adapters[i as usize].location,
+            Role::Base | Role::Original => base,
         };
         let is_inside = leads_out(dir, &file.name).is_none();
         files.extend((!is_inside).then(|| file.name.clone()));

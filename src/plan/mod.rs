@@ -16,6 +16,7 @@ pub(crate) mod layout;
 pub(crate) mod links;
 pub(crate) mod noop;
 pub(crate) mod origin;
+pub(crate) mod original;
 pub(crate) mod out_tensor;
 pub(crate) mod output_files;
 pub(crate) mod overlap;

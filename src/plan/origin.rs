@@ -75,7 +75,7 @@ impl Planner<'_> {
 
 /// The base's model type, if a name is that of another family.
 fn other_family<'c>(name: &str, config: &'c Config) -> Option<&'c str> {
-    let model_type = config.model_type()?;
+    let model_type = config.model_type().filter(|_| !config.is_of_many())?;
     let name = leaf(name).to_lowercase();
     let is_of = |family: &&&str| model_type.starts_with(**family);
     let own = NAMED_FAMILIES.iter().find(is_of)?;

@@ -38,6 +38,13 @@ pub enum Content {
         ops: Vec<Op>,
         /// The matrix that tiles cut and ops' placements are read in.
         view: View,
+        /// The encoded weight in whose form the result is written, where that is not what it starts from; its bytes are read too,
+        /// as its scales are kept where they can be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        form: Option<Box<Logical>>,
+        /// Whether all scales are made anew where it is encoded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fresh: bool,
     },
 }
 
@@ -95,7 +102,7 @@ impl OutHeader {
     }
 }
 
-/// One shard of the output. Its tensors follow each other without a gap.
+/// One shard of the output. Its tensors follow each other; zeros stand behind one where the next must be aligned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutShard {
     /// File name.
@@ -108,6 +115,13 @@ pub struct OutShard {
     pub bytes: u64,
 }
 
+impl OutShard {
+    /// Where what follows a tensor begins: the next one, or the end of the file.
+    pub(crate) fn next_start(&self, tensor: usize) -> u64 {
+        self.tensors.get(tensor + 1).map_or(self.bytes, |next| next.offset)
+    }
+}
+
 /// What a file is to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
@@ -115,6 +129,8 @@ pub enum Role {
     Base,
     /// The tensors of the adapter at this position of the command line.
     Adapter(u32),
+    /// A shard of the 16-bit checkpoint that the base was quantized from.
+    Original,
 }
 
 /// A file that a plan reads.

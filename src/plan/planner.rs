@@ -19,6 +19,10 @@ pub(crate) struct Planner<'a> {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
+    /// The 16-bit checkpoint that the base was quantized from: what is encoded again starts from it.
+    pub original: Option<&'a Checkpoint>,
+    /// Whether all scales of what is encoded again are made anew.
+    pub fresh_scales: bool,
     /// How training quantized the base in memory, if weights are to be taken so.
     pub base_as: Option<&'a str>,
     /// Weights beside adapters that may be left out.
@@ -31,4 +35,12 @@ pub(crate) struct Planner<'a> {
     pub allow_noop: bool,
     /// Whether `SHA256SUMS` is written.
     pub sha256: bool,
+}
+
+impl Planner<'_> {
+    /// The flag by which encoded weights stay encoded, if they do, and whether scales are made anew.
+    pub(crate) fn kept_by(&self) -> Option<(&'static str, bool)> {
+        let flag = if self.original.is_some() { "--base16" } else { "--keep-quantized" };
+        self.keep_quantized.then_some((flag, self.fresh_scales))
+    }
 }

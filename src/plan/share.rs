@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::formats::container::MAX_ALIGNMENT;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor, Plan};
@@ -164,10 +165,11 @@ impl Plan {
             }
         };
         let is_laid_out = |shard: &OutShard| {
+            let follows = |at: u64, next: u64| next >= at && next - at < MAX_ALIGNMENT;
             let end = shard.tensors.iter().try_fold(shard.header.bytes(), |at, tensor| {
-                at.checked_add(tensor.bytes).filter(|_| tensor.offset == at)
+                tensor.offset.checked_add(tensor.bytes).filter(|_| follows(at, tensor.offset))
             });
-            end == Some(shard.bytes)
+            end.is_some_and(|end| follows(end, shard.bytes))
         };
         let total = self.shards.iter().try_fold(0_u64, |all, shard| all.checked_add(shard.bytes));
         total.is_some()

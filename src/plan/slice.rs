@@ -120,7 +120,8 @@ fn moves(axis: &Axis, shape: &Shape) -> Option<Moves> {
     let mut stride = 1;
     let mut found = None;
     for (along, &size) in shape.axes().iter().enumerate().rev() {
-        let fits = axis.stride.is_multiple_of(stride) && axis.stride / stride < size.max(1);
+        // One position on an axis of one counts as a step along it.
+        let fits = axis.stride.is_multiple_of(stride) && axis.stride / stride < size.max(2);
         if fits && axis.count.saturating_sub(1) * (axis.stride / stride) < size {
             found = Some(Moves { along, step: axis.stride / stride });
         }

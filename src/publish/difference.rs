@@ -48,6 +48,7 @@ fn inputs(others: &[Input], own: &[Input]) -> Option<String> {
     let of = match input.role {
         Role::Base => "the base",
         Role::Adapter(_) => "an adapter",
+        Role::Original => "the 16-bit original",
     };
     Some(format!("`{}` of {of} is another", input.name))
 }

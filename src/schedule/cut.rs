@@ -79,6 +79,8 @@ pub(crate) struct MergedTensor<'p> {
     pub tensor: &'p OutTensor,
     /// What it starts from.
     pub start: &'p Logical,
+    /// The encoded weight in whose form it is written, where that is another.
+    pub form: Option<&'p Logical>,
     /// What is done to it.
     pub ops: &'p [Op],
     /// The matrix it is cut as.
@@ -95,9 +97,10 @@ impl<'p> MergedTensor<'p> {
     /// The merge that makes `tensor`, if it is not a copy; its factors are read where the plan says.
     pub(crate) fn of(tensor: &'p OutTensor) -> Option<MergedTensor<'p>> {
         match &tensor.content {
-            Content::Compute { start, ops, view, .. } => Some(MergedTensor {
+            Content::Compute { start, ops, view, form, .. } => Some(MergedTensor {
                 tensor,
                 start,
+                form: form.as_deref(),
                 ops,
                 view: *view,
                 output: Output::Encoded,
@@ -127,6 +130,22 @@ impl<'p> MergedTensor<'p> {
                 MergedTensor { ops, first_op: self.first_op + op, output: Output::Observed, ..self }
             }
         }
+    }
+
+    /// The weight in whose form it is written.
+    pub(crate) fn written_as(&self) -> &'p Logical {
+        self.form.unwrap_or(self.start)
+    }
+
+    /// Whether all scales are made anew where it is encoded.
+    pub(crate) fn fresh(&self) -> bool {
+        matches!(self.tensor.content, Content::Compute { fresh: true, .. })
+    }
+
+    /// The weights whose bytes a tile holds, one behind the other: what it starts from, and the form if that is another.
+    pub(crate) fn read_weights(&self) -> impl Iterator<Item = &'p Logical> + use<'p> {
+        let form = self.form.filter(|_| self.output == Output::Encoded);
+        std::iter::once(self.start).chain(form)
     }
 
     /// How many numbers its start must know of all of it.
@@ -159,7 +178,7 @@ impl<'p> MergedTensor<'p> {
     /// Rows × columns that are encoded together.
     pub(crate) fn quantum(&self) -> (u64, u64) {
         match self.output {
-            Output::Encoded => out_encoding(self.tensor).block_shape(self.start),
+            Output::Encoded => out_encoding(self.tensor).block_shape(self.written_as()),
             Output::Observed | Output::Surveyed => (1, 1),
         }
     }
@@ -226,7 +245,7 @@ impl<'p> MergedTensor<'p> {
             return 0;
         }
         let rect = Rect { rows: 0..rows, cols: 0..self.view.cols };
-        let place = Place::new(self.start, self.view, &rect);
+        let place = Place::new(self.written_as(), self.view, &rect);
         out_encoding(self.tensor).runs(usize::from(self.tensor.part), place).bytes()
     }
 

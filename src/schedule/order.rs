@@ -41,7 +41,9 @@ impl WalkStart {
         let inside =
             shard.tensors.iter().find(|tensor| tensor.offset < bytes && bytes < tensor.offset + tensor.bytes);
         match inside.and_then(MergedTensor::of) {
-            None => row == 0,
+            None => {
+                row == 0 && (inside.is_some() || shard.tensors.iter().any(|tensor| tensor.offset == bytes))
+            }
             Some(merged) => {
                 let is_whole = row.is_multiple_of(merged.least().0.max(1)) && row < merged.view.rows;
                 is_whole && merged.tensor.offset + merged.bytes_of_rows(row) == bytes
@@ -131,6 +133,7 @@ impl<'p> Tiles<'p> {
             self.tensor = Some(at + 1);
             return;
         }
+        self.at = tensor.offset.max(made);
         match MergedTensor::located(self.plan, place, &self.schedule.locations) {
             Some(merged) => {
                 let row = if tensor.offset < made { self.start.row } else { 0 };
@@ -163,7 +166,8 @@ impl<'p> Tiles<'p> {
         if self.at == 0 && (self.is_shared)(from, &(0..bytes), 0, true) {
             let (run, next) =
                 CopiedRun::from(shard, 0, &|tensor| is_shared_tensor(tensor, &self.is_shared, true));
-            let is_all = next == shard.tensors.len() && (run.from, run.offset) == (from, bytes);
+            let is_all = next == shard.tensors.len()
+                && (run.from, run.offset, bytes + run.bytes) == (from, bytes, shard.bytes);
             if run.is_shared && is_all {
                 self.step = Step::Copy(CopiedRun { offset: 0, bytes: shard.bytes, ..run });
                 self.tensor = Some(next);
@@ -269,6 +273,7 @@ impl CopiedRun {
             && let Some(following) = shard.tensors.get(next)
             && let Content::Copy { from: other, claim: None } = &following.content
             && (other.file, other.offset) == (run.from, run.offset + run.bytes)
+            && following.offset == tensor.offset + run.bytes
             && (following.bytes == 0 || is_shared(following) == run.is_shared)
         {
             run.bytes += following.bytes;

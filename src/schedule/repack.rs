@@ -189,7 +189,8 @@ mod tests {
         };
         let start = Logical::plain(&base).expect("floats");
         let view = View { rows: 10, cols: 4 };
-        let content = Content::Compute { start, claim: None, ops: vec![op(0), op(1)], view };
+        let content =
+            Content::Compute { start, claim: None, ops: vec![op(0), op(1)], view, form: None, fresh: false };
         let (name, dtype, encoding) = ("t".into(), Dtype::BF16, "bf16".into());
         let tensors =
             vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes: 80, content }];

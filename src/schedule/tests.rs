@@ -47,7 +47,7 @@ fn content(base: TensorRef, (out, input, rank, transposed): Made) -> Content {
     let kind: DeltaKind = if is_plain { LowRank::ADDED.into() } else { Dora { is_transposed: true }.into() };
     let op = Op::new(kind, placement, vec![a, b], 1.0).counted_for(ClaimId(0));
     let start = Logical::plain(&base).expect("floats");
-    Content::Compute { start, claim: None, ops: vec![op], view }
+    Content::Compute { start, claim: None, ops: vec![op], view, form: None, fresh: false }
 }
 
 /// A stack of experts in one tensor, of which each has an adapter of its own rank, or none.
@@ -299,7 +299,14 @@ fn quantized(experts: u64, inputs: u64, outputs: u64) -> Plan {
     };
     let view = crate::tensor::rect::View { rows: experts * inputs, cols: outputs };
     let bytes = 2 * shape.elements();
-    let content = Content::Compute { start: start.into(), claim: None, ops: Vec::new(), view };
+    let content = Content::Compute {
+        start: start.into(),
+        claim: None,
+        ops: Vec::new(),
+        view,
+        form: None,
+        fresh: false,
+    };
     let (name, dtype, encoding) = ("t".into(), Dtype::BF16, "bf16".into());
     plan.shards[0].tensors =
         vec![OutTensor { name, shape, dtype, encoding, part: 0, offset: 10, bytes, content }];
@@ -340,7 +347,14 @@ fn of_experts(count: u64, inputs: u64, outputs: u64, rank: u64, changed: &[u64])
     let out = &mut plan.shards[0].tensors[0];
     (out.bytes, out.shape) = (2 * shape.elements(), shape);
     let view = crate::tensor::rect::View { rows: count * inputs, cols: outputs };
-    out.content = Content::Compute { start: Logical::plain(&base).expect("floats"), claim: None, ops, view };
+    out.content = Content::Compute {
+        start: Logical::plain(&base).expect("floats"),
+        claim: None,
+        ops,
+        view,
+        form: None,
+        fresh: false,
+    };
     plan.shards[0].bytes = 10 + plan.shards[0].tensors[0].bytes;
     plan
 }

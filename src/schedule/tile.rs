@@ -31,6 +31,7 @@ pub(crate) struct Tile<'p> {
 }
 
 /// What is to be done with a tile.
+#[expect(clippy::large_enum_variant, reason = "a few are under way at a time, most of them merges")]
 pub(crate) enum Work<'p> {
     /// Open the shard, and write its header where that is new.
     Header,
@@ -153,6 +154,8 @@ fn each_block(
 pub(crate) struct TileLayout {
     /// The bytes it starts from, part after part.
     pub source: Range<usize>,
+    /// The bytes of the form that it is written in, likewise; those that it starts from where that is one.
+    pub form: Range<usize>,
     /// The bytes to write; the same range where values keep their size and are changed in place, or are only looked at.
     pub out: Range<usize>,
     /// The factors of its own, each relative to `own_at`.
@@ -164,33 +167,36 @@ pub(crate) struct TileLayout {
 impl TileLayout {
     /// The layout of the tile `rect`. `spare` is an old list of factors, to be used again.
     pub(crate) fn new(merged: &MergedTensor<'_>, rect: &Rect, spare: Vec<FactorBlock>) -> TileLayout {
-        let (source, out) = values(merged, rect);
+        let ([source, form], out) = values(merged, rect);
         let mut own = spare;
         own.clear();
         list_blocks(merged, rect, Sharing::Own, &mut own);
-        let own_at = aligned(source.end.max(out.end));
-        TileLayout { source, out, own, own_at }
+        let own_at = aligned(form.end.max(out.end));
+        TileLayout { source, form, out, own, own_at }
     }
 
     /// Bytes of all of it.
     pub(crate) fn bytes(merged: &MergedTensor<'_>, rect: &Rect) -> usize {
-        let (source, out) = values(merged, rect);
-        aligned(source.end.max(out.end)) + region_bytes(merged, rect, Sharing::Own)
+        let ([_, form], out) = values(merged, rect);
+        aligned(form.end.max(out.end)) + region_bytes(merged, rect, Sharing::Own)
     }
 
     /// The most bytes that the values of a tile of the size of `rect` take, wherever it is; `rect` is the first.
     pub(crate) fn max_value_bytes(merged: &MergedTensor<'_>, rect: &Rect) -> usize {
         let MergedTensor { tensor, start, view, output, .. } = *merged;
-        let place = Place::new(start, view, rect);
-        let encoding = start_encoding(start);
-        let source = (0..start.parts().len()).map(|part| encoding.max_bytes(part, place) as usize).sum();
+        let most = |weight| {
+            let (encoding, place) = (start_encoding(weight), Place::new(weight, view, rect));
+            let parts = (0..weight.parts().len()).map(|part| encoding.max_bytes(part, place) as usize);
+            aligned(parts.sum())
+        };
+        let written = Place::new(merged.written_as(), view, rect);
         let out = match output {
-            Output::Encoded if is_in_place(tensor, encoding) => 0,
-            Output::Encoded => out_encoding(tensor).max_bytes(usize::from(tensor.part), place) as usize,
+            Output::Encoded if is_in_place(tensor, start_encoding(start)) => 0,
+            Output::Encoded => out_encoding(tensor).max_bytes(usize::from(tensor.part), written) as usize,
             Output::Observed => rect.elements() as usize * F32,
             Output::Surveyed => 0,
         };
-        aligned(aligned(source) + out)
+        aligned(merged.read_weights().map(most).sum::<usize>() + out)
     }
 }
 
@@ -201,22 +207,29 @@ impl MergedTensor<'_> {
     }
 }
 
-/// Where a tile's source bytes lie, and where its output.
-fn values(merged: &MergedTensor<'_>, rect: &Rect) -> (Range<usize>, Range<usize>) {
+/// Where the bytes lie that a tile starts from, where those of the form that it is written in, and where its output.
+fn values(merged: &MergedTensor<'_>, rect: &Rect) -> ([Range<usize>; 2], Range<usize>) {
     let MergedTensor { tensor, start, view, output, .. } = *merged;
-    let place = Place::new(start, view, rect);
-    let encoding = start_encoding(start);
-    let source = (0..start.parts().len()).map(|part| encoding.runs(part, place).bytes() as usize).sum();
-    let behind = |bytes: usize| aligned(source)..aligned(source) + bytes;
+    let bytes = |weight| {
+        let (encoding, place) = (start_encoding(weight), Place::new(weight, view, rect));
+        (0..weight.parts().len()).map(|part| encoding.runs(part, place).bytes() as usize).sum()
+    };
+    let source: Range<usize> = 0..bytes(start);
+    let form = match merged.read_weights().nth(1) {
+        Some(form) => aligned(source.end)..aligned(source.end) + bytes(form),
+        None => source.clone(),
+    };
+    let behind = |bytes: usize| aligned(form.end)..aligned(form.end) + bytes;
+    let written = Place::new(merged.written_as(), view, rect);
     let out = match output {
-        Output::Encoded if is_in_place(tensor, encoding) => 0..source,
+        Output::Encoded if is_in_place(tensor, start_encoding(start)) => source.clone(),
         Output::Encoded => {
-            behind(out_encoding(tensor).runs(usize::from(tensor.part), place).bytes() as usize)
+            behind(out_encoding(tensor).runs(usize::from(tensor.part), written).bytes() as usize)
         }
         Output::Observed => behind(rect.elements() as usize * F32),
-        Output::Surveyed => 0..source,
+        Output::Surveyed => source.clone(),
     };
-    (0..source, out)
+    ([source, form], out)
 }
 
 /// Whether a tile's values keep their size, so that they are changed where they lie.

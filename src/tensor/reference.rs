@@ -25,6 +25,18 @@ pub struct TensorRef {
 }
 
 impl TensorRef {
+    /// Its shape in values, of which an element of some types stands for several.
+    pub(crate) fn value_shape(&self) -> Shape {
+        if self.dtype.values() == 1 {
+            return self.shape.clone();
+        }
+        let mut axes = self.shape.axes().to_vec();
+        if let Some(last) = axes.last_mut() {
+            *last = last.saturating_mul(self.dtype.values());
+        }
+        Shape::new(&axes).unwrap_or_else(|| self.shape.clone())
+    }
+
     /// Length in bytes. Readers of headers have checked that it is whole and lies inside the file.
     pub fn bytes(&self) -> u64 {
         bytes_of(self.dtype, self.shape.elements()).expect("the header reader refuses sizes that overflow")

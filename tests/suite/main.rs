@@ -21,6 +21,7 @@ mod every_fault;
 mod faults;
 mod found_again;
 mod fuzz;
+mod gguf;
 mod given;
 mod golden;
 mod heads;

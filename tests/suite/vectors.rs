@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype as Theirs;
 use serde_json::{Value, json};
-use shardfold::Request;
 use shardfold::testing::{Dtype, TestHooks};
+use shardfold::{Cancel, Location, Request, Style, Terminal, choose};
 
 use super::golden::merged;
 use super::oracle::{Tensor, read};
-use super::support::{fixtures, write_safetensors};
+use super::support::{f32s, fixtures, write_safetensors};
 use super::work::{MODULE, Work, edit_json};
 
-/// Vectors that hold no weights.
-const NO_WEIGHTS: &[&str] = &["float_codes"];
+/// Vectors that hold no weights, or not in safetensors.
+const NO_WEIGHTS: &[&str] = &["float_codes", "gguf_types"];
 /// What their names are in the files that say what they decode to, where it is said before the library's own rounding.
 const UNROUNDED: &str = ".f32";
 /// What the vectors keep of what was quantized.
@@ -167,13 +167,86 @@ fn a_merge_into_any_of_them_is_exact() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// What a base decodes to stands for the 16-bit original here: then both ways to encode it again start from the same values, so
+/// that the bytes are the same, scales that are made anew included.
+#[test]
+fn what_starts_from_an_original_is_encoded_as_what_starts_from_its_codes() {
+    let mut kept = Vec::new();
+    for folder in vectors() {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let base = VectorBase::of(&folder);
+        base.adapt();
+        if base.linear().next().is_none() || base.decoded.values().any(|tensor| tensor.dtype != Theirs::F32) {
+            continue;
+        }
+        let original = base.work.folder.path().join("original");
+        fs::create_dir(&original).expect("a folder");
+        fs::copy(base.work.base.join("config.json"), original.join("config.json")).expect("a small file");
+        edit_json(&original.join("config.json"), |config| drop(config.remove("quantization_config")));
+        let values = |tensor: &Tensor| f32s(tensor.values().iter().map(|value| *value as f32));
+        let shapes: Vec<Vec<u64>> = base
+            .decoded
+            .values()
+            .map(|tensor| tensor.shape.iter().map(|axis| *axis as u64).collect())
+            .collect();
+        let tensors: Vec<_> = base
+            .decoded
+            .iter()
+            .zip(&shapes)
+            .map(|((name, tensor), shape)| (name.as_str(), Dtype::F32, &shape[..], values(tensor)))
+            .collect();
+        write_safetensors(&original.join("model.safetensors"), &tensors);
+        for fresh_scales in [false, true] {
+            let by_codes =
+                Request { keep_quantized: true, accept_loss: true, fresh_scales, ..base.request() };
+            let prepared = shardfold::prepare(&by_codes);
+            if prepared.is_err() {
+                // It is not encoded again, or a value does not fit; the other says so too.
+                assert!(
+                    shardfold::prepare(&Request { base16: Some(original.clone().into()), ..by_codes })
+                        .is_err()
+                );
+                continue;
+            }
+            let by_original = Request { base16: Some(original.clone().into()), ..by_codes.clone() };
+            let smallest = Request {
+                hooks: TestHooks { forced: Some((smallest_slab(&by_original), 1)), ..TestHooks::default() },
+                threads: Some(1),
+                ..by_original.clone()
+            };
+            let [codes, ours, small] =
+                [by_codes, by_original, smallest].map(|request| merged_or_beyond(&request));
+            assert!(ours == codes, "{name}, fresh {fresh_scales}");
+            assert!(small == ours, "{name}, fresh {fresh_scales}: in the smallest tiles");
+            if ours.is_some() {
+                kept.push((name.clone(), fresh_scales));
+            }
+        }
+    }
+    println!("{kept:?}");
+    assert!(kept.len() >= 54, "only {}: {kept:?}", kept.len());
+}
+
+/// The weights of the result; none where a value does not fit scales that stay.
+fn merged_or_beyond(request: &Request) -> Option<Vec<u8>> {
+    let folder = super::support::quick_folder();
+    let output = folder.path().join("merged");
+    let prepared = shardfold::prepare(request).expect("it was prepared");
+    let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
+    match prepared.merge(&Location::of_path(&output), reporter.as_mut()) {
+        Ok(_) => Some(fs::read(output.join("model.safetensors")).expect("merged")),
+        Err(error) if format!("{error:?}").contains("BeyondScale") => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
 /// The smallest tile buffers that some tiles fit.
 fn smallest_slab(request: &Request) -> usize {
     let fits = |slab: &usize| {
         let hooks = TestHooks { forced: Some((*slab, 1)), ..TestHooks::default() };
         shardfold::prepare(&Request { hooks, threads: Some(1), ..request.clone() }).is_ok()
     };
-    (1..=16).map(|n| n * 4096).find(fits).expect("64 KiB are enough for each of them")
+    (1..=64).map(|n| n * 4096).find(fits).expect("256 KiB are enough for each of them")
 }
 
 /// The first thing in which a result is not what it should be.

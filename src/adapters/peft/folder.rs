@@ -101,6 +101,7 @@ impl Dialect for Peft {
             unmatched: Vec::new(),
             missing: Vec::new(),
             source,
+            reordered: None,
         })
     }
 

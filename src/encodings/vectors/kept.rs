@@ -31,10 +31,10 @@ const KEPT: &[(&str, bool)] = &[
 ];
 
 /// Rows × columns of tiles, before they are rounded up to what is encoded together.
-const SIZES: [(u64, u64); 6] = [(1, 1), (1, 6), (2, 64), (3, 5), (7, 1_000), (1_000, 1_000)];
+pub(super) const SIZES: [(u64, u64); 6] = [(1, 1), (1, 6), (2, 64), (3, 5), (7, 1_000), (1_000, 1_000)];
 
 /// One part of a weight, encoded in tiles and in these in blocks, as a merge does; none if a value does not fit.
-fn encode_in_tiles(
+pub(super) fn encode_in_tiles(
     logical: &Logical,
     file: &[u8],
     (values, part): (&[f32], usize),
@@ -60,7 +60,8 @@ fn encode_in_tiles(
                 let mut block: Vec<f32> =
                     rect.rows.clone().flat_map(|row| &values[start(row)..][from..to]).copied().collect();
                 let (rows, cols) = (0..rect.height() as usize, from..to);
-                let mut of = ToEncode { values: &mut block, rows, cols, place, part, source: &source };
+                let mut of =
+                    ToEncode { values: &mut block, rows, cols, place, part, source: &source, fresh: false };
                 if !encoding.encode(Kernels::detect(), &mut of, &mut tile).finite {
                     return None;
                 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files of their own and panic")]
 
 mod distant;
+mod ggml;
 mod kept;
 mod packed;
 mod scaled;
@@ -156,7 +157,7 @@ fn encode_part(logical: &Logical, file: &[u8], values: &[f32], part: usize) -> (
     let encoding = find_encoding(logical.encoding()).unwrap();
     let mut bytes = vec![0; encoding.runs(part, place).bytes() as usize];
     let (rows, cols) = (0..rows as usize, 0..cols as usize);
-    let mut block = ToEncode { values: &mut values, rows, cols, place, part, source: &source };
+    let mut block = ToEncode { values: &mut values, rows, cols, place, part, source: &source, fresh: false };
     assert!(encoding.encode(Kernels::detect(), &mut block, &mut bytes).finite);
     (bytes, values)
 }

@@ -251,7 +251,8 @@ impl Visitor<'_> for DtypeName<'_> {
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Dtype, E> {
         let known: Result<Dtype, PlainError> = Dtype::deserialize(name.into_deserializer());
-        known.map_err(|_| {
+        // Blocks of ggml have no place in such a file.
+        known.ok().filter(|dtype| dtype.values() == 1).ok_or_else(|| {
             let (tensor, found) = (self.tensor.to_owned(), name.to_owned());
             self.cause.stop(HeaderTrace::Is(HeaderProblem::UnknownDtype { tensor, found }))
         })

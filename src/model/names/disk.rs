@@ -2,16 +2,27 @@
 
 use std::borrow::Cow;
 
-use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::catalogue::{Catalogue, StoredForm};
 use crate::checkpoint::quantized::{TensorRole, Weights};
+use crate::model::names::param_slice::{ParamSlice, StoredSlice};
 use crate::tensor::shape::Shape;
 
 /// The weights of a checkpoint: what may have a runtime name.
+///
+/// The first places are those of the checkpoint's tensors, in their order; a place behind them is that of a weight that is only a part
+/// of a tensor, or another view of one. So a place is no tensor's number: [`Disk::slices`] says where its values are.
 pub trait Disk {
     /// Number of places, of which some may hold no weight.
     fn count(&self) -> usize;
-    /// Name and shape of the weight at that place; none for an auxiliary tensor of another (scales, zero points).
+    /// Name and shape of the weight at that place; none for an auxiliary tensor of another (scales, zero points), and for one that
+    /// has weights at places of their own.
     fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)>;
+    /// The tensors that the weight at that place is made of: it itself, if nothing else is said.
+    fn slices(&self, place: usize) -> Vec<StoredSlice> {
+        let whole =
+            |(_, shape): (_, &Shape)| StoredSlice { tensor: place, slice: ParamSlice::whole(shape.axes()) };
+        self.weight(place).map(whole).into_iter().collect()
+    }
 }
 
 /// Every tensor, as it is stored.
@@ -26,28 +37,120 @@ impl Disk for Catalogue {
     }
 }
 
-/// Logical weights: quantized data has the shape of its values and the name of a plain weight, and auxiliary tensors have none.
-#[derive(Clone, Copy, Debug)]
+/// Logical weights: quantized data has the shape of its values and the name of a plain weight, and auxiliary tensors have none. A
+/// stack of experts is as many weights as it has matrices, under the names that single ones have: so all that is known of checkpoints
+/// with single experts holds for it.
+#[derive(Debug)]
 pub(crate) struct Logicals<'a> {
-    /// The tensors.
-    pub catalogue: &'a Catalogue,
-    /// What those are that are no plain numbers.
-    pub weights: &'a Weights,
+    catalogue: &'a Catalogue,
+    weights: &'a Weights,
+    /// Tensors whose weights have places behind those of tensors, in the order of these.
+    viewed: Vec<ViewedTensor>,
+    count: usize,
 }
 
-impl Disk for Logicals<'_> {
-    fn count(&self) -> usize {
-        self.catalogue.tensors.len()
+/// A tensor that is no weight as it is.
+#[derive(Debug)]
+struct ViewedTensor {
+    tensor: usize,
+    /// The first place of its weights.
+    first: usize,
+    /// The shape of each.
+    shape: Shape,
+}
+
+impl<'a> Logicals<'a> {
+    /// The tensors, of which `weights` says what those are that are no plain numbers.
+    pub(crate) fn of(catalogue: &'a Catalogue, weights: &'a Weights) -> Logicals<'a> {
+        let count = catalogue.tensors.len();
+        let mut logicals = Logicals { catalogue, weights, viewed: Vec::new(), count };
+        for tensor in 0..count {
+            let Some((views, shape)) = logicals.views(tensor) else { continue };
+            logicals.viewed.push(ViewedTensor { tensor, first: logicals.count, shape });
+            logicals.count += views as usize;
+        }
+        logicals
     }
 
-    fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)> {
-        let (name, shape) = self.catalogue.weight(place)?;
-        match self.weights.get(place) {
+    /// How many weights a tensor is that is no weight as it is, and the shape of each.
+    fn views(&self, tensor: usize) -> Option<(u64, Shape)> {
+        let (_, shape) = self.stored_weight(tensor)?;
+        let axes = shape.axes();
+        match self.form(tensor) {
+            StoredForm::Same | StoredForm::ReorderedHeads(_) => None,
+            StoredForm::Row => Some((1, Shape::new(&[&[1], axes].concat())?)),
+            StoredForm::Experts(_) => {
+                let (&experts, matrix) = axes.split_first()?;
+                Some((experts, Shape::new(matrix)?))
+            }
+        }
+    }
+
+    fn form(&self, tensor: usize) -> &StoredForm {
+        self.catalogue.stored(tensor).map_or(&StoredForm::Same, |stored| &stored.form)
+    }
+
+    /// Name and shape of a tensor as a weight.
+    fn stored_weight(&self, tensor: usize) -> Option<(Cow<'a, str>, &'a Shape)> {
+        let (name, shape) = self.catalogue.weight(tensor)?;
+        match self.weights.get(tensor) {
             None => Some((name, shape)),
             Some(TensorRole::Quantized(quantized)) => {
                 Some((quantized.name.as_deref().map_or(name, Cow::Borrowed), quantized.logical.shape()))
             }
             Some(TensorRole::Auxiliary { .. } | TensorRole::Unused) => None,
         }
+    }
+
+    /// The tensor of whose weights one stands at a place behind those of tensors, and which of them.
+    fn view(&self, place: usize) -> Option<(&ViewedTensor, u64)> {
+        let behind = self.viewed.partition_point(|viewed| viewed.first <= place);
+        let viewed = self.viewed.get(behind.checked_sub(1)?)?;
+        Some((viewed, (place - viewed.first) as u64))
+    }
+}
+
+impl Disk for Logicals<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn weight(&self, place: usize) -> Option<(Cow<'_, str>, &Shape)> {
+        if place < self.catalogue.tensors.len() {
+            let is_viewed = self.viewed.binary_search_by_key(&place, |viewed| viewed.tensor).is_ok();
+            return self.stored_weight(place).filter(|_| !is_viewed);
+        }
+        let (viewed, number) = self.view(place)?;
+        let name = match self.form(viewed.tensor) {
+            StoredForm::Experts(experts) => Cow::Owned(experts.name(number)),
+            _ => self.stored_weight(viewed.tensor)?.0,
+        };
+        Some((name, &viewed.shape))
+    }
+
+    fn slices(&self, place: usize) -> Vec<StoredSlice> {
+        let Some((_, shape)) = self.weight(place) else { return Vec::new() };
+        if place >= self.catalogue.tensors.len() {
+            return self.view_slice(place).into_iter().collect();
+        }
+        let slices = match self.form(place) {
+            StoredForm::ReorderedHeads(heads) => ParamSlice::halves_of_heads(shape.axes(), *heads),
+            _ => vec![ParamSlice::whole(shape.axes())],
+        };
+        slices.into_iter().map(|slice| StoredSlice { tensor: place, slice }).collect()
+    }
+}
+
+impl Logicals<'_> {
+    /// Where the values of a weight are that is one of a tensor's.
+    fn view_slice(&self, place: usize) -> Option<StoredSlice> {
+        let (viewed, number) = self.view(place)?;
+        let (_, stored) = self.stored_weight(viewed.tensor)?;
+        let whole = ParamSlice::whole(stored.axes());
+        let slice = match self.form(viewed.tensor) {
+            StoredForm::Experts(_) => whole.unstacked(0, number)?,
+            _ => whole.stacked(0, 0),
+        };
+        Some(StoredSlice { tensor: viewed.tensor, slice })
     }
 }

@@ -17,7 +17,7 @@ use crate::model::names::experts::{
 };
 use crate::model::names::fused_rows;
 use crate::model::names::geometry::Geometry;
-use crate::model::names::param_slice::{ParamSlice, StoredSlice};
+use crate::model::names::param_slice::StoredSlice;
 use crate::model::names::place_sum::place_sum;
 use crate::model::names::rules::{ConversionKind, Converted, Rules};
 
@@ -274,7 +274,7 @@ impl<'a> NameTable<'a> {
                     return;
                 }
                 let shape = shape.axes().to_vec();
-                let slices = vec![StoredSlice { tensor: place, slice: ParamSlice::whole(&shape) }];
+                let slices = self.disk.slices(place);
                 match role {
                     TableOrigin::Plain => plain.push(TensorBlock { from: 0, number: None, shape, slices }),
                     TableOrigin::Part(converted, target) => {

@@ -94,6 +94,22 @@ impl ParamSlice {
         ParamSlice { axes: shape.iter().enumerate().map(along).collect(), fixed: Vec::new() }
     }
 
+    /// A parameter whose rows are those of heads, each of which has the rows of its first half in even places, and those of its
+    /// second half between them.
+    pub fn halves_of_heads(shape: &[u64], heads: u64) -> Vec<ParamSlice> {
+        let half = shape.first().map_or(0, |rows| rows / heads / 2);
+        let halves = (0..heads).flat_map(|head| [(head, 0), (head, 1)]);
+        let slice = |(head, second): (u64, u64)| {
+            let mut slice = ParamSlice::whole(shape);
+            if let Some(rows) = slice.axes.first_mut() {
+                let (at, disk) = (2 * head * half + second * half, 2 * head * half + second);
+                *rows = SliceAxis { at, disk, step: 2, count: half, ..*rows };
+            }
+            slice
+        };
+        halves.map(slice).collect()
+    }
+
     /// Whether it is all of a parameter of that shape, stored as it is.
     pub fn is_whole(&self, shape: &[u64]) -> bool {
         *self == ParamSlice::whole(shape)
@@ -214,6 +230,20 @@ mod tests {
         let input = AxisStride { runtime: 1, at: 0, count: 4, stride: 6 };
         assert_eq!(gate.strides(&shape), (2 * 24, vec![out, input]));
         assert_eq!(gate.elements(), 12);
+    }
+
+    #[test]
+    fn halves_of_heads_stand_between_each_other() {
+        // Two heads of four rows; row 2·j + i of a head is its row i·2 + j.
+        let slices = ParamSlice::halves_of_heads(&[8, 3], 2);
+        let mut rows: Vec<(u64, u64)> = Vec::new();
+        for slice in &slices {
+            let (along, cols) = (slice.axes[0], slice.axes[1]);
+            assert_eq!((cols.at, cols.disk, cols.step, cols.count), (0, 0, 1, 3));
+            rows.extend((0..along.count).map(|i| (along.disk + i * along.step, along.at + i)));
+        }
+        rows.sort_unstable();
+        assert_eq!(rows, [(0, 0), (1, 2), (2, 1), (3, 3), (4, 4), (5, 6), (6, 5), (7, 7)]);
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! Adapters as llama.cpp has them: LoRA in a GGUF file.
+//!
+//! ```text
+//! general.type = adapter, adapter.type = lora, adapter.lora.alpha, general.architecture
+//! blk.0.attn_q.weight.lora_a  [rank, in]      blk.0.attn_q.weight.lora_b  [out, rank]      scale = alpha / rank, or 1 for an alpha of 0
+//! blk.0.ffn_up_exps.weight.lora_a  [experts, rank, in]                ..lora_b  [experts, out, rank]
+//! ```
+//!
+//! The file's names become those of transformers, and its fields those that PEFT has for them, so that all behind is one. Rows of
+//! queries and keys are in llama.cpp's order (`row_order`). What a conversion loses (alphas of single modules, the root of the rank)
+//! is not to be had again. Sources: llama.cpp's `convert_lora_to_gguf.py` and `tools/export-lora`; key-mapping.md 10.6.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::header::{keep_header, metadata_of, read_header};
+use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
+use crate::checkpoint::identity::HeaderHash;
+use crate::checkpoint::llama_cpp::Architecture;
+use crate::error::adapter::AdapterError;
+use crate::error::{Error, Result};
+use crate::formats::container::FileHeader;
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
+use crate::storage::store::{EntryKind, Store};
+
+use crate::adapters::adapter::{Adapter, name_of};
+use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
+use crate::adapters::evidence::Evidence;
+use crate::adapters::expert_options::ExpertLayout;
+use crate::adapters::parts::Grammar;
+use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::options::options;
+use crate::adapters::tensors::tensors;
+
+/// LoRA in a GGUF file: that file, or a directory that has no other.
+pub(crate) struct GgufLora;
+
+const ENDING: &str = ".gguf";
+/// What a header says under this key for any adapter.
+const TYPE: (&str, &str) = ("general.type", "adapter");
+/// And under this one for LoRA.
+const METHOD: (&str, &str) = ("adapter.type", "lora");
+const ALPHA: &str = "adapter.lora.alpha";
+/// What the names of factors end with, and what PEFT has for it.
+const FACTORS: [(&str, &str); 2] =
+    [(".weight.lora_a", ".lora_A.weight"), (".weight.lora_b", ".lora_B.weight")];
+/// Embeddings, whose factors are stored the other way around.
+const EMBEDDING: &str = "token_embd.";
+
+type Said = HashMap<String, String>;
+
+impl Dialect for GgufLora {
+    fn name(&self) -> &'static str {
+        "GGUF LoRA"
+    }
+
+    fn detect(&self, dir: &Location) -> Result<Detection> {
+        let Some((dir, file)) = located(dir)? else { return Ok(Detection::No) };
+        let source = dir.open(&file)?;
+        // What is wrong with a file is said when it is opened, as whatever it is.
+        let header = read_header(source.as_ref(), &dir.path_of(&file), HeaderRoom::of(None));
+        let said = header.and_then(|header| said(&header, &dir, &file)).unwrap_or_default();
+        Ok(if is_adapter(&said) { Detection::Certain } else { Detection::No })
+    }
+
+    fn has(&self, _: &str) -> bool {
+        // A file is the adapter itself.
+        false
+    }
+
+    fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
+        let name = name_of(place);
+        let (location, file) = located(&place.location)?.ok_or_else(|| no_longer(&place.location))?;
+        let source = location.open(&file)?;
+        let header = keep_header(source.as_ref(), &location.path_of(&file), opening.room, HeaderOf::Adapter)?;
+        let said = said(&header, &location, &file)?;
+        let architecture = Architecture::of(&said)?.ok_or_else(|| no_longer(&place.location))?;
+        let method = said.get(METHOD.0).map_or("(none)", String::as_str);
+        if method != METHOD.1 {
+            let why = "is not read of GGUF files: `lora` is";
+            return Err(field(&name, METHOD.0, method, why));
+        }
+        if header.tensors.is_empty() {
+            return Err(AdapterError::EmptyAdapter { adapter: name }.into());
+        }
+        if let Some(tensor) = header.tensors.iter().find(|tensor| tensor.name.starts_with(EMBEDDING)) {
+            return Err(field(
+                &name,
+                "adapter.type",
+                &tensor.name,
+                "adapts an embedding, which is not read of GGUF files",
+            ));
+        }
+        let config = config(&name, &header, architecture, &said)?;
+        let mut hash = HeaderHash::default();
+        hash.add(&header.bytes);
+        let hash = hash.finish();
+        let path = |key: &str| (path_of(key, architecture), None);
+        let (tensors, stripped) = tensors(header.tensors, opening.file, &Grammar::of("LORA"), path);
+        let mut options = options(&config);
+        options.trained_on.types.extend(architecture.model_types().map(str::to_owned));
+        Ok(Adapter {
+            name,
+            dialect: self.name(),
+            kind: "LORA".to_owned(),
+            files: vec![file.clone()],
+            file,
+            options,
+            evidence: Evidence::default(),
+            location,
+            config,
+            config_hash: hash.clone(),
+            header_hash: hash,
+            tensors,
+            stripped,
+            weight: opening.weight,
+            experts: ExpertLayout::default(),
+            unmatched: Vec::new(),
+            missing: Vec::new(),
+            source,
+            reordered: Some(architecture),
+        })
+    }
+
+    fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {
+        // The header names it by words that are no path.
+        Ok(TrainedOn { adapter: name_of(place), base: None, revision: None })
+    }
+}
+
+/// The directory and the name of the only such file that is meant.
+fn located(place: &Location) -> Result<Option<(Location, String)>> {
+    let ends = |name: &&str| name.ends_with(ENDING);
+    match place.stat("")?.map(|stat| stat.kind) {
+        Some(EntryKind::File) => {
+            let name = place.name().filter(ends).map(str::to_owned);
+            Ok(name.map(|name| (Resolved::from(place.clone()).directory().location, name)))
+        }
+        Some(_) if place.is_directory()? => {
+            let mut own =
+                place.list("")?.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(ENDING));
+            Ok(own.next().filter(|_| own.next().is_none()).map(|name| (place.clone(), name)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn said(header: &FileHeader, dir: &Location, file: &str) -> Result<Said> {
+    Ok(metadata_of(&header.like, &dir.path_of(file))?.into_iter().collect())
+}
+
+fn is_adapter(said: &Said) -> bool {
+    said.get(TYPE.0).is_some_and(|found| found == TYPE.1)
+}
+
+/// The refusal of a file that was an adapter a moment ago.
+fn no_longer(place: &Location) -> Error {
+    let (path, key) = (place.path(), TYPE.0.to_owned());
+    AdapterError::AdapterFormat { path, format: "an unknown", key }.into()
+}
+
+fn field(adapter: &str, field: &str, value: &str, why: &'static str) -> Error {
+    let (adapter, field, value) = (adapter.to_owned(), field.to_owned(), value.to_owned());
+    AdapterError::Field { adapter, field, value, why }.into()
+}
+
+/// A key as transformers and PEFT spell it; what they have no name for as it is, so that no tensor of a base has it.
+fn path_of(key: &str, architecture: &Architecture) -> String {
+    let of = |(ending, theirs): &(&str, &str)| {
+        let module = architecture.module(&format!("{}.weight", key.strip_suffix(ending)?))?;
+        Some(format!("{module}{theirs}"))
+    };
+    FACTORS.iter().find_map(of).unwrap_or_else(|| key.to_owned())
+}
+
+/// The fields that PEFT would have for what the header says.
+fn config(
+    name: &str,
+    header: &FileHeader,
+    architecture: &Architecture,
+    said: &Said,
+) -> Result<AdapterConfig> {
+    let stated = said.get(ALPHA).map_or("0", String::as_str);
+    let alpha = stated.parse::<f64>().ok().filter(|alpha| alpha.is_finite());
+    let alpha = alpha.ok_or_else(|| field(name, ALPHA, stated, "is not a finite number"))?;
+    let mut ranks: BTreeMap<String, u64> = BTreeMap::new();
+    for tensor in header.tensors.iter().filter(|tensor| tensor.name.ends_with(FACTORS[1].0)) {
+        let path = path_of(&tensor.name, architecture);
+        let module = path.strip_suffix(FACTORS[1].1).unwrap_or(&path).to_owned();
+        ranks.insert(module, tensor.shape.axes().last().copied().unwrap_or(0));
+    }
+    let most = ranks.values().copied().max().unwrap_or(0);
+    let own: Map<String, Value> = ranks
+        .iter()
+        .filter(|(_, rank)| **rank != most)
+        .map(|(module, rank)| (format!("^{}$", module.replace('.', "\\.")), (*rank).into()))
+        .collect();
+    let mut fields = Map::new();
+    let mut put = |key: &str, value: Value| fields.insert(key.to_owned(), value);
+    put("peft_type", "LORA".into());
+    put("r", most.into());
+    put("rank_pattern", own.clone().into());
+    // An alpha of 0 stands for a scale of 1.
+    put("lora_alpha", if alpha == 0.0 { most.into() } else { json!(alpha) });
+    if alpha == 0.0 {
+        put("alpha_pattern", own.into());
+    }
+    put("target_modules", ranks.into_keys().collect::<Vec<_>>().into());
+    Ok(AdapterConfig::new(name.to_owned(), fields))
+}
