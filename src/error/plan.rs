@@ -31,6 +31,8 @@ pub enum PlanError {
     TiedToOther { tensor: String, key: String },
     #[error("one adapter trains the tied weights `{tensor}` as one and another unties them")]
     TiedBothWays { tensor: String },
+    #[error("`{}` is given with `--base16`, and no weight of the base is quantized", path.display())]
+    NeedlessOriginal { path: PathBuf },
     #[error("`{}`, given with `--base16`, has no tensor `{tensor}`", path.display())]
     NoOriginal { tensor: String, path: PathBuf },
     #[error("`{tensor}` has shape {found} in the checkpoint given with `--base16`, {expected} in the base")]

@@ -73,6 +73,7 @@ impl Planner<'_> {
             None
         });
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
+        claim_set.errors.extend(self.needless_original(&weights));
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
         let disk = Logicals::of(&self.base.catalogue, &weights);

@@ -2,13 +2,23 @@
 
 use crate::checkpoint::catalogue::{StoredAs, StoredForm};
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::quantized::Weights;
 use crate::encodings::logical::Logical;
-use crate::error::Result;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
 use crate::error::quantized::QuantizedProblem;
+use crate::error::{Error, Result};
 use crate::model::outline::Weight;
+use crate::plan::planner::Planner;
 use crate::tensor::reference::{FileId, TensorRef};
+
+impl Planner<'_> {
+    /// The refusal of an original for a base that was not quantized: nothing would be read of it.
+    pub(crate) fn needless_original(&self, weights: &Weights) -> Option<Error> {
+        let path = self.original.filter(|_| !weights.any())?.location.path();
+        Some(PlanError::NeedlessOriginal { path }.into())
+    }
+}
 
 /// Weights of that checkpoint, as the files of a plan count.
 #[derive(Clone, Copy)]

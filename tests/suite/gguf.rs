@@ -198,6 +198,15 @@ fn what_is_quantized_again_from_its_original_is_what_the_library_makes_of_the_su
     let plain = of("llama-safetensors").to_string_lossy().into_owned();
     refused("as transformers has it", &work, &[&flag, &plain], 65, &["in another order"]);
     refused("not there", &work, &[&flag, "/nowhere"], 66, &["/nowhere"]);
+    let mut whole = super::gguf::work("llama");
+    whole.base = of("llama-safetensors");
+    refused(
+        "a base that is not quantized",
+        &whole,
+        &[&flag, &plain],
+        65,
+        &["no weight of the base is quantized"],
+    );
     refused("no codes", &work, &["--scales", "fresh"], 2, &["--keep-quantized"]);
 }
 
