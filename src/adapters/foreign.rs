@@ -135,7 +135,8 @@ const FORMATS: &[Format] = &[
     Format {
         name: "GGUF",
         signs: &[Ending(".gguf")],
-        cure: "llama.cpp merges it today, with `llama-export-lora`; or take the adapter that it was converted from",
+        cure: "of GGUF files those are read that hold LoRA as llama.cpp's conversion writes it, and this one does not: take the adapter that it was \
+               converted from",
     },
     Format {
         name: "the Adapters library's",

@@ -4,6 +4,7 @@
 //! both are known. Names are anybody's, and only noted.
 
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::llama_cpp::are_apart;
 use crate::error::Error;
 use crate::error::adapter::AdapterError;
 use crate::model::family::{Families, Kinship};
@@ -12,10 +13,19 @@ use crate::adapters::adapter::Adapter;
 
 /// What `adapter` says of the model's class, if the base is of another family: its class, and the base's.
 pub(crate) fn other_class(adapter: &Adapter, base: &Checkpoint) -> Option<(String, String)> {
+    let trained_on = &adapter.options.trained_on;
+    let ours = || base.config.class().or(base.config.model_type()).map(str::to_owned);
+    // What is converted for llama.cpp is of many types, or of one that has an architecture of its own.
+    let own = adapter.reordered.map(|architecture| architecture.model_type());
+    let model_type = base.config.model_type().unwrap_or_default();
+    let said = trained_on.types.iter().map(String::as_str).filter(|_| base.config.is_of_many());
+    let mut types = said.chain(own);
+    if let Some(apart) = types.find(|theirs| are_apart(theirs, model_type)) {
+        return Some((apart.to_owned(), ours()?));
+    }
     if base.config.is_of_many() {
         return None;
     }
-    let trained_on = &adapter.options.trained_on;
     let mut families = Families::default();
     trained_on.classes.iter().for_each(|class| families.add_class(class));
     trained_on.types.iter().for_each(|model_type| families.add_type(model_type));
@@ -23,8 +33,7 @@ pub(crate) fn other_class(adapter: &Adapter, base: &Checkpoint) -> Option<(Strin
         return None;
     }
     let theirs = trained_on.classes.first().or(trained_on.types.first())?.clone();
-    let ours = base.config.class().or(base.config.model_type())?.to_owned();
-    Some((theirs, ours))
+    Some((theirs, ours()?))
 }
 
 /// The refusal of an adapter for a base of another class.

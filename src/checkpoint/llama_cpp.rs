@@ -176,6 +176,9 @@ const HEAD: &str = "output.weight";
 const TOP: &[(&str, &str)] =
     &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
 
+/// The key of a header that says what a file holds, and what it says of models, if it is there.
+const TYPE: &str = "general.type";
+const MODEL: &str = "model";
 /// What names of a layer begin with.
 const BLOCK: &str = "blk.";
 /// The key of a header, behind the architecture, for the number of experts.
@@ -215,6 +218,11 @@ impl Architecture {
             );
             Error::new(CheckpointError::Architecture { found: name.clone() }).hint(hint)
         })
+    }
+
+    /// What transformers calls the type of most of its models.
+    pub(crate) fn model_type(&self) -> &'static str {
+        self.model_type
     }
 
     /// What transformers calls the models that llama.cpp calls so, if these are all.
@@ -295,6 +303,9 @@ impl LlamaCpp {
     pub(crate) fn of(said: Vec<(String, String)>) -> Result<Option<LlamaCpp>> {
         let said: HashMap<String, String> = said.into_iter().collect();
         let Some(architecture) = Architecture::of(&said)? else { return Ok(None) };
+        if let Some(found) = said.get(TYPE).filter(|found| *found != MODEL) {
+            return Err(CheckpointError::NoModel { found: found.clone() }.into());
+        }
         let name = architecture.name;
         let number = |key: &str| said.get(&format!("{name}.{key}"))?.parse::<u64>().ok();
         let needed = |key: &str| {
@@ -372,6 +383,14 @@ impl LlamaCpp {
         self.config.insert("dtype".to_owned(), dtype.into());
         Config::made(self.config.into(), self.architecture.is_of_many)
     }
+}
+
+/// Whether models of these types are surely of different architectures; `llama` stands for many other types.
+pub(crate) fn are_apart(one: &str, other: &str) -> bool {
+    let name = |model_type: &str| {
+        ARCHITECTURES.iter().find(|known| known.model_type == model_type).map(|known| known.name)
+    };
+    name(one).zip(name(other)).is_some_and(|(one, other)| one != other)
 }
 
 /// What a tensor that the model has by this name is stored as.

@@ -49,6 +49,8 @@ pub enum CheckpointError {
     Experts { tensor: String, found: Shape, experts: u64 },
     #[error("the header of the base has {found} experts, more than the {most} that llama.cpp reads")]
     ManyExperts { found: u64, most: u64 },
+    #[error("the base is a GGUF file of type `{found}`, and not of a model")]
+    NoModel { found: String },
     #[error("the header of the base has no `{key}` above zero")]
     NoSuchKey { key: String },
     #[error("`{}` holds `{found}`, which is no commit", path.display())]

@@ -43,9 +43,10 @@ pub(crate) fn quantization(catalogue: &Catalogue, said: Option<&Value>) -> Optio
     if said.is_none() && data == 0 {
         return None;
     }
+    let has_blocks = catalogue.tensors.iter().any(|tensor| tensor.tensor.dtype.values() > 1);
     let text = |key| said?.get(key)?.as_str().map(str::to_owned);
     Some(Quantization {
-        method: text("quant_method"),
+        method: text("quant_method").or_else(|| has_blocks.then(|| "GGUF".to_owned())),
         format: ["format", "quant_algo", "mode"].into_iter().find_map(text),
         block: said.and_then(block),
         data,

@@ -416,6 +416,15 @@ fn what_is_converted_to_llama_may_be_of_another_class() {
         65,
         &["trained on a `MistralForCausalLM`, and the base is a `Qwen2ForCausalLM`"],
     );
+    // Architectures of llama.cpp's that are not the same, whichever of the two is the file.
+    let mut other = work("llama");
+    other.adapter = of("qwen2").join("lora.gguf");
+    refused("a file for another architecture", &other, &[], 65, &["trained on a `qwen2`"]);
+    let mut other = work("qwen2");
+    other.adapter = of("llama").join("lora.gguf");
+    refused("the other way round", &other, &[], 65, &["trained on a `llama`"]);
+    other.base = other.adapter.clone();
+    refused("an adapter as base", &other, &[], 65, &["a GGUF file of type `adapter`, and not of a model"]);
     // A file of llama.cpp's says less than a config, and enough for other architectures.
     let mut by_gguf = work("llama");
     by_gguf.adapter = of("qwen2").join("lora.gguf");
