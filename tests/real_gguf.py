@@ -30,7 +30,7 @@ SHARDFOLD, WORK = sys.argv[1], Path(sys.argv[2])
 SIZES = dict(hidden_size=256, intermediate_size=512, num_key_value_heads=2, vocab_size=320)
 MORE_SIZES = {"head_dim": 32, "moe_intermediate_size": 256, "shared_expert_intermediate_size": 256}
 # What transformers does not load from such a file.
-UNREAD = ["mixtral"]
+UNREAD = ["gemma", "mixtral"]
 KINDS = [Type.F16, Type.F32, Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.TQ1_0, Type.TQ2_0, *K_TYPES]
 
 
