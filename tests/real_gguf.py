@@ -8,6 +8,8 @@ Needs torch, transformers, peft and gguf. For each architecture and type of weig
 * the base, byte by byte, in all that does not,
 * what transformers computes when it loads the result, against the base with the adapter beside it.
 
+The same of files made of a checkpoint of transformers with `--to gguf`, in F16, BF16 and Q8_0, against the model with its adapter.
+
 Prints a line for each, and exits with 1 if one fails.
 """
 
@@ -24,7 +26,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fixtures"))
-from make_gguf import ARCHITECTURES, EXPERTS, K_TYPES, OF_EXPERTS, adapter, as_stored, exact, model_of, write  # noqa: E402
+from make_gguf import ARCHITECTURES, EXPERTS, K_TYPES, OF_EXPERTS, adapter, as_stored, exact, in_file, model_of, write  # noqa: E402
 
 SHARDFOLD, WORK = sys.argv[1], Path(sys.argv[2])
 SIZES = dict(hidden_size=256, intermediate_size=512, num_key_value_heads=2, vocab_size=320)
@@ -95,6 +97,64 @@ def kept(name, base, lora, merged):
     return same
 
 
+def rounded(exact_values, kind):
+    """Values as a type holds them, each rounded once; of blocks, after they are rounded to f32."""
+    single = exact_values.astype(np.float32)
+    if kind == Type.F32:
+        return single
+    if kind == Type.F16:
+        return exact_values.astype(np.float16).astype(np.float32)
+    if kind == Type.BF16:
+        # Halfway in f32 and not halfway before: the side that it came from.
+        rest = exact_values - single
+        half = (single.view(np.uint32) & 0xFFFF) == 0x8000
+        single = np.where(half & (rest != 0), np.nextafter(single, np.where(rest > 0, np.inf, -np.inf).astype(np.float32)), single)
+    return quants.dequantize(quants.quantize(single, kind), kind)
+
+
+def converted(arch, model, stored, deltas, paths):
+    """Files made of the model as transformers saves it, in some types, which all lie as the file that it has."""
+    base, lora, at = paths
+    hf = at / "hf"
+    model.to(torch.bfloat16).save_pretrained(hf)
+    named, fine = {name: target for target, name in stored.items()}, True
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        weights |= dict(in_file(name, tensor.double().numpy() if tensor.ndim else tensor))
+    for kind in (Type.F16, Type.BF16, Type.Q8_0):
+        name, out = f"{arch} to {kind.name}", at / f"to-{kind.name}"
+        flags = ["--base", hf, "--adapter", lora, "--to", "gguf", "--gguf-template", base, "--gguf-type", kind.name.lower()]
+        run("merge", *flags, "--output", out)
+        run("merge", *flags, "--output", at / "tight-to", "--max-ram", "40M", "--threads", "1")
+        (path,) = out.glob("*.gguf")
+        assert (at / "tight-to" / path.name).read_bytes() == path.read_bytes(), f"{name}: other bytes under 40M"
+        subprocess.run(["rm", "-rf", str(at / "tight-to")], check=True)
+        run("verify", out, *flags)
+        found, wrong, size, neighbors = tensors(path), 0, 0, 0
+        assert list(found) == list(tensors(base)), f"{name}: other tensors"
+        for own, target in named.items():
+            right = as_stored(arch, model.config, own, weights[own] + deltas.get(own, 0))
+            tensor = found[target]
+            found_values, right = values_of(tensor), rounded(right, tensor.tensor_type)
+            differs = found_values != right
+            if tensor.tensor_type == Type.Q8_0:
+                # The sum is rounded to f32 before it is quantized, there and here: where it lies between two codes, either may come.
+                steps = np.abs(right).reshape(-1, 32).max(axis=1, keepdims=True) / 127
+                off = np.abs(found_values - right).reshape(-1, 32)
+                neighbors += int(differs.sum())
+                differs = off > 1.01 * steps
+            wrong += int(differs.sum())
+            size += right.size
+        print(f"{name}: {wrong} of {size:,} elements are not what the library makes of the exact sum, {neighbors} have the next code")
+        fine &= wrong == 0 and neighbors < size / 10_000
+        if arch not in UNREAD:
+            right = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32).eval(), lora))
+            error = (logits(load(path, model.config)) - right).norm() / right.norm()
+            print(f"{name}: logits differ by {error:.2e}")
+            fine &= bool(error < (5e-2 if kind == Type.Q8_0 else 1e-2))
+    return fine
+
+
 def main():
     fine = True
     for i, arch in enumerate(ARCHITECTURES):
@@ -119,6 +179,8 @@ def main():
             run("verify", merged.parent, "--base", base, "--adapter", lora)
             if arch not in UNREAD:
                 fine &= loads(name, base, merged, lora, model.config, 2e-3)
+            if kind == Type.F16:
+                fine &= converted(arch, model, stored, deltas, (base, lora, at))
             if (arch == "llama" or arch in EXPERTS) and kind not in (Type.F16, Type.F32):
                 fine &= kept(name, base, lora, at / "kept" / base.name)
     sys.exit(0 if fine else 1)

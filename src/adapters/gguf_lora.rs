@@ -40,6 +40,9 @@ pub(crate) struct GgufLora;
 const ENDING: &str = ".gguf";
 /// What a header says under this key for any adapter.
 const TYPE: (&str, &str) = ("general.type", "adapter");
+/// What it says there for models, if anything, and what it names for both.
+const MODEL: &str = "model";
+const ARCHITECTURE: &str = "general.architecture";
 /// And under this one for LoRA.
 const METHOD: (&str, &str) = ("adapter.type", "lora");
 const ALPHA: &str = "adapter.lora.alpha";
@@ -56,12 +59,16 @@ impl Dialect for GgufLora {
         "GGUF LoRA"
     }
 
-    fn detect(&self, dir: &Location) -> Result<Detection> {
-        let Some((dir, file)) = located(dir)? else { return Ok(Detection::No) };
+    fn detect(&self, place: &Location) -> Result<Detection> {
+        let Some((dir, file)) = located(place)? else { return Ok(Detection::No) };
         let source = dir.open(&file)?;
         // What is wrong with a file is said when it is opened, as whatever it is.
         let header = read_header(source.as_ref(), &dir.path_of(&file), HeaderRoom::of(None));
         let said = header.and_then(|header| said(&header, &dir, &file)).unwrap_or_default();
+        if is_model(&said) && place.name() == Some(&file) {
+            let hint = "a model is the base: `--base FILE`, and its adapter stands behind `--adapter`";
+            return Err(Error::new(AdapterError::ModelGiven { path: place.path() }).hint(hint));
+        }
         Ok(if is_adapter(&said) { Detection::Certain } else { Detection::No })
     }
 
@@ -153,6 +160,10 @@ fn said(header: &FileHeader, dir: &Location, file: &str) -> Result<Said> {
 
 fn is_adapter(said: &Said) -> bool {
     said.get(TYPE.0).is_some_and(|found| found == TYPE.1)
+}
+
+fn is_model(said: &Said) -> bool {
+    said.contains_key(ARCHITECTURE) && said.get(TYPE.0).is_none_or(|found| found == MODEL)
 }
 
 /// The refusal of a file that was an adapter a moment ago.

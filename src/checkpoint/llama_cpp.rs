@@ -330,6 +330,12 @@ impl LlamaCpp {
         put("num_attention_heads", heads.into());
         put("num_key_value_heads", kv_heads.into());
         put("head_dim", number("attention.key_length").or(hidden.checked_div(heads)).into());
+        for (key, own) in
+            [("attention.layer_norm_rms_epsilon", "rms_norm_eps"), ("rope.freq_base", "rope_theta")]
+        {
+            let number = said.get(&format!("{name}.{key}")).and_then(|text| text.parse::<f64>().ok());
+            number.into_iter().for_each(|number| drop(put(own, number.into())));
+        }
         if let Some(mixture) = &architecture.mixture {
             put(mixture.count, experts.into());
         }
@@ -383,6 +389,12 @@ impl LlamaCpp {
         self.config.insert("dtype".to_owned(), dtype.into());
         Config::made(self.config.into(), self.architecture.is_of_many)
     }
+}
+
+/// Whether a tensor is made of a config alone: factors of rotary positions.
+pub(crate) fn is_of_config(stored: &str) -> bool {
+    let stem = stored.strip_suffix(".weight");
+    stem.is_some_and(|stem| ["rope_freqs", "rope_factors_long", "rope_factors_short"].contains(&stem))
 }
 
 /// Whether models of these types are surely of different architectures; `llama` stands for many other types.

@@ -6,6 +6,7 @@
 
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::formats::CONTAINERS;
+use crate::tensor::dtype::Dtype;
 
 /// The name of a checkpoint's weights.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +161,27 @@ impl OwnName {
     }
 }
 
+/// The name of a file whose weights are written in another type: people end the name of the model with it.
+pub(crate) fn name_in_type(file: &str, dtype: Dtype) -> Option<String> {
+    let stem = OwnName::of(file)?.into_stem();
+    let behind = &file[stem.len()..];
+    let model = stem
+        .rsplit_once(['-', '.'])
+        .filter(|(_, end)| is_type(end))
+        .map_or(stem.as_str(), |(model, _)| model);
+    Some(format!("{model}-{dtype:?}{behind}"))
+}
+
+/// Whether the end of a name says which type most weights of a file of llama.cpp have.
+fn is_type(end: &str) -> bool {
+    let end = end.to_ascii_uppercase();
+    let is_numbered = |kind: &&str| {
+        end.strip_prefix(*kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ["F16", "BF16", "F32"].contains(&end.as_str())
+        || ["Q", "IQ", "TQ", "MXFP", "NVFP"].iter().any(|kind| is_numbered(kind))
+}
+
 /// Digits of a number in the name of a shard of llama.cpp.
 const NUMBER_DIGITS: usize = 5;
 
@@ -237,6 +259,22 @@ mod tests {
             assert_eq!(OwnName::of(file), None, "{file}");
             assert_eq!(WeightsName::of("model.gguf"), None);
         }
+    }
+
+    #[test]
+    fn a_name_ends_with_the_type() {
+        for (file, named) in [
+            ("base.gguf", "base-Q8_0.gguf"),
+            ("Llama-3.1-8B-Q4_K_M.gguf", "Llama-3.1-8B-Q8_0.gguf"),
+            ("llama-3.1-8b.IQ2_XXS.gguf", "llama-3.1-8b-Q8_0.gguf"),
+            ("Qwen3-f16-00002-of-00003.gguf", "Qwen3-Q8_0-00002-of-00003.gguf"),
+            ("gpt-oss-mxfp4.gguf", "gpt-oss-Q8_0.gguf"),
+            ("Qwen.gguf", "Qwen-Q8_0.gguf"),
+            ("phi-3.5-Queen.gguf", "phi-3.5-Queen-Q8_0.gguf"),
+        ] {
+            assert_eq!(name_in_type(file, Dtype::Q8_0).as_deref(), Some(named), "{file}");
+        }
+        assert_eq!(name_in_type("model.safetensors", Dtype::F16), None);
     }
 
     #[test]

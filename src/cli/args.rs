@@ -514,12 +514,13 @@ mod tests {
 
     #[test]
     fn flags_stand_under_headings() {
-        const HEADINGS: [&str; 8] = [
+        const HEADINGS: [&str; 9] = [
             "Inputs",
             "Output",
             "Checks",
             "Memory",
             "Quantization",
+            "GGUF",
             "Experts",
             "Escape hatches",
             "Reporting",

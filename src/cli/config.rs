@@ -102,6 +102,8 @@ pub(crate) fn request_of(
         tied: if result.tied == "fold" { Tied::Fold } else { Tied::Untie },
         keep_quantized: rules.keep_quantized,
         base16: rules.base16.clone().map(Into::into),
+        template: rules.gguf_template.clone().map(Into::into),
+        template_type: rules.gguf_type.clone(),
         fresh_scales: rules.scales == "fresh",
         accept_loss: rules.accept_loss,
         base_as: rules.base_as.clone(),

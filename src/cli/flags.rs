@@ -181,7 +181,7 @@ impl ShowFlags {
 
 /// What is merged and how, where the files do not say or a rule would refuse.
 #[derive(Args)]
-#[command(group = ArgGroup::new("kept").args(["keep_quantized", "base16"]).multiple(true))]
+#[command(group = ArgGroup::new("kept").args(["keep_quantized", "base16", "gguf_template"]).multiple(true))]
 pub(crate) struct RuleFlags {
     /// Keep a quantized base quantized
     ///
@@ -236,6 +236,39 @@ pub(crate) struct RuleFlags {
     /// Example: --base-as nf4,double
     #[arg(long, value_name = "SCHEME", conflicts_with = "keep_quantized", help_heading = "Quantization")]
     pub(crate) base_as: Option<String>,
+
+    /// Write the result as a file of llama.cpp
+    ///
+    /// Header, tokenizer, names and order of tensors are those of `--gguf-template`, a GGUF file of the same base in whatever type;
+    /// all values are those of the base with its adapters.
+    ///
+    /// Example: --to gguf --gguf-template Llama-3.1-8B-Q8_0.gguf
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_parser = ["gguf"],
+        requires = "gguf_template",
+        hide_possible_values = true,
+        help_heading = "GGUF"
+    )]
+    pub(crate) to: Option<String>,
+
+    /// Use this GGUF file's header and order of tensors for `--to gguf`
+    #[arg(
+        long,
+        value_name = "FILE|NAME",
+        requires = "to",
+        conflicts_with_all = ["keep_quantized", "base16", "base_as"],
+        help_heading = "GGUF"
+    )]
+    pub(crate) gguf_template: Option<PathBuf>,
+
+    /// Set the type of weights for `--to gguf`
+    ///
+    /// `auto` is F16 for a base in F16, else BF16; `f16`, `bf16`, `f32` and `q8_0` are those types, and `template` takes for each tensor
+    /// the type that it has in the template (without an importance matrix). Vectors are F32, as what the template has in F32.
+    #[arg(long, value_name = "TYPE", requires = "to", help_heading = "GGUF")]
+    pub(crate) gguf_type: Option<String>,
 
     /// Set the order of experts in an adapter's fused `lora_B`
     ///

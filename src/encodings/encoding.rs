@@ -8,6 +8,7 @@ use crate::kernels::exact::float_format::FloatFormat;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::rect::{Rect, View};
+use crate::tensor::shape::Shape;
 use std::ops::Range;
 
 /// Equal runs of bytes at equal distances, relative to the start of a part.
@@ -67,6 +68,12 @@ pub(crate) trait Encoding: Sync {
 
     /// The element type whose tensors are this encoding and need nothing else; none for quantized data, which needs auxiliary tensors.
     fn plain(&self) -> Option<Dtype> {
+        None
+    }
+
+    /// A weight of that shape of which nothing is stored yet, if tensors of that element type are this encoding and need nothing
+    /// else, though they are no plain numbers.
+    fn unwritten(&self, _: Dtype, _: &Shape) -> Option<Logical> {
         None
     }
 

@@ -8,7 +8,7 @@ use crate::encodings::bnb_int8::STEP;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::in_training::{magnitude, rounded};
 use crate::encodings::logical::Logical;
-use crate::encodings::plain::{decode, piece, runs};
+use crate::encodings::plain::{decode, piece, runs, size};
 use crate::kernels::dispatch::{Kernels, Precision};
 use crate::kernels::fused::vector::{CpuProof, FormulaVector};
 use crate::kernels::task::VectorTask;
@@ -36,7 +36,7 @@ impl Encoding for Int8InTraining {
     }
 
     fn runs(&self, _: usize, place: Place<'_>) -> Runs {
-        runs(place.logical.parts()[0].dtype.bitsize() as u64 / 8, place)
+        runs(size(place) as u64, place)
     }
 
     fn decode_row(
@@ -48,7 +48,7 @@ impl Encoding for Int8InTraining {
         out: &mut [f32],
     ) -> bool {
         let dtype = place.logical.parts()[0].dtype;
-        let size = dtype.bitsize() / 8;
+        let size = size(place);
         let whole = RowPiece { row: at.row, cols: 0..place.rect.width() as usize };
         let most = rounded(magnitude(dtype, &parts[piece(size, place, &whole)]), CAST);
         decode(kernels, dtype, &parts[piece(size, place, &at)], out);

@@ -12,7 +12,7 @@ use crate::error::claim::ClaimError;
 use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
 use crate::tensor::dtype::Dtype;
-use crate::tensor::reference::TensorRef;
+use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
 
 use crate::encodings::ct_targets::GroupTargets;
@@ -89,6 +89,24 @@ impl Logical {
         match &self.0 {
             Form::Plain(_) => &[],
             Form::Spelled(fields) => &fields.constants,
+        }
+    }
+}
+
+impl Logical {
+    /// The same, of files that count so many further on.
+    #[must_use]
+    pub(crate) fn behind(&self, files: usize) -> Logical {
+        let further = |tensor: &TensorRef| TensorRef {
+            file: FileId((files + tensor.file.0 as usize) as u32),
+            ..tensor.clone()
+        };
+        match &self.0 {
+            Form::Plain(tensor) => Logical(Form::Plain(further(tensor))),
+            Form::Spelled(fields) => {
+                let parts = fields.parts.iter().map(further).collect();
+                Logical(Form::Spelled(Arc::new(LogicalFields { parts, ..LogicalFields::clone(fields) })))
+            }
         }
     }
 }

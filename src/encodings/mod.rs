@@ -22,6 +22,7 @@ pub(crate) mod deepseek_fp4;
 pub(crate) mod distant_codes;
 pub(crate) mod encoding;
 pub(crate) mod endings;
+pub(crate) mod expert_stack;
 pub(crate) mod f16;
 pub(crate) mod f32;
 pub(crate) mod fp8_block;
@@ -48,7 +49,9 @@ pub(crate) mod number;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod packed_layout;
+pub(crate) mod paired_heads;
 pub(crate) mod plain;
+pub(crate) mod plus_one;
 pub(crate) mod quanto;
 pub(crate) mod requantize;
 pub(crate) mod runtime_scales;
@@ -64,8 +67,10 @@ pub(crate) mod window;
 pub(crate) mod words;
 
 use crate::encodings::encoding::Encoding;
+use crate::encodings::logical::Logical;
 
 use crate::tensor::dtype::Dtype;
+use crate::tensor::shape::Shape;
 
 /// Every encoding there is.
 pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
@@ -101,6 +106,9 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &deepseek_fp4::DEEPSEEK_FP4,
     &ct_nvfp4::CT_NVFP4,
     &modelopt_nvfp4::MODELOPT_NVFP4,
+    &paired_heads::PairedHeads,
+    &plus_one::PlusOne,
+    &expert_stack::ExpertStack,
     &in_training_4bit::NF4,
     &in_training_4bit::NF4_DOUBLE,
     &in_training_4bit::FP4,
@@ -140,6 +148,11 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
 /// The encoding of that name.
 pub(crate) fn find(name: &str) -> Option<&'static dyn Encoding> {
     ENCODINGS.iter().copied().find(|encoding| encoding.name() == name)
+}
+
+/// A weight of that shape of which nothing is stored yet, in elements that need nothing else and are no plain numbers.
+pub(crate) fn unwritten(dtype: Dtype, shape: &Shape) -> Option<Logical> {
+    ENCODINGS.iter().find_map(|encoding| encoding.unwritten(dtype, shape))
 }
 
 /// The encoding of plain numbers of that element type.

@@ -16,6 +16,11 @@ pub(crate) fn runs(size: u64, place: Place<'_>) -> Runs {
     .joined()
 }
 
+/// Bytes of an element of a weight that one tensor of plain numbers holds, or several of one type.
+pub(crate) fn size(place: Place<'_>) -> usize {
+    place.logical.parts()[0].dtype.bitsize() / 8
+}
+
 /// The bytes of a piece of a row in a tile whose rows lie next to each other.
 pub(crate) fn piece(size: usize, place: Place<'_>, at: &RowPiece) -> std::ops::Range<usize> {
     let row = at.row * place.rect.width() as usize;

@@ -34,6 +34,8 @@ pub enum AdapterError {
     OtherBase { adapter: String, trained_on: String, base: String },
     #[error("`{}` is an adapter{}, not a checkpoint", path.display(), format.map(|format| format!(" in {format} format")).unwrap_or_default())]
     NotABase { path: PathBuf, format: Option<&'static str> },
+    #[error("`{}` is a GGUF file of a model, not an adapter", path.display())]
+    ModelGiven { path: PathBuf },
     #[error("adapter `{adapter}` sets `{field}` to `{value}`, which {why}")]
     Field { adapter: String, field: String, value: String, why: &'static str },
     #[error(

@@ -33,10 +33,20 @@ pub enum PlanError {
     TiedBothWays { tensor: String },
     #[error("`{}` is given with `--base16`, and no weight of the base is quantized", path.display())]
     NeedlessOriginal { path: PathBuf },
-    #[error("`{}`, given with `--base16`, has no tensor `{tensor}`", path.display())]
+    #[error("`{tensor}` is to start from `{}`, which has no such tensor", path.display())]
     NoOriginal { tensor: String, path: PathBuf },
-    #[error("`{tensor}` has shape {found} in the checkpoint given with `--base16`, {expected} in the base")]
-    OtherOriginal { tensor: String, found: Shape, expected: Shape },
+    #[error("`{tensor}` has shape {found} in `{}`, and {expected} in what is written", path.display())]
+    OtherOriginal { tensor: String, path: PathBuf, found: Shape, expected: Shape },
+    #[error("`{tensor}` cannot start from `{}`: {why}", path.display())]
+    NoStart { tensor: String, path: PathBuf, why: &'static str },
+    #[error("`{tensor}` has no place in the template `{}`", template.display())]
+    NotInTemplate { tensor: String, template: PathBuf },
+    #[error("`{tensor}` of the template `{}` cannot be made from the base: {why}", template.display())]
+    TemplateTensor { tensor: String, template: PathBuf, why: &'static str },
+    #[error("{key} is {found} in the template `{}`, and {expected} in the base", template.display())]
+    OtherTemplate { key: String, found: String, expected: String, template: PathBuf },
+    #[error("`{}` is no file of llama.cpp that a result could be laid out as", path.display())]
+    NoTemplate { path: PathBuf },
     #[error("`{tensor}` cannot be changed in a GGUF file: {why}")]
     OfHeader { tensor: String, why: &'static str },
     #[error("the vocabulary has {first_rows} tokens in `{first}` and {second_rows} in `{second}`")]

@@ -88,24 +88,23 @@ const STRIDE: u64 = 768 << 20;
 /// Every reason to refuse.
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
-    let Places { base: place, original, variant, adapters, notes: found } =
+    let Places { base: place, beside, variant, adapters, notes: found } =
         Places::find(request)?.stopped_by(&request.cancel);
     let variant = request.variant.as_deref().or(variant.as_deref());
     let base =
         Checkpoint::open(&place, variant, &room).map_err(|error| explained(&place, &adapters, error))?;
+    let (base, original) = beside_it(request, base, beside, &room)?;
     let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), &room);
     Error::all(errors)?;
-    let original =
-        original.map(|(place, variant)| Checkpoint::open(&place, variant.as_deref(), &room)).transpose()?;
     let planner = planner(request, (&base, original.as_ref()), &adapters);
     let Planned { plan, digest, mut notes, decisions } =
         plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
     notes.splice(0..0, found);
-    let base_name = name_of_base(&base, &adapters);
+    let base_name = name_of_base(planner.model(), &adapters);
     let folders: Vec<Location> = adapters.iter().map(|adapter| adapter.location.clone()).collect();
     let copied = open_copied(&plan, &place.location, &folders)?;
     let library = if base.catalogue.has_own_names() { &GGUF } else { base.config.library() };
-    let shards = base.sources.len();
+    let of_base = plan.inputs_of(Role::Base);
     let sources = sources_of(base, adapters, original)?;
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
@@ -114,7 +113,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (repacks, locations) = repack_factors(own, much);
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(own, &asked)? };
-    let io = choose_io(request, &schedule, &place.location, &sources[..shards]);
+    let io = choose_io(request, &schedule, &place.location, &sources[of_base]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -144,6 +143,21 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     })
 }
 
+/// The checkpoint as which the result lies, and the one that weights start from where they do not start there.
+fn beside_it(
+    request: &Request,
+    base: Checkpoint,
+    beside: Option<(Resolved, Option<String>)>,
+    room: &HeaderRoom<'_>,
+) -> Result<(Checkpoint, Option<Checkpoint>)> {
+    let open =
+        |(place, variant): (Resolved, Option<String>)| Checkpoint::open(&place, variant.as_deref(), room);
+    match beside.map(open).transpose()? {
+        Some(template) if request.template.is_some() => Ok((template, Some(base))),
+        original => Ok((base, original)),
+    }
+}
+
 /// The files of a plan, in the order in which it counts them.
 fn sources_of(
     base: Checkpoint,
@@ -167,12 +181,13 @@ fn planner<'a>(
     Planner {
         base,
         original,
+        types: request.template.is_some().then(|| request.template_type.as_deref().unwrap_or("auto")),
         fresh_scales: request.fresh_scales,
         adapters,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         tokenizer: request.tokenizer,
-        keep_quantized: request.keep_quantized || original.is_some(),
+        keep_quantized: request.keep_quantized || request.base16.is_some(),
         base_as: request.base_as.as_deref(),
         allow_unmerged_files: &request.allow_unmerged_files,
         allow_other_base: request.allow_other_base,
@@ -231,7 +246,7 @@ pub(crate) fn open_copied(
     for CopiedFile { name, beside, bytes } in &plan.copied {
         let dir = match beside {
             Role::Adapter(i) => &adapters[*i as usize],
-            Role::Base | Role::Original => base,
+            Role::Base | Role::Original | Role::Template => base,
         };
         match open_side_file(dir, name) {
             Ok(source) if source.len() != *bytes => {

@@ -94,6 +94,11 @@ pub struct Request {
     /// The 16-bit checkpoint that a quantized base was made from: what adapters change starts from it, and is quantized as the base
     /// is. Encoded weights stay encoded then.
     pub base16: Option<Origin>,
+    /// The file of llama.cpp, made of the same base, as which the result lies: its header and its names, with the base's values.
+    pub template: Option<Origin>,
+    /// The type that a result with a template is written in: `auto`, `f16`, `bf16`, `f32`, `q8_0` or `template`; by default that of 16
+    /// bits which the base has.
+    pub template_type: Option<String>,
     /// Whether all scales of weights that are encoded again are made anew, not only those that take a value no more.
     pub fresh_scales: bool,
     /// Whether a result is written in which next to nothing of the deltas is left in what is encoded again.

@@ -28,8 +28,8 @@ use crate::merge::request::Request;
 pub(crate) struct Places {
     /// The base.
     pub(crate) base: Resolved,
-    /// The 16-bit checkpoint that the base was quantized from, and its variant, likewise.
-    pub(crate) original: Option<(Resolved, Option<String>)>,
+    /// The checkpoint beside it, and its variant likewise: the one that the base was quantized from, or a template.
+    pub(crate) beside: Option<(Resolved, Option<String>)>,
     /// The variant of the base that its file's name says, where a file was given.
     pub(crate) variant: Option<String>,
     /// The adapters in order.
@@ -59,9 +59,9 @@ impl Places {
             errors.push(error);
             None
         });
-        let original =
-            request.base16.as_ref().map(|original| hub.resolve_watched(original, watch)).transpose();
-        let original = original.unwrap_or_else(|error| {
+        let beside = request.base16.as_ref().or(request.template.as_ref());
+        let beside = beside.map(|beside| hub.resolve_watched(beside, watch)).transpose();
+        let beside = beside.unwrap_or_else(|error| {
             errors.push(error);
             None
         });
@@ -86,8 +86,8 @@ impl Places {
         let from_hub = [&base].into_iter().chain(&adapters).filter_map(Resolved::on_hub);
         let from_hub = from_hub.map(|what| InputNote::ReadFromHub { what }.into());
         let notes = note.into_iter().chain(from_hub).collect();
-        let original = original.map(single_file::directory_of).transpose()?;
-        Ok(Places { base, original, variant, adapters, notes })
+        let beside = beside.map(single_file::directory_of).transpose()?;
+        Ok(Places { base, beside, variant, adapters, notes })
     }
 
     /// The same, whose files stop being read once `cancel` says so.
@@ -95,7 +95,7 @@ impl Places {
         let stopped = |place: Resolved| Resolved { location: place.location.stopped_by(cancel), ..place };
         Places {
             base: stopped(self.base),
-            original: self.original.map(|(place, variant)| (stopped(place), variant)),
+            beside: self.beside.map(|(place, variant)| (stopped(place), variant)),
             variant: self.variant,
             adapters: self.adapters.into_iter().map(stopped).collect(),
             notes: self.notes,

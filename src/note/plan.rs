@@ -52,6 +52,9 @@ notes! {
             verb(*count, ["weight is", "weights are"]),
             verb(*count, ["it", "them"])
         ),
+        LaidOut { template: String, dtype: String } => (
+            "the result is laid out as `{template}`, with its header and its order of tensors, mostly in {dtype}"
+        ),
         ConfigEntriesDropped { entries: Vec<String> } => (
             "{} {} dropped from config.json: no tensor is quantized any more",
             first_of(entries),

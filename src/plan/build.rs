@@ -29,13 +29,15 @@ use crate::plan::check::{check_config, check_dubious, check_encodings, check_sto
 use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
 use crate::plan::decisions::decisions;
-use crate::plan::layout::{OutputLayout, TensorEdits};
+use crate::plan::layout::OutputLayout;
 use crate::plan::links;
 use crate::plan::original::Originals;
+use crate::plan::out_content::TensorEdits;
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
+use crate::plan::template::WrittenTypes;
 use crate::plan::tokenizer;
 
 /// A plan, and what is worth saying about it.
@@ -72,8 +74,10 @@ impl Planner<'_> {
             errors.push(error);
             None
         });
+        errors.extend(self.needless_original(&weights));
+        let of_original = self.weights_of_original(&mut errors);
+        let types = self.written_types(of_original.as_ref(), &mut errors);
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
-        claim_set.errors.extend(self.needless_original(&weights));
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
         let disk = Logicals::of(&self.base.catalogue, &weights);
@@ -89,7 +93,8 @@ impl Planner<'_> {
         // What the headers show to be wrong does not wait for the files.
         Error::all(std::mem::take(&mut claim_set.errors))?;
         // The output is laid out while the files are still read.
-        let output = self.lay_out(&outline, std::mem::take(&mut claim_set.edits));
+        let output =
+            self.lay_out(&outline, std::mem::take(&mut claim_set.edits), (of_original.as_ref(), types));
         let contents = contents()?;
         let shards = output.as_ref().map_or(&[][..], |output| &output.shards);
         claim_set.check_contents(self, &contents, shards);
@@ -97,7 +102,7 @@ impl Planner<'_> {
         Error::all(errors)?;
         let OutputContents { shards, files, copied, notes: of_files } = output?;
         notes.extend(of_files);
-        let decisions = decisions(&outline, &shards, self.kept_by(), in_training);
+        let decisions = decisions(&outline, &shards, self, in_training);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
@@ -161,11 +166,19 @@ impl Planner<'_> {
     }
 
     /// What the output consists of.
-    fn lay_out(&self, outline: &Outline<'_>, edits: BTreeMap<Target, TensorEdits>) -> Result<OutputContents> {
+    fn lay_out(
+        &self,
+        outline: &Outline<'_>,
+        edits: BTreeMap<Target, TensorEdits>,
+        (of_original, types): (Option<&Weights>, Option<WrittenTypes>),
+    ) -> Result<OutputContents> {
         let files_before = self.base.catalogue.shards.len() + self.adapters.len();
-        let originals = self.original.map(|checkpoint| Originals { checkpoint, files_before });
+        let originals = self.original.zip(of_original);
+        let originals =
+            originals.map(|(checkpoint, weights)| Originals { checkpoint, weights, files_before });
         let (keep_quantized, fresh_scales) = (self.keep_quantized, self.fresh_scales);
-        let shards = OutputLayout { outline, edits, keep_quantized, originals, fresh_scales }.shards()?;
+        let shards =
+            OutputLayout { outline, edits, keep_quantized, originals, fresh_scales, types }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
@@ -242,8 +255,9 @@ impl Planner<'_> {
     /// The files the plan reads: the base's shards, then each adapter's, as their [`crate::tensor::reference::FileId`]s count.
     fn inputs(&self, contents: &[Contents]) -> Vec<Input> {
         let shards = self.base.catalogue.shards.iter();
+        let [of_base, of_original] = self.roles();
         let base = shards.map(|shard| Input {
-            role: Role::Base,
+            role: of_base,
             name: shard.name.clone(),
             identity: shard.identity.clone(),
         });
@@ -259,7 +273,7 @@ impl Planner<'_> {
         });
         let originals = self.original.iter().flat_map(|original| &original.catalogue.shards);
         let originals = originals.map(|shard| Input {
-            role: Role::Original,
+            role: of_original,
             name: shard.name.clone(),
             identity: shard.identity.clone(),
         });

@@ -1,18 +1,21 @@
 //! What was decided beyond adding deltas: a merge reports it, and the model card and the record repeat it.
 
+use std::collections::BTreeMap;
+
 use crate::encodings;
 use crate::encodings::schemes;
 use crate::model::outline::Outline;
 use crate::note::plan::PlanNote;
 use crate::plan::config_file;
 use crate::plan::out_tensor::{Content, OutShard, OutTensor};
+use crate::plan::planner::Planner;
 use crate::tensor::size::show_size;
 
 /// The decisions, for an output of these shards.
 pub(crate) fn decisions(
     outline: &Outline<'_>,
     shards: &[OutShard],
-    kept: Option<(&str, bool)>,
+    planner: &Planner<'_>,
     in_training: Option<PlanNote>,
 ) -> Vec<PlanNote> {
     let mut decisions: Vec<PlanNote> = in_training.into_iter().collect();
@@ -29,10 +32,14 @@ pub(crate) fn decisions(
     if let Some((base, tokens)) = config_file::vocabulary(outline) {
         decisions.push(PlanNote::VocabularyResized { tokens, base });
     }
+    if planner.types.is_some() {
+        decisions.push(laid_out(outline, shards));
+        return decisions;
+    }
     if !outline.weights.any() {
         return decisions;
     }
-    if let Some((by, fresh)) = kept {
+    if let Some((by, fresh)) = planner.kept_by() {
         let by = by.to_owned();
         let is_any = shards.iter().flat_map(|shard| &shard.tensors).any(OutTensor::is_encoded_again);
         decisions.push(if is_any {
@@ -60,6 +67,18 @@ pub(crate) fn decisions(
         decisions.push(PlanNote::ConfigEntriesDropped { entries });
     }
     decisions
+}
+
+/// As what a result is laid out, and the types that its bytes are mostly of.
+fn laid_out(outline: &Outline<'_>, shards: &[OutShard]) -> PlanNote {
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
+    for tensor in shards.iter().flat_map(|shard| &shard.tensors) {
+        *types.entry(format!("{:?}", tensor.dtype)).or_default() += tensor.bytes;
+    }
+    let most = types.into_iter().max_by_key(|(_, bytes)| *bytes);
+    let dtype = most.map_or_else(String::new, |(dtype, _)| dtype);
+    let template = outline.base.catalogue.shards.first().map_or_else(String::new, |shard| shard.name.clone());
+    PlanNote::LaidOut { template, dtype }
 }
 
 /// The entries of `config.json` that said how the base is quantized.

@@ -9,38 +9,20 @@ use crate::checkpoint::header::{alignment_of, build_header, metadata_of};
 use crate::checkpoint::llama_cpp::stored_name;
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
-use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::Logical;
 use crate::error::claim::ClaimError;
 use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
 use crate::formats::header_bytes::HeaderBytes;
-use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::dtype::Dtype;
 use crate::tensor::name::Name;
-use crate::tensor::rect::View;
 use crate::tensor::reference::{FileId, TensorRef};
-use crate::tensor::shape::Shape;
 
 use crate::model::outline::{Outline, Target};
-use crate::ops::op::{ClaimId, Op};
-use crate::ops::placement::Placement;
 use crate::plan::original::Originals;
+use crate::plan::out_content::{TensorEdits, copied, merge, out, plain, refuse_other_views};
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
-
-/// What all adapters together do to one tensor.
-#[derive(Default)]
-pub(crate) struct TensorEdits {
-    /// The tensor that stands in its place, and the claim that put it there: few tensors have one.
-    pub(crate) replaced: Option<Box<(TensorRef, ClaimId)>>,
-    /// What is done to it, in order.
-    pub(crate) ops: Vec<Op>,
-}
-
-impl TensorEdits {
-    fn is_nothing(&self) -> bool {
-        self.replaced.is_none() && self.ops.is_empty()
-    }
-}
+use crate::plan::template::{Converted, WrittenTypes};
 
 /// All that decides how the output lies.
 pub(crate) struct OutputLayout<'l> {
@@ -54,6 +36,16 @@ pub(crate) struct OutputLayout<'l> {
     pub(crate) originals: Option<Originals<'l>>,
     /// Whether all their scales are made anew.
     pub(crate) fresh_scales: bool,
+    /// The types of a result that starts from these originals wholly, and only lies as the base.
+    pub(crate) types: Option<WrittenTypes>,
+}
+
+impl<'l> OutputLayout<'l> {
+    /// How tensors are made of a result that starts from the originals wholly.
+    fn converted(&self) -> Option<Converted<'l>> {
+        let (originals, types) = self.originals.zip(self.types)?;
+        Some(Converted { outline: self.outline, originals, types })
+    }
 }
 
 impl OutputLayout<'_> {
@@ -76,13 +68,20 @@ impl OutputLayout<'_> {
             if !tensors.is_empty() || own.is_empty() {
                 let stored = (first - own.len()..first).map(|place| base.stored_name(place));
                 match shard((file, beside), own.iter().zip(stored), tensors, &gone) {
-                    Ok(shard) => shards.push(shard),
+                    Ok(shard) => shards.push(self.named(shard)),
                     Err(error) => errors.push(error),
                 }
             }
         }
         Error::all(errors)?;
         Ok(shards)
+    }
+
+    fn named(&self, shard: OutShard) -> OutShard {
+        match self.converted() {
+            Some(converted) => converted.named(shard),
+            None => shard,
+        }
     }
 
     /// The output tensors of one shard: those of the base's, the place of the first of which is given, and what is new
@@ -103,7 +102,10 @@ impl OutputLayout<'_> {
         let outline = self.outline;
         for (i, addition) in outline.additions.iter().enumerate() {
             if outline.base.catalogue.tensors[addition.beside].tensor.file == file {
-                tensors.push(self.addition(i));
+                match self.addition(i) {
+                    Ok(out) => tensors.push(out),
+                    Err(error) => errors.push(error),
+                }
             }
         }
         // There may be 92,000 in all, and a plan holds them to its end.
@@ -117,6 +119,10 @@ impl OutputLayout<'_> {
         let nothing = TensorEdits::default();
         let stored = self.outline.base.catalogue.stored_name(i);
         let is_touched = self.edits.contains_key(&Target::Base(i));
+        if let Some(converted) = self.converted() {
+            let edits = self.edits.remove(&Target::Base(i)).unwrap_or_default();
+            return converted.tensor(i, base, edits).map(Some);
+        }
         let mut taken = || self.edits.remove(&Target::Base(i)).unwrap_or_default();
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
@@ -148,7 +154,7 @@ impl OutputLayout<'_> {
     }
 
     /// A tensor that the base has not.
-    fn addition(&mut self, i: usize) -> OutTensor {
+    fn addition(&mut self, i: usize) -> Result<OutTensor> {
         let addition = &self.outline.additions[i];
         let shape = self.outline.weight(Target::New(i)).shape;
         let from = addition.copy_of.map(|from| &self.outline.base.catalogue.tensors[from].tensor);
@@ -156,23 +162,11 @@ impl OutputLayout<'_> {
         let catalogue = &self.outline.base.catalogue;
         let stored = catalogue.has_own_names().then(|| stored_name(&addition.name)).flatten();
         let name = stored.map_or_else(|| addition.name.clone(), Name::from);
-        plain(&name, addition.dtype, shape, from, edits)
+        match addition.copy_of.zip(self.converted()) {
+            Some((like, converted)) => converted.like(like, &name, edits),
+            None => Ok(plain(&name, addition.dtype, shape, from, edits)),
+        }
     }
-}
-
-/// A tensor of plain numbers: a copy where bytes can be copied, else a merge from what it starts from.
-fn plain(name: &Name, dtype: Dtype, shape: Shape, base: Option<&TensorRef>, edits: TensorEdits) -> OutTensor {
-    let (from, claim) = match edits.replaced.as_deref() {
-        Some((value, claim)) => (value, Some(*claim)),
-        None => (base.expect("a tensor that only an adapter has is a replacement"), None),
-    };
-    let content = if edits.ops.is_empty() && from.dtype == dtype {
-        Content::Copy { from: from.clone(), claim }
-    } else {
-        let start = Logical::plain(from).expect("claims of other dtypes are refused");
-        merge(start, claim, edits.ops)
-    };
-    out(name, dtype, shape, encodings::plain(dtype), 0, content)
 }
 
 /// An encoded weight that is written as plain numbers.
@@ -187,18 +181,6 @@ fn decoded(name: &Name, dtype: Dtype, logical: &Logical, edits: TensorEdits) -> 
     let content = merge(start, claim, edits.ops);
     refuse_other_views(name, &content)?;
     Ok(out(name, dtype, shape, encodings::plain(dtype), 0, content))
-}
-
-/// Quantized data is decoded row by row, so that a delta must see them as rows of their last axis.
-fn refuse_other_views(name: &str, content: &Content) -> Result<()> {
-    let Content::Compute { start, view, form, .. } = content else { return Ok(()) };
-    let start = form.as_deref().unwrap_or(start);
-    let is_coded = encodings::find(start.encoding()).is_some_and(|encoding| encoding.plain().is_none());
-    if is_coded && start.shape().axes().last().is_some_and(|cols| *cols != view.cols) {
-        let (tensor, why) = (name.to_owned(), QuantizedProblem::AcrossRows);
-        return Err(ClaimError::Quantized { tensor, why }.into());
-    }
-    Ok(())
 }
 
 impl OutputLayout<'_> {
@@ -246,32 +228,6 @@ impl OutputLayout<'_> {
         }
         Ok(out(name, tensor.dtype, tensor.shape.clone(), Some(encoding), part, content))
     }
-}
-
-fn copied((name, tensor): (&Name, &TensorRef)) -> OutTensor {
-    let content = Content::Copy { from: tensor.clone(), claim: None };
-    out(name, tensor.dtype, tensor.shape.clone(), encodings::plain(tensor.dtype), 0, content)
-}
-
-fn merge(start: Logical, claim: Option<ClaimId>, ops: Vec<Op>) -> Content {
-    let placements = ops.iter().map(|op| &op.placement);
-    let elements = start.shape().elements();
-    let view = Placement::view(start.shape(), placements).unwrap_or(View { rows: 1, cols: elements });
-    Content::Compute { start, claim, ops, view, form: None, fresh: false }
-}
-
-fn out(
-    name: &Name,
-    dtype: Dtype,
-    shape: Shape,
-    encoding: Option<&dyn Encoding>,
-    part: usize,
-    content: Content,
-) -> OutTensor {
-    let bytes = bytes_of(dtype, shape.elements()).expect("every shape here fits a file");
-    let encoding = encoding.map_or("", |encoding| encoding.name()).into();
-    let part = u8::try_from(part).expect("encodings have a few parts");
-    OutTensor { name: name.clone(), shape, dtype, encoding, part, offset: 0, bytes, content }
 }
 
 /// A shard: the base's header if it still describes the tensors, else a new one.

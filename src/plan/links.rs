@@ -35,7 +35,7 @@ pub(crate) fn leave_out(
     copied.retain(|file| {
         let dir = match file.beside {
             Role::Adapter(i) => &planner.adapters[i as usize].location,
-            Role::Base | Role::Original => base,
+            Role::Base | Role::Original | Role::Template => base,
         };
         let is_inside = leads_out(dir, &file.name).is_none();
         files.extend((!is_inside).then(|| file.name.clone()));

@@ -20,7 +20,7 @@ impl Planner<'_> {
     /// Checks where an adapter comes from. What the user allows is noted and recorded.
     pub(crate) fn check_origin(&self, adapter: &Adapter, claim_set: &mut ClaimSet) {
         claim_set.notes.extend(self.provenance(adapter));
-        claim_set.errors.extend(reordered_wrongly(adapter, &self.base.config));
+        claim_set.errors.extend(reordered_wrongly(adapter, &self.model().config));
         self.check_class(adapter, claim_set);
         if let Err(error) = self.check_beside(adapter, claim_set) {
             claim_set.errors.push(error);
@@ -29,7 +29,7 @@ impl Planner<'_> {
 
     /// Whether the base is of the family that the adapter was trained on.
     fn check_class(&self, adapter: &Adapter, claim_set: &mut ClaimSet) {
-        let Some((trained_on, base)) = other_base::other_class(adapter, self.base) else { return };
+        let Some((trained_on, base)) = other_base::other_class(adapter, self.model()) else { return };
         if !self.allow_other_base {
             return claim_set.errors.push(other_base::refused(adapter, trained_on, base));
         }
@@ -41,7 +41,7 @@ impl Planner<'_> {
     /// Whether the directory of the adapter tells that it is not whole, or for another base.
     fn check_beside(&self, adapter: &Adapter, claim_set: &mut ClaimSet) -> Result<()> {
         claim_set.errors.extend(on_residual(adapter)?);
-        let found = unmerged::beside(adapter, Some(self.base), self.allow_unmerged_files)?;
+        let found = unmerged::beside(adapter, Some(self.model()), self.allow_unmerged_files)?;
         claim_set.errors.extend(unmerged::refused(&adapter.name, found.open));
         for file in found.allowed {
             let note = InputNote::UnmergedAllowed { adapter: adapter.name.clone(), file };
@@ -55,7 +55,7 @@ impl Planner<'_> {
     fn provenance(&self, adapter: &Adapter) -> Option<Note> {
         let trained_on = adapter.options.base.as_deref()?;
         let (of, adapter) = (trained_on.to_owned(), adapter.name.clone());
-        let config = &self.base.config;
+        let config = &self.model().config;
         if schemes::is_quantized_build(trained_on) && config.quantization().is_none() {
             if self.base_as.is_some() {
                 return None;
@@ -63,7 +63,7 @@ impl Planner<'_> {
             return Some(InputNote::TrainedOnQuantized { adapter, trained_on: of }.into());
         }
         let by_config = config.text("_name_or_path").filter(|name| !name.is_empty());
-        let names: Vec<&str> = self.base.name.as_deref().into_iter().chain(by_config).collect();
+        let names: Vec<&str> = self.model().name.as_deref().into_iter().chain(by_config).collect();
         let Some(base) = names.first().map(|name| (*name).to_owned()) else {
             let model_type = other_family(trained_on, config)?.to_owned();
             return Some(InputNote::OtherFamily { adapter, trained_on: of, model_type }.into());

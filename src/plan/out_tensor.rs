@@ -1,5 +1,7 @@
 //! Output tensors, the executed unit, and the shards they stand in.
 
+use std::ops::Range;
+
 use crate::adapters::adapter::Keys;
 use crate::checkpoint::identity::Identity;
 
@@ -131,6 +133,8 @@ pub enum Role {
     Adapter(u32),
     /// A shard of the 16-bit checkpoint that the base was quantized from.
     Original,
+    /// A shard of the checkpoint whose layout the result has.
+    Template,
 }
 
 /// A file that a plan reads.
@@ -235,6 +239,13 @@ impl Plan {
     /// The input that `file` means.
     pub fn input(&self, file: FileId) -> &Input {
         &self.inputs[file.0 as usize]
+    }
+
+    /// Which inputs are files of that role, which lie one behind the other.
+    pub(crate) fn inputs_of(&self, role: Role) -> Range<usize> {
+        let is_one = |input: &Input| input.role == role;
+        let first = self.inputs.iter().position(is_one).unwrap_or(self.inputs.len());
+        first..first + self.inputs[first..].iter().take_while(|input| is_one(input)).count()
     }
 
     /// Bytes of all output shards.

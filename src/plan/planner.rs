@@ -4,10 +4,11 @@ use crate::adapters::adapter::Adapter;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::model::tied::Tied;
+use crate::plan::out_tensor::Role;
 
 /// What plans are made from.
 pub(crate) struct Planner<'a> {
-    /// The base.
+    /// The base, as whose files the result lies; where the result has the layout of a template, that.
     pub base: &'a Checkpoint,
     /// The adapters, in the order in which they are added.
     pub adapters: &'a [Adapter],
@@ -19,8 +20,11 @@ pub(crate) struct Planner<'a> {
     pub tokenizer: TokenizerChoice,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
-    /// The 16-bit checkpoint that the base was quantized from: what is encoded again starts from it.
+    /// The 16-bit checkpoint that the base was quantized from: what is encoded again starts from it. Where the result has the
+    /// layout of a template, the base: all weights do.
     pub original: Option<&'a Checkpoint>,
+    /// The types that a result has which has the layout of a template; none for all others.
+    pub types: Option<&'a str>,
     /// Whether all scales of what is encoded again are made anew.
     pub fresh_scales: bool,
     /// How training quantized the base in memory, if weights are to be taken so.
@@ -37,10 +41,20 @@ pub(crate) struct Planner<'a> {
     pub sha256: bool,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// The flag by which encoded weights stay encoded, if they do, and whether scales are made anew.
     pub(crate) fn kept_by(&self) -> Option<(&'static str, bool)> {
         let flag = if self.original.is_some() { "--base16" } else { "--keep-quantized" };
         self.keep_quantized.then_some((flag, self.fresh_scales))
+    }
+
+    /// The checkpoint whose model it is that is merged into.
+    pub(crate) fn model(&self) -> &'a Checkpoint {
+        self.original.filter(|_| self.types.is_some()).unwrap_or(self.base)
+    }
+
+    /// What files of the base and of the original are.
+    pub(crate) fn roles(&self) -> [Role; 2] {
+        if self.types.is_some() { [Role::Template, Role::Base] } else { [Role::Base, Role::Original] }
     }
 }

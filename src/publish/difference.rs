@@ -49,6 +49,7 @@ fn inputs(others: &[Input], own: &[Input]) -> Option<String> {
         Role::Base => "the base",
         Role::Adapter(_) => "an adapter",
         Role::Original => "the 16-bit original",
+        Role::Template => "the template",
     };
     Some(format!("`{}` of {of} is another", input.name))
 }

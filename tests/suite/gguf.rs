@@ -5,18 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use shardfold::testing::{Dtype, TestHooks};
+use shardfold::testing::Dtype;
 use shardfold::{Cancel, Location, Request, Style, Terminal, choose};
 
 use super::refusals::refused;
 use super::support::{contents, copy_folder, f32s, fixtures, ran, run, write_safetensors};
-use super::work::{Work, edit_json};
+use super::work::{Work, edit_json, in_small_tiles};
 
 const DENSE: &[&str] = &["llama", "qwen2", "gemma3", "phi3"];
 /// Adapters of fused parameters, and of single experts.
 const MIXTURES: &[&str] = &["qwen2moe", "qwen3moe", "mixtral"];
 
-fn of(name: &str) -> PathBuf {
+pub(super) fn of(name: &str) -> PathBuf {
     fixtures().join("gguf").join(name)
 }
 
@@ -30,22 +30,12 @@ fn work(name: &str) -> Work {
     work
 }
 
-fn request(work: &Work) -> Request {
+pub(super) fn request(work: &Work) -> Request {
     let adapters = vec![(work.adapter.clone().into(), 1.0)];
     Request { base: Some(work.base.join("base.gguf").into()), adapters, ..Request::default() }
 }
 
-fn in_small_tiles(request: &Request) -> Request {
-    let with = |slab| Request {
-        hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
-        threads: Some(1),
-        ..request.clone()
-    };
-    let found = (1..=64).map(|n| with(n * 4096)).find(|request| shardfold::prepare(request).is_ok());
-    found.expect("256 KiB are enough")
-}
-
-fn merge(request: &Request, output: &Path) {
+pub(super) fn merge(request: &Request, output: &Path) {
     let prepared =
         shardfold::prepare(request).unwrap_or_else(|error| panic!("{:?}: {error:?}", request.base));
     let mut reporter = choose(Style::Quiet, Terminal::default(), &Cancel::default());
@@ -123,7 +113,11 @@ fn adapters_of_llama_cpp_that_are_not_read_are_refused() {
             with(b"lora", b"dora"),
             &["sets `adapter.type` to `dora`, which is not read of GGUF files"][..],
         ),
-        ("a model", fs::read(of("llama").join("base.gguf")).expect("a fixture"), &["adapter_config.json"]),
+        (
+            "a model",
+            fs::read(of("llama").join("base.gguf")).expect("a fixture"),
+            &["lora.gguf` is a GGUF file of a model, not an adapter", "hint: a model is the base"],
+        ),
         ("another architecture", with(b"llama", b"bloom"), &["llama.cpp's architecture `bloom`"]),
         (
             "no name of a tensor",
@@ -194,9 +188,16 @@ fn what_is_quantized_again_from_its_original_is_what_the_library_makes_of_the_su
     // Another model, rows in another order, and flags that go with nothing.
     original = of("qwen2").join("base.gguf");
     let [flag, path] = flags(&original);
-    refused("another model", &work, &[&flag, &path], 65, &["in another order"]);
-    let plain = of("llama-safetensors").to_string_lossy().into_owned();
-    refused("as transformers has it", &work, &[&flag, &plain], 65, &["in another order"]);
+    refused(
+        "another model",
+        &work,
+        &[&flag, &path],
+        65,
+        &["an order or a form that is not made of those there"],
+    );
+    // As transformers has it, with rows in the order of both halves.
+    let plain = of("converted").join("llama/base").to_string_lossy().into_owned();
+    assert!(merged(&work, "converted", &[&flag, &plain, "--scales", "fresh"]) == fresh);
     refused("not there", &work, &[&flag, "/nowhere"], 66, &["/nowhere"]);
     let mut whole = super::gguf::work("llama");
     whole.base = of("llama-safetensors");
@@ -344,7 +345,7 @@ fn damaged(name: &str, from: &[u8], to: &[u8]) -> Work {
     work
 }
 
-fn replace_all(path: &Path, from: &[u8], to: &[u8]) {
+pub(super) fn replace_all(path: &Path, from: &[u8], to: &[u8]) {
     let bytes = fs::read(path).expect("a file");
     let mut changed = Vec::new();
     let mut rest = &bytes[..];
@@ -433,7 +434,7 @@ fn what_is_converted_to_llama_may_be_of_another_class() {
 }
 
 /// A pair of a header that is a whole number of four bytes.
-fn count(key: &str, value: u32) -> Vec<u8> {
+pub(super) fn count(key: &str, value: u32) -> Vec<u8> {
     [key.as_bytes(), &4u32.to_le_bytes(), &value.to_le_bytes()].concat()
 }
 

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use safetensors::Dtype as Theirs;
 use serde_json::{Value, json};
-use shardfold::testing::{Dtype, TestHooks};
+use shardfold::testing::Dtype;
 use shardfold::{Cancel, Location, MergedReader, Request, Style, Terminal, choose};
 
 use super::golden::{cases, merged, request as golden_request};
 use super::oracle::{Case, Tensor, read};
 use super::refusals::refused;
 use super::support::{f32s, fixtures, quick_folder, write_safetensors};
-use super::work::{MODULE, Work, edit, edit_json};
+use super::work::{MODULE, Work, edit, edit_json, in_small_tiles};
 
 /// What training may have had.
 const FLAGS: &[&str] = &[
@@ -86,17 +86,6 @@ fn request(work: &Work, base_as: Option<&str>) -> Request {
         base_as: base_as.map(str::to_owned),
         ..Request::default()
     }
-}
-
-/// The same with the smallest tile buffers that some tiles fit, one at a time.
-fn in_small_tiles(request: &Request) -> Request {
-    let with = |slab| Request {
-        hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
-        threads: Some(1),
-        ..request.clone()
-    };
-    let found = (1..=64).map(|n| with(n * 4096)).find(|request| shardfold::prepare(request).is_ok());
-    found.expect("256 KiB are enough")
 }
 
 #[test]

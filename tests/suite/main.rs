@@ -75,6 +75,7 @@ mod stacks;
 mod structure;
 mod support;
 mod targets;
+mod to_gguf;
 mod trial;
 mod turned;
 mod vectors;

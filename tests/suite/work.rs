@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
-use shardfold::testing::Dtype;
+use shardfold::Request;
+use shardfold::testing::{Dtype, TestHooks};
 
 use super::support::{
     Ran, command, copy_folder, f32s, fixtures, folder, quick_folder, ran, write_safetensors,
@@ -26,6 +27,17 @@ pub struct Work {
     pub adapter: PathBuf,
     /// Where the result goes.
     pub output: PathBuf,
+}
+
+/// The same with the smallest tile buffers that some tiles fit, one at a time.
+pub fn in_small_tiles(request: &Request) -> Request {
+    let with = |slab| Request {
+        hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
+        threads: Some(1),
+        ..request.clone()
+    };
+    let found = (1..=64).map(|n| with(n * 4096)).find(|request| shardfold::prepare(request).is_ok());
+    found.expect("256 KiB are enough")
 }
 
 /// A tensor of a file that is being changed.

@@ -22,6 +22,7 @@ use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
+use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 /// A rule for new blocks: from values, into the bytes of scales, which are zero, and into codes.
@@ -75,6 +76,11 @@ static SCHEME: Scheme = Scheme {
 impl Ggml {
     fn bytes(&self) -> usize {
         self.dtype.bitsize() / 8
+    }
+
+    fn logical(&self, shape: Shape, parts: Vec<TensorRef>) -> Logical {
+        let (encoding, block) = (self.name.into(), (1, self.dtype.values()));
+        LogicalFields { encoding, shape, block, parts, constants: Vec::new() }.into()
     }
 
     /// Where a tile's blocks are in the tensor.
@@ -176,9 +182,14 @@ impl Encoding for Ggml {
         let cols = blocks.checked_mul(values);
         let shape = cols.and_then(|cols| Shape::new(&[before, &[cols]].concat()));
         let shape = shape.ok_or_else(|| wrong(QuantizedProblem::TooLarge))?;
-        let (encoding, parts) = (self.name.into(), vec![tensor.clone()]);
-        let fields = LogicalFields { encoding, shape, block: (1, values), parts, constants: Vec::new() };
-        Ok(Some(Detected { name: found.name.to_owned(), logical: fields.into(), auxiliary: Vec::new() }))
+        let logical = self.logical(shape, vec![tensor.clone()]);
+        Ok(Some(Detected { name: found.name.to_owned(), logical, auxiliary: Vec::new() }))
+    }
+
+    fn unwritten(&self, dtype: Dtype, shape: &Shape) -> Option<Logical> {
+        let is_whole = |cols: &u64| cols.is_multiple_of(dtype.values());
+        let is_one = dtype == self.dtype && shape.axes().last().is_some_and(is_whole);
+        is_one.then(|| self.logical(shape.clone(), Vec::new()))
     }
 
     fn decode_only(&self, _: &Logical) -> Option<&'static str> {
