@@ -32,6 +32,8 @@ pub(crate) struct QuantizedWeight {
     pub logical: Logical,
     /// What it is written as where it is decoded; none for what the config says.
     pub written_as: Option<Dtype>,
+    /// Whether its last two axes are exchanged, as its codes are stored in that order and stay codes.
+    pub is_across: bool,
 }
 
 impl QuantizedWeight {
@@ -253,7 +255,12 @@ impl Weights {
             self.roles[i] = Some(TensorRole::Unused);
         }
         let name = (*name != **called).then(|| name.into());
-        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as: None }));
+        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight {
+            name,
+            logical,
+            written_as: None,
+            is_across: false,
+        }));
         Ok(())
     }
 
@@ -291,12 +298,28 @@ impl Weights {
         catalogue.position(name).or_else(|| self.renamed.get(name).copied())
     }
 
+    /// Takes every weight in the order of its bytes, as it is written where its codes stay codes.
+    pub(crate) fn keep_as_stored(&mut self) {
+        for role in &mut self.roles {
+            let Some(TensorRole::Quantized(weight)) = role else { continue };
+            let encoding = encodings::find(weight.logical.encoding());
+            if let Some(across) = encoding.and_then(|encoding| encoding.across(&weight.logical)) {
+                (weight.logical, weight.is_across) = (across, true);
+            }
+        }
+    }
+
     /// Takes a weight of plain numbers as training saw it; it is written as what it is.
     pub(crate) fn see_in_training(&mut self, catalogue: &Catalogue, place: usize, logical: Logical) {
         let written_as = Some(catalogue.tensors[place].tensor.dtype);
         self.is_in_training = true;
         self.roles.resize(catalogue.tensors.len(), None);
-        self.roles[place] = Some(TensorRole::Quantized(QuantizedWeight { name: None, logical, written_as }));
+        self.roles[place] = Some(TensorRole::Quantized(QuantizedWeight {
+            name: None,
+            logical,
+            written_as,
+            is_across: false,
+        }));
     }
 
     /// Whether every quantized weight says by itself how it is stored.

@@ -179,7 +179,7 @@ fn is_type(end: &str) -> bool {
         end.strip_prefix(*kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     ["F16", "BF16", "F32"].contains(&end.as_str())
-        || ["Q", "IQ", "TQ", "MXFP", "NVFP"].iter().any(|kind| is_numbered(kind))
+        || ["Q", "IQ", "TQ", "MXFP", "NVFP"].iter().any(is_numbered)
 }
 
 /// Digits of a number in the name of a shard of llama.cpp.

@@ -13,10 +13,12 @@
 //! AWQ multiplies inputs by factors that it folds into the layers before, so that its weights stand in another basis than those of
 //! the model it was made from: only an adapter that was trained on such a checkpoint fits it.
 //!
-//! Decoding only: at 4 bits hardly any of a delta would survive the rounding.
+//! Encoded again with the scales and zero points that are there, the layout `gemm` in the order of its bytes
+//! ([`codes_across`](crate::encodings::codes_across)).
 
 use crate::encodings::awq_tensors::{Along, AwqLayout, AwqTensors, IN_WORD, METHOD};
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::codes_across::{CodesAcross, nearest_code};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
 use crate::encodings::scheme::{Auxiliary, Scheme};
@@ -24,6 +26,7 @@ use crate::encodings::window::{PartWindow, most_units, units};
 use crate::encodings::words::{WORD_BYTES, word};
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
+use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
 
 /// AWQ in one of its layouts.
@@ -33,6 +36,18 @@ pub(crate) struct Awq(AwqLayout);
 pub(crate) static GEMM: Awq = Awq(AwqLayout { name: "awq_gemm", version: "gemm", along: Along::Outputs });
 /// A stored row for each output.
 pub(crate) static GEMV: Awq = Awq(AwqLayout { name: "awq_gemv", version: "gemv", along: Along::Inputs });
+
+/// The first as it is stored.
+pub(crate) static GEMM_ACROSS: CodesAcross = CodesAcross {
+    name: "awq_gemm_across",
+    scheme: &SCHEME,
+    bits: BITS as u64,
+    along_outputs: Some(&FIELD),
+    kept_scales: KEPT_SCALES,
+};
+
+const KEPT_SCALES: &str =
+    "AWQ makes scales from inputs that it sees, which no file holds: they stay as they are";
 
 static SCHEME: Scheme = Scheme {
     title: "AWQ",
@@ -56,8 +71,9 @@ const QWEIGHT: &[&str] = &[".qweight"];
 
 const CODES: usize = 0;
 const SCALES: usize = 1;
-/// Bits of a code.
+/// Bits of a code, and the largest.
 const BITS: u32 = 4;
+const MOST: u32 = 15;
 /// Which of a word's fields each of eight outputs is in.
 const FIELD: [u32; IN_WORD as usize] = [0, 4, 1, 5, 2, 6, 3, 7];
 
@@ -74,12 +90,23 @@ impl Encoding for Awq {
         AwqTensors::detect(found, &self.0)
     }
 
-    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
-        Some("AWQ is not encoded again: most of a delta is smaller than half a step between its codes")
+    fn across(&self, logical: &Logical) -> Option<Logical> {
+        matches!(self.0.along, Along::Outputs).then(|| GEMM_ACROSS.of(logical)).flatten()
+    }
+
+    fn keeps_scales(&self) -> Option<&'static str> {
+        Some(KEPT_SCALES)
+    }
+
+    fn is_kept(&self, _: &Logical, part: usize) -> bool {
+        part != CODES
     }
 
     fn block_shape(&self, _: &Logical) -> (u64, u64) {
-        (1, 1)
+        match self.0.along {
+            Along::Outputs => (1, 1),
+            Along::Inputs => (1, IN_WORD),
+        }
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -137,6 +164,34 @@ impl Encoding for Awq {
             done = end;
         }
         finite
+    }
+
+    fn encode(&self, _: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
+        let (place, width) = (block.place, block.cols.len());
+        let tile = AwqTile::of(self.0.along, place);
+        let (_, rest) = block.source.split_at(tile.codes.bytes());
+        let (scales, zeros) = rest.split_at(tile.scales.bytes());
+        let mut finite = true;
+        for (row, values) in block.rows.clone().zip(block.values.chunks_mut(width)) {
+            let output = place.rect.rows.start + row as u64;
+            let first = place.rect.cols.start + block.cols.start as u64;
+            for (values, first) in
+                values.chunks_mut(IN_WORD as usize).zip((first..).step_by(IN_WORD as usize))
+            {
+                let group = first / tile.group;
+                let scale = number(tile.scale_dtype, scales, tile.scales_at(output, group));
+                let zero = tile.field(zeros, &tile.zeros, output, group);
+                let mut all = 0;
+                for (value, field) in values.iter_mut().zip(0..) {
+                    finite &= value.is_finite();
+                    let code = nearest_code(*value, scale, zero, MOST);
+                    *value = (code as i32 - zero) as f32 * scale;
+                    all |= code << (BITS * field);
+                }
+                bytes.as_chunks_mut::<4>().0[tile.codes.at(output, first / IN_WORD)] = all.to_le_bytes();
+            }
+        }
+        Narrowed { finite, changed: 0 }
     }
 }
 

@@ -100,6 +100,17 @@ pub(crate) trait Encoding: Sync {
         None
     }
 
+    /// The same weight with its last two axes exchanged, where its codes are stored in that order, so that it is encoded again so; none
+    /// where it is written in the order that it has.
+    fn across(&self, _: &Logical) -> Option<Logical> {
+        None
+    }
+
+    /// Why scales are not made anew though codes are; none if they are, or there are none.
+    fn keeps_scales(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Rows of a matrix that a tile must not reach beyond: none holds rows on both sides of a multiple of them.
     fn row_group(&self, _: &Logical) -> u64 {
         u64::MAX

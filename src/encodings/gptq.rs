@@ -12,10 +12,11 @@
 //! its field borrowed from its neighbor, so that the 1 is added to whole words again (9.2); fields of 3 bits cross words, and the
 //! library adds to each by itself, so that a stored 7 means 8 (17).
 //!
-//! Decoding only: without GPTQ's compensation of errors the codes would be worse than those it made.
+//! Encoded again in the order of its bytes ([`codes_across`](crate::encodings::codes_across)), but for 3 bits, whose fields cross words.
 
 use std::ops::Range;
 
+use crate::encodings::codes_across::CodesAcross;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::gptq_tensors::{GptqTensors, METHODS};
 use crate::encodings::logical::{Candidate, Detected, Logical};
@@ -43,6 +44,17 @@ pub(crate) static GPTQ3: Gptq = Gptq { name: "gptq3", bits: 3 };
 pub(crate) static GPTQ4: Gptq = Gptq { name: "gptq4", bits: 4 };
 /// 8 bits.
 pub(crate) static GPTQ8: Gptq = Gptq { name: "gptq8", bits: 8 };
+
+/// As it is stored, with 2, 4 and 8 bits.
+pub(crate) static GPTQ2_ACROSS: CodesAcross = across("gptq2_across", 2);
+pub(crate) static GPTQ4_ACROSS: CodesAcross = across("gptq4_across", 4);
+pub(crate) static GPTQ8_ACROSS: CodesAcross = across("gptq8_across", 8);
+
+const fn across(name: &'static str, bits: u64) -> CodesAcross {
+    let kept_scales =
+        "GPTQ makes scales from inputs that it sees, which no file holds: they stay as they are";
+    CodesAcross { name, scheme: &SCHEME, bits, along_outputs: None, kept_scales }
+}
 
 static SCHEME: Scheme = Scheme {
     title: "GPTQ",
@@ -81,7 +93,12 @@ impl Encoding for Gptq {
     }
 
     fn decode_only(&self, _: &Logical) -> Option<&'static str> {
-        Some("GPTQ is not encoded again: most of a delta is smaller than half a step between its codes")
+        Some("GPTQ of 3 bits is not encoded again: its codes cross words")
+    }
+
+    fn across(&self, logical: &Logical) -> Option<Logical> {
+        let all = [&GPTQ2_ACROSS, &GPTQ4_ACROSS, &GPTQ8_ACROSS];
+        all.into_iter().find(|across| across.bits == self.bits)?.of(logical)
     }
 
     fn block_shape(&self, _: &Logical) -> (u64, u64) {

@@ -12,6 +12,7 @@ pub(crate) mod bnb_4bit;
 pub(crate) mod bnb_4bit_tensors;
 pub(crate) mod bnb_int8;
 pub(crate) mod codes;
+pub(crate) mod codes_across;
 pub(crate) mod ct_config;
 pub(crate) mod ct_fp8;
 pub(crate) mod ct_int8;
@@ -60,6 +61,7 @@ pub(crate) mod scaled;
 pub(crate) mod scheme;
 pub(crate) mod schemes;
 pub(crate) mod torchao;
+pub(crate) mod transposed;
 pub(crate) mod unsupported;
 #[cfg(test)]
 mod vectors;
@@ -106,6 +108,12 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &deepseek_fp4::DEEPSEEK_FP4,
     &ct_nvfp4::CT_NVFP4,
     &modelopt_nvfp4::MODELOPT_NVFP4,
+    &gptq::GPTQ2_ACROSS,
+    &gptq::GPTQ4_ACROSS,
+    &gptq::GPTQ8_ACROSS,
+    &awq::GEMM_ACROSS,
+    &mxfp4::BY_OUTPUT,
+    &transposed::Transposed,
     &paired_heads::PairedHeads,
     &plus_one::PlusOne,
     &expert_stack::ExpertStack,

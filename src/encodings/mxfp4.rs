@@ -5,7 +5,8 @@
 //! parameter, and so the decoded tensor, is the transpose: `[E, K, R]`**, under the name P. A row of it is one value out of
 //! each of R stored rows; tiles are read as short runs at equal distances, and never reach from one expert into the next.
 //!
-//! Decoding only: what is streamed are rows of the running model, each of which is one value out of every stored row.
+//! Encoded again as it is stored, output by output: a new scale is made by the rule of compressed-tensors, as that of the publisher
+//! is not known.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -13,11 +14,14 @@ use crate::kernels::dispatch::Kernels;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::codes::E2M1;
+use crate::encodings::codes::{CodeFormat, E2M1};
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::number::power_of;
+use crate::encodings::requantize::shared_exponent;
+use crate::encodings::scaled::{Again, POWERS, Product, Scaled};
 use crate::encodings::scheme::{Auxiliary, Scheme};
+use crate::encodings::transposed::exchanged;
 
 /// E2M1 codes with a scale for every 32 inputs, stored by output.
 pub(crate) struct Mxfp4;
@@ -37,6 +41,20 @@ static SCHEME: Scheme = Scheme {
     auxiliary: &[Auxiliary { ending: "_scales", data: &["_blocks"] }],
     plain_lists: &["modules_to_not_convert"],
     ..Scheme::NONE
+};
+
+/// As it is stored: a row for each output. Nothing is detected as this.
+pub(crate) static BY_OUTPUT: Scaled = Scaled {
+    name: "mxfp4_by_output",
+    scheme: &SCHEME,
+    data: &[Dtype::U8],
+    codes: CodeFormat::E2m1,
+    scales: POWERS,
+    product: Product::Scale,
+    again: Again::With(|of| shared_exponent(of.largest, 1 << 21, 2)),
+    has_stacks: true,
+    ending: "_blocks",
+    find: |_, _| Ok(None),
 };
 
 impl Encoding for Mxfp4 {
@@ -107,10 +125,14 @@ impl Encoding for Mxfp4 {
         Ok(Some(Detected { name: name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }
 
-    fn decode_only(&self, _: &Logical) -> Option<&'static str> {
-        Some(
-            "MXFP4 of gpt-oss is not encoded again: its experts are stored across the rows that are streamed",
-        )
+    fn across(&self, logical: &Logical) -> Option<Logical> {
+        Some(Logical::from(LogicalFields {
+            encoding: BY_OUTPUT.name.into(),
+            shape: exchanged(logical.shape())?,
+            block: (1, BLOCK),
+            parts: logical.parts().to_vec(),
+            constants: Vec::new(),
+        }))
     }
 
     fn row_group(&self, logical: &Logical) -> u64 {

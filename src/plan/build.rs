@@ -70,6 +70,9 @@ impl Planner<'_> {
     /// Every reason to refuse, together; what `contents` fails with.
     pub(crate) fn plan(&self, contents: impl FnOnce() -> Result<Vec<Contents>>) -> Result<Planned> {
         let (mut weights, mut errors) = Weights::of(self.base);
+        if self.keep_quantized {
+            weights.keep_as_stored();
+        }
         let in_training = self.see_in_training(&mut weights).unwrap_or_else(|error| {
             errors.push(error);
             None

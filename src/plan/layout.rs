@@ -132,7 +132,7 @@ impl OutputLayout<'_> {
             (Some(TensorRole::Quantized(quantized)), false) if quantized.stands_alone() && !is_touched => {
                 Ok(Some(copied((stored, &base.tensor))))
             }
-            (Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as })), false) => {
+            (Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as, .. })), false) => {
                 let name = name.as_ref().unwrap_or(stored);
                 let dtype = written_as.unwrap_or_else(|| self.outline.float_dtype());
                 decoded(name, dtype, logical, taken()).map(Some)
@@ -207,6 +207,9 @@ impl OutputLayout<'_> {
         if let Some(why) = encoding.decode_only(logical) {
             return Err(refused(QuantizedProblem::OfScheme(why)));
         }
+        if let Some(why) = encoding.keeps_scales().filter(|_| self.fresh_scales) {
+            return Err(refused(QuantizedProblem::OfScheme(why)));
+        }
         let axes = logical.shape().axes();
         if axes.len() > 2 && !axes[axes.len() - 2].is_multiple_of(encoding.block_shape(logical).0) {
             return Err(refused(QuantizedProblem::BlockAcrossMatrices));
@@ -214,7 +217,9 @@ impl OutputLayout<'_> {
         let weight = self.outline.weight(Target::Base(place));
         let original = self
             .originals
-            .map(|originals| originals.of(&weight, self.outline.base.catalogue.stored(place)))
+            .map(|originals| {
+                originals.of(&weight, self.outline.base.catalogue.stored(place), quantized.is_across)
+            })
             .transpose()?;
         let form = original.is_some().then(|| Box::new(logical.clone()));
         let start = original.unwrap_or_else(|| logical.clone());

@@ -8,6 +8,7 @@ use crate::encodings::expert_stack::stacked;
 use crate::encodings::logical::Logical;
 use crate::encodings::paired_heads::paired;
 use crate::encodings::plus_one::shifted;
+use crate::encodings::transposed::transposed;
 use crate::error::plan::PlanError;
 use crate::error::{Error, Result};
 use crate::model::outline::Weight;
@@ -35,12 +36,15 @@ pub(crate) struct Originals<'o> {
 }
 
 impl Originals<'_> {
-    /// What a weight starts from that is stored so.
+    /// What a weight starts from that is stored so, or with its last two axes exchanged.
     ///
     /// # Errors
     /// [`PlanError::NoOriginal`], [`PlanError::OtherOriginal`] for one of another shape; [`PlanError::NoStart`] for one of which
     /// that form is not made.
-    pub(crate) fn of(&self, wanted: &Weight, stored: Option<&StoredAs>) -> Result<Logical> {
+    pub(crate) fn of(&self, wanted: &Weight, stored: Option<&StoredAs>, is_across: bool) -> Result<Logical> {
+        if is_across {
+            return Ok(self.across(wanted)?.behind(self.files_before));
+        }
         let form = stored.map_or(&StoredForm::Same, |stored| &stored.form);
         let is_shifted = stored.is_some_and(|stored| stored.is_shifted);
         let start = match (form, wanted.shape.axes()) {
@@ -87,6 +91,19 @@ impl Originals<'_> {
         let made = made.ok_or_else(refused)?;
         self.expect(&wanted.name, made.shape(), &wanted.shape)?;
         Ok(made)
+    }
+
+    /// The weight of that name with its last two axes exchanged.
+    fn across(&self, wanted: &Weight) -> Result<Logical> {
+        let (logical, _) = self.weight(&wanted.name)?;
+        let turned = logical.parts().first().filter(|_| self.is_plain(&logical)).and_then(transposed);
+        let turned = turned.ok_or_else(|| self.refused(&wanted.name, "it holds no plain numbers there"))?;
+        self.expect(&wanted.name, turned.shape(), &wanted.shape)?;
+        Ok(turned)
+    }
+
+    fn is_plain(&self, logical: &Logical) -> bool {
+        logical.parts().first().and_then(Logical::plain).is_some_and(|plain| plain == *logical)
     }
 
     /// The matrices of all experts as one weight.

@@ -189,14 +189,3 @@ fn mxfp4() {
         ),
     ]);
 }
-
-#[test]
-fn what_cannot_be_encoded_again_is_refused() {
-    for (case, says) in [
-        ("int4-asym", "packed integers with zero points or reordered groups are not encoded again"),
-        ("mxfp4", "MXFP4 of gpt-oss is not encoded again"),
-    ] {
-        let says = [says, "hint: without `--keep-quantized` the result is written in 16 bit"];
-        refused(case, &Work::golden(case), &["--keep-quantized"], 65, &says);
-    }
-}

@@ -12,8 +12,9 @@ use shardfold::{Cancel, Location, Request, Style, Terminal, choose};
 
 use super::golden::merged;
 use super::oracle::{Tensor, read};
-use super::support::{f32s, fixtures, write_safetensors};
-use super::work::{MODULE, Work, edit_json};
+use super::refusals::refused;
+use super::support::{copy_folder, f32s, fixtures, write_safetensors};
+use super::work::{MODULE, Work, edit, edit_json};
 
 /// Vectors that hold no weights, or not in safetensors.
 const NO_WEIGHTS: &[&str] = &["float_codes", "gguf_types"];
@@ -267,4 +268,108 @@ fn difference(right: &BTreeMap<String, Tensor>, ours: &BTreeMap<String, Tensor>)
         let at = ours.iter().zip(&right).position(|(ours, right)| ours != right)?;
         Some(format!("{name}: value {at} is {}, should be {}", ours[at], right[at]))
     })
+}
+
+/// The values of every weight that a base stands for once an adapter was merged into it, the adapter's own factors if `with_delta`.
+fn values_of(base: &Path, work: &Work, with_delta: bool) -> BTreeMap<String, Vec<f64>> {
+    let adapter = work.folder.path().join("zeros");
+    let _ = fs::remove_dir_all(&adapter);
+    copy_folder(&work.adapter, &adapter);
+    if !with_delta {
+        edit(&adapter.join("adapter_model.safetensors"), |tensors| {
+            tensors.iter_mut().for_each(|tensor| tensor.data.fill(0));
+        });
+    }
+    let adapters = vec![(adapter.into(), 1.0)];
+    let request = Request { base: Some(base.into()), adapters, allow_noop: true, ..Request::default() };
+    merged(&request).1.into_iter().map(|(name, tensor)| (name, tensor.values())).collect()
+}
+
+/// What is stored with a row for each input gets its delta where the model has it, on the steps that it has.
+#[test]
+fn what_is_encoded_in_the_order_of_inputs_keeps_its_delta() {
+    let vector = |name: &str| {
+        let base = VectorBase::of(&fixtures().join("vectors").join(name));
+        base.adapt();
+        base.work
+    };
+    let cases = [
+        "gptq4_g32_sym",
+        "gptq4_g32_asym",
+        "gptq4_g32_desc_act",
+        "gptq8_g32_sym",
+        "awq_gemm_g32",
+        "awq_gemv_g32",
+    ];
+    let works =
+        cases.map(|name| (name, vector(name))).into_iter().chain([("gpt-oss", Work::golden("mxfp4"))]);
+    for (name, work) in works {
+        let adapters = vec![(work.adapter.clone().into(), 1.0)];
+        let kept = Request {
+            base: Some(work.base.clone().into()),
+            adapters,
+            keep_quantized: true,
+            accept_loss: true,
+            ..Request::default()
+        };
+        let slab = smallest_slab(&kept);
+        let small = Request {
+            hooks: TestHooks { forced: Some((slab, 1)), ..TestHooks::default() },
+            threads: Some(1),
+            ..kept.clone()
+        };
+        let [whole, small] = [kept, small].map(|request| merged(&request).0);
+        assert!(whole["model.safetensors"] == small["model.safetensors"], "{name}: in the smallest tiles");
+        let output = work.folder.path().join("kept");
+        copy_folder(&work.base, &output);
+        fs::write(output.join("model.safetensors"), &whole["model.safetensors"]).expect("a file");
+        let [before, right] = [false, true].map(|with_delta| values_of(&work.base, &work, with_delta));
+        let after = values_of(&output, &work, false);
+        let mut changed = 0;
+        for (tensor, right) in right {
+            let deltas = right.iter().zip(&before[&tensor]).map(|(right, before)| right - before);
+            let moved = after[&tensor].iter().zip(&before[&tensor]).map(|(after, before)| after - before);
+            let (products, squares) =
+                deltas.zip(moved).fold((0.0, 0.0), |(products, squares), (delta, moved)| {
+                    (products + delta * moved, squares + delta * delta)
+                });
+            if squares > 0.0 {
+                assert!(
+                    (0.6..1.2).contains(&(products / squares)),
+                    "{name} {tensor}: {}",
+                    products / squares
+                );
+                changed += 1;
+            } else {
+                assert!(after[&tensor] == before[&tensor], "{name} {tensor}");
+            }
+        }
+        assert!(changed > 0, "{name}");
+    }
+}
+
+#[test]
+fn scales_that_a_quantizer_made_from_inputs_are_not_made_anew() {
+    for (name, flags, says) in [
+        ("gptq3_g32_sym", &["--keep-quantized"][..], "GPTQ of 3 bits is not encoded again"),
+        (
+            "gptq4_g32_sym",
+            &["--keep-quantized", "--scales", "fresh"],
+            "GPTQ makes scales from inputs that it sees",
+        ),
+        (
+            "awq_gemm_g32",
+            &["--keep-quantized", "--scales", "fresh"],
+            "AWQ makes scales from inputs that it sees",
+        ),
+        (
+            "awq_gemv_g32",
+            &["--keep-quantized", "--scales", "fresh"],
+            "AWQ makes scales from inputs that it sees",
+        ),
+    ] {
+        let base = VectorBase::of(&fixtures().join("vectors").join(name));
+        base.adapt();
+        refused(name, &base.work, flags, 65, &[says]);
+    }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests read files of their own and panic")]
 
+mod across;
 mod distant;
 mod ggml;
 mod kept;

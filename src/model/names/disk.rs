@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::checkpoint::catalogue::{Catalogue, StoredForm};
 use crate::checkpoint::quantized::{TensorRole, Weights};
+use crate::encodings::transposed::exchanged;
 use crate::model::names::param_slice::{ParamSlice, StoredSlice};
 use crate::tensor::shape::Shape;
 
@@ -75,6 +76,9 @@ impl<'a> Logicals<'a> {
     /// How many weights a tensor is that is no weight as it is, and the shape of each.
     fn views(&self, tensor: usize) -> Option<(u64, Shape)> {
         let (_, shape) = self.stored_weight(tensor)?;
+        if self.is_across(tensor) {
+            return Some((1, exchanged(shape)?));
+        }
         let axes = shape.axes();
         match self.form(tensor) {
             StoredForm::Same | StoredForm::ReorderedHeads(_) => None,
@@ -84,6 +88,10 @@ impl<'a> Logicals<'a> {
                 Some((experts, Shape::new(matrix)?))
             }
         }
+    }
+
+    fn is_across(&self, tensor: usize) -> bool {
+        matches!(self.weights.get(tensor), Some(TensorRole::Quantized(weight)) if weight.is_across)
     }
 
     fn form(&self, tensor: usize) -> &StoredForm {
@@ -147,6 +155,11 @@ impl Logicals<'_> {
         let (viewed, number) = self.view(place)?;
         let (_, stored) = self.stored_weight(viewed.tensor)?;
         let whole = ParamSlice::whole(stored.axes());
+        if self.is_across(viewed.tensor) {
+            let last = stored.axes().len().checked_sub(1)?;
+            let slice = whole.swapped(last.checked_sub(1)?, last);
+            return Some(StoredSlice { tensor: viewed.tensor, slice });
+        }
         let slice = match self.form(viewed.tensor) {
             StoredForm::Experts(_) => whole.unstacked(0, number)?,
             _ => whole.stacked(0, 0),
