@@ -4,8 +4,12 @@ use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::options::options;
 use crate::adapters::peft::python_regex::PythonPattern;
 use crate::adapters::peft::selection::Selection;
+use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::config::Config;
+use crate::checkpoint::llama_cpp::LlamaCpp;
 use crate::checkpoint::plain_lists::PlainModules;
+use crate::formats::container::{Container, FileBytes, Room, TensorEntry};
+use crate::formats::gguf::container::Gguf;
 use crate::formats::index::parse_index;
 use crate::formats::json::{parse_json_as_python, parse_json_as_written};
 use crate::formats::json_edit::JsonEdit;
@@ -15,6 +19,8 @@ use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::storage::files::write_small;
 use crate::storage::location::Location;
 use crate::storage::memory::Memory;
+use crate::tensor::dtype::bytes_of;
+use crate::tensor::reference::FileId;
 
 /// A function that reads the bytes of a file.
 pub type FuzzTarget = fn(&[u8]);
@@ -22,6 +28,7 @@ pub type FuzzTarget = fn(&[u8]);
 /// Each by name, with the part of the fixtures that it begins with.
 pub const FUZZ_TARGETS: &[(&str, FuzzTarget)] = &[
     ("header", header),
+    ("gguf", gguf),
     ("index", index),
     ("model-config", model_config),
     ("adapter-config", adapter_config),
@@ -44,6 +51,27 @@ fn header(bytes: &[u8]) {
         at = tensor.end;
     }
     assert!(at <= bytes.len() as u64, "no tensor is longer than its file");
+}
+
+/// The header of a GGUF file, the model that it is of, and the names that its tensors have there.
+fn gguf(bytes: &[u8]) {
+    let read = |offset: u64, buf: &mut [u8]| {
+        buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
+        Ok(())
+    };
+    let file = FileBytes { len: bytes.len() as u64, read: &read };
+    let Ok(header) = Gguf.read(&file, Room { bytes: 1 << 20, tensor_bytes: 64 }) else { return };
+    let end = |tensor: &TensorEntry| Some(tensor.offset + bytes_of(tensor.dtype, tensor.shape.elements())?);
+    assert!(
+        header.tensors.iter().all(|tensor| end(tensor).is_some_and(|end| end <= file.len)),
+        "tensors lie inside"
+    );
+    let said = Gguf.metadata(&header.like).unwrap_or_default();
+    let Ok(Some(model)) = LlamaCpp::of(said) else { return };
+    for tensor in header.tensors {
+        let (name, tensor) = tensor.in_file(FileId(0));
+        let _ = model.read(&BaseTensor { name, tensor });
+    }
 }
 
 fn index(bytes: &[u8]) {

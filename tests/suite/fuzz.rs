@@ -65,6 +65,10 @@ const WORDS: &[&str] = &[
     "text_config",
     "quantization_config",
     "modules_to_not_convert",
+    "GGUF",
+    "general.alignment",
+    "llama.attention.head_count",
+    "blk.0.attn_q.weight",
     "rank_pattern",
     "target_modules",
 ];
@@ -136,12 +140,22 @@ fn files(name: &str) -> Vec<Vec<u8>> {
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     match target {
         "header" => headers(),
+        "gguf" => ggufs(),
         "index" => files("model.safetensors.index.json"),
         "model-config" => files("config.json"),
         "adapter-config" => files("adapter_config.json"),
         "journal" | "provenance" => records(target),
         _ => patterns(),
     }
+}
+
+/// Headers of GGUF files, with the beginning of their data.
+fn ggufs() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for name in ["base.gguf", "lora.gguf", "original.gguf"] {
+        found(&fixtures().join("gguf"), name, &mut all);
+    }
+    all
 }
 
 /// Those of the table of hostile files.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::refusals::{named, refused};
+use super::refusals::named;
 use super::refusals_kinds::{all_are_refused, config, single};
 use super::support::f32s;
 use super::work::{Tensor, Work, edit, edit_json};
