@@ -13,7 +13,8 @@
 //! Blocks are counted through the values row by row, and cross rows where a row is no multiple of them: a tile is the stretch from its
 //! first value to its last.
 //!
-//! Encoded again where magnitudes are not quantized too and blocks do not cross rows.
+//! Encoded again where blocks do not cross rows. Of magnitudes that are quantized too, their scales and what is added stay: a new one is
+//! the least that is not below the largest value of its block.
 
 use std::ops::Range;
 
@@ -22,7 +23,7 @@ use crate::encodings::codes::put;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
-use crate::encodings::requantize::{FreshScale, Outgrown, Requantizer};
+use crate::encodings::requantize::{CodedScales, Outgrown, Requantizer};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::window::{most_units, units};
 use crate::error::Result;
@@ -80,16 +81,13 @@ impl Encoding for Bnb4Bit {
     }
 
     fn decode_only(&self, logical: &Logical) -> Option<&'static str> {
-        if logical.parts().len() > NESTED {
-            return Some("bitsandbytes with double quantization is not encoded again");
-        }
         let has_rows =
             matches!(logical.shape().axes(), [.., _, cols] if cols.is_multiple_of(logical.block().1));
         (!has_rows).then_some("bitsandbytes is not encoded again where blocks reach from row to row")
     }
 
     fn is_kept(&self, _: &Logical, part: usize) -> bool {
-        part == TABLE
+        part >= TABLE
     }
 
     fn block_shape(&self, logical: &Logical) -> (u64, u64) {
@@ -141,7 +139,8 @@ impl Encoding for Bnb4Bit {
 
     fn encode(&self, _: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
         let stretch = Stretch::of(block.place);
-        let StretchBytes { table, codes: before, .. } = StretchBytes::of(&stretch, block.source);
+        let tile = StretchBytes::of(&stretch, block.source);
+        let (table, before) = (tile.table, tile.codes);
         let mut steps: Vec<(f32, u16)> =
             (0..16).map(|code| (number(Dtype::F32, table, code.into()), code)).collect();
         steps.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -161,10 +160,14 @@ impl Encoding for Bnb4Bit {
         // Half a step beyond the ends.
         let [least, most] = [0, 14].map(|i| (steps[i].0, steps[i + 1].0));
         let range = (least.0 - (least.1 - least.0) / 2.0, most.1 + (most.1 - most.0) / 2.0);
-        let (codes, narrow, factor) = (stretch.part(CODES).0, &narrow, &|scale: f32| scale);
-        let (codes, inverse, fresh) = (codes.end - codes.start, Some(1.0), Some(fresh as FreshScale));
-        Requantizer { codes, range, narrow, factor, inverse, then: 1.0, number: 1.0, fresh }
-            .encode(block, bytes)
+        let codes = stretch.part(CODES).0;
+        let shared = Requantizer::new(codes.end - codes.start, range, &narrow);
+        let in_row = block.place.view.cols / stretch.block;
+        let code =
+            |row, col| tile.magnitudes[(row * in_row + col - stretch.part(MAGNITUDES).0.start) as usize];
+        let value = |row, col, code| tile.decoded(&stretch, row * in_row + col, code);
+        let coded = stretch.is_nested.then_some(CodedScales { code: &code, value: &value });
+        Requantizer { inverse: Some(1.0), fresh: Some(fresh), coded, ..shared }.encode(block, bytes)
     }
 }
 
@@ -262,9 +265,13 @@ impl<'b> StretchBytes<'b> {
         if !stretch.is_nested {
             return number(Dtype::F32, self.magnitudes, at);
         }
-        let scale = (block / NESTED_BLOCK - blocks.start / NESTED_BLOCK) as usize;
-        let code = usize::from(self.magnitudes[at]);
-        let scaled = number(Dtype::F32, self.nested_table, code) * number(Dtype::F32, self.nested, scale);
-        scaled + stretch.logical.constants()[0]
+        self.decoded(stretch, block, self.magnitudes[at])
+    }
+
+    /// The magnitude that a code of a block means, where magnitudes are quantized too.
+    fn decoded(&self, stretch: &Stretch<'_>, block: u64, code: u8) -> f32 {
+        let first = stretch.part(MAGNITUDES).0.start / NESTED_BLOCK;
+        let scale = number(Dtype::F32, self.nested, (block / NESTED_BLOCK - first) as usize);
+        number(Dtype::F32, self.nested_table, code.into()) * scale + stretch.logical.constants()[0]
     }
 }

@@ -20,7 +20,7 @@ use crate::tensor::reference::TensorRef;
 use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
-use crate::encodings::requantize::{FreshScale, Outgrown, Requantizer, power_above};
+use crate::encodings::requantize::{Outgrown, Requantizer, power_above};
 use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 
@@ -158,9 +158,7 @@ impl Encoding for Fp8Block {
             CodeFormat::E4m3.narrow(kernels, bytes, place, at, values)
         };
         let (codes, range) = (place.rect.elements(), CodeFormat::E4m3.range(false));
-        let (narrow, factor, fresh) = (&narrow, &|scale| scale, Some(fresh as FreshScale));
-        Requantizer { codes, range, narrow, factor, inverse: None, then: 1.0, number: 1.0, fresh }
-            .encode(block, bytes)
+        Requantizer { fresh: Some(fresh), ..Requantizer::new(codes, range, &narrow) }.encode(block, bytes)
     }
 }
 
@@ -206,7 +204,7 @@ fn block_of(config: &Value) -> Option<(u64, u64)> {
 /// The scale for values up to the largest. A power of two stays one, rounded up, whatever its type: loaders of such
 /// checkpoints rely on it (quantized-bases.md 4.2).
 fn fresh(of: &Outgrown) -> f32 {
-    let is_power = of.old.to_bits() & 0x007f_ffff == 0 && of.old > 0.0;
+    let is_power = of.old.0.to_bits() & 0x007f_ffff == 0 && of.old.0 > 0.0;
     match of.dtype {
         Dtype::F8_E8M0 | Dtype::U8 => power_above(of.largest),
         Dtype::F32 if is_power => power_above(of.largest),

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::encodings::logical::{Candidate, Detected, LogicalFields, Or, expect_shape};
 use crate::encodings::number::NUMBERS;
+use crate::encodings::requantize::FreshScale;
 use crate::encodings::words::WORD;
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -21,6 +22,8 @@ pub(crate) struct MlxMode {
     pub codes: Option<&'static [f32]>,
     /// What the bytes of its scales are, where they are no numbers.
     pub scales: Option<Dtype>,
+    /// The rule for new scales.
+    pub fresh: FreshScale,
 }
 
 /// Values of `bits` that whole numbers may have.

@@ -50,6 +50,7 @@ pub(crate) mod number;
 pub(crate) mod packed_config;
 pub(crate) mod packed_int;
 pub(crate) mod packed_layout;
+pub(crate) mod packed_write;
 pub(crate) mod paired_heads;
 pub(crate) mod plain;
 pub(crate) mod plus_one;
@@ -127,6 +128,7 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &quanto::FLOAT8S,
     &quanto::PACKED_INT,
     &torchao::INT8,
+    &torchao::INT8_REDUCED,
     &torchao::FLOAT8S,
     &ggml::types::Q4_0,
     &ggml::types::Q4_1,

@@ -27,10 +27,18 @@ pub(crate) fn store(dtype: Dtype, bytes: &mut [u8], value: f32) {
         Dtype::BF16 => bytes.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
         Dtype::F16 => bytes.copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
         Dtype::F8_E4M3 => drop(Kernels::detect().narrow_e4m3(&[value], bytes)),
+        Dtype::I8 => bytes[0] = value as i8 as u8,
         // The exponent is the code, as a power of two has nothing else.
         Dtype::F8_E8M0 | Dtype::U8 => bytes[0] = (value.to_bits() >> 23) as u8,
         _ => unreachable!("weights with such scales are not encoded again"),
     }
+}
+
+/// A number as the type stores it.
+pub(crate) fn rounded(dtype: Dtype, value: f32) -> f32 {
+    let mut bytes = [0; 4];
+    store(dtype, &mut bytes[..dtype.bitsize() / 8], value);
+    number(dtype, &bytes, 0)
 }
 
 /// 2^(code − 127), the value of an E8M0 code; the code 255 is NaN, and 0 a subnormal number.

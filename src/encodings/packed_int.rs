@@ -5,8 +5,6 @@
 //! words, so that it can be read byte by byte. **A field is the code + 2^(b−1)**, not its two's complement, and so are zero
 //! points, which are packed *down the rows*: `[⌈N·b/32⌉, groups]`. `value = f32(code − zero) · scale` (quantized-bases.md
 //! 5). K follows from the groups; where one scale serves a whole row, from the data of `X.weight_shape`.
-//!
-//! Encoded again where there are neither zero points nor reordered groups.
 
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
@@ -16,14 +14,15 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
-use crate::encodings::codes::{nearest_whole, put};
 use crate::encodings::ct_config::Strategy;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
 use crate::encodings::packed_config::GroupScheme;
 use crate::encodings::packed_layout::{PackedKind, PackedLayout, WORD};
-use crate::encodings::requantize::{FreshScale, Outgrown, Requantizer};
+use crate::encodings::packed_write;
 use crate::encodings::scheme::{Auxiliary, Scheme};
+
+const SCALES: usize = 1;
 
 /// Fields of so many bits.
 pub(crate) struct PackedInt {
@@ -100,13 +99,20 @@ impl Encoding for PackedInt {
         Ok(Some(Detected { name, logical, auxiliary }))
     }
 
-    fn decode_only(&self, logical: &Logical) -> Option<&'static str> {
-        let is_plain = logical.parts().len() == SYMMETRIC;
-        (!is_plain).then_some("packed integers with zero points or reordered groups are not encoded again")
+    fn is_kept(&self, logical: &Logical, part: usize) -> bool {
+        part > SCALES && logical.parts()[part].shape.axes().len() == 1
     }
 
     fn block_shape(&self, logical: &Logical) -> (u64, u64) {
-        logical.block()
+        let ((rows, cols), beside) = (logical.block(), &logical.parts()[SCALES + 1..]);
+        let has = |axes: usize| beside.iter().any(|part| part.shape.axes().len() == axes);
+        match logical.shape().axes() {
+            &[in_all, input] => {
+                let in_word = (WORD / u64::from(self.bits)).min(in_all);
+                (if has(2) { in_word } else { rows }, if has(1) { input } else { cols })
+            }
+            _ => (rows, cols),
+        }
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -148,36 +154,8 @@ impl Encoding for PackedInt {
     }
 
     fn encode(&self, _: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
-        let (place, layout) = (block.place, PackedLayout::of(self.bits, block.place));
-        let half = (1 << (self.bits - 1)) as f32;
-        let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
-            let mut bit = layout.codes_of(at.row).start * 8 + at.cols.start * self.bits as usize;
-            for value in &mut *values {
-                let code = nearest_whole(value.clamp(-half, half - 1.0));
-                put(bytes, bit, self.bits, (code + half) as u16);
-                bit += self.bits as usize;
-                *value = code;
-            }
-            if at.cols.end as u64 == place.rect.width() {
-                (bit..layout.codes_of(at.row).end * 8).for_each(|bit| put(bytes, bit, 1, 0));
-            }
-            true
-        };
-        let (codes, range, fresh) =
-            (layout.runs(CODES).bytes(), (-half - 0.5, half - 0.5), Some(fresh as FreshScale));
-        let (narrow, factor) = (&narrow, &|scale| scale);
-        Requantizer { codes, range, narrow, factor, inverse: None, then: 1.0, number: half - 0.5, fresh }
-            .encode(block, bytes)
+        packed_write::encode(self.bits, block, bytes)
     }
-}
-
-/// A weight with neither zero points nor an order of groups has codes and scales alone.
-const SYMMETRIC: usize = 2;
-const CODES: usize = 0;
-
-/// The rule of compressed-tensors: values reach to both ends of the codes.
-fn fresh(of: &Outgrown) -> f32 {
-    of.largest / of.number
 }
 
 /// The tensors of one weight.

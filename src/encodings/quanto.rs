@@ -11,8 +11,10 @@
 //!
 //! quanto rounds to the type of the scale after each step; here both are f32, and the result is rounded once. **Of fewer bits
 //! than eight no tensor tells the shape**, which quanto takes from the model: it follows where the layer has a bias.
+//!
+//! Of 8 bits it is encoded again; a new scale is the largest magnitude of a row over the largest code, 127 or 448.
 
-use crate::encodings::codes::CodeFormat;
+use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::distant_codes::{DistantCodes, DistantTensors};
 use crate::encodings::logical::{Candidate, Detected, LogicalFields, Or};
 use crate::encodings::number::NUMBERS;
@@ -44,8 +46,7 @@ static SCHEME: Scheme = Scheme {
 const QUANTO: &[&str] = &[".weight._data", ".weight._data._data"];
 /// The latter.
 const PACKED: &[&str] = &[".weight._data._data"];
-const DECODE_ONLY: &str =
-    "quanto is not encoded again: most of a small delta is below half a step between its codes";
+const DECODE_ONLY: &str = "quanto of fewer bits than eight is not encoded again: most of a small delta is below half a step between its codes";
 
 /// Whole numbers of 8 bits.
 pub(crate) static INT8: Scaled = Scaled {
@@ -55,7 +56,7 @@ pub(crate) static INT8: Scaled = Scaled {
     codes: CodeFormat::I8,
     scales: NUMBERS,
     product: Product::Scale,
-    again: Again::Never(DECODE_ONLY),
+    again: Again::With(|of| of.largest / 127.0),
     has_stacks: false,
     ending: ".weight._data",
     find: |found, weight| if found.tensor.dtype == Dtype::I8 { find(found, weight) } else { Ok(None) },
@@ -66,6 +67,7 @@ pub(crate) static FLOAT8S: Scaled = Scaled {
     name: "quanto_float8",
     data: &[Dtype::F8_E4M3],
     codes: CodeFormat::E4m3,
+    again: Again::With(|of| of.largest / E4M3_MOST),
     find: |found, weight| if FLOAT8.contains(&found.tensor.dtype) { find(found, weight) } else { Ok(None) },
     ..INT8
 };

@@ -12,7 +12,7 @@ use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::encoding::{Place, Runs};
-use crate::encodings::number::{number, store};
+use crate::encodings::number::{number, rounded, store};
 
 /// The shape of the scales: the last two axes in blocks, the last of each ragged.
 pub(crate) fn grid_shape(shape: &Shape, block: (u64, u64)) -> Option<Shape> {
@@ -87,6 +87,11 @@ impl ScaleGrid {
         grid
     }
 
+    /// The same, of scales that the file calls bytes, where they are of that type.
+    pub(crate) fn typed(self, dtype: Option<Dtype>) -> ScaleGrid {
+        ScaleGrid { dtype: dtype.unwrap_or(self.dtype), ..self }
+    }
+
     /// The element type of the scales.
     pub(crate) fn dtype(&self) -> Dtype {
         self.dtype
@@ -94,9 +99,7 @@ impl ScaleGrid {
 
     /// A scale as it will be stored.
     pub(crate) fn rounded(&self, scale: f32) -> f32 {
-        let mut bytes = [0; 4];
-        store(self.dtype, &mut bytes[..self.size], scale);
-        number(self.dtype, &bytes, 0)
+        rounded(self.dtype, scale)
     }
 
     /// The bytes of the scale tensor that the tile needs.
@@ -168,7 +171,7 @@ impl ScaleGrid {
     }
 
     /// Where the scale of a row of the weight and a column of scales lies in the tile's bytes of scales.
-    fn at(&self, row: u64, scale_col: u64) -> Range<usize> {
+    pub(crate) fn at(&self, row: u64, scale_col: u64) -> Range<usize> {
         let in_row = (scale_col - self.cols.start) as usize;
         let cols = (self.cols.end - self.cols.start) as usize;
         let start = ((self.row_of(row) - self.rows.start) as usize * cols + in_row) * self.size;

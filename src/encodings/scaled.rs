@@ -16,7 +16,7 @@ use crate::tensor::shape::Shape;
 use crate::encodings::codes::CodeFormat;
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or};
-use crate::encodings::requantize::{FreshScale, Requantizer};
+use crate::encodings::requantize::{FreshScale, OffsetKind, Offsets, Outgrown, Requantizer};
 use crate::encodings::scale_grid::{ScaleGrid, check_grid, within};
 use crate::encodings::scheme::Scheme;
 
@@ -65,6 +65,8 @@ pub(crate) struct Scaled {
 pub(crate) enum Again {
     /// Yes, with scales that are made by this rule where those that are there are too small.
     With(FreshScale),
+    /// The same, and zero points by the other, of the scale as it is stored.
+    WithZeros(FreshScale, fn(&Outgrown, f32) -> f32),
     /// No, and why.
     Never(&'static str),
 }
@@ -144,6 +146,12 @@ impl Scaled {
         }
     }
 
+    /// The zero points of a tile, where the weight has any.
+    fn zeros(&self, place: Place<'_>) -> Option<ScaleGrid> {
+        let has_zeros = self.product == Product::LessZero && place.logical.parts().len() > THIRD;
+        has_zeros.then(|| ScaleGrid::of(THIRD, place))
+    }
+
     /// The weight that a candidate is the data of.
     ///
     /// # Errors
@@ -205,13 +213,15 @@ impl Encoding for Scaled {
 
     fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         match self.again {
-            Again::With(_) => None,
+            Again::With(_) | Again::WithZeros(..) => None,
             Again::Never(why) => Some(why),
         }
     }
 
     fn is_kept(&self, logical: &Logical, part: usize) -> bool {
-        part >= THIRD || part == SCALES && !is_renewed(logical)
+        // The number of a whole tensor, or what serves more than a tile holds.
+        let is_number = part == THIRD && self.product != Product::LessZero;
+        is_number || part != CODES && !is_renewed(logical)
     }
 
     fn block_shape(&self, logical: &Logical) -> (u64, u64) {
@@ -248,8 +258,7 @@ impl Encoding for Scaled {
         let grid = ScaleGrid::of(SCALES, place);
         let (codes, rest) = parts.split_at(self.codes.runs(place).bytes() as usize);
         let (scales, third) = rest.split_at(grid.runs().bytes() as usize);
-        let has_zeros = self.product == Product::LessZero && place.logical.parts().len() > THIRD;
-        let zeros = has_zeros.then(|| ScaleGrid::of(THIRD, place));
+        let zeros = self.zeros(place);
         let number = number_of(third);
         let row = place.rect.rows.start + at.row as u64;
         let mut finite = self.codes.widen(kernels, codes, place, &at, out);
@@ -271,13 +280,15 @@ impl Encoding for Scaled {
     fn encode(&self, kernels: Kernels, block: &mut ToEncode<'_>, bytes: &mut [u8]) -> Narrowed {
         let (place, logical) = (block.place, block.place.logical);
         let parts = [CODES, SCALES].map(|part| self.runs(part, place).bytes());
-        let number = number_of(&block.source[parts.iter().sum::<u64>() as usize..]);
+        let third = &block.source[parts.iter().sum::<u64>() as usize..];
+        let number = number_of(third);
         let fresh = match self.again {
-            Again::With(rule) if is_renewed(logical) => Some(rule),
+            Again::With(rule) | Again::WithZeros(rule, _) if is_renewed(logical) => Some(rule),
             _ => None,
         };
         let (inverse, then) = match self.product {
             Product::ScaleThen(constant) => (Some(constant.recip().round()), constant),
+            Product::LessZero => (Some(1.0), 1.0),
             _ => (None, 1.0),
         };
         let range = self.codes.range(fresh.is_none());
@@ -285,8 +296,20 @@ impl Encoding for Scaled {
         let narrow = |bytes: &mut [u8], at: &RowPiece, values: &mut [f32]| {
             self.codes.narrow(kernels, bytes, place, at, values)
         };
-        let (narrow, factor, codes) = (&narrow, &factor, parts[CODES]);
-        Requantizer { codes, range, narrow, factor, inverse, then, number, fresh }.encode(block, bytes)
+        let zeros = self.zeros(place);
+        let read = |row, col| zeros.as_ref().map_or(0.0, |zeros| zeros.read(third, row, col));
+        let write = |bytes: &mut [u8], row, col, zero| {
+            zeros.iter().for_each(|zeros| zeros.write(bytes, row, col, zero));
+        };
+        let fresh_zero = |of: &Outgrown, scale| match self.again {
+            Again::WithZeros(_, rule) => [rule(of, scale); 2].into(),
+            _ => (0.0, 0.0),
+        };
+        let kind = OffsetKind::Zero { is_rounded_first: true };
+        let offsets = Offsets { part: THIRD, read: &read, write: &write, fresh: &fresh_zero, kind };
+        let offsets = zeros.is_some().then_some(offsets);
+        let shared = Requantizer::new(parts[CODES], range, &narrow);
+        Requantizer { factor: &factor, inverse, then, number, fresh, offsets, ..shared }.encode(block, bytes)
     }
 }
 

@@ -10,12 +10,15 @@
 //! The header of a file has a record of each tensor of the model under its name: the kind of its codes, and its block. It goes
 //! when the weight is decoded, and so does the list of all of them. torchao rounds to the type of the weight; here the product is f32,
 //! and the result is rounded once.
+//!
+//! New scales and zero points are those of its `choose_qparams_affine`, and new scales of floats the largest magnitude over 448.
 
 use serde_json::Value;
 
-use crate::encodings::codes::CodeFormat;
+use crate::encodings::codes::{CodeFormat, E4M3_MOST, nearest_whole};
 use crate::encodings::logical::{Candidate, Or};
 use crate::encodings::number::NUMBERS;
+use crate::encodings::requantize::Outgrown;
 use crate::encodings::scaled::{Again, Named, Product, Scaled, ScaledParts};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::error::Result;
@@ -62,12 +65,18 @@ pub(crate) static INT8: Scaled = Scaled {
     codes: CodeFormat::I8,
     scales: NUMBERS,
     product: Product::LessZero,
-    again: Again::Never(
-        "torchao is not encoded again: most of a small delta is below half a step between its codes",
-    ),
+    again: Again::WithZeros(fresh_scale, fresh_zero),
     has_stacks: false,
     ending: "._weight_qdata",
-    find: |found, weight| find(found, weight, KINDS[0]),
+    find: |found, weight| find(found, weight, (KINDS[0], false)),
+};
+
+/// Whole numbers of 8 bits of which only those of seven are used, so that sums of products stay small.
+pub(crate) static INT8_REDUCED: Scaled = Scaled {
+    name: "torchao_int8_reduced",
+    again: Again::Never("torchao's codes of a reduced range (`reduce_range`) are not encoded again"),
+    find: |found, weight| find(found, weight, (KINDS[0], true)),
+    ..INT8
 };
 
 /// Floats of 8 bits.
@@ -76,12 +85,30 @@ pub(crate) static FLOAT8S: Scaled = Scaled {
     data: &[Dtype::F8_E4M3],
     codes: CodeFormat::E4m3,
     product: Product::Scale,
-    find: |found, weight| find(found, weight, KINDS[1]),
+    again: Again::With(|of| of.largest / E4M3_MOST),
+    find: |found, weight| find(found, weight, (KINDS[1], false)),
     ..INT8
 };
 
-/// What belongs to a weight of that name, if its record is of that kind.
-fn find(found: &Candidate<'_>, weight: &str, kind: &str) -> Result<Option<ScaledParts>> {
+/// Steps between the ends of whole numbers.
+const STEPS: f32 = 255.0;
+
+/// torchao's rules, of which no record says the one that was taken: a zero point of 0 is that of the symmetric one. Where it is the
+/// other's by chance, both are next to the same.
+fn fresh_scale(of: &Outgrown) -> f32 {
+    let (least, most) = (of.ends.0.min(0.0), of.ends.1.max(0.0));
+    let scale = if of.old.1 == 0.0 { of.largest / (STEPS / 2.0) } else { (most - least) / STEPS };
+    scale.max(f32::EPSILON)
+}
+
+/// The code of 0: with it the least value is the first code.
+fn fresh_zero(of: &Outgrown, scale: f32) -> f32 {
+    let zero = -128.0 - nearest_whole(of.ends.0 / scale);
+    if of.old.1 == 0.0 { 0.0 } else { zero.clamp(-128.0, 127.0) }
+}
+
+/// What belongs to a weight of that name, if its record is of that kind, and says that or not that its range is reduced.
+fn find(found: &Candidate<'_>, weight: &str, kind: (&str, bool)) -> Result<Option<ScaledParts>> {
     let record = (found.said)(found.tensor, weight)?;
     let is_ours = match found.method() {
         Some(method) => SCHEME.methods.contains(&method),
@@ -94,13 +121,19 @@ fn find(found: &Candidate<'_>, weight: &str, kind: &str) -> Result<Option<Scaled
     beside(found, weight, &record, kind).map_err(|why| Candidate::wrong(weight, why))
 }
 
-fn beside(found: &Candidate<'_>, weight: &str, record: &Value, kind: &str) -> Or<Option<ScaledParts>> {
+fn beside(
+    found: &Candidate<'_>,
+    weight: &str,
+    record: &Value,
+    kind: (&str, bool),
+) -> Or<Option<ScaledParts>> {
     let no_record = QuantizedProblem::OfScheme("the header of its file has no record of it that can be read");
     let Some(said) = record.get("_type").and_then(Value::as_str) else { return Err(no_record) };
     if !KINDS.contains(&said) {
         return Err(QuantizedProblem::Word { key: "_type", found: said.to_owned(), read: KINDS });
     }
-    if said != kind {
+    let is_reduced = record.pointer("/_data/reduce_range").and_then(Value::as_bool) == Some(true);
+    if (said, is_reduced) != kind {
         return Ok(None);
     }
     let block = record.pointer("/_data/block_size").and_then(Value::as_array);

@@ -308,7 +308,7 @@ fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
 
 /// What is copied, and never encoded again.
 fn is_decoded_only(name: &str) -> bool {
-    ["quanto", "hqq"].iter().any(|start| name.starts_with(start))
+    name.starts_with("hqq")
 }
 
 /// A scale serves all of the weight, or a number for all of it bounds the scales.

@@ -25,9 +25,25 @@ const KEPT: &[(&str, bool)] = &[
     ("ct_int4_channel_odd_cols", true),
     ("ct_int8_sym_g32", true),
     ("ct_int3_sym_g32", true),
+    ("ct_int4_asym_g32", true),
+    ("ct_int4_actorder_group", true),
     ("bnb_nf4", true),
     ("bnb_fp4", true),
     ("bnb_nf4_experts3d", true),
+    ("bnb_nf4_double", false),
+    ("mlx_affine_3bit_g64", true),
+    ("mlx_affine_4bit_g64", true),
+    ("mlx_affine_6bit_g64", true),
+    ("mlx_affine_8bit_g32", true),
+    ("mlx_mxfp4_4bit_g32", true),
+    ("mlx_mxfp8_8bit_g32", true),
+    ("mlx_nvfp4_4bit_g16", true),
+    ("quanto_qint8", true),
+    ("quanto_qfloat8", true),
+    ("torchao_int8wo", true),
+    ("torchao_int8_asym_group", true),
+    ("torchao_fp8wo", true),
+    ("torchao_fp8_tensor", false),
 ];
 
 /// Rows × columns of tiles, before they are rounded up to what is encoded together.
@@ -37,8 +53,18 @@ pub(super) const SIZES: [(u64, u64); 6] = [(1, 1), (1, 6), (2, 64), (3, 5), (7, 
 pub(super) fn encode_in_tiles(
     logical: &Logical,
     file: &[u8],
+    of: (&[f32], usize),
+    size: (u64, u64),
+) -> Option<Vec<u8>> {
+    encode_by(logical, file, of, (size, false))
+}
+
+/// The same, where that is said with all scales made anew.
+pub(super) fn encode_by(
+    logical: &Logical,
+    file: &[u8],
     (values, part): (&[f32], usize),
-    (rows, cols): (u64, u64),
+    ((rows, cols), fresh): ((u64, u64), bool),
 ) -> Option<Vec<u8>> {
     let encoding = find_encoding(logical.encoding()).unwrap();
     let width = *logical.shape().axes().last().unwrap();
@@ -60,8 +86,7 @@ pub(super) fn encode_in_tiles(
                 let mut block: Vec<f32> =
                     rect.rows.clone().flat_map(|row| &values[start(row)..][from..to]).copied().collect();
                 let (rows, cols) = (0..rect.height() as usize, from..to);
-                let mut of =
-                    ToEncode { values: &mut block, rows, cols, place, part, source: &source, fresh: false };
+                let mut of = ToEncode { values: &mut block, rows, cols, place, part, source: &source, fresh };
                 if !encoding.encode(Kernels::detect(), &mut of, &mut tile).finite {
                     return None;
                 }
@@ -139,7 +164,7 @@ fn new_scales_are_those_of_the_library() {
             }
         }
     }
-    assert_eq!(made_again.len(), 16, "{made_again:?}");
+    assert_eq!(made_again.len(), 18, "{made_again:?}");
 }
 
 /// A weight of that encoding with these rows of codes, each with a scale of its own, and its file.
@@ -186,6 +211,10 @@ fn every_code_comes_out_as_it_went_in_whatever_its_scale() {
         ("ct_int8", &whole, &f32s, Dtype::F32),
         ("ct_int8", &whole, &bf16s, Dtype::BF16),
         ("bnb_int8", &whole, &f32s, Dtype::F32),
+        ("quanto_int8", &whole, &bf16s, Dtype::BF16),
+        ("quanto_float8", &floats, &halves, Dtype::F16),
+        ("torchao_int8", &whole, &f32s, Dtype::F32),
+        ("torchao_float8", &floats, &f32s, Dtype::F32),
         ("mxfp8", &floats, &powers, Dtype::U8),
         ("packed_int4", &whole, &f32s, Dtype::F32),
         ("packed_int3", &whole[..252].to_vec(), &halves, Dtype::F16),
