@@ -186,9 +186,9 @@ pub(crate) struct RuleFlags {
     /// Keep a quantized base quantized
     ///
     /// By default every quantized weight that an adapter changes (FP8, INT8, packed integers, MXFP4, NVFP4, …) is decoded and
-    /// written in 16 bit, with all of the delta. With this flag FP8, INT8, MX formats, NVFP4, symmetric packed integers and NF4 are
-    /// encoded again with the scales they had, and new ones where a value would not fit; all others are copied. Most of a
-    /// small delta may be rounded away, which is measured and reported. An adapter on what cannot be encoded again is refused.
+    /// written in 16 bit, with all of the delta. With this flag they are encoded again with the scales they had, and new ones where a
+    /// value would not fit; all others are copied. Most of a small delta may be rounded away, which is measured and reported. An
+    /// adapter on what cannot be encoded again (HQQ, AQLM, …) is refused.
     #[arg(long, help_heading = "Quantization")]
     pub(crate) keep_quantized: bool,
 

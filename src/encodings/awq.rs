@@ -94,7 +94,7 @@ impl Encoding for Awq {
         matches!(self.0.along, Along::Outputs).then(|| GEMM_ACROSS.of(logical)).flatten()
     }
 
-    fn keeps_scales(&self) -> Option<&'static str> {
+    fn keeps_scales(&self, _: &Logical) -> Option<&'static str> {
         Some(KEPT_SCALES)
     }
 

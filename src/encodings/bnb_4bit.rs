@@ -86,6 +86,11 @@ impl Encoding for Bnb4Bit {
         (!has_rows).then_some("bitsandbytes is not encoded again where blocks reach from row to row")
     }
 
+    fn keeps_scales(&self, logical: &Logical) -> Option<&'static str> {
+        const WHY: &str = "with double quantization the scales of magnitudes depend on all of a weight: they stay as they are";
+        (logical.parts().len() > NESTED).then_some(WHY)
+    }
+
     fn is_kept(&self, _: &Logical, part: usize) -> bool {
         part >= TABLE
     }

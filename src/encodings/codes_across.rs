@@ -182,7 +182,7 @@ impl Encoding for CodesAcross {
         self.name
     }
 
-    fn keeps_scales(&self) -> Option<&'static str> {
+    fn keeps_scales(&self, _: &Logical) -> Option<&'static str> {
         Some(self.kept_scales)
     }
 

@@ -107,7 +107,7 @@ pub(crate) trait Encoding: Sync {
     }
 
     /// Why scales are not made anew though codes are; none if they are, or there are none.
-    fn keeps_scales(&self) -> Option<&'static str> {
+    fn keeps_scales(&self, _: &Logical) -> Option<&'static str> {
         None
     }
 

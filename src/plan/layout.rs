@@ -22,7 +22,7 @@ use crate::model::outline::{Outline, Target};
 use crate::plan::original::Originals;
 use crate::plan::out_content::{TensorEdits, copied, merge, out, plain, refuse_other_views};
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
-use crate::plan::template::{Converted, WrittenTypes};
+use crate::plan::template::{LikeTemplate, WrittenTypes};
 
 /// All that decides how the output lies.
 pub(crate) struct OutputLayout<'l> {
@@ -42,9 +42,9 @@ pub(crate) struct OutputLayout<'l> {
 
 impl<'l> OutputLayout<'l> {
     /// How tensors are made of a result that starts from the originals wholly.
-    fn converted(&self) -> Option<Converted<'l>> {
+    fn like_template(&self) -> Option<LikeTemplate<'l>> {
         let (originals, types) = self.originals.zip(self.types)?;
-        Some(Converted { outline: self.outline, originals, types })
+        Some(LikeTemplate { outline: self.outline, originals, types })
     }
 }
 
@@ -78,8 +78,8 @@ impl OutputLayout<'_> {
     }
 
     fn named(&self, shard: OutShard) -> OutShard {
-        match self.converted() {
-            Some(converted) => converted.named(shard),
+        match self.like_template() {
+            Some(like) => like.named(shard),
             None => shard,
         }
     }
@@ -119,9 +119,9 @@ impl OutputLayout<'_> {
         let nothing = TensorEdits::default();
         let stored = self.outline.base.catalogue.stored_name(i);
         let is_touched = self.edits.contains_key(&Target::Base(i));
-        if let Some(converted) = self.converted() {
+        if let Some(like) = self.like_template() {
             let edits = self.edits.remove(&Target::Base(i)).unwrap_or_default();
-            return converted.tensor(i, base, edits).map(Some);
+            return like.tensor(i, base, edits).map(Some);
         }
         let mut taken = || self.edits.remove(&Target::Base(i)).unwrap_or_default();
         match (self.outline.weights.get(i), self.keep_quantized) {
@@ -162,8 +162,8 @@ impl OutputLayout<'_> {
         let catalogue = &self.outline.base.catalogue;
         let stored = catalogue.has_own_names().then(|| stored_name(&addition.name)).flatten();
         let name = stored.map_or_else(|| addition.name.clone(), Name::from);
-        match addition.copy_of.zip(self.converted()) {
-            Some((like, converted)) => converted.like(like, &name, edits),
+        match addition.copy_of.zip(self.like_template()) {
+            Some((from, like)) => like.weight(from, &name, edits),
             None => Ok(plain(&name, addition.dtype, shape, from, edits)),
         }
     }
@@ -207,7 +207,7 @@ impl OutputLayout<'_> {
         if let Some(why) = encoding.decode_only(logical) {
             return Err(refused(QuantizedProblem::OfScheme(why)));
         }
-        if let Some(why) = encoding.keeps_scales().filter(|_| self.fresh_scales) {
+        if let Some(why) = encoding.keeps_scales(logical).filter(|_| self.fresh_scales) {
             return Err(refused(QuantizedProblem::OfScheme(why)));
         }
         let axes = logical.shape().axes();

@@ -180,7 +180,7 @@ fn text_of(value: &Value) -> String {
 }
 
 /// How output tensors are made that lie as a template has them and start from the base.
-pub(crate) struct Converted<'c> {
+pub(crate) struct LikeTemplate<'c> {
     /// The template's tensors.
     pub(crate) outline: &'c Outline<'c>,
     /// The base's.
@@ -189,7 +189,7 @@ pub(crate) struct Converted<'c> {
     pub(crate) types: WrittenTypes,
 }
 
-impl Converted<'_> {
+impl LikeTemplate<'_> {
     /// A shard by the name that it has in the type in which it is written.
     pub(crate) fn named(&self, shard: OutShard) -> OutShard {
         let name = match self.types {
@@ -209,7 +209,7 @@ impl Converted<'_> {
         let name = self.outline.base.catalogue.stored_name(place);
         let is_stack = matches!(self.stored(place), Some(StoredAs { form: StoredForm::Experts(_), .. }));
         if template.name != *name || is_stack {
-            return self.like(place, name, edits);
+            return self.weight(place, name, edits);
         }
         // What the model has no name for is no weight: it may be made of the config alone.
         if is_of_config(name) {
@@ -228,7 +228,7 @@ impl Converted<'_> {
     }
 
     /// The output tensor that lies as the template's at that place, called so.
-    pub(crate) fn like(&self, place: usize, name: &Name, edits: TensorEdits) -> Result<OutTensor> {
+    pub(crate) fn weight(&self, place: usize, name: &Name, edits: TensorEdits) -> Result<OutTensor> {
         let template = &self.outline.base.catalogue.tensors[place].tensor;
         let wanted = self.outline.weight(Target::Base(place));
         let (start, claim) = match edits.replaced.as_deref() {

@@ -357,6 +357,7 @@ fn scales_that_a_quantizer_made_from_inputs_are_not_made_anew() {
             &["--keep-quantized", "--scales", "fresh"],
             "GPTQ makes scales from inputs that it sees",
         ),
+        ("bnb_nf4_double", &["--keep-quantized", "--scales", "fresh"], "with double quantization the scales"),
         (
             "awq_gemm_g32",
             &["--keep-quantized", "--scales", "fresh"],
