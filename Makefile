@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real real-mlx check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,11 @@ real: build $(VENV_OK) ## Merge into a pretrained encoder, into language models,
 	$(VENV)/bin/python tests/real_kept.py $(BINARY) $(TARGET)/real-kept
 	PATH=$(abspath $(VENV))/bin:$$PATH python tests/real_grouped.py $(BINARY) $(TARGET)/real-grouped
 	$(VENV)/bin/python tests/real_gguf.py $(BINARY) $(TARGET)/real-gguf
+
+real-mlx: build ## Merge into what MLX quantized, keep it quantized, and load the results with mlx-lm on the CPU
+	test -d $(TARGET)/mlx || $(PYTHON) -m venv $(TARGET)/mlx
+	$(TARGET)/mlx/bin/pip install --quiet 'mlx[cpu]==0.32.4' mlx-lm==0.32.2 numpy safetensors
+	$(TARGET)/mlx/bin/python tests/real_mlx.py $(BINARY) $(TARGET)/real-mlx
 
 second-opinion: build ## Compute the demo again with numpy, by the formula of LoRA (needs numpy: PYTHON=...)
 	rm -rf $(TARGET)/second-opinion

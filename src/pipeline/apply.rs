@@ -358,11 +358,15 @@ impl TileJob<'_> {
         };
         // A cast is no change: the original is rounded first, to be compared with.
         let is_cast = start.name() != out.name();
-        if is_cast {
+        let is_changed = !self.merged.ops.is_empty();
+        if is_cast && is_changed {
             buffers.rounded[..elements].copy_from_slice(&buffers.original[..elements]);
             block(&mut buffers.rounded[..elements], bytes);
         }
         let narrowed = block(&mut buffers.values[..elements], bytes);
+        if is_cast && !is_changed {
+            buffers.rounded[..elements].copy_from_slice(&buffers.values[..elements]);
+        }
         let mut pairs = buffers.original[..elements].iter().zip(&buffers.values[..elements]);
         let is_new = |(before, after): (&f32, &f32)| before.is_finite() && !after.is_finite();
         if !narrowed.finite {

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
 use crate::encodings::ggml::code_layout::CodeLayout;
-use crate::encodings::ggml::open_block::{MOST_VALUES, OpenBlock, extreme};
+use crate::encodings::ggml::open_block::{MOST_VALUES, OpenBlock, magnitude};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::scheme::Scheme;
 use crate::encodings::window::{PartWindow, most_units, units};
@@ -146,7 +146,7 @@ impl Ggml {
         let now = &mut now[..values.len()];
         block.decode(now);
         // Where magnitudes overflow, ggml's rules make blocks of nothing, or cut values off.
-        let is_lost = extreme(values).abs() > (4.0 * extreme(now).abs()).max(1.0);
+        let is_lost = magnitude(values) > (4.0 * magnitude(now)).max(1.0);
         let fits = are_finite(now) && !is_lost;
         if fits {
             values.copy_from_slice(now);

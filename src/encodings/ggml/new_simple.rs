@@ -5,7 +5,7 @@
 //! What several types share is not inlined: few blocks are made anew, and copies for each type are as large as all the rest.
 
 use crate::encodings::ggml::code_layout::TWICE_E2M1;
-use crate::encodings::ggml::open_block::{GROUP, extreme, inverse, nearest_of, put_half};
+use crate::encodings::ggml::open_block::{GROUP, extreme, inverse, magnitude, nearest_of, put_half};
 use crate::encodings::ggml::scales::{half_e4m3, half_power};
 
 /// Codes from −`half` on: the value of largest magnitude is that, and the others are rounded up where they are halfway.
@@ -35,12 +35,19 @@ fn of_ends(values: &[f32], block: &mut [u8], codes: &mut [i8], most: f32) {
     }
 }
 
+/// The nearest whole number, away from 0 of two. What is added is a little less than a half, as the sum is rounded itself; unlike
+/// `round`, compilers make vectors of this.
+fn nearest_away(value: f32) -> i32 {
+    const HALF: f32 = 0.5 - f32::EPSILON / 4.0;
+    (value + HALF.copysign(value)) as i32
+}
+
 /// Codes of a scale of which the largest magnitude is so many; halves are rounded away from 0.
 #[inline(never)]
 fn of_magnitude(values: &[f32], most: f32, codes: &mut [i8]) -> f32 {
-    let d = extreme(values).abs() / most;
+    let d = magnitude(values) / most;
     let by = inverse(d);
-    codes.iter_mut().zip(values).for_each(|(code, value)| *code = (value * by).round() as i8);
+    codes.iter_mut().zip(values).for_each(|(code, value)| *code = nearest_away(value * by) as i8);
     d
 }
 
@@ -107,5 +114,20 @@ fn e4m3_code(value: f32) -> u8 {
         ..=120 => ((value * 512.0 + 0.5) as u8).min(7),
         _ if code >= 15 << 3 => 126,
         _ => code as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest_away;
+
+    #[test]
+    fn halves_are_rounded_away_from_zero_and_nothing_else_is() {
+        let around = |value: f32| [value.next_down(), value, value.next_up()];
+        let halves = (0..=260).flat_map(|half| around(half as f32 / 2.0));
+        let others = (0..20_000).map(|i| i as f32 * 0.0065);
+        for value in halves.chain(others).flat_map(|value| [value, -value]) {
+            assert_eq!(nearest_away(value), value.round() as i32, "{value:?}");
+        }
     }
 }

@@ -117,6 +117,11 @@ pub(crate) fn extreme(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most: f32, value| if value.abs() > most.abs() { *value } else { most })
 }
 
+/// The largest magnitude of finite values. Without their signs, floats are ordered as whole numbers are.
+pub(crate) fn magnitude(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().fold(0, |most, value| most.max(value.to_bits() & (u32::MAX >> 1))))
+}
+
 /// The half-precision number at a place of a block.
 pub(crate) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
