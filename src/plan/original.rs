@@ -75,8 +75,7 @@ impl Originals<'_> {
                 "its values are stored in an order or a form that is not made of those there",
             )
         };
-        let plain = Logical::plain(&logical.parts()[0]).filter(|plain| *plain == logical);
-        let tensor = plain.as_ref().map(|plain| &plain.parts()[0]).ok_or_else(refused)?;
+        let tensor = plain_tensor(&logical).ok_or_else(refused)?;
         if own != (&StoredForm::Same, false) {
             return Err(refused());
         }
@@ -96,14 +95,10 @@ impl Originals<'_> {
     /// The weight of that name with its last two axes exchanged.
     fn across(&self, wanted: &Weight) -> Result<Logical> {
         let (logical, _) = self.weight(&wanted.name)?;
-        let turned = logical.parts().first().filter(|_| self.is_plain(&logical)).and_then(transposed);
+        let turned = plain_tensor(&logical).and_then(transposed);
         let turned = turned.ok_or_else(|| self.refused(&wanted.name, "it holds no plain numbers there"))?;
         self.expect(&wanted.name, turned.shape(), &wanted.shape)?;
         Ok(turned)
-    }
-
-    fn is_plain(&self, logical: &Logical) -> bool {
-        logical.parts().first().and_then(Logical::plain).is_some_and(|plain| plain == *logical)
     }
 
     /// The matrices of all experts as one weight.
@@ -112,13 +107,13 @@ impl Originals<'_> {
             let name = experts.name(number);
             let (logical, _) = self.weight(&name)?;
             self.expect(&name, logical.shape(), matrix)?;
-            Ok(logical.parts()[0].clone())
+            Ok(plain_tensor(&logical).cloned())
         };
-        let all = (0..count).map(one).collect::<Result<Vec<_>>>()?;
+        let all = (0..count).map(one).collect::<Result<Option<Vec<_>>>>()?;
         let refused = || {
             self.refused(&experts.name(0), "the matrices of experts are not all plain numbers of one type")
         };
-        stacked(all).ok_or_else(refused)
+        all.and_then(stacked).ok_or_else(refused)
     }
 
     /// The weight of that name, and what it is in its file.
@@ -151,5 +146,29 @@ impl Originals<'_> {
         let (tensor, path) = (tensor.to_owned(), self.checkpoint.location.path());
         let [found, expected] = [found, expected].map(Clone::clone);
         Err(PlanError::OtherOriginal { tensor, path, found, expected }.into())
+    }
+}
+
+/// The tensor that is a weight of plain numbers; none for codes, which may be stored as a type of plain numbers.
+fn plain_tensor(logical: &Logical) -> Option<&TensorRef> {
+    let tensor = logical.parts().first()?;
+    Logical::plain(tensor).is_some_and(|plain| plain == *logical).then_some(tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::dtype::Dtype;
+    use crate::tensor::reference::FileId;
+
+    #[test]
+    fn what_is_made_of_a_plain_tensor_is_none() {
+        let shape = Shape::new(&[4, 2]).expect("it fits");
+        let tensor = TensorRef { file: FileId(0), offset: 0, dtype: Dtype::BF16, shape };
+        let plain = Logical::plain(&tensor).expect("plain numbers");
+        assert_eq!(plain_tensor(&plain), Some(&tensor));
+        for made in [paired(&tensor, 1), transposed(&tensor), shifted(&tensor)] {
+            assert_eq!(plain_tensor(&made.expect("it has two axes")), None);
+        }
     }
 }
