@@ -55,7 +55,7 @@ fn safetensors(tensors: Tensors<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A merge of two shards, planned: a DoRA on a tensor of long rows and one of short ones, and a tensor that is copied.
+/// A merge of two shards, planned: a DoRA on a tensor of long rows and two of short ones, and a tensor that is copied.
 struct Small {
     prepared: Prepared,
     inputs: Memory,
@@ -86,35 +86,37 @@ struct Left {
 const EIO: Failure = Failure::Errno(5);
 
 impl Small {
-    /// With multiples of `b` in the factors B.
+    /// With multiples of `b` in the factors B of the second shard.
     fn new(b: f32) -> Arc<Small> {
         let inputs = Memory::new();
         let put = |name: &str, bytes: &[u8]| write_small(&inputs, name, bytes).expect("memory");
-        let [q, v] = ["q_proj", "v_proj"].map(|module| format!("{ATTENTION}.{module}"));
-        let [q_weight, v_weight] = [&q, &v].map(|module| format!("{module}.weight"));
+        let [q, v, k] = ["q_proj", "v_proj", "k_proj"].map(|module| format!("{ATTENTION}.{module}"));
+        let [q_weight, v_weight, k_weight] = [&q, &v, &k].map(|module| format!("{module}.weight"));
         put(&format!("base/{}", SHARDS[0]), &safetensors(&[(&q_weight, &[2, WIDE], 0.5)]));
-        let second: Tensors<'_> = &[("model.norm.weight", &[64], 1.0), (&v_weight, &[16, 64], 0.25)];
+        let second: Tensors<'_> =
+            &[("model.norm.weight", &[64], 1.0), (&v_weight, &[16, 64], 0.25), (&k_weight, &[16, 64], 0.25)];
         put(&format!("base/{}", SHARDS[1]), &safetensors(second));
         let index = format!(
-            r#"{{"weight_map": {{"{q_weight}": "{0}", "{v_weight}": "{1}", "model.norm.weight": "{1}"}}}}"#,
+            r#"{{"weight_map": {{"{q_weight}": "{0}", "{v_weight}": "{1}", "{k_weight}": "{1}", "model.norm.weight": "{1}"}}}}"#,
             SHARDS[0], SHARDS[1]
         );
         put("base/model.safetensors.index.json", index.as_bytes());
         put("base/config.json", br#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}"#);
         let key = |module: &str, role: &str| format!("base_model.model.{module}.{role}");
-        let tensors: [(String, &[u64], f32); 6] = [
-            (key(&q, "lora_A.weight"), &[1, WIDE], 0.5),
-            (key(&q, "lora_B.weight"), &[2, 1], b),
-            (key(&q, "lora_magnitude_vector"), &[2], 1.5),
-            (key(&v, "lora_A.weight"), &[1, 64], 0.5),
-            (key(&v, "lora_B.weight"), &[16, 1], b),
-            (key(&v, "lora_magnitude_vector"), &[16], 1.5),
-        ];
+        let factors = |module: &str, (rows, cols): (u64, u64), b: f32| {
+            [
+                (key(module, "lora_A.weight"), vec![1, cols], 0.5),
+                (key(module, "lora_B.weight"), vec![rows, 1], b),
+                (key(module, "lora_magnitude_vector"), vec![rows], 1.5),
+            ]
+        };
+        let tensors =
+            [factors(&q, (2, WIDE), 0.25), factors(&v, (16, 64), b), factors(&k, (16, 64), b)].concat();
         let tensors: Vec<_> =
-            tensors.iter().map(|(key, shape, value)| (key.as_str(), *shape, *value)).collect();
+            tensors.iter().map(|(key, shape, value)| (key.as_str(), shape.as_slice(), *value)).collect();
         put("adapter/adapter_model.safetensors", &safetensors(&tensors));
         let config = br#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "use_dora": true,
-            "target_modules": ["q_proj", "v_proj"]}"#;
+            "target_modules": ["q_proj", "v_proj", "k_proj"]}"#;
         put("adapter/adapter_config.json", config);
         let at = Location::new(inputs.clone());
         let request = Request {
@@ -381,11 +383,14 @@ fn fewer_threads_do_the_work_or_all_end() {
 }
 
 #[test]
-fn a_worker_that_fails_ends_all_others() {
-    let small = Small::new(1e37);
+fn a_worker_that_fails_ends_all_others_and_the_first_in_order_is_told() {
+    let small = Small::new(2.5e37);
     explore(Timeouts::Fire, 200, move || {
         let left = small.run(&Trouble::default(), (&Memory::new(), &Memory::new()));
-        assert_eq!(code(&left.result), Some(Code::Data), "{:?}", left.result);
+        let told = left.result.as_ref().map_err(Error::kind);
+        // Both tensors fail, and the second is made beside the first.
+        let Err(ErrorKind::Run(RunError::NonFiniteResult { tensor })) = told else { panic!("{told:?}") };
+        assert_eq!(*tensor, format!("{ATTENTION}.v_proj.weight"));
         assert!(files(&left.output).len() < SHARDS.len(), "all is there");
     });
 }

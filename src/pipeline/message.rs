@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::memory::pool::Lease;
 use crate::plan::out_tensor::OutShard;
 use crate::schedule::reduces::Reduces;
@@ -30,6 +31,15 @@ pub(crate) struct ReductionResult {
     pub(crate) of: Reduces,
     /// What is known: of each position of an op's axis, or of all of the start.
     pub(crate) state: Arc<Vec<f64>>,
+}
+
+/// What a worker made of a tile. Failures come in the order of tiles too, so that of several the same one is told whatever thread was
+/// quicker.
+pub(crate) struct Made<'p, 's, 'm> {
+    /// The tile's place in the order of the schedule.
+    pub(crate) seq: u64,
+    /// The tile, or why it could not be made.
+    pub(crate) tile: Result<MergedTile<'p, 's, 'm>>,
 }
 
 /// A tile whose bytes are ready to be written, or whose values are ready to be reduced.

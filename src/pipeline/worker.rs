@@ -11,7 +11,7 @@ use crate::threads::channel::{Receiver, Sender};
 use crate::pipeline::apply::{TileJob, merge_tile};
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::factors::{BandFactors, FactorRegion, prepare};
-use crate::pipeline::message::{LoadedTile, MergedTile, ReductionResult};
+use crate::pipeline::message::{LoadedTile, Made, MergedTile, ReductionResult};
 use crate::pipeline::run::Run;
 use crate::pipeline::scratch::{ClaimOutcome, Outcome, WorkerScratch};
 use crate::pipeline::stop::Stop;
@@ -21,7 +21,7 @@ pub(crate) struct WorkerEnds<'p, 's, 'm> {
     /// Where tiles come from.
     pub(crate) loaded: Receiver<LoadedTile<'p, 's, 'm>>,
     /// Where they go.
-    pub(crate) to_write: Sender<MergedTile<'p, 's, 'm>>,
+    pub(crate) to_write: Sender<Made<'p, 's, 'm>>,
     /// Where the lists of factors go that no tile needs any longer.
     pub(crate) spare: Sender<Vec<FactorBlock>>,
     /// Outcomes that are counted, to be used again.
@@ -48,22 +48,31 @@ pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> 
         if stop.is_raised() {
             return Ok(());
         }
-        let work = || merge(run, ends, message, &mut scratch);
-        let mut merged = ends.clock.spend(Activity::Compute, work)?;
-        // Of a part of a file there is no hash.
-        if run.extent.is_all() {
-            let shard = &run.plan.shards[merged.tile.shard];
-            ends.clock.spend(Activity::Hash, || merged.hash(shard));
+        let seq = message.tile.seq;
+        let mut made = ends.clock.spend(Activity::Compute, || merge(run, ends, message, &mut scratch));
+        if let Ok(merged) = &mut made {
+            finish(run, ends, merged);
         }
-        if let Work::Merge(tile) = &mut merged.tile.work {
-            // A list that nobody takes is dropped.
-            let _ = ends.spare.try_send(std::mem::take(&mut tile.layout.own));
-        }
-        if ends.to_write.send(merged).is_err() {
+        // What comes behind a failure is not written.
+        let is_last = made.is_err();
+        if ends.to_write.send(Made { seq, tile: made }).is_err() || is_last {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Hashes what was made, and hands back the list that made it.
+fn finish(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, merged: &mut MergedTile<'_, '_, '_>) {
+    // Of a part of a file there is no hash.
+    if run.extent.is_all() {
+        let shard = &run.plan.shards[merged.tile.shard];
+        ends.clock.spend(Activity::Hash, || merged.hash(shard));
+    }
+    if let Work::Merge(tile) = &mut merged.tile.work {
+        // A list that nobody takes is dropped.
+        let _ = ends.spare.try_send(std::mem::take(&mut tile.layout.own));
+    }
 }
 
 fn merge<'p, 's, 'm>(
