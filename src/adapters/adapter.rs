@@ -72,15 +72,35 @@ pub struct AdapterTensor {
     pub(crate) part: Part,
     /// Why no merge needs it, if none does.
     pub(crate) unneeded: Option<Unneeded>,
-    /// Where its bytes are.
+    /// Where its bytes are. Its shape is by PEFT's order of axes, whatever its file has.
     pub tensor: TensorRef,
+    /// Whether its file has the two axes exchanged.
+    pub(crate) is_across: bool,
 }
 
 impl AdapterTensor {
     /// A tensor whose dialect reads its key as `path`.
     pub(crate) fn new(key: Name, path: &str, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
         let (path, part) = (key.part(path), grammar.read(path));
-        AdapterTensor { key, path, part, unneeded: None, tensor }
+        AdapterTensor { key, path, part, unneeded: None, tensor, is_across: false }
+    }
+
+    /// The same matrix, whose file has its axes exchanged: it has the shape that the file says now. What is none is as it is.
+    #[must_use]
+    pub(crate) fn across(self) -> AdapterTensor {
+        let &[first, second] = self.tensor.shape.axes() else { return self };
+        let Some(shape) = Shape::new(&[second, first]) else { return self };
+        AdapterTensor { tensor: TensorRef { shape, ..self.tensor }, is_across: !self.is_across, ..self }
+    }
+
+    /// Elements of its file from one row of it to the next, and from one column: those of all axes but the first are one.
+    pub(crate) fn strides(&self) -> [u64; 2] {
+        let axes = self.tensor.shape.axes();
+        if self.is_across {
+            [1, axes.first().copied().unwrap_or(1)]
+        } else {
+            [axes.iter().skip(1).product(), 1]
+        }
     }
 
     /// Its path by the grammar.
@@ -172,6 +192,8 @@ pub struct Adapter {
     pub source: Box<dyn Source>,
     /// The architecture in whose order the rows of its output factors are, where that is not the model's.
     pub(crate) reordered: Option<&'static Architecture>,
+    /// Whether it is one file, and may lie beside anything.
+    pub(crate) stands_alone: bool,
 }
 
 impl Adapter {
@@ -195,11 +217,6 @@ impl Adapter {
         let value = serde_json::Value::from(planned.alpha);
         let why = "gives a scale that is not a finite number";
         Err(bad_field(&self.name, self.options.alpha_field, &value, why))
-    }
-
-    /// Whether it is one file, and may lie beside anything.
-    pub(crate) fn stands_alone(&self) -> bool {
-        self.reordered.is_some()
     }
 
     /// Its tensors as a merge reads them, with rows in the order of a model of that config.
@@ -236,7 +253,7 @@ impl Adapter {
     /// # Errors
     /// As [`Location::files`].
     pub fn side_files(&self) -> Result<Vec<Entry>> {
-        if self.stands_alone() {
+        if self.stands_alone {
             return Ok(Vec::new());
         }
         let mut found = self.location.files(&|_| true)?;

@@ -106,8 +106,8 @@ const FORMATS: &[Format] = &[
     },
     Format {
         name: "mlx-lm's",
-        signs: &[Called("adapters.safetensors"), Ends(".lora_a"), Ends(".lora_b")],
-        cure: "mlx-lm merges it today, with `mlx_lm.fuse --dequantize`",
+        signs: &[Ends(".lora_a"), Ends(".lora_b")],
+        cure: "mlx-lm's are read as a directory with `adapters.safetensors` beside their `adapter_config.json`",
     },
     Format {
         name: "torchtune's",

@@ -14,25 +14,22 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::header::{keep_header, metadata_of, read_header};
-use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
-use crate::checkpoint::identity::HeaderHash;
+use crate::checkpoint::header::{metadata_of, read_header};
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::checkpoint::llama_cpp::Architecture;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::formats::container::FileHeader;
+use crate::formats::container::TensorEntry;
+use crate::formats::header_bytes::HeaderBytes;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::storage::store::{EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::evidence::Evidence;
-use crate::adapters::expert_options::ExpertLayout;
-use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::options::options;
-use crate::adapters::tensors::tensors;
+use crate::adapters::weight_files::{Described, WeightFiles};
 
 /// LoRA in a GGUF file: that file, or a directory that has no other.
 pub(crate) struct GgufLora;
@@ -64,7 +61,7 @@ impl Dialect for GgufLora {
         let source = dir.open(&file)?;
         // What is wrong with a file is said when it is opened, as whatever it is.
         let header = read_header(source.as_ref(), &dir.path_of(&file), HeaderRoom::of(None));
-        let said = header.and_then(|header| said(&header, &dir, &file)).unwrap_or_default();
+        let said = header.and_then(|header| said(&header.like, &dir, &file)).unwrap_or_default();
         if is_model(&said) && place.name() == Some(&file) {
             let hint = "a model is the base: `--base FILE`, and its adapter stands behind `--adapter`";
             return Err(Error::new(AdapterError::ModelGiven { path: place.path() }).hint(hint));
@@ -80,19 +77,18 @@ impl Dialect for GgufLora {
     fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
         let name = name_of(place);
         let (location, file) = located(&place.location)?.ok_or_else(|| no_longer(&place.location))?;
-        let source = location.open(&file)?;
-        let header = keep_header(source.as_ref(), &location.path_of(&file), opening.room, HeaderOf::Adapter)?;
-        let said = said(&header, &location, &file)?;
+        let files = WeightFiles::single(&location, &file, opening.room)?;
+        let said = said(&files.like, &location, &file)?;
         let architecture = Architecture::of(&said)?.ok_or_else(|| no_longer(&place.location))?;
         let method = said.get(METHOD.0).map_or("(none)", String::as_str);
         if method != METHOD.1 {
             let why = "is not read of GGUF files: `lora` is";
             return Err(field(&name, METHOD.0, method, why));
         }
-        if header.tensors.is_empty() {
+        if files.tensors.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         }
-        if let Some(tensor) = header.tensors.iter().find(|tensor| tensor.name.starts_with(EMBEDDING)) {
+        if let Some(tensor) = files.tensors.iter().find(|tensor| tensor.name.starts_with(EMBEDDING)) {
             return Err(field(
                 &name,
                 "adapter.type",
@@ -100,35 +96,14 @@ impl Dialect for GgufLora {
                 "adapts an embedding, which is not read of GGUF files",
             ));
         }
-        let config = config(&name, &header, architecture, &said)?;
-        let mut hash = HeaderHash::default();
-        hash.add(&header.bytes);
-        let hash = hash.finish();
-        let path = |key: &str| (path_of(key, architecture), None);
-        let (tensors, stripped) = tensors(header.tensors, opening.file, &Grammar::of("LORA"), path);
+        let config = config(&name, &files.tensors, architecture, &said)?;
         let mut options = options(&config);
         options.trained_on.types.extend(architecture.model_types().map(str::to_owned));
-        Ok(Adapter {
-            name,
-            dialect: self.name(),
-            kind: "LORA".to_owned(),
-            files: vec![file.clone()],
-            file,
-            options,
-            evidence: Evidence::default(),
-            location,
-            config,
-            config_hash: hash.clone(),
-            header_hash: hash,
-            tensors,
-            stripped,
-            weight: opening.weight,
-            experts: ExpertLayout::default(),
-            unmatched: Vec::new(),
-            missing: Vec::new(),
-            source,
-            reordered: Some(architecture),
-        })
+        let (kind, config_hash) = ("LORA".to_owned(), files.header_hash.clone());
+        let described = Described { dialect: self.name(), kind, config, config_hash, options };
+        let path = |key: &str| (path_of(key, architecture), None);
+        let adapter = files.into_adapter(location, described, &opening, path);
+        Ok(Adapter { reordered: Some(architecture), stands_alone: true, ..adapter })
     }
 
     fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {
@@ -154,8 +129,8 @@ fn located(place: &Location) -> Result<Option<(Location, String)>> {
     }
 }
 
-fn said(header: &FileHeader, dir: &Location, file: &str) -> Result<Said> {
-    Ok(metadata_of(&header.like, &dir.path_of(file))?.into_iter().collect())
+fn said(like: &HeaderBytes, dir: &Location, file: &str) -> Result<Said> {
+    Ok(metadata_of(like, &dir.path_of(file))?.into_iter().collect())
 }
 
 fn is_adapter(said: &Said) -> bool {
@@ -189,7 +164,7 @@ fn path_of(key: &str, architecture: &Architecture) -> String {
 /// The fields that PEFT would have for what the header says.
 fn config(
     name: &str,
-    header: &FileHeader,
+    tensors: &[TensorEntry],
     architecture: &Architecture,
     said: &Said,
 ) -> Result<AdapterConfig> {
@@ -197,7 +172,7 @@ fn config(
     let alpha = stated.parse::<f64>().ok().filter(|alpha| alpha.is_finite());
     let alpha = alpha.ok_or_else(|| field(name, ALPHA, stated, "is not a finite number"))?;
     let mut ranks: BTreeMap<String, u64> = BTreeMap::new();
-    for tensor in header.tensors.iter().filter(|tensor| tensor.name.ends_with(FACTORS[1].0)) {
+    for tensor in tensors.iter().filter(|tensor| tensor.name.ends_with(FACTORS[1].0)) {
         let path = path_of(&tensor.name, architecture);
         let module = path.strip_suffix(FACTORS[1].1).unwrap_or(&path).to_owned();
         ranks.insert(module, tensor.shape.axes().last().copied().unwrap_or(0));

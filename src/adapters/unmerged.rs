@@ -39,7 +39,7 @@ pub(crate) struct Beside {
 /// # Errors
 /// As [`Store::list`].
 pub(crate) fn beside(adapter: &Adapter, base: Option<&Checkpoint>, allowed: &[String]) -> Result<Beside> {
-    if adapter.stands_alone() {
+    if adapter.stands_alone {
         return Ok(Beside::default());
     }
     let base_here = base.filter(|base| adapter.location.path() == base.location.path());

@@ -231,8 +231,15 @@ const STATE_STARTS: &[&str] = &[
 /// What stands inside the names of the state that DeepSpeed shards.
 const SHARDED_STATE: &str = "optim_states";
 
-/// Whether a file beside an adapter holds what a trainer needs to go on, by its name.
+/// What the names of states of mlx-lm's adapters end with, behind the number of the step.
+const STEP_ENDING: &str = "_adapters.safetensors";
+
+/// Whether a file beside an adapter holds what a trainer needs to go on, or what it had on the way, by its name.
 pub(crate) fn is_training_state(name: &str) -> bool {
+    let step = name.strip_suffix(STEP_ENDING);
+    if step.is_some_and(|step| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit())) {
+        return true;
+    }
     has_start(name, TRAINING_STARTS) || has_start(name, STATE_STARTS) || name.contains(SHARDED_STATE)
 }
 

@@ -289,7 +289,14 @@ impl Reader<'_> {
                 module.faults.push(format!("its A {} and B {} do not fit", a_ref.shape, b_ref.shape));
             }
         } else if is_plain && let Some(scale) = module.scale {
-            let norm = self.norms.product(a_ref, b_ref)?;
+            // Of the transpose of a product the norm is the same.
+            let stored = |i: usize| self.adapter.tensors[i].clone().across().tensor;
+            let is_across = [a, b].iter().all(|&i| self.adapter.tensors[i].is_across);
+            let norm = if is_across {
+                self.norms.product(&stored(b), &stored(a))?
+            } else {
+                self.norms.product(a_ref, b_ref)?
+            };
             module.norm = norm.map(|norm| scale.abs() * norm).filter(|norm| norm.is_finite());
         }
         if module.dead.is_none() && module.norm == Some(0.0) && self.is_all(parts) {

@@ -81,7 +81,7 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
     let mut report = AdapterReport::new(&adapter, cancel)?;
     let unmerged = unmerged::beside(&adapter, None, &[])?.open;
     report.notes.extend(unmerged.into_iter().map(|file| Note::from(InputNote::UnmergedBeside { file })));
-    if !adapter.stands_alone() && adapter.location.path() != location.path() {
+    if !adapter.stands_alone && adapter.location.path() != location.path() {
         let location = adapter.location.to_string();
         report.notes.push(InputNote::AdapterFoundIn { location }.into());
     }

@@ -15,7 +15,17 @@ impl ClaimSet {
     pub(crate) fn untie_head(&mut self, outline: &mut Outline<'_>) {
         let Some(embedding) = outline.head.as_ref().map(|head| Target::Base(head.source)) else { return };
         let claims = self.claims_on(embedding);
-        let follows = |claim: &_| self.head_follows[self.by(*claim)];
+        let own = outline.additions.iter().position(|addition| addition.copy_of.is_some());
+        let of_head: Vec<usize> = own
+            .map(Target::New)
+            .into_iter()
+            .flat_map(|head| self.claims_on(head))
+            .map(|claim| self.by(claim))
+            .collect();
+        let follows = |claim: &_| {
+            let adapter = self.by(*claim);
+            self.head_follows[adapter] || self.trains_as_one[adapter] && !of_head.contains(&adapter)
+        };
         let follow = claims.iter().any(follows);
         let part = !claims.iter().all(follows);
         self.errors.extend(outline.settle_tied_head(follow, part).err());

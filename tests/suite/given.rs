@@ -239,7 +239,7 @@ fn formats_are_named_with_what_can_be_done() {
         ("diffusion_model.layers.0.qkv.lora_A.weight", "ai-toolkit's", diffusers),
         ("transformer_2.blocks.0.attn.to_q.lora_A.weight", "diffusers'", diffusers),
         ("layers.0.attention.wq.lora_A.weight", "mistral-finetune's", "utils.merge_lora"),
-        ("model.layers.0.self_attn.q_proj.lora_a", "mlx-lm's", "mlx_lm.fuse"),
+        ("model.layers.0.self_attn.q_proj.lora_a", "mlx-lm's", "beside their `adapter_config.json`"),
         ("layers.0.attn.q_proj.lora_a.weight", "torchtune's", "save_adapter_weights_only"),
         ("blocks.0.attn.to_q.lora_A.default.weight", "DiffSynth's", peft),
         ("base_model.model.blocks.0.attn.to_q.lora_A.weight", "directory-less PEFT", peft),

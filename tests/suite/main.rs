@@ -76,6 +76,7 @@ mod structure;
 mod support;
 mod targets;
 mod to_gguf;
+mod trainers;
 mod trial;
 mod turned;
 mod vectors;

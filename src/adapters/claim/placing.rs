@@ -39,8 +39,9 @@ impl Placed {
 
     /// `A`, then `B`.
     pub(crate) fn factors(&self) -> [Factor; 2] {
+        let ([rank_step, input_step], [out_step, b_rank_step]) = (self.a.strides(), self.b.strides());
         let (a, b, rank) = (self.a.tensor.clone(), self.b.tensor.clone(), self.rank);
-        [Factor::along(1, a, 1, rank, self.input), Factor::along(0, b, rank, rank, 1)]
+        [Factor::along(1, a, input_step, rank, rank_step), Factor::along(0, b, out_step, rank, b_rank_step)]
     }
 
     /// The keys of both.

@@ -14,17 +14,14 @@ use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::foreign::{Foreign, foreign};
 use crate::adapters::options::Options;
-use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
 use crate::adapters::peft::options::options;
 use crate::adapters::peft::producers::{aside, evidence};
 use crate::adapters::peft::weights;
-use crate::adapters::peft::weights::WeightFiles;
-use crate::adapters::tensors::tensors;
+use crate::adapters::weight_files::Described;
 
 /// File name of the config.
 pub(crate) const CONFIG: &str = "adapter_config.json";
@@ -68,41 +65,22 @@ impl Dialect for Peft {
         let (home, bytes, config) = read_config(place)?;
         let name = config.adapter.clone();
         let kind = peft_type(&config, &home)?;
-        let WeightFiles { name: file, files, source, header_hash, tensors: entries } =
-            weights::read(&home, opening.room)?;
-        if entries.is_empty() {
+        let files = weights::read(&home, opening.room)?;
+        if files.tensors.is_empty() {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
-        }
-        let (mut tensors, stripped) = tensors(entries, opening.file, &Grammar::of(&kind), normalise);
-        for tensor in &mut tensors {
-            tensor.unneeded = aside(tensor.path(), tensor.is_value(), tensor.tensor.shape.elements());
         }
         let mut options = options(&config);
         let model = config_beside(&home)?;
         options.trained_on.add(&model);
         // Trainers that name the labels there leave them out of the adapter's own config.
         options.labels = options.labels.or_else(|| model.get("id2label")?.as_object().cloned());
-        Ok(Adapter {
-            name,
-            dialect: self.name(),
-            kind,
-            file,
-            files,
-            options,
-            evidence: evidence(&home, &config)?,
-            location: home,
-            config,
-            config_hash: blake3::hash(&bytes).to_hex().to_string(),
-            header_hash,
-            tensors,
-            stripped,
-            weight: opening.weight,
-            experts: ExpertLayout::default(),
-            unmatched: Vec::new(),
-            missing: Vec::new(),
-            source,
-            reordered: None,
-        })
+        let (evidence, config_hash) = (evidence(&home, &config)?, blake3::hash(&bytes).to_hex().to_string());
+        let described = Described { dialect: self.name(), kind, config, config_hash, options };
+        let mut adapter = files.into_adapter(home, described, &opening, normalise);
+        for tensor in &mut adapter.tensors {
+            tensor.unneeded = aside(tensor.path(), tensor.is_value(), tensor.tensor.shape.elements());
+        }
+        Ok(Adapter { evidence, ..adapter })
     }
 
     fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {

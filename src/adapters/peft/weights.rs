@@ -1,22 +1,18 @@
 //! The tensors of PEFT's directory: one file, or shards and the index that says which of them holds what.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use crate::checkpoint::discover::read_index;
-use crate::checkpoint::header::keep_header;
-use crate::checkpoint::header_room::{HeaderOf, HeaderRoom};
-use crate::checkpoint::identity::HeaderHash;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::checkpoint::CheckpointError;
 use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
-use crate::formats::container::{FileHeader, TensorEntry};
 use crate::formats::index::Index;
-use crate::storage::chained::Chained;
 use crate::storage::location::Location;
-use crate::storage::source::Source;
 use crate::storage::store::Store;
+
+use crate::adapters::weight_files::WeightFiles;
 
 /// What the names of all files with tensors begin with.
 pub(crate) const STEM: &str = "adapter_model";
@@ -27,35 +23,21 @@ const INDEX: &str = "adapter_model.safetensors.index.json";
 /// File name of the one shard that needs no index.
 const ONLY_SHARD: &str = "adapter_model-00001-of-00001.safetensors";
 
-/// The files of an adapter's tensors, read as one.
-pub(crate) struct WeightFiles {
-    /// The file that they are known by: that of all tensors, or the index.
-    pub(crate) name: String,
-    /// All of their names.
-    pub(crate) files: Vec<String>,
-    /// Their bytes, one file behind the other.
-    pub(crate) source: Box<dyn Source>,
-    /// The hash of their headers, likewise.
-    pub(crate) header_hash: String,
-    /// Their tensors in the order of these bytes.
-    pub(crate) tensors: Vec<TensorEntry>,
-}
-
 /// Reads the headers of the files in `home`, for which there is that `room`.
 ///
 /// # Errors
 /// [`StorageError::Missing`], [`CheckpointError::IndexDisagrees`] for each tensor that the index names and no file holds, or
-/// as [`read_index`] and [`keep_header`].
+/// as [`read_index`] and [`WeightFiles::open`].
 pub(crate) fn read(home: &Location, room: &HeaderRoom<'_>) -> Result<WeightFiles> {
     if !home.has_file(TENSORS)? {
         if let Some(index) = read_index(home, INDEX, room)? {
             return shards(home, &index.index, room);
         }
         if home.has_file(ONLY_SHARD)? {
-            return open(home, ONLY_SHARD.to_owned(), vec![ONLY_SHARD.to_owned()], &[], room);
+            return WeightFiles::single(home, ONLY_SHARD, room);
         }
     }
-    open(home, TENSORS.to_owned(), vec![TENSORS.to_owned()], &[], room).map_err(|error| match error.kind() {
+    WeightFiles::single(home, TENSORS, room).map_err(|error| match error.kind() {
         ErrorKind::Storage(StorageError::Missing { .. }) => error.hint(cure(home)),
         _ => error,
     })
@@ -84,7 +66,7 @@ fn shards(home: &Location, index: &Index, room: &HeaderRoom<'_>) -> Result<Weigh
         })
         .collect::<Result<_>>()?;
     Error::all(gone)?;
-    let read = open(home, INDEX.to_owned(), files, weight_map, room)?;
+    let read = WeightFiles::open(home, INDEX, files, weight_map, room)?;
     let held: HashSet<&str> = read.tensors.iter().map(|entry| &*entry.name).collect();
     let lacking = weight_map.iter().filter(|(tensor, _)| !held.contains(tensor.as_str()));
     let errors = lacking.map(|(tensor, shard)| {
@@ -93,39 +75,4 @@ fn shards(home: &Location, index: &Index, room: &HeaderRoom<'_>) -> Result<Weigh
     });
     Error::all(errors.collect())?;
     Ok(read)
-}
-
-/// Opens the files. Of two copies of a tensor that counts which the index names.
-fn open(
-    home: &Location,
-    name: String,
-    files: Vec<String>,
-    weight_map: &[(String, Arc<str>)],
-    room: &HeaderRoom<'_>,
-) -> Result<WeightFiles> {
-    let listed: HashMap<&str, &str> =
-        weight_map.iter().map(|(tensor, shard)| (tensor.as_str(), &**shard)).collect();
-    let (mut sources, mut headers) = (Vec::new(), HeaderHash::default());
-    let (mut tensors, mut start) = (Vec::<TensorEntry>::new(), 0);
-    for file in &files {
-        let source = home.open(file)?;
-        let FileHeader { bytes, tensors: mut own, .. } =
-            keep_header(source.as_ref(), &home.path_of(file), room, HeaderOf::Adapter)?;
-        headers.add(&bytes);
-        drop(bytes);
-        own.retain(|entry| listed.get(&*entry.name).is_none_or(|shard| shard == file));
-        own.iter_mut().for_each(|entry| entry.offset += start);
-        if tensors.is_empty() {
-            tensors = own;
-        } else {
-            tensors.append(&mut own);
-        }
-        start += source.len();
-        sources.push(source);
-    }
-    let source = match sources.len() {
-        1 => sources.remove(0),
-        _ => Box::new(Chained::new(sources)),
-    };
-    Ok(WeightFiles { name, files, source, header_hash: headers.finish(), tensors })
 }
