@@ -94,9 +94,16 @@ pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
                 let first = at + j * V::LANES;
                 // SAFETY: the caller's promise.
                 let (moved, unsettled) = unsafe {
-                    let sum = before.map_or(*sum, |rows| V::load(&rows[i].0[first..]).add(*sum));
+                    // No closures here: where they are not inlined, each call spills all vectors.
+                    let sum = match before {
+                        Some(rows) => V::load(&rows[i].0[first..]).add(*sum),
+                        None => *sum,
+                    };
                     let bound = V::splat(group.rows[i]).mul(V::load(&group.cols.0[first..]));
-                    let values = values.map(|(values, stride)| &values[i * stride + first..]);
+                    let values = match values {
+                        Some((values, stride)) => Some(&values[i * stride + first..]),
+                        None => None,
+                    };
                     round::<V, C>(sum, bound, values, &mut row[2 * j * V::LANES..][..2 * V::LANES])
                 };
                 all_moved |= u64::from(moved) << first;
@@ -123,7 +130,10 @@ unsafe fn round<V: CodeVector, C: HalfCode>(
     // SAFETY: the caller's promise.
     unsafe {
         let base: V = C::widen(codes);
-        let start = values.map_or(base, |values| V::load(values));
+        let start = match values {
+            Some(values) => V::load(values),
+            None => base,
+        };
         let sum = start.add(delta);
         let bound = sum.abs().fma(V::splat(OF_SUM), product_bound);
         replace::<V, C>((sum, bound), base, codes)
