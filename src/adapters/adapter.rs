@@ -45,6 +45,10 @@ pub(crate) enum Unneeded {
     Computed,
     /// It has no elements.
     Empty,
+    /// It says what a module's delta is multiplied by, which was read.
+    Alpha,
+    /// The base is another part of a pipeline.
+    OtherComponent,
 }
 
 impl Unneeded {
@@ -54,6 +58,8 @@ impl Unneeded {
             Unneeded::FrozenCopy => "the frozen copy of a module that was trained",
             Unneeded::Computed => "the model computes it",
             Unneeded::Empty => "it has no values",
+            Unneeded::Alpha => "it was read as part of its module's scale",
+            Unneeded::OtherComponent => "it is for another component of the pipeline than the base is",
         }
     }
 }
@@ -83,6 +89,12 @@ impl AdapterTensor {
     pub(crate) fn new(key: Name, path: &str, grammar: &Grammar, tensor: TensorRef) -> AdapterTensor {
         let (path, part) = (key.part(path), grammar.read(path));
         AdapterTensor { key, path, part, unneeded: None, tensor, is_across: false }
+    }
+
+    /// The same, which no merge needs for that reason, if any.
+    #[must_use]
+    pub(crate) fn unneeded(self, unneeded: Option<Unneeded>) -> AdapterTensor {
+        AdapterTensor { unneeded, ..self }
     }
 
     /// The same matrix, whose file has its axes exchanged: it has the shape that the file says now. What is none is as it is.
@@ -194,6 +206,8 @@ pub struct Adapter {
     pub(crate) reordered: Option<&'static Architecture>,
     /// Whether it is one file, and may lie beside anything.
     pub(crate) stands_alone: bool,
+    /// Where its keys begin with components of a pipeline, of which no base is known yet: PEFT's config of each that has one.
+    pub(crate) components: Option<HashMap<&'static str, AdapterConfig>>,
 }
 
 impl Adapter {
@@ -266,10 +280,15 @@ impl Adapter {
     /// # Errors
     /// [`ClaimError::Readings`] if its paths can be read in two ways that do not mean the same tensors.
     pub fn names<'a>(&self, name_tables: &NameTables<'a>) -> Result<Names<'a>> {
-        let extents = self.extents();
-        let fits = |path: &str, shape: &Shape| extents.get(path).is_none_or(|extents| extents.fit(shape));
+        let fits = self.fits();
         let may_be_new = |path: &str| self.options.may_be_new(path);
         Names::new(name_tables, &self.owners(), PathFacts { fits: &fits, may_be_new: &may_be_new })
+    }
+
+    /// Whether a weight of a shape may be the one that an owner's tensors are for.
+    pub(crate) fn fits(&self) -> impl Fn(&str, &Shape) -> bool {
+        let extents = self.extents();
+        move |path, shape| extents.get(path).is_none_or(|extents| extents.fit(shape))
     }
 
     /// What the tensors of each module say of its weight's shape.

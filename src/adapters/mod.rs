@@ -11,6 +11,7 @@ pub(crate) mod evidence;
 pub(crate) mod expert_options;
 pub(crate) mod foreign;
 pub(crate) mod gguf_lora;
+pub(crate) mod image;
 pub(crate) mod mlx_lm;
 pub(crate) mod open;
 pub(crate) mod options;

@@ -10,11 +10,12 @@ use crate::adapters::adapter::Adapter;
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::foreign::{Foreign, foreign, foreign_file};
 use crate::adapters::gguf_lora::GgufLora;
+use crate::adapters::image::file::ImageFile;
 use crate::adapters::mlx_lm::MlxLm;
 use crate::adapters::peft::folder::{Peft, not_found};
 
 /// Every dialect. Of those that are equally sure the first is asked to read.
-pub(crate) static DIALECTS: &[&dyn Dialect] = &[&Peft, &MlxLm, &GgufLora];
+pub(crate) static DIALECTS: &[&dyn Dialect] = &[&Peft, &MlxLm, &GgufLora, &ImageFile];
 
 /// The dialect that reads what `dir` holds, and how sure it is.
 ///

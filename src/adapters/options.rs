@@ -3,6 +3,8 @@
 //! A dialect fills them once, when it opens an adapter. What it found to be of a wrong type is kept as a [`Problem`], which
 //! the check of the config reports with all that it refuses.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use crate::checkpoint::config::Config;
@@ -32,6 +34,8 @@ pub(crate) struct Options {
     pub ranks: Patterns,
     /// Alphas of some modules.
     pub alphas: Patterns,
+    /// Rank and alpha of modules that say theirs by themselves, by their paths.
+    pub own: HashMap<String, RankAlpha>,
     /// The divisor of alpha is the root of the rank.
     pub rslora: bool,
     /// Magnitudes were trained (DoRA).
@@ -100,6 +104,7 @@ impl Options {
             alpha_field: "alpha",
             ranks: Patterns::default(),
             alphas: Patterns::default(),
+            own: HashMap::new(),
             rslora: false,
             dora: false,
             fan_in_fan_out: false,
@@ -144,6 +149,9 @@ impl Options {
     /// # Errors
     /// [`AdapterError::Pattern`](crate::error::adapter::AdapterError::Pattern) for a pattern on which it takes too long to tell.
     pub(crate) fn planned(&self, module: &str) -> Result<RankAlpha> {
+        if let Some(own) = self.own.get(module) {
+            return Ok(*own);
+        }
         let find = |patterns: &Patterns, default| {
             patterns.number(module).map(|found| found.unwrap_or(default)).map_err(|unread| {
                 unreadable_pattern(&self.adapter, unread.field, &unread.pattern, unread.cause)

@@ -104,7 +104,7 @@ const fn family(name: &'static str, types: &'static [&'static str], starts: &'st
 
 /// All families that are known, also those that are not merged yet.
 pub(crate) static FAMILIES: &[Family] = &[
-    Family { name: "lora", types: &["LORA"], starts: "lora_", tails: LOW_RANK },
+    Family { name: "lora", types: &["LORA", "LYCORIS"], starts: "lora_", tails: LOW_RANK },
     Family { name: "adalora", types: &["ADALORA"], starts: "lora_", tails: LOW_RANK },
     family("trainable_tokens", &["LORA", "TRAINABLE_TOKENS"], "trainable_tokens_"),
     family("adamss", &["ADAMSS"], "adamss_"),
@@ -122,8 +122,8 @@ pub(crate) static FAMILIES: &[Family] = &[
     family("hra", &["HRA"], "hra_"),
     family("ia3", &["IA3"], "ia3_"),
     family("ln_tuning", &["LN_TUNING"], "ln_tuning_"),
-    family("loha", &["LOHA"], "hada_"),
-    family("lokr", &["LOKR"], "lokr_"),
+    family("loha", &["LOHA", "LYCORIS"], "hada_"),
+    family("lokr", &["LOKR", "LYCORIS"], "lokr_"),
     family("miss", &["MISS"], "miss_"),
     family("oft", &["OFT"], "oft_"),
     family("osf", &["OSF"], "osf_"),

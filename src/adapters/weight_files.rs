@@ -140,6 +140,7 @@ impl WeightFiles {
             source: self.source,
             reordered: None,
             stands_alone: false,
+            components: None,
         }
     }
 }

@@ -54,6 +54,10 @@ pub enum AdapterError {
     NoTokens { adapter: String, field: &'static str, value: String, module: String },
     #[error("adapter `{adapter}` sets `{field}` to `{token}`, which is no token of a vocabulary of {tokens}")]
     NoSuchToken { adapter: String, field: &'static str, token: u64, tokens: u64 },
+    #[error(
+        "adapter `{adapter}` is for several components, and both those of `{first}` and of `{second}` are modules of the base"
+    )]
+    Components { adapter: String, first: String, second: String },
     #[error("adapter `{adapter}` has no tensors")]
     EmptyAdapter { adapter: String },
     #[error("pattern `{pattern}` in `{field}` is not a regular expression shardfold can read")]

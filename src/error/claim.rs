@@ -31,6 +31,8 @@ pub enum ClaimError {
         "unsupported adapter tensor `{key}`: its rows are the tied head's too, for which the adapter has more in `{head}`"
     )]
     HeadHasMore { adapter: String, key: String, head: String },
+    #[error("`{module}` may be two modules of the base: with `_` for each dot they have one name")]
+    Flattened { adapter: String, module: String },
     #[error("adapter tensor `{key}` has no partner `{partner}`")]
     NoPartner { adapter: String, key: String, partner: String },
     #[error("checkpoint stores {found} experts for `{parameter}`, config.json says {expected}")]

@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::adapters::adapter::Adapter;
 use crate::adapters::dialect::Opening;
+use crate::adapters::image::meet::meet;
 use crate::adapters::open::open;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
@@ -94,7 +95,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let base =
         Checkpoint::open(&place, variant, &room).map_err(|error| explained(&place, &adapters, error))?;
     let (base, original) = beside_it(request, base, beside, &room)?;
-    let (adapters, errors) = open_adapters(request, &adapters, base.catalogue.shards.len(), &room);
+    let (adapters, errors) = open_adapters(request, &adapters, &base, &room);
     Error::all(errors)?;
     let planner = planner(request, (&base, original.as_ref()), &adapters);
     let Planned { plan, digest, mut notes, decisions } =
@@ -215,13 +216,13 @@ fn plan(planner: &Planner<'_>, cancel: &Cancel) -> Result<Planned> {
 fn open_adapters(
     request: &Request,
     places: &[Resolved],
-    shards: usize,
+    base: &Checkpoint,
     room: &HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
-        let opening = Opening { weight, file: FileId((shards + i) as u32), room };
-        match open(place, opening) {
+        let opening = Opening { weight, file: FileId((base.catalogue.shards.len() + i) as u32), room };
+        match open(place, opening).and_then(|adapter| meet(adapter, base)) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
                 let missing = request.allow_missing.clone();

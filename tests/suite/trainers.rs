@@ -1,5 +1,5 @@
-//! Adapters of other trainers than PEFT, merged as their own code merges them: `fixtures/trainers/`, written by `make_mlx.py`, where
-//! each says why the bits must be the same, or how far its own roundings go.
+//! Adapters of other trainers than PEFT, merged as their own code merges them: `fixtures/trainers/`, written by `make_mlx.py` and
+//! `make_image.py`, where each says why the bits must be the same, or how far its own roundings go.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use super::support::{copy_folder, fixtures, quick_folder};
 use super::work::{Work, edit, edit_json};
 
 /// Cases that must be there, by what their names begin with.
-const CASES: &[(&str, usize)] = &[("mlx-", 17)];
+const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 26)];
 
 fn case_of(name: &str) -> PathBuf {
     fixtures().join("trainers").join(name)
@@ -25,10 +25,16 @@ fn said(folder: &Path) -> Value {
     serde_json::from_str(&case).expect("JSON")
 }
 
+/// Where the base and the adapter of a case are.
+fn places(folder: &Path) -> (PathBuf, PathBuf) {
+    let said = said(folder);
+    let of = |what: &str| folder.join(said[what].as_str().unwrap_or(what));
+    (of("base"), of("adapter"))
+}
+
 fn request(folder: &Path) -> Request {
-    let adapter = said(folder)["adapter"].as_str().unwrap_or("adapter").to_owned();
-    let adapters = vec![(folder.join(adapter).into(), 1.0)];
-    Request { base: Some(folder.join("base").into()), adapters, ..Request::default() }
+    let (base, adapter) = places(folder);
+    Request { base: Some(base.into()), adapters: vec![(adapter.into(), 1.0)], ..Request::default() }
 }
 
 fn merge(request: &Request, stem: &str) -> BTreeMap<String, Tensor> {
@@ -46,7 +52,7 @@ fn check(folder: &Path, request: &Request) {
     let said = said(folder);
     let stem = said["stem"].as_str().unwrap_or("model");
     let share = said["share"].as_f64().expect("a number");
-    let mut right = read(&folder.join("base"), stem);
+    let mut right = read(&places(folder).0, stem);
     let changed = read(&folder.join("merged"), stem);
     assert!(!changed.is_empty(), "{}", folder.display());
     for (name, tensor) in changed {
@@ -70,7 +76,8 @@ fn check(folder: &Path, request: &Request) {
 #[test]
 fn every_case_is_as_its_trainer_has_it() {
     let cases = fs::read_dir(case_of("")).expect("the cases");
-    let cases: Vec<_> = cases.map(|case| case.expect("an entry").path()).collect();
+    let all = cases.map(|case| case.expect("an entry").path());
+    let cases: Vec<_> = all.filter(|case| case.join("case.json").exists()).collect();
     for (start, count) in CASES {
         let is_one =
             |case: &&PathBuf| case.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));

@@ -22,7 +22,7 @@ const MAGNITUDE_WEIGHT: Tail = Tail { role: ".lora_magnitude_vector", ending: ".
 
 impl Claim for DoraClaim {
     fn peft_types(&self) -> &'static [&'static str] {
-        &["LORA"]
+        &["LORA", "LYCORIS"]
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {

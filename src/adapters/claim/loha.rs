@@ -44,7 +44,7 @@ const TAILS: [Tail; 6] = [
 
 impl Claim for Loha {
     fn peft_types(&self) -> &'static [&'static str] {
-        &["LOHA"]
+        &["LOHA", "LYCORIS"]
     }
 
     fn fields(&self) -> &'static [(&'static str, Field)] {

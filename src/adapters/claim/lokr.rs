@@ -56,7 +56,7 @@ const TAILS: [Tail; 7] = [
 
 impl Claim for Lokr {
     fn peft_types(&self) -> &'static [&'static str] {
-        &["LOKR"]
+        &["LOKR", "LYCORIS"]
     }
 
     fn fields(&self) -> &'static [(&'static str, Field)] {

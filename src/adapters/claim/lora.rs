@@ -152,7 +152,7 @@ const FIELDS: &[(&str, Field)] = &[
 
 impl Claim for Lora {
     fn peft_types(&self) -> &'static [&'static str] {
-        &["LORA"]
+        &["LORA", "LYCORIS"]
     }
 
     fn fields(&self) -> &'static [(&'static str, Field)] {

@@ -1,0 +1,167 @@
+//! The file of an adapter of an image model, read without knowing its base: [`meet`](crate::adapters::image::meet) does the rest.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::checkpoint::header::{metadata_of, read_header};
+use crate::checkpoint::header_room::HeaderRoom;
+use crate::error::adapter::AdapterError;
+use crate::error::claim::ClaimError;
+use crate::error::{Error, MOST_WRONG, Result};
+use crate::formats::container::TensorEntry;
+use crate::hub::resolved::Resolved;
+use crate::storage::location::Location;
+use crate::storage::store::{EntryKind, Store};
+
+use crate::adapters::adapter::{Adapter, Unneeded, name_of};
+use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
+use crate::adapters::image::keys::{Key, component_of};
+use crate::adapters::image::scales::{configs, scales};
+use crate::adapters::options::{Options, RankAlpha};
+use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::weight_files::{Described, WeightFiles};
+
+/// One file of tensors, or a directory that has no other.
+pub(crate) struct ImageFile;
+
+const ENDING: &str = ".safetensors";
+const LORA: &str = "LORA";
+/// The type of adapters whose modules may be of several methods.
+const MIXED: &str = "LYCORIS";
+const MAGNITUDE: &str = ".lora_magnitude_vector";
+/// LyCORIS' name for it.
+const DORA_SCALE: &str = ".dora_scale";
+/// Memory for the header of a file that may be one.
+const MOST_HEADER_BYTES: u64 = 16 << 20;
+
+impl Dialect for ImageFile {
+    fn name(&self) -> &'static str {
+        "image model"
+    }
+
+    fn detect(&self, place: &Location) -> Result<Detection> {
+        let Some((dir, file)) = located(place)? else { return Ok(Detection::No) };
+        let source = dir.open(&file)?;
+        // What is wrong with a file is said when it is opened, as whatever it is.
+        let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
+        let Ok(header) = read_header(source.as_ref(), &dir.path_of(&file), room) else {
+            return Ok(Detection::No);
+        };
+        let is_factor = |entry: &TensorEntry| Key::read(&entry.name).is_some_and(|key| key.tail.is_some());
+        Ok(if header.tensors.iter().any(is_factor) { Detection::Certain } else { Detection::No })
+    }
+
+    fn has(&self, _: &str) -> bool {
+        // A file is the adapter itself.
+        false
+    }
+
+    fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
+        let name = name_of(place);
+        let Some((location, file)) = located(&place.location)? else {
+            return Err(AdapterError::EmptyAdapter { adapter: name }.into());
+        };
+        let mut files = WeightFiles::single(&location, &file, opening.room)?;
+        let metadata = configs(&name, &metadata_of(&files.like, &location.path_of(&file))?)?;
+        let (keys, format) = keys(&name, &mut files)?;
+        check_magnitudes(&name, &keys)?;
+        let own = scales(&name, &keys, files.source.as_ref(), &metadata)?;
+        let has =
+            |start: &str| keys.iter().any(|(key, _)| key.tail.is_some_and(|tail| tail.starts_with(start)));
+        let (dora, kind) = (has(MAGNITUDE), if has(".hada_") || has(".lokr_") { MIXED } else { LORA });
+        files.tensors = keys.into_iter().map(|(_, entry)| entry).collect();
+        let config = AdapterConfig::new(name.clone(), serde_json::Map::new());
+        let RankAlpha { rank, alpha } = usual(&own);
+        let options = Options { own, dora, rank, alpha, ..Options::new(name) };
+        let (kind, config_hash) = (kind.to_owned(), files.header_hash.clone());
+        let described = Described { dialect: format, kind, config, config_hash, options };
+        let path = |key: &str| (Key::read(key).map_or_else(|| key.to_owned(), |key| key.path()), None);
+        let mut adapter = files.into_adapter(location, described, &opening, path);
+        for tensor in &mut adapter.tensors {
+            let is_alpha = Key::read(&tensor.key).is_some_and(|key| key.tail.is_none());
+            tensor.unneeded = is_alpha.then_some(Unneeded::Alpha);
+        }
+        Ok(Adapter { stands_alone: true, components: Some(metadata), ..adapter })
+    }
+
+    fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {
+        Ok(TrainedOn { adapter: name_of(place), base: None, revision: None })
+    }
+}
+
+/// The directory and the name of the only such file that is meant.
+fn located(place: &Location) -> Result<Option<(Location, String)>> {
+    let ends = |name: &&str| name.ends_with(ENDING);
+    match place.stat("")?.map(|stat| stat.kind) {
+        Some(EntryKind::File) => {
+            let name = place.name().filter(ends).map(str::to_owned);
+            Ok(name.map(|name| (Resolved::from(place.clone()).directory().location, name)))
+        }
+        Some(_) if place.is_directory()? => {
+            let mut own =
+                place.list("")?.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(ENDING));
+            Ok(own.next().filter(|_| own.next().is_none()).map(|name| (place.clone(), name)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The tensors with their keys, and whose format the first is.
+///
+/// # Errors
+/// [`ClaimError::Unclaimed`] for each that is of nothing that is read, as far as that many are told.
+fn keys(adapter: &str, files: &mut WeightFiles) -> Result<(Vec<(Key, TensorEntry)>, &'static str)> {
+    let (mut found, mut errors, mut format) = (Vec::new(), Vec::new(), "");
+    for entry in std::mem::take(&mut files.tensors) {
+        match Key::read(&entry.name) {
+            Some(key) => {
+                if format.is_empty() {
+                    format = component_of(&entry.name).map_or("", |component| component.format);
+                }
+                found.push((key, entry));
+            }
+            None if errors.len() < MOST_WRONG => {
+                let why = match component_of(&entry.name) {
+                    Some(_) => "no method that is read has it",
+                    None => "its name begins as that of no component of a pipeline",
+                };
+                let (adapter, key) = (adapter.to_owned(), entry.name.to_string());
+                errors.push(ClaimError::Unclaimed { adapter, key, why }.into());
+            }
+            None => {}
+        }
+    }
+    Error::all(errors)?;
+    Ok((found, format))
+}
+
+/// Rank and alpha of most modules; of several such the least.
+fn usual(own: &HashMap<String, RankAlpha>) -> RankAlpha {
+    let mut counted: BTreeMap<[u64; 2], usize> = BTreeMap::new();
+    for RankAlpha { rank, alpha } in own.values() {
+        *counted.entry([rank.to_bits(), alpha.to_bits()]).or_default() += 1;
+    }
+    let most = counted.into_iter().rev().max_by_key(|(_, count)| *count);
+    let [rank, alpha] = most.map_or([1.0; 2], |(bits, _)| bits.map(f64::from_bits));
+    RankAlpha { rank, alpha }
+}
+
+/// Refuses magnitudes that are no output's of a product of two factors.
+fn check_magnitudes(adapter: &str, keys: &[(Key, TensorEntry)]) -> Result<()> {
+    let products = keys.iter().filter(|(key, _)| key.tail == Some(".lora_B.weight"));
+    let of_products: HashSet<String> = products.map(|(key, _)| key.whole_module()).collect();
+    for (key, entry) in keys.iter().filter(|(key, _)| key.tail == Some(MAGNITUDE)) {
+        // LyCORIS has norms of inputs unless `wd_on_out` is set.
+        let of_inputs = entry.name.ends_with(DORA_SCALE)
+            && matches!(entry.shape.axes(), [1, rest @ ..] if rest.iter().any(|&axis| axis > 1));
+        let why = if of_inputs {
+            "its magnitudes are those of inputs, which is not merged yet"
+        } else if !of_products.contains(&key.whole_module()) {
+            "its magnitudes are of another method than LoRA, which is not merged yet"
+        } else {
+            continue;
+        };
+        let (adapter, key) = (adapter.to_owned(), entry.name.to_string());
+        return Err(ClaimError::Unclaimed { adapter, key, why }.into());
+    }
+    Ok(())
+}
