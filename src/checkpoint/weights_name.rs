@@ -6,7 +6,13 @@
 
 use crate::checkpoint::ecosystem::LIBRARIES;
 use crate::formats::CONTAINERS;
+use crate::formats::container::{Container, FileNames};
 use crate::tensor::dtype::Dtype;
+
+/// Whether an index lists the files of a container.
+fn is_listed(container: &&&dyn Container) -> bool {
+    container.file_names() == FileNames::OfLibraries
+}
 
 /// The name of a checkpoint's weights.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +38,7 @@ impl WeightsName {
 
     /// Which weights a file is, or is the index of; none for shards, and for files of another kind.
     pub(crate) fn of(file: &str) -> Option<WeightsName> {
-        let listed = || CONTAINERS.iter().enumerate().filter(|(_, container)| container.has_index());
+        let listed = || CONTAINERS.iter().enumerate().filter(|(_, container)| is_listed(container));
         let endings = || listed().map(|(i, container)| (i, container.ending()));
         LIBRARIES.iter().find_map(|library| {
             let rest = file.strip_prefix(library.stem)?;
@@ -77,7 +83,7 @@ pub(crate) fn holds_tensors(file: &str) -> bool {
 }
 
 fn container_ending(file: &str) -> Option<&'static str> {
-    let listed = CONTAINERS.iter().filter(|container| container.has_index());
+    let listed = CONTAINERS.iter().filter(is_listed);
     listed.map(|container| container.ending()).find(|ending| file.ends_with(ending))
 }
 
@@ -122,7 +128,7 @@ const PROJECTOR: &str = "mmproj";
 impl OwnName {
     /// Which model a file is of; none for files whose names libraries look for, and for those of another kind.
     pub(crate) fn of(file: &str) -> Option<OwnName> {
-        let free = CONTAINERS.iter().filter(|container| !container.has_index());
+        let free = CONTAINERS.iter().filter(|container| container.file_names() == FileNames::Any);
         let ending = free.map(|container| container.ending()).find(|ending| file.ends_with(ending))?;
         let stem = file.strip_suffix(ending).filter(|stem| !stem.is_empty() && !stem.contains('/'))?;
         let numbered = || {

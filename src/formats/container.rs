@@ -14,9 +14,9 @@ pub(crate) trait Container: Sync {
     /// What the names of its files end with, dot included.
     fn ending(&self) -> &'static str;
 
-    /// Whether its files have the names that libraries look for, and an index where there are several; else any name, and numbers.
-    fn has_index(&self) -> bool {
-        true
+    /// What its files are called.
+    fn file_names(&self) -> FileNames {
+        FileNames::OfLibraries
     }
 
     /// Reads and checks the header of a file, which with all that is read of it has this `room`.
@@ -51,6 +51,17 @@ pub(crate) trait Container: Sync {
     fn alignment(&self, _: &HeaderBytes) -> std::result::Result<u64, Broken> {
         Ok(1)
     }
+}
+
+/// What the files of a container are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileNames {
+    /// As libraries look for them, with an index where there are several.
+    OfLibraries,
+    /// As whoever made them likes, and by number where there are several.
+    Any,
+    /// As trainers call adapters: no checkpoint is read of such files.
+    OfAdapters,
 }
 
 /// What tensors are aligned to is at most this.

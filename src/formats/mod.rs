@@ -13,13 +13,16 @@ pub(crate) mod index;
 pub(crate) mod json;
 pub(crate) mod json_edit;
 pub(crate) mod lfs;
+pub(crate) mod pytorch;
 pub(crate) mod safetensors;
 #[cfg(test)]
 mod testing;
 
 use crate::formats::container::Container;
 use crate::formats::gguf::container::Gguf;
+use crate::formats::pytorch::container::Pytorch;
 use crate::formats::safetensors::container::Safetensors;
 
 /// All containers. A file is read by the row whose ending its name has, else by the first.
-pub(crate) const CONTAINERS: &[&dyn Container] = &[&Safetensors, &Gguf];
+pub(crate) const CONTAINERS: &[&dyn Container] =
+    &[&Safetensors, &Gguf, &Pytorch(".bin"), &Pytorch(".pt"), &Pytorch(".pth")];

@@ -20,6 +20,8 @@ pub(crate) const STEM: &str = "adapter_model";
 const TENSORS: &str = "adapter_model.safetensors";
 /// File name of the index of shards.
 const INDEX: &str = "adapter_model.safetensors.index.json";
+/// File name of the tensors as older versions saved them.
+const PICKLE: &str = "adapter_model.bin";
 /// File name of the one shard that needs no index.
 const ONLY_SHARD: &str = "adapter_model-00001-of-00001.safetensors";
 
@@ -37,19 +39,18 @@ pub(crate) fn read(home: &Location, room: &HeaderRoom<'_>) -> Result<WeightFiles
             return WeightFiles::single(home, ONLY_SHARD, room);
         }
     }
+    // What PEFT wrote before it wrote safetensors.
+    if !home.has_file(TENSORS)? && home.has_file(PICKLE)? {
+        return WeightFiles::single(home, PICKLE, room);
+    }
     WeightFiles::single(home, TENSORS, room).map_err(|error| match error.kind() {
-        ErrorKind::Storage(StorageError::Missing { .. }) => error.hint(cure(home)),
+        ErrorKind::Storage(StorageError::Missing { .. }) => error.hint(NOT_WHOLE),
         _ => error,
     })
 }
 
-/// What helps where there are no tensors.
-fn cure(home: &Location) -> &'static str {
-    if home.has_file("adapter_model.bin").unwrap_or(false) {
-        return "`adapter_model.bin` is a pickle, which is not read yet: load the adapter with PEFT and save it again";
-    }
-    "the adapter is not whole: `adapter_config.json` is there, and the tensors are not"
-}
+/// What is said where there are no tensors.
+const NOT_WHOLE: &str = "the adapter is not whole: `adapter_config.json` is there, and the tensors are not";
 
 /// The shards that an index names, and whether they hold what it says.
 fn shards(home: &Location, index: &Index, room: &HeaderRoom<'_>) -> Result<WeightFiles> {

@@ -5,7 +5,7 @@ use std::mem::size_of;
 
 use crate::formats::allowance::Allowance;
 use crate::formats::container::{
-    Broken, Container, ContainerProblem, FileBytes, FileHeader, Room, TensorEntry,
+    Broken, Container, ContainerProblem, FileBytes, FileHeader, FileNames, Room, TensorEntry,
 };
 use crate::formats::foreign::foreign;
 use crate::formats::gguf::cursor::Cursor;
@@ -37,8 +37,8 @@ impl Container for Gguf {
         ".gguf"
     }
 
-    fn has_index(&self) -> bool {
-        false
+    fn file_names(&self) -> FileNames {
+        FileNames::Any
     }
 
     fn read(&self, file: &FileBytes<'_>, room: Room) -> Result<FileHeader, ContainerProblem> {
