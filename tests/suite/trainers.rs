@@ -14,7 +14,7 @@ use super::support::{copy_folder, fixtures, quick_folder};
 use super::work::{Work, edit, edit_json};
 
 /// Cases that must be there, by what their names begin with.
-const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 26)];
+const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 28)];
 
 fn case_of(name: &str) -> PathBuf {
     fixtures().join("trainers").join(name)

@@ -4,6 +4,7 @@
 //! Of several components (a UNet, text encoders) the base is the one whose modules it has, in their shapes; what is for others is ignored,
 //! and reported.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::checkpoint::discover::Checkpoint;
@@ -14,6 +15,7 @@ use crate::tensor::shape::Shape;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor, Unneeded};
 use crate::adapters::image::keys::Key;
+use crate::adapters::image::original_names::{is_flux, of_flux};
 use crate::adapters::image::unet_names::UnetNames;
 use crate::adapters::parts::Grammar;
 
@@ -43,7 +45,7 @@ pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
             continue;
         }
         let found = modules.find(&adapter.name, &key)?;
-        let module = found.map_or(key.module.as_str(), |(module, _)| module);
+        let module = found.map_or(key.module.as_str(), |module| &module.path);
         if let Some(scale) = adapter.options.own.remove(&key.whole_module()) {
             own.insert(module.to_owned(), scale);
         }
@@ -63,8 +65,8 @@ fn component(adapter: &Adapter, modules: &BaseModules<'_>) -> Result<Option<&'st
     for tensor in adapter.needed() {
         let Some(key) = Key::read(&tensor.key) else { continue };
         let (met, all) = found.entry(key.prefix).or_default();
-        if let Some((_, shape)) = modules.find(&adapter.name, &key)?
-            && fits(&key.whole_module(), shape)
+        if let Some(module) = modules.find(&adapter.name, &key)?
+            && module.shape.is_none_or(|shape| fits(&key.whole_module(), shape))
         {
             met.insert(key.module.clone());
         }
@@ -83,12 +85,19 @@ fn component(adapter: &Adapter, modules: &BaseModules<'_>) -> Result<Option<&'st
     }
 }
 
+/// A module of the base: its path, and the shape of its weight; none where that is several tensors there.
+#[derive(Clone, PartialEq)]
+struct BaseModule<'b> {
+    path: Cow<'b, str>,
+    shape: Option<&'b Shape>,
+}
+
 /// The base's modules by all that files may call them.
 struct BaseModules<'b> {
     /// With dots.
-    dotted: HashMap<String, (&'b str, &'b Shape)>,
+    dotted: HashMap<String, BaseModule<'b>>,
     /// With underscores; none where two have one name.
-    joined: HashMap<String, Option<(&'b str, &'b Shape)>>,
+    joined: HashMap<String, Option<BaseModule<'b>>>,
 }
 
 impl<'b> BaseModules<'b> {
@@ -98,37 +107,43 @@ impl<'b> BaseModules<'b> {
             .filter_map(|tensor| Some((tensor.name.strip_suffix(WEIGHT)?, &tensor.tensor.shape)))
             .collect();
         let unet = UnetNames::of(modules.iter().map(|(module, _)| *module));
+        let is_flux = modules.iter().any(|(module, _)| is_flux(module));
         let mut found = BaseModules { dotted: HashMap::new(), joined: HashMap::new() };
-        for &(module, shape) in &modules {
-            found.add(module.to_owned(), (module, shape));
-            if let Some(original) = unet.as_ref().and_then(|unet| unet.original(module)) {
-                found.add(original, (module, shape));
+        for &(path, shape) in &modules {
+            let module = BaseModule { path: path.into(), shape: Some(shape) };
+            found.add(path.to_owned(), &module);
+            if let Some(original) = unet.as_ref().and_then(|unet| unet.original(path)) {
+                found.add(original, &module);
+            }
+            for (original, whole) in of_flux(path).filter(|_| is_flux) {
+                let shape = Some(shape).filter(|_| whole == path);
+                found.add(original, &BaseModule { path: whole.into(), shape });
             }
             // Where the base has the segment files need not, and the other way round.
-            match module.strip_prefix(TEXT_MODEL) {
-                Some(rest) => found.add(rest.to_owned(), (module, shape)),
-                None => found.add(format!("{TEXT_MODEL}{module}"), (module, shape)),
+            match path.strip_prefix(TEXT_MODEL) {
+                Some(rest) => found.add(rest.to_owned(), &module),
+                None => found.add(format!("{TEXT_MODEL}{path}"), &module),
             }
         }
         found
     }
 
-    fn add(&mut self, name: String, module: (&'b str, &'b Shape)) {
-        let joined = self.joined.entry(name.replace('.', "_")).or_insert(Some(module));
-        if joined.is_some_and(|(other, _)| other != module.0) {
+    fn add(&mut self, name: String, module: &BaseModule<'b>) {
+        let joined = self.joined.entry(name.replace('.', "_")).or_insert_with(|| Some(module.clone()));
+        if joined.as_ref().is_some_and(|other| other.path != module.path) {
             *joined = None;
         }
-        self.dotted.entry(name).or_insert(module);
+        self.dotted.entry(name).or_insert_with(|| module.clone());
     }
 
     /// The module that a key is for.
-    fn find(&self, adapter: &str, key: &Key) -> Result<Option<(&'b str, &'b Shape)>> {
+    fn find(&self, adapter: &str, key: &Key) -> Result<Option<&BaseModule<'b>>> {
         if !key.is_joined() {
-            return Ok(self.dotted.get(&key.module).copied());
+            return Ok(self.dotted.get(&key.module));
         }
         match self.joined.get(&key.module) {
             None => Ok(None),
-            Some(Some(module)) => Ok(Some(*module)),
+            Some(Some(module)) => Ok(Some(module)),
             Some(None) => {
                 Err(ClaimError::Flattened { adapter: adapter.to_owned(), module: key.whole_module() }.into())
             }

@@ -11,8 +11,7 @@ macro_rules! file {
 }
 
 const WHOLE: &[u8] = file!("all-linear");
-const GOLDEN: &[u8] =
-    include_bytes!("../../../fixtures/golden/all-linear/adapter/adapter_model.safetensors");
+const GOLDEN: &[u8] = include_bytes!("../../../fixtures/golden/all-linear/adapter/adapter_model.safetensors");
 
 fn read_by(
     container: &dyn Container,
