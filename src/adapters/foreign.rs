@@ -38,62 +38,19 @@ const BY_DIFFUSERS: &str = "diffusers merges it today: `pipe.load_lora_weights(.
                             `pipe.save_pretrained(...)`";
 const AS_PEFT: &str = "put it into a directory as `adapter_model.safetensors`, beside an `adapter_config.json` with what it was trained \
                        with: `peft_type`, `r`, `lora_alpha`, `target_modules`";
-const AS_PICKLE: &str = "a pickle is not read: load the adapter with the program that wrote it, and save it with PEFT as safetensors";
+const AS_PICKLE: &str = "of pickles PEFT's `adapter_model.bin` is read, beside its `adapter_config.json`: load this one with the program that wrote it, \
+                         and save it with PEFT";
 
 /// All that are known (key-mapping.md 1, 10 and 15); of those that fit the first is meant.
 const FORMATS: &[Format] = &[
-    Format {
-        name: "OneTrainer's",
-        signs: &[
-            Starts("lora_unet."),
-            Starts("lora_transformer."),
-            Starts("lora_prior."),
-            Starts("lora_te."),
-            Starts("lora_te1."),
-            Starts("lora_te2."),
-            Starts("lora_te3."),
-            Starts("bundle_emb."),
-        ],
-        cure: BY_DIFFUSERS,
-    },
-    Format { name: "LyCORIS'", signs: &[Starts("lycoris_")], cure: BY_DIFFUSERS },
-    Format {
-        name: "Kohya's",
-        signs: &[
-            Starts("lora_unet_"),
-            Starts("lora_te_"),
-            Starts("lora_te1_"),
-            Starts("lora_te2_"),
-            Starts("lora_te3_"),
-            Starts("lora_transformer_"),
-            Starts("lora_prior_unet_"),
-        ],
-        cure: BY_DIFFUSERS,
-    },
+    Format { name: "OneTrainer's", signs: &[Starts("bundle_emb.")], cure: BY_DIFFUSERS },
     Format {
         name: "XLabs'",
         signs: &[Has(".processor.qkv_lora"), Has(".processor.proj_lora")],
         cure: BY_DIFFUSERS,
     },
-    Format {
-        name: "ComfyUI's",
-        signs: &[Starts("model.diffusion_model."), Starts("text_encoders.")],
-        cure: BY_DIFFUSERS,
-    },
-    Format { name: "ai-toolkit's", signs: &[Starts("diffusion_model.")], cure: BY_DIFFUSERS },
-    Format {
-        name: "diffusers'",
-        signs: &[
-            Called("pytorch_lora_weights.safetensors"),
-            Starts("unet."),
-            Starts("transformer."),
-            Starts("transformer_2."),
-            Starts("text_encoder."),
-            Starts("text_encoder_2."),
-            Starts("text_encoder_3."),
-        ],
-        cure: BY_DIFFUSERS,
-    },
+    Format { name: "ComfyUI's", signs: &[Starts("text_encoders.")], cure: BY_DIFFUSERS },
+    Format { name: "diffusers'", signs: &[Called("pytorch_lora_weights.safetensors")], cure: BY_DIFFUSERS },
     Format {
         name: "old diffusers (attention processors)",
         signs: &[Has(".processor.to_"), Has("_lora.down.weight"), Has("_lora.up.weight")],
@@ -162,8 +119,8 @@ const MOST_FILES: usize = 8;
 /// Memory for the header of one of them and what is read of it.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 /// What all formats are refused with.
-const READ: &str = "shardfold reads a directory that PEFT's `save_pretrained` wrote, with `adapter_config.json` and \
-                    `adapter_model.safetensors`";
+const READ: &str = "shardfold reads directories of PEFT and of mlx-lm, and files of Kohya, LyCORIS, diffusers, OneTrainer, ai-toolkit, ComfyUI \
+                    and llama.cpp";
 const SAFETENSORS: &str = ".safetensors";
 
 /// A file whose format is known.

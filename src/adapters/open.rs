@@ -33,13 +33,17 @@ pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Det
     Ok(likely)
 }
 
+/// Whether tensors of an adapter in a file of that name are those of a whole directory.
+pub(crate) fn has_directory(file: &str) -> bool {
+    DIALECTS.iter().any(|dialect| dialect.has(file))
+}
+
 /// The directory of the adapter that a file of it is; what is no file, or another's, as it is.
 ///
 /// # Errors
 /// As [`Resolved::names_file`].
 pub(crate) fn directory_of(place: Resolved) -> Result<Resolved> {
-    let is_own = |name: &str| DIALECTS.iter().any(|dialect| dialect.has(name));
-    let is_one = place.location.name().is_some_and(is_own) && place.names_file()?;
+    let is_one = place.location.name().is_some_and(has_directory) && place.names_file()?;
     Ok(if is_one { place.directory() } else { place })
 }
 

@@ -77,12 +77,14 @@ impl<'a> ValueScan<'a> {
 
     /// Looks at bytes that start `at` in the file; returns how many, as the last element may go on behind them.
     fn take(&mut self, at: u64, bytes: &[u8]) -> usize {
-        let mut taken =
-            self.tensors.get(self.next).map_or(at + bytes.len() as u64, |t| t.tensor.offset.max(at));
         let end = at + bytes.len() as u64;
-        while let Some(AdapterTensor { tensor, .. }) = self.tensors.get(self.next)
-            && taken < end
-        {
+        let mut taken = at;
+        while let Some(AdapterTensor { tensor, .. }) = self.tensors.get(self.next) {
+            // Other bytes may stand between two.
+            taken = taken.max(tensor.offset);
+            if taken >= end {
+                break;
+            }
             let until = tensor.offset + tensor.bytes();
             // Other types are of no more than one element as far as anybody looks at them.
             let size = encodings::plain(tensor.dtype).and_then(|_| bytes_of(tensor.dtype, 1)).unwrap_or(1);
@@ -95,7 +97,8 @@ impl<'a> ValueScan<'a> {
             }
             self.next += 1;
         }
-        (taken.min(end) - at) as usize
+        let end = if self.next < self.tensors.len() { taken.min(end) } else { end };
+        (end - at) as usize
     }
 
     fn see(&mut self, i: usize, bytes: &[u8], size: usize) {
@@ -136,6 +139,8 @@ mod tests {
             let tensor = TensorRef { file: FileId(0), offset: file.len() as u64, dtype: *dtype, shape };
             tensors.push(AdapterTensor::new("".into(), "", &Grammar::of("LORA"), tensor));
             file.extend_from_slice(bytes);
+            // What stands between two is none's, and no number.
+            file.extend([0xff; 5]);
         }
         let of = |finite, zero, one| TensorContents { finite, zero, one };
         let right = [

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum AdapterError {
     #[error("adapter `{adapter}` has `peft_type` `{found}`, which {why}")]
     PeftType { adapter: String, found: String, why: &'static str },
-    #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read yet", path.display())]
+    #[error("`{}` is an adapter in {format} format, as `{key}` shows, which is not read", path.display())]
     AdapterFormat { path: PathBuf, format: &'static str, key: String },
     #[error("adapter `{adapter}` has weights beside it that are not merged: `{}`", files.join("`, `"))]
     Unmerged { adapter: String, files: Vec<String> },

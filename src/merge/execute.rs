@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::adapters::open::has_directory;
 use crate::cancel::Cancel;
 use crate::checkpoint::weights_name::OwnName;
 use crate::error::exit::Code;
@@ -77,7 +78,11 @@ pub(crate) fn check_outside(output: &Location, plan: &Plan, places: &[Location])
     let role = |place: usize| place.checked_sub(1).map_or(Role::Base, |i| Role::Adapter(i as u32));
     let is_by_file = |place: usize| {
         let mut own = plan.inputs.iter().filter(|input| input.role == role(place));
-        own.all(|input| OwnName::of(&input.name).is_some())
+        let is_one = |name: &str| match role(place) {
+            Role::Adapter(_) => !has_directory(name),
+            _ => OwnName::of(name).is_some(),
+        };
+        own.all(|input| is_one(&input.name))
     };
     let holding = places.iter().enumerate().find(|(i, place)| output.lies_in(place) && !is_by_file(*i));
     let Some((_, input)) = holding else { return Ok(()) };

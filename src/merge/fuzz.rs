@@ -8,11 +8,12 @@ use crate::checkpoint::catalogue::BaseTensor;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::llama_cpp::LlamaCpp;
 use crate::checkpoint::plain_lists::PlainModules;
-use crate::formats::container::{Container, FileBytes, Room, TensorEntry};
+use crate::formats::container::{Container, FileBytes, FileHeader, Room, TensorEntry};
 use crate::formats::gguf::container::Gguf;
 use crate::formats::index::parse_index;
 use crate::formats::json::{parse_json_as_python, parse_json_as_written};
 use crate::formats::json_edit::JsonEdit;
+use crate::formats::pytorch::container::Pytorch;
 use crate::formats::safetensors::read::{header_len, parse_header};
 use crate::publish::journal::{HeadLine, JOURNAL, JournalWork};
 use crate::publish::provenance::{PROVENANCE, Provenance};
@@ -29,6 +30,7 @@ pub type FuzzTarget = fn(&[u8]);
 pub const FUZZ_TARGETS: &[(&str, FuzzTarget)] = &[
     ("header", header),
     ("gguf", gguf),
+    ("pytorch", pytorch),
     ("index", index),
     ("model-config", model_config),
     ("adapter-config", adapter_config),
@@ -53,19 +55,30 @@ fn header(bytes: &[u8]) {
     assert!(at <= bytes.len() as u64, "no tensor is longer than its file");
 }
 
-/// The header of a GGUF file, the model that it is of, and the names that its tensors have there.
-fn gguf(bytes: &[u8]) {
+/// The header of a file whose tensors lie inside, if it is one.
+fn header_in(container: &dyn Container, bytes: &[u8]) -> Option<FileHeader> {
     let read = |offset: u64, buf: &mut [u8]| {
         buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
         Ok(())
     };
     let file = FileBytes { len: bytes.len() as u64, read: &read };
-    let Ok(header) = Gguf.read(&file, Room { bytes: 1 << 20, tensor_bytes: 64 }) else { return };
+    let header = container.read(&file, Room { bytes: 1 << 20, tensor_bytes: 64 }).ok()?;
     let end = |tensor: &TensorEntry| Some(tensor.offset + bytes_of(tensor.dtype, tensor.shape.elements())?);
     assert!(
         header.tensors.iter().all(|tensor| end(tensor).is_some_and(|end| end <= file.len)),
         "tensors lie inside"
     );
+    Some(header)
+}
+
+/// A zip, and the pickle in it, whose program makes tensors.
+fn pytorch(bytes: &[u8]) {
+    let _ = header_in(&Pytorch(".bin"), bytes);
+}
+
+/// The header of a GGUF file, the model that it is of, and the names that its tensors have there.
+fn gguf(bytes: &[u8]) {
+    let Some(header) = header_in(&Gguf, bytes) else { return };
     let said = Gguf.metadata(&header.like).unwrap_or_default();
     let Ok(Some(model)) = LlamaCpp::of(said) else { return };
     for tensor in header.tensors {

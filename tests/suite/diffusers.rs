@@ -202,13 +202,13 @@ fn attention_under_the_names_that_it_had_once() {
 fn adapters_in_other_formats_are_refused_by_name() {
     let key = "down_blocks.0.attentions.0.proj_in";
     for (file, key, format) in [
-        ("pytorch_lora_weights.safetensors", format!("unet.{key}.lora_A.weight"), "diffusers'"),
         ("pytorch_lora_weights.safetensors", format!("{key}.lora_A.weight"), "diffusers'"),
-        ("style.safetensors", "transformer.x_embedder.lora_A.weight".to_owned(), "diffusers'"),
-        ("style.safetensors", "unet.up.processor.to_q_lora.down.weight".to_owned(), "diffusers'"),
-        ("style.safetensors", "lora_unet_down_blocks_0_conv.lora_down.weight".to_owned(), "Kohya's"),
-        ("style.safetensors", "lora_te1_text_model_x.alpha".to_owned(), "Kohya's"),
-        ("style.safetensors", "diffusion_model.double_blocks.0.lora_B.weight".to_owned(), "ai-toolkit's"),
+        (
+            "style.safetensors",
+            "up.processor.to_q_lora.down.weight".to_owned(),
+            "old diffusers (attention processors)",
+        ),
+        ("style.safetensors", "double_blocks.0.processor.qkv_lora1.down.weight".to_owned(), "XLabs'"),
     ] {
         let mut work = Work::model(UNET);
         work.adapter = work.folder.path().join("style");
@@ -216,8 +216,8 @@ fn adapters_in_other_formats_are_refused_by_name() {
         let at = work.adapter.join(file);
         write_safetensors(&at, &[(&key, Dtype::F32, &[1, 2], f32s([1.0, 2.0]))]);
         let message =
-            format!("{file}` is an adapter in {format} format, as `{key}` shows, which is not read yet");
-        let says_it = [&*message, "hint: shardfold reads a directory that PEFT's `save_pretrained` wrote"];
+            format!("{file}` is an adapter in {format} format, as `{key}` shows, which is not read");
+        let says_it = [&*message, "hint: shardfold reads directories of PEFT"];
         refused(&key, &work, &[], 65, &says_it);
         says(&run(&["inspect", text(&work.adapter)]), 65, &says_it);
         says(&run(&["inspect", text(&at)]), 65, &says_it);

@@ -141,6 +141,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     match target {
         "header" => headers(),
         "gguf" => ggufs(),
+        "pytorch" => pickles(),
         "index" => files("model.safetensors.index.json"),
         "model-config" => files("config.json"),
         "adapter-config" => files("adapter_config.json"),
@@ -155,6 +156,14 @@ fn ggufs() -> Vec<Vec<u8>> {
     for name in ["base.gguf", "lora.gguf", "original.gguf"] {
         found(&fixtures().join("gguf"), name, &mut all);
     }
+    all
+}
+
+/// Files of torch, whole and broken.
+fn pickles() -> Vec<Vec<u8>> {
+    let files = fs::read_dir(fixtures().join("pytorch")).unwrap();
+    let mut all: Vec<_> = files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    all.sort();
     all
 }
 

@@ -11,7 +11,7 @@ use shardfold::{Cancel, Location, Request, Style, Terminal, choose, prepare};
 
 use super::oracle::{Tensor, read};
 use super::support::{copy_folder, fixtures, quick_folder};
-use super::work::{Work, edit, edit_json};
+use super::work::{Work, edit};
 
 /// Cases that must be there, by what their names begin with.
 const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 28)];
@@ -160,12 +160,72 @@ fn what_lies_beside_an_adapter_of_mlx() {
     refused(&by_file, "has weights beside it that are not merged: `projector.safetensors`");
 }
 
+/// A golden case as PEFT saved it before safetensors.
+fn pickled(case: &str, file: &str) -> Work {
+    let work = Work::golden(case);
+    fs::remove_file(work.weights()).expect("it was there");
+    let from = fixtures().join("pytorch").join(format!("{file}.bin"));
+    fs::copy(from, work.adapter.join("adapter_model.bin")).expect("a copy");
+    work
+}
+
 #[test]
-fn mlx_merges_into_what_mlx_quantized() {
-    let work = work("mlx-lora");
-    edit_json(&work.base.join("config.json"), |config| {
-        config.insert("quantization".into(), json!({"group_size": 32, "bits": 8}));
+fn adapters_of_torch_merge_as_those_of_safetensors() {
+    for case in ["all-linear", "dora-bf16", "adapter-f16-base-f32"] {
+        let (whole, pickled) = (Work::golden(case), pickled(case, case));
+        whole.succeeds(&[]);
+        pickled.succeeds(&[]);
+        let right = read(&whole.output, "model");
+        let ours = read(&pickled.output, "model");
+        assert!(right.keys().eq(ours.keys()), "{case}");
+        assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{case}");
+    }
+    let nested = pickled("all-linear", "nested");
+    nested.succeeds(&[]);
+    for (file, says) in [
+        ("evil", "`posix.system`, which is no part of a tensor and is not run"),
+        ("strided", "call `.contiguous()` before it is saved"),
+        ("shared", "share their bytes"),
+        ("legacy", "the form before torch 1.6"),
+        ("deflated", "is compressed"),
+        ("cut", "fetch it again"),
+    ] {
+        refused(&pickled("all-linear", file), says);
+    }
+}
+
+#[test]
+fn what_files_of_image_models_hold_beside_is_named() {
+    let with = |change: &dyn Fn(&mut Vec<super::work::Tensor>)| {
+        let mut work = Work::quick(Some("tiny"));
+        work.base = case_of("base-unet");
+        work.adapter = work.folder.path().join("style.safetensors");
+        fs::copy(case_of("image-kohya-unet/adapter.safetensors"), &work.adapter).expect("a copy");
+        edit(&work.adapter, |tensors| change(tensors));
+        work
+    };
+    let whole = with(&|_| {});
+    let ran = whole.succeeds(&[]);
+    let says = "it is for another component of the pipeline than the base is";
+    assert!(ran.err.contains(says) && ran.err.contains("lora_te_"), "{}", ran.err);
+    let renamed = |from: &'static str, to: &'static str| {
+        with(&move |tensors| {
+            tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace(from, to));
+        })
+    };
+    refused(&renamed("to_q.lora_down.weight", "to_q.lora_mid.weight"), "no method that is read has it");
+    refused(&renamed("lora_te_", "te_"), "its name begins as that of no component of a pipeline");
+    refused(&renamed("attn2_to_q", "attn3_to_q"), "adapter tensors match no base tensor");
+    let lone = with(&|tensors| tensors.retain(|tensor| !tensor.name.contains("attn2_to_q.lora_")));
+    refused(&lone, "attn2_to_q.alpha");
+    let half = with(&|tensors| tensors.retain(|tensor| !tensor.name.ends_with("attn2_to_q.lora_up.weight")));
+    refused(&half, "lora_B.weight");
+    let scaled = with(&|tensors| {
+        let name = |tensor: &super::work::Tensor| tensor.name.ends_with(".alpha");
+        tensors
+            .iter_mut()
+            .filter(|tensor| name(tensor))
+            .for_each(|tensor| tensor.data = f32::NAN.to_le_bytes().into());
     });
-    // What no tensor bears out is dropped, and what is there is merged into.
-    work.succeeds(&[]);
+    refused(&scaled, "an alpha is one finite number");
 }

@@ -34,6 +34,7 @@ const LYCORIS: &str = "LyCORIS";
 const DIFFUSERS: &str = "diffusers";
 const ONE_TRAINER: &str = "OneTrainer";
 const AI_TOOLKIT: &str = "ai-toolkit";
+const COMFY_UI: &str = "ComfyUI";
 
 /// All of them. No prefix begins another.
 pub(crate) static COMPONENTS: &[Component] = &[
@@ -52,6 +53,7 @@ pub(crate) static COMPONENTS: &[Component] = &[
     of("text_encoder_2.", DIFFUSERS),
     of("text_encoder_3.", DIFFUSERS),
     of("diffusion_model.", AI_TOOLKIT),
+    of("model.diffusion_model.", COMFY_UI),
     of("lora_unet.", ONE_TRAINER),
     of("lora_transformer.", ONE_TRAINER),
     of("lora_prior.", ONE_TRAINER),

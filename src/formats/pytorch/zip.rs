@@ -53,7 +53,7 @@ pub(crate) fn entries(
 
 /// Where the list of entries is.
 fn directory(file: &FileBytes<'_>) -> Result<Range<u64>, ContainerProblem> {
-    let missing = || broken(PytorchProblem::NoDirectory);
+    let missing = || ContainerProblem::NotWhole(PytorchProblem::NoDirectory.into());
     let tail_start = file.len.saturating_sub(END as u64 + MOST_COMMENT);
     let tail = read(file, tail_start..file.len)?;
     let places = 0..(tail.len() + 1).saturating_sub(END);
