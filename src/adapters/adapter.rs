@@ -52,14 +52,14 @@ pub(crate) enum Unneeded {
 }
 
 impl Unneeded {
-    /// The rule that ignores it, for notes.
-    pub(crate) fn rule(self) -> &'static str {
+    /// The rule that ignores it, for notes; none if it is not ignored, as it has been read.
+    pub(crate) fn rule(self) -> Option<&'static str> {
         match self {
-            Unneeded::FrozenCopy => "the frozen copy of a module that was trained",
-            Unneeded::Computed => "the model computes it",
-            Unneeded::Empty => "it has no values",
-            Unneeded::Alpha => "it was read as part of its module's scale",
-            Unneeded::OtherComponent => "it is for another component of the pipeline than the base is",
+            Unneeded::FrozenCopy => Some("the frozen copy of a module that was trained"),
+            Unneeded::Computed => Some("the model computes it"),
+            Unneeded::Empty => Some("it has no values"),
+            Unneeded::OtherComponent => Some("it is for another component of the pipeline than the base is"),
+            Unneeded::Alpha => None,
         }
     }
 }

@@ -182,14 +182,14 @@ fn with_broken_links(dir: &Location, error: Error) -> Error {
     Error::all(walk.broken_links(dir, is_needed)).err().unwrap_or(error)
 }
 
-type WeightFiles = (Vec<String>, Option<IndexFile>, Vec<Note>);
+type ShardNames = (Vec<String>, Option<IndexFile>, Vec<Note>);
 
 /// The shards' file names in order, the index if there is one, and notes of files that are left out.
 fn shard_names(
     dir: &Location,
     (config, variant): (&Config, Option<&str>),
     room: &HeaderRoom<'_>,
-) -> Result<WeightFiles> {
+) -> Result<ShardNames> {
     let found = Walk::of(dir, &|_, _| true)?;
     let files: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
     let mut weights: Vec<WeightsName> = files.iter().filter_map(|file| WeightsName::of(file)).collect();

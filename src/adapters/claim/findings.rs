@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::adapters::adapter::Adapter;
+use crate::adapters::adapter::{Adapter, Unneeded};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::parts::Tail;
@@ -67,8 +67,9 @@ impl<'a> Findings<'a> {
         };
         let mut by_rule: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
         for (i, tensor) in adapter.tensors.iter().enumerate() {
-            if let Some(rule) = tensor.unneeded {
-                by_rule.entry(rule.rule()).or_default().push(i);
+            findings.taken[i] = tensor.unneeded.is_some();
+            if let Some(rule) = tensor.unneeded.and_then(Unneeded::rule) {
+                by_rule.entry(rule).or_default().push(i);
             }
         }
         by_rule.into_iter().for_each(|(rule, found)| findings.ignore_all(&found, rule));

@@ -64,14 +64,14 @@ pub(crate) static COMPONENTS: &[Component] = &[
 ];
 
 /// The end of a key, and of the path that PEFT has for it; none for a module's own alpha.
-type Tail = (&'static str, Option<&'static str>);
+type KeyTail = (&'static str, Option<&'static str>);
 
 const A: Option<&str> = Some(".lora_A.weight");
 const B: Option<&str> = Some(".lora_B.weight");
 const MAGNITUDE: Option<&str> = Some(".lora_magnitude_vector");
 
 /// All tails that are read. What of a module is called like nothing here changes it in a way that nobody reads.
-const TAILS: &[Tail] = &[
+const TAILS: &[KeyTail] = &[
     (".lora_down.weight", A),
     (".lora_up.weight", B),
     (".lora_A.weight", A),

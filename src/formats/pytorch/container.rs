@@ -8,7 +8,7 @@ use crate::formats::foreign::foreign;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::formats::lfs::is_lfs_pointer;
 use crate::formats::pytorch::MAX_PICKLE_BYTES;
-use crate::formats::pytorch::pickle::{Machine, Stopped};
+use crate::formats::pytorch::pickle::{PickleMachine, Stopped};
 use crate::formats::pytorch::problem::PytorchProblem;
 use crate::formats::pytorch::state_dict::tensors;
 use crate::formats::pytorch::zip::{entries, read};
@@ -59,7 +59,7 @@ impl Container for Pytorch {
         }
         let bytes = read(file, pickle.clone())?;
         let allowance = Allowance::new(room.bytes - needed);
-        let (result, machine) = Machine::run(&bytes, &allowance).map_err(|stopped| match stopped {
+        let (result, machine) = PickleMachine::run(&bytes, &allowance).map_err(|stopped| match stopped {
             Stopped::Problem(problem) => ContainerProblem::Broken(problem.into()),
             Stopped::NoRoom => ContainerProblem::NoRoom(allowance.needed().saturating_add(needed)),
         })?;

@@ -46,7 +46,7 @@ pub(crate) type Element = Result<Dtype, &'static str>;
 
 /// What a program makes.
 #[derive(Debug)]
-pub(crate) enum Object {
+pub(crate) enum PickleObject {
     /// A tuple, or a list.
     List(Vec<Value>),
     /// Keys and their values.
@@ -116,7 +116,7 @@ impl From<PytorchProblem> for Stopped {
 }
 
 /// A program that is run.
-pub(crate) struct Machine<'p> {
+pub(crate) struct PickleMachine<'p> {
     pickle: &'p [u8],
     at: usize,
     allowance: &'p Allowance,
@@ -126,14 +126,17 @@ pub(crate) struct Machine<'p> {
     marks: Vec<usize>,
     memo: Vec<Option<Value>>,
     /// What it made.
-    pub(crate) objects: Vec<Object>,
+    pub(crate) objects: Vec<PickleObject>,
 }
 
-impl<'p> Machine<'p> {
+impl<'p> PickleMachine<'p> {
     /// Runs a program to its end; what it leaves, and the machine with all that it made.
-    pub(crate) fn run(pickle: &'p [u8], allowance: &'p Allowance) -> Result<(Value, Machine<'p>), Stopped> {
+    pub(crate) fn run(
+        pickle: &'p [u8],
+        allowance: &'p Allowance,
+    ) -> Result<(Value, PickleMachine<'p>), Stopped> {
         let (stack, marks, memo, objects) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut machine = Machine { pickle, at: 0, allowance, stack, highest: 0, marks, memo, objects };
+        let mut machine = PickleMachine { pickle, at: 0, allowance, stack, highest: 0, marks, memo, objects };
         loop {
             let operation = machine.byte()?;
             if operation == b'.' {
@@ -155,7 +158,7 @@ impl<'p> Machine<'p> {
 
     /// A list of whole numbers, of no more than a tensor has axes.
     pub(crate) fn numbers(&self, list: u32) -> Option<Vec<i64>> {
-        let Object::List(values) = &self.objects[list as usize] else { return None };
+        let PickleObject::List(values) = &self.objects[list as usize] else { return None };
         if values.len() > MAX_AXES {
             return None;
         }
@@ -185,16 +188,16 @@ impl<'p> Machine<'p> {
                 let len = usize::from(self.byte()?);
                 self.push_text(len)?;
             }
-            b'}' => self.make(Object::Dict(Vec::new()))?,
-            b']' | b')' => self.make(Object::List(Vec::new()))?,
+            b'}' => self.make(PickleObject::Dict(Vec::new()))?,
+            b']' | b')' => self.make(PickleObject::List(Vec::new()))?,
             b't' | b'l' => {
                 let values = self.pop_mark()?;
-                self.make(Object::List(values))?;
+                self.make(PickleObject::List(values))?;
             }
             0x85..=0x87 => {
                 let from = self.stack.len().checked_sub(usize::from(operation - 0x84));
                 let values = self.pop_from(from.ok_or_else(|| self.broken())?)?;
-                self.make(Object::List(values))?;
+                self.make(PickleObject::List(values))?;
             }
             b's' | b'u' | b'a' | b'e' => self.fill(operation)?,
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.remember(operation)?,
@@ -241,8 +244,8 @@ impl<'p> Machine<'p> {
         self.count(values.len())?;
         let at = self.at;
         match (&mut self.objects[into as usize], operation) {
-            (Object::List(list), b'a' | b'e') => list.extend(values),
-            (Object::Dict(pairs), b's' | b'u') if values.len().is_multiple_of(2) => {
+            (PickleObject::List(list), b'a' | b'e') => list.extend(values),
+            (PickleObject::Dict(pairs), b's' | b'u') if values.len().is_multiple_of(2) => {
                 pairs.extend(values.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
             _ => return Err(PytorchProblem::Broken { at }.into()),
@@ -305,7 +308,7 @@ impl<'p> Machine<'p> {
         if self.text(tag) != Some("storage") {
             return Err(self.broken().into());
         }
-        self.make(Object::Storage(element, key))
+        self.make(PickleObject::Storage(element, key))
     }
 
     /// Calls one of the functions that are known.
@@ -319,7 +322,7 @@ impl<'p> Machine<'p> {
                 if arguments.len() <= 1
                     && arguments.iter().all(|argument| self.list(*argument) == Some(&[])) =>
             {
-                self.make(Object::Dict(Vec::new()))
+                self.make(PickleObject::Dict(Vec::new()))
             }
             (Global::Parameter, &[tensor, ..]) => self.push(tensor),
             (Global::Tensor, &[storage, offset, sizes, strides, ..]) => {
@@ -339,23 +342,23 @@ impl<'p> Machine<'p> {
         else {
             return Err(self.broken().into());
         };
-        let Object::Storage(own, _) = &self.objects[storage as usize] else {
+        let PickleObject::Storage(own, _) = &self.objects[storage as usize] else {
             return Err(self.broken().into());
         };
         let element = element.or(*own).ok_or_else(|| self.broken())?;
-        self.make(Object::Tensor(TensorValue { storage, offset, sizes, strides, element }))
+        self.make(PickleObject::Tensor(TensorValue { storage, offset, sizes, strides, element }))
     }
 
     fn list(&self, value: Value) -> Option<&[Value]> {
         let Value::Object(place) = value else { return None };
         match &self.objects[place as usize] {
-            Object::List(values) => Some(values),
+            PickleObject::List(values) => Some(values),
             _ => None,
         }
     }
 
-    fn make(&mut self, object: Object) -> Result<(), Stopped> {
-        let values = if let Object::List(values) = &object { values.len() } else { 0 };
+    fn make(&mut self, object: PickleObject) -> Result<(), Stopped> {
+        let values = if let PickleObject::List(values) = &object { values.len() } else { 0 };
         if !self.allowance.take(OBJECT_BYTES) {
             return Err(Stopped::NoRoom);
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::formats::container::TensorEntry;
-use crate::formats::pytorch::pickle::{Machine, Object, TensorValue, Value};
+use crate::formats::pytorch::pickle::{PickleMachine, PickleObject, TensorValue, Value};
 use crate::formats::pytorch::problem::PytorchProblem;
 use crate::tensor::dtype::bytes_of;
 use crate::tensor::shape::Shape;
@@ -15,7 +15,7 @@ const WITHIN: &[&str] = &["state_dict", "model_state_dict", "model"];
 /// The tensors of what a program left, in the order of their bytes; what is no tensor among them is passed over.
 pub(crate) fn tensors(
     result: Value,
-    machine: &Machine<'_>,
+    machine: &PickleMachine<'_>,
     storages: &HashMap<String, Range<u64>>,
 ) -> Result<Vec<TensorEntry>, PytorchProblem> {
     let top = dict(machine, result).ok_or(PytorchProblem::NoTensors)?;
@@ -46,32 +46,34 @@ pub(crate) fn tensors(
     Ok(found)
 }
 
-fn dict<'m>(machine: &'m Machine<'_>, value: Value) -> Option<&'m [(Value, Value)]> {
+fn dict<'m>(machine: &'m PickleMachine<'_>, value: Value) -> Option<&'m [(Value, Value)]> {
     let Value::Object(place) = value else { return None };
     match &machine.objects[place as usize] {
-        Object::Dict(pairs) => Some(pairs),
+        PickleObject::Dict(pairs) => Some(pairs),
         _ => None,
     }
 }
 
-fn tensor(machine: &Machine<'_>, value: Value) -> Option<TensorValue> {
+fn tensor(machine: &PickleMachine<'_>, value: Value) -> Option<TensorValue> {
     let Value::Object(place) = value else { return None };
     match &machine.objects[place as usize] {
-        Object::Tensor(tensor) => Some(*tensor),
+        PickleObject::Tensor(tensor) => Some(*tensor),
         _ => None,
     }
 }
 
 /// A tensor as an entry of the file.
 fn entry(
-    machine: &Machine<'_>,
+    machine: &PickleMachine<'_>,
     name: &str,
     tensor: TensorValue,
     storages: &HashMap<String, Range<u64>>,
 ) -> Result<TensorEntry, PytorchProblem> {
     let beyond = || PytorchProblem::BeyondStorage { name: name.to_owned() };
     let dtype = tensor.element.map_err(|found| PytorchProblem::Type { name: name.to_owned(), found })?;
-    let Object::Storage(_, key) = &machine.objects[tensor.storage as usize] else { return Err(beyond()) };
+    let PickleObject::Storage(_, key) = &machine.objects[tensor.storage as usize] else {
+        return Err(beyond());
+    };
     let key = machine.text(*key).unwrap_or_default();
     let place = storages.get(&format!("data/{key}")).ok_or_else(|| {
         let key = key.chars().take(100).collect();

@@ -43,7 +43,7 @@ pub(crate) fn entries(
     let (mut found, mut at) = (HashMap::new(), 0);
     while at < bytes.len() {
         let wrong = || broken(PytorchProblem::Directory { at: directory.start + at as u64 });
-        let (entry, next) = Listed::read(&bytes[at..]).ok_or_else(wrong)?;
+        let (entry, next) = ZipEntry::read(&bytes[at..]).ok_or_else(wrong)?;
         let (_, name) = entry.name.split_once('/').unwrap_or(("", entry.name));
         found.insert(name.to_owned(), entry.place(file)?);
         at += next;
@@ -86,7 +86,7 @@ fn large_directory(file: &FileBytes<'_>, end: u64) -> Result<Option<(u64, u64)>,
 }
 
 /// An entry, as the list has it.
-struct Listed<'b> {
+struct ZipEntry<'b> {
     name: &'b str,
     is_stored: bool,
     size: u64,
@@ -94,9 +94,9 @@ struct Listed<'b> {
     local: u64,
 }
 
-impl<'b> Listed<'b> {
+impl<'b> ZipEntry<'b> {
     /// The first of some bytes of the list, and where the next begins.
-    fn read(bytes: &'b [u8]) -> Option<(Listed<'b>, usize)> {
+    fn read(bytes: &'b [u8]) -> Option<(ZipEntry<'b>, usize)> {
         let is_one = bytes.len() >= LISTED && bytes.starts_with(LISTED_MARK);
         let short = |at| is_one.then(|| u16_at(bytes, at)).flatten().map(usize::from);
         let (name, extra, comment) = (short(28)?, short(30)?, short(32)?);
@@ -107,7 +107,7 @@ impl<'b> Listed<'b> {
         // Bit 0 of the flags is encryption.
         let is_stored = short(10)? == 0 && short(8)? & 1 == 0 && size == packed;
         let next = after_extra + comment;
-        (next <= bytes.len()).then_some((Listed { name, is_stored, size, local }, next))
+        (next <= bytes.len()).then_some((ZipEntry { name, is_stored, size, local }, next))
     }
 
     /// Where its bytes are.
