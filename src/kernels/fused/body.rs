@@ -100,11 +100,12 @@ pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
                         None => *sum,
                     };
                     let bound = V::splat(group.rows[i]).mul(V::load(&group.cols.0[first..]));
-                    let values = match values {
-                        Some((values, stride)) => Some(&values[i * stride + first..]),
-                        None => None,
-                    };
-                    round::<V, C>(sum, bound, values, &mut row[2 * j * V::LANES..][..2 * V::LANES])
+                    round::<V, C>(
+                        (sum, bound),
+                        values,
+                        (i, first),
+                        &mut row[2 * j * V::LANES..][..2 * V::LANES],
+                    )
                 };
                 all_moved |= u64::from(moved) << first;
                 all_unsettled |= u64::from(unsettled) << first;
@@ -116,22 +117,23 @@ pub(crate) unsafe fn merge<V: CodeVector, C: HalfCode, const N: usize>(
     changed
 }
 
-/// Adds to the codes of one vector, or to the values that they stand for, and says which changed and which are open.
+/// Adds to the codes of one vector, or to the values that they stand for, which begin at that row and column of theirs, and says
+/// which changed and which are open.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
 unsafe fn round<V: CodeVector, C: HalfCode>(
-    delta: V,
-    product_bound: V,
-    values: Option<&[f32]>,
+    (delta, product_bound): (V, V),
+    values: Option<ValueRows<'_>>,
+    (row, col): (usize, usize),
     codes: &mut [u8],
 ) -> (u32, u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let base: V = C::widen(codes);
         let start = match values {
-            Some(values) => V::load(values),
+            Some((values, stride)) => V::load(&values[row * stride + col..]),
             None => base,
         };
         let sum = start.add(delta);
