@@ -96,6 +96,15 @@ impl<'a> ValueScan<'a> {
                 break;
             }
             self.next += 1;
+            // Of two names of one tensor the second has what was seen.
+            while self
+                .tensors
+                .get(self.next)
+                .is_some_and(|next| next.tensor == self.tensors[self.next - 1].tensor)
+            {
+                self.found[self.next] = self.found[self.next - 1];
+                self.next += 1;
+            }
         }
         let end = if self.next < self.tensors.len() { taken.min(end) } else { end };
         (end - at) as usize

@@ -17,6 +17,8 @@ const MOST_COMPARED: usize = 512;
 pub struct BaseShard {
     /// File name.
     pub name: String,
+    /// What the file is called that is written for it.
+    pub(crate) written_as: String,
     /// How many bytes stand before its data.
     pub(crate) header_bytes: u64,
     /// A header of no tensors that says all else that its header does. The headers of 92,000 tensors take 12 MB, and hardly a

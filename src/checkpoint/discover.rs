@@ -38,7 +38,7 @@ use crate::checkpoint::side_files::{is_carried, is_whole_model};
 use crate::checkpoint::stated;
 use crate::checkpoint::stated::Stated;
 use crate::checkpoint::weights_name::{
-    OwnName, WeightsName, holds_tensors, is_index, is_only_shard, stem_of_shard,
+    OwnName, WeightsName, holds_tensors, is_index, is_only_shard, may_list, of_shard, written_as,
 };
 
 /// What is missing from a directory without weights of a known name.
@@ -131,6 +131,10 @@ impl Checkpoint {
             }
         }
         Error::all(errors)?;
+        if let Some(shard) = shards.iter().find(|shard: &&BaseShard| shard.written_as != shard.name) {
+            let (from, to) = (shard.name.clone(), shard.written_as.clone());
+            notes.push(InputNote::OlderFormat { from, to }.into());
+        }
         // A plan holds them to its end.
         tensors.shrink_to_fit();
         let (config, stored) = match shards.first().map(model_of).transpose()?.flatten() {
@@ -261,7 +265,7 @@ fn own_names(dir: &Location, files: &[&str], variant: Option<&str>) -> Result<Op
 
 /// The one shard of a checkpoint that says that it has no other: it needs no index.
 fn only_shard<'f>(files: &[&'f str]) -> Option<&'f str> {
-    let mut shards = files.iter().filter(|file| stem_of_shard(file).is_some());
+    let mut shards = files.iter().filter(|file| of_shard(file).is_some());
     let first = *shards.next()?;
     (shards.next().is_none() && is_only_shard(first)).then_some(first)
 }
@@ -328,7 +332,7 @@ pub(crate) fn read_index(dir: &Location, name: &str, room: &HeaderRoom<'_>) -> R
         problem => Error::new(CheckpointError::Index { path: at.clone() }).because(problem),
     })?;
     // A shard of another name might be a file of the result that is no shard: `config.json`, the model card.
-    if let Some((tensor, file)) = index.weight_map.iter().find(|(_, file)| !holds_tensors(file)) {
+    if let Some((tensor, file)) = index.weight_map.iter().find(|(_, file)| !may_list(name, file)) {
         return Err(CheckpointError::NoShard { tensor: tensor.clone(), file: file.to_string() }.into());
     }
     Ok(Some(IndexFile { name: name.to_owned(), bytes: bytes.len() as u64, index }))
@@ -336,10 +340,11 @@ pub(crate) fn read_index(dir: &Location, name: &str, room: &HeaderRoom<'_>) -> R
 
 /// Why a directory without weights of a known name is no checkpoint.
 fn nothing(path: &Path, files: &[&str]) -> Error {
-    let stems: Vec<&'static str> = files.iter().filter_map(|file| stem_of_shard(file)).collect();
-    if let Some(stem) = stems.first() {
-        let index = WeightsName::plain(stem).index();
-        let error = Error::new(CheckpointError::NoIndex { path: path.to_owned(), found: stems.len(), index });
+    let shards: Vec<WeightsName> = files.iter().filter_map(|file| of_shard(file)).collect();
+    if let Some(name) = shards.first() {
+        let index = name.index();
+        let error =
+            Error::new(CheckpointError::NoIndex { path: path.to_owned(), found: shards.len(), index });
         return error.hint(
             "copy the index from where the checkpoint came from: it says which shards belong together",
         );
@@ -377,7 +382,9 @@ fn read_shard(dir: &Location, name: &str, room: &HeaderRoom<'_>) -> Result<Shard
         },
     };
     let (name, header_bytes) = (name.to_owned(), header.len() as u64);
-    let shard = BaseShard { name, header_bytes, like, bytes: source.len(), identity, has_stale: false };
+    let written_as = written_as(&name);
+    let shard =
+        BaseShard { name, written_as, header_bytes, like, bytes: source.len(), identity, has_stale: false };
     Ok((shard, source, tensors))
 }
 

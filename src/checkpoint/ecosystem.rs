@@ -7,6 +7,8 @@ pub struct Library {
     pub name: &'static str,
     /// What the names of its files of weights begin with.
     pub stem: &'static str,
+    /// What they began with before there were safetensors.
+    pub older_stem: &'static str,
     /// The key of `config.json` that names the model's class: a text, or a list of them.
     pub class_key: &'static str,
     /// Its versions that name parameters otherwise than files do: by rules for whole names, and by all rules.
@@ -20,6 +22,7 @@ pub(crate) const LIBRARIES: &[Library] = &[
     Library {
         name: "transformers",
         stem: "model",
+        older_stem: "pytorch_model",
         class_key: "architectures",
         renames: ["transformers 4.52", "transformers 5"],
         predicts_tokens: true,
@@ -27,6 +30,7 @@ pub(crate) const LIBRARIES: &[Library] = &[
     Library {
         name: "diffusers",
         stem: "diffusion_pytorch_model",
+        older_stem: "diffusion_pytorch_model",
         class_key: "_class_name",
         renames: ["diffusers"; 2],
         predicts_tokens: false,
@@ -37,6 +41,7 @@ pub(crate) const LIBRARIES: &[Library] = &[
 pub(crate) const GGUF: Library = Library {
     name: "gguf",
     stem: "",
+    older_stem: "",
     class_key: "architectures",
     renames: ["transformers 4.52", "transformers 5"],
     predicts_tokens: true,

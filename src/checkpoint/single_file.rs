@@ -4,7 +4,7 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::{Error, Result};
 use crate::hub::resolved::Resolved;
 
-use crate::checkpoint::weights_name::{OwnName, WeightsName, stem_of_shard};
+use crate::checkpoint::weights_name::{OwnName, WeightsName, of_shard};
 
 /// Files of a checkpoint beside its weights that tell as much.
 const OTHERS: &[&str] = &["config.json"];
@@ -23,7 +23,7 @@ pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)
         return Ok((place.directory(), name));
     }
     let weights = WeightsName::of(name);
-    if weights.is_some() || stem_of_shard(name).is_some() || OTHERS.contains(&name) {
+    if weights.is_some() || of_shard(name).is_some() || OTHERS.contains(&name) {
         let variant = weights.and_then(|weights| weights.variant);
         return Ok((place.directory(), variant));
     }

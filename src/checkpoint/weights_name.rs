@@ -4,14 +4,37 @@
 //! (`fp16`, `non_ema`) stands before the last ending of both: `STEM.fp16.safetensors`, `STEM.safetensors.index.fp16.json`.
 //! Which endings there are, the containers say.
 
-use crate::checkpoint::ecosystem::LIBRARIES;
+use crate::checkpoint::ecosystem::{LIBRARIES, Library};
 use crate::formats::CONTAINERS;
 use crate::formats::container::{Container, FileNames};
 use crate::tensor::dtype::Dtype;
 
-/// Whether an index lists the files of a container.
-fn is_listed(container: &&&dyn Container) -> bool {
-    container.file_names() == FileNames::OfLibraries
+/// What a library calls weights in a container of that place; none in one that it does not look for.
+fn stem_of(library: &'static Library, container: usize) -> Option<&'static str> {
+    match CONTAINERS[container].file_names() {
+        FileNames::OfLibraries => Some(library.stem),
+        FileNames::OfOlderLibraries => Some(library.older_stem),
+        FileNames::Any | FileNames::OfAdapters => None,
+    }
+}
+
+/// What a file of weights, or an index of some, is called where it is written: as it is read, or as libraries do now.
+pub(crate) fn written_as(file: &str) -> String {
+    let is_older = |container: &&&dyn Container| container.file_names() == FileNames::OfOlderLibraries;
+    let of = |older: &dyn Container| {
+        let ending = older.ending();
+        let is_one = file.ends_with(ending) || file.contains(&format!("{ending}.index."));
+        let library = LIBRARIES.iter().find(|library| is_one && file.starts_with(library.older_stem))?;
+        let rest = file[library.older_stem.len()..].replacen(ending, CONTAINERS[0].ending(), 1);
+        Some(format!("{}{rest}", library.stem))
+    };
+    CONTAINERS.iter().filter(is_older).find_map(|older| of(*older)).unwrap_or_else(|| file.to_owned())
+}
+
+/// Whether an index of that name may list a file of that one.
+pub(crate) fn may_list(index: &str, file: &str) -> bool {
+    let is_both = |ending: &str| file.ends_with(ending) && index.contains(&format!("{ending}.index."));
+    CONTAINERS.iter().any(|container| is_both(container.ending()))
 }
 
 /// The name of a checkpoint's weights.
@@ -38,18 +61,17 @@ impl WeightsName {
 
     /// Which weights a file is, or is the index of; none for shards, and for files of another kind.
     pub(crate) fn of(file: &str) -> Option<WeightsName> {
-        let listed = || CONTAINERS.iter().enumerate().filter(|(_, container)| is_listed(container));
-        let endings = || listed().map(|(i, container)| (i, container.ending()));
-        LIBRARIES.iter().find_map(|library| {
-            let rest = file.strip_prefix(library.stem)?;
-            let (container, found) =
-                endings().find_map(|(i, ending)| Some((i, dotted_variant(rest, ending)?)))?;
+        let of = |library: &'static Library, container: usize| {
+            let (stem, ending) = (stem_of(library, container)?, CONTAINERS[container].ending());
+            let found = dotted_variant(file.strip_prefix(stem)?, ending)?;
             let variant = match found.strip_prefix('.') {
                 None => found.is_empty().then_some(None),
                 Some(variant) => is_variant(variant).then(|| Some(variant.to_owned())),
             }?;
-            Some(WeightsName { variant, stem: library.stem, container })
-        })
+            Some(WeightsName { variant, stem, container })
+        };
+        let mut libraries = LIBRARIES.iter();
+        libraries.find_map(|library| (0..CONTAINERS.len()).find_map(|container| of(library, container)))
     }
 
     fn ending(&self) -> &'static str {
@@ -83,7 +105,7 @@ pub(crate) fn holds_tensors(file: &str) -> bool {
 }
 
 fn container_ending(file: &str) -> Option<&'static str> {
-    let listed = CONTAINERS.iter().filter(is_listed);
+    let listed = CONTAINERS.iter().filter(|container| container.file_names() == FileNames::OfLibraries);
     listed.map(|container| container.ending()).find(|ending| file.ends_with(ending))
 }
 
@@ -95,18 +117,24 @@ fn is_variant(text: &str) -> bool {
 /// What stands between a shard's number and the number of shards.
 const OF: &str = "-of-";
 
-/// The library's stem that a shard's name begins with.
-pub(crate) fn stem_of_shard(file: &str) -> Option<&'static str> {
-    let name = file.strip_suffix(container_ending(file)?)?;
+/// The weights that a shard is of, by its name.
+pub(crate) fn of_shard(file: &str) -> Option<WeightsName> {
     let is_number = |rest: &str| rest.starts_with(['-', '_']) || rest.starts_with('.') && rest.contains(OF);
-    let mut stems = LIBRARIES.iter().map(|library| library.stem);
-    stems.find(|stem| name.strip_prefix(stem).is_some_and(is_number))
+    let of = |library: &'static Library, container: usize| {
+        let stem = stem_of(library, container)?;
+        let rest = file.strip_suffix(CONTAINERS[container].ending())?.strip_prefix(stem)?;
+        is_number(rest).then_some(WeightsName { variant: None, stem, container })
+    };
+    let mut libraries = LIBRARIES.iter();
+    libraries.find_map(|library| (0..CONTAINERS.len()).find_map(|container| of(library, container)))
 }
 
 /// Whether a file is the first shard of one, by its name.
 pub(crate) fn is_only_shard(file: &str) -> bool {
     let numbers = |file: &str| {
-        let (before, of) = file.strip_suffix(".safetensors")?.rsplit_once(OF)?;
+        let ending =
+            CONTAINERS.iter().map(|container| container.ending()).find(|ending| file.ends_with(ending))?;
+        let (before, of) = file.strip_suffix(ending)?.rsplit_once(OF)?;
         let number = before.rsplit(['-', '_', '.']).next()?;
         Some((number.parse::<u64>().ok()?, of.parse::<u64>().ok()?))
     };
@@ -220,6 +248,8 @@ mod tests {
             ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model", None),
             ("diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model", Some("non_ema")),
             ("diffusion_pytorch_model.safetensors.index.fp16.json", "diffusion_pytorch_model", Some("fp16")),
+            ("pytorch_model.bin", "pytorch_model", None),
+            ("pytorch_model.bin.index.json", "pytorch_model", None),
         ] {
             let name = WeightsName::of(file).expect(file);
             assert_eq!((name.stem, name.variant.as_deref()), (stem, variant), "{file}");
@@ -285,16 +315,35 @@ mod tests {
 
     #[test]
     fn shards_and_indexes() {
-        assert_eq!(stem_of_shard("model-00001-of-00002.safetensors"), Some("model"));
-        assert_eq!(stem_of_shard("diffusion_pytorch_model-1.safetensors"), Some("diffusion_pytorch_model"));
-        assert_eq!(stem_of_shard("model.fp16-00001-of-00002.safetensors"), Some("model"));
+        let index = |file| of_shard(file).map(|name| name.index());
+        for (file, listed) in [
+            ("model-00001-of-00002.safetensors", Some("model.safetensors.index.json")),
+            ("diffusion_pytorch_model-1.safetensors", Some("diffusion_pytorch_model.safetensors.index.json")),
+            ("model.fp16-00001-of-00002.safetensors", Some("model.safetensors.index.json")),
+            ("pytorch_model-00001-of-00002.bin", Some("pytorch_model.bin.index.json")),
+            ("model-00001-of-00002.bin", None),
+        ] {
+            assert_eq!(index(file).as_deref(), listed, "{file}");
+        }
         assert!(
             is_only_shard("model-00001-of-00001.safetensors") && is_only_shard("m.fp16-1-of-1.safetensors")
         );
         assert!(!is_only_shard("model-00001-of-00002.safetensors") && !is_only_shard("model.safetensors"));
         assert_eq!(stem_of_index("model.safetensors.index.fp16.json").as_deref(), Some("model"));
-        assert_eq!(stem_of_shard("model.safetensors"), None);
-        assert_eq!(stem_of_shard("model.fp16.safetensors"), None);
+        assert_eq!(index("model.safetensors"), None);
+        assert_eq!(index("model.fp16.safetensors"), None);
+        for (file, written) in [
+            ("pytorch_model.bin", "model.safetensors"),
+            ("pytorch_model.fp16.bin", "model.fp16.safetensors"),
+            ("pytorch_model-00001-of-00002.bin", "model-00001-of-00002.safetensors"),
+            ("pytorch_model.bin.index.json", "model.safetensors.index.json"),
+            ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors"),
+            ("model.safetensors", "model.safetensors"),
+            ("pytorch_model.safetensors", "pytorch_model.safetensors"),
+            ("base.gguf", "base.gguf"),
+        ] {
+            assert_eq!(written_as(file), written);
+        }
         assert!(is_index("pytorch_model.bin.index.fp16.json") && is_index("model.safetensors.index.json"));
         assert!(!is_index("model_index.json") && !is_index("faiss.index.json") && !is_index("config.json"));
     }

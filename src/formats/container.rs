@@ -58,6 +58,8 @@ pub(crate) trait Container: Sync {
 pub(crate) enum FileNames {
     /// As libraries look for them, with an index where there are several.
     OfLibraries,
+    /// As libraries called theirs before: they are read, and written as the first container's.
+    OfOlderLibraries,
     /// As whoever made them likes, and by number where there are several.
     Any,
     /// As trainers call adapters: no checkpoint is read of such files.

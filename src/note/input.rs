@@ -5,6 +5,7 @@ use crate::note::declare::{first_of, verb};
 notes! {
     /// A note of the base, an adapter, or where they are.
     InputNote {
+        OlderFormat { from: String, to: String } => ("weights are read from `{from}`, and written as `{to}`"),
         BaseFromAdapter { base: String, adapter: String } =>
             ("base: `{base}` (from adapter_config.json of `{adapter}`)"),
         ReadFromHub { what: String } =>

@@ -35,7 +35,7 @@ pub(crate) struct ReductionResult {
 
 /// What a worker made of a tile. Failures come in the order of tiles too, so that of several the same one is told whatever thread was
 /// quicker.
-pub(crate) struct Made<'p, 's, 'm> {
+pub(crate) struct MadeTile<'p, 's, 'm> {
     /// The tile's place in the order of the schedule.
     pub(crate) seq: u64,
     /// The tile, or why it could not be made.

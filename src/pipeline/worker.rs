@@ -11,7 +11,7 @@ use crate::threads::channel::{Receiver, Sender};
 use crate::pipeline::apply::{TileJob, merge_tile};
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::factors::{BandFactors, FactorRegion, prepare};
-use crate::pipeline::message::{LoadedTile, Made, MergedTile, ReductionResult};
+use crate::pipeline::message::{LoadedTile, MadeTile, MergedTile, ReductionResult};
 use crate::pipeline::run::Run;
 use crate::pipeline::scratch::{ClaimOutcome, Outcome, WorkerScratch};
 use crate::pipeline::stop::Stop;
@@ -21,7 +21,7 @@ pub(crate) struct WorkerEnds<'p, 's, 'm> {
     /// Where tiles come from.
     pub(crate) loaded: Receiver<LoadedTile<'p, 's, 'm>>,
     /// Where they go.
-    pub(crate) to_write: Sender<Made<'p, 's, 'm>>,
+    pub(crate) to_write: Sender<MadeTile<'p, 's, 'm>>,
     /// Where the lists of factors go that no tile needs any longer.
     pub(crate) spare: Sender<Vec<FactorBlock>>,
     /// Outcomes that are counted, to be used again.
@@ -55,7 +55,7 @@ pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> 
         }
         // What comes behind a failure is not written.
         let is_last = made.is_err();
-        if ends.to_write.send(Made { seq, tile: made }).is_err() || is_last {
+        if ends.to_write.send(MadeTile { seq, tile: made }).is_err() || is_last {
             return Ok(());
         }
     }

@@ -18,7 +18,7 @@ use crate::threads::channel::{Receiver, Sender};
 
 use crate::pipeline::clock::{Activity, StageClock};
 use crate::pipeline::file_hash::{FileHash, hash_of};
-use crate::pipeline::message::{Made, MergedTile, ReductionResult};
+use crate::pipeline::message::{MadeTile, MergedTile, ReductionResult};
 use crate::pipeline::milestone::{
     Milestone, Reached, ShardDone, ShardPart, hash_of_part, open_part, open_state, whole_shards,
 };
@@ -59,14 +59,14 @@ pub(crate) fn run(
 /// # Errors
 /// As `take`; the first failure of a worker, in that order.
 pub(crate) fn in_order<'p, 's, 'm>(
-    merged: Receiver<Made<'p, 's, 'm>>,
+    merged: Receiver<MadeTile<'p, 's, 'm>>,
     clock: &StageClock,
     stop: &Stop,
     take: &mut dyn FnMut(MergedTile<'p, 's, 'm>) -> Result<()>,
 ) -> Result<()> {
     let mut waiting: VecDeque<Option<Result<MergedTile<'p, 's, 'm>>>> = VecDeque::new();
     let mut next = 0;
-    while let Ok(Made { seq, tile }) = clock.spend(Activity::Wait, || merged.recv()) {
+    while let Ok(MadeTile { seq, tile }) = clock.spend(Activity::Wait, || merged.recv()) {
         let place = (seq - next) as usize;
         if waiting.len() <= place {
             waiting.resize_with(place + 1, || None);
@@ -87,7 +87,7 @@ pub(crate) fn in_order<'p, 's, 'm>(
 /// The writer's ends of its channels.
 pub(crate) struct WriterEnds<'p, 's, 'm> {
     /// Where tiles come from.
-    pub(crate) merged: Receiver<Made<'p, 's, 'm>>,
+    pub(crate) merged: Receiver<MadeTile<'p, 's, 'm>>,
     /// Who waits for the results of reductions.
     pub(crate) reduced: Sender<ReductionResult>,
     /// Where outcomes go that are counted.

@@ -246,7 +246,9 @@ fn shard<'a>(
         *name == out.name && base.tensor.dtype == out.dtype && base.tensor.shape == out.shape
     };
     let gone = listed(base, lists)?;
+    let name = &base.written_as;
     let unchanged = !base.has_stale
+        && *name == base.name
         && gone.is_empty()
         && own.len() == tensors.len()
         && own.zip(&tensors).all(|(base, out)| is_same(base, out));
@@ -255,12 +257,12 @@ fn shard<'a>(
     } else {
         OutHeader::Made(new_header(base, &gone, &tensors)?)
     };
-    let (mut offset, alignment) = (header.bytes(), alignment_of(&base.like, Path::new(&base.name))?);
+    let (mut offset, alignment) = (header.bytes(), alignment_of(&base.like, Path::new(name))?);
     for tensor in &mut tensors {
         tensor.offset = offset;
         offset = (offset + tensor.bytes).next_multiple_of(alignment);
     }
-    Ok(OutShard { name: base.name.clone(), header, tensors, bytes: offset })
+    Ok(OutShard { name: name.clone(), header, tensors, bytes: offset })
 }
 
 /// The keys of a shard's header that lists name, and those that these list.
@@ -283,5 +285,5 @@ fn listed(base: &BaseShard, lists: &[&str]) -> Result<HashSet<String>> {
 fn new_header(base: &BaseShard, gone: &HashSet<String>, tensors: &[OutTensor]) -> Result<HeaderBytes> {
     let entries: Vec<(&str, Dtype, &[u64])> =
         tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, tensor.shape.axes())).collect();
-    build_header(&base.like, &|key| !gone.contains(key), Path::new(&base.name), &entries)
+    build_header(&base.like, &|key| !gone.contains(key), Path::new(&base.written_as), &entries)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::checkpoint::listing::Listing;
+use crate::checkpoint::weights_name::written_as;
 use crate::formats::index::build_index;
 use crate::tensor::name_index::NameIndex;
 
@@ -47,7 +48,8 @@ impl<'s> ListedTensors<'s> {
 /// The index of the output's shards, if the base has one.
 pub(crate) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<OutIndex> {
     let Listing { name, bytes, order, unlisted, about } = outline.base.index.as_ref()?;
-    let name = name.clone();
+    let is_same_name = written_as(name) == *name;
+    let name = written_as(name);
     let base = &outline.base.catalogue;
     let unlisted: HashSet<&str> = unlisted.iter().map(|&place| &*base.tensors[place as usize].name).collect();
     let listed = ListedTensors::of(shards, |tensor| !unlisted.contains(&*tensor.name));
@@ -58,7 +60,8 @@ pub(crate) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<OutInd
         |&place: &u32| by_name.find(&base.tensors[place as usize].name, |i| &listed.tensor(i).name);
     let kept: Vec<usize> = order.iter().filter_map(place_of).collect();
     // No name is listed twice, so that the numbers tell whether all are kept and none is new.
-    if kept.len() == order.len() && kept.len() == all.len() && about.total_size == Some(total) {
+    if is_same_name && kept.len() == order.len() && kept.len() == all.len() && about.total_size == Some(total)
+    {
         return Some(OutIndex::Same(CopiedFile { name, bytes: *bytes, beside: Role::Base }));
     }
     let mut is_new = vec![true; all.len()];

@@ -403,11 +403,11 @@ fn what_is_neither_is_missing() {
         66,
         &["error: no checkpoint or adapter at", "hint: a checkpoint is a directory with"],
     );
-    fs::write(empty.path().join("pytorch_model.bin"), "a pickle").expect("a small file");
+    fs::write(empty.path().join("model.flashpack"), "any").expect("a small file");
     refused(
         empty.path(),
         66,
-        &["error: no safetensors checkpoint at", "hint: `pytorch_model.bin` is not read yet"],
+        &["error: no safetensors checkpoint at", "hint: `model.flashpack` is not read yet"],
     );
 }
 

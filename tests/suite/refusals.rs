@@ -239,9 +239,9 @@ fn a_damaged_base() {
             |work| {
                 fs::remove_dir_all(&work.base).expect("it was there");
                 fs::create_dir(&work.base).expect("a folder");
-                fs::write(work.base.join("pytorch_model.bin"), b"PK").expect("written");
+                fs::write(work.base.join("model.flashpack"), b"PK").expect("written");
             },
-            &["no safetensors checkpoint at", "hint: `pytorch_model.bin` is not read yet"],
+            &["no safetensors checkpoint at", "hint: `model.flashpack` is not read yet"],
         ),
     ]);
 }

@@ -10,7 +10,7 @@ use shardfold::testing::TestHooks;
 use shardfold::{Cancel, Location, Request, Style, Terminal, choose, prepare};
 
 use super::oracle::{Tensor, read};
-use super::support::{copy_folder, fixtures, quick_folder};
+use super::support::{command, contents, copy_folder, fixtures, quick_folder};
 use super::work::{Work, edit};
 
 /// Cases that must be there, by what their names begin with.
@@ -185,7 +185,7 @@ fn adapters_of_torch_merge_as_those_of_safetensors() {
     for (file, says) in [
         ("evil", "`posix.system`, which is no part of a tensor and is not run"),
         ("strided", "call `.contiguous()` before it is saved"),
-        ("shared", "share their bytes"),
+        ("shared", "share some of their bytes"),
         ("legacy", "the form before torch 1.6"),
         ("deflated", "is compressed"),
         ("cut", "fetch it again"),
@@ -228,4 +228,42 @@ fn what_files_of_image_models_hold_beside_is_named() {
             .for_each(|tensor| tensor.data = f32::NAN.to_le_bytes().into());
     });
     refused(&scaled, "an alpha is one finite number");
+}
+
+#[test]
+fn bases_of_torch_merge_as_those_of_safetensors() {
+    for case in ["all-linear", "bert-bf16-sharded"] {
+        let (whole, older) = (Work::golden(case), Work::golden(case));
+        fs::remove_dir_all(&older.base).expect("it was there");
+        copy_folder(&fixtures().join("pytorch").join(format!("base-{case}")), &older.base);
+        whole.succeeds(&[]);
+        let ran = older.succeeds(&[]);
+        assert!(ran.err.contains("weights are read from `pytorch_model"), "{}", ran.err);
+        let (right, ours) = (contents(&whole.output), contents(&older.output));
+        assert!(right.keys().eq(ours.keys()), "{case}: {:?} and {:?}", right.keys(), ours.keys());
+        let (right, ours) = (read(&whole.output, "model"), read(&older.output, "model"));
+        assert!(right.keys().eq(ours.keys()), "{case}");
+        assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{case}");
+        let again = older.merge(&[]);
+        assert!(again.code == 0 && again.out.contains("already done"), "{}{}", again.out, again.err);
+        let mut verify = command(&["verify"]);
+        verify.arg(&older.output).arg("--base").arg(&older.base).arg("--adapter").arg(&older.adapter);
+        let ran = verify.output().expect("it runs");
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
+#[test]
+fn two_names_of_one_storage_are_two_tensors() {
+    let work = Work::golden("all-linear");
+    fs::remove_file(work.base.join("model.safetensors")).expect("it was there");
+    fs::copy(fixtures().join("pytorch/tied.bin"), work.base.join("pytorch_model.bin")).expect("a copy");
+    work.succeeds(&[]);
+    let merged = read(&work.output, "model");
+    assert!(merged["lm_head.weight"].raw == merged["model.embed_tokens.weight"].raw);
+    let both = Work::golden("all-linear");
+    fs::copy(fixtures().join("pytorch/tied.bin"), both.base.join("pytorch_model.bin")).expect("a copy");
+    // Where there are both, those that libraries look for first count.
+    let ran = both.succeeds(&[]);
+    assert!(!ran.err.contains("weights are read from"), "{}", ran.err);
 }

@@ -1,4 +1,4 @@
-//! Files of `torch.save` as a [`Container`]: read, and never written.
+//! Files of `torch.save` as a [`Container`]: read, and written as safetensors.
 
 use crate::formats::allowance::Allowance;
 use crate::formats::container::{
@@ -12,6 +12,7 @@ use crate::formats::pytorch::pickle::{PickleMachine, Stopped};
 use crate::formats::pytorch::problem::PytorchProblem;
 use crate::formats::pytorch::state_dict::tensors;
 use crate::formats::pytorch::zip::{entries, read};
+use crate::formats::safetensors::container::{Safetensors, of_torch};
 use crate::tensor::dtype::Dtype;
 
 /// Files of `torch.save` whose names end so.
@@ -28,7 +29,7 @@ impl Container for Pytorch {
     }
 
     fn file_names(&self) -> FileNames {
-        FileNames::OfAdapters
+        if self.0 == ".bin" { FileNames::OfOlderLibraries } else { FileNames::OfAdapters }
     }
 
     fn read(&self, file: &FileBytes<'_>, room: Room) -> Result<FileHeader, ContainerProblem> {
@@ -70,20 +71,20 @@ impl Container for Pytorch {
             return Err(ContainerProblem::NoRoom(allowance.needed().saturating_add(needed)));
         }
         drop(machine);
-        Ok(FileHeader { bytes: HeaderBytes::new(bytes), like: HeaderBytes::new(Vec::new()), tensors })
+        Ok(FileHeader { bytes: HeaderBytes::new(bytes), like: of_torch(), tensors })
     }
 
     fn build(
         &self,
-        _: &HeaderBytes,
-        _: &dyn Fn(&str) -> bool,
-        _: &[(&str, Dtype, &[u64])],
+        like: &HeaderBytes,
+        is_kept: &dyn Fn(&str) -> bool,
+        tensors: &[(&str, Dtype, &[u64])],
     ) -> Result<HeaderBytes, Broken> {
-        Err("files of `torch.save` are read, and never written".into())
+        Safetensors.build(like, is_kept, tensors)
     }
 
-    fn metadata(&self, _: &HeaderBytes) -> Result<Vec<(String, String)>, Broken> {
-        Ok(Vec::new())
+    fn metadata(&self, header: &HeaderBytes) -> Result<Vec<(String, String)>, Broken> {
+        Safetensors.metadata(header)
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum PytorchProblem {
         "tensor `{name}` is a view whose rows do not follow each other: call `.contiguous()` before it is saved"
     )]
     Strided { name: String },
-    #[error("tensors `{first}` and `{second}` share their bytes: call `.clone()` on one before it is saved")]
+    #[error(
+        "tensors `{first}` and `{second}` share some of their bytes: call `.clone()` on one before it is saved"
+    )]
     Shared { first: String, second: String },
 }

@@ -38,7 +38,14 @@ pub(crate) fn tensors(
     }
     found.sort_by_key(|entry| entry.offset);
     let end = |entry: &TensorEntry| entry.offset + bytes_of(entry.dtype, entry.shape.elements()).unwrap_or(0);
-    let shared = found.windows(2).find(|pair| end(&pair[0]) > pair[1].offset && pair[1].shape.elements() > 0);
+    // Two names of one tensor are two tensors of the same values; a part of one is not told from it.
+    let is_same = |one: &TensorEntry, other: &TensorEntry| {
+        (one.offset, one.dtype, &one.shape) == (other.offset, other.dtype, &other.shape)
+    };
+    let is_part = |one: &TensorEntry, other: &TensorEntry| {
+        end(one) > other.offset && other.shape.elements() > 0 && !is_same(one, other)
+    };
+    let shared = found.windows(2).find(|pair| is_part(&pair[0], &pair[1]));
     if let Some([first, second]) = shared {
         let (first, second) = (first.name.to_string(), second.name.to_string());
         return Err(PytorchProblem::Shared { first, second });

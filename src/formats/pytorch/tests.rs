@@ -62,7 +62,7 @@ fn whatever_is_no_dictionary_of_whole_tensors_is_refused() {
     let strided = "is a view whose rows do not follow each other";
     for (file, says) in [
         (&file!("strided")[..], strided),
-        (file!("shared"), "share their bytes"),
+        (file!("shared"), "share some of their bytes"),
         (file!("type"), "is of type `complex128`, which is not read"),
         (file!("evil"), "asks for `posix.system`, which is no part of a tensor and is not run"),
         (file!("list"), "holds no dictionary of tensors"),

@@ -55,6 +55,12 @@ impl Container for Safetensors {
     }
 }
 
+/// The first bytes of a file of no tensors, as torch writes them.
+pub(crate) fn of_torch() -> HeaderBytes {
+    let metadata = [("format".to_owned(), "pt".to_owned())];
+    first_bytes(&[], &metadata).expect("a header of one key")
+}
+
 /// The bytes of a file before its data.
 fn first_bytes(
     tensors: &[(&str, Dtype, &[u64])],
