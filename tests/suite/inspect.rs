@@ -403,11 +403,11 @@ fn what_is_neither_is_missing() {
         66,
         &["error: no checkpoint or adapter at", "hint: a checkpoint is a directory with"],
     );
-    fs::write(empty.path().join("model.flashpack"), "any").expect("a small file");
+    fs::write(empty.path().join("consolidated.00.bin"), "any").expect("a small file");
     refused(
         empty.path(),
         66,
-        &["error: no safetensors checkpoint at", "hint: `model.flashpack` is not read yet"],
+        &["error: no safetensors checkpoint at", "hint: `consolidated.00.bin` is not read yet"],
     );
 }
 
