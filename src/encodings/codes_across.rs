@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!        GPTQ               AWQ (gemm)
-//! codes  [K·b/32, N]  I32   [K, N/8]  I32   fields along the inputs, or along the outputs
+//! codes  [K·b/32, N]  I32   [K, N/8]  I32   fields along the inputs, or along the outputs; of 3 bits they cross words
 //! scales [G, N]             [G, N]
 //! zeros  [G, N·b/32]  I32   [G, N/8]  I32   fields along the outputs
 //! order  [K]          I32                   the group of each input, of GPTQ
@@ -21,7 +21,7 @@ use crate::encodings::logical::{Logical, LogicalFields};
 use crate::encodings::number::number;
 use crate::encodings::scheme::Scheme;
 use crate::encodings::window::{PartWindow, most_units, units};
-use crate::encodings::words::{WORD, WORD_BYTES, word};
+use crate::encodings::words::{WORD, WORD_BYTES, added, field, most_words, word, words_of, zero_point};
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::outcome::Narrowed;
 use crate::tensor::dtype::Dtype;
@@ -35,7 +35,7 @@ pub(crate) struct CodesAcross {
     pub scheme: &'static Scheme,
     /// Bits of a code.
     pub bits: u64,
-    /// Which of a word's fields each code is in; along the inputs they are in order.
+    /// Which of a word's fields each code, and each zero point, is in; along the inputs they are in order.
     pub along_outputs: Option<&'static [u32; IN_WORD as usize]>,
     /// Why their scales are not made anew.
     pub kept_scales: &'static str,
@@ -59,20 +59,17 @@ impl CodesAcross {
         }))
     }
 
-    /// Codes of a word.
-    fn in_word(&self) -> u64 {
-        WORD / self.bits
+    /// Inputs × outputs whose codes fill words together.
+    fn of_words(&self) -> (u64, u64) {
+        let codes = if self.bits.is_power_of_two() { WORD / self.bits } else { WORD };
+        if self.along_outputs.is_some() { (1, codes) } else { (codes, 1) }
     }
 
-    /// Inputs × outputs whose codes share a word.
-    fn of_word(&self) -> (u64, u64) {
-        if self.along_outputs.is_some() { (1, self.in_word()) } else { (self.in_word(), 1) }
-    }
-
-    /// How far a field is from the low end of its word, by its place among those of the word.
-    fn shift(&self, place: u64) -> u64 {
-        let field = self.along_outputs.map_or(place, |fields| u64::from(fields[place as usize]));
-        field * self.bits
+    /// Which field of a row of words is that of an output.
+    fn field_of(&self, output: u64) -> u64 {
+        let in_word =
+            |fields: &[u32; _]| output / IN_WORD * IN_WORD + u64::from(fields[(output % IN_WORD) as usize]);
+        self.along_outputs.map_or(output, in_word)
     }
 
     fn most(&self) -> u32 {
@@ -86,8 +83,8 @@ struct AcrossTile<'c> {
     /// Inputs of a group, where they are in order.
     group: u64,
     groups_in_all: u64,
-    /// What is added to each field of zero points, in all fields of a word.
-    zero_offset: u32,
+    /// What is [added] to zero points as they are stored.
+    added: u32,
     codes: PartWindow,
     scales: PartWindow,
     scale_dtype: Dtype,
@@ -106,27 +103,26 @@ struct TileParts<'b> {
 impl<'c> AcrossTile<'c> {
     fn of(codes_of: &'c CodesAcross, place: Place<'_>) -> AcrossTile<'c> {
         let Place { logical, view, rect, .. } = place;
-        let (group, (high, wide)) = (logical.block().0, codes_of.of_word());
+        let (group, bits) = (logical.block().0, codes_of.bits);
         let groups_in_all = view.rows.div_ceil(group);
         let has_order = logical.parts().len() > ORDER;
         let groups = if has_order { 0..groups_in_all } else { units(&rect.rows, group) };
         let scale_dtype = logical.parts()[SCALES].dtype;
         let window = |rows, cols, cols_in_all, size| PartWindow { rows, cols, cols_in_all, size };
-        let ones = u32::MAX / codes_of.most();
+        let (outputs, words_in_all) = (words_of(&rect.cols, bits), view.cols * bits / WORD);
+        let codes = match codes_of.along_outputs {
+            Some(_) => window(rect.rows.clone(), outputs.clone(), words_in_all, WORD_BYTES),
+            None => window(words_of(&rect.rows, bits), rect.cols.clone(), view.cols, WORD_BYTES),
+        };
         AcrossTile {
             codes_of,
             group,
             groups_in_all,
-            zero_offset: logical.constants().first().map_or(0, |offset| *offset as u32 * ones),
-            codes: window(units(&rect.rows, high), units(&rect.cols, wide), view.cols / wide, WORD_BYTES),
+            added: added(bits, logical.constants().first().map_or(0, |offset| *offset as u32)),
+            codes,
             scales: window(groups.clone(), rect.cols.clone(), view.cols, scale_dtype.bitsize() as u64 / 8),
             scale_dtype,
-            zeros: window(
-                groups,
-                units(&rect.cols, codes_of.in_word()),
-                view.cols / codes_of.in_word(),
-                WORD_BYTES,
-            ),
+            zeros: window(groups, outputs, words_in_all, WORD_BYTES),
             order: has_order.then(|| window(0..1, rect.rows.clone(), view.rows, WORD_BYTES)),
         }
     }
@@ -159,17 +155,31 @@ impl<'c> AcrossTile<'c> {
     }
 
     fn zero(&self, parts: &TileParts<'_>, group: u64, output: u64) -> i32 {
-        let per = self.codes_of.in_word();
-        let stored = word(parts.zeros, self.zeros.at(group, output / per)).wrapping_add(self.zero_offset);
-        (stored >> self.codes_of.shift(output % per) & self.codes_of.most()) as i32
+        let read = |at| word(parts.zeros, self.zeros.at(group, at));
+        zero_point(self.codes_of.field_of(output), self.codes_of.bits, self.added, read)
     }
 
-    /// The word of a code in the tile's bytes, and how far it is from the low end.
-    fn code_at(&self, input: u64, output: u64) -> (usize, u64) {
-        let ((high, wide), is_along_outputs) =
-            (self.codes_of.of_word(), self.codes_of.along_outputs.is_some());
-        let place = if is_along_outputs { output % wide } else { input % high };
-        (self.codes.at(input / high, output / wide), self.codes_of.shift(place))
+    /// Which field a code is in its row or column of words, and where in the tile's bytes a word of that is.
+    fn code_at(&self, input: u64, output: u64) -> (u64, impl Fn(u64) -> usize) {
+        let is_along_outputs = self.codes_of.along_outputs.is_some();
+        let field = if is_along_outputs { self.codes_of.field_of(output) } else { input };
+        let at =
+            move |at| if is_along_outputs { self.codes.at(input, at) } else { self.codes.at(at, output) };
+        (field, at)
+    }
+
+    /// Puts a code into its words. What is in these before their first code is nothing that was encoded.
+    fn put(&self, bytes: &mut [u8], input: u64, output: u64, code: u32) {
+        let (field, at) = self.code_at(input, output);
+        let (bit, words) = (field * self.codes_of.bits, bytes.as_chunks_mut::<4>().0);
+        let (first, shift) = (bit / WORD, bit % WORD);
+        let both = u64::from(code) << shift;
+        let word = &mut words[at(first)];
+        let others = if shift == 0 { 0 } else { u32::from_le_bytes(*word) };
+        *word = (others | both as u32).to_le_bytes();
+        if shift + self.codes_of.bits > WORD {
+            words[at(first + 1)] = ((both >> WORD) as u32).to_le_bytes();
+        }
     }
 }
 
@@ -191,7 +201,7 @@ impl Encoding for CodesAcross {
     }
 
     fn block_shape(&self, _: &Logical) -> (u64, u64) {
-        self.of_word()
+        self.of_words()
     }
 
     fn runs(&self, part: usize, place: Place<'_>) -> Runs {
@@ -199,19 +209,18 @@ impl Encoding for CodesAcross {
     }
 
     fn max_bytes(&self, part: usize, place: Place<'_>) -> u64 {
-        let (tile, (high, wide)) = (AcrossTile::of(self, place), self.of_word());
+        let tile = AcrossTile::of(self, place);
         let (rows, cols) = (place.rect.height(), place.rect.width());
         let groups = match tile.order {
             Some(_) => tile.groups_in_all,
             None => most_units(rows, tile.group, tile.groups_in_all),
         };
+        let words = |fields, in_all| most_words(fields, self.bits, in_all * self.bits / WORD);
         match part {
-            CODES => {
-                let down = most_units(rows, high, place.view.rows / high);
-                down * most_units(cols, wide, tile.codes.cols_in_all) * WORD_BYTES
-            }
+            CODES if self.along_outputs.is_some() => rows * words(cols, place.view.cols) * WORD_BYTES,
+            CODES => words(rows, place.view.rows) * cols * WORD_BYTES,
             SCALES => groups * cols * tile.scales.size,
-            ZEROS => groups * most_units(cols, self.in_word(), tile.zeros.cols_in_all) * WORD_BYTES,
+            ZEROS => groups * words(cols, place.view.cols) * WORD_BYTES,
             _ => rows * WORD_BYTES,
         }
     }
@@ -224,8 +233,8 @@ impl Encoding for CodesAcross {
         let Some(group) = tile.group_of(&parts, input) else { return false };
         let mut finite = true;
         for (out, output) in out.iter_mut().zip(first..) {
-            let (at, shift) = tile.code_at(input, output);
-            let code = (word(parts.codes, at) >> shift & self.most()) as i32;
+            let (index, at) = tile.code_at(input, output);
+            let code = field(index, self.bits, |word_at| word(parts.codes, at(word_at))) as i32;
             let scale = tile.scale(&parts, group, output);
             finite &= scale.is_finite();
             *out = (code - tile.zero(&parts, group, output)) as f32 * scale;
@@ -249,11 +258,7 @@ impl Encoding for CodesAcross {
                 let (scale, zero) = (tile.scale(&parts, group, output), tile.zero(&parts, group, output));
                 let code = nearest_code(*value, scale, zero, self.most());
                 *value = (code as i32 - zero) as f32 * scale;
-                let (at, shift) = tile.code_at(input, output);
-                let word = &mut bytes.as_chunks_mut::<4>().0[at];
-                // The first of a word's codes finds what was there before.
-                let others = if shift == 0 { 0 } else { u32::from_le_bytes(*word) };
-                *word = (others | code << shift).to_le_bytes();
+                tile.put(bytes, input, output, code);
             }
         }
         Narrowed { finite, changed: 0 }

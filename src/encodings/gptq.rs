@@ -9,10 +9,10 @@
 //! ```
 //!
 //! A checkpoint of the first format (`checkpoint_format` `gptq`, or none) stores each zero point less 1. Where a zero point was 0,
-//! its field borrowed from its neighbor, so that the 1 is added to whole words again (9.2); fields of 3 bits cross words, and the
-//! library adds to each by itself, so that a stored 7 means 8 (17).
+//! its field borrowed from its neighbor, so that the 1 is added to whole words again (9.2); fields of 3 bits cross words, and
+//! GPTQModel counts each by itself, so that a stored 7 means 0. No quantizer makes the 8 that auto-gptq reads there.
 //!
-//! Encoded again in the order of its bytes ([`codes_across`](crate::encodings::codes_across)), but for 3 bits, whose fields cross words.
+//! Encoded again in the order of its bytes ([`codes_across`](crate::encodings::codes_across)).
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::window::{PartWindow, most_units, units};
-use crate::encodings::words::{WORD, WORD_BYTES, field, most_words, word, words_of};
+use crate::encodings::words::{WORD, WORD_BYTES, added, field, most_words, word, words_of, zero_point};
 use crate::error::Result;
 use crate::kernels::dispatch::Kernels;
 use crate::tensor::dtype::Dtype;
@@ -45,8 +45,9 @@ pub(crate) static GPTQ4: Gptq = Gptq { name: "gptq4", bits: 4 };
 /// 8 bits.
 pub(crate) static GPTQ8: Gptq = Gptq { name: "gptq8", bits: 8 };
 
-/// As it is stored, with 2, 4 and 8 bits.
+/// As it is stored, with each number of bits.
 pub(crate) static GPTQ2_ACROSS: CodesAcross = across("gptq2_across", 2);
+pub(crate) static GPTQ3_ACROSS: CodesAcross = across("gptq3_across", 3);
 pub(crate) static GPTQ4_ACROSS: CodesAcross = across("gptq4_across", 4);
 pub(crate) static GPTQ8_ACROSS: CodesAcross = across("gptq8_across", 8);
 
@@ -93,11 +94,11 @@ impl Encoding for Gptq {
     }
 
     fn decode_only(&self, _: &Logical) -> Option<&'static str> {
-        Some("GPTQ of 3 bits is not encoded again: its codes cross words")
+        Some("GPTQ is encoded again in the order of its bytes alone")
     }
 
     fn across(&self, logical: &Logical) -> Option<Logical> {
-        let all = [&GPTQ2_ACROSS, &GPTQ4_ACROSS, &GPTQ8_ACROSS];
+        let all = [&GPTQ2_ACROSS, &GPTQ3_ACROSS, &GPTQ4_ACROSS, &GPTQ8_ACROSS];
         all.into_iter().find(|across| across.bits == self.bits)?.of(logical)
     }
 
@@ -129,7 +130,7 @@ impl Encoding for Gptq {
         let tile = GptqTile::of(self.bits, place);
         let row = tile.row(parts, place, at.row);
         let first = place.rect.cols.start + at.cols.start as u64;
-        let mut groups = Groups::of(&tile, &row, &(first..first + out.len() as u64));
+        let mut groups = HeldGroups::of(&tile, &row, &(first..first + out.len() as u64));
         if !WORD.is_multiple_of(self.bits) {
             for (out, col) in out.iter_mut().zip(first..) {
                 let code = field(col, self.bits, |at| word(row.codes, tile.codes.at(at, row.output)));
@@ -159,8 +160,8 @@ impl Encoding for Gptq {
 /// What a tile needs of each part.
 struct GptqTile {
     bits: u64,
-    /// What is added to each stored zero point.
-    zero_offset: u32,
+    /// What is [added] to zero points as they are stored.
+    added: u32,
     /// Inputs of a group, where they are in order.
     group: u64,
     groups_in_all: u64,
@@ -172,11 +173,11 @@ struct GptqTile {
     order: Option<PartWindow>,
 }
 
-/// Groups whose scales and zero points are held at once.
+/// HeldGroups whose scales and zero points are held at once.
 const HELD: usize = 512;
 
 /// The scale and the zero point of groups, for one output: of as many as are held, else of the last that was asked for.
-struct Groups {
+struct HeldGroups {
     held: [(f32, i32); HELD],
     /// The first that is held, and the one behind the last.
     range: Range<u64>,
@@ -185,11 +186,11 @@ struct Groups {
     are_finite: bool,
 }
 
-impl Groups {
+impl HeldGroups {
     /// Those that some inputs may be of.
-    fn of(tile: &GptqTile, row: &GptqRow<'_>, inputs: &Range<u64>) -> Groups {
+    fn of(tile: &GptqTile, row: &GptqRow<'_>, inputs: &Range<u64>) -> HeldGroups {
         let none = (0.0, 0);
-        let mut groups = Groups { held: [none; HELD], range: 0..0, last: (0..0, none), are_finite: true };
+        let mut groups = HeldGroups { held: [none; HELD], range: 0..0, last: (0..0, none), are_finite: true };
         let needed = if tile.order.is_some() { 0..tile.groups_in_all } else { units(inputs, tile.group) };
         if tile.order.is_some() && needed.end <= HELD as u64 {
             for (held, group) in groups.held.iter_mut().zip(needed.clone()) {
@@ -242,7 +243,7 @@ impl GptqTile {
         let of_words = |rows, cols, cols_in_all| PartWindow { rows, cols, cols_in_all, size: WORD_BYTES };
         GptqTile {
             bits,
-            zero_offset: logical.constants()[0] as u32,
+            added: added(bits, logical.constants()[0] as u32),
             group,
             groups_in_all,
             codes: of_words(words_of(&rect.cols, bits), rect.rows.clone(), outputs),
@@ -291,12 +292,6 @@ impl GptqTile {
 
     fn zero(&self, row: &GptqRow<'_>, group: u64) -> i32 {
         let stored = |at| word(row.zeros, self.zeros.at(group, at));
-        if WORD.is_multiple_of(self.bits) {
-            // 1 in each field of a word.
-            let ones = u32::MAX / ((1 << self.bits) - 1);
-            field(row.output, self.bits, |at| stored(at).wrapping_add(self.zero_offset * ones)) as i32
-        } else {
-            (field(row.output, self.bits, stored) + self.zero_offset) as i32
-        }
+        zero_point(row.output, self.bits, self.added, stored)
     }
 }

@@ -1,7 +1,8 @@
 //! The page on quantization lists every scheme as the tables of this room have them.
 
+use crate::encodings::encoding::Encoding;
 use crate::encodings::logical::{Logical, LogicalFields};
-use crate::encodings::{ENCODINGS, in_training, unsupported};
+use crate::encodings::{ENCODINGS, find, in_training, unsupported};
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::{FileId, TensorRef};
 use crate::tensor::shape::Shape;
@@ -28,9 +29,19 @@ fn rows() -> Vec<Row> {
         });
         let samples = samples(encoding.name());
         rows[at].count += samples.len();
-        rows[at].kept += samples.iter().filter(|sample| encoding.decode_only(sample).is_none()).count();
+        rows[at].kept += samples.into_iter().filter(|sample| is_kept(*encoding, sample)).count();
     }
     rows
+}
+
+/// Whether a weight is encoded again, in the order in which it is written.
+fn is_kept(encoding: &dyn Encoding, sample: &Logical) -> bool {
+    match encoding.across(sample) {
+        Some(across) => {
+            find(across.encoding()).is_some_and(|encoding| encoding.decode_only(&across).is_none())
+        }
+        None => encoding.decode_only(sample).is_none(),
+    }
 }
 
 /// Weights of an encoding that have fewer parts or more: some have zero points, or scales of scales, which are not made again.

@@ -110,6 +110,7 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &ct_nvfp4::CT_NVFP4,
     &modelopt_nvfp4::MODELOPT_NVFP4,
     &gptq::GPTQ2_ACROSS,
+    &gptq::GPTQ3_ACROSS,
     &gptq::GPTQ4_ACROSS,
     &gptq::GPTQ8_ACROSS,
     &awq::GEMM_ACROSS,

@@ -30,3 +30,18 @@ pub(crate) fn field(index: u64, bits: u64, read: impl Fn(u64) -> u32) -> u32 {
     }
     (both >> shift) as u32 & ((1 << bits) - 1)
 }
+
+/// A zero point of a stream in which each is stored less an offset; `added` is what [`added`] says for that. The library borrows from
+/// the fields behind where its fields fill words, and else counts each by itself, so that what is stored as the largest is 0.
+pub(crate) fn zero_point(index: u64, bits: u64, added: u32, read: impl Fn(u64) -> u32) -> i32 {
+    if bits.is_power_of_two() {
+        field(index, bits, |at| read(at).wrapping_add(added)) as i32
+    } else {
+        ((field(index, bits, read) + added) & ((1 << bits) - 1)) as i32
+    }
+}
+
+/// What is added to a word, or to a field where fields cross words, so that each field is more by an offset.
+pub(crate) fn added(bits: u64, offset: u32) -> u32 {
+    if bits.is_power_of_two() { u32::MAX / ((1 << bits) - 1) * offset } else { offset }
+}

@@ -294,6 +294,7 @@ fn what_is_encoded_in_the_order_of_inputs_keeps_its_delta() {
         base.work
     };
     let cases = [
+        "gptq3_g32_sym",
         "gptq4_g32_sym",
         "gptq4_g32_asym",
         "gptq4_g32_desc_act",
@@ -351,7 +352,11 @@ fn what_is_encoded_in_the_order_of_inputs_keeps_its_delta() {
 #[test]
 fn scales_that_a_quantizer_made_from_inputs_are_not_made_anew() {
     for (name, flags, says) in [
-        ("gptq3_g32_sym", &["--keep-quantized"][..], "GPTQ of 3 bits is not encoded again"),
+        (
+            "gptq3_g32_sym",
+            &["--keep-quantized", "--scales", "fresh"][..],
+            "GPTQ makes scales from inputs that it sees",
+        ),
         (
             "gptq4_g32_sym",
             &["--keep-quantized", "--scales", "fresh"],
