@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real real-mlx check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real real-mlx real-words check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,13 @@ real-mlx: build ## Merge into what MLX quantized, keep it quantized, and load th
 	test -d $(TARGET)/mlx || $(PYTHON) -m venv $(TARGET)/mlx
 	$(TARGET)/mlx/bin/pip install --quiet 'mlx[cpu]==0.32.4' mlx-lm==0.32.2 numpy safetensors
 	$(TARGET)/mlx/bin/python tests/real_mlx.py $(BINARY) $(TARGET)/real-mlx
+
+real-words: build $(VENV_OK) ## Merge into what GPTQModel quantized and AutoAWQ packed, keep it quantized, and compare with what they decode
+	test -d $(TARGET)/words || $(PYTHON) -m venv $(TARGET)/words
+	ls -d $(abspath $(VENV))/lib/python*/site-packages > $$(ls -d $(TARGET)/words/lib/python*/site-packages)/others.pth
+	$(TARGET)/words/bin/pip install --quiet gptqmodel==7.7.0 optimum==2.3.0
+	$(TARGET)/words/bin/pip install --quiet --no-deps autoawq==0.2.9
+	$(TARGET)/words/bin/python tests/real_words.py $(BINARY) $(TARGET)/real-words
 
 second-opinion: build ## Compute the demo again with numpy, by the formula of LoRA (needs numpy: PYTHON=...)
 	rm -rf $(TARGET)/second-opinion
