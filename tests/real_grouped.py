@@ -1,5 +1,6 @@
 """Merges a LoRA into checkpoints that HQQ, quanto and torchao wrote, and compares every weight with what the library decodes and the
-delta, rounded once.
+delta, rounded once. Of HQQ, and of quanto with fewer bits than eight, it keeps the weights quantized, too: every value must be the
+nearest of all that the library decodes its codes to.
 
     python tests/real_grouped.py SHARDFOLD FOLDER
 
@@ -39,7 +40,7 @@ def main():
     bases |= {"torchao-int8": (torchao, (Int8WeightOnlyConfig(version=2),)), "torchao-fp8": (torchao, (Float8WeightOnlyConfig(version=2),))}
     for name, (write, options) in bases.items():
         base, merged = folder / name, folder / f"{name}-merged"
-        decoded = write(folder / "plain", base, *options)
+        decoded, layers = write(folder / "plain", base, *options)
         command = [shardfold, "merge", "--quiet", "--base", base, "--adapter", folder / "adapter", "-o", merged]
         subprocess.run(command, check=True)
         found = load_file(merged / "model.safetensors")
@@ -51,6 +52,33 @@ def main():
         elements = sum(tensor.numel() for tensor in found.values())
         print(f"{name:16} {elements} values, {differing} differ")
         assert differing == 0
+        if layers:
+            kept = folder / f"{name}-kept"
+            subprocess.run([*command[:-1], kept, "--keep-quantized", "--accept-loss"], check=True)
+            check_kept(name, load_file(base / "model.safetensors"), load_file(kept / "model.safetensors"), (layers, decoded, adapter))
+
+
+def check_kept(name, base, kept, of):
+    """Tries every code, and holds what stands beside codes to be the same."""
+    layers, decoded, adapter = of
+    changed = wrong = 0
+    others = {key for key in base if not torch.equal(base[key], kept[key])}
+    for module, (leaf, codes, dequantize, bits) in layers.items():
+        exact = sum_of(f"{module}.weight", decoded[f"{module}.weight"], adapter)
+        if torch.equal(exact, decoded[f"{module}.weight"].double()):
+            continue
+        others.discard(f"{module}.{leaf}")
+        least = torch.full_like(exact, torch.inf)
+        for code in range(2**bits):
+            codes.fill_(sum(code << shift for shift in range(0, 8, bits)))
+            least = torch.minimum(least, (dequantize() - exact).abs())
+        codes.copy_(kept[f"{module}.{leaf}"])
+        found = dequantize().double()
+        # The sum is rounded to F32 before its code is chosen.
+        wrong += int(((found - exact).abs() > least + 2.0**-22 * exact.abs()).sum())
+        changed += int((found != decoded[f"{module}.weight"]).sum())
+    print(f"{'kept':>16} {changed} values changed, {wrong} are not the nearest, {len(others)} other tensors")
+    assert base.keys() == kept.keys() and changed and not wrong and not others, (name, others)
 
 
 def make_plain(folder):
@@ -75,7 +103,7 @@ def make_adapter(plain, folder):
     model = get_peft_model(model, config)
     for name, values in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(values, std=0.02)
+            torch.nn.init.normal_(values, std=0.1)
     model.save_pretrained(folder)
     return load_file(folder / "adapter_model.safetensors")
 
@@ -94,16 +122,17 @@ def hqq(plain, folder, bits, group, axis):
     """Written by HQQ's own layers under transformers' names, as transformers 5.23 has no way to quantize with it."""
     shutil.copytree(plain, folder)
     model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.float16)
-    stored, decoded = model.state_dict(), values_of(model)
+    stored, decoded, layers = model.state_dict(), values_of(model), {}
     config = BaseQuantizeConfig(nbits=bits, group_size=group, axis=axis)
     for name, module in linear(model).items():
         layer = HQQLinear(module, config, compute_dtype=torch.float16, device="cpu", del_orig=False)
         decoded[f"{name}.weight"] = layer.dequantize().float()
+        layers[name] = "W_q", layer.W_q.data, lambda layer=layer: layer.dequantize().float(), bits
         del stored[f"{name}.weight"]
         stored |= {f"{name}.{leaf}": value.detach().contiguous() for leaf, value in layer.state_dict().items()}
     save_file(stored, folder / "model.safetensors", {"format": "pt"})
     describe(folder, {"quant_method": "hqq", "quant_config": {"weight_quant_params": config["weight_quant_params"]}, "skip_modules": ["lm_head"]})
-    return decoded
+    return decoded, layers
 
 
 def describe(folder, quantization):
@@ -118,10 +147,13 @@ def quanto(plain, folder, qtype):
     quantized.save_pretrained(folder)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "bfloat16"}))
-    decoded = values_of(model)
+    decoded, layers = values_of(model), {}
     for name, module in linear(model).items():
-        decoded[f"{name}.weight"] = module.weight.dequantize().detach().float()
-    return decoded
+        weight = module.weight
+        decoded[f"{name}.weight"] = weight.dequantize().detach().float()
+        if qtype.bits < 8:
+            layers[name] = "weight._data._data", weight._data._data, lambda weight=weight: weight.dequantize().detach(), qtype.bits
+    return decoded, layers
 
 
 def torchao(plain, folder, config):
@@ -131,17 +163,21 @@ def torchao(plain, folder, config):
     decoded = values_of(model)
     for name, module in linear(model).items():
         decoded[f"{name}.weight"] = module.weight.dequantize(torch.float32).detach()
-    return decoded
+    return decoded, {}
 
 
 def right(name, values, adapter):
     """A weight of the result: the exact sum, rounded once."""
+    return to_bf16(sum_of(name, values, adapter))
+
+
+def sum_of(name, values, adapter):
     values = values.double()
     module = "base_model.model." + name.removesuffix(".weight")
     if f"{module}.lora_A.weight" in adapter:
         a, b = (adapter[f"{module}.lora_{end}.weight"].double() for end in "AB")
         values = values + SCALE * (b @ a)
-    return to_bf16(values)
+    return values
 
 
 def to_bf16(values):

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::encodings;
 use crate::encodings::ENCODINGS;
+use crate::encodings::encoding::WrittenOrder;
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::scheme::{Auxiliary, Scheme};
 use crate::encodings::{runtime_scales, schemes};
@@ -32,8 +33,8 @@ pub(crate) struct QuantizedWeight {
     pub logical: Logical,
     /// What it is written as where it is decoded; none for what the config says.
     pub written_as: Option<Dtype>,
-    /// Whether its last two axes are exchanged, as its codes are stored in that order and stay codes.
-    pub is_across: bool,
+    /// The order in which its values are taken, where its codes are stored in another than that of the model and stay codes.
+    pub order: Option<WrittenOrder>,
 }
 
 impl QuantizedWeight {
@@ -255,12 +256,8 @@ impl Weights {
             self.roles[i] = Some(TensorRole::Unused);
         }
         let name = (*name != **called).then(|| name.into());
-        self.roles[data] = Some(TensorRole::Quantized(QuantizedWeight {
-            name,
-            logical,
-            written_as: None,
-            is_across: false,
-        }));
+        self.roles[data] =
+            Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as: None, order: None }));
         Ok(())
     }
 
@@ -303,8 +300,8 @@ impl Weights {
         for role in &mut self.roles {
             let Some(TensorRole::Quantized(weight)) = role else { continue };
             let encoding = encodings::find(weight.logical.encoding());
-            if let Some(across) = encoding.and_then(|encoding| encoding.across(&weight.logical)) {
-                (weight.logical, weight.is_across) = (across, true);
+            if let Some((order, written)) = encoding.and_then(|encoding| encoding.across(&weight.logical)) {
+                (weight.logical, weight.order) = (written, Some(order));
             }
         }
     }
@@ -314,12 +311,8 @@ impl Weights {
         let written_as = Some(catalogue.tensors[place].tensor.dtype);
         self.is_in_training = true;
         self.roles.resize(catalogue.tensors.len(), None);
-        self.roles[place] = Some(TensorRole::Quantized(QuantizedWeight {
-            name: None,
-            logical,
-            written_as,
-            is_across: false,
-        }));
+        self.roles[place] =
+            Some(TensorRole::Quantized(QuantizedWeight { name: None, logical, written_as, order: None }));
     }
 
     /// Whether every quantized weight says by itself how it is stored.

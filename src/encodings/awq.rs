@@ -18,7 +18,7 @@
 
 use crate::encodings::awq_tensors::{Along, AwqLayout, AwqTensors, IN_WORD, METHOD};
 use crate::encodings::codes_across::{CodesAcross, nearest_code};
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode, WrittenOrder};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
 use crate::encodings::scheme::{Auxiliary, Scheme};
@@ -90,7 +90,7 @@ impl Encoding for Awq {
         AwqTensors::detect(found, &self.0)
     }
 
-    fn across(&self, logical: &Logical) -> Option<Logical> {
+    fn across(&self, logical: &Logical) -> Option<(WrittenOrder, Logical)> {
         matches!(self.0.along, Along::Outputs).then(|| GEMM_ACROSS.of(logical)).flatten()
     }
 

@@ -16,7 +16,7 @@
 use std::borrow::Cow;
 
 use crate::encodings::awq_tensors::IN_WORD;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, ToEncode, WrittenOrder};
 use crate::encodings::logical::{Logical, LogicalFields};
 use crate::encodings::number::number;
 use crate::encodings::scheme::Scheme;
@@ -48,15 +48,16 @@ const ORDER: usize = 3;
 
 impl CodesAcross {
     /// The transpose of a weight of two axes whose parts are these.
-    pub(crate) fn of(&self, logical: &Logical) -> Option<Logical> {
+    pub(crate) fn of(&self, logical: &Logical) -> Option<(WrittenOrder, Logical)> {
         let &[outputs, inputs] = logical.shape().axes() else { return None };
-        Some(Logical::from(LogicalFields {
+        let fields = LogicalFields {
             encoding: Cow::Borrowed(self.name),
             shape: Shape::new(&[inputs, outputs])?,
             block: (logical.block().1, 1),
             parts: logical.parts().to_vec(),
             constants: logical.constants().to_vec(),
-        }))
+        };
+        Some((WrittenOrder::Exchanged, fields.into()))
     }
 
     /// Inputs × outputs whose codes fill words together.

@@ -11,11 +11,13 @@
 //! begins in one cycle and may end in the next: each is two parts, what lies before that place and what lies behind. A tile is the
 //! stretch from its first value to its last.
 //!
-//! Decoding only: at so few bits hardly any of a delta would survive the rounding.
+//! Encoded again in the order of its bytes ([`interleaved_codes`](crate::encodings::interleaved_codes)), where each holds values of one
+//! column.
 
 use std::ops::Range;
 
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, WrittenOrder};
+use crate::encodings::interleaved_codes::{BYTE, InterleavedCodes};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields, Or, expect_shape};
 use crate::encodings::number::number;
 use crate::encodings::scheme::Scheme;
@@ -23,7 +25,6 @@ use crate::encodings::window::{most_units, units};
 use crate::error::Result;
 use crate::error::quantized::QuantizedProblem;
 use crate::kernels::dispatch::Kernels;
-use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
@@ -31,20 +32,14 @@ use crate::tensor::shape::Shape;
 pub(crate) struct DistantCodes {
     /// Its name in plans.
     pub name: &'static str,
-    /// The facts of its scheme.
-    pub scheme: &'static Scheme,
-    /// Whether the highest bits of a byte are the first of its values; else the lowest are.
-    pub is_high_first: bool,
-    /// A value: of the type of the scales, the code, its scale, and its zero point or shift.
-    pub value: fn(Dtype, f32, f32, f32) -> f32,
+    /// What they are, in the order in which they are written too.
+    pub codes: &'static InterleavedCodes,
     /// The weight that a candidate is the data of, if it is of this scheme.
     pub detect: fn(&Candidate<'_>) -> Result<Option<Detected>>,
-    /// Why changed values are not encoded this way again.
+    /// Why changed values are not encoded this way again, where they are not.
     pub decode_only: &'static str,
 }
 
-/// Bits of an element of codes.
-const BYTE: u64 = 8;
 /// Codes of which a table has all values.
 const FEW: usize = 16;
 
@@ -100,7 +95,7 @@ impl DistantTensors<'_> {
 
 impl Encoding for DistantCodes {
     fn scheme(&self) -> Option<&'static Scheme> {
-        Some(self.scheme)
+        Some(self.codes.scheme)
     }
 
     fn name(&self) -> &'static str {
@@ -113,6 +108,10 @@ impl Encoding for DistantCodes {
 
     fn decode_only(&self, _: &Logical) -> Option<&'static str> {
         Some(self.decode_only)
+    }
+
+    fn across(&self, logical: &Logical) -> Option<(WrittenOrder, Logical)> {
+        self.codes.written(logical)
     }
 
     fn row_group(&self, logical: &Logical) -> u64 {
@@ -160,12 +159,12 @@ impl Encoding for DistantCodes {
             let end = (codes.until(start).min(scales.until(start)) - first).min(out.len() as u64);
             let out = &mut out[done..end as usize];
             let turn = start / codes.len;
-            let shift = if self.is_high_first { BYTE - bits * (turn + 1) } else { bits * turn };
+            let shift = if self.codes.is_high_first { BYTE - bits * (turn + 1) } else { bits * turn };
             let stored = stored[codes.at(start)..].iter().map(|byte| byte >> shift & mask);
             let group = scales.at(start);
             let value = |code: u8, group: usize| {
                 let [scale, zero] = [of_scales, of_zeros].map(|bytes| number(dtype, bytes, group));
-                (self.value)(dtype, f32::from(code), scale, zero)
+                (self.codes.value)(dtype, f32::from(code), scale, zero)
             };
             let values = out.iter_mut().zip(stored);
             if scales.per == 1 {

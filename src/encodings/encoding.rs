@@ -41,6 +41,15 @@ impl Runs {
     }
 }
 
+/// How the matrix that is written has the values of that of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WrittenOrder {
+    /// Its last two axes are exchanged.
+    Exchanged,
+    /// So many stretches of the model's rows stand beside each other, column by column in turn.
+    Interleaved(u64),
+}
+
 /// A tile of a logical weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
@@ -100,9 +109,9 @@ pub(crate) trait Encoding: Sync {
         None
     }
 
-    /// The same weight with its last two axes exchanged, where its codes are stored in that order, so that it is encoded again so; none
-    /// where it is written in the order that it has.
-    fn across(&self, _: &Logical) -> Option<Logical> {
+    /// The same weight in the order in which its codes are stored, so that it is encoded again so, and which that is; none where it is
+    /// written in the order that it has.
+    fn across(&self, _: &Logical) -> Option<(WrittenOrder, Logical)> {
         None
     }
 

@@ -17,7 +17,7 @@
 use std::ops::Range;
 
 use crate::encodings::codes_across::CodesAcross;
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, WrittenOrder};
 use crate::encodings::gptq_tensors::{GptqTensors, METHODS};
 use crate::encodings::logical::{Candidate, Detected, Logical};
 use crate::encodings::number::number;
@@ -97,7 +97,7 @@ impl Encoding for Gptq {
         Some("GPTQ is encoded again in the order of its bytes alone")
     }
 
-    fn across(&self, logical: &Logical) -> Option<Logical> {
+    fn across(&self, logical: &Logical) -> Option<(WrittenOrder, Logical)> {
         let all = [&GPTQ2_ACROSS, &GPTQ3_ACROSS, &GPTQ4_ACROSS, &GPTQ8_ACROSS];
         all.into_iter().find(|across| across.bits == self.bits)?.of(logical)
     }

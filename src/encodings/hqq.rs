@@ -13,6 +13,7 @@
 //! grouped matrix are in the high bits of W_q. Codes of 3 bits are in words of another type, and not read.
 
 use crate::encodings::distant_codes::{DistantCodes, DistantTensors};
+use crate::encodings::interleaved_codes::InterleavedCodes;
 use crate::encodings::logical::{Candidate, Detected, Or, expect_shape};
 use crate::encodings::number::NUMBERS;
 use crate::encodings::scheme::{ANY_ENDING, Auxiliary, Scheme};
@@ -62,6 +63,14 @@ const SAID: &[&str] = &[
 /// HQQ.
 pub(crate) static HQQ: DistantCodes = DistantCodes {
     name: "hqq",
+    codes: &WRITTEN,
+    detect,
+    decode_only: "HQQ is not encoded again where a byte holds values of several columns, or none",
+};
+
+/// As it is written.
+pub(crate) static WRITTEN: InterleavedCodes = InterleavedCodes {
+    name: "hqq_interleaved",
     scheme: &SCHEME,
     is_high_first: true,
     value: |dtype, code, scale, zero| match dtype {
@@ -69,8 +78,8 @@ pub(crate) static HQQ: DistantCodes = DistantCodes {
         Dtype::BF16 => round_bf16(round_bf16(code - zero) * scale),
         _ => (code - zero) * scale,
     },
-    detect,
-    decode_only: "HQQ is not encoded again: most of a delta is smaller than half a step between its codes",
+    code: |value, scale, zero| value / scale + zero,
+    kept_scales: "HQQ finds scales by an optimizer that no merge has: they stay as they are",
 };
 
 fn round_f16(value: f32) -> f32 {

@@ -37,7 +37,7 @@ fn rows() -> Vec<Row> {
 /// Whether a weight is encoded again, in the order in which it is written.
 fn is_kept(encoding: &dyn Encoding, sample: &Logical) -> bool {
     match encoding.across(sample) {
-        Some(across) => {
+        Some((_, across)) => {
             find(across.encoding()).is_some_and(|encoding| encoding.decode_only(&across).is_none())
         }
         None => encoding.decode_only(sample).is_none(),

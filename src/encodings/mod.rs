@@ -36,6 +36,8 @@ pub(crate) mod hqq;
 pub(crate) mod in_training;
 pub(crate) mod in_training_4bit;
 pub(crate) mod in_training_int8;
+pub(crate) mod interleaved;
+pub(crate) mod interleaved_codes;
 #[cfg(test)]
 mod listed;
 pub(crate) mod logical;
@@ -116,6 +118,7 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &awq::GEMM_ACROSS,
     &mxfp4::BY_OUTPUT,
     &transposed::Transposed,
+    &interleaved::Interleaved,
     &paired_heads::PairedHeads,
     &plus_one::PlusOne,
     &expert_stack::ExpertStack,
@@ -125,9 +128,11 @@ pub(crate) static ENCODINGS: &[&dyn Encoding] = &[
     &in_training_4bit::FP4_DOUBLE,
     &in_training_int8::Int8InTraining,
     &hqq::HQQ,
+    &hqq::WRITTEN,
     &quanto::INT8,
     &quanto::FLOAT8S,
     &quanto::PACKED_INT,
+    &quanto::WRITTEN,
     &torchao::INT8,
     &torchao::INT8_REDUCED,
     &torchao::FLOAT8S,

@@ -15,7 +15,7 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::shape::Shape;
 
 use crate::encodings::codes::{CodeFormat, E2M1};
-use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs};
+use crate::encodings::encoding::{Encoding, Place, RowPiece, Runs, WrittenOrder};
 use crate::encodings::logical::{Candidate, Detected, Logical, LogicalFields};
 use crate::encodings::number::power_of;
 use crate::encodings::requantize::shared_exponent;
@@ -125,14 +125,15 @@ impl Encoding for Mxfp4 {
         Ok(Some(Detected { name: name.to_owned(), logical: logical.into(), auxiliary: Vec::new() }))
     }
 
-    fn across(&self, logical: &Logical) -> Option<Logical> {
-        Some(Logical::from(LogicalFields {
+    fn across(&self, logical: &Logical) -> Option<(WrittenOrder, Logical)> {
+        let fields = LogicalFields {
             encoding: BY_OUTPUT.name.into(),
             shape: exchanged(logical.shape())?,
             block: (1, BLOCK),
             parts: logical.parts().to_vec(),
             constants: Vec::new(),
-        }))
+        };
+        Some((WrittenOrder::Exchanged, fields.into()))
     }
 
     fn row_group(&self, logical: &Logical) -> u64 {

@@ -16,6 +16,7 @@
 
 use crate::encodings::codes::{CodeFormat, E4M3_MOST};
 use crate::encodings::distant_codes::{DistantCodes, DistantTensors};
+use crate::encodings::interleaved_codes::InterleavedCodes;
 use crate::encodings::logical::{Candidate, Detected, LogicalFields, Or};
 use crate::encodings::number::NUMBERS;
 use crate::encodings::scaled::{Again, FLOAT8, Named, Product, Scaled, ScaledParts};
@@ -46,7 +47,6 @@ static SCHEME: Scheme = Scheme {
 const QUANTO: &[&str] = &[".weight._data", ".weight._data._data"];
 /// The latter.
 const PACKED: &[&str] = &[".weight._data._data"];
-const DECODE_ONLY: &str = "quanto of fewer bits than eight is not encoded again: most of a small delta is below half a step between its codes";
 
 /// Whole numbers of 8 bits.
 pub(crate) static INT8: Scaled = Scaled {
@@ -75,11 +75,19 @@ pub(crate) static FLOAT8S: Scaled = Scaled {
 /// Whole numbers of 2 or 4 bits.
 pub(crate) static PACKED_INT: DistantCodes = DistantCodes {
     name: "quanto_int",
+    codes: &WRITTEN,
+    detect,
+    decode_only: "quanto of fewer bits than eight is not encoded again where a byte holds values of several columns, or none",
+};
+
+/// As they are written.
+pub(crate) static WRITTEN: InterleavedCodes = InterleavedCodes {
+    name: "quanto_int_interleaved",
     scheme: &SCHEME,
     is_high_first: false,
     value: |_, code, scale, shift| scale * code - shift,
-    detect,
-    decode_only: DECODE_ONLY,
+    code: |value, scale, shift| (value + shift) / scale,
+    kept_scales: "quanto finds scales of fewer bits than eight by an optimizer that no merge has: they stay as they are",
 };
 
 /// Whether data with such a name is of this scheme: its own library writes no description in the config.

@@ -218,7 +218,7 @@ impl OutputLayout<'_> {
         let original = self
             .originals
             .map(|originals| {
-                originals.of(&weight, self.outline.base.catalogue.stored(place), quantized.is_across)
+                originals.of(&weight, self.outline.base.catalogue.stored(place), quantized.order)
             })
             .transpose()?;
         let form = original.is_some().then(|| Box::new(logical.clone()));

@@ -4,7 +4,9 @@
 use crate::checkpoint::catalogue::{StackedExperts, StoredAs, StoredForm};
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::quantized::{TensorRole, Weights};
+use crate::encodings::encoding::WrittenOrder;
 use crate::encodings::expert_stack::stacked;
+use crate::encodings::interleaved::interleaved;
 use crate::encodings::logical::Logical;
 use crate::encodings::paired_heads::paired;
 use crate::encodings::plus_one::shifted;
@@ -36,14 +38,19 @@ pub(crate) struct Originals<'o> {
 }
 
 impl Originals<'_> {
-    /// What a weight starts from that is stored so, or with its last two axes exchanged.
+    /// What a weight starts from that is stored so, or that is taken in another order.
     ///
     /// # Errors
     /// [`PlanError::NoOriginal`], [`PlanError::OtherOriginal`] for one of another shape; [`PlanError::NoStart`] for one of which
     /// that form is not made.
-    pub(crate) fn of(&self, wanted: &Weight, stored: Option<&StoredAs>, is_across: bool) -> Result<Logical> {
-        if is_across {
-            return Ok(self.across(wanted)?.behind(self.files_before));
+    pub(crate) fn of(
+        &self,
+        wanted: &Weight,
+        stored: Option<&StoredAs>,
+        order: Option<WrittenOrder>,
+    ) -> Result<Logical> {
+        if let Some(order) = order {
+            return Ok(self.ordered(wanted, order)?.behind(self.files_before));
         }
         let form = stored.map_or(&StoredForm::Same, |stored| &stored.form);
         let is_shifted = stored.is_some_and(|stored| stored.is_shifted);
@@ -92,13 +99,16 @@ impl Originals<'_> {
         Ok(made)
     }
 
-    /// The weight of that name with its last two axes exchanged.
-    fn across(&self, wanted: &Weight) -> Result<Logical> {
+    /// The weight of that name in an order.
+    fn ordered(&self, wanted: &Weight, order: WrittenOrder) -> Result<Logical> {
         let (logical, _) = self.weight(&wanted.name)?;
-        let turned = plain_tensor(&logical).and_then(transposed);
-        let turned = turned.ok_or_else(|| self.refused(&wanted.name, "it holds no plain numbers there"))?;
-        self.expect(&wanted.name, turned.shape(), &wanted.shape)?;
-        Ok(turned)
+        let made = plain_tensor(&logical).and_then(|tensor| match order {
+            WrittenOrder::Exchanged => transposed(tensor),
+            WrittenOrder::Interleaved(count) => interleaved(tensor, count),
+        });
+        let made = made.ok_or_else(|| self.refused(&wanted.name, "it holds no plain numbers there"))?;
+        self.expect(&wanted.name, made.shape(), &wanted.shape)?;
+        Ok(made)
     }
 
     /// The matrices of all experts as one weight.

@@ -235,7 +235,7 @@ impl LikeTemplate<'_> {
             Some((value, claim)) => {
                 (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim))
             }
-            None => (self.originals.of(&wanted, self.stored(place), false)?, None),
+            None => (self.originals.of(&wanted, self.stored(place), None)?, None),
         };
         let (dtype, shape) = (self.types.of(template.dtype, &wanted.shape), start.shape().clone());
         let plain = encodings::plain(dtype);

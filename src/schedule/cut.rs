@@ -196,7 +196,8 @@ impl<'p> MergedTensor<'p> {
 
     /// Rows that no tile reaches beyond.
     pub(crate) fn tile_rows(&self) -> u64 {
-        start_encoding(self.start).row_group(self.start)
+        let written = self.written_as();
+        start_encoding(self.start).row_group(self.start).min(start_encoding(written).row_group(written))
     }
 
     /// For each part that is read in runs which do not touch: bytes of a stored row, and of all that tiles of one band of

@@ -306,9 +306,9 @@ fn weights_are_decoded_and_nothing_of_the_scheme_is_left() {
     }
 }
 
-/// What is copied, and never encoded again.
+/// What is copied, and never encoded again: bytes with values of several columns.
 fn is_decoded_only(name: &str) -> bool {
-    name.starts_with("hqq")
+    ["hqq4_g40_axis1_bf16", "hqq2_g16_axis0"].contains(&name)
 }
 
 /// A scale serves all of the weight, or a number for all of it bounds the scales.
@@ -372,7 +372,8 @@ fn decoded_again(work: &Work, result: &Path) -> (Vec<f32>, Vec<Tensor>) {
 /// Whatever the tiles are, every value is at most half a step from the sum, and nothing but the changed weight's own data has changed.
 #[test]
 fn they_are_encoded_again_where_an_adapter_changes_them() {
-    for Case { name: what, .. } in CASES.iter().filter(|case| !is_decoded_only(case.name)) {
+    // The codes of HQQ have limits that a delta may exceed: what becomes of them is tested with the vectors.
+    for Case { name: what, .. } in CASES.iter().filter(|case| !case.name.starts_with("hqq")) {
         let (work, values) = case(what);
         let (mut before, config) = (Vec::new(), fs::read(work.base.join("config.json")).expect("a file"));
         edit(&work.base.join("model.safetensors"), |tensors| before = tensors.clone());

@@ -198,8 +198,13 @@ fn what_starts_from_an_original_is_encoded_as_what_starts_from_its_codes() {
             .collect();
         write_safetensors(&original.join("model.safetensors"), &tensors);
         for fresh_scales in [false, true] {
-            let by_codes =
-                Request { keep_quantized: true, accept_loss: true, fresh_scales, ..base.request() };
+            let by_codes = Request {
+                keep_quantized: true,
+                accept_loss: true,
+                allow_noop: true,
+                fresh_scales,
+                ..base.request()
+            };
             let prepared = shardfold::prepare(&by_codes);
             if prepared.is_err() {
                 // It is not encoded again, or a value does not fit; the other says so too.
@@ -295,6 +300,9 @@ fn what_is_encoded_in_the_order_of_inputs_keeps_its_delta() {
     };
     let cases = [
         "gptq3_g32_sym",
+        "hqq4_g64_axis0",
+        "hqq4_g64_axis1",
+        "hqq8_g32_axis1",
         "gptq4_g32_sym",
         "gptq4_g32_asym",
         "gptq4_g32_desc_act",
@@ -362,6 +370,8 @@ fn scales_that_a_quantizer_made_from_inputs_are_not_made_anew() {
             &["--keep-quantized", "--scales", "fresh"],
             "GPTQ makes scales from inputs that it sees",
         ),
+        ("hqq4_g64_axis1", &["--keep-quantized", "--scales", "fresh"], "HQQ finds scales by an optimizer"),
+        ("quanto_qint4", &["--keep-quantized"], "where a byte holds values of several columns"),
         ("bnb_nf4_double", &["--keep-quantized", "--scales", "fresh"], "with double quantization the scales"),
         (
             "awq_gemm_g32",

@@ -22,7 +22,9 @@ const ALONG: &str = "awq_gemv_g32";
 fn weights(vector: &str) -> (Vec<(Logical, Logical)>, Vec<u8>) {
     let bytes = fs::read(path(vector, "model.safetensors")).unwrap();
     let weights = recognised(&bytes, &json(vector, "config.json")).unwrap();
-    let across = |logical: &Logical| find_encoding(logical.encoding()).unwrap().across(logical);
+    let across = |logical: &Logical| {
+        find_encoding(logical.encoding()).unwrap().across(logical).map(|(_, written)| written)
+    };
     let both = |Detected { logical, .. }| (across(&logical).unwrap_or_else(|| logical.clone()), logical);
     (weights.into_iter().map(both).map(|(written, own)| (own, written)).collect(), bytes)
 }
@@ -34,7 +36,7 @@ fn turned(values: &[f32], shape: &[u64]) -> Vec<f32> {
     matrices.flat_map(|matrix| (0..cols * rows).map(|i| matrix[i % rows * cols + i / rows])).collect()
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 

@@ -5,6 +5,7 @@
 mod across;
 mod distant;
 mod ggml;
+mod interleaved;
 mod kept;
 mod kept_double;
 mod kept_mlx;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::checkpoint::catalogue::{Catalogue, StoredForm};
 use crate::checkpoint::quantized::{TensorRole, Weights};
+use crate::encodings::encoding::WrittenOrder;
 use crate::encodings::transposed::exchanged;
 use crate::model::names::param_slice::{ParamSlice, StoredSlice};
 use crate::tensor::shape::Shape;
@@ -76,10 +77,14 @@ impl<'a> Logicals<'a> {
     /// How many weights a tensor is that is no weight as it is, and the shape of each.
     fn views(&self, tensor: usize) -> Option<(u64, Shape)> {
         let (_, shape) = self.stored_weight(tensor)?;
-        if self.is_across(tensor) {
-            return Some((1, exchanged(shape)?));
-        }
         let axes = shape.axes();
+        match (self.order(tensor), axes) {
+            (Some(WrittenOrder::Exchanged), _) => return Some((1, exchanged(shape)?)),
+            (Some(WrittenOrder::Interleaved(count)), &[rows, cols]) => {
+                return Some((1, Shape::new(&[rows * count, cols / count])?));
+            }
+            _ => {}
+        }
         match self.form(tensor) {
             StoredForm::Same | StoredForm::ReorderedHeads(_) => None,
             StoredForm::Row => Some((1, Shape::new(&[&[1], axes].concat())?)),
@@ -90,8 +95,11 @@ impl<'a> Logicals<'a> {
         }
     }
 
-    fn is_across(&self, tensor: usize) -> bool {
-        matches!(self.weights.get(tensor), Some(TensorRole::Quantized(weight)) if weight.is_across)
+    fn order(&self, tensor: usize) -> Option<WrittenOrder> {
+        match self.weights.get(tensor) {
+            Some(TensorRole::Quantized(weight)) => weight.order,
+            _ => None,
+        }
     }
 
     fn form(&self, tensor: usize) -> &StoredForm {
@@ -139,7 +147,7 @@ impl Disk for Logicals<'_> {
     fn slices(&self, place: usize) -> Vec<StoredSlice> {
         let Some((_, shape)) = self.weight(place) else { return Vec::new() };
         if place >= self.catalogue.tensors.len() {
-            return self.view_slice(place).into_iter().collect();
+            return self.view_slices(place).unwrap_or_default();
         }
         let slices = match self.form(place) {
             StoredForm::ReorderedHeads(heads) => ParamSlice::halves_of_heads(shape.axes(), *heads),
@@ -151,19 +159,19 @@ impl Disk for Logicals<'_> {
 
 impl Logicals<'_> {
     /// Where the values of a weight are that is one of a tensor's.
-    fn view_slice(&self, place: usize) -> Option<StoredSlice> {
+    fn view_slices(&self, place: usize) -> Option<Vec<StoredSlice>> {
         let (viewed, number) = self.view(place)?;
         let (_, stored) = self.stored_weight(viewed.tensor)?;
         let whole = ParamSlice::whole(stored.axes());
-        if self.is_across(viewed.tensor) {
-            let last = stored.axes().len().checked_sub(1)?;
-            let slice = whole.swapped(last.checked_sub(1)?, last);
-            return Some(StoredSlice { tensor: viewed.tensor, slice });
-        }
-        let slice = match self.form(viewed.tensor) {
-            StoredForm::Experts(_) => whole.unstacked(0, number)?,
-            _ => whole.stacked(0, 0),
+        let slices = match (self.order(viewed.tensor), self.form(viewed.tensor)) {
+            (Some(WrittenOrder::Exchanged), _) => {
+                let last = stored.axes().len().checked_sub(1)?;
+                vec![whole.swapped(last.checked_sub(1)?, last)]
+            }
+            (Some(WrittenOrder::Interleaved(count)), _) => ParamSlice::stretches(stored.axes(), count),
+            (None, StoredForm::Experts(_)) => vec![whole.unstacked(0, number)?],
+            (None, _) => vec![whole.stacked(0, 0)],
         };
-        Some(StoredSlice { tensor: viewed.tensor, slice })
+        Some(slices.into_iter().map(|slice| StoredSlice { tensor: viewed.tensor, slice }).collect())
     }
 }

@@ -110,6 +110,19 @@ impl ParamSlice {
         halves.map(slice).collect()
     }
 
+    /// A parameter of which so many stretches of rows are stored beside each other, column by column in turn; of that shape there.
+    pub(crate) fn stretches(stored: &[u64], count: u64) -> Vec<ParamSlice> {
+        let slice = |stretch: u64| {
+            let mut slice = ParamSlice::whole(stored);
+            if let [rows, cols] = &mut slice.axes[..] {
+                rows.at = stretch * rows.count;
+                *cols = SliceAxis { disk: stretch, step: count, count: cols.count / count, ..*cols };
+            }
+            slice
+        };
+        (0..count).map(slice).collect()
+    }
+
     /// Whether it is all of a parameter of that shape, stored as it is.
     pub fn is_whole(&self, shape: &[u64]) -> bool {
         *self == ParamSlice::whole(shape)
@@ -244,6 +257,23 @@ mod tests {
         }
         rows.sort_unstable();
         assert_eq!(rows, [(0, 0), (1, 2), (2, 1), (3, 3), (4, 4), (5, 6), (6, 5), (7, 7)]);
+    }
+
+    #[test]
+    fn stretches_of_rows_stand_beside_each_other() {
+        // Rows 0 and 1, 2 and 3 of [4, 3] in columns 0, 2, 4 and 1, 3, 5.
+        let slices = ParamSlice::stretches(&[2, 6], 2);
+        let mut places: Vec<(u64, u64)> = Vec::new();
+        for slice in &slices {
+            let (rows, cols) = (slice.axes[0], slice.axes[1]);
+            assert_eq!(slice.elements(), 6);
+            let all = (0..rows.count).flat_map(|row| (0..cols.count).map(move |col| (row, col)));
+            let stored = |row, col| (rows.disk + row * rows.step) * 6 + cols.disk + col * cols.step;
+            places.extend(all.map(|(row, col)| ((rows.at + row) * 3 + cols.at + col, stored(row, col))));
+        }
+        places.sort_unstable();
+        let stored: Vec<u64> = places.iter().map(|(_, stored)| *stored).collect();
+        assert_eq!(stored, [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]);
     }
 
     #[test]
