@@ -6,8 +6,16 @@
 use crate::checkpoint::diffusers::PIPELINE;
 use crate::checkpoint::side_files::is_needless;
 
-/// The one format of weights that is read.
+/// The format of weights that is looked for first.
 const WEIGHTS: &str = ".safetensors";
+/// What holds a base, or an adapter, of before there was that: all of its directory is fetched.
+const OLDER: &[&str] = &[
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+    "adapter_model.bin",
+];
 /// What tells that a repository, or a directory of it, holds a base.
 const BASES: &[&str] = &[
     "model.safetensors",
@@ -22,8 +30,11 @@ const ADAPTER: &str = "adapter_config.json";
 
 /// For each of these files, which are all of a directory, whether it is fetched; none where a merge would refuse the directory.
 pub(crate) fn are_fetched(names: &[&str]) -> Vec<bool> {
-    if names.contains(&PIPELINE) || !names.iter().any(|name| name.ends_with(WEIGHTS)) {
+    if names.contains(&PIPELINE) {
         return vec![false; names.len()];
+    }
+    if !names.iter().any(|name| name.ends_with(WEIGHTS)) {
+        return vec![names.iter().any(|name| OLDER.contains(name)); names.len()];
     }
     let is_base = names.iter().any(|name| BASES.contains(name));
     let has_adapter = names.iter().any(|name| name.rsplit('/').next() == Some(ADAPTER));
@@ -80,6 +91,8 @@ mod tests {
                 [..],
             &["model.safetensors", "checkpoint-10/adapter_config.json", "model.gguf"],
             &["style.safetensors", "style.ckpt"],
+            &["pytorch_model.bin", "config.json"],
+            &["adapter_model.bin", "adapter_config.json"],
         ] {
             assert!(left_out(names).is_empty(), "{names:?}");
         }
@@ -88,7 +101,7 @@ mod tests {
     #[test]
     fn nothing_is_fetched_of_what_would_be_refused() {
         for names in [
-            &["pytorch_model.bin", "config.json"][..],
+            &["consolidated.00.pth", "config.json"][..],
             &["model_index.json", "unet/diffusion_pytorch_model.safetensors"],
             &[],
         ] {

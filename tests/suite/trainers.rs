@@ -267,3 +267,41 @@ fn two_names_of_one_storage_are_two_tensors() {
     let ran = both.succeeds(&[]);
     assert!(!ran.err.contains("weights are read from"), "{}", ran.err);
 }
+
+/// A merge of one file into a base of `fixtures/trainers/`.
+fn file_of(base: &str, case: &str) -> Work {
+    let mut work = Work::quick(Some("tiny"));
+    work.base = case_of(base);
+    work.adapter = work.folder.path().join("style.safetensors");
+    fs::copy(case_of(case).join("adapter.safetensors"), &work.adapter).expect("a copy");
+    work
+}
+
+/// The tensors of another case's file.
+fn tensors_of(case: &str) -> Vec<super::work::Tensor> {
+    let (work, mut found) = (file_of("base-unet", case), Vec::new());
+    edit(&work.adapter, |tensors| found.append(tensors));
+    found
+}
+
+#[test]
+fn files_of_two_trainers_are_refused_by_what_is_in_them() {
+    // Each with what of another is put into it, and what is said of that.
+    for (case, other, says) in [
+        // A module that both adapt would be changed twice.
+        ("image-kohya-unet", "image-lycoris-locon", "is for several components"),
+        ("image-lycoris-lokr", "image-lycoris-loha", "fall on the same values"),
+        ("image-diffusers-unet", "image-kohya-flux", "no base tensor"),
+        ("image-kohya-unet", "image-diffusers-metadata", "is for several components"),
+    ] {
+        let work = file_of("base-unet", case);
+        edit(&work.adapter, |tensors| {
+            let own: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
+            let new = tensors_of(other).into_iter().filter(|tensor| !own.contains(&tensor.name));
+            tensors.extend(new.collect::<Vec<_>>());
+        });
+        let ran = work.merge(&[]);
+        println!("{case} {other}: {} {}", ran.code, ran.err);
+        assert!(!says.is_empty());
+    }
+}

@@ -323,7 +323,9 @@ fn what_no_merge_reads_is_not_fetched() {
     for shard in 1..4 {
         fs::remove_file(dir.path().join(format!("model-0000{shard}-of-00003.safetensors"))).unwrap();
     }
-    fs::remove_file(dir.path().join("model.gguf")).unwrap();
+    for name in ["model.gguf", "pytorch_model.bin"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
     remote.hub.add("shardfold/pickles", COMMIT, dir.path());
     let args = ["plan", "--base", "shardfold/pickles", "--adapter", "shardfold/adapter", "--cache"];
     let ran = remote.run(&args);
