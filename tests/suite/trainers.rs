@@ -286,22 +286,108 @@ fn tensors_of(case: &str) -> Vec<super::work::Tensor> {
 
 #[test]
 fn files_of_two_trainers_are_refused_by_what_is_in_them() {
-    // Each with what of another is put into it, and what is said of that.
-    for (case, other, says) in [
-        // A module that both adapt would be changed twice.
-        ("image-kohya-unet", "image-lycoris-locon", "is for several components"),
-        ("image-lycoris-lokr", "image-lycoris-loha", "fall on the same values"),
-        ("image-diffusers-unet", "image-kohya-flux", "no base tensor"),
-        ("image-kohya-unet", "image-diffusers-metadata", "is for several components"),
+    let alike = "is for several components, and both those of";
+    for (base, case, other, says) in [
+        ("base-unet", "image-kohya-unet", "image-lycoris-locon", alike),
+        ("base-unet", "image-kohya-unet", "image-diffusers-unet", alike),
+        ("base-unet", "image-lycoris-loha", "image-kohya-conv", alike),
+        ("base-te1", "image-kohya-te1", "image-lycoris-locon-text", alike),
+        ("base-te1", "image-kohya-te1", "image-kohya-sdxl-te1", alike),
+        ("base-flux", "image-kohya-flux", "image-comfy-flux", alike),
+        ("base-flux", "image-kohya-flux", "image-diffusers-flux", alike),
+        ("base-flux", "image-lycoris-lokr-flux", "image-kohya-flux", alike),
+        ("base-unet", "image-lycoris-lokr", "image-lycoris-loha", "another method changes its module too"),
+        (
+            "base-unet",
+            "image-lycoris-locon",
+            "image-lycoris-lokr-both",
+            "another method changes its module too",
+        ),
+        (
+            "base-unet",
+            "image-lycoris-locon-dora",
+            "image-lycoris-loha",
+            "another method changes its module too",
+        ),
+        ("base-flux", "image-kohya-unet", "image-kohya-te1", "match no base tensor"),
+        ("base-te2", "image-lycoris-locon", "image-kohya-unet", "match no base tensor"),
     ] {
-        let work = file_of("base-unet", case);
+        let work = file_of(base, case);
         edit(&work.adapter, |tensors| {
             let own: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
             let new = tensors_of(other).into_iter().filter(|tensor| !own.contains(&tensor.name));
             tensors.extend(new.collect::<Vec<_>>());
         });
-        let ran = work.merge(&[]);
-        println!("{case} {other}: {} {}", ran.code, ran.err);
-        assert!(!says.is_empty());
+        refused(&work, says);
+    }
+}
+
+#[test]
+fn of_components_that_are_alike_the_directory_tells() {
+    let both = |folder: &str| {
+        let mut work = file_of("base-flux", "image-diffusers-flux");
+        edit(&work.adapter, |tensors| {
+            let mut more = tensors_of("image-diffusers-flux");
+            more.iter_mut()
+                .for_each(|tensor| tensor.name = tensor.name.replace("transformer.", "transformer_2."));
+            tensors.extend(more);
+        });
+        work.base = work.folder.path().join(folder);
+        copy_folder(&case_of("base-flux"), &work.base);
+        work
+    };
+    refused(&both("base"), "hint: of components that are alike the one counts");
+    for folder in ["transformer", "transformer_2"] {
+        let work = both(folder);
+        let ran = work.succeeds(&[]);
+        let other = if folder == "transformer" { "transformer_2." } else { "transformer." };
+        assert!(ran.err.contains(&format!("ignored `{other}")), "{}", ran.err);
+    }
+}
+
+#[test]
+fn damaged_files_of_trainers_are_refused() {
+    for (base, case) in [
+        ("base-unet", "image-kohya-unet"),
+        ("base-unet", "image-lycoris-lokr"),
+        ("base-unet", "image-lycoris-loha-tucker"),
+        ("base-flux", "image-kohya-flux"),
+        ("base-unet", "image-diffusers-metadata"),
+        ("base-te1", "image-lycoris-locon-text"),
+    ] {
+        for part in [3, 7] {
+            let work = file_of(base, case);
+            let whole = fs::read(&work.adapter).expect("a file");
+            fs::write(&work.adapter, &whole[..whole.len() * part / 8]).expect("written");
+            refused(&work, "style.safetensors");
+        }
+        // Every second tensor is missing: partners are, or alphas have none.
+        let half = file_of(base, case);
+        edit(&half.adapter, |tensors| {
+            let mut i = 0;
+            tensors.retain(|_| {
+                i += 1;
+                i % 2 == 0
+            });
+        });
+        refused(&half, "has no partner");
+        // Factors of another model.
+        let other = file_of(base, case);
+        edit(&other.adapter, |tensors| {
+            for tensor in tensors.iter_mut().filter(|tensor| tensor.shape.len() == 2) {
+                tensor.shape.reverse();
+            }
+        });
+        refused(&other, "error:");
+    }
+    for text in ["[1, 2]", "{\"unet.r\": \"x\"}", "{\"r\": 2}", "{"] {
+        let work = file_of("base-unet", "image-diffusers-metadata");
+        let value = serde_json::to_string(text).expect("a text");
+        super::work::edit_header(&work.adapter, |header| {
+            let start = header.find("\"lora_adapter_metadata\":").expect("it is there");
+            let end = header[start..].find("\"},").expect("it ends") + start + 1;
+            format!("{}\"lora_adapter_metadata\":{value}{}", &header[..start], &header[end..])
+        });
+        refused(&work, "error:");
     }
 }

@@ -63,6 +63,7 @@ impl Dialect for ImageFile {
         let mut files = WeightFiles::single(&location, &file, opening.room)?;
         let metadata = configs(&name, &metadata_of(&files.like, &location.path_of(&file))?)?;
         let (keys, format) = keys(&name, &mut files)?;
+        check_methods(&name, &keys)?;
         check_magnitudes(&name, &keys)?;
         let own = scales(&name, &keys, files.source.as_ref(), &metadata)?;
         let has =
@@ -143,6 +144,22 @@ fn usual(own: &HashMap<String, RankAlpha>) -> RankAlpha {
     let most = counted.into_iter().rev().max_by_key(|(_, count)| *count);
     let [rank, alpha] = most.map_or([1.0; 2], |(bits, _)| bits.map(f64::from_bits));
     RankAlpha { rank, alpha }
+}
+
+/// Refuses a module that two methods change.
+fn check_methods(adapter: &str, keys: &[(Key, TensorEntry)]) -> Result<()> {
+    let mut methods: HashMap<String, &str> = HashMap::new();
+    for (key, entry) in keys {
+        // `.lora` of `.lora_A.weight`.
+        let Some(method) = key.tail.and_then(|tail| tail.split('_').next()) else { continue };
+        if *methods.entry(key.whole_module()).or_insert(method) != method {
+            let (adapter, key) = (adapter.to_owned(), entry.name.to_string());
+            return Err(
+                ClaimError::Unclaimed { adapter, key, why: "another method changes its module too" }.into()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Refuses magnitudes that are no output's of a product of two factors.

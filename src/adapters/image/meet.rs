@@ -2,15 +2,15 @@
 //!
 //! A path with `_` for its dots cannot be taken apart again, so that the base's modules are spelled as the file spells them, and looked up.
 //! Of several components (a UNet, text encoders) the base is the one whose modules it has, in their shapes; what is for others is ignored,
-//! and reported.
+//! and reported. Where it has modules of several, its directory tells, or the file is refused.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::checkpoint::discover::Checkpoint;
-use crate::error::Result;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
+use crate::error::{Error, Result};
 use crate::tensor::shape::Shape;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor, Unneeded};
@@ -32,7 +32,7 @@ pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
         return Ok(adapter);
     }
     let modules = BaseModules::of(base);
-    let Some(prefix) = component(&adapter, &modules)? else { return Ok(adapter) };
+    let Some(prefix) = component(&adapter, base, &modules)? else { return Ok(adapter) };
     let mut adapter = adapter;
     adapter.config = adapter.components.take().and_then(|mut of| of.remove(prefix)).unwrap_or(adapter.config);
     let grammar = Grammar::of(&adapter.kind);
@@ -58,30 +58,37 @@ pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
     Ok(adapter)
 }
 
-/// What the keys begin with of the component that the base is: the one of which it has most modules; none if it has none of any.
-fn component(adapter: &Adapter, modules: &BaseModules<'_>) -> Result<Option<&'static str>> {
+/// What the keys begin with of the component that the base is: the only one of which it has modules, or the one that the base's
+/// directory is called as; none if it has none of any.
+fn component(
+    adapter: &Adapter,
+    base: &Checkpoint,
+    modules: &BaseModules<'_>,
+) -> Result<Option<&'static str>> {
     let fits = adapter.fits();
-    let mut found: BTreeMap<&'static str, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+    let mut found: BTreeSet<&'static str> = BTreeSet::new();
     for tensor in adapter.needed() {
-        let Some(key) = Key::read(&tensor.key) else { continue };
-        let (met, all) = found.entry(key.prefix).or_default();
+        let Some(key) = Key::read(&tensor.key).filter(|key| !found.contains(key.prefix)) else { continue };
         if let Some(module) = modules.find(&adapter.name, &key)?
             && module.shape.is_none_or(|shape| fits(&key.whole_module(), shape))
         {
-            met.insert(key.module.clone());
+            found.insert(key.prefix);
         }
-        all.insert(key.module);
     }
-    let most = found.values().map(|(met, _)| met.len()).max().unwrap_or(0);
-    let mut best =
-        found.iter().filter(|(_, (met, _))| most > 0 && met.len() == most).map(|(prefix, _)| *prefix);
-    match (best.next(), best.next()) {
+    let called = base.location.name().map(|name| format!("{name}."));
+    if let Some(own) = found.iter().find(|prefix| called.as_deref() == Some(**prefix)) {
+        return Ok(Some(own));
+    }
+    let mut all = found.into_iter();
+    match (all.next(), all.next()) {
         (Some(first), Some(second)) => {
-            let adapter = adapter.name.clone();
-            Err(AdapterError::Components { adapter, first: first.to_owned(), second: second.to_owned() }
-                .into())
+            let (adapter, first, second) = (adapter.name.clone(), first.to_owned(), second.to_owned());
+            let error = Error::new(AdapterError::Components { adapter, first, second });
+            Err(error.hint(
+                "of components that are alike the one counts that the base's directory is called as: `--base PIPELINE/transformer_2`",
+            ))
         }
-        (best, _) => Ok(best),
+        (only, _) => Ok(only),
     }
 }
 
