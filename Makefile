@@ -24,7 +24,7 @@ with-maturin = @if test -x $(PYENV)/bin/maturin || \
 	then set -ex; $(1); else echo "skipped: maturin and numpy cannot be installed for $(PYTHON) here"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real real-mlx real-words check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
+.PHONY: help build archive demo test second-opinion hostile fuzz model refused check-refused kills recipes cloud power-cut peers counts exhaustive golden models real real-mlx real-words real-image check check-cloud check-macos check-static check-memory bench shared doc fmt lint install wheel test-python
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,11 @@ real-words: build $(VENV_OK) ## Merge into what GPTQModel quantized and AutoAWQ 
 	$(TARGET)/words/bin/pip install --quiet gptqmodel==7.7.0 optimum==2.3.0
 	$(TARGET)/words/bin/pip install --quiet --no-deps autoawq==0.2.9
 	$(TARGET)/words/bin/python tests/real_words.py $(BINARY) $(TARGET)/real-words
+
+real-image: build ## Merge adapters of image models into tiny components, and hold what diffusers makes of the results against it
+	test -d $(TARGET)/image || $(PYTHON) -m venv $(TARGET)/image
+	$(TARGET)/image/bin/pip install --quiet torch==2.15.0 diffusers==0.42.1 lycoris-lora==4.1.3 peft==0.21.2 transformers==5.24.0
+	$(TARGET)/image/bin/python tests/real_image.py $(BINARY) $(TARGET)/real-image
 
 second-opinion: build ## Compute the demo again with numpy, by the formula of LoRA (needs numpy: PYTHON=...)
 	rm -rf $(TARGET)/second-opinion
