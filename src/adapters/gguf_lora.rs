@@ -23,10 +23,11 @@ use crate::formats::container::TensorEntry;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
-use crate::storage::store::{EntryKind, Store};
+use crate::storage::store::Store;
 
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
+use crate::adapters::lone_file::lone_file;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::options::options;
 use crate::adapters::weight_files::{Described, WeightFiles};
@@ -57,7 +58,7 @@ impl Dialect for GgufLora {
     }
 
     fn detect(&self, place: &Location) -> Result<Detection> {
-        let Some((dir, file)) = located(place)? else { return Ok(Detection::No) };
+        let Some((dir, file)) = lone_file(place, ENDING)? else { return Ok(Detection::No) };
         let source = dir.open(&file)?;
         // What is wrong with a file is said when it is opened, as whatever it is.
         let header = read_header(source.as_ref(), &dir.path_of(&file), HeaderRoom::of(None));
@@ -76,7 +77,8 @@ impl Dialect for GgufLora {
 
     fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
         let name = name_of(place);
-        let (location, file) = located(&place.location)?.ok_or_else(|| no_longer(&place.location))?;
+        let (location, file) =
+            lone_file(&place.location, ENDING)?.ok_or_else(|| no_longer(&place.location))?;
         let files = WeightFiles::single(&location, &file, opening.room)?;
         let said = said(&files.like, &location, &file)?;
         let architecture = Architecture::of(&said)?.ok_or_else(|| no_longer(&place.location))?;
@@ -109,23 +111,6 @@ impl Dialect for GgufLora {
     fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {
         // The header names it by words that are no path.
         Ok(TrainedOn { adapter: name_of(place), base: None, revision: None })
-    }
-}
-
-/// The directory and the name of the only such file that is meant.
-fn located(place: &Location) -> Result<Option<(Location, String)>> {
-    let ends = |name: &&str| name.ends_with(ENDING);
-    match place.stat("")?.map(|stat| stat.kind) {
-        Some(EntryKind::File) => {
-            let name = place.name().filter(ends).map(str::to_owned);
-            Ok(name.map(|name| (Resolved::from(place.clone()).directory().location, name)))
-        }
-        Some(_) if place.is_directory()? => {
-            let mut own =
-                place.list("")?.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(ENDING));
-            Ok(own.next().filter(|_| own.next().is_none()).map(|name| (place.clone(), name)))
-        }
-        _ => Ok(None),
     }
 }
 

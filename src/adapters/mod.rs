@@ -12,6 +12,7 @@ pub(crate) mod expert_options;
 pub(crate) mod foreign;
 pub(crate) mod gguf_lora;
 pub(crate) mod image;
+pub(crate) mod lone_file;
 pub(crate) mod mlx_lm;
 pub(crate) mod open;
 pub(crate) mod options;

@@ -391,3 +391,22 @@ fn damaged_files_of_trainers_are_refused() {
         refused(&work, "error:");
     }
 }
+
+#[test]
+fn an_alpha_of_zero_is_none() {
+    let with = |alpha: Option<f32>| {
+        let work = file_of("base-unet", "image-kohya-unet");
+        edit(&work.adapter, |tensors| match alpha {
+            None => tensors.retain(|tensor| !tensor.name.ends_with(".alpha")),
+            Some(alpha) => {
+                let own = tensors.iter_mut().filter(|tensor| tensor.name.ends_with(".alpha"));
+                own.for_each(|tensor| tensor.data = alpha.to_le_bytes().into());
+            }
+        });
+        work.succeeds(&[]);
+        fs::read(work.output.join("diffusion_pytorch_model.safetensors")).expect("a result")
+    };
+    // The rank is 2.
+    let none = with(None);
+    assert!(with(Some(0.0)) == none && with(Some(2.0)) == none && with(Some(1.0)) != none);
+}

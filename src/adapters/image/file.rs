@@ -10,12 +10,13 @@ use crate::error::{Error, MOST_WRONG, Result};
 use crate::formats::container::TensorEntry;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
-use crate::storage::store::{EntryKind, Store};
+use crate::storage::store::Store;
 
 use crate::adapters::adapter::{Adapter, Unneeded, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::image::keys::{Key, component_of};
 use crate::adapters::image::scales::{configs, scales};
+use crate::adapters::lone_file::lone_file;
 use crate::adapters::options::{Options, RankAlpha};
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::weight_files::{Described, WeightFiles};
@@ -39,7 +40,7 @@ impl Dialect for ImageFile {
     }
 
     fn detect(&self, place: &Location) -> Result<Detection> {
-        let Some((dir, file)) = located(place)? else { return Ok(Detection::No) };
+        let Some((dir, file)) = lone_file(place, ENDING)? else { return Ok(Detection::No) };
         let source = dir.open(&file)?;
         // What is wrong with a file is said when it is opened, as whatever it is.
         let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
@@ -57,7 +58,7 @@ impl Dialect for ImageFile {
 
     fn open(&self, place: &Resolved, opening: Opening<'_>) -> Result<Adapter> {
         let name = name_of(place);
-        let Some((location, file)) = located(&place.location)? else {
+        let Some((location, file)) = lone_file(&place.location, ENDING)? else {
             return Err(AdapterError::EmptyAdapter { adapter: name }.into());
         };
         let mut files = WeightFiles::single(&location, &file, opening.room)?;
@@ -86,23 +87,6 @@ impl Dialect for ImageFile {
 
     fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {
         Ok(TrainedOn { adapter: name_of(place), base: None, revision: None })
-    }
-}
-
-/// The directory and the name of the only such file that is meant.
-fn located(place: &Location) -> Result<Option<(Location, String)>> {
-    let ends = |name: &&str| name.ends_with(ENDING);
-    match place.stat("")?.map(|stat| stat.kind) {
-        Some(EntryKind::File) => {
-            let name = place.name().filter(ends).map(str::to_owned);
-            Ok(name.map(|name| (Resolved::from(place.clone()).directory().location, name)))
-        }
-        Some(_) if place.is_directory()? => {
-            let mut own =
-                place.list("")?.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(ENDING));
-            Ok(own.next().filter(|_| own.next().is_none()).map(|name| (place.clone(), name)))
-        }
-        _ => Ok(None),
     }
 }
 
