@@ -100,6 +100,7 @@ pub(crate) fn request_of(
             _ => TokenizerChoice::Auto,
         },
         tied: if result.tied == "fold" { Tied::Fold } else { Tied::Untie },
+        dtype: result.dtype.clone(),
         keep_quantized: rules.keep_quantized,
         base16: rules.base16.clone().map(Into::into),
         template: rules.gguf_template.clone().map(Into::into),

@@ -107,6 +107,22 @@ pub(crate) struct ResultFlags {
         help_heading = "Output"
     )]
     pub(crate) tokenizer: String,
+
+    /// Set the type that all floats of the result are written in
+    ///
+    /// Every tensor of BF16, F16 or F32 is written in this type: a merged one from the exact sum, rounded once, any other from the
+    /// value that it has. A quantized base is decoded to it. Tensors of F64, of whole numbers and of 8 bits stay as they are. A
+    /// value that is too large for the type is an error. `torch_dtype` or `dtype` in config.json says the type then.
+    /// [default: each tensor keeps its own]
+    #[arg(
+        long,
+        value_name = "bf16|f16|f32",
+        value_parser = ["bf16", "f16", "f32"],
+        conflicts_with_all = ["keep_quantized", "base16", "to"],
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) dtype: Option<String>,
 }
 
 /// How much memory and how many threads it takes.

@@ -183,6 +183,7 @@ fn planner<'a>(
         base,
         original,
         types: request.template.is_some().then(|| request.template_type.as_deref().unwrap_or("auto")),
+        dtype: request.dtype.as_deref(),
         fresh_scales: request.fresh_scales,
         adapters,
         ignored_fields: &request.ignored_fields,

@@ -89,6 +89,8 @@ pub struct Request {
     pub tied: Tied,
     /// Whose tokenizer goes into the result.
     pub tokenizer: TokenizerChoice,
+    /// The type that all floats of the result are written in: `bf16`, `f16` or `f32`; by default each keeps its own.
+    pub dtype: Option<String>,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
     /// The 16-bit checkpoint that a quantized base was made from: what adapters change starts from it, and is quantized as the base

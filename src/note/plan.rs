@@ -55,6 +55,8 @@ notes! {
         LaidOut { template: String, dtype: String } => (
             "the result is laid out as `{template}`, with its header and its order of tensors, mostly in {dtype}"
         ),
+        Cast { dtype: String } =>
+            ("all floating tensors are written in {dtype} (--dtype)"),
         ConfigEntriesDropped { entries: Vec<String> } => (
             "{} {} dropped from config.json: no tensor is quantized any more",
             first_of(entries),

@@ -25,6 +25,7 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
+use crate::plan::cast::CastType;
 use crate::plan::check::{check_config, check_dubious, check_encodings, check_stored, check_vocabulary};
 use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
@@ -80,6 +81,10 @@ impl Planner<'_> {
         errors.extend(self.needless_original(&weights));
         let of_original = self.weights_of_original(&mut errors);
         let types = self.written_types(of_original.as_ref(), &mut errors);
+        let cast = self.cast_type().unwrap_or_else(|error| {
+            errors.push(error);
+            CastType::default()
+        });
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
@@ -97,7 +102,7 @@ impl Planner<'_> {
         Error::all(std::mem::take(&mut claim_set.errors))?;
         // The output is laid out while the files are still read.
         let output =
-            self.lay_out(&outline, std::mem::take(&mut claim_set.edits), (of_original.as_ref(), types));
+            self.lay_out(&outline, std::mem::take(&mut claim_set.edits), (of_original.as_ref(), types, cast));
         let contents = contents()?;
         let shards = output.as_ref().map_or(&[][..], |output| &output.shards);
         claim_set.check_contents(self, &contents, shards);
@@ -105,7 +110,7 @@ impl Planner<'_> {
         Error::all(errors)?;
         let OutputContents { shards, files, copied, notes: of_files } = output?;
         notes.extend(of_files);
-        let decisions = decisions(&outline, &shards, self, in_training);
+        let decisions = decisions(&outline, &shards, (self, cast), in_training);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
@@ -173,7 +178,7 @@ impl Planner<'_> {
         &self,
         outline: &Outline<'_>,
         edits: BTreeMap<Target, TensorEdits>,
-        (of_original, types): (Option<&Weights>, Option<WrittenTypes>),
+        (of_original, types, cast): (Option<&Weights>, Option<WrittenTypes>, CastType),
     ) -> Result<OutputContents> {
         let files_before = self.base.catalogue.shards.len() + self.adapters.len();
         let originals = self.original.zip(of_original);
@@ -181,7 +186,7 @@ impl Planner<'_> {
             originals.map(|(checkpoint, weights)| Originals { checkpoint, weights, files_before });
         let (keep_quantized, fresh_scales) = (self.keep_quantized, self.fresh_scales);
         let shards =
-            OutputLayout { outline, edits, keep_quantized, originals, fresh_scales, types }.shards()?;
+            OutputLayout { outline, edits, keep_quantized, originals, fresh_scales, types, cast }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
         let (kept_index, index) = match side_files::index(outline, &shards) {
@@ -189,7 +194,7 @@ impl Planner<'_> {
             Some(OutIndex::Same(index)) => (Some(index), None),
             Some(OutIndex::Made(index)) => (None, Some(index)),
         };
-        let config = config_file::config(outline, self.adapters, is_decoded);
+        let config = config_file::config(outline, self.adapters, is_decoded, cast);
         let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name)

@@ -16,13 +16,19 @@ use crate::tensor::dtype::Dtype;
 use crate::tensor::name::Name;
 use crate::tensor::shape::Shape;
 
+use crate::plan::cast::CastType;
 use crate::plan::out_tensor::SideFile;
 
 /// Its name.
 pub(crate) const CONFIG: &str = "config.json";
 
 /// `config.json` where the weights force it to change.
-pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bool) -> Option<SideFile> {
+pub(crate) fn config(
+    outline: &Outline<'_>,
+    adapters: &[Adapter],
+    is_decoded: bool,
+    cast: CastType,
+) -> Option<SideFile> {
     let config = &outline.base.config;
     if config.is_made() {
         return None;
@@ -38,7 +44,10 @@ pub(crate) fn config(outline: &Outline<'_>, adapters: &[Adapter], is_decoded: bo
         drop_quantization(config, &mut edit);
     }
     if is_decoded {
-        set_dtype(config, &mut edit, outline.float_dtype());
+        set_dtype(config, &mut edit, cast.of(outline.float_dtype()));
+    }
+    if let Some(dtype) = cast.asked() {
+        set_stated_types(config.value(), &mut Vec::new(), &mut edit, name_of(dtype));
     }
     for adapter in adapters {
         add_head(config, &mut edit, outline, adapter);
@@ -86,13 +95,39 @@ fn drop_quantization(config: &Config, edit: &mut JsonEdit) {
 
 /// The weights are plain numbers of that type now.
 fn set_dtype(config: &Config, edit: &mut JsonEdit, dtype: Dtype) {
-    let name = match dtype {
+    let key = if config.get(OLDER_TYPE_KEY).is_some() { OLDER_TYPE_KEY } else { TYPE_KEY };
+    edit.set(&[key], &name_of(dtype).into());
+}
+
+/// What configs call the type of a model's weights, now and of old.
+const TYPE_KEY: &str = "dtype";
+const OLDER_TYPE_KEY: &str = "torch_dtype";
+/// The types of floats that they name.
+const FLOATS: &[&str] = &["bfloat16", "float16", "float32"];
+
+fn name_of(dtype: Dtype) -> &'static str {
+    match dtype {
         Dtype::F16 => "float16",
         Dtype::F32 => "float32",
         _ => "bfloat16",
-    };
-    let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
-    edit.set(&[key], &name.into());
+    }
+}
+
+/// Every type of weights that a config or one inside it names is that one now, where it stands: of a vision part, too, since
+/// all tensors are cast. What is said of quantized weights is not theirs.
+fn set_stated_types<'v>(value: &'v Value, path: &mut Vec<&'v str>, edit: &mut JsonEdit, name: &str) {
+    let Value::Object(fields) = value else { return };
+    for (key, value) in fields.iter().filter(|(key, _)| schemes::config_keys().all(|other| other != *key)) {
+        path.push(key);
+        let is_type = key == TYPE_KEY || key == OLDER_TYPE_KEY;
+        match value.as_str() {
+            Some(text) if is_type && FLOATS.contains(&text.trim_start_matches("torch.")) => {
+                edit.set(path, &name.into());
+            }
+            _ => set_stated_types(value, path, edit, name),
+        }
+        path.pop();
+    }
 }
 
 /// The part of a class's name that says which model it is: `RoFormer` of `RoFormerForCausalLM`.

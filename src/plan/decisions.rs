@@ -6,6 +6,7 @@ use crate::encodings;
 use crate::encodings::schemes;
 use crate::model::outline::Outline;
 use crate::note::plan::PlanNote;
+use crate::plan::cast::CastType;
 use crate::plan::config_file;
 use crate::plan::out_tensor::{Content, OutShard, OutTensor};
 use crate::plan::planner::Planner;
@@ -15,7 +16,7 @@ use crate::tensor::size::show_size;
 pub(crate) fn decisions(
     outline: &Outline<'_>,
     shards: &[OutShard],
-    planner: &Planner<'_>,
+    (planner, cast): (&Planner<'_>, CastType),
     in_training: Option<PlanNote>,
 ) -> Vec<PlanNote> {
     let mut decisions: Vec<PlanNote> = in_training.into_iter().collect();
@@ -31,6 +32,9 @@ pub(crate) fn decisions(
     }
     if let Some((base, tokens)) = config_file::vocabulary(outline) {
         decisions.push(PlanNote::VocabularyResized { tokens, base });
+    }
+    if let Some(dtype) = cast.asked() {
+        decisions.push(PlanNote::Cast { dtype: format!("{dtype:?}") });
     }
     if planner.types.is_some() {
         decisions.push(laid_out(outline, shards));
@@ -51,7 +55,7 @@ pub(crate) fn decisions(
     }
     let base: u64 = outline.base.catalogue.shards.iter().map(|shard| shard.bytes).sum();
     let output: u64 = shards.iter().map(|shard| shard.bytes).sum();
-    let dtype = format!("{:?}", outline.float_dtype());
+    let dtype = format!("{:?}", cast.of(outline.float_dtype()));
     let (base, output) = (show_size(base), show_size(output));
     if outline.weights.stand_alone() {
         let is_decoded = |tensor: &&OutTensor| matches!(&tensor.content, Content::Compute { start, .. } if Some(start.encoding()) != encodings::plain(tensor.dtype).map(|plain| plain.name()));

@@ -19,6 +19,7 @@ use crate::tensor::name::Name;
 use crate::tensor::reference::{FileId, TensorRef};
 
 use crate::model::outline::{Outline, Target};
+use crate::plan::cast::CastType;
 use crate::plan::original::Originals;
 use crate::plan::out_content::{TensorEdits, copied, merge, out, plain, refuse_other_views};
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
@@ -38,6 +39,8 @@ pub(crate) struct OutputLayout<'l> {
     pub(crate) fresh_scales: bool,
     /// The types of a result that starts from these originals wholly, and only lies as the base.
     pub(crate) types: Option<WrittenTypes>,
+    /// The type that all other results are cast to, if one is asked for.
+    pub(crate) cast: CastType,
 }
 
 impl<'l> OutputLayout<'l> {
@@ -127,14 +130,15 @@ impl OutputLayout<'_> {
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
                 let shape = self.outline.weight(Target::Base(i)).shape;
-                Ok(Some(plain(stored, base.tensor.dtype, shape, Some(&base.tensor), taken())))
+                let dtype = self.cast.of(base.tensor.dtype);
+                Ok(Some(plain(stored, dtype, shape, Some(&base.tensor), taken())))
             }
             (Some(TensorRole::Quantized(quantized)), false) if quantized.stands_alone() && !is_touched => {
                 Ok(Some(copied((stored, &base.tensor))))
             }
             (Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as, .. })), false) => {
                 let name = name.as_ref().unwrap_or(stored);
-                let dtype = written_as.unwrap_or_else(|| self.outline.float_dtype());
+                let dtype = self.cast.of(written_as.unwrap_or_else(|| self.outline.float_dtype()));
                 decoded(name, dtype, logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
@@ -164,7 +168,7 @@ impl OutputLayout<'_> {
         let name = stored.map_or_else(|| addition.name.clone(), Name::from);
         match addition.copy_of.zip(self.like_template()) {
             Some((from, like)) => like.weight(from, &name, edits),
-            None => Ok(plain(&name, addition.dtype, shape, from, edits)),
+            None => Ok(plain(&name, self.cast.of(addition.dtype), shape, from, edits)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod base_as;
 pub(crate) mod build;
+pub(crate) mod cast;
 pub(crate) mod check;
 pub(crate) mod claim_set;
 pub(crate) mod config_file;

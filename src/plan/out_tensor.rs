@@ -286,7 +286,7 @@ pub struct Counts {
     pub merged: usize,
     /// An adapter's tensor stands in their place.
     pub replaced: usize,
-    /// The base's values in another type, as its quantization is dropped.
+    /// The base's values in another type, as its quantization is dropped or all are cast.
     pub decoded: usize,
     /// Byte for byte the base's.
     pub copied: usize,

@@ -25,6 +25,8 @@ pub(crate) struct Planner<'a> {
     pub original: Option<&'a Checkpoint>,
     /// The types that a result has which has the layout of a template; none for all others.
     pub types: Option<&'a str>,
+    /// The type that all floats of the result are written in; none where each keeps its own.
+    pub dtype: Option<&'a str>,
     /// Whether all scales of what is encoded again are made anew.
     pub fresh_scales: bool,
     /// How training quantized the base in memory, if weights are to be taken so.

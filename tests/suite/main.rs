@@ -66,6 +66,7 @@ mod refusals_packed;
 mod refusals_scaled;
 mod remote;
 mod resumed;
+mod saved;
 mod screen;
 mod shared;
 mod shell;
