@@ -13,6 +13,8 @@ pub struct Library {
     pub class_key: &'static str,
     /// Its versions that name parameters otherwise than files do: by rules for whole names, and by all rules.
     renames: [&'static str; 2],
+    /// Whether its indices say how many parameters a model has.
+    pub(crate) counts_parameters: bool,
     /// Whether its models predict tokens, so that embeddings and a head may share a tensor.
     pub predicts_tokens: bool,
 }
@@ -25,6 +27,7 @@ pub(crate) const LIBRARIES: &[Library] = &[
         older_stem: "pytorch_model",
         class_key: "architectures",
         renames: ["transformers 4.52", "transformers 5"],
+        counts_parameters: true,
         predicts_tokens: true,
     },
     Library {
@@ -33,6 +36,7 @@ pub(crate) const LIBRARIES: &[Library] = &[
         older_stem: "diffusion_pytorch_model",
         class_key: "_class_name",
         renames: ["diffusers"; 2],
+        counts_parameters: false,
         predicts_tokens: false,
     },
 ];
@@ -44,6 +48,7 @@ pub(crate) const GGUF: Library = Library {
     older_stem: "",
     class_key: "architectures",
     renames: ["transformers 4.52", "transformers 5"],
+    counts_parameters: false,
     predicts_tokens: true,
 };
 

@@ -83,6 +83,12 @@ impl WeightsName {
         format!("{}{}{}", self.stem, self.dotted(), self.ending())
     }
 
+    /// The file of that number, from 1, where there are so many.
+    pub(crate) fn shard(&self, number: usize, of: usize) -> String {
+        let (stem, variant, ending) = (self.stem, self.dotted(), self.ending());
+        format!("{stem}{variant}-{number:0NUMBER_DIGITS$}{OF}{of:0NUMBER_DIGITS$}{ending}")
+    }
+
     /// The file that says which shard holds what.
     pub(crate) fn index(&self) -> String {
         format!("{}{}.index{}.json", self.stem, self.ending(), self.dotted())

@@ -19,6 +19,7 @@ use crate::report::style::Style;
 use crate::schedule::budget::WORKERS_MOST;
 use crate::storage::io::settings::IoMode;
 use crate::storage::location::Location;
+use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
@@ -101,6 +102,7 @@ pub(crate) fn request_of(
         },
         tied: if result.tied == "fold" { Tied::Fold } else { Tied::Untie },
         dtype: result.dtype.clone(),
+        max_shard_size: result.max_shard_size.as_deref().map(read_shard_size).transpose()?,
         keep_quantized: rules.keep_quantized,
         base16: rules.base16.clone().map(Into::into),
         template: rules.gguf_template.clone().map(Into::into),
@@ -181,6 +183,10 @@ fn read_patterns(flag: &'static str, texts: &[String]) -> Result<Vec<Regex>> {
         Ok(pattern)
     };
     texts.iter().map(read).collect()
+}
+
+fn read_shard_size(text: &str) -> Result<Size> {
+    read_size("--max-shard-size", text)
 }
 
 fn read_threads(text: &str) -> Result<usize> {

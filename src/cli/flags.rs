@@ -123,6 +123,14 @@ pub(crate) struct ResultFlags {
         help_heading = "Output"
     )]
     pub(crate) dtype: Option<String>,
+
+    /// Set the most bytes of tensors in a shard, e.g. 5G
+    ///
+    /// All tensors of the result, in the order in which the base has them, are laid into shards as `save_pretrained(max_shard_size=)`
+    /// of transformers lays them: a tensor that is larger has a shard alone, and where one shard is enough there is no index. Sizes are
+    /// read as those of `--max-ram`. [default: the base's shards]
+    #[arg(long, value_name = "SIZE", conflicts_with = "to", help_heading = "Output")]
+    pub(crate) max_shard_size: Option<String>,
 }
 
 /// How much memory and how many threads it takes.

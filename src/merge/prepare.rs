@@ -184,6 +184,7 @@ fn planner<'a>(
         original,
         types: request.template.is_some().then(|| request.template_type.as_deref().unwrap_or("auto")),
         dtype: request.dtype.as_deref(),
+        max_shard_size: request.max_shard_size.as_ref(),
         fresh_scales: request.fresh_scales,
         adapters,
         ignored_fields: &request.ignored_fields,

@@ -91,6 +91,8 @@ pub struct Request {
     pub tokenizer: TokenizerChoice,
     /// The type that all floats of the result are written in: `bf16`, `f16` or `f32`; by default each keeps its own.
     pub dtype: Option<String>,
+    /// The most bytes of tensors in a shard, as `save_pretrained` has it; by default the shards are the base's.
+    pub max_shard_size: Option<Size>,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
     /// The 16-bit checkpoint that a quantized base was made from: what adapters change starts from it, and is quantized as the base

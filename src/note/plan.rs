@@ -57,6 +57,10 @@ notes! {
         ),
         Cast { dtype: String } =>
             ("all floating tensors are written in {dtype} (--dtype)"),
+        Split { count: usize, limit: u64 } => (
+            "the tensors are laid into {count} {} of at most {limit} bytes, or of one tensor that is larger (--max-shard-size)",
+            verb(*count, ["shard", "shards"])
+        ),
         ConfigEntriesDropped { entries: Vec<String> } => (
             "{} {} dropped from config.json: no tensor is quantized any more",
             first_of(entries),

@@ -25,7 +25,6 @@ use crate::storage::store::Entry;
 
 use crate::checkpoint::identity::Identity;
 use crate::model::outline::{Outline, Target};
-use crate::plan::cast::CastType;
 use crate::plan::check::{check_config, check_dubious, check_encodings, check_stored, check_vocabulary};
 use crate::plan::claim_set::ClaimSet;
 use crate::plan::config_file;
@@ -34,11 +33,11 @@ use crate::plan::layout::OutputLayout;
 use crate::plan::links;
 use crate::plan::original::Originals;
 use crate::plan::out_content::TensorEdits;
+use crate::plan::out_form::OutForm;
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
-use crate::plan::template::WrittenTypes;
 use crate::plan::tokenizer;
 
 /// A plan, and what is worth saying about it.
@@ -80,11 +79,7 @@ impl Planner<'_> {
         });
         errors.extend(self.needless_original(&weights));
         let of_original = self.weights_of_original(&mut errors);
-        let types = self.written_types(of_original.as_ref(), &mut errors);
-        let cast = self.cast_type().unwrap_or_else(|error| {
-            errors.push(error);
-            CastType::default()
-        });
+        let form = self.out_form(of_original.as_ref(), &mut errors);
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
@@ -102,7 +97,7 @@ impl Planner<'_> {
         Error::all(std::mem::take(&mut claim_set.errors))?;
         // The output is laid out while the files are still read.
         let output =
-            self.lay_out(&outline, std::mem::take(&mut claim_set.edits), (of_original.as_ref(), types, cast));
+            self.lay_out(&outline, std::mem::take(&mut claim_set.edits), (of_original.as_ref(), form));
         let contents = contents()?;
         let shards = output.as_ref().map_or(&[][..], |output| &output.shards);
         claim_set.check_contents(self, &contents, shards);
@@ -110,7 +105,7 @@ impl Planner<'_> {
         Error::all(errors)?;
         let OutputContents { shards, files, copied, notes: of_files } = output?;
         notes.extend(of_files);
-        let decisions = decisions(&outline, &shards, (self, cast), in_training);
+        let decisions = decisions(&outline, &shards, (self, form.cast), in_training);
         let plan = Plan {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inputs: self.inputs(&contents),
@@ -178,7 +173,7 @@ impl Planner<'_> {
         &self,
         outline: &Outline<'_>,
         edits: BTreeMap<Target, TensorEdits>,
-        (of_original, types, cast): (Option<&Weights>, Option<WrittenTypes>, CastType),
+        (of_original, form): (Option<&Weights>, OutForm),
     ) -> Result<OutputContents> {
         let files_before = self.base.catalogue.shards.len() + self.adapters.len();
         let originals = self.original.zip(of_original);
@@ -186,15 +181,19 @@ impl Planner<'_> {
             originals.map(|(checkpoint, weights)| Originals { checkpoint, weights, files_before });
         let (keep_quantized, fresh_scales) = (self.keep_quantized, self.fresh_scales);
         let shards =
-            OutputLayout { outline, edits, keep_quantized, originals, fresh_scales, types, cast }.shards()?;
+            OutputLayout { outline, edits, keep_quantized, originals, fresh_scales, form }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
-        let (kept_index, index) = match side_files::index(outline, &shards) {
+        let index = match form.shard_limit {
+            Some(_) => side_files::split_index(outline, &shards, keep_quantized),
+            None => side_files::index(outline, &shards),
+        };
+        let (kept_index, index) = match index {
             None => (None, None),
             Some(OutIndex::Same(index)) => (Some(index), None),
             Some(OutIndex::Made(index)) => (None, Some(index)),
         };
-        let config = config_file::config(outline, self.adapters, is_decoded, cast);
+        let config = config_file::config(outline, self.adapters, is_decoded, form.cast);
         let files: Vec<_> = index.into_iter().chain(config).collect();
         let is_left = |name: &str| {
             files.iter().any(|file| file.name == name)

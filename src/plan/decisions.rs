@@ -33,9 +33,7 @@ pub(crate) fn decisions(
     if let Some((base, tokens)) = config_file::vocabulary(outline) {
         decisions.push(PlanNote::VocabularyResized { tokens, base });
     }
-    if let Some(dtype) = cast.asked() {
-        decisions.push(PlanNote::Cast { dtype: format!("{dtype:?}") });
-    }
+    decisions.extend(asked(planner, cast, shards.len()));
     if planner.types.is_some() {
         decisions.push(laid_out(outline, shards));
         return decisions;
@@ -71,6 +69,13 @@ pub(crate) fn decisions(
         decisions.push(PlanNote::ConfigEntriesDropped { entries });
     }
     decisions
+}
+
+/// The type and the size of shards that flags ask for.
+fn asked(planner: &Planner<'_>, cast: CastType, count: usize) -> impl Iterator<Item = PlanNote> {
+    let cast = cast.asked().map(|dtype| PlanNote::Cast { dtype: format!("{dtype:?}") });
+    let split = planner.max_shard_size.map(|size| PlanNote::Split { count, limit: size.bytes() });
+    cast.into_iter().chain(split)
 }
 
 /// As what a result is laid out, and the types that its bytes are mostly of.

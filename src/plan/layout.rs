@@ -1,11 +1,9 @@
 //! The output's shards: the base's, and for every tensor what makes it. A shard in which no tensor changed its name, type
 //! or shape keeps its header's bytes.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use crate::checkpoint::catalogue::{BaseShard, BaseTensor};
-use crate::checkpoint::header::{alignment_of, build_header, metadata_of};
 use crate::checkpoint::llama_cpp::stored_name;
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
@@ -13,17 +11,18 @@ use crate::encodings::logical::Logical;
 use crate::error::claim::ClaimError;
 use crate::error::quantized::QuantizedProblem;
 use crate::error::{Error, Result};
-use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::name::Name;
 use crate::tensor::reference::{FileId, TensorRef};
 
 use crate::model::outline::{Outline, Target};
-use crate::plan::cast::CastType;
 use crate::plan::original::Originals;
 use crate::plan::out_content::{TensorEdits, copied, merge, out, plain, refuse_other_views};
+use crate::plan::out_form::OutForm;
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
-use crate::plan::template::{LikeTemplate, WrittenTypes};
+use crate::plan::shard_file::{listed, new_header, placed};
+use crate::plan::split::resplit;
+use crate::plan::template::LikeTemplate;
 
 /// All that decides how the output lies.
 pub(crate) struct OutputLayout<'l> {
@@ -37,16 +36,14 @@ pub(crate) struct OutputLayout<'l> {
     pub(crate) originals: Option<Originals<'l>>,
     /// Whether all their scales are made anew.
     pub(crate) fresh_scales: bool,
-    /// The types of a result that starts from these originals wholly, and only lies as the base.
-    pub(crate) types: Option<WrittenTypes>,
-    /// The type that all other results are cast to, if one is asked for.
-    pub(crate) cast: CastType,
+    /// What flags ask of types and shards.
+    pub(crate) form: OutForm,
 }
 
 impl<'l> OutputLayout<'l> {
     /// How tensors are made of a result that starts from the originals wholly.
     fn like_template(&self) -> Option<LikeTemplate<'l>> {
-        let (originals, types) = self.originals.zip(self.types)?;
+        let (originals, types) = self.originals.zip(self.form.types)?;
         Some(LikeTemplate { outline: self.outline, originals, types })
     }
 }
@@ -77,7 +74,10 @@ impl OutputLayout<'_> {
             }
         }
         Error::all(errors)?;
-        Ok(shards)
+        match self.form.shard_limit {
+            Some(limit) => resplit(self.outline, shards, limit, &gone),
+            None => Ok(shards),
+        }
     }
 
     fn named(&self, shard: OutShard) -> OutShard {
@@ -130,7 +130,7 @@ impl OutputLayout<'_> {
         match (self.outline.weights.get(i), self.keep_quantized) {
             (None, _) => {
                 let shape = self.outline.weight(Target::Base(i)).shape;
-                let dtype = self.cast.of(base.tensor.dtype);
+                let dtype = self.form.cast.of(base.tensor.dtype);
                 Ok(Some(plain(stored, dtype, shape, Some(&base.tensor), taken())))
             }
             (Some(TensorRole::Quantized(quantized)), false) if quantized.stands_alone() && !is_touched => {
@@ -138,7 +138,7 @@ impl OutputLayout<'_> {
             }
             (Some(TensorRole::Quantized(QuantizedWeight { name, logical, written_as, .. })), false) => {
                 let name = name.as_ref().unwrap_or(stored);
-                let dtype = self.cast.of(written_as.unwrap_or_else(|| self.outline.float_dtype()));
+                let dtype = self.form.cast.of(written_as.unwrap_or_else(|| self.outline.float_dtype()));
                 decoded(name, dtype, logical, taken()).map(Some)
             }
             (Some(_), false) => Ok(None),
@@ -168,7 +168,7 @@ impl OutputLayout<'_> {
         let name = stored.map_or_else(|| addition.name.clone(), Name::from);
         match addition.copy_of.zip(self.like_template()) {
             Some((from, like)) => like.weight(from, &name, edits),
-            None => Ok(plain(&name, self.cast.of(addition.dtype), shape, from, edits)),
+            None => Ok(plain(&name, self.form.cast.of(addition.dtype), shape, from, edits)),
         }
     }
 }
@@ -243,7 +243,7 @@ impl OutputLayout<'_> {
 fn shard<'a>(
     (file, base): (FileId, &BaseShard),
     own: impl ExactSizeIterator<Item = (&'a BaseTensor, &'a Name)>,
-    mut tensors: Vec<OutTensor>,
+    tensors: Vec<OutTensor>,
     lists: &[&str],
 ) -> Result<OutShard> {
     let is_same = |(base, name): (&BaseTensor, &Name), out: &OutTensor| {
@@ -261,33 +261,5 @@ fn shard<'a>(
     } else {
         OutHeader::Made(new_header(base, &gone, &tensors)?)
     };
-    let (mut offset, alignment) = (header.bytes(), alignment_of(&base.like, Path::new(name))?);
-    for tensor in &mut tensors {
-        tensor.offset = offset;
-        offset = (offset + tensor.bytes).next_multiple_of(alignment);
-    }
-    Ok(OutShard { name: name.clone(), header, tensors, bytes: offset })
-}
-
-/// The keys of a shard's header that lists name, and those that these list.
-fn listed(base: &BaseShard, lists: &[&str]) -> Result<HashSet<String>> {
-    let mut found = HashSet::new();
-    if lists.is_empty() {
-        return Ok(found);
-    }
-    for (key, value) in metadata_of(&base.like, Path::new(&base.name))? {
-        if lists.contains(&key.as_str()) {
-            // A list that cannot be read has nothing that a reader could follow.
-            found.extend(serde_json::from_str::<Vec<String>>(&value).unwrap_or_default());
-            found.insert(key);
-        }
-    }
-    Ok(found)
-}
-
-/// A header for other tensors, with all else that the base's says, without the keys that are gone.
-fn new_header(base: &BaseShard, gone: &HashSet<String>, tensors: &[OutTensor]) -> Result<HeaderBytes> {
-    let entries: Vec<(&str, Dtype, &[u64])> =
-        tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, tensor.shape.axes())).collect();
-    build_header(&base.like, &|key| !gone.contains(key), Path::new(&base.written_as), &entries)
+    placed(base, name, header, tensors)
 }

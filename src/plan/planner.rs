@@ -5,6 +5,7 @@ use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::model::tied::Tied;
 use crate::plan::out_tensor::Role;
+use crate::tensor::size::Size;
 
 /// What plans are made from.
 pub(crate) struct Planner<'a> {
@@ -27,6 +28,8 @@ pub(crate) struct Planner<'a> {
     pub types: Option<&'a str>,
     /// The type that all floats of the result are written in; none where each keeps its own.
     pub dtype: Option<&'a str>,
+    /// The most bytes of tensors in a shard; none where shards are the base's.
+    pub max_shard_size: Option<&'a Size>,
     /// Whether all scales of what is encoded again are made anew.
     pub fresh_scales: bool,
     /// How training quantized the base in memory, if weights are to be taken so.

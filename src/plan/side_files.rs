@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use crate::checkpoint::listing::Listing;
 use crate::checkpoint::weights_name::written_as;
-use crate::formats::index::build_index;
+use crate::formats::index::{About, build_index};
 use crate::tensor::name_index::NameIndex;
 
 use crate::model::outline::Outline;
 use crate::plan::out_tensor::{CopiedFile, OutShard, OutTensor, Role, SideFile};
+use crate::plan::split::name_of_weights;
 
 /// The index of the output's shards.
 pub(crate) enum OutIndex {
@@ -44,6 +45,34 @@ impl<'s> ListedTensors<'s> {
         (&self.tensor(place).name, &self.shards[self.places[place].0 as usize].name)
     }
 }
+
+/// The index of shards that were split anew: none beside one alone, else with all tensors by name, as transformers writes it.
+pub(crate) fn split_index(
+    outline: &Outline<'_>,
+    shards: &[OutShard],
+    keep_quantized: bool,
+) -> Option<OutIndex> {
+    if shards.len() < 2 {
+        return None;
+    }
+    let listed = ListedTensors::of(shards, |_| true);
+    let tensors = || (0..listed.places.len()).map(|place| listed.tensor(place));
+    let mut about = outline.base.index.as_ref().map_or_else(About::default, |listing| listing.about.clone());
+    // Codes are no parameters, of which several may share an element.
+    let is_plain = !keep_quantized || !outline.weights.any();
+    if outline.base.index.is_none() && is_plain && outline.base.config.library().counts_parameters {
+        let count: u64 = tensors().map(|tensor| tensor.shape.elements()).sum();
+        about.metadata.insert(PARAMETERS.to_owned(), count.into());
+    }
+    let mut entries: Vec<_> = (0..listed.places.len()).map(|place| listed.entry(place)).collect();
+    entries.sort_unstable();
+    let total = tensors().map(|tensor| tensor.bytes).sum();
+    let name = name_of_weights(outline).index();
+    Some(OutIndex::Made(SideFile { name, content: build_index(&entries, &about, total) }))
+}
+
+/// What transformers' indices say beside the size of all tensors.
+const PARAMETERS: &str = "total_parameters";
 
 /// The index of the output's shards, if the base has one.
 pub(crate) fn index(outline: &Outline<'_>, shards: &[OutShard]) -> Option<OutIndex> {

@@ -1,12 +1,13 @@
-//! Results as `save_pretrained` writes them: in another type (`--dtype`), held against what transformers itself saved of the
-//! merged model (`fixtures/saved`, written by `make_saved.py`), byte for byte.
+//! Results as `save_pretrained` writes them: in another type (`--dtype`) and in shards of another size (`--max-shard-size`), held
+//! against what transformers itself saved of the merged model (`fixtures/saved`, written by `make_saved.py`), byte for byte.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use shardfold::testing::{Dtype, Failure, Faulty, Operation, TestHooks};
-use shardfold::{Cancel, Code, Folder, Location, Request, Style, Terminal, choose, prepare};
+use shardfold::{Cancel, Code, Folder, Location, Request, Size, Style, Terminal, choose, prepare};
 
 use super::oracle::read;
 use super::refusals::refused;
@@ -118,7 +119,7 @@ fn shards_keep_their_tensors_and_the_index_its_names() {
     let work = work("llama", "apart");
     work.succeeds(&["--dtype", "bf16"]);
     let (found, base) = (contents(&work.output), contents(&work.base));
-    let shards = |files: &std::collections::BTreeMap<String, Vec<u8>>| {
+    let shards = |files: &BTreeMap<String, Vec<u8>>| {
         let names = files.keys().filter(|name| name.ends_with(".safetensors"));
         names.cloned().collect::<Vec<_>>()
     };
@@ -289,4 +290,170 @@ fn what_decides_types_otherwise_refuses_it() {
     assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
     let right = fs::read(saved("llama").join("bf16.safetensors")).expect("a fixture");
     assert!(fs::read(work.output.join("model.safetensors")).expect("merged") == right);
+}
+
+/// The files of weights of a layout, with its index: headers as they were written, and the tensors of the one file that holds all.
+fn laid_out(case: &str, layout: &Value) -> BTreeMap<String, Vec<u8>> {
+    let dtype = layout["dtype"].as_str().expect("a type");
+    let one = work_of_one(&saved(case).join(format!("{dtype}.safetensors")));
+    let mut files = BTreeMap::new();
+    for (name, header) in layout["headers"].as_object().expect("shards") {
+        let header = header.as_str().expect("a text");
+        let mut bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        let entries: serde_json::Map<String, Value> = serde_json::from_str(header).expect("JSON");
+        let mut tensors: Vec<_> = entries.iter().filter(|(name, _)| *name != "__metadata__").collect();
+        tensors.sort_by_key(|(_, entry)| entry["data_offsets"][0].as_u64());
+        tensors.iter().for_each(|(name, _)| bytes.extend(&one[*name].raw));
+        files.insert(name.clone(), bytes);
+    }
+    files
+}
+
+fn work_of_one(file: &Path) -> BTreeMap<String, super::oracle::Tensor> {
+    let folder = super::support::quick_folder();
+    fs::copy(file, folder.path().join("model.safetensors")).expect("a fixture");
+    read(folder.path(), "model")
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Holds the files of weights and the index of a result against a layout.
+fn check_layout(case: &str, layout: &Value, output: &Path) {
+    let says = format!("{case} {} {} {}", layout["base"], layout["dtype"], layout["limit"]);
+    let (found, right) = (contents(output), laid_out(case, layout));
+    let weights = found.iter().filter(|(name, _)| name.ends_with(".safetensors"));
+    let weights: BTreeMap<_, _> = weights.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+    assert!(weights.keys().eq(right.keys()), "{says}: {:?}", weights.keys());
+    for (name, bytes) in &right {
+        assert!(weights[name] == *bytes, "{says}: {name}, {} and {} bytes", weights[name].len(), bytes.len());
+    }
+    let index = found.get(INDEX).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let right = layout["index"].as_str().map(str::to_owned);
+    // The hub's own split writes an index in the order of the files, and counts no parameters.
+    if layout["base"] == "apart" {
+        assert_eq!(index, right, "{says}");
+        return;
+    }
+    let parsed =
+        [index, right].map(|text| text.map(|text| serde_json::from_str::<Value>(&text).expect("JSON")));
+    let [found, right] = parsed.map(|index| {
+        index.map(|index| (index["weight_map"].clone(), index["metadata"]["total_size"].clone()))
+    });
+    assert_eq!(found, right, "{says}");
+}
+
+fn layouts(case: &str) -> Vec<Value> {
+    let text = fs::read_to_string(saved(case).join("layouts.json")).expect("a fixture");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn shards_are_those_that_transformers_lays_out() {
+    let mut shards = 0;
+    for (case, layout) in CASES.iter().flat_map(|case| layouts(case).into_iter().map(move |one| (*case, one)))
+    {
+        let text = |key: &str| layout[key].as_str().expect("a text").to_owned();
+        let limit = layout["limit"].as_u64().expect("a number");
+        let work = work(case, &text("base"));
+        let size = Size::typed(&limit.to_string()).expect("a size");
+        let whole = Request { max_shard_size: Some(size), ..request(&work, &text("dtype")) };
+        merge(&in_small_tiles(&whole), &Location::of_path(&work.output)).expect("merged");
+        check_layout(case, &layout, &work.output);
+        fs::remove_dir_all(&work.output).expect("it was there");
+        let (dtype, limit) = (text("dtype"), limit.to_string());
+        let flags = ["--dtype", &dtype, "--max-shard-size", &limit];
+        let ran = work.succeeds(&flags);
+        let count = layout["headers"].as_object().expect("shards").len();
+        let noun = if count == 1 { "shard" } else { "shards" };
+        let said = format!("the tensors are laid into {count} {noun} of at most {limit} bytes");
+        assert!(ran.err.contains(&said), "{}", ran.err);
+        check_layout(case, &layout, &work.output);
+        assert_eq!(verify(&work, &flags), 0, "{case} {layout}");
+        check_layout(case, &layout, &joined(&work, &flags));
+        shards += count;
+        if count == 7 {
+            cut_off_and_resumed(&work, &whole, &|output| check_layout(case, &layout, output));
+        }
+    }
+    assert_eq!(shards, 120);
+}
+
+#[test]
+fn shards_of_a_variant_are_named_as_libraries_name_them() {
+    for (stem, class) in [("model", "architectures"), ("diffusion_pytorch_model", "_class_name")] {
+        let work = with_others(&[("model.norm.weight", Dtype::F32, &[3], f32s([1.0; 3]))]);
+        let config = json!({class: "LlamaForCausalLM", "model_type": "llama"});
+        fs::write(work.base.join("config.json"), config.to_string()).expect("written");
+        let file = work.base.join(format!("{stem}.fp16.safetensors"));
+        fs::rename(work.base.join("model.safetensors"), file).expect("renamed");
+        work.succeeds(&["--max-shard-size", "64", "--variant", "fp16"]);
+        let found: Vec<String> = contents(&work.output).into_keys().collect();
+        let named = |name: &str| found.iter().any(|other| other == &format!("{stem}{name}"));
+        for name in [
+            ".fp16-00001-of-00002.safetensors",
+            ".fp16-00002-of-00002.safetensors",
+            ".safetensors.index.fp16.json",
+        ] {
+            assert!(named(name), "{name}: {found:?}");
+        }
+        let index = fs::read_to_string(work.output.join(format!("{stem}.safetensors.index.fp16.json")));
+        let index: Value = serde_json::from_str(&index.expect("an index")).expect("JSON");
+        let total = json!({"total_size": 76});
+        let counted = json!({"total_parameters": 19, "total_size": 76});
+        assert_eq!(index["metadata"], if stem == "model" { counted } else { total });
+        // What was written is a base again.
+        let again = Work { base: work.output.clone(), output: work.folder.path().join("again"), ..work };
+        again.succeeds(&["--variant", "fp16"]);
+    }
+}
+
+#[test]
+fn shards_that_come_to_the_same_are_the_same_files() {
+    let work = work("llama", "apart");
+    work.succeeds(&[]);
+    let before = contents(&work.output);
+    fs::remove_dir_all(&work.output).expect("it was there");
+    work.succeeds(&["--max-shard-size", "1"]);
+    let after = contents(&work.output);
+    assert!(before.keys().eq(after.keys()));
+    let is_weights = |name: &str| name.ends_with(".safetensors") || name == INDEX;
+    for (name, bytes) in before.iter().filter(|(name, _)| is_weights(name)) {
+        assert!(after[name] == *bytes, "{name}");
+    }
+}
+
+#[test]
+fn a_quantized_base_is_split_with_its_scales() {
+    let work = Work::quick(Some("fp8"));
+    for flags in [&[][..], &["--keep-quantized"]] {
+        work.succeeds(flags);
+        let before = read(&work.output, "model");
+        fs::remove_dir_all(&work.output).expect("it was there");
+        let with = [flags, &["--max-shard-size", "900"]].concat();
+        work.succeeds(&with);
+        assert!(work.output.join(INDEX).is_file());
+        assert!(read(&work.output, "model") == before);
+        assert_eq!(verify(&work, &with), 0);
+        fs::remove_dir_all(&work.output).expect("it was there");
+    }
+}
+
+#[test]
+fn a_size_is_refused_where_shards_are_not_free_or_it_is_none() {
+    let work = work("llama", "base");
+    let ran = work.merge(&["--max-shard-size", "5 apples"]);
+    assert!(ran.code == 2 && ran.err.contains("`--max-shard-size 5 apples`"), "{}", ran.err);
+    let ran = work.merge(&["--max-shard-size", "5G", "--to", "gguf", "--gguf-template", "x"]);
+    assert!(ran.code == 2 && ran.err.contains("--max-shard-size") && ran.err.contains("--to"), "{}", ran.err);
+    let of = super::gguf::of("llama");
+    let request = Request {
+        base: Some(of.join("base.gguf").into()),
+        adapters: vec![(of.join("adapter").into(), 1.0)],
+        max_shard_size: Some(Size::typed("5G").expect("a size")),
+        ..Request::default()
+    };
+    let error = prepare(&request).err().expect("it is refused");
+    assert_eq!(error.exit_code(), Code::Usage);
+    let says = "`--max-shard-size 5G`: the result is a file of llama.cpp";
+    assert!(error.to_string().contains(says), "{error}");
 }
