@@ -17,19 +17,23 @@ const FLAG: &str = "--max-shard-size";
 /// Why it is refused: one file of llama.cpp says all of a model.
 const OTHER_LAYOUT: &str =
     "the result is a file of llama.cpp, and is laid out as the base or the template is";
+/// And of a size that holds nothing.
+const NOTHING: &str = "a size above zero is accepted";
 
 impl Planner<'_> {
     /// The bytes of tensors that a shard may have, if a flag says it.
     ///
     /// # Errors
-    /// [`RequestError::Usage`] where something else decides shards.
+    /// [`RequestError::Usage`] for a size of nothing, and where something else decides shards.
     pub(crate) fn shard_limit(&self) -> Result<Option<u64>> {
         let Some(size) = self.max_shard_size else { return Ok(None) };
-        if self.base.catalogue.has_own_names() {
-            let value = size.as_typed().map_or_else(|| size.bytes().to_string(), str::to_owned);
-            return Err(RequestError::Usage { flag: FLAG, value, accepted: OTHER_LAYOUT }.into());
-        }
-        Ok(Some(size.bytes()))
+        let refused = match size.bytes() {
+            0 => Some(NOTHING),
+            _ => self.base.catalogue.has_own_names().then_some(OTHER_LAYOUT),
+        };
+        let Some(accepted) = refused else { return Ok(Some(size.bytes())) };
+        let value = size.as_typed().map_or_else(|| size.bytes().to_string(), str::to_owned);
+        Err(RequestError::Usage { flag: FLAG, value, accepted }.into())
     }
 }
 

@@ -443,6 +443,8 @@ fn a_size_is_refused_where_shards_are_not_free_or_it_is_none() {
     let work = work("llama", "base");
     let ran = work.merge(&["--max-shard-size", "5 apples"]);
     assert!(ran.code == 2 && ran.err.contains("`--max-shard-size 5 apples`"), "{}", ran.err);
+    let ran = work.merge(&["--max-shard-size", "0"]);
+    assert!(ran.code == 2 && ran.err.contains("`--max-shard-size 0`: a size above zero"), "{}", ran.err);
     let ran = work.merge(&["--max-shard-size", "5G", "--to", "gguf", "--gguf-template", "x"]);
     assert!(ran.code == 2 && ran.err.contains("--max-shard-size") && ran.err.contains("--to"), "{}", ran.err);
     let of = super::gguf::of("llama");
