@@ -410,3 +410,24 @@ fn an_alpha_of_zero_is_none() {
     let none = with(None);
     assert!(with(Some(0.0)) == none && with(Some(2.0)) == none && with(Some(1.0)) != none);
 }
+
+#[test]
+fn a_language_model_is_no_component_of_a_pipeline() {
+    let mut work = Work::golden("all-linear-gpt2");
+    let from = work.weights();
+    work.adapter = work.folder.path().join("style.safetensors");
+    fs::rename(from, &work.adapter).expect("renamed");
+    edit(&work.adapter, |tensors| {
+        tensors.iter_mut().for_each(|tensor| {
+            tensor.name = tensor.name.replace("base_model.model.", "");
+        });
+    });
+    // Its modules are there, and what the deltas are multiplied by is not.
+    for base in ["with", "without"] {
+        edit(&work.base.join("model.safetensors"), |tensors| {
+            let old = if base == "with" { "" } else { "transformer." };
+            tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replacen(old, "", 1));
+        });
+        refused(&work, "match no base tensor");
+    }
+}

@@ -134,6 +134,11 @@ impl Key {
         self.prefix.ends_with('_')
     }
 
+    /// Whether its component is a text encoder.
+    pub(crate) fn is_text(&self) -> bool {
+        self.prefix.starts_with("text_encoder") || self.prefix.starts_with("lora_te")
+    }
+
     /// The module under the name of its component, without what PEFT's tails begin with.
     pub(crate) fn whole_module(&self) -> String {
         format!("{}{}", self.prefix.trim_start_matches("lora_"), self.module)

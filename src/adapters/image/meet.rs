@@ -26,13 +26,14 @@ const WEIGHT: &str = ".weight";
 /// The adapter with the paths of the base's modules, if its file knows components; else as it is.
 ///
 /// # Errors
-/// [`AdapterError::Components`] for a base that two of them fit, [`ClaimError::Flattened`] for a name that two modules have.
+/// [`AdapterError::Components`] for a base that two of them fit, [`ClaimError::Unmatched`] for one that none fits, and
+/// [`ClaimError::Flattened`] for a name that two modules have.
 pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
-    if adapter.components.is_none() {
+    if adapter.components.is_none() || adapter.needed().next().is_none() {
         return Ok(adapter);
     }
     let modules = BaseModules::of(base);
-    let Some(prefix) = component(&adapter, base, &modules)? else { return Ok(adapter) };
+    let Some(prefix) = component(&adapter, base, &modules)? else { return Err(no_component(adapter)) };
     let mut adapter = adapter;
     adapter.config = adapter.components.take().and_then(|mut of| of.remove(prefix)).unwrap_or(adapter.config);
     let grammar = Grammar::of(&adapter.kind);
@@ -92,6 +93,17 @@ fn component(
     }
 }
 
+/// None of the file's modules is the base's: by their plain names they are nothing's, for what they are multiplied by depends on
+/// the component.
+fn no_component(adapter: Adapter) -> Error {
+    let keys: Vec<String> = adapter.needed().map(|tensor| tensor.key.to_string()).collect();
+    let (name, count) = (adapter.name, keys.len());
+    Error::new(ClaimError::Unmatched { adapter: name, count, keys, nearest: Vec::new() }).hint(
+        "such keys are those of a pipeline's components: give the directory of one as --base, \
+         or, for a language model, the adapter_config.json beside the file, which says what the factors are multiplied by",
+    )
+}
+
 /// A module of the base: its path, and the shape of its weight; none where that is several tensors there.
 #[derive(Clone, PartialEq)]
 struct BaseModule<'b> {
@@ -105,6 +117,8 @@ struct BaseModules<'b> {
     dotted: HashMap<String, BaseModule<'b>>,
     /// With underscores; none where two have one name.
     joined: HashMap<String, Option<BaseModule<'b>>>,
+    /// Whether the base is a model of transformers, as text encoders are.
+    is_text: bool,
 }
 
 impl<'b> BaseModules<'b> {
@@ -115,7 +129,8 @@ impl<'b> BaseModules<'b> {
             .collect();
         let unet = UnetNames::of(modules.iter().map(|(module, _)| *module));
         let is_flux = modules.iter().any(|(module, _)| is_flux(module));
-        let mut found = BaseModules { dotted: HashMap::new(), joined: HashMap::new() };
+        let is_text = base.config.model_type().is_some();
+        let mut found = BaseModules { dotted: HashMap::new(), joined: HashMap::new(), is_text };
         for &(path, shape) in &modules {
             let module = BaseModule { path: path.into(), shape: Some(shape) };
             found.add(path.to_owned(), &module);
@@ -146,7 +161,9 @@ impl<'b> BaseModules<'b> {
     /// The module that a key is for.
     fn find(&self, adapter: &str, key: &Key) -> Result<Option<&BaseModule<'b>>> {
         if !key.is_joined() {
-            return Ok(self.dotted.get(&key.module));
+            // `transformer.h.0.…` of a GPT-2 is no component of a pipeline, and a file of it does not say its scale.
+            let is_one = !self.is_text || key.is_text();
+            return Ok(self.dotted.get(&key.module).filter(|_| is_one));
         }
         match self.joined.get(&key.module) {
             None => Ok(None),
