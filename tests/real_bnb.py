@@ -14,12 +14,11 @@ from pathlib import Path
 import bitsandbytes.functional as bnb
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
-SCALE = 2.0
-RANK = 4
+from tiny_adapter import SCALE, make_adapter
+
 KINDS = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "nf4-double": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
@@ -34,7 +33,7 @@ def main():
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     plain = make_plain(folder / "plain")
-    adapter = make_adapter(folder / "plain", folder / "adapter")
+    adapter = make_adapter(folder / "plain", folder / "adapter", std=0.02)
     for kind, options in KINDS.items():
         base, merged = folder / kind, folder / f"{kind}-merged"
         quantize(folder / "plain", base, options)
@@ -55,17 +54,6 @@ def make_plain(folder):
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return load_file(folder / "model.safetensors")
-
-
-def make_adapter(plain, folder):
-    model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.bfloat16)
-    config = LoraConfig(r=RANK, lora_alpha=SCALE * RANK, target_modules=["q_proj", "up_proj", "down_proj"])
-    model = get_peft_model(model, config)
-    for name, values in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(values, std=0.02)
-    model.save_pretrained(folder)
-    return load_file(folder / "adapter_model.safetensors")
 
 
 def quantize(plain, folder, options):

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 from optimum.quanto import QuantizedModelForCausalLM, qfloat8, qint2, qint4, qint8
-from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TorchAoConfig
 
-SCALE = 2.0
-RANK = 4
+from tiny_adapter import SCALE, make_adapter
+
 HQQ = [(4, 64, 1), (4, 64, 0), (8, 64, 1), (2, 16, 1), (1, 8, 0)]
 
 
@@ -34,7 +33,7 @@ def main():
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     plain = make_plain(folder / "plain")
-    adapter = make_adapter(folder / "plain", folder / "adapter")
+    adapter = make_adapter(folder / "plain", folder / "adapter", std=0.1)
     bases = {f"hqq{bits}-axis{axis}": (hqq, (bits, group, axis)) for bits, group, axis in HQQ}
     bases |= {f"quanto-{qtype.name}": (quanto, (qtype,)) for qtype in (qint2, qint4, qint8, qfloat8)}
     bases |= {"torchao-int8": (torchao, (Int8WeightOnlyConfig(version=2),)), "torchao-fp8": (torchao, (Float8WeightOnlyConfig(version=2),))}
@@ -95,17 +94,6 @@ def make_plain(folder):
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return load_file(folder / "model.safetensors")
-
-
-def make_adapter(plain, folder):
-    model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.bfloat16)
-    config = LoraConfig(r=RANK, lora_alpha=SCALE * RANK, target_modules=["q_proj", "up_proj", "down_proj"])
-    model = get_peft_model(model, config)
-    for name, values in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(values, std=0.1)
-    model.save_pretrained(folder)
-    return load_file(folder / "adapter_model.safetensors")
 
 
 def linear(model):

@@ -26,10 +26,11 @@ import torch
 from gptqmodel import GPTQModel, QuantizeConfig
 from gptqmodel.nn_modules.qlinear.torch import TorchLinear
 from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tiny_adapter import SCALE, make_adapter
 
 # Bits, group, order of activations, symmetric, format. Groups of 256 leave half a group of the 384 inputs of `down_proj`.
 GPTQ = [
@@ -45,8 +46,6 @@ GPTQ = [
 ]
 # Layout and group.
 AWQ = [("gemm", 128), ("gemm", 32), ("gemv", 128), ("gemv", 64), ("gemv", 32)]
-SCALE = 2.0
-RANK = 4
 
 
 def main():
@@ -56,7 +55,7 @@ def main():
     os.chdir(folder)  # GPTQModel leaves logs.
     torch.manual_seed(0)
     make_plain(folder / "plain")
-    adapter = make_adapter(folder / "plain", folder / "adapter")
+    adapter = make_adapter(folder / "plain", folder / "adapter", std=0.2)
     bases = {
         f"gptq{bits}-g{group}{'-act' * act}{'-sym' * sym}-{form}": (gptq, (bits, group, act, sym, form))
         for bits, group, act, sym, form in GPTQ
@@ -105,17 +104,6 @@ def make_plain(folder):
     model.to(torch.bfloat16).save_pretrained(folder)
     words = Tokenizer(models.WordLevel({str(word): word for word in range(256)}, unk_token="0"))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="0", pad_token="0", eos_token="1").save_pretrained(folder)
-
-
-def make_adapter(plain, folder):
-    model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.bfloat16)
-    config = LoraConfig(r=RANK, lora_alpha=SCALE * RANK, target_modules=["q_proj", "up_proj", "down_proj"])
-    model = get_peft_model(model, config)
-    for name, values in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(values, std=0.2)
-    model.save_pretrained(folder)
-    return load(folder)
 
 
 def load(folder):
