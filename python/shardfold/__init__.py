@@ -1,9 +1,9 @@
 """shardfold merges fine-tuning adapters into checkpoints of any size, under a memory limit.
 
-`merge`, `finish`, `plan`, `inspect`, `verify` and `report` are the commands; `open_merged` reads the tensors of a merge without writing it.
+`merge`, `convert`, `finish`, `plan`, `inspect`, `verify` and `report` are the commands; `open_merged` reads the tensors of a merge without writing it.
 """
 
-from shardfold._call import Progress, finish, inspect, merge, plan, report, verify
+from shardfold._call import Progress, convert, finish, inspect, merge, plan, report, verify
 from shardfold._errors import (
     BudgetError,
     BugError,
@@ -35,6 +35,7 @@ __all__ = [
     "StoppedError",
     "UsageError",
     "__version__",
+    "convert",
     "finish",
     "inspect",
     "merge",

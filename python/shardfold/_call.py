@@ -45,6 +45,12 @@ def plan(base: Any, adapters: Any, *, progress: Any = None, **flags: Any) -> Any
     return call(["plan", *merge_arguments(base, adapters, flags)], progress)
 
 
+def convert(base: Any, output: Any, *, progress: Any = None, **flags: Any) -> Any:
+    """Writes a checkpoint in another type (`dtype`), in other shards (`max_shard_size`), or as safetensors."""
+    args = ["convert", *flag_arguments(flags), "--output=" + os.fspath(output), "--", os.fspath(base)]
+    return call(args, progress)
+
+
 def finish(output: Any, *, progress: Any = None, **flags: Any) -> Any:
     """Joins the parts that `merge(..., part="I/N")` made."""
     return call(["finish", *flag_arguments(flags), "--", os.fspath(output)], progress)

@@ -72,10 +72,17 @@ class Commands(unittest.TestCase):
         self.assertEqual(command("merge").returncode, 2)
         self.assertEqual(command("inspect", self.work / "nowhere").returncode, 66)
 
+    def test_a_checkpoint_is_converted(self) -> None:
+        made = shardfold.convert(BASE, self.work / "f16", dtype="f16")
+        self.assertEqual((made["state"], made["tensors"]["merged"]), ("done", 0))
+        self.assertIn(b"F16", (self.work / "f16" / "model-00001-of-00003.safetensors").read_bytes()[:200])
+        with self.assertRaises(shardfold.UsageError):
+            shardfold.convert(BASE, self.work / "same")
+
     def test_the_stubs_have_all_flags(self) -> None:
         stub = (Path(shardfold.__file__).with_name("__init__.pyi")).read_text()
         ours = {"json", "quiet", "verbose", "help", "base", "adapter", "scaled-adapter"}
-        for name in ("merge", "finish", "plan", "verify", "report", "inspect"):
+        for name in ("merge", "convert", "finish", "plan", "verify", "report", "inspect"):
             flags = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", command(name, "--help").stdout, re.M)) - ours
             self.assertTrue(flags, name)
             body = re.search(rf"^def {name}\((.*?)\) ->", stub, re.M | re.S)

@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::error::exit::TABLE;
 use crate::report::style::Style;
-use crate::storage::io::settings::Unchanged;
 
-use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, ResultFlags, RuleFlags, ShowFlags};
+use crate::cli::convert_args::ConvertArgs;
+use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, ShowFlags};
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
 
@@ -51,6 +50,14 @@ pub(crate) enum Command {
         shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
         shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
     Plan(PlanArgs),
+    /// Write a checkpoint in another type, in other shards, or as safetensors
+    ///
+    /// A merge of no adapters: what `--dtype` and `--max-shard-size` say of the result, and `pytorch_model.bin` as safetensors. A
+    /// quantized checkpoint stays as it is, unless `--dtype` asks for a type: then it is decoded.
+    ///
+    /// Example: shardfold convert llama-8b --dtype f16 --max-shard-size 5G -o llama-8b-f16
+    #[command(override_usage = "shardfold convert <DIR|NAME> --output <DIR> [OPTIONS]")]
+    Convert(ConvertArgs),
     /// Show the contents of a checkpoint or adapter
     ///
     /// For a checkpoint, from its headers and its config: sizes, dtypes, shards, quantization, and tensors. For an adapter:
@@ -105,6 +112,7 @@ impl Command {
             Command::Inspect(_) | Command::Completions(_) => Style::Human,
             Command::Verify(args) => args.show.style(),
             Command::Report(args) => args.style(),
+            Command::Convert(args) => args.style(),
             Command::Finish(args) => args.show.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
@@ -118,6 +126,7 @@ impl Command {
             Command::Verify(args) => &args.show.log,
             Command::Finish(args) => &args.show.log,
             Command::Report(args) => &args.log,
+            Command::Convert(args) => &args.show.log,
             Command::Completions(_) => return None,
         };
         flags.log_file.as_deref()
@@ -125,14 +134,6 @@ impl Command {
 }
 
 impl MergeArgs {
-    /// Whether to throw the result away; without the feature `testing`, never.
-    pub(crate) fn discards(&self) -> bool {
-        #[cfg(feature = "testing")]
-        return self.testing.discard;
-        #[cfg(not(feature = "testing"))]
-        false
-    }
-
     /// What the user wants to see; the flags exclude each other.
     pub(crate) fn style(&self) -> Style {
         let asked = [(self.json, Style::Json), (self.quiet, Style::Quiet), (self.verbose, Style::Verbose)];
@@ -192,69 +193,11 @@ pub(crate) struct MergeArgs {
     #[command(flatten)]
     pub(crate) inputs: InputFlags,
 
-    /// Write the result to this directory
-    ///
-    /// It must not exist, or be empty, or hold the result of this very merge already. `plan` does not need it.
-    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
-    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) out: OutputFlags,
 
     #[command(flatten)]
     pub(crate) result: ResultFlags,
-
-    /// Write SHA256SUMS beside the other files
-    ///
-    /// `sha256` is the one kind there is. The file has the SHA-256 of every other file of the result, for `sha256sum -c`.
-    #[arg(
-        long,
-        value_name = "sha256",
-        value_parser = ["sha256"],
-        hide_possible_values = true,
-        help_heading = "Output"
-    )]
-    pub(crate) checksums: Option<String>,
-
-    /// Refuse a result with another digest
-    ///
-    /// The digest that the summary and `shardfold.json` have as `result`: BLAKE3 over the hashes and names of all files but
-    /// `shardfold.json` and `SHA256SUMS`. Where the result has another, OUTPUT is not created. `plan` ignores it.
-    #[arg(long, value_name = "DIGEST", help_heading = "Output")]
-    pub(crate) expect: Option<String>,
-
-    /// Write one part of the result, e.g. 0/4, for `finish` to join
-    ///
-    /// Several processes, on as many hosts as there are, make one result: each is given the same inputs, the same flags and the same
-    /// OUTPUT, which all of them must see, and another I of I/N, counted from 0. When all N are made, `shardfold finish OUTPUT` joins
-    /// them. `auto/N` takes I from the array of tasks that this process is one of: SLURM_ARRAY_TASK_ID, else JOB_COMPLETION_INDEX;
-    /// `auto` takes N from Slurm, too. A part that was interrupted is run again, and may run twice at once. `plan` ignores it.
-    #[arg(long, value_name = "I/N", help_heading = "Output")]
-    pub(crate) part: Option<String>,
-
-    /// Skip hashing what an interrupted run of the same merge left
-    ///
-    /// A merge that was interrupted goes on where it stopped. By default what is there is hashed first; with this flag its
-    /// length is enough, which saves reading it.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) trust_journal: bool,
-
-    /// Choose what becomes of parts that no adapter changes
-    ///
-    /// `auto` shares them with the base where the file system can (XFS, Btrfs): they are not written and take no space until one
-    /// of the two files is changed there, and a base that shardfold made is not even read there, since its `shardfold.json` has
-    /// their hashes. `copy` writes them always, so that nothing is shared. `hardlink` makes a file that no adapter changes a
-    /// second name of the base's: whoever changes one in place changes both.
-    #[arg(
-        long,
-        value_name = "auto|copy|hardlink",
-        value_parser = PossibleValuesParser::new(["auto", "copy", "hardlink"]).map(|name| unchanged(&name)),
-        default_value = "auto",
-        hide_possible_values = true,
-        help_heading = "Output"
-    )]
-    pub(crate) unchanged: Unchanged,
-
-    /// Print the plan and write nothing, as `plan` does
-    #[arg(long, help_heading = "Output")]
-    pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) memory: MemoryFlags,
@@ -466,21 +409,12 @@ fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, cla
         Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
         Command::Verify(args) => Some(&mut args.inputs),
         Command::Report(args) => Some(&mut args.inputs),
-        Command::Inspect(_) | Command::Finish(_) | Command::Completions(_) => None,
+        Command::Convert(_) | Command::Inspect(_) | Command::Finish(_) | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
         inputs.set_order(matches);
     }
     Ok(cli.command)
-}
-
-/// What `--unchanged` says.
-fn unchanged(name: &str) -> Unchanged {
-    match name {
-        "copy" => Unchanged::Copy,
-        "hardlink" => Unchanged::Link,
-        _ => Unchanged::Share,
-    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
-use crate::cli::{merge, plan, report, verify};
+use crate::cli::{convert, merge, plan, report, verify};
 
 /// Runs a command (`["plan", "--adapter", "style"]`) and returns the document that it prints with `--json`. What `verify` finds is
 /// in its document and no error.
@@ -52,7 +52,8 @@ pub fn call(args: &[OsString], cancel: &Cancel, reporter: &mut dyn Reporter) -> 
 
 fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
     match command {
-        Command::Merge(args) => merged(args, cancel, reporter),
+        Command::Merge(args) => merged(config_of(args, cancel)?, reporter),
+        Command::Convert(args) => merged(of_this_process(convert::config_of(args)?, cancel), reporter),
         Command::Plan(args) => {
             let config = MergeConfig { probe: args.probe, ..config_of(&args.merge, cancel)? };
             planned(&config, reporter)
@@ -76,7 +77,8 @@ pub fn request_of(args: &[OsString], cancel: &Cancel) -> Result<Request> {
     match parse(args)? {
         Command::Merge(args) => Ok(config_of(&args, cancel)?.request),
         Command::Plan(args) => Ok(config_of(&args.merge, cancel)?.request),
-        _ => Err(arguments("only `merge` and `plan` ask for a merge")),
+        Command::Convert(args) => Ok(of_this_process(convert::config_of(&args)?, cancel).request),
+        _ => Err(arguments("only `merge`, `plan` and `convert` ask for a merge")),
     }
 }
 
@@ -97,13 +99,15 @@ fn parse(args: &[OsString]) -> Result<Command> {
 
 /// What is asked for, as a part of a process that holds other things already.
 fn config_of(args: &MergeArgs, cancel: &Cancel) -> Result<MergeConfig> {
-    let mut config = MergeConfig::new(args)?;
-    config.request = Request { cancel: cancel.clone(), ..config.request }.beside_this_process();
-    Ok(config)
+    Ok(of_this_process(MergeConfig::new(args)?, cancel))
 }
 
-fn merged(args: &MergeArgs, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
-    let mut config = config_of(args, cancel)?;
+fn of_this_process(config: MergeConfig, cancel: &Cancel) -> MergeConfig {
+    let request = Request { cancel: cancel.clone(), ..config.request }.beside_this_process();
+    MergeConfig { request, ..config }
+}
+
+fn merged(mut config: MergeConfig, reporter: &mut dyn Reporter) -> Result<String> {
     if config.dry_run {
         return planned(&config, reporter);
     }

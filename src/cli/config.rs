@@ -9,8 +9,8 @@ use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 #[cfg(feature = "hub")]
 use crate::checkpoint::fetched::are_fetched;
 use crate::checkpoint::tokenizer::TokenizerChoice;
-use crate::error::Result;
 use crate::error::request::RequestError;
+use crate::error::{Error, Result};
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::merge::request::Request;
@@ -22,8 +22,12 @@ use crate::storage::location::Location;
 use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
-use crate::cli::flags::{InputFlags, MemoryFlags, ResultFlags, RuleFlags};
+use crate::cli::flags::{
+    FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
+};
 use crate::cli::part::read_part;
+#[cfg(feature = "testing")]
+use crate::cli::test_flags::TestFlags;
 
 /// A merge as the flags ask for it.
 pub(crate) struct MergeConfig {
@@ -41,6 +45,9 @@ pub(crate) struct MergeConfig {
     pub(crate) report: Option<PathBuf>,
     /// What to show.
     pub(crate) style: Style,
+    /// What only tests ask for.
+    #[cfg(feature = "testing")]
+    pub(crate) testing: TestFlags,
 }
 
 impl MergeConfig {
@@ -49,23 +56,53 @@ impl MergeConfig {
     /// # Errors
     /// [`RequestError::Usage`] with the flag, the value and what is accepted; [`RequestError::OutOfRange`].
     pub(crate) fn new(args: &MergeArgs) -> Result<MergeConfig> {
+        if args.inputs.adapters.is_empty() {
+            let error = Error::new(RequestError::Required { flag: "--adapter <DIR|NAME>" });
+            return Err(error.hint("without one `shardfold convert` changes types and shards"));
+        }
+        let request = request_of(&args.inputs, &args.result, &args.memory, &args.rules)?;
+        #[cfg(feature = "testing")]
+        let request = Request { hooks: args.testing.hooks()?, ..request };
+        let written = MergeConfig::written(&args.out, request, args.style())?;
+        #[cfg(feature = "testing")]
+        let written = MergeConfig { testing: args.testing.clone(), ..written };
+        Ok(MergeConfig { profile: args.profile.clone(), report: args.report.clone(), ..written })
+    }
+
+    /// Whether to throw the result away; without the feature `testing`, never.
+    pub(crate) fn discards(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.testing.discard;
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+
+    /// What is asked for, written as these flags have it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn written(out: &OutputFlags, request: Request, style: Style) -> Result<MergeConfig> {
+        let part = out.part.as_deref().map(|text| read_part(text, &|name| std::env::var(name).ok()));
         let request = Request {
-            unchanged: args.unchanged,
-            sha256: args.checksums.is_some(),
-            expected: args.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
-            trust_journal: args.trust_journal,
-            part: args
-                .part
-                .as_deref()
-                .map(|text| read_part(text, &|name| std::env::var(name).ok()))
-                .transpose()?,
-            #[cfg(feature = "testing")]
-            hooks: args.testing.hooks()?,
-            ..request_of(&args.inputs, &args.result, &args.memory, &args.rules)?
+            unchanged: out.unchanged,
+            sha256: out.checksums.is_some(),
+            expected: out.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
+            trust_journal: out.trust_journal,
+            part: part.transpose()?,
+            ..request
         };
-        let output = args.output.clone();
-        let (profile, report, style) = (args.profile.clone(), args.report.clone(), args.style());
-        Ok(MergeConfig { request, output, dry_run: args.dry_run, probe: false, profile, report, style })
+        let (output, dry_run) = (out.output.clone(), out.dry_run);
+        Ok(MergeConfig {
+            request,
+            output,
+            dry_run,
+            probe: false,
+            profile: None,
+            report: None,
+            style,
+            #[cfg(feature = "testing")]
+            testing: TestFlags::default(),
+        })
     }
 }
 
@@ -79,21 +116,13 @@ pub(crate) fn request_of(
     memory: &MemoryFlags,
     rules: &RuleFlags,
 ) -> Result<Request> {
-    if inputs.adapters.is_empty() {
-        return Err(RequestError::Required { flag: "--adapter <DIR|NAME>" }.into());
-    }
     let adapters = inputs
         .adapters
         .iter()
         .map(|(path, weight)| Ok((path.clone().into(), read_weight(weight.as_deref())?)));
-    Ok(Request {
+    let request = Request {
         base: inputs.base.clone().map(Into::into),
-        variant: inputs.variant.clone(),
         adapters: adapters.collect::<Result<_>>()?,
-        hub: hub_of(inputs)?,
-        max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
-        io: IoMode::find(&memory.io),
-        threads: memory.threads.as_deref().map(read_threads).transpose()?,
         ignored_fields: rules.ignore_field.clone(),
         tokenizer: match result.tokenizer.as_str() {
             "base" => TokenizerChoice::Base,
@@ -101,8 +130,7 @@ pub(crate) fn request_of(
             _ => TokenizerChoice::Auto,
         },
         tied: if result.tied == "fold" { Tied::Fold } else { Tied::Untie },
-        dtype: result.dtype.clone(),
-        max_shard_size: result.max_shard_size.as_deref().map(read_shard_size).transpose()?,
+        changed_only: result.changed_only,
         keep_quantized: rules.keep_quantized,
         base16: rules.base16.clone().map(Into::into),
         template: rules.gguf_template.clone().map(Into::into),
@@ -117,8 +145,32 @@ pub(crate) fn request_of(
         allow_other_base: rules.allow_other_base,
         follow_links: rules.follow_links,
         allow_noop: rules.allow_noop,
-        state: state_dir(),
         ..Request::default()
+    };
+    form_of(&result.form, memory, source_of(&inputs.source, request)?)
+}
+
+/// A request with what flags say of where the base is read from.
+///
+/// # Errors
+/// As [`request_of`].
+pub(crate) fn source_of(source: &SourceFlags, request: Request) -> Result<Request> {
+    Ok(Request { variant: source.variant.clone(), hub: hub_of(source)?, ..request })
+}
+
+/// A request with what flags say of the form of its result and of the memory for it.
+///
+/// # Errors
+/// As [`request_of`].
+pub(crate) fn form_of(form: &FormFlags, memory: &MemoryFlags, request: Request) -> Result<Request> {
+    Ok(Request {
+        max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
+        io: IoMode::find(&memory.io),
+        threads: memory.threads.as_deref().map(read_threads).transpose()?,
+        dtype: form.dtype.clone(),
+        max_shard_size: form.max_shard_size.as_deref().map(read_shard_size).transpose()?,
+        state: state_dir(),
+        ..request
     })
 }
 
@@ -126,9 +178,9 @@ pub(crate) fn request_of(
 ///
 /// # Errors
 /// [`RequestError::Usage`] for `--cache` where nothing is read of the hub.
-fn hub_of(inputs: &InputFlags) -> Result<Hub> {
+fn hub_of(source: &SourceFlags) -> Result<Hub> {
     let hub = Hub::online(&HubEnvironment::of_this_process());
-    if !inputs.cache {
+    if !source.cache {
         return Ok(hub);
     }
     #[cfg(feature = "hub")]

@@ -3,11 +3,30 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Args};
 
 use crate::report::style::Style;
-use crate::storage::io::settings::IoMode;
+use crate::storage::io::settings::{IoMode, Unchanged};
+
+/// Where a base is read from, and which of its weights.
+#[derive(Args)]
+pub(crate) struct SourceFlags {
+    /// Keep what is read from the hub in the local cache, for later
+    ///
+    /// Before anything is planned, the files of the base and of adapters that are not in the cache are fetched, checked, and put there as
+    /// `hf download` does, so that other programs and the next run find them. What was interrupted goes on where it stopped. The
+    /// disk needs room for them. Without it nothing is kept, and a base is read as it is needed.
+    #[arg(long, help_heading = "Inputs")]
+    pub(crate) cache: bool,
+
+    /// Select a weight variant of the base, e.g. fp16
+    ///
+    /// Takes `model.fp16.safetensors`, or its shards, where weights of several names lie side by side. The output files are
+    /// named as the base's. [default: weights without a variant, else the only ones there are]
+    #[arg(long, value_name = "NAME", help_heading = "Inputs")]
+    pub(crate) variant: Option<String>,
+}
 
 /// What is merged.
 #[derive(Args)]
@@ -23,20 +42,8 @@ pub(crate) struct InputFlags {
     #[arg(long, value_name = "DIR|NAME", help_heading = "Inputs")]
     pub(crate) base: Option<PathBuf>,
 
-    /// Keep what is read from the hub in the local cache, for later
-    ///
-    /// Before anything is planned, the files of the base and of adapters that are not in the cache are fetched, checked, and put there as
-    /// `hf download` does, so that other programs and the next run find them. What was interrupted goes on where it stopped. The
-    /// disk needs room for them. Without it nothing is kept, and a base is read as it is needed.
-    #[arg(long, help_heading = "Inputs")]
-    pub(crate) cache: bool,
-
-    /// Select a weight variant of the base, e.g. fp16
-    ///
-    /// Takes `model.fp16.safetensors`, or its shards, where weights of several names lie side by side. The output files are
-    /// named as the base's. [default: weights without a variant, else the only ones there are]
-    #[arg(long, value_name = "NAME", help_heading = "Inputs")]
-    pub(crate) variant: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceFlags,
 
     /// Add an adapter with weight 1: a directory or a repo id; repeatable
     ///
@@ -77,6 +84,71 @@ impl InputFlags {
     }
 }
 
+/// Where the result goes, and how it is written.
+#[derive(Args)]
+pub(crate) struct OutputFlags {
+    /// Write the result to this directory
+    ///
+    /// It must not exist, or be empty, or hold the result of this very merge already. `plan` does not need it.
+    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Write SHA256SUMS beside the other files
+    ///
+    /// `sha256` is the one kind there is. The file has the SHA-256 of every other file of the result, for `sha256sum -c`.
+    #[arg(
+        long,
+        value_name = "sha256",
+        value_parser = ["sha256"],
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) checksums: Option<String>,
+
+    /// Refuse a result with another digest
+    ///
+    /// The digest that the summary and `shardfold.json` have as `result`: BLAKE3 over the hashes and names of all files but
+    /// `shardfold.json` and `SHA256SUMS`. Where the result has another, OUTPUT is not created. `plan` ignores it.
+    #[arg(long, value_name = "DIGEST", help_heading = "Output")]
+    pub(crate) expect: Option<String>,
+
+    /// Write one part of the result, e.g. 0/4, for `finish` to join
+    ///
+    /// Several processes, on as many hosts as there are, make one result: each is given the same inputs, the same flags and the same
+    /// OUTPUT, which all of them must see, and another I of I/N, counted from 0. When all N are made, `shardfold finish OUTPUT` joins
+    /// them. `auto/N` takes I from the array of tasks that this process is one of: SLURM_ARRAY_TASK_ID, else JOB_COMPLETION_INDEX;
+    /// `auto` takes N from Slurm, too. A part that was interrupted is run again, and may run twice at once. `plan` ignores it.
+    #[arg(long, value_name = "I/N", help_heading = "Output")]
+    pub(crate) part: Option<String>,
+
+    /// Skip hashing what an interrupted run of the same merge left
+    ///
+    /// A merge that was interrupted goes on where it stopped. By default what is there is hashed first; with this flag its
+    /// length is enough, which saves reading it.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) trust_journal: bool,
+
+    /// Choose what becomes of parts that no adapter changes
+    ///
+    /// `auto` shares them with the base where the file system can (XFS, Btrfs): they are not written and take no space until one
+    /// of the two files is changed there, and a base that shardfold made is not even read there, since its `shardfold.json` has
+    /// their hashes. `copy` writes them always, so that nothing is shared. `hardlink` makes a file that no adapter changes a
+    /// second name of the base's: whoever changes one in place changes both.
+    #[arg(
+        long,
+        value_name = "auto|copy|hardlink",
+        value_parser = PossibleValuesParser::new(["auto", "copy", "hardlink"]).map(|name| unchanged(&name)),
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    pub(crate) unchanged: Unchanged,
+
+    /// Print the plan and write nothing, as `plan` does
+    #[arg(long, help_heading = "Output")]
+    pub(crate) dry_run: bool,
+}
+
 /// What the result is, where there is a choice.
 #[derive(Args)]
 pub(crate) struct ResultFlags {
@@ -108,6 +180,21 @@ pub(crate) struct ResultFlags {
     )]
     pub(crate) tokenizer: String,
 
+    /// Write only the tensors that change, to be laid over the base
+    ///
+    /// The result is a checkpoint of these tensors and their index, with `config.json` if that changes, and without the base's other
+    /// files. Its shards have at most `--max-shard-size` bytes of tensors [default: 5G]. Whoever loads the base and then these tensors has
+    /// the merged model.
+    #[arg(long, conflicts_with_all = ["dtype", "to"], help_heading = "Output")]
+    pub(crate) changed_only: bool,
+
+    #[command(flatten)]
+    pub(crate) form: FormFlags,
+}
+
+/// The types and the shards of the result, where they are not the base's.
+#[derive(Args)]
+pub(crate) struct FormFlags {
     /// Set the type that all floats of the result are written in
     ///
     /// Every tensor of BF16, F16 or F32 is written in this type: a merged one from the exact sum, rounded once, any other from the
@@ -118,7 +205,6 @@ pub(crate) struct ResultFlags {
         long,
         value_name = "bf16|f16|f32",
         value_parser = ["bf16", "f16", "f32"],
-        conflicts_with_all = ["keep_quantized", "base16", "to"],
         hide_possible_values = true,
         help_heading = "Output"
     )]
@@ -129,7 +215,7 @@ pub(crate) struct ResultFlags {
     /// All tensors of the result, in the order in which the base has them, are laid into shards as `save_pretrained(max_shard_size=)`
     /// of transformers lays them: a tensor that is larger has a shard alone, and where one shard is enough there is no index. Sizes are
     /// read as those of `--max-ram`. [default: the base's shards]
-    #[arg(long, value_name = "SIZE", conflicts_with = "to", help_heading = "Output")]
+    #[arg(long, value_name = "SIZE", help_heading = "Output")]
     pub(crate) max_shard_size: Option<String>,
 }
 
@@ -213,7 +299,7 @@ pub(crate) struct RuleFlags {
     /// written in 16 bit, with all of the delta. With this flag they are encoded again with the scales they had, and new ones where a
     /// value would not fit; all others are copied. Most of a small delta may be rounded away, which is measured and reported. An
     /// adapter on what cannot be encoded again (HQQ, AQLM, …) is refused.
-    #[arg(long, help_heading = "Quantization")]
+    #[arg(long, conflicts_with = "dtype", help_heading = "Quantization")]
     pub(crate) keep_quantized: bool,
 
     /// Allow `--keep-quantized` to keep next to nothing of a delta
@@ -230,7 +316,7 @@ pub(crate) struct RuleFlags {
     /// as with `--keep-quantized`.
     ///
     /// Example: --base org/model-NVFP4 --base16 org/model
-    #[arg(long, value_name = "DIR|NAME", help_heading = "Quantization")]
+    #[arg(long, value_name = "DIR|NAME", conflicts_with = "dtype", help_heading = "Quantization")]
     pub(crate) base16: Option<PathBuf>,
 
     /// Set which scales are made for weights that are quantized again
@@ -272,6 +358,7 @@ pub(crate) struct RuleFlags {
         value_name = "FORMAT",
         value_parser = ["gguf"],
         requires = "gguf_template",
+        conflicts_with_all = ["dtype", "max_shard_size"],
         hide_possible_values = true,
         help_heading = "GGUF"
     )]
@@ -376,6 +463,15 @@ pub(crate) struct RuleFlags {
     /// every weight as it was. With this flag it is reported and recorded.
     #[arg(long, help_heading = "Escape hatches")]
     pub(crate) allow_noop: bool,
+}
+
+/// What `--unchanged` says.
+fn unchanged(name: &str) -> Unchanged {
+    match name {
+        "copy" => Unchanged::Copy,
+        "hardlink" => Unchanged::Link,
+        _ => Unchanged::Share,
+    }
 }
 
 /// The orders of experts, also as `lora_B_layout` has them.

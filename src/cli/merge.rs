@@ -21,6 +21,14 @@ use crate::cli::{plan, report, signals};
 pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let mut config = MergeConfig::new(args)?;
     config.request.cancel = signals::listen();
+    execute(config, console)
+}
+
+/// Merges as it is asked for.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub(crate) fn execute(mut config: MergeConfig, console: &Console) -> Result<()> {
     if config.dry_run {
         return plan::show(&config, console);
     }
@@ -29,9 +37,9 @@ pub(crate) fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let prepared = prepare(&config.request)?;
     let mut reporter = console.reporter(&config.request.cancel, &prepared.notes);
     #[cfg(feature = "testing")]
-    let output = args.testing.output(output);
+    let output = config.testing.output(output);
     let mut noted = Noted::new(reporter.as_mut(), report::texts(&prepared.notes));
-    let summary = if args.discards() {
+    let summary = if config.discards() {
         prepared.merge_and_discard(&output, &mut noted)?
     } else {
         prepared.merge(&output, &mut noted)?

@@ -5,6 +5,8 @@ pub(crate) mod call;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod console;
+pub(crate) mod convert;
+pub(crate) mod convert_args;
 pub(crate) mod finish;
 pub(crate) mod flags;
 pub(crate) mod inspect;
@@ -76,6 +78,7 @@ fn run(command: &Command, console: &Console) -> Result<()> {
     match command {
         Command::Merge(args) => merge::run(args, console),
         Command::Plan(args) => plan::run(args, console),
+        Command::Convert(args) => convert::run(args, console),
         Command::Inspect(args) => inspect::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Report(args) => report::run(args, console),

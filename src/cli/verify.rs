@@ -5,6 +5,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::request::RequestError;
 use crate::error::verify::VerifyError;
 use crate::error::{Error, Result};
+use crate::publish::provenance::Provenance;
 use crate::report::style::Style;
 use crate::storage::location::Location;
 use crate::verify::hashes::check_hashes;
@@ -81,6 +82,10 @@ pub(crate) fn check_asked(args: &VerifyArgs, dir: &Location) -> Result<()> {
     }
     // Whoever mistyped the directory need not look for an adapter first.
     dir.check_dir()?;
+    // What `convert` made has a base alone.
+    if args.inputs.base.is_some() && Provenance::read(dir)?.is_some_and(|record| record.adapters.is_empty()) {
+        return Ok(());
+    }
     Err(RequestError::Required { flag: "--adapter <DIR|NAME>` or `--hashes-only" }.into())
 }
 

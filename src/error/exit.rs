@@ -77,6 +77,7 @@ fn of_request(error: &RequestError) -> Code {
         | RequestError::NoBase { .. }
         | RequestError::BaseNotCached { .. }
         | RequestError::Arguments { .. }
+        | RequestError::NothingToConvert { .. }
         | RequestError::UnknownTensor { .. }
         | RequestError::NoSuchBytes { .. }
         | RequestError::Endpoint { .. }

@@ -30,6 +30,8 @@ pub enum RequestError {
         "no `--base` given, and the base model `{base}` of adapter `{adapter}` is not in the local cache"
     )]
     BaseNotCached { adapter: String, base: String },
+    #[error("nothing of `{}` is to be converted: it is safetensors already", path.display())]
+    NothingToConvert { path: PathBuf },
     #[error("{message}")]
     Arguments { message: String },
     #[error("the merged checkpoint has no tensor `{tensor}`")]

@@ -185,6 +185,7 @@ fn planner<'a>(
         types: request.template.is_some().then(|| request.template_type.as_deref().unwrap_or("auto")),
         dtype: request.dtype.as_deref(),
         max_shard_size: request.max_shard_size.as_ref(),
+        changed_only: request.changed_only,
         fresh_scales: request.fresh_scales,
         adapters,
         ignored_fields: &request.ignored_fields,

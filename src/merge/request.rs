@@ -93,6 +93,8 @@ pub struct Request {
     pub dtype: Option<String>,
     /// The most bytes of tensors in a shard, as `save_pretrained` has it; by default the shards are the base's.
     pub max_shard_size: Option<Size>,
+    /// Whether only the tensors are written that are not the base's, to be laid over it.
+    pub changed_only: bool,
     /// Whether encoded weights stay encoded.
     pub keep_quantized: bool,
     /// The 16-bit checkpoint that a quantized base was made from: what adapters change starts from it, and is quantized as the base

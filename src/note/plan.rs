@@ -61,6 +61,11 @@ notes! {
             "the tensors are laid into {count} {} of at most {limit} bytes, or of one tensor that is larger (--max-shard-size)",
             verb(*count, ["shard", "shards"])
         ),
+        ChangedOnly { count: usize, of: usize } => (
+            "only the {count} {} that {} are written, of {of}: they are laid over the base (--changed-only)",
+            verb(*count, ["tensor", "tensors"]),
+            verb(*count, ["changes", "change"])
+        ),
         ConfigEntriesDropped { entries: Vec<String> } => (
             "{} {} dropped from config.json: no tensor is quantized any more",
             first_of(entries),

@@ -33,7 +33,7 @@ use crate::plan::layout::OutputLayout;
 use crate::plan::links;
 use crate::plan::original::Originals;
 use crate::plan::out_content::TensorEdits;
-use crate::plan::out_form::OutForm;
+use crate::plan::out_form::{OutForm, ShardCut};
 use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
 use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
@@ -79,7 +79,7 @@ impl Planner<'_> {
         });
         errors.extend(self.needless_original(&weights));
         let of_original = self.weights_of_original(&mut errors);
-        let form = self.out_form(of_original.as_ref(), &mut errors);
+        let form = self.out_form((&weights, of_original.as_ref()), &mut errors);
         let mut claim_set = ClaimSet { notes: self.base.notes.clone(), errors, ..ClaimSet::default() };
         let of_weights = weights.stale().cloned().into_iter().chain(weights.turned());
         claim_set.notes.extend(of_weights.map(Note::from));
@@ -184,9 +184,10 @@ impl Planner<'_> {
             OutputLayout { outline, edits, keep_quantized, originals, fresh_scales, form }.shards()?;
         let is_decoded = outline.weights.any() && !self.keep_quantized;
         let is_unexplained = is_decoded || outline.weights.stale().is_some();
-        let index = match form.shard_limit {
-            Some(_) => side_files::split_index(outline, &shards, keep_quantized),
-            None => side_files::index(outline, &shards),
+        let index = match form.cut {
+            ShardCut::AsBase => side_files::index(outline, &shards),
+            ShardCut::Anew(_) => side_files::split_index(outline, &shards, keep_quantized),
+            ShardCut::ChangedOnly(_) => Some(side_files::changed_index(outline, &shards)),
         };
         let (kept_index, index) = match index {
             None => (None, None),
@@ -204,6 +205,10 @@ impl Planner<'_> {
         let mut copied = self.copied(&mut notes)?;
         tokenizer::choose(self.tokenizer, outline, self.adapters, &mut copied, &mut notes)?;
         copied.retain(|file| !is_left(&file.name));
+        if matches!(form.cut, ShardCut::ChangedOnly(_)) {
+            // It is laid over the base, which has its own.
+            copied.retain(|file| file.beside != Role::Base);
+        }
         links::leave_out(self, &mut copied, &mut notes)?;
         copied.extend(kept_index);
         copied.sort_unstable_by(|a, b| a.name.cmp(&b.name));

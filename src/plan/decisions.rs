@@ -33,7 +33,7 @@ pub(crate) fn decisions(
     if let Some((base, tokens)) = config_file::vocabulary(outline) {
         decisions.push(PlanNote::VocabularyResized { tokens, base });
     }
-    decisions.extend(asked(planner, cast, shards.len()));
+    decisions.extend(asked(planner, cast, shards));
     if planner.types.is_some() {
         decisions.push(laid_out(outline, shards));
         return decisions;
@@ -72,10 +72,14 @@ pub(crate) fn decisions(
 }
 
 /// The type and the size of shards that flags ask for.
-fn asked(planner: &Planner<'_>, cast: CastType, count: usize) -> impl Iterator<Item = PlanNote> {
+fn asked(planner: &Planner<'_>, cast: CastType, shards: &[OutShard]) -> impl Iterator<Item = PlanNote> {
     let cast = cast.asked().map(|dtype| PlanNote::Cast { dtype: format!("{dtype:?}") });
-    let split = planner.max_shard_size.map(|size| PlanNote::Split { count, limit: size.bytes() });
-    cast.into_iter().chain(split)
+    let split =
+        planner.max_shard_size.map(|size| PlanNote::Split { count: shards.len(), limit: size.bytes() });
+    let count = shards.iter().map(|shard| shard.tensors.len()).sum();
+    let of = planner.base.catalogue.tensors.len();
+    let changed_only = planner.changed_only.then_some(PlanNote::ChangedOnly { count, of });
+    cast.into_iter().chain(split).chain(changed_only)
 }
 
 /// As what a result is laid out, and the types that its bytes are mostly of.

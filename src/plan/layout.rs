@@ -18,10 +18,10 @@ use crate::tensor::reference::{FileId, TensorRef};
 use crate::model::outline::{Outline, Target};
 use crate::plan::original::Originals;
 use crate::plan::out_content::{TensorEdits, copied, merge, out, plain, refuse_other_views};
-use crate::plan::out_form::OutForm;
+use crate::plan::out_form::{OutForm, ShardCut};
 use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
 use crate::plan::shard_file::{listed, new_header, placed};
-use crate::plan::split::resplit;
+use crate::plan::split::{is_changed, resplit};
 use crate::plan::template::LikeTemplate;
 
 /// All that decides how the output lies.
@@ -74,9 +74,13 @@ impl OutputLayout<'_> {
             }
         }
         Error::all(errors)?;
-        match self.form.shard_limit {
-            Some(limit) => resplit(self.outline, shards, limit, &gone),
-            None => Ok(shards),
+        match self.form.cut {
+            ShardCut::AsBase => Ok(shards),
+            ShardCut::Anew(limit) => resplit(self.outline, shards, (limit, &|_| true), &gone),
+            ShardCut::ChangedOnly(limit) => {
+                let is_written = |tensor: &OutTensor| is_changed(base, tensor);
+                resplit(self.outline, shards, (limit, &is_written), &gone)
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! What flags ask of the types and the shards of a result.
 
 use crate::checkpoint::quantized::Weights;
-use crate::error::Error;
+use crate::error::request::RequestError;
+use crate::error::{Error, Result};
 use crate::plan::cast::CastType;
 use crate::plan::planner::Planner;
 use crate::plan::template::WrittenTypes;
@@ -13,16 +14,46 @@ pub(crate) struct OutForm {
     pub(crate) types: Option<WrittenTypes>,
     /// The type that all other results are cast to, if one is asked for.
     pub(crate) cast: CastType,
-    /// The most bytes of tensors in a shard, where shards are not the base's.
-    pub(crate) shard_limit: Option<u64>,
+    /// How tensors are laid into shards.
+    pub(crate) cut: ShardCut,
+}
+
+/// How tensors are laid into shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ShardCut {
+    /// As the base has them.
+    #[default]
+    AsBase,
+    /// All anew, in shards of at most so many bytes of tensors.
+    Anew(u64),
+    /// Likewise, but only those that are not the base's.
+    ChangedOnly(u64),
 }
 
 impl Planner<'_> {
     /// What is asked for; whatever is wrong with it goes to `errors`.
-    pub(crate) fn out_form(&self, of_original: Option<&Weights>, errors: &mut Vec<Error>) -> OutForm {
+    pub(crate) fn out_form(
+        &self,
+        (weights, of_original): (&Weights, Option<&Weights>),
+        errors: &mut Vec<Error>,
+    ) -> OutForm {
         let types = self.written_types(of_original, errors);
-        let (cast, limit) = (self.cast_type(), self.shard_limit());
-        let cast = cast.map_err(|error| errors.push(error)).unwrap_or_default();
-        OutForm { types, cast, shard_limit: limit.map_err(|error| errors.push(error)).unwrap_or_default() }
+        let cast = self.cast_type().map_err(|error| errors.push(error)).unwrap_or_default();
+        let cut = self.shard_cut(weights).map_err(|error| errors.push(error)).unwrap_or_default();
+        let form = OutForm { types, cast, cut };
+        errors.extend(self.check_form(&form).err());
+        form
+    }
+
+    /// Without adapters something else must be asked for.
+    fn check_form(&self, form: &OutForm) -> Result<()> {
+        let is_asked = form.types.is_some() || form.cast.asked().is_some() || form.cut != ShardCut::AsBase;
+        let is_renamed = || self.base.catalogue.shards.iter().any(|shard| shard.written_as != shard.name);
+        if !self.adapters.is_empty() || is_asked || is_renamed() {
+            return Ok(());
+        }
+        let path = self.base.location.path();
+        let error = Error::new(RequestError::NothingToConvert { path });
+        Err(error.hint("`--dtype` sets another type, `--max-shard-size` the size of shards"))
     }
 }

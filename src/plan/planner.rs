@@ -30,6 +30,8 @@ pub(crate) struct Planner<'a> {
     pub dtype: Option<&'a str>,
     /// The most bytes of tensors in a shard; none where shards are the base's.
     pub max_shard_size: Option<&'a Size>,
+    /// Whether only tensors are written that are not the base's.
+    pub changed_only: bool,
     /// Whether all scales of what is encoded again are made anew.
     pub fresh_scales: bool,
     /// How training quantized the base in memory, if weights are to be taken so.

@@ -55,20 +55,31 @@ pub(crate) fn split_index(
     if shards.len() < 2 {
         return None;
     }
-    let listed = ListedTensors::of(shards, |_| true);
-    let tensors = || (0..listed.places.len()).map(|place| listed.tensor(place));
     let mut about = outline.base.index.as_ref().map_or_else(About::default, |listing| listing.about.clone());
     // Codes are no parameters, of which several may share an element.
     let is_plain = !keep_quantized || !outline.weights.any();
     if outline.base.index.is_none() && is_plain && outline.base.config.library().counts_parameters {
-        let count: u64 = tensors().map(|tensor| tensor.shape.elements()).sum();
+        let tensors = shards.iter().flat_map(|shard| &shard.tensors);
+        let count: u64 = tensors.map(|tensor| tensor.shape.elements()).sum();
         about.metadata.insert(PARAMETERS.to_owned(), count.into());
     }
+    Some(index_by_name(outline, shards, &about))
+}
+
+/// The index of the tensors that change alone, also beside one shard: it says what there is.
+pub(crate) fn changed_index(outline: &Outline<'_>, shards: &[OutShard]) -> OutIndex {
+    index_by_name(outline, shards, &About::default())
+}
+
+/// An index of all tensors by name.
+fn index_by_name(outline: &Outline<'_>, shards: &[OutShard], about: &About) -> OutIndex {
+    let listed = ListedTensors::of(shards, |_| true);
+    let tensors = || (0..listed.places.len()).map(|place| listed.tensor(place));
     let mut entries: Vec<_> = (0..listed.places.len()).map(|place| listed.entry(place)).collect();
     entries.sort_unstable();
     let total = tensors().map(|tensor| tensor.bytes).sum();
     let name = name_of_weights(outline).index();
-    Some(OutIndex::Made(SideFile { name, content: build_index(&entries, &about, total) }))
+    OutIndex::Made(SideFile { name, content: build_index(&entries, about, total) })
 }
 
 /// What transformers' indices say beside the size of all tensors.

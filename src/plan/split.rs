@@ -1,31 +1,58 @@
 //! The shards of a result where a flag says how large they may be (`--max-shard-size`): as huggingface_hub splits a state dict in
-//! the order of its keys, whatever shards the base has. Here it is the order in which the base's files have the tensors.
+//! the order of its keys, whatever shards the base has. Here it is the order in which the base's files have the tensors. Shards of
+//! those that change alone (`--changed-only`) are made likewise.
 
 use std::collections::HashMap;
 
+use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::weights_name::{WeightsName, of_shard, written_as};
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::model::outline::Outline;
-use crate::plan::out_tensor::{OutHeader, OutShard, OutTensor};
+use crate::plan::out_form::ShardCut;
+use crate::plan::out_tensor::{Content, OutHeader, OutShard, OutTensor};
 use crate::plan::planner::Planner;
 use crate::plan::shard_file::{listed, new_header, placed};
 use crate::tensor::name::Name;
 
-/// The flag that asks for it.
+/// The flags that ask for it.
 const FLAG: &str = "--max-shard-size";
+const CHANGED_ONLY: &str = "--changed-only";
+/// The most bytes of a shard of changed tensors where no flag says it: what uploads take well.
+const CHANGED_BYTES: u64 = 5_000_000_000;
 /// Why it is refused: one file of llama.cpp says all of a model.
 const OTHER_LAYOUT: &str =
     "the result is a file of llama.cpp, and is laid out as the base or the template is";
 /// And of a size that holds nothing.
 const NOTHING: &str = "a size above zero is accepted";
+/// Why a base that is decoded has no tensors that do not change.
+const DECODED: &str =
+    "a quantized base is decoded, so that all of it changes: with `--keep-quantized` or `--base16` it is not";
 
 impl Planner<'_> {
-    /// The bytes of tensors that a shard may have, if a flag says it.
+    /// How tensors are laid into shards.
     ///
     /// # Errors
-    /// [`RequestError::Usage`] for a size of nothing, and where something else decides shards.
-    pub(crate) fn shard_limit(&self) -> Result<Option<u64>> {
+    /// [`RequestError::Usage`] for a size of nothing, where something else decides shards, and where all tensors change.
+    pub(crate) fn shard_cut(&self, weights: &Weights) -> Result<ShardCut> {
+        let limit = self.shard_limit()?;
+        if !self.changed_only {
+            return Ok(limit.map_or(ShardCut::AsBase, ShardCut::Anew));
+        }
+        let has_own_names = self.base.catalogue.has_own_names();
+        let is_decoded = weights.any() && !self.keep_quantized;
+        let refused = has_own_names.then_some(OTHER_LAYOUT).or(is_decoded.then_some(DECODED));
+        match refused {
+            Some(accepted) => {
+                Err(RequestError::Usage { flag: CHANGED_ONLY, value: String::new(), accepted }.into())
+            }
+            None => Ok(ShardCut::ChangedOnly(limit.unwrap_or(CHANGED_BYTES))),
+        }
+    }
+
+    /// The bytes of tensors that a shard may have, if a flag says it.
+    fn shard_limit(&self) -> Result<Option<u64>> {
         let Some(size) = self.max_shard_size else { return Ok(None) };
         let refused = match size.bytes() {
             0 => Some(NOTHING),
@@ -69,7 +96,13 @@ pub(crate) fn name_of_weights(outline: &Outline<'_>) -> WeightsName {
     known.unwrap_or_else(|| WeightsName::plain(outline.base.config.library().stem))
 }
 
-/// The tensors of these shards in others of at most so many bytes. Inside a shard they lie as the safetensors library lays them,
+/// Whether a tensor is no base tensor of its name, byte for byte: a head that was untied has the bytes of another.
+pub(crate) fn is_changed(base: &Catalogue, tensor: &OutTensor) -> bool {
+    let Content::Copy { from, claim: None } = &tensor.content else { return true };
+    base.at(from).is_none_or(|place| *base.stored_name(place) != tensor.name)
+}
+
+/// Those tensors of these shards that are written, in others of at most so many bytes. Inside a shard they lie as the safetensors library lays them,
 /// by type and name, so that files are those that the libraries write. A shard that comes to what it was keeps its header.
 ///
 /// # Errors
@@ -77,7 +110,7 @@ pub(crate) fn name_of_weights(outline: &Outline<'_>) -> WeightsName {
 pub(crate) fn resplit(
     outline: &Outline<'_>,
     shards: Vec<OutShard>,
-    limit: u64,
+    (limit, is_written): (u64, &dyn Fn(&OutTensor) -> bool),
     lists: &[&str],
 ) -> Result<Vec<OutShard>> {
     let Some(like) = outline.base.catalogue.shards.first() else { return Ok(shards) };
@@ -86,7 +119,7 @@ pub(crate) fn resplit(
     for OutShard { name, header, tensors: own, .. } in shards {
         let names: Vec<Name> = own.iter().map(|tensor| tensor.name.clone()).collect();
         before.insert(name, (header, names));
-        tensors.extend(own.into_iter().map(Some));
+        tensors.extend(own.into_iter().filter(|tensor| is_written(tensor)).map(Some));
     }
     let sizes = tensors.iter().flatten().map(|tensor: &OutTensor| tensor.bytes);
     let places = split(sizes, limit);

@@ -11,12 +11,15 @@ use crate::plan::out_tensor::Plan;
 /// The text of `README.md`. `base` names the base as its config or its directory does; `library` is what loads it.
 pub(crate) fn model_card(plan: &Plan, base: &str, library: &Library) -> String {
     let mut text = front_matter(plan.adapters.len(), base, library);
-    let adapters = match plan.adapters.as_slice() {
-        [one] => code(&one.name),
-        several => format!("{} adapters", several.len()),
+    let merged = match plan.adapters.as_slice() {
+        [] => String::new(),
+        [one] => format!(" with {} merged", code(&one.name)),
+        several => format!(" with {} adapters merged", several.len()),
     };
-    text.push_str(&format!("\n# {} with {adapters} merged\n\n", plain(base)));
-    text.push_str("| adapter | method | weight |\n| --- | --- | --- |\n");
+    text.push_str(&format!("\n# {}{merged}\n", plain(base)));
+    if !plan.adapters.is_empty() {
+        text.push_str("\n| adapter | method | weight |\n| --- | --- | --- |\n");
+    }
     for adapter in &plan.adapters {
         let (name, method) = (plain(&adapter.name), plain(&adapter.peft_type));
         text.push_str(&format!("| {name} | {method} | {} |\n", adapter.weight));
@@ -40,8 +43,12 @@ fn front_matter(adapters: usize, base: &str, library: &Library) -> String {
     let is_merge = adapters > 1;
     let mut text = "---\n".to_owned();
     if is_repo_id(base) {
-        let relation = if is_merge { "merge" } else { "finetune" };
-        text.push_str(&format!("base_model:\n- {}\nbase_model_relation: {relation}\n", yaml(base)));
+        text.push_str(&format!("base_model:\n- {}\n", yaml(base)));
+        // The hub has no word for the same weights in another form.
+        if adapters > 0 {
+            let relation = if is_merge { "merge" } else { "finetune" };
+            text.push_str(&format!("base_model_relation: {relation}\n"));
+        }
     }
     text.push_str(&format!("library_name: {}\ntags:\n", library.name));
     if is_merge {

@@ -69,6 +69,9 @@ fn show_plan(f: &mut String, plan: &Explained<'_>) -> fmt::Result {
     }
     line(f, "tensors", &plan.tensors.to_string())?;
     show_shards(f, plan)?;
+    if plan.claims.is_empty() {
+        return Ok(());
+    }
     f.write_str("\n")?;
     write!(f, "{}", claims(plan))
 }

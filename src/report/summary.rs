@@ -63,6 +63,9 @@ pub struct Summary {
     pub max_ram: Size,
     /// Peak resident set (VmHWM).
     pub peak_rss: u64,
+    /// Whether there are adapters.
+    #[serde(skip)]
+    is_merge: bool,
     /// What merged tensors are rounded to, if it is one type.
     #[serde(skip)]
     rounded_to: Option<String>,
@@ -96,6 +99,7 @@ impl Summary {
             threads: Vec::new(),
             limit: None,
             max_ram: schedule.budget.total.clone(),
+            is_merge: !plan.adapters.is_empty(),
             rounded_to: rounded_to(plan),
             peak_rss: process().peak,
             cgroup_peak: confined_peak(),
@@ -199,7 +203,8 @@ impl fmt::Display for Summary {
             writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree")?;
             return self.show_result(f);
         }
-        line(f, "merged into", &format!(" `{}`", self.output))?;
+        let done = if self.is_merge { "merged into" } else { "written to" };
+        line(f, done, &format!(" `{}`", self.output))?;
         line(f, "tensors", &self.tensors.to_string())?;
         if let Some(applied) = &self.applied {
             self.show_applied(f, applied)?;

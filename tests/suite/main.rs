@@ -14,6 +14,7 @@ mod checksums;
 #[cfg(feature = "cloud")]
 mod cloud;
 mod config_text;
+mod converted;
 mod cut_off;
 mod diffusers;
 mod ends;

@@ -35,7 +35,7 @@ fn the_readme_shows_what_commands_print() {
 
 #[test]
 fn the_guide_shows_what_commands_print() {
-    check(GUIDE, 11);
+    check(GUIDE, 12);
 }
 
 #[test]

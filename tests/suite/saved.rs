@@ -14,15 +14,15 @@ use super::refusals::refused;
 use super::support::{contents, copy_folder, f32s, fixtures, run, write_safetensors};
 use super::work::{MODULE, Work, in_small_tiles};
 
-const CASES: &[&str] = &["llama", "llama-tied"];
-const DTYPES: &[&str] = &["f32", "bf16", "f16"];
+pub(super) const CASES: &[&str] = &["llama", "llama-tied"];
+pub(super) const DTYPES: &[&str] = &["f32", "bf16", "f16"];
 
-fn saved(case: &str) -> PathBuf {
+pub(super) fn saved(case: &str) -> PathBuf {
     fixtures().join("saved").join(case)
 }
 
 /// A case, merged into the base that lies so.
-fn work(case: &str, base: &str) -> Work {
+pub(super) fn work(case: &str, base: &str) -> Work {
     let work = Work::quick(Some("tiny"));
     for (from, to) in [(base, &work.base), ("adapter", &work.adapter)] {
         fs::remove_dir_all(to).expect("it was there");
@@ -318,7 +318,7 @@ fn work_of_one(file: &Path) -> BTreeMap<String, super::oracle::Tensor> {
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Holds the files of weights and the index of a result against a layout.
-fn check_layout(case: &str, layout: &Value, output: &Path) {
+pub(super) fn check_layout(case: &str, layout: &Value, output: &Path) {
     let says = format!("{case} {} {} {}", layout["base"], layout["dtype"], layout["limit"]);
     let (found, right) = (contents(output), laid_out(case, layout));
     let weights = found.iter().filter(|(name, _)| name.ends_with(".safetensors"));
@@ -342,7 +342,7 @@ fn check_layout(case: &str, layout: &Value, output: &Path) {
     assert_eq!(found, right, "{says}");
 }
 
-fn layouts(case: &str) -> Vec<Value> {
+pub(super) fn layouts(case: &str) -> Vec<Value> {
     let text = fs::read_to_string(saved(case).join("layouts.json")).expect("a fixture");
     serde_json::from_str(&text).expect("JSON")
 }
