@@ -49,6 +49,8 @@ pub(crate) enum Unneeded {
     Alpha,
     /// The base is another part of a pipeline.
     OtherComponent,
+    /// It is for another component that is merged in the same run.
+    Sibling,
 }
 
 impl Unneeded {
@@ -59,7 +61,7 @@ impl Unneeded {
             Unneeded::Computed => Some("the model computes it"),
             Unneeded::Empty => Some("it has no values"),
             Unneeded::OtherComponent => Some("it is for another component of the pipeline than the base is"),
-            Unneeded::Alpha => None,
+            Unneeded::Alpha | Unneeded::Sibling => None,
         }
     }
 }

@@ -53,6 +53,11 @@ pub(crate) const GGUF: Library = Library {
 };
 
 impl Library {
+    /// The one whose pipelines are directories of checkpoints: the second in the table.
+    pub(crate) fn of_pipelines() -> &'static Library {
+        &LIBRARIES[1]
+    }
+
     /// The version that names parameters by all rules, or by those for whole names alone.
     pub fn version(&self, has_all_rules: bool) -> &'static str {
         self.renames[usize::from(has_all_rules)]
@@ -66,6 +71,7 @@ impl Library {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::checkpoint::config::Config;
     use serde_json::json;
 
@@ -80,5 +86,6 @@ mod tests {
             let config = Config::from(config);
             assert_eq!((config.library().name, config.class()), (library, class), "{config:?}");
         }
+        assert_eq!(Library::of_pipelines().name, "diffusers");
     }
 }

@@ -86,6 +86,7 @@ const MARKS: &[(&str, Why)] = &[
 enum Why {
     /// It is rewritten, or a copy of it says nothing of the model: not worth reporting.
     Own,
+    InOneFile,
     OtherFormat,
     Training,
     Adapter,
@@ -102,6 +103,7 @@ impl Why {
     fn text(self) -> &'static str {
         match self {
             Why::Own => "rewritten",
+            Why::InOneFile => "weights of a pipeline in one file, which are not merged",
             Why::OtherFormat => "the weights in another format or precision, which are not merged",
             Why::Training => "left by a training run",
             Why::Adapter => "an adapter",
@@ -143,6 +145,24 @@ pub(crate) struct SideFiles {
 /// [`StorageError::BrokenLink`](crate::error::storage::StorageError::BrokenLink) for every link among them that leads to
 /// nothing; as [`Walk::of`].
 pub(crate) fn side_files(dir: &Location, is_shard: impl Fn(&str) -> bool) -> Result<SideFiles> {
+    sorted_out(dir, &|name| is_shard(name).then_some(Why::Own))
+}
+
+/// The files of a pipeline that belong to the result and to none of its components: what lies beside their directories, but for
+/// weights, which are those of the components in one file.
+///
+/// # Errors
+/// As [`side_files`].
+pub(crate) fn pipeline_files(dir: &Location, components: &[String]) -> Result<SideFiles> {
+    let own = |name: &str| match name.split_once('/') {
+        Some((component, _)) => components.iter().any(|one| one == component).then_some(Why::Own),
+        None => is_weights(name).then_some(Why::InOneFile),
+    };
+    sorted_out(dir, &own)
+}
+
+/// The files of `dir` that belong to the result, and notes of the others; `own` tells those that do not for a reason of the caller's.
+fn sorted_out(dir: &Location, own: &dyn Fn(&str) -> Option<Why>) -> Result<SideFiles> {
     let skipped = RefCell::new(Vec::new());
     let skip = |at: &str, name: &str| {
         let why = why_skipped(at, name);
@@ -152,9 +172,7 @@ pub(crate) fn side_files(dir: &Location, is_shard: impl Fn(&str) -> bool) -> Res
     };
     let walk = Walk::of(dir, &skip)?;
     let marked = marked(&walk.files);
-    let why_left = |name: &str| {
-        if is_shard(name) { Some(Why::Own) } else { holder(name, &marked).or_else(|| why_left(name)) }
-    };
+    let why_left = |name: &str| own(name).or_else(|| holder(name, &marked)).or_else(|| why_left(name));
     Error::all(walk.broken_links(dir, |name| why_left(name).is_none()))?;
 
     let mut left = skipped.take();
@@ -199,7 +217,8 @@ fn notes(copied: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {
     let mut by_reason: BTreeMap<Why, Vec<String>> = BTreeMap::new();
     // Other safetensors files beside the weights are reported with the index.
     let is_reported = |name: &str| !name.contains('/') && name.ends_with(".safetensors");
-    for (name, why) in left.into_iter().filter(|(name, why)| *why != Why::Own && !is_reported(name)) {
+    let is_told = |name: &str, why: Why| why == Why::InOneFile || why != Why::Own && !is_reported(name);
+    for (name, why) in left.into_iter().filter(|(name, why)| is_told(name, *why)) {
         by_reason.entry(why).or_default().push(name);
     }
     notes.extend(by_reason.into_iter().map(|(why, mut files)| {

@@ -97,14 +97,17 @@ impl Logical {
     /// The same, of files that count so many further on.
     #[must_use]
     pub(crate) fn behind(&self, files: usize) -> Logical {
-        let further = |tensor: &TensorRef| TensorRef {
-            file: FileId((files + tensor.file.0 as usize) as u32),
-            ..tensor.clone()
-        };
+        self.in_files(&|file| FileId((files + file.0 as usize) as u32))
+    }
+
+    /// The same, of files that have other numbers.
+    #[must_use]
+    pub(crate) fn in_files(&self, number: &dyn Fn(FileId) -> FileId) -> Logical {
+        let moved = |tensor: &TensorRef| TensorRef { file: number(tensor.file), ..tensor.clone() };
         match &self.0 {
-            Form::Plain(tensor) => Logical(Form::Plain(further(tensor))),
+            Form::Plain(tensor) => Logical(Form::Plain(moved(tensor))),
             Form::Spelled(fields) => {
-                let parts = fields.parts.iter().map(further).collect();
+                let parts = fields.parts.iter().map(moved).collect();
                 Logical(Form::Spelled(Arc::new(LogicalFields { parts, ..LogicalFields::clone(fields) })))
             }
         }

@@ -4,6 +4,7 @@
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
 pub(crate) mod again;
+pub(crate) mod components;
 pub(crate) mod discard;
 pub(crate) mod execute;
 pub(crate) mod fetch;
@@ -17,6 +18,7 @@ pub(crate) mod memory;
 pub(crate) mod others;
 pub(crate) mod own_part;
 pub(crate) mod part;
+pub(crate) mod planned;
 pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod reader;

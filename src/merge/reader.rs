@@ -35,6 +35,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::checkpoint::header::metadata_of;
+use crate::error::checkpoint::CheckpointError;
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::formats::header_bytes::HeaderBytes;
@@ -57,6 +58,17 @@ use crate::storage::store::Store;
 use crate::tensor::name::Name;
 use crate::tensor::reference::{FileId, TensorRef};
 
+/// Fails for the components of a pipeline, whose tensors have the same names.
+fn refuse_pipeline(prepared: &Prepared) -> Result<()> {
+    let directories = prepared.plan.shards.iter().filter_map(|shard| shard.name.split_once('/'));
+    let mut components: Vec<String> = directories.map(|(directory, _)| format!("`{directory}`")).collect();
+    components.dedup();
+    let Some(first) = components.first() else { return Ok(()) };
+    let hint = format!("name one of them as the base, such as {first}");
+    let path = prepared.places[0].path();
+    Err(Error::new(CheckpointError::Pipeline { path, components }).hint(hint))
+}
+
 /// Bytes that are copied between two looks whether to stop.
 const STEP: usize = 16 << 20;
 
@@ -75,6 +87,7 @@ impl MergedReader {
     /// As [`prepare`].
     pub fn open(request: &Request) -> Result<MergedReader> {
         let mut prepared = prepare(request)?;
+        refuse_pipeline(&prepared)?;
         // Factors are read where the plan says: there is no file beside the output that they could be repacked into.
         prepared.schedule.locations = FactorLocations::default();
         prepared.places[0].use_io(io_settings(&prepared.io, &prepared.schedule, Unchanged::Copy));

@@ -31,20 +31,29 @@ pub(crate) fn leave_out(
         let error = PlanError::LinkedConfig { path: base.path_of(CONFIG), target };
         return Err(Error::new(error).hint("`--follow-links` merges and copies what links lead to"));
     }
+    let dir = |role| match role {
+        Role::Adapter(i) => &planner.adapters[i as usize].location,
+        Role::Base | Role::Original | Role::Template => base,
+    };
+    keep_inside(dir, copied, notes);
+    Ok(())
+}
+
+/// Takes the files out that are links to elsewhere than their directory, and notes them.
+pub(crate) fn keep_inside<'l>(
+    dir: impl Fn(Role) -> &'l Location,
+    copied: &mut Vec<CopiedFile>,
+    notes: &mut Vec<Note>,
+) {
     let mut files = Vec::new();
     copied.retain(|file| {
-        let dir = match file.beside {
-            Role::Adapter(i) => &planner.adapters[i as usize].location,
-            Role::Base | Role::Original | Role::Template => base,
-        };
-        let is_inside = leads_out(dir, &file.name).is_none();
+        let is_inside = leads_out(dir(file.beside), &file.name).is_none();
         files.extend((!is_inside).then(|| file.name.clone()));
         is_inside
     });
     if !files.is_empty() {
         notes.push(SideFileNote::LinksLeftOut { files }.into());
     }
-    Ok(())
 }
 
 /// Where the file `name` of `dir` is, if that is neither below `dir` nor in the hub's cache that `dir` is in.

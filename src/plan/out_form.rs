@@ -1,8 +1,7 @@
 //! What flags ask of the types and the shards of a result.
 
 use crate::checkpoint::quantized::Weights;
-use crate::error::request::RequestError;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::plan::cast::CastType;
 use crate::plan::planner::Planner;
 use crate::plan::template::WrittenTypes;
@@ -40,20 +39,6 @@ impl Planner<'_> {
         let types = self.written_types(of_original, errors);
         let cast = self.cast_type().map_err(|error| errors.push(error)).unwrap_or_default();
         let cut = self.shard_cut(weights).map_err(|error| errors.push(error)).unwrap_or_default();
-        let form = OutForm { types, cast, cut };
-        errors.extend(self.check_form(&form).err());
-        form
-    }
-
-    /// Without adapters something else must be asked for.
-    fn check_form(&self, form: &OutForm) -> Result<()> {
-        let is_asked = form.types.is_some() || form.cast.asked().is_some() || form.cut != ShardCut::AsBase;
-        let is_renamed = || self.base.catalogue.shards.iter().any(|shard| shard.written_as != shard.name);
-        if !self.adapters.is_empty() || is_asked || is_renamed() {
-            return Ok(());
-        }
-        let path = self.base.location.path();
-        let error = Error::new(RequestError::NothingToConvert { path });
-        Err(error.hint("`--dtype` sets another type, `--max-shard-size` the size of shards"))
+        OutForm { types, cast, cut }
     }
 }

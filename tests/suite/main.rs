@@ -46,6 +46,7 @@ mod oracle;
 mod origins;
 mod pages;
 mod parts;
+mod pipelines;
 mod produced;
 mod produced_tinker;
 mod produced_trainers;

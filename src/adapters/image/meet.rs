@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::tensor::shape::Shape;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor, Unneeded};
+use crate::adapters::image::directories::is_in;
 use crate::adapters::image::keys::Key;
 use crate::adapters::image::original_names::{is_flux, of_flux};
 use crate::adapters::image::unet_names::UnetNames;
@@ -22,6 +23,36 @@ use crate::adapters::parts::Grammar;
 /// What some versions of transformers have in front of a text encoder's paths, and some have not.
 const TEXT_MODEL: &str = "text_model.";
 const WEIGHT: &str = ".weight";
+
+/// A base that is a component of a pipeline whose components are all merged.
+pub(crate) struct PipelinePart<'p> {
+    /// Its directory there.
+    pub(crate) directory: &'p str,
+    /// The directories of all.
+    pub(crate) all: &'p [String],
+}
+
+impl PipelinePart<'_> {
+    /// The adapter with the paths of this component's modules; none if nothing of it is for this component.
+    ///
+    /// # Errors
+    /// As [`meet`].
+    pub(crate) fn meet(&self, adapter: Adapter, base: &Checkpoint) -> Result<Option<Adapter>> {
+        let is_own = |prefix: &str| is_in(prefix, self.directory);
+        let is_for = |tensor: &AdapterTensor| Key::read(&tensor.key).is_some_and(|key| is_own(key.prefix));
+        if !adapter.needed().any(is_for) {
+            return Ok(None);
+        }
+        let mut met = meet_as(adapter, base, &is_own)?;
+        for tensor in met.tensors.iter_mut().filter(|one| one.unneeded == Some(Unneeded::OtherComponent)) {
+            let is_there = |prefix: &str| self.all.iter().any(|directory| is_in(prefix, directory));
+            if Key::read(&tensor.key).is_some_and(|key| is_there(key.prefix)) {
+                tensor.unneeded = Some(Unneeded::Sibling);
+            }
+        }
+        Ok(Some(met))
+    }
+}
 
 /// The adapter with the paths of the base's modules, if its file knows components; else as it is.
 ///
@@ -32,8 +63,14 @@ pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
     if adapter.components.is_none() || adapter.needed().next().is_none() {
         return Ok(adapter);
     }
+    meet_as(adapter, base, &|_| true)
+}
+
+/// The adapter with the paths of the base's modules, of a component whose keys may begin so.
+fn meet_as(adapter: Adapter, base: &Checkpoint, may_be: &dyn Fn(&str) -> bool) -> Result<Adapter> {
     let modules = BaseModules::of(base);
-    let Some(prefix) = component(&adapter, base, &modules)? else { return Err(no_component(adapter)) };
+    let found = component(&adapter, base, &modules, may_be)?;
+    let Some(prefix) = found else { return Err(no_component(adapter)) };
     let mut adapter = adapter;
     adapter.config = adapter.components.take().and_then(|mut of| of.remove(prefix)).unwrap_or(adapter.config);
     let grammar = Grammar::of(&adapter.kind);
@@ -65,11 +102,13 @@ fn component(
     adapter: &Adapter,
     base: &Checkpoint,
     modules: &BaseModules<'_>,
+    may_be: &dyn Fn(&str) -> bool,
 ) -> Result<Option<&'static str>> {
     let fits = adapter.fits();
     let mut found: BTreeSet<&'static str> = BTreeSet::new();
     for tensor in adapter.needed() {
-        let Some(key) = Key::read(&tensor.key).filter(|key| !found.contains(key.prefix)) else { continue };
+        let is_open = |key: &Key| may_be(key.prefix) && !found.contains(key.prefix);
+        let Some(key) = Key::read(&tensor.key).filter(is_open) else { continue };
         if let Some(module) = modules.find(&adapter.name, &key)?
             && module.shape.is_none_or(|shape| fits(&key.whole_module(), shape))
         {
@@ -95,7 +134,7 @@ fn component(
 
 /// None of the file's modules is the base's: by their plain names they are nothing's, for what they are multiplied by depends on
 /// the component.
-fn no_component(adapter: Adapter) -> Error {
+pub(crate) fn no_component(adapter: Adapter) -> Error {
     let keys: Vec<String> = adapter.needed().map(|tensor| tensor.key.to_string()).collect();
     let (name, count) = (adapter.name, keys.len());
     Error::new(ClaimError::Unmatched { adapter: name, count, keys, nearest: Vec::new() }).hint(

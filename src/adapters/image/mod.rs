@@ -3,6 +3,7 @@
 //! [`keys`] knows what trainers call components and factors, [`file`] reads the file, [`scales`] what each module is multiplied by,
 //! and [`meet`] finds out which component a base is, as no file says which module a name like `down_blocks_0_attentions_0` is.
 
+pub(crate) mod directories;
 pub(crate) mod file;
 pub(crate) mod keys;
 pub(crate) mod meet;
