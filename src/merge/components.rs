@@ -218,8 +218,11 @@ fn add_new(notes: &mut Vec<Note>, more: Vec<Note>) {
     }
 }
 
-/// The files of the joined plan, in its order, and where the adapters are.
-fn inputs_of(parts: Vec<ComponentMerge>, count: usize) -> Result<(Vec<Box<dyn Source>>, Vec<Location>)> {
+/// The files of a plan, in its order, and where the adapters are.
+type Inputs = (Vec<Box<dyn Source>>, Vec<Location>);
+
+/// Those of the joined plan.
+fn inputs_of(parts: Vec<ComponentMerge>, count: usize) -> Result<Inputs> {
     let (mut sources, mut of_adapters) = (Vec::new(), Vec::new());
     of_adapters.resize_with(count, || None);
     for ComponentMerge { base, adapters, numbers } in parts {
