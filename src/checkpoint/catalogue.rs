@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::checkpoint::identity::Identity;
-use crate::checkpoint::weights_name::OwnName;
+use crate::checkpoint::weights_name::{OwnName, stem_of_file};
 use crate::formats::header_bytes::HeaderBytes;
 use crate::tensor::name::Name;
 use crate::tensor::name_index::NameIndex;
@@ -63,6 +63,29 @@ pub(crate) enum StoredForm {
     Row,
     /// It is a stack of one projection of all experts.
     Experts(StackedExperts),
+    /// Its rows are those of several, one behind the other.
+    Rows(Box<[RowPart]>),
+}
+
+/// One of several weights whose rows lie in one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowPart {
+    /// What the model calls it.
+    pub(crate) name: Box<str>,
+    /// How many rows it has.
+    pub(crate) rows: u64,
+}
+
+/// By whose rules the files of a checkpoint are called and laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FileLayout {
+    /// Those of its library: a directory of files that belong together.
+    #[default]
+    Library,
+    /// llama.cpp's: a file says all of a model.
+    LlamaCpp,
+    /// A file of an image model, which may lie among others.
+    OneFile,
 }
 
 /// What the model has for the matrices of a stack.
@@ -94,6 +117,7 @@ pub struct Catalogue {
     leaves: HashSet<Box<str>>,
     /// What the tensors are in their files, by place; empty where that is what the model has.
     stored: Vec<StoredAs>,
+    layout: FileLayout,
 }
 
 fn leaf(name: &str) -> &str {
@@ -112,14 +136,19 @@ impl Catalogue {
                 leaves.insert(leaf.into());
             }
         }
-        (Catalogue { shards, tensors, by_name, leaves, stored: Vec::new() }, twice)
+        (Catalogue { shards, tensors, by_name, leaves, ..Catalogue::default() }, twice)
     }
 
     /// The same, of tensors that are these in their files.
     #[must_use]
-    pub(crate) fn stored_as(self, stored: Vec<StoredAs>) -> Catalogue {
+    pub(crate) fn stored_as(self, stored: Vec<StoredAs>, layout: FileLayout) -> Catalogue {
         debug_assert!(stored.is_empty() || stored.len() == self.tensors.len());
-        Catalogue { stored, ..self }
+        Catalogue { stored, layout, ..self }
+    }
+
+    /// By whose rules its files are laid out.
+    pub(crate) fn layout(&self) -> FileLayout {
+        self.layout
     }
 
     /// What a tensor is in its file, where that is not what the model has.
@@ -134,12 +163,11 @@ impl Catalogue {
 
     /// The name that its files have, where it is one of their own.
     pub(crate) fn own_name(&self) -> Option<String> {
-        OwnName::of(&self.shards.first()?.name).map(OwnName::into_stem)
-    }
-
-    /// Whether files call tensors otherwise than the model.
-    pub(crate) fn has_own_names(&self) -> bool {
-        !self.stored.is_empty()
+        let first = &self.shards.first()?.name;
+        match self.layout {
+            FileLayout::OneFile => stem_of_file(first).map(str::to_owned),
+            FileLayout::LlamaCpp | FileLayout::Library => OwnName::of(first).map(OwnName::into_stem),
+        }
     }
 
     /// The place of `name` in `tensors`.

@@ -24,7 +24,7 @@ use crate::storage::walk::Walk;
 use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::FileId;
 
-use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue, StoredAs};
+use crate::checkpoint::catalogue::{BaseShard, BaseTensor, Catalogue, FileLayout, StoredAs};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::diffusers;
 use crate::checkpoint::ecosystem::LIBRARIES;
@@ -34,11 +34,13 @@ use crate::checkpoint::identity::{header_hash, sampled};
 use crate::checkpoint::listing;
 use crate::checkpoint::listing::{IndexFile, Listing};
 use crate::checkpoint::llama_cpp::LlamaCpp;
+use crate::checkpoint::one_file::parts::OneFile;
 use crate::checkpoint::side_files::{is_carried, is_whole_model};
 use crate::checkpoint::stated;
 use crate::checkpoint::stated::Stated;
 use crate::checkpoint::weights_name::{
-    OwnName, WeightsName, holds_tensors, is_index, is_only_shard, may_list, of_shard, written_as,
+    OwnName, WeightsName, holds_tensors, is_index, is_only_shard, may_list, of_shard, stem_of_file,
+    written_as,
 };
 
 /// What is missing from a directory without weights of a known name.
@@ -98,8 +100,13 @@ impl Checkpoint {
 
     fn read(dir: &Location, variant: Option<&str>, room: &HeaderRoom<'_>) -> Result<Checkpoint> {
         dir.check_dir()?;
-        let config = read_config(dir)?;
-        let (names, index, mut notes) = shard_names(dir, (&config, variant), room)?;
+        // A file that is asked for by its name may lie among those of other models.
+        let lone = variant.filter(|file| stem_of_file(file).is_some());
+        let config = if lone.is_some() { Config::default() } else { read_config(dir)? };
+        let (names, index, mut notes) = match lone {
+            Some(file) => (vec![file.to_owned()], None, Vec::new()),
+            None => shard_names(dir, (&config, variant), room)?,
+        };
         let (mut shards, mut tensors, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let mut sources = Vec::new();
         for (i, name) in names.iter().enumerate() {
@@ -137,19 +144,49 @@ impl Checkpoint {
         }
         // A plan holds them to its end.
         tensors.shrink_to_fit();
-        let (config, stored) = match shards.first().map(model_of).transpose()?.flatten() {
-            Some(model) => {
-                let stored = rename(&model, &mut tensors)?;
-                let has_bf16 = tensors.iter().any(|tensor| tensor.tensor.dtype == Dtype::BF16);
-                (model.config(&stored, has_bf16), stored)
-            }
-            None => (config, Vec::new()),
-        };
-        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?.stored_as(stored);
+        let Named { config, stored, layout } = named(config, lone, &shards, &mut tensors)?;
+        let catalogue = listing::catalogue(shards, tensors, index.as_ref(), &mut notes)?;
+        let catalogue = catalogue.stored_as(stored, layout);
         let index = index.map(|file| listing::listing(&catalogue, file, &mut notes)).transpose()?;
-        let stated = stated::beside(dir)?;
+        let stated = if lone.is_some() { Vec::new() } else { stated::beside(dir)? };
         Ok(Checkpoint { location: dir.clone(), name: None, catalogue, sources, config, stated, index, notes })
     }
+}
+
+/// What a checkpoint's files say of the model, once its tensors have the names that the model has for them.
+struct Named {
+    config: Config,
+    stored: Vec<StoredAs>,
+    layout: FileLayout,
+}
+
+/// Gives tensors the names that the model has for them, whoever named them in the files.
+///
+/// # Errors
+/// As [`rename`]; [`CheckpointError::SingleFile`] for a lone file that is of no model that lies in one.
+fn named(
+    config: Config,
+    lone: Option<&str>,
+    shards: &[BaseShard],
+    tensors: &mut [BaseTensor],
+) -> Result<Named> {
+    if let Some(model) = shards.first().map(model_of).transpose()?.flatten() {
+        let stored = rename(&model, tensors)?;
+        let has_bf16 = tensors.iter().any(|tensor| tensor.tensor.dtype == Dtype::BF16);
+        return Ok(Named { config: model.config(&stored, has_bf16), stored, layout: FileLayout::LlamaCpp });
+    }
+    let Some(file) = lone else {
+        return Ok(Named { config, stored: Vec::new(), layout: FileLayout::Library });
+    };
+    let model = OneFile::of(tensors.iter().map(|tensor| &*tensor.name));
+    let model = model.ok_or_else(|| CheckpointError::SingleFile { path: file.into() })?;
+    let stored = tensors.iter_mut().map(|tensor| {
+        let (name, stored) = model.read(tensor);
+        tensor.name = name.unwrap_or_else(|| tensor.name.clone());
+        stored
+    });
+    let stored = stored.collect();
+    Ok(Named { config: model.config(), stored, layout: FileLayout::OneFile })
 }
 
 /// The model that the header of a checkpoint's first shard describes, if it does.

@@ -16,6 +16,7 @@ pub(crate) mod header_room;
 pub(crate) mod identity;
 pub(crate) mod listing;
 pub(crate) mod llama_cpp;
+pub(crate) mod one_file;
 pub(crate) mod plain_lists;
 pub(crate) mod quantized;
 pub(crate) mod side_files;

@@ -4,7 +4,11 @@ use crate::error::checkpoint::CheckpointError;
 use crate::error::{Error, Result};
 use crate::hub::resolved::Resolved;
 
-use crate::checkpoint::weights_name::{OwnName, WeightsName, of_shard};
+use crate::checkpoint::header::read_header;
+use crate::checkpoint::header_room::HeaderRoom;
+use crate::checkpoint::one_file::parts::OneFile;
+use crate::checkpoint::weights_name::{OwnName, WeightsName, of_shard, stem_of_file};
+use crate::storage::store::Store;
 
 /// Files of a checkpoint beside its weights that tell as much.
 const OTHERS: &[&str] = &["config.json"];
@@ -27,9 +31,26 @@ pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)
         let variant = weights.and_then(|weights| weights.variant);
         return Ok((place.directory(), variant));
     }
+    if stem_of_file(name).is_some() && is_one_file(&place) {
+        let name = Some(name.to_owned());
+        return Ok((place.directory(), name));
+    }
     let path = place.location.path();
     Err(Error::new(CheckpointError::SingleFile { path }).hint(
-        "a checkpoint is a directory with `model.safetensors` and `config.json`: if this file is a whole model of transformers \
-         or diffusers, give it that name beside its config",
+        "read are single files of Stable Diffusion and SDXL by their original names, and GGUF files. Else a checkpoint is a \
+         directory with `model.safetensors` and `config.json`: if this file is a whole model of transformers or diffusers, \
+         give it that name beside its config",
     ))
+}
+
+/// Memory for the header of a file that may be one.
+const MOST_HEADER_BYTES: u64 = 64 << 20;
+
+/// Whether a file's tensors are those of an image model in one file. What cannot be read is none: that is said as for any file.
+fn is_one_file(place: &Resolved) -> bool {
+    let Some(name) = place.location.name().map(str::to_owned) else { return false };
+    let dir = place.clone().directory().location;
+    let Ok(source) = dir.open(&name) else { return false };
+    let header = read_header(source.as_ref(), &dir.path_of(&name), HeaderRoom::at_most(MOST_HEADER_BYTES));
+    header.is_ok_and(|header| OneFile::of(header.tensors.iter().map(|tensor| &*tensor.name)).is_some())
 }

@@ -105,6 +105,16 @@ fn dotted_variant<'n>(rest: &'n str, ending: &str) -> Option<&'n str> {
     of_index().or_else(|| rest.strip_suffix(ending))
 }
 
+/// Whether a file has a name that libraries look for: then its directory is a checkpoint.
+pub(crate) fn is_of_library(file: &str) -> bool {
+    WeightsName::of(file).is_some() || of_shard(file).is_some()
+}
+
+/// A file's name without the ending of a container whose files are those of libraries; none for others.
+pub(crate) fn stem_of_file(file: &str) -> Option<&str> {
+    file.strip_suffix(container_ending(file)?).filter(|stem| !stem.is_empty())
+}
+
 /// Whether a file's name is one of a container whose files an index lists.
 pub(crate) fn holds_tensors(file: &str) -> bool {
     container_ending(file).is_some()

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::adapters::open::has_directory;
 use crate::cancel::Cancel;
-use crate::checkpoint::weights_name::OwnName;
+use crate::checkpoint::weights_name::is_of_library;
 use crate::error::exit::Code;
 use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
@@ -80,7 +80,7 @@ pub(crate) fn check_outside(output: &Location, plan: &Plan, places: &[Location])
         let mut own = plan.inputs.iter().filter(|input| input.role == role(place));
         let is_one = |name: &str| match role(place) {
             Role::Adapter(_) => !has_directory(name),
-            _ => OwnName::of(name).is_some(),
+            _ => !name.contains('/') && !is_of_library(name),
         };
         own.all(|input| is_one(&input.name))
     };

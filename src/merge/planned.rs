@@ -9,6 +9,7 @@ use crate::adapters::image::meet::meet;
 use crate::adapters::open::open;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
+use crate::checkpoint::catalogue::FileLayout;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::ecosystem::{GGUF, Library};
 use crate::checkpoint::header_room::HeaderRoom;
@@ -53,7 +54,8 @@ pub(crate) fn plan_checkpoint(
     let planned = plan(&planner, &request.cancel).map_err(|error| place.explain(error))?;
     let base_name = name_of_base(planner.model(), &adapters);
     let folders = adapters.iter().map(|adapter| adapter.location.clone()).collect();
-    let library = if base.catalogue.has_own_names() { &GGUF } else { base.config.library() };
+    let is_llama_cpp = base.catalogue.layout() == FileLayout::LlamaCpp;
+    let library = if is_llama_cpp { &GGUF } else { base.config.library() };
     let sources = sources_of(base, adapters, original)?;
     Ok(PlannedMerge { planned, sources, folders, base_name, library })
 }

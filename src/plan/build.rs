@@ -10,6 +10,7 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::{ClaimReport, Findings};
 use crate::adapters::peft::promises::check::check_promises;
 use crate::adapters::scan::Contents;
+use crate::checkpoint::catalogue::FileLayout;
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::side_files::{SideFiles, is_beside, side_files};
 use crate::encodings::schemes;
@@ -223,7 +224,7 @@ impl Planner<'_> {
         let shards: HashSet<&str> = shards.iter().map(|shard| shard.name.as_str()).collect();
         let is_shard = |name: &str| shards.contains(name);
         // A file that says all of a model by itself has nothing beside it.
-        let SideFiles { copied, notes: of_files } = if self.base.catalogue.has_own_names() {
+        let SideFiles { copied, notes: of_files } = if self.base.catalogue.layout() != FileLayout::Library {
             SideFiles::default()
         } else {
             side_files(&self.base.location, is_shard)?

@@ -1,5 +1,6 @@
 //! The type in which a result's floats are written where a flag says it (`--dtype`): the one place that decides it.
 
+use crate::checkpoint::catalogue::FileLayout;
 use crate::error::request::RequestError;
 use crate::error::{Error, Result};
 use crate::plan::planner::Planner;
@@ -43,7 +44,7 @@ impl Planner<'_> {
             Some(_) if self.types.is_some() => {
                 Err(refused("the types of a file of llama.cpp are set by `--gguf-type`"))
             }
-            Some(_) if self.base.catalogue.has_own_names() => {
+            Some(_) if self.base.catalogue.layout() == FileLayout::LlamaCpp => {
                 Err(refused("the base is a GGUF file, whose tensors keep the types that they have"))
             }
             Some(_) if self.keep_quantized => Err(refused(

@@ -5,7 +5,7 @@ use crate::adapters::claim::claims::CLAIMS;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::producers;
 use crate::adapters::scan::Contents;
-use crate::checkpoint::catalogue::{BaseTensor, Catalogue};
+use crate::checkpoint::catalogue::{BaseTensor, Catalogue, FileLayout};
 use crate::checkpoint::llama_cpp::stored_name;
 use crate::encodings::{runtime_scales, schemes};
 use crate::error::Error;
@@ -116,7 +116,7 @@ pub(crate) fn check_vocabulary(outline: &Outline<'_>) -> Vec<Error> {
 /// What an adapter changes that its file holds in a form of its own, or that its header would have to follow.
 pub(crate) fn check_stored(outline: &Outline<'_>, is_touched: impl Fn(Target) -> bool) -> Vec<Error> {
     let catalogue = &outline.base.catalogue;
-    if !catalogue.has_own_names() {
+    if catalogue.layout() != FileLayout::LlamaCpp {
         return Vec::new();
     }
     let shifted = (0..catalogue.tensors.len()).filter(|&place| {
@@ -182,7 +182,7 @@ fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<Qua
         return None;
     }
     // Tensors of such a file say by themselves what they are, and none is decoded but what changes.
-    if outline.base.catalogue.has_own_names() {
+    if outline.base.catalogue.layout() == FileLayout::LlamaCpp {
         return None;
     }
     if schemes::is_data(&tensor.name) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::catalogue::{BaseShard, BaseTensor};
+use crate::checkpoint::catalogue::{BaseShard, BaseTensor, FileLayout};
 use crate::checkpoint::llama_cpp::stored_name;
 use crate::checkpoint::quantized::{QuantizedWeight, TensorRole};
 use crate::encodings;
@@ -168,7 +168,8 @@ impl OutputLayout<'_> {
         let from = addition.copy_of.map(|from| &self.outline.base.catalogue.tensors[from].tensor);
         let edits = self.edits.remove(&Target::New(i)).unwrap_or_default();
         let catalogue = &self.outline.base.catalogue;
-        let stored = catalogue.has_own_names().then(|| stored_name(&addition.name)).flatten();
+        let is_llama_cpp = catalogue.layout() == FileLayout::LlamaCpp;
+        let stored = is_llama_cpp.then(|| stored_name(&addition.name)).flatten();
         let name = stored.map_or_else(|| addition.name.clone(), Name::from);
         match addition.copy_of.zip(self.like_template()) {
             Some((from, like)) => like.weight(from, &name, edits),

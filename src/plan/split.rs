@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::checkpoint::catalogue::Catalogue;
+use crate::checkpoint::catalogue::{Catalogue, FileLayout};
 use crate::checkpoint::quantized::Weights;
 use crate::checkpoint::weights_name::{WeightsName, of_shard, written_as};
 use crate::error::request::RequestError;
@@ -21,9 +21,8 @@ const FLAG: &str = "--max-shard-size";
 const CHANGED_ONLY: &str = "--changed-only";
 /// The most bytes of a shard of changed tensors where no flag says it: what uploads take well.
 const CHANGED_BYTES: u64 = 5_000_000_000;
-/// Why it is refused: one file of llama.cpp says all of a model.
-const OTHER_LAYOUT: &str =
-    "the result is a file of llama.cpp, and is laid out as the base or the template is";
+/// Why it is refused: such a file says all of a model.
+const OTHER_LAYOUT: &str = "the result is one file, laid out as the base or the template is";
 /// And of a size that holds nothing.
 const NOTHING: &str = "a size above zero is accepted";
 /// Why a base that is decoded has no tensors that do not change.
@@ -40,9 +39,9 @@ impl Planner<'_> {
         if !self.changed_only {
             return Ok(limit.map_or(ShardCut::AsBase, ShardCut::Anew));
         }
-        let has_own_names = self.base.catalogue.has_own_names();
+        let is_one_file = self.is_one_file();
         let is_decoded = weights.any() && !self.keep_quantized;
-        let refused = has_own_names.then_some(OTHER_LAYOUT).or(is_decoded.then_some(DECODED));
+        let refused = is_one_file.then_some(OTHER_LAYOUT).or(is_decoded.then_some(DECODED));
         match refused {
             Some(accepted) => {
                 Err(RequestError::Usage { flag: CHANGED_ONLY, value: String::new(), accepted }.into())
@@ -51,12 +50,16 @@ impl Planner<'_> {
         }
     }
 
+    fn is_one_file(&self) -> bool {
+        self.base.catalogue.layout() != FileLayout::Library
+    }
+
     /// The bytes of tensors that a shard may have, if a flag says it.
     fn shard_limit(&self) -> Result<Option<u64>> {
         let Some(size) = self.max_shard_size else { return Ok(None) };
         let refused = match size.bytes() {
             0 => Some(NOTHING),
-            _ => self.base.catalogue.has_own_names().then_some(OTHER_LAYOUT),
+            _ => self.is_one_file().then_some(OTHER_LAYOUT),
         };
         let Some(accepted) = refused else { return Ok(Some(size.bytes())) };
         let value = size.as_typed().map_or_else(|| size.bytes().to_string(), str::to_owned);

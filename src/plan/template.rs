@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::checkpoint::catalogue::{BaseTensor, Catalogue, StoredAs, StoredForm};
+use crate::checkpoint::catalogue::{BaseTensor, Catalogue, FileLayout, StoredAs, StoredForm};
 use crate::checkpoint::compare::{holds, open};
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::llama_cpp::{are_apart, is_of_config};
@@ -85,7 +85,7 @@ impl Planner<'_> {
             errors.push(RequestError::Usage { flag: FLAG, value, accepted: ACCEPTED }.into());
         }
         match base {
-            Some(_) if !self.base.catalogue.has_own_names() => {
+            Some(_) if self.base.catalogue.layout() != FileLayout::LlamaCpp => {
                 errors.push(PlanError::NoTemplate { path: self.base.location.path() }.into());
             }
             Some(weights) => errors.extend(self.check_template(weights)),

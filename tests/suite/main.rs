@@ -42,6 +42,7 @@ mod multiplied;
 mod no_journal;
 mod noop;
 mod numbers;
+mod one_file;
 mod oracle;
 mod origins;
 mod pages;

@@ -2,12 +2,15 @@
 //!
 //! A path with `_` for its dots cannot be taken apart again, so that the base's modules are spelled as the file spells them, and looked up.
 //! Of several components (a UNet, text encoders) the base is the one whose modules it has, in their shapes; what is for others is ignored,
-//! and reported. Where it has modules of several, its directory tells, or the file is refused.
+//! and reported. Where it has modules of several, its directory tells, or the file is refused. A base in one file has several components
+//! itself, each under the directory that it would have in a pipeline.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use crate::checkpoint::catalogue::{Catalogue, FileLayout, RowPart, StoredForm};
 use crate::checkpoint::discover::Checkpoint;
+use crate::checkpoint::one_file::parts::directories;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
@@ -19,6 +22,7 @@ use crate::adapters::image::keys::Key;
 use crate::adapters::image::original_names::{is_flux, of_flux};
 use crate::adapters::image::unet_names::UnetNames;
 use crate::adapters::parts::Grammar;
+use crate::adapters::peft::config::{AdapterConfig, bad_field};
 
 /// What some versions of transformers have in front of a text encoder's paths, and some have not.
 const TEXT_MODEL: &str = "text_model.";
@@ -68,24 +72,29 @@ pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
 
 /// The adapter with the paths of the base's modules, of a component whose keys may begin so.
 fn meet_as(adapter: Adapter, base: &Checkpoint, may_be: &dyn Fn(&str) -> bool) -> Result<Adapter> {
-    let modules = BaseModules::of(base);
-    let found = component(&adapter, base, &modules, may_be)?;
-    let Some(prefix) = found else { return Err(no_component(adapter)) };
+    let sections = Section::all(base);
+    let found = sections_of(&adapter, base, &sections, may_be)?;
+    if found.is_empty() {
+        return Err(no_component(adapter));
+    }
     let mut adapter = adapter;
-    adapter.config = adapter.components.take().and_then(|mut of| of.remove(prefix)).unwrap_or(adapter.config);
+    if let Some(configs) = adapter.components.take() {
+        let own = configs.into_iter().filter(|(prefix, _)| found.contains_key(prefix));
+        adapter.config = one_config(own.map(|(_, config)| config))?.unwrap_or(adapter.config);
+    }
     let grammar = Grammar::of(&adapter.kind);
     let mut own = HashMap::new();
     let mut met = Vec::with_capacity(adapter.tensors.len());
     for tensor in std::mem::take(&mut adapter.tensors) {
         let Some(key) = Key::read(&tensor.key) else { continue };
-        if key.prefix != prefix {
+        let Some(section) = found.get(key.prefix) else {
             met.push(tensor.unneeded(Some(Unneeded::OtherComponent)));
             continue;
-        }
-        let found = modules.find(&adapter.name, &key)?;
-        let module = found.map_or(key.module.as_str(), |module| &module.path);
+        };
+        let module = section.modules.find(&adapter.name, &key)?;
+        let module = section.path(module.map_or(key.module.as_str(), |module| &module.path));
         if let Some(scale) = adapter.options.own.remove(&key.whole_module()) {
-            own.insert(module.to_owned(), scale);
+            own.insert(module.clone().into_owned(), scale);
         }
         let path = format!("{module}{}", key.tail.unwrap_or(".alpha"));
         let unneeded = tensor.unneeded;
@@ -95,6 +104,51 @@ fn meet_as(adapter: Adapter, base: &Checkpoint, may_be: &dyn Fn(&str) -> bool) -
     adapter.options.own = own;
     Ok(adapter)
 }
+
+/// The sections that an adapter's components are, by what their keys begin with.
+fn sections_of<'s, 'b>(
+    adapter: &Adapter,
+    base: &Checkpoint,
+    sections: &'s [Section<'b>],
+    may_be: &dyn Fn(&str) -> bool,
+) -> Result<HashMap<&'static str, &'s Section<'b>>> {
+    if let [Section { directory: None, modules }] = sections {
+        let prefix = component(adapter, base, modules, may_be)?;
+        return Ok(prefix.map(|prefix| (prefix, &sections[0])).into_iter().collect());
+    }
+    let keys = adapter.needed().filter_map(|tensor| Key::read(&tensor.key));
+    let prefixes: BTreeSet<&'static str> = keys.map(|key| key.prefix).collect();
+    let of = |prefix: &&'static str| {
+        let is_its = |section: &&Section<'_>| section.directory.is_some_and(|own| is_in(prefix, own));
+        Some((*prefix, sections.iter().find(is_its)?))
+    };
+    Ok(prefixes.iter().filter_map(of).collect())
+}
+
+/// PEFT's config of several components, of which each module has its own scale already: what they agree on, and fields of one alone.
+///
+/// # Errors
+/// [`AdapterError::Field`] for one that they do not agree on.
+fn one_config(configs: impl Iterator<Item = AdapterConfig>) -> Result<Option<AdapterConfig>> {
+    let mut all: Vec<AdapterConfig> = configs.collect();
+    let Some(first) = all.pop() else { return Ok(None) };
+    if all.is_empty() {
+        return Ok(Some(first));
+    }
+    let (adapter, mut fields) = (first.adapter.clone(), first.into_fields());
+    fields.retain(|field, _| !OF_MODULES.contains(&field.as_str()));
+    let others = all.into_iter().flat_map(AdapterConfig::into_fields);
+    for (field, value) in others.filter(|(field, _)| !OF_MODULES.contains(&field.as_str())) {
+        if fields.get(&field).is_some_and(|other| *other != value) {
+            return Err(bad_field(&adapter, &field, &value, "is another for another component"));
+        }
+        fields.insert(field, value);
+    }
+    Ok(Some(AdapterConfig::new(adapter, fields)))
+}
+
+/// Fields that say of modules what each module's own tensors say.
+const OF_MODULES: &[&str] = &["r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules"];
 
 /// What the keys begin with of the component that the base is: the only one of which it has modules, or the one that the base's
 /// directory is called as; none if it has none of any.
@@ -110,7 +164,7 @@ fn component(
         let is_open = |key: &Key| may_be(key.prefix) && !found.contains(key.prefix);
         let Some(key) = Key::read(&tensor.key).filter(is_open) else { continue };
         if let Some(module) = modules.find(&adapter.name, &key)?
-            && module.shape.is_none_or(|shape| fits(&key.whole_module(), shape))
+            && module.shape.as_deref().is_none_or(|shape| fits(&key.whole_module(), shape))
         {
             found.insert(key.prefix);
         }
@@ -147,7 +201,59 @@ pub(crate) fn no_component(adapter: Adapter) -> Error {
 #[derive(Clone, PartialEq)]
 struct BaseModule<'b> {
     path: Cow<'b, str>,
-    shape: Option<&'b Shape>,
+    shape: Option<Cow<'b, Shape>>,
+}
+
+/// A component of the base: all of it, or one of a file of several.
+struct Section<'b> {
+    /// The directory that it would have in a pipeline, with which the names of its tensors begin; none for all of the base.
+    directory: Option<&'static str>,
+    modules: BaseModules<'b>,
+}
+
+impl<'b> Section<'b> {
+    fn all(base: &'b Checkpoint) -> Vec<Section<'b>> {
+        let modules = || weights(&base.catalogue);
+        if base.catalogue.layout() != FileLayout::OneFile {
+            let is_text = base.config.model_type().is_some();
+            return vec![Section { directory: None, modules: BaseModules::of(modules(), is_text) }];
+        }
+        let directories: BTreeSet<&'static str> = directories().collect();
+        let section = |directory: &'static str| {
+            let within = |(module, shape): (&'b str, Cow<'b, Shape>)| {
+                Some((module.strip_prefix(directory)?.strip_prefix('.')?, shape))
+            };
+            let own = modules().filter_map(within);
+            Section { directory: Some(directory), modules: BaseModules::of(own, directory.starts_with(TEXT)) }
+        };
+        directories.into_iter().map(section).filter(|section| !section.modules.dotted.is_empty()).collect()
+    }
+
+    /// The path of one of its modules in the base.
+    fn path<'p>(&self, module: &'p str) -> Cow<'p, str> {
+        self.directory.map_or(Cow::Borrowed(module), |directory| format!("{directory}.{module}").into())
+    }
+}
+
+/// What directories of text encoders begin with.
+const TEXT: &str = "text_encoder";
+
+/// The modules of a checkpoint that have a weight, and its shape: also of those whose rows lie in one tensor with others'.
+fn weights(catalogue: &Catalogue) -> impl Iterator<Item = (&str, Cow<'_, Shape>)> {
+    let module = |name| str::strip_suffix(name, WEIGHT);
+    (0..catalogue.tensors.len()).flat_map(move |place| {
+        let tensor = &catalogue.tensors[place];
+        let own = module(&*tensor.name).map(|module| (module, Cow::Borrowed(&tensor.tensor.shape)));
+        let parts = match catalogue.stored(place).map(|stored| &stored.form) {
+            Some(StoredForm::Rows(parts)) => &parts[..],
+            _ => &[],
+        };
+        let rest = tensor.tensor.shape.axes().get(1..).unwrap_or_default();
+        let of_part = move |part: &'_ RowPart| Shape::new(&[&[part.rows], rest].concat());
+        let parts =
+            parts.iter().filter_map(move |part| Some((module(&*part.name)?, Cow::Owned(of_part(part)?))));
+        own.into_iter().chain(parts)
+    })
 }
 
 /// The base's modules by all that files may call them.
@@ -161,23 +267,19 @@ struct BaseModules<'b> {
 }
 
 impl<'b> BaseModules<'b> {
-    fn of(base: &'b Checkpoint) -> BaseModules<'b> {
-        let tensors = base.catalogue.tensors.iter();
-        let modules: Vec<(&str, &Shape)> = tensors
-            .filter_map(|tensor| Some((tensor.name.strip_suffix(WEIGHT)?, &tensor.tensor.shape)))
-            .collect();
+    fn of(modules: impl Iterator<Item = (&'b str, Cow<'b, Shape>)>, is_text: bool) -> BaseModules<'b> {
+        let modules: Vec<(&str, Cow<'_, Shape>)> = modules.collect();
         let unet = UnetNames::of(modules.iter().map(|(module, _)| *module));
         let is_flux = modules.iter().any(|(module, _)| is_flux(module));
-        let is_text = base.config.model_type().is_some();
         let mut found = BaseModules { dotted: HashMap::new(), joined: HashMap::new(), is_text };
-        for &(path, shape) in &modules {
-            let module = BaseModule { path: path.into(), shape: Some(shape) };
+        for (path, shape) in modules {
+            let module = BaseModule { path: path.into(), shape: Some(shape.clone()) };
             found.add(path.to_owned(), &module);
             if let Some(original) = unet.as_ref().and_then(|unet| unet.original(path)) {
                 found.add(original, &module);
             }
             for (original, whole) in of_flux(path).filter(|_| is_flux) {
-                let shape = Some(shape).filter(|_| whole == path);
+                let shape = Some(shape.clone()).filter(|_| whole == path);
                 found.add(original, &BaseModule { path: whole.into(), shape });
             }
             // Where the base has the segment files need not, and the other way round.

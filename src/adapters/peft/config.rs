@@ -50,6 +50,11 @@ impl AdapterConfig {
         AdapterConfig { adapter, fields }
     }
 
+    /// All of its fields.
+    pub(crate) fn into_fields(self) -> Map<String, Value> {
+        self.fields
+    }
+
     /// A field that is there and not null.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())

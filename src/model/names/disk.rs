@@ -57,8 +57,32 @@ struct ViewedTensor {
     tensor: usize,
     /// The first place of its weights.
     first: usize,
-    /// The shape of each.
-    shape: Shape,
+    shapes: ViewShapes,
+}
+
+/// The shapes of a tensor's weights.
+#[derive(Debug)]
+enum ViewShapes {
+    /// That of each of so many.
+    Same(u64, Shape),
+    /// Of each its own.
+    Own(Vec<Shape>),
+}
+
+impl ViewShapes {
+    fn count(&self) -> u64 {
+        match self {
+            ViewShapes::Same(count, _) => *count,
+            ViewShapes::Own(shapes) => shapes.len() as u64,
+        }
+    }
+
+    fn of(&self, number: u64) -> Option<&Shape> {
+        match self {
+            ViewShapes::Same(_, shape) => Some(shape),
+            ViewShapes::Own(shapes) => shapes.get(number as usize),
+        }
+    }
 }
 
 impl<'a> Logicals<'a> {
@@ -67,30 +91,36 @@ impl<'a> Logicals<'a> {
         let count = catalogue.tensors.len();
         let mut logicals = Logicals { catalogue, weights, viewed: Vec::new(), count };
         for tensor in 0..count {
-            let Some((views, shape)) = logicals.views(tensor) else { continue };
-            logicals.viewed.push(ViewedTensor { tensor, first: logicals.count, shape });
-            logicals.count += views as usize;
+            let Some(shapes) = logicals.views(tensor) else { continue };
+            let count = shapes.count() as usize;
+            logicals.viewed.push(ViewedTensor { tensor, first: logicals.count, shapes });
+            logicals.count += count;
         }
         logicals
     }
 
-    /// How many weights a tensor is that is no weight as it is, and the shape of each.
-    fn views(&self, tensor: usize) -> Option<(u64, Shape)> {
+    /// The shapes of the weights that a tensor is which is no weight as it is.
+    fn views(&self, tensor: usize) -> Option<ViewShapes> {
         let (_, shape) = self.stored_weight(tensor)?;
         let axes = shape.axes();
         match (self.order(tensor), axes) {
-            (Some(WrittenOrder::Exchanged), _) => return Some((1, exchanged(shape)?)),
+            (Some(WrittenOrder::Exchanged), _) => return Some(ViewShapes::Same(1, exchanged(shape)?)),
             (Some(WrittenOrder::Interleaved(count)), &[rows, cols]) => {
-                return Some((1, Shape::new(&[rows * count, cols / count])?));
+                return Some(ViewShapes::Same(1, Shape::new(&[rows * count, cols / count])?));
             }
             _ => {}
         }
         match self.form(tensor) {
             StoredForm::Same | StoredForm::ReorderedHeads(_) => None,
-            StoredForm::Row => Some((1, Shape::new(&[&[1], axes].concat())?)),
+            StoredForm::Row => Some(ViewShapes::Same(1, Shape::new(&[&[1], axes].concat())?)),
             StoredForm::Experts(_) => {
                 let (&experts, matrix) = axes.split_first()?;
-                Some((experts, Shape::new(matrix)?))
+                Some(ViewShapes::Same(experts, Shape::new(matrix)?))
+            }
+            StoredForm::Rows(parts) => {
+                let (_, rest) = axes.split_first()?;
+                let shapes = parts.iter().map(|part| Shape::new(&[&[part.rows], rest].concat()));
+                Some(ViewShapes::Own(shapes.collect::<Option<_>>()?))
             }
         }
     }
@@ -139,9 +169,10 @@ impl Disk for Logicals<'_> {
         let (viewed, number) = self.view(place)?;
         let name = match self.form(viewed.tensor) {
             StoredForm::Experts(experts) => Cow::Owned(experts.name(number)),
+            StoredForm::Rows(parts) => Cow::Borrowed(&*parts.get(number as usize)?.name),
             _ => self.stored_weight(viewed.tensor)?.0,
         };
-        Some((name, &viewed.shape))
+        Some((name, viewed.shapes.of(number)?))
     }
 
     fn slices(&self, place: usize) -> Vec<StoredSlice> {
@@ -170,6 +201,10 @@ impl Logicals<'_> {
             }
             (Some(WrittenOrder::Interleaved(count)), _) => ParamSlice::stretches(stored.axes(), count),
             (None, StoredForm::Experts(_)) => vec![whole.unstacked(0, number)?],
+            (None, StoredForm::Rows(parts)) => {
+                let before = parts.iter().take(number as usize).map(|part| part.rows).sum();
+                vec![whole.select(0, before, 1, parts.get(number as usize)?.rows)?]
+            }
             (None, _) => vec![whole.stacked(0, 0)],
         };
         Some(slices.into_iter().map(|slice| StoredSlice { tensor: viewed.tensor, slice }).collect())
