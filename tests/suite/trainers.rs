@@ -206,7 +206,7 @@ fn what_files_of_image_models_hold_beside_is_named() {
     };
     let whole = with(&|_| {});
     let ran = whole.succeeds(&[]);
-    let says = "it is for another component of the pipeline than the base is";
+    let says = "for another component of the pipeline than the base is";
     assert!(ran.err.contains(says) && ran.err.contains("lora_te_"), "{}", ran.err);
     let renamed = |from: &'static str, to: &'static str| {
         with(&move |tensors| {
