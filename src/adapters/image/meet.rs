@@ -15,7 +15,7 @@ use crate::tensor::shape::Shape;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor, Unneeded};
 use crate::adapters::image::keys::Key;
-use crate::adapters::image::original_names::{is_flux, of_flux};
+use crate::adapters::image::original_names::Family;
 use crate::adapters::image::unet_names::UnetNames;
 use crate::adapters::parts::Grammar;
 
@@ -50,7 +50,9 @@ pub(crate) fn meet(adapter: Adapter, base: &Checkpoint) -> Result<Adapter> {
         if let Some(scale) = adapter.options.own.remove(&key.whole_module()) {
             own.insert(module.to_owned(), scale);
         }
-        let path = format!("{module}{}", key.tail.unwrap_or(".alpha"));
+        // What a tail is beside others of its module was found out when the file was read.
+        let tail = tensor.path().strip_prefix(key.whole_module().as_str()).unwrap_or_default();
+        let path = format!("{module}{tail}");
         let unneeded = tensor.unneeded;
         met.push(AdapterTensor::new(tensor.key, &path, &grammar, tensor.tensor).unneeded(unneeded));
     }
@@ -128,7 +130,7 @@ impl<'b> BaseModules<'b> {
             .filter_map(|tensor| Some((tensor.name.strip_suffix(WEIGHT)?, &tensor.tensor.shape)))
             .collect();
         let unet = UnetNames::of(modules.iter().map(|(module, _)| *module));
-        let is_flux = modules.iter().any(|(module, _)| is_flux(module));
+        let family = Family::of(modules.iter().map(|(module, _)| *module));
         let is_text = base.config.model_type().is_some();
         let mut found = BaseModules { dotted: HashMap::new(), joined: HashMap::new(), is_text };
         for &(path, shape) in &modules {
@@ -137,7 +139,7 @@ impl<'b> BaseModules<'b> {
             if let Some(original) = unet.as_ref().and_then(|unet| unet.original(path)) {
                 found.add(original, &module);
             }
-            for (original, whole) in of_flux(path).filter(|_| is_flux) {
+            for (original, whole) in family.into_iter().flat_map(|family| family.originals(path)) {
                 let shape = Some(shape).filter(|_| whole == path);
                 found.add(original, &BaseModule { path: whole.into(), shape });
             }

@@ -7,5 +7,6 @@ pub(crate) mod file;
 pub(crate) mod keys;
 pub(crate) mod meet;
 pub(crate) mod original_names;
+pub(crate) mod own_tails;
 pub(crate) mod scales;
 pub(crate) mod unet_names;
