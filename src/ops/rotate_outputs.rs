@@ -40,6 +40,11 @@ impl RotateOutputs {
         self.blocks * self.stages.unwrap_or(1)
     }
 
+    /// Outputs that are rotated together.
+    fn together(&self) -> usize {
+        if self.stages.is_some() { self.side * self.blocks } else { self.side }
+    }
+
     /// The output that stands at `place` of a stage.
     fn output(&self, stage: usize, place: usize) -> usize {
         if self.stages.is_none() {
@@ -74,6 +79,7 @@ impl Delta for RotateOutputs {
         let (rotations, multiplier) = (block.factors[0].data, block.factors.get(1));
         let (first, rows, cols) =
             (block.window.rows.range.start, block.window.rows.len(), block.window.cols.len());
+        assert!(rows.is_multiple_of(self.together()), "the op asked for groups of rows");
         // Of blocks that stand one by one, those from the window's first row on.
         let skipped = if self.stages.is_none() { first as usize * self.side } else { 0 };
         let mut gathered = vec![0.0; self.side];
@@ -98,8 +104,7 @@ impl Delta for RotateOutputs {
     }
 
     fn access(&self) -> Access {
-        let rows = if self.stages.is_some() { self.side * self.blocks } else { self.side };
-        Access::RowGroups(rows as u64)
+        Access::RowGroups(self.together() as u64)
     }
 
     fn needs_base_values(&self) -> bool {

@@ -423,6 +423,14 @@ fn what_is_added_in_full_is_added_as_it_is() {
     for case in ["image-lycoris-full-norms", "image-lycoris-ia3-inputs", "image-lycoris-ia3"] {
         assert!(merged(case, "0.5", &|_| {}) == merged(case, "1", &halved), "{case}");
     }
+    for (base, case) in [("base-unet", "image-lycoris-oft"), ("base-wan", "image-names-comfy-wan")] {
+        let work = file_of(base, case);
+        let mut merge = command(&["merge", "--quiet"]);
+        merge.arg("--base").arg(&work.base).arg("--scaled-adapter").arg(&work.adapter).arg("0.5");
+        let ran = merge.arg("-o").arg(&work.output).output().expect("it runs");
+        let err = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(65) && err.contains("use weight 1 for this adapter"), "{err}");
+    }
 }
 
 #[test]
@@ -440,6 +448,10 @@ fn magnitudes_and_differences_of_other_shapes_are_refused() {
     let of_core = "magnitudes of inputs are merged for LoRA without a core alone";
     refused(&shaped("image-lycoris-locon-tucker-dora", &[12, 1, 1, 1], &[1, 12, 1, 1]), of_core);
     refused(&shaped("image-lycoris-lokr-dora", &[12, 1], &[1, 12]), of_core);
+    let of_blocks = "[stages, blocks, b, b] with an even b";
+    refused(&shaped("image-lycoris-oft", &[4, 3, 3], &[9, 2, 2]), of_blocks);
+    refused(&shaped("image-lycoris-boft", &[2, 2, 4, 4], &[4, 2, 2, 4]), of_blocks);
+    refused(&shaped("image-lycoris-boft", &[2, 2, 4, 4], &[4, 4, 4]), of_blocks);
     let other = "is it for this base?";
     refused(&shaped("image-lycoris-full", &[8, 8, 3, 3], &[8, 72]), other);
     refused(&shaped("image-lycoris-norms", &[12], &[3, 4]), other);

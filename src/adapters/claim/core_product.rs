@@ -48,7 +48,7 @@ fn claim_module(
         findings.lacks_partner(present[0], &TAILS[missing].key(module));
         return Ok(());
     };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoCon")? else {
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LyCORIS' LoCon")? else {
         return Ok(());
     };
     let (out, rank) = factor_b(context, up)?;

@@ -43,7 +43,7 @@ fn claim_module(
         findings.lacks_partner(present[0], &TAILS[missing].key(module));
         return Ok(());
     };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "GLoRA")? else {
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LyCORIS' GLoRA")? else {
         return Ok(());
     };
     let (out, rank) = factor_b(context, b1)?;

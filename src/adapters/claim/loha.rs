@@ -87,7 +87,9 @@ fn claim_module(
             return Ok(());
         }
     };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoHa")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "PEFT's LoHa")? else {
+        return Ok(());
+    };
     let (shape, op) = match products {
         Products::Plain(tensors) => plain(context, module, tensors)?,
         Products::Cores(tensors) => with_cores(context, module, &layer, tensors)?,

@@ -165,7 +165,9 @@ fn claim_module(
             return Ok(());
         }
     };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoKr")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "PEFT's LoKr")? else {
+        return Ok(());
+    };
     let (of_first, first_rank) = first.sizes(context)?;
     let (of_second, second_rank) = second.sizes(context, &layer)?;
     check_core(context, &second, &layer, (of_first, of_second), second_rank)?;

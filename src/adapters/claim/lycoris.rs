@@ -58,7 +58,7 @@ pub(crate) struct LycorisLayer {
     pub(crate) target: Target,
     name: Name,
     shape: Shape,
-    /// What PEFT calls the method.
+    /// Whose method it is, and what it is called.
     what: &'static str,
 }
 
@@ -91,6 +91,11 @@ impl LycorisLayer {
     /// Sizes of the kernel; none for a linear layer.
     pub(crate) fn kernel(&self) -> &[u64] {
         self.shape.axes().get(2..).unwrap_or_default()
+    }
+
+    /// The refusal of a method for what the layer is.
+    pub(crate) fn unfit(&self, context: &ClaimContext<'_>, tensor: usize, layer: &'static str) -> Error {
+        unfit(context, tensor, &self.name, layer, self.what)
     }
 
     /// Outputs, and inputs with their kernel.

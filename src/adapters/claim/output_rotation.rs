@@ -11,6 +11,7 @@ use crate::adapters::claim::lycoris::LycorisLayer;
 use crate::adapters::parts::Tail;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
+use crate::model::outline::Target;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
@@ -50,7 +51,15 @@ fn claim_module(
             Error::new(ClaimError::Weighted { adapter: context.adapter.name.clone(), what, weight, why });
         return Err(error.hint("use weight 1 for this adapter"));
     }
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "OFT")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LyCORIS' OFT")? else {
+        return Ok(());
+    };
+    if let Target::Base(i) = layer.target
+        && context.outline.weights.get(i).is_some()
+    {
+        // Some encodings have rows that no tile reaches beyond.
+        return Err(layer.unfit(context, blocks, "quantized"));
+    }
     let (out, width) = layer.matrix();
     let (stages, count, side) = sizes(context, blocks, out)?;
     let tensor = |i: usize| context.tensor(i).tensor.clone();
