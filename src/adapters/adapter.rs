@@ -57,10 +57,10 @@ impl Unneeded {
     /// The rule that ignores it, for notes; none if it is not ignored, as it has been read.
     pub(crate) fn rule(self) -> Option<&'static str> {
         match self {
-            Unneeded::FrozenCopy => Some("the frozen copy of a module that was trained"),
-            Unneeded::Computed => Some("the model computes it"),
-            Unneeded::Empty => Some("it has no values"),
-            Unneeded::OtherComponent => Some("it is for another component of the pipeline than the base is"),
+            Unneeded::FrozenCopy => Some("frozen beside what was trained"),
+            Unneeded::Computed => Some("computed by the model"),
+            Unneeded::Empty => Some("without values"),
+            Unneeded::OtherComponent => Some("for another component of the pipeline than the base is"),
             Unneeded::Alpha | Unneeded::Sibling => None,
         }
     }

@@ -44,16 +44,11 @@ const AS_PICKLE: &str = "of pickles PEFT's `adapter_model.bin` is read, beside i
 /// All that are known (key-mapping.md 1, 10 and 15); of those that fit the first is meant.
 const FORMATS: &[Format] = &[
     Format { name: "OneTrainer's", signs: &[Starts("bundle_emb.")], cure: BY_DIFFUSERS },
-    Format {
-        name: "XLabs'",
-        signs: &[Has(".processor.qkv_lora"), Has(".processor.proj_lora")],
-        cure: BY_DIFFUSERS,
-    },
     Format { name: "ComfyUI's", signs: &[Starts("text_encoders.")], cure: BY_DIFFUSERS },
     Format { name: "diffusers'", signs: &[Called("pytorch_lora_weights.safetensors")], cure: BY_DIFFUSERS },
     Format {
         name: "old diffusers (attention processors)",
-        signs: &[Has(".processor.to_"), Has("_lora.down.weight"), Has("_lora.up.weight")],
+        signs: &[Has("_lora.down.weight"), Has("_lora.up.weight")],
         cure: BY_DIFFUSERS,
     },
     Format {
@@ -71,7 +66,7 @@ const FORMATS: &[Format] = &[
         signs: &[Ends(".lora_a.weight"), Ends(".lora_b.weight")],
         cure: "torchtune writes the merged model with `save_adapter_weights_only: False`",
     },
-    Format { name: "DiffSynth's", signs: &[Starts("pipe."), Ends(".lora_A.default.weight")], cure: AS_PEFT },
+    Format { name: "DiffSynth's", signs: &[Starts("pipe.")], cure: AS_PEFT },
     Format { name: "directory-less PEFT", signs: &[Starts("base_model.model.")], cure: AS_PEFT },
     Format {
         name: "directory- and prefix-less PEFT",
@@ -119,8 +114,8 @@ const MOST_FILES: usize = 8;
 /// Memory for the header of one of them and what is read of it.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 /// What all formats are refused with.
-const READ: &str = "shardfold reads directories of PEFT and of mlx-lm, and files of Kohya, LyCORIS, diffusers, OneTrainer, ai-toolkit, ComfyUI \
-                    and llama.cpp";
+const READ: &str = "shardfold reads directories of PEFT and of mlx-lm, and files of Kohya, LyCORIS, diffusers, OneTrainer, ai-toolkit, \
+                    ComfyUI, XLabs, DiffSynth and llama.cpp";
 const SAFETENSORS: &str = ".safetensors";
 
 /// A file whose format is known.

@@ -21,7 +21,7 @@ pub enum ClaimError {
     Readings { path: String, first: String, by_first: PathReading, second: String, by_second: PathReading },
     #[error("unsupported adapter tensor `{key}`: {why}")]
     Unclaimed { adapter: String, key: String, why: &'static str },
-    #[error("unsupported adapter tensor `{key}`: `{tensor}` is {layer}, which PEFT's {method} does not fit")]
+    #[error("unsupported adapter tensor `{key}`: `{tensor}` is {layer}, which {method} does not fit")]
     LayerUnfit { adapter: String, key: String, tensor: String, layer: &'static str, method: &'static str },
     #[error("unsupported adapter tensor `{key}`: `{other}` is there too, and only one of them can be meant")]
     FactorTwice { adapter: String, key: String, other: String },

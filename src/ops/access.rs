@@ -7,6 +7,8 @@ pub(crate) enum Access {
     Elements,
     /// Whole stored rows.
     Rows,
+    /// So many stored rows that follow each other, from the first on, and any columns.
+    RowGroups(u64),
     /// The whole tensor.
     Whole,
     /// Any elements, once a reduction over one axis of the delta, of what the tensor starts from, is known. Where a tile

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::block::Block;
+
 /// A core and the factor of the inputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Core<'c> {
@@ -52,6 +54,22 @@ impl Core<'_> {
             let term = |j: usize| partial[j * self.sizes.kernel + x] * self.b[j * inputs + q];
             (0..self.sizes.rank).fold(0.0, |sum, j| sum + term(j))
         })
+    }
+}
+
+/// Writes what a core and its two factors make into a scratch buffer: factors `3·buffer` on are `a`, which runs along outputs, `b` and `t`.
+pub(crate) fn rebuild(block: &mut Block<'_>, buffer: usize, sizes: CoreSizes) {
+    let [a, b, t] = [0, 1, 2].map(|i| block.factors[3 * buffer + i]);
+    let core = Core { t: t.data, b: b.data, sizes };
+    let [(outs, out_step), (ins, in_step)] = block.axes();
+    let elements = block.elements();
+    let product = &mut block.scratch[buffer * elements..][..elements];
+    let mut partial = Vec::new();
+    for (p, out) in outs.enumerate() {
+        core.partial(|i| a.at(out, i), &mut partial);
+        for (q, value) in core.row(&partial, ins.clone()).enumerate() {
+            product[p * out_step + q * in_step] = value;
+        }
     }
 }
 

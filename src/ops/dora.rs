@@ -72,7 +72,7 @@ impl Reduction for Dora {
     }
 
     fn values(&self) -> usize {
-        if self.is_transposed { 1 } else { LANES }
+        lanes(self.is_transposed)
     }
 
     fn observe(&self, block: &mut Block<'_>) {
@@ -81,16 +81,26 @@ impl Reduction for Dora {
     }
 
     fn accumulate(&self, block: &ReduceBlock<'_>, state: &mut [f64]) {
-        let Window { rows, cols } = block.window;
-        for p in 0..rows.len() {
-            let start = (rows.at + p as u64 * rows.step) as usize * block.width + cols.at as usize;
-            let values = &block.values[start..];
-            if rows.axis == Some(block.axis) {
-                let position = (rows.range.start - block.first) as usize + p;
-                add_row(block, values, &mut state[position * block.per..][..block.per]);
-            } else {
-                add_to_columns(block, values, state);
-            }
+        add_all_squares(block, state);
+    }
+}
+
+/// How many sums of squares a norm is made of, by whether outputs are stored columns.
+pub(crate) fn lanes(is_transposed: bool) -> usize {
+    if is_transposed { 1 } else { LANES }
+}
+
+/// Adds the squares of a block to the sums of its positions.
+pub(crate) fn add_all_squares(block: &ReduceBlock<'_>, state: &mut [f64]) {
+    let Window { rows, cols } = block.window;
+    for p in 0..rows.len() {
+        let start = (rows.at + p as u64 * rows.step) as usize * block.width + cols.at as usize;
+        let values = &block.values[start..];
+        if rows.axis == Some(block.axis) {
+            let position = (rows.range.start - block.first) as usize + p;
+            add_row(block, values, &mut state[position * block.per..][..block.per]);
+        } else {
+            add_to_columns(block, values, state);
         }
     }
 }
@@ -138,7 +148,7 @@ fn add_squares(kernels: Kernels, values: &[f32], column: u64, lanes: &mut [f64; 
 }
 
 /// The norm of a position, from its lanes: one half is added to the other until one is left.
-fn norm(reduced: Reduced<'_>, position: u64) -> f64 {
+pub(crate) fn norm(reduced: Reduced<'_>, position: u64) -> f64 {
     let of_position = reduced.at(position);
     let mut lanes = [0.0; LANES];
     lanes[..of_position.len()].copy_from_slice(of_position);

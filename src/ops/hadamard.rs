@@ -11,7 +11,7 @@ use smallvec::smallvec;
 use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::{Block, FactorView};
-use crate::ops::cp_core::{Core, CoreSizes};
+use crate::ops::cp_core::{CoreSizes, rebuild};
 use crate::ops::factor::Factor;
 use crate::ops::formula::{FactorPairs, Formula, Polynomial, Spot};
 use crate::ops::placement::Window;
@@ -63,21 +63,5 @@ impl Delta for Hadamard {
 
     fn rank(&self, factors: &[Factor]) -> Option<u64> {
         factors.first().map(|factor| factor.inner)
-    }
-}
-
-/// Writes what a core and its two factors make into a scratch buffer.
-fn rebuild(block: &mut Block<'_>, buffer: usize, sizes: CoreSizes) {
-    let [a, b, t] = [0, 1, 2].map(|i| block.factors[3 * buffer + i]);
-    let core = Core { t: t.data, b: b.data, sizes };
-    let [(outs, out_step), (ins, in_step)] = block.axes();
-    let elements = block.elements();
-    let product = &mut block.scratch[buffer * elements..][..elements];
-    let mut partial = Vec::new();
-    for (p, out) in outs.enumerate() {
-        core.partial(|i| a.at(out, i), &mut partial);
-        for (q, value) in core.row(&partial, ins.clone()).enumerate() {
-            product[p * out_step + q * in_step] = value;
-        }
     }
 }

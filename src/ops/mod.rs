@@ -5,20 +5,26 @@
 //! capability that the others do not have: a [`Reduction`] over an axis, or the [`Preparation`] of a factor.
 
 pub(crate) mod access;
+pub(crate) mod added;
+pub(crate) mod axis_share;
 pub(crate) mod block;
 pub(crate) mod cp_core;
 pub(crate) mod dora;
 pub(crate) mod factor;
 pub(crate) mod formula;
+pub(crate) mod generalized;
 pub(crate) mod hadamard;
 pub(crate) mod kronecker;
 pub(crate) mod low_rank;
 pub(crate) mod op;
 pub(crate) mod placement;
 pub(crate) mod reduce;
+pub(crate) mod rescaled;
 pub(crate) mod rotate;
+pub(crate) mod rotate_outputs;
 pub(crate) mod rows;
 pub(crate) mod scale_axis;
+pub(crate) mod tucker;
 pub(crate) mod vector;
 
 use std::borrow::Borrow;
@@ -152,6 +158,18 @@ deltas! {
     ScaleAxis in scale_axis as Box,
     /// Rows in place of rows.
     ReplaceRows in rows,
+    /// A matrix.
+    AddMatrix in added,
+    /// A product of two factors around a core.
+    Tucker in tucker as Box,
+    /// Another delta, and a new length for every output.
+    Rescaled in rescaled as Box,
+    /// A share for each position of an axis.
+    AxisShare in axis_share as Box,
+    /// A low-rank product, and another of what the tensor started from.
+    Generalized in generalized as Box,
+    /// A rotation of outputs.
+    RotateOutputs in rotate_outputs as Box,
 }
 
 impl DeltaKind {

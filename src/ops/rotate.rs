@@ -189,7 +189,7 @@ fn series(skew: &[f32], side: usize, shrink: f64, terms: usize, rotation: &mut [
 /// The exact rotation of `Q`, given `−Q` without its diagonal: `(I − Q)(I + Q)⁻¹ = 2·(I + Q)⁻¹ − I`, whose row `i` is
 /// `2x − eᵢ` with `(I − Q)·x = eᵢ`, as `I − Q` is the transpose of `I + Q`. Elimination with the largest pivots; no skew `Q`
 /// makes `I − Q` singular.
-fn exact(matrix: &mut [f64], side: usize, rotation: &mut [f32]) {
+pub(crate) fn exact(matrix: &mut [f64], side: usize, rotation: &mut [f32]) {
     (0..side).for_each(|i| matrix[i * side + i] += 1.0);
     let mut order: Vec<usize> = (0..side).collect();
     for k in 0..side {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels::exact::Number;
 use crate::ops::Delta;
-use crate::ops::block::Block;
+use crate::ops::block::{Block, FactorView};
 use crate::ops::factor::FactorValues;
 use crate::ops::formula::{Formula, Polynomial, Spot};
 
@@ -40,8 +40,16 @@ impl Groups {
 impl Formula for ScaleAxis {
     #[inline(always)]
     fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
+        running.times(&self.values(spot))
+    }
+}
+
+impl ScaleAxis {
+    /// What elements are multiplied by.
+    #[inline(always)]
+    pub(crate) fn values<N: Number>(self, spot: &Spot<'_, N>) -> N {
         let vector = spot.factors[0];
-        let values = match (self.inputs, vector.axis) {
+        match (self.inputs, vector.axis) {
             (Some(groups), _) => spot.gathered(|[out, input]| {
                 vector.at(vector.first, groups.position(out as u64, input as u64) as usize)
             }),
@@ -52,8 +60,16 @@ impl Formula for ScaleAxis {
                 let first = spot.window.cols.range.start + spot.cols.start as u64;
                 spot.values(vector.from(first), vector.stride)
             }
-        };
-        running.times(&values)
+        }
+    }
+
+    /// What the element at positions of the delta's two axes is multiplied by.
+    pub(crate) fn at(self, vector: &FactorView<'_>, [out, input]: [u64; 2]) -> f32 {
+        match (self.inputs, vector.axis) {
+            (Some(groups), _) => vector.at(vector.first, groups.position(out, input) as usize),
+            (None, Some(1)) => vector.at(input, 0),
+            (None, _) => vector.at(out, 0),
+        }
     }
 }
 

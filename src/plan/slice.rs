@@ -58,7 +58,7 @@ pub(crate) fn onto(op: &Op, runtime: &Shape, slice: &ParamSlice, disk: &Shape) -
     if is_part {
         refuse_parts(op, axes, &cut)?;
     }
-    if op.access() == Access::Rows && is_turned(axes, &cut) {
+    if matches!(op.access(), Access::Rows | Access::RowGroups(_)) && is_turned(axes, &cut) {
         return Err("the method works on whole rows, which the checkpoint stores as columns");
     }
     let factors = op.factors.iter().map(|factor| shifted(factor, &cut)).collect();
@@ -99,7 +99,7 @@ fn refuse_parts(op: &Op, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
             }
             Err("a norm runs over inputs that the checkpoint stores in several tensors")
         }
-        Access::Rows | Access::Whole => {
+        Access::Rows | Access::RowGroups(_) | Access::Whole => {
             Err("the method needs whole rows, and the checkpoint stores them in parts")
         }
     }

@@ -175,10 +175,13 @@ impl<'p> MergedTensor<'p> {
         start.into_iter().chain(ops.map(|(i, _)| Reduces::Op(i)))
     }
 
-    /// Rows × columns that are encoded together.
+    /// Rows × columns that are encoded together, or that an op must see together.
     pub(crate) fn quantum(&self) -> (u64, u64) {
         match self.output {
-            Output::Encoded => out_encoding(self.tensor).block_shape(self.written_as()),
+            Output::Encoded => {
+                let (rows, cols) = out_encoding(self.tensor).block_shape(self.written_as());
+                (self.ops.iter().map(row_group).fold(rows, common_multiple), cols)
+            }
             Output::Observed | Output::Surveyed => (1, 1),
         }
     }
@@ -277,6 +280,14 @@ impl<'p> MergedTensor<'p> {
         }
         let band = Self::largest(cols, slot_bytes, |band| spans.shared_bytes(1, band));
         (band == cols || rows <= FEW_ROWS && band > 0).then_some(Cutting::Pieces { band })
+    }
+}
+
+/// Rows that an op must see together, from the first on.
+fn row_group(op: &Op) -> u64 {
+    match op.access() {
+        Access::RowGroups(rows) => rows.max(1),
+        Access::Elements | Access::Rows | Access::Whole | Access::Reduction { .. } => 1,
     }
 }
 

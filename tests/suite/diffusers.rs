@@ -203,12 +203,7 @@ fn adapters_in_other_formats_are_refused_by_name() {
     let key = "down_blocks.0.attentions.0.proj_in";
     for (file, key, format) in [
         ("pytorch_lora_weights.safetensors", format!("{key}.lora_A.weight"), "diffusers'"),
-        (
-            "style.safetensors",
-            "up.processor.to_q_lora.down.weight".to_owned(),
-            "old diffusers (attention processors)",
-        ),
-        ("style.safetensors", "double_blocks.0.processor.qkv_lora1.down.weight".to_owned(), "XLabs'"),
+        ("style.safetensors", "up.to_q_lora.down.weight".to_owned(), "old diffusers (attention processors)"),
     ] {
         let mut work = Work::model(UNET);
         work.adapter = work.folder.path().join("style");

@@ -130,9 +130,9 @@ fn fields_that_change_nothing() {
 #[test]
 fn tensors_that_no_merge_needs() {
     for (key, shape, rule) in [
-        ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2u64][..], "the model computes it"),
-        ("score.original_module.weight", &[2, 4], "the frozen copy of a module that was trained"),
-        ("model.layers.0.self_attn.v_proj.lora_A.weight", &[0, 4], "it has no values"),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2u64][..], "computed by the model"),
+        ("score.original_module.weight", &[2, 4], "frozen beside what was trained"),
+        ("model.layers.0.self_attn.v_proj.lora_A.weight", &[0, 4], "without values"),
     ] {
         let work = Work::tiny(Dtype::F32, 1.0);
         add(&work, &format!("base_model.model.{key}"), shape, 1.0);

@@ -14,7 +14,7 @@ use super::support::{command, contents, copy_folder, fixtures, quick_folder};
 use super::work::{Work, edit};
 
 /// Cases that must be there, by what their names begin with.
-const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 28)];
+const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 77)];
 
 fn case_of(name: &str) -> PathBuf {
     fixtures().join("trainers").join(name)
@@ -206,14 +206,21 @@ fn what_files_of_image_models_hold_beside_is_named() {
     };
     let whole = with(&|_| {});
     let ran = whole.succeeds(&[]);
-    let says = "it is for another component of the pipeline than the base is";
+    let says = "for another component of the pipeline than the base is";
     assert!(ran.err.contains(says) && ran.err.contains("lora_te_"), "{}", ran.err);
     let renamed = |from: &'static str, to: &'static str| {
         with(&move |tensors| {
             tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace(from, to));
         })
     };
-    refused(&renamed("to_q.lora_down.weight", "to_q.lora_mid.weight"), "no method that is read has it");
+    refused(&renamed("to_q.lora_down.weight", "to_q.lora_x.weight"), "no method that is read has it");
+    refused(
+        &renamed("to_q.lora_down.weight", "to_q.bias_indices"),
+        "the sparse rest of a difference is not merged",
+    );
+    refused(&renamed("to_q.lora_down.weight", "to_q.oft_blocks"), "another method changes its module too");
+    refused(&renamed("to_q.lora_down.weight", "to_q.diff"), "another method changes its module too");
+    refused(&renamed("lora_te_", "bundle_emb."), "load it as a textual inversion");
     refused(&renamed("lora_te_", "te_"), "its name begins as that of no component of a pipeline");
     refused(&renamed("attn2_to_q", "attn3_to_q"), "adapter tensors match no base tensor");
     let lone = with(&|tensors| tensors.retain(|tensor| !tensor.name.contains("attn2_to_q.lora_")));
@@ -351,6 +358,8 @@ fn damaged_files_of_trainers_are_refused() {
         ("base-unet", "image-kohya-unet"),
         ("base-unet", "image-lycoris-lokr"),
         ("base-unet", "image-lycoris-loha-tucker"),
+        ("base-unet", "image-lycoris-locon-tucker-dora"),
+        ("base-unet", "image-lycoris-glora"),
         ("base-flux", "image-kohya-flux"),
         ("base-unet", "image-diffusers-metadata"),
         ("base-te1", "image-lycoris-locon-text"),
@@ -390,6 +399,62 @@ fn damaged_files_of_trainers_are_refused() {
         });
         refused(&work, "error:");
     }
+}
+
+#[test]
+fn what_is_added_in_full_is_added_as_it_is() {
+    let merged = |case: &str, weight: &str, change: &dyn Fn(&mut super::work::Tensor)| {
+        let work = file_of("base-unet", case);
+        edit(&work.adapter, |tensors| tensors.iter_mut().for_each(change));
+        let mut merge = command(&["merge", "--quiet"]);
+        merge.arg("--base").arg(&work.base).arg("--scaled-adapter").arg(&work.adapter).arg(weight);
+        let ran = merge.arg("-o").arg(&work.output).output().expect("it runs");
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+        fs::read(work.output.join("diffusion_pytorch_model.safetensors")).expect("a result")
+    };
+    let halved = |tensor: &mut super::work::Tensor| {
+        let scaled = [".diff", ".diff_b", "_norm", ".weight"];
+        if scaled.iter().any(|end| tensor.name.ends_with(end)) {
+            let values =
+                tensor.data.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().expect("four")));
+            tensor.data = values.flat_map(|value| (value / 2.0).to_le_bytes()).collect();
+        }
+    };
+    for case in ["image-lycoris-full-norms", "image-lycoris-ia3-inputs", "image-lycoris-ia3"] {
+        assert!(merged(case, "0.5", &|_| {}) == merged(case, "1", &halved), "{case}");
+    }
+    for (base, case) in [("base-unet", "image-lycoris-oft"), ("base-wan", "image-names-comfy-wan")] {
+        let work = file_of(base, case);
+        let mut merge = command(&["merge", "--quiet"]);
+        merge.arg("--base").arg(&work.base).arg("--scaled-adapter").arg(&work.adapter).arg("0.5");
+        let ran = merge.arg("-o").arg(&work.output).output().expect("it runs");
+        let err = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(65) && err.contains("use weight 1 for this adapter"), "{err}");
+    }
+}
+
+#[test]
+fn magnitudes_and_differences_of_other_shapes_are_refused() {
+    let shaped = |case: &str, old: &'static [u64], new: &'static [u64]| {
+        let work = file_of("base-unet", case);
+        edit(&work.adapter, |tensors| {
+            let some = tensors.iter_mut().filter(|tensor| tensor.shape == old);
+            some.for_each(|tensor| tensor.shape = new.into());
+        });
+        work
+    };
+    let of_kernel = "magnitudes of a kernel's inputs are not merged";
+    refused(&shaped("image-lycoris-locon-dora", &[12, 1, 1, 1], &[1, 12, 1, 1]), of_kernel);
+    let of_core = "magnitudes of inputs are merged for LoRA without a core alone";
+    refused(&shaped("image-lycoris-locon-tucker-dora", &[12, 1, 1, 1], &[1, 12, 1, 1]), of_core);
+    refused(&shaped("image-lycoris-lokr-dora", &[12, 1], &[1, 12]), of_core);
+    let of_blocks = "[stages, blocks, b, b] with an even b";
+    refused(&shaped("image-lycoris-oft", &[4, 3, 3], &[9, 2, 2]), of_blocks);
+    refused(&shaped("image-lycoris-boft", &[2, 2, 4, 4], &[4, 2, 2, 4]), of_blocks);
+    refused(&shaped("image-lycoris-boft", &[2, 2, 4, 4], &[4, 4, 4]), of_blocks);
+    let other = "is it for this base?";
+    refused(&shaped("image-lycoris-full", &[8, 8, 3, 3], &[8, 72]), other);
+    refused(&shaped("image-lycoris-norms", &[12], &[3, 4]), other);
 }
 
 #[test]

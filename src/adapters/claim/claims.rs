@@ -1,10 +1,13 @@
 //! Every rule that claims, and the order in which they do.
 
 use crate::adapters::claim::Claim;
+use crate::adapters::claim::added_weights::AddedWeights;
 use crate::adapters::claim::bdlora::BdLora;
+use crate::adapters::claim::core_product::CoreProduct;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
 use crate::adapters::claim::full_weights::FullWeights;
+use crate::adapters::claim::generalized_lora::GeneralizedLora;
 use crate::adapters::claim::hira::Hira;
 use crate::adapters::claim::ia3::Ia3;
 use crate::adapters::claim::ln_tuning::LnTuning;
@@ -13,10 +16,12 @@ use crate::adapters::claim::lokr::Lokr;
 use crate::adapters::claim::lora::Lora;
 use crate::adapters::claim::lora_bias::LoraBias;
 use crate::adapters::claim::oft::Oft;
+use crate::adapters::claim::output_rotation::OutputRotation;
 use crate::adapters::claim::shared_factors::SharedFactors;
 use crate::adapters::claim::target_parameters::TargetParameters;
 use crate::adapters::claim::tied_duplicates::TiedDuplicates;
 use crate::adapters::claim::trainable_tokens::TrainableTokens;
+use crate::adapters::claim::vector_share::VectorShare;
 
 /// Every rule, in the order in which they claim.
 ///
@@ -39,6 +44,11 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &Oft,
     &Loha,
     &Lokr,
+    &CoreProduct,
+    &GeneralizedLora,
+    &VectorShare,
+    &OutputRotation,
+    &AddedWeights,
     &LnTuning,
     &FullWeights,
 ];

@@ -7,16 +7,19 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lora;
+use crate::adapters::claim::lora::PairOp;
 use crate::adapters::claim::pairs::{B, Pair, take_pairs};
 use crate::adapters::parts::Tail;
 use crate::error::Result;
 use crate::ops;
-use crate::ops::factor::Factor;
+use crate::ops::factor::{Factor, FactorReach};
 
 /// Low-rank deltas with magnitudes.
 pub(crate) struct DoraClaim;
 
 const MAGNITUDE: Tail = Tail::bare(".lora_magnitude_vector");
+/// LyCORIS' norms of inputs.
+const OF_INPUTS: Tail = Tail::bare(".lora_magnitude_inputs");
 /// Files of older versions, and raw dumps.
 const MAGNITUDE_WEIGHT: Tail = Tail { role: ".lora_magnitude_vector", ending: ".weight" };
 
@@ -31,17 +34,19 @@ impl Claim for DoraClaim {
         }
         let mut magnitudes = findings.take(context, MAGNITUDE);
         magnitudes.extend(findings.take(context, MAGNITUDE_WEIGHT));
+        let mut of_inputs = findings.take(context, OF_INPUTS);
         for pair in take_pairs(context, findings) {
-            match magnitudes.remove(&*pair.module) {
-                Some(magnitude) => {
-                    if let Err(error) = claim_module(context, findings, &pair, magnitude) {
-                        findings.refuse(error);
-                    }
-                }
-                None => findings.lacks_partner(pair.b, &MAGNITUDE.key(&pair.module)),
+            let input = of_inputs.remove(&*pair.module);
+            let Some(magnitude) = input.or_else(|| magnitudes.remove(&*pair.module)) else {
+                findings.lacks_partner(pair.b, &MAGNITUDE.key(&pair.module));
+                continue;
+            };
+            let side = if input.is_some() { NormedAxis::Inputs } else { NormedAxis::Outputs };
+            if let Err(error) = claim_module(context, findings, &pair, magnitude, side) {
+                findings.refuse(error);
             }
         }
-        for (module, magnitude) in magnitudes {
+        for (module, magnitude) in magnitudes.into_iter().chain(of_inputs) {
             findings.lacks_partner(magnitude, &B.key(module));
         }
     }
@@ -60,21 +65,46 @@ pub(crate) fn lacks_magnitude(
     is_set
 }
 
+/// What has a magnitude for each.
+#[derive(Clone, Copy)]
+enum NormedAxis {
+    Outputs,
+    Inputs,
+}
+
 fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     pair: &Pair<'_>,
     magnitude: usize,
+    side: NormedAxis,
 ) -> Result<()> {
     let Some(mut found) = lora::resolve(context, findings, pair)? else { return Ok(()) };
     let tensor = context.tensor(magnitude).clone();
-    if tensor.tensor.shape.elements() != found.out {
-        let expected = format!("{} values, one for every output", found.out);
-        return Err(context.factor_shape(magnitude, expected));
+    let (count, expected) = match side {
+        NormedAxis::Outputs => (found.out, "output"),
+        NormedAxis::Inputs => {
+            turn(&mut found);
+            (found.op.placement.axes[0].count, "input; magnitudes of a kernel's inputs are not merged")
+        }
+    };
+    if tensor.tensor.shape.elements() != count {
+        return Err(context.factor_shape(magnitude, format!("{count} values, one for every {expected}")));
     }
     found.op.kind = ops::dora::Dora { is_transposed: found.is_transposed }.into();
     found.op.factors.push(Factor::along(0, tensor.tensor, 1, 1, 1));
     found.keys.push(tensor.key);
     found.claim(findings, "dora");
     Ok(())
+}
+
+/// Makes inputs the first axis of a delta, of which DoRA takes the norms.
+fn turn(found: &mut PairOp) {
+    found.is_transposed = !found.is_transposed;
+    found.op.placement.axes.reverse();
+    for factor in &mut found.op.factors {
+        if let FactorReach::Axis { axis, .. } = &mut factor.reach {
+            *axis = 1 - *axis;
+        }
+    }
 }

@@ -32,14 +32,15 @@ const FIELDS: &[(&str, Field)] = &[
     ("module_dropout", Field::Fine),
 ];
 
-/// In the order of an op's factors: both products, or both with a core behind.
-const TAILS: [Tail; 6] = [
+/// In the order of an op's factors: both products, or both with a core behind, and LyCORIS' magnitudes.
+const TAILS: [Tail; 7] = [
     Tail::bare(".hada_w1_a"),
     Tail::bare(".hada_w1_b"),
     Tail::bare(".hada_t1"),
     Tail::bare(".hada_w2_a"),
     Tail::bare(".hada_w2_b"),
     Tail::bare(".hada_t2"),
+    Tail::bare(".hada_magnitude"),
 ];
 
 impl Claim for Loha {
@@ -68,10 +69,11 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 6],
+    tensors: [Option<usize>; 7],
 ) -> Result<()> {
     let present: Vec<usize> = tensors.into_iter().flatten().collect();
-    let products = match tensors {
+    let [a1, b1, t1, a2, b2, t2, magnitude] = tensors;
+    let products = match [a1, b1, t1, a2, b2, t2] {
         [Some(a1), Some(b1), None, Some(a2), Some(b2), None] => Products::Plain([a1, b1, a2, b2]),
         [Some(a1), Some(b1), Some(t1), Some(a2), Some(b2), Some(t2)] => {
             Products::Cores([a1, b1, t1, a2, b2, t2])
@@ -85,11 +87,14 @@ fn claim_module(
             return Ok(());
         }
     };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoHa")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "PEFT's LoHa")? else {
+        return Ok(());
+    };
     let (shape, op) = match products {
         Products::Plain(tensors) => plain(context, module, tensors)?,
         Products::Cores(tensors) => with_cores(context, module, &layer, tensors)?,
     };
+    let op = lycoris::rescaled(context, op, shape.0, magnitude)?;
     layer.claim(context, findings, ("loha", module), &present, shape, op)
 }
 

@@ -43,8 +43,8 @@ const FIELDS: &[(&str, Field)] = &[
     ("module_dropout", Field::Fine),
 ];
 
-/// In the order of an op's factors, each as far as it is there.
-const TAILS: [Tail; 7] = [
+/// In the order of an op's factors, each as far as it is there; LyCORIS' magnitudes last.
+const TAILS: [Tail; 8] = [
     Tail::bare(".lokr_w1"),
     Tail::bare(".lokr_w1_a"),
     Tail::bare(".lokr_w1_b"),
@@ -52,6 +52,7 @@ const TAILS: [Tail; 7] = [
     Tail::bare(".lokr_w2_a"),
     Tail::bare(".lokr_w2_b"),
     Tail::bare(".lokr_t2"),
+    Tail::bare(".lokr_magnitude"),
 ];
 
 impl Claim for Lokr {
@@ -148,7 +149,7 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 7],
+    tensors: [Option<usize>; 8],
 ) -> Result<()> {
     let present: Vec<usize> = tensors.into_iter().flatten().collect();
     for (whole, mut parts) in [(0, 1..3), (3, 4..7)] {
@@ -156,7 +157,7 @@ fn claim_module(
             return Err(both(context, whole, part));
         }
     }
-    let [w1, a1, b1, w2, a2, b2, t] = tensors;
+    let [w1, a1, b1, w2, a2, b2, t, magnitude] = tensors;
     let (first, second) = match (FirstTensors::of([w1, a1, b1]), SecondTensors::of([w2, a2, b2, t])) {
         (Ok(first), Ok(second)) => (first, second),
         (Err(missing), _) | (_, Err(missing)) => {
@@ -164,7 +165,9 @@ fn claim_module(
             return Ok(());
         }
     };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LoKr")? else { return Ok(()) };
+    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "PEFT's LoKr")? else {
+        return Ok(());
+    };
     let (of_first, first_rank) = first.sizes(context)?;
     let (of_second, second_rank) = second.sizes(context, &layer)?;
     check_core(context, &second, &layer, (of_first, of_second), second_rank)?;
@@ -175,7 +178,8 @@ fn claim_module(
         return Err(ClaimError::Rank { adapter, module, found, expected }.into());
     }
     let shape = (of_first.0 * of_second.0, of_first.1 * of_second.1);
-    let factors = present.iter().map(|&i| Factor::whole(context.tensor(i).tensor.clone())).collect();
+    let made_of = present.iter().filter(|&&i| Some(i) != magnitude);
+    let factors = made_of.map(|&i| Factor::whole(context.tensor(i).tensor.clone())).collect();
     let kronecker = Kronecker {
         first: [of_first.0, of_first.1].map(|size| size as usize),
         first_rank: first_rank.map(|rank| rank as usize),
@@ -183,6 +187,7 @@ fn claim_module(
         form: second.form(&layer, second_rank),
     };
     let op = lycoris::op(kronecker, context, module, shape, first_rank.or(second_rank), factors)?;
+    let op = lycoris::rescaled(context, op, shape.0, magnitude)?;
     layer.claim(context, findings, ("lokr", module), &present, shape, op)
 }
 

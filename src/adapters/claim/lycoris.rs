@@ -15,6 +15,7 @@ use crate::ops::DeltaKind;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
+use crate::ops::rescaled::Rescaled;
 use crate::tensor::name::Name;
 use crate::tensor::shape::Shape;
 
@@ -57,7 +58,7 @@ pub(crate) struct LycorisLayer {
     pub(crate) target: Target,
     name: Name,
     shape: Shape,
-    /// What PEFT calls the method.
+    /// Whose method it is, and what it is called.
     what: &'static str,
 }
 
@@ -92,6 +93,17 @@ impl LycorisLayer {
         self.shape.axes().get(2..).unwrap_or_default()
     }
 
+    /// The refusal of a method for what the layer is.
+    pub(crate) fn unfit(&self, context: &ClaimContext<'_>, tensor: usize, layer: &'static str) -> Error {
+        unfit(context, tensor, &self.name, layer, self.what)
+    }
+
+    /// Outputs, and inputs with their kernel.
+    pub(crate) fn matrix(&self) -> (u64, u64) {
+        let axes = self.shape.axes();
+        (axes[0], axes[1..].iter().product())
+    }
+
     /// Records a change of all of it, if its shape is that of the delta: `out` outputs, and `input` inputs with their kernel.
     pub(crate) fn claim(
         self,
@@ -104,7 +116,7 @@ impl LycorisLayer {
     ) -> Result<()> {
         let keys = used.iter().map(|&i| context.tensor(i).key.clone());
         let axes = self.shape.axes();
-        if (axes[0], axes[1..].iter().product()) != (out, input) {
+        if self.matrix() != (out, input) {
             if axes == [input, out] {
                 return Err(unfit(context, used[0], &self.name, "stored as [in, out]", self.what));
             }
@@ -145,6 +157,18 @@ pub(crate) fn op(
 ) -> Result<Op> {
     let scale = context.adapter.scale(module, rank)? as f32;
     Ok(Op::new(kind, Placement::matrix(out, input, false), factors, scale))
+}
+
+/// The op with a new length for every output behind it, where there are magnitudes.
+pub(crate) fn rescaled(context: &ClaimContext<'_>, op: Op, out: u64, magnitude: Option<usize>) -> Result<Op> {
+    let Some(magnitude) = magnitude else { return Ok(op) };
+    let tensor = context.tensor(magnitude).tensor.clone();
+    if tensor.shape.elements() != out {
+        return Err(context.factor_shape(magnitude, format!("{out} values, one for every output")));
+    }
+    let mut factors = op.factors;
+    factors.push(Factor::along(0, tensor, 1, 1, 1));
+    Ok(Op { kind: Rescaled { added: op.kind }.into(), factors, ..op })
 }
 
 /// The axes of a factor that must be a matrix.

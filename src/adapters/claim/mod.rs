@@ -4,9 +4,11 @@
 //! A rule looks tensors up in a [`ClaimContext`] and writes what it finds out into [`Findings`]: ops that hold a delta of
 //! [`crate::ops`], replacements, what is ignored, what is wrong. It does no arithmetic.
 
+pub(crate) mod added_weights;
 pub(crate) mod bdlora;
 pub(crate) mod claims;
 pub(crate) mod context;
+pub(crate) mod core_product;
 pub(crate) mod dora;
 pub(crate) mod duplicates;
 pub(crate) mod edits;
@@ -14,6 +16,7 @@ pub(crate) mod expert_layout;
 pub(crate) mod expert_stacks;
 pub(crate) mod findings;
 pub(crate) mod full_weights;
+pub(crate) mod generalized_lora;
 pub(crate) mod hira;
 pub(crate) mod ia3;
 pub(crate) mod layers;
@@ -25,6 +28,7 @@ pub(crate) mod lora;
 pub(crate) mod lora_bias;
 pub(crate) mod lycoris;
 pub(crate) mod oft;
+pub(crate) mod output_rotation;
 pub(crate) mod pairs;
 pub(crate) mod placing;
 pub(crate) mod quantized_target;
@@ -34,6 +38,7 @@ pub(crate) mod target;
 pub(crate) mod target_parameters;
 pub(crate) mod tied_duplicates;
 pub(crate) mod trainable_tokens;
+pub(crate) mod vector_share;
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;

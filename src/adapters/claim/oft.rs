@@ -214,5 +214,5 @@ fn rows(
 
 fn unfit(context: &ClaimContext<'_>, r: usize, name: &str, layer: &'static str) -> Error {
     let (adapter, key) = (context.adapter.name.clone(), context.tensor(r).key.to_string());
-    ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method: "OFT" }.into()
+    ClaimError::LayerUnfit { adapter, key, tensor: name.to_owned(), layer, method: "PEFT's OFT" }.into()
 }

@@ -14,10 +14,19 @@ const OTHERS: &[(&str, &str)] = &[
     ("text_encoder_2.", "text_encoder_2"),
     ("text_encoder_3.", "text_encoder_3"),
     ("transformer_2.", "transformer_2"),
+    ("text_encoders.clip_l.", "text_encoder"),
+    ("text_encoders.clip_g.", "text_encoder_2"),
 ];
+/// Text encoders that are the last of a pipeline, however many it has.
+const LAST: &[&str] = &["text_encoders.t5xxl.", "text_encoders.umt5xxl."];
+/// What directories of text encoders begin with, which are numbered from the second on.
+pub(crate) const TEXT: &str = "text_encoder";
 
-/// Whether the component whose keys begin so has that directory.
-pub(crate) fn is_in(prefix: &str, directory: &str) -> bool {
+/// Whether the component whose keys begin so has that directory in a pipeline of all these.
+pub(crate) fn is_in<'d>(prefix: &str, directory: &str, all: impl Iterator<Item = &'d str>) -> bool {
+    if LAST.iter().any(|last| prefix.starts_with(last)) {
+        return all.filter(|one| one.starts_with(TEXT)).max() == Some(directory);
+    }
     match OTHERS.iter().find(|(start, _)| prefix.starts_with(start)) {
         Some((_, own)) => *own == directory,
         None => DENOISERS.contains(&directory),
@@ -42,11 +51,21 @@ mod tests {
             ("transformer_2.", "transformer_2"),
             ("text_encoder_3.", "text_encoder_3"),
             ("diffusion_model.", "transformer"),
+            ("text_encoders.clip_g.transformer.", "text_encoder_2"),
+            ("text_encoders.t5xxl.transformer.", "text_encoder_3"),
         ] {
-            assert!(is_in(prefix, directory), "{prefix} {directory}");
+            assert!(is_in(prefix, directory, [directory].into_iter()), "{prefix} {directory}");
             assert!(COMPONENTS.iter().any(|known| known.prefix == prefix), "{prefix}");
         }
-        assert!(!is_in("text_encoder.", "text_encoder_2") && !is_in("transformer.", "transformer_2"));
-        assert!(!is_in("lora_unet_", "vae") && !is_in("lora_te_", "unet"));
+        for (prefix, directory) in [
+            ("text_encoder.", "text_encoder_2"),
+            ("transformer.", "transformer_2"),
+            ("lora_unet_", "vae"),
+            ("lora_te_", "unet"),
+            ("text_encoders.t5xxl.transformer.", "text_encoder"),
+        ] {
+            let all = ["text_encoder", "text_encoder_2", "transformer"];
+            assert!(!is_in(prefix, directory, all.into_iter()), "{prefix} {directory}");
+        }
     }
 }

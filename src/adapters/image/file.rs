@@ -1,6 +1,6 @@
 //! The file of an adapter of an image model, read without knowing its base: [`meet`](crate::adapters::image::meet) does the rest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::checkpoint::header::{metadata_of, read_header};
 use crate::checkpoint::header_room::HeaderRoom;
@@ -14,7 +14,8 @@ use crate::storage::store::Store;
 
 use crate::adapters::adapter::{Adapter, Unneeded, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::image::keys::{Key, component_of};
+use crate::adapters::image::keys::{Key, ON_INPUT, component_of, unread};
+use crate::adapters::image::own_tails::settle;
 use crate::adapters::image::scales::{configs, scales};
 use crate::adapters::lone_file::lone_file;
 use crate::adapters::options::{Options, RankAlpha};
@@ -28,9 +29,9 @@ const ENDING: &str = ".safetensors";
 const LORA: &str = "LORA";
 /// The type of adapters whose modules may be of several methods.
 const MIXED: &str = "LYCORIS";
-const MAGNITUDE: &str = ".lora_magnitude_vector";
-/// LyCORIS' name for it.
-const DORA_SCALE: &str = ".dora_scale";
+/// How tails of LoRA begin, and of its magnitudes.
+const LOW_RANK: &str = ".lora_";
+const MAGNITUDE: &str = ".lora_magnitude_";
 /// Memory for the header of a file that may be one.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 
@@ -63,24 +64,28 @@ impl Dialect for ImageFile {
         };
         let mut files = WeightFiles::single(&location, &file, opening.room)?;
         let metadata = configs(&name, &metadata_of(&files.like, &location.path_of(&file))?)?;
-        let (keys, format) = keys(&name, &mut files)?;
-        check_methods(&name, &keys)?;
-        check_magnitudes(&name, &keys)?;
+        let (mut keys, format) = keys(&name, &mut files)?;
+        settle(&name, &mut keys, files.source.as_ref())?;
         let own = scales(&name, &keys, files.source.as_ref(), &metadata)?;
-        let has =
-            |start: &str| keys.iter().any(|(key, _)| key.tail.is_some_and(|tail| tail.starts_with(start)));
-        let (dora, kind) = (has(MAGNITUDE), if has(".hada_") || has(".lokr_") { MIXED } else { LORA });
+        let mut tails = keys.iter().filter_map(|(key, _)| key.tail);
+        let kind = if tails.clone().all(|tail| tail.starts_with(LOW_RANK)) { LORA } else { MIXED };
+        let dora = tails.any(|tail| tail.starts_with(MAGNITUDE));
+        let read = |(key, entry): &(Key, TensorEntry)| {
+            let is_read = key.tail.is_none_or(|tail| tail == ON_INPUT);
+            (entry.name.to_string(), (key.path(), is_read.then_some(Unneeded::Alpha)))
+        };
+        let paths: HashMap<String, (String, Option<Unneeded>)> = keys.iter().map(read).collect();
         files.tensors = keys.into_iter().map(|(_, entry)| entry).collect();
         let config = AdapterConfig::new(name.clone(), serde_json::Map::new());
         let RankAlpha { rank, alpha } = usual(&own);
         let options = Options { own, dora, rank, alpha, ..Options::new(name) };
         let (kind, config_hash) = (kind.to_owned(), files.header_hash.clone());
         let described = Described { dialect: format, kind, config, config_hash, options };
-        let path = |key: &str| (Key::read(key).map_or_else(|| key.to_owned(), |key| key.path()), None);
+        let path =
+            |key: &str| (paths.get(key).map_or_else(|| key.to_owned(), |(path, _)| path.clone()), None);
         let mut adapter = files.into_adapter(location, described, &opening, path);
         for tensor in &mut adapter.tensors {
-            let is_alpha = Key::read(&tensor.key).is_some_and(|key| key.tail.is_none());
-            tensor.unneeded = is_alpha.then_some(Unneeded::Alpha);
+            tensor.unneeded = paths.get(&*tensor.key).and_then(|(_, unneeded)| *unneeded);
         }
         Ok(Adapter { stands_alone: true, components: Some(metadata), ..adapter })
     }
@@ -105,11 +110,7 @@ fn keys(adapter: &str, files: &mut WeightFiles) -> Result<(Vec<(Key, TensorEntry
                 found.push((key, entry));
             }
             None if errors.len() < MOST_WRONG => {
-                let why = match component_of(&entry.name) {
-                    Some(_) => "no method that is read has it",
-                    None => "its name begins as that of no component of a pipeline",
-                };
-                let (adapter, key) = (adapter.to_owned(), entry.name.to_string());
+                let (adapter, key, why) = (adapter.to_owned(), entry.name.to_string(), unread(&entry.name));
                 errors.push(ClaimError::Unclaimed { adapter, key, why }.into());
             }
             None => {}
@@ -128,41 +129,4 @@ fn usual(own: &HashMap<String, RankAlpha>) -> RankAlpha {
     let most = counted.into_iter().rev().max_by_key(|(_, count)| *count);
     let [rank, alpha] = most.map_or([1.0; 2], |(bits, _)| bits.map(f64::from_bits));
     RankAlpha { rank, alpha }
-}
-
-/// Refuses a module that two methods change.
-fn check_methods(adapter: &str, keys: &[(Key, TensorEntry)]) -> Result<()> {
-    let mut methods: HashMap<String, &str> = HashMap::new();
-    for (key, entry) in keys {
-        // `.lora` of `.lora_A.weight`.
-        let Some(method) = key.tail.and_then(|tail| tail.split('_').next()) else { continue };
-        if *methods.entry(key.whole_module()).or_insert(method) != method {
-            let (adapter, key) = (adapter.to_owned(), entry.name.to_string());
-            return Err(
-                ClaimError::Unclaimed { adapter, key, why: "another method changes its module too" }.into()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Refuses magnitudes that are no output's of a product of two factors.
-fn check_magnitudes(adapter: &str, keys: &[(Key, TensorEntry)]) -> Result<()> {
-    let products = keys.iter().filter(|(key, _)| key.tail == Some(".lora_B.weight"));
-    let of_products: HashSet<String> = products.map(|(key, _)| key.whole_module()).collect();
-    for (key, entry) in keys.iter().filter(|(key, _)| key.tail == Some(MAGNITUDE)) {
-        // LyCORIS has norms of inputs unless `wd_on_out` is set.
-        let of_inputs = entry.name.ends_with(DORA_SCALE)
-            && matches!(entry.shape.axes(), [1, rest @ ..] if rest.iter().any(|&axis| axis > 1));
-        let why = if of_inputs {
-            "its magnitudes are those of inputs, which is not merged yet"
-        } else if !of_products.contains(&key.whole_module()) {
-            "its magnitudes are of another method than LoRA, which is not merged yet"
-        } else {
-            continue;
-        };
-        let (adapter, key) = (adapter.to_owned(), entry.name.to_string());
-        return Err(ClaimError::Unclaimed { adapter, key, why }.into());
-    }
-    Ok(())
 }

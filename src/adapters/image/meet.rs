@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::tensor::shape::Shape;
 
 use crate::adapters::adapter::{Adapter, AdapterTensor, Unneeded};
-use crate::adapters::image::directories::is_in;
+use crate::adapters::image::directories::{TEXT, is_in};
 use crate::adapters::image::keys::Key;
-use crate::adapters::image::original_names::{is_flux, of_flux};
+use crate::adapters::image::original_names::Family;
 use crate::adapters::image::unet_names::UnetNames;
 use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
@@ -42,14 +42,15 @@ impl PipelinePart<'_> {
     /// # Errors
     /// As [`meet`].
     pub(crate) fn meet(&self, adapter: Adapter, base: &Checkpoint) -> Result<Option<Adapter>> {
-        let is_own = |prefix: &str| is_in(prefix, self.directory);
+        let all = || self.all.iter().map(String::as_str);
+        let is_own = |prefix: &str| is_in(prefix, self.directory, all());
         let is_for = |tensor: &AdapterTensor| Key::read(&tensor.key).is_some_and(|key| is_own(key.prefix));
         if !adapter.needed().any(is_for) {
             return Ok(None);
         }
         let mut met = meet_as(adapter, base, &is_own)?;
         for tensor in met.tensors.iter_mut().filter(|one| one.unneeded == Some(Unneeded::OtherComponent)) {
-            let is_there = |prefix: &str| self.all.iter().any(|directory| is_in(prefix, directory));
+            let is_there = |prefix: &str| all().any(|directory| is_in(prefix, directory, all()));
             if Key::read(&tensor.key).is_some_and(|key| is_there(key.prefix)) {
                 tensor.unneeded = Some(Unneeded::Sibling);
             }
@@ -96,7 +97,9 @@ fn meet_as(adapter: Adapter, base: &Checkpoint, may_be: &dyn Fn(&str) -> bool) -
         if let Some(scale) = adapter.options.own.remove(&key.whole_module()) {
             own.insert(module.clone().into_owned(), scale);
         }
-        let path = format!("{module}{}", key.tail.unwrap_or(".alpha"));
+        // What a tail is beside others of its module was found out when the file was read.
+        let tail = tensor.path().strip_prefix(key.whole_module().as_str()).unwrap_or_default();
+        let path = format!("{module}{tail}");
         let unneeded = tensor.unneeded;
         met.push(AdapterTensor::new(tensor.key, &path, &grammar, tensor.tensor).unneeded(unneeded));
     }
@@ -119,7 +122,8 @@ fn sections_of<'s, 'b>(
     let keys = adapter.needed().filter_map(|tensor| Key::read(&tensor.key));
     let prefixes: BTreeSet<&'static str> = keys.map(|key| key.prefix).collect();
     let of = |prefix: &&'static str| {
-        let is_its = |section: &&Section<'_>| section.directory.is_some_and(|own| is_in(prefix, own));
+        let all = || sections.iter().filter_map(|section| section.directory);
+        let is_its = |section: &&Section<'_>| section.directory.is_some_and(|own| is_in(prefix, own, all()));
         Some((*prefix, sections.iter().find(is_its)?))
     };
     Ok(prefixes.iter().filter_map(of).collect())
@@ -235,9 +239,6 @@ impl<'b> Section<'b> {
     }
 }
 
-/// What directories of text encoders begin with.
-const TEXT: &str = "text_encoder";
-
 /// The modules of a checkpoint that have a weight, and its shape: also of those whose rows lie in one tensor with others'.
 fn weights(catalogue: &Catalogue) -> impl Iterator<Item = (&str, Cow<'_, Shape>)> {
     let module = |name| str::strip_suffix(name, WEIGHT);
@@ -270,7 +271,7 @@ impl<'b> BaseModules<'b> {
     fn of(modules: impl Iterator<Item = (&'b str, Cow<'b, Shape>)>, is_text: bool) -> BaseModules<'b> {
         let modules: Vec<(&str, Cow<'_, Shape>)> = modules.collect();
         let unet = UnetNames::of(modules.iter().map(|(module, _)| *module));
-        let is_flux = modules.iter().any(|(module, _)| is_flux(module));
+        let family = Family::of(modules.iter().map(|(module, _)| *module));
         let mut found = BaseModules { dotted: HashMap::new(), joined: HashMap::new(), is_text };
         for (path, shape) in modules {
             let module = BaseModule { path: path.into(), shape: Some(shape.clone()) };
@@ -278,7 +279,7 @@ impl<'b> BaseModules<'b> {
             if let Some(original) = unet.as_ref().and_then(|unet| unet.original(path)) {
                 found.add(original, &module);
             }
-            for (original, whole) in of_flux(path).filter(|_| is_flux) {
+            for (original, whole) in family.into_iter().flat_map(|family| family.originals(path)) {
                 let shape = Some(shape.clone()).filter(|_| whole == path);
                 found.add(original, &BaseModule { path: whole.into(), shape });
             }

@@ -1,84 +1,98 @@
-//! What models of diffusers are called in the code that they were first trained by, in which adapters are still trained.
+//! Names that models of diffusers have in the code that they were first trained by, in which adapters are still trained: a table for each family.
 //!
-//! Of the UNet numbers are computed ([`UnetNames`](crate::adapters::image::unet_names::UnetNames)); of Flux each name has its own. Projections
-//! that are one there and several in diffusers have the name of what they would be joined as (`model/names/fused_rows.txt`).
-//! Source: diffusers `_convert_kohya_flux_lora_to_diffusers`; black-forest-labs' `flux/model.py`.
+//! Of the UNet numbers are computed ([`UnetNames`](crate::adapters::image::unet_names::UnetNames)). Projections that are one there and several in
+//! diffusers have the name of what they would be joined as (`model/names/fused_rows.txt`). A module whose rows are in another order there
+//! (scale and shift of an output's norm) has no row, so that what is for it is refused.
+//! Sources: diffusers 0.42 `loaders/lora_conversion_utils.py` and, for SD3, `loaders/single_file_utils.py`; black-forest-labs' `flux/model.py`.
 
-/// Original and diffusers' names of Flux, where `#` is the number of a block.
-const FLUX: &[(&str, &str)] = &[
-    ("double_blocks.#.img_attn.proj", "transformer_blocks.#.attn.to_out.0"),
-    ("double_blocks.#.img_attn.qkv", "transformer_blocks.#.attn.to_qkv"),
-    ("double_blocks.#.img_mlp.0", "transformer_blocks.#.ff.net.0.proj"),
-    ("double_blocks.#.img_mlp.2", "transformer_blocks.#.ff.net.2"),
-    ("double_blocks.#.img_mod.lin", "transformer_blocks.#.norm1.linear"),
-    ("double_blocks.#.txt_attn.proj", "transformer_blocks.#.attn.to_add_out"),
-    ("double_blocks.#.txt_attn.qkv", "transformer_blocks.#.attn.to_added_qkv"),
-    ("double_blocks.#.txt_mlp.0", "transformer_blocks.#.ff_context.net.0.proj"),
-    ("double_blocks.#.txt_mlp.2", "transformer_blocks.#.ff_context.net.2"),
-    ("double_blocks.#.txt_mod.lin", "transformer_blocks.#.norm1_context.linear"),
-    ("single_blocks.#.linear1", "single_transformer_blocks.#.qkv_mlp"),
-    ("single_blocks.#.linear2", "single_transformer_blocks.#.proj_out"),
-    ("single_blocks.#.modulation.lin", "single_transformer_blocks.#.norm.linear"),
-    ("img_in", "x_embedder"),
-    ("txt_in", "context_embedder"),
-    ("time_in.in_layer", "time_text_embed.timestep_embedder.linear_1"),
-    ("time_in.out_layer", "time_text_embed.timestep_embedder.linear_2"),
-    ("vector_in.in_layer", "time_text_embed.text_embedder.linear_1"),
-    ("vector_in.out_layer", "time_text_embed.text_embedder.linear_2"),
-    ("guidance_in.in_layer", "time_text_embed.guidance_embedder.linear_1"),
-    ("guidance_in.out_layer", "time_text_embed.guidance_embedder.linear_2"),
-];
-/// The first part of each joined projection, which shows that the model has them.
-const JOINED: &[(&str, &str)] = &[
-    ("transformer_blocks.#.attn.to_q", "transformer_blocks.#.attn.to_qkv"),
-    ("transformer_blocks.#.attn.add_q_proj", "transformer_blocks.#.attn.to_added_qkv"),
-    ("single_transformer_blocks.#.proj_mlp", "single_transformer_blocks.#.qkv_mlp"),
-];
+use crate::adapters::image::original_tables::{
+    FLUX, FLUX_JOINED, FLUX2, FLUX2_JOINED, HUNYUAN_VIDEO, HUNYUAN_VIDEO_JOINED, LTX, LUMINA2,
+    LUMINA2_JOINED, SD3, SD3_JOINED, WAN, Z_IMAGE, Z_IMAGE_JOINED,
+};
 
-/// Whether a model with such a module is one of Flux.
-pub(crate) fn is_flux(module: &str) -> bool {
-    module.starts_with("single_transformer_blocks.")
+/// A family of models.
+pub(crate) struct Family {
+    /// What modules of no other family begin with.
+    shown_by: &'static str,
+    /// Original and diffusers' names, where `#` is the number of a block.
+    names: &'static [(&'static str, &'static str)],
+    /// The first part of each joined projection, which shows that the model has it, and what it is joined as.
+    joined: &'static [(&'static str, &'static str)],
 }
 
-/// The original names of a module of Flux, each with the path that it has in diffusers: its own, and that of what it is the first part of.
-pub(crate) fn of_flux(module: &str) -> impl Iterator<Item = (String, String)> {
-    let (pattern, number) = pattern(module);
-    let of_block = move |text: &str| text.replacen('#', &number, 1);
-    let joined = JOINED.iter().filter(|(first, _)| *first == pattern).map(|(_, whole)| *whole);
-    let own: Vec<String> = joined.map(str::to_owned).chain([pattern.clone()]).collect();
-    own.into_iter().filter_map(move |ours| {
-        let (original, _) = FLUX.iter().find(|(_, path)| *path == ours)?;
-        Some((of_block(original), of_block(&ours)))
-    })
-}
+/// All of them; of those that a model shows the first is meant.
+static FAMILIES: &[Family] = &[
+    Family {
+        shown_by: "context_embedder.token_refiner.",
+        names: HUNYUAN_VIDEO,
+        joined: HUNYUAN_VIDEO_JOINED,
+    },
+    Family { shown_by: "time_guidance_embed.", names: FLUX2, joined: FLUX2_JOINED },
+    Family { shown_by: "single_transformer_blocks.", names: FLUX, joined: FLUX_JOINED },
+    Family { shown_by: "condition_embedder.", names: WAN, joined: &[] },
+    Family { shown_by: "pos_embed.proj", names: SD3, joined: SD3_JOINED },
+    Family { shown_by: "time_caption_embed.", names: LUMINA2, joined: LUMINA2_JOINED },
+    Family { shown_by: "all_x_embedder.", names: Z_IMAGE, joined: Z_IMAGE_JOINED },
+    Family { shown_by: "time_embed.emb.", names: LTX, joined: &[] },
+];
 
-/// A path with `#` for its first number, and that.
-fn pattern(path: &str) -> (String, String) {
-    let mut segments: Vec<&str> = path.split('.').collect();
-    let is_number = |segment: &&str| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
-    let number = segments.get(1).copied().filter(is_number).unwrap_or_default();
-    if !number.is_empty() {
-        segments[1] = "#";
+impl Family {
+    /// The family of a model with such modules, if it has original names.
+    pub(crate) fn of<'n>(modules: impl Iterator<Item = &'n str> + Clone) -> Option<&'static Family> {
+        FAMILIES.iter().find(|family| modules.clone().any(|module| module.starts_with(family.shown_by)))
     }
-    (segments.join("."), number.to_owned())
+
+    /// The original names of a module, each with the path that it has in diffusers: its own, and that of what it is the first part of.
+    pub(crate) fn originals(&self, module: &str) -> impl Iterator<Item = (String, String)> {
+        let joined = self.joined.iter().filter_map(|(first, whole)| Some((*whole, number(first, module)?)));
+        let own = self.names.iter().filter_map(|(_, ours)| Some((*ours, number(ours, module)?)));
+        joined.chain(own).filter_map(|(ours, number)| {
+            let (original, _) = self.names.iter().find(|(_, path)| *path == ours)?;
+            Some((original.replacen('#', number, 1), ours.replacen('#', number, 1)))
+        })
+    }
+}
+
+/// The number that a path has where the pattern has `#`, or nothing where it has none; `None` if they differ elsewhere.
+fn number<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    let Some((before, after)) = pattern.split_once('#') else { return (pattern == path).then_some("") };
+    let number = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn names(of: &[&str], module: &str) -> Vec<String> {
+        let family = Family::of(of.iter().copied()).expect("a family");
+        family.originals(module).map(|(original, _)| original).collect()
+    }
+
     #[test]
-    fn modules_of_flux_have_their_original_names() {
-        let names = |module: &str| of_flux(module).map(|(original, _)| original).collect::<Vec<_>>();
-        assert_eq!(names("transformer_blocks.7.ff.net.0.proj"), ["double_blocks.7.img_mlp.0"]);
-        assert_eq!(names("transformer_blocks.7.attn.to_q"), ["double_blocks.7.img_attn.qkv"]);
-        assert_eq!(names("single_transformer_blocks.12.proj_mlp"), ["single_blocks.12.linear1"]);
-        assert_eq!(names("x_embedder"), ["img_in"]);
-        assert!(names("transformer_blocks.7.attn.to_k").is_empty());
-        let whole = of_flux("transformer_blocks.7.attn.add_q_proj").next().expect("it has one");
-        assert_eq!(whole.1, "transformer_blocks.7.attn.to_added_qkv");
-        for (_, whole) in JOINED {
-            assert!(FLUX.iter().any(|(_, path)| path == whole), "{whole}");
+    fn modules_have_their_original_names() {
+        let flux = &["single_transformer_blocks.0.proj_out"];
+        assert_eq!(names(flux, "transformer_blocks.7.ff.net.0.proj"), ["double_blocks.7.img_mlp.0"]);
+        assert_eq!(names(flux, "transformer_blocks.7.attn.to_q"), ["double_blocks.7.img_attn.qkv"]);
+        assert_eq!(names(flux, "single_transformer_blocks.12.proj_mlp"), ["single_blocks.12.linear1"]);
+        assert_eq!(names(flux, "single_transformer_blocks.12.attn.to_q"), ["single_blocks.12.qkv"]);
+        assert_eq!(names(flux, "x_embedder"), ["img_in"]);
+        assert!(names(flux, "transformer_blocks.7.attn.to_k").is_empty());
+        let wan = &["condition_embedder.time_proj"];
+        assert_eq!(names(wan, "blocks.31.attn1.to_out.0"), ["blocks.31.self_attn.o"]);
+        assert!(names(wan, "blocks.x.attn1.to_out.0").is_empty());
+        assert!(Family::of(["down_blocks.0.resnets.0.conv1"].into_iter()).is_none());
+    }
+
+    #[test]
+    fn joined_projections_have_names() {
+        for family in FAMILIES {
+            for (_, whole) in family.joined {
+                assert!(family.names.iter().any(|(_, path)| path == whole), "{whole}");
+            }
+            for (original, ours) in family.names {
+                assert_eq!(original.contains('#'), ours.contains('#'), "{original}");
+            }
         }
     }
 }

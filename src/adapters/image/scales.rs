@@ -29,8 +29,16 @@ use crate::adapters::peft::options::options;
 /// The key of the header under which diffusers keeps PEFT's configs.
 pub(crate) const METADATA: &str = "lora_adapter_metadata";
 /// Where the rank of a module's factors is: behind which tails, and on which axis.
-const RANKS: &[(&str, usize)] =
-    &[(".lora_A.weight", 0), (".hada_w1_b", 0), (".lokr_w1_b", 0), (".lokr_w2_b", 0)];
+const RANKS: &[(&str, usize)] = &[
+    (".lora_A.weight", 0),
+    (".tucker_down", 0),
+    (".hada_w1_b", 0),
+    (".lokr_w1_b", 0),
+    (".lokr_w2_b", 0),
+    (".glora_a2", 0),
+];
+/// What shows that a module is one of OFT, whose alpha is no scale.
+const ROTATIONS: &str = ".oft_blocks";
 /// What shows that a module is one of LoKr.
 const KRONECKER: &str = ".lokr_w";
 
@@ -53,7 +61,7 @@ pub(crate) fn scales(
                     && let Some(&rank) = entry.shape.axes().get(*axis)
                 {
                     ranks.insert(key.whole_module(), (rank, key));
-                } else if tail.starts_with(KRONECKER) {
+                } else if tail.starts_with(KRONECKER) || tail == ROTATIONS {
                     ranks.entry(key.whole_module()).or_insert((0, key));
                 }
             }
@@ -75,6 +83,12 @@ pub(crate) fn scales(
     for (module, (rank, key)) in ranks {
         let rank = rank as f64;
         let alpha = match (metadata.get(key.prefix), alphas.get(&module)) {
+            // How long a rotation may be; nothing without an alpha.
+            (_, alpha) if key.tail == Some(ROTATIONS) => {
+                let alpha = alpha.copied().unwrap_or_default();
+                found.insert(module, RankAlpha { rank: 1.0, alpha });
+                continue;
+            }
             _ if rank == 0.0 => 0.0,
             (Some(config), _) => planned(config, &key.module, rank)?,
             (None, Some(&alpha)) if alpha != 0.0 => alpha,
@@ -130,7 +144,7 @@ pub(crate) fn configs(
 }
 
 /// The number that a tensor of one element holds.
-fn number(adapter: &str, source: &dyn Source, entry: &TensorEntry) -> Result<f64> {
+pub(crate) fn number(adapter: &str, source: &dyn Source, entry: &TensorEntry) -> Result<f64> {
     let mut bytes = [0; 8];
     let size = entry.dtype.bitsize() / 8;
     if entry.shape.elements() == 1 && (1..=bytes.len()).contains(&size) {
