@@ -178,7 +178,7 @@ fn named(
     let Some(file) = lone else {
         return Ok(Named { config, stored: Vec::new(), layout: FileLayout::Library });
     };
-    let model = OneFile::of(tensors.iter().map(|tensor| &*tensor.name));
+    let model = OneFile::of(tensors.iter().map(|tensor| (&*tensor.name, &tensor.tensor.shape)));
     let model = model.ok_or_else(|| CheckpointError::SingleFile { path: file.into() })?;
     let stored = tensors.iter_mut().map(|tensor| {
         let (name, stored) = model.read(tensor);

@@ -52,5 +52,7 @@ fn is_one_file(place: &Resolved) -> bool {
     let dir = place.clone().directory().location;
     let Ok(source) = dir.open(&name) else { return false };
     let header = read_header(source.as_ref(), &dir.path_of(&name), HeaderRoom::at_most(MOST_HEADER_BYTES));
-    header.is_ok_and(|header| OneFile::of(header.tensors.iter().map(|tensor| &*tensor.name)).is_some())
+    header.is_ok_and(|header| {
+        OneFile::of(header.tensors.iter().map(|tensor| (&*tensor.name, &tensor.shape))).is_some()
+    })
 }

@@ -22,15 +22,24 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 
-/// The original names of a file, the base of each, and its names there.
-fn names(model: &str) -> Vec<(String, String, Vec<String>)> {
+/// A tensor of a file: its original name, the base that has it, its names there, and whether its two halves are exchanged.
+struct Row {
+    original: String,
+    base: String,
+    parts: Vec<String>,
+    is_swapped: bool,
+}
+
+fn rows(model: &str) -> Vec<Row> {
     let rows = json(&fixtures().join("one_file").join(format!("{model}.json")));
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let rows = rows.as_array().expect("rows").iter();
-    rows.map(|row| {
-        (text(&row[0]), text(&row[1]), row[2].as_array().expect("names").iter().map(text).collect())
-    })
-    .collect()
+    let row = |row: &Value| Row {
+        original: text(&row[0]),
+        base: text(&row[1]),
+        parts: row[2].as_array().expect("names").iter().map(text).collect(),
+        is_swapped: row[3] == true,
+    };
+    rows.as_array().expect("rows").iter().map(row).collect()
 }
 
 /// What else a file has, that no adapter is for.
@@ -39,11 +48,16 @@ const VAE: &str = "first_stage_model.decoder.conv_in.weight";
 /// The bytes of a file, by its names, of tensors by base and name.
 fn tensors(model: &str, of: impl Fn(&str, &str) -> Tensor) -> BTreeMap<String, (Vec<u64>, Vec<u8>)> {
     let mut all = BTreeMap::new();
-    for (original, base, parts) in names(model) {
+    for Row { original, base, parts, is_swapped } in rows(model) {
         let parts: Vec<Tensor> = parts.iter().map(|part| of(&base, part)).collect();
         let mut shape: Vec<u64> = parts[0].shape.iter().map(|&axis| axis as u64).collect();
-        shape[0] *= parts.len() as u64;
-        all.insert(original, (shape, parts.into_iter().flat_map(|part| part.raw).collect()));
+        shape[0] = parts.iter().map(|part| part.shape[0] as u64).sum();
+        let mut bytes: Vec<u8> = parts.into_iter().flat_map(|part| part.raw).collect();
+        if is_swapped {
+            let half = bytes.len() / 2;
+            bytes.rotate_left(half);
+        }
+        all.insert(original, (shape, bytes));
     }
     all.insert(VAE.to_owned(), (vec![3], f32s([0.5, -2.0, 1.0])));
     all
@@ -54,7 +68,7 @@ fn stem(base: &str) -> &'static str {
 }
 
 fn bases(model: &str) -> BTreeMap<String, Tensors> {
-    let all = names(model).into_iter().map(|(_, base, _)| base);
+    let all = rows(model).into_iter().map(|row| row.base);
     all.map(|base| (base.clone(), read(&trainers(&base), stem(&base)))).collect()
 }
 
@@ -129,7 +143,7 @@ fn check(model: &str, work: &Work, (case, base): (&str, &str), output: &Path) {
     let ours = read(output, "style_v2");
     assert!(ours.keys().eq(right.keys()), "{case}: names");
     let of_base: Vec<String> =
-        names(model).into_iter().filter(|(_, of, _)| of == base).map(|(name, ..)| name).collect();
+        rows(model).into_iter().filter(|row| row.base == base).map(|row| row.original).collect();
     for name in of_base.iter().map(String::as_str).chain([VAE]) {
         let (shape, bytes) = &right[name];
         let shape: Vec<usize> = shape.iter().map(|&axis| axis as usize).collect();
@@ -146,7 +160,7 @@ fn check(model: &str, work: &Work, (case, base): (&str, &str), output: &Path) {
 #[test]
 fn every_case_of_a_component_is_the_same_in_one_file() {
     let mut counts = Vec::new();
-    for model in ["sd", "sdxl"] {
+    for model in ["sd", "sdxl", "flux", "sd3", "wan"] {
         let cases = cases(model);
         counts.push(cases.len());
         for (case, base, adapter) in cases {
@@ -164,7 +178,8 @@ fn every_case_of_a_component_is_the_same_in_one_file() {
             }
         }
     }
-    assert!(counts[0] >= 18 && counts[1] >= 3, "{counts:?}");
+    let least = [18, 3, 5, 2, 3];
+    assert!(counts.iter().zip(least).all(|(count, least)| *count >= least), "{counts:?}");
 }
 
 #[test]

@@ -19,10 +19,10 @@ use crate::tensor::shape::Shape;
 use crate::adapters::adapter::{Adapter, AdapterTensor, Unneeded};
 use crate::adapters::image::directories::{TEXT, is_in};
 use crate::adapters::image::keys::Key;
-use crate::adapters::image::original_names::Family;
-use crate::adapters::image::unet_names::UnetNames;
 use crate::adapters::parts::Grammar;
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
+use crate::checkpoint::one_file::original_names::Family;
+use crate::checkpoint::one_file::unet_names::UnetNames;
 
 /// What some versions of transformers have in front of a text encoder's paths, and some have not.
 const TEXT_MODEL: &str = "text_model.";

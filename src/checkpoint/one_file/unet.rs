@@ -9,24 +9,8 @@
 //!
 //! Source: diffusers `single_file_utils.py` (`convert_ldm_unet_checkpoint`); key-mapping.md 10.4.
 
-/// What stands for a part of a block of convolutions, and for modules outside of all blocks.
-const LEAVES: &[(&str, &str)] = &[
-    ("in_layers.0", "norm1"),
-    ("in_layers.2", "conv1"),
-    ("out_layers.0", "norm2"),
-    ("out_layers.3", "conv2"),
-    ("emb_layers.1", "time_emb_proj"),
-    ("skip_connection", "conv_shortcut"),
-];
-const OUTSIDE: &[(&str, &str)] = &[
-    ("input_blocks.0.0", "conv_in"),
-    ("out.0", "conv_norm_out"),
-    ("out.2", "conv_out"),
-    ("time_embed.0", "time_embedding.linear_1"),
-    ("time_embed.2", "time_embedding.linear_2"),
-    ("label_emb.0.0", "add_embedding.linear_1"),
-    ("label_emb.0.2", "add_embedding.linear_2"),
-];
+use crate::checkpoint::one_file::unet_names::{LEAVES, OUTSIDE};
+
 /// The convolution of a block's end on the way down.
 const DOWN: &str = "0.op";
 
@@ -59,7 +43,7 @@ impl OriginalUnet {
     /// The name that diffusers has for a tensor; nothing for what has none.
     pub(crate) fn diffusers(&self, name: &str) -> Option<String> {
         let (module, leaf) = name.rsplit_once('.')?;
-        if let Some((_, theirs)) = OUTSIDE.iter().find(|(ours, _)| *ours == module) {
+        if let Some((theirs, _)) = OUTSIDE.iter().find(|(_, original)| *original == module) {
             return Some(format!("{theirs}.{leaf}"));
         }
         let (stack, rest) = module.split_once('.')?;
@@ -109,7 +93,7 @@ fn inside(item: u64, rest: &str) -> Option<String> {
 }
 
 fn part(rest: &str) -> Option<&'static str> {
-    LEAVES.iter().find(|(ours, _)| *ours == rest).map(|(_, theirs)| *theirs)
+    LEAVES.iter().find(|(_, original)| *original == rest).map(|(theirs, _)| *theirs)
 }
 
 /// A number that no sum with others is too large for.

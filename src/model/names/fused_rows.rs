@@ -4,6 +4,7 @@
 
 use std::sync::OnceLock;
 
+use crate::checkpoint::one_file::joined;
 use crate::error::conversion::RowsProblem;
 use crate::model::names::geometry::Geometry;
 
@@ -100,6 +101,9 @@ pub(crate) fn part(path: &str, geometry: &Geometry) -> Option<PartOfFused> {
 
 /// The modules, in the order of rows, that the fused module at `path` would be made of.
 pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
+    if let Some(parts) = joined::parts(path) {
+        return Some(parts);
+    }
     let (parent, leaf) = path.rsplit_once('.')?;
     let mut named = table().iter().filter(|fused| fused.whole == leaf && fused.groups.is_none());
     let names = named.next()?.parts.iter().map(|part| Some(format!("{parent}.{}", part.name?)));

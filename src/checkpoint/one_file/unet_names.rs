@@ -12,14 +12,17 @@
 use std::collections::BTreeSet;
 
 /// What stands for a leaf of a block of convolutions, and for modules outside of all blocks.
-const LEAVES: &[(&str, &str)] = &[
+pub(super) const LEAVES: &[(&str, &str)] = &[
+    ("norm1", "in_layers.0"),
     ("conv1", "in_layers.2"),
+    ("norm2", "out_layers.0"),
     ("conv2", "out_layers.3"),
     ("time_emb_proj", "emb_layers.1"),
     ("conv_shortcut", "skip_connection"),
 ];
-const OUTSIDE: &[(&str, &str)] = &[
+pub(super) const OUTSIDE: &[(&str, &str)] = &[
     ("conv_in", "input_blocks.0.0"),
+    ("conv_norm_out", "out.0"),
     ("conv_out", "out.2"),
     ("time_embedding.linear_1", "time_embed.0"),
     ("time_embedding.linear_2", "time_embed.2"),

@@ -1,5 +1,5 @@
 //! Original and diffusers' names of each family's modules, where `#` is the number of a block, and first parts of projections that are joined in the
-//! original with what they are joined as ([`Family`](crate::adapters::image::original_names::Family)).
+//! original with what they are joined as ([`Family`](crate::checkpoint::one_file::original_names::Family)).
 
 pub(crate) const FLUX: &[(&str, &str)] = &[
     ("double_blocks.#.img_attn.proj", "transformer_blocks.#.attn.to_out.0"),

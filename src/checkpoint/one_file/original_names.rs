@@ -1,11 +1,11 @@
 //! Names that models of diffusers have in the code that they were first trained by, in which adapters are still trained: a table for each family.
 //!
-//! Of the UNet numbers are computed ([`UnetNames`](crate::adapters::image::unet_names::UnetNames)). Projections that are one there and several in
+//! Of the UNet numbers are computed ([`UnetNames`](crate::checkpoint::one_file::unet_names::UnetNames)). Projections that are one there and several in
 //! diffusers have the name of what they would be joined as (`model/names/fused_rows.txt`). A module whose rows are in another order there
 //! (scale and shift of an output's norm) has no row, so that what is for it is refused.
 //! Sources: diffusers 0.42 `loaders/lora_conversion_utils.py` and, for SD3, `loaders/single_file_utils.py`; black-forest-labs' `flux/model.py`.
 
-use crate::adapters::image::original_tables::{
+use crate::checkpoint::one_file::original_tables::{
     FLUX, FLUX_JOINED, FLUX2, FLUX2_JOINED, HUNYUAN_VIDEO, HUNYUAN_VIDEO_JOINED, LTX, LUMINA2,
     LUMINA2_JOINED, SD3, SD3_JOINED, WAN, Z_IMAGE, Z_IMAGE_JOINED,
 };
@@ -14,6 +14,8 @@ use crate::adapters::image::original_tables::{
 pub(crate) struct Family {
     /// What modules of no other family begin with.
     shown_by: &'static str,
+    /// Original names that all of its files have in which its tensors' rows are known to be diffusers'; none for a family of no such files.
+    files_have: &'static [&'static str],
     /// Original and diffusers' names, where `#` is the number of a block.
     names: &'static [(&'static str, &'static str)],
     /// The first part of each joined projection, which shows that the model has it, and what it is joined as.
@@ -24,22 +26,53 @@ pub(crate) struct Family {
 static FAMILIES: &[Family] = &[
     Family {
         shown_by: "context_embedder.token_refiner.",
+        files_have: &[],
         names: HUNYUAN_VIDEO,
         joined: HUNYUAN_VIDEO_JOINED,
     },
-    Family { shown_by: "time_guidance_embed.", names: FLUX2, joined: FLUX2_JOINED },
-    Family { shown_by: "single_transformer_blocks.", names: FLUX, joined: FLUX_JOINED },
-    Family { shown_by: "condition_embedder.", names: WAN, joined: &[] },
-    Family { shown_by: "pos_embed.proj", names: SD3, joined: SD3_JOINED },
-    Family { shown_by: "time_caption_embed.", names: LUMINA2, joined: LUMINA2_JOINED },
-    Family { shown_by: "all_x_embedder.", names: Z_IMAGE, joined: Z_IMAGE_JOINED },
-    Family { shown_by: "time_embed.emb.", names: LTX, joined: &[] },
+    Family { shown_by: "time_guidance_embed.", files_have: &[], names: FLUX2, joined: FLUX2_JOINED },
+    Family {
+        shown_by: "single_transformer_blocks.",
+        files_have: &["double_blocks.0.img_attn.qkv.weight", "vector_in.in_layer.weight"],
+        names: FLUX,
+        joined: FLUX_JOINED,
+    },
+    Family {
+        shown_by: "condition_embedder.",
+        files_have: &["blocks.0.self_attn.q.weight", "text_embedding.0.weight"],
+        names: WAN,
+        joined: &[],
+    },
+    Family {
+        shown_by: "pos_embed.proj",
+        files_have: &["joint_blocks.0.x_block.attn.qkv.weight"],
+        names: SD3,
+        joined: SD3_JOINED,
+    },
+    Family { shown_by: "time_caption_embed.", files_have: &[], names: LUMINA2, joined: LUMINA2_JOINED },
+    Family { shown_by: "all_x_embedder.", files_have: &[], names: Z_IMAGE, joined: Z_IMAGE_JOINED },
+    Family { shown_by: "time_embed.emb.", files_have: &[], names: LTX, joined: &[] },
 ];
 
 impl Family {
     /// The family of a model with such modules, if it has original names.
     pub(crate) fn of<'n>(modules: impl Iterator<Item = &'n str> + Clone) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| modules.clone().any(|module| module.starts_with(family.shown_by)))
+    }
+
+    /// The family of a file with tensors of such original names, if its files are read.
+    pub(crate) fn of_file<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Option<&'static Family> {
+        let has = |wanted: &str| names.clone().any(|name| name == wanted);
+        let is_one = |family: &&Family| {
+            !family.files_have.is_empty() && family.files_have.iter().all(|wanted| has(wanted))
+        };
+        FAMILIES.iter().find(is_one)
+    }
+
+    /// What diffusers calls a module by its original name, perhaps one that is joined of several there.
+    pub(crate) fn diffusers(&self, original: &str) -> Option<String> {
+        let found = self.names.iter().find_map(|(own, ours)| Some((*ours, number(own, original)?)));
+        found.map(|(ours, number)| ours.replacen('#', number, 1))
     }
 
     /// The original names of a module, each with the path that it has in diffusers: its own, and that of what it is the first part of.
