@@ -1,5 +1,5 @@
-//! A new length for every output behind another delta: `W' = (m / ‖V‖)·V`, where `V` is `W` with that delta added, and the norm of an
-//! output runs over all its inputs: [`Dora`](crate::ops::dora::Dora) of what is no product of two factors.
+//! A new length for every output, or for every input, behind another delta: `W' = (m / ‖V‖)·V`, where `V` is `W` with that delta added. The norm of an
+//! output runs over all its inputs, as [`Dora`](crate::ops::dora::Dora) has it of a product of two factors; that of an input over all outputs and the kernel.
 //!
 //! Source: lycoris-lora 4.1 `functional/general.py`, `weight_decompose`. The magnitudes are the last factor; those before it are the
 //! delta's.
@@ -7,8 +7,9 @@
 //! Rounding: `V` as the delta's own arithmetic in f32 has it, the norm as DoRA's, `m / norm` in f64 rounded to f32 once, the product in f32.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::ops::block::Block;
+use crate::ops::block::{Block, FactorView, Reduced};
 use crate::ops::dora::{add_all_squares, lanes, norm};
 use crate::ops::factor::{Factor, FactorValues};
 use crate::ops::reduce::{ReduceBlock, Reduction};
@@ -19,6 +20,8 @@ use crate::ops::{Delta, DeltaKind};
 pub struct Rescaled {
     /// What is added first.
     pub added: DeltaKind,
+    /// Places of the kernel, where inputs have the lengths: the magnitudes are then a whole factor.
+    pub inputs: Option<usize>,
 }
 
 impl Rescaled {
@@ -40,6 +43,17 @@ impl Rescaled {
         });
     }
 
+    /// What a position of the axis with lengths is multiplied by.
+    fn factor(&self, reduced: Reduced<'_>, magnitude: &FactorView<'_>, position: u64) -> f32 {
+        let Some(kernel) = self.inputs.map(|kernel| kernel as u64) else {
+            return (f64::from(magnitude.at(position, 0)) / norm(reduced, position)) as f32;
+        };
+        let input = position / kernel;
+        // All of an input are there: sums of columns are known before any tile is written, and where rows are inputs there is no kernel.
+        let squares = (input * kernel..(input + 1) * kernel).map(|place| reduced.at(place)[0]);
+        (f64::from(magnitude.at(magnitude.first, input as usize)) / squares.sum::<f64>().sqrt()) as f32
+    }
+
     fn own(factors: &[Factor]) -> &[Factor] {
         factors.split_last().map_or(&[], |(_, own)| own)
     }
@@ -49,16 +63,17 @@ impl Delta for Rescaled {
     fn apply(&self, block: &mut Block<'_>) {
         self.add(block);
         let (reduced, magnitude) = (block.reduced, block.factors[block.factors.len() - 1]);
-        let factor = |position: u64| (f64::from(magnitude.at(position, 0)) / norm(reduced, position)) as f32;
-        let (rows, cols) = (block.window.rows.clone(), block.window.cols.len());
-        let of_rows = magnitude.axis == rows.axis;
+        let (rows, cols) = (block.window.rows.clone(), block.window.cols.clone());
+        let on_rows = rows.axis == Some(self.axis());
+        let range = if on_rows { rows.range.clone() } else { cols.range.clone() };
+        let factors: SmallVec<[f32; 1024]> =
+            range.map(|position| self.factor(reduced, &magnitude, position)).collect();
         for p in 0..rows.len() {
             let (start, step) = block.row(p);
-            let of_row = of_rows.then(|| factor(rows.range.start + p as u64));
-            for q in 0..cols {
-                let by = of_row.unwrap_or_else(|| factor(block.window.cols.range.start + q as u64));
+            for q in 0..cols.len() {
+                let by = factors[if on_rows { p } else { q }];
                 let value = &mut block.values[start + q * step];
-                block.scratch[p * cols + q] += *value * by - *value;
+                block.scratch[p * cols.len() + q] += *value * by - *value;
                 *value *= by;
             }
         }
@@ -88,11 +103,11 @@ impl Delta for Rescaled {
 
 impl Reduction for Rescaled {
     fn axis(&self) -> usize {
-        0
+        usize::from(self.inputs.is_some())
     }
 
     fn values(&self) -> usize {
-        lanes(false)
+        lanes(self.inputs.is_some())
     }
 
     fn observe(&self, block: &mut Block<'_>) {

@@ -71,6 +71,6 @@ fn claim_module(
     let kind = Tucker { core: CoreSizes { rank: rank as usize, kernel: kernel as usize } };
     let shape = (out, inputs * kernel);
     let op = lycoris::op(kind, context, module, shape, Some(rank), factors)?;
-    let op = lycoris::rescaled(context, op, out, magnitude)?;
+    let op = lycoris::rescaled(context, op, layer.kernel(), magnitude)?;
     layer.claim(context, findings, ("locon", module), &present, shape, op)
 }

@@ -7,12 +7,12 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lora;
-use crate::adapters::claim::lora::PairOp;
+use crate::adapters::claim::lycoris;
 use crate::adapters::claim::pairs::{B, Pair, take_pairs};
 use crate::adapters::parts::Tail;
 use crate::error::Result;
 use crate::ops;
-use crate::ops::factor::{Factor, FactorReach};
+use crate::ops::factor::Factor;
 
 /// Low-rank deltas with magnitudes.
 pub(crate) struct DoraClaim;
@@ -41,8 +41,7 @@ impl Claim for DoraClaim {
                 findings.lacks_partner(pair.b, &MAGNITUDE.key(&pair.module));
                 continue;
             };
-            let side = if input.is_some() { NormedAxis::Inputs } else { NormedAxis::Outputs };
-            if let Err(error) = claim_module(context, findings, &pair, magnitude, side) {
+            if let Err(error) = claim_module(context, findings, &pair, magnitude, input.is_some()) {
                 findings.refuse(error);
             }
         }
@@ -65,46 +64,28 @@ pub(crate) fn lacks_magnitude(
     is_set
 }
 
-/// What has a magnitude for each.
-#[derive(Clone, Copy)]
-enum NormedAxis {
-    Outputs,
-    Inputs,
-}
-
 fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     pair: &Pair<'_>,
     magnitude: usize,
-    side: NormedAxis,
+    of_inputs: bool,
 ) -> Result<()> {
     let Some(mut found) = lora::resolve(context, findings, pair)? else { return Ok(()) };
     let tensor = context.tensor(magnitude).clone();
-    let (count, expected) = match side {
-        NormedAxis::Outputs => (found.out, "output"),
-        NormedAxis::Inputs => {
-            turn(&mut found);
-            (found.op.placement.axes[0].count, "input; magnitudes of a kernel's inputs are not merged")
+    if of_inputs {
+        let shape = context.weight(found.target).shape;
+        found.op =
+            lycoris::rescaled(context, found.op, shape.axes().get(2..).unwrap_or_default(), Some(magnitude))?;
+    } else {
+        if tensor.tensor.shape.elements() != found.out {
+            let expected = format!("{} values, one for every output", found.out);
+            return Err(context.factor_shape(magnitude, expected));
         }
-    };
-    if tensor.tensor.shape.elements() != count {
-        return Err(context.factor_shape(magnitude, format!("{count} values, one for every {expected}")));
+        found.op.kind = ops::dora::Dora { is_transposed: found.is_transposed }.into();
+        found.op.factors.push(Factor::along(0, tensor.tensor, 1, 1, 1));
     }
-    found.op.kind = ops::dora::Dora { is_transposed: found.is_transposed }.into();
-    found.op.factors.push(Factor::along(0, tensor.tensor, 1, 1, 1));
     found.keys.push(tensor.key);
     found.claim(findings, "dora");
     Ok(())
-}
-
-/// Makes inputs the first axis of a delta, of which DoRA takes the norms.
-fn turn(found: &mut PairOp) {
-    found.is_transposed = !found.is_transposed;
-    found.op.placement.axes.reverse();
-    for factor in &mut found.op.factors {
-        if let FactorReach::Axis { axis, .. } = &mut factor.reach {
-            *axis = 1 - *axis;
-        }
-    }
 }

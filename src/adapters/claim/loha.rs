@@ -94,7 +94,7 @@ fn claim_module(
         Products::Plain(tensors) => plain(context, module, tensors)?,
         Products::Cores(tensors) => with_cores(context, module, &layer, tensors)?,
     };
-    let op = lycoris::rescaled(context, op, shape.0, magnitude)?;
+    let op = lycoris::rescaled(context, op, layer.kernel(), magnitude)?;
     layer.claim(context, findings, ("loha", module), &present, shape, op)
 }
 

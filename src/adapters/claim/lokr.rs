@@ -187,7 +187,7 @@ fn claim_module(
         form: second.form(&layer, second_rank),
     };
     let op = lycoris::op(kronecker, context, module, shape, first_rank.or(second_rank), factors)?;
-    let op = lycoris::rescaled(context, op, shape.0, magnitude)?;
+    let op = lycoris::rescaled(context, op, layer.kernel(), magnitude)?;
     layer.claim(context, findings, ("lokr", module), &present, shape, op)
 }
 

@@ -159,16 +159,26 @@ pub(crate) fn op(
     Ok(Op::new(kind, Placement::matrix(out, input, false), factors, scale))
 }
 
-/// The op with a new length for every output behind it, where there are magnitudes.
-pub(crate) fn rescaled(context: &ClaimContext<'_>, op: Op, out: u64, magnitude: Option<usize>) -> Result<Op> {
+/// The op with new lengths behind it, where there are magnitudes: `[out, 1, ...]`, or `[1, in, ...]` of a layer with such a kernel.
+pub(crate) fn rescaled(
+    context: &ClaimContext<'_>,
+    op: Op,
+    kernel: &[u64],
+    magnitude: Option<usize>,
+) -> Result<Op> {
     let Some(magnitude) = magnitude else { return Ok(op) };
     let tensor = context.tensor(magnitude).tensor.clone();
-    if tensor.shape.elements() != out {
-        return Err(context.factor_shape(magnitude, format!("{out} values, one for every output")));
+    let of_inputs = matches!(tensor.shape.axes(), [1, rest @ ..] if rest.iter().any(|&axis| axis > 1));
+    let (places, [outputs, width]) =
+        (kernel.iter().product::<u64>(), [0, 1].map(|axis| op.placement.axes[axis].count));
+    let (count, what) = if of_inputs { (width / places.max(1), "input") } else { (outputs, "output") };
+    if tensor.shape.elements() != count {
+        return Err(context.factor_shape(magnitude, format!("{count} values, one for every {what}")));
     }
     let mut factors = op.factors;
-    factors.push(Factor::along(0, tensor, 1, 1, 1));
-    Ok(Op { kind: Rescaled { added: op.kind }.into(), factors, ..op })
+    factors.push(if of_inputs { Factor::whole(tensor) } else { Factor::along(0, tensor, 1, 1, 1) });
+    let inputs = of_inputs.then_some(places as usize);
+    Ok(Op { kind: Rescaled { added: op.kind, inputs }.into(), factors, ..op })
 }
 
 /// The axes of a factor that must be a matrix.

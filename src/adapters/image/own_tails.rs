@@ -35,7 +35,7 @@ const BESIDE: &[(&str, &str, &str)] = &[
 /// Gives each key the tail that it has in its module.
 ///
 /// # Errors
-/// [`ClaimError::Unclaimed`] for magnitudes that are not merged, and a module that two methods change.
+/// [`ClaimError::Unclaimed`] for a module that two methods change.
 pub(crate) fn settle(adapter: &str, keys: &mut [(Key, TensorEntry)], source: &dyn Source) -> Result<()> {
     let mut starts: HashMap<&str, HashSet<String>> = HashMap::new();
     let mut inputs: HashSet<String> = HashSet::new();
@@ -56,10 +56,6 @@ pub(crate) fn settle(adapter: &str, keys: &mut [(Key, TensorEntry)], source: &dy
             && matches!(entry.shape.axes(), [1, rest @ ..] if rest.iter().any(|&axis| axis > 1));
         let own = BESIDE.iter().find(|(start, old, _)| *old == tail && is_beside(start));
         key.tail = match own {
-            Some((_, MAGNITUDE, _)) if of_inputs => {
-                let why = "magnitudes of inputs are merged for LoRA without a core alone";
-                return Err(refusal(adapter, entry, why));
-            }
             Some((.., new)) => Some(new),
             None if tail == MAGNITUDE && of_inputs => Some(OF_INPUTS),
             None if tail == IA3_OUTPUTS && inputs.contains(&module) => Some(".ia3_inputs"),
