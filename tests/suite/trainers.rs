@@ -180,13 +180,22 @@ fn adapters_of_torch_merge_as_those_of_safetensors() {
         assert!(right.keys().eq(ours.keys()), "{case}");
         assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{case}");
     }
-    let nested = pickled("all-linear", "nested");
-    nested.succeeds(&[]);
+    let merged = |work: Work| {
+        work.succeeds(&[]);
+        read(&work.output, "model")
+    };
+    let right = merged(Work::golden("all-linear"));
+    for file in ["nested", "legacy", "legacy-nested", "state"] {
+        let ours = merged(pickled("all-linear", file));
+        assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{file}");
+    }
     for (file, says) in [
         ("evil", "`posix.system`, which is no part of a tensor and is not run"),
         ("strided", "call `.contiguous()` before it is saved"),
         ("shared", "share some of their bytes"),
-        ("legacy", "the form before torch 1.6"),
+        ("legacy-evil", "`posix.system`, which is no part of a tensor and is not run"),
+        ("legacy-big-endian", "its numbers are big-endian"),
+        ("legacy-cut", "reaches beyond the file"),
         ("deflated", "is compressed"),
         ("cut", "fetch it again"),
     ] {

@@ -12,7 +12,7 @@ use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Store};
 
-use crate::adapters::adapter::{Adapter, name_of};
+use crate::adapters::adapter::{Adapter, AdapterTensor, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::foreign::{Foreign, foreign};
 use crate::adapters::options::Options;
@@ -27,6 +27,8 @@ use crate::adapters::weight_files::Described;
 pub(crate) const CONFIG: &str = "adapter_config.json";
 /// File name of the config of a model.
 const MODEL_CONFIG: &str = "config.json";
+/// What trainers call the directories of their saves, before the number of the step or the epoch.
+const STEPS: &[&str] = &["checkpoint-", "checkpoint_", "epoch_", "epoch-", "step_", "step-"];
 pub(crate) const MOST_CONFIG_BYTES: u64 = 8 << 20;
 
 /// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
@@ -76,7 +78,12 @@ impl Dialect for Peft {
         options.labels = options.labels.or_else(|| model.get("id2label")?.as_object().cloned());
         let (evidence, config_hash) = (evidence(&home, &config)?, blake3::hash(&bytes).to_hex().to_string());
         let described = Described { dialect: self.name(), kind, config, config_hash, options };
+        let is_other = !weights::is_own_name(&files.name);
         let mut adapter = files.into_adapter(home, described, &opening, normalise);
+        // A model that lies beside a config is no adapter.
+        if is_other && adapter.tensors.iter().all(AdapterTensor::is_value) {
+            return Err(weights::not_whole(&adapter.location));
+        }
         for tensor in &mut adapter.tensors {
             tensor.unneeded = aside(tensor.path(), tensor.is_value(), tensor.tensor.shape.elements());
         }
@@ -131,9 +138,21 @@ fn find_home(dir: &Location) -> Result<Location> {
     match homes(dir)?.as_slice() {
         [home] => Ok(dir.join(home)),
         [] => Err(not_found(dir)),
-        homes => Err(missing(dir)
-            .hint(format!("it holds several adapters; name one of them: `{}`", homes.join("`, `")))),
+        homes => {
+            let last = homes.iter().filter_map(|home| Some((step(home)?, home))).max();
+            let newest = last.map(|(_, home)| format!(", the newest of a training by `--adapter {}`", dir.join(home)));
+            Err(missing(dir).hint(format!(
+                "it holds several adapters; name one of them{}: `{}`",
+                newest.unwrap_or_default(),
+                homes.join("`, `")
+            )))
+        }
     }
+}
+
+/// The step at which a trainer saved a directory that is called so.
+fn step(home: &str) -> Option<u64> {
+    STEPS.iter().find_map(|start| home.strip_prefix(start)?.parse().ok())
 }
 
 /// The subdirectories of `dir` that hold an adapter.

@@ -50,7 +50,7 @@ fn tensors_are_those_of_the_file_that_it_was_made_of() {
     let golden = read_by(&Safetensors, GOLDEN, Room::ENDLESS).expect("a golden file");
     let right = tensors(&golden, GOLDEN);
     assert!(right.len() > 10);
-    for file in [WHOLE, file!("nested")] {
+    for file in [WHOLE, file!("nested"), file!("legacy"), file!("legacy-nested"), file!("state")] {
         let header = read(file).expect("it follows the rules");
         assert!(tensors(&header, file) == right);
         assert!(header.tensors.is_sorted_by_key(|entry| entry.offset));
@@ -66,8 +66,14 @@ fn whatever_is_no_dictionary_of_whole_tensors_is_refused() {
         (file!("type"), "is of type `complex128`, which is not read"),
         (file!("evil"), "asks for `posix.system`, which is no part of a tensor and is not run"),
         (file!("list"), "holds no dictionary of tensors"),
-        (file!("legacy"), "the form before torch 1.6"),
-        (file!("plain-pickle"), "the form before torch 1.6"),
+        (file!("plain-pickle"), "does not begin as `torch.save` began files before torch 1.6"),
+        (file!("legacy-big-endian"), "big-endian"),
+        (file!("legacy-version"), "says version 1002"),
+        (file!("legacy-cut"), "reaches beyond the file"),
+        (file!("legacy-cut-pickle"), "ends before it is whole"),
+        (file!("legacy-long"), "reaches beyond the file"),
+        (file!("legacy-twice"), "twice, or no tensor has it"),
+        (file!("legacy-evil"), "asks for `posix.system`, which is no part of a tensor and is not run"),
         (file!("deflated"), "is compressed"),
         (file!("big-endian"), "big-endian"),
         (file!("no-pickle"), "no `data.pkl`"),
