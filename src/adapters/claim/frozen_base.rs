@@ -102,7 +102,8 @@ fn against_base(context: &ClaimContext<'_>, tensor: usize) -> Result<Against> {
     let name = join(&module, parameter);
     let value = context.tensor(tensor);
     let target = context.lookup(&module, parameter).or_else(|| {
-        let source = context.outline.shared_embedding().or(context.outline.head.as_ref().map(|head| head.source));
+        let source =
+            context.outline.shared_embedding().or(context.outline.head.as_ref().map(|head| head.source));
         source.filter(|_| is_head(&name)).map(Target::Base)
     });
     let place = match target {

@@ -140,7 +140,8 @@ fn find_home(dir: &Location) -> Result<Location> {
         [] => Err(not_found(dir)),
         homes => {
             let last = homes.iter().filter_map(|home| Some((step(home)?, home))).max();
-            let newest = last.map(|(_, home)| format!(", the newest of a training by `--adapter {}`", dir.join(home)));
+            let newest =
+                last.map(|(_, home)| format!(", the newest of a training by `--adapter {}`", dir.join(home)));
             Err(missing(dir).hint(format!(
                 "it holds several adapters; name one of them{}: `{}`",
                 newest.unwrap_or_default(),

@@ -71,7 +71,9 @@ fn others(home: &Location) -> Result<Vec<String>> {
     let files = home.list("")?.into_iter().filter(|entry| entry.kind == EntryKind::File);
     let names: Vec<String> = files.map(|Entry { name, .. }| name).collect();
     let stems: Vec<String> = names.iter().filter_map(|name| stem_of_index(name)).collect();
-    let is_shard = |name: &str| stems.iter().any(|stem| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('-')));
+    let is_shard = |name: &str| {
+        stems.iter().any(|stem| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('-')))
+    };
     let holds = |name: &str| {
         let by_ending = CONTAINERS.iter().find(|container| name.ends_with(container.ending()));
         by_ending.is_some_and(|container| container.file_names() != FileNames::Any)
