@@ -98,7 +98,7 @@ impl Dialect for Peft {
 }
 
 /// The base's own config, which some trainers copy beside their adapter; empty if there is none that can be read.
-fn config_beside(home: &Location) -> Result<Config> {
+pub(crate) fn config_beside(home: &Location) -> Result<Config> {
     let bytes = home.read_small(MODEL_CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
     Ok(Config::parse(&bytes).unwrap_or_default())
 }
