@@ -78,6 +78,7 @@ mod support;
 mod targets;
 mod to_gguf;
 mod trainers;
+mod trainers_own;
 mod trainers_raw;
 mod trial;
 mod turned;

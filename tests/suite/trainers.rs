@@ -14,7 +14,8 @@ use super::support::{command, contents, copy_folder, fixtures, quick_folder};
 use super::work::{Work, edit};
 
 /// Cases that must be there, by what their names begin with.
-const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 28), ("raw-", 16), ("torchtune-", 14), ("mistral-", 7)];
+const CASES: &[(&str, usize)] =
+    &[("mlx-", 17), ("image-", 28), ("raw-", 16), ("torchtune-", 14), ("mistral-", 7)];
 
 fn case_of(name: &str) -> PathBuf {
     fixtures().join("trainers").join(name)

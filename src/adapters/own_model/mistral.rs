@@ -99,14 +99,11 @@ impl Dialect for MistralFinetune {
         let (params, config_hash) = params(&home)?;
         let (rank, scaling) = lora(&name, &params)?;
         let files = WeightFiles::single(&home, &file, opening.room)?;
-        let factors = files.tensors.iter().filter_map(|tensor| tensor.name.strip_suffix(A));
-        let modules: Vec<String> = factors.filter_map(|module| MISTRAL.module(module)).collect();
         let fields = [
             ("peft_type", json!("LORA")),
             ("r", rank.into()),
             // What it is divided by again: the two roundings are far below the one to f32 that follows.
             ("lora_alpha", json!(scaling * rank as f64)),
-            ("target_modules", modules.into()),
         ];
         let fields = fields.map(|(field, value)| (field.to_owned(), value));
         let config = AdapterConfig::new(name, Map::from_iter(fields));

@@ -82,7 +82,12 @@ impl Dialect for Torchtune {
     }
 
     fn detect(&self, place: &Location) -> Result<Detection> {
-        let Some((dir, file)) = own_file(place)? else { return Ok(Detection::No) };
+        // That several are there is said when one is opened.
+        let first =
+            || numbered(place).map(|found| found.into_iter().next().map(|name| (place.clone(), name)));
+        let Some((dir, file)) = own_file(place)?.map_or_else(first, |found| Ok(Some(found)))? else {
+            return Ok(Detection::No);
+        };
         let source = dir.open(&file)?;
         // What is wrong with a file is said when it is opened, as whatever it is.
         let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
@@ -144,9 +149,9 @@ fn own_file(place: &Location) -> Result<Option<(Location, String)>> {
     }
     let files = place.list("")?.into_iter().filter(|entry| entry.kind == EntryKind::File);
     let names: Vec<String> = files.map(|entry| entry.name).collect();
-    let mut numbered = names.iter().filter(|name| is_numbered(name));
-    if let Some(first) = numbered.next() {
-        return Ok(numbered.next().is_none().then(|| (place.clone(), first.clone())));
+    if names.iter().any(|name| is_numbered(name)) {
+        let found = numbered(place)?;
+        return Ok((found.len() == 1).then(|| (place.clone(), found[0].clone())));
     }
     let is_one =
         |name: &&String| ENDINGS.iter().any(|ending| name.ends_with(ending)) && !name.starts_with(OF_PEFT);
@@ -155,8 +160,19 @@ fn own_file(place: &Location) -> Result<Option<(Location, String)>> {
     Ok(first.map(|name| (place.clone(), name.clone())))
 }
 
+/// The files of a directory that are called so, in the order of their names.
+pub(crate) fn numbered(place: &Location) -> Result<Vec<String>> {
+    if !place.is_directory()? {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<String> = place.list("")?.into_iter().map(|entry| entry.name).collect();
+    found.retain(|name| is_numbered(name));
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// Whether a file is called as versions up to 0.4 call the adapter of an epoch.
-pub(crate) fn is_numbered(name: &str) -> bool {
+fn is_numbered(name: &str) -> bool {
     let epoch = name.strip_prefix(NUMBERED[0]).and_then(|rest| rest.strip_suffix(NUMBERED[1]));
     epoch.is_some_and(|epoch| !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -165,9 +181,16 @@ fn is_factor(entry: &TensorEntry) -> bool {
     TAILS[..2].iter().any(|(own, _)| entry.name.ends_with(own)) || entry.name.contains(EXPERTS)
 }
 
-/// The refusal of a file that was there a moment ago.
+/// The refusal of a directory of several, or of one that had one a moment ago.
 fn missing(place: &Location) -> Error {
-    StorageError::Missing { what: NATIVE, path: place.path() }.into()
+    let error = Error::new(StorageError::Missing { what: NATIVE, path: place.path() });
+    match numbered(place).unwrap_or_default().last() {
+        Some(last) => error.hint(format!(
+            "it holds the adapters of several epochs: give the one that is meant, as `--adapter {}`",
+            place.join(last)
+        )),
+        None => error,
+    }
 }
 
 /// The config beside it as it is, and its hash.

@@ -14,7 +14,7 @@ use crate::storage::store::{Entry, EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, AdapterTensor, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::foreign::{Foreign, foreign};
+use crate::adapters::foreign::{Foreign, foreign_file};
 use crate::adapters::options::Options;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
@@ -107,13 +107,13 @@ pub(crate) fn config_beside(home: &Location) -> Result<Config> {
 fn peft_type(config: &AdapterConfig, home: &Location) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
-        if let Some(foreign) = foreign(home).filter(Foreign::is_of_another) {
+        if let Some(foreign) = foreign_file(home).filter(Foreign::is_of_another) {
             return foreign.refused();
         }
         let why = "is an unknown PEFT type";
         let adapter = config.adapter.clone();
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
-            "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
+            "PEFT names its method there: of a config that was written by hand, as for a file of LoRA, set `\"peft_type\": \"LORA\"`",
         )
     })
 }

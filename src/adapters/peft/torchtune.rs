@@ -38,7 +38,7 @@ pub(crate) fn reordered_wrongly(adapter: &Adapter, base: &Config) -> Option<Erro
     let (adapter, key) = (adapter.name.clone(), tensor.key.to_string());
     let error = Error::new(AdapterError::TorchtuneOrder { adapter, key, family });
     Some(error.hint(format!(
-        "`{NATIVE}` has them as they were trained, and is not read yet: let torchtune write the merged model \
-         (`save_adapter_weights_only: False`)"
+        "torchtune's own file of the epoch (`{NATIVE}`, or `adapter_0.pt`) has them as they were trained, and is read where it lies \
+         beside the config: get it whole, or let torchtune write the merged model (`save_adapter_weights_only: False`)"
     )))
 }

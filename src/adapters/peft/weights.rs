@@ -29,6 +29,9 @@ const PICKLE: &str = "adapter_model.bin";
 /// File name of the one shard that needs no index.
 const ONLY_SHARD: &str = "adapter_model-00001-of-00001.safetensors";
 
+/// What stands before the number of shards in their names.
+const OF_SHARDS: &str = "-of-";
+
 /// Reads the headers of the files in `home`, for which there is that `room`.
 ///
 /// # Errors
@@ -78,6 +81,10 @@ fn others(home: &Location) -> Result<Vec<String>> {
         let by_ending = CONTAINERS.iter().find(|container| name.ends_with(container.ending()));
         by_ending.is_some_and(|container| container.file_names() != FileNames::Any)
     };
+    // Shards of PEFT's own without their index are half an adapter, whatever lies beside them.
+    if names.iter().any(|name| name.starts_with(STEM) && name.contains(OF_SHARDS)) {
+        return Ok(Vec::new());
+    }
     let mut found = names;
     found.retain(|name| {
         let is_own = is_index(name) || holds(name) && !is_shard(name);
