@@ -31,7 +31,7 @@ pub enum AdapterError {
     )]
     RowOrder { adapter: String, key: String, rows: u64, heads: u64, order: &'static str },
     #[error(
-        "adapter `{adapter}` is in {trainer}'s own names, and {trainer} is known to have no model of the type `{family}`, which the base has"
+        "adapter `{adapter}` has the names of {trainer}'s own models, which are not read for the model type `{family}`, which the base has"
     )]
     OwnFamily { adapter: String, trainer: &'static str, family: String },
     #[error(

@@ -1,5 +1,5 @@
-//! Adapters of other trainers than PEFT, merged as their own code merges them: `fixtures/trainers/`, written by `make_mlx.py` and
-//! `make_image.py`, where each says why the bits must be the same, or how far its own roundings go.
+//! Adapters of other trainers than PEFT, merged as their own code merges them: `fixtures/trainers/`, written by `make_mlx.py`,
+//! `make_image.py`, `make_raw.py`, `make_torchtune.py` and `make_mistral.py`, where each says why the bits must be the same, or how far its own roundings go.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -49,8 +49,8 @@ fn other_family(adapter: &Adapter, own: &OwnModel, base: &Checkpoint) -> Error {
     let family = base.config.model_type().or(base.config.class()).unwrap_or("(none)").to_owned();
     let (adapter, trainer) = (adapter.name.clone(), own.trainer);
     let hint = format!(
-        "its models are of {}: in which order the rows of another are, the file does not say. Name the base that it was trained on \
-         with `--base`, whose config.json has its `model_type`",
+        "read are those for {}: in which order the rows of another are, the file does not say. Name the base that it was trained on \
+         with `--base`, or let {trainer} write the merged model",
         own.listed()
     );
     Error::new(AdapterError::OwnFamily { adapter, trainer, family }).hint(hint)

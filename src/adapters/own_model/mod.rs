@@ -7,3 +7,4 @@ pub(crate) mod meet;
 pub(crate) mod mistral;
 pub(crate) mod own_names;
 pub(crate) mod torchtune;
+pub(crate) mod torchtune_export;

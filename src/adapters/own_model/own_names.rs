@@ -43,7 +43,6 @@ const NUMBER: &str = "#";
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::adapters::own_model::mistral::MISTRAL;
     use crate::adapters::own_model::torchtune::TORCHTUNE;
 

@@ -31,7 +31,7 @@ use crate::adapters::peft::config::{AdapterConfig, bad_field};
 use crate::adapters::peft::folder::{CONFIG, MOST_CONFIG_BYTES, config_beside};
 use crate::adapters::peft::keys::normalise;
 use crate::adapters::peft::options::options;
-use crate::adapters::peft::torchtune::NATIVE;
+use crate::adapters::peft::torchtune::{NATIVE, is_numbered, numbered};
 use crate::adapters::weight_files::{Described, WeightFiles};
 
 /// Files that torchtune wrote for itself.
@@ -69,8 +69,6 @@ const TAILS: [(&str, &str); 3] = [
 ];
 /// What names of factors of a stack of experts have in them.
 const EXPERTS: &str = ".experts.lora_";
-/// What files of older versions are called, the number of the epoch between.
-const NUMBERED: [&str; 2] = ["adapter_", ".pt"];
 /// Endings of files that may hold such tensors, whatever they are called.
 const ENDINGS: [&str; 4] = [".pt", ".safetensors", ".bin", ".pth"];
 const OF_PEFT: &str = "adapter_model.";
@@ -158,23 +156,6 @@ fn own_file(place: &Location) -> Result<Option<(Location, String)>> {
     let mut own = names.iter().filter(is_one);
     let first = own.next().filter(|_| own.next().is_none());
     Ok(first.map(|name| (place.clone(), name.clone())))
-}
-
-/// The files of a directory that are called so, in the order of their names.
-pub(crate) fn numbered(place: &Location) -> Result<Vec<String>> {
-    if !place.is_directory()? {
-        return Ok(Vec::new());
-    }
-    let mut found: Vec<String> = place.list("")?.into_iter().map(|entry| entry.name).collect();
-    found.retain(|name| is_numbered(name));
-    found.sort_unstable();
-    Ok(found)
-}
-
-/// Whether a file is called as versions up to 0.4 call the adapter of an epoch.
-fn is_numbered(name: &str) -> bool {
-    let epoch = name.strip_prefix(NUMBERED[0]).and_then(|rest| rest.strip_suffix(NUMBERED[1]));
-    epoch.is_some_and(|epoch| !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn is_factor(entry: &TensorEntry) -> bool {

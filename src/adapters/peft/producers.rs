@@ -6,7 +6,6 @@
 
 use crate::adapters::adapter::Unneeded;
 use crate::adapters::evidence::Evidence;
-use crate::adapters::own_model::torchtune::numbered;
 use crate::adapters::peft::config::{AdapterConfig, Field, Refused};
 use crate::adapters::peft::torchtune;
 use crate::error::Result;
@@ -55,7 +54,7 @@ pub(crate) fn evidence(dir: &Location, config: &AdapterConfig) -> Result<Evidenc
         // Its exports name no version, and cards of others may mention it.
         is_torchtune: config.text("peft_version").is_none()
             && (dir.stat(torchtune::NATIVE)?.is_some()
-                || !numbered(dir)?.is_empty()
+                || !torchtune::numbered(dir)?.is_empty()
                 || card.to_lowercase().contains(torchtune::NAME)
                 || config.mentions(torchtune::NAME)),
     })
