@@ -56,6 +56,12 @@ fn of_files_under_other_names_one_is_taken_and_several_are_refused() {
     let wrapped = work("raw-compiled");
     let ran = wrapped.succeeds(&[]);
     assert!(ran.err.contains("took `_orig_mod.` off 4 keys"), "{}", ran.err);
+    let first = fs::read(wrapped.output.join("model.safetensors")).expect("a result");
+    fs::remove_dir_all(&wrapped.output).expect("a result");
+    // The file given instead of its directory.
+    let file = Work { adapter: wrapped.adapter.join("pytorch_model.bin"), ..wrapped };
+    file.succeeds(&[]);
+    assert!(fs::read(file.output.join("model.safetensors")).expect("a result") == first);
     let two = work("raw-deepspeed");
     fs::copy(two.adapter.join("mp_rank_00_model_states.pt"), two.adapter.join("other.pt")).expect("a copy");
     refused(

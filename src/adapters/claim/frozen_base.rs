@@ -5,6 +5,7 @@
 //! says that they were trained. Such a copy is ignored where the base holds the same values; where it does not, the factors belong
 //! on another base, and none of it is merged.
 
+use crate::adapters::adapter::AdapterTensor;
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
@@ -19,8 +20,10 @@ use crate::model::outline::Target;
 /// Copies of the base.
 pub(crate) struct FrozenBase;
 
-/// What the module of a copy ends with where it is adapted.
-const ADAPTED: &str = ".base_layer";
+/// What stands between module and parameter in the path of a copy where the module is adapted.
+const ADAPTED: &str = ".base_layer.";
+/// What the names of factors of an embedding have in them.
+const OF_EMBEDDING: &str = ".lora_embedding_";
 const BIAS: &str = "bias";
 
 /// How a copy stands to the base.
@@ -44,7 +47,7 @@ impl Claim for FrozenBase {
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
         let values: Vec<usize> = values(context).collect();
         // PEFT itself saves no such copy but of embeddings and heads, and biases.
-        if !values.iter().any(|&tensor| is_of_adapted(context.path(tensor))) {
+        if !values.iter().any(|&tensor| is_of_adapted(context, tensor)) {
             return;
         }
         let (mut same, mut other) = (Vec::new(), Vec::new());
@@ -81,12 +84,21 @@ fn values(context: &ClaimContext<'_>) -> impl Iterator<Item = usize> {
     all.filter(|(_, tensor)| tensor.is_value() && tensor.unneeded.is_none()).map(|(i, _)| i)
 }
 
-/// Whether a path is that of what an adapted module started from, as PEFT saves for no module of that kind.
-fn is_of_adapted(path: &str) -> bool {
-    let (module, parameter) = path.rsplit_once('.').unwrap_or(("", path));
-    let Some(module) = module.strip_suffix(ADAPTED).filter(|_| parameter != BIAS) else { return false };
-    let weight = join(module, "weight");
-    !is_embedding(&weight) && !is_head(&weight)
+/// Whether a value is what an adapted module started from, as PEFT saves for none of that kind.
+fn is_of_adapted(context: &ClaimContext<'_>, tensor: usize) -> bool {
+    let path = context.path(tensor);
+    let (module, parameter) = replaced(path);
+    let inner = path
+        .strip_suffix(parameter)
+        .and_then(|path| path.strip_suffix(ADAPTED)?.strip_suffix(module.as_str()));
+    let weight = join(&module, "weight");
+    if inner != Some("") || parameter == BIAS || is_embedding(&weight) || is_head(&weight) {
+        return false;
+    }
+    // An embedding may have any name; its factors tell.
+    let is_of_table =
+        |tensor: &AdapterTensor| tensor.owner() == module && tensor.path().contains(OF_EMBEDDING);
+    !context.adapter.tensors.iter().any(is_of_table)
 }
 
 /// Whether the config says that a value was trained.

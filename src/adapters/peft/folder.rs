@@ -40,6 +40,8 @@ impl Dialect for Peft {
     }
 
     fn detect(&self, dir: &Location) -> Result<Detection> {
+        let home = directory_of_only(dir)?;
+        let dir = home.as_ref().unwrap_or(dir);
         if !dir.is_directory()? {
             return Ok(Detection::No);
         }
@@ -132,6 +134,9 @@ fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
 
 /// `dir` if it holds an adapter, else its only subdirectory that does.
 fn find_home(dir: &Location) -> Result<Location> {
+    if let Some(home) = directory_of_only(dir)? {
+        return Ok(home);
+    }
     if dir.stat(CONFIG)?.is_some() {
         return Ok(dir.clone());
     }
@@ -149,6 +154,20 @@ fn find_home(dir: &Location) -> Result<Location> {
             )))
         }
     }
+}
+
+/// The directory of an adapter whose only file of tensors is given by its name, where that is none of PEFT's own.
+fn directory_of_only(place: &Location) -> Result<Option<Location>> {
+    let is_file = place.stat("")?.is_some_and(|stat| stat.kind == EntryKind::File);
+    let Some(name) = place.name().filter(|name| is_file && !weights::is_own_name(name)) else {
+        return Ok(None);
+    };
+    let home = Resolved::from(place.clone()).directory().location;
+    if !home.is_directory()? || home.stat(CONFIG)?.is_none() {
+        return Ok(None);
+    }
+    let is_only = weights::others(&home)? == [name];
+    Ok(is_only.then_some(home))
 }
 
 /// The step at which a trainer saved a directory that is called so.

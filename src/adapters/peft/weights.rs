@@ -8,6 +8,7 @@ use crate::checkpoint::header_room::HeaderRoom;
 use crate::checkpoint::side_files::{is_beside, is_training_state};
 use crate::checkpoint::weights_name::{is_index, stem_of_index};
 use crate::error::checkpoint::CheckpointError;
+use crate::error::kind::ErrorKind;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
 use crate::formats::CONTAINERS;
@@ -53,7 +54,11 @@ pub(crate) fn read(home: &Location, room: &HeaderRoom<'_>) -> Result<WeightFiles
         }
     }
     match others(home)?.as_slice() {
-        [] => Err(not_whole(home)),
+        // What else is called so, a pipe or a link to nothing, is named by whoever opens it.
+        [] => WeightFiles::single(home, TENSORS, room).map_err(|error| match error.kind() {
+            ErrorKind::Storage(StorageError::Missing { .. }) => error.hint(NOT_WHOLE),
+            _ => error,
+        }),
         [name] if is_index(name) => match read_index(home, name, room)? {
             Some(index) => shards(home, name, &index.index, room),
             None => Err(not_whole(home)),
@@ -70,7 +75,7 @@ pub(crate) fn read(home: &Location, room: &HeaderRoom<'_>) -> Result<WeightFiles
 }
 
 /// Files of tensors under other names, in the order of these: a state that was saved as it was. Shards are known by their index.
-fn others(home: &Location) -> Result<Vec<String>> {
+pub(crate) fn others(home: &Location) -> Result<Vec<String>> {
     let files = home.list("")?.into_iter().filter(|entry| entry.kind == EntryKind::File);
     let names: Vec<String> = files.map(|Entry { name, .. }| name).collect();
     let stems: Vec<String> = names.iter().filter_map(|name| stem_of_index(name)).collect();

@@ -55,7 +55,8 @@ pub(crate) fn read_legacy(file: &FileBytes<'_>, room: Room) -> Result<Legacy, Co
             return Err(ContainerProblem::NoRoom(needed));
         }
         let bytes = read(file, 0..len)?;
-        match pickles(&bytes, room.bytes - needed) {
+        let allowance = Allowance::new(room.bytes - needed);
+        match pickles(&bytes, &allowance) {
             // It may go on behind what was read of the file.
             Err(Stopped::Problem(PytorchProblem::End)) if len < file.len && len < MAX_PICKLE_BYTES => {
                 len = (len * 4).min(file.len).min(MAX_PICKLE_BYTES);
@@ -64,11 +65,14 @@ pub(crate) fn read_legacy(file: &FileBytes<'_>, room: Room) -> Result<Legacy, Co
                 return Err(ContainerProblem::Broken(PytorchProblem::TooLong { found: file.len }.into()));
             }
             Err(Stopped::Problem(problem)) => return Err(ContainerProblem::Broken(problem.into())),
-            Err(Stopped::NoRoom) => return Err(ContainerProblem::NoRoom(room.bytes.saturating_mul(2))),
+            Err(Stopped::NoRoom) => {
+                return Err(ContainerProblem::NoRoom(allowance.needed().saturating_add(needed)));
+            }
             Ok(Pickles { state, end, order }) => {
                 let storages = storages(file, end as u64, order)?;
                 let mut bytes = bytes;
                 bytes.truncate(end);
+                bytes.shrink_to_fit();
                 return Ok(Legacy { bytes, state, storages });
             }
         }
@@ -85,22 +89,21 @@ struct Pickles {
     order: Vec<(String, u64)>,
 }
 
-fn pickles(bytes: &[u8], room: u64) -> Result<Pickles, Stopped> {
-    let allowance = Allowance::new(room);
+fn pickles(bytes: &[u8], allowance: &Allowance) -> Result<Pickles, Stopped> {
     let mut at = PROTOCOL + MAGIC.len();
-    let (version, machine) = run(bytes, at, &allowance)?;
+    let (version, machine) = run(bytes, at, allowance)?;
     at += machine.length();
     match version {
         Value::Int(VERSION) => {}
         Value::Int(found) => return Err(PytorchProblem::Version { found }.into()),
         _ => return Err(PytorchProblem::Broken { at }.into()),
     }
-    let (system, machine) = run(bytes, at, &allowance)?;
+    let (system, machine) = run(bytes, at, allowance)?;
     if !is_little_endian(system, &machine) {
         return Err(PytorchProblem::BigEndian.into());
     }
     at += machine.length();
-    let (_, machine) = run(bytes, at, &allowance)?;
+    let (_, machine) = run(bytes, at, allowance)?;
     let state = at..at + machine.length();
     let mut sizes: HashMap<&str, u64> = HashMap::new();
     for object in &machine.objects {
@@ -118,7 +121,7 @@ fn pickles(bytes: &[u8], room: u64) -> Result<Pickles, Stopped> {
             sizes.insert(key, size);
         }
     }
-    let (keys, last) = run(bytes, state.end, &allowance)?;
+    let (keys, last) = run(bytes, state.end, allowance)?;
     let end = state.end + last.length();
     let mut order = Vec::new();
     for &key in last.values(keys).ok_or(PytorchProblem::Broken { at: end })? {

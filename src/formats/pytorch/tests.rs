@@ -95,41 +95,46 @@ fn whatever_is_no_dictionary_of_whole_tensors_is_refused() {
 
 #[test]
 fn what_it_takes_is_counted_before_it_is_kept() {
-    let needed = |room: u64| match read_by(&Pytorch(".bin"), WHOLE, Room { bytes: room, tensor_bytes: 200 }) {
-        Ok(_) => None,
-        Err(ContainerProblem::NoRoom(needed)) => Some(needed),
-        Err(other) => panic!("{other:?}"),
-    };
-    let mut room = 0;
-    let mut steps = 0;
-    while let Some(more) = needed(room) {
-        assert!(more > room && more < 1 << 20, "{more} of {room}");
-        room = more;
-        steps += 1;
+    for file in [WHOLE, file!("legacy")] {
+        let needed =
+            |room: u64| match read_by(&Pytorch(".bin"), file, Room { bytes: room, tensor_bytes: 200 }) {
+                Ok(_) => None,
+                Err(ContainerProblem::NoRoom(needed)) => Some(needed),
+                Err(other) => panic!("{other:?}"),
+            };
+        let mut room = 0;
+        let mut steps = 0;
+        while let Some(more) = needed(room) {
+            assert!(more > room && more < 1 << 20, "{more} of {room}");
+            room = more;
+            steps += 1;
+        }
+        assert!((2..2000).contains(&steps) && room > file.len() as u64, "{steps} steps to {room}");
     }
-    assert!((2..2000).contains(&steps) && room > WHOLE.len() as u64, "{steps} steps to {room}");
 }
 
 #[test]
 fn no_damage_is_more_than_an_error() {
-    let (mut broken, mut state) = (0, 88172645463325252_u64);
-    let mut random = |end: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as usize % end
-    };
-    for _ in 0..3000 {
-        let mut file = WHOLE.to_vec();
-        for _ in 0..=random(4) {
-            let at = random(file.len());
-            file[at] = random(256) as u8;
+    for whole in [WHOLE, file!("legacy")] {
+        let (mut broken, mut state) = (0, 88172645463325252_u64);
+        let mut random = |end: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize % end
+        };
+        for _ in 0..3000 {
+            let mut file = whole.to_vec();
+            for _ in 0..=random(4) {
+                let at = random(file.len());
+                file[at] = random(256) as u8;
+            }
+            if random(8) == 0 {
+                file.truncate(random(file.len()));
+            }
+            let room = Room { bytes: 1 << 20, tensor_bytes: 100 };
+            broken += usize::from(read_by(&Pytorch(".bin"), &file, room).is_err());
         }
-        if random(8) == 0 {
-            file.truncate(random(file.len()));
-        }
-        let room = Room { bytes: 1 << 20, tensor_bytes: 100 };
-        broken += usize::from(read_by(&Pytorch(".bin"), &file, room).is_err());
+        assert!(broken > 300, "{broken} of 3000");
     }
-    assert!(broken > 300, "{broken} of 3000");
 }
