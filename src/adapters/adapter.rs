@@ -10,7 +10,6 @@ use regex::Regex;
 use smallvec::SmallVec;
 
 use crate::checkpoint::config::Config;
-use crate::checkpoint::llama_cpp::Architecture;
 use crate::checkpoint::side_files::is_beside;
 use crate::error::Result;
 use crate::error::adapter::AdapterError;
@@ -29,9 +28,10 @@ use crate::tensor::shape::Shape;
 use crate::adapters::evidence::Evidence;
 use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
+use crate::adapters::own_model::own_names::OwnModel;
 use crate::adapters::parts::{Grammar, Part, Role};
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
-use crate::adapters::row_order::{InModelOrder, ReorderedRows};
+use crate::adapters::row_order::{InModelOrder, ReorderedRows, RowOrder};
 
 /// Keys of an adapter's tensors: of most claims two, which may be 60,000 claims.
 pub(crate) type Keys = SmallVec<[Name; 2]>;
@@ -97,6 +97,13 @@ impl AdapterTensor {
     #[must_use]
     pub(crate) fn unneeded(self, unneeded: Option<Unneeded>) -> AdapterTensor {
         AdapterTensor { unneeded, ..self }
+    }
+
+    /// The same at another path.
+    #[must_use]
+    pub(crate) fn at_path(self, path: &str, grammar: &Grammar) -> AdapterTensor {
+        let (path, part) = (self.key.part(path), grammar.read(path));
+        AdapterTensor { path, part, ..self }
     }
 
     /// The same matrix, whose file has its axes exchanged: it has the shape that the file says now. What is none is as it is.
@@ -204,8 +211,12 @@ pub struct Adapter {
     pub missing: Vec<Regex>,
     /// The file of its tensors.
     pub source: Box<dyn Source>,
-    /// The architecture in whose order the rows of its output factors are, where that is not the model's.
-    pub(crate) reordered: Option<&'static Architecture>,
+    /// In which order the rows of its output factors are, where that is not the model's.
+    pub(crate) reordered: Option<RowOrder>,
+    /// Whose names its paths have until it meets a base, where its trainer has models of its own.
+    pub(crate) own_model: Option<&'static OwnModel>,
+    /// The heads of queries and of keys that it was trained with, where it says so.
+    pub(crate) own_heads: Option<[u64; 2]>,
     /// Whether it is one file, and may lie beside anything.
     pub(crate) stands_alone: bool,
     /// Where its keys begin with components of a pipeline, of which no base is known yet: PEFT's config of each that has one.
@@ -240,22 +251,23 @@ impl Adapter {
     /// # Errors
     /// [`AdapterError::RowOrder`] where the config does not say how many heads there are, or rows are not theirs.
     pub(crate) fn into_source(self, config: &Config) -> Result<Box<dyn Source>> {
-        let Some(architecture) = self.reordered else { return Ok(self.source) };
+        let Some(order) = self.reordered else { return Ok(self.source) };
         let geometry = Geometry::of(config);
         let heads = geometry.heads.zip(geometry.kv_heads).map_or([0, 0], |(queries, keys)| [queries, keys]);
         let mut matrices = Vec::new();
-        for tensor in self.tensors.iter().filter(|tensor| tensor.part.role == Role::B) {
+        // Magnitudes are one for each row.
+        let of_rows = |tensor: &&AdapterTensor| matches!(tensor.part.role, Role::B | Role::Magnitude);
+        for tensor in self.tensors.iter().filter(of_rows) {
             // Of a model of no heads nothing is reordered, but for what would be of one head.
-            if architecture.reordered_heads(tensor.path(), [1, 1]) == 0 {
+            if order.heads(tensor.path(), [1, 1]) == 0 {
                 continue;
             }
-            let (heads, rows) = (
-                architecture.reordered_heads(tensor.path(), heads),
-                tensor.tensor.shape.axes().first().copied().unwrap_or(0),
-            );
-            if heads == 0 || !rows.is_multiple_of(2 * heads) {
-                let (adapter, key) = (self.name, tensor.key.to_string());
-                return Err(AdapterError::RowOrder { adapter, key, rows, heads }.into());
+            let (heads, rows) =
+                (order.heads(tensor.path(), heads), tensor.tensor.shape.axes().first().copied().unwrap_or(0));
+            let own = self.own_heads.map_or(heads, |own| order.heads(tensor.path(), own));
+            if heads == 0 || own != heads || !rows.is_multiple_of(2 * heads) {
+                let (adapter, key, order) = (self.name, tensor.key.to_string(), order.text());
+                return Err(AdapterError::RowOrder { adapter, key, rows, heads, order }.into());
             }
             let (head, row_bytes) = (rows / heads, tensor.tensor.bytes() / rows.max(1));
             matrices.push(ReorderedRows { start: tensor.tensor.offset, head, rows, row_bytes });

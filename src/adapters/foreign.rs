@@ -38,8 +38,8 @@ const BY_DIFFUSERS: &str = "diffusers merges it today: `pipe.load_lora_weights(.
                             `pipe.save_pretrained(...)`";
 const AS_PEFT: &str = "put it into a directory as `adapter_model.safetensors`, beside an `adapter_config.json` with what it was trained \
                        with: `peft_type`, `r`, `lora_alpha`, `target_modules`";
-const AS_PICKLE: &str = "of pickles PEFT's `adapter_model.bin` is read, beside its `adapter_config.json`: load this one with the program that wrote it, \
-                         and save it with PEFT";
+const AS_PICKLE: &str = "a pickle of PEFT's tensors is read in a directory of its own, beside the `adapter_config.json` that it was trained with: \
+                         put that there, or load this one with the program that wrote it, and save it with PEFT";
 
 /// All that are known (key-mapping.md 1, 10 and 15); of those that fit the first is meant.
 const FORMATS: &[Format] = &[
@@ -52,19 +52,9 @@ const FORMATS: &[Format] = &[
         cure: BY_DIFFUSERS,
     },
     Format {
-        name: "mistral-finetune's",
-        signs: &[Has(".attention.wq.lora_"), Has(".feed_forward.w1.lora_")],
-        cure: "mistral-finetune merges it today, with `python -m utils.merge_lora`",
-    },
-    Format {
         name: "mlx-lm's",
         signs: &[Ends(".lora_a"), Ends(".lora_b")],
         cure: "mlx-lm's are read as a directory with `adapters.safetensors` beside their `adapter_config.json`",
-    },
-    Format {
-        name: "torchtune's",
-        signs: &[Ends(".lora_a.weight"), Ends(".lora_b.weight")],
-        cure: "torchtune writes the merged model with `save_adapter_weights_only: False`",
     },
     Format { name: "DiffSynth's", signs: &[Starts("pipe.")], cure: AS_PEFT },
     Format { name: "directory-less PEFT", signs: &[Starts("base_model.model.")], cure: AS_PEFT },
@@ -101,6 +91,23 @@ const FORMATS: &[Format] = &[
         cure: "mlx-lm merges its older files today, with `mlx_lm.fuse --dequantize`",
     },
     Format {
+        name: "a distributed checkpoint's",
+        signs: &[Ending(".distcp")],
+        cure: "torch makes one file of it, `python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR adapter.pt`, which is read in a \
+               directory of its own beside an `adapter_config.json`; of Megatron's, Megatron-Bridge writes a PEFT directory",
+    },
+    Format {
+        name: "NeMo's",
+        signs: &[Ending(".nemo")],
+        cure: "it has Megatron's names and fused projections, which NeMo knows how to take apart: export it to a PEFT directory there, with \
+               Megatron-Bridge",
+    },
+    Format {
+        name: "an archive's",
+        signs: &[Ending(".tar"), Ending(".tar.gz"), Ending(".tgz"), Ending(".zip")],
+        cure: "unpack it, and give the directory: `mkdir adapter && tar -xf FILE -C adapter`, or `unzip FILE -d adapter`",
+    },
+    Format {
         name: "pickle",
         signs: &[Ending(".pt"), Ending(".pth"), Ending(".ckpt"), Ending(".bin"), Ending(".pkl")],
         cure: AS_PICKLE,
@@ -114,8 +121,10 @@ const MOST_FILES: usize = 8;
 /// Memory for the header of one of them and what is read of it.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 /// What all formats are refused with.
-const READ: &str = "shardfold reads directories of PEFT and of mlx-lm, and files of Kohya, LyCORIS, diffusers, OneTrainer, ai-toolkit, \
-                    ComfyUI, XLabs, DiffSynth and llama.cpp";
+const READ: &str = "shardfold reads directories of PEFT, mlx-lm, torchtune and mistral-finetune, and files of Kohya, LyCORIS, diffusers, OneTrainer, \
+                    ai-toolkit, ComfyUI, XLabs, DiffSynth and llama.cpp";
+/// Endings of files that are wholes of their own, and tell what a directory is that holds nothing else.
+const PACKED: &[&str] = &[".distcp", ".nemo", ".tar", ".tar.gz", ".tgz"];
 const SAFETENSORS: &str = ".safetensors";
 
 /// A file whose format is known.
@@ -161,7 +170,10 @@ pub(crate) fn foreign(location: &Location) -> Option<Foreign> {
 
 /// The same for what is known to be meant for an adapter: a file's ending is enough.
 pub(crate) fn foreign_file(location: &Location) -> Option<Foreign> {
-    foreign(location).or_else(|| by_name(location))
+    let is_packed =
+        |file: &&Location| file.name().is_some_and(|name| PACKED.iter().any(|ending| name.ends_with(ending)));
+    let packed = || files(location).iter().find(is_packed).and_then(by_name);
+    foreign(location).or_else(|| by_name(location)).or_else(packed)
 }
 
 /// Whether a file's name says that it is an adapter.

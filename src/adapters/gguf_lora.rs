@@ -30,6 +30,7 @@ use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::lone_file::lone_file;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::options::options;
+use crate::adapters::row_order::RowOrder;
 use crate::adapters::weight_files::{Described, WeightFiles};
 
 /// LoRA in a GGUF file: that file, or a directory that has no other.
@@ -105,7 +106,7 @@ impl Dialect for GgufLora {
         let described = Described { dialect: self.name(), kind, config, config_hash, options };
         let path = |key: &str| (path_of(key, architecture), None);
         let adapter = files.into_adapter(location, described, &opening, path);
-        Ok(Adapter { reordered: Some(architecture), stands_alone: true, ..adapter })
+        Ok(Adapter { reordered: Some(RowOrder::LlamaCpp(architecture)), stands_alone: true, ..adapter })
     }
 
     fn trained_on(&self, place: &Resolved) -> Result<TrainedOn> {

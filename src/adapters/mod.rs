@@ -17,6 +17,7 @@ pub(crate) mod mlx_lm;
 pub(crate) mod open;
 pub(crate) mod options;
 pub(crate) mod other_base;
+pub(crate) mod own_model;
 pub(crate) mod parts;
 pub(crate) mod peft;
 pub(crate) mod problem;

@@ -12,10 +12,13 @@ use crate::adapters::foreign::{Foreign, foreign, foreign_file};
 use crate::adapters::gguf_lora::GgufLora;
 use crate::adapters::image::file::ImageFile;
 use crate::adapters::mlx_lm::MlxLm;
+use crate::adapters::own_model::mistral::MistralFinetune;
+use crate::adapters::own_model::torchtune::Torchtune;
 use crate::adapters::peft::folder::{Peft, not_found};
 
-/// Every dialect. Of those that are equally sure the first is asked to read.
-pub(crate) static DIALECTS: &[&dyn Dialect] = &[&Peft, &MlxLm, &GgufLora, &ImageFile];
+/// Every dialect. Of those that are equally sure the first is asked to read: torchtune's own file before its export to PEFT.
+pub(crate) static DIALECTS: &[&dyn Dialect] =
+    &[&Torchtune, &Peft, &MlxLm, &GgufLora, &MistralFinetune, &ImageFile];
 
 /// The dialect that reads what `dir` holds, and how sure it is.
 ///

@@ -60,6 +60,8 @@ pub(crate) struct Options {
     pub class: Option<String>,
     /// Modules that were trained whole, by the ends of their paths; some may be new.
     pub saved: Vec<String>,
+    /// Biases of the model were trained with it.
+    pub biases: bool,
     /// The names of labels by their number, where it has them.
     pub labels: Option<Map<String, Value>>,
     /// What single methods must know.
@@ -117,6 +119,7 @@ impl Options {
             task: None,
             class: None,
             saved: Vec::new(),
+            biases: false,
             labels: None,
             methods: MethodOptions::default(),
             problems: Vec::new(),

@@ -10,13 +10,14 @@ use crate::error::adapter::AdapterError;
 use crate::model::family::{Families, Kinship};
 
 use crate::adapters::adapter::Adapter;
+use crate::adapters::row_order::RowOrder;
 
 /// What `adapter` says of the model's class, if the base is of another family: its class, and the base's.
 pub(crate) fn other_class(adapter: &Adapter, base: &Checkpoint) -> Option<(String, String)> {
     let trained_on = &adapter.options.trained_on;
     let ours = || base.config.class().or(base.config.model_type()).map(str::to_owned);
     // What is converted for llama.cpp is of many types, or of one that has an architecture of its own.
-    let own = adapter.reordered.map(|architecture| architecture.model_type());
+    let own = adapter.reordered.and_then(RowOrder::model_type);
     let model_type = base.config.model_type().unwrap_or_default();
     let said = trained_on.types.iter().map(String::as_str).filter(|_| base.config.is_of_many());
     let mut types = said.chain(own);

@@ -1,14 +1,53 @@
 //! Rows of an adapter's tensors in another order than its file has them.
 //!
-//! llama.cpp reorders the rows of queries and keys, and so do adapters that were converted for it: row 2·j + i of a head there is row
+//! llama.cpp reorders the rows of queries and keys, and so do adapters that were converted for it, and trainers whose models are
+//! made as Meta's are: row 2·j + i of a head there is row
 //! i·(d/2) + j of the model. Whoever reads the file through [`InModelOrder`] sees the model's rows.
 
 use std::fs::File;
 use std::sync::Arc;
 
+use crate::checkpoint::llama_cpp::Architecture;
 use crate::error::Result;
 use crate::storage::source::Source;
 use crate::storage::times::FileTimes;
+
+/// Whose order of rows a file has.
+#[derive(Clone, Copy)]
+pub(crate) enum RowOrder {
+    /// That of an architecture of llama.cpp.
+    LlamaCpp(&'static Architecture),
+    /// That of models in which rotary positions turn neighboring rows.
+    Interleaved,
+}
+
+impl RowOrder {
+    /// The heads whose rows are reordered at that path, of these many of queries and of keys; 0 if its rows are the model's.
+    pub(crate) fn heads(self, path: &str, [queries, keys]: [u64; 2]) -> u64 {
+        match self {
+            RowOrder::LlamaCpp(architecture) => architecture.reordered_heads(path, [queries, keys]),
+            RowOrder::Interleaved if path.contains(".q_proj.") => queries,
+            RowOrder::Interleaved if path.contains(".k_proj.") => keys,
+            RowOrder::Interleaved => 0,
+        }
+    }
+
+    /// The type of most models that have it, where it is one's.
+    pub(crate) fn model_type(self) -> Option<&'static str> {
+        match self {
+            RowOrder::LlamaCpp(architecture) => Some(architecture.model_type()),
+            RowOrder::Interleaved => None,
+        }
+    }
+
+    /// What messages call it.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            RowOrder::LlamaCpp(_) => "llama.cpp's order",
+            RowOrder::Interleaved => "the order of interleaved rotary positions",
+        }
+    }
+}
 
 /// A matrix whose rows are those of heads, each with its halves one between the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -139,6 +139,8 @@ impl WeightFiles {
             missing: Vec::new(),
             source: self.source,
             reordered: None,
+            own_model: None,
+            own_heads: None,
             stands_alone: false,
             components: None,
         }

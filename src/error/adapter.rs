@@ -27,9 +27,17 @@ pub enum AdapterError {
     )]
     TorchtuneOrder { adapter: String, key: String, family: String },
     #[error(
-        "adapter `{adapter}` has {rows} rows in `{key}`, which are in llama.cpp's order, and the base has {heads} heads for them"
+        "adapter `{adapter}` has {rows} rows in `{key}`, which are in {order}, and the base has {heads} heads for them"
     )]
-    RowOrder { adapter: String, key: String, rows: u64, heads: u64 },
+    RowOrder { adapter: String, key: String, rows: u64, heads: u64, order: &'static str },
+    #[error(
+        "adapter `{adapter}` has the names of {trainer}'s own models, which are not read for the model type `{family}`, which the base has"
+    )]
+    OwnFamily { adapter: String, trainer: &'static str, family: String },
+    #[error(
+        "adapter `{adapter}` has {trainer}'s factors of a stack of experts, as `{key}`, which are not merged yet"
+    )]
+    OwnExperts { adapter: String, key: String, trainer: &'static str },
     #[error("adapter `{adapter}` was trained on a `{trained_on}`, and the base is a `{base}`")]
     OtherBase { adapter: String, trained_on: String, base: String },
     #[error("`{}` is an adapter{}, not a checkpoint", path.display(), format.map(|format| format!(" in {format} format")).unwrap_or_default())]

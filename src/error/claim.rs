@@ -43,6 +43,12 @@ pub enum ClaimError {
     ReplacementShape { adapter: String, tensor: String, replacement: Shape, base: Shape },
     #[error("adapter tensor `{key}` has shape {found}, expected {expected}")]
     FactorShape { adapter: String, key: String, found: Shape, expected: String },
+    #[error(
+        "{} of the base that training left as they were, and hold other values than this base: {}",
+        if keys.len() == 1 { "1 tensor of the adapter is a copy".to_owned() } else { format!("{} tensors of the adapter are copies", keys.len()) },
+        listing(keys, keys.len())
+    )]
+    OtherStart { adapter: String, keys: Vec<String> },
     #[error("adapter tensor `{key}` has dtype {found:?}, expected BF16, F16 or F32")]
     FactorDtype { adapter: String, key: String, found: Dtype },
     #[error("`{module}` has rank {found} in the adapter's tensors, but {expected} by its config")]

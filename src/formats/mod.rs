@@ -25,4 +25,4 @@ use crate::formats::safetensors::container::Safetensors;
 
 /// All containers. A file is read by the row whose ending its name has, else by the first.
 pub(crate) const CONTAINERS: &[&dyn Container] =
-    &[&Safetensors, &Gguf, &Pytorch(".bin"), &Pytorch(".pt"), &Pytorch(".pth")];
+    &[&Safetensors, &Gguf, &Pytorch(".bin"), &Pytorch(".pt"), &Pytorch(".pth"), &Pytorch(".ckpt")];

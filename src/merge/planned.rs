@@ -7,6 +7,7 @@ use crate::adapters::adapter::Adapter;
 use crate::adapters::dialect::Opening;
 use crate::adapters::image::meet::meet;
 use crate::adapters::open::open;
+use crate::adapters::own_model::meet::meet_own_model;
 use crate::adapters::scan::scan;
 use crate::cancel::Cancel;
 use crate::checkpoint::catalogue::FileLayout;
@@ -141,7 +142,8 @@ fn open_adapters(
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
     for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
         let opening = Opening { weight, file: FileId((base.catalogue.shards.len() + i) as u32), room };
-        match open(place, opening).and_then(|adapter| meet(adapter, base)) {
+        let opened = open(place, opening).and_then(|adapter| meet(adapter, base));
+        match opened.and_then(|adapter| meet_own_model(adapter, base)) {
             Ok(adapter) => {
                 let unmatched = request.allow_unmatched.clone();
                 let missing = request.allow_missing.clone();

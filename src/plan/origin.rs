@@ -1,8 +1,9 @@
 //! Where an adapter comes from, against where it goes: the base it was trained on, what lies beside it, what it is a save of.
 
 use crate::adapters::adapter::Adapter;
+use crate::adapters::own_model::torchtune_export::reordered_wrongly;
 use crate::adapters::peft::residual::on_residual;
-use crate::adapters::peft::torchtune::reordered_wrongly;
+
 use crate::adapters::{other_base, unmerged};
 use crate::checkpoint::config::Config;
 use crate::encodings::schemes;

@@ -230,9 +230,7 @@ fn formats_are_named_with_what_can_be_done() {
         ("bundle_emb.x.clip_l", "OneTrainer's", diffusers),
         ("down.attn1.to_q_lora.down.weight", "old diffusers (attention processors)", diffusers),
         ("text_encoders.qwen.model.layers.0.q_proj.lora_A.weight", "ComfyUI's", diffusers),
-        ("layers.0.attention.wq.lora_A.weight", "mistral-finetune's", "utils.merge_lora"),
         ("model.layers.0.self_attn.q_proj.lora_a", "mlx-lm's", "beside their `adapter_config.json`"),
-        ("layers.0.attn.q_proj.lora_a.weight", "torchtune's", "save_adapter_weights_only"),
         ("pipe.vae.blocks.0.attn.to_q.lora_A.weight", "DiffSynth's", peft),
         ("base_model.model.blocks.0.attn.to_q.lora_A.weight", "directory-less PEFT", peft),
         ("blocks.0.attn.to_q.lora_A.weight", "directory- and prefix-less PEFT", peft),
@@ -254,6 +252,10 @@ fn formats_are_named_with_what_can_be_done() {
         ("adapters.npz", "NumPy"),
         ("lora.pt", "pickle"),
         ("pytorch_lora_weights.bin", "pickle"),
+        ("__0_0.distcp", "a distributed checkpoint's"),
+        ("style.nemo", "NeMo's"),
+        ("style.tar", "an archive's"),
+        ("style.tar.gz", "an archive's"),
         ("pytorch_adapter.bin", "the Adapters library's"),
     ] {
         let mut work = tiny();

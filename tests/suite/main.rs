@@ -81,6 +81,8 @@ mod support;
 mod targets;
 mod to_gguf;
 mod trainers;
+mod trainers_own;
+mod trainers_raw;
 mod trial;
 mod turned;
 mod vectors;

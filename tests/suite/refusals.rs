@@ -420,7 +420,7 @@ fn adapter_configs_that_are_not_merged() {
             "no PEFT config",
             65,
             |work| work.configure("peft_type", json!(null)),
-            &["is an unknown PEFT type", "hint: adapters of other trainers"],
+            &["is an unknown PEFT type", "hint: PEFT names its method there"],
         ),
         (
             "KaSA",

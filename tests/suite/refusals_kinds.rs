@@ -371,7 +371,7 @@ fn a_kept_quantised_base_takes_no_replacement() {
     edit(&work.weights(), |tensors| {
         let (out, input) = (tensors[1].shape[0], tensors[0].shape[1]);
         let mut value = tensors[0].clone();
-        value.name = value.name.replace("lora_A", "base_layer");
+        value.name = value.name.replace(".lora_A", "");
         value.shape = vec![out, input];
         value.dtype = "F32".into();
         value.data = f32s((0..out * input).map(|_| 1.0));

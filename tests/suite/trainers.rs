@@ -1,5 +1,5 @@
-//! Adapters of other trainers than PEFT, merged as their own code merges them: `fixtures/trainers/`, written by `make_mlx.py` and
-//! `make_image.py`, where each says why the bits must be the same, or how far its own roundings go.
+//! Adapters of other trainers than PEFT, merged as their own code merges them: `fixtures/trainers/`, written by `make_mlx.py`,
+//! `make_image.py`, `make_raw.py`, `make_torchtune.py` and `make_mistral.py`, where each says why the bits must be the same, or how far its own roundings go.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,8 @@ use super::support::{command, contents, copy_folder, fixtures, quick_folder};
 use super::work::{Work, edit};
 
 /// Cases that must be there, by what their names begin with.
-const CASES: &[(&str, usize)] = &[("mlx-", 17), ("image-", 81)];
+const CASES: &[(&str, usize)] =
+    &[("mlx-", 17), ("image-", 81), ("raw-", 19), ("torchtune-", 14), ("mistral-", 7)];
 
 fn case_of(name: &str) -> PathBuf {
     fixtures().join("trainers").join(name)
@@ -180,13 +181,22 @@ fn adapters_of_torch_merge_as_those_of_safetensors() {
         assert!(right.keys().eq(ours.keys()), "{case}");
         assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{case}");
     }
-    let nested = pickled("all-linear", "nested");
-    nested.succeeds(&[]);
+    let merged = |work: Work| {
+        work.succeeds(&[]);
+        read(&work.output, "model")
+    };
+    let right = merged(Work::golden("all-linear"));
+    for file in ["nested", "legacy", "legacy-nested", "state"] {
+        let ours = merged(pickled("all-linear", file));
+        assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{file}");
+    }
     for (file, says) in [
         ("evil", "`posix.system`, which is no part of a tensor and is not run"),
         ("strided", "call `.contiguous()` before it is saved"),
         ("shared", "share some of their bytes"),
-        ("legacy", "the form before torch 1.6"),
+        ("legacy-evil", "`posix.system`, which is no part of a tensor and is not run"),
+        ("legacy-big-endian", "its numbers are big-endian"),
+        ("legacy-cut", "reaches beyond the file"),
         ("deflated", "is compressed"),
         ("cut", "fetch it again"),
     ] {

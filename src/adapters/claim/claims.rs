@@ -6,6 +6,7 @@ use crate::adapters::claim::bdlora::BdLora;
 use crate::adapters::claim::core_product::CoreProduct;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
+use crate::adapters::claim::frozen_base::FrozenBase;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::generalized_lora::GeneralizedLora;
 use crate::adapters::claim::hira::Hira;
@@ -25,11 +26,12 @@ use crate::adapters::claim::vector_share::VectorShare;
 
 /// Every rule, in the order in which they claim.
 ///
-/// Several read one `peft_type`, and a tensor belongs to the first that takes it. So what is saved twice is ignored before
+/// Several read one `peft_type`, and a tensor belongs to the first that takes it. So what training left as it was comes first; what is saved twice is ignored before
 /// anybody takes it, and noted before others ask whether the head follows; what is told by more than the tails of its keys
 /// comes before what takes all of these tails (shared factors, stacks and parameters, DoRA and BdLoRA before LoRA); and last comes what takes
 /// any key that names a base tensor outright. Rules of types that no other rule reads stand in any order between.
 pub(crate) static CLAIMS: &[&dyn Claim] = &[
+    &FrozenBase,
     &TiedDuplicates,
     &TrainableTokens,
     &SharedFactors,

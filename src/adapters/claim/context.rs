@@ -161,6 +161,12 @@ impl<'a> ClaimContext<'a> {
         self.names.conv1d() && !is_head(name) && !is_embedding(name)
     }
 
+    /// Takes back that a tensor stands in place of a parameter.
+    pub(crate) fn forget_value(&mut self, tensor: usize) {
+        self.values.retain(|_, value| *value != tensor);
+        self.head_value = self.head_value.filter(|value| *value != tensor);
+    }
+
     /// Whether one of its tensors stands in place of that target.
     pub(crate) fn has_value(&self, target: Target) -> bool {
         self.values.contains_key(&target)

@@ -102,6 +102,11 @@ impl<'a> Findings<'a> {
         modules
     }
 
+    /// Takes a tensor for which something else is reported.
+    pub(crate) fn take_one(&mut self, i: usize) {
+        self.taken[i] = true;
+    }
+
     /// The tensors that nobody has taken, which are taken with this.
     pub(crate) fn untaken(&mut self) -> Vec<usize> {
         let untaken = (0..self.taken.len()).filter(|&i| !self.taken[i]).collect();
@@ -172,7 +177,8 @@ impl<'a> Findings<'a> {
         self.ignore_all(&found, rule);
     }
 
-    fn ignore_all(&mut self, found: &[usize], rule: &'static str) {
+    /// Ignores tensors by one rule, and says so once.
+    pub(crate) fn ignore_all(&mut self, found: &[usize], rule: &'static str) {
         if found.is_empty() {
             return;
         }

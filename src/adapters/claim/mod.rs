@@ -15,6 +15,7 @@ pub(crate) mod edits;
 pub(crate) mod expert_layout;
 pub(crate) mod expert_stacks;
 pub(crate) mod findings;
+pub(crate) mod frozen_base;
 pub(crate) mod full_weights;
 pub(crate) mod generalized_lora;
 pub(crate) mod hira;

@@ -135,6 +135,11 @@ impl AdapterConfig {
         errors
     }
 
+    /// Every field, in the order of the file.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// Every field that switches something on, in the order of the file: not null, not false, not empty.
     pub(crate) fn active(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.fields

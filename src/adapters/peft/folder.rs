@@ -12,9 +12,9 @@ use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::storage::store::{Entry, EntryKind, Store};
 
-use crate::adapters::adapter::{Adapter, name_of};
+use crate::adapters::adapter::{Adapter, AdapterTensor, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::foreign::{Foreign, foreign};
+use crate::adapters::foreign::{Foreign, foreign_file};
 use crate::adapters::options::Options;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::keys::normalise;
@@ -27,6 +27,8 @@ use crate::adapters::weight_files::Described;
 pub(crate) const CONFIG: &str = "adapter_config.json";
 /// File name of the config of a model.
 const MODEL_CONFIG: &str = "config.json";
+/// What trainers call the directories of their saves, before the number of the step or the epoch.
+const STEPS: &[&str] = &["checkpoint-", "checkpoint_", "epoch_", "epoch-", "step_", "step-"];
 pub(crate) const MOST_CONFIG_BYTES: u64 = 8 << 20;
 
 /// Directories that PEFT's `save_pretrained` wrote, or a trainer like it.
@@ -38,6 +40,8 @@ impl Dialect for Peft {
     }
 
     fn detect(&self, dir: &Location) -> Result<Detection> {
+        let home = directory_of_only(dir)?;
+        let dir = home.as_ref().unwrap_or(dir);
         if !dir.is_directory()? {
             return Ok(Detection::No);
         }
@@ -76,7 +80,12 @@ impl Dialect for Peft {
         options.labels = options.labels.or_else(|| model.get("id2label")?.as_object().cloned());
         let (evidence, config_hash) = (evidence(&home, &config)?, blake3::hash(&bytes).to_hex().to_string());
         let described = Described { dialect: self.name(), kind, config, config_hash, options };
+        let is_other = !weights::is_own_name(&files.name);
         let mut adapter = files.into_adapter(home, described, &opening, normalise);
+        // A model that lies beside a config is no adapter.
+        if is_other && adapter.tensors.iter().all(AdapterTensor::is_value) {
+            return Err(weights::not_whole(&adapter.location));
+        }
         for tensor in &mut adapter.tensors {
             tensor.unneeded = aside(tensor.path(), tensor.is_value(), tensor.tensor.shape.elements());
         }
@@ -91,7 +100,7 @@ impl Dialect for Peft {
 }
 
 /// The base's own config, which some trainers copy beside their adapter; empty if there is none that can be read.
-fn config_beside(home: &Location) -> Result<Config> {
+pub(crate) fn config_beside(home: &Location) -> Result<Config> {
     let bytes = home.read_small(MODEL_CONFIG, MOST_CONFIG_BYTES)?.unwrap_or_default();
     Ok(Config::parse(&bytes).unwrap_or_default())
 }
@@ -100,13 +109,13 @@ fn config_beside(home: &Location) -> Result<Config> {
 fn peft_type(config: &AdapterConfig, home: &Location) -> Result<String> {
     let kind = config.text("peft_type").map(str::to_owned);
     kind.ok_or_else(|| {
-        if let Some(foreign) = foreign(home).filter(Foreign::is_of_another) {
+        if let Some(foreign) = foreign_file(home).filter(Foreign::is_of_another) {
             return foreign.refused();
         }
         let why = "is an unknown PEFT type";
         let adapter = config.adapter.clone();
         Error::new(AdapterError::PeftType { adapter, found: "(none)".to_owned(), why }).hint(
-            "adapters of other trainers (mlx-lm, torchtune, Kohya) are not read yet: convert it to PEFT",
+            "PEFT names its method there: of a config that was written by hand, as for a file of LoRA, set `\"peft_type\": \"LORA\"`",
         )
     })
 }
@@ -125,15 +134,45 @@ fn read_config(place: &Resolved) -> Result<(Location, Vec<u8>, AdapterConfig)> {
 
 /// `dir` if it holds an adapter, else its only subdirectory that does.
 fn find_home(dir: &Location) -> Result<Location> {
+    if let Some(home) = directory_of_only(dir)? {
+        return Ok(home);
+    }
     if dir.stat(CONFIG)?.is_some() {
         return Ok(dir.clone());
     }
     match homes(dir)?.as_slice() {
         [home] => Ok(dir.join(home)),
         [] => Err(not_found(dir)),
-        homes => Err(missing(dir)
-            .hint(format!("it holds several adapters; name one of them: `{}`", homes.join("`, `")))),
+        homes => {
+            let last = homes.iter().filter_map(|home| Some((step(home)?, home))).max();
+            let newest =
+                last.map(|(_, home)| format!(", the newest of a training by `--adapter {}`", dir.join(home)));
+            Err(missing(dir).hint(format!(
+                "it holds several adapters; name one of them{}: `{}`",
+                newest.unwrap_or_default(),
+                homes.join("`, `")
+            )))
+        }
     }
+}
+
+/// The directory of an adapter whose only file of tensors is given by its name, where that is none of PEFT's own.
+fn directory_of_only(place: &Location) -> Result<Option<Location>> {
+    let is_file = place.stat("")?.is_some_and(|stat| stat.kind == EntryKind::File);
+    let Some(name) = place.name().filter(|name| is_file && !weights::is_own_name(name)) else {
+        return Ok(None);
+    };
+    let home = Resolved::from(place.clone()).directory().location;
+    if !home.is_directory()? || home.stat(CONFIG)?.is_none() {
+        return Ok(None);
+    }
+    let is_only = weights::others(&home)? == [name];
+    Ok(is_only.then_some(home))
+}
+
+/// The step at which a trainer saved a directory that is called so.
+fn step(home: &str) -> Option<u64> {
+    STEPS.iter().find_map(|start| home.strip_prefix(start)?.parse().ok())
 }
 
 /// The subdirectories of `dir` that hold an adapter.

@@ -3,7 +3,7 @@
 //! Wrappers of training frameworks are stripped, nothing that means something is. Tails are read by
 //! [`parts`](crate::adapters::parts).
 
-use crate::adapters::peft::producers::{OUTER, RENAMED, WRAPPERS};
+use crate::adapters::peft::producers::{HOLDERS, OUTER, RENAMED, WRAPPERS};
 
 /// PEFT's own prefix; some producers leave the second half out, or all of it, and a model that is wrapped twice has it twice.
 const PREFIXES: [&str; 2] = ["base_model.model.", "base_model."];
@@ -20,7 +20,7 @@ pub(crate) fn normalise(key: &str) -> (String, Option<&'static str>) {
         None => true,
     });
     let path = segments.join(".");
-    let outside = without_outer(&path, &mut wrapper);
+    let outside = without_holder(without_outer(&path, &mut wrapper), &mut wrapper);
     let mut stripped = PREFIXES.iter().find_map(|prefix| outside.strip_prefix(prefix)).unwrap_or(outside);
     while let Some(again) = stripped.strip_prefix(PREFIXES[0]) {
         stripped = again;
@@ -48,6 +48,16 @@ fn without_outer<'p>(path: &'p str, wrapper: &mut Option<&'static str>) -> &'p s
     }
 }
 
+/// A path without what a trainer calls the model that PEFT wrapped.
+fn without_holder<'p>(path: &'p str, wrapper: &mut Option<&'static str>) -> &'p str {
+    let Some((first, rest)) = path.split_once('.').filter(|(_, rest)| rest.starts_with(PREFIXES[0])) else {
+        return path;
+    };
+    let holder = HOLDERS.iter().find(|holder| **holder == first);
+    *wrapper = holder.copied().or(*wrapper);
+    if holder.is_some() { rest } else { path }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +69,13 @@ mod tests {
             ("base_model.model._orig_mod.model.q.lora_A.weight", "model.q.lora_A.weight", Some("_orig_mod")),
             ("module.base_model.model.q.lora_A.weight", "q.lora_A.weight", Some("module")),
             ("base_model.model.module.model.q.lora_A.weight", "model.q.lora_A.weight", Some("module")),
+            ("model.base_model.model.model.q.lora_A.weight", "model.q.lora_A.weight", Some("model")),
+            ("module.llm.base_model.model.model.q.lora_A.weight", "model.q.lora_A.weight", Some("llm")),
+            (
+                "reference.base_model.model.q.lora_A.weight",
+                "reference.base_model.model.q.lora_A.weight",
+                None,
+            ),
             ("encoder.module.q.lora_A.weight", "encoder.module.q.lora_A.weight", None),
             (
                 "base_model.model.base_model.model.model.q.lora_A.weight",

@@ -29,6 +29,7 @@ pub(crate) fn options(config: &AdapterConfig) -> Options {
         task: text("task_type"),
         class: class(config).map(str::to_owned),
         saved: config.list("modules_to_save").into_iter().map(str::to_owned).collect(),
+        biases: config.text("bias").is_some_and(|bias| bias != "none"),
         labels: config.get("id2label").and_then(Value::as_object).cloned(),
         methods: MethodOptions::read(config),
         ..Options::new(config.adapter.clone())

@@ -23,6 +23,10 @@ pub(crate) const WRAPPERS: &[&str] = &[
 /// Segments that wrap a whole model, and so come first only: inside a path they are modules like others.
 pub(crate) const OUTER: &[&str] = &["module"];
 
+/// What trainers call their model, where a state is saved from outside of it: only what PEFT wrapped follows. A trainer of two such
+/// models has other names for the second, and its keys match nothing.
+pub(crate) const HOLDERS: &[&str] = &["model", "llm", "net", "network", "policy", "actor"];
+
 /// Modules that a producer calls by a name that no model has.
 pub(crate) const RENAMED: &[(&str, &str)] = &[
     ("model.unembed_tokens", "lm_head"), // Tinker
@@ -50,6 +54,7 @@ pub(crate) fn evidence(dir: &Location, config: &AdapterConfig) -> Result<Evidenc
         // Its exports name no version, and cards of others may mention it.
         is_torchtune: config.text("peft_version").is_none()
             && (dir.stat(torchtune::NATIVE)?.is_some()
+                || !torchtune::numbered(dir)?.is_empty()
                 || card.to_lowercase().contains(torchtune::NAME)
                 || config.mentions(torchtune::NAME)),
     })

@@ -1,44 +1,28 @@
-//! torchtune's export to PEFT: which families it is right for.
-//!
-//! It reorders the rows of `lora_B` of queries and keys from interleaved to halved rotary order, for every family
-//! (`tune_to_peft_adapter_weights`). That is right where the checkpoint itself is converted so. Qwen's is not, and then the
-//! rows are in a wrong order, which nothing in the file shows (key-mapping.md 10.2).
+//! torchtune's own files beside its export to PEFT: what they are called, by which the export is known.
 
-use crate::adapters::adapter::{Adapter, AdapterTensor};
-use crate::adapters::parts::Role;
-use crate::checkpoint::config::Config;
-use crate::error::Error;
-use crate::error::adapter::AdapterError;
-use crate::model::family::Families;
+use crate::error::Result;
+use crate::storage::location::Location;
+use crate::storage::store::Store;
 
 /// torchtune's own file, beside the export.
 pub(crate) const NATIVE: &str = "adapter_model.pt";
+/// What files of older versions are called, the number of the epoch between.
+const NUMBERED: [&str; 2] = ["adapter_", ".pt"];
 /// What a model card or a config says of it.
 pub(crate) const NAME: &str = "torchtune";
-/// Families whose checkpoints torchtune reorders too (its `hf_to_tune` and `gemma2_hf_to_tune`).
-const REORDERED: &[&str] = &["llama", "mistral", "gemma", "gemma2"];
-/// Modules whose rows it reorders.
-const ROTARY: &[&str] = &["q_proj", "k_proj"];
+/// The files of a directory that older versions wrote, one for each epoch, in the order of their names.
+pub(crate) fn numbered(place: &Location) -> Result<Vec<String>> {
+    if !place.is_directory()? {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<String> = place.list("")?.into_iter().map(|entry| entry.name).collect();
+    found.retain(|name| is_numbered(name));
+    found.sort_unstable();
+    Ok(found)
+}
 
-/// The refusal of an export whose rows are in a wrong order for this base.
-pub(crate) fn reordered_wrongly(adapter: &Adapter, base: &Config) -> Option<Error> {
-    if !adapter.evidence.is_torchtune {
-        return None;
-    }
-    let families = Families::of_config(base);
-    if families.is_empty() || REORDERED.iter().any(|family| families.contains(family)) {
-        return None;
-    }
-    let is_rotary = |tensor: &&AdapterTensor| {
-        tensor.part.role == Role::B
-            && ROTARY.iter().any(|name| tensor.module().rsplit('.').next() == Some(*name))
-    };
-    let tensor = adapter.tensors.iter().find(is_rotary)?;
-    let family = base.model_type().or(base.class()).unwrap_or_default().to_owned();
-    let (adapter, key) = (adapter.name.clone(), tensor.key.to_string());
-    let error = Error::new(AdapterError::TorchtuneOrder { adapter, key, family });
-    Some(error.hint(format!(
-        "`{NATIVE}` has them as they were trained, and is not read yet: let torchtune write the merged model \
-         (`save_adapter_weights_only: False`)"
-    )))
+/// Whether a file is called as versions up to 0.4 call the adapter of an epoch.
+pub(crate) fn is_numbered(name: &str) -> bool {
+    let epoch = name.strip_prefix(NUMBERED[0]).and_then(|rest| rest.strip_suffix(NUMBERED[1]));
+    epoch.is_some_and(|epoch| !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -1,5 +1,8 @@
 //! Files of `torch.save` as a [`Container`]: read, and written as safetensors.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use crate::formats::allowance::Allowance;
 use crate::formats::container::{
     Broken, Container, ContainerProblem, FileBytes, FileHeader, FileNames, Room, TensorEntry,
@@ -8,6 +11,7 @@ use crate::formats::foreign::foreign;
 use crate::formats::header_bytes::HeaderBytes;
 use crate::formats::lfs::is_lfs_pointer;
 use crate::formats::pytorch::MAX_PICKLE_BYTES;
+use crate::formats::pytorch::legacy::{Legacy, is_legacy, read_legacy};
 use crate::formats::pytorch::pickle::{PickleMachine, Stopped};
 use crate::formats::pytorch::problem::PytorchProblem;
 use crate::formats::pytorch::state_dict::tensors;
@@ -34,6 +38,11 @@ impl Container for Pytorch {
 
     fn read(&self, file: &FileBytes<'_>, room: Room) -> Result<FileHeader, ContainerProblem> {
         let first = read(file, 0..file.len.min(FIRST))?;
+        if is_legacy(&first) {
+            let Legacy { bytes, state, storages } = read_legacy(file, room)?;
+            let tensors = state_dict(&bytes[state], &storages, room)?;
+            return Ok(FileHeader { bytes: HeaderBytes::new(bytes), like: of_torch(), tensors });
+        }
         if !first.starts_with(ZIP) {
             return Err(other(&first));
         }
@@ -53,24 +62,12 @@ impl Container for Pytorch {
         if found > MAX_PICKLE_BYTES {
             return Err(ContainerProblem::Broken(PytorchProblem::TooLong { found }.into()));
         }
-        // The pickle, and what it leaves on the stack for each of its bytes at most.
         let needed = found.saturating_mul(4);
         if needed > room.bytes {
             return Err(ContainerProblem::NoRoom(needed));
         }
         let bytes = read(file, pickle.clone())?;
-        let allowance = Allowance::new(room.bytes - needed);
-        let (result, machine) = PickleMachine::run(&bytes, &allowance).map_err(|stopped| match stopped {
-            Stopped::Problem(problem) => ContainerProblem::Broken(problem.into()),
-            Stopped::NoRoom => ContainerProblem::NoRoom(allowance.needed().saturating_add(needed)),
-        })?;
-        let tensors = tensors(result, &machine, &storages)
-            .map_err(|problem| ContainerProblem::Broken(problem.into()))?;
-        let own = tensors.iter().map(|tensor: &TensorEntry| room.tensor_bytes + 2 * tensor.name.len() as u64);
-        if !allowance.take(own.sum()) {
-            return Err(ContainerProblem::NoRoom(allowance.needed().saturating_add(needed)));
-        }
-        drop(machine);
+        let tensors = state_dict(&bytes, &storages, room)?;
         Ok(FileHeader { bytes: HeaderBytes::new(bytes), like: of_torch(), tensors })
     }
 
@@ -88,11 +85,32 @@ impl Container for Pytorch {
     }
 }
 
+/// The tensors of the state dict that a pickle makes, each in one of these storages.
+fn state_dict(
+    pickle: &[u8],
+    storages: &HashMap<String, Range<u64>>,
+    room: Room,
+) -> Result<Vec<TensorEntry>, ContainerProblem> {
+    // The pickle, and what it leaves on the stack for each of its bytes at most.
+    let needed = (pickle.len() as u64).saturating_mul(4);
+    let left = room.bytes.checked_sub(needed).ok_or(ContainerProblem::NoRoom(needed))?;
+    let allowance = Allowance::new(left);
+    let no_room = || ContainerProblem::NoRoom(allowance.needed().saturating_add(needed));
+    let (result, machine) = PickleMachine::run(pickle, &allowance).map_err(|stopped| match stopped {
+        Stopped::Problem(problem) => ContainerProblem::Broken(problem.into()),
+        Stopped::NoRoom => no_room(),
+    })?;
+    let tensors =
+        tensors(result, &machine, storages).map_err(|problem| ContainerProblem::Broken(problem.into()))?;
+    let own = tensors.iter().map(|tensor: &TensorEntry| room.tensor_bytes + 2 * tensor.name.len() as u64);
+    if allowance.take(own.sum()) { Ok(tensors) } else { Err(no_room()) }
+}
+
 /// Why a file that is no zip is not read.
 fn other(first: &[u8]) -> ContainerProblem {
     match foreign(first) {
         _ if is_lfs_pointer(first) => ContainerProblem::LfsPointer,
-        _ if first.first() == Some(&PICKLE) => ContainerProblem::Broken(PytorchProblem::Legacy.into()),
+        _ if first.first() == Some(&PICKLE) => ContainerProblem::Broken(PytorchProblem::NoMagic.into()),
         Some(what) => ContainerProblem::Foreign(what),
         None => ContainerProblem::NotWhole(PytorchProblem::NoDirectory.into()),
     }

@@ -1,4 +1,5 @@
-//! Files of `torch.save`: a zip with a pickle of the state dict, and each storage as an entry of its own.
+//! Files of `torch.save`: a zip with a pickle of the state dict, and each storage as an entry of its own; before torch 1.6 pickles and
+//! storages one behind the other ([`legacy`]).
 //!
 //! ```text
 //! ROOT/data.pkl       {name: tensor of a storage, from an offset, of a size, with strides}
@@ -11,6 +12,7 @@
 //! `torch/_utils.py`, `torch/serialization.py`; CPython's `pickletools`; PKWARE's APPNOTE 6.3 for [`zip`]; quantized-bases.md 14.
 
 pub(crate) mod container;
+mod legacy;
 mod pickle;
 mod problem;
 mod state_dict;

@@ -12,8 +12,10 @@ use crate::tensor::dtype::Dtype;
 /// What a value may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
-    /// Nothing that a tensor is made of: none, a flag, a float.
+    /// Nothing that a tensor is made of: none, a float, a set.
     Other,
+    /// True or false.
+    Flag(bool),
     /// A whole number.
     Int(i64),
     /// Bytes of the pickle that are a text.
@@ -39,6 +41,8 @@ pub(crate) enum Global {
     Storage(Option<Element>),
     /// A type.
     Type(Element),
+    /// What stands beside tensors in a trainer's state, and is a list of values to us.
+    Aside,
 }
 
 /// A type of elements, or the name of one that is not read.
@@ -70,8 +74,13 @@ pub(crate) struct TensorValue {
 const GLOBALS: &[(&str, Global)] = &[
     ("collections.OrderedDict", Global::Dict),
     ("torch._utils._rebuild_tensor_v2", Global::Tensor),
+    ("torch._utils._rebuild_tensor", Global::Tensor),
     ("torch._utils._rebuild_tensor_v3", Global::TypedTensor),
     ("torch._utils._rebuild_parameter", Global::Parameter),
+    ("torch.Size", Global::Aside),
+    ("torch.device", Global::Aside),
+    ("builtins.set", Global::Aside),
+    ("__builtin__.set", Global::Aside),
     ("torch.storage.UntypedStorage", Global::Storage(None)),
     ("torch.FloatStorage", Global::Storage(Some(Ok(Dtype::F32)))),
     ("torch.DoubleStorage", Global::Storage(Some(Ok(Dtype::F64)))),
@@ -147,6 +156,16 @@ impl<'p> PickleMachine<'p> {
         }
     }
 
+    /// Bytes of the program that was run; others may follow it.
+    pub(crate) fn length(&self) -> usize {
+        self.at
+    }
+
+    /// The values of a list.
+    pub(crate) fn values(&self, list: Value) -> Option<&[Value]> {
+        self.list(list)
+    }
+
     /// A text of the program that is no longer than names are: one may be asked for as often as it is named.
     pub(crate) fn text(&self, value: Value) -> Option<&'p str> {
         let Value::Text { start, end } = value else { return None };
@@ -174,7 +193,8 @@ impl<'p> PickleMachine<'p> {
                 self.count(1)?;
                 self.marks.push(self.stack.len());
             }
-            b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
+            b'N' => self.push(Value::Other)?,
+            0x88 | 0x89 => self.push(Value::Flag(operation == 0x88))?,
             b'G' => {
                 self.take(8)?;
                 self.push(Value::Other)?;
@@ -184,7 +204,8 @@ impl<'p> PickleMachine<'p> {
                 let len = self.u32()? as usize;
                 self.push_text(len)?;
             }
-            0x8c => {
+            // As Python 2 wrote short texts.
+            0x8c | b'U' => {
                 let len = usize::from(self.byte()?);
                 self.push_text(len)?;
             }
@@ -300,7 +321,11 @@ impl<'p> PickleMachine<'p> {
     /// `('storage', type, key, location, elements)` as a storage.
     fn storage(&mut self) -> Result<(), Stopped> {
         let list = self.pop()?;
-        let Some([tag, Value::Global(Global::Storage(element)), key, _, Value::Int(_)]) = self.list(list)
+        // Before zips a view of it may follow, which no torch since 0.4 writes.
+        let Some(
+            [tag, Value::Global(Global::Storage(element)), key, _, Value::Int(_)]
+            | [tag, Value::Global(Global::Storage(element)), key, _, Value::Int(_), Value::Other],
+        ) = self.list(list)
         else {
             return Err(self.broken().into());
         };
@@ -325,6 +350,7 @@ impl<'p> PickleMachine<'p> {
                 self.make(PickleObject::Dict(Vec::new()))
             }
             (Global::Parameter, &[tensor, ..]) => self.push(tensor),
+            (Global::Aside, [_]) => self.push(Value::Other),
             (Global::Tensor, &[storage, offset, sizes, strides, ..]) => {
                 self.tensor([storage, offset, sizes, strides], None)
             }

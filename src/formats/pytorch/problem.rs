@@ -19,8 +19,16 @@ pub(crate) enum PytorchProblem {
     Entry { entry: String },
     #[error("its numbers are big-endian, little-endian ones are read")]
     BigEndian,
-    #[error("it is of the form before torch 1.6: load it there and save it again")]
-    Legacy,
+
+    // The form before it.
+    #[error("it is a pickle, and does not begin as `torch.save` began files before torch 1.6")]
+    NoMagic,
+    #[error("it says version {found} of the form before torch 1.6, of which 1001 is read")]
+    Version { found: i64 },
+    #[error("its list of storages has `{key}` twice, or no tensor has it")]
+    StorageKey { key: String },
+    #[error("its storage `{key}` reaches beyond the file")]
+    StorageCut { key: String },
 
     // The pickle.
     #[error("its pickle is {found} bytes long, at most {MAX_PICKLE_BYTES} are read")]

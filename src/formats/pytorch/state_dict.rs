@@ -10,7 +10,9 @@ use crate::tensor::dtype::bytes_of;
 use crate::tensor::shape::Shape;
 
 /// Under which keys trainers keep the state dict of the model among other things.
-const WITHIN: &[&str] = &["state_dict", "model_state_dict", "model"];
+const WITHIN: &[&str] = &["state_dict", "model_state_dict", "model", "module", "app"];
+/// How many such keys may stand one inside the other.
+const MOST_WITHIN: usize = 4;
 
 /// The tensors of what a program left, in the order of their bytes; what is no tensor among them is passed over.
 pub(crate) fn tensors(
@@ -23,7 +25,11 @@ pub(crate) fn tensors(
         let is_one = machine.text(*key).is_some_and(|key| WITHIN.contains(&key));
         if is_one { dict(machine, *value) } else { None }
     };
-    let pairs = top.iter().find_map(within).unwrap_or(top);
+    let mut pairs = top;
+    for _ in 0..MOST_WITHIN {
+        let Some(inner) = pairs.iter().find_map(within) else { break };
+        pairs = inner;
+    }
     let (mut found, mut names) = (Vec::new(), HashSet::new());
     for &(key, value) in pairs {
         let Some(tensor) = tensor(machine, value) else { continue };

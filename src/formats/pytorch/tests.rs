@@ -50,7 +50,7 @@ fn tensors_are_those_of_the_file_that_it_was_made_of() {
     let golden = read_by(&Safetensors, GOLDEN, Room::ENDLESS).expect("a golden file");
     let right = tensors(&golden, GOLDEN);
     assert!(right.len() > 10);
-    for file in [WHOLE, file!("nested")] {
+    for file in [WHOLE, file!("nested"), file!("legacy"), file!("legacy-nested"), file!("state")] {
         let header = read(file).expect("it follows the rules");
         assert!(tensors(&header, file) == right);
         assert!(header.tensors.is_sorted_by_key(|entry| entry.offset));
@@ -66,8 +66,14 @@ fn whatever_is_no_dictionary_of_whole_tensors_is_refused() {
         (file!("type"), "is of type `complex128`, which is not read"),
         (file!("evil"), "asks for `posix.system`, which is no part of a tensor and is not run"),
         (file!("list"), "holds no dictionary of tensors"),
-        (file!("legacy"), "the form before torch 1.6"),
-        (file!("plain-pickle"), "the form before torch 1.6"),
+        (file!("plain-pickle"), "does not begin as `torch.save` began files before torch 1.6"),
+        (file!("legacy-big-endian"), "big-endian"),
+        (file!("legacy-version"), "says version 1002"),
+        (file!("legacy-cut"), "reaches beyond the file"),
+        (file!("legacy-cut-pickle"), "ends before it is whole"),
+        (file!("legacy-long"), "reaches beyond the file"),
+        (file!("legacy-twice"), "twice, or no tensor has it"),
+        (file!("legacy-evil"), "asks for `posix.system`, which is no part of a tensor and is not run"),
         (file!("deflated"), "is compressed"),
         (file!("big-endian"), "big-endian"),
         (file!("no-pickle"), "no `data.pkl`"),
@@ -89,41 +95,46 @@ fn whatever_is_no_dictionary_of_whole_tensors_is_refused() {
 
 #[test]
 fn what_it_takes_is_counted_before_it_is_kept() {
-    let needed = |room: u64| match read_by(&Pytorch(".bin"), WHOLE, Room { bytes: room, tensor_bytes: 200 }) {
-        Ok(_) => None,
-        Err(ContainerProblem::NoRoom(needed)) => Some(needed),
-        Err(other) => panic!("{other:?}"),
-    };
-    let mut room = 0;
-    let mut steps = 0;
-    while let Some(more) = needed(room) {
-        assert!(more > room && more < 1 << 20, "{more} of {room}");
-        room = more;
-        steps += 1;
+    for file in [WHOLE, file!("legacy")] {
+        let needed =
+            |room: u64| match read_by(&Pytorch(".bin"), file, Room { bytes: room, tensor_bytes: 200 }) {
+                Ok(_) => None,
+                Err(ContainerProblem::NoRoom(needed)) => Some(needed),
+                Err(other) => panic!("{other:?}"),
+            };
+        let mut room = 0;
+        let mut steps = 0;
+        while let Some(more) = needed(room) {
+            assert!(more > room && more < 1 << 20, "{more} of {room}");
+            room = more;
+            steps += 1;
+        }
+        assert!((2..2000).contains(&steps) && room > file.len() as u64, "{steps} steps to {room}");
     }
-    assert!((2..2000).contains(&steps) && room > WHOLE.len() as u64, "{steps} steps to {room}");
 }
 
 #[test]
 fn no_damage_is_more_than_an_error() {
-    let (mut broken, mut state) = (0, 88172645463325252_u64);
-    let mut random = |end: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as usize % end
-    };
-    for _ in 0..3000 {
-        let mut file = WHOLE.to_vec();
-        for _ in 0..=random(4) {
-            let at = random(file.len());
-            file[at] = random(256) as u8;
+    for whole in [WHOLE, file!("legacy")] {
+        let (mut broken, mut state) = (0, 88172645463325252_u64);
+        let mut random = |end: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize % end
+        };
+        for _ in 0..3000 {
+            let mut file = whole.to_vec();
+            for _ in 0..=random(4) {
+                let at = random(file.len());
+                file[at] = random(256) as u8;
+            }
+            if random(8) == 0 {
+                file.truncate(random(file.len()));
+            }
+            let room = Room { bytes: 1 << 20, tensor_bytes: 100 };
+            broken += usize::from(read_by(&Pytorch(".bin"), &file, room).is_err());
         }
-        if random(8) == 0 {
-            file.truncate(random(file.len()));
-        }
-        let room = Room { bytes: 1 << 20, tensor_bytes: 100 };
-        broken += usize::from(read_by(&Pytorch(".bin"), &file, room).is_err());
+        assert!(broken > 300, "{broken} of 3000");
     }
-    assert!(broken > 300, "{broken} of 3000");
 }
