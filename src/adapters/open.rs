@@ -36,18 +36,25 @@ pub(crate) fn detect(dir: &Location) -> Result<Option<(&'static dyn Dialect, Det
     Ok(likely)
 }
 
-/// Whether tensors of an adapter in a file of that name are those of a whole directory.
-pub(crate) fn has_directory(file: &str) -> bool {
-    DIALECTS.iter().any(|dialect| dialect.has(file))
+/// Whether tensors of an adapter in a file of that name are those of all of `dir`. Of one that cannot be read they are not.
+pub(crate) fn has_directory(dir: &Location, file: &str) -> bool {
+    let mut own = DIALECTS.iter().filter(|dialect| dialect.has(file));
+    own.any(|dialect| dialect.detect(dir).is_ok_and(|found| found == Detection::Certain))
 }
 
-/// The directory of the adapter that a file of it is; what is no file, or another's, as it is.
+/// The directory of the adapter that a file of it is; what is no file, or another's, as it is. People give any file the name that a
+/// trainer gives its own, so that what is one by itself stays one.
 ///
 /// # Errors
-/// As [`Resolved::names_file`].
+/// As [`Resolved::names_file`] and [`detect`].
 pub(crate) fn directory_of(place: Resolved) -> Result<Resolved> {
-    let is_one = place.location.name().is_some_and(has_directory) && place.names_file()?;
-    Ok(if is_one { place.directory() } else { place })
+    let is_called =
+        place.location.name().is_some_and(|file| DIALECTS.iter().any(|dialect| dialect.has(file)));
+    if !is_called || !place.names_file()? {
+        return Ok(place);
+    }
+    let is_certain = matches!(detect(&place.location)?, Some((_, Detection::Certain)));
+    Ok(if is_certain { place } else { place.directory() })
 }
 
 /// The refusal of an adapter that is given as a base: `error` is why it is none. `others` are those given as adapters.

@@ -79,7 +79,7 @@ pub(crate) fn check_outside(output: &Location, plan: &Plan, places: &[Location])
     let is_by_file = |place: usize| {
         let mut own = plan.inputs.iter().filter(|input| input.role == role(place));
         let is_one = |name: &str| match role(place) {
-            Role::Adapter(_) => !has_directory(name),
+            Role::Adapter(_) => !has_directory(&places[place], name),
             _ => !name.contains('/') && !is_of_library(name),
         };
         own.all(|input| is_one(&input.name))

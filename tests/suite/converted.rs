@@ -186,5 +186,5 @@ fn where_all_changes_no_part_of_it_is_written() {
     fs::copy(fixtures().join("gguf/llama/base.gguf"), gguf.base.join("base.gguf")).expect("a fixture");
     fs::remove_dir_all(&gguf.adapter).expect("it was there");
     copy_folder(&fixtures().join("gguf/llama/adapter"), &gguf.adapter);
-    refused("a file of llama.cpp", &gguf, &["--changed-only"], 2, &["the result is a file of llama.cpp"]);
+    refused("a file of llama.cpp", &gguf, &["--changed-only"], 2, &["the result is one file"]);
 }

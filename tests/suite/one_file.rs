@@ -99,8 +99,16 @@ fn starts_with(file: &Path, start: &str) -> bool {
     String::from_utf8_lossy(&bytes[8..8 + length]).contains(&format!("\"{start}"))
 }
 
+/// The files that are read, each by the bases of its components.
+const MODELS: [&str; 5] = ["sd", "sdxl", "flux", "sd3", "wan"];
+
+/// The adapters of all cases.
+pub(super) fn adapters() -> Vec<PathBuf> {
+    MODELS.iter().flat_map(|model| cases(model)).map(|(_, _, adapter)| adapter).collect()
+}
+
 /// The cases of adapters for a component of a file, but for those of DoRA, whose bits may differ: name, base and adapter.
-fn cases(model: &str) -> Vec<(String, String, PathBuf)> {
+pub(super) fn cases(model: &str) -> Vec<(String, String, PathBuf)> {
     let bases = bases(model);
     let mut all = Vec::new();
     for folder in fs::read_dir(trainers("")).expect("the cases").map(|entry| entry.expect("an entry").path())
@@ -160,7 +168,7 @@ fn check(model: &str, work: &Work, (case, base): (&str, &str), output: &Path) {
 #[test]
 fn every_case_of_a_component_is_the_same_in_one_file() {
     let mut counts = Vec::new();
-    for model in ["sd", "sdxl", "flux", "sd3", "wan"] {
+    for model in MODELS {
         let cases = cases(model);
         counts.push(cases.len());
         for (case, base, adapter) in cases {

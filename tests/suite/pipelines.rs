@@ -8,6 +8,7 @@ use serde_json::json;
 use shardfold::testing::{Failure, Faulty, Operation, TestHooks};
 use shardfold::{Cancel, Code, Folder, Location, MergedReader, Request, Style, Terminal, choose, prepare};
 
+use super::one_file;
 use super::oracle::read;
 use super::refusals::refused;
 use super::support::{Ran, contents, copy_folder, fixtures, run};
@@ -130,6 +131,38 @@ fn each_component_is_what_its_case_says() {
         fs::write(&shard, bytes).expect("written");
         let found = verify(&work, &work.output, &[]);
         assert!(found.code == 65 && found.out.contains("text_encoder"), "{}{}", found.out, found.err);
+    }
+}
+
+/// The cases of adapters for a component of these pipelines: its directory, and the case with its adapter.
+fn cases() -> Vec<(&'static [Part], &'static str, String, PathBuf)> {
+    let of = |(model, parts): (&str, &'static [Part])| {
+        let cases = one_file::cases(model).into_iter();
+        let case = move |(name, base, adapter): (String, String, PathBuf)| {
+            let directory = parts.iter().find(|(_, _, own, _)| *own == base).expect("a component").0;
+            (parts, directory, name, adapter)
+        };
+        cases.map(case).collect::<Vec<_>>()
+    };
+    [("sd", OLD), ("sdxl", XL)].into_iter().flat_map(of).collect()
+}
+
+/// The adapters of all cases.
+pub(super) fn adapters() -> Vec<PathBuf> {
+    cases().into_iter().map(|(.., adapter)| adapter).collect()
+}
+
+#[test]
+fn every_case_of_a_component_is_the_same_in_a_pipeline() {
+    for (parts, directory, case, adapter) in cases() {
+        let work = Work { adapter, ..pipeline(parts) };
+        merge(&in_small_tiles(&request(&work)), &Location::of_path(&work.output)).expect("merged");
+        let stem = if directory.starts_with("text") { "model" } else { "diffusion_pytorch_model" };
+        let mut right = read(&work.base.join(directory), stem);
+        right.extend(read(&trainers(&case).join("merged"), stem));
+        let ours = read(&work.output.join(directory), stem);
+        assert!(ours.keys().eq(right.keys()), "{case}");
+        assert!(right.iter().all(|(name, right)| ours[name].raw == right.raw), "{case}");
     }
 }
 

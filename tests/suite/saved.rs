@@ -456,6 +456,6 @@ fn a_size_is_refused_where_shards_are_not_free_or_it_is_none() {
     };
     let error = prepare(&request).err().expect("it is refused");
     assert_eq!(error.exit_code(), Code::Usage);
-    let says = "`--max-shard-size 5G`: the result is a file of llama.cpp";
+    let says = "`--max-shard-size 5G`: the result is one file";
     assert!(error.to_string().contains(says), "{error}");
 }

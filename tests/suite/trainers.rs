@@ -15,7 +15,7 @@ use super::work::{Work, edit};
 
 /// Cases that must be there, by what their names begin with.
 const CASES: &[(&str, usize)] =
-    &[("mlx-", 17), ("image-", 81), ("raw-", 19), ("torchtune-", 14), ("mistral-", 7)];
+    &[("mlx-", 17), ("image-", 83), ("raw-", 19), ("torchtune-", 14), ("mistral-", 7)];
 
 fn case_of(name: &str) -> PathBuf {
     fixtures().join("trainers").join(name)
