@@ -3,8 +3,10 @@
 //! Whatever may be read or copied is. Of a base that leaves out its weights in other formats and what a training run left, which
 //! may be several times as much as the rest; beside an adapter nothing is, as whatever lies there may be asked about.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::diffusers::PIPELINE;
-use crate::checkpoint::side_files::is_needless;
+use crate::checkpoint::side_files::{is_needless, is_weights};
 
 /// The format of weights that is looked for first.
 const WEIGHTS: &str = ".safetensors";
@@ -31,7 +33,7 @@ const ADAPTER: &str = "adapter_config.json";
 /// For each of these files, which are all of a directory, whether it is fetched; none where a merge would refuse the directory.
 pub(crate) fn are_fetched(names: &[&str]) -> Vec<bool> {
     if names.contains(&PIPELINE) {
-        return vec![false; names.len()];
+        return of_pipeline(names);
     }
     if !names.iter().any(|name| name.ends_with(WEIGHTS)) {
         return vec![names.iter().any(|name| OLDER.contains(name)); names.len()];
@@ -42,6 +44,22 @@ pub(crate) fn are_fetched(names: &[&str]) -> Vec<bool> {
         return vec![true; names.len()];
     }
     names.iter().map(|name| is_of_base(name)).collect()
+}
+
+/// Of a pipeline each component is a base; beside them weights are those of all in one file.
+fn of_pipeline(names: &[&str]) -> Vec<bool> {
+    let components: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
+    let mut fetched = BTreeSet::new();
+    for component in components {
+        let inside = names.iter().filter_map(|name| name.strip_prefix(component)?.strip_prefix('/'));
+        let own: Vec<&str> = inside.collect();
+        let all = are_fetched(&own);
+        let is_any = own.iter().any(|name| name.ends_with(WEIGHTS) || OLDER.contains(name));
+        let kept = own.iter().zip(all).filter(|(_, is_fetched)| *is_fetched || !is_any);
+        fetched.extend(kept.map(|(name, _)| format!("{component}/{name}")));
+    }
+    let is_one = |name: &&str| if name.contains('/') { fetched.contains(*name) } else { !is_weights(name) };
+    names.iter().map(is_one).collect()
 }
 
 fn is_of_base(name: &str) -> bool {
@@ -99,12 +117,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_pipeline_each_component_is_a_base() {
+        let needed = [
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "tokenizer/vocab.json",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.bin",
+        ];
+        let needless = ["sd_xl_base_1.0.safetensors", "unet/flax_model.msgpack", "unet/model.onnx"];
+        assert_eq!(left_out(&[&needed[..], &needless].concat()), needless);
+    }
+
+    #[test]
     fn nothing_is_fetched_of_what_would_be_refused() {
-        for names in [
-            &["consolidated.00.pth", "config.json"][..],
-            &["model_index.json", "unet/diffusion_pytorch_model.safetensors"],
-            &[],
-        ] {
+        for names in [&["consolidated.00.pth", "config.json"][..], &[]] {
             assert_eq!(left_out(names), names);
         }
     }

@@ -35,7 +35,8 @@ pub(crate) struct InputFlags {
     ///
     /// A directory holds one `model.safetensors`, or shards with `model.safetensors.index.json`; in diffusers models these
     /// are called `diffusion_pytorch_model`. A pipeline is merged whole, by adapters that say for which of its components they are; else the
-    /// component is named (`DIR/unet`). Where there is no such
+    /// component is named (`DIR/unet`). A file may be a base: GGUF, or an image model by its original names
+    /// (`sd_xl_base_1.0.safetensors`). Where there is no such
     /// directory, `NAME` and `ORG/NAME` mean the snapshot that `hf download` put into the local cache (`HF_HUB_CACHE`, else
     /// `HF_HOME`/hub, else ~/.cache/huggingface/hub), and `ORG/NAME/DIR` a directory in it. `ORG/NAME@REVISION` takes a branch,
     /// a tag, or a commit or its first digits. `ORG/NAME` that is not in the cache is read from the hub as it is needed, unless

@@ -60,13 +60,18 @@ const PARTS: &[FilePart] = &[
     part("conditioner.embedders.1.model.", "text_encoder_2", NamedBy::OpenClip),
     part("text_encoders.clip_l.transformer.", "text_encoder", NamedBy::Transformers),
     part("text_encoders.clip_g.transformer.", "text_encoder_2", NamedBy::Transformers),
-    part("text_encoders.t5xxl.transformer.", "text_encoder_3", NamedBy::Transformers),
+    // Behind one or two others.
+    part(T5, "", NamedBy::Transformers),
 ];
+/// What names begin with of the text encoder that is the last.
+const T5: &str = "text_encoders.t5xxl.transformer.";
+/// And of one that only files have that have it as a third.
+const SECOND: &str = "text_encoders.clip_g.";
 
 /// The directories that components of a file may have.
 pub(crate) fn directories() -> impl Iterator<Item = &'static str> {
     let others = PARTS.iter().map(|part| part.directory).filter(|directory| !directory.is_empty());
-    others.chain(["unet", "transformer"])
+    others.chain(["text_encoder_3", "unet", "transformer"])
 }
 
 /// A file of an image model.
@@ -76,6 +81,8 @@ pub(crate) struct OneFile {
     prefix: &'static str,
     /// Inputs and outputs of its blocks; 0 if no tensor tells.
     width: u64,
+    /// The directory of the last text encoder.
+    last_text: &'static str,
 }
 
 /// By whose names the model that makes images goes.
@@ -120,9 +127,11 @@ impl OneFile {
         let of = |prefix| Some((prefix, Denoiser::of(within(prefix))?));
         let (prefix, denoiser) = of(DENOISER).or_else(|| of(""))?;
         let is_wide = |name: &str| name.strip_prefix(prefix).is_some_and(|name| WIDTHS.contains(&name));
+        let has_second = tensors.clone().any(|(name, _)| name.starts_with(SECOND));
+        let last_text = ["text_encoder_2", "text_encoder_3"][usize::from(has_second)];
         let mut wide = tensors.filter(|(name, _)| is_wide(name));
         let width = wide.next().and_then(|(_, shape)| shape.axes().first().copied()).unwrap_or(0);
-        Some(OneFile { denoiser, prefix, width })
+        Some(OneFile { denoiser, prefix, width, last_text })
     }
 
     /// What stands in the place of a config: that diffusers loads it.
@@ -139,6 +148,9 @@ impl OneFile {
             .filter(|_| found.is_none_or(|(part, _)| part.prefix == DENOISER));
         let (name, form) = match (own, found) {
             (Some(inner), _) => self.of_denoiser(inner, tensor),
+            (None, Some((FilePart { prefix: T5, .. }, inner))) => {
+                (Some(format!("{}.{inner}", self.last_text)), StoredForm::Same)
+            }
             (None, Some((part, inner))) => within(part, inner, tensor),
             (None, None) => (None, StoredForm::Same),
         };
@@ -266,6 +278,7 @@ mod tests {
             ),
             ("conditioner.embedders.1.model.text_projection", None),
             ("first_stage_model.decoder.conv_in.weight", None),
+            ("text_encoders.t5xxl.transformer.shared.weight", Some("text_encoder_2.shared.weight")),
         ] {
             let (found, kept) = read(stored, 6);
             assert_eq!(
