@@ -26,14 +26,15 @@ pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)
         let name = Some(name.to_owned());
         return Ok((place.directory(), name));
     }
+    // Whatever it is called: people give such files the names of others.
+    if stem_of_file(name).is_some() && is_one_file(&place) {
+        let name = Some(name.to_owned());
+        return Ok((place.directory(), name));
+    }
     let weights = WeightsName::of(name);
     if weights.is_some() || of_shard(name).is_some() || OTHERS.contains(&name) {
         let variant = weights.and_then(|weights| weights.variant);
         return Ok((place.directory(), variant));
-    }
-    if stem_of_file(name).is_some() && is_one_file(&place) {
-        let name = Some(name.to_owned());
-        return Ok((place.directory(), name));
     }
     let path = place.location.path();
     Err(Error::new(CheckpointError::SingleFile { path }).hint(

@@ -214,6 +214,13 @@ fn the_file_is_merged_by_its_name_and_nothing_beside_it() {
         "{}",
         plan.out
     );
+    // Whatever the file is called.
+    let renamed = work.base.with_file_name("model.fp16.safetensors");
+    fs::copy(&work.base, &renamed).expect("copied");
+    let renamed = Work { base: renamed, ..file("sdxl") };
+    let named = Work { adapter: work.adapter.clone(), ..renamed };
+    named.succeeds(&[]);
+    assert!(named.output.join("model.fp16.safetensors").exists());
     // Beside the file, where others lie, an output may lie too.
     let beside = work.base.parent().expect("a folder").join("merged");
     assert_eq!(work.merge_into(&beside, &[]).code, 0);
