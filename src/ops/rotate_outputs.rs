@@ -82,21 +82,21 @@ impl Delta for RotateOutputs {
         assert!(rows.is_multiple_of(self.together()), "the op asked for groups of rows");
         // Of blocks that stand one by one, those from the window's first row on.
         let skipped = if self.stages.is_none() { first as usize * self.side } else { 0 };
-        let mut gathered = vec![0.0; self.side];
-        let mut column = vec![0.0; rows];
+        let elements = block.elements();
         for q in 0..cols {
             let at = |block: &Block<'_>, p: usize| {
                 let (start, step) = block.row(p);
                 start + q * step
             };
-            for (p, value) in column.iter_mut().enumerate() {
-                *value = block.original[at(block, p)];
+            for p in 0..rows {
+                block.scratch[elements + p] = block.original[at(block, p)];
             }
-            self.rotate(&rotations[skipped..], &mut column, &mut gathered);
-            for (p, rotated) in column.iter().enumerate() {
+            let (column, gathered) = block.scratch[elements..].split_at_mut(elements);
+            self.rotate(&rotations[skipped..], &mut column[..rows], &mut gathered[..self.side]);
+            for p in 0..rows {
                 let at = at(block, p);
                 let by = multiplier.map_or(1.0, |by| by.at(first + p as u64, 0));
-                let old = block.values[at];
+                let (old, rotated) = (block.values[at], block.scratch[elements + p]);
                 block.values[at] = rotated * by + (old - block.original[at]);
                 block.scratch[p * cols + q] = block.values[at] - old;
             }
@@ -109,6 +109,11 @@ impl Delta for RotateOutputs {
 
     fn needs_base_values(&self) -> bool {
         true
+    }
+
+    /// Beside the change, a column and a block of it.
+    fn scratch_buffers(&self) -> usize {
+        3
     }
 
     fn preparation(&self) -> Option<&dyn Preparation> {

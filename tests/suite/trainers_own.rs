@@ -106,14 +106,14 @@ fn the_order_of_rows_is_known_by_the_base() {
 
 #[test]
 fn of_an_epoch_torchtunes_own_file_counts() {
-    // The export does not stand in for it where it is damaged.
+    // The export of this one is wrong for the base, and says so.
     let whole = work("torchtune-qwen2");
     assert!(is_right(&whole, "torchtune-qwen2"));
     let cut = work("torchtune-qwen2");
     let own = cut.adapter.join("adapter_model.pt");
     let bytes = fs::read(&own).expect("a file");
     fs::write(&own, &bytes[..bytes.len() / 2]).expect("written");
-    refused(&cut, &["adapter_model.pt` is not a readable pt file", "not copied or downloaded whole"]);
+    refused(&cut, &["torchtune exported adapter `adapter` with the rows of", "get it whole"]);
     let dora = work("torchtune-llama3-dora");
     fs::remove_file(dora.adapter.join("adapter_model.pt")).expect("it was there");
     refused(&dora, &["`use_dora` is not set in adapter_config.json"]);

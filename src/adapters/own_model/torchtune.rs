@@ -90,11 +90,7 @@ impl Dialect for Torchtune {
         // What is wrong with a file is said when it is opened, as whatever it is.
         let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
         let header = read_header(source.as_ref(), &dir.path_of(&file), room);
-        // Nobody else has that name: where the file is damaged, the export beside it does not stand in for it.
-        let is_ours = match header {
-            Ok(header) => header.tensors.iter().any(is_factor),
-            Err(_) => file == NATIVE,
-        };
+        let is_ours = header.is_ok_and(|header| header.tensors.iter().any(is_factor));
         Ok(if is_ours { Detection::Certain } else { Detection::No })
     }
 
