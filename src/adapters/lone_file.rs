@@ -1,6 +1,10 @@
 //! Adapters that are one file, whatever it is called: that file, or a directory that has no other of its kind.
 
+use crate::adapters::dialect::Detection;
+use crate::checkpoint::header::read_header;
+use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::Result;
+use crate::formats::container::TensorEntry;
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
 use crate::storage::store::{EntryKind, Store};
@@ -23,4 +27,24 @@ pub(crate) fn lone_file(place: &Location, ending: &str) -> Result<Option<(Locati
         }
         _ => Ok(None),
     }
+}
+
+/// Memory for the header of a file that may be one.
+const MOST_HEADER_BYTES: u64 = 64 << 20;
+
+/// Whether a file is a dialect's own, one of whose tensors is enough. What is wrong with a file is said when it is opened, as
+/// whatever it is.
+///
+/// # Errors
+/// A file that cannot be opened.
+pub(crate) fn detect_by_tensor(
+    dir: &Location,
+    file: &str,
+    is_own: impl Fn(&TensorEntry) -> bool,
+) -> Result<Detection> {
+    let source = dir.open(file)?;
+    let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
+    let header = read_header(source.as_ref(), &dir.path_of(file), room);
+    let is_any = header.is_ok_and(|header| header.tensors.iter().any(is_own));
+    Ok(if is_any { Detection::Certain } else { Detection::No })
 }

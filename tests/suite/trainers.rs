@@ -93,7 +93,7 @@ fn every_case_is_as_its_trainer_has_it() {
 }
 
 /// A case as a merge whose parts can be changed.
-fn work(case: &str) -> Work {
+pub(super) fn work(case: &str) -> Work {
     let work = Work::quick(Some("tiny"));
     for (part, at) in [("base", &work.base), ("adapter", &work.adapter)] {
         fs::remove_dir_all(at).expect("it was there");
@@ -103,9 +103,14 @@ fn work(case: &str) -> Work {
 }
 
 fn refused(work: &Work, says: &str) {
+    refused_with(work, &[says]);
+}
+
+/// Holds a merge to being refused by a message that has all of these.
+pub(super) fn refused_with(work: &Work, says: &[&str]) {
     let ran = work.merge(&[]);
     assert!(ran.code == 65 || ran.code == 66, "{}: {}", ran.code, ran.err);
-    assert!(ran.err.contains(says), "no `{says}` in {}", ran.err);
+    says.iter().for_each(|says| assert!(ran.err.contains(says), "no `{says}` in {}", ran.err));
     assert!(!work.output.exists() && !work.partial().exists());
 }
 

@@ -5,24 +5,9 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::oracle::read;
-use super::support::{copy_folder, fixtures};
+use super::support::fixtures;
+use super::trainers::{refused_with as refused, work};
 use super::work::{Work, edit, edit_json};
-
-fn work(case: &str) -> Work {
-    let work = Work::quick(Some("tiny"));
-    for (part, at) in [("base", &work.base), ("adapter", &work.adapter)] {
-        fs::remove_dir_all(at).expect("it was there");
-        copy_folder(&fixtures().join("trainers").join(case).join(part), at);
-    }
-    work
-}
-
-fn refused(work: &Work, says: &[&str]) {
-    let ran = work.merge(&[]);
-    assert!(ran.code == 65 || ran.code == 66, "{}: {}", ran.code, ran.err);
-    says.iter().for_each(|says| assert!(ran.err.contains(says), "no `{says}` in {}", ran.err));
-    assert!(!work.output.exists() && !work.partial().exists());
-}
 
 fn base_says(work: &Work, field: &str, value: Value) {
     edit_json(&work.base.join("config.json"), |fields| {

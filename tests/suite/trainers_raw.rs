@@ -3,23 +3,8 @@
 use std::fs;
 
 use super::support::{copy_folder, fixtures};
+use super::trainers::{refused_with as refused, work};
 use super::work::{Work, edit};
-
-fn work(case: &str) -> Work {
-    let work = Work::quick(Some("tiny"));
-    for (part, at) in [("base", &work.base), ("adapter", &work.adapter)] {
-        fs::remove_dir_all(at).expect("it was there");
-        copy_folder(&fixtures().join("trainers").join(case).join(part), at);
-    }
-    work
-}
-
-fn refused(work: &Work, says: &[&str]) {
-    let ran = work.merge(&[]);
-    assert!(ran.code == 65 || ran.code == 66, "{}: {}", ran.code, ran.err);
-    says.iter().for_each(|says| assert!(ran.err.contains(says), "no `{says}` in {}", ran.err));
-    assert!(!work.output.exists() && !work.partial().exists());
-}
 
 /// A case whose base has another value in one tensor.
 fn with_other(case: &str, name: &str) -> Work {

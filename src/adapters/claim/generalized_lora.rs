@@ -39,8 +39,7 @@ fn claim_module(
 ) -> Result<()> {
     let present: Vec<usize> = tensors.into_iter().flatten().collect();
     let [Some(a1), Some(a2), Some(b1), Some(b2)] = tensors else {
-        let missing = tensors.iter().position(Option::is_none).unwrap_or_default();
-        findings.lacks_partner(present[0], &TAILS[missing].key(module));
+        lycoris::lacks_one(findings, &TAILS, module, &tensors);
         return Ok(());
     };
     let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LyCORIS' GLoRA")? else {

@@ -1,4 +1,4 @@
-//! Rules that LoHa and LoKr share: the layers they fit, their scale, and the shape of a convolution's core
+//! Rules that methods of LyCORIS share: the layers they fit, their scale, and the shape of a convolution's core
 //! ([`crate::ops::cp_core`]).
 
 use std::collections::BTreeMap;
@@ -45,6 +45,19 @@ pub(crate) fn claim_modules<const N: usize>(
         if let Err(error) = claim_module(context, findings, module, tensors) {
             findings.refuse(error);
         }
+    }
+}
+
+/// Refuses a module of which a tensor is missing that all have; nothing if none is.
+pub(crate) fn lacks_one<const N: usize>(
+    findings: &mut Findings<'_>,
+    tails: &[Tail; N],
+    module: &str,
+    tensors: &[Option<usize>; N],
+) {
+    let missing = tails.iter().zip(tensors).find(|(_, tensor)| tensor.is_none());
+    if let (Some(present), Some((tail, _))) = (tensors.iter().flatten().next(), missing) {
+        findings.lacks_partner(*present, &tail.key(module));
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::checkpoint::header::{metadata_of, read_header};
-use crate::checkpoint::header_room::HeaderRoom;
+use crate::checkpoint::header::metadata_of;
 use crate::error::adapter::AdapterError;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, MOST_WRONG, Result};
@@ -17,7 +16,7 @@ use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::image::keys::{Key, ON_INPUT, component_of, unread};
 use crate::adapters::image::own_tails::settle;
 use crate::adapters::image::scales::{configs, scales};
-use crate::adapters::lone_file::lone_file;
+use crate::adapters::lone_file::{detect_by_tensor, lone_file};
 use crate::adapters::options::{Options, RankAlpha};
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::weight_files::{Described, WeightFiles};
@@ -32,8 +31,6 @@ const MIXED: &str = "LYCORIS";
 /// How tails of LoRA begin, and of its magnitudes.
 const LOW_RANK: &str = ".lora_";
 const MAGNITUDE: &str = ".lora_magnitude_";
-/// Memory for the header of a file that may be one.
-const MOST_HEADER_BYTES: u64 = 16 << 20;
 
 impl Dialect for ImageFile {
     fn name(&self) -> &'static str {
@@ -42,14 +39,7 @@ impl Dialect for ImageFile {
 
     fn detect(&self, place: &Location) -> Result<Detection> {
         let Some((dir, file)) = lone_file(place, ENDING)? else { return Ok(Detection::No) };
-        let source = dir.open(&file)?;
-        // What is wrong with a file is said when it is opened, as whatever it is.
-        let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
-        let Ok(header) = read_header(source.as_ref(), &dir.path_of(&file), room) else {
-            return Ok(Detection::No);
-        };
-        let is_factor = |entry: &TensorEntry| Key::read(&entry.name).is_some_and(|key| key.tail.is_some());
-        Ok(if header.tensors.iter().any(is_factor) { Detection::Certain } else { Detection::No })
+        detect_by_tensor(&dir, &file, |entry| Key::read(&entry.name).is_some_and(|key| key.tail.is_some()))
     }
 
     fn has(&self, _: &str) -> bool {

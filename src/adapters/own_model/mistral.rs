@@ -14,8 +14,6 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::header::read_header;
-use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::adapter::AdapterError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -27,7 +25,7 @@ use crate::storage::store::Store;
 
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::lone_file::lone_file;
+use crate::adapters::lone_file::{detect_by_tensor, lone_file};
 use crate::adapters::own_model::own_names::OwnModel;
 use crate::adapters::peft::config::{AdapterConfig, bad_field, shortened};
 use crate::adapters::peft::options::options;
@@ -70,7 +68,6 @@ const KNOWN: &[&str] = &["enable", "rank", "dropout", "scaling"];
 const SIGNS: [&str; 2] = [".attention.w", ".feed_forward."];
 const A: &str = ".lora_A.weight";
 const MOST_PARAMS_BYTES: u64 = 1 << 20;
-const MOST_HEADER_BYTES: u64 = 16 << 20;
 
 impl Dialect for MistralFinetune {
     fn name(&self) -> &'static str {
@@ -79,12 +76,7 @@ impl Dialect for MistralFinetune {
 
     fn detect(&self, place: &Location) -> Result<Detection> {
         let Some((dir, file)) = own_file(place)? else { return Ok(Detection::No) };
-        let source = dir.open(&file)?;
-        // What is wrong with a file is said when it is opened, as whatever it is.
-        let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
-        let header = read_header(source.as_ref(), &dir.path_of(&file), room);
-        let is_ours = header.is_ok_and(|header| header.tensors.iter().any(is_factor));
-        Ok(if is_ours { Detection::Certain } else { Detection::No })
+        detect_by_tensor(&dir, &file, is_factor)
     }
 
     fn has(&self, file: &str) -> bool {

@@ -12,8 +12,6 @@
 
 use serde_json::{Map, Value};
 
-use crate::checkpoint::header::read_header;
-use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::adapter::AdapterError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -25,7 +23,7 @@ use crate::storage::store::{EntryKind, Store};
 
 use crate::adapters::adapter::{Adapter, name_of};
 use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
-use crate::adapters::lone_file::lone_file;
+use crate::adapters::lone_file::{detect_by_tensor, lone_file};
 use crate::adapters::own_model::own_names::OwnModel;
 use crate::adapters::peft::config::{AdapterConfig, bad_field};
 use crate::adapters::peft::folder::{CONFIG, MOST_CONFIG_BYTES, config_beside};
@@ -72,7 +70,6 @@ const EXPERTS: &str = ".experts.lora_";
 /// Endings of files that may hold such tensors, whatever they are called.
 const ENDINGS: [&str; 4] = [".pt", ".safetensors", ".bin", ".pth"];
 const OF_PEFT: &str = "adapter_model.";
-const MOST_HEADER_BYTES: u64 = 64 << 20;
 
 impl Dialect for Torchtune {
     fn name(&self) -> &'static str {
@@ -86,12 +83,7 @@ impl Dialect for Torchtune {
         let Some((dir, file)) = own_file(place)?.map_or_else(first, |found| Ok(Some(found)))? else {
             return Ok(Detection::No);
         };
-        let source = dir.open(&file)?;
-        // What is wrong with a file is said when it is opened, as whatever it is.
-        let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
-        let header = read_header(source.as_ref(), &dir.path_of(&file), room);
-        let is_ours = header.is_ok_and(|header| header.tensors.iter().any(is_factor));
-        Ok(if is_ours { Detection::Certain } else { Detection::No })
+        detect_by_tensor(&dir, &file, is_factor)
     }
 
     fn has(&self, file: &str) -> bool {
