@@ -6,7 +6,6 @@
 
 pub(crate) mod access;
 pub(crate) mod added;
-pub(crate) mod axis_share;
 pub(crate) mod block;
 pub(crate) mod cp_core;
 pub(crate) mod dora;
@@ -25,7 +24,6 @@ pub(crate) mod rotate_outputs;
 pub(crate) mod rows;
 pub(crate) mod scale_axis;
 pub(crate) mod tucker;
-pub(crate) mod vector;
 
 use std::borrow::Borrow;
 
@@ -144,8 +142,8 @@ macro_rules! deltas {
 deltas! {
     /// A product of two factors, as it is or times what the tensor started from.
     LowRank in low_rank,
-    /// A vector.
-    AddVector in vector,
+    /// Values of the same places.
+    Added in added,
     /// A low-rank product, and a new length for every output.
     Dora in dora,
     /// A product of two products.
@@ -158,14 +156,10 @@ deltas! {
     ScaleAxis in scale_axis as Box,
     /// Rows in place of rows.
     ReplaceRows in rows,
-    /// A matrix.
-    AddMatrix in added,
     /// A product of two factors around a core.
     Tucker in tucker as Box,
     /// Another delta, and a new length for every output.
     Rescaled in rescaled as Box,
-    /// A share for each position of an axis.
-    AxisShare in axis_share as Box,
     /// A low-rank product, and another of what the tensor started from.
     Generalized in generalized as Box,
     /// A rotation of outputs.

@@ -64,6 +64,7 @@ impl Op {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::added::Added;
     use crate::ops::dora::Dora;
     use crate::ops::hadamard::Hadamard;
     use crate::ops::kronecker::{Kronecker, SecondForm};
@@ -71,7 +72,6 @@ mod tests {
     use crate::ops::rotate::{Cayley, Rotate};
     use crate::ops::rows::ReplaceRows;
     use crate::ops::scale_axis::ScaleAxis;
-    use crate::ops::vector::AddVector;
     use crate::tensor::dtype::Dtype;
     use crate::tensor::reference::{FileId, TensorRef};
     use crate::tensor::shape::Shape;
@@ -91,9 +91,9 @@ mod tests {
             (kronecker(SecondForm::Product { rank: 2 }).into(), Some(2)),
             (kronecker(SecondForm::Whole).into(), None),
             (rotate.into(), None),
-            (AddVector.into(), None),
+            (Added.into(), None),
             (ReplaceRows.into(), None),
-            (ScaleAxis { inputs: None }.into(), None),
+            (ScaleAxis::of(None).into(), None),
         ];
         for (kind, rank) in kinds {
             let factors = vec![Factor::along(1, tensor.clone(), 1, 4, 9)];

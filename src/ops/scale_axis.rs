@@ -1,6 +1,8 @@
-//! A vector that multiplies one axis: `W' = l_o·W` over outputs, or `W' = W·l_i` over inputs.
+//! A vector that multiplies one axis: `W' = l_o·W` over outputs, or `W' = W·l_i` over inputs; or that says which share of what the tensor
+//! started from is added: `W' = W + s·v∘W₀`.
 //!
-//! The product is rounded once (beside a delta without a formula first to f32); there is no scale. Vectors that are merged together multiply one another.
+//! Rounding: once, at the end; beside a delta without a formula the product to f32, and of a share `t = W₀ · (v · s)`, then `value + t`. Without a share
+//! there is no scale, and vectors that are merged together multiply one another.
 //! A convolution in groups has `in / groups` stored inputs: its outputs, group after group, meet parts of an input vector
 //! that lie one behind another ([`Groups`]).
 
@@ -17,6 +19,9 @@ use crate::ops::formula::{Formula, Polynomial, Spot};
 pub struct ScaleAxis {
     /// How a convolution's inputs lie, where the vector is for these: its factor is then whole, and runs along no axis.
     pub inputs: Option<Groups>,
+    /// Whether it is a share that is added (lycoris-lora 4.1 `modules/ia3.py`, `W·(1 + v)`), which has a scale.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_share: bool,
 }
 
 /// How a convolution's inputs lie: which of the vector's values an element meets.
@@ -40,14 +45,23 @@ impl Groups {
 impl Formula for ScaleAxis {
     #[inline(always)]
     fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
-        running.times(&self.values(spot))
+        let values = self.values(spot);
+        if self.is_share {
+            return running.plus(&values.scaled(spot.scale).times(&spot.original()));
+        }
+        running.times(&values)
     }
 }
 
 impl ScaleAxis {
+    /// One that multiplies running values.
+    pub(crate) fn of(inputs: Option<Groups>) -> ScaleAxis {
+        ScaleAxis { inputs, is_share: false }
+    }
+
     /// What elements are multiplied by.
     #[inline(always)]
-    pub(crate) fn values<N: Number>(self, spot: &Spot<'_, N>) -> N {
+    fn values<N: Number>(self, spot: &Spot<'_, N>) -> N {
         let vector = spot.factors[0];
         match (self.inputs, vector.axis) {
             (Some(groups), _) => spot.gathered(|[out, input]| {
@@ -64,7 +78,7 @@ impl ScaleAxis {
     }
 
     /// What the element at positions of the delta's two axes is multiplied by.
-    pub(crate) fn at(self, vector: &FactorView<'_>, [out, input]: [u64; 2]) -> f32 {
+    fn at(self, vector: &FactorView<'_>, [out, input]: [u64; 2]) -> f32 {
         match (self.inputs, vector.axis) {
             (Some(groups), _) => vector.at(vector.first, groups.position(out, input) as usize),
             (None, Some(1)) => vector.at(input, 0),
@@ -73,12 +87,32 @@ impl ScaleAxis {
     }
 }
 
+impl ScaleAxis {
+    fn add_share(self, block: &mut Block<'_>) {
+        let vector = block.factors[0];
+        let [(outs, out_step), (ins, in_step)] = block.axes();
+        for (p, out) in outs.enumerate() {
+            for (q, input) in ins.clone().enumerate() {
+                block.scratch[p * out_step + q * in_step] = self.at(&vector, [out, input]);
+            }
+        }
+        block.add_share();
+    }
+}
+
 impl Delta for ScaleAxis {
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         Some(self)
     }
 
+    fn needs_base_values(&self) -> bool {
+        self.is_share
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
+        if self.is_share {
+            return self.add_share(block);
+        }
         let vector = block.factors[0];
         let (rows, cols) = (block.window.rows.range.start, block.window.cols.range.start);
         if let Some(groups) = self.inputs {
@@ -96,8 +130,12 @@ impl Delta for ScaleAxis {
         }
     }
 
-    /// A vector of zeros erases what it multiplies.
-    fn no_effect(&self, _: f32, factors: &[FactorValues]) -> Option<&'static str> {
+    /// A vector of zeros erases what it multiplies, and is no share.
+    fn no_effect(&self, scale: f32, factors: &[FactorValues]) -> Option<&'static str> {
+        if self.is_share {
+            let is_nothing = scale == 0.0 || factors.iter().any(|vector| vector.all_zero);
+            return is_nothing.then_some("its vector times its scale is all zero (untrained adapter?)");
+        }
         let are_ones = factors.iter().all(|vector| vector.all_one);
         are_ones.then_some("its vector is all ones (untrained adapter?)")
     }

@@ -1,4 +1,4 @@
-//! Differences in full: a tensor that is added to a weight ([`AddMatrix`]) or to a bias, of its shape.
+//! Differences in full: a tensor that is added to a weight or to a bias ([`Added`]), of its shape.
 //!
 //! LyCORIS: `modules/full.py` and `modules/norms.py`; ComfyUI adds them as they are, times the strength. There is no scale but the adapter's weight.
 
@@ -9,11 +9,10 @@ use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
-use crate::ops::added::AddMatrix;
+use crate::ops::added::Added;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
-use crate::ops::vector::AddVector;
 
 /// A tensor that is added.
 pub(crate) struct AddedWeights;
@@ -59,11 +58,11 @@ fn claim_parameter(
         [rows, ref rest @ ..] if !rest.is_empty() => {
             let width = rest.iter().product();
             let factor = Factor::along(0, added.tensor, width, width, 1);
-            Op::new(AddMatrix, Placement::matrix(rows, width, false), vec![factor], scale)
+            Op::new(Added, Placement::matrix(rows, width, false), vec![factor], scale)
         }
         _ => {
             let factor = Factor::along(0, added.tensor, 1, 1, 1);
-            Op::new(AddVector, Placement::vector(shape.elements()), vec![factor], scale)
+            Op::new(Added, Placement::vector(shape.elements()), vec![factor], scale)
         }
     };
     findings.claim(ClaimedModule::change("diff", module, [added.key], target, vec![op]));

@@ -96,7 +96,7 @@ fn claim_module(
         return Err(context.factor_shape(tensor, format!("{bias} values, as `{module}.bias` has")));
     }
     let factors = vec![Factor::along(0, vector.tensor, 1, 1, 1)];
-    let op = Op::new(ScaleAxis { inputs: None }, Placement::vector(features), factors, 1.0);
+    let op = Op::new(ScaleAxis::of(None), Placement::vector(features), factors, 1.0);
     findings.claim(ClaimedModule::change("ia3", module, [vector.key], target, vec![op]));
     Ok(())
 }
@@ -128,10 +128,7 @@ fn linear(
     let (out, input) = if is_transposed { (cols, rows) } else { (rows, cols) };
     let axis = if side == Side::Outputs { 0 } else { 1 };
     let factors = vec![Factor::along(axis, vector, 1, 1, 1)];
-    Ok((
-        side,
-        Op::new(ScaleAxis { inputs: None }, Placement::matrix(out, input, is_transposed), factors, 1.0),
-    ))
+    Ok((side, Op::new(ScaleAxis::of(None), Placement::matrix(out, input, is_transposed), factors, 1.0)))
 }
 
 const OTHER_SIZES: &str = "the adapter was trained on a model with other sizes: is it for this base?";
@@ -171,7 +168,7 @@ fn convolution(
         Side::Outputs => (None, Factor::along(0, vector, 1, 1, 1)),
         Side::Inputs => (Some(Groups { outputs: outputs / groups, inputs, kernel }), Factor::whole(vector)),
     };
-    Ok((side, Op::new(ScaleAxis { inputs }, placement, vec![factor], 1.0)))
+    Ok((side, Op::new(ScaleAxis::of(inputs), placement, vec![factor], 1.0)))
 }
 
 /// The side that the adapter's options give.

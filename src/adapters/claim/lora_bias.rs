@@ -1,4 +1,4 @@
-//! LoRA's bias: `lora_B.bias`, a vector added to the bias of its layer ([`AddVector`]).
+//! LoRA's bias: `lora_B.bias`, a vector added to the bias of its layer ([`Added`]).
 //!
 //! PEFT: `lora/layer.py`, `Linear.merge` with `lora_bias`; the scale is the module's own (peft-methods.md 3.3).
 
@@ -10,10 +10,10 @@ use crate::adapters::claim::pairs::B;
 use crate::adapters::parts::Tail;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
+use crate::ops::added::Added;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
-use crate::ops::vector::AddVector;
 
 /// A vector added to a bias.
 pub(crate) struct LoraBias;
@@ -75,7 +75,7 @@ fn claim_bias(
     }
     let scale = context.adapter.scale(module, Some(rank))? as f32;
     let factors = vec![Factor::along(0, bias.tensor, 1, 1, 1)];
-    let op = Op::new(AddVector, Placement::vector(shape.elements()), factors, scale);
+    let op = Op::new(Added, Placement::vector(shape.elements()), factors, scale);
     findings.claim(ClaimedModule::change("lora_bias", module, [bias.key], target, vec![op]));
     Ok(())
 }

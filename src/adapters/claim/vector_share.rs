@@ -1,4 +1,4 @@
-//! LyCORIS' (IA)³: a share of the weight for each of its outputs or inputs, `W·(1 + s·v)` ([`AxisShare`]).
+//! LyCORIS' (IA)³: a share of the weight for each of its outputs or inputs, `W·(1 + s·v)` ([`ScaleAxis`]).
 //!
 //! LyCORIS: `modules/ia3.py`; a linear layer's vector is `[features]`, a convolution's `[1, features, 1, ...]`; `on_input` says the side. The bias stays
 //! as it is, and `s` is the adapter's weight.
@@ -9,7 +9,6 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::parts::Tail;
 use crate::error::Result;
-use crate::ops::axis_share::AxisShare;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
@@ -62,7 +61,7 @@ fn claim_module(
     } else {
         (None, Factor::along(0, tensor.tensor, 1, 1, 1))
     };
-    let kind = AxisShare { axis: ScaleAxis { inputs: inputs_lie } };
+    let kind = ScaleAxis { is_share: true, ..ScaleAxis::of(inputs_lie) };
     let placement = Placement::matrix(outputs, inputs * kernel, false);
     let op = Op::new(kind, placement, vec![factor], context.adapter.weight as f32);
     findings.claim(ClaimedModule::change("ia3", module, [tensor.key], target, vec![op]));
