@@ -35,7 +35,7 @@ use crate::plan::links;
 use crate::plan::original::Originals;
 use crate::plan::out_content::TensorEdits;
 use crate::plan::out_form::{OutForm, ShardCut};
-use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile};
+use crate::plan::out_tensor::{AdapterUse, CopiedFile, Input, OutShard, Plan, Role, SideFile, sort_copied};
 use crate::plan::output_files::{SUMS, check_names};
 use crate::plan::planner::Planner;
 use crate::plan::side_files::{self, OutIndex};
@@ -212,7 +212,7 @@ impl Planner<'_> {
         }
         links::leave_out(self, &mut copied, &mut notes)?;
         copied.extend(kept_index);
-        copied.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_copied(&mut copied);
         Error::all(check_names(&shards, &files, &copied, self.sha256))?;
         Ok(OutputContents { shards, files, copied, notes })
     }
@@ -239,7 +239,7 @@ impl Planner<'_> {
             all.retain(|file| !is_beside(&file.name));
             all.extend(own.into_iter().map(by(Role::Adapter(i as u32))));
         }
-        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_copied(&mut all);
         Ok(all)
     }
 

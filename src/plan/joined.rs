@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{
     AdapterUse, ClaimRecord, Content, CopiedFile, Input, OutHeader, OutShard, Plan, Role, SideFile,
+    sort_copied,
 };
 use crate::plan::output_files::check_names;
 use crate::tensor::name::Name;
@@ -63,7 +64,7 @@ pub(crate) fn joined(parts: Vec<ComponentPlan>, beside: Vec<CopiedFile>) -> Resu
         (whole.version, whole.sha256) = (plan.version, plan.sha256);
     }
     whole.adapters = uses.into_values().collect();
-    whole.copied.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    sort_copied(&mut whole.copied);
     Error::all(check_names(&whole.shards, &whole.files, &whole.copied, whole.sha256))?;
     Ok(whole)
 }

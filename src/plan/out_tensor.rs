@@ -181,6 +181,11 @@ pub struct CopiedFile {
     pub beside: Role,
 }
 
+/// Brings copied files into the order of their names.
+pub(crate) fn sort_copied(files: &mut [CopiedFile]) {
+    files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+}
+
 /// The unit of accounting: some tensors of one adapter that belong together, and how many elements of the output they
 /// must reach. A run that reaches fewer fails.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ use crate::storage::sharing::sharing_in;
 use crate::storage::shown::shown;
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, HeldDir, Lock, Stat, Store, sort_by_name};
 use crate::storage::writing::FileSink;
 
 /// The files of one directory, subdirectories included.
@@ -193,7 +193,7 @@ impl Store for Folder {
         for entry in &entries {
             found.extend(entry_of(entry)?);
         }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_by_name(&mut found);
         Ok(found)
     }
 

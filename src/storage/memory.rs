@@ -22,7 +22,7 @@ use crate::storage::rules;
 use crate::storage::rules::{Length, part_name};
 use crate::storage::sink::{Patch, Scratch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, Lock, Stat, Store, sort_by_name};
 
 type FileMap = BTreeMap<String, Arc<Vec<u8>>>;
 
@@ -129,7 +129,7 @@ impl Store for Memory {
         if found.is_empty() && !dir.is_empty() {
             return Err(rules::missing("directory", Path::new(dir)));
         }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_by_name(&mut found);
         Ok(found)
     }
 

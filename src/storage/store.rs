@@ -279,6 +279,11 @@ pub struct Entry {
     pub bytes: u64,
 }
 
+/// Brings entries into the order of their names; those of one name stay as they are.
+pub(crate) fn sort_by_name(entries: &mut [Entry]) {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::storage::rules;
-use crate::storage::store::{Entry, EntryKind, Store};
+use crate::storage::store::{Entry, EntryKind, Store, sort_by_name};
 
 /// Directories deeper than this are not looked into; checkpoints have one or two levels.
 const DEEPEST: usize = 32;
@@ -52,7 +52,7 @@ impl Walk {
         let mut walk = Walk::default();
         let entries = store.list("")?;
         walk.add(store, &Dir { name: "", depth: 0, is_linked: false }, entries, skip)?;
-        walk.files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_by_name(&mut walk.files);
         Ok(walk)
     }
 

@@ -12,10 +12,10 @@ const ROWS: usize = 20;
 pub(crate) fn tables(html: &mut Html, applied: &Applied) {
     html.element("h2", "Largest changes");
     let mut modules: Vec<&ModuleRetention> = applied.modules.iter().collect();
-    modules.sort_by(|a, b| ratio(b).unwrap_or_default().total_cmp(&ratio(a).unwrap_or_default()));
+    sort(&mut modules, |module| -ratio(module).unwrap_or_default());
     show(html, "Modules with the largest ‖Δ‖/‖W‖", applied, &modules);
     let mut lost: Vec<&ModuleRetention> = applied.modules.iter().filter(|module| module.is_lost()).collect();
-    lost.sort_by(|a, b| a.retained.unwrap_or_default().total_cmp(&b.retained.unwrap_or_default()));
+    sort(&mut lost, |module| module.retained.unwrap_or_default());
     if !lost.is_empty() {
         show(html, "Modules that lost more than half of their delta to rounding", applied, &lost);
     }
@@ -26,6 +26,10 @@ pub(crate) fn tables(html: &mut Html, applied: &Applied) {
         html.table("Merged tensors in which nothing changed", &["tensor"], &rows);
         rest(html, more);
     }
+}
+
+fn sort(modules: &mut [&ModuleRetention], by: fn(&ModuleRetention) -> f64) {
+    modules.sort_by(|a, b| by(a).total_cmp(&by(b)));
 }
 
 fn show(html: &mut Html, caption: &str, applied: &Applied, modules: &[&ModuleRetention]) {

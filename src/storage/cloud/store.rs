@@ -19,7 +19,7 @@ use crate::storage::remote::source::RemoteSource;
 use crate::storage::rules;
 use crate::storage::sink::{Patch, Sink};
 use crate::storage::source::Source;
-use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store};
+use crate::storage::store::{DirRename, Entry, EntryKind, Stat, Store, sort_by_name};
 
 /// The objects of a bucket.
 pub(crate) struct CloudStore {
@@ -141,7 +141,7 @@ impl Store for CloudStore {
             return Err(rules::missing("directory", &path));
         }
         // An object that others are below of is a file, as for whoever opens it: the order is stable.
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort_by_name(&mut entries);
         entries.dedup_by(|later, first| later.name == first.name);
         Ok(entries)
     }
