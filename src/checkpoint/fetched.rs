@@ -3,8 +3,6 @@
 //! Whatever may be read or copied is. Of a base that leaves out its weights in other formats and what a training run left, which
 //! may be several times as much as the rest; beside an adapter nothing is, as whatever lies there may be asked about.
 
-use std::collections::BTreeSet;
-
 use crate::checkpoint::diffusers::PIPELINE;
 use crate::checkpoint::side_files::{is_needless, is_weights};
 
@@ -48,8 +46,10 @@ pub(crate) fn are_fetched(names: &[&str]) -> Vec<bool> {
 
 /// Of a pipeline each component is a base; beside them weights are those of all in one file.
 fn of_pipeline(names: &[&str]) -> Vec<bool> {
-    let components: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
-    let mut fetched = BTreeSet::new();
+    let mut components: Vec<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
+    components.sort_unstable();
+    components.dedup();
+    let mut fetched: Vec<String> = Vec::new();
     for component in components {
         let inside = names.iter().filter_map(|name| name.strip_prefix(component)?.strip_prefix('/'));
         let own: Vec<&str> = inside.collect();
@@ -58,7 +58,10 @@ fn of_pipeline(names: &[&str]) -> Vec<bool> {
         let kept = own.iter().zip(all).filter(|(_, is_fetched)| *is_fetched || !is_any);
         fetched.extend(kept.map(|(name, _)| format!("{component}/{name}")));
     }
-    let is_one = |name: &&str| if name.contains('/') { fetched.contains(*name) } else { !is_weights(name) };
+    let is_one = |name: &&str| {
+        let is_inside = name.contains('/');
+        is_inside && fetched.iter().any(|one| one == name) || !is_inside && !is_weights(name)
+    };
     names.iter().map(is_one).collect()
 }
 

@@ -1,6 +1,5 @@
 //! A merge into all components of a pipeline of diffusers: each is planned by itself, and the plans are joined.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::adapters::adapter::Adapter;
@@ -38,7 +37,7 @@ struct PipelineMerge<'m> {
     places: &'m Places,
     directories: &'m [String],
     room: &'m HeaderRoom<'m>,
-    contents: HashMap<usize, Contents>,
+    contents: Vec<Option<Contents>>,
 }
 
 /// One component with its adapters, each with its number among all.
@@ -59,7 +58,8 @@ pub(crate) fn plan_components(
     room: &HeaderRoom<'_>,
 ) -> Result<PlannedMerge> {
     refuse_for_one(request)?;
-    let mut merge = PipelineMerge { request, places, directories, room, contents: HashMap::new() };
+    let mut merge =
+        PipelineMerge { request, places, directories, room, contents: vec![None; places.adapters.len()] };
     let (mut parts, mut planned, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for directory in directories {
         match merge.component(directory) {
@@ -148,11 +148,12 @@ impl PipelineMerge<'_> {
     fn plan(&mut self, part: &ComponentMerge) -> Result<Planned> {
         let ComponentMerge { base, adapters, numbers } = part;
         for (adapter, &number) in adapters.iter().zip(numbers) {
-            if !self.contents.contains_key(&(number as usize)) {
-                self.contents.insert(number as usize, scan(adapter, &self.request.cancel)?);
+            let contents = &mut self.contents[number as usize];
+            if contents.is_none() {
+                *contents = Some(scan(adapter, &self.request.cancel)?);
             }
         }
-        let contents = numbers.iter().map(|&number| self.contents[&(number as usize)].clone()).collect();
+        let contents = numbers.iter().filter_map(|&number| self.contents[number as usize].clone()).collect();
         // What does nothing to one component may do something to another; the run sees whether any does.
         let planner = Planner { allow_noop: true, ..planner(self.request, (base, None), adapters) };
         let planned = planner.plan(|| Ok(contents));

@@ -3,8 +3,6 @@
 //! A component is planned as a checkpoint by itself, by its own config and its own index, and knows nothing of the others. Here files and
 //! claims are numbered anew, and names get the component's in front; nothing else changes.
 
-use std::collections::BTreeMap;
-
 use crate::error::{Error, Result};
 use crate::ops::op::ClaimId;
 use crate::plan::out_tensor::{
@@ -32,7 +30,7 @@ pub(crate) struct ComponentPlan {
 pub(crate) fn joined(parts: Vec<ComponentPlan>, beside: Vec<CopiedFile>) -> Result<Plan> {
     let numbers = FileNumbers::of(&parts);
     let mut whole = Plan { inputs: numbers.inputs(&parts), copied: beside, ..Plan::default() };
-    let mut uses: BTreeMap<u32, AdapterUse> = BTreeMap::new();
+    let mut uses: Vec<Option<AdapterUse>> = vec![None; numbers.adapters.len()];
     for (i, part) in parts.into_iter().enumerate() {
         let files = numbers.of_part(i, &part);
         let ComponentPlan { directory, plan, adapters } = part;
@@ -60,10 +58,12 @@ pub(crate) fn joined(parts: Vec<ComponentPlan>, beside: Vec<CopiedFile>) -> Resu
                 whole.choices.push(choice);
             }
         }
-        uses.extend(adapters.iter().copied().zip(plan.adapters));
+        for (&number, used) in adapters.iter().zip(plan.adapters) {
+            uses[number as usize] = Some(used);
+        }
         (whole.version, whole.sha256) = (plan.version, plan.sha256);
     }
-    whole.adapters = uses.into_values().collect();
+    whole.adapters = uses.into_iter().flatten().collect();
     sort_copied(&mut whole.copied);
     Error::all(check_names(&whole.shards, &whole.files, &whole.copied, whole.sha256))?;
     Ok(whole)
@@ -81,8 +81,8 @@ fn of_whole(role: Role, adapters: &[u32]) -> Role {
 struct FileNumbers {
     /// The first file of each component's base.
     bases: Vec<u32>,
-    /// The file of each adapter.
-    adapters: BTreeMap<u32, u32>,
+    /// The file of each adapter, by its number; none for one that no component has.
+    adapters: Vec<Option<u32>>,
 }
 
 impl FileNumbers {
@@ -92,25 +92,28 @@ impl FileNumbers {
             bases.push(next);
             next += part.plan.inputs_of(Role::Base).len() as u32;
         }
-        let used = parts.iter().flat_map(|part| part.adapters.iter().copied());
-        let mut adapters: BTreeMap<u32, u32> = used.map(|adapter| (adapter, 0)).collect();
-        for (file, number) in (next..).zip(adapters.values_mut()) {
-            *number = file;
-        }
-        FileNumbers { bases, adapters }
+        let used = || parts.iter().flat_map(|part| part.adapters.iter().copied());
+        let count = used().max().map_or(0, |last| last + 1);
+        let mut files = next..;
+        let adapters =
+            (0..count).map(|number| used().any(|other| other == number).then(|| files.next()).flatten());
+        FileNumbers { bases, adapters: adapters.collect() }
     }
 
     /// What the files of a component are called among all, by their number in its plan.
     fn of_part(&self, i: usize, part: &ComponentPlan) -> Vec<FileId> {
         let number = |(own, input): (u32, &Input)| match input.role {
-            Role::Adapter(k) => FileId(self.adapters[&part.adapters[k as usize]]),
+            Role::Adapter(k) => {
+                let file = self.adapters[part.adapters[k as usize] as usize];
+                FileId(file.expect("it is one of a component's"))
+            }
             _ => FileId(self.bases[i] + own),
         };
         (0..).zip(&part.plan.inputs).map(number).collect()
     }
 
     fn inputs(&self, parts: &[ComponentPlan]) -> Vec<Input> {
-        let mut all: BTreeMap<u32, Input> = BTreeMap::new();
+        let mut all: Vec<Option<Input>> = Vec::new();
         for (i, part) in parts.iter().enumerate() {
             for (FileId(file), input) in self.of_part(i, part).into_iter().zip(&part.plan.inputs) {
                 let role = of_whole(input.role, &part.adapters);
@@ -118,10 +121,12 @@ impl FileNumbers {
                     Role::Adapter(_) => input.name.clone(),
                     _ => format!("{}/{}", part.directory, input.name),
                 };
-                all.entry(file).or_insert_with(|| Input { role, name, identity: input.identity.clone() });
+                let place = file as usize;
+                all.resize(all.len().max(place + 1), None);
+                all[place] = Some(Input { role, name, identity: input.identity.clone() });
             }
         }
-        all.into_values().collect()
+        all.into_iter().flatten().collect()
     }
 }
 

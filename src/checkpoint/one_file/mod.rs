@@ -8,7 +8,6 @@
 pub(crate) mod joined;
 pub(crate) mod open_clip;
 pub(crate) mod original_names;
-pub(crate) mod original_tables;
 pub(crate) mod parts;
 pub(crate) mod unet;
 pub(crate) mod unet_names;

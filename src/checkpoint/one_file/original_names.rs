@@ -5,10 +5,12 @@
 //! (scale and shift of an output's norm) has no row, so that what is for it is refused.
 //! Sources: diffusers 0.42 `loaders/lora_conversion_utils.py` and, for SD3, `loaders/single_file_utils.py`; black-forest-labs' `flux/model.py`.
 
-use crate::checkpoint::one_file::original_tables::{
-    FLUX, FLUX_JOINED, FLUX2, FLUX2_JOINED, HUNYUAN_VIDEO, HUNYUAN_VIDEO_JOINED, LTX, LUMINA2,
-    LUMINA2_JOINED, SD3, SD3_JOINED, WAN, Z_IMAGE, Z_IMAGE_JOINED,
-};
+static TABLE: &str = include_str!("original_names.txt");
+/// What a row begins with of a projection that is joined.
+const JOINED: &str = "+ ";
+
+/// Original and diffusers' names, or a part and what it is joined as.
+type NamePair = (&'static str, &'static str);
 
 /// A family of models.
 pub(crate) struct Family {
@@ -16,45 +18,47 @@ pub(crate) struct Family {
     shown_by: &'static str,
     /// Original names that all of its files have in which its tensors' rows are known to be diffusers'; none for a family of no such files.
     files_have: &'static [&'static str],
-    /// Original and diffusers' names, where `#` is the number of a block.
-    names: &'static [(&'static str, &'static str)],
-    /// The first part of each joined projection, which shows that the model has it, and what it is joined as.
-    joined: &'static [(&'static str, &'static str)],
+    /// Its section of the table.
+    table: &'static str,
 }
 
 /// All of them; of those that a model shows the first is meant.
 static FAMILIES: &[Family] = &[
-    Family {
-        shown_by: "context_embedder.token_refiner.",
-        files_have: &[],
-        names: HUNYUAN_VIDEO,
-        joined: HUNYUAN_VIDEO_JOINED,
-    },
-    Family { shown_by: "time_guidance_embed.", files_have: &[], names: FLUX2, joined: FLUX2_JOINED },
+    Family { shown_by: "context_embedder.token_refiner.", files_have: &[], table: "hunyuan_video" },
+    Family { shown_by: "time_guidance_embed.", files_have: &[], table: "flux2" },
     Family {
         shown_by: "single_transformer_blocks.",
         files_have: &["double_blocks.0.img_attn.qkv.weight", "vector_in.in_layer.weight"],
-        names: FLUX,
-        joined: FLUX_JOINED,
+        table: "flux",
     },
     Family {
         shown_by: "condition_embedder.",
         files_have: &["blocks.0.self_attn.q.weight", "text_embedding.0.weight"],
-        names: WAN,
-        joined: &[],
+        table: "wan",
     },
     Family {
         shown_by: "pos_embed.proj",
         files_have: &["joint_blocks.0.x_block.attn.qkv.weight"],
-        names: SD3,
-        joined: SD3_JOINED,
+        table: "sd3",
     },
-    Family { shown_by: "time_caption_embed.", files_have: &[], names: LUMINA2, joined: LUMINA2_JOINED },
-    Family { shown_by: "all_x_embedder.", files_have: &[], names: Z_IMAGE, joined: Z_IMAGE_JOINED },
-    Family { shown_by: "time_embed.emb.", files_have: &[], names: LTX, joined: &[] },
+    Family { shown_by: "time_caption_embed.", files_have: &[], table: "lumina2" },
+    Family { shown_by: "all_x_embedder.", files_have: &[], table: "z_image" },
+    Family { shown_by: "time_embed.emb.", files_have: &[], table: "ltx" },
 ];
 
 impl Family {
+    /// The rows of its section, of joined projections or all others.
+    fn rows(&self, are_joined: bool) -> impl Iterator<Item = NamePair> {
+        let own = |section: &'static str| section.strip_prefix(self.table)?.strip_prefix("]\n");
+        let section = TABLE.split("\n[").find_map(own).unwrap_or_default();
+        let rows = section.lines().filter(|line| !line.starts_with("# "));
+        let row = move |line: &'static str| match line.strip_prefix(JOINED) {
+            Some(row) => are_joined.then_some(row),
+            None => (!are_joined).then_some(line),
+        };
+        rows.filter_map(row).filter_map(|row| row.split_once(' '))
+    }
+
     /// The family of a model with such modules, if it has original names.
     pub(crate) fn of<'n>(modules: impl Iterator<Item = &'n str> + Clone) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| modules.clone().any(|module| module.starts_with(family.shown_by)))
@@ -71,16 +75,16 @@ impl Family {
 
     /// What diffusers calls a module by its original name, perhaps one that is joined of several there.
     pub(crate) fn diffusers(&self, original: &str) -> Option<String> {
-        let found = self.names.iter().find_map(|(own, ours)| Some((*ours, number(own, original)?)));
+        let found = self.rows(false).find_map(|(own, ours)| Some((ours, number(own, original)?)));
         found.map(|(ours, number)| ours.replacen('#', number, 1))
     }
 
     /// The original names of a module, each with the path that it has in diffusers: its own, and that of what it is the first part of.
     pub(crate) fn originals(&self, module: &str) -> impl Iterator<Item = (String, String)> {
-        let joined = self.joined.iter().filter_map(|(first, whole)| Some((*whole, number(first, module)?)));
-        let own = self.names.iter().filter_map(|(_, ours)| Some((*ours, number(ours, module)?)));
+        let joined = self.rows(true).filter_map(|(first, whole)| Some((whole, number(first, module)?)));
+        let own = self.rows(false).filter_map(|(_, ours)| Some((ours, number(ours, module)?)));
         joined.chain(own).filter_map(|(ours, number)| {
-            let (original, _) = self.names.iter().find(|(_, path)| *path == ours)?;
+            let (original, _) = self.rows(false).find(|(_, path)| *path == ours)?;
             Some((original.replacen('#', number, 1), ours.replacen('#', number, 1)))
         })
     }
@@ -120,10 +124,11 @@ mod tests {
     #[test]
     fn joined_projections_have_names() {
         for family in FAMILIES {
-            for (_, whole) in family.joined {
-                assert!(family.names.iter().any(|(_, path)| path == whole), "{whole}");
+            assert!(family.rows(false).count() > 10, "{}", family.table);
+            for (_, whole) in family.rows(true) {
+                assert!(family.rows(false).any(|(_, path)| path == whole), "{whole}");
             }
-            for (original, ours) in family.names {
+            for (original, ours) in family.rows(false) {
                 assert_eq!(original.contains('#'), ours.contains('#'), "{original}");
             }
         }
