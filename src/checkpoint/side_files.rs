@@ -203,7 +203,9 @@ fn marked(files: &[Entry]) -> BTreeMap<String, Why> {
         Some((format!("{at}/"), *why))
     };
     // Of several such files in one directory the first counts.
-    files.iter().rev().filter_map(mark).collect()
+    let mut found = BTreeMap::new();
+    found.extend(files.iter().rev().filter_map(mark));
+    found
 }
 
 fn notes(copied: &[Entry], left: Vec<(String, Why)>) -> Vec<Note> {

@@ -39,7 +39,7 @@ impl ColumnOrder {
         let said = layout.row(block.source, 0).order.as_chunks::<4>().0;
         let group = |col: &u32| i64::from(i32::from_le_bytes(said[*col as usize]));
         let mut columns: Vec<u32> = (0..said.len() as u32).collect();
-        columns.sort_by_key(group);
+        columns.sort_unstable_by_key(|col| (group(col), *col));
         let in_all = layout.groups_in_all as i64;
         if columns.iter().any(|col| !(0..in_all).contains(&group(col))) {
             return None;

@@ -8,7 +8,7 @@ use crate::pipeline::milestone::ShardDone;
 use crate::plan::out_tensor::Plan;
 use crate::plan::output_files::{CARD, SUMS};
 use crate::publish::checksums::{Checksums, sums_text};
-use crate::publish::into_place::rank;
+use crate::publish::into_place::in_order;
 use crate::publish::model_card::model_card;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::storage::files::{copy_file, write_small};
@@ -20,6 +20,7 @@ use crate::storage::store::Store;
 const MANY: usize = 256;
 
 /// What a file beside the shards holds.
+#[derive(Clone, Copy)]
 enum Content<'c> {
     /// All of another file.
     File(&'c dyn Source),
@@ -118,14 +119,13 @@ impl Completion<'_> {
         let own = own.chain([(CARD, self.card.as_str())]).map(|(name, text)| (name, Content::Text(text)));
         let copied = self.plan.copied.iter().zip(self.copied);
         let copied = copied.map(|(file, source)| (file.name.as_str(), Content::File(source.as_ref())));
-        let mut others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
-        // Whoever sees the output grow takes it for a checkpoint late.
-        others.sort_by_key(|(name, _)| rank(name));
+        let others: Vec<(&str, Content<'_>)> = copied.chain(own).collect();
         let is_many = others.len() > MANY;
         let each = if is_many { &store.together() } else { store };
         let mut done = Vec::new();
         let mut buf = vec![0; 1 << 18];
-        for (name, content) in others {
+        // Whoever sees the output grow takes it for a checkpoint late.
+        for &(name, content) in in_order(&others, |(name, _)| name) {
             let (bytes, hash) = match content {
                 Content::File(source) => {
                     (source.len(), copy_file(source, each, name, &mut buf, self.cancel)?)

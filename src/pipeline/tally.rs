@@ -190,7 +190,7 @@ impl Tally {
         });
         let share = |claim: ClaimId| Some((self.claims[claim.0 as usize].retained.share()?, claim.0));
         let mut shares: Vec<(f64, u32)> = ops.filter_map(|op| share(op.claim)).collect();
-        shares.sort_by(|one, other| one.0.total_cmp(&other.0));
+        shares.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
         let &(least, claim) = shares.first()?;
         let median = shares[(shares.len() - 1) / 2].0;
         let tensor = plan.claims[claim as usize].tensor.to_string();

@@ -63,18 +63,15 @@ impl Plan {
             Content::Compute { ops, .. } => Some(ops),
             Content::Copy { .. } => None,
         });
-        let by_claim: BTreeMap<u32, (Option<u64>, f32)> =
-            ops.flatten().map(|op| (op.claim.0, (op.rank(), op.scale))).collect();
-        let claims = self.claims.iter().enumerate().map(|(i, claim)| {
-            let op = by_claim.get(&(i as u32));
-            ClaimLine {
-                adapter: claim.adapter,
-                module: &claim.module,
-                method: &claim.method,
-                tensor: &claim.tensor,
-                rank: op.and_then(|(rank, _)| *rank),
-                scale: op.map(|(_, scale)| *scale),
-            }
+        let mut of_claims = vec![None; self.claims.len()];
+        ops.flatten().for_each(|op| of_claims[op.claim.0 as usize] = Some((op.rank(), op.scale)));
+        let claims = self.claims.iter().zip(of_claims).map(|(claim, op)| ClaimLine {
+            adapter: claim.adapter,
+            module: &claim.module,
+            method: &claim.method,
+            tensor: &claim.tensor,
+            rank: op.and_then(|(rank, _)| rank),
+            scale: op.map(|(_, scale)| scale),
         });
         Explained {
             digest: digest.to_owned(),

@@ -132,7 +132,7 @@ pub(crate) fn resplit(
     for (i, places) in places.into_iter().enumerate() {
         let name = if count == 1 { weights.single() } else { weights.shard(i + 1, count) };
         let mut own: Vec<OutTensor> = places.into_iter().filter_map(|place| tensors[place].take()).collect();
-        own.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+        own.sort_unstable_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
         let is_same = |names: &[Name]| names.iter().eq(own.iter().map(|tensor| &tensor.name));
         let header = match before.remove(&name) {
             Some((header, names)) if is_same(&names) => Ok(header),

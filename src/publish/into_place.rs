@@ -3,8 +3,6 @@
 //!
 //! This serves for an output that is a mount point, as the volume of a batch job is, and where nothing can be made beside it.
 
-use std::collections::BTreeSet;
-
 use crate::cancel::Cancel;
 use crate::checkpoint::weights_name::is_index;
 use crate::error::output::OutputError;
@@ -93,10 +91,8 @@ pub(crate) fn take_back(
     if beside.is_none() && !is_whole(&inside, digest) {
         return Ok(());
     }
-    let mut files = files.to_vec();
     // By its record each of the two is known, so that this comes last.
-    files.sort_by_key(|name| rank(name));
-    for name in files {
+    for name in in_order(files, |name| name) {
         if inside.stat(name)?.is_some() {
             continue;
         }
@@ -122,8 +118,8 @@ fn is_whole(dir: &Location, digest: &str) -> bool {
 
 /// Moves every file of `staging` to its place in `output`, and removes `staging`.
 fn move_all(staging: &Location, output: &Location, cancel: &Cancel) -> Result<()> {
-    let mut files = staging.files(&|_| false)?;
-    files.sort_by_key(|file| rank(&file.name));
+    let files = staging.files(&|_| false)?;
+    let files: Vec<&Entry> = in_order(&files, |file| &file.name).collect();
     for kind in files.chunk_by(|one, other| rank(&one.name) == rank(&other.name)) {
         for file in kind {
             cancel.check().map_err(|stopped| stopped.hint(GO_ON))?;
@@ -138,14 +134,20 @@ fn move_all(staging: &Location, output: &Location, cancel: &Cancel) -> Result<()
 }
 
 /// Makes the names of `files` last, directory by directory and those further down first.
-fn sync_directories(output: &Location, files: &[Entry]) -> Result<()> {
+fn sync_directories(output: &Location, files: &[&Entry]) -> Result<()> {
     let dirs = files.iter().flat_map(|file| file.name.match_indices('/').map(|(end, _)| &file.name[..end]));
-    let dirs: BTreeSet<&str> = dirs.collect();
+    let mut dirs: Vec<&str> = dirs.collect();
+    dirs.sort_unstable();
+    dirs.dedup();
     dirs.iter().rev().chain([&""]).try_for_each(|dir| output.sync(dir))
 }
 
-/// The order of files: everything, then the index, then the config, then the record.
-pub(crate) fn rank(name: &str) -> u8 {
+/// Files in the order in which they are to be seen: everything, then the index, then the config, then the record.
+pub(crate) fn in_order<T>(files: &[T], name: fn(&T) -> &str) -> impl Iterator<Item = &T> {
+    (0..=3).flat_map(move |kind| files.iter().filter(move |file| rank(name(file)) == kind))
+}
+
+fn rank(name: &str) -> u8 {
     match name {
         PROVENANCE => 3,
         "config.json" => 2,

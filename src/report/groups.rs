@@ -78,8 +78,11 @@ pub(crate) fn group<'n, K: Clone + Eq + Hash>(
         values.sort_unstable();
         values.dedup();
     }
-    groups.sort_by(|one, other| natural(&one.first_name(), &other.first_name()));
-    groups
+    let mut order: Vec<(String, usize)> =
+        groups.iter().enumerate().map(|(i, group)| (group.first_name(), i)).collect();
+    order.sort_by(|(one, _), (other, _)| natural(one, other));
+    let mut groups: Vec<Option<Group<K>>> = groups.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|(_, i)| groups[i].take()).collect()
 }
 
 /// The order in which people count: runs of digits by their value, all else by its bytes.

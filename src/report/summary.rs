@@ -1,6 +1,5 @@
 //! The result of a merge in words and as JSON.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -159,8 +158,9 @@ fn rounded_to(plan: &Plan) -> Option<String> {
     let merged = plan
         .tensors()
         .filter(|tensor| matches!(&tensor.content, Content::Compute { ops, .. } if !ops.is_empty()));
-    let encodings: BTreeSet<&str> = merged.map(|tensor| &*tensor.encoding).collect();
-    let only = encodings.first().filter(|_| encodings.len() == 1)?;
+    let mut encodings = merged.map(|tensor| &*tensor.encoding);
+    let first = encodings.next()?;
+    let only = encodings.all(|other| other == first).then_some(first)?;
     // Of `fp8_block` and `ct_int8` the number is what weights are rounded to.
     only.split('_').find(|word| word.ends_with(|end: char| end.is_ascii_digit())).map(str::to_uppercase)
 }

@@ -127,10 +127,10 @@ fn targeted(context: &ClaimContext<'_>, module: &str, entries: &[String]) -> Vec
             found.push(parameter.to_owned());
         }
     }
-    if let Some(order) = order_of(&found) {
-        found.sort_by_key(|name| order.iter().position(|other| other == name));
+    match order_of(&found) {
+        Some(order) => order.iter().filter(|name| found.contains(name)).cloned().collect(),
+        None => found,
     }
-    found
 }
 
 /// One parameter and its pair of factors.

@@ -6,7 +6,7 @@
 //! itself, each under the directory that it would have in a pipeline.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::checkpoint::catalogue::{Catalogue, FileLayout, RowPart, StoredForm};
 use crate::checkpoint::discover::Checkpoint;
@@ -80,7 +80,7 @@ fn meet_as(adapter: Adapter, base: &Checkpoint, may_be: &dyn Fn(&str) -> bool) -
     }
     let mut adapter = adapter;
     if let Some(configs) = adapter.components.take() {
-        let own = configs.into_iter().filter(|(prefix, _)| found.contains_key(prefix));
+        let own = configs.into_iter().filter(|(prefix, _)| found.iter().any(|(other, _)| other == prefix));
         adapter.config = one_config(own.map(|(_, config)| config))?.unwrap_or(adapter.config);
     }
     let grammar = Grammar::of(&adapter.kind);
@@ -88,7 +88,7 @@ fn meet_as(adapter: Adapter, base: &Checkpoint, may_be: &dyn Fn(&str) -> bool) -
     let mut met = Vec::with_capacity(adapter.tensors.len());
     for tensor in std::mem::take(&mut adapter.tensors) {
         let Some(key) = Key::read(&tensor.key) else { continue };
-        let Some(section) = found.get(key.prefix) else {
+        let Some((_, section)) = found.iter().find(|(prefix, _)| *prefix == key.prefix) else {
             met.push(tensor.unneeded(Some(Unneeded::OtherComponent)));
             continue;
         };
@@ -114,13 +114,15 @@ fn sections_of<'s, 'b>(
     base: &Checkpoint,
     sections: &'s [Section<'b>],
     may_be: &dyn Fn(&str) -> bool,
-) -> Result<HashMap<&'static str, &'s Section<'b>>> {
+) -> Result<Vec<(&'static str, &'s Section<'b>)>> {
     if let [Section { directory: None, modules }] = sections {
         let prefix = component(adapter, base, modules, may_be)?;
         return Ok(prefix.map(|prefix| (prefix, &sections[0])).into_iter().collect());
     }
     let keys = adapter.needed().filter_map(|tensor| Key::read(&tensor.key));
-    let prefixes: BTreeSet<&'static str> = keys.map(|key| key.prefix).collect();
+    let mut prefixes: Vec<&'static str> = keys.map(|key| key.prefix).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
     let of = |prefix: &&'static str| {
         let all = || sections.iter().filter_map(|section| section.directory);
         let is_its = |section: &&Section<'_>| section.directory.is_some_and(|own| is_in(prefix, own, all()));
@@ -163,16 +165,17 @@ fn component(
     may_be: &dyn Fn(&str) -> bool,
 ) -> Result<Option<&'static str>> {
     let fits = adapter.fits();
-    let mut found: BTreeSet<&'static str> = BTreeSet::new();
+    let mut found: Vec<&'static str> = Vec::new();
     for tensor in adapter.needed() {
-        let is_open = |key: &Key| may_be(key.prefix) && !found.contains(key.prefix);
+        let is_open = |key: &Key| may_be(key.prefix) && !found.contains(&key.prefix);
         let Some(key) = Key::read(&tensor.key).filter(is_open) else { continue };
         if let Some(module) = modules.find(&adapter.name, &key)?
             && module.shape.as_deref().is_none_or(|shape| fits(&key.whole_module(), shape))
         {
-            found.insert(key.prefix);
+            found.push(key.prefix);
         }
     }
+    found.sort_unstable();
     let called = base.location.name().map(|name| format!("{name}."));
     if let Some(own) = found.iter().find(|prefix| called.as_deref() == Some(**prefix)) {
         return Ok(Some(own));
@@ -222,7 +225,9 @@ impl<'b> Section<'b> {
             let is_text = base.config.model_type().is_some();
             return vec![Section { directory: None, modules: BaseModules::of(modules(), is_text) }];
         }
-        let directories: BTreeSet<&'static str> = directories().collect();
+        let mut directories: Vec<&'static str> = directories().collect();
+        directories.sort_unstable();
+        directories.dedup();
         let section = |directory: &'static str| {
             let within = |(module, shape): (&'b str, Cow<'b, Shape>)| {
                 Some((module.strip_prefix(directory)?.strip_prefix('.')?, shape))

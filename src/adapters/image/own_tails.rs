@@ -37,28 +37,26 @@ const BESIDE: &[(&str, &str, &str)] = &[
 /// # Errors
 /// [`ClaimError::Unclaimed`] for a module that two methods change.
 pub(crate) fn settle(adapter: &str, keys: &mut [(Key, TensorEntry)], source: &dyn Source) -> Result<()> {
-    let mut starts: HashMap<&str, HashSet<String>> = HashMap::new();
-    let mut inputs: HashSet<String> = HashSet::new();
+    let mut starts: HashSet<(&str, String)> = HashSet::new();
     for (key, entry) in &*keys {
         let Some(tail) = key.tail else { continue };
         if let Some((start, ..)) = BESIDE.iter().find(|(start, ..)| tail.starts_with(start)) {
-            starts.entry(start).or_default().insert(key.whole_module());
+            starts.insert((start, key.whole_module()));
         }
         if tail == ON_INPUT && number(adapter, source, entry)? != 0.0 {
-            inputs.insert(key.whole_module());
+            starts.insert((ON_INPUT, key.whole_module()));
         }
     }
     for (key, entry) in keys.iter_mut() {
         let Some(tail) = key.tail else { continue };
-        let module = key.whole_module();
-        let is_beside = |start: &str| starts.get(start).is_some_and(|modules| modules.contains(&module));
+        let is_beside = |start| starts.contains(&(start, key.whole_module()));
         let of_inputs = entry.name.ends_with(DORA_SCALE)
             && matches!(entry.shape.axes(), [1, rest @ ..] if rest.iter().any(|&axis| axis > 1));
         let own = BESIDE.iter().find(|(start, old, _)| *old == tail && is_beside(start));
         key.tail = match own {
             Some((.., new)) => Some(new),
             None if tail == MAGNITUDE && of_inputs => Some(OF_INPUTS),
-            None if tail == IA3_OUTPUTS && inputs.contains(&module) => Some(".ia3_inputs"),
+            None if tail == IA3_OUTPUTS && is_beside(ON_INPUT) => Some(".ia3_inputs"),
             None => Some(tail),
         };
     }

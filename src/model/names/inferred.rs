@@ -38,14 +38,17 @@ pub(crate) fn inferred(
     let found = prefixes(disk, paths, fits);
     let must: Vec<&str> =
         paths.iter().zip(required).filter(|(_, must)| **must).map(|(path, _)| *path).collect();
-    let towers: BTreeSet<&str> = must.iter().map(|path| tower(path)).collect();
+    let mut towers: Vec<&str> = must.iter().map(|path| tower(path)).collect();
+    towers.sort_unstable();
+    towers.dedup();
     let of_all = common(&found, &must);
     let of_tower = |name: &&str| {
         let own: Vec<&str> = must.iter().copied().filter(|path| tower(path) == *name).collect();
         Some((name.to_string(), of_all.clone().or_else(|| common(&found, &own))?))
     };
-    let mut chosen: BTreeMap<String, String> = towers.iter().filter_map(of_tower).collect();
-    let used: BTreeSet<String> = chosen.values().cloned().collect();
+    let (mut chosen, mut used) = (BTreeMap::new(), BTreeSet::new());
+    chosen.extend(towers.iter().filter_map(of_tower));
+    used.extend(chosen.values().cloned());
     for (path, _) in paths.iter().zip(required).filter(|(_, must)| !**must) {
         let mut own = found[path].best().intersection(&used);
         if let (Some(prefix), None) = (own.next(), own.next()) {

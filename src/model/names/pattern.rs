@@ -233,7 +233,7 @@ fn literals(pattern: &str) -> Vec<Box<str>> {
     }
     found.push(run.into_boxed_str());
     found.retain(|literal| !literal.is_empty());
-    found.sort_by_key(|literal| std::cmp::Reverse(literal.len()));
+    found.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
     found
 }
 

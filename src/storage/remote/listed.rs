@@ -11,7 +11,9 @@ pub(crate) struct Listed<T>(BTreeMap<String, (u64, T)>);
 impl<T> Listed<T> {
     /// Files of these names, with their lengths in bytes.
     pub(crate) fn new(files: impl IntoIterator<Item = (String, u64, T)>) -> Listed<T> {
-        Listed(files.into_iter().map(|(name, bytes, value)| (name, (bytes, value))).collect())
+        let mut listed = BTreeMap::new();
+        listed.extend(files.into_iter().map(|(name, bytes, value)| (name, (bytes, value))));
+        Listed(listed)
     }
 
     /// What the file of that name has.
