@@ -4,9 +4,10 @@ use crate::adapters::dialect::Detection;
 use crate::checkpoint::header::read_header;
 use crate::checkpoint::header_room::HeaderRoom;
 use crate::error::Result;
-use crate::formats::container::TensorEntry;
+use crate::formats::container::{FileHeader, TensorEntry};
 use crate::hub::resolved::Resolved;
 use crate::storage::location::Location;
+use crate::storage::source::Source;
 use crate::storage::store::{EntryKind, Store};
 
 /// The directory and the name of the only file of that ending that is meant.
@@ -42,9 +43,20 @@ pub(crate) fn detect_by_tensor(
     file: &str,
     is_own: impl Fn(&TensorEntry) -> bool,
 ) -> Result<Detection> {
-    let source = dir.open(file)?;
-    let room = HeaderRoom::at_most(MOST_HEADER_BYTES);
-    let header = read_header(source.as_ref(), &dir.path_of(file), room);
+    let header = header(dir.open(file)?.as_ref(), dir, file);
     let is_any = header.is_ok_and(|header| header.tensors.iter().any(is_own));
     Ok(if is_any { Detection::Certain } else { Detection::No })
+}
+
+/// Checks that the safetensors file that is meant alone is one, if there is one: of a file that was cut nobody can tell whose it is.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn check_header(place: &Location) -> Result<()> {
+    let Some((dir, file)) = lone_file(place, ".safetensors")? else { return Ok(()) };
+    header(dir.open(&file)?.as_ref(), &dir, &file).map(drop)
+}
+
+fn header(source: &dyn Source, dir: &Location, file: &str) -> Result<FileHeader> {
+    read_header(source, &dir.path_of(file), HeaderRoom::at_most(MOST_HEADER_BYTES))
 }

@@ -11,6 +11,7 @@ use crate::adapters::dialect::{Detection, Dialect, Opening, TrainedOn};
 use crate::adapters::foreign::{Foreign, foreign, foreign_file};
 use crate::adapters::gguf_lora::GgufLora;
 use crate::adapters::image::file::ImageFile;
+use crate::adapters::lone_file::check_header;
 use crate::adapters::mlx_lm::MlxLm;
 use crate::adapters::own_model::mistral::MistralFinetune;
 use crate::adapters::own_model::torchtune::Torchtune;
@@ -114,7 +115,11 @@ fn dialect_of(dir: &Location) -> Result<&'static dyn Dialect> {
                 !foreign.is_of_another() && DIALECTS.iter().any(|dialect| dialect.has(foreign.file_name()))
             };
             let foreign = foreign_file(dir).filter(|foreign| !lacks_config(foreign));
-            Err(foreign.map_or_else(|| not_found(dir), Foreign::refused))
+            let Some(foreign) = foreign else {
+                check_header(dir)?;
+                return Err(not_found(dir));
+            };
+            Err(foreign.refused())
         }
     }
 }

@@ -16,7 +16,7 @@ const OTHERS: &[&str] = &["config.json"];
 /// The directory of the checkpoint that a file of it is, and the variant that the file's name says; what is no file as it is.
 ///
 /// # Errors
-/// [`CheckpointError::SingleFile`] for a file that no checkpoint has, or as [`Resolved::names_file`].
+/// [`CheckpointError::SingleFile`] for a file that no checkpoint has, one that cannot be read, or as [`Resolved::names_file`].
 pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)> {
     if !place.names_file()? {
         return Ok((place, None));
@@ -27,7 +27,8 @@ pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)
         return Ok((place.directory(), name));
     }
     // Whatever it is called: people give such files the names of others.
-    if stem_of_file(name).is_some() && is_one_file(&place) {
+    let is_one = stem_of_file(name).is_some().then(|| is_one_file(&place));
+    if matches!(is_one, Some(Ok(true))) {
         let name = Some(name.to_owned());
         return Ok((place.directory(), name));
     }
@@ -36,9 +37,10 @@ pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)
         let variant = weights.and_then(|weights| weights.variant);
         return Ok((place.directory(), variant));
     }
+    is_one.transpose()?;
     let path = place.location.path();
     Err(Error::new(CheckpointError::SingleFile { path }).hint(
-        "read are single files of Stable Diffusion and SDXL by their original names, and GGUF files. Else a checkpoint is a \
+        "read are single files of Stable Diffusion, SDXL, SD3, Flux and Wan by their original names, and GGUF files. Else a checkpoint is a \
          directory with `model.safetensors` and `config.json`: if this file is a whole model of transformers or diffusers, \
          give it that name beside its config",
     ))
@@ -47,13 +49,14 @@ pub(crate) fn directory_of(place: Resolved) -> Result<(Resolved, Option<String>)
 /// Memory for the header of a file that may be one.
 const MOST_HEADER_BYTES: u64 = 64 << 20;
 
-/// Whether a file's tensors are those of an image model in one file. What cannot be read is none: that is said as for any file.
-fn is_one_file(place: &Resolved) -> bool {
-    let Some(name) = place.location.name().map(str::to_owned) else { return false };
+/// Whether a file's tensors are those of an image model in one file.
+///
+/// # Errors
+/// A file that cannot be read.
+fn is_one_file(place: &Resolved) -> Result<bool> {
+    let Some(name) = place.location.name().map(str::to_owned) else { return Ok(false) };
     let dir = place.clone().directory().location;
-    let Ok(source) = dir.open(&name) else { return false };
-    let header = read_header(source.as_ref(), &dir.path_of(&name), HeaderRoom::at_most(MOST_HEADER_BYTES));
-    header.is_ok_and(|header| {
-        OneFile::of(header.tensors.iter().map(|tensor| (&*tensor.name, &tensor.shape))).is_some()
-    })
+    let source = dir.open(&name)?;
+    let header = read_header(source.as_ref(), &dir.path_of(&name), HeaderRoom::at_most(MOST_HEADER_BYTES))?;
+    Ok(OneFile::of(header.tensors.iter().map(|tensor| (&*tensor.name, &tensor.shape))).is_some())
 }

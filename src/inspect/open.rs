@@ -57,7 +57,8 @@ pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Resu
     if place.names_file()? && open::detect(&place.location)?.is_some() {
         return read(place, variant, cancel);
     }
-    let (place, of_file) = single_file::directory_of(place.clone()).unwrap_or((place.clone(), None));
+    let refused = |error| foreign(&place.location).map_or(error, Foreign::refused);
+    let (place, of_file) = single_file::directory_of(place.clone()).map_err(refused)?;
     let (place, variant) = (&place, variant.or(of_file.as_deref()));
     read(place, variant, cancel).map_err(|error| match error.kind() {
         ErrorKind::Storage(StorageError::Missing { .. }) => {

@@ -395,7 +395,7 @@ fn what_is_neither_is_missing() {
         &["error: no directory at", "hint: ", "has no `no-such-folder`"],
     );
     let file = fixtures().join("README.md");
-    refused(&file, 66, &["error: no directory at", "hint: a checkpoint is"]);
+    refused(&file, 65, &["is a single file", "hint: ", "a checkpoint is a directory with"]);
     let empty = folder();
     fs::write(empty.path().join("notes.txt"), "nothing").expect("a small file");
     refused(

@@ -119,7 +119,8 @@ fn files_that_were_cut_are_refused() {
             let path = if file.is_empty() { work.adapter.clone() } else { work.adapter.join(file) };
             let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
             fs::write(&path, &bytes[..bytes.len() * share / 100]).expect("written");
-            refused(&format!("{share} % of {case}"), &work, &work.merge(&[]), "");
+            let says = if file.is_empty() { "not a readable safetensors file" } else { "" };
+            refused(&format!("{share} % of {case}"), &work, &work.merge(&[]), says);
         }
     }
 }

@@ -229,6 +229,15 @@ fn the_file_is_merged_by_its_name_and_nothing_beside_it() {
     work.adapter = trainers("image-diffusers-flux").join("adapter.safetensors");
     refused("a component that it has not", &work, &[], 65, &["transformer."]);
     work.base = work.base.with_file_name("other.safetensors");
+    refused(
+        "what is no file of tensors",
+        &work,
+        &[],
+        65,
+        &["other.safetensors` is not a readable safetensors"],
+    );
+    let shard = fixtures().join("demo/base/model-00001-of-00003.safetensors");
+    fs::copy(shard, &work.base).expect("copied");
     refused("what is no such file", &work, &[], 65, &["is a single file", "by their original names"]);
 }
 
