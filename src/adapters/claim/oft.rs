@@ -107,7 +107,12 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
         let (more, format) = (old.len() - 1, "OFT as PEFT up to 0.15 had it");
         return Some(Error::new(ClaimError::OldFormat { adapter, key, more, format }).hint(retrain));
     }
-    let weight = context.adapter.weight;
+    weighted(context)
+}
+
+/// The refusal of an adapter that rotates and has another weight than 1.
+pub(crate) fn weighted(context: &ClaimContext<'_>) -> Option<Error> {
+    let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
     (weight != 1.0).then(|| {
         let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale");
         Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")

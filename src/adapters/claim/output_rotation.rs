@@ -8,9 +8,9 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris;
 use crate::adapters::claim::lycoris::LycorisLayer;
+use crate::adapters::claim::oft;
 use crate::adapters::parts::Tail;
-use crate::error::claim::ClaimError;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::outline::Target;
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
@@ -44,12 +44,8 @@ fn claim_module(
         findings.lacks_partner(present[0], &TAILS[0].key(module));
         return Ok(());
     };
-    let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
-    if weight != 1.0 {
-        let (what, why) = (adapter, "OFT rotates, and a rotation has no scale");
-        let error =
-            Error::new(ClaimError::Weighted { adapter: context.adapter.name.clone(), what, weight, why });
-        return Err(error.hint("use weight 1 for this adapter"));
+    if let Some(error) = oft::weighted(context) {
+        return Err(error);
     }
     let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LyCORIS' OFT")? else {
         return Ok(());
