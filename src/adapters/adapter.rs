@@ -246,6 +246,22 @@ impl Adapter {
         Err(bad_field(&self.name, self.options.alpha_field, &value, why))
     }
 
+    /// A number that its method's config sets.
+    ///
+    /// # Errors
+    /// [`AdapterError::Field`] for what is none.
+    pub(crate) fn number(&self, field: &str) -> Result<f64> {
+        self.options.methods.settings.number(field).map_err(|problem| problem.refused(&self.name))
+    }
+
+    /// A word that its method's config sets.
+    ///
+    /// # Errors
+    /// [`AdapterError::Field`] for what is none that is known.
+    pub(crate) fn word(&self, field: &str) -> Result<&'static str> {
+        self.options.methods.settings.word(field).map_err(|problem| problem.refused(&self.name))
+    }
+
     /// Its tensors as a merge reads them, with rows in the order of a model of that config.
     ///
     /// # Errors

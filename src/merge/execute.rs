@@ -31,7 +31,6 @@ use crate::publish::target::{OutputTarget, Probed, drop_leftovers, probe};
 use crate::report::event::{Event, Reporter};
 use crate::report::summary::{Summary, lost};
 use crate::schedule::extent::Extent;
-use crate::schedule::repack::scratch_bytes;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
@@ -308,7 +307,7 @@ impl Prepared {
         let settings = io_settings(&self.io, &self.schedule, self.unchanged);
         self.places[0].use_io(settings);
         store.use_io(output_io(settings, &self.io, store));
-        let scratch = write_repacked(&self.repacks, &self.sources, store, cancel)?;
+        let scratch = write_repacked(&self.scratch, &self.sources, store, cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();
@@ -341,7 +340,7 @@ impl Prepared {
             return Ok(None);
         }
         let Some(limit) = file_limit() else { return Ok(None) };
-        let needed = self.own_plan().disk_bytes() + scratch_bytes(&self.repacks);
+        let needed = self.own_plan().disk_bytes() + self.scratch.bytes;
         let with_run = needed + self.schedule.budget.total.bytes();
         if limit.free < with_run {
             let path = dir.path();
@@ -358,7 +357,7 @@ impl Prepared {
     }
 
     pub(crate) fn check_room(&self, dir: &Location, there: u64) -> Result<()> {
-        let needed = (self.own_plan().disk_bytes() + scratch_bytes(&self.repacks)).saturating_sub(there);
+        let needed = (self.own_plan().disk_bytes() + self.scratch.bytes).saturating_sub(there);
         match dir.free_bytes("") {
             Some(free) if free < needed => {
                 Err(StorageError::DiskFull { path: dir.path(), needed, free }.into())

@@ -23,7 +23,7 @@ use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{CopiedFile, OutHeader, OutShard, Plan, Role};
 use crate::schedule::budget::{Schedule, split};
-use crate::schedule::repack::{FactorRepack, MUCH, repack_factors};
+use crate::schedule::repack::{MUCH, ScratchFactors, repack_factors};
 use crate::storage::io::choice::IoChoice;
 use crate::storage::io::settings::Unchanged;
 use crate::storage::location::Location;
@@ -49,7 +49,7 @@ pub struct Prepared {
     pub(crate) unchanged: Unchanged,
     /// Whether it is taken for granted that blocks can be shared.
     pub(crate) shares: bool,
-    pub(crate) repacks: Vec<FactorRepack>,
+    pub(crate) scratch: ScratchFactors,
     pub(crate) base_name: String,
     pub(crate) library: &'static Library,
     pub(crate) sources: Vec<Box<dyn Source>>,
@@ -99,7 +99,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
     let part = request.part.map(|number| OwnPart::of(&plan, number));
     let own = part.as_ref().map_or(&*plan, |part| &part.plan);
-    let (repacks, locations) = repack_factors(own, much);
+    let (scratch, locations) = repack_factors(own, much);
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(own, &asked)? };
     let io = choose_io(request, &schedule, &place.location, &sources[of_base]);
@@ -114,7 +114,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         io,
         unchanged: request.unchanged,
         shares: request.hooks().shares,
-        repacks,
+        scratch,
         base_name,
         library,
         sources,

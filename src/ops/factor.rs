@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::Derivation;
+use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
+use crate::tensor::shape::Shape;
 
 /// A matrix in an adapter file: `inner` values for every position of one axis of the delta, or for none.
 ///
@@ -23,6 +26,8 @@ pub struct Factor {
     pub inner: u64,
     /// Elements from one of those values to the next.
     pub inner_stride: u64,
+    /// How it is made, where no file holds it: then `tensor` says its shape alone.
+    pub(crate) derivation: Option<Box<Derivation>>,
 }
 
 /// The positions that a factor has values for.
@@ -45,7 +50,7 @@ impl Factor {
     /// A factor that runs along no axis: all of a tensor.
     pub fn whole(tensor: TensorRef) -> Factor {
         let inner = tensor.shape.elements();
-        Factor { tensor, start: 0, reach: FactorReach::Whole, inner, inner_stride: 1 }
+        Factor { tensor, start: 0, reach: FactorReach::Whole, inner, inner_stride: 1, derivation: None }
     }
 
     /// A factor that runs along no axis, and of which its delta makes `len` values when it is read.
@@ -56,7 +61,35 @@ impl Factor {
     /// A factor that runs along an axis: `inner` values for each position, from the tensor's first element on.
     pub fn along(axis: usize, tensor: TensorRef, stride: u64, inner: u64, inner_stride: u64) -> Factor {
         let reach = FactorReach::Axis { axis: axis as u8, stride };
-        Factor { tensor, start: 0, reach, inner, inner_stride }
+        Factor { tensor, start: 0, reach, inner, inner_stride, derivation: None }
+    }
+
+    /// A factor `[rows, width]` that is made of others of the first source's file, and lies where `laid` puts such a tensor.
+    pub(crate) fn derived(
+        derivation: Derivation,
+        [rows, width]: [u64; 2],
+        laid: impl FnOnce(TensorRef) -> Factor,
+    ) -> Factor {
+        let shape = Shape::new(&[rows, width]).expect("both are sizes of tensors in a file");
+        let first = derivation.sources.first().expect("it is made of something");
+        let tensor = TensorRef { dtype: Dtype::F32, shape, ..first.clone() };
+        Factor { derivation: Some(Box::new(derivation)), ..laid(tensor) }
+    }
+
+    /// The tensors of files that it is or is made of.
+    pub(crate) fn stored(&self) -> &[TensorRef] {
+        match &self.derivation {
+            Some(derivation) => &derivation.sources,
+            None => std::slice::from_ref(&self.tensor),
+        }
+    }
+
+    /// Gives every tensor that it names to `change`.
+    pub(crate) fn for_each_tensor(&mut self, mut change: impl FnMut(&mut TensorRef)) {
+        change(&mut self.tensor);
+        if let Some(derivation) = &mut self.derivation {
+            derivation.sources.iter_mut().for_each(change);
+        }
     }
 
     /// The same, from another element on.
@@ -96,25 +129,27 @@ struct FactorFields {
     inner: u64,
     inner_stride: u64,
     prepared_len: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    derivation: Option<Box<Derivation>>,
 }
 
 impl From<Factor> for FactorFields {
     fn from(factor: Factor) -> FactorFields {
         let (index, prepared_len) = (factor.index(), factor.prepared_len());
-        let Factor { tensor, start, inner, inner_stride, .. } = factor;
-        FactorFields { tensor, start, index, inner, inner_stride, prepared_len }
+        let Factor { tensor, start, inner, inner_stride, derivation, .. } = factor;
+        FactorFields { tensor, start, index, inner, inner_stride, prepared_len, derivation }
     }
 }
 
 impl From<FactorFields> for Factor {
     fn from(fields: FactorFields) -> Factor {
-        let FactorFields { tensor, start, index, inner, inner_stride, prepared_len } = fields;
+        let FactorFields { tensor, start, index, inner, inner_stride, prepared_len, derivation } = fields;
         let reach = match (index, prepared_len) {
             (Some(FactorIndex { axis, stride }), _) => FactorReach::Axis { axis: axis as u8, stride },
             (None, Some(len)) => FactorReach::Prepared(len),
             (None, None) => FactorReach::Whole,
         };
-        Factor { tensor, start, reach, inner, inner_stride }
+        Factor { tensor, start, reach, inner, inner_stride, derivation }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod access;
 pub(crate) mod added;
 pub(crate) mod block;
 pub(crate) mod cp_core;
+pub(crate) mod derived;
 pub(crate) mod dora;
 pub(crate) mod factor;
 pub(crate) mod formula;

@@ -21,6 +21,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod clock;
+pub(crate) mod derive;
 pub(crate) mod exact;
 pub(crate) mod factors;
 pub(crate) mod feed;

@@ -1,31 +1,35 @@
-//! Repacks factors into a scratch file before the run, strip by strip of rows.
+//! Repacks factors into a scratch file before the run, strip by strip of rows, behind which stand those that are made.
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::schedule::repack::{FactorRepack, scratch_bytes, value_bytes};
+use crate::pipeline::derive::write_derived;
+use crate::schedule::repack::{FactorRepack, ScratchFactors, value_bytes};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 
 /// Bytes of a strip, and of what is gathered from it: far below what a run takes afterwards.
-const STRIP: u64 = 1 << 20;
+pub(crate) const STRIP: u64 = 1 << 20;
 
-/// Writes every repacked factor into a scratch file beside what is in `store`; none if there is none.
+/// Writes every repacked and every made factor into a scratch file beside what is in `store`; none if there is none.
 ///
 /// # Errors
 /// As reading and writing do; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
 pub(crate) fn write_repacked(
-    repacks: &[FactorRepack],
+    factors: &ScratchFactors,
     sources: &[Box<dyn Source>],
     store: &dyn Store,
     cancel: &Cancel,
 ) -> Result<Option<Box<dyn Scratch>>> {
-    if repacks.is_empty() {
+    if factors.bytes == 0 {
         return Ok(None);
     }
-    let scratch = store.scratch("", scratch_bytes(repacks))?;
-    for repack in repacks {
+    let scratch = store.scratch("", factors.bytes)?;
+    for repack in &factors.repacks {
         write_one(repack, sources[repack.tensor.file.0 as usize].as_ref(), scratch.as_ref(), cancel)?;
+    }
+    for factor in &factors.derived {
+        write_derived(factor, sources, scratch.as_ref(), cancel)?;
     }
     scratch.settle()?;
     Ok(Some(scratch))
@@ -98,7 +102,9 @@ mod tests {
         let tensor = TensorRef { file: FileId(0), offset: 1, dtype: Dtype::BF16, shape };
         for is_grouped in [false, true] {
             let repack = FactorRepack { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
-            let scratch = write_repacked(&[repack], &sources, &store, &Cancel::default());
+            let factors =
+                ScratchFactors { bytes: tensor.bytes(), repacks: vec![repack], ..Default::default() };
+            let scratch = write_repacked(&factors, &sources, &store, &Cancel::default());
             let scratch = scratch.expect("room").expect("one repack");
             let mut all = vec![0; scratch.len() as usize];
             scratch.read_at(&mut all, 0).expect("there");

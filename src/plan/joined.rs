@@ -152,7 +152,7 @@ fn renumber(shard: &mut OutShard, files: &[FileId], first_claim: u32) {
                 claim.iter_mut().for_each(counted);
                 for op in ops {
                     counted(&mut op.claim);
-                    op.factors.iter_mut().for_each(|factor| at(&mut factor.tensor));
+                    op.factors.iter_mut().for_each(|factor| factor.for_each_tensor(at));
                 }
             }
         }

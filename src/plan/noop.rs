@@ -79,11 +79,19 @@ fn nothings(
 
 /// Why an op changes nothing, if it does not.
 fn reason(op: &Op, adapter: &Adapter, contents: &Contents) -> Option<&'static str> {
-    let factors = op.factors.iter().map(|factor| {
-        let TensorContents { zero, one, .. } = contents_at(adapter, contents, factor.tensor.offset)?;
+    let values = |tensor: &TensorRef| {
+        let TensorContents { zero, one, .. } = contents_at(adapter, contents, tensor.offset)?;
         Some(FactorValues { all_zero: zero, all_one: one })
-    });
-    let factors = factors.collect::<Option<SmallVec<[_; 4]>>>()?;
+    };
+    let mut factors = SmallVec::<[_; 4]>::new();
+    for factor in &op.factors {
+        let Some(derivation) = &factor.derivation else {
+            factors.push(values(&factor.tensor)?);
+            continue;
+        };
+        let sources = derivation.sources.iter().map(values).collect::<Option<SmallVec<[_; 4]>>>()?;
+        factors.push(FactorValues { all_zero: derivation.recipe().is_zero(&sources), all_one: false });
+    }
     op.delta().no_effect(op.scale, &factors)
 }
 

@@ -2,10 +2,12 @@
 //!
 //! PEFT keeps `B` of fused experts as `[width, rank · experts]`, so that one expert's part is a few values of each row. Read
 //! expert by expert, all of it would be read as often as there are experts. Where that is much, it is written once, expert
-//! after expert, into a scratch file, in time linear in its bytes, and read from there like any other factor.
+//! after expert, into a scratch file, in time linear in its bytes, and read from there like any other factor. So are factors
+//! that no file holds ([`crate::ops::derived`]).
 
 use std::collections::HashMap;
 
+use crate::ops::derived::Derivation;
 use crate::ops::factor::{Factor, FactorIndex};
 use crate::plan::out_tensor::{Content, Plan};
 use crate::tensor::dtype::bytes_of;
@@ -47,6 +49,62 @@ impl FactorRepack {
     }
 }
 
+/// A factor that is made before a run, of tensors of an adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DerivedFactor {
+    /// How.
+    pub derivation: Derivation,
+    /// Its rows, and the values of each.
+    pub size: [u64; 2],
+    /// First byte in the scratch file, where it is F32, row by row.
+    pub at: u64,
+}
+
+impl DerivedFactor {
+    /// Its bytes.
+    fn bytes(&self) -> u64 {
+        self.size[0] * self.size[1] * size_of::<f32>() as u64
+    }
+}
+
+/// What is written into the scratch file before a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ScratchFactors {
+    /// In another order than their files have.
+    pub repacks: Vec<FactorRepack>,
+    /// What no file has.
+    pub derived: Vec<DerivedFactor>,
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
+impl ScratchFactors {
+    /// The most bytes of sources that are held at once.
+    pub(crate) fn whole_bytes(&self) -> u64 {
+        self.derived.iter().map(|factor| factor.derivation.whole_bytes()).max().unwrap_or(0)
+    }
+
+    /// Where a factor is in the scratch file that no file has; it is added to those that are made if it is new.
+    fn place(&mut self, factor: &Factor, places: &mut DerivedPlaces) -> Option<u64> {
+        let derivation = factor.derivation.as_deref()?;
+        let &[rows, width] = factor.tensor.shape.axes() else { return None };
+        let first = derivation.sources.first()?;
+        let alike = places.entry((first.file, first.offset)).or_default();
+        let is_it = |made: &&DerivedFactor| made.size == [rows, width] && made.derivation == *derivation;
+        if let Some(made) = alike.iter().map(|&place| &self.derived[place]).find(is_it) {
+            return Some(made.at);
+        }
+        alike.push(self.derived.len());
+        let made = DerivedFactor { derivation: derivation.clone(), size: [rows, width], at: self.bytes };
+        self.bytes += made.bytes();
+        self.derived.push(made);
+        self.derived.last().map(|made| made.at)
+    }
+}
+
+/// Derived factors by their first source.
+type DerivedPlaces = HashMap<(FileId, u64), Vec<usize>>;
+
 /// The factors of one tensor that are read elsewhere than the plan says, by op and factor.
 pub(crate) type TensorLocations = HashMap<(usize, usize), Factor>;
 
@@ -61,17 +119,23 @@ impl FactorLocations {
     }
 }
 
-/// Finds the factors of `plan` to repack, those that would be read `much` or more, and where its ops read them then: from
-/// the scratch file, which is the file behind all inputs of the plan.
-pub(crate) fn repack_factors(plan: &Plan, much: u64) -> (Vec<FactorRepack>, FactorLocations) {
+/// Finds the factors of `plan` to make, and those to repack, which would be read `much` or more; and where its ops read them then:
+/// from the scratch file, which is the file behind all inputs of the plan.
+pub(crate) fn repack_factors(plan: &Plan, much: u64) -> (ScratchFactors, FactorLocations) {
     let scratch = FileId(plan.inputs.len() as u32);
     let mut uses: HashMap<(FileId, u64), u64> = HashMap::new();
     for (_, factor) in factors(plan).filter(|(_, factor)| strided(factor).is_some()) {
         *uses.entry(key(factor)).or_default() += 1;
     }
-    let (mut repacks, mut places, mut at) = (Vec::new(), HashMap::new(), 0);
+    let (mut found, mut places, mut derived) = (ScratchFactors::default(), HashMap::new(), HashMap::new());
     let mut locations = FactorLocations::default();
     for ((tensor, of), factor) in factors(plan) {
+        if let Some(offset) = found.place(factor, &mut derived) {
+            let made = TensorRef { file: scratch, offset, ..factor.tensor.clone() };
+            let made = Factor { tensor: made, derivation: None, ..factor.clone() };
+            locations.0.entry(tensor).or_default().insert(of, made);
+            continue;
+        }
         let key = key(factor);
         let Some((index, repack)) = strided(factor) else { continue };
         if uses.get(&key).copied().unwrap_or(0).saturating_mul(factor.tensor.bytes()) < much {
@@ -79,14 +143,14 @@ pub(crate) fn repack_factors(plan: &Plan, much: u64) -> (Vec<FactorRepack>, Fact
         }
         let place = *places.entry(key).or_insert_with(|| {
             let bytes = repack.tensor.bytes();
-            repacks.push(FactorRepack { at, ..repack });
-            at += bytes;
-            repacks.len() - 1
+            found.repacks.push(FactorRepack { at: found.bytes, ..repack });
+            found.bytes += bytes;
+            found.repacks.len() - 1
         });
-        let found = repacks[place].repacked(factor, index, scratch);
-        locations.0.entry(tensor).or_default().insert(of, found);
+        let repacked = found.repacks[place].repacked(factor, index, scratch);
+        locations.0.entry(tensor).or_default().insert(of, repacked);
     }
-    (repacks, locations)
+    (found, locations)
 }
 
 /// What tells one factor's tensor from another.
@@ -96,7 +160,7 @@ fn key(factor: &Factor) -> (FileId, u64) {
 
 /// How a factor is repacked, if each op has a little of every row of it.
 fn strided(factor: &Factor) -> Option<(FactorIndex, FactorRepack)> {
-    let index = factor.index()?;
+    let index = factor.index().filter(|_| factor.derivation.is_none())?;
     let &[rows, width] = factor.tensor.shape.axes() else { return None };
     let is_grouped = factor.inner_stride == 1;
     let parts = width.checked_div(factor.inner)?;
@@ -123,11 +187,6 @@ fn factors(plan: &Plan) -> impl Iterator<Item = (FactorPlace, &Factor)> {
         (0..).zip(ops).map(move |(op, of)| (tensor, op, of))
     });
     ops.flat_map(|(tensor, i, op)| (0..).zip(&op.factors).map(move |(j, factor)| ((tensor, (i, j)), factor)))
-}
-
-/// Bytes of the scratch file.
-pub(crate) fn scratch_bytes(repacks: &[FactorRepack]) -> u64 {
-    repacks.last().map_or(0, |last| last.at + last.tensor.bytes())
 }
 
 /// Bytes of one value.
@@ -201,8 +260,8 @@ mod tests {
             bytes: 90,
         }];
         let plan = Plan { shards, ..Plan::default() };
-        let (repacks, locations) = repack_factors(&plan, 0);
-        assert_eq!((repacks.len(), scratch_bytes(&repacks)), (1, 120), "both experts share one");
+        let (found, locations) = repack_factors(&plan, 0);
+        assert_eq!((found.repacks.len(), found.bytes), (1, 120), "both experts share one");
         let merged = MergedTensor::located(&plan, (0, 0), &locations).expect("it is merged");
         let second = merged.location(1, 0);
         assert_eq!((second.start, second.inner_stride, second.tensor.offset), (15, 1, 0));
@@ -213,6 +272,6 @@ mod tests {
         );
         assert_eq!(merged.ops[1].factors[0].tensor, stack);
         let (none, locations) = repack_factors(&plan, 241);
-        assert!(none.is_empty() && locations.of_tensor(0, 0).is_none(), "less than is worth it");
+        assert!(none.repacks.is_empty() && locations.of_tensor(0, 0).is_none(), "less than is worth it");
     }
 }

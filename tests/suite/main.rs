@@ -36,6 +36,7 @@ mod io;
 mod layouts;
 mod many_hosts;
 mod many_hosts_faults;
+mod methods;
 mod mixed;
 mod models;
 mod moved;

@@ -1,6 +1,7 @@
 //! Every rule that claims, and the order in which they do.
 
 use crate::adapters::claim::Claim;
+use crate::adapters::claim::adalora::AdaLora;
 use crate::adapters::claim::added_weights::AddedWeights;
 use crate::adapters::claim::bdlora::BdLora;
 use crate::adapters::claim::core_product::CoreProduct;
@@ -43,6 +44,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &LoraBias,
     &Ia3,
     &Hira,
+    &AdaLora,
     &Oft,
     &Loha,
     &Lokr,

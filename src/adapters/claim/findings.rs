@@ -15,6 +15,7 @@ use crate::error::claim::ClaimError;
 use crate::error::request::RequestError;
 use crate::note::Note;
 use crate::note::names::NameNote;
+use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::tensor::reference::TensorRef;
 
@@ -121,7 +122,7 @@ impl<'a> Findings<'a> {
             Edit::Replace { .. } => &[],
         };
         let is_odd = |tensor: &&TensorRef| encodings::plain(tensor.dtype).is_none();
-        match ops.iter().flat_map(|op| &op.factors).map(|factor| &factor.tensor).find(is_odd) {
+        match ops.iter().flat_map(|op| &op.factors).flat_map(Factor::stored).find(is_odd) {
             Some(tensor) => self.errors.push(self.factor_dtype(tensor, &claimed.module)),
             None => self.claimed.push(claimed),
         }

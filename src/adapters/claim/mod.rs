@@ -4,6 +4,7 @@
 //! A rule looks tensors up in a [`ClaimContext`] and writes what it finds out into [`Findings`]: ops that hold a delta of
 //! [`crate::ops`], replacements, what is ignored, what is wrong. It does no arithmetic.
 
+pub(crate) mod adalora;
 pub(crate) mod added_weights;
 pub(crate) mod bdlora;
 pub(crate) mod claims;
@@ -28,6 +29,7 @@ pub(crate) mod lokr;
 pub(crate) mod lora;
 pub(crate) mod lora_bias;
 pub(crate) mod lycoris;
+pub(crate) mod made_product;
 pub(crate) mod oft;
 pub(crate) mod output_rotation;
 pub(crate) mod pairs;

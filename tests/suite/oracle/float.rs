@@ -39,6 +39,7 @@ impl Tensor {
                 self.raw.chunks(4).map(|b| single(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
             }
             Dtype::F8_E4M3 => self.raw.iter().map(|&code| eight(code)).collect(),
+            Dtype::F64 => self.raw.as_chunks().0.iter().map(|&chunk| f64::from_le_bytes(chunk)).collect(),
             other => panic!("{other:?} is no format of weights"),
         }
     }

@@ -7,6 +7,7 @@ use crate::adapters::peft::methods::bdlora::BlockOptions;
 use crate::adapters::peft::methods::ia3::Feedforward;
 use crate::adapters::peft::methods::lora::LoraOptions;
 use crate::adapters::peft::methods::oft::OftOptions;
+use crate::adapters::peft::methods::settings::MethodSettings;
 use crate::adapters::peft::methods::tokens::TokenOptions;
 use crate::adapters::problem::Problem;
 
@@ -23,6 +24,8 @@ pub(crate) struct MethodOptions {
     pub oft: OftOptions,
     /// Those of trained rows of tokens.
     pub tokens: TokenOptions,
+    /// Numbers and words of all others.
+    pub settings: MethodSettings,
 }
 
 impl MethodOptions {
@@ -34,6 +37,7 @@ impl MethodOptions {
             ia3: Feedforward::read(config),
             oft: OftOptions::read(config),
             tokens: TokenOptions::read(config),
+            settings: MethodSettings::read(config),
         }
     }
 }

@@ -10,4 +10,5 @@ pub(crate) mod ia3;
 pub(crate) mod lora;
 pub(crate) mod method_options;
 pub(crate) mod oft;
+pub(crate) mod settings;
 pub(crate) mod tokens;

@@ -1,0 +1,95 @@
+//! Settings of single methods that are one number or one word: a row each in [`NUMBERS`] or [`WORDS`].
+
+use serde_json::Value;
+
+use crate::adapters::peft::config::AdapterConfig;
+use crate::adapters::peft::numbers::Numbers;
+use crate::adapters::problem::Problem;
+
+/// Positive numbers that are not infinite.
+const SCALES: Numbers =
+    Numbers::new(|number| number.is_finite() && number > 0.0, "is not a number above zero");
+
+/// Type, field, PEFT's default, and which numbers can be.
+const NUMBERS: &[(&str, &str, f64, Numbers)] =
+    &[("ADALORA", "init_r", 12.0, SCALES), ("ADALORA", "lora_alpha", 8.0, Numbers::ALPHAS)];
+
+/// Type, field, PEFT's default, and which words can be. True and false are such words, too.
+const WORDS: &[(&str, &str, &str, &[&str])] = &[];
+
+/// What a config sets of both tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MethodSettings {
+    numbers: Vec<(&'static str, Result<f64, Problem>)>,
+    words: Vec<(&'static str, Result<&'static str, Problem>)>,
+}
+
+impl MethodSettings {
+    /// Reads those of the config's type.
+    pub(crate) fn read(config: &AdapterConfig) -> MethodSettings {
+        let kind = config.text("peft_type").unwrap_or_default();
+        let bad = |field: &str, value: &Value, why| Problem::Value {
+            field: field.to_owned(),
+            value: value.clone(),
+            why,
+        };
+        let mut settings = MethodSettings::default();
+        for &(_, field, default, numbers) in NUMBERS.iter().filter(|row| row.0 == kind) {
+            let read = match config.stated(field) {
+                None => Ok(default),
+                Some(value) => numbers.read(value).map_err(|why| bad(field, value, why)),
+            };
+            settings.numbers.push((field, read));
+        }
+        for &(_, field, default, words) in WORDS.iter().filter(|row| row.0 == kind) {
+            let read = match config.stated(field) {
+                None => Ok(default),
+                Some(value) => {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    let word = words.iter().find(|word| **word == text);
+                    word.copied().ok_or_else(|| bad(field, value, "is no value that PEFT has for it"))
+                }
+            };
+            settings.words.push((field, read));
+        }
+        settings
+    }
+
+    /// The number of a field of the adapter's method.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(crate) fn number(&self, field: &str) -> Result<f64, Problem> {
+        let found = self.numbers.iter().find(|(name, _)| *name == field);
+        found.map_or(Ok(0.0), |(_, number)| number.clone())
+    }
+
+    /// The word of a field of the adapter's method.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(crate) fn word(&self, field: &str) -> Result<&'static str, Problem> {
+        let found = self.words.iter().find(|(name, _)| *name == field);
+        found.map_or(Ok(""), |(_, word)| word.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_peft_s_and_what_is_wrong_is_told() {
+        let read = |fields: Value| {
+            let config = AdapterConfig::new("style".into(), fields.as_object().expect("an object").clone());
+            MethodSettings::read(&config).number("init_r")
+        };
+        assert!(read(json!({"peft_type": "ADALORA"})).is_ok_and(|number| number == 12.0));
+        assert!(read(json!({"peft_type": "ADALORA", "init_r": 6})).is_ok_and(|number| number == 6.0));
+        for wrong in [json!(0), json!("x"), json!(null), json!(-1)] {
+            assert!(read(json!({"peft_type": "ADALORA", "init_r": wrong})).is_err(), "{wrong}");
+        }
+    }
+}
