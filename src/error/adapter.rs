@@ -1,5 +1,6 @@
 //! Adapters as their trainer saved them: format, config, values.
 
+use crate::tensor::shape::Shape;
 use std::path::PathBuf;
 
 /// Adapters as their trainer saved them: format, config, values.
@@ -72,4 +73,6 @@ pub enum AdapterError {
     Pattern { adapter: String, field: String, pattern: String },
     #[error("adapter tensor `{key}` holds a value that is not finite")]
     NonFiniteFactor { adapter: String, key: String },
+    #[error("tensor at byte {offset} of adapter `{adapter}`, {shape}, {why}")]
+    BadSource { adapter: String, offset: u64, shape: Shape, why: &'static str },
 }

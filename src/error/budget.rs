@@ -17,6 +17,8 @@ pub enum BudgetNeed {
     Headers { path: PathBuf },
     #[error("tile buffers of `{tensor}`")]
     Tile { tensor: String },
+    #[error("factors that are made of several tensors before the merge")]
+    Factors,
     #[error("tile buffers that the system would not map")]
     Unmapped,
     #[error("baseline RSS ({}), {largest} and the rest ({})", show_size(*baseline), show_size(*rest))]

@@ -307,7 +307,7 @@ impl Prepared {
         let settings = io_settings(&self.io, &self.schedule, self.unchanged);
         self.places[0].use_io(settings);
         store.use_io(output_io(settings, &self.io, store));
-        let scratch = write_repacked(&self.scratch, &self.sources, store, cancel)?;
+        let scratch = write_repacked(&self.scratch, (self.own_plan(), &self.sources), store, cancel)?;
         let inputs = self.sources.iter().map(|source| source.as_ref());
         let sources: Vec<&dyn Source> =
             inputs.chain(scratch.as_ref().map(|file| -> &dyn Source { file.as_ref() })).collect();

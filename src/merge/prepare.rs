@@ -7,6 +7,7 @@ use crate::checkpoint::diffusers::components;
 use crate::checkpoint::ecosystem::Library;
 use crate::checkpoint::header::lfs_pointer;
 use crate::checkpoint::header_room::HeaderRoom;
+use crate::error::budget::BudgetNeed;
 use crate::error::request::RequestError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
@@ -22,13 +23,14 @@ use crate::merge::resolve::Places;
 use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{CopiedFile, OutHeader, OutShard, Plan, Role};
-use crate::schedule::budget::{Schedule, split};
+use crate::schedule::budget::{Asked, Schedule, split};
 use crate::schedule::repack::{MUCH, ScratchFactors, repack_factors};
 use crate::storage::io::choice::IoChoice;
 use crate::storage::io::settings::Unchanged;
 use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::tensor::size::flag_size;
 
 /// A merge that is planned and scheduled.
 pub struct Prepared {
@@ -102,6 +104,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (scratch, locations) = repack_factors(own, much);
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(own, &asked)? };
+    check_made(&scratch, &asked)?;
     let io = choose_io(request, &schedule, &place.location, &sources[of_base]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
@@ -131,6 +134,23 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         cancel: request.cancel.clone(),
     })
 }
+
+/// Fails if what is held while factors are made does not fit the budget; that is given back before tiles are made.
+fn check_made(scratch: &ScratchFactors, asked: &Asked) -> Result<()> {
+    let held = scratch.whole_bytes();
+    let needed = asked.resident.saturating_add(held).saturating_add(MADE_BESIDE);
+    match &asked.max_ram {
+        Some(budget) if held > 0 && needed > budget.bytes() => {
+            let (budget, what) = (budget.clone(), BudgetNeed::Factors);
+            let error = Error::new(RequestError::Budget { budget, needed, what });
+            Err(error.hint(format!("`--max-ram {}` is enough", flag_size(needed))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Strips of rows while factors are made, and what the allocator keeps of them.
+const MADE_BESIDE: u64 = 8 << 20;
 
 /// Without adapters something must change: files, or what is asked for.
 fn check_converts(request: &Request, plan: &Plan, base: &Location) -> Result<()> {

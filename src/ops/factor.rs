@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::Derivation;
-use crate::tensor::dtype::Dtype;
+use crate::tensor::dtype::{Dtype, is_mergeable};
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
@@ -76,11 +76,16 @@ impl Factor {
         Factor { derivation: Some(Box::new(derivation)), ..laid(tensor) }
     }
 
-    /// The tensors of files that it is or is made of.
-    pub(crate) fn stored(&self) -> &[TensorRef] {
+    /// The tensor that it is or is made of whose numbers are not read, if there is one. What it is made of may hold whole numbers.
+    pub(crate) fn unread(&self) -> Option<&TensorRef> {
+        let is_plain = |tensor: &TensorRef| is_mergeable(tensor.dtype);
+        let is_whole =
+            |tensor: &TensorRef| matches!(tensor.dtype, Dtype::U8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
         match &self.derivation {
-            Some(derivation) => &derivation.sources,
-            None => std::slice::from_ref(&self.tensor),
+            Some(derivation) => {
+                derivation.sources.iter().find(|source| !is_plain(source) && !is_whole(source))
+            }
+            None => Some(&self.tensor).filter(|tensor| !is_plain(tensor)),
         }
     }
 

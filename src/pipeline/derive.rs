@@ -1,78 +1,142 @@
 //! Makes factors that no file holds before the run: of the first sources all values, of the others strips of rows.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::cancel::Cancel;
-use crate::error::Result;
-use crate::ops::derived::DerivedFrom;
+use crate::error::adapter::AdapterError;
+use crate::error::{Error, Result};
+use crate::ops::derived::{BadSource, DerivedFrom, RowSum};
 use crate::pipeline::repack::STRIP;
+use crate::plan::out_tensor::{Plan, Role};
 use crate::schedule::repack::DerivedFactor;
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::tensor::dtype::{Dtype, bytes_of};
 use crate::tensor::reference::TensorRef;
 
-/// Writes one factor to its place in the scratch file.
-///
-/// # Errors
-/// As reading and writing do; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
-pub(crate) fn write_derived(
-    factor: &DerivedFactor,
-    sources: &[Box<dyn Source>],
-    scratch: &dyn Scratch,
-    cancel: &Cancel,
-) -> Result<()> {
-    let [rows, width] = factor.size;
-    let recipe = factor.derivation.recipe();
-    let (whole, by_row) = factor.derivation.sources.split_at(recipe.whole());
-    let whole = whole.iter().map(|tensor| read_rows(tensor, 0..1, 1, sources));
-    let whole = whole.collect::<Result<Vec<Vec<f64>>>>()?;
-    let widest = by_row.iter().map(row_values).chain([width]).max().unwrap_or(width).max(1);
-    let at_once = (STRIP / (widest * size_of::<f64>() as u64)).clamp(1, rows.max(1));
-    let mut made = vec![0.0f32; (at_once * width) as usize];
-    for first in (0..rows).step_by(at_once as usize) {
-        cancel.check()?;
-        let strip = first..rows.min(first + at_once);
-        let parts = by_row.iter().map(|tensor| read_rows(tensor, strip.clone(), rows_of(tensor), sources));
-        let parts = parts.collect::<Result<Vec<Vec<f64>>>>()?;
-        let made = &mut made[..((strip.end - strip.start) * width) as usize];
-        for (row, values) in strip.clone().zip(made.chunks_exact_mut(width.max(1) as usize)) {
-            let place = (row - first) as usize;
-            let mut of_parts = SmallVec::<[&[f64]; 4]>::new();
-            for (part, tensor) in parts.iter().zip(by_row) {
-                let len = row_values(tensor) as usize;
-                of_parts.push(&part[place * len..(place + 1) * len]);
-            }
-            recipe.make(row as usize, &DerivedFrom { whole: &whole, rows: &of_parts }, values);
+/// What factors are made of, and where they are written.
+pub(crate) struct Making<'m> {
+    /// The plan, whose inputs the sources are.
+    pub(crate) plan: &'m Plan,
+    /// Its inputs.
+    pub(crate) sources: &'m [Box<dyn Source>],
+    /// The scratch file.
+    pub(crate) scratch: &'m dyn Scratch,
+    /// What stops it.
+    pub(crate) cancel: &'m Cancel,
+}
+
+impl Making<'_> {
+    /// Writes one factor to its place in the scratch file.
+    ///
+    /// # Errors
+    /// As reading and writing do; [`AdapterError::BadSource`]; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
+    pub(crate) fn write(&self, factor: &DerivedFactor) -> Result<()> {
+        let recipe = factor.derivation.recipe();
+        let (whole, others) = factor.derivation.sources.split_at(recipe.whole());
+        let whole = whole.iter().map(|tensor| self.rows(tensor, 0..rows_of(tensor)));
+        let mut whole = whole.collect::<Result<Vec<Vec<f64>>>>()?;
+        recipe.prepare(&mut whole);
+        match (recipe.sum(), others) {
+            (Some(sum), [tensor]) => self.write_sum(factor, (sum, tensor), &whole),
+            _ => self.write_rows(factor, &whole, others),
         }
-        let bytes: &[u8] = bytemuck::cast_slice(made);
-        scratch.write_at(bytes, factor.at + first * width * size_of::<f32>() as u64)?;
     }
-    Ok(())
+
+    /// Makes a factor row by row.
+    fn write_rows(&self, factor: &DerivedFactor, whole: &[Vec<f64>], by_row: &[TensorRef]) -> Result<()> {
+        let [rows, width] = factor.size;
+        let at_once = strip_rows(by_row.iter().map(row_values).fold(width, u64::max)).min(rows.max(1));
+        let mut made = vec![0.0f32; (at_once * width) as usize];
+        for first in (0..rows).step_by(at_once as usize) {
+            self.cancel.check()?;
+            let strip = first..rows.min(first + at_once);
+            let parts = by_row.iter().map(|tensor| self.rows(tensor, strip.clone()));
+            let parts = parts.collect::<Result<Vec<Vec<f64>>>>()?;
+            let made = &mut made[..((strip.end - strip.start) * width) as usize];
+            for (place, values) in made.chunks_exact_mut(width.max(1) as usize).enumerate() {
+                let mut of_parts = SmallVec::<[&[f64]; 4]>::new();
+                for (part, tensor) in parts.iter().zip(by_row) {
+                    let len = row_values(tensor) as usize;
+                    of_parts.push(&part[place * len..(place + 1) * len]);
+                }
+                self.make(factor, first as usize + place, (whole, &of_parts), values)?;
+            }
+            let bytes: &[u8] = bytemuck::cast_slice(made);
+            self.scratch.write_at(bytes, factor.at + first * width * size_of::<f32>() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a factor of a sum over all rows of a tensor.
+    fn write_sum(
+        &self,
+        factor: &DerivedFactor,
+        (sum, tensor): (&dyn RowSum, &TensorRef),
+        whole: &[Vec<f64>],
+    ) -> Result<()> {
+        let (rows, len) = (rows_of(tensor), row_values(tensor));
+        let mut sums = vec![0.0; sum.len(len as usize)];
+        let at_once = strip_rows(len);
+        for first in (0..rows).step_by(at_once as usize) {
+            self.cancel.check()?;
+            let strip = self.rows(tensor, first..rows.min(first + at_once))?;
+            for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
+                sum.add(first as usize + place, values, whole, &mut sums);
+            }
+        }
+        let mut made = vec![0.0f32; (factor.size[0] * factor.size[1]) as usize];
+        self.make(factor, 0, (whole, &[&sums]), &mut made)?;
+        self.scratch.write_at(bytemuck::cast_slice(&made), factor.at)
+    }
+
+    /// Makes one row.
+    fn make(
+        &self,
+        factor: &DerivedFactor,
+        row: usize,
+        (whole, rows): (&[Vec<f64>], &[&[f64]]),
+        values: &mut [f32],
+    ) -> Result<()> {
+        let made = factor.derivation.recipe().make(row, &DerivedFrom { whole, rows }, values);
+        made.map_err(|bad| self.refused(factor, bad))
+    }
+
+    /// The refusal of a source that holds what cannot be.
+    fn refused(&self, factor: &DerivedFactor, BadSource { source, why }: BadSource) -> Error {
+        let tensor = &factor.derivation.sources[source];
+        let adapter = match self.plan.input(tensor.file).role {
+            Role::Adapter(i) => self.plan.adapters[i as usize].name.clone(),
+            _ => self.plan.input(tensor.file).name.clone(),
+        };
+        AdapterError::BadSource { adapter, offset: tensor.offset, shape: tensor.shape.clone(), why }.into()
+    }
+
+    /// Some of a tensor's rows, decoded.
+    fn rows(&self, tensor: &TensorRef, rows: Range<u64>) -> Result<Vec<f64>> {
+        let len = bytes_of(tensor.dtype, row_values(tensor)).expect("numbers are whole bytes");
+        let mut bytes = vec![0; ((rows.end - rows.start) * len) as usize];
+        let source = &self.sources[tensor.file.0 as usize];
+        source.read_at(&mut bytes, tensor.offset + rows.start * len)?;
+        Ok(decoded(tensor.dtype, &bytes))
+    }
+}
+
+/// Rows of so many values that are looked at together.
+fn strip_rows(values: u64) -> u64 {
+    (STRIP / (values.max(1) * size_of::<f64>() as u64)).max(1)
 }
 
 /// Rows of a tensor: positions of its first axis.
 fn rows_of(tensor: &TensorRef) -> u64 {
-    tensor.shape.axes().first().copied().unwrap_or(1).max(1)
+    tensor.shape.axes().first().copied().unwrap_or(1)
 }
 
 /// Values of a row.
 fn row_values(tensor: &TensorRef) -> u64 {
-    tensor.shape.elements() / rows_of(tensor)
-}
-
-/// Some of a tensor's `of` rows, decoded.
-fn read_rows(
-    tensor: &TensorRef,
-    rows: std::ops::Range<u64>,
-    of: u64,
-    sources: &[Box<dyn Source>],
-) -> Result<Vec<f64>> {
-    let len = tensor.shape.elements() / of;
-    let size = bytes_of(tensor.dtype, 1).expect("numbers are whole bytes");
-    let mut bytes = vec![0; ((rows.end - rows.start) * len * size) as usize];
-    sources[tensor.file.0 as usize].read_at(&mut bytes, tensor.offset + rows.start * len * size)?;
-    Ok(decoded(tensor.dtype, &bytes))
+    tensor.shape.axes().iter().skip(1).product()
 }
 
 /// What stored numbers are, each exactly: floats of 32 bits and less, and whole numbers below 2^53.

@@ -2,7 +2,8 @@
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::pipeline::derive::write_derived;
+use crate::pipeline::derive::Making;
+use crate::plan::out_tensor::Plan;
 use crate::schedule::repack::{FactorRepack, ScratchFactors, value_bytes};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
@@ -17,7 +18,7 @@ pub(crate) const STRIP: u64 = 1 << 20;
 /// As reading and writing do; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
 pub(crate) fn write_repacked(
     factors: &ScratchFactors,
-    sources: &[Box<dyn Source>],
+    (plan, sources): (&Plan, &[Box<dyn Source>]),
     store: &dyn Store,
     cancel: &Cancel,
 ) -> Result<Option<Box<dyn Scratch>>> {
@@ -28,9 +29,8 @@ pub(crate) fn write_repacked(
     for repack in &factors.repacks {
         write_one(repack, sources[repack.tensor.file.0 as usize].as_ref(), scratch.as_ref(), cancel)?;
     }
-    for factor in &factors.derived {
-        write_derived(factor, sources, scratch.as_ref(), cancel)?;
-    }
+    let making = Making { plan, sources, scratch: scratch.as_ref(), cancel };
+    factors.derived.iter().try_for_each(|factor| making.write(factor))?;
     scratch.settle()?;
     Ok(Some(scratch))
 }
@@ -104,7 +104,7 @@ mod tests {
             let repack = FactorRepack { tensor: tensor.clone(), rows, parts, inner, is_grouped, at: 0 };
             let factors =
                 ScratchFactors { bytes: tensor.bytes(), repacks: vec![repack], ..Default::default() };
-            let scratch = write_repacked(&factors, &sources, &store, &Cancel::default());
+            let scratch = write_repacked(&factors, (&Plan::default(), &sources), &store, &Cancel::default());
             let scratch = scratch.expect("room").expect("one repack");
             let mut all = vec![0; scratch.len() as usize];
             scratch.read_at(&mut all, 0).expect("there");

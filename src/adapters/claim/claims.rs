@@ -5,11 +5,15 @@ use crate::adapters::claim::adalora::AdaLora;
 use crate::adapters::claim::added_weights::AddedWeights;
 use crate::adapters::claim::bdlora::BdLora;
 use crate::adapters::claim::core_product::CoreProduct;
+use crate::adapters::claim::deft::Deft;
+use crate::adapters::claim::delora::Delora;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
 use crate::adapters::claim::frozen_base::FrozenBase;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::generalized_lora::GeneralizedLora;
+use crate::adapters::claim::glora_paths::GloraPaths;
+use crate::adapters::claim::gralora::Gralora;
 use crate::adapters::claim::hira::Hira;
 use crate::adapters::claim::ia3::Ia3;
 use crate::adapters::claim::ln_tuning::LnTuning;
@@ -19,11 +23,17 @@ use crate::adapters::claim::lora::Lora;
 use crate::adapters::claim::lora_bias::LoraBias;
 use crate::adapters::claim::oft::Oft;
 use crate::adapters::claim::output_rotation::OutputRotation;
+use crate::adapters::claim::peanut::Peanut;
+use crate::adapters::claim::randlora::RandLora;
 use crate::adapters::claim::shared_factors::SharedFactors;
 use crate::adapters::claim::target_parameters::TargetParameters;
 use crate::adapters::claim::tied_duplicates::TiedDuplicates;
+use crate::adapters::claim::tinylora::Tinylora;
 use crate::adapters::claim::trainable_tokens::TrainableTokens;
+use crate::adapters::claim::unilora::Unilora;
+use crate::adapters::claim::vblora::Vblora;
 use crate::adapters::claim::vector_share::VectorShare;
+use crate::adapters::claim::vera::{Pvera, Vera};
 
 /// Every rule, in the order in which they claim.
 ///
@@ -45,6 +55,17 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &Ia3,
     &Hira,
     &AdaLora,
+    &Vera,
+    &Pvera,
+    &RandLora,
+    &Delora,
+    &Vblora,
+    &Unilora,
+    &Tinylora,
+    &Gralora,
+    &GloraPaths,
+    &Deft,
+    &Peanut,
     &Oft,
     &Loha,
     &Lokr,

@@ -9,7 +9,6 @@ use crate::adapters::adapter::{Adapter, Unneeded};
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::parts::Tail;
-use crate::encodings;
 use crate::error::Error;
 use crate::error::claim::ClaimError;
 use crate::error::request::RequestError;
@@ -121,8 +120,7 @@ impl<'a> Findings<'a> {
             Edit::Change(ops) => ops,
             Edit::Replace { .. } => &[],
         };
-        let is_odd = |tensor: &&TensorRef| encodings::plain(tensor.dtype).is_none();
-        match ops.iter().flat_map(|op| &op.factors).flat_map(Factor::stored).find(is_odd) {
+        match ops.iter().flat_map(|op| &op.factors).find_map(Factor::unread) {
             Some(tensor) => self.errors.push(self.factor_dtype(tensor, &claimed.module)),
             None => self.claimed.push(claimed),
         }
@@ -151,6 +149,17 @@ impl<'a> Findings<'a> {
     pub(crate) fn refuse_tensor(&mut self, i: usize, why: &'static str) {
         let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.to_string());
         self.errors.push(ClaimError::Unclaimed { adapter, key, why }.into());
+    }
+
+    /// The same, with what helps.
+    pub(crate) fn refuse_with(&mut self, i: usize, why: &'static str, cure: &'static str) {
+        let (adapter, key) = (self.adapter.name.clone(), self.adapter.tensors[i].key.to_string());
+        self.errors.push(Error::new(ClaimError::Unclaimed { adapter, key, why }).hint(cure));
+    }
+
+    /// Whether a tensor is spoken for.
+    pub(crate) fn is_taken(&self, i: usize) -> bool {
+        self.taken[i]
     }
 
     /// Refuses a tensor that lacks the one it needs.

@@ -8,7 +8,17 @@
 //! Rounding: each value is made in f64 and rounded to f32 once. PEFT makes it in f32; where it is one product, both are the
 //! same number.
 
+pub(crate) mod bases;
+pub(crate) mod filled;
+pub(crate) mod mixed;
+pub(crate) mod network;
+pub(crate) mod orthonormal;
+pub(crate) mod picked;
+pub(crate) mod projected;
 pub(crate) mod scaled_rows;
+pub(crate) mod turned;
+pub(crate) mod unit_rows;
+pub(crate) mod weight_times;
 
 use std::borrow::Borrow;
 
@@ -19,7 +29,7 @@ use crate::tensor::reference::TensorRef;
 
 /// How a factor is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Derivation {
+pub(crate) struct Derivation {
     /// What is done.
     pub recipe: RecipeKind,
     /// Of which tensors of the adapter, in the recipe's order.
@@ -32,10 +42,16 @@ impl Derivation {
         self.recipe.recipe()
     }
 
-    /// Bytes of the sources that are held whole while the factor is made.
+    /// Bytes that are held while the factor is made: sources that are needed whole, and sums.
     pub(crate) fn whole_bytes(&self) -> u64 {
+        let bytes = |values: u64, size: usize| values.saturating_mul(size as u64);
         let whole = self.sources.iter().take(self.recipe().whole());
-        whole.map(|source| source.shape.elements().saturating_mul(size_of::<f64>() as u64)).sum()
+        let whole = whole.map(|source| bytes(source.shape.elements(), size_of::<f64>()));
+        let row = |source: &TensorRef| source.shape.axes().last().map_or(0, |&last| last as usize);
+        let sum = self.recipe().sum().zip(self.sources.last()).map(|(sum, last)| sum.len(row(last)) as u64);
+        // The sum, and the values that are made of it.
+        let sum = sum.map(|values| bytes(values, size_of::<f64>() + size_of::<f32>()));
+        whole.chain(sum).fold(0, u64::saturating_add)
     }
 }
 
@@ -46,13 +62,44 @@ pub(crate) trait Recipe: Sync {
         0
     }
 
+    /// Makes of the sources that are held whole what rows want of them. Called once for a factor.
+    fn prepare(&self, _whole: &mut [Vec<f64>]) {}
+
     /// Makes a row of the factor.
-    fn make(&self, row: usize, sources: &DerivedFrom<'_>, values: &mut [f32]);
+    ///
+    /// # Errors
+    /// What cannot be of what a source holds.
+    fn make(&self, row: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource>;
+
+    /// For a factor that is a sum over all rows of its last source, which is a tensor of the base: how it is added up. All other
+    /// sources are held whole, and so is the sum; [`Recipe::make`] is then asked for all of it as one row, with the sum behind the
+    /// others.
+    fn sum(&self) -> Option<&dyn RowSum> {
+        None
+    }
 
     /// Whether all values are zero, whatever other sources hold, by what is known of each.
     fn is_zero(&self, sources: &[FactorValues]) -> bool {
         sources.iter().any(|source| source.all_zero)
     }
+}
+
+/// A sum over the rows of a tensor of the base.
+pub(crate) trait RowSum {
+    /// Values of the sum for a tensor whose rows have so many.
+    fn len(&self, row: usize) -> usize;
+
+    /// Adds what a row comes to.
+    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
+}
+
+/// A source whose values cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadSource {
+    /// Which, by its place among the sources.
+    pub(crate) source: usize,
+    /// What is wrong with them.
+    pub(crate) why: &'static str,
 }
 
 /// The sources of a row, decoded: f64 holds all floats of 32 bits and less and all indices exactly.
@@ -68,7 +115,7 @@ macro_rules! recipes {
     ($($(#[$about:meta])* $recipe:ident in $file:ident,)*) => {
         /// Every recipe there is. A plan holds them as data, and names them as they are called here.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum RecipeKind {
+        pub(crate) enum RecipeKind {
             $($(#[$about])* $recipe(crate::ops::derived::$file::$recipe),)*
         }
 
@@ -92,4 +139,24 @@ macro_rules! recipes {
 recipes! {
     /// Rows times a value each.
     ScaledRows in scaled_rows,
+    /// Rows of unit length, times numbers.
+    UnitRows in unit_rows,
+    /// Rows of bases that several numbers make.
+    Bases in bases,
+    /// One value, or one for each row, or ones.
+    Filled in filled,
+    /// Sums of a bank's vectors.
+    Mixed in mixed,
+    /// Values of a vector.
+    Picked in picked,
+    /// A small matrix times a factor.
+    Turned in turned,
+    /// Columns of unit length that are at right angles to each other.
+    Orthonormal in orthonormal,
+    /// What is left of a factor without its part in a weight.
+    Projected in projected,
+    /// A small network of a weight's columns.
+    Network in network,
+    /// A weight times a vector.
+    WeightTimes in weight_times,
 }

@@ -5,15 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::derived::{DerivedFrom, Recipe};
+use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
 
 /// Rows times a value each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScaledRows;
+pub(crate) struct ScaledRows;
 
 impl Recipe for ScaledRows {
-    fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) {
+    fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
         let by = sources.rows[1][0];
         values.iter_mut().zip(sources.rows[0]).for_each(|(to, value)| *to = (value * by) as f32);
+        Ok(())
     }
 }

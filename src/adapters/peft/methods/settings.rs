@@ -5,17 +5,50 @@ use serde_json::Value;
 use crate::adapters::peft::config::AdapterConfig;
 use crate::adapters::peft::numbers::Numbers;
 use crate::adapters::problem::Problem;
+use crate::ops::derived::network::Activation;
 
 /// Positive numbers that are not infinite.
 const SCALES: Numbers =
     Numbers::new(|number| number.is_finite() && number > 0.0, "is not a number above zero");
 
+/// Layers of a network, each of which has tensors of its own.
+const DEPTHS: Numbers = Numbers::new(
+    |number| number.fract() == 0.0 && (0.0..=1000.0).contains(&number),
+    "is not a whole number up to 1000",
+);
+
 /// Type, field, PEFT's default, and which numbers can be.
-const NUMBERS: &[(&str, &str, f64, Numbers)] =
-    &[("ADALORA", "init_r", 12.0, SCALES), ("ADALORA", "lora_alpha", 8.0, Numbers::ALPHAS)];
+const NUMBERS: &[(&str, &str, f64, Numbers)] = &[
+    ("ADALORA", "init_r", 12.0, SCALES),
+    ("ADALORA", "lora_alpha", 8.0, Numbers::ALPHAS),
+    ("RANDLORA", "randlora_alpha", 640.0, Numbers::ALPHAS),
+    ("VBLORA", "topk", 2.0, Numbers::RANKS),
+    ("GRALORA", "alpha", 64.0, Numbers::ALPHAS),
+    ("DEFT", "alpha", 0.0, Numbers::ALPHAS),
+    ("PEANUT", "depth", 0.0, DEPTHS),
+    ("PEANUT", "scaling", 1.0, Numbers::ALPHAS),
+];
+
+/// Numbers that are null by default.
+const NULLS: &[(&str, &str)] = &[("DEFT", "alpha")];
 
 /// Type, field, PEFT's default, and which words can be. True and false are such words, too.
-const WORDS: &[(&str, &str, &str, &[&str])] = &[];
+const WORDS: &[(&str, &str, &str, &[&str])] = &[
+    ("DEFT", "decomposition_method", "relu", &["relu", "qr"]),
+    ("DEFT", "para", "false", &["false", "true"]),
+    ("PEANUT", "act_fn", "relu", &ACTIVATIONS),
+];
+
+/// What a network may have between its layers.
+const ACTIVATIONS: [&str; 9] = {
+    let mut names = [""; 9];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Activation::NAMES[i].0;
+        i += 1;
+    }
+    names
+};
 
 /// What a config sets of both tables.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +70,8 @@ impl MethodSettings {
         for &(_, field, default, numbers) in NUMBERS.iter().filter(|row| row.0 == kind) {
             let read = match config.stated(field) {
                 None => Ok(default),
+                // PEFT's own default.
+                Some(Value::Null) if NULLS.contains(&(kind, field)) => Ok(default),
                 Some(value) => numbers.read(value).map_err(|why| bad(field, value, why)),
             };
             settings.numbers.push((field, read));
@@ -61,6 +96,7 @@ impl MethodSettings {
     /// Why it is none.
     pub(crate) fn number(&self, field: &str) -> Result<f64, Problem> {
         let found = self.numbers.iter().find(|(name, _)| *name == field);
+        debug_assert!(found.is_some(), "`{field}` is a row of the table");
         found.map_or(Ok(0.0), |(_, number)| number.clone())
     }
 
@@ -70,6 +106,7 @@ impl MethodSettings {
     /// Why it is none.
     pub(crate) fn word(&self, field: &str) -> Result<&'static str, Problem> {
         let found = self.words.iter().find(|(name, _)| *name == field);
+        debug_assert!(found.is_some(), "`{field}` is a row of the table");
         found.map_or(Ok(""), |(_, word)| word.clone())
     }
 }

@@ -1,0 +1,34 @@
+//! Factors of one column or row that a single value fills, or that have one for each row: of values that are added everywhere, and
+//! of the ones that a vector is multiplied by to be a matrix.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::factor::FactorValues;
+
+/// What fills a factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Filled {
+    /// Ones, whatever the source holds.
+    Ones,
+    /// The source's only value.
+    Value,
+}
+
+impl Recipe for Filled {
+    fn whole(&self) -> usize {
+        1
+    }
+
+    fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
+        values.fill(match self {
+            Filled::Ones => 1.0,
+            Filled::Value => sources.whole[0][0] as f32,
+        });
+        Ok(())
+    }
+
+    fn is_zero(&self, sources: &[FactorValues]) -> bool {
+        *self == Filled::Value && sources[0].all_zero
+    }
+}
