@@ -184,7 +184,7 @@ fn write_inputs(folder: &Path, method: &Method, (dtype, one): Stored) {
 fn calls_of_merge(inputs: &Path, tile_bytes: usize, scalar: bool, io: IoMode) -> usize {
     let request = Request {
         base: Some(inputs.join("base").into()),
-        adapters: vec![(inputs.join("adapter").into(), 1.0)],
+        adapters: vec![(inputs.join("adapter").into(), 1f64.into())],
         threads: Some(2),
         io: Some(io),
         // The other products allocate what they pack into at every call, which the other test counts.

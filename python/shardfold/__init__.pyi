@@ -3,7 +3,8 @@ from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 _Path = Union[str, "os.PathLike[str]"]
-_Adapter = Union[_Path, Tuple[_Path, float]]
+_Weight = Union[float, str, Dict[str, float]]
+_Adapter = Union[_Path, Tuple[_Path, _Weight]]
 _Adapters = Union[_Adapter, Sequence[_Adapter]]
 _Several = Union[str, Sequence[str]]
 
@@ -65,6 +66,10 @@ def merge(
     progress: Optional[Callable[[Progress], object]] = ...,
     cache: bool = ...,
     variant: Optional[str] = ...,
+    combine: Literal["linear", "cat", "svd", "dare_linear", None] = ...,
+    density: Optional[float] = ...,
+    combine_seed: Optional[int] = ...,
+    rank: Optional[int] = ...,
     tied: Literal["untie", "fold"] = ...,
     max_ram: Union[int, str, None] = ...,
     threads: Optional[int] = ...,
@@ -107,6 +112,10 @@ def plan(
     progress: Optional[Callable[[Progress], object]] = ...,
     cache: bool = ...,
     variant: Optional[str] = ...,
+    combine: Literal["linear", "cat", "svd", "dare_linear", None] = ...,
+    density: Optional[float] = ...,
+    combine_seed: Optional[int] = ...,
+    rank: Optional[int] = ...,
     tied: Literal["untie", "fold"] = ...,
     max_ram: Union[int, str, None] = ...,
     threads: Optional[int] = ...,
@@ -178,6 +187,10 @@ def report(
     progress: Optional[Callable[[Progress], object]] = ...,
     cache: bool = ...,
     variant: Optional[str] = ...,
+    combine: Literal["linear", "cat", "svd", "dare_linear", None] = ...,
+    density: Optional[float] = ...,
+    combine_seed: Optional[int] = ...,
+    rank: Optional[int] = ...,
     tied: Literal["untie", "fold"] = ...,
     max_ram: Union[int, str, None] = ...,
     threads: Optional[int] = ...,
@@ -214,6 +227,10 @@ def verify(
     progress: Optional[Callable[[Progress], object]] = ...,
     cache: bool = ...,
     variant: Optional[str] = ...,
+    combine: Literal["linear", "cat", "svd", "dare_linear", None] = ...,
+    density: Optional[float] = ...,
+    combine_seed: Optional[int] = ...,
+    rank: Optional[int] = ...,
     tied: Literal["untie", "fold"] = ...,
     max_ram: Union[int, str, None] = ...,
     threads: Optional[int] = ...,
@@ -252,6 +269,10 @@ def open_merged(
     *,
     cache: bool = ...,
     variant: Optional[str] = ...,
+    combine: Literal["linear", "cat", "svd", "dare_linear", None] = ...,
+    density: Optional[float] = ...,
+    combine_seed: Optional[int] = ...,
+    rank: Optional[int] = ...,
     tied: Literal["untie", "fold"] = ...,
     max_ram: Union[int, str, None] = ...,
     threads: Optional[int] = ...,

@@ -7,7 +7,8 @@ import os
 from typing import Any, Iterable, List, Sequence, Tuple, Union
 
 PathOrName = Union[str, "os.PathLike[str]"]
-Adapter = Union[PathOrName, Tuple[PathOrName, float]]
+Weight = Union[float, str, "dict[str, float]"]
+Adapter = Union[PathOrName, Tuple[PathOrName, Weight]]
 
 
 def merge_arguments(base: Any, adapters: Any, flags: "dict[str, Any]") -> List[str]:
@@ -16,10 +17,19 @@ def merge_arguments(base: Any, adapters: Any, flags: "dict[str, Any]") -> List[s
     for adapter in each_adapter(adapters):
         if isinstance(adapter, tuple):
             path, weight = adapter
-            args += ["--scaled-adapter", os.fspath(path), repr(weight) if isinstance(weight, float) else str(weight)]
+            args += ["--scaled-adapter", os.fspath(path), weight_text(weight)]
         else:
             args.append("--adapter=" + os.fspath(adapter))
     return args + flag_arguments(flags)
+
+
+def weight_text(weight: Any) -> str:
+    """A number, or those of some modules: a dictionary by pattern, in which `*` may stand anywhere, or its text."""
+    if isinstance(weight, dict):
+        others = [pattern for pattern in weight if pattern == "*"]
+        patterns = [pattern for pattern in weight if pattern != "*"] + others
+        return ",".join(f"{pattern}={weight_text(weight[pattern])}" for pattern in patterns)
+    return repr(weight) if isinstance(weight, float) else str(weight)
 
 
 def each_adapter(adapters: Any) -> Sequence[Any]:

@@ -25,6 +25,7 @@ use crate::tensor::name::Name;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::adapters::evidence::Evidence;
 use crate::adapters::expert_options::ExpertLayout;
 use crate::adapters::options::Options;
@@ -202,7 +203,7 @@ pub struct Adapter {
     /// What was taken off their keys that is no part of the format, and off how many.
     pub(crate) stripped: Stripped,
     /// What its deltas are multiplied by.
-    pub weight: f64,
+    pub weight: AdapterWeight,
     /// What the user says of the factors of its experts.
     pub experts: ExpertLayout,
     /// What the user says of keys that may be left out where no base tensor has their names.
@@ -237,13 +238,24 @@ impl Adapter {
             return Err(ClaimError::Rank { adapter, module: module.to_owned(), found, expected }.into());
         }
         // PEFT multiplies f32 factors by it, which rounds it; the weight of a merge comes after that.
-        let scale = self.weight * f64::from(self.options.scale(1.0, planned, module) as f32);
+        let scale = self.weight_of(module) * f64::from(self.options.scale(1.0, planned, module) as f32);
         if (scale as f32).is_finite() {
             return Ok(scale);
         }
         let value = serde_json::Value::from(planned.alpha);
         let why = "gives a scale that is not a finite number";
         Err(bad_field(&self.name, self.options.alpha_field, &value, why))
+    }
+
+    /// The weight of a module, which multiplies what it adds: every claim asks for it here.
+    pub(crate) fn weight_of(&self, module: &str) -> f64 {
+        self.weight.of(module)
+    }
+
+    /// The first of its modules that has another weight than 1, for methods that have no part of what they do.
+    pub(crate) fn weighted_module(&self) -> Option<(&str, f64)> {
+        let mut all = self.modules().map(|module| (module, self.weight_of(module)));
+        all.find(|(_, weight)| *weight != 1.0)
     }
 
     /// A number that its method's config sets.
@@ -343,6 +355,11 @@ impl Adapter {
     /// Its tensors, but for those that no merge needs.
     pub(crate) fn needed(&self) -> impl Iterator<Item = &AdapterTensor> {
         self.tensors.iter().filter(|tensor| tensor.unneeded.is_none())
+    }
+
+    /// The paths of the modules that its tensors are for, as it spells them.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> + Clone {
+        self.tensors.iter().filter(|tensor| tensor.unneeded.is_none()).map(AdapterTensor::module)
     }
 
     /// The model's modules that its tensors belong to, each once.

@@ -11,6 +11,7 @@ use crate::storage::location::Location;
 use crate::tensor::reference::FileId;
 
 use crate::adapters::adapter::Adapter;
+use crate::adapters::adapter_weight::AdapterWeight;
 
 /// How sure a dialect is that something is an adapter of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(crate) enum Detection {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening<'b> {
     /// What its deltas are multiplied by.
-    pub weight: f64,
+    pub weight: &'b AdapterWeight,
     /// The file that its tensors are said to lie in.
     pub file: FileId,
     /// The room of its headers.

@@ -5,6 +5,7 @@
 //! format, one row per family of tails, one file and one row per claim.
 
 pub(crate) mod adapter;
+pub(crate) mod adapter_weight;
 pub(crate) mod claim;
 pub(crate) mod dialect;
 pub(crate) mod evidence;

@@ -133,7 +133,7 @@ impl WeightFiles {
             header_hash: self.header_hash,
             tensors,
             stripped,
-            weight: opening.weight,
+            weight: opening.weight.clone(),
             experts: ExpertLayout::default(),
             unmatched: Vec::new(),
             missing: Vec::new(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use regex::Regex;
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::adapters::expert_options::{ExpertLayout, Orientation, Packing};
 #[cfg(feature = "hub")]
 use crate::checkpoint::fetched::are_fetched;
@@ -22,6 +23,7 @@ use crate::storage::location::Location;
 use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
+use crate::cli::combine::combination;
 use crate::cli::flags::{
     FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
 };
@@ -123,6 +125,7 @@ pub(crate) fn request_of(
     let request = Request {
         base: inputs.base.clone().map(Into::into),
         adapters: adapters.collect::<Result<_>>()?,
+        combination: combination(&inputs.combine)?,
         ignored_fields: rules.ignore_field.clone(),
         tokenizer: match result.tokenizer.as_str() {
             "base" => TokenizerChoice::Base,
@@ -213,11 +216,9 @@ fn read_digest(flag: &'static str, text: &str) -> Result<String> {
     Ok(text.to_ascii_lowercase())
 }
 
-fn read_weight(text: Option<&str>) -> Result<f64> {
-    let Some(text) = text else { return Ok(1.0) };
-    let weight = text.parse::<f64>().ok().filter(|weight| weight.is_finite());
-    weight
-        .ok_or_else(|| usage("--scaled-adapter DIR", text, "a finite number is accepted, such as 0.5 or -1"))
+fn read_weight(text: Option<&str>) -> Result<AdapterWeight> {
+    let Some(text) = text else { return Ok(AdapterWeight::default()) };
+    AdapterWeight::typed(text).map_err(|accepted| usage("--scaled-adapter DIR", text, accepted))
 }
 
 /// No name of a tensor or of a module: what matches it matches everything.

@@ -56,7 +56,10 @@ pub(crate) struct InputFlags {
 
     /// Add an adapter with a weight, e.g. `style-lora 0.7`; repeatable
     ///
-    /// The weight multiplies the adapter's own scale and may be negative. May be mixed with `--adapter`.
+    /// The weight multiplies the adapter's own scale and may be negative. May be mixed with `--adapter`. It may be a list by module,
+    /// `layers.0-9=0.5,q_proj=0,*=1`: segments of a module's path, with ranges of numbers (`10-` has no end) and `*` for any one
+    /// segment. The first that a module has decides; `*` by itself is for all others, which else have 1. A weight of 0 leaves the
+    /// module's delta out.
     #[arg(
         long,
         num_args = 2,
@@ -66,6 +69,9 @@ pub(crate) struct InputFlags {
         help_heading = "Inputs"
     )]
     scaled_adapter: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) combine: CombineFlags,
 
     /// Adapters with the weights as typed (1 for `--adapter`), in the order of the command line.
     #[arg(skip)]
@@ -84,6 +90,30 @@ impl InputFlags {
         all.sort_unstable_by_key(|(place, _)| *place);
         self.adapters = all.into_iter().map(|(_, adapter)| adapter).collect();
     }
+}
+
+/// How the deltas of several adapters become one.
+#[derive(Args)]
+pub(crate) struct CombineFlags {
+    /// Choose how LoRA adapters combine: linear, cat, svd or dare_linear
+    ///
+    /// As `add_weighted_adapter` of PEFT has it, but on deltas, each with its own scale and weight. `linear` and `cat` are their exact sum,
+    /// as without it. `svd` cuts the sum of each module to `--rank`. `dare_linear` keeps a random share of each delta's elements, `--density`,
+    /// and divides by it.
+    #[arg(long, value_name = "TYPE", help_heading = "Inputs")]
+    pub(crate) combine: Option<String>,
+
+    /// Keep this share of deltas with `--combine dare_linear`, e.g. 0.5
+    #[arg(long, value_name = "SHARE", help_heading = "Inputs")]
+    pub(crate) density: Option<String>,
+
+    /// Choose another draw of what `dare_linear` keeps [default: 0]
+    #[arg(long, value_name = "NUMBER", help_heading = "Inputs")]
+    pub(crate) combine_seed: Option<String>,
+
+    /// Keep this rank with `--combine svd`
+    #[arg(long, value_name = "RANK", help_heading = "Inputs")]
+    pub(crate) rank: Option<String>,
 }
 
 /// Where the result goes, and how it is written.

@@ -2,7 +2,8 @@
 
 pub(crate) mod args;
 pub(crate) mod call;
-pub(crate) mod completions;
+pub(crate) mod combine;
+mod completions;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod convert;

@@ -128,7 +128,11 @@ fn recorded<'p>(dir: &Location, record: &Provenance) -> Page<'p> {
     Page {
         output: dir.to_string(),
         facts,
-        adapters: record.adapters.iter().map(|adapter| (adapter.name.clone(), adapter.weight)).collect(),
+        adapters: record
+            .adapters
+            .iter()
+            .map(|adapter| (adapter.name.clone(), adapter.weight.clone()))
+            .collect(),
         decisions: record.choices.clone(),
         files: record.all_files().map(|file| (file.name.clone(), file.bytes, file.hash.clone())).collect(),
         ..Page::default()

@@ -70,7 +70,8 @@ pub(crate) fn code_of(kind: &ErrorKind) -> Code {
 
 fn of_request(error: &RequestError) -> Code {
     match error {
-        RequestError::Usage { .. }
+        RequestError::WeightOfNothing { .. }
+        | RequestError::Usage { .. }
         | RequestError::OutOfRange { .. }
         | RequestError::MatchesAll { .. }
         | RequestError::Required { .. }

@@ -19,6 +19,8 @@ pub enum PlanError {
     KeyTwice { adapter: String, key: String, first: String, second: String },
     #[error("`{first}` and `{second}` both change the same values of `{tensor}`")]
     Overlap { tensor: String, first: String, second: String },
+    #[error("what adapter `{adapter}` does to `{tensor}` ({method}) cannot be combined: {why}")]
+    Uncombined { adapter: String, tensor: String, method: String, why: &'static str },
     #[error("`{tensor}` is tied, and embedding and LM head cannot be untied: {why}")]
     Tied { tensor: String, why: &'static str },
     #[error(

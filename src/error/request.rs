@@ -22,6 +22,8 @@ pub enum RequestError {
         typed(flag, value)
     )]
     MatchesAll { flag: &'static str, value: String, tensors: usize, adapter: String },
+    #[error("weight of `{pattern}`: {}", unused(*is_late, adapter))]
+    WeightOfNothing { pattern: String, adapter: String, is_late: bool },
     #[error("`{flag}` is required")]
     Required { flag: &'static str },
     #[error("no `--base` given, and adapter_config.json of `{adapter}` names no base model")]
@@ -77,6 +79,15 @@ pub enum RequestError {
 /// A flag and its value as they were typed.
 fn typed(flag: &str, value: &str) -> String {
     format!("{flag} {value}").trim_end().to_owned()
+}
+
+/// Why a pattern decides the weight of no module.
+fn unused(is_late: bool, adapter: &str) -> String {
+    if is_late {
+        format!("earlier patterns decide all modules of adapter `{adapter}` that have it")
+    } else {
+        format!("no module of adapter `{adapter}` has that in its path")
+    }
 }
 
 /// What is cached instead.

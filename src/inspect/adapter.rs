@@ -252,7 +252,11 @@ impl Reader<'_> {
             return Ok(());
         };
         let scale = |rank| {
-            let scale = options.scale(self.adapter.weight, RankAlpha { rank, alpha }, &parts.module);
+            let scale = options.scale(
+                self.adapter.weight_of(&parts.module),
+                RankAlpha { rank, alpha },
+                &parts.module,
+            );
             Some(scale).filter(|scale| scale.is_finite())
         };
         // Parameters of many experts have one pair of factors for all of them, expert by expert.

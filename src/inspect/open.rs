@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::adapters::dialect::{Detection, Opening};
 use crate::adapters::foreign::{Foreign, foreign};
 use crate::adapters::{open, unmerged};
@@ -77,7 +78,7 @@ fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Insp
         let report = CheckpointReport::new(checkpoint, name);
         return Ok(Inspected::Checkpoint(Box::new(report)));
     }
-    let opening = Opening { weight: 1.0, file: FileId(0), room: &HeaderRoom::of(None) };
+    let opening = Opening { weight: &AdapterWeight::ONE, file: FileId(0), room: &HeaderRoom::of(None) };
     let adapter = open::open(place, opening)?;
     let mut report = AdapterReport::new(&adapter, cancel)?;
     let unmerged = unmerged::beside(&adapter, None, &[])?.open;

@@ -110,7 +110,7 @@ impl PipelineMerge<'_> {
         let part = PipelinePart { directory, all: self.directories };
         let (mut adapters, mut numbers, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         let all = self.places.adapters.iter().zip(&self.request.adapters);
-        for (number, (place, &(_, weight))) in (0..).zip(all) {
+        for (number, (place, (_, weight))) in (0..).zip(all) {
             let file = FileId((base.catalogue.shards.len() + adapters.len()) as u32);
             let opening = Opening { weight, file, room: self.room };
             let opened = open(place, opening);
@@ -160,14 +160,23 @@ impl PipelineMerge<'_> {
         planned.map_err(|error| self.places.base.explain(error))
     }
 
-    /// Refuses adapters that are for no component of the pipeline.
-    fn check_used(&self, parts: &[ComponentMerge]) -> Result<()> {
+    /// Refuses adapters that are for no component of the pipeline, and patterns of weights that are for no module of any.
+    fn check_used<'p>(&self, parts: &'p [ComponentMerge]) -> Result<()> {
         let is_used = |number: usize| parts.iter().any(|part| part.numbers.contains(&(number as u32)));
         let mut errors = Vec::new();
         for (number, place) in self.places.adapters.iter().enumerate().filter(|(i, _)| !is_used(*i)) {
             let opening =
-                Opening { weight: self.request.adapters[number].1, file: FileId(0), room: self.room };
+                Opening { weight: &self.request.adapters[number].1, file: FileId(0), room: self.room };
             errors.push(open(place, opening).map_or_else(|error| error, no_component));
+        }
+        for (number, (_, weight)) in (0..).zip(&self.request.adapters) {
+            let of_part = |part: &'p ComponentMerge| {
+                part.numbers.iter().position(|&of| of == number).map(|i| &part.adapters[i])
+            };
+            let adapters: Vec<&Adapter> = parts.iter().filter_map(of_part).collect();
+            // A pattern may be for one component alone.
+            let modules = adapters.iter().flat_map(|adapter| adapter.modules());
+            errors.extend(adapters.first().and_then(|first| weight.check(&first.name, modules).err()));
         }
         Error::all(errors)
     }

@@ -105,6 +105,7 @@ pub(crate) fn planner<'a>(
         changed_only: request.changed_only,
         fresh_scales: request.fresh_scales,
         adapters,
+        combination: request.combination,
         ignored_fields: &request.ignored_fields,
         tied: request.tied,
         tokenizer: request.tokenizer,
@@ -140,11 +141,12 @@ fn open_adapters(
     room: &HeaderRoom<'_>,
 ) -> (Vec<Adapter>, Vec<Error>) {
     let (mut adapters, mut errors) = (Vec::new(), Vec::new());
-    for (i, (place, &(_, weight))) in places.iter().zip(&request.adapters).enumerate() {
+    for (i, (place, (_, weight))) in places.iter().zip(&request.adapters).enumerate() {
         let opening = Opening { weight, file: FileId((base.catalogue.shards.len() + i) as u32), room };
         let opened = open(place, opening).and_then(|adapter| meet(adapter, base));
         match opened.and_then(|adapter| meet_own_model(adapter, base)) {
             Ok(adapter) => {
+                errors.extend(adapter.weight.check(&adapter.name, adapter.modules()).err());
                 let unmatched = request.allow_unmatched.clone();
                 let missing = request.allow_missing.clone();
                 adapters.push(Adapter { experts: request.experts, unmatched, missing, ..adapter });

@@ -14,7 +14,7 @@
 //! let demo = Path::new("fixtures/demo");
 //! let reader = MergedReader::open(&Request {
 //!     base: Some(demo.join("base").into()),
-//!     adapters: vec![(demo.join("adapter").into(), 1.0)],
+//!     adapters: vec![(demo.join("adapter").into(), 1f64.into())],
 //!     ..Request::default()
 //! })?;
 //! let first = reader.plan().tensors().next().expect("a checkpoint has tensors");

@@ -6,7 +6,7 @@
 //! let empty = Location::new(Memory::new());
 //! let request = Request {
 //!     base: Some(empty.join("base").into()),
-//!     adapters: vec![(empty.join("adapter").into(), 1.0)],
+//!     adapters: vec![(empty.join("adapter").into(), 1f64.into())],
 //!     ..Request::default()
 //! };
 //! let error = prepare(&request).err().expect("nothing is there");
@@ -29,7 +29,7 @@
 //! let demo = Path::new("fixtures/demo");
 //! let request = Request {
 //!     base: Some(demo.join("base").into()),
-//!     adapters: vec![(demo.join("adapter").into(), 1.0)],
+//!     adapters: vec![(demo.join("adapter").into(), 1f64.into())],
 //!     ..Request::default()
 //! };
 //! let prepared = prepare(&request)?;
@@ -45,6 +45,7 @@
 
 use regex::Regex;
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::adapters::expert_options::ExpertLayout;
 use crate::cancel::Cancel;
 use crate::checkpoint::tokenizer::TokenizerChoice;
@@ -52,6 +53,7 @@ use crate::hub::cache::Hub;
 use crate::hub::resolved::Origin;
 use crate::merge::hooks::TestHooks;
 use crate::model::tied::Tied;
+use crate::ops::combination::Combination;
 use crate::publish::part_number::PartNumber;
 use crate::storage::io::settings::{IoMode, Unchanged};
 use crate::storage::location::Location;
@@ -65,7 +67,9 @@ pub struct Request {
     /// The variant of the base's weights, as `fp16`; by default those without one.
     pub variant: Option<String>,
     /// The adapters, likewise, with their weights, in order.
-    pub adapters: Vec<(Origin, f64)>,
+    pub adapters: Vec<(Origin, AdapterWeight)>,
+    /// How their deltas are combined; by default they are added one after the other, which is their sum.
+    pub combination: Option<Combination>,
     /// The cache in which names are looked up, and perhaps the hub behind it; by default neither, so that all are paths.
     pub hub: Hub,
     /// The memory budget in bytes.

@@ -121,7 +121,7 @@ impl Small {
         let at = Location::new(inputs.clone());
         let request = Request {
             base: Some(at.join("base").into()),
-            adapters: vec![(at.join("adapter").into(), 1.0)],
+            adapters: vec![(at.join("adapter").into(), 1f64.into())],
             threads: Some(WORKERS),
             hooks: TestHooks { forced: Some((8192, 2)), ..TestHooks::default() },
             ..Request::default()

@@ -7,6 +7,7 @@
 pub(crate) mod access;
 pub(crate) mod added;
 pub(crate) mod block;
+pub(crate) mod combination;
 pub(crate) mod cp_core;
 pub(crate) mod derived;
 pub(crate) mod dora;
@@ -23,6 +24,7 @@ pub(crate) mod rescaled;
 pub(crate) mod rotate;
 pub(crate) mod rotate_outputs;
 pub(crate) mod rows;
+pub(crate) mod sampled;
 pub(crate) mod scale_axis;
 pub(crate) mod tucker;
 
@@ -165,6 +167,8 @@ deltas! {
     Generalized in generalized as Box,
     /// A rotation of outputs.
     RotateOutputs in rotate_outputs as Box,
+    /// A product of two factors, of which a random part is kept.
+    Sampled in sampled as Box,
 }
 
 impl DeltaKind {

@@ -243,6 +243,10 @@ impl Tally {
                 }
             }
         }
+        for claim in &plan.claims {
+            let Some(ClaimId(other)) = claim.combined_in else { continue };
+            effective[claim.adapter as usize] |= effective[plan.claims[other as usize].adapter as usize];
+        }
         for (adapter, effective) in plan.adapters.iter().zip(effective) {
             if !effective && !allow_noop {
                 let (adapter, why) = (adapter.name.clone(), NoEffectReason::TooSmall);

@@ -93,6 +93,9 @@ impl Planner<'_> {
             claim_set.add_all(i as u32, claimed, is_sound, (self, &outline));
             claim_set.refuse_overlaps(i as u32, &outline);
         }
+        if let Some(combination) = &self.combination {
+            claim_set.combine(combination, (self, &outline));
+        }
         self.check(&mut claim_set, &mut outline);
         // What the headers show to be wrong does not wait for the files.
         Error::all(std::mem::take(&mut claim_set.errors))?;
@@ -341,7 +344,7 @@ fn texts(decisions: &[PlanNote]) -> Vec<String> {
 fn used(adapter: &Adapter) -> AdapterUse {
     AdapterUse {
         name: adapter.name.clone(),
-        weight: adapter.weight,
+        weight: adapter.weight.clone(),
         peft_type: adapter.kind.clone(),
         config: adapter.config_hash.clone(),
     }

@@ -92,6 +92,7 @@ impl ClaimSet {
         let ClaimedModule { method, module, keys, target, elements, edit } = claimed;
         let tensor = outline.weight(target).name;
         let found = match target {
+            _ if edit.is_nothing() => Ok(Vec::new()),
             Target::Fused(i) => split_by_slice(&outline.fused(i), edit, elements, outline),
             target => Ok(vec![(target, edit)]),
         };
@@ -120,7 +121,15 @@ impl ClaimSet {
                 Edit::Replace { value } => replacing.push((target, value, claim)),
             }
         }
-        Some(ClaimRecord { adapter, module, method: method.into(), keys, tensor, elements })
+        Some(ClaimRecord {
+            adapter,
+            module,
+            method: method.into(),
+            keys,
+            tensor,
+            elements,
+            combined_in: None,
+        })
     }
 
     /// Checks what each adapter's file holds against what it is claimed for, of which `shards` have the ops.

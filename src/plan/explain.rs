@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::plan::out_tensor::{Content, Counts, Plan};
 
 /// The parts of a plan that a reader asks for.
@@ -39,7 +40,7 @@ pub(crate) struct PlannedShard<'a> {
 #[derive(Serialize)]
 pub(crate) struct AdapterLine<'a> {
     pub(crate) name: &'a str,
-    pub(crate) weight: f64,
+    pub(crate) weight: &'a AdapterWeight,
     pub(crate) peft_type: &'a str,
     pub(crate) claims: BTreeMap<&'a str, usize>,
 }
@@ -103,7 +104,7 @@ impl Plan {
                     }
                     AdapterLine {
                         name: &adapter.name,
-                        weight: adapter.weight,
+                        weight: &adapter.weight,
                         peft_type: &adapter.peft_type,
                         claims,
                     }

@@ -44,6 +44,7 @@ pub(crate) fn joined(parts: Vec<ComponentPlan>, beside: Vec<CopiedFile>) -> Resu
             adapter: adapters[claim.adapter as usize],
             tensor: Name::from(format!("{directory}.{}", claim.tensor)),
             module: Name::from(format!("{directory}.{}", claim.module)),
+            combined_in: claim.combined_in.map(|other| ClaimId(other.0 + first_claim)),
             ..claim
         }));
         let inside = |file: SideFile| SideFile { name: within(&file.name), ..file };

@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod cast;
 pub(crate) mod check;
 pub(crate) mod claim_set;
+pub(crate) mod combined;
 pub(crate) mod config_file;
 pub(crate) mod decisions;
 pub(crate) mod digest;

@@ -80,6 +80,8 @@ fn nothings(
 /// Why an op changes nothing, if it does not.
 fn reason(op: &Op, adapter: &Adapter, contents: &Contents) -> Option<&'static str> {
     let values = |tensor: &TensorRef| {
+        // Of another adapter's tensors nothing is known here.
+        adapter.tensors.first().filter(|own| own.tensor.file == tensor.file)?;
         let TensorContents { zero, one, .. } = contents_at(adapter, contents, tensor.offset)?;
         Some(FactorValues { all_zero: zero, all_one: one })
     };
@@ -114,8 +116,11 @@ pub(crate) fn noop(
     contents: &Contents,
     (effect, claims, shards): (&AdapterEffect, &[ClaimRecord], &[OutShard]),
 ) -> Result<Noop> {
-    let changes = effect.claims.len() - effect.replaces.len();
-    if adapter.weight == 0.0 && effect.replaces.is_empty() {
+    // What has weight 0 is left out on purpose.
+    let counted =
+        claims[effect.claims.clone()].iter().filter(|claim| adapter.weight_of(&claim.module) != 0.0);
+    let changes = counted.count() - effect.replaces.len();
+    if changes == 0 && effect.replaces.is_empty() {
         return Ok(Noop::All(NoEffectReason::ZeroWeight));
     }
     let found = nothings(adapter, contents, &effect.claims, shards);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::adapters::adapter::Keys;
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::checkpoint::identity::Identity;
 
 use serde::{Deserialize, Serialize};
@@ -154,7 +155,7 @@ pub struct AdapterUse {
     /// Name for messages and the model card: its directory's name.
     pub name: String,
     /// What its deltas are multiplied by.
-    pub weight: f64,
+    pub weight: AdapterWeight,
     /// `peft_type` of its config.
     pub peft_type: String,
     /// BLAKE3 of its config file.
@@ -202,6 +203,9 @@ pub struct ClaimRecord {
     pub tensor: Name,
     /// Elements of the output that it must reach.
     pub elements: u64,
+    /// The claim in whose op its delta is, where several were combined into one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) combined_in: Option<ClaimId>,
 }
 
 /// All that a merge will do: plain data made from headers and adapters, which knows no budget, thread or path.

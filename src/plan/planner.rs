@@ -4,6 +4,7 @@ use crate::adapters::adapter::Adapter;
 use crate::checkpoint::discover::Checkpoint;
 use crate::checkpoint::tokenizer::TokenizerChoice;
 use crate::model::tied::Tied;
+use crate::ops::combination::Combination;
 use crate::plan::out_tensor::Role;
 use crate::tensor::size::Size;
 
@@ -13,6 +14,8 @@ pub(crate) struct Planner<'a> {
     pub base: &'a Checkpoint,
     /// The adapters, in the order in which they are added.
     pub adapters: &'a [Adapter],
+    /// How their deltas are combined, if that was asked for.
+    pub combination: Option<Combination>,
     /// Config fields that the user said to pass over.
     pub ignored_fields: &'a [String],
     /// What happens to tied heads.

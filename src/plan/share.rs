@@ -174,7 +174,9 @@ impl Plan {
         let total = self.shards.iter().try_fold(0_u64, |all, shard| all.checked_add(shard.bytes));
         total.is_some()
             && self.shards.iter().all(is_laid_out)
-            && self.claims.iter().all(|claim| (claim.adapter as usize) < self.adapters.len())
+            && self.claims.iter().all(|claim| {
+                (claim.adapter as usize) < self.adapters.len() && claim.combined_in.is_none_or(&has_place)
+            })
             && self.tensors().all(is_counted)
     }
 

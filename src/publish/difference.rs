@@ -72,7 +72,7 @@ mod tests {
             inputs: vec![Input { role: Role::Base, name: "m".to_owned(), identity }],
             adapters: vec![AdapterUse {
                 name: "a".to_owned(),
-                weight: 1.0,
+                weight: 1.0.into(),
                 peft_type: "LORA".to_owned(),
                 config: String::new(),
             }],
@@ -91,7 +91,7 @@ mod tests {
             difference(&Provenance::new(&other, "", Vec::new(), Vec::new()), &plan())
         };
         let changes: [(Change, &str); 8] = [
-            (|plan| plan.adapters[0].weight = 0.5, "its adapter `a` has weight 0.5, here 1"),
+            (|plan| plan.adapters[0].weight = 0.5.into(), "its adapter `a` has weight 0.5, here 1"),
             (|plan| plan.adapters[0].name = "b".to_owned(), "it has adapter `b` where this one has `a`"),
             (|plan| plan.adapters.push(plan.adapters[0].clone()), "it has 2 adapters, this one 1 adapter"),
             (|plan| plan.adapters[0].config = "x".to_owned(), "adapter_config.json of `a` is another"),

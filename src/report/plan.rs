@@ -59,7 +59,7 @@ pub(crate) fn plan_text(plan: &Explained<'_>, run: &RunShape<'_>, style: Style) 
 fn show_plan(f: &mut String, plan: &Explained<'_>) -> fmt::Result {
     for (i, adapter) in plan.adapters.iter().enumerate() {
         let claims: Vec<String> = adapter.claims.iter().map(|(method, n)| format!("{n} {method}")).collect();
-        let weight = if adapter.weight == 1.0 { String::new() } else { format!(" × {}", adapter.weight) };
+        let weight = if adapter.weight.is_one() { String::new() } else { format!(" × {}", adapter.weight) };
         let label =
             if plan.adapters.len() == 1 { "adapter".to_owned() } else { format!("adapter {}", i + 1) };
         line(f, &label, &format!("{}{weight} ({}): {}", adapter.name, adapter.peft_type, claims.join(", ")))?;

@@ -212,7 +212,7 @@ mod tests {
         let merged = Location::of_path(demo.join("merged"));
         let request = |cancel: &Cancel| Request {
             base: Some(demo.join("base").into()),
-            adapters: vec![(demo.join("adapter").into(), 1.0)],
+            adapters: vec![(demo.join("adapter").into(), 1f64.into())],
             cancel: cancel.clone(),
             ..Request::default()
         };

@@ -49,7 +49,7 @@ impl Demo {
         let demo = fixtures().join("demo");
         let request = Request {
             base: Some(demo.join("base").into()),
-            adapters: vec![(demo.join("adapter").into(), 1.0)],
+            adapters: vec![(demo.join("adapter").into(), 1f64.into())],
             threads: Some(workers),
             // Small enough for several tiles a tensor.
             hooks: TestHooks { forced: Some((8192, 4)), ..TestHooks::default() },
@@ -355,7 +355,7 @@ fn a_cancelled_merge_stops_while_it_is_planned() {
     let demo = fixtures().join("demo");
     let request = Request {
         base: Some(demo.join("base").into()),
-        adapters: vec![(demo.join("adapter").into(), 1.0)],
+        adapters: vec![(demo.join("adapter").into(), 1f64.into())],
         ..Request::default()
     };
     assert!(prepare(&request).is_ok(), "it plans unless it is cancelled");

@@ -258,7 +258,7 @@ fn merge(store: impl Store + 'static, start: &Barrier) -> shardfold::Result<&'st
     let work = Location::new(store).join("work");
     let request = Request {
         base: Some(work.join("base").into()),
-        adapters: vec![(work.join("adapter").into(), 1.0)],
+        adapters: vec![(work.join("adapter").into(), 1f64.into())],
         threads: Some(1),
         ..Request::default()
     };

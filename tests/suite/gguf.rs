@@ -31,7 +31,7 @@ fn work(name: &str) -> Work {
 }
 
 pub(super) fn request(work: &Work) -> Request {
-    let adapters = vec![(work.adapter.clone().into(), 1.0)];
+    let adapters = vec![(work.adapter.clone().into(), 1f64.into())];
     Request { base: Some(work.base.join("base.gguf").into()), adapters, ..Request::default() }
 }
 

@@ -43,7 +43,7 @@ pub fn request_of(case: &str) -> Request {
 
 pub fn request(folder: &Path, case: &Case) -> Request {
     let adapters =
-        case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight)).collect();
+        case.adapters().into_iter().map(|(dir, weight)| (folder.join(dir).into(), weight.into())).collect();
     apply_flags(
         Request { base: Some(folder.join("base").into()), adapters, ..Request::default() },
         &case.flags(),

@@ -44,7 +44,7 @@ impl InMemory {
         let work = Location::new(store).join("work");
         let request = Request {
             base: Some(work.join("base").into()),
-            adapters: vec![(work.join("adapter").into(), 1.0)],
+            adapters: vec![(work.join("adapter").into(), 1f64.into())],
             threads: Some(1),
             // A few tiles for each tensor.
             hooks: TestHooks { forced: Some((65_536, 2)), ..TestHooks::default() },

@@ -79,7 +79,7 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
 }
 
 fn request(work: &Work, base_as: Option<&str>) -> Request {
-    let adapters = vec![(work.adapter.clone().into(), 1.0)];
+    let adapters = vec![(work.adapter.clone().into(), 1f64.into())];
     Request {
         base: Some(work.base.clone().into()),
         adapters,
@@ -129,7 +129,7 @@ fn golden_cases_merge_into_what_training_saw() {
         let plain = golden_request(&folder, &Case::read(&folder));
         let asked = Request { base_as: Some("nf4,double".to_owned()), ..plain.clone() };
         let mut nothing = Request { allow_noop: true, ..asked.clone() };
-        nothing.adapters.iter_mut().for_each(|(_, weight)| *weight = 0.0);
+        nothing.adapters.iter_mut().for_each(|(_, weight)| *weight = 0.0.into());
         let output = quick_folder();
         let [seen, same] = ["seen", "same"].map(|name| output.path().join(name));
         // Magnitudes of DoRA act at weight 0, too.

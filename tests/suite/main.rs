@@ -13,6 +13,7 @@ mod channels;
 mod checksums;
 #[cfg(feature = "cloud")]
 mod cloud;
+mod combined;
 mod config_text;
 mod converted;
 mod cut_off;
@@ -90,4 +91,5 @@ mod trial;
 mod turned;
 mod vectors;
 mod verifying;
+mod weights;
 mod work;

@@ -17,7 +17,7 @@ const HOOKS: TestHooks =
 fn prepared(hosts: &Hosts, part: u32) -> Prepared {
     prepare(&Request {
         base: Some(hosts.at("base").into()),
-        adapters: vec![(hosts.at("adapter").into(), 1.0)],
+        adapters: vec![(hosts.at("adapter").into(), 1f64.into())],
         threads: Some(1),
         hooks: HOOKS,
         part: PartNumber::new(part, 3),

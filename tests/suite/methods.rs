@@ -46,7 +46,7 @@ impl Case {
         let adapters = self.said["adapters"].as_array().expect("a list");
         let adapters = adapters.iter().map(|name| self.folder.join(name.as_str().expect("a text")));
         let base = self.folder.with_file_name(self.said["base"].as_str().expect("a text"));
-        let adapters = adapters.map(|adapter| (adapter.into(), 1.0)).collect();
+        let adapters = adapters.map(|adapter| (adapter.into(), 1f64.into())).collect();
         Request { base: Some(base.into()), adapters, ..Request::default() }
     }
 }

@@ -175,7 +175,7 @@ fn every_case_of_a_component_is_the_same_in_one_file() {
             let work = file(model);
             let request = Request {
                 base: Some(work.base.clone().into()),
-                adapters: vec![(adapter.into(), 1.0)],
+                adapters: vec![(adapter.into(), 1f64.into())],
                 ..Request::default()
             };
             prepare(&request).unwrap_or_else(|error| panic!("{case}: {error:?}"));

@@ -93,7 +93,7 @@ fn check(parts: &[Part], work: &Work, output: &Path) {
 fn request(work: &Work) -> Request {
     Request {
         base: Some(work.base.clone().into()),
-        adapters: vec![(work.adapter.clone().into(), 1.0)],
+        adapters: vec![(work.adapter.clone().into(), 1f64.into())],
         ..Request::default()
     }
 }

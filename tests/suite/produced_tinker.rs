@@ -33,7 +33,7 @@ fn request(folder: &Path) -> Request {
         ["--tied", "fold"] => Tied::Fold,
         other => panic!("flags that this test does not know: {other:?}"),
     };
-    let adapters = vec![(folder.join("adapter").into(), 1.0)];
+    let adapters = vec![(folder.join("adapter").into(), 1f64.into())];
     Request { base: Some(folder.join("base").into()), adapters, tied, ..Request::default() }
 }
 

@@ -593,7 +593,7 @@ fn an_output_that_appears_while_a_run_begins_is_left_alone() {
     let work = Work::golden("tied-head");
     let request = Request {
         base: Some(work.base.clone().into()),
-        adapters: vec![(work.adapter.clone().into(), 1.0)],
+        adapters: vec![(work.adapter.clone().into(), 1f64.into())],
         ..Request::default()
     };
     let prepared = prepare(&request).unwrap();

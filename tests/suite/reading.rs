@@ -83,7 +83,7 @@ fn demo() -> Request {
     let demo = fixtures().join("demo");
     Request {
         base: Some(demo.join("base").into()),
-        adapters: vec![(demo.join("adapter").into(), 1.0)],
+        adapters: vec![(demo.join("adapter").into(), 1f64.into())],
         ..Request::default()
     }
 }

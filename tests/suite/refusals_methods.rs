@@ -244,7 +244,7 @@ fn oft_has_no_weight() {
     let ran = work.merge_scaled("0.5");
     assert_eq!(ran.code, 65, "{}", ran.err);
     for says in [
-        "`adapter` cannot have weight 0.5: OFT rotates, and a rotation has no scale",
+        "q_proj` cannot have weight 0.5: OFT rotates, and a rotation has no scale",
         "hint: use weight 1 for this adapter",
     ] {
         assert!(ran.err.contains(says), "{}", ran.err);

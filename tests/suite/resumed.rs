@@ -57,7 +57,7 @@ impl Merge {
         let adapters = ["adapter", "adapter-1", "adapter-2"].map(|name| self.at(name)).into_iter();
         Request {
             base: Some(self.at("base").into()),
-            adapters: adapters.filter(|path| path.is_dir()).map(|path| (path.into(), 1.0)).collect(),
+            adapters: adapters.filter(|path| path.is_dir()).map(|path| (path.into(), 1f64.into())).collect(),
             threads: Some(settings.threads),
             keep_quantized: self.is_kept_quantized,
             hooks: TestHooks { forced: settings.forced, stride: settings.stride, ..TestHooks::default() },

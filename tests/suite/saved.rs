@@ -34,7 +34,7 @@ pub(super) fn work(case: &str, base: &str) -> Work {
 fn request(work: &Work, dtype: &str) -> Request {
     Request {
         base: Some(work.base.clone().into()),
-        adapters: vec![(work.adapter.clone().into(), 1.0)],
+        adapters: vec![(work.adapter.clone().into(), 1f64.into())],
         dtype: Some(dtype.to_owned()),
         ..Request::default()
     }
@@ -274,7 +274,7 @@ fn what_decides_types_otherwise_refuses_it() {
     let of = super::gguf::of;
     let merged_into = |base: PathBuf, adapter: PathBuf| Request {
         base: Some(base.into()),
-        adapters: vec![(adapter.into(), 1.0)],
+        adapters: vec![(adapter.into(), 1f64.into())],
         ..request(&work, "f16")
     };
     let on_gguf = merged_into(of("llama").join("base.gguf"), of("llama").join("adapter"));
@@ -450,7 +450,7 @@ fn a_size_is_refused_where_shards_are_not_free_or_it_is_none() {
     let of = super::gguf::of("llama");
     let request = Request {
         base: Some(of.join("base.gguf").into()),
-        adapters: vec![(of.join("adapter").into(), 1.0)],
+        adapters: vec![(of.join("adapter").into(), 1f64.into())],
         max_shard_size: Some(Size::typed("5G").expect("a size")),
         ..Request::default()
     };

@@ -106,7 +106,7 @@ fn side_files_that_git_lfs_has_not_fetched_are_refused() {
 fn planned(work: &Work) -> Prepared {
     let request = Request {
         base: Some(work.base.clone().into()),
-        adapters: vec![(work.adapter.clone().into(), 1.0)],
+        adapters: vec![(work.adapter.clone().into(), 1f64.into())],
         ..Request::default()
     };
     prepare(&request).expect("it merges")

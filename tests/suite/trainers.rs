@@ -35,7 +35,7 @@ fn places(folder: &Path) -> (PathBuf, PathBuf) {
 
 fn request(folder: &Path) -> Request {
     let (base, adapter) = places(folder);
-    Request { base: Some(base.into()), adapters: vec![(adapter.into(), 1.0)], ..Request::default() }
+    Request { base: Some(base.into()), adapters: vec![(adapter.into(), 1f64.into())], ..Request::default() }
 }
 
 fn merge(request: &Request, stem: &str) -> BTreeMap<String, Tensor> {

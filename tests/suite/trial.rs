@@ -135,7 +135,7 @@ impl Trial {
         let work = Location::new(store.clone());
         let request = Request {
             base: Some(work.join("base").into()),
-            adapters: vec![(work.join("adapter").into(), 1.0)],
+            adapters: vec![(work.join("adapter").into(), 1f64.into())],
             threads: Some(1),
             hooks: TestHooks { forced: Some((4096, 2)), stride: Some(32), ..TestHooks::default() },
             state: variant.state.clone(),
@@ -151,7 +151,7 @@ impl Trial {
         let work = Location::of_path(self.at(""));
         prepare(&Request {
             base: Some(work.join("base").into()),
-            adapters: vec![(work.join("adapter").into(), weight)],
+            adapters: vec![(work.join("adapter").into(), weight.into())],
             ..Request::default()
         })
     }

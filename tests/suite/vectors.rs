@@ -122,7 +122,7 @@ impl VectorBase {
     }
 
     fn request(&self) -> Request {
-        let adapters = vec![(self.work.adapter.clone().into(), 1.0)];
+        let adapters = vec![(self.work.adapter.clone().into(), 1f64.into())];
         Request { base: Some(self.work.base.clone().into()), adapters, ..Request::default() }
     }
 }
@@ -285,7 +285,7 @@ fn values_of(base: &Path, work: &Work, with_delta: bool) -> BTreeMap<String, Vec
             tensors.iter_mut().for_each(|tensor| tensor.data.fill(0));
         });
     }
-    let adapters = vec![(adapter.into(), 1.0)];
+    let adapters = vec![(adapter.into(), 1f64.into())];
     let request = Request { base: Some(base.into()), adapters, allow_noop: true, ..Request::default() };
     merged(&request).1.into_iter().map(|(name, tensor)| (name, tensor.values())).collect()
 }
@@ -313,7 +313,7 @@ fn what_is_encoded_in_the_order_of_inputs_keeps_its_delta() {
     let works =
         cases.map(|name| (name, vector(name))).into_iter().chain([("gpt-oss", Work::golden("mxfp4"))]);
     for (name, work) in works {
-        let adapters = vec![(work.adapter.clone().into(), 1.0)];
+        let adapters = vec![(work.adapter.clone().into(), 1f64.into())];
         let kept = Request {
             base: Some(work.base.clone().into()),
             adapters,

@@ -99,15 +99,15 @@ fn claim_module(
     let made = Derivation { recipe: ScaledRows.into(), sources: vec![tensor(a), tensor(e)] };
     let along_in = Factor::derived(made, [rank, input], |a| Factor::along(1, a, 1, rank, input));
     let factors = [along_in, Factor::along(0, tensor(b), rank, rank, 1)];
-    let scale = scale(context)?;
+    let scale = scale(context, module)?;
     let product =
         MadeProduct { method: "adalora", module, used: &[a, b, e], size: (out, input), factors, scale };
     product.claim(context, findings)
 }
 
 /// PEFT divides by the rank that training began with, and a little.
-fn scale(context: &ClaimContext<'_>) -> Result<f64> {
+fn scale(context: &ClaimContext<'_>, module: &str) -> Result<f64> {
     let (alpha, rank) = (context.adapter.number("lora_alpha")?, context.adapter.number("init_r")?);
     let alpha = if alpha > 0.0 { alpha } else { rank };
-    Ok(context.adapter.weight * f64::from((alpha / (rank + 1e-5)) as f32))
+    Ok(context.adapter.weight_of(module) * f64::from((alpha / (rank + 1e-5)) as f32))
 }

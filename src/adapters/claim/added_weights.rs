@@ -53,7 +53,7 @@ fn claim_parameter(
         return Err(Error::new(kind)
             .hint("the adapter was trained on a model with other sizes: is it for this base?"));
     }
-    let scale = context.adapter.weight as f32;
+    let scale = context.adapter.weight_of(module) as f32;
     let op = match *shape.axes() {
         [rows, ref rest @ ..] if !rest.is_empty() => {
             let width = rest.iter().product();

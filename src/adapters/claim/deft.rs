@@ -105,7 +105,7 @@ fn claim_module(
     };
     let factors = [Factor::derived(made, [rank, input], |a| Factor::along(1, a, 1, rank, input)), b];
     let used: Vec<usize> = r.into_iter().chain([p]).collect();
-    let scale = context.adapter.weight;
+    let scale = context.adapter.weight_of(module);
     let product = MadeProduct { method: "deft", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

@@ -73,7 +73,7 @@ fn claim_module(
         Factor::derived(made, [rank, input], |a| Factor::along(1, a, 1, rank, input)),
         Factor::along(0, tensor(b), rank, rank, 1),
     ];
-    let (used, scale) = ([a, b, lambda, widths], context.adapter.weight);
+    let (used, scale) = ([a, b, lambda, widths], context.adapter.weight_of(module));
     let product = MadeProduct { method: "delora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

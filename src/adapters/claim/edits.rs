@@ -18,6 +18,13 @@ pub(crate) enum Edit {
     },
 }
 
+impl Edit {
+    /// Whether it leaves its tensor as it is.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Edit::Change(ops) if ops.is_empty())
+    }
+}
+
 /// What a rule claimed of one module.
 #[derive(Clone, Debug)]
 pub(crate) struct ClaimedModule {

@@ -114,8 +114,11 @@ impl<'a> Findings<'a> {
         untaken
     }
 
-    /// Records a claim, unless its factors are of a type that is not read.
-    pub(crate) fn claim(&mut self, claimed: ClaimedModule) {
+    /// Records a claim, unless its factors are of a type that is not read. With weight 0 it does nothing.
+    pub(crate) fn claim(&mut self, mut claimed: ClaimedModule) {
+        if self.adapter.weight_of(&claimed.module) == 0.0 {
+            (claimed.edit, claimed.elements) = (Edit::Change(Vec::new()), 0);
+        }
         let ops: &[Op] = match &claimed.edit {
             Edit::Change(ops) => ops,
             Edit::Replace { .. } => &[],

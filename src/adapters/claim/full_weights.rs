@@ -11,6 +11,7 @@ use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::{ClaimedModule, Edit};
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::locate::join;
+use crate::adapters::claim::refusals::WEIGHT_ONE;
 use crate::adapters::parts::replaced;
 use crate::error::claim::ClaimError;
 use crate::error::plan::PlanError;
@@ -138,9 +139,10 @@ fn check_value(
         let kind = ClaimError::ReplacementDtype { tensor: name, found: value.dtype, base: dtype };
         return Err(kind.into());
     }
-    if context.adapter.weight != 1.0 {
-        let kind = ClaimError::WeightedReplacement { adapter, tensor: name, weight: context.adapter.weight };
-        return Err(Error::new(kind).hint("use weight 1 for this adapter"));
+    let of_module = context.adapter.weight_of(context.tensor(tensor).module());
+    if of_module != 1.0 {
+        let kind = ClaimError::WeightedReplacement { adapter, tensor: name, weight: of_module };
+        return Err(Error::new(kind).hint(WEIGHT_ONE));
     }
     Ok(())
 }

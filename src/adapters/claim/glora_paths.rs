@@ -123,8 +123,9 @@ fn claim_module(
             format!("those of a linear layer stored as [out, in], which `{}` is not", weight.name),
         ));
     }
-    let keys = |context: &ClaimContext<'_>| -> Vec<_> {
-        used.iter().map(|&i| context.tensor(i).key.clone()).collect()
+    let change = |context: &ClaimContext<'_>, target, ops| {
+        let keys = used.iter().map(|&i| context.tensor(i).key.clone());
+        ClaimedModule::change("glora", module, keys, target, times_weight(context, module, ops))
     };
     let whole = Placement::matrix(out, input, false);
     let mut ops = Vec::new();
@@ -132,7 +133,7 @@ fn claim_module(
         ops.extend(op(context, path, kind, (&whole, [out, input]))?);
     }
     if !ops.is_empty() {
-        findings.claim(ClaimedModule::change("glora", module, keys(context), target, ops));
+        findings.claim(change(context, target, ops));
     }
     if context.lookup(module, "bias").is_none() {
         return Ok(());
@@ -149,12 +150,18 @@ fn claim_module(
         let recipe = WeightTimes { outputs: out as usize, is_product: times.len() > 1 };
         let made = Derivation { recipe: recipe.into(), sources };
         let product = Factor::derived(made, [1, out], |b| Factor::along(0, b, 1, 1, 1));
-        ops.push(beside_ones(context, (LowRank::ADDED, &along), product, &times[0], 1));
+        ops.push(beside_ones((LowRank::ADDED, &along), product, &times[0], 1));
     }
     if !ops.is_empty() {
-        findings.claim(ClaimedModule::change("glora", module, keys(context), bias, ops));
+        findings.claim(change(context, bias, ops));
     }
     Ok(())
+}
+
+/// Ops that have no scale of their own, times the weight of their module.
+fn times_weight(context: &ClaimContext<'_>, module: &str, ops: Vec<Op>) -> Vec<Op> {
+    let scale = context.adapter.weight_of(module) as f32;
+    ops.into_iter().map(|op| Op { scale, ..op }).collect()
 }
 
 /// What a path does to a tensor of so many outputs and inputs; none if nothing.
@@ -173,7 +180,7 @@ fn op(
             expect(context, up, &[rank, input], down)?;
             let factors =
                 [Factor::along(1, tensor(up), 1, rank, input), Factor::along(0, tensor(down), rank, rank, 1)];
-            Ok(Some(Op::new(kind, whole.clone(), factors, context.adapter.weight as f32)))
+            Ok(Some(Op::new(kind, whole.clone(), factors, 1.0)))
         }
         Path::Values(i) => {
             let values = tensor(i);
@@ -182,21 +189,15 @@ fn op(
                 [1] => made(Filled::Value, &values, 0, out),
                 _ => return Err(context.factor_shape(i, format!("one value, or [{out}]"))),
             };
-            Ok(Some(beside_ones(context, (kind, whole), b, &values, input)))
+            Ok(Some(beside_ones((kind, whole), b, &values, input)))
         }
     }
 }
 
 /// An op of one column, beside as many ones as there are inputs.
-fn beside_ones(
-    context: &ClaimContext<'_>,
-    (kind, whole): (LowRank, &Placement),
-    column: Factor,
-    of: &TensorRef,
-    inputs: u64,
-) -> Op {
+fn beside_ones((kind, whole): (LowRank, &Placement), column: Factor, of: &TensorRef, inputs: u64) -> Op {
     let factors = [made(Filled::Ones, of, 1, inputs), column];
-    Op::new(kind, whole.clone(), factors, context.adapter.weight as f32)
+    Op::new(kind, whole.clone(), factors, 1.0)
 }
 
 /// A factor of one value everywhere.

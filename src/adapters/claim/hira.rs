@@ -61,7 +61,7 @@ impl Claim for Hira {
 fn claim_module(context: &mut ClaimContext<'_>, findings: &mut Findings<'_>, pair: &Pair) -> Result<()> {
     let layer = Layer { module: pair.module.to_string(), parameter: "weight".to_owned() };
     let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(()) };
-    let scale = context.adapter.weight as f32;
+    let scale = context.adapter.weight_of(&pair.module) as f32;
     let op = Op::new(LowRank::SHARE, placed.placement(), placed.factors(), scale);
     findings.claim(ClaimedModule::change("hira", &*pair.module, placed.keys(), placed.target, vec![op]));
     Ok(())

@@ -12,6 +12,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::refusals::WEIGHT_ONE;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::methods::ia3::FIELD;
@@ -41,12 +42,13 @@ impl Claim for Ia3 {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
         let vectors = findings.take(context, VECTOR);
-        if weight != 1.0 && !vectors.is_empty() {
+        let weight_of = |(module, _): (&&str, &usize)| Some(context.adapter.weight_of(module));
+        if let Some(weight) = vectors.iter().filter_map(weight_of).find(|weight| *weight != 1.0) {
             let why = "it multiplies what it finds, and a part of a product is not defined";
+            let adapter = context.adapter.name.clone();
             let error = Error::new(ClaimError::Weighted { adapter, what: "IA3".to_owned(), weight, why });
-            findings.refuse(error.hint("use weight 1 for this adapter"));
+            findings.refuse(error.hint(WEIGHT_ONE));
         }
         for (module, vector) in vectors {
             if let Err(error) = claim_module(context, findings, module, vector) {

@@ -10,6 +10,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::refusals::WEIGHT_ONE;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::methods::oft::OftOptions;
@@ -112,10 +113,10 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
 
 /// The refusal of an adapter that rotates and has another weight than 1.
 pub(crate) fn weighted(context: &ClaimContext<'_>) -> Option<Error> {
-    let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
-    (weight != 1.0).then(|| {
-        let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale");
-        Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
+    context.adapter.weighted_module().map(|(module, weight)| {
+        let (adapter, why) = (context.adapter.name.clone(), "OFT rotates, and a rotation has no scale");
+        let what = module.to_owned();
+        Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint(WEIGHT_ONE)
     })
 }
 

@@ -105,7 +105,7 @@ fn claim_module(
     let fixed = Factor::along(large, tensor(b), all * rank, inner, 1);
     let factors = if small == 1 { [trained, fixed] } else { [fixed, trained] };
     let alpha = context.adapter.number("randlora_alpha")?;
-    let scale = context.adapter.weight * f64::from((alpha / rank as f64) as f32);
+    let scale = context.adapter.weight_of(module) * f64::from((alpha / rank as f64) as f32);
     let product = MadeProduct { method: "randlora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

@@ -8,6 +8,9 @@ use crate::error::plan::PlanError;
 /// Segments of the names of tensors that PEFT wraps.
 const WRAPPERS: &[&str] = &["base_layer", "modules_to_save", "original_module"];
 
+/// What helps where a method has no part of what it does.
+pub(crate) const WEIGHT_ONE: &str = "use weight 1 for this adapter";
+
 impl ClaimContext<'_> {
     /// The refusal of a tensor for its shape.
     pub(crate) fn factor_shape(&self, i: usize, expected: String) -> Error {

@@ -88,7 +88,7 @@ fn claim_module(
         Factor::derived(made, [rank, input], |a| Factor::along(1, a, 1, rank, input)),
         Factor::along(0, tensor(b), rank, rank, 1),
     ];
-    let (used, scale) = ([a, b, p, v], context.adapter.weight);
+    let (used, scale) = ([a, b, p, v], context.adapter.weight_of(module));
     let product = MadeProduct { method: "tinylora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

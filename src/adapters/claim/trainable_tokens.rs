@@ -72,8 +72,9 @@ fn claim_rows(
     }
     check(context, field, indices, tokens)?;
     reserve(context, target, &weight.name, indices)?;
-    if context.adapter.weight != 1.0 {
-        let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
+    let weight = context.adapter.weight_of(module);
+    if weight != 1.0 {
+        let adapter = context.adapter.name.clone();
         let why = "rows that replace others have no scale";
         return Err(ClaimError::Weighted { adapter, what: tensor.key.to_string(), weight, why }.into());
     }

@@ -88,7 +88,7 @@ fn claim_module(
         Factor::derived(made(at_a, by_a), [rank, input], |a| Factor::along(1, a, 1, rank, input)),
         Factor::derived(made(at_b, by_b), [out, rank], |b| Factor::along(0, b, rank, rank, 1)),
     ];
-    let (used, scale) = ([at_a, at_b, by_a, by_b, vector], context.adapter.weight);
+    let (used, scale) = ([at_a, at_b, by_a, by_b, vector], context.adapter.weight_of(module));
     let product = MadeProduct { method: "unilora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

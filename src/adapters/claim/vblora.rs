@@ -117,7 +117,7 @@ fn claim_module(
         Factor::derived(made(b, true), [of_outputs, length * rank], |b| Factor::along(0, b, rank, rank, 1)),
     ];
     let used: Vec<usize> = [Some(a.0), Some(b.0), a.1, b.1, Some(bank)].into_iter().flatten().collect();
-    let scale = context.adapter.weight;
+    let scale = context.adapter.weight_of(module);
     let product = MadeProduct { method: "vblora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

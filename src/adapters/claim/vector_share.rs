@@ -63,7 +63,7 @@ fn claim_module(
     };
     let kind = ScaleAxis { is_share: true, ..ScaleAxis::of(inputs_lie) };
     let placement = Placement::matrix(outputs, inputs * kernel, false);
-    let op = Op::new(kind, placement, vec![factor], context.adapter.weight as f32);
+    let op = Op::new(kind, placement, vec![factor], context.adapter.weight_of(module) as f32);
     findings.claim(ClaimedModule::change("ia3", module, [tensor.key], target, vec![op]));
     Ok(())
 }

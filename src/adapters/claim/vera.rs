@@ -138,6 +138,6 @@ fn claim_module(
         Factor::derived(made(a, by_rank), [rank, input], |a| Factor::along(1, a, 1, rank, input)),
         Factor::derived(made(b, by_out), [out, rank], |b| Factor::along(0, b, rank, rank, 1)),
     ];
-    let (method, scale) = (names.method, context.adapter.weight);
+    let (method, scale) = (names.method, context.adapter.weight_of(module));
     MadeProduct { method, module, used: &used, size: (out, input), factors, scale }.claim(context, findings)
 }

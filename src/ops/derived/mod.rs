@@ -16,6 +16,8 @@ pub(crate) mod orthonormal;
 pub(crate) mod picked;
 pub(crate) mod projected;
 pub(crate) mod scaled_rows;
+pub(crate) mod triangle;
+pub(crate) mod truncated;
 pub(crate) mod turned;
 pub(crate) mod unit_rows;
 pub(crate) mod weight_times;
@@ -47,11 +49,13 @@ impl Derivation {
         let bytes = |values: u64, size: usize| values.saturating_mul(size as u64);
         let whole = self.sources.iter().take(self.recipe().whole());
         let whole = whole.map(|source| bytes(source.shape.elements(), size_of::<f64>()));
+        let whole = whole.fold(0, u64::saturating_add);
+        let beside = self.recipe().beside_whole(whole);
         let row = |source: &TensorRef| source.shape.axes().last().map_or(0, |&last| last as usize);
         let sum = self.recipe().sum().zip(self.sources.last()).map(|(sum, last)| sum.len(row(last)) as u64);
         // The sum, and the values that are made of it.
         let sum = sum.map(|values| bytes(values, size_of::<f64>() + size_of::<f32>()));
-        whole.chain(sum).fold(0, u64::saturating_add)
+        whole.saturating_add(beside).saturating_add(sum.unwrap_or(0))
     }
 }
 
@@ -59,6 +63,11 @@ impl Derivation {
 pub(crate) trait Recipe: Sync {
     /// How many of the sources are held whole: the first. Of all others a row of the factor needs the row of the same number.
     fn whole(&self) -> usize {
+        0
+    }
+
+    /// Bytes that making takes beside sources that come to so many.
+    fn beside_whole(&self, _bytes: u64) -> u64 {
         0
     }
 
@@ -159,4 +168,6 @@ recipes! {
     Network in network,
     /// A weight times a vector.
     WeightTimes in weight_times,
+    /// A sum of products, cut to a rank.
+    Truncated in truncated,
 }

@@ -8,6 +8,7 @@ pub(crate) mod layers;
 pub(crate) mod sections;
 pub(crate) mod timeline;
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::pipeline::clock::ThreadTime;
 use crate::pipeline::tally::Applied;
 
@@ -25,7 +26,7 @@ pub(crate) struct Page<'p> {
     /// Pairs of a name and a value: base, version, digests, sizes, memory.
     pub(crate) facts: Vec<(&'static str, String)>,
     /// The adapters with their weights.
-    pub(crate) adapters: Vec<(String, f64)>,
+    pub(crate) adapters: Vec<(String, AdapterWeight)>,
     /// What was decided beyond adding deltas.
     pub(crate) decisions: Vec<String>,
     /// Notes and warnings.
@@ -118,7 +119,7 @@ mod tests {
         let applied = applied();
         let page = Page {
             output: "merged".to_owned(),
-            adapters: vec![("style".to_owned(), 0.5)],
+            adapters: vec![("style".to_owned(), 0.5.into())],
             decisions: vec!["the head is untied".to_owned()],
             applied: Some(&applied),
             files: vec![("model.safetensors".to_owned(), 12, "abc".to_owned())],
@@ -141,7 +142,7 @@ mod tests {
         let page = Page {
             output: hostile.to_owned(),
             facts: vec![("base", hostile.to_owned())],
-            adapters: vec![(hostile.to_owned(), 1.0)],
+            adapters: vec![(hostile.to_owned(), 1.0.into())],
             decisions: vec![hostile.to_owned()],
             notes: vec![hostile.to_owned()],
             files: vec![(hostile.to_owned(), 1, hostile.to_owned())],

@@ -1,5 +1,6 @@
 //! The parts of the page that are lists: facts, decisions and notes, files.
 
+use crate::adapters::adapter_weight::AdapterWeight;
 use crate::tensor::size::show_size;
 
 use crate::report::page::html::{Cell, Html};
@@ -8,7 +9,12 @@ use crate::report::page::html::{Cell, Html};
 const FILES: usize = 1000;
 
 /// What was merged into what.
-pub(crate) fn facts(html: &mut Html, output: &str, adapters: &[(String, f64)], facts: &[(&str, String)]) {
+pub(crate) fn facts(
+    html: &mut Html,
+    output: &str,
+    adapters: &[(String, AdapterWeight)],
+    facts: &[(&str, String)],
+) {
     html.raw("<dl>\n");
     html.element("dt", "output").element("dd", output);
     for (name, weight) in adapters {
