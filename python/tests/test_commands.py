@@ -35,6 +35,14 @@ class Commands(unittest.TestCase):
         self.assertEqual(shardfold.inspect(ADAPTER)["what"], "adapter")
         self.assertEqual(shardfold.inspect(BASE)["what"], "checkpoint")
 
+    def test_weights_may_be_by_module(self) -> None:
+        weights = {"*": 0.5, "self_attn": 0, "layers.0-1": -1.0}
+        plan = shardfold.plan(BASE, (ADAPTER, weights))["plan"]
+        self.assertEqual(plan["adapters"][0]["weight"], "self_attn=0,layers.0-1=-1,*=0.5")
+        self.assertEqual(plan["tensors"]["merged"], 12)
+        same = shardfold.plan(BASE, [(ADAPTER, "self_attn=0,layers.0-1=-1,*=0.5")], combine="linear")["plan"]
+        self.assertEqual(same["digest"], plan["digest"])
+
     def test_parts_are_joined_and_a_page_is_written(self) -> None:
         whole = shardfold.merge(BASE, ADAPTER, self.work / "whole")
         parts = self.work / "parts"

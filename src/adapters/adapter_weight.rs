@@ -17,8 +17,10 @@ use crate::error::{Error, Result};
 const ACCEPTED: &str = "a finite number is accepted, such as 0.5 or -1, or numbers by module, such as `layers.0-9=0.5,q_proj=0,*=1`";
 /// The pattern for all modules that no other has.
 const OTHERS: &str = "*";
-/// The longest list that is read, and the longest path whose nearest names are looked for.
+/// The longest list that is read.
 const MOST_BYTES: usize = 4096;
+/// The longest path that is compared with a pattern.
+const MOST_COMPARED: usize = 256;
 /// Names that a message gives.
 const NEAREST: usize = 2;
 
@@ -169,13 +171,19 @@ fn check(pattern: &str) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
-/// The modules most like a pattern, as a hint: those that end like it, as people leave the beginning of paths out.
+/// The modules that have as many segments in a row that are most like a pattern, as a hint.
 fn nearest<'m>(pattern: &str, modules: impl Iterator<Item = &'m str>) -> Option<String> {
-    let mut found: Vec<(f64, &str)> = Vec::new();
-    for module in modules.filter(|module| module.len() <= MOST_BYTES) {
-        let ends = module.match_indices('.').map(|(dot, _)| &module[dot + 1..]).chain([module]);
-        let likeness =
-            ends.map(|end| strsim::normalized_damerau_levenshtein(pattern, end)).fold(0.0, f64::max);
+    let (count, mut found) = (pattern.split('.').count(), Vec::<(f64, &str)>::new());
+    // What takes the square of its length to tell.
+    let is_short = |text: &str| text.len() <= MOST_COMPARED;
+    for module in modules.filter(|module| is_short(module) && is_short(pattern)) {
+        let ends: Vec<usize> = module.match_indices('.').map(|(dot, _)| dot).chain([module.len()]).collect();
+        let mut likeness = 0f64;
+        for first in 0..(ends.len() + 1).saturating_sub(count) {
+            let start = first.checked_sub(1).map_or(0, |before| ends[before] + 1);
+            let part = &module[start..ends[first + count - 1]];
+            likeness = likeness.max(strsim::normalized_damerau_levenshtein(pattern, part));
+        }
         found.push((likeness, module));
         found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         found.dedup_by(|a, b| a.1 == b.1);
