@@ -269,3 +269,19 @@ fn an_adapter_that_moves_no_weight_of_any_component_is_an_error() {
     assert!(ran.code == 65 && ran.err.contains("has no effect"), "{}: {}", ran.code, ran.err);
     assert!(!work.output.exists());
 }
+
+#[test]
+fn a_pattern_of_weights_may_be_for_one_component() {
+    let work = pipeline(OLD);
+    let ran = work.merge_scaled("encoder=0,*=1");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let same = |directory: &str, stem: &str| {
+        let [base, ours] = [&work.base, &work.output].map(|at| read(&at.join(directory), stem));
+        base.iter().all(|(name, base)| base.raw == ours[name].raw)
+    };
+    assert!(same("text_encoder", "model") && !same("unet", "diffusion_pytorch_model"));
+    fs::remove_dir_all(&work.output).expect("it was there");
+    let ran = work.merge_scaled("encoder=0,nowhere=2");
+    let says = "weight of `nowhere`: no module of adapter";
+    assert!(ran.code == 2 && ran.err.contains(says), "{} {}", ran.code, ran.err);
+}
