@@ -44,15 +44,18 @@ use crate::merge::io::io_settings;
 use crate::merge::prepare::{Prepared, prepare};
 use crate::merge::request::Request;
 use crate::note::Note;
+use crate::ops::factor::Factor;
 use crate::pipeline::clock::Clocks;
 use crate::pipeline::fill::{FillSpan, check_filled};
+use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::shared::SharedInputs;
 use crate::plan::out_tensor::{Content, OutHeader, OutTensor, Plan};
 use crate::schedule::extent::{Extent, OutPlace};
-use crate::schedule::repack::FactorLocations;
+use crate::schedule::repack::repack_factors;
 use crate::storage::discard::Discard;
 use crate::storage::io::settings::Unchanged;
+use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::name::Name;
@@ -78,6 +81,8 @@ pub struct MergedReader {
     /// Shard and place in it, by name.
     places: HashMap<Name, (usize, usize)>,
     memory: Mutex<PoolMemory>,
+    /// Factors that no file holds.
+    made: Option<Box<dyn Scratch>>,
 }
 
 impl MergedReader {
@@ -88,8 +93,12 @@ impl MergedReader {
     pub fn open(request: &Request) -> Result<MergedReader> {
         let mut prepared = prepare(request)?;
         refuse_pipeline(&prepared)?;
-        // Factors are read where the plan says: there is no file beside the output that they could be repacked into.
-        prepared.schedule.locations = FactorLocations::default();
+        // Factors are read where the plan says, but for those that no file holds: there is no output that they could be repacked
+        // beside.
+        let (scratch, locations) = repack_factors(&prepared.plan, u64::MAX);
+        prepared.schedule.locations = locations;
+        let inputs = (&*prepared.plan, &prepared.sources[..]);
+        let made = write_repacked(&scratch, inputs, &Discard::default(), &prepared.cancel)?;
         prepared.places[0].use_io(io_settings(&prepared.io, &prepared.schedule, Unchanged::Copy));
         let shards = prepared.plan.shards.iter().enumerate();
         let places = shards.flat_map(|(i, shard)| {
@@ -97,7 +106,7 @@ impl MergedReader {
         });
         let places = places.collect();
         let memory = Mutex::new(PoolMemory::new(prepared.schedule.cut)?);
-        Ok(MergedReader { prepared, places, memory })
+        Ok(MergedReader { prepared, places, memory, made })
     }
 
     /// What is merged: its tensors in the order of the output, with names, types and shapes.
@@ -160,8 +169,8 @@ impl MergedReader {
         let mut files: Vec<FileId> = match &tensor.content {
             Content::Copy { from, .. } => vec![from.file],
             Content::Compute { start, ops, .. } => {
-                let factors = ops.iter().flat_map(|op| &op.factors).map(|factor| factor.tensor.file);
-                start.parts().iter().map(|part| part.file).chain(factors).collect()
+                let factors = ops.iter().flat_map(|op| &op.factors).flat_map(Factor::stored);
+                start.parts().iter().chain(factors).map(|tensor| tensor.file).collect()
             }
         };
         files.sort_unstable();
@@ -210,7 +219,8 @@ impl MergedReader {
         }
         let places = ranges.iter().map(|range| OutPlace::holding(plan, place, range));
         let extent = Extent::of(plan, together(places));
-        let sources: Vec<&dyn Source> = self.prepared.sources.iter().map(AsRef::as_ref).collect();
+        let made = self.made.iter().map(|file| -> &dyn Source { file.as_ref() });
+        let sources: Vec<&dyn Source> = self.prepared.sources.iter().map(AsRef::as_ref).chain(made).collect();
         let run = Run {
             plan,
             schedule: &self.prepared.schedule,

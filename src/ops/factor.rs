@@ -89,6 +89,11 @@ impl Factor {
         }
     }
 
+    /// The tensors of files that it is, or is made of.
+    pub(crate) fn stored(&self) -> &[TensorRef] {
+        self.derivation.as_ref().map_or(std::slice::from_ref(&self.tensor), |derivation| &derivation.sources)
+    }
+
     /// Gives every tensor that it names to `change`.
     pub(crate) fn for_each_tensor(&mut self, mut change: impl FnMut(&mut TensorRef)) {
         change(&mut self.tensor);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use shardfold::testing::TestHooks;
-use shardfold::{Cancel, Location, Request, Style, Terminal, choose, prepare};
+use shardfold::{Cancel, Location, MergedReader, Request, Style, Terminal, choose, prepare};
 
 use super::oracle::{Tensor, Tensors, read, ulp};
 use super::support::{fixtures, quick_folder};
@@ -132,4 +132,53 @@ fn every_method_is_as_peft_has_it() {
         wrong.extend(check(&case, &Request { hooks: small, threads: Some(1), ..whole }));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The first case of every method that replaces nothing.
+fn one_of_each() -> Vec<Case> {
+    let mut all = cases();
+    all.retain(|case| !case.name().contains("bias"));
+    all.dedup_by(|second, first| second.method() == first.method());
+    all
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_threads_and_buffers() {
+    for case in one_of_each() {
+        let request = case.request();
+        let right = merge(&request).expect("it is merged");
+        for (threads, forced) in [(1, None), (3, Some((16 << 10, 3))), (4, None)] {
+            let hooks = TestHooks { forced, ..TestHooks::default() };
+            let ours = merge(&Request { threads: Some(threads), hooks, ..request.clone() });
+            let ours = ours.expect("it is merged");
+            assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{}", case.name());
+        }
+    }
+}
+
+#[test]
+fn half_an_adapter_twice_is_the_adapter() {
+    for case in one_of_each() {
+        let request = case.request();
+        let (adapter, _) = request.adapters[0].clone();
+        let half = Request { adapters: vec![(adapter.clone(), 0.5), (adapter, 0.5)], ..request.clone() };
+        let (whole, halves) = (merge(&request).expect("it is merged"), merge(&half).expect("it is merged"));
+        assert!(whole.iter().all(|(name, tensor)| tensor.raw == halves[name].raw), "{}", case.name());
+    }
+}
+
+#[test]
+fn what_is_read_one_by_one_is_what_is_merged() {
+    for case in one_of_each() {
+        let request = case.request();
+        let right = merge(&request).expect("it is merged");
+        let reader = MergedReader::open(&request).expect("it is planned");
+        for (name, tensor) in &right {
+            let mut bytes = vec![0xa5; tensor.raw.len()];
+            let all = 0..bytes.len() as u64;
+            let read = reader.read(name, std::slice::from_ref(&all), &mut bytes, &Cancel::default());
+            read.expect("it is made");
+            assert!(bytes == tensor.raw, "{}: {name}", case.name());
+        }
+    }
 }
