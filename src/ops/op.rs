@@ -55,6 +55,13 @@ impl Op {
         self.delta().access()
     }
 
+    /// What it needs beside any elements of the tensor, as plans show it: values that it must see together, or factors that are made
+    /// before the run.
+    pub(crate) fn needs(&self) -> Option<&'static str> {
+        let is_made = || self.factors.iter().any(|factor| factor.derivation.is_some());
+        self.access().needs().or_else(|| is_made().then_some("factors made first"))
+    }
+
     /// The rank of its factors, if it has one.
     pub(crate) fn rank(&self) -> Option<u64> {
         self.delta().rank(&self.factors)
