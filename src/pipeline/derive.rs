@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::ops::derived::{BadSource, DerivedFrom, RowSum};
+use crate::ops::derived::{BadSource, DerivedFrom, RowPlace, RowSum};
 use crate::pipeline::repack::STRIP;
 use crate::plan::out_tensor::{Plan, Role};
 use crate::schedule::repack::DerivedFactor;
@@ -80,12 +80,15 @@ impl Making<'_> {
         let (rows, len) = (rows_of(tensor), row_values(tensor));
         let mut sums = vec![0.0; sum.len(len as usize)];
         let at_once = strip_rows(len);
-        for first in (0..rows).step_by(at_once as usize) {
-            self.cancel.check()?;
-            let strip = self.rows(tensor, first..rows.min(first + at_once))?;
-            for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
-                sum.add(first as usize + place, values, whole, &mut sums);
+        for pass in 0..sum.passes() {
+            for first in (0..rows).step_by(at_once as usize) {
+                self.cancel.check()?;
+                let strip = self.rows(tensor, first..rows.min(first + at_once))?;
+                for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
+                    sum.add(RowPlace { pass, row: first as usize + place }, values, whole, &mut sums);
+                }
             }
+            sum.turn(pass, &mut sums);
         }
         let mut made = vec![0.0f32; (factor.size[0] * factor.size[1]) as usize];
         self.make(factor, 0, (whole, &[&sums]), &mut made)?;

@@ -16,6 +16,7 @@ const METHODS: &str = include_str!("../../docs/methods.md");
 const CASES: &[(&str, usize)] = &[
     ("LoRA", 8),
     ("DoRA", 5),
+    ("OLoRA", 2),
     ("HiRA", 5),
     ("IA³", 4),
     ("LoHa", 4),

@@ -86,6 +86,6 @@ fn claim_module(
         found.op.factors.push(Factor::along(0, tensor.tensor, 1, 1, 1));
     }
     found.keys.push(tensor.key);
-    found.claim(findings, "dora");
+    found.claim(findings, "dora", None);
     Ok(())
 }

@@ -10,6 +10,7 @@
 
 use crate::adapters::adapter::Keys;
 use crate::adapters::claim::Claim;
+use crate::adapters::claim::base_part;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
@@ -26,8 +27,8 @@ use crate::tensor::name::Name;
 /// LoRA's product of two factors.
 pub(crate) struct Lora;
 
-/// Initialisations that leave the base as it was.
-const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica"];
+/// Initialisations that leave the base as it was, or take out of it what is taken out again ([`base_part`]).
+const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica", "olora"];
 const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
      path_initial_model_for_weight_conversion=...)` writes a plain LoRA for the base as it is";
 const RESIDUAL: &str = "merge into the residual base that training made, with `init_lora_weights` set to `true` in the \
@@ -41,11 +42,6 @@ const OTHER_INIT: &[Refused] = &[
     Refused {
         starts: "pissa",
         why: "takes the base's main part out of it before training, and redoing that factorisation is not built yet",
-        cure: CONVERT,
-    },
-    Refused {
-        starts: "olora",
-        why: "takes part of the base out of it before training, and redoing that factorisation is not built yet",
         cure: CONVERT,
     },
     Refused {
@@ -164,9 +160,14 @@ impl Claim for Lora {
             let is_one = |path: &str| path.split('.').any(|segment| segment == aid.segment);
             findings.ignore_where(context, is_one, aid.rule);
         }
+        base_part::refuse_others(context, findings);
         for pair in take_pairs(context, findings) {
-            match resolve(context, findings, &pair) {
-                Ok(Some(found)) => found.claim(findings, "lora"),
+            let found = resolve(context, findings, &pair).and_then(|found| match found {
+                Some(found) => base_part::with_part(context, &pair, found),
+                None => Ok(None),
+            });
+            match found {
+                Ok(Some((found, more))) => found.claim(findings, "lora", more),
                 Ok(None) => {}
                 Err(error) => findings.refuse(error),
             }
@@ -191,10 +192,11 @@ pub(crate) struct PairOp {
 }
 
 impl PairOp {
-    /// Records it as a claim of a method.
-    pub(crate) fn claim(self, findings: &mut Findings<'_>, method: &'static str) {
+    /// Records it as a claim of a method, with another op if there is one.
+    pub(crate) fn claim(self, findings: &mut Findings<'_>, method: &'static str, more: Option<Op>) {
         let PairOp { module, keys, target, op, .. } = self;
-        findings.claim(ClaimedModule::change(method, module, keys, target, vec![op]));
+        let ops = std::iter::once(op).chain(more).collect();
+        findings.claim(ClaimedModule::change(method, module, keys, target, ops));
     }
 }
 

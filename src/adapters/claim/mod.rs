@@ -6,6 +6,7 @@
 
 pub(crate) mod adalora;
 pub(crate) mod added_weights;
+pub(crate) mod base_part;
 pub(crate) mod bdlora;
 pub(crate) mod claims;
 pub(crate) mod context;

@@ -196,7 +196,7 @@ fn parameters<'c>(
                 pair.parameter = Some(Box::new((module.to_owned(), parameter)));
                 pair.module = path.into();
                 if let Some(found) = resolve(context, findings, &pair)? {
-                    found.claim(findings, "lora");
+                    found.claim(findings, "lora", None);
                 }
             }
         }

@@ -8,6 +8,7 @@
 //! Rounding: each value is made in f64 and rounded to f32 once. PEFT makes it in f32; where it is one product, both are the
 //! same number.
 
+pub(crate) mod base_part;
 pub(crate) mod bases;
 pub(crate) mod filled;
 pub(crate) mod mixed;
@@ -84,13 +85,30 @@ pub(crate) trait Recipe: Sync {
     }
 }
 
-/// A sum over the rows of a tensor of the base.
+/// A sum over the rows of a tensor of the base, which may be gone through several times.
 pub(crate) trait RowSum {
     /// Values of the sum for a tensor whose rows have so many.
     fn len(&self, row: usize) -> usize;
 
-    /// Adds what a row comes to.
-    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
+    /// How often all rows are gone through.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// Adds what a row comes to in a pass.
+    fn add(&self, place: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
+
+    /// Makes of the sum, behind a pass, what the next one wants.
+    fn turn(&self, _pass: usize, _sum: &mut [f64]) {}
+}
+
+/// Which row is added, and in which pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowPlace {
+    /// The pass.
+    pub(crate) pass: usize,
+    /// The row.
+    pub(crate) row: usize,
 }
 
 /// A source whose values cannot be.
@@ -159,4 +177,6 @@ recipes! {
     Network in network,
     /// A weight times a vector.
     WeightTimes in weight_times,
+    /// A factor of a weight's part in the space of its first columns.
+    BasePart in base_part,
 }
