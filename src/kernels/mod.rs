@@ -36,6 +36,7 @@
 //! ```
 
 pub(crate) mod accumulate;
+pub(crate) mod circle;
 pub(crate) mod compiled;
 pub(crate) mod convert;
 pub(crate) mod dispatch;

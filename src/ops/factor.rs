@@ -84,6 +84,13 @@ impl Factor {
         }
     }
 
+    /// Whether a tensor that it is made of has whole numbers of a type that is read.
+    pub(crate) fn has_indices(&self, source: usize) -> bool {
+        let Some(derivation) = &self.derivation else { return false };
+        let is_number = |dtype| matches!(dtype, Dtype::U8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+        derivation.recipe().has_indices(source) && is_number(derivation.sources[source].dtype)
+    }
+
     /// Gives every tensor that it names to `change`.
     pub(crate) fn for_each_tensor(&mut self, mut change: impl FnMut(&mut TensorRef)) {
         change(&mut self.tensor);

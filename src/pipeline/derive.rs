@@ -5,11 +5,12 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::ops::derived::DerivedFrom;
+use crate::ops::derived::scatter::decoded;
 use crate::pipeline::repack::STRIP;
 use crate::schedule::repack::DerivedFactor;
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
-use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::dtype::bytes_of;
 use crate::tensor::reference::TensorRef;
 
 /// Writes one factor to its place in the scratch file.
@@ -73,23 +74,4 @@ fn read_rows(
     let mut bytes = vec![0; ((rows.end - rows.start) * len * size) as usize];
     sources[tensor.file.0 as usize].read_at(&mut bytes, tensor.offset + rows.start * len * size)?;
     Ok(decoded(tensor.dtype, &bytes))
-}
-
-/// What stored numbers are, each exactly: floats of 32 bits and less, and whole numbers below 2^53.
-fn decoded(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    macro_rules! of {
-        ($number:ty, $value:expr) => {
-            bytes.as_chunks().0.iter().map(|&chunk| $value(<$number>::from_le_bytes(chunk))).collect()
-        };
-    }
-    match dtype {
-        Dtype::F32 => of!(f32, f64::from),
-        Dtype::BF16 => of!(half::bf16, f64::from),
-        Dtype::F16 => of!(half::f16, f64::from),
-        Dtype::U8 => of!(u8, f64::from),
-        Dtype::I16 => of!(i16, f64::from),
-        Dtype::I32 => of!(i32, f64::from),
-        Dtype::I64 => of!(i64, |number| number as f64),
-        _ => unreachable!("sources of other types are refused where they are claimed"),
-    }
 }

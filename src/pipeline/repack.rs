@@ -3,6 +3,7 @@
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::pipeline::derive::write_derived;
+use crate::pipeline::scatter::write_scattered;
 use crate::schedule::repack::{FactorRepack, ScratchFactors, value_bytes};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
@@ -29,7 +30,10 @@ pub(crate) fn write_repacked(
         write_one(repack, sources[repack.tensor.file.0 as usize].as_ref(), scratch.as_ref(), cancel)?;
     }
     for factor in &factors.derived {
-        write_derived(factor, sources, scratch.as_ref(), cancel)?;
+        match factor.derivation.recipe().scatter() {
+            Some(scatter) => write_scattered(factor, scatter, sources, scratch.as_ref(), cancel)?,
+            None => write_derived(factor, sources, scratch.as_ref(), cancel)?,
+        }
     }
     scratch.settle()?;
     Ok(Some(scratch))

@@ -12,7 +12,18 @@ use super::oracle::{Tensor, read, ulp};
 use super::support::{fixtures, quick_folder};
 
 /// Cases that must be there, by their methods.
-const CASES: &[(&str, usize)] = &[("ADALORA", 6)];
+const CASES: &[(&str, usize)] = &[
+    ("ADALORA", 6),
+    // With deltas of their own.
+    ("MISS", 8),
+    ("C3A", 4),
+    ("BEFT", 2),
+    ("SHIRA", 2),
+    ("SUPERTUNING", 5),
+    ("HRA", 5),
+    ("BOFT", 7),
+    ("ROAD", 5),
+];
 
 /// One case.
 struct Case {

@@ -4,6 +4,9 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::adalora::AdaLora;
 use crate::adapters::claim::added_weights::AddedWeights;
 use crate::adapters::claim::bdlora::BdLora;
+use crate::adapters::claim::beft::Beft;
+use crate::adapters::claim::boft::Boft;
+use crate::adapters::claim::c3a::C3a;
 use crate::adapters::claim::core_product::CoreProduct;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
@@ -11,15 +14,20 @@ use crate::adapters::claim::frozen_base::FrozenBase;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::generalized_lora::GeneralizedLora;
 use crate::adapters::claim::hira::Hira;
+use crate::adapters::claim::hra::Hra;
 use crate::adapters::claim::ia3::Ia3;
 use crate::adapters::claim::ln_tuning::LnTuning;
 use crate::adapters::claim::loha::Loha;
 use crate::adapters::claim::lokr::Lokr;
 use crate::adapters::claim::lora::Lora;
 use crate::adapters::claim::lora_bias::LoraBias;
+use crate::adapters::claim::miss::Miss;
 use crate::adapters::claim::oft::Oft;
 use crate::adapters::claim::output_rotation::OutputRotation;
+use crate::adapters::claim::road::Road;
 use crate::adapters::claim::shared_factors::SharedFactors;
+use crate::adapters::claim::shira::Shira;
+use crate::adapters::claim::supertuning::Supertuning;
 use crate::adapters::claim::target_parameters::TargetParameters;
 use crate::adapters::claim::tied_duplicates::TiedDuplicates;
 use crate::adapters::claim::trainable_tokens::TrainableTokens;
@@ -53,6 +61,14 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &VectorShare,
     &OutputRotation,
     &AddedWeights,
+    &Miss,
+    &C3a,
+    &Beft,
+    &Shira,
+    &Supertuning,
+    &Hra,
+    &Boft,
+    &Road,
     &LnTuning,
     &FullWeights,
 ];

@@ -121,9 +121,13 @@ impl<'a> Findings<'a> {
             Edit::Change(ops) => ops,
             Edit::Replace { .. } => &[],
         };
-        let is_odd = |tensor: &&TensorRef| encodings::plain(tensor.dtype).is_none();
-        match ops.iter().flat_map(|op| &op.factors).flat_map(Factor::stored).find(is_odd) {
-            Some(tensor) => self.errors.push(self.factor_dtype(tensor, &claimed.module)),
+        let odd = |factor: &'_ Factor| {
+            let is_odd =
+                |i: &usize| encodings::plain(factor.stored()[*i].dtype).is_none() && !factor.has_indices(*i);
+            (0..factor.stored().len()).find(is_odd).map(|i| factor.stored()[i].clone())
+        };
+        match ops.iter().flat_map(|op| &op.factors).find_map(odd) {
+            Some(tensor) => self.errors.push(self.factor_dtype(&tensor, &claimed.module)),
             None => self.claimed.push(claimed),
         }
     }

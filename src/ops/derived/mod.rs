@@ -8,12 +8,15 @@
 //! Rounding: each value is made in f64 and rounded to f32 once. PEFT makes it in f32; where it is one product, both are the
 //! same number.
 
+pub(crate) mod entries;
 pub(crate) mod scaled_rows;
+pub(crate) mod scatter;
 
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::scatter::{Scatter, entries};
 use crate::ops::factor::FactorValues;
 use crate::tensor::reference::TensorRef;
 
@@ -32,10 +35,12 @@ impl Derivation {
         self.recipe.recipe()
     }
 
-    /// Bytes of the sources that are held whole while the factor is made.
+    /// Bytes of the sources that are held whole while the factor is made, and of places that no source has.
     pub(crate) fn whole_bytes(&self) -> u64 {
         let whole = self.sources.iter().take(self.recipe().whole());
-        whole.map(|source| source.shape.elements().saturating_mul(size_of::<f64>() as u64)).sum()
+        let whole = whole.map(|source| source.shape.elements().saturating_mul(size_of::<f64>() as u64));
+        let places = self.recipe().scatter().map(|scatter| scatter.place_bytes(entries(&self.sources)));
+        whole.chain(places).fold(0, u64::saturating_add)
     }
 }
 
@@ -48,6 +53,16 @@ pub(crate) trait Recipe: Sync {
 
     /// Makes a row of the factor.
     fn make(&self, row: usize, sources: &DerivedFrom<'_>, values: &mut [f32]);
+
+    /// For a factor whose rows are made of entries that lie in any order: where they stand. [`Recipe::make`] is not asked then.
+    fn scatter(&self) -> Option<&dyn Scatter> {
+        None
+    }
+
+    /// Whether a source has whole numbers.
+    fn has_indices(&self, _source: usize) -> bool {
+        false
+    }
 
     /// Whether all values are zero, whatever other sources hold, by what is known of each.
     fn is_zero(&self, sources: &[FactorValues]) -> bool {
@@ -74,7 +89,7 @@ macro_rules! recipes {
 
         impl RecipeKind {
             /// What makes the values.
-            fn recipe(&self) -> &dyn Recipe {
+            pub(crate) fn recipe(&self) -> &dyn Recipe {
                 match self {
                     $(RecipeKind::$recipe(recipe) => Borrow::<crate::ops::derived::$file::$recipe>::borrow(recipe),)*
                 }
@@ -92,4 +107,6 @@ macro_rules! recipes {
 recipes! {
     /// Rows times a value each.
     ScaledRows in scaled_rows,
+    /// Entries of a sparse matrix, by rows.
+    Entries in entries,
 }

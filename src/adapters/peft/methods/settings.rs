@@ -11,11 +11,20 @@ const SCALES: Numbers =
     Numbers::new(|number| number.is_finite() && number > 0.0, "is not a number above zero");
 
 /// Type, field, PEFT's default, and which numbers can be.
-const NUMBERS: &[(&str, &str, f64, Numbers)] =
-    &[("ADALORA", "init_r", 12.0, SCALES), ("ADALORA", "lora_alpha", 8.0, Numbers::ALPHAS)];
+const NUMBERS: &[(&str, &str, f64, Numbers)] = &[
+    ("ADALORA", "init_r", 12.0, SCALES),
+    ("ADALORA", "lora_alpha", 8.0, Numbers::ALPHAS),
+    // Left out, it is twice the rank.
+    ("SUPERTUNING", "lora_alpha", f64::NAN, Numbers::ALPHAS),
+    ("ROAD", "group_size", 64.0, Numbers::RANKS),
+];
 
 /// Type, field, PEFT's default, and which words can be. True and false are such words, too.
-const WORDS: &[(&str, &str, &str, &[&str])] = &[];
+const WORDS: &[(&str, &str, &str, &[&str])] = &[
+    ("MISS", "init_weights", "true", &["true", "false", "mini", "bat"]),
+    ("HRA", "apply_GS", "false", &["true", "false"]),
+    ("ROAD", "variant", "road_1", &["road_1", "road_2", "road_4"]),
+];
 
 /// What a config sets of both tables.
 #[derive(Clone, Debug, Default)]
