@@ -45,6 +45,7 @@ pub(crate) mod exact;
 pub(crate) mod f16c;
 pub(crate) mod float8;
 pub(crate) mod fused;
+pub(crate) mod mersenne;
 pub(crate) mod outcome;
 pub(crate) mod product;
 pub(crate) mod scalar;

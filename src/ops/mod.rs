@@ -14,6 +14,7 @@ pub(crate) mod derived;
 pub(crate) mod dora;
 pub(crate) mod factor;
 pub(crate) mod formula;
+pub(crate) mod fourier;
 pub(crate) mod generalized;
 pub(crate) mod hadamard;
 pub(crate) mod kronecker;
@@ -182,6 +183,8 @@ deltas! {
     Reflect in reflect as Box,
     /// A butterfly of rotations of rows.
     Butterfly in butterfly as Box,
+    /// A matrix of few frequencies.
+    Fourier in fourier as Box,
     /// Rotations of outputs in pairs.
     RotatePairs in rotate_pairs as Box,
 }

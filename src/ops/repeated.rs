@@ -39,7 +39,7 @@ pub enum Repeated {
 }
 
 /// Values for neighboring inputs.
-struct Stretch {
+struct ValueRun {
     /// Where the first is in the factor.
     at: usize,
     /// From each to the next.
@@ -50,21 +50,21 @@ struct Stretch {
 
 impl Repeated {
     /// The values from an element on.
-    fn stretch(self, factor: &FactorView<'_>, [out, input]: [usize; 2]) -> Stretch {
+    fn stretch(self, factor: &FactorView<'_>, [out, input]: [usize; 2]) -> ValueRun {
         match self {
             Repeated::Inputs { inputs } => {
                 let (at, step) = ((out - factor.first as usize) * factor.stride, factor.inner_stride);
-                Stretch { at: at + input % inputs * step, step, len: inputs - input % inputs }
+                ValueRun { at: at + input % inputs * step, step, len: inputs - input % inputs }
             }
             Repeated::Blocks { inputs, outputs } => {
                 let at = input % inputs * outputs + out % outputs;
-                Stretch { at, step: outputs, len: inputs - input % inputs }
+                ValueRun { at, step: outputs, len: inputs - input % inputs }
             }
             Repeated::Circulant { side, width } => {
                 let (p, j) = (out % side, input % side);
                 let block = out / side * width + (input - j);
                 let len = if j < p { p - j } else { side - j };
-                Stretch { at: block + (j + side - p) % side, step: 1, len }
+                ValueRun { at: block + (j + side - p) % side, step: 1, len }
             }
         }
     }
@@ -74,7 +74,7 @@ impl Formula for Repeated {
     #[inline(always)]
     fn apply<N: Number>(&self, spot: &Spot<'_, N>, running: N) -> N {
         let factor = &spot.factors[0];
-        let Stretch { at, step, .. } = self.stretch(factor, spot.position(0));
+        let ValueRun { at, step, .. } = self.stretch(factor, spot.position(0));
         running.plus(&spot.values(&factor.data[at..], step).scaled(spot.scale))
     }
 
@@ -97,7 +97,7 @@ impl Delta for Repeated {
         let cols = block.window.cols.len();
         for p in 0..block.window.rows.len() {
             for q in 0..cols {
-                let Stretch { at, .. } = self.stretch(&factor, position(block.window, p, q));
+                let ValueRun { at, .. } = self.stretch(&factor, position(block.window, p, q));
                 block.scratch[p * cols + q] = factor.data[at];
             }
         }
@@ -139,7 +139,7 @@ mod tests {
         for (pattern, factor, right) in all {
             for out in 0..12 {
                 for input in 0..15 {
-                    let Stretch { at, step, len } = pattern.stretch(&factor, [out, input]);
+                    let ValueRun { at, step, len } = pattern.stretch(&factor, [out, input]);
                     assert!(len > 0, "{pattern:?} {out} {input}");
                     for k in 0..len.min(15 - input) {
                         assert_eq!(at + k * step, right(out, input + k), "{pattern:?} {out} {input} {k}");

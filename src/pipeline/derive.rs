@@ -70,8 +70,18 @@ fn read_rows(
     sources: &[Box<dyn Source>],
 ) -> Result<Vec<f64>> {
     let len = tensor.shape.elements() / of;
+    let range = rows.start * len..rows.end * len;
+    read_values(sources[tensor.file.0 as usize].as_ref(), tensor, range)
+}
+
+/// Some of a tensor's elements, decoded.
+pub(crate) fn read_values(
+    source: &dyn Source,
+    tensor: &TensorRef,
+    elements: std::ops::Range<u64>,
+) -> Result<Vec<f64>> {
     let size = bytes_of(tensor.dtype, 1).expect("numbers are whole bytes");
-    let mut bytes = vec![0; ((rows.end - rows.start) * len * size) as usize];
-    sources[tensor.file.0 as usize].read_at(&mut bytes, tensor.offset + rows.start * len * size)?;
+    let mut bytes = vec![0; ((elements.end - elements.start) * size) as usize];
+    source.read_at(&mut bytes, tensor.offset + elements.start * size)?;
     Ok(decoded(tensor.dtype, &bytes))
 }

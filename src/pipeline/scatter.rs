@@ -1,13 +1,16 @@
 //! Makes factors whose rows are made of entries in any order: strip by strip of rows, for each of which all entries are gone through.
 
+use std::ops::Range;
+
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::ops::derived::scatter::{NO_COLUMN, Scatter, decoded, each_entry, entries};
+use crate::ops::derived::scatter::{NO_COLUMN, Scatter, each_entry, entries};
+use crate::pipeline::derive::read_values;
 use crate::pipeline::repack::STRIP;
 use crate::schedule::repack::DerivedFactor;
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
-use crate::tensor::dtype::bytes_of;
+use crate::tensor::reference::TensorRef;
 
 /// Writes one factor to its place in the scratch file.
 ///
@@ -26,12 +29,9 @@ pub(crate) fn write_scattered(
     let at_once = (STRIP / row_bytes.max(1)).clamp(1, rows.max(1));
     let mut strip = vec![0.0f32; (at_once * width) as usize];
     let mut counts = vec![0usize; at_once as usize];
-    let mut read = |tensor: &crate::tensor::reference::TensorRef, range: std::ops::Range<u64>| {
+    let mut read = |tensor: &TensorRef, range: Range<u64>| {
         cancel.check()?;
-        let size = bytes_of(tensor.dtype, 1).expect("numbers are whole bytes");
-        let mut bytes = vec![0; ((range.end - range.start) * size) as usize];
-        sources[tensor.file.0 as usize].read_at(&mut bytes, tensor.offset + range.start * size)?;
-        Ok(decoded(tensor.dtype, &bytes))
+        read_values(sources[tensor.file.0 as usize].as_ref(), tensor, range)
     };
     for first in (0..rows).step_by(at_once as usize) {
         let in_strip = first..rows.min(first + at_once);
@@ -39,23 +39,26 @@ pub(crate) fn write_scattered(
         strip.as_chunks_mut().0.fill([NO_COLUMN, 0.0]);
         counts.fill(0);
         each_entry(scatter, (tensors, &places), &mut read, &mut |[row, column], value| {
-            let row = row as u64;
-            if !in_strip.contains(&row) {
+            if !in_strip.contains(&(row as u64)) {
                 return;
             }
-            let (row, count) = ((row - first) as usize, &mut counts[(row - first) as usize]);
-            // All have room, as they were counted. Where a file has changed since, the run fails by that.
+            let row = (row as u64 - first) as usize;
             let of_row = &mut strip[row * width as usize..(row + 1) * width as usize];
-            if let Some(place) = of_row.as_chunks_mut().0.get_mut(*count) {
+            // All have room, as they were counted. Where a file has changed since, the run fails by that.
+            if let Some(place) = of_row.as_chunks_mut().0.get_mut(counts[row]) {
                 *place = [column as f32, value as f32];
-                *count += 1;
+                counts[row] += 1;
             }
         })?;
         for row in strip.chunks_exact_mut(width.max(1) as usize) {
-            let by_column = |a: &[f32; 2], b: &[f32; 2]| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]));
-            row.as_chunks_mut::<2>().0.sort_unstable_by(by_column);
+            sort(row.as_chunks_mut().0);
         }
         scratch.write_at(bytemuck::cast_slice(strip), factor.at + first * row_bytes)?;
     }
     Ok(())
+}
+
+/// Brings the entries of a row into the order of columns; of one column into that of values, so that there is one order.
+fn sort(row: &mut [[f32; 2]]) {
+    row.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
 }

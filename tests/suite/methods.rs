@@ -23,6 +23,8 @@ const CASES: &[(&str, usize)] = &[
     ("HRA", 5),
     ("BOFT", 7),
     ("ROAD", 5),
+    ("FOURIERFT", 5),
+    ("WAVEFT", 12),
 ];
 
 /// One case.

@@ -10,6 +10,7 @@ use crate::adapters::claim::c3a::C3a;
 use crate::adapters::claim::core_product::CoreProduct;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
+use crate::adapters::claim::fourierft::FourierFt;
 use crate::adapters::claim::frozen_base::FrozenBase;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::generalized_lora::GeneralizedLora;
@@ -32,6 +33,7 @@ use crate::adapters::claim::target_parameters::TargetParameters;
 use crate::adapters::claim::tied_duplicates::TiedDuplicates;
 use crate::adapters::claim::trainable_tokens::TrainableTokens;
 use crate::adapters::claim::vector_share::VectorShare;
+use crate::adapters::claim::waveft::WaveFt;
 
 /// Every rule, in the order in which they claim.
 ///
@@ -69,6 +71,8 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &Hra,
     &Boft,
     &Road,
+    &FourierFt,
+    &WaveFt,
     &LnTuning,
     &FullWeights,
 ];

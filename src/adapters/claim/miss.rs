@@ -28,7 +28,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("mini_r", Field::Fine),
     ("init_weights", Field::Fine),
     ("miss_dropout", Field::Fine),
-    ("bias", Field::Only(&["none", "all", "miss_only"], "is none of `none`, `all`, `miss_only`")),
+    ("bias", Field::Only(&["none", "all", "MiSS_only"], "is none of `none`, `all`, `MiSS_only`")),
 ];
 
 impl Claim for Miss {

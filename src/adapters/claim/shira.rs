@@ -58,8 +58,8 @@ fn claim_module(
     let count = entry_count(context, values)?;
     expect(context, indices, &[2, count], values)?;
     let recipe = Entries { width: None }.into();
-    let (size, scale) = (layer.matrix(), context.adapter.weight);
-    let entries = SparseEntries { recipe, sources: used.to_vec(), size, is_transposed: false, scale };
-    let op = entries.op(context)?;
+    let size = layer.matrix();
+    let entries = SparseEntries { recipe, sources: used.to_vec(), size };
+    let op = entries.op(context, context.adapter.weight, false)?;
     layer.claim(context, findings, ("shira", module), &used, size, op)
 }

@@ -1,6 +1,8 @@
 //! Entries of sparse matrices as methods keep them ([`Sparse`]): they are counted by rows when they are claimed, as the fullest row says how wide the
 //! factor is that they are brought into ([`crate::ops::derived::scatter`]).
 
+use std::ops::Range;
+
 use crate::adapters::claim::context::ClaimContext;
 use crate::error::Result;
 use crate::error::claim::ClaimError;
@@ -25,27 +27,34 @@ pub(crate) struct SparseEntries {
     pub(crate) sources: Vec<usize>,
     /// Outputs and inputs.
     pub(crate) size: (u64, u64),
-    /// Whether the weight is stored as `[in, out]`.
-    pub(crate) is_transposed: bool,
-    /// What they are multiplied by.
-    pub(crate) scale: f64,
 }
 
 impl SparseEntries {
-    /// The op that adds them.
+    /// The op that adds them, times `scale`, to a weight that may be stored as `[in, out]`.
+    ///
+    /// # Errors
+    /// As [`SparseEntries::factor`].
+    pub(crate) fn op(self, context: &ClaimContext<'_>, scale: f64, is_transposed: bool) -> Result<Op> {
+        let (out, input) = self.size;
+        let (factor, _) = self.factor(context, |made, width| Factor::along(0, made, width, width, 1))?;
+        let placement = Placement::matrix(out, input, is_transposed);
+        Ok(Op::new(Sparse, placement, [factor].as_slice(), scale as f32))
+    }
+
+    /// The factor that they are brought into, as `laid` says for so many values of a row; and how many these are.
     ///
     /// # Errors
     /// [`ClaimError::EntryOutside`] for an entry that no element of the weight is; as reading does.
-    pub(crate) fn op(self, context: &ClaimContext<'_>) -> Result<Op> {
-        let (out, input) = self.size;
+    pub(crate) fn factor(
+        self,
+        context: &ClaimContext<'_>,
+        laid: fn(TensorRef, u64) -> Factor,
+    ) -> Result<(Factor, u64)> {
         self.check_types(context)?;
         let sources = self.sources.iter().map(|&i| context.tensor(i).tensor.clone()).collect();
         let derivation = Derivation { recipe: self.recipe.clone(), sources };
         let width = 2 * self.fullest_row(context, &derivation)?;
-        let along_out = |made| Factor::along(0, made, width, width, 1);
-        let factors = [Factor::derived(derivation, [out, width], along_out)];
-        let placement = Placement::matrix(out, input, self.is_transposed);
-        Ok(Op::new(Sparse, placement, factors.as_slice(), self.scale as f32))
+        Ok((Factor::derived(derivation, [self.size.0, width], |made| laid(made, width)), width))
     }
 
     /// Sources that are read here must have numbers.
@@ -81,7 +90,7 @@ impl SparseEntries {
         let mut counts = vec![0u32; out as usize];
         let mut outside = None;
         let source = context.adapter.source.as_ref();
-        let mut read = |tensor: &TensorRef, range: std::ops::Range<u64>| {
+        let mut read = |tensor: &TensorRef, range: Range<u64>| {
             let size = bytes_of(tensor.dtype, 1).unwrap_or(1);
             let mut bytes = vec![0; ((range.end - range.start) * size) as usize];
             source.read_at(&mut bytes, tensor.offset + range.start * size)?;

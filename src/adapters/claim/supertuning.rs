@@ -78,9 +78,9 @@ fn claim_module(
     let count = entry_count(context, values)?;
     expect(context, indices, &[count], values)?;
     let recipe = Entries { width: Some(input) }.into();
-    let (sources, scale) = (vec![indices, values], context.adapter.weight);
-    let entries = SparseEntries { recipe, sources, size: (out, input), is_transposed: false, scale };
-    let mut ops = vec![entries.op(context)?];
+    let sources = vec![indices, values];
+    let entries = SparseEntries { recipe, sources, size: (out, input) };
+    let mut ops = vec![entries.op(context, context.adapter.weight, false)?];
     match [tensors[2], tensors[3]] {
         [Some(a), Some(b)] => ops.push(product(context, [a, b], (out, input))?),
         [None, None] => {}

@@ -9,8 +9,10 @@
 //! same number.
 
 pub(crate) mod entries;
+pub(crate) mod permuted;
 pub(crate) mod scaled_rows;
 pub(crate) mod scatter;
+pub(crate) mod wavelets;
 
 use std::borrow::Borrow;
 
@@ -109,4 +111,6 @@ recipes! {
     ScaledRows in scaled_rows,
     /// Entries of a sparse matrix, by rows.
     Entries in entries,
+    /// Entries in a random order, by rows.
+    Permuted in permuted,
 }
