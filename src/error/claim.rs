@@ -51,6 +51,10 @@ pub enum ClaimError {
     OtherStart { adapter: String, keys: Vec<String> },
     #[error("adapter tensor `{key}` has dtype {found:?}, expected BF16, F16 or F32")]
     FactorDtype { adapter: String, key: String, found: Dtype },
+    #[error("adapter tensor `{key}` has dtype {found:?}, expected whole numbers of up to 64 bits, or F32")]
+    IndexDtype { adapter: String, key: String, found: Dtype },
+    #[error("adapter tensor `{key}` has an entry at [{row}, {column}], and its layer is {layer}")]
+    EntryOutside { adapter: String, key: String, row: f64, column: f64, layer: Shape },
     #[error("`{module}` has rank {found} in the adapter's tensors, but {expected} by its config")]
     Rank { adapter: String, module: String, found: u64, expected: u64 },
     #[error(
@@ -85,8 +89,8 @@ pub enum ClaimError {
     Weighted { adapter: String, what: String, weight: f64, why: &'static str },
     #[error("adapter `{adapter}` stores `{tensor}` in full, and full weights cannot be scaled by {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
-    #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]
-    NoBaseBias { adapter: String, tensor: String },
+    #[error("`{tensor}` has no bias of its own to add `{vector}` to")]
+    NoBaseBias { adapter: String, tensor: String, vector: &'static str },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
 }

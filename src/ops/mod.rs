@@ -7,11 +7,14 @@
 pub(crate) mod access;
 pub(crate) mod added;
 pub(crate) mod block;
+pub(crate) mod block_share;
+pub(crate) mod butterfly;
 pub(crate) mod cp_core;
 pub(crate) mod derived;
 pub(crate) mod dora;
 pub(crate) mod factor;
 pub(crate) mod formula;
+pub(crate) mod fourier;
 pub(crate) mod generalized;
 pub(crate) mod hadamard;
 pub(crate) mod kronecker;
@@ -19,12 +22,17 @@ pub(crate) mod low_rank;
 pub(crate) mod op;
 pub(crate) mod placement;
 pub(crate) mod reduce;
+pub(crate) mod reflect;
+pub(crate) mod repeated;
 pub(crate) mod rescaled;
 pub(crate) mod rotate;
 pub(crate) mod rotate_outputs;
+pub(crate) mod rotate_pairs;
 pub(crate) mod rows;
 pub(crate) mod scale_axis;
+pub(crate) mod sparse;
 pub(crate) mod tucker;
+pub(crate) mod whole_rows;
 
 use std::borrow::Borrow;
 
@@ -165,6 +173,20 @@ deltas! {
     Generalized in generalized as Box,
     /// A rotation of outputs.
     RotateOutputs in rotate_outputs as Box,
+    /// Few values in a pattern.
+    Repeated in repeated as Box,
+    /// Entries of a sparse matrix.
+    Sparse in sparse,
+    /// Blocks times small matrices.
+    BlockShare in block_share as Box,
+    /// Reflections of rows.
+    Reflect in reflect as Box,
+    /// A butterfly of rotations of rows.
+    Butterfly in butterfly as Box,
+    /// A matrix of few frequencies.
+    Fourier in fourier as Box,
+    /// Rotations of outputs in pairs.
+    RotatePairs in rotate_pairs as Box,
 }
 
 impl DeltaKind {

@@ -39,6 +39,7 @@ pub(crate) mod repack;
 pub(crate) mod retained;
 pub(crate) mod rounded_once;
 pub(crate) mod run;
+pub(crate) mod scatter;
 pub(crate) mod scratch;
 pub(crate) mod section_hash;
 pub(crate) mod sections;

@@ -37,6 +37,7 @@ mod layouts;
 mod many_hosts;
 mod many_hosts_faults;
 mod methods;
+mod methods_large;
 mod mixed;
 mod models;
 mod moved;

@@ -112,11 +112,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
 
 /// The refusal of an adapter that rotates and has another weight than 1.
 pub(crate) fn weighted(context: &ClaimContext<'_>) -> Option<Error> {
-    let (adapter, weight) = (context.adapter.name.clone(), context.adapter.weight);
-    (weight != 1.0).then(|| {
-        let (what, why) = (adapter.clone(), "OFT rotates, and a rotation has no scale");
-        Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint("use weight 1 for this adapter")
-    })
+    context.weighted("OFT rotates, and a rotation has no scale")
 }
 
 /// Says what a series may surprise with.

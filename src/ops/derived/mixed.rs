@@ -64,6 +64,10 @@ impl Recipe for Mixed {
         1
     }
 
+    fn has_indices(&self, source: usize) -> bool {
+        self.is_chosen && source == 1
+    }
+
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
         let bank = &sources.whole[0];
         let groups = values.len() / self.length;

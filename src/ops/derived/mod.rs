@@ -10,21 +10,26 @@
 
 pub(crate) mod base_part;
 pub(crate) mod bases;
+pub(crate) mod entries;
 pub(crate) mod filled;
 pub(crate) mod mixed;
 pub(crate) mod network;
 pub(crate) mod orthonormal;
+pub(crate) mod permuted;
 pub(crate) mod picked;
 pub(crate) mod projected;
 pub(crate) mod scaled_rows;
+pub(crate) mod scatter;
 pub(crate) mod turned;
 pub(crate) mod unit_rows;
+pub(crate) mod wavelets;
 pub(crate) mod weight_times;
 
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::scatter::{Scatter, entries};
 use crate::ops::factor::FactorValues;
 use crate::tensor::reference::TensorRef;
 
@@ -43,7 +48,7 @@ impl Derivation {
         self.recipe.recipe()
     }
 
-    /// Bytes that are held while the factor is made: sources that are needed whole, and sums.
+    /// Bytes that are held while the factor is made: sources that are needed whole, sums, and places that no source has.
     pub(crate) fn whole_bytes(&self) -> u64 {
         let bytes = |values: u64, size: usize| values.saturating_mul(size as u64);
         let whole = self.sources.iter().take(self.recipe().whole());
@@ -52,7 +57,8 @@ impl Derivation {
         let sum = self.recipe().sum().zip(self.sources.last()).map(|(sum, last)| sum.len(row(last)) as u64);
         // The sum, and the values that are made of it.
         let sum = sum.map(|values| bytes(values, size_of::<f64>() + size_of::<f32>()));
-        whole.chain(sum).fold(0, u64::saturating_add)
+        let places = self.recipe().scatter().map(|scatter| scatter.place_bytes(entries(&self.sources)));
+        whole.chain(sum).chain(places).fold(0, u64::saturating_add)
     }
 }
 
@@ -77,6 +83,16 @@ pub(crate) trait Recipe: Sync {
     /// others.
     fn sum(&self) -> Option<&dyn RowSum> {
         None
+    }
+
+    /// For a factor whose rows are made of entries that lie in any order: where they stand. [`Recipe::make`] is not asked then.
+    fn scatter(&self) -> Option<&dyn Scatter> {
+        None
+    }
+
+    /// Whether a source has whole numbers.
+    fn has_indices(&self, _source: usize) -> bool {
+        false
     }
 
     /// Whether all values are zero, whatever other sources hold, by what is known of each.
@@ -139,7 +155,7 @@ macro_rules! recipes {
 
         impl RecipeKind {
             /// What makes the values.
-            fn recipe(&self) -> &dyn Recipe {
+            pub(crate) fn recipe(&self) -> &dyn Recipe {
                 match self {
                     $(RecipeKind::$recipe(recipe) => Borrow::<crate::ops::derived::$file::$recipe>::borrow(recipe),)*
                 }
@@ -179,4 +195,8 @@ recipes! {
     WeightTimes in weight_times,
     /// A factor of a weight's part in the space of its first columns.
     BasePart in base_part,
+    /// Entries of a sparse matrix, by rows.
+    Entries in entries,
+    /// Entries in a random order, by rows.
+    Permuted in permuted,
 }

@@ -17,6 +17,10 @@ impl Recipe for Picked {
         1
     }
 
+    fn has_indices(&self, source: usize) -> bool {
+        source == 1
+    }
+
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
         let theta = &sources.whole[0];
         for ((to, number), scale) in values.iter_mut().zip(sources.rows[0]).zip(sources.rows[1]) {
