@@ -248,7 +248,8 @@ impl Prepared {
         self.check_taken_back(&staging.shards())?;
         let undo = self.write_undo(&store, staging, reporter)?;
         let completed = self.completion().complete(&store, (staging.shards(), undo), checksums.as_ref())?;
-        let lost = applied.iter().flat_map(lost);
+        let merged = applied.iter().filter(|_| !self.plan.is_inverse);
+        let lost = merged.flat_map(lost);
         for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
             reporter.event(&Event::Note(&note));
         }

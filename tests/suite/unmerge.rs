@@ -209,6 +209,14 @@ fn the_same_command_finds_that_all_is_done() {
     assert_eq!(verified.code, 0, "{}", verified.err);
     let verified = work.command(&["verify", "out", "--base", "base", "--adapter", "adapter"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+    // One that was damaged is found, though it is not made again.
+    let path = work.at("out/shardfold.undo");
+    let sound = fs::read(&path).unwrap();
+    fs::write(&path, [&sound[..sound.len() - 1], &[!sound[sound.len() - 1]]].concat()).unwrap();
+    let verified = work.command(&["verify", "out", "--base", "base", "--adapter", "adapter"]);
+    assert_eq!(verified.code, 65, "{}", verified.err);
+    assert!(verified.out.contains("`shardfold.undo` has hash"), "{}", verified.out);
+    fs::write(&path, sound).unwrap();
     // What undoes another merge of the base does not go along.
     let again = contents(&work.at("again"));
     assert!(!again.contains_key("shardfold.undo") && again.contains_key("shardfold.json"));
@@ -224,6 +232,7 @@ fn the_commands_say_what_they_do() {
     assert!(merged.err.contains("writing `shardfold.undo`: comparing"), "{}", merged.err);
     let again = work.command(&["unmerge", "out", "--adapter", "adapter", "-o", "again"]);
     assert_eq!(again.code, 0, "{}", again.err);
+    assert!(again.out.starts_with("unmerged into `") && !again.out.contains("delta"), "{}", again.out);
     assert_same_shards(&work.at("base"), &work.at("again"), "typed");
     let refused = [
         (&["unmerge", "out", "-o", "x"][..], 2, "`out` has `adapter` (weight 1) merged"),
