@@ -10,6 +10,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::merge::inverse::Inverse;
 use crate::merge::io::{io_settings, output_io};
 use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
@@ -365,7 +366,9 @@ impl Prepared {
     }
 
     pub(crate) fn check_room(&self, dir: &Location, there: u64) -> Result<()> {
-        let needed = (self.own_plan().disk_bytes() + scratch_bytes(&self.repacks)).saturating_sub(there);
+        let undo = self.inverse.as_ref().map_or(0, Inverse::likely_bytes);
+        let needed = self.own_plan().disk_bytes() + scratch_bytes(&self.repacks) + undo;
+        let needed = needed.saturating_sub(there);
         match dir.free_bytes("") {
             Some(free) if free < needed => {
                 Err(StorageError::DiskFull { path: dir.path(), needed, free }.into())

@@ -5,6 +5,9 @@ use crate::plan::out_tensor::Plan;
 use crate::schedule::cut::MergedTensor;
 use crate::schedule::extent::{Extent, OutPlace};
 
+/// Of how many bytes one is an exception's.
+const LIKELY_SHARE: u64 = 50;
+
 /// A merge that will be taken back to see what that does not give.
 pub(crate) struct Inverse {
     /// What takes it back.
@@ -28,5 +31,10 @@ impl Inverse {
         }
         let made = Extent::of(&plan, places);
         Ok(Inverse { plan, made })
+    }
+
+    /// Bytes that what it does not give takes, where the deltas are as small as they mostly are.
+    pub(crate) fn likely_bytes(&self) -> u64 {
+        self.made.output_bytes(&self.plan) / LIKELY_SHARE
     }
 }

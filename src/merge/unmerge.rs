@@ -12,7 +12,6 @@ use crate::error::storage::StorageError;
 use crate::error::verify::VerifyError;
 use crate::error::{Error, Result};
 use crate::merge::request::Request;
-use crate::note::Note;
 use crate::note::run::RunNote;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan, Role};
@@ -85,7 +84,7 @@ impl<'m> MergedDir<'m> {
         request: &Request,
         planned: Planned,
     ) -> Result<(Planned, Option<UndoFile>)> {
-        let Planned { plan, mut notes, mut decisions, .. } = planned;
+        let Planned { plan, notes, mut decisions, .. } = planned;
         self.check_same(&plan)?;
         let is_exact = self.dir.has_file(UNDO)?;
         if !is_exact && !request.inexact {
@@ -97,8 +96,6 @@ impl<'m> MergedDir<'m> {
         }
         let mut plan = plan.inverse(is_exact)?;
         let undo = UndoFile::open((self.dir, UNDO), (&plan, &self.record.plan), &request.cancel)?;
-        // Where it was merged is no longer of interest.
-        notes.retain(|note| !matches!(note, Note::Names(_)));
         plan.choices.push(match &undo {
             Some(undo) => format!("{EXACT} ({})", undo.hash),
             None => BY_ARITHMETIC.to_owned(),
