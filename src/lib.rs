@@ -43,6 +43,7 @@ pub(crate) mod schedule;
 pub(crate) mod storage;
 pub(crate) mod tensor;
 pub(crate) mod threads;
+pub(crate) mod undo;
 pub(crate) mod verify;
 
 pub use adapters::expert_options::{ExpertLayout, Orientation, Packing};

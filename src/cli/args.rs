@@ -16,6 +16,7 @@ use crate::report::style::Style;
 
 use crate::cli::convert_args::ConvertArgs;
 use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, ShowFlags};
+use crate::cli::unmerge_args::UnmergeArgs;
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
 
@@ -58,6 +59,15 @@ pub(crate) enum Command {
     /// Example: shardfold convert llama-8b --dtype f16 --max-shard-size 5G -o llama-8b-f16
     #[command(override_usage = "shardfold convert <DIR|NAME> --output <DIR> [OPTIONS]")]
     Convert(ConvertArgs),
+    /// Take adapters out of a directory that they were merged into
+    ///
+    /// What `merge --keep-undo` wrote becomes the base's bytes again, checked by their hashes before OUTPUT is shown. The adapters are
+    /// those of the merge, and its flags are repeated; files beside the weights stay as they are. Without `shardfold.undo` the result
+    /// is the base but for rounding, and `--inexact` asks for that.
+    ///
+    /// Example: shardfold unmerge merged --adapter style-lora -o base-again
+    #[command(override_usage = "shardfold unmerge <DIR> --adapter <DIR|NAME>... --output <DIR> [OPTIONS]")]
+    Unmerge(UnmergeArgs),
     /// Show the contents of a checkpoint or adapter
     ///
     /// For a checkpoint, from its headers and its config: sizes, dtypes, shards, quantization, and tensors. For an adapter:
@@ -113,6 +123,7 @@ impl Command {
             Command::Verify(args) => args.show.style(),
             Command::Report(args) => args.style(),
             Command::Convert(args) => args.style(),
+            Command::Unmerge(args) => args.style(),
             Command::Finish(args) => args.show.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
@@ -127,6 +138,7 @@ impl Command {
             Command::Finish(args) => &args.show.log,
             Command::Report(args) => &args.log,
             Command::Convert(args) => &args.show.log,
+            Command::Unmerge(args) => &args.show.log,
             Command::Completions(_) => return None,
         };
         flags.log_file.as_deref()
@@ -409,7 +421,11 @@ fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, cla
         Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
         Command::Verify(args) => Some(&mut args.inputs),
         Command::Report(args) => Some(&mut args.inputs),
-        Command::Convert(_) | Command::Inspect(_) | Command::Finish(_) | Command::Completions(_) => None,
+        Command::Convert(_)
+        | Command::Unmerge(_)
+        | Command::Inspect(_)
+        | Command::Finish(_)
+        | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
         inputs.set_order(matches);

@@ -32,7 +32,7 @@ use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
-use crate::cli::{convert, merge, plan, report, verify};
+use crate::cli::{convert, merge, plan, report, unmerge, verify};
 
 /// Runs a command (`["plan", "--adapter", "style"]`) and returns the document that it prints with `--json`. What `verify` finds is
 /// in its document and no error.
@@ -54,6 +54,7 @@ fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) 
     match command {
         Command::Merge(args) => merged(config_of(args, cancel)?, reporter),
         Command::Convert(args) => merged(of_this_process(convert::config_of(args)?, cancel), reporter),
+        Command::Unmerge(args) => merged(of_this_process(unmerge::config_of(args)?, cancel), reporter),
         Command::Plan(args) => {
             let config = MergeConfig { probe: args.probe, ..config_of(&args.merge, cancel)? };
             planned(&config, reporter)

@@ -23,7 +23,7 @@ use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::flags::{
-    FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
+    AdapterFlags, FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
 };
 use crate::cli::part::read_part;
 #[cfg(feature = "testing")]
@@ -84,6 +84,7 @@ impl MergeConfig {
     pub(crate) fn written(out: &OutputFlags, request: Request, style: Style) -> Result<MergeConfig> {
         let part = out.part.as_deref().map(|text| read_part(text, &|name| std::env::var(name).ok()));
         let request = Request {
+            keep_undo: out.keep_undo,
             unchanged: out.unchanged,
             sha256: out.checksums.is_some(),
             expected: out.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
@@ -123,7 +124,6 @@ pub(crate) fn request_of(
     let request = Request {
         base: inputs.base.clone().map(Into::into),
         adapters: adapters.collect::<Result<_>>()?,
-        ignored_fields: rules.ignore_field.clone(),
         tokenizer: match result.tokenizer.as_str() {
             "base" => TokenizerChoice::Base,
             "adapter" => TokenizerChoice::Adapter,
@@ -138,16 +138,27 @@ pub(crate) fn request_of(
         fresh_scales: rules.scales == "fresh",
         accept_loss: rules.accept_loss,
         base_as: rules.base_as.clone(),
-        experts: expert_layout(rules),
-        allow_unmatched: read_patterns("--allow-unmatched", &rules.allow_unmatched)?,
-        allow_missing: read_patterns("--allow-missing", &rules.allow_missing)?,
-        allow_unmerged_files: rules.allow_unmerged_file.clone(),
-        allow_other_base: rules.allow_other_base,
-        follow_links: rules.follow_links,
-        allow_noop: rules.allow_noop,
         ..Request::default()
     };
-    form_of(&result.form, memory, source_of(&inputs.source, request)?)
+    form_of(&result.form, memory, source_of(&inputs.source, reading_of(&rules.adapters, request)?)?)
+}
+
+/// A request with what flags say of how adapters are read.
+///
+/// # Errors
+/// As [`request_of`].
+pub(crate) fn reading_of(adapters: &AdapterFlags, request: Request) -> Result<Request> {
+    Ok(Request {
+        ignored_fields: adapters.ignore_field.clone(),
+        experts: expert_layout(adapters),
+        allow_unmatched: read_patterns("--allow-unmatched", &adapters.allow_unmatched)?,
+        allow_missing: read_patterns("--allow-missing", &adapters.allow_missing)?,
+        allow_unmerged_files: adapters.allow_unmerged_file.clone(),
+        allow_other_base: adapters.allow_other_base,
+        follow_links: adapters.follow_links,
+        allow_noop: adapters.allow_noop,
+        ..request
+    })
 }
 
 /// A request with what flags say of where the base is read from.
@@ -163,15 +174,31 @@ pub(crate) fn source_of(source: &SourceFlags, request: Request) -> Result<Reques
 /// # Errors
 /// As [`request_of`].
 pub(crate) fn form_of(form: &FormFlags, memory: &MemoryFlags, request: Request) -> Result<Request> {
+    let request = Request {
+        dtype: form.dtype.clone(),
+        max_shard_size: form.max_shard_size.as_deref().map(read_shard_size).transpose()?,
+        ..request
+    };
+    memory_of(memory, request)
+}
+
+/// A request with what flags say of memory and threads.
+///
+/// # Errors
+/// As [`request_of`].
+pub(crate) fn memory_of(memory: &MemoryFlags, request: Request) -> Result<Request> {
     Ok(Request {
         max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
         io: IoMode::find(&memory.io),
         threads: memory.threads.as_deref().map(read_threads).transpose()?,
-        dtype: form.dtype.clone(),
-        max_shard_size: form.max_shard_size.as_deref().map(read_shard_size).transpose()?,
         state: state_dir(),
         ..request
     })
+}
+
+/// The cache of this process, and the hub behind it.
+pub(crate) fn hub_of_this_process() -> Hub {
+    Hub::online(&HubEnvironment::of_this_process())
 }
 
 /// Where names are looked up.
@@ -179,7 +206,7 @@ pub(crate) fn form_of(form: &FormFlags, memory: &MemoryFlags, request: Request) 
 /// # Errors
 /// [`RequestError::Usage`] for `--cache` where nothing is read of the hub.
 fn hub_of(source: &SourceFlags) -> Result<Hub> {
-    let hub = Hub::online(&HubEnvironment::of_this_process());
+    let hub = hub_of_this_process();
     if !source.cache {
         return Ok(hub);
     }
@@ -189,7 +216,7 @@ fn hub_of(source: &SourceFlags) -> Result<Hub> {
     Err(usage("--cache", "", "a build with the feature `hub` fetches; this one reads the cache alone"))
 }
 
-fn expert_layout(rules: &RuleFlags) -> ExpertLayout {
+fn expert_layout(rules: &AdapterFlags) -> ExpertLayout {
     ExpertLayout {
         packing: rules.expert_packing.as_deref().map(|order| match order {
             "rank-major" | "rank_major" => Packing::RankMajor,

@@ -19,6 +19,8 @@ pub(crate) mod report;
 pub(crate) mod signals;
 #[cfg(feature = "testing")]
 pub(crate) mod test_flags;
+pub(crate) mod unmerge;
+pub(crate) mod unmerge_args;
 pub(crate) mod values;
 pub(crate) mod variables;
 pub(crate) mod verify;
@@ -79,6 +81,7 @@ fn run(command: &Command, console: &Console) -> Result<()> {
         Command::Merge(args) => merge::run(args, console),
         Command::Plan(args) => plan::run(args, console),
         Command::Convert(args) => convert::run(args, console),
+        Command::Unmerge(args) => unmerge::run(args, console),
         Command::Inspect(args) => inspect::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Report(args) => report::run(args, console),

@@ -77,6 +77,7 @@ fn of_request(error: &RequestError) -> Code {
         | RequestError::NoBase { .. }
         | RequestError::BaseNotCached { .. }
         | RequestError::Arguments { .. }
+        | RequestError::OtherAdapters { .. }
         | RequestError::NothingToConvert { .. }
         | RequestError::UnknownTensor { .. }
         | RequestError::NoSuchBytes { .. }
@@ -138,6 +139,11 @@ fn of_verify(error: &VerifyError) -> Code {
         VerifyError::NoRecord { .. } => Code::NoInput,
         VerifyError::Interrupted { .. } => Code::Stopped,
         VerifyError::UnreadableRecord { .. }
+        | VerifyError::OtherAdapter { .. }
+        | VerifyError::OtherFlags { .. }
+        | VerifyError::UndoDamaged { .. }
+        | VerifyError::UndoOfOther { .. }
+        | VerifyError::NotTheBase { .. }
         | VerifyError::OtherMerge { .. }
         | VerifyError::Findings { .. } => Code::Data,
     }

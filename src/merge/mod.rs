@@ -12,6 +12,7 @@ pub(crate) mod finish;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 pub(crate) mod hooks;
+pub(crate) mod inverse;
 pub(crate) mod io;
 pub(crate) mod join;
 pub(crate) mod memory;
@@ -27,4 +28,6 @@ pub(crate) mod resolve;
 #[cfg(all(test, shardfold_model))]
 mod run_model;
 pub(crate) mod unchanged;
+pub(crate) mod undo;
+pub(crate) mod unmerge;
 pub(crate) mod whole_parts;

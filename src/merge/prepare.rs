@@ -14,12 +14,14 @@ use crate::error::{Error, Result};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::components::plan_components;
+use crate::merge::inverse::Inverse;
 use crate::merge::io::choose_io;
 use crate::merge::memory::asked;
 use crate::merge::own_part::OwnPart;
 use crate::merge::planned::{PlannedMerge, plan_checkpoint};
 use crate::merge::request::Request;
 use crate::merge::resolve::Places;
+use crate::merge::unmerge::MergedDir;
 use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{CopiedFile, OutHeader, OutShard, Plan, Role};
@@ -31,6 +33,7 @@ use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::size::flag_size;
+use crate::undo::file::UndoFile;
 
 /// A merge that is planned and scheduled.
 pub struct Prepared {
@@ -69,6 +72,10 @@ pub struct Prepared {
     pub(crate) part: Option<OwnPart>,
     /// Where programs keep their state, if they have such a place.
     pub(crate) state: Option<Location>,
+    /// What takes the merge back, where what undoes it is to be written.
+    pub(crate) inverse: Option<Inverse>,
+    /// What puts tiles right, where a merge is taken back.
+    pub(crate) undo: Option<UndoFile>,
     /// Bytes from one milestone of the run to the next.
     pub(crate) stride: u64,
     pub(crate) cancel: Cancel,
@@ -84,14 +91,16 @@ const STRIDE: u64 = 768 << 20;
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
     let places = Places::find(request)?.stopped_by(&request.cancel);
-    let place = &places.base;
-    let components = components(&place.location).map_err(|error| place.explain(error))?;
-    let PlannedMerge { planned, sources, folders, base_name, library } = if components.is_empty() {
-        plan_checkpoint(request, &places, &room)?
-    } else {
-        plan_components(request, &places, &components, &room)?
+    let merged = MergedDir::of(request, &places.base.location)?;
+    let as_merged = merged.as_ref().map(|merged| merged.request(request));
+    let request = as_merged.as_ref().unwrap_or(request);
+    let PlannedMerge { planned, sources, folders, base_name, library } = planned(request, &places, &room)?;
+    let (planned, undo) = match merged {
+        Some(merged) => merged.take_back(request, planned)?,
+        None => (planned, None),
     };
     let Planned { plan, digest, mut notes, decisions } = planned;
+    let inverse = request.keep_undo.then(|| Inverse::of(&plan)).transpose()?;
     let Places { base: place, notes: found, .. } = places;
     notes.splice(0..0, found);
     check_converts(request, &plan, &place.location)?;
@@ -130,6 +139,8 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         trusts_journal: request.trust_journal,
         part,
         state: request.state.clone(),
+        inverse,
+        undo,
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })
@@ -151,6 +162,17 @@ fn check_made(scratch: &ScratchFactors, asked: &Asked) -> Result<()> {
 
 /// Strips of rows while factors are made, and what the allocator keeps of them.
 const MADE_BESIDE: u64 = 8 << 20;
+
+/// The plan of a merge into one checkpoint, or into those of a pipeline.
+fn planned(request: &Request, places: &Places, room: &HeaderRoom<'_>) -> Result<PlannedMerge> {
+    let place = &places.base;
+    let components = components(&place.location).map_err(|error| place.explain(error))?;
+    if components.is_empty() {
+        plan_checkpoint(request, places, room)
+    } else {
+        plan_components(request, places, &components, room)
+    }
+}
 
 /// Without adapters something must change: files, or what is asked for.
 fn check_converts(request: &Request, plan: &Plan, base: &Location) -> Result<()> {

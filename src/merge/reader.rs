@@ -235,6 +235,7 @@ impl MergedReader {
             kept: &[],
             stride: u64::MAX,
             shared: SharedInputs::default(),
+            undo: None,
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let filled = run.fill(&mut memory, &mut spans)?;

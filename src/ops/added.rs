@@ -35,6 +35,10 @@ impl Delta for Added {
         Some(self)
     }
 
+    fn is_taken_back_by_negation(&self) -> bool {
+        true
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let factor = block.factors[0];
         let (rows, cols) = (block.window.rows.range.clone(), block.window.cols.range.clone());

@@ -106,6 +106,10 @@ fn smallest_factor(number: usize) -> usize {
 }
 
 impl Delta for Fourier {
+    fn is_taken_back_by_negation(&self) -> bool {
+        true
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let (cols, along) = (block.window.cols.len(), self.along());
         assert_eq!(cols, along, "the op asked for whole rows");

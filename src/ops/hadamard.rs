@@ -40,6 +40,10 @@ impl Delta for Hadamard {
         self.core.is_none().then_some(self)
     }
 
+    fn is_taken_back_by_negation(&self) -> bool {
+        true
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         if let Some(sizes) = self.core {
             rebuild(block, 0, sizes);

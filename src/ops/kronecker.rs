@@ -110,6 +110,10 @@ impl Delta for Kronecker {
         (!has_core).then_some(self)
     }
 
+    fn is_taken_back_by_negation(&self) -> bool {
+        true
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         let kron = Kron::of(*self, block.factors);
         let (axes, kernels) = (block.axes(), block.kernels);

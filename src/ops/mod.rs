@@ -83,6 +83,11 @@ pub(crate) trait Delta: Sync {
         None
     }
 
+    /// Whether it adds what does not depend on the weight, so that the same with the scale negated takes it back, but for rounding.
+    fn is_taken_back_by_negation(&self) -> bool {
+        false
+    }
+
     /// The rank of its factors, as people call it; none where there is no such thing.
     fn rank(&self, _factors: &[Factor]) -> Option<u64> {
         None

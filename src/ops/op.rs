@@ -62,6 +62,14 @@ impl Op {
         self.access().needs().or_else(|| is_made().then_some("factors made first"))
     }
 
+    /// Whether it adds what does not depend on the weight, nor its factors do, so that the same with the scale negated takes it back.
+    pub(crate) fn is_taken_back_by_negation(&self) -> bool {
+        let sees_weight = |factor: &Factor| {
+            factor.derivation.as_ref().is_some_and(|derivation| derivation.recipe().sum().is_some())
+        };
+        self.delta().is_taken_back_by_negation() && !self.factors.iter().any(sees_weight)
+    }
+
     /// The rank of its factors, if it has one.
     pub(crate) fn rank(&self) -> Option<u64> {
         self.delta().rank(&self.factors)

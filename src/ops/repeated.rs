@@ -88,6 +88,10 @@ impl Formula for Repeated {
 }
 
 impl Delta for Repeated {
+    fn is_taken_back_by_negation(&self) -> bool {
+        true
+    }
+
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         Some(self)
     }

@@ -56,6 +56,10 @@ impl Formula for Sparse {
 }
 
 impl Delta for Sparse {
+    fn is_taken_back_by_negation(&self) -> bool {
+        true
+    }
+
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         Some(self)
     }

@@ -13,6 +13,7 @@ pub(crate) mod decisions;
 pub(crate) mod digest;
 pub(crate) mod explain;
 pub(crate) mod fused;
+pub(crate) mod inverse;
 pub(crate) mod joined;
 pub(crate) mod layout;
 pub(crate) mod links;

@@ -54,6 +54,11 @@ pub enum Event<'e> {
         /// How many bytes.
         total_bytes: u64,
     },
+    /// What so many bytes of changed tensors become when the merge is taken back is compared with the base.
+    KeepingUndo {
+        /// How many.
+        total_bytes: u64,
+    },
     /// What an earlier run left is looked at, so many bytes.
     Continuing {
         /// How many.

@@ -89,6 +89,7 @@ mod trainers_own;
 mod trainers_raw;
 mod trial;
 mod turned;
+mod unmerge;
 mod vectors;
 mod verifying;
 mod work;

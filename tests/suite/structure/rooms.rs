@@ -15,7 +15,7 @@ pub const LAYERS: Layers = Layers {
         &["merge", "verify"],
         &["publish", "report"],
         &["inspect", "pipeline"],
-        &["schedule"],
+        &["schedule", "undo"],
         &["plan"],
         &["adapters"],
         &["model"],
