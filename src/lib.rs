@@ -30,6 +30,7 @@ pub(crate) mod formats;
 pub(crate) mod hub;
 pub(crate) mod inspect;
 pub(crate) mod kernels;
+pub(crate) mod linear;
 pub(crate) mod memory;
 pub(crate) mod merge;
 pub(crate) mod model;

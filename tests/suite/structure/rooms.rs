@@ -21,7 +21,7 @@ pub const LAYERS: Layers = Layers {
         &["model"],
         &["checkpoint"],
         &["ops"],
-        &["encodings", "formats", "hub", "storage", "memory"],
+        &["encodings", "formats", "hub", "storage", "memory", "linear"],
         &["kernels"],
         &["cancel"],
         &["tensor", "error", "note", "threads"],
