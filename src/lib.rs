@@ -24,6 +24,7 @@ pub(crate) mod adapters;
 pub(crate) mod cancel;
 pub(crate) mod checkpoint;
 pub(crate) mod cli;
+pub(crate) mod diff;
 pub(crate) mod encodings;
 pub(crate) mod error;
 pub(crate) mod formats;

@@ -15,6 +15,7 @@ use crate::error::exit::TABLE;
 use crate::report::style::Style;
 
 use crate::cli::convert_args::ConvertArgs;
+use crate::cli::diff_args::DiffArgs;
 use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, ShowFlags};
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
@@ -98,6 +99,15 @@ pub(crate) enum Command {
         shardfold report <DIR> [-o <FILE>]\n       \
         shardfold report <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [-o <FILE>] [OPTIONS]")]
     Report(ReportArgs),
+    /// Compare two checkpoints tensor by tensor
+    ///
+    /// Tensors are brought together by name and compared as values: quantized weights as what they decode to, and files of llama.cpp
+    /// by the model's names. Each is equal, moved by rounding (every element that differs is the next value of the coarser of both
+    /// types), or moved; with the greatest difference, its norm beside that of A, and the share of elements that differ. `--json`
+    /// lists every tensor. Exit code 0, whether or not they differ.
+    ///
+    /// Example: shardfold diff llama-8b merged
+    Diff(DiffArgs),
     /// Print a script that completes commands and flags in a shell
     ///
     /// Example: shardfold completions bash > ~/.local/share/bash-completion/completions/shardfold
@@ -114,6 +124,7 @@ impl Command {
             Command::Report(args) => args.style(),
             Command::Convert(args) => args.style(),
             Command::Finish(args) => args.show.style(),
+            Command::Diff(args) => args.show.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -125,6 +136,7 @@ impl Command {
             Command::Inspect(args) => &args.log,
             Command::Verify(args) => &args.show.log,
             Command::Finish(args) => &args.show.log,
+            Command::Diff(args) => &args.show.log,
             Command::Report(args) => &args.log,
             Command::Convert(args) => &args.show.log,
             Command::Completions(_) => return None,
@@ -409,7 +421,11 @@ fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, cla
         Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
         Command::Verify(args) => Some(&mut args.inputs),
         Command::Report(args) => Some(&mut args.inputs),
-        Command::Convert(_) | Command::Inspect(_) | Command::Finish(_) | Command::Completions(_) => None,
+        Command::Convert(_)
+        | Command::Inspect(_)
+        | Command::Finish(_)
+        | Command::Diff(_)
+        | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
         inputs.set_order(matches);

@@ -4,6 +4,7 @@
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
 pub(crate) mod again;
+pub(crate) mod at_once;
 pub(crate) mod components;
 pub(crate) mod discard;
 pub(crate) mod execute;
@@ -27,4 +28,5 @@ pub(crate) mod resolve;
 #[cfg(all(test, shardfold_model))]
 mod run_model;
 pub(crate) mod unchanged;
+pub(crate) mod values;
 pub(crate) mod whole_parts;

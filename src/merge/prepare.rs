@@ -84,16 +84,25 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let places = Places::find(request)?.stopped_by(&request.cancel);
     let place = &places.base;
     let components = components(&place.location).map_err(|error| place.explain(error))?;
-    let PlannedMerge { planned, sources, folders, base_name, library } = if components.is_empty() {
+    let mut merge = if components.is_empty() {
         plan_checkpoint(request, &places, &room)?
     } else {
         plan_components(request, &places, &components, &room)?
     };
-    let Planned { plan, digest, mut notes, decisions } = planned;
     let Places { base: place, notes: found, .. } = places;
-    notes.splice(0..0, found);
-    check_converts(request, &plan, &place.location)?;
-    let copied = open_copied(&plan, &place.location, &folders)?;
+    merge.planned.notes.splice(0..0, found);
+    check_converts(request, &merge.planned.plan, &place.location)?;
+    schedule(request, merge, place.location)
+}
+
+/// Splits the budget for a merge that is planned, into the base at `place`.
+///
+/// # Errors
+/// As [`split`], and for files to copy that cannot be read.
+pub(crate) fn schedule(request: &Request, merge: PlannedMerge, place: Location) -> Result<Prepared> {
+    let PlannedMerge { planned, sources, folders, base_name, library } = merge;
+    let Planned { plan, digest, notes, decisions } = planned;
+    let copied = open_copied(&plan, &place, &folders)?;
     let of_base = plan.inputs_of(Role::Base);
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
@@ -102,7 +111,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (repacks, locations) = repack_factors(own, much);
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(own, &asked)? };
-    let io = choose_io(request, &schedule, &place.location, &sources[of_base]);
+    let io = choose_io(request, &schedule, &place, &sources[of_base]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -118,7 +127,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base_name,
         library,
         sources,
-        places: std::iter::once(place.location).chain(folders).collect(),
+        places: std::iter::once(place).chain(folders).collect(),
         copied,
         kernels,
         allow_noop: request.allow_noop,

@@ -33,3 +33,4 @@ pub(crate) mod split;
 pub(crate) mod template;
 pub(crate) mod tokenizer;
 pub(crate) mod untie;
+pub(crate) mod values;

@@ -68,6 +68,7 @@ impl Reporter for Lines {
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
             Event::Joining { parts, total_bytes } => say(&joining_line(*parts, *total_bytes)),
             Event::Verifying { total_bytes } => say(&verifying_line(*total_bytes)),
+            Event::Reading { what, total_bytes } => say(&reading_line(what, *total_bytes)),
             Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clock = None;
@@ -110,6 +111,11 @@ pub(crate) fn joining_line(parts: u32, total_bytes: u64) -> String {
 /// That a directory is being verified.
 pub(crate) fn verifying_line(total_bytes: u64) -> String {
     format!("verifying {}\n", show_size(total_bytes))
+}
+
+/// That values of checkpoints are read.
+pub(crate) fn reading_line(what: &str, total_bytes: u64) -> String {
+    format!("{what} {}\n", show_size(total_bytes))
 }
 
 /// That a merge goes on.

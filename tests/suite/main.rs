@@ -16,6 +16,7 @@ mod cloud;
 mod config_text;
 mod converted;
 mod cut_off;
+mod diff;
 mod diffusers;
 mod ends;
 mod every_fault;
