@@ -27,6 +27,7 @@ pub(crate) mod cli;
 pub(crate) mod diff;
 pub(crate) mod encodings;
 pub(crate) mod error;
+pub(crate) mod extract;
 pub(crate) mod formats;
 pub(crate) mod hub;
 pub(crate) mod inspect;

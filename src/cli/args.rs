@@ -16,6 +16,7 @@ use crate::report::style::Style;
 
 use crate::cli::convert_args::ConvertArgs;
 use crate::cli::diff_args::DiffArgs;
+use crate::cli::extract_args::ExtractArgs;
 use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, ShowFlags};
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
@@ -108,6 +109,16 @@ pub(crate) enum Command {
     ///
     /// Example: shardfold diff llama-8b merged
     Diff(DiffArgs),
+    /// Write the difference of two checkpoints as a LoRA adapter
+    ///
+    /// Each weight of a linear layer that differs becomes the best product of two factors of that rank, by a randomized singular value
+    /// decomposition that reads each tensor twice; the share of its squared norm that they keep is reported. The adapter is PEFT's:
+    /// merged into BASE it gives TUNED, but for what the rank cannot hold. What differs and is no such weight is refused by name,
+    /// unless `--save-others` or `--skip` says what becomes of it.
+    ///
+    /// Example: shardfold extract llama-8b tuned --rank 16 -o adapter
+    #[command(override_usage = "shardfold extract <BASE> <TUNED> --rank <R> --output <DIR> [OPTIONS]")]
+    Extract(ExtractArgs),
     /// Print a script that completes commands and flags in a shell
     ///
     /// Example: shardfold completions bash > ~/.local/share/bash-completion/completions/shardfold
@@ -125,6 +136,7 @@ impl Command {
             Command::Convert(args) => args.style(),
             Command::Finish(args) => args.show.style(),
             Command::Diff(args) => args.show.style(),
+            Command::Extract(args) => args.show.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -137,6 +149,7 @@ impl Command {
             Command::Verify(args) => &args.show.log,
             Command::Finish(args) => &args.show.log,
             Command::Diff(args) => &args.show.log,
+            Command::Extract(args) => &args.show.log,
             Command::Report(args) => &args.log,
             Command::Convert(args) => &args.show.log,
             Command::Completions(_) => return None,
@@ -425,6 +438,7 @@ fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, cla
         | Command::Inspect(_)
         | Command::Finish(_)
         | Command::Diff(_)
+        | Command::Extract(_)
         | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {

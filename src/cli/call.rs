@@ -32,7 +32,7 @@ use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
-use crate::cli::{convert, diff, merge, plan, report, verify};
+use crate::cli::{convert, diff, extract, merge, plan, report, verify};
 
 /// Runs a command (`["plan", "--adapter", "style"]`) and returns the document that it prints with `--json`. What `verify` finds is
 /// in its document and no error.
@@ -66,10 +66,17 @@ fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) 
             Ok(json(&finished))
         }
         Command::Diff(args) => {
-            let request = diff::request_of(&args.memory, cancel)?.beside_this_process();
+            let request = extract::request_of(&args.memory, cancel)?.beside_this_process();
             let values = diff::open(args, request)?;
             show(&values.notes, reporter);
             Ok(diff::differences(args, &values, reporter)?.json().to_string())
+        }
+        Command::Extract(args) => {
+            let extraction = extract::extraction_of(args, cancel)?;
+            let request = extract::request_of(&args.memory, cancel)?.beside_this_process();
+            let values = extraction.open(&request)?;
+            show(&values.notes, reporter);
+            Ok(extraction.run(&values, reporter)?.json().to_string())
         }
         Command::Completions(_) => Err(arguments("`completions` is for a shell")),
     }

@@ -1,23 +1,19 @@
 //! `shardfold diff`.
 
-use crate::cancel::Cancel;
 use crate::diff::compare;
 use crate::diff::compare::compare;
 use crate::diff::differences::Differences;
 use crate::error::Result;
 use crate::error::kind::ErrorKind;
 use crate::error::verify::VerifyError;
-use crate::hub::cache::Hub;
-use crate::hub::environment::HubEnvironment;
 use crate::merge::request::Request;
 use crate::merge::values::CheckpointValues;
 use crate::report::event::Reporter;
 use crate::report::style::Style;
 
-use crate::cli::config::memory_of;
 use crate::cli::console::Console;
 use crate::cli::diff_args::DiffArgs;
-use crate::cli::flags::MemoryFlags;
+use crate::cli::extract::request_of;
 use crate::cli::output::print;
 use crate::cli::signals;
 
@@ -32,15 +28,6 @@ pub(crate) fn run(args: &DiffArgs, console: &Console) -> Result<()> {
         Style::Human | Style::Verbose => print(&found.to_string())?,
     }
     check(args, &found)
-}
-
-/// What the flags ask for of checkpoints that are read by their values.
-///
-/// # Errors
-/// As [`memory_of`].
-pub(crate) fn request_of(memory: &MemoryFlags, cancel: &Cancel) -> Result<Request> {
-    let hub = Hub::online(&HubEnvironment::of_this_process());
-    memory_of(memory, Request { hub, cancel: cancel.clone(), ..Request::default() })
 }
 
 /// Opens the two checkpoints.

@@ -87,6 +87,10 @@ pub enum ClaimError {
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
     #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]
     NoBaseBias { adapter: String, tensor: String },
+    #[error("`{tuned}` differs in tensors that {why}: {}", all(names))]
+    NotExtracted { tuned: String, names: Vec<String>, why: &'static str },
+    #[error("`{tensor}` holds a value that is not finite, so that its difference is none")]
+    NotFiniteDifference { tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
 }
@@ -105,6 +109,11 @@ impl ClaimError {
 /// One tensor and how many more are of something.
 fn they_are(more: usize) -> String {
     if more == 0 { "it is of".to_owned() } else { format!("it and {more} more are of") }
+}
+
+/// Every name.
+fn all(names: &[String]) -> String {
+    format!("`{}`", names.join("`, `"))
 }
 
 /// The first key and how many more there are.

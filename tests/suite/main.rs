@@ -20,6 +20,7 @@ mod diff;
 mod diffusers;
 mod ends;
 mod every_fault;
+mod extract;
 mod faults;
 mod found_again;
 mod fuzz;

@@ -12,7 +12,7 @@ pub struct Layers {
 pub const LAYERS: Layers = Layers {
     levels: &[
         &["cli"],
-        &["merge", "verify", "diff"],
+        &["merge", "verify", "diff", "extract"],
         &["publish", "report"],
         &["inspect", "pipeline"],
         &["schedule"],
@@ -31,6 +31,8 @@ pub const LAYERS: Layers = Layers {
         ("note", "error", "an adapter without effect is refused or noted for one reason"),
         ("verify", "merge", "what a directory should be is what a merge of its inputs gives"),
         ("diff", "merge", "values of checkpoints are read as those of a merge"),
+        ("extract", "merge", "values of checkpoints are read as those of a merge"),
+        ("extract", "diff", "what is extracted is what differs"),
         ("diff", "verify", "what differs by rounding is one thing"),
         ("hub", "storage", "a repo id leads to a location in a store"),
     ],
