@@ -52,10 +52,13 @@ pub(crate) enum Command {
         shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
         shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
     Plan(PlanArgs),
-    /// Write a checkpoint in another type, in other shards, or as safetensors
+    /// Write a checkpoint in another form, or an adapter as plain LoRA
     ///
-    /// A merge of no adapters: what `--dtype` and `--max-shard-size` say of the result, and `pytorch_model.bin` as safetensors. A
-    /// quantized checkpoint stays as it is, unless `--dtype` asks for a type: then it is decoded.
+    /// Of a checkpoint, a merge of no adapters: what `--dtype` and `--max-shard-size` say of the result, and `pytorch_model.bin` as
+    /// safetensors. A quantized checkpoint stays as it is, unless `--dtype` asks for a type: then it is decoded.
+    ///
+    /// Of an adapter whose deltas are added (LoRA of any trainer, rsLoRA, BdLoRA, LoHa, LoKr, …), the same as a plain LoRA of PEFT:
+    /// exact where they are products already, else of the rank that `--rank` says. Its base tells names and shapes.
     ///
     /// Example: shardfold convert llama-8b --dtype f16 --max-shard-size 5G -o llama-8b-f16
     #[command(override_usage = "shardfold convert <DIR|NAME> --output <DIR> [OPTIONS]")]

@@ -27,6 +27,7 @@ use crate::verify::inputs::Verification;
 use crate::cli::args::{self, Command, InspectArgs, MergeArgs, ReportArgs, VerifyArgs};
 use crate::cli::config::{MergeConfig, request_of as request_of_flags};
 use crate::cli::console::open_log;
+use crate::cli::convert::Converted;
 use crate::cli::finish::finishing_of;
 use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
@@ -53,7 +54,14 @@ pub fn call(args: &[OsString], cancel: &Cancel, reporter: &mut dyn Reporter) -> 
 fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
     match command {
         Command::Merge(args) => merged(config_of(args, cancel)?, reporter),
-        Command::Convert(args) => merged(of_this_process(convert::config_of(args)?, cancel), reporter),
+        Command::Convert(args) => match convert::converted(args, cancel)? {
+            Converted::Checkpoint(config) => merged(of_this_process(*config, cancel), reporter),
+            Converted::Adapter(conversion, request) => {
+                let (values, skipped) = conversion.open(&request.beside_this_process())?;
+                show(&values.notes, reporter);
+                Ok(conversion.run((&values, skipped), reporter)?.json().to_string())
+            }
+        },
         Command::Plan(args) => {
             let config = MergeConfig { probe: args.probe, ..config_of(&args.merge, cancel)? };
             planned(&config, reporter)

@@ -2,7 +2,8 @@
 
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::extract::extract::{Extraction, MOST_RANK};
+use crate::extract::extracted::Extracted;
+use crate::extract::extraction::{Extraction, MOST_RANK};
 use crate::hub::cache::Hub;
 use crate::hub::environment::HubEnvironment;
 use crate::merge::request::Request;
@@ -22,7 +23,15 @@ pub(crate) fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     let extraction = extraction_of(args, &cancel)?;
     let values = extraction.open(&request_of(&args.memory, &cancel)?)?;
     let extracted = extraction.run(&values, console.reporter(&cancel, &values.notes).as_mut())?;
-    match args.show.style() {
+    show(args.show.style(), &extracted)
+}
+
+/// Prints what came of it.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn show(style: Style, extracted: &Extracted) -> Result<()> {
+    match style {
         Style::Json => print(&format!("{:#}\n", extracted.json())),
         Style::Quiet => Ok(()),
         Style::Human | Style::Verbose => print(&extracted.to_string()),

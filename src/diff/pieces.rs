@@ -43,18 +43,19 @@ fn piece_len(at: u64, elements: u64, cols: u64) -> u64 {
     if cols <= most { (most / cols * cols).min(elements - at) } else { most.min(cols - at % cols) }
 }
 
-/// Calls `each` with the pieces of two tensors of plain floats, rows of `cols`, until it returns false.
+/// Calls `each` with the pieces of two tensors of plain floats, rows of `cols`, until it returns false. Of one alone it is the second,
+/// and the first is zeros.
 ///
 /// # Errors
 /// As reading, and what `each` fails with.
 pub(crate) fn each_piece(
     values: &CheckpointValues,
-    (both, cols): ([ValuePlace; 2], u64),
+    (places, cols): (&[ValuePlace], u64),
     watched: Watched<'_>,
     each: &mut dyn FnMut(ValuePiece<'_>) -> Result<bool>,
 ) -> Result<()> {
-    let tensors = both.map(|place| values.tensor(place));
-    let elements = tensors[0].shape.elements();
+    let Some((&second, before)) = places.split_last() else { return Ok(()) };
+    let elements = values.tensor(second).shape.elements();
     let most = elements.min(PIECE as u64) as usize;
     let (mut bytes, mut a, mut b) = (Vec::new(), vec![0.0; most], vec![0.0; most]);
     let mut at = 0;
@@ -62,10 +63,12 @@ pub(crate) fn each_piece(
         watched.stop.check()?;
         let len = piece_len(at, elements, cols);
         let (a, b) = (&mut a[..len as usize], &mut b[..len as usize]);
-        let is_first_finite = values.read_values(both[0], at, (&mut bytes, a))?;
-        let is_finite = values.read_values(both[1], at, (&mut bytes, b))? && is_first_finite;
-        let read = tensors.map(|tensor| bytes_of(tensor.dtype, len).unwrap_or(0));
-        watched.read.fetch_add(read.iter().sum(), Ordering::Relaxed);
+        let mut is_finite = values.read_values(second, at, (&mut bytes, b))?;
+        for &first in before {
+            is_finite &= values.read_values(first, at, (&mut bytes, a))?;
+        }
+        let read = places.iter().map(|place| bytes_of(values.tensor(*place).dtype, len).unwrap_or(0));
+        watched.read.fetch_add(read.sum(), Ordering::Relaxed);
         if !each(ValuePiece { at, a, b, is_finite })? {
             return Ok(());
         }
@@ -89,7 +92,7 @@ pub(crate) fn add_pieces(
         return add_bytes(values, both, watched, (sums, to_first));
     }
     let kernels = Kernels::detect();
-    each_piece(values, (both, 1), watched, &mut |piece| {
+    each_piece(values, (&both, 1), watched, &mut |piece| {
         sums.add(kernels, types, (piece.a, piece.b), piece.is_finite);
         Ok(!to_first || sums.differing == 0)
     })

@@ -89,6 +89,8 @@ pub enum ClaimError {
     NoBaseBias { adapter: String, tensor: String },
     #[error("`{tuned}` differs in tensors that {why}: {}", all(names))]
     NotExtracted { tuned: String, names: Vec<String>, why: &'static str },
+    #[error("`{adapter}` changes tensors that {why}: {}", all(names))]
+    NotConverted { adapter: String, names: Vec<String>, why: &'static str },
     #[error("`{tensor}` holds a value that is not finite, so that its difference is none")]
     NotFiniteDifference { tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]

@@ -14,16 +14,16 @@ use crate::tensor::name::Name;
 pub(crate) struct KeptModule {
     /// The module's path in the running model.
     pub(crate) path: String,
-    /// ‖Δ‖².
-    pub(crate) square: f64,
-    /// The same of the product of its factors.
-    pub(crate) kept: f64,
+    /// Its rank.
+    pub(crate) rank: u64,
+    /// ‖Δ‖² and that of the product of its factors; none where the product is Δ.
+    pub(crate) squares: Option<[f64; 2]>,
 }
 
 impl KeptModule {
     /// The share that is kept.
     fn share(&self) -> f64 {
-        self.kept / self.square
+        self.squares.map_or(1.0, |[all, kept]| kept / all)
     }
 }
 
@@ -32,8 +32,6 @@ impl KeptModule {
 pub(crate) struct Extracted {
     /// Where the adapter is.
     pub(crate) output: String,
-    /// Its rank.
-    pub(crate) rank: usize,
     /// Its modules.
     pub(crate) modules: Vec<KeptModule>,
     /// Names of tensors that it holds whole.
@@ -57,13 +55,13 @@ impl Extracted {
 
     /// All of it as one document.
     pub(crate) fn json(&self) -> Value {
-        let modules = self.modules.iter().map(
-            |module| json!({"module": module.path, "norm": module.square.sqrt(), "kept": module.share()}),
-        );
+        let modules = self.modules.iter().map(|module| {
+            let norm = module.squares.map(|[all, _]| all.sqrt());
+            json!({"module": module.path, "rank": module.rank, "norm": norm, "kept": module.share()})
+        });
         let skipped: Vec<&str> = self.skipped.iter().map(|name| &**name).collect();
         json!({
             "output": self.output,
-            "rank": self.rank,
             "kept": self.share(),
             "saved": self.saved,
             "skipped": skipped,
@@ -76,8 +74,9 @@ impl Extracted {
 
 /// Σ‖product‖² / Σ‖Δ‖².
 fn share(modules: &[&KeptModule]) -> f64 {
-    let sum = |of: fn(&KeptModule) -> f64| modules.iter().map(|module| of(module)).sum::<f64>();
-    sum(|module| module.kept) / sum(|module| module.square)
+    let squares = modules.iter().filter_map(|module| module.squares);
+    let [all, kept] = squares.fold([0.0; 2], |sums, [all, kept]| [sums[0] + all, sums[1] + kept]);
+    if all > 0.0 { kept / all } else { 1.0 }
 }
 
 fn names<'n>(
@@ -98,32 +97,31 @@ fn names<'n>(
 
 impl fmt::Display for Extracted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        line(
-            f,
-            "adapter",
-            &format!(
-                "`{}`: rank {}, {}",
-                self.output,
-                self.rank,
-                counted(self.modules.len(), ["module", "modules"])
-            ),
-        )?;
+        let modules = counted(self.modules.len(), ["module", "modules"]);
+        line(f, "adapter", &format!("`{}`: {modules}", self.output))?;
         line(f, "kept", &format!("{} % of ‖Δ‖²", shorter(100.0 * self.share())))?;
-        line(f, "equal", &counted(self.equal, ["tensor", "tensors"]))?;
+        if self.equal > 0 {
+            line(f, "equal", &counted(self.equal, ["tensor", "tensors"]))?;
+        }
         names(f, "saved", self.saved.iter().map(String::as_str))?;
         names(f, "skipped", self.skipped.iter().map(|name| &**name))?;
         line(f, "memory", &peak_rss(self.peak_rss))?;
         f.write_str("\n")?;
-        let rows =
-            group(self.modules.iter().map(|module| (module.path.as_str(), ()))).into_iter().map(|group| {
-                let members: Vec<&KeptModule> = group.members.iter().map(|&i| &self.modules[i]).collect();
-                let least = members.iter().map(|module| module.share()).fold(f64::INFINITY, f64::min);
-                let cells = vec![
-                    format!("{} % kept", shorter(100.0 * share(&members))),
-                    format!("least {} %", shorter(100.0 * least)),
-                ];
-                Row { name: group.to_string(), count: group.count(), cells }
-            });
+        let kind = |module: &KeptModule| (module.rank, module.squares.is_none());
+        let items = self.modules.iter().map(|module| (module.path.as_str(), kind(module)));
+        let rows = group(items).into_iter().map(|group| {
+            let members: Vec<&KeptModule> = group.members.iter().map(|&i| &self.modules[i]).collect();
+            let least = members.iter().map(|module| module.share()).fold(f64::INFINITY, f64::min);
+            let (rank, is_exact) = group.kind;
+            let mut cells = vec![format!("rank {rank}")];
+            if is_exact {
+                cells.push("exact".to_owned());
+            } else {
+                cells.push(format!("{} % kept", shorter(100.0 * share(&members))));
+                cells.push(format!("least {} %", shorter(100.0 * least)));
+            }
+            Row { name: group.to_string(), count: group.count(), cells }
+        });
         Rows(rows.collect()).fmt(f)
     }
 }

@@ -10,12 +10,14 @@ use crate::tensor::shape::Shape;
 /// Lanes of the sum of squares, by an element's place in its piece.
 const LANES: usize = 8;
 
-/// The size of a sketch of a matrix of that shape; none for what is no matrix.
+/// The size of a sketch of a tensor of that shape, as a matrix whose columns are all axes but the first; none for a vector, and for
+/// what is empty.
 pub(crate) fn sketch_size(shape: &Shape, rank: usize) -> Option<SketchSize> {
-    let &[rows, cols] = shape.axes() else { return None };
-    let rows = usize::try_from(rows).ok().filter(|rows| *rows > 0)?;
-    let cols = usize::try_from(cols).ok().filter(|cols| *cols > 0)?;
-    Some(SketchSize { rows, cols, rank })
+    let [rows, rest @ ..] = shape.axes() else { return None };
+    let cols = rest.iter().product::<u64>();
+    let is_matrix = !rest.is_empty() && *rows > 0 && cols > 0;
+    let (rows, cols) = (usize::try_from(*rows).ok()?, usize::try_from(cols).ok()?);
+    is_matrix.then_some(SketchSize { rows, cols, rank })
 }
 
 /// The most bytes that a thread holds which factors a matrix of that size.
@@ -25,22 +27,23 @@ pub(crate) fn thread_bytes(size: SketchSize) -> u64 {
     size.bytes() + BUFFER_BYTES + (PIECE * size_of::<f64>()) as u64 + side
 }
 
-/// The best product for `second - first`, and the squared norm of that difference.
+/// The best product for the difference of two tensors, or for one, and the squared norm of what it is for.
 ///
 /// # Errors
 /// As reading; [`ClaimError::NotFiniteDifference`].
 pub(crate) fn factored(
     values: &CheckpointValues,
-    both: [ValuePlace; 2],
+    places: &[ValuePlace],
     size: SketchSize,
     watched: Watched<'_>,
 ) -> Result<(LowRankFactors, f64)> {
     let (mut squares, mut difference) = ([0.0; LANES], Vec::new());
     let mut sketch = LowRankSketch::new(size);
     let cols = size.cols as u64;
-    each_piece(values, (both, cols), watched, &mut |piece| {
+    each_piece(values, (places, cols), watched, &mut |piece| {
         if !piece.is_finite {
-            let tensor = values.tensor(both[1]).name.to_string();
+            let tensor =
+                places.last().map_or_else(String::new, |place| values.tensor(*place).name.to_string());
             return Err(ClaimError::NotFiniteDifference { tensor }.into());
         }
         let piece = difference_of(piece, size, &mut difference);
@@ -51,7 +54,7 @@ pub(crate) fn factored(
         Ok(true)
     })?;
     let mut spanned = sketch.spanned();
-    each_piece(values, (both, cols), watched, &mut |piece| {
+    each_piece(values, (places, cols), watched, &mut |piece| {
         spanned.add(difference_of(piece, size, &mut difference));
         Ok(true)
     })?;

@@ -28,23 +28,35 @@ pub(crate) struct FileTensor {
 }
 
 impl FileTensor {
-    /// The factors of a module, `lora_A` and `lora_B`, as F32.
-    pub(crate) fn factors(path: &str, [input, out]: [u64; 2], rank: u64) -> [FileTensor; 2] {
-        let factor = |name: &str, axes: [u64; 2]| FileTensor {
+    /// The factors of a module, `lora_A` and `lora_B`, as F32. A convolution has several axes of inputs.
+    pub(crate) fn factors(path: &str, (inputs, out): (Vec<u64>, u64), rank: u64) -> [FileTensor; 2] {
+        let factor = |name: &str, axes: Vec<u64>| FileTensor {
             name: format!("{path}.{name}.weight"),
             dtype: Dtype::F32,
-            axes: axes.to_vec(),
+            axes,
         };
-        [factor("lora_A", [rank, input]), factor("lora_B", [out, rank])]
+        let ones = vec![1; inputs.len() - 1];
+        [factor("lora_A", [vec![rank], inputs].concat()), factor("lora_B", [vec![out, rank], ones].concat())]
     }
+}
+
+/// The rank and the alpha of a module.
+#[derive(Clone, Debug)]
+pub(crate) struct RankedModule {
+    /// Its path.
+    pub(crate) path: String,
+    /// Its rank.
+    pub(crate) rank: u64,
+    /// Its alpha: the scale times the rank.
+    pub(crate) alpha: f64,
 }
 
 /// What the config says beside what all plain LoRAs say.
 pub(crate) struct LoraConfig {
     /// What the base is called.
     pub(crate) base: String,
-    /// The rank, which is alpha too, so that the scale is 1.
-    pub(crate) rank: usize,
+    /// Ranks and alphas of modules.
+    pub(crate) modules: Vec<RankedModule>,
     /// Paths or last segments of modules with factors.
     pub(crate) targets: Vec<String>,
     /// Modules that are saved whole.
@@ -58,20 +70,25 @@ pub(crate) struct LoraConfig {
 impl LoraConfig {
     /// It as JSON.
     fn json(&self) -> Value {
+        let (rank, alpha) = self.modules.first().map_or((1, 1.0), |first| (first.rank, first.alpha));
+        let ranks = self.modules.iter().filter(|module| module.rank != rank);
+        let ranks = ranks.map(|module| (module.path.clone(), Value::from(module.rank)));
+        let alphas = self.modules.iter().filter(|module| module.alpha != alpha);
+        let alphas = alphas.map(|module| (module.path.clone(), number(module.alpha)));
         let saved = (!self.saved.is_empty()).then_some(&self.saved);
         json!({
-            "alpha_pattern": {},
+            "alpha_pattern": Value::Object(alphas.collect()),
             "base_model_name_or_path": self.base,
             "bias": "none",
             "fan_in_fan_out": self.is_turned,
             "inference_mode": true,
             "init_lora_weights": true,
-            "lora_alpha": self.rank,
+            "lora_alpha": number(alpha),
             "lora_dropout": 0.0,
             "modules_to_save": saved,
             "peft_type": "LORA",
-            "r": self.rank,
-            "rank_pattern": {},
+            "r": rank,
+            "rank_pattern": Value::Object(ranks.collect()),
             "target_modules": self.targets,
             "task_type": self.task,
             "use_dora": false,
@@ -86,6 +103,12 @@ impl LoraConfig {
     pub(crate) fn write(&self, dir: &Location) -> Result<()> {
         write_small(dir, CONFIG, format!("{:#}\n", self.json()).as_bytes())
     }
+}
+
+/// A number as people write it: without a point where it is whole.
+fn number(value: f64) -> Value {
+    let is_whole = value.fract() == 0.0 && (0.0..1e9).contains(&value);
+    if is_whole { Value::from(value as u64) } else { Value::from(value) }
 }
 
 /// Begins the file of these tensors in a directory: their bytes come one behind the other.

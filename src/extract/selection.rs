@@ -6,7 +6,6 @@ use crate::checkpoint::discover::Checkpoint;
 use crate::diff::pairs::{TensorPair, incomparable};
 use crate::error::claim::ClaimError;
 use crate::error::{Error, Result};
-use crate::linear::low_rank::SketchSize;
 use crate::merge::values::{CheckpointValues, ValuePlace};
 use crate::model::heads::{is_head, is_lookup};
 use crate::model::linear::is_stored_turned;
@@ -17,19 +16,7 @@ use crate::model::tied::tied_head;
 use crate::tensor::name::Name;
 
 use crate::extract::factored::sketch_size;
-
-/// A linear layer whose weight differs.
-#[derive(Clone, Debug)]
-pub(crate) struct LinearModule {
-    /// Its path in the running model.
-    pub(crate) path: String,
-    /// Its weight in the base and in the other checkpoint.
-    pub(crate) places: [ValuePlace; 2],
-    /// Its matrix, as it is stored, and the rank.
-    pub(crate) size: SketchSize,
-    /// Whether it is stored as `[in, out]`.
-    pub(crate) is_turned: bool,
-}
+use crate::extract::factors::{FactoredModule, MatrixOf};
 
 /// A tensor that the adapter holds whole.
 #[derive(Clone, Debug)]
@@ -44,7 +31,7 @@ pub(crate) struct WholeTensor {
 #[derive(Debug, Default)]
 pub(crate) struct DifferenceSelection {
     /// Linear layers, in the order of the base.
-    pub(crate) modules: Vec<LinearModule>,
+    pub(crate) modules: Vec<FactoredModule>,
     /// Tensors of modules that are saved whole.
     pub(crate) saved: Vec<WholeTensor>,
     /// What `--skip` names.
@@ -67,7 +54,7 @@ type NotHeld = &'static str;
 
 /// What one tensor becomes.
 enum Fate {
-    Module(LinearModule),
+    Module(FactoredModule),
     /// The path of the module that is saved.
     Saved(String),
 }
@@ -163,11 +150,17 @@ impl Selector<'_> {
             of_module.or_else(|| name.strip_suffix(".bias")).ok_or("are no weight or bias of a module")?;
         match of_module
             .filter(|_| !is_tied && !is_lookup(&name))
-            .and_then(|_| sketch_size(shapes[0], self.rank))
+            .and_then(|_| (shapes[0].axes().len() == 2).then(|| sketch_size(shapes[0], self.rank))?)
         {
             Some(size) => {
                 let is_turned = is_stored_turned(&self.base.config) && !is_head(&name);
-                Ok(Fate::Module(LinearModule { path: path.to_owned(), places, size, is_turned }))
+                Ok(Fate::Module(FactoredModule {
+                    path: path.to_owned(),
+                    of: MatrixOf::Values(places.to_vec()),
+                    size,
+                    axes: Vec::new(),
+                    is_turned,
+                }))
             }
             None if !self.others.save => Err(NO_LINEAR),
             None if is_tied => Err("are tied to the LM head, which a module that is saved whole is not"),

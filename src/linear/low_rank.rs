@@ -158,17 +158,6 @@ impl LowRankFactors {
         self.side(&self.right, |place, k| k * cols + place)
     }
 
-    /// `left` for the transposed matrix, `[rank, rows]`.
-    pub(crate) fn tall_across(&self) -> Vec<f32> {
-        let rows = self.left.rows();
-        self.side(&self.left, |place, k| k * rows + place)
-    }
-
-    /// `right` for the transposed matrix, `[cols, rank]`.
-    pub(crate) fn wide_across(&self) -> Vec<f32> {
-        self.side(&self.right, |place, k| place * self.rank + k)
-    }
-
     fn side(&self, panel: &Panel, at: impl Fn(usize, usize) -> usize) -> Vec<f32> {
         let mut factor = vec![0.0; panel.rows() * self.rank];
         let roots: Vec<f64> = self.values.iter().take(self.rank).map(|value| value.sqrt()).collect();
@@ -265,12 +254,6 @@ mod tests {
             assert_eq!((cut.tall(), cut.wide()), (whole.tall(), whole.wide()), "{pieces:?}");
             assert_eq!(cut.square(), whole.square());
         }
-        let turned = |values: Vec<f32>, rows: usize| -> Vec<f32> {
-            let cols = values.len() / rows;
-            (0..values.len()).map(|at| values[at % rows * cols + at / rows]).collect()
-        };
-        assert_eq!(whole.tall_across(), turned(whole.tall(), 130));
-        assert_eq!(whole.wide_across(), turned(whole.wide(), 7));
     }
 
     #[test]

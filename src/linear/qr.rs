@@ -12,26 +12,26 @@ pub(crate) fn orthonormalize(panel: &mut Panel) -> Panel {
     assert!(panel.rows() >= cols, "columns of a panel can be orthonormal if it has as many rows");
     let mut triangle = Panel::zeros(cols, cols);
     let mut factors = vec![0.0; cols];
-    for k in 0..cols {
+    for (k, of_column) in factors.iter_mut().enumerate() {
         let (diagonal, factor) = reflector(panel, k);
         reflect(panel, k, factor, k + 1);
         for col in k + 1..cols {
             triangle.set(k, col, panel.at(k, col));
         }
         triangle.set(k, k, diagonal);
-        factors[k] = factor;
+        *of_column = factor;
     }
     // Q is what the reflections make of the first columns of the unit matrix, the last first.
-    for k in (0..cols).rev() {
+    for (k, factor) in factors.into_iter().enumerate().rev() {
         for col in k + 1..cols {
             panel.set(k, col, 0.0);
         }
-        reflect(panel, k, factors[k], k + 1);
+        reflect(panel, k, factor, k + 1);
         for row in k + 1..panel.rows() {
             let value = panel.at(row, k);
-            panel.set(row, k, -factors[k] * value);
+            panel.set(row, k, -factor * value);
         }
-        panel.set(k, k, 1.0 - factors[k]);
+        panel.set(k, k, 1.0 - factor);
         for row in 0..k {
             panel.set(row, k, 0.0);
         }

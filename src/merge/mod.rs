@@ -6,6 +6,7 @@
 pub(crate) mod again;
 pub(crate) mod at_once;
 pub(crate) mod components;
+pub(crate) mod deltas;
 pub(crate) mod discard;
 pub(crate) mod execute;
 pub(crate) mod fetch;

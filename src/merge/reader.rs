@@ -175,6 +175,11 @@ impl MergedReader {
         }
     }
 
+    /// A file of the plan.
+    pub(crate) fn source(&self, file: FileId) -> &dyn Source {
+        self.prepared.sources[file.0 as usize].as_ref()
+    }
+
     /// Fails if a file that the tensor is made of is not any more what it was when the merge was planned.
     ///
     /// # Errors

@@ -26,7 +26,9 @@ use crate::plan::out_tensor::{OutTensor, Plan};
 use crate::plan::values::values;
 use crate::storage::io::settings::Unchanged;
 use crate::storage::location::Location;
+use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::tensor::reference::FileId;
 
 /// The values of checkpoints, which are the shards of one plan.
 pub(crate) struct CheckpointValues {
@@ -44,6 +46,18 @@ pub(crate) struct CheckpointValues {
     pub(crate) threads: usize,
     kernels: Kernels,
     cancel: Cancel,
+}
+
+/// Checkpoints that are open, without their sources.
+pub(crate) struct OpenedCheckpoints {
+    /// They, and what of their tensors is quantized.
+    pub(crate) checkpoints: Vec<(Checkpoint, Weights)>,
+    /// What they are called.
+    pub(crate) names: Vec<String>,
+    /// Where they are.
+    pub(crate) places: Vec<Location>,
+    /// Things worth saying.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A tensor of one of the checkpoints: the number of the checkpoint, and the tensor's place in its shard of the plan.
@@ -73,11 +87,27 @@ impl CheckpointValues {
             places.push(checkpoint.location.clone());
             checkpoints.push((checkpoint, weights));
         }
-        let plan = Arc::new(values(&checkpoints)?);
+        let plan = values(&checkpoints)?;
         let mut sources = Vec::new();
         for (checkpoint, _) in &mut checkpoints {
             sources.append(&mut checkpoint.sources);
         }
+        let opened = OpenedCheckpoints { checkpoints, names, places, notes };
+        CheckpointValues::of(request, opened, (plan, sources), thread_bytes)
+    }
+
+    /// The values that a plan has of checkpoints that are open, of these files.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn of(
+        request: &Request,
+        opened: OpenedCheckpoints,
+        (plan, sources): (Plan, Vec<Box<dyn Source>>),
+        thread_bytes: &dyn Fn(&Plan) -> u64,
+    ) -> Result<CheckpointValues> {
+        let OpenedCheckpoints { checkpoints, names, places, notes } = opened;
+        let plan = Arc::new(plan);
         let planned = Planned { plan, digest: String::new(), notes: Vec::new(), decisions: Vec::new() };
         let library = checkpoints[0].0.config.library();
         let (folders, base_name) = (places[1..].to_vec(), String::new());
@@ -90,6 +120,11 @@ impl CheckpointValues {
         let (kernels, cancel) = (prepared.kernels, request.cancel);
         let reader = MergedReader::of(prepared)?;
         Ok(CheckpointValues { checkpoints, names, places, notes, reader, threads, kernels, cancel })
+    }
+
+    /// A file of the plan.
+    pub(crate) fn source(&self, file: FileId) -> &dyn Source {
+        self.reader.source(file)
     }
 
     /// What is read: a shard of each checkpoint.

@@ -64,6 +64,11 @@ pub(crate) trait Delta: Sync {
         0
     }
 
+    /// Whether all that it does is to add what its factors make, whatever the tensor holds.
+    fn is_added(&self) -> bool {
+        self.product().is_some()
+    }
+
     /// The two factors of which the product, times the scale, is all that it adds; none if it does anything else.
     fn product(&self) -> Option<[usize; 2]> {
         None

@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod claim_set;
 pub(crate) mod config_file;
 pub(crate) mod decisions;
+pub(crate) mod deltas;
 pub(crate) mod digest;
 pub(crate) mod explain;
 pub(crate) mod fused;

@@ -55,6 +55,7 @@ fn a_merged_adapter_of_the_rank_is_given_back() {
     let found = succeeds(&base, &tuned, &adapter, &["--rank", "8"]);
     assert!((found["kept"].as_f64().unwrap() - 1.0).abs() < 1e-12, "{found}");
     let modules = found["modules"].as_array().unwrap();
+    assert_eq!(modules[0]["rank"], 8);
     assert_eq!((modules.len(), &found["equal"], &found["saved"]), (28, &json!(11), &json!([])));
     assert_eq!(modules[0]["module"], "model.layers.0.mlp.down_proj");
     merge(&base, &adapter, &again);

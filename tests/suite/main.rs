@@ -84,6 +84,7 @@ mod support;
 mod supported;
 mod targets;
 mod to_gguf;
+mod to_lora;
 mod trainers;
 mod trainers_own;
 mod trainers_raw;
