@@ -174,12 +174,11 @@ pub(crate) fn source_of(source: &SourceFlags, request: Request) -> Result<Reques
 /// # Errors
 /// As [`request_of`].
 pub(crate) fn form_of(form: &FormFlags, memory: &MemoryFlags, request: Request) -> Result<Request> {
-    let request = Request {
+    Ok(Request {
         dtype: form.dtype.clone(),
         max_shard_size: form.max_shard_size.as_deref().map(read_shard_size).transpose()?,
-        ..request
-    };
-    memory_of(memory, request)
+        ..memory_of(memory, request)?
+    })
 }
 
 /// A request with what flags say of memory and threads.
@@ -251,7 +250,10 @@ fn read_weight(text: Option<&str>) -> Result<f64> {
 const NO_NAME: &str = "~~~";
 
 /// The expressions of a flag, none of which may match everything.
-fn read_patterns(flag: &'static str, texts: &[String]) -> Result<Vec<Regex>> {
+///
+/// # Errors
+/// [`RequestError::Usage`].
+pub(crate) fn read_patterns(flag: &'static str, texts: &[String]) -> Result<Vec<Regex>> {
     let read = |text: &String| {
         let refused = |accepted: &'static str| usage(flag, text, accepted);
         let pattern = Regex::new(text)
@@ -269,11 +271,16 @@ fn read_shard_size(text: &str) -> Result<Size> {
 }
 
 fn read_threads(text: &str) -> Result<usize> {
-    let threads = text.parse::<usize>().ok().filter(|threads| (1..=WORKERS_MOST).contains(threads));
-    threads.ok_or_else(|| {
-        let value = text.to_owned();
-        RequestError::OutOfRange { flag: "--threads", value, most: WORKERS_MOST }.into()
-    })
+    read_count("--threads", text, WORKERS_MOST)
+}
+
+/// A whole number from 1 to `most`.
+///
+/// # Errors
+/// [`RequestError::OutOfRange`].
+pub(crate) fn read_count(flag: &'static str, text: &str, most: usize) -> Result<usize> {
+    let count = text.parse::<usize>().ok().filter(|count| (1..=most).contains(count));
+    count.ok_or_else(|| RequestError::OutOfRange { flag, value: text.to_owned(), most }.into())
 }
 
 /// Where this user's programs keep their state: `XDG_STATE_HOME`, else `.local/state` in `HOME`.

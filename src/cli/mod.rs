@@ -7,6 +7,10 @@ pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod convert;
 pub(crate) mod convert_args;
+pub(crate) mod diff;
+pub(crate) mod diff_args;
+pub(crate) mod extract;
+pub(crate) mod extract_args;
 pub(crate) mod finish;
 pub(crate) mod flags;
 pub(crate) mod inspect;
@@ -86,6 +90,8 @@ fn run(command: &Command, console: &Console) -> Result<()> {
         Command::Verify(args) => verify::run(args, console),
         Command::Report(args) => report::run(args, console),
         Command::Finish(args) => finish::run(args, console),
+        Command::Diff(args) => diff::run(args, console),
+        Command::Extract(args) => extract::run(args, console),
         Command::Completions(args) => completions::run(args),
     }
 }

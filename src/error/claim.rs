@@ -91,6 +91,12 @@ pub enum ClaimError {
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
     #[error("`{tensor}` has no bias of its own to add `{vector}` to")]
     NoBaseBias { adapter: String, tensor: String, vector: &'static str },
+    #[error("`{tuned}` differs in tensors that {why}: {}", all(names))]
+    NotExtracted { tuned: String, names: Vec<String>, why: &'static str },
+    #[error("`{adapter}` changes tensors that {why}: {}", all(names))]
+    NotConverted { adapter: String, names: Vec<String>, why: &'static str },
+    #[error("`{tensor}` holds a value that is not finite, so that its difference is none")]
+    NotFiniteDifference { tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
 }
@@ -109,6 +115,11 @@ impl ClaimError {
 /// One tensor and how many more are of something.
 fn they_are(more: usize) -> String {
     if more == 0 { "it is of".to_owned() } else { format!("it and {more} more are of") }
+}
+
+/// Every name.
+fn all(names: &[String]) -> String {
+    format!("`{}`", names.join("`, `"))
 }
 
 /// The first key and how many more there are.

@@ -13,6 +13,8 @@ use crate::tensor::shape::Shape;
     reason = "the message above each variant says what it is, and its fields are the message's values"
 )]
 pub enum PlanError {
+    #[error("`{tuned}` holds the weights of `{base}`: there is no difference to extract")]
+    NoDifference { base: String, tuned: String },
     #[error("adapter `{adapter}` has no effect: {why}")]
     NoEffect { adapter: String, why: NoEffectReason },
     #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]

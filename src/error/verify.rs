@@ -1,4 +1,4 @@
-//! What `verify` ends with, and `unmerge` where what was merged is not what is there.
+//! What `verify` and `diff` end with, and `unmerge` where what was merged is not what is there.
 
 use std::path::PathBuf;
 
@@ -32,10 +32,16 @@ pub enum VerifyError {
     Interrupted { path: PathBuf },
     #[error("`{}` is not what it should be in {}", path.display(), points(*findings))]
     Findings { path: PathBuf, findings: usize },
+    #[error("`{}` differs from `{}` in {}", second.display(), first.display(), tensors(*count))]
+    Differs { first: PathBuf, second: PathBuf, count: usize },
 }
 
 fn colon(difference: &Option<String>) -> String {
     difference.as_ref().map(|difference| format!(": {difference}")).unwrap_or_default()
+}
+
+fn tensors(count: usize) -> String {
+    if count == 1 { "1 tensor".to_owned() } else { format!("{count} tensors") }
 }
 
 fn points(findings: usize) -> String {

@@ -4,7 +4,9 @@
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
 pub(crate) mod again;
+pub(crate) mod at_once;
 pub(crate) mod components;
+pub(crate) mod deltas;
 pub(crate) mod discard;
 pub(crate) mod execute;
 pub(crate) mod fetch;
@@ -30,4 +32,5 @@ mod run_model;
 pub(crate) mod unchanged;
 pub(crate) mod undo;
 pub(crate) mod unmerge;
+pub(crate) mod values;
 pub(crate) mod whole_parts;

@@ -94,17 +94,30 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let merged = MergedDir::of(request, &places.base.location)?;
     let as_merged = merged.as_ref().map(|merged| merged.request(request));
     let request = as_merged.as_ref().unwrap_or(request);
-    let PlannedMerge { planned, sources, folders, base_name, library } = planned(request, &places, &room)?;
-    let (planned, undo) = match merged {
-        Some(merged) => merged.take_back(request, planned)?,
-        None => (planned, None),
+    let mut merge = planned(request, &places, &room)?;
+    let undo = match merged {
+        Some(merged) => {
+            let (planned, undo) = merged.take_back(request, merge.planned)?;
+            merge.planned = planned;
+            undo
+        }
+        None => None,
     };
-    let Planned { plan, digest, mut notes, decisions } = planned;
-    let inverse = request.keep_undo.then(|| Inverse::of(&plan)).transpose()?;
+    let inverse = request.keep_undo.then(|| Inverse::of(&merge.planned.plan)).transpose()?;
     let Places { base: place, notes: found, .. } = places;
-    notes.splice(0..0, found);
-    check_converts(request, &plan, &place.location)?;
-    let copied = open_copied(&plan, &place.location, &folders)?;
+    merge.planned.notes.splice(0..0, found);
+    check_converts(request, &merge.planned.plan, &place.location)?;
+    Ok(Prepared { inverse, undo, ..schedule(request, merge, place.location)? })
+}
+
+/// Splits the budget for a merge that is planned, into the base at `place`.
+///
+/// # Errors
+/// As [`split`], and for files to copy that cannot be read.
+pub(crate) fn schedule(request: &Request, merge: PlannedMerge, place: Location) -> Result<Prepared> {
+    let PlannedMerge { planned, sources, folders, base_name, library } = merge;
+    let Planned { plan, digest, notes, decisions } = planned;
+    let copied = open_copied(&plan, &place, &folders)?;
     let of_base = plan.inputs_of(Role::Base);
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
@@ -114,7 +127,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(own, &asked)? };
     check_made(&scratch, &asked)?;
-    let io = choose_io(request, &schedule, &place.location, &sources[of_base]);
+    let io = choose_io(request, &schedule, &place, &sources[of_base]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -130,7 +143,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base_name,
         library,
         sources,
-        places: std::iter::once(place.location).chain(folders).collect(),
+        places: std::iter::once(place).chain(folders).collect(),
         copied,
         kernels,
         allow_noop: request.allow_noop,
@@ -139,8 +152,8 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         trusts_journal: request.trust_journal,
         part,
         state: request.state.clone(),
-        inverse,
-        undo,
+        inverse: None,
+        undo: None,
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })

@@ -91,8 +91,13 @@ impl MergedReader {
     /// # Errors
     /// As [`prepare`].
     pub fn open(request: &Request) -> Result<MergedReader> {
-        let mut prepared = prepare(request)?;
+        let prepared = prepare(request)?;
         refuse_pipeline(&prepared)?;
+        MergedReader::of(prepared)
+    }
+
+    /// Of a merge that is prepared.
+    pub(crate) fn of(mut prepared: Prepared) -> Result<MergedReader> {
         // Factors are read where the plan says, but for those that no file holds: there is no output that they could be repacked
         // beside.
         let (scratch, locations) = repack_factors(&prepared.plan, u64::MAX);
@@ -157,15 +162,38 @@ impl MergedReader {
         if to.is_empty() {
             return Ok(());
         }
-        match &tensor.content {
-            Content::Copy { from, .. } => self.copy(from, ranges, to, cancel)?,
-            Content::Compute { .. } => self.merge((place, tensor), ranges, to, cancel)?,
-        }
+        self.read_at(place, ranges, to, cancel)?;
         self.check_files(tensor)
     }
 
+    /// Fills `to` with bytes of the tensor at `place`, which are known to be ranges of it. Whether files changed is not looked at.
+    ///
+    /// # Errors
+    /// As reading; stopped by `cancel`.
+    pub(crate) fn read_at(
+        &self,
+        place: (usize, usize),
+        ranges: &[Range<u64>],
+        to: &mut [u8],
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let tensor = &self.prepared.plan.shards[place.0].tensors[place.1];
+        match &tensor.content {
+            Content::Copy { from, .. } => self.copy(from, ranges, to, cancel),
+            Content::Compute { .. } => self.merge((place, tensor), ranges, to, cancel),
+        }
+    }
+
+    /// A file of the plan.
+    pub(crate) fn source(&self, file: FileId) -> &dyn Source {
+        self.prepared.sources[file.0 as usize].as_ref()
+    }
+
     /// Fails if a file that the tensor is made of is not any more what it was when the merge was planned.
-    fn check_files(&self, tensor: &OutTensor) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Source::check_unchanged`].
+    pub(crate) fn check_files(&self, tensor: &OutTensor) -> Result<()> {
         let mut files: Vec<FileId> = match &tensor.content {
             Content::Copy { from, .. } => vec![from.file],
             Content::Compute { start, ops, .. } => {

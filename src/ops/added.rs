@@ -31,12 +31,12 @@ impl Formula for Added {
 }
 
 impl Delta for Added {
-    fn polynomial(&self) -> Option<&dyn Polynomial> {
-        Some(self)
+    fn is_added(&self) -> bool {
+        true
     }
 
-    fn is_taken_back_by_negation(&self) -> bool {
-        true
+    fn polynomial(&self) -> Option<&dyn Polynomial> {
+        Some(self)
     }
 
     fn apply(&self, block: &mut Block<'_>) {

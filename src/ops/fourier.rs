@@ -106,7 +106,7 @@ fn smallest_factor(number: usize) -> usize {
 }
 
 impl Delta for Fourier {
-    fn is_taken_back_by_negation(&self) -> bool {
+    fn is_added(&self) -> bool {
         true
     }
 

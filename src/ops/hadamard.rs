@@ -35,13 +35,13 @@ impl Formula for Hadamard {
 }
 
 impl Delta for Hadamard {
+    fn is_added(&self) -> bool {
+        true
+    }
+
     /// With cores it keeps the pinned arithmetic.
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         self.core.is_none().then_some(self)
-    }
-
-    fn is_taken_back_by_negation(&self) -> bool {
-        true
     }
 
     fn apply(&self, block: &mut Block<'_>) {

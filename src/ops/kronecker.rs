@@ -104,14 +104,14 @@ impl Formula for Kronecker {
 }
 
 impl Delta for Kronecker {
+    fn is_added(&self) -> bool {
+        true
+    }
+
     /// With a core it keeps the pinned arithmetic.
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         let has_core = matches!(self.form, SecondForm::Core(_));
         (!has_core).then_some(self)
-    }
-
-    fn is_taken_back_by_negation(&self) -> bool {
-        true
     }
 
     fn apply(&self, block: &mut Block<'_>) {

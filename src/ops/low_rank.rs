@@ -45,10 +45,6 @@ impl Formula for LowRank {
 }
 
 impl Delta for LowRank {
-    fn is_taken_back_by_negation(&self) -> bool {
-        !self.is_share
-    }
-
     fn apply(&self, block: &mut Block<'_>) {
         block.product_of(0, 1);
         if self.is_share {

@@ -73,6 +73,11 @@ pub(crate) trait Delta: Sync {
         0
     }
 
+    /// Whether all that it does is to add what its factors make, whatever the tensor holds.
+    fn is_added(&self) -> bool {
+        self.product().is_some()
+    }
+
     /// The two factors of which the product, times the scale, is all that it adds; none if it does anything else.
     fn product(&self) -> Option<[usize; 2]> {
         None
@@ -81,11 +86,6 @@ pub(crate) trait Delta: Sync {
     /// Its formula, if that has nothing but sums and products of stored values; none if it has a norm, a root or an inverse.
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         None
-    }
-
-    /// Whether it adds what does not depend on the weight, so that the same with the scale negated takes it back, but for rounding.
-    fn is_taken_back_by_negation(&self) -> bool {
-        false
     }
 
     /// The rank of its factors, as people call it; none where there is no such thing.

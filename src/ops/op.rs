@@ -62,12 +62,13 @@ impl Op {
         self.access().needs().or_else(|| is_made().then_some("factors made first"))
     }
 
-    /// Whether it adds what does not depend on the weight, nor its factors do, so that the same with the scale negated takes it back.
-    pub(crate) fn is_taken_back_by_negation(&self) -> bool {
+    /// Whether all that it does is to add what does not depend on the weight, in its factors either: so that the same with the scale
+    /// negated takes it back, but for rounding.
+    pub(crate) fn is_added(&self) -> bool {
         let sees_weight = |factor: &Factor| {
             factor.derivation.as_ref().is_some_and(|derivation| derivation.recipe().sum().is_some())
         };
-        self.delta().is_taken_back_by_negation() && !self.factors.iter().any(sees_weight)
+        self.delta().is_added() && !self.factors.iter().any(sees_weight)
     }
 
     /// The rank of its factors, if it has one.

@@ -88,7 +88,7 @@ impl Formula for Repeated {
 }
 
 impl Delta for Repeated {
-    fn is_taken_back_by_negation(&self) -> bool {
+    fn is_added(&self) -> bool {
         true
     }
 

@@ -56,7 +56,7 @@ impl Formula for Sparse {
 }
 
 impl Delta for Sparse {
-    fn is_taken_back_by_negation(&self) -> bool {
+    fn is_added(&self) -> bool {
         true
     }
 

@@ -20,7 +20,7 @@ pub struct Tucker {
 }
 
 impl Delta for Tucker {
-    fn is_taken_back_by_negation(&self) -> bool {
+    fn is_added(&self) -> bool {
         true
     }
 

@@ -71,7 +71,7 @@ impl Plan {
                 (claim, ops.as_slice(), form.is_some() || own != Some(start.encoding()))
             }
         };
-        let other = |op: &&Op| !op.is_taken_back_by_negation();
+        let other = |op: &&Op| !op.is_added();
         if let Some(claim) = claim {
             let (_, adapter) = self.claimed_by(*claim);
             Some(format!("adapter `{adapter}` stores it in full"))
@@ -117,7 +117,7 @@ fn is_kept_whole(tensor: &OutTensor) -> bool {
     let is_changed = match &tensor.content {
         Content::Copy { claim, .. } => claim.is_some(),
         Content::Compute { claim, ops, form, .. } => {
-            form.is_none() && (claim.is_some() || ops.iter().any(|op| !op.is_taken_back_by_negation()))
+            form.is_none() && (claim.is_some() || ops.iter().any(|op| !op.is_added()))
         }
     };
     is_changed && tensor.shape.axes().len() == 1 && encodings::plain(tensor.dtype).is_some()

@@ -25,6 +25,13 @@ pub enum Event<'e> {
         /// Bytes of the files or tensors that it is held against.
         total_bytes: u64,
     },
+    /// Values of checkpoints are read, so many bytes.
+    Reading {
+        /// What for: `comparing`.
+        what: &'static str,
+        /// How many bytes.
+        total_bytes: u64,
+    },
     /// The run begins under this budget.
     Budget {
         /// Which.

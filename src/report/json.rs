@@ -57,6 +57,7 @@ impl Objects {
                 self.clock = None;
                 Some(json!({"event": "keeping_undo", "total_bytes": total_bytes}))
             }
+            Event::Reading { what, total_bytes } => Some(json!({"event": what, "total_bytes": total_bytes})),
             Event::Continuing { total_bytes } => {
                 Some(json!({"event": "continuing", "total_bytes": total_bytes}))
             }

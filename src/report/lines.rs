@@ -73,6 +73,7 @@ impl Reporter for Lines {
                 self.clock = None;
                 say(&undo_line(*total_bytes));
             }
+            Event::Reading { what, total_bytes } => say(&reading_line(what, *total_bytes)),
             Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clock = None;
@@ -120,6 +121,11 @@ pub(crate) fn verifying_line(total_bytes: u64) -> String {
 /// That what undoes a merge is written.
 pub(crate) fn undo_line(total_bytes: u64) -> String {
     format!("writing `{UNDO}`: comparing {} with the base\n", show_size(total_bytes))
+}
+
+/// That values of checkpoints are read.
+pub(crate) fn reading_line(what: &str, total_bytes: u64) -> String {
+    format!("{what} {}\n", show_size(total_bytes))
 }
 
 /// That a merge goes on.

@@ -12,7 +12,7 @@ pub struct Layers {
 pub const LAYERS: Layers = Layers {
     levels: &[
         &["cli"],
-        &["merge", "verify"],
+        &["merge", "verify", "diff", "extract"],
         &["publish", "report"],
         &["inspect", "pipeline"],
         &["schedule", "undo"],
@@ -21,7 +21,7 @@ pub const LAYERS: Layers = Layers {
         &["model"],
         &["checkpoint"],
         &["ops"],
-        &["encodings", "formats", "hub", "storage", "memory"],
+        &["encodings", "formats", "hub", "storage", "memory", "linear"],
         &["kernels"],
         &["cancel"],
         &["tensor", "error", "note", "threads"],
@@ -30,6 +30,10 @@ pub const LAYERS: Layers = Layers {
         ("error", "tensor", "an error carries the shapes and dtypes that disagree"),
         ("note", "error", "an adapter without effect is refused or noted for one reason"),
         ("verify", "merge", "what a directory should be is what a merge of its inputs gives"),
+        ("diff", "merge", "values of checkpoints are read as those of a merge"),
+        ("extract", "merge", "values of checkpoints are read as those of a merge"),
+        ("extract", "diff", "what is extracted is what differs"),
+        ("diff", "verify", "what differs by rounding is one thing"),
         ("hub", "storage", "a repo id leads to a location in a store"),
     ],
 };
