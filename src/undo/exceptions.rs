@@ -14,8 +14,8 @@ use crate::undo::bits::{BitReader, BitWriter};
 
 /// The first byte of a body that is what should be there.
 pub(crate) const WHOLE: u8 = u8::MAX;
-/// Bytes that are compared before elements are looked at.
-const STEP: usize = 4096;
+/// Bytes that are compared before elements are looked at: few enough that most of them are equal.
+const STEP: usize = 64;
 /// The largest parameter of gaps.
 const MOST_PARAMETER: u32 = 31;
 
