@@ -98,8 +98,8 @@ fn read(values: &CheckpointValues, factor: &Factor) -> Result<Vec<f32>> {
 /// The most bytes that the factors of products take while they are made.
 pub(crate) fn product_bytes(ops: &[Op], size: SketchSize) -> u64 {
     let (rank, sides) = (product_rank(ops).0, (size.rows + size.cols) as u64);
-    // As they are made, as they are turned, and as the file has them.
-    3 * sides.saturating_mul(rank).saturating_mul(size_of::<f32>() as u64)
+    // As they are made, as they are turned, and one of them as its file has it and decoded.
+    4 * sides.saturating_mul(rank).saturating_mul(size_of::<f32>() as u64)
 }
 
 #[cfg(test)]

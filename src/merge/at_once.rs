@@ -98,10 +98,12 @@ mod tests {
             if piece == 3 {
                 return Err(RequestError::Required { flag: "--base" }.into());
             }
-            while piece == 0 {
+            if piece > 0 {
+                return Ok(());
+            }
+            loop {
                 stop.check()?;
             }
-            Ok(())
         };
         let error = at_once((1000, 2), &Cancel::default(), &work, &mut || {}).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Request(RequestError::Required { .. })), "{error:?}");
