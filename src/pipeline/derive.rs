@@ -5,12 +5,11 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::ops::derived::DerivedFrom;
-use crate::ops::derived::scatter::decoded;
-use crate::pipeline::repack::STRIP;
-use crate::schedule::repack::DerivedFactor;
+use crate::schedule::repack::{DerivedFactor, STRIP};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::tensor::dtype::bytes_of;
+use crate::tensor::numbers::decoded;
 use crate::tensor::reference::TensorRef;
 
 /// Writes one factor to its place in the scratch file.

@@ -6,13 +6,14 @@ use std::ops::Range;
 use crate::adapters::claim::context::ClaimContext;
 use crate::error::Result;
 use crate::error::claim::ClaimError;
-use crate::ops::derived::scatter::{decoded, each_entry, entries};
+use crate::ops::derived::scatter::{each_entry, entries};
 use crate::ops::derived::{Derivation, RecipeKind};
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
 use crate::ops::sparse::Sparse;
 use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::numbers::decoded;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
