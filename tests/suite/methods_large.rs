@@ -162,11 +162,11 @@ fn an_alpha_that_is_left_out_is_twice_the_rank() {
     ];
     let all: Vec<_> = entries.into_iter().chain(factors).collect();
     let found = merged(&work("SUPERTUNING", &json!({"r": 3}), &all));
-    let right = base().iter().enumerate().map(|(place, value)| {
+    let right = base().into_iter().enumerate().map(|(place, value)| {
         let (out, input) = (place / SIZE[1], place % SIZE[1]);
         let product =
             (0..3).map(|k| f64::from(b[out * 3 + k]) * f64::from(a[k * SIZE[1] + input])).sum::<f64>();
-        f64::from(*value) + 2.0 * product + f64::from(u8::from(place == 5)) / 2.0
+        f64::from(value) + 2.0 * product + f64::from(u8::from(place == 5)) / 2.0
     });
     assert_eq!(first_difference(&found, &right.collect::<Vec<f64>>()), None);
 }

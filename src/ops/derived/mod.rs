@@ -24,7 +24,7 @@ use crate::tensor::reference::TensorRef;
 
 /// How a factor is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Derivation {
+pub(crate) struct Derivation {
     /// What is done.
     pub recipe: RecipeKind,
     /// Of which tensors of the adapter, in the recipe's order.
@@ -85,7 +85,7 @@ macro_rules! recipes {
     ($($(#[$about:meta])* $recipe:ident in $file:ident,)*) => {
         /// Every recipe there is. A plan holds them as data, and names them as they are called here.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum RecipeKind {
+        pub(crate) enum RecipeKind {
             $($(#[$about])* $recipe(crate::ops::derived::$file::$recipe),)*
         }
 

@@ -9,7 +9,7 @@ use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// Rows times a value each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScaledRows;
+pub(crate) struct ScaledRows;
 
 impl Recipe for ScaledRows {
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) {
