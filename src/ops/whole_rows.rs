@@ -10,8 +10,11 @@ pub(crate) const BUFFERS: usize = 6;
 /// Lanes of a sum.
 const LANES: usize = 8;
 
+/// What becomes of the row of an output: its values, and room for as many.
+pub(crate) type RowChange<'c> = dyn FnMut(u64, &mut [f64], &mut [f64]) + 'c;
+
 /// Gives every row of a window to `change`: its position, its values, and room for as many. Each is rounded to f32 once afterwards.
-pub(crate) fn change_rows(block: &mut Block<'_>, change: &mut dyn FnMut(u64, &mut [f64], &mut [f64])) {
+pub(crate) fn change_rows(block: &mut Block<'_>, change: &mut RowChange<'_>) {
     let (elements, cols) = (block.elements(), block.window.cols.len());
     for p in 0..block.window.rows.len() {
         let (start, step) = block.row(p);

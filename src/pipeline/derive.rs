@@ -7,15 +7,14 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::ops::derived::scatter::decoded;
 use crate::ops::derived::{BadSource, DerivedFrom, RowPlace, RowSum};
-use crate::pipeline::repack::STRIP;
 use crate::pipeline::scatter::write_scattered;
 use crate::plan::out_tensor::{Plan, Role};
-use crate::schedule::repack::DerivedFactor;
+use crate::schedule::repack::{DerivedFactor, STRIP};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::tensor::dtype::bytes_of;
+use crate::tensor::numbers::decoded;
 use crate::tensor::reference::TensorRef;
 
 /// What factors are made of, and where they are written.

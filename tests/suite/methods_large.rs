@@ -150,3 +150,23 @@ fn what_mixes_inputs_or_outputs_does_not_depend_on_tiles() {
         assert!(changed as u64 > out * input / 2, "{kind}: {changed}");
     }
 }
+
+#[test]
+fn an_alpha_that_is_left_out_is_twice_the_rank() {
+    let entries: [(&str, &[u64], Vec<f32>); 2] =
+        [("supertuning_indices", &[1], vec![5.0]), ("supertuning_values", &[1], vec![0.5])];
+    let [b, a] = SIZE.map(|size| values(3 * size, 17));
+    let factors: [(&str, &[u64], Vec<f32>); 2] = [
+        ("supertuning_lora_A.weight", &[3, 1024], a.clone()),
+        ("supertuning_lora_B.weight", &[600, 3], b.clone()),
+    ];
+    let all: Vec<_> = entries.into_iter().chain(factors).collect();
+    let found = merged(&work("SUPERTUNING", &json!({"r": 3}), &all));
+    let right = base().into_iter().enumerate().map(|(place, value)| {
+        let (out, input) = (place / SIZE[1], place % SIZE[1]);
+        let product =
+            (0..3).map(|k| f64::from(b[out * 3 + k]) * f64::from(a[k * SIZE[1] + input])).sum::<f64>();
+        f64::from(value) + 2.0 * product + f64::from(u8::from(place == 5)) / 2.0
+    });
+    assert_eq!(first_difference(&found, &right.collect::<Vec<f64>>()), None);
+}

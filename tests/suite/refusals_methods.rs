@@ -961,9 +961,9 @@ fn spectra_that_do_not_fit() {
             (
                 "no scale",
                 &[4, 6],
-                json!({"scaling": null}),
+                json!({"scaling": "x"}),
                 spectrum,
-                &["sets `scaling` to `null`, which is no number"],
+                &["sets `scaling` to `x`, which is not a number"],
             ),
         ],
     );

@@ -6,18 +6,23 @@ use std::ops::Range;
 use crate::adapters::claim::context::ClaimContext;
 use crate::error::Result;
 use crate::error::claim::ClaimError;
-use crate::ops::derived::scatter::{decoded, each_entry, entries};
+use crate::ops::derived::scatter::{each_entry, entries};
 use crate::ops::derived::{Derivation, RecipeKind};
 use crate::ops::factor::Factor;
 use crate::ops::op::Op;
 use crate::ops::placement::Placement;
 use crate::ops::sparse::Sparse;
 use crate::tensor::dtype::{Dtype, bytes_of};
+use crate::tensor::numbers::decoded;
 use crate::tensor::reference::TensorRef;
 use crate::tensor::shape::Shape;
 
 /// Columns that a value of the factor can name.
 const COLUMNS: u64 = 1 << 24;
+
+/// Entries that a row may have beside four for each of its inputs: wavelets spread few over many. A file that has more of them in one row would
+/// be brought into far more bytes than its weight has.
+const SPREAD: u64 = 1 << 12;
 
 /// Entries of a module's matrix.
 pub(crate) struct SparseEntries {
@@ -112,7 +117,13 @@ impl SparseEntries {
             let layer = Shape::new(&[out, input]).expect("it is a matrix of the base");
             return Err(ClaimError::EntryOutside { adapter, key, row, column, layer }.into());
         }
-        Ok(u64::from(counts.into_iter().max().unwrap_or(0)).max(1))
+        let most = u64::from(counts.into_iter().max().unwrap_or(0)).max(1);
+        if most > input.saturating_mul(4) + SPREAD {
+            let expected =
+                format!("no more entries in a row than four for each of {input} inputs, and {SPREAD} more");
+            return Err(context.factor_shape(self.sources[0], expected));
+        }
+        Ok(most)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ops::factor::FactorValues;
 
 /// Stored entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entries {
+pub(crate) struct Entries {
     /// Columns of the matrix whose elements the places count, row behind row; none where all rows come first, and then all columns.
     pub width: Option<u64>,
 }

@@ -14,7 +14,7 @@ use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
 
 /// Entries in a random order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Permuted {
+pub(crate) struct Permuted {
     /// What the order is drawn by.
     pub seed: u32,
     /// Rows and columns of the matrix.

@@ -6,7 +6,6 @@
 use smallvec::SmallVec;
 
 use crate::error::Result;
-use crate::tensor::dtype::Dtype;
 use crate::tensor::reference::TensorRef;
 
 /// Entries that are gone through at a time.
@@ -70,23 +69,4 @@ pub(crate) fn each_entry(
 /// How many entries there are: the last source has a value for each.
 pub(crate) fn entries(sources: &[TensorRef]) -> u64 {
     sources.last().map_or(0, |values| values.shape.elements())
-}
-
-/// What stored numbers are, each exactly: floats of 32 bits and less, and whole numbers below 2^53.
-pub(crate) fn decoded(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    macro_rules! of {
-        ($number:ty, $value:expr) => {
-            bytes.as_chunks().0.iter().map(|&chunk| $value(<$number>::from_le_bytes(chunk))).collect()
-        };
-    }
-    match dtype {
-        Dtype::F32 => of!(f32, f64::from),
-        Dtype::BF16 => of!(half::bf16, f64::from),
-        Dtype::F16 => of!(half::f16, f64::from),
-        Dtype::U8 => of!(u8, f64::from),
-        Dtype::I16 => of!(i16, f64::from),
-        Dtype::I32 => of!(i32, f64::from),
-        Dtype::I64 => of!(i64, |number| number as f64),
-        _ => unreachable!("sources of other types are refused where they are claimed"),
-    }
 }

@@ -3,6 +3,8 @@
 //! Values are those of PyWavelets, as PEFT has them (`waveft/wavelet.py`): Daubechies' `db`, his `sym` with less asymmetry, and `coif`, whose values it
 //! multiplies by the root of two. PEFT's `coif5` is not there: its filter is longer than the sizes that go with it, so that nothing can be trained by it.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 /// The filter of a wavelet.
 pub(crate) fn low_pass(name: &str) -> Option<&'static [f64]> {
     WAVELETS.iter().find(|(known, _)| *known == name).map(|(_, filter)| *filter)
@@ -16,7 +18,7 @@ pub(crate) fn high_pass(low: &[f64], tap: usize) -> f64 {
 
 #[rustfmt::skip]
 const WAVELETS: &[(&str, &[f64])] = &[
-    ("db1", &[0.7071067811865476, 0.7071067811865476]),
+    ("db1", &[FRAC_1_SQRT_2, FRAC_1_SQRT_2]),
     ("db2", &[0.48296291314453416, 0.8365163037378079, 0.2241438680420134, -0.12940952255126037]),
     ("db3", &[0.33267055295008263, 0.8068915093133388, 0.4598775021193313, -0.13501102001039084, -0.08544127388224149, 0.035226291882100656]),
     ("db4", &[0.2303778133088965, 0.7148465705529157, 0.6308807679298589, -0.027983769416859854, -0.18703481171909309, 0.030841381835560764, 0.0328830116668852, -0.010597401785069032]),
