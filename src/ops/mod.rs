@@ -13,6 +13,7 @@ pub(crate) mod cp_core;
 pub(crate) mod derived;
 pub(crate) mod dora;
 pub(crate) mod factor;
+pub(crate) mod factor_values;
 pub(crate) mod formula;
 pub(crate) mod fourier;
 pub(crate) mod generalized;
@@ -40,7 +41,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::access::Access;
 use crate::ops::block::Block;
-use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::factor::Factor;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::formula::Polynomial;
 use crate::ops::reduce::Reduction;
 

@@ -120,6 +120,9 @@ impl Delta for Repeated {
 mod tests {
     use super::*;
 
+    /// Where the value of an element is.
+    type ElementPlace<'p> = &'p dyn Fn(usize, usize) -> usize;
+
     #[test]
     fn stretches_are_what_the_patterns_say() {
         let data: Vec<f32> = (0..60).map(|value| value as f32).collect();
@@ -135,7 +138,7 @@ mod tests {
         let inputs = |o: usize, i: usize| i % 5 * 12 + o;
         let blocks = |o: usize, i: usize| i % 5 * 3 + o % 3;
         let circulant = |o: usize, i: usize| (o / 3 * 5 + i / 3) * 3 + (i + 3 - o % 3) % 3;
-        let all: [(Repeated, FactorView<'_>, &dyn Fn(usize, usize) -> usize); 3] = [
+        let all: [(Repeated, FactorView<'_>, ElementPlace<'_>); 3] = [
             (Repeated::Inputs { inputs: 5 }, view(1, 12), &inputs),
             (Repeated::Blocks { inputs: 5, outputs: 3 }, view(0, 1), &blocks),
             (Repeated::Circulant { side: 3, width: 15 }, view(0, 1), &circulant),

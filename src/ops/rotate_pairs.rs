@@ -12,7 +12,7 @@ use crate::kernels::circle::cos_sin;
 use crate::ops::Delta;
 use crate::ops::access::Access;
 use crate::ops::block::{Block, FactorView};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// A rotation of outputs in pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

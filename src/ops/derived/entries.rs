@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::ops::derived::scatter::{PutEntry, Scatter};
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// Stored entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// What fills a factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::exp;
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// Sums of a bank's vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ use std::borrow::Borrow;
 use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::scatter::{Scatter, entries};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 use crate::tensor::reference::TensorRef;
 
 /// How a factor is made.

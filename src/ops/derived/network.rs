@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::{erf, sigmoid, tanh};
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowPlace, RowSum};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// A small network of a weight's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

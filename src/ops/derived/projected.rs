@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::orthonormal::orthonormalize;
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowPlace, RowSum};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// What is left of a factor without its part in a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
