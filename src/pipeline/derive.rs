@@ -9,12 +9,11 @@ use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
 use crate::ops::derived::{BadSource, DerivedFrom, RowPlace, RowSum};
 use crate::pipeline::scatter::write_scattered;
+use crate::pipeline::stored_values::read_values;
 use crate::plan::out_tensor::{Plan, Role};
 use crate::schedule::repack::{DerivedFactor, STRIP};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
-use crate::tensor::dtype::bytes_of;
-use crate::tensor::numbers::decoded;
 use crate::tensor::reference::TensorRef;
 
 /// What factors are made of, and where they are written.
@@ -127,14 +126,6 @@ impl Making<'_> {
         let source = self.sources[tensor.file.0 as usize].as_ref();
         read_values(source, tensor, rows.start * len..rows.end * len)
     }
-}
-
-/// Some of a tensor's elements, decoded.
-pub(crate) fn read_values(source: &dyn Source, tensor: &TensorRef, elements: Range<u64>) -> Result<Vec<f64>> {
-    let size = bytes_of(tensor.dtype, 1).expect("numbers are whole bytes");
-    let mut bytes = vec![0; ((elements.end - elements.start) * size) as usize];
-    source.read_at(&mut bytes, tensor.offset + elements.start * size)?;
-    Ok(decoded(tensor.dtype, &bytes))
 }
 
 /// Rows of so many values that are looked at together.

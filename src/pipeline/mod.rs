@@ -48,6 +48,7 @@ pub(crate) mod stages;
 pub(crate) mod stop;
 #[cfg(all(test, shardfold_model))]
 mod stop_model;
+pub(crate) mod stored_values;
 pub(crate) mod stretch_values;
 pub(crate) mod tally;
 pub(crate) mod worker;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::ops::derived::scatter::{NO_COLUMN, Scatter, each_entry, entries};
-use crate::pipeline::derive::read_values;
+use crate::pipeline::stored_values::read_values;
 use crate::schedule::repack::{DerivedFactor, STRIP};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;

@@ -48,8 +48,8 @@ const CASES: &[(&str, usize)] = &[
 ];
 /// Kinds of layers, as the documents have them.
 const KINDS: [&str; 7] = ["linear", "Conv1D", "embedding", "conv1d", "conv2d", "conv3d", "norm"];
-/// Methods whose ops are no sums, so that half of one twice is not all of it; most take no weight.
-const NO_SUMS: &[&str] = &["DoRA", "IA³", "OFT", "LN tuning", "HRA", "BOFT", "RoAd"];
+/// Methods whose ops are no sums, or are rounded to f32 one by one, so that half of one twice is not all of it; most take no weight.
+const NO_SUMS: &[&str] = &["FourierFT", "DoRA", "IA³", "OFT", "LN tuning", "HRA", "BOFT", "RoAd"];
 
 /// One case.
 struct Case {

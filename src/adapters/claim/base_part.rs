@@ -6,8 +6,8 @@
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora::PairOp;
 use crate::adapters::claim::made_product::plain_weight;
+use crate::adapters::claim::pair_op::PairOp;
 use crate::adapters::claim::pairs::Pair;
 use crate::adapters::peft::config::bad_field;
 use crate::error::Result;

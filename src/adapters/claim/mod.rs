@@ -43,6 +43,7 @@ pub(crate) mod made_product;
 pub(crate) mod miss;
 pub(crate) mod oft;
 pub(crate) mod output_rotation;
+pub(crate) mod pair_op;
 pub(crate) mod pairs;
 pub(crate) mod peanut;
 pub(crate) mod placing;

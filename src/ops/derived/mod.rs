@@ -178,7 +178,7 @@ recipes! {
     /// Rows of bases that several numbers make.
     Bases in bases,
     /// One value, or one for each row, or ones.
-    Filled in filled,
+    Constant in filled,
     /// Sums of a bank's vectors.
     Mixed in mixed,
     /// Values of a vector.
