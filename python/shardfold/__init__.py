@@ -1,9 +1,9 @@
 """shardfold merges fine-tuning adapters into checkpoints of any size, under a memory limit.
 
-`merge`, `convert`, `finish`, `plan`, `inspect`, `verify` and `report` are the commands; `open_merged` reads the tensors of a merge without writing it.
+`merge`, `convert`, `diff`, `extract`, `finish`, `plan`, `inspect`, `verify` and `report` are the commands; `open_merged` reads the tensors of a merge without writing it.
 """
 
-from shardfold._call import Progress, convert, finish, inspect, merge, plan, report, verify
+from shardfold._call import Progress, convert, diff, extract, finish, inspect, merge, plan, report, verify
 from shardfold._errors import (
     BudgetError,
     BugError,
@@ -36,6 +36,8 @@ __all__ = [
     "UsageError",
     "__version__",
     "convert",
+    "diff",
+    "extract",
     "finish",
     "inspect",
     "merge",

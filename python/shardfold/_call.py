@@ -66,6 +66,17 @@ def inspect(path: Any, **flags: Any) -> Any:
     return call(["inspect", *flag_arguments(flags), "--", os.fspath(path)], None)
 
 
+def diff(a: Any, b: Any, *, progress: Any = None, **flags: Any) -> Any:
+    """In what two checkpoints differ, tensor by tensor."""
+    return call(["diff", *flag_arguments(flags), "--", os.fspath(a), os.fspath(b)], progress)
+
+
+def extract(base: Any, tuned: Any, output: Any, *, progress: Any = None, **flags: Any) -> Any:
+    """Writes the difference of two checkpoints as a LoRA adapter of `rank`; what it keeps."""
+    args = ["extract", *flag_arguments(flags), "--output=" + os.fspath(output), "--", os.fspath(base), os.fspath(tuned)]
+    return call(args, progress)
+
+
 def verify(path: Any, base: Any = None, adapters: Any = (), *, progress: Any = None, **flags: Any) -> Any:
     """Whether a directory is what merging its inputs gives, or what its hashes say (`hashes_only=True`)."""
     args = ["verify", *merge_arguments(base, adapters, flags), "--", os.fspath(path)]

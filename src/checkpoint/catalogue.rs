@@ -52,6 +52,13 @@ pub(crate) struct StoredAs {
     pub(crate) is_shifted: bool,
 }
 
+impl StoredAs {
+    /// Whether its values are not those of a tensor of the model, in their order.
+    pub(crate) fn is_other(&self) -> bool {
+        self.is_shifted || self.form != StoredForm::Same
+    }
+}
+
 /// Which of the model's values stand where in a tensor of its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoredForm {

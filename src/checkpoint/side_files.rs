@@ -58,7 +58,7 @@ const WHOLE_DIRECTORIES: &[&str] = &["original", "onnx", "openvino", "coreml", "
 const PROJECTOR: &str = "mmproj";
 
 /// Files that are rewritten, or that say nothing of the model.
-const OWN: &[&str] = &["README.md", "shardfold.json"];
+const OWN: &[&str] = &["README.md", "shardfold.json", "shardfold.undo"];
 /// The parameters of a consolidated checkpoint, which is the same weights under other names.
 const PARAMS: &str = "params.json";
 
@@ -412,6 +412,7 @@ mod tests {
             "model.safetensors.index.json",
             "README.md",
             "shardfold.json",
+            "shardfold.undo",
             ".gitattributes",
             ".cache/x",
         ]);

@@ -15,7 +15,10 @@ use crate::error::exit::TABLE;
 use crate::report::style::Style;
 
 use crate::cli::convert_args::ConvertArgs;
+use crate::cli::diff_args::DiffArgs;
+use crate::cli::extract_args::ExtractArgs;
 use crate::cli::flags::{InputFlags, LogFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, ShowFlags};
+use crate::cli::unmerge_args::UnmergeArgs;
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
 
@@ -50,14 +53,26 @@ pub(crate) enum Command {
         shardfold plan [--base <DIR|NAME>] --adapter <DIR|NAME>... [OPTIONS]\n       \
         shardfold plan [--base <DIR|NAME>] --scaled-adapter <DIR|NAME> <WEIGHT> [OPTIONS]")]
     Plan(PlanArgs),
-    /// Write a checkpoint in another type, in other shards, or as safetensors
+    /// Write a checkpoint in another form, or an adapter as plain LoRA
     ///
-    /// A merge of no adapters: what `--dtype` and `--max-shard-size` say of the result, and `pytorch_model.bin` as safetensors. A
-    /// quantized checkpoint stays as it is, unless `--dtype` asks for a type: then it is decoded.
+    /// Of a checkpoint, a merge of no adapters: what `--dtype` and `--max-shard-size` say of the result, and `pytorch_model.bin` as
+    /// safetensors. A quantized checkpoint stays as it is, unless `--dtype` asks for a type: then it is decoded.
+    ///
+    /// Of an adapter whose deltas are added (LoRA of any trainer, rsLoRA, BdLoRA, LoHa, LoKr, …), the same as a plain LoRA of PEFT:
+    /// exact where they are products already, else of the rank that `--rank` says. Its base tells names and shapes.
     ///
     /// Example: shardfold convert llama-8b --dtype f16 --max-shard-size 5G -o llama-8b-f16
     #[command(override_usage = "shardfold convert <DIR|NAME> --output <DIR> [OPTIONS]")]
     Convert(ConvertArgs),
+    /// Take adapters out of a directory that they were merged into
+    ///
+    /// What `merge --keep-undo` wrote becomes the base's bytes again, checked by their hashes before OUTPUT is shown. The adapters are
+    /// those of the merge, and its flags are repeated; files beside the weights stay as they are. Without `shardfold.undo` the result
+    /// is the base but for rounding, and `--inexact` asks for that.
+    ///
+    /// Example: shardfold unmerge merged --adapter style-lora -o base-again
+    #[command(override_usage = "shardfold unmerge <DIR> --adapter <DIR|NAME>... --output <DIR> [OPTIONS]")]
+    Unmerge(UnmergeArgs),
     /// Show the contents of a checkpoint or adapter
     ///
     /// For a checkpoint, from its headers and its config: sizes, dtypes, shards, quantization, and tensors. For an adapter:
@@ -98,6 +113,25 @@ pub(crate) enum Command {
         shardfold report <DIR> [-o <FILE>]\n       \
         shardfold report <DIR> [--base <DIR|NAME>] --adapter <DIR|NAME>... [-o <FILE>] [OPTIONS]")]
     Report(ReportArgs),
+    /// Compare two checkpoints tensor by tensor
+    ///
+    /// Tensors are brought together by name and compared as values: quantized weights as what they decode to, and files of llama.cpp
+    /// by the model's names. Each is equal, moved by rounding (every element that differs is the next value of the coarser of both
+    /// types), or moved; with the greatest difference, its norm beside that of A, and the share of elements that differ. `--json`
+    /// lists every tensor. Exit code 0, whether or not they differ.
+    ///
+    /// Example: shardfold diff llama-8b merged
+    Diff(DiffArgs),
+    /// Write the difference of two checkpoints as a LoRA adapter
+    ///
+    /// Each weight of a linear layer that differs becomes the best product of two factors of that rank, by a randomized singular value
+    /// decomposition that reads each tensor twice; the share of its squared norm that they keep is reported. The adapter is PEFT's:
+    /// merged into BASE it gives TUNED, but for what the rank cannot hold. What differs and is no such weight is refused by name,
+    /// unless `--save-others` or `--skip` says what becomes of it.
+    ///
+    /// Example: shardfold extract llama-8b tuned --rank 16 -o adapter
+    #[command(override_usage = "shardfold extract <BASE> <TUNED> --rank <R> --output <DIR> [OPTIONS]")]
+    Extract(ExtractArgs),
     /// Print a script that completes commands and flags in a shell
     ///
     /// Example: shardfold completions bash > ~/.local/share/bash-completion/completions/shardfold
@@ -113,7 +147,10 @@ impl Command {
             Command::Verify(args) => args.show.style(),
             Command::Report(args) => args.style(),
             Command::Convert(args) => args.style(),
+            Command::Unmerge(args) => args.style(),
             Command::Finish(args) => args.show.style(),
+            Command::Diff(args) => args.show.style(),
+            Command::Extract(args) => args.show.style(),
             Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => args.style(),
         }
     }
@@ -125,8 +162,11 @@ impl Command {
             Command::Inspect(args) => &args.log,
             Command::Verify(args) => &args.show.log,
             Command::Finish(args) => &args.show.log,
+            Command::Diff(args) => &args.show.log,
+            Command::Extract(args) => &args.show.log,
             Command::Report(args) => &args.log,
             Command::Convert(args) => &args.show.log,
+            Command::Unmerge(args) => &args.show.log,
             Command::Completions(_) => return None,
         };
         flags.log_file.as_deref()
@@ -409,7 +449,13 @@ fn parse_completed(all: clap::Command, args: &[OsString]) -> Result<Command, cla
         Command::Merge(args) | Command::Plan(PlanArgs { merge: args, .. }) => Some(&mut args.inputs),
         Command::Verify(args) => Some(&mut args.inputs),
         Command::Report(args) => Some(&mut args.inputs),
-        Command::Convert(_) | Command::Inspect(_) | Command::Finish(_) | Command::Completions(_) => None,
+        Command::Convert(_)
+        | Command::Unmerge(_)
+        | Command::Inspect(_)
+        | Command::Finish(_)
+        | Command::Diff(_)
+        | Command::Extract(_)
+        | Command::Completions(_) => None,
     };
     if let Some((inputs, (_, matches))) = inputs.zip(matches.subcommand()) {
         inputs.set_order(matches);

@@ -27,12 +27,13 @@ use crate::verify::inputs::Verification;
 use crate::cli::args::{self, Command, InspectArgs, MergeArgs, ReportArgs, VerifyArgs};
 use crate::cli::config::{MergeConfig, request_of as request_of_flags};
 use crate::cli::console::open_log;
+use crate::cli::convert::Converted;
 use crate::cli::finish::finishing_of;
 use crate::cli::misuse::message_and_tip;
 use crate::cli::output::write_text;
 use crate::cli::variables::Variables;
 use crate::cli::version::version;
-use crate::cli::{convert, merge, plan, report, verify};
+use crate::cli::{convert, diff, extract, merge, plan, report, unmerge, verify};
 
 /// Runs a command (`["plan", "--adapter", "style"]`) and returns the document that it prints with `--json`. What `verify` finds is
 /// in its document and no error.
@@ -53,7 +54,15 @@ pub fn call(args: &[OsString], cancel: &Cancel, reporter: &mut dyn Reporter) -> 
 fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) -> Result<String> {
     match command {
         Command::Merge(args) => merged(config_of(args, cancel)?, reporter),
-        Command::Convert(args) => merged(of_this_process(convert::config_of(args)?, cancel), reporter),
+        Command::Convert(args) => match convert::converted(args, cancel)? {
+            Converted::Checkpoint(config) => merged(of_this_process(*config, cancel), reporter),
+            Converted::Adapter(conversion, request) => {
+                let (values, skipped) = conversion.open(&request.beside_this_process())?;
+                show(&values.notes, reporter);
+                Ok(conversion.run((&values, skipped), reporter)?.json().to_string())
+            }
+        },
+        Command::Unmerge(args) => merged(of_this_process(unmerge::config_of(args)?, cancel), reporter),
         Command::Plan(args) => {
             let config = MergeConfig { probe: args.probe, ..config_of(&args.merge, cancel)? };
             planned(&config, reporter)
@@ -64,6 +73,19 @@ fn document_of(command: &Command, cancel: &Cancel, reporter: &mut dyn Reporter) 
         Command::Finish(args) => {
             let finished = finishing_of(args, cancel)?.finish(reporter)?;
             Ok(json(&finished))
+        }
+        Command::Diff(args) => {
+            let request = extract::request_of(&args.memory, cancel)?.beside_this_process();
+            let values = diff::open(args, request)?;
+            show(&values.notes, reporter);
+            Ok(diff::differences(args, &values, reporter)?.json().to_string())
+        }
+        Command::Extract(args) => {
+            let extraction = extract::extraction_of(args, cancel)?;
+            let request = extract::request_of(&args.memory, cancel)?.beside_this_process();
+            let values = extraction.open(&request)?;
+            show(&values.notes, reporter);
+            Ok(extraction.run(&values, reporter)?.json().to_string())
         }
         Command::Completions(_) => Err(arguments("`completions` is for a shell")),
     }

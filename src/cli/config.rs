@@ -25,7 +25,7 @@ use crate::tensor::size::Size;
 use crate::cli::args::MergeArgs;
 use crate::cli::combine::combination;
 use crate::cli::flags::{
-    FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
+    AdapterFlags, FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
 };
 use crate::cli::part::read_part;
 #[cfg(feature = "testing")]
@@ -86,6 +86,7 @@ impl MergeConfig {
     pub(crate) fn written(out: &OutputFlags, request: Request, style: Style) -> Result<MergeConfig> {
         let part = out.part.as_deref().map(|text| read_part(text, &|name| std::env::var(name).ok()));
         let request = Request {
+            keep_undo: out.keep_undo,
             unchanged: out.unchanged,
             sha256: out.checksums.is_some(),
             expected: out.expect.as_deref().map(|text| read_digest("--expect", text)).transpose()?,
@@ -126,7 +127,6 @@ pub(crate) fn request_of(
         base: inputs.base.clone().map(Into::into),
         adapters: adapters.collect::<Result<_>>()?,
         combination: combination(&inputs.combine)?,
-        ignored_fields: rules.ignore_field.clone(),
         tokenizer: match result.tokenizer.as_str() {
             "base" => TokenizerChoice::Base,
             "adapter" => TokenizerChoice::Adapter,
@@ -141,16 +141,27 @@ pub(crate) fn request_of(
         fresh_scales: rules.scales == "fresh",
         accept_loss: rules.accept_loss,
         base_as: rules.base_as.clone(),
-        experts: expert_layout(rules),
-        allow_unmatched: read_patterns("--allow-unmatched", &rules.allow_unmatched)?,
-        allow_missing: read_patterns("--allow-missing", &rules.allow_missing)?,
-        allow_unmerged_files: rules.allow_unmerged_file.clone(),
-        allow_other_base: rules.allow_other_base,
-        follow_links: rules.follow_links,
-        allow_noop: rules.allow_noop,
         ..Request::default()
     };
-    form_of(&result.form, memory, source_of(&inputs.source, request)?)
+    form_of(&result.form, memory, source_of(&inputs.source, reading_of(&rules.adapters, request)?)?)
+}
+
+/// A request with what flags say of how adapters are read.
+///
+/// # Errors
+/// As [`request_of`].
+pub(crate) fn reading_of(adapters: &AdapterFlags, request: Request) -> Result<Request> {
+    Ok(Request {
+        ignored_fields: adapters.ignore_field.clone(),
+        experts: expert_layout(adapters),
+        allow_unmatched: read_patterns("--allow-unmatched", &adapters.allow_unmatched)?,
+        allow_missing: read_patterns("--allow-missing", &adapters.allow_missing)?,
+        allow_unmerged_files: adapters.allow_unmerged_file.clone(),
+        allow_other_base: adapters.allow_other_base,
+        follow_links: adapters.follow_links,
+        allow_noop: adapters.allow_noop,
+        ..request
+    })
 }
 
 /// A request with what flags say of where the base is read from.
@@ -167,14 +178,29 @@ pub(crate) fn source_of(source: &SourceFlags, request: Request) -> Result<Reques
 /// As [`request_of`].
 pub(crate) fn form_of(form: &FormFlags, memory: &MemoryFlags, request: Request) -> Result<Request> {
     Ok(Request {
+        dtype: form.dtype.clone(),
+        max_shard_size: form.max_shard_size.as_deref().map(read_shard_size).transpose()?,
+        ..memory_of(memory, request)?
+    })
+}
+
+/// A request with what flags say of memory and threads.
+///
+/// # Errors
+/// As [`request_of`].
+pub(crate) fn memory_of(memory: &MemoryFlags, request: Request) -> Result<Request> {
+    Ok(Request {
         max_ram: memory.max_ram.as_deref().map(|text| read_size("--max-ram", text)).transpose()?,
         io: IoMode::find(&memory.io),
         threads: memory.threads.as_deref().map(read_threads).transpose()?,
-        dtype: form.dtype.clone(),
-        max_shard_size: form.max_shard_size.as_deref().map(read_shard_size).transpose()?,
         state: state_dir(),
         ..request
     })
+}
+
+/// The cache of this process, and the hub behind it.
+pub(crate) fn hub_of_this_process() -> Hub {
+    Hub::online(&HubEnvironment::of_this_process())
 }
 
 /// Where names are looked up.
@@ -182,7 +208,7 @@ pub(crate) fn form_of(form: &FormFlags, memory: &MemoryFlags, request: Request) 
 /// # Errors
 /// [`RequestError::Usage`] for `--cache` where nothing is read of the hub.
 fn hub_of(source: &SourceFlags) -> Result<Hub> {
-    let hub = Hub::online(&HubEnvironment::of_this_process());
+    let hub = hub_of_this_process();
     if !source.cache {
         return Ok(hub);
     }
@@ -192,7 +218,7 @@ fn hub_of(source: &SourceFlags) -> Result<Hub> {
     Err(usage("--cache", "", "a build with the feature `hub` fetches; this one reads the cache alone"))
 }
 
-fn expert_layout(rules: &RuleFlags) -> ExpertLayout {
+fn expert_layout(rules: &AdapterFlags) -> ExpertLayout {
     ExpertLayout {
         packing: rules.expert_packing.as_deref().map(|order| match order {
             "rank-major" | "rank_major" => Packing::RankMajor,
@@ -225,7 +251,10 @@ fn read_weight(text: Option<&str>) -> Result<AdapterWeight> {
 const NO_NAME: &str = "~~~";
 
 /// The expressions of a flag, none of which may match everything.
-fn read_patterns(flag: &'static str, texts: &[String]) -> Result<Vec<Regex>> {
+///
+/// # Errors
+/// [`RequestError::Usage`].
+pub(crate) fn read_patterns(flag: &'static str, texts: &[String]) -> Result<Vec<Regex>> {
     let read = |text: &String| {
         let refused = |accepted: &'static str| usage(flag, text, accepted);
         let pattern = Regex::new(text)
@@ -243,11 +272,16 @@ fn read_shard_size(text: &str) -> Result<Size> {
 }
 
 fn read_threads(text: &str) -> Result<usize> {
-    let threads = text.parse::<usize>().ok().filter(|threads| (1..=WORKERS_MOST).contains(threads));
-    threads.ok_or_else(|| {
-        let value = text.to_owned();
-        RequestError::OutOfRange { flag: "--threads", value, most: WORKERS_MOST }.into()
-    })
+    read_count("--threads", text, WORKERS_MOST)
+}
+
+/// A whole number from 1 to `most`.
+///
+/// # Errors
+/// [`RequestError::OutOfRange`].
+pub(crate) fn read_count(flag: &'static str, text: &str, most: usize) -> Result<usize> {
+    let count = text.parse::<usize>().ok().filter(|count| (1..=most).contains(count));
+    count.ok_or_else(|| RequestError::OutOfRange { flag, value: text.to_owned(), most }.into())
 }
 
 /// Where this user's programs keep their state: `XDG_STATE_HOME`, else `.local/state` in `HOME`.

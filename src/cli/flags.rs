@@ -137,6 +137,14 @@ pub(crate) struct OutputFlags {
     )]
     pub(crate) checksums: Option<String>,
 
+    /// Write what undoes the merge beside the result
+    ///
+    /// `shardfold.undo`, by which `unmerge` gives back the base's bytes: about 1 % of those of changed tensors. For that the result is
+    /// read once more before it is shown. Only what is added can be undone (LoRA, LoHa, LoKr): what depends on the weight (DoRA, OFT,
+    /// IA3), what is replaced and what changes its type is refused.
+    #[arg(long, conflicts_with = "part", help_heading = "Output")]
+    pub(crate) keep_undo: bool,
+
     /// Refuse a result with another digest
     ///
     /// The digest that the summary and `shardfold.json` have as `result`: BLAKE3 over the hashes and names of all files but
@@ -321,7 +329,7 @@ impl ShowFlags {
     }
 }
 
-/// What is merged and how, where the files do not say or a rule would refuse.
+/// How it is merged, where the files do not say.
 #[derive(Args)]
 #[command(group = ArgGroup::new("kept").args(["keep_quantized", "base16", "gguf_template"]).multiple(true))]
 pub(crate) struct RuleFlags {
@@ -413,6 +421,13 @@ pub(crate) struct RuleFlags {
     #[arg(long, value_name = "TYPE", requires = "to", help_heading = "GGUF")]
     pub(crate) gguf_type: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) adapters: AdapterFlags,
+}
+
+/// How adapters are read, where the files do not say or a rule would refuse.
+#[derive(Args)]
+pub(crate) struct AdapterFlags {
     /// Set the order of experts in an adapter's fused `lora_B`
     ///
     /// `rank-major` is PEFT's, `expert-major` (`grouped_by_expert`) Megatron-Bridge's, and Unsloth's until September 2026.

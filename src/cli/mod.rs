@@ -8,6 +8,10 @@ pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod convert;
 pub(crate) mod convert_args;
+pub(crate) mod diff;
+pub(crate) mod diff_args;
+pub(crate) mod extract;
+pub(crate) mod extract_args;
 pub(crate) mod finish;
 pub(crate) mod flags;
 pub(crate) mod inspect;
@@ -20,6 +24,8 @@ pub(crate) mod report;
 pub(crate) mod signals;
 #[cfg(feature = "testing")]
 pub(crate) mod test_flags;
+pub(crate) mod unmerge;
+pub(crate) mod unmerge_args;
 pub(crate) mod values;
 pub(crate) mod variables;
 pub(crate) mod verify;
@@ -80,10 +86,13 @@ fn run(command: &Command, console: &Console) -> Result<()> {
         Command::Merge(args) => merge::run(args, console),
         Command::Plan(args) => plan::run(args, console),
         Command::Convert(args) => convert::run(args, console),
+        Command::Unmerge(args) => unmerge::run(args, console),
         Command::Inspect(args) => inspect::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Report(args) => report::run(args, console),
         Command::Finish(args) => finish::run(args, console),
+        Command::Diff(args) => diff::run(args, console),
+        Command::Extract(args) => extract::run(args, console),
         Command::Completions(args) => completions::run(args),
     }
 }

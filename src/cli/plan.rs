@@ -78,6 +78,6 @@ pub(crate) fn document_of(prepared: &Prepared, probe: Option<SpeedProbe>, is_don
 }
 
 fn run_shape(prepared: &Prepared, probe: Option<SpeedProbe>) -> RunShape<'_> {
-    let Prepared { schedule, reason, io, .. } = prepared;
-    RunShape { schedule, reason, io, probe }
+    let Prepared { schedule, reason, io, scratch, .. } = prepared;
+    RunShape { schedule, reason, io, scratch_bytes: scratch.bytes, probe }
 }

@@ -57,8 +57,8 @@ pub(crate) fn request_of(args: &ReportArgs, record: &Provenance, cancel: &Cancel
         return Ok(None);
     }
     let request = request_of_flags(&args.inputs, &args.result, &args.memory, &args.rules)?;
-    let sha256 = record.checksums.is_some();
-    Ok(Some(Request { cancel: cancel.clone(), sha256, ..request }))
+    let (sha256, keep_undo) = (record.checksums.is_some(), record.undo.is_some());
+    Ok(Some(Request { cancel: cancel.clone(), sha256, keep_undo, ..request }))
 }
 
 /// Plans a merge that must be the one that made the directory.

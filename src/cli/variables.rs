@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(args.inputs.base, Some("-odd name".into()));
         assert_eq!(args.inputs.adapters, [("a".into(), None), ("b c".into(), None)]);
         assert_eq!(args.memory.max_ram.as_deref(), Some("16G"));
-        assert!(args.out.dry_run && !args.rules.follow_links && args.memory.threads.is_none());
+        assert!(args.out.dry_run && !args.rules.adapters.follow_links && args.memory.threads.is_none());
         let scaled = merge("shardfold merge", &[("SHARDFOLD_SCALED_ADAPTER", "my dir -0.5\nb 2")]);
         let weight = |text: &str| Some(text.to_owned());
         assert_eq!(scaled.inputs.adapters, [("my dir".into(), weight("-0.5")), ("b".into(), weight("2"))]);

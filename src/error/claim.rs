@@ -51,6 +51,10 @@ pub enum ClaimError {
     OtherStart { adapter: String, keys: Vec<String> },
     #[error("adapter tensor `{key}` has dtype {found:?}, expected BF16, F16 or F32")]
     FactorDtype { adapter: String, key: String, found: Dtype },
+    #[error("adapter tensor `{key}` has dtype {found:?}, expected whole numbers of up to 64 bits, or F32")]
+    IndexDtype { adapter: String, key: String, found: Dtype },
+    #[error("adapter tensor `{key}` has an entry at [{row}, {column}], and its layer is {layer}")]
+    EntryOutside { adapter: String, key: String, row: f64, column: f64, layer: Shape },
     #[error("`{module}` has rank {found} in the adapter's tensors, but {expected} by its config")]
     Rank { adapter: String, module: String, found: u64, expected: u64 },
     #[error(
@@ -85,8 +89,14 @@ pub enum ClaimError {
     Weighted { adapter: String, what: String, weight: f64, why: &'static str },
     #[error("adapter `{adapter}` stores `{tensor}` in full, and full weights cannot be scaled by {weight}")]
     WeightedReplacement { adapter: String, tensor: String, weight: f64 },
-    #[error("`{tensor}` has no bias of its own to add `lora_B.bias` to")]
-    NoBaseBias { adapter: String, tensor: String },
+    #[error("`{tensor}` has no bias of its own to add `{vector}` to")]
+    NoBaseBias { adapter: String, tensor: String, vector: &'static str },
+    #[error("`{tuned}` differs in tensors that {why}: {}", all(names))]
+    NotExtracted { tuned: String, names: Vec<String>, why: &'static str },
+    #[error("`{adapter}` changes tensors that {why}: {}", all(names))]
+    NotConverted { adapter: String, names: Vec<String>, why: &'static str },
+    #[error("`{tensor}` holds a value that is not finite, so that its difference is none")]
+    NotFiniteDifference { tensor: String },
     #[error("`{tensor}` cannot be replaced by an adapter tensor of dtype {found:?}: the base has {base:?}")]
     ReplacementDtype { tensor: String, found: Dtype, base: Dtype },
 }
@@ -105,6 +115,11 @@ impl ClaimError {
 /// One tensor and how many more are of something.
 fn they_are(more: usize) -> String {
     if more == 0 { "it is of".to_owned() } else { format!("it and {more} more are of") }
+}
+
+/// Every name.
+fn all(names: &[String]) -> String {
+    format!("`{}`", names.join("`, `"))
 }
 
 /// The first key and how many more there are.

@@ -42,7 +42,7 @@ pub const TABLE: &str = "\
 Exit codes:
    0  done, or already done
    2  misuse of the command line
-  65  bad input data (OUTPUT was not created), or findings of `verify`
+  65  bad input data (OUTPUT was not created), or findings of `verify`, `diff --exit-code`
   66  input missing
   70  a bug in shardfold
   71  the memory budget cannot be met
@@ -78,6 +78,7 @@ fn of_request(error: &RequestError) -> Code {
         | RequestError::NoBase { .. }
         | RequestError::BaseNotCached { .. }
         | RequestError::Arguments { .. }
+        | RequestError::OtherAdapters { .. }
         | RequestError::NothingToConvert { .. }
         | RequestError::UnknownTensor { .. }
         | RequestError::NoSuchBytes { .. }
@@ -139,8 +140,14 @@ fn of_verify(error: &VerifyError) -> Code {
         VerifyError::NoRecord { .. } => Code::NoInput,
         VerifyError::Interrupted { .. } => Code::Stopped,
         VerifyError::UnreadableRecord { .. }
+        | VerifyError::OtherAdapter { .. }
+        | VerifyError::OtherFlags { .. }
+        | VerifyError::UndoDamaged { .. }
+        | VerifyError::UndoOfOther { .. }
+        | VerifyError::NotTheBase { .. }
         | VerifyError::OtherMerge { .. }
-        | VerifyError::Findings { .. } => Code::Data,
+        | VerifyError::Findings { .. }
+        | VerifyError::Differs { .. } => Code::Data,
     }
 }
 

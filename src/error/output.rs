@@ -32,6 +32,8 @@ pub enum OutputError {
     InsideInput { path: PathBuf, input: PathBuf },
     #[error("cannot create `{}`", path.display())]
     OutputUnwritable { path: PathBuf },
+    #[error("files can only be written once in `{}`, and an undo file is written piece by piece", path.display())]
+    WrittenOnce { path: PathBuf },
 }
 
 /// The first few of several files, and what is wrong with them.

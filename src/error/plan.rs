@@ -13,6 +13,8 @@ use crate::tensor::shape::Shape;
     reason = "the message above each variant says what it is, and its fields are the message's values"
 )]
 pub enum PlanError {
+    #[error("`{tuned}` holds the weights of `{base}`: there is no difference to extract")]
+    NoDifference { base: String, tuned: String },
     #[error("adapter `{adapter}` has no effect: {why}")]
     NoEffect { adapter: String, why: NoEffectReason },
     #[error("adapter `{adapter}` holds `{key}` twice, as `{first}` and as `{second}`")]
@@ -57,8 +59,15 @@ pub enum PlanError {
     TokenTwice { tensor: String, token: u64, earlier: String, later: String },
     #[error("adapter {later} replaces `{tensor}`, which would undo the delta of adapter {earlier}")]
     ReplacedDelta { tensor: String, earlier: String, later: String },
+    #[error("`{tensor}`{} cannot be taken back: {why}", and_more(*more))]
+    Irreversible { tensor: String, more: usize, why: String },
     #[error("`{}` is a link that leads out of its directory, to `{}`: it is not copied into a result", path.display(), target.display())]
     LinkedConfig { path: PathBuf, target: PathBuf },
     #[error("`{first}` is {what} of the result, which cannot hold {other} `{second}` as well")]
     NameTwice { first: String, what: &'static str, second: String, other: &'static str },
+}
+
+/// How many others there are.
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" and {more} more") }
 }

@@ -34,6 +34,8 @@ pub enum RequestError {
     BaseNotCached { adapter: String, base: String },
     #[error("nothing of `{}` is to be converted: it is safetensors already", path.display())]
     NothingToConvert { path: PathBuf },
+    #[error("`{}` has {merged} merged, and {given} given", path.display())]
+    OtherAdapters { path: PathBuf, merged: String, given: String },
     #[error("{message}")]
     Arguments { message: String },
     #[error("the merged checkpoint has no tensor `{tensor}`")]

@@ -69,6 +69,18 @@ pub fn inspect(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Resu
     })
 }
 
+/// Whether `place` is an adapter, and no checkpoint.
+///
+/// # Errors
+/// [`StorageError::Missing`] if it is neither; as looking at it.
+pub(crate) fn is_adapter(place: &Resolved) -> Result<bool> {
+    let place = open::directory_of(place.clone())?;
+    if place.names_file()? {
+        return Ok(open::detect(&place.location)?.is_some());
+    }
+    holds_adapter(&place.location).map_err(|error| place.explain(error))
+}
+
 fn read(place: &Resolved, variant: Option<&str>, cancel: &Cancel) -> Result<Inspected> {
     let location = &place.location;
     if !holds_adapter(location).map_err(|error| place.explain(error))? {

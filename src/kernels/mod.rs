@@ -36,6 +36,7 @@
 //! ```
 
 pub(crate) mod accumulate;
+pub(crate) mod circle;
 pub(crate) mod compiled;
 pub(crate) mod convert;
 pub(crate) mod dispatch;
@@ -44,6 +45,7 @@ pub(crate) mod exact;
 pub(crate) mod f16c;
 pub(crate) mod float8;
 pub(crate) mod fused;
+pub(crate) mod mersenne;
 pub(crate) mod outcome;
 pub(crate) mod portable;
 pub(crate) mod product;

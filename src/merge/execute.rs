@@ -10,6 +10,7 @@ use crate::error::kind::ErrorKind;
 use crate::error::output::OutputError;
 use crate::error::storage::StorageError;
 use crate::error::{Error, Result};
+use crate::merge::inverse::Inverse;
 use crate::merge::io::{io_settings, output_io};
 use crate::merge::memory::file_limit;
 use crate::merge::prepare::Prepared;
@@ -35,6 +36,7 @@ use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::size::show_size;
+use crate::undo::file::UndoFile;
 
 /// An output in memory that takes less than this part of what is free is not worth a note.
 const SMALL_PART: u64 = 16;
@@ -221,7 +223,8 @@ impl Prepared {
 
     /// Fails if an input is not any more what it was when the plan was made: then nobody knows what was merged.
     pub(crate) fn check_inputs(&self) -> Result<()> {
-        let inputs = self.sources.iter().chain(&self.copied);
+        let inputs = self.sources.iter().chain(&self.copied).map(AsRef::as_ref);
+        let inputs = inputs.chain(self.undo.iter().map(UndoFile::source));
         Error::all(inputs.filter_map(|source| source.check_unchanged().err()).collect())
     }
 
@@ -233,6 +236,7 @@ impl Prepared {
         reporter: &mut dyn Reporter,
         started: Instant,
     ) -> Result<(Summary, Vec<(String, u64)>)> {
+        self.check_patched(staging)?;
         self.check_room(&target.dir(), staging.kept_bytes_on_disk()?)?;
         let checksums = self.plan.sha256.then(Checksums::default);
         let store = match &checksums {
@@ -241,8 +245,11 @@ impl Prepared {
         };
         let Ran { applied, bytes, clocks } =
             self.run_staged((&store, checksums.as_ref()), staging, &mut |_| {}, reporter)?;
-        let completed = self.completion().complete(&store, staging.shards(), checksums.as_ref())?;
-        let lost = applied.iter().flat_map(lost);
+        self.check_taken_back(&staging.shards())?;
+        let undo = self.write_undo(&store, staging, reporter)?;
+        let completed = self.completion().complete(&store, (staging.shards(), undo), checksums.as_ref())?;
+        let merged = applied.iter().filter(|_| !self.plan.is_inverse);
+        let lost = merged.flat_map(lost);
         for note in lost.chain([&self.places[0], &store].into_iter().filter_map(refused)) {
             reporter.event(&Event::Note(&note));
         }
@@ -326,6 +333,7 @@ impl Prepared {
             kept,
             stride: self.stride,
             shared: self.shared_inputs(store)?,
+            undo: self.undo.as_ref(),
         };
         run.run(record, tick)
     }
@@ -357,7 +365,9 @@ impl Prepared {
     }
 
     pub(crate) fn check_room(&self, dir: &Location, there: u64) -> Result<()> {
-        let needed = (self.own_plan().disk_bytes() + self.scratch.bytes).saturating_sub(there);
+        let undo = self.inverse.as_ref().map_or(0, Inverse::likely_bytes);
+        let needed = self.own_plan().disk_bytes() + self.scratch.bytes + undo;
+        let needed = needed.saturating_sub(there);
         match dir.free_bytes("") {
             Some(free) if free < needed => {
                 Err(StorageError::DiskFull { path: dir.path(), needed, free }.into())

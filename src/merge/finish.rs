@@ -280,7 +280,7 @@ impl Joiner<'_> {
             expected: self.job.expected.as_deref(),
             cancel,
         };
-        let completed = completion.complete(&store, staging.shards(), checksums.as_ref())?;
+        let completed = completion.complete(&store, (staging.shards(), None), checksums.as_ref())?;
         Error::all(self.copied.iter().filter_map(|source| source.check_unchanged().err()).collect())?;
         Ok((applied, completed))
     }

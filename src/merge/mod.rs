@@ -4,7 +4,9 @@
 //! [`prepare::Prepared::merge`] does it and publishes. A [`crate::cancel::Cancel`] token goes through all of it.
 
 pub(crate) mod again;
+pub(crate) mod at_once;
 pub(crate) mod components;
+pub(crate) mod deltas;
 pub(crate) mod discard;
 pub(crate) mod execute;
 pub(crate) mod fetch;
@@ -12,6 +14,7 @@ pub(crate) mod finish;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 pub(crate) mod hooks;
+pub(crate) mod inverse;
 pub(crate) mod io;
 pub(crate) mod join;
 pub(crate) mod memory;
@@ -27,4 +30,7 @@ pub(crate) mod resolve;
 #[cfg(all(test, shardfold_model))]
 mod run_model;
 pub(crate) mod unchanged;
+pub(crate) mod undo;
+pub(crate) mod unmerge;
+pub(crate) mod values;
 pub(crate) mod whole_parts;

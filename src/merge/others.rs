@@ -67,17 +67,18 @@ impl Prepared {
 }
 
 impl Completion<'_> {
-    /// Writes the files beside `shards` into `store`, the record last.
+    /// Writes the files beside `shards` into `store`, the record last; what undoes the merge is there, if it is one of them.
     ///
     /// # Errors
     /// [`RunError::OtherResult`]; as copying and writing.
     pub(crate) fn complete(
         &self,
         store: &Location,
-        mut shards: Vec<ShardDone>,
+        (mut shards, undo): (Vec<ShardDone>, Option<ShardDone>),
         checksums: Option<&Checksums>,
     ) -> Result<Completed> {
         let mut others = self.write_others(store)?;
+        others.extend(undo);
         if let Some(checksums) = checksums {
             for file in shards.iter_mut().chain(&mut others) {
                 checksums.add_to(file, store, self.cancel)?;

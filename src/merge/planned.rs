@@ -116,6 +116,7 @@ pub(crate) fn planner<'a>(
         follow_links: request.follow_links,
         allow_noop: request.allow_noop,
         sha256: request.sha256,
+        keep_undo: request.keep_undo,
     }
 }
 

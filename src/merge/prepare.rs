@@ -14,12 +14,14 @@ use crate::error::{Error, Result};
 use crate::formats::lfs::is_lfs_pointer;
 use crate::kernels::dispatch::Kernels;
 use crate::merge::components::plan_components;
+use crate::merge::inverse::Inverse;
 use crate::merge::io::choose_io;
 use crate::merge::memory::asked;
 use crate::merge::own_part::OwnPart;
 use crate::merge::planned::{PlannedMerge, plan_checkpoint};
 use crate::merge::request::Request;
 use crate::merge::resolve::Places;
+use crate::merge::unmerge::MergedDir;
 use crate::note::Note;
 use crate::plan::build::Planned;
 use crate::plan::out_tensor::{CopiedFile, OutHeader, OutShard, Plan, Role};
@@ -31,6 +33,7 @@ use crate::storage::location::Location;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::size::flag_size;
+use crate::undo::file::UndoFile;
 
 /// A merge that is planned and scheduled.
 pub struct Prepared {
@@ -69,6 +72,10 @@ pub struct Prepared {
     pub(crate) part: Option<OwnPart>,
     /// Where programs keep their state, if they have such a place.
     pub(crate) state: Option<Location>,
+    /// What takes the merge back, where what undoes it is to be written.
+    pub(crate) inverse: Option<Inverse>,
+    /// What puts tiles right, where a merge is taken back.
+    pub(crate) undo: Option<UndoFile>,
     /// Bytes from one milestone of the run to the next.
     pub(crate) stride: u64,
     pub(crate) cancel: Cancel,
@@ -84,18 +91,33 @@ const STRIDE: u64 = 768 << 20;
 pub fn prepare(request: &Request) -> Result<Prepared> {
     let room = HeaderRoom::of(request.max_ram.as_ref());
     let places = Places::find(request)?.stopped_by(&request.cancel);
-    let place = &places.base;
-    let components = components(&place.location).map_err(|error| place.explain(error))?;
-    let PlannedMerge { planned, sources, folders, base_name, library } = if components.is_empty() {
-        plan_checkpoint(request, &places, &room)?
-    } else {
-        plan_components(request, &places, &components, &room)?
+    let merged = MergedDir::of(request, &places.base.location)?;
+    let as_merged = merged.as_ref().map(|merged| merged.request(request));
+    let request = as_merged.as_ref().unwrap_or(request);
+    let mut merge = planned(request, &places, &room)?;
+    let undo = match merged {
+        Some(merged) => {
+            let (planned, undo) = merged.take_back(request, merge.planned)?;
+            merge.planned = planned;
+            undo
+        }
+        None => None,
     };
-    let Planned { plan, digest, mut notes, decisions } = planned;
+    let inverse = request.keep_undo.then(|| Inverse::of(&merge.planned.plan)).transpose()?;
     let Places { base: place, notes: found, .. } = places;
-    notes.splice(0..0, found);
-    check_converts(request, &plan, &place.location)?;
-    let copied = open_copied(&plan, &place.location, &folders)?;
+    merge.planned.notes.splice(0..0, found);
+    check_converts(request, &merge.planned.plan, &place.location)?;
+    Ok(Prepared { inverse, undo, ..schedule(request, merge, place.location)? })
+}
+
+/// Splits the budget for a merge that is planned, into the base at `place`.
+///
+/// # Errors
+/// As [`split`], and for files to copy that cannot be read.
+pub(crate) fn schedule(request: &Request, merge: PlannedMerge, place: Location) -> Result<Prepared> {
+    let PlannedMerge { planned, sources, folders, base_name, library } = merge;
+    let Planned { plan, digest, notes, decisions } = planned;
+    let copied = open_copied(&plan, &place, &folders)?;
     let of_base = plan.inputs_of(Role::Base);
     // Tests that cut tiles repack all they can, so that both ways are seen to give the same bytes.
     let much = if request.hooks().forced.is_some() { 0 } else { MUCH };
@@ -105,7 +127,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     let (asked, reason) = asked(request);
     let schedule = Schedule { locations, ..split(own, &asked)? };
     check_made(&scratch, &asked)?;
-    let io = choose_io(request, &schedule, &place.location, &sources[of_base]);
+    let io = choose_io(request, &schedule, &place, &sources[of_base]);
     let kernels = if request.hooks().scalar { Kernels::scalar() } else { Kernels::detect() };
     Ok(Prepared {
         plan,
@@ -121,7 +143,7 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         base_name,
         library,
         sources,
-        places: std::iter::once(place.location).chain(folders).collect(),
+        places: std::iter::once(place).chain(folders).collect(),
         copied,
         kernels,
         allow_noop: request.allow_noop,
@@ -130,6 +152,8 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
         trusts_journal: request.trust_journal,
         part,
         state: request.state.clone(),
+        inverse: None,
+        undo: None,
         stride: request.hooks().stride.unwrap_or(STRIDE),
         cancel: request.cancel.clone(),
     })
@@ -151,6 +175,17 @@ fn check_made(scratch: &ScratchFactors, asked: &Asked) -> Result<()> {
 
 /// Strips of rows while factors are made, and what the allocator keeps of them.
 const MADE_BESIDE: u64 = 8 << 20;
+
+/// The plan of a merge into one checkpoint, or into those of a pipeline.
+fn planned(request: &Request, places: &Places, room: &HeaderRoom<'_>) -> Result<PlannedMerge> {
+    let place = &places.base;
+    let components = components(&place.location).map_err(|error| place.explain(error))?;
+    if components.is_empty() {
+        plan_checkpoint(request, places, room)
+    } else {
+        plan_components(request, places, &components, room)
+    }
+}
 
 /// Without adapters something must change: files, or what is asked for.
 fn check_converts(request: &Request, plan: &Plan, base: &Location) -> Result<()> {

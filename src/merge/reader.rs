@@ -44,15 +44,18 @@ use crate::merge::io::io_settings;
 use crate::merge::prepare::{Prepared, prepare};
 use crate::merge::request::Request;
 use crate::note::Note;
+use crate::ops::factor::Factor;
 use crate::pipeline::clock::Clocks;
 use crate::pipeline::fill::{FillSpan, check_filled};
+use crate::pipeline::repack::write_repacked;
 use crate::pipeline::run::Run;
 use crate::pipeline::shared::SharedInputs;
 use crate::plan::out_tensor::{Content, OutHeader, OutTensor, Plan};
 use crate::schedule::extent::{Extent, OutPlace};
-use crate::schedule::repack::FactorLocations;
+use crate::schedule::repack::repack_factors;
 use crate::storage::discard::Discard;
 use crate::storage::io::settings::Unchanged;
+use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
 use crate::tensor::name::Name;
@@ -78,6 +81,8 @@ pub struct MergedReader {
     /// Shard and place in it, by name.
     places: HashMap<Name, (usize, usize)>,
     memory: Mutex<PoolMemory>,
+    /// Factors that no file holds.
+    made: Option<Box<dyn Scratch>>,
 }
 
 impl MergedReader {
@@ -86,10 +91,19 @@ impl MergedReader {
     /// # Errors
     /// As [`prepare`].
     pub fn open(request: &Request) -> Result<MergedReader> {
-        let mut prepared = prepare(request)?;
+        let prepared = prepare(request)?;
         refuse_pipeline(&prepared)?;
-        // Factors are read where the plan says: there is no file beside the output that they could be repacked into.
-        prepared.schedule.locations = FactorLocations::default();
+        MergedReader::of(prepared)
+    }
+
+    /// Of a merge that is prepared.
+    pub(crate) fn of(mut prepared: Prepared) -> Result<MergedReader> {
+        // Factors are read where the plan says, but for those that no file holds: there is no output that they could be repacked
+        // beside.
+        let (scratch, locations) = repack_factors(&prepared.plan, u64::MAX);
+        prepared.schedule.locations = locations;
+        let inputs = (&*prepared.plan, &prepared.sources[..]);
+        let made = write_repacked(&scratch, inputs, &Discard::default(), &prepared.cancel)?;
         prepared.places[0].use_io(io_settings(&prepared.io, &prepared.schedule, Unchanged::Copy));
         let shards = prepared.plan.shards.iter().enumerate();
         let places = shards.flat_map(|(i, shard)| {
@@ -97,7 +111,7 @@ impl MergedReader {
         });
         let places = places.collect();
         let memory = Mutex::new(PoolMemory::new(prepared.schedule.cut)?);
-        Ok(MergedReader { prepared, places, memory })
+        Ok(MergedReader { prepared, places, memory, made })
     }
 
     /// What is merged: its tensors in the order of the output, with names, types and shapes.
@@ -148,20 +162,43 @@ impl MergedReader {
         if to.is_empty() {
             return Ok(());
         }
-        match &tensor.content {
-            Content::Copy { from, .. } => self.copy(from, ranges, to, cancel)?,
-            Content::Compute { .. } => self.merge((place, tensor), ranges, to, cancel)?,
-        }
+        self.read_at(place, ranges, to, cancel)?;
         self.check_files(tensor)
     }
 
+    /// Fills `to` with bytes of the tensor at `place`, which are known to be ranges of it. Whether files changed is not looked at.
+    ///
+    /// # Errors
+    /// As reading; stopped by `cancel`.
+    pub(crate) fn read_at(
+        &self,
+        place: (usize, usize),
+        ranges: &[Range<u64>],
+        to: &mut [u8],
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let tensor = &self.prepared.plan.shards[place.0].tensors[place.1];
+        match &tensor.content {
+            Content::Copy { from, .. } => self.copy(from, ranges, to, cancel),
+            Content::Compute { .. } => self.merge((place, tensor), ranges, to, cancel),
+        }
+    }
+
+    /// A file of the plan.
+    pub(crate) fn source(&self, file: FileId) -> &dyn Source {
+        self.prepared.sources[file.0 as usize].as_ref()
+    }
+
     /// Fails if a file that the tensor is made of is not any more what it was when the merge was planned.
-    fn check_files(&self, tensor: &OutTensor) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Source::check_unchanged`].
+    pub(crate) fn check_files(&self, tensor: &OutTensor) -> Result<()> {
         let mut files: Vec<FileId> = match &tensor.content {
             Content::Copy { from, .. } => vec![from.file],
             Content::Compute { start, ops, .. } => {
-                let factors = ops.iter().flat_map(|op| &op.factors).map(|factor| factor.tensor.file);
-                start.parts().iter().map(|part| part.file).chain(factors).collect()
+                let factors = ops.iter().flat_map(|op| &op.factors).flat_map(Factor::stored);
+                start.parts().iter().chain(factors).map(|tensor| tensor.file).collect()
             }
         };
         files.sort_unstable();
@@ -210,7 +247,8 @@ impl MergedReader {
         }
         let places = ranges.iter().map(|range| OutPlace::holding(plan, place, range));
         let extent = Extent::of(plan, together(places));
-        let sources: Vec<&dyn Source> = self.prepared.sources.iter().map(AsRef::as_ref).collect();
+        let made = self.made.iter().map(|file| -> &dyn Source { file.as_ref() });
+        let sources: Vec<&dyn Source> = self.prepared.sources.iter().map(AsRef::as_ref).chain(made).collect();
         let run = Run {
             plan,
             schedule: &self.prepared.schedule,
@@ -225,6 +263,7 @@ impl MergedReader {
             kept: &[],
             stride: u64::MAX,
             shared: SharedInputs::default(),
+            undo: None,
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let filled = run.fill(&mut memory, &mut spans)?;

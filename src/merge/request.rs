@@ -131,6 +131,12 @@ pub struct Request {
     pub allow_noop: bool,
     /// Whether `SHA256SUMS` is written beside the other files.
     pub sha256: bool,
+    /// Whether what undoes the merge is written beside its result.
+    pub keep_undo: bool,
+    /// Whether the merge is taken back whose result is the base here.
+    pub unmerge: bool,
+    /// Whether that is done by arithmetic alone where nothing that undoes it was kept.
+    pub inexact: bool,
     /// The digest that the result must have, in hex: with another it is refused.
     pub expected: Option<String>,
     /// Whether what an interrupted run left is taken by its length alone, and not hashed.

@@ -224,6 +224,7 @@ impl Small {
             kept,
             stride: 1,
             shared: SharedInputs::default(),
+            undo: None,
         };
         let mut record = |milestone: Milestone| {
             self.check_claim(&milestone, to.inner());

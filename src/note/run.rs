@@ -33,6 +33,10 @@ notes! {
             verb(*count, ["weight", "weights"]),
             100.0 * least
         ),
+        InexactUndo { output: String } => (
+            "`{output}` is taken back by arithmetic alone: a weight may be off by half a unit in the last place of the merged one, \
+             rounded once more (in BF16 by 1/256 of it, in F16 by 1/1024, in F32 by 1/8388608); most are the base's"
+        ),
         DeltaLost { adapter: String, count: usize, of: usize, worst: String, retained: f64 } => (
             "{count} of {of} {} of `{adapter}` lost more than half of their delta to rounding (worst: `{worst}`, {:.1} % kept). \
              Merge into a higher-precision base to keep it",

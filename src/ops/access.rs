@@ -20,3 +20,16 @@ pub(crate) enum Access {
         values: usize,
     },
 }
+
+impl Access {
+    /// What it is called; nothing for what any tile has.
+    pub(crate) fn needs(self) -> Option<&'static str> {
+        match self {
+            Access::Elements => None,
+            Access::Rows => Some("whole rows"),
+            Access::RowGroups(_) => Some("groups of rows"),
+            Access::Whole => Some("the whole tensor"),
+            Access::Reduction { .. } => Some("norms first"),
+        }
+    }
+}

@@ -31,6 +31,10 @@ impl Formula for Added {
 }
 
 impl Delta for Added {
+    fn is_added(&self) -> bool {
+        true
+    }
+
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         Some(self)
     }

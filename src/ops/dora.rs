@@ -16,7 +16,8 @@ use crate::kernels::dispatch::Kernels;
 use crate::ops::Delta;
 use crate::ops::block::Block;
 use crate::ops::block::Reduced;
-use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::factor::Factor;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::placement::Window;
 use crate::ops::reduce::{ReduceBlock, Reduction};
 

@@ -76,17 +76,21 @@ impl Factor {
         Factor { derivation: Some(Box::new(derivation)), ..laid(tensor) }
     }
 
-    /// The tensor that it is or is made of whose numbers are not read, if there is one. What it is made of may hold whole numbers.
+    /// The tensor that it is or is made of whose numbers are not read, if there is one. Some of what it is made of may hold whole numbers.
     pub(crate) fn unread(&self) -> Option<&TensorRef> {
-        let is_plain = |tensor: &TensorRef| is_mergeable(tensor.dtype);
-        let is_whole =
-            |tensor: &TensorRef| matches!(tensor.dtype, Dtype::U8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
-        match &self.derivation {
-            Some(derivation) => {
-                derivation.sources.iter().find(|source| !is_plain(source) && !is_whole(source))
-            }
-            None => Some(&self.tensor).filter(|tensor| !is_plain(tensor)),
-        }
+        let Some(derivation) = &self.derivation else {
+            return Some(&self.tensor).filter(|tensor| !is_mergeable(tensor.dtype));
+        };
+        let is_whole = |dtype| matches!(dtype, Dtype::U8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+        let is_read = |(i, source): &(usize, &TensorRef)| {
+            is_mergeable(source.dtype) || derivation.recipe().has_indices(*i) && is_whole(source.dtype)
+        };
+        derivation.sources.iter().enumerate().find(|source| !is_read(source)).map(|(_, source)| source)
+    }
+
+    /// The tensors of files that it is, or is made of.
+    pub(crate) fn stored(&self) -> &[TensorRef] {
+        self.derivation.as_ref().map_or(std::slice::from_ref(&self.tensor), |derivation| &derivation.sources)
     }
 
     /// Gives every tensor that it names to `change`.
@@ -237,15 +241,6 @@ impl FactorRuns {
             self
         }
     }
-}
-
-/// What is known of a factor's values without the weights: enough to see that a delta has no effect.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FactorValues {
-    /// Whether all are zero.
-    pub all_zero: bool,
-    /// Whether all are one.
-    pub all_one: bool,
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::kernels::product::Matrix;
 use crate::ops::Delta;
 use crate::ops::access::Access;
 use crate::ops::block::Block;
-use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::factor::Factor;
+use crate::ops::factor_values::FactorValues;
 
 /// A product of what the tensor started from, and one beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,10 @@ impl Formula for Hadamard {
 }
 
 impl Delta for Hadamard {
+    fn is_added(&self) -> bool {
+        true
+    }
+
     /// With cores it keeps the pinned arithmetic.
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         self.core.is_none().then_some(self)

@@ -104,6 +104,10 @@ impl Formula for Kronecker {
 }
 
 impl Delta for Kronecker {
+    fn is_added(&self) -> bool {
+        true
+    }
+
     /// With a core it keeps the pinned arithmetic.
     fn polynomial(&self) -> Option<&dyn Polynomial> {
         let has_core = matches!(self.form, SecondForm::Core(_));

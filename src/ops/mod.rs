@@ -7,12 +7,16 @@
 pub(crate) mod access;
 pub(crate) mod added;
 pub(crate) mod block;
+pub(crate) mod block_share;
+pub(crate) mod butterfly;
 pub(crate) mod combination;
 pub(crate) mod cp_core;
 pub(crate) mod derived;
 pub(crate) mod dora;
 pub(crate) mod factor;
+pub(crate) mod factor_values;
 pub(crate) mod formula;
+pub(crate) mod fourier;
 pub(crate) mod generalized;
 pub(crate) mod hadamard;
 pub(crate) mod kronecker;
@@ -20,13 +24,18 @@ pub(crate) mod low_rank;
 pub(crate) mod op;
 pub(crate) mod placement;
 pub(crate) mod reduce;
+pub(crate) mod reflect;
+pub(crate) mod repeated;
 pub(crate) mod rescaled;
 pub(crate) mod rotate;
 pub(crate) mod rotate_outputs;
+pub(crate) mod rotate_pairs;
 pub(crate) mod rows;
 pub(crate) mod sampled;
 pub(crate) mod scale_axis;
+pub(crate) mod sparse;
 pub(crate) mod tucker;
+pub(crate) mod whole_rows;
 
 use std::borrow::Borrow;
 
@@ -34,7 +43,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::access::Access;
 use crate::ops::block::Block;
-use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::factor::Factor;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::formula::Polynomial;
 use crate::ops::reduce::Reduction;
 
@@ -65,6 +75,11 @@ pub(crate) trait Delta: Sync {
     /// packing buffers are counted by it.
     fn inner_dimension(&self, _factors: &[Factor]) -> u64 {
         0
+    }
+
+    /// Whether all that it does is to add what its factors make, whatever the tensor holds.
+    fn is_added(&self) -> bool {
+        self.product().is_some()
     }
 
     /// The two factors of which the product, times the scale, is all that it adds; none if it does anything else.
@@ -167,6 +182,20 @@ deltas! {
     Generalized in generalized as Box,
     /// A rotation of outputs.
     RotateOutputs in rotate_outputs as Box,
+    /// Few values in a pattern.
+    Repeated in repeated as Box,
+    /// Entries of a sparse matrix.
+    Sparse in sparse,
+    /// Blocks times small matrices.
+    BlockShare in block_share as Box,
+    /// Reflections of rows.
+    Reflect in reflect as Box,
+    /// A butterfly of rotations of rows.
+    Butterfly in butterfly as Box,
+    /// A matrix of few frequencies.
+    Fourier in fourier as Box,
+    /// Rotations of outputs in pairs.
+    RotatePairs in rotate_pairs as Box,
     /// A product of two factors, of which a random part is kept.
     Sampled in sampled as Box,
 }

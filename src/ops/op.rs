@@ -55,6 +55,22 @@ impl Op {
         self.delta().access()
     }
 
+    /// What it needs beside any elements of the tensor, as plans show it: values that it must see together, or factors that are made
+    /// before the run.
+    pub(crate) fn needs(&self) -> Option<&'static str> {
+        let is_made = || self.factors.iter().any(|factor| factor.derivation.is_some());
+        self.access().needs().or_else(|| is_made().then_some("factors made first"))
+    }
+
+    /// Whether all that it does is to add what does not depend on the weight, in its factors either: so that the same with the scale
+    /// negated takes it back, but for rounding.
+    pub(crate) fn is_added(&self) -> bool {
+        let sees_weight = |factor: &Factor| {
+            factor.derivation.as_ref().is_some_and(|derivation| derivation.recipe().sum().is_some())
+        };
+        self.delta().is_added() && !self.factors.iter().any(sees_weight)
+    }
+
     /// The rank of its factors, if it has one.
     pub(crate) fn rank(&self) -> Option<u64> {
         self.delta().rank(&self.factors)

@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 
 use crate::ops::block::{Block, FactorView, Reduced};
 use crate::ops::dora::{add_all_squares, lanes, norm};
-use crate::ops::factor::{Factor, FactorValues};
+use crate::ops::factor::Factor;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::reduce::{ReduceBlock, Reduction};
 use crate::ops::{Delta, DeltaKind};
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::access::Access;
 use crate::ops::block::Block;
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::rotate::exact;
 use crate::ops::{Delta, Preparation};
 

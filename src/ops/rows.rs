@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::exact::Number;
 use crate::ops::Delta;
 use crate::ops::block::Block;
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::formula::{Formula, Polynomial, Spot};
 
 /// Rows that replace others.

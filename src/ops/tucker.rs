@@ -20,6 +20,10 @@ pub struct Tucker {
 }
 
 impl Delta for Tucker {
+    fn is_added(&self) -> bool {
+        true
+    }
+
     fn apply(&self, block: &mut Block<'_>) {
         rebuild(block, 0, self.core);
         block.add_scaled();

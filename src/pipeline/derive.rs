@@ -7,13 +7,13 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::ops::derived::{BadSource, DerivedFrom, RowSum};
-use crate::pipeline::repack::STRIP;
+use crate::ops::derived::{BadSource, DerivedFrom, RowPlace, RowSum};
+use crate::pipeline::scatter::write_scattered;
+use crate::pipeline::stored_values::read_values;
 use crate::plan::out_tensor::{Plan, Role};
-use crate::schedule::repack::DerivedFactor;
+use crate::schedule::repack::{DerivedFactor, STRIP};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
-use crate::tensor::dtype::{Dtype, bytes_of};
 use crate::tensor::reference::TensorRef;
 
 /// What factors are made of, and where they are written.
@@ -35,6 +35,9 @@ impl Making<'_> {
     /// As reading and writing do; [`AdapterError::BadSource`]; [`crate::error::kind::ErrorKind::Stopped`] when a signal came.
     pub(crate) fn write(&self, factor: &DerivedFactor) -> Result<()> {
         let recipe = factor.derivation.recipe();
+        if let Some(scatter) = recipe.scatter() {
+            return write_scattered(factor, scatter, self.sources, self.scratch, self.cancel);
+        }
         let (whole, others) = factor.derivation.sources.split_at(recipe.whole());
         let whole = whole.iter().map(|tensor| self.rows(tensor, 0..rows_of(tensor)));
         let mut whole = whole.collect::<Result<Vec<Vec<f64>>>>()?;
@@ -80,12 +83,15 @@ impl Making<'_> {
         let (rows, len) = (rows_of(tensor), row_values(tensor));
         let mut sums = vec![0.0; sum.len(len as usize)];
         let at_once = strip_rows(len);
-        for first in (0..rows).step_by(at_once as usize) {
-            self.cancel.check()?;
-            let strip = self.rows(tensor, first..rows.min(first + at_once))?;
-            for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
-                sum.add(first as usize + place, values, whole, &mut sums);
+        for pass in 0..sum.passes() {
+            for first in (0..rows).step_by(at_once as usize) {
+                self.cancel.check()?;
+                let strip = self.rows(tensor, first..rows.min(first + at_once))?;
+                for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
+                    sum.add(RowPlace { pass, row: first as usize + place }, values, whole, &mut sums);
+                }
             }
+            sum.turn(pass, &mut sums);
         }
         let mut made = vec![0.0f32; (factor.size[0] * factor.size[1]) as usize];
         self.make(factor, 0, (whole, &[&sums]), &mut made)?;
@@ -116,11 +122,9 @@ impl Making<'_> {
 
     /// Some of a tensor's rows, decoded.
     fn rows(&self, tensor: &TensorRef, rows: Range<u64>) -> Result<Vec<f64>> {
-        let len = bytes_of(tensor.dtype, row_values(tensor)).expect("numbers are whole bytes");
-        let mut bytes = vec![0; ((rows.end - rows.start) * len) as usize];
-        let source = &self.sources[tensor.file.0 as usize];
-        source.read_at(&mut bytes, tensor.offset + rows.start * len)?;
-        Ok(decoded(tensor.dtype, &bytes))
+        let len = row_values(tensor);
+        let source = self.sources[tensor.file.0 as usize].as_ref();
+        read_values(source, tensor, rows.start * len..rows.end * len)
     }
 }
 
@@ -137,23 +141,4 @@ fn rows_of(tensor: &TensorRef) -> u64 {
 /// Values of a row.
 fn row_values(tensor: &TensorRef) -> u64 {
     tensor.shape.axes().iter().skip(1).product()
-}
-
-/// What stored numbers are, each exactly: floats of 32 bits and less, and whole numbers below 2^53.
-fn decoded(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    macro_rules! of {
-        ($number:ty, $value:expr) => {
-            bytes.as_chunks().0.iter().map(|&chunk| $value(<$number>::from_le_bytes(chunk))).collect()
-        };
-    }
-    match dtype {
-        Dtype::F32 => of!(f32, f64::from),
-        Dtype::BF16 => of!(half::bf16, f64::from),
-        Dtype::F16 => of!(half::f16, f64::from),
-        Dtype::U8 => of!(u8, f64::from),
-        Dtype::I16 => of!(i16, f64::from),
-        Dtype::I32 => of!(i32, f64::from),
-        Dtype::I64 => of!(i64, |number| number as f64),
-        _ => unreachable!("sources of other types are refused where they are claimed"),
-    }
 }

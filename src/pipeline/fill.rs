@@ -1,4 +1,5 @@
-//! The last stage of a run that is read: it puts the bytes of tiles where the caller wants them, and writes nothing.
+//! The last stage of a run that is read or compared: it hands the bytes of tiles to the caller, or puts them where they are wanted,
+//! and writes nothing.
 //!
 //! It stands where the writer stands in a merge, sees tiles in the order of the schedule as that does, and so accumulates
 //! reductions too. Nothing is hashed or counted: what is read is chosen, and never all that a claim must reach.
@@ -12,10 +13,11 @@ use crate::schedule::tile::{MergeTile, Purpose, Work};
 
 use crate::pipeline::clock::Activity;
 use crate::pipeline::message::MergedTile;
-use crate::pipeline::progress::Progress;
+use crate::pipeline::progress::{Progress, Snapshot};
 use crate::pipeline::reduce::ReductionState;
 use crate::pipeline::run::Run;
-use crate::pipeline::writer::in_order;
+use crate::pipeline::stop::Stop;
+use crate::pipeline::writer::{WriterEnds, in_order};
 
 /// Bytes of a shard that are wanted, and the memory that they go to: each is written once.
 pub(crate) struct FillSpan<'o> {
@@ -25,6 +27,9 @@ pub(crate) struct FillSpan<'o> {
     pub(crate) to: &'o mut [u8],
 }
 
+/// What the bytes of a tile are handed to, with the shard and where in it they are.
+pub(crate) type PassTile<'p> = dyn FnMut(usize, u64, &[u8]) -> Result<()> + Send + 'p;
+
 impl Run<'_> {
     /// Makes the run's extent, all of it in one shard, and puts what of it is `wanted` (apart, and in order) to where it is
     /// wanted. Returns how many bytes that were.
@@ -32,31 +37,46 @@ impl Run<'_> {
     /// # Errors
     /// The first thing that went wrong in any stage. The bytes are then worth nothing.
     pub(crate) fn fill(&self, memory: &mut PoolMemory, wanted: &mut [FillSpan<'_>]) -> Result<u64> {
-        let progress = Progress::new(self.plan, self.extent, self.kept);
         let mut filled = 0;
-        self.stages(
-            memory,
-            &progress,
-            |ends, stop| {
-                let mut reduction = ReductionState::default();
-                in_order(ends.merged, &ends.clock, stop, &mut |tile| {
-                    if let Work::Merge(MergeTile { purpose: Purpose::Reduce { of, is_last }, .. }) =
-                        tile.tile.work
-                    {
-                        ends.clock.spend(Activity::Compute, || add(&mut reduction, &tile, self));
-                        if is_last {
-                            // The feed may be gone; then the run has stopped.
-                            let _ = ends.reduced.send(reduction.finish(of));
-                        }
-                        return Ok(());
-                    }
-                    filled += put(&tile, wanted);
-                    Ok(())
-                })
-            },
-            &mut |_| {},
-        )?;
+        let put_each = &mut |_, at, bytes: &[u8]| {
+            filled += put(at, bytes, wanted);
+            Ok(())
+        };
+        self.pass(memory, put_each, &mut |_| {})?;
         Ok(filled)
+    }
+
+    /// Makes the run's extent, and hands on the bytes of each tile: the shard, where in it they are, and they. `tick` is called
+    /// about ten times a second.
+    ///
+    /// # Errors
+    /// The first thing that went wrong in any stage, `each` among them.
+    pub(crate) fn pass(
+        &self,
+        memory: &mut PoolMemory,
+        each: &mut PassTile<'_>,
+        tick: &mut dyn FnMut(&Snapshot),
+    ) -> Result<()> {
+        let progress = Progress::new(self.plan, self.extent, self.kept);
+        let last = |ends: WriterEnds<'_, '_, '_>, stop: &Stop| {
+            let mut reduction = ReductionState::default();
+            in_order(ends.merged, &ends.clock, stop, &mut |tile| {
+                if let Work::Merge(MergeTile { purpose: Purpose::Reduce { of, is_last }, .. }) =
+                    tile.tile.work
+                {
+                    ends.clock.spend(Activity::Compute, || add(&mut reduction, &tile, self));
+                    if is_last {
+                        // The feed may be gone; then the run has stopped.
+                        let _ = ends.reduced.send(reduction.finish(of));
+                    }
+                    return Ok(());
+                }
+                let Some(buffer) = tile.buffer.as_deref() else { return Ok(()) };
+                progress.add_written(tile.bytes.len() as u64);
+                each(tile.tile.shard, tile.tile.at, &buffer[tile.bytes.clone()])
+            })
+        };
+        self.stages(memory, &progress, last, tick)
     }
 }
 
@@ -67,9 +87,7 @@ fn add(reduction: &mut ReductionState, tile: &MergedTile<'_, '_, '_>, run: &Run<
 }
 
 /// Puts the bytes of a tile to where they are wanted, and says how many that are.
-fn put(tile: &MergedTile<'_, '_, '_>, wanted: &mut [FillSpan<'_>]) -> u64 {
-    let Some(buffer) = tile.buffer.as_deref() else { return 0 };
-    let (bytes, at) = (&buffer[tile.bytes.clone()], tile.tile.at);
+fn put(at: u64, bytes: &[u8], wanted: &mut [FillSpan<'_>]) -> u64 {
     let end = at + bytes.len() as u64;
     let first = wanted.partition_point(|wanted| wanted.range.end <= at);
     let mut filled = 0;

@@ -55,6 +55,13 @@ pub(crate) struct MergedTile<'p, 's, 'm> {
 }
 
 impl MergedTile<'_, '_, '_> {
+    /// Its bytes and where in the shard they are; none if nothing of it is written.
+    pub(crate) fn written_mut(&mut self) -> Option<(u64, &mut [u8])> {
+        let is_written = self.tile.work.out_bytes() > 0;
+        let buffer = self.buffer.as_deref_mut().filter(|_| is_written)?;
+        Some((self.tile.at, &mut buffer[self.bytes.clone()]))
+    }
+
     /// Hashes its bytes while they are in this core's cache, if they are written to `shard`.
     pub(crate) fn hash(&mut self, shard: &OutShard) {
         let bytes = self.tile.work.out_bytes();

@@ -39,6 +39,7 @@ pub(crate) mod repack;
 pub(crate) mod retained;
 pub(crate) mod rounded_once;
 pub(crate) mod run;
+pub(crate) mod scatter;
 pub(crate) mod scratch;
 pub(crate) mod section_hash;
 pub(crate) mod sections;
@@ -47,6 +48,7 @@ pub(crate) mod stages;
 pub(crate) mod stop;
 #[cfg(all(test, shardfold_model))]
 mod stop_model;
+pub(crate) mod stored_values;
 pub(crate) mod stretch_values;
 pub(crate) mod tally;
 pub(crate) mod worker;

@@ -4,13 +4,10 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::pipeline::derive::Making;
 use crate::plan::out_tensor::Plan;
-use crate::schedule::repack::{FactorRepack, ScratchFactors, value_bytes};
+use crate::schedule::repack::{FactorRepack, STRIP, ScratchFactors, value_bytes};
 use crate::storage::sink::Scratch;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
-
-/// Bytes of a strip, and of what is gathered from it: far below what a run takes afterwards.
-pub(crate) const STRIP: u64 = 1 << 20;
 
 /// Writes every repacked and every made factor into a scratch file beside what is in `store`; none if there is none.
 ///

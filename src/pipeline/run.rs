@@ -10,6 +10,7 @@ use crate::schedule::budget::Schedule;
 use crate::schedule::extent::Extent;
 use crate::storage::source::Source;
 use crate::storage::store::Store;
+use crate::undo::file::UndoFile;
 
 /// What a run reads and writes.
 pub struct Run<'r> {
@@ -39,4 +40,6 @@ pub struct Run<'r> {
     pub stride: u64,
     /// What is shared with inputs instead of read.
     pub shared: SharedInputs,
+    /// By what tiles are put right once they are made, where a merge is taken back.
+    pub undo: Option<&'r UndoFile>,
 }

@@ -50,8 +50,10 @@ pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> 
         }
         let seq = message.tile.seq;
         let mut made = ends.clock.spend(Activity::Compute, || merge(run, ends, message, &mut scratch));
-        if let Ok(merged) = &mut made {
-            finish(run, ends, merged);
+        if let Ok(merged) = &mut made
+            && let Err(error) = finish(run, ends, merged)
+        {
+            made = Err(error);
         }
         // What comes behind a failure is not written.
         let is_last = made.is_err();
@@ -62,8 +64,12 @@ pub(crate) fn run(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, stop: &Stop) -> 
     Ok(())
 }
 
-/// Hashes what was made, and hands back the list that made it.
-fn finish(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, merged: &mut MergedTile<'_, '_, '_>) {
+/// Puts right what was made, hashes it, and hands back the list that made it.
+fn finish(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, merged: &mut MergedTile<'_, '_, '_>) -> Result<()> {
+    if let Some(undo) = run.undo {
+        let place = (run.plan, merged.tile.shard);
+        merged.written_mut().map_or(Ok(()), |(at, bytes)| undo.put_right(place, at, bytes))?;
+    }
     // Of a part of a file there is no hash.
     if run.extent.is_all() {
         let shard = &run.plan.shards[merged.tile.shard];
@@ -73,6 +79,7 @@ fn finish(run: &Run<'_>, ends: &WorkerEnds<'_, '_, '_>, merged: &mut MergedTile<
         // A list that nobody takes is dropped.
         let _ = ends.spare.try_send(std::mem::take(&mut tile.layout.own));
     }
+    Ok(())
 }
 
 fn merge<'p, 's, 'm>(

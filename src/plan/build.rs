@@ -120,6 +120,8 @@ impl Planner<'_> {
             copied,
             files,
             sha256: self.sha256,
+            undo: self.keep_undo,
+            is_inverse: false,
         };
         let digest = plan.digest();
         let decisions = decisions.into_iter().map(Note::from).collect();
@@ -216,7 +218,7 @@ impl Planner<'_> {
         links::leave_out(self, &mut copied, &mut notes)?;
         copied.extend(kept_index);
         sort_copied(&mut copied);
-        Error::all(check_names(&shards, &files, &copied, self.sha256))?;
+        Error::all(check_names(&shards, &files, &copied, (self.sha256, self.keep_undo)))?;
         Ok(OutputContents { shards, files, copied, notes })
     }
 

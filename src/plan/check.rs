@@ -35,17 +35,39 @@ const COMMON: &[(&str, Field)] = &[
     ("modules_to_save", Field::Fine),
 ];
 
-/// Types that no tool can merge, and why.
-const NO_WEIGHTS: &[&str] = &[
-    "PROMPT_TUNING",
-    "MULTITASK_PROMPT_TUNING",
-    "P_TUNING",
-    "PREFIX_TUNING",
-    "ADAPTION_PROMPT",
-    "CPT",
-    "CARTRIDGE",
+const NO_WEIGHTS: &str = "adds inputs and changes no weights: there is nothing to merge";
+const BY_INPUT: &str = "depends on the input and cannot be merged";
+const OF_BASE: &str =
+    "is made of a factorization of the base that PEFT takes again when it loads it, which is not built";
+const KEEP: &str = "merge it with PEFT, on a host that holds the model";
+
+/// Types that are not merged: why, and what helps where something does.
+const UNMERGED: &[(&str, &str, Option<&str>)] = &[
+    ("PROMPT_TUNING", NO_WEIGHTS, None),
+    ("MULTITASK_PROMPT_TUNING", NO_WEIGHTS, None),
+    ("P_TUNING", NO_WEIGHTS, None),
+    ("PREFIX_TUNING", NO_WEIGHTS, None),
+    ("ADAPTION_PROMPT", NO_WEIGHTS, None),
+    ("CPT", NO_WEIGHTS, None),
+    ("CARTRIDGE", NO_WEIGHTS, None),
+    ("XLORA", BY_INPUT, Some("its experts are LoRAs by themselves: merge one at a time")),
+    ("POLY", BY_INPUT, None),
+    ("LILY", BY_INPUT, None),
+    ("SHADOW", BY_INPUT, None),
+    ("OSF", OF_BASE, Some(KEEP)),
+    ("FROD", OF_BASE, Some(KEEP)),
+    ("PSOFT", OF_BASE, Some("convert it with PEFT's `save_as_lora`, which writes a plain LoRA")),
+    (
+        "ADAMSS",
+        "changes rows that it does not name: PEFT finds them by a clustering that no file holds",
+        Some(KEEP),
+    ),
+    (
+        "BONE",
+        "was renamed and changed: no PEFT reads it any more",
+        Some("train it again as MISS, or merge it with the PEFT that made it"),
+    ),
 ];
-const INPUT_DEPENDENT: &[&str] = &["XLORA", "POLY", "LILY", "SHADOW"];
 
 /// Every field and the type, as far as they are not merged.
 pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> {
@@ -62,18 +84,18 @@ pub(crate) fn check_config(adapter: &Adapter, ignored: &[String]) -> Vec<Error> 
         refused.extend(adapter.options.refused());
         return refused;
     }
-    let why = if NO_WEIGHTS.contains(&found) {
-        "adds inputs and changes no weights: there is nothing to merge"
-    } else if INPUT_DEPENDENT.contains(&found) {
-        "depends on the input and cannot be merged"
-    } else {
-        "is not supported yet"
-    };
+    let row = UNMERGED.iter().find(|(kind, ..)| *kind == found);
+    let (why, cure) = row.map_or(("is not supported yet", None), |(_, why, cure)| (*why, *cure));
+    let kind = AdapterError::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why };
+    vec![Error::new(kind).hint(cure.map_or_else(merged_types, str::to_owned))]
+}
+
+/// What is said of a type that is not merged, where nothing else helps.
+fn merged_types() -> String {
     let mut types: Vec<&str> = CLAIMS.iter().flat_map(|claim| claim.peft_types()).copied().collect();
     types.sort_unstable();
     types.dedup();
-    let kind = AdapterError::PeftType { adapter: adapter.name.clone(), found: found.to_owned(), why };
-    vec![Error::new(kind).hint(format!("shardfold merges {}", types.join(", ")))]
+    format!("shardfold merges {}", types.join(", "))
 }
 
 /// Tensors that are not finite.
@@ -191,4 +213,32 @@ fn left_over(outline: &Outline<'_>, i: usize, tensor: &BaseTensor) -> Option<Qua
     }
     let is_one = schemes::is_auxiliary(&tensor.name) || runtime_scales::is_named(&tensor.name);
     is_one.then_some(QuantizedProblem::LeftOver)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn every_field_that_peft_has_is_honored_or_refused() {
+        let text = include_str!("../../fixtures/methods/fields.json");
+        let all: BTreeMap<String, Vec<String>> = serde_json::from_str(text).expect("lists of fields");
+        let mut unknown = Vec::new();
+        for (kind, fields) in &all {
+            let rules = CLAIMS.iter().filter(|claim| claim.peft_types().contains(&kind.as_str()));
+            let known: Vec<&str> =
+                rules.clone().flat_map(|claim| claim.fields()).map(|(field, _)| *field).collect();
+            if rules.count() == 0 {
+                let is_said = UNMERGED.iter().any(|(unmerged, ..)| unmerged == kind);
+                unknown.extend((!is_said).then(|| kind.clone()));
+                continue;
+            }
+            let is_common = |field: &str| COMMON.iter().any(|(common, _)| *common == field);
+            let unread = fields.iter().filter(|field| !known.contains(&field.as_str()) && !is_common(field));
+            unknown.extend(unread.map(|field| format!("{kind}: {field}")));
+        }
+        assert!(all.len() > 40 && unknown.is_empty(), "{unknown:?}");
+    }
 }

@@ -55,6 +55,9 @@ pub(crate) struct ClaimLine<'a> {
     pub(crate) rank: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scale: Option<f32>,
+    /// What it needs beside any elements of the tensor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) needs: Option<&'static str>,
 }
 
 impl Plan {
@@ -65,14 +68,15 @@ impl Plan {
             Content::Copy { .. } => None,
         });
         let mut of_claims = vec![None; self.claims.len()];
-        ops.flatten().for_each(|op| of_claims[op.claim.0 as usize] = Some((op.rank(), op.scale)));
+        ops.flatten().for_each(|op| of_claims[op.claim.0 as usize] = Some((op.rank(), op.scale, op.needs())));
         let claims = self.claims.iter().zip(of_claims).map(|(claim, op)| ClaimLine {
             adapter: claim.adapter,
             module: &claim.module,
             method: &claim.method,
             tensor: &claim.tensor,
-            rank: op.and_then(|(rank, _)| rank),
-            scale: op.map(|(_, scale)| scale),
+            rank: op.and_then(|(rank, ..)| rank),
+            scale: op.map(|(_, scale, _)| scale),
+            needs: op.and_then(|(.., needs)| needs),
         });
         Explained {
             digest: digest.to_owned(),

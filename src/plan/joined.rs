@@ -62,11 +62,11 @@ pub(crate) fn joined(parts: Vec<ComponentPlan>, beside: Vec<CopiedFile>) -> Resu
         for (&number, used) in adapters.iter().zip(plan.adapters) {
             uses[number as usize] = Some(used);
         }
-        (whole.version, whole.sha256) = (plan.version, plan.sha256);
+        (whole.version, whole.sha256, whole.undo) = (plan.version, plan.sha256, plan.undo);
     }
     whole.adapters = uses.into_iter().flatten().collect();
     sort_copied(&mut whole.copied);
-    Error::all(check_names(&whole.shards, &whole.files, &whole.copied, whole.sha256))?;
+    Error::all(check_names(&whole.shards, &whole.files, &whole.copied, (whole.sha256, whole.undo)))?;
     Ok(whole)
 }
 

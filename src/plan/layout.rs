@@ -179,7 +179,7 @@ impl OutputLayout<'_> {
 }
 
 /// An encoded weight that is written as plain numbers.
-fn decoded(name: &Name, dtype: Dtype, logical: &Logical, edits: TensorEdits) -> Result<OutTensor> {
+pub(crate) fn decoded(name: &Name, dtype: Dtype, logical: &Logical, edits: TensorEdits) -> Result<OutTensor> {
     let (start, claim) = match edits.replaced.as_deref() {
         Some((value, claim)) => {
             (Logical::plain(value).expect("claims of other dtypes are refused"), Some(*claim))

@@ -16,7 +16,7 @@ use crate::tensor::reference::TensorRef;
 
 use crate::checkpoint::compare::holds;
 use crate::model::outline::Target;
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 use crate::ops::op::Op;
 use crate::plan::out_tensor::{ClaimRecord, Content, OutShard};
 

@@ -231,6 +231,12 @@ pub struct Plan {
     /// Whether `SHA256SUMS` stands beside them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) sha256: bool,
+    /// Whether `shardfold.undo` stands beside them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) undo: bool,
+    /// Whether it takes a merge back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_inverse: bool,
 }
 
 impl std::fmt::Display for Counts {

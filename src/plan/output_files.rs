@@ -10,6 +10,8 @@ pub(crate) const CARD: &str = "README.md";
 pub(crate) const RECORD: &str = "shardfold.json";
 /// The checksums of all other files.
 pub(crate) const SUMS: &str = "SHA256SUMS";
+/// What taking the merge back by arithmetic does not give.
+pub(crate) const UNDO: &str = "shardfold.undo";
 /// Where work in progress is written down: nothing of the output may have that name.
 pub(crate) const WORK: &str = "shardfold.journal";
 /// Where the parts of a merge lie until they are joined: nothing of the output may have that name either.
@@ -31,7 +33,7 @@ pub(crate) struct OutputFile<'p> {
 impl Plan {
     /// All files of the output.
     pub(crate) fn output_files(&self) -> Vec<OutputFile<'_>> {
-        listed(&self.shards, &self.files, &self.copied, self.sha256)
+        listed(&self.shards, &self.files, &self.copied, (self.sha256, self.undo))
     }
 }
 
@@ -39,11 +41,12 @@ fn listed<'p>(
     shards: &'p [OutShard],
     files: &'p [SideFile],
     copied: &'p [CopiedFile],
-    sha256: bool,
+    (sha256, undo): (bool, bool),
 ) -> Vec<OutputFile<'p>> {
     let own = |name, what| OutputFile { name, bytes: None, what };
     let mut all = vec![own(CARD, "the model card"), own(RECORD, "the record of the merge")];
     all.extend(sha256.then(|| own(SUMS, "the checksums")));
+    all.extend(undo.then(|| own(UNDO, "what undoes the merge")));
     all.extend(shards.iter().map(|shard| OutputFile {
         name: &shard.name,
         bytes: Some(shard.bytes),
@@ -62,14 +65,15 @@ fn listed<'p>(
     all
 }
 
-/// One error for every name that two files of the output would have, or that is a directory for another.
+/// One error for every name that two files of the output would have, or that is a directory for another. Of `made`, the first is
+/// whether there are checksums, the second whether what undoes the merge is there.
 pub(crate) fn check_names(
     shards: &[OutShard],
     files: &[SideFile],
     copied: &[CopiedFile],
-    sha256: bool,
+    made: (bool, bool),
 ) -> Vec<Error> {
-    let mut all = listed(shards, files, copied, sha256);
+    let mut all = listed(shards, files, copied, made);
     all.push(OutputFile { name: WORK, bytes: None, what: "the journal of the merge" });
     all.push(OutputFile { name: PARTS, bytes: None, what: "the directory of its parts" });
     all.sort_unstable_by_key(|file| file.name);
@@ -103,7 +107,7 @@ mod tests {
         let copied = |name: &str| CopiedFile { name: name.to_owned(), bytes: 1, beside: Role::Base };
         let check = |names: &[&str]| {
             let copied: Vec<CopiedFile> = names.iter().map(|name| copied(name)).collect();
-            check_names(&[], &[], &copied, true).iter().map(ToString::to_string).collect::<Vec<_>>()
+            check_names(&[], &[], &copied, (true, true)).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(check(&["a", "a.b", "b/a", "readme.md", "shardfold.json5"]).is_empty());
         for names in [
@@ -111,6 +115,7 @@ mod tests {
             &["a", "a.b", "a/b"],
             &["README.md/x"],
             &["shardfold.json"],
+            &["shardfold.undo"],
             &["shardfold.journal"],
             &["shardfold.parts/a"],
             &["SHA256SUMS/a"],

@@ -49,6 +49,8 @@ pub(crate) struct Planner<'a> {
     pub allow_noop: bool,
     /// Whether `SHA256SUMS` is written.
     pub sha256: bool,
+    /// Whether `shardfold.undo` is written.
+    pub keep_undo: bool,
 }
 
 impl<'a> Planner<'a> {

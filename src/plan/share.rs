@@ -214,13 +214,15 @@ impl Plan {
             files: Vec::new(),
             copied: Vec::new(),
             sha256: self.sha256,
+            undo: self.undo,
+            is_inverse: self.is_inverse,
         }
     }
 }
 
 /// The claims that reach a tensor, by position, with the elements that they reach there. Of an encoded weight, the first part is
 /// counted.
-fn reached(tensor: &OutTensor) -> Vec<(usize, u64)> {
+pub(crate) fn reached(tensor: &OutTensor) -> Vec<(usize, u64)> {
     match &tensor.content {
         Content::Copy { claim, .. } => {
             claim.iter().map(|claim| (claim.0 as usize, tensor.shape.elements())).collect()

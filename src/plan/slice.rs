@@ -90,10 +90,19 @@ fn refuse_parts(op: &Op, axes: &[Axis], cut: &[Cut]) -> Result<(), Unfit> {
             "the method needs all of the weight that it was trained on, and the checkpoint stores it in parts",
         );
     }
+    let is_whole = |i: usize| (cut[i].first, cut[i].count) == (0, axes[i].count);
+    let is_along = |factor: &Factor, axis| factor.index().is_some_and(|index| index.axis == axis);
+    // What has several values for each position of one axis, and no factor for the other, looks them up by positions of that.
+    let looks_up = |axis: usize| {
+        let no_one = !op.factors.iter().any(|factor| is_along(factor, axis));
+        no_one && op.factors.iter().any(|factor| factor.inner > 1)
+    };
+    if (0..axes.len()).any(|axis| !is_whole(axis) && looks_up(axis)) {
+        return Err("the method counts inputs that the checkpoint stores in several tensors");
+    }
     match op.access() {
         Access::Elements => Ok(()),
         Access::Reduction { axis, .. } => {
-            let is_whole = |i: usize| (cut[i].first, cut[i].count) == (0, axes[i].count);
             if (0..axes.len()).filter(|&i| i != axis).all(is_whole) {
                 return Ok(());
             }

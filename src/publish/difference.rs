@@ -1,7 +1,7 @@
 //! In what one merge differs from another, for a message: of several differences, the first that a user can act on.
 
 use crate::plan::out_tensor::{AdapterUse, Input, Plan, Role};
-use crate::plan::output_files::SUMS;
+use crate::plan::output_files::{SUMS, UNDO};
 use crate::publish::provenance::Provenance;
 
 /// In what the merge of `other` differs from that of `plan`; none if nothing that was written down tells.
@@ -13,8 +13,13 @@ pub(crate) fn difference(other: &Provenance, plan: &Plan) -> Option<String> {
         (None, true) => Some(format!("it has no `{SUMS}`")),
         _ => None,
     };
+    let undo = || match (&other.undo, plan.undo) {
+        (Some(file), false) => Some(format!("it has `{file}`, this one none")),
+        (None, true) => Some(format!("it has no `{UNDO}`")),
+        _ => None,
+    };
     let choices = || choices(&other.choices, &plan.choices);
-    adapters().or_else(inputs).or_else(choices).or_else(sums).or_else(|| {
+    adapters().or_else(inputs).or_else(choices).or_else(sums).or_else(undo).or_else(|| {
         let version = &other.shardfold;
         (*version != plan.version).then(|| format!("it is of shardfold {version}"))
     })
@@ -54,7 +59,8 @@ fn inputs(others: &[Input], own: &[Input]) -> Option<String> {
     Some(format!("`{}` of {of} is another", input.name))
 }
 
-fn choices(others: &[String], own: &[String]) -> Option<String> {
+/// What was decided in one of two merges alone.
+pub(crate) fn choices(others: &[String], own: &[String]) -> Option<String> {
     let only = |these: &[String], those: &[String]| these.iter().find(|text| !those.contains(text)).cloned();
     let theirs = only(others, own).map(|text| format!("there {text}"));
     theirs.or_else(|| only(own, others).map(|text| format!("here {text}")))
@@ -90,7 +96,7 @@ mod tests {
             change(&mut other);
             difference(&Provenance::new(&other, "", Vec::new(), Vec::new()), &plan())
         };
-        let changes: [(Change, &str); 8] = [
+        let changes: [(Change, &str); 9] = [
             (|plan| plan.adapters[0].weight = 0.5.into(), "its adapter `a` has weight 0.5, here 1"),
             (|plan| plan.adapters[0].name = "b".to_owned(), "it has adapter `b` where this one has `a`"),
             (|plan| plan.adapters.push(plan.adapters[0].clone()), "it has 2 adapters, this one 1 adapter"),
@@ -98,6 +104,7 @@ mod tests {
             (|plan| plan.inputs[0].identity.content = "d".to_owned(), "`m` of the base is another"),
             (|plan| plan.choices.clear(), "here the head is untied"),
             (|plan| plan.sha256 = true, "it has `SHA256SUMS`, this one none"),
+            (|plan| plan.undo = true, "it has `shardfold.undo`, this one none"),
             (|plan| plan.version = "2".to_owned(), "it is of shardfold 2"),
         ];
         for (change, text) in changes {

@@ -18,6 +18,7 @@
 pub(crate) mod checksums;
 pub(crate) mod difference;
 pub(crate) mod finished;
+pub(crate) mod fresh;
 pub(crate) mod hashing;
 pub(crate) mod into_place;
 pub(crate) mod journal;

@@ -10,9 +10,12 @@ use crate::plan::out_tensor::Plan;
 
 /// The text of `README.md`. `base` names the base as its config or its directory does; `library` is what loads it.
 pub(crate) fn model_card(plan: &Plan, base: &str, library: &Library) -> String {
-    let mut text = front_matter(plan.adapters.len(), base, library);
+    // What a merge was taken back from is the base again, and made of nothing else.
+    let merged_adapters = if plan.is_inverse { 0 } else { plan.adapters.len() };
+    let mut text = front_matter(merged_adapters, base, library);
     let merged = match plan.adapters.as_slice() {
         [] => String::new(),
+        _ if plan.is_inverse => " with its adapters taken out again".to_owned(),
         [one] => format!(" with {} merged", code(&one.name)),
         several => format!(" with {} adapters merged", several.len()),
     };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::Result;
 use crate::pipeline::milestone::ShardDone;
 use crate::plan::out_tensor::{AdapterUse, Input, Plan};
-use crate::plan::output_files::{RECORD, SUMS};
+use crate::plan::output_files::{RECORD, SUMS, UNDO};
 use crate::storage::location::Location;
 use crate::storage::store::Store;
 use crate::storage::stream::SourceReader;
@@ -89,6 +89,9 @@ pub(crate) struct Provenance {
     /// The file with the checksums of all others, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<String>,
+    /// The file by which the merge is taken back, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
     /// The shards, with their hashes.
     #[serde(deserialize_with = "few_files")]
     pub shards: Vec<ShardDone>,
@@ -121,6 +124,7 @@ impl Provenance {
             inputs: plan.inputs.clone(),
             result: result_digest(shards.iter().chain(&files)),
             checksums: plan.sha256.then(|| SUMS.to_owned()),
+            undo: plan.undo.then(|| UNDO.to_owned()),
             shards,
             files,
         }

@@ -11,7 +11,7 @@ use crate::tensor::size::{show_rate, show_size};
 use crate::report::event::{Event, Reporter};
 use crate::report::lines::{
     budget_lines, checking_line, continuing_line, fetching_line, joining_line, merging_again_line, note_line,
-    verifying_line,
+    reading_line, undo_line, verifying_line,
 };
 use crate::report::rate::{Rate, show};
 use crate::report::say::say;
@@ -87,6 +87,11 @@ impl Reporter for Bar {
             Event::Checking { total_bytes } => self.print(&checking_line(*total_bytes)),
             Event::Joining { parts, total_bytes } => self.print(&joining_line(*parts, *total_bytes)),
             Event::Verifying { total_bytes } => self.print(&verifying_line(*total_bytes)),
+            Event::KeepingUndo { total_bytes } => {
+                self.clear();
+                self.print(&undo_line(*total_bytes));
+            }
+            Event::Reading { what, total_bytes } => self.print(&reading_line(what, *total_bytes)),
             Event::Continuing { total_bytes } => self.print(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clear();

@@ -25,6 +25,13 @@ pub enum Event<'e> {
         /// Bytes of the files or tensors that it is held against.
         total_bytes: u64,
     },
+    /// Values of checkpoints are read, so many bytes.
+    Reading {
+        /// What for: `comparing`.
+        what: &'static str,
+        /// How many bytes.
+        total_bytes: u64,
+    },
     /// The run begins under this budget.
     Budget {
         /// Which.
@@ -52,6 +59,11 @@ pub enum Event<'e> {
         /// How many parts.
         parts: u32,
         /// How many bytes.
+        total_bytes: u64,
+    },
+    /// What so many bytes of changed tensors become when the merge is taken back is compared with the base.
+    KeepingUndo {
+        /// How many.
         total_bytes: u64,
     },
     /// What an earlier run left is looked at, so many bytes.

@@ -53,6 +53,11 @@ impl Objects {
             Event::Verifying { total_bytes } => {
                 Some(json!({"event": "verifying", "total_bytes": total_bytes}))
             }
+            Event::KeepingUndo { total_bytes } => {
+                self.clock = None;
+                Some(json!({"event": "keeping_undo", "total_bytes": total_bytes}))
+            }
+            Event::Reading { what, total_bytes } => Some(json!({"event": what, "total_bytes": total_bytes})),
             Event::Continuing { total_bytes } => {
                 Some(json!({"event": "continuing", "total_bytes": total_bytes}))
             }

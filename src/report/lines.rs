@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::memory::process::process;
 use crate::note::Note;
 use crate::pipeline::progress::Snapshot;
+use crate::plan::output_files::UNDO;
 use crate::schedule::budget::Schedule;
 use crate::storage::io::choice::IoChoice;
 use crate::tensor::size::{show_rate, show_size};
@@ -68,6 +69,11 @@ impl Reporter for Lines {
             Event::Checking { total_bytes } => say(&checking_line(*total_bytes)),
             Event::Joining { parts, total_bytes } => say(&joining_line(*parts, *total_bytes)),
             Event::Verifying { total_bytes } => say(&verifying_line(*total_bytes)),
+            Event::KeepingUndo { total_bytes } => {
+                self.clock = None;
+                say(&undo_line(*total_bytes));
+            }
+            Event::Reading { what, total_bytes } => say(&reading_line(what, *total_bytes)),
             Event::Continuing { total_bytes } => say(&continuing_line(*total_bytes)),
             Event::MergingAgain { total_bytes, files } => {
                 self.clock = None;
@@ -110,6 +116,16 @@ pub(crate) fn joining_line(parts: u32, total_bytes: u64) -> String {
 /// That a directory is being verified.
 pub(crate) fn verifying_line(total_bytes: u64) -> String {
     format!("verifying {}\n", show_size(total_bytes))
+}
+
+/// That what undoes a merge is written.
+pub(crate) fn undo_line(total_bytes: u64) -> String {
+    format!("writing `{UNDO}`: comparing {} with the base\n", show_size(total_bytes))
+}
+
+/// That values of checkpoints are read.
+pub(crate) fn reading_line(what: &str, total_bytes: u64) -> String {
+    format!("{what} {}\n", show_size(total_bytes))
 }
 
 /// That a merge goes on.

@@ -27,13 +27,15 @@ pub(crate) struct RunShape<'p> {
     pub(crate) reason: &'p str,
     /// Which way files are read and written.
     pub(crate) io: &'p IoChoice,
+    /// Bytes of factors that are written to a scratch file first.
+    pub(crate) scratch_bytes: u64,
     /// How fast it will be, if that was measured.
     pub(crate) probe: Option<SpeedProbe>,
 }
 
 /// The plan as one JSON document, claims in the order in which people count.
 pub(crate) fn document(mut plan: Explained<'_>, run: &RunShape<'_>, is_done: bool) -> Value {
-    let RunShape { schedule, reason, io, probe } = run;
+    let RunShape { schedule, reason, io, scratch_bytes, probe } = run;
     plan.claims.sort_by(|a, b| a.adapter.cmp(&b.adapter).then_with(|| natural(a.tensor, b.tensor)));
     json!({
         "plan": plan,
@@ -43,6 +45,7 @@ pub(crate) fn document(mut plan: Explained<'_>, run: &RunShape<'_>, is_done: boo
         "probe": probe,
         "seconds": probe.map(|probe| probe.seconds()),
         "workers": schedule.workers,
+        "scratch_bytes": scratch_bytes,
         "already_done": is_done,
     })
 }
@@ -93,11 +96,11 @@ fn show_shards(f: &mut String, plan: &Explained<'_>) -> fmt::Result {
     }
 }
 
-/// What claims of one row have in common: adapter, method, rank, and the scale's bits.
-type AlikeClaims<'p> = (u32, &'p str, Option<u64>, Option<u32>);
+/// What claims of one row have in common: adapter, method, rank, the scale's bits, and what they need.
+type AlikeClaims<'p> = (u32, &'p str, Option<u64>, Option<u32>, Option<&'static str>);
 
 fn alike<'p>(claim: &ClaimLine<'p>) -> AlikeClaims<'p> {
-    (claim.adapter, claim.method, claim.rank, claim.scale.map(f32::to_bits))
+    (claim.adapter, claim.method, claim.rank, claim.scale.map(f32::to_bits), claim.needs)
 }
 
 /// Every changed tensor with what changes it.
@@ -108,7 +111,7 @@ fn claims(plan: &Explained<'_>) -> Rows {
 }
 
 fn row(group: &Group<AlikeClaims<'_>>, with_adapter: bool) -> Row {
-    let (adapter, method, rank, scale) = group.kind;
+    let (adapter, method, rank, scale, needs) = group.kind;
     // Methods without a rank have a scale only if the adapter has a weight.
     let scale = scale.map(f32::from_bits).filter(|&scale| rank.is_some() || scale != 1.0);
     let scale = scale.map(|scale| format!("scale {}", shorter(scale.into())));
@@ -118,15 +121,23 @@ fn row(group: &Group<AlikeClaims<'_>>, with_adapter: bool) -> Row {
     if with_adapter {
         cells.push(format!("adapter {}", adapter + 1));
     }
+    cells.extend(needs.map(|needs| format!("needs {needs}")));
     Row { name: group.to_string(), count: group.count(), cells }
 }
 
 fn show_budget(f: &mut String, run: &RunShape<'_>, style: Style) -> fmt::Result {
-    let RunShape { schedule, reason, io, probe } = run;
+    let RunShape { schedule, reason, io, scratch_bytes, probe } = run;
     f.write_str("\n")?;
     line(f, "budget", &budget(schedule, reason, io, style))?;
     if style == Style::Verbose {
         f.write_str(&buffers(schedule))?;
+    }
+    if *scratch_bytes > 0 {
+        line(
+            f,
+            "scratch",
+            &format!("{} of factors, written beside the output and removed", show_size(*scratch_bytes)),
+        )?;
     }
     let once = |what: &str, bytes| format!("{what}; `--max-ram {}` reads them once", flag_size(bytes));
     if let Some(bytes) = schedule.budget.factors_once_at {

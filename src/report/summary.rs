@@ -62,14 +62,44 @@ pub struct Summary {
     pub max_ram: Size,
     /// Peak resident set (VmHWM).
     pub peak_rss: u64,
-    /// Whether there are adapters.
+    /// What was done.
     #[serde(skip)]
-    is_merge: bool,
+    done: SummaryKind,
     /// What merged tensors are rounded to, if it is one type.
     #[serde(skip)]
     rounded_to: Option<String>,
     /// Peak charge of the process's own memory cgroup, where one limits it.
     pub cgroup_peak: Option<u64>,
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SummaryKind {
+    Merge,
+    /// Without adapters.
+    Convert,
+    /// It takes a merge back.
+    Unmerge,
+}
+
+impl SummaryKind {
+    fn of(plan: &Plan) -> SummaryKind {
+        if plan.is_inverse {
+            SummaryKind::Unmerge
+        } else if plan.adapters.is_empty() {
+            SummaryKind::Convert
+        } else {
+            SummaryKind::Merge
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            SummaryKind::Merge => "merged into",
+            SummaryKind::Convert => "written to",
+            SummaryKind::Unmerge => "unmerged into",
+        }
+    }
 }
 
 impl Summary {
@@ -98,7 +128,7 @@ impl Summary {
             threads: Vec::new(),
             limit: None,
             max_ram: schedule.budget.total.clone(),
-            is_merge: !plan.adapters.is_empty(),
+            done: SummaryKind::of(plan),
             rounded_to: rounded_to(plan),
             peak_rss: process().peak,
             cgroup_peak: confined_peak(),
@@ -203,10 +233,10 @@ impl fmt::Display for Summary {
             writeln!(f, "already done: `{output}` is the result of this merge, and its hashes agree")?;
             return self.show_result(f);
         }
-        let done = if self.is_merge { "merged into" } else { "written to" };
-        line(f, done, &format!(" `{}`", self.output))?;
+        line(f, self.done.text(), &format!(" `{}`", self.output))?;
         line(f, "tensors", &self.tensors.to_string())?;
-        if let Some(applied) = &self.applied {
+        // What is left of deltas that are taken out tells nobody anything.
+        if let Some(applied) = self.applied.as_ref().filter(|_| self.done != SummaryKind::Unmerge) {
             self.show_applied(f, applied)?;
         }
         self.show_bytes(f)

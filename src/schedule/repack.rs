@@ -16,6 +16,9 @@ use crate::tensor::reference::{FileId, TensorRef};
 /// Strided reads are accepted as long as it comes to fewer bytes than this.
 pub(crate) const MUCH: u64 = 64 << 20;
 
+/// Bytes of a strip of rows that is written at a time, and of what is gathered from it: far below what a run takes afterwards.
+pub(crate) const STRIP: u64 = 1 << 20;
+
 /// A factor that is written in another order into the scratch file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FactorRepack {

@@ -6,6 +6,7 @@ pub(crate) mod dtype;
 pub(crate) mod label;
 pub(crate) mod name;
 pub(crate) mod name_index;
+pub(crate) mod numbers;
 pub(crate) mod rect;
 pub(crate) mod reference;
 pub(crate) mod shape;

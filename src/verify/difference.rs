@@ -71,7 +71,7 @@ impl Difference {
 }
 
 /// Whether two floats are the same or next to each other.
-fn is_rounding(dtype: Dtype, a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn is_rounding(dtype: Dtype, a: &[u8], b: &[u8]) -> bool {
     // Bits of the largest magnitude that is no NaN.
     let most: u64 = match dtype {
         Dtype::F8_E5M2 => 0x7c,

@@ -54,6 +54,14 @@ pub(crate) fn check_hashes(dir: &Location, cancel: &Cancel, reporter: &mut dyn R
     Ok(Verified { path, files: files.len(), bytes, findings, unlisted, ..Verified::default() })
 }
 
+/// In what one file alone is not as it was recorded.
+///
+/// # Errors
+/// As reading; [`ErrorKind::Stopped`](crate::error::kind::ErrorKind::Stopped).
+pub(crate) fn check_one(dir: &Location, file: &ShardDone, cancel: &Cancel) -> Result<Option<Finding>> {
+    check_file(dir, file, &mut FileHashing::new(1, file.bytes, cancel, &mut |_| {}))
+}
+
 /// In what one file is not as it was recorded.
 fn check_file(dir: &Location, file: &ShardDone, hashing: &mut FileHashing<'_>) -> Result<Option<Finding>> {
     let name = file.name.clone();

@@ -13,6 +13,7 @@ use crate::merge::prepare::{Prepared, prepare};
 use crate::merge::request::Request;
 use crate::pipeline::clock::Clocks;
 use crate::pipeline::milestone::ShardDone;
+use crate::plan::output_files::UNDO;
 use crate::publish::difference::difference;
 use crate::publish::provenance::{PROVENANCE, Provenance};
 use crate::report::event::{Event, Reporter};
@@ -25,7 +26,7 @@ use crate::verify::difference::{Difference, coordinates};
 use crate::verify::files::{check_headers, check_others, check_record};
 use crate::verify::finding::Finding;
 use crate::verify::found_tensors::FoundTensors;
-use crate::verify::hashes::unlisted;
+use crate::verify::hashes::{check_one, unlisted};
 use crate::verify::sample::{Chosen, Sample};
 use crate::verify::unmerged::unmerged_modules;
 use crate::verify::verified::{Against, Verified};
@@ -61,7 +62,8 @@ impl Verification {
         let open = || Checkpoint::open(&dir.clone().into(), None, &room);
         // What it takes is counted when the budget is split.
         let mut found = if has_file { None } else { Some(open()?) };
-        let prepared = prepare(&Request { sha256, ..request.clone() })?;
+        let keep_undo = record.as_ref().is_some_and(|record| record.undo.is_some());
+        let prepared = prepare(&Request { sha256, keep_undo, ..request.clone() })?;
         let sample = sample.map(|sample| sample.of(&prepared.plan));
         let mut findings = Vec::new();
         match &record {
@@ -114,6 +116,11 @@ impl Verification {
             if let Some(record) = &self.record {
                 let expected: Vec<ShardDone> = shards.into_iter().chain(others).collect();
                 verified.findings.extend(check_record(&self.dir, record, &expected, &self.prepared.cancel)?);
+                // It is not made again: its own hash tells.
+                let undo = record.files.iter().filter(|file| file.name == UNDO);
+                for file in undo {
+                    verified.findings.extend(check_one(&self.dir, file, &self.prepared.cancel)?);
+                }
             }
             let files: HashSet<&str> = plan.output_files().iter().map(|file| file.name).collect();
             verified.unlisted = unlisted(&self.dir, &|name| files.contains(name))?;

@@ -97,6 +97,7 @@ impl Demo {
             kept: &[],
             stride: u64::MAX,
             shared: SharedInputs::default(),
+            undo: None,
         };
         let mut recorded = 0;
         let mut done = |milestone: Milestone| {

@@ -6,26 +6,50 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use shardfold::testing::TestHooks;
-use shardfold::{Cancel, Location, Request, Style, Terminal, choose, prepare};
+use shardfold::{Cancel, Location, MergedReader, Request, Style, Terminal, choose, prepare};
 
 use super::oracle::{Tensor, Tensors, read, ulp};
 use super::support::{fixtures, quick_folder};
 
-/// Cases that must be there, by their methods.
+const METHODS: &str = include_str!("../../docs/methods.md");
+/// Methods as the documents call them, in their order, with how many cases must be there.
 const CASES: &[(&str, usize)] = &[
-    ("ADALORA", 6),
-    ("VERA", 5),
-    ("PVERA", 3),
-    ("RANDLORA", 5),
-    ("DELORA", 4),
-    ("VBLORA", 7),
-    ("UNILORA", 3),
-    ("TINYLORA", 6),
-    ("GRALORA", 6),
-    ("GLORA", 7),
+    ("LoRA", 8),
+    ("DoRA", 5),
+    ("OLoRA", 2),
+    ("HiRA", 5),
+    ("IA³", 4),
+    ("LoHa", 4),
+    ("LoKr", 6),
+    ("OFT", 8),
+    ("LN tuning", 2),
+    ("AdaLoRA", 6),
+    ("VeRA", 5),
+    ("PVeRA", 3),
+    ("RandLoRA", 5),
+    ("DeLoRA", 4),
+    ("VB-LoRA", 7),
+    ("Uni-LoRA", 3),
+    ("TinyLoRA", 6),
+    ("GraLoRA", 6),
+    ("GLoRA", 7),
     ("DEFT", 6),
-    ("PEANUT", 6),
+    ("PEANuT", 6),
+    ("MiSS", 8),
+    ("C3A", 4),
+    ("BEFT", 2),
+    ("SHiRA", 2),
+    ("Super-Tuning", 5),
+    ("HRA", 5),
+    ("BOFT", 7),
+    ("RoAd", 5),
+    ("FourierFT", 5),
+    ("WaveFT", 12),
 ];
+/// Kinds of layers, as the documents have them.
+const KINDS: [&str; 7] = ["linear", "Conv1D", "embedding", "conv1d", "conv2d", "conv3d", "norm"];
+/// Methods whose ops are no sums, or are rounded to f32 one by one, so that half of one twice is not all of it; most take no weight.
+const NO_SUMS: &[&str] = &["FourierFT", "DoRA", "IA³", "OFT", "LN tuning", "HRA", "BOFT", "RoAd"];
 
 /// One case.
 struct Case {
@@ -39,7 +63,11 @@ impl Case {
     }
 
     fn method(&self) -> &str {
-        self.said["method"].as_str().expect("a text")
+        self.said["label"].as_str().expect("a text")
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.said["kinds"].as_array().expect("a list").iter().any(|of| of == kind)
     }
 
     fn request(&self) -> Request {
@@ -132,4 +160,72 @@ fn every_method_is_as_peft_has_it() {
         wrong.extend(check(&case, &Request { hooks: small, threads: Some(1), ..whole }));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The first case of every method that replaces nothing; of MiSS one that only adds.
+fn one_of_each() -> Vec<Case> {
+    let mut all = cases();
+    all.retain(|case| !case.name().contains("bias") && !case.name().contains("-bat"));
+    let mut seen = Vec::new();
+    all.retain(|case| {
+        let is_new = !seen.contains(&case.method().to_owned());
+        seen.push(case.method().to_owned());
+        is_new
+    });
+    all
+}
+
+#[test]
+fn the_documents_count_the_cases_of_each_method_and_layer() {
+    let cases = cases();
+    let mut table = format!("| method | {} |\n| --- |{}\n", KINDS.join(" | "), " ---: |".repeat(KINDS.len()));
+    for (method, _) in CASES {
+        let count =
+            |kind: &&str| cases.iter().filter(|case| case.method() == *method && case.has(kind)).count();
+        let cells =
+            KINDS.iter().map(count).map(|count| if count == 0 { "–".to_owned() } else { count.to_string() });
+        table += &format!("| {method} | {} |\n", cells.collect::<Vec<_>>().join(" | "));
+    }
+    assert!(METHODS.contains(&table), "the table of docs/methods.md is to be\n{table}");
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_threads_and_buffers() {
+    for case in one_of_each() {
+        let request = case.request();
+        let right = merge(&request).expect("it is merged");
+        for (threads, forced) in [(1, None), (3, Some((16 << 10, 3))), (4, None)] {
+            let hooks = TestHooks { forced, ..TestHooks::default() };
+            let ours = merge(&Request { threads: Some(threads), hooks, ..request.clone() });
+            let ours = ours.expect("it is merged");
+            assert!(right.iter().all(|(name, tensor)| tensor.raw == ours[name].raw), "{}", case.name());
+        }
+    }
+}
+
+#[test]
+fn half_an_adapter_twice_is_the_adapter() {
+    for case in one_of_each().into_iter().filter(|case| !NO_SUMS.contains(&case.method())) {
+        let request = case.request();
+        let (adapter, _) = request.adapters[0].clone();
+        let half = Request { adapters: vec![(adapter.clone(), 0.5), (adapter, 0.5)], ..request.clone() };
+        let (whole, halves) = (merge(&request).expect("it is merged"), merge(&half).expect("it is merged"));
+        assert!(whole.iter().all(|(name, tensor)| tensor.raw == halves[name].raw), "{}", case.name());
+    }
+}
+
+#[test]
+fn what_is_read_one_by_one_is_what_is_merged() {
+    for case in one_of_each() {
+        let request = case.request();
+        let right = merge(&request).expect("it is merged");
+        let reader = MergedReader::open(&request).expect("it is planned");
+        for (name, tensor) in &right {
+            let mut bytes = vec![0xa5; tensor.raw.len()];
+            let all = 0..bytes.len() as u64;
+            let read = reader.read(name, std::slice::from_ref(&all), &mut bytes, &Cancel::default());
+            read.expect("it is made");
+            assert!(bytes == tensor.raw, "{}: {name}", case.name());
+        }
+    }
 }

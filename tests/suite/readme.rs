@@ -52,6 +52,7 @@ fn the_pages_of_tasks_show_what_commands_print() {
         (include_str!("../../docs/tasks/image-models.md"), 2),
         (include_str!("../../docs/tasks/other-trainers.md"), 1),
         (include_str!("../../docs/tasks/verify.md"), 1),
+        (include_str!("../../docs/tasks/differences.md"), 1),
     ];
     for (page, count) in pages {
         check(page, count);

@@ -32,7 +32,6 @@ fn initialisations_that_change_the_base() {
     for (value, why, hint) in [
         ("pissa", "redoing that factorisation is not built yet", convert),
         ("pissa_niter_16", "found by a randomised factorisation that nobody can repeat", convert),
-        ("olora", "redoing that factorisation is not built yet", convert),
         (
             "loftq",
             "training ran on quantized weights",

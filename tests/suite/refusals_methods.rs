@@ -1,4 +1,5 @@
-//! Adapters of OFT, LoHa and LoKr that are refused, each with what it says; and what is said of some that are not.
+//! Adapters of OFT, LoHa and LoKr that are refused, and of methods with deltas of their own, each with what it says; and what is said of some
+//! that are not.
 
 use serde_json::{Value, json};
 use shardfold::testing::Dtype;
@@ -609,5 +610,385 @@ fn lokr_that_does_not_fit() {
     ];
     let config = with(lycoris("LOKR"), &json!({"r": 1}));
     let fine = adapted("llama", MODULE, &[4, 6, 3], config, &one).merge(&[]);
+    assert_eq!(fine.code, 0, "{}", fine.err);
+}
+
+/// A config of a method.
+fn of_type(kind: &str, fields: &Value) -> Value {
+    let config = json!({"peft_type": kind, "peft_version": "0.21.2", "target_modules": ["q_proj"]});
+    with(config, fields)
+}
+
+#[test]
+fn values_that_repeat_and_do_not_fit() {
+    let none = || json!({});
+    let block: Tensors<'_> = &[("miss_block", &[2, 4])];
+    all_are_refused(
+        &of_type("MISS", &none()),
+        &[
+            (
+                "other outputs",
+                &[5, 6],
+                none(),
+                block,
+                &["delta for `", "has shape [4, 6], base tensor has [5, 6]"],
+            ),
+            (
+                "a convolution",
+                &[4, 6, 1, 1],
+                none(),
+                block,
+                &["is a convolution, which PEFT's MiSS does not fit"],
+            ),
+            (
+                "more rows than inputs",
+                &[4, 1],
+                none(),
+                block,
+                &["expected no more rows than its layer's 1 inputs"],
+            ),
+            (
+                "a form that nobody has",
+                &[4, 6],
+                json!({"init_weights": "maxi"}),
+                block,
+                &["sets `init_weights` to `maxi`, which is no value that PEFT has for it"],
+            ),
+            (
+                "a mini that does not divide",
+                &[7, 6],
+                json!({"init_weights": "mini"}),
+                block,
+                &["expected [r, mini_r] with a mini_r that divides 7 outputs"],
+            ),
+            (
+                "a bat of two axes",
+                &[4, 6],
+                json!({"init_weights": "bat"}),
+                block,
+                &["expected [4 / r, r, r] with an r that divides 4 outputs and 6 inputs"],
+            ),
+            (
+                "a bias of others",
+                &[4, 6],
+                json!({"bias": "lora_only"}),
+                block,
+                &["is none of `none`, `all`, `MiSS_only`"],
+            ),
+        ],
+    );
+    all_are_refused(
+        &of_type("C3A", &none()),
+        &[
+            (
+                "blocks that do not divide",
+                &[4, 6],
+                none(),
+                &[("c3a_kernel", &[1, 1, 4])],
+                &["expected [4 / b, 6 / b, b] with a b that divides 4 outputs and 6 inputs"],
+            ),
+            (
+                "no blocks",
+                &[4, 6],
+                none(),
+                &[("c3a_kernel", &[4, 6])],
+                &["c3a_kernel` has shape [4, 6], expected [4 / b"],
+            ),
+        ],
+    );
+    let vector: Tensors<'_> = &[("beft_bias", &[1, 4])];
+    all_are_refused(
+        &of_type("BEFT", &none()),
+        &[
+            (
+                "no bias",
+                &[4, 6],
+                none(),
+                vector,
+                &[
+                    "has no bias of its own to add `beft_bias` to",
+                    "hint: the base layer was made without a bias",
+                ],
+            ),
+            ("other outputs", &[5, 6], none(), vector, &["expected [1, 5], one value for every output"]),
+        ],
+    );
+    // What multiplies has no part.
+    let bat = of_type("MISS", &json!({"init_weights": "bat"}));
+    let weighted = adapted("llama", MODULE, &[4, 6], bat, &[("miss_block", &[2, 2, 2])]);
+    refused_with_weight(&weighted, "with `bat` it multiplies what it finds");
+}
+
+/// Holds what a merge at half the weight says against a text.
+fn refused_with_weight(work: &Work, says: &str) {
+    let run = work.merge_scaled("0.5");
+    assert_eq!(run.code, 65, "{}", run.err);
+    for says in [says, "cannot have weight 0.5", "hint: use weight 1 for this adapter"] {
+        assert!(run.err.contains(says), "{says}: {}", run.err);
+    }
+}
+
+#[test]
+fn entries_that_do_not_fit() {
+    let none = || json!({});
+    let entries: Tensors<'_> = &[("shira_indices", &[2, 3]), ("shira_weight", &[3])];
+    all_are_refused(
+        &of_type("SHIRA", &none()),
+        &[
+            (
+                "places that are no numbers of rows",
+                &[4, 6],
+                none(),
+                entries,
+                &["shira_indices` has an entry at [0.25, 0.25], and its layer is [4, 6]"],
+            ),
+            (
+                "fewer places",
+                &[4, 6],
+                none(),
+                &[("shira_indices", &[2, 2]), ("shira_weight", &[3])],
+                &["shira_indices` has shape [2, 2], expected [2, 3], as `"],
+            ),
+            (
+                "no places",
+                &[4, 6],
+                none(),
+                &entries[1..],
+                &["shira_weight` has no partner `", "shira_indices`"],
+            ),
+            (
+                "a convolution",
+                &[4, 6, 1],
+                none(),
+                entries,
+                &["is a convolution, which PEFT's SHiRA does not fit"],
+            ),
+        ],
+    );
+    let values: Tensors<'_> = &[("supertuning_values", &[3])];
+    all_are_refused(
+        &of_type("SUPERTUNING", &none()),
+        &[
+            (
+                "places that were not saved",
+                &[4, 6],
+                none(),
+                values,
+                &[
+                    "which elements it is for was not saved, and the base does not tell it for sure",
+                    "hint: load the adapter in PEFT onto the base that it was trained on, and save it with \
+                     `save_precomputed_indices=True`",
+                ],
+            ),
+            (
+                "half a product",
+                &[4, 6],
+                none(),
+                &[("supertuning_lora_A.weight", &[2, 6])],
+                &["supertuning_lora_A.weight` has no partner `", "supertuning_values`"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn rotations_that_do_not_fit() {
+    let none = || json!({});
+    let vectors: Tensors<'_> = &[("hra_u", &[6, 2])];
+    all_are_refused(
+        &of_type("HRA", &none()),
+        &[
+            ("other inputs", &[4, 5], none(), vectors, &["has shape [4, 6], base tensor has [4, 5]"]),
+            (
+                "one dimension",
+                &[4, 2, 3],
+                none(),
+                vectors,
+                &["is a convolution of one dimension, which PEFT's HRA"],
+            ),
+            (
+                "no square",
+                &[4, 1, 2, 3],
+                none(),
+                vectors,
+                &["is a convolution whose kernel is not square, which"],
+            ),
+            (
+                "single elements",
+                &[1, 6, 1, 1],
+                none(),
+                vectors,
+                &["is a convolution of one output without a kernel"],
+            ),
+            (
+                "too many",
+                &[4, 2],
+                none(),
+                &[("hra_u", &[2, 3])],
+                &["expected no more vectors than the 2 elements"],
+            ),
+            (
+                "no flag",
+                &[4, 6],
+                json!({"apply_GS": "yes"}),
+                vectors,
+                &["sets `apply_GS` to `yes`, which is neither true nor"],
+            ),
+        ],
+    );
+    let multipliers = ("boft_s", &[4, 1][..]);
+    all_are_refused(
+        &of_type("BOFT", &none()),
+        &[
+            (
+                "too few blocks",
+                &[4, 6],
+                none(),
+                &[("boft_R", &[1, 2, 2, 2]), multipliers],
+                &[
+                    "expected [m, blocks, b, b] of blocks that make up rows of 6, and of several stages an even b",
+                ],
+            ),
+            (
+                "stages of odd blocks",
+                &[4, 6],
+                none(),
+                &[("boft_R", &[2, 2, 3, 3]), multipliers],
+                &["expected [m, blocks, b, b] of blocks that make up rows of 6"],
+            ),
+            (
+                "stages without blocks to pair",
+                &[4, 6],
+                none(),
+                &[("boft_R", &[2, 3, 2, 2]), multipliers],
+                &["expected [m, blocks, b, b] of blocks that make up rows of 6"],
+            ),
+            (
+                "other outputs",
+                &[5, 6],
+                none(),
+                &[("boft_R", &[1, 3, 2, 2]), multipliers],
+                &["boft_s` has shape [4, 1], expected 5 values, one for every output"],
+            ),
+            (
+                "no multipliers",
+                &[4, 6],
+                none(),
+                &[("boft_R", &[1, 3, 2, 2])],
+                &["has no partner `", "boft_s`"],
+            ),
+        ],
+    );
+    let pairs: Tensors<'_> = &[("road_theta", &[2]), ("road_alpha", &[2])];
+    all_are_refused(
+        &of_type("ROAD", &none()),
+        &[
+            (
+                "groups of 64",
+                &[4, 6],
+                none(),
+                pairs,
+                &["expected [2], by the config's `variant` and 4 outputs, in whole groups of 64"],
+            ),
+            ("odd groups", &[3, 6], json!({"group_size": 3}), pairs, &["in whole groups of 3"]),
+            (
+                "another variant",
+                &[4, 6],
+                json!({"group_size": 4, "variant": "road_4"}),
+                pairs,
+                &["expected [8], by the"],
+            ),
+            (
+                "no variant",
+                &[4, 6],
+                json!({"variant": "road_3"}),
+                pairs,
+                &["which is no value that PEFT has for it"],
+            ),
+            (
+                "no group",
+                &[4, 6],
+                json!({"group_size": 0}),
+                pairs,
+                &["`0`, which is not a whole number above zero"],
+            ),
+        ],
+    );
+    let road = of_type("ROAD", &json!({"group_size": 4}));
+    refused_with_weight(
+        &adapted("llama", MODULE, &[4, 6], road, pairs),
+        "RoAd rotates, and a rotation has no scale",
+    );
+    let hra = of_type("HRA", &none());
+    refused_with_weight(
+        &adapted("llama", MODULE, &[4, 6], hra, vectors),
+        "HRA reflects, and a reflection has no scale",
+    );
+    let boft: Tensors<'_> = &[("boft_R", &[1, 3, 2, 2]), multipliers];
+    let work = adapted("llama", MODULE, &[4, 6], of_type("BOFT", &none()), boft);
+    refused_with_weight(&work, "BOFT rotates, and a rotation has no scale");
+}
+
+#[test]
+fn spectra_that_do_not_fit() {
+    let none = || json!({});
+    let spectrum: Tensors<'_> = &[("fourierft_spectrum", &[3])];
+    all_are_refused(
+        &of_type("FOURIERFT", &none()),
+        &[
+            ("more than there are", &[1, 2], none(), spectrum, &["and no more than [1, 2] has"]),
+            (
+                "no list",
+                &[4, 6],
+                none(),
+                &[("fourierft_spectrum", &[3, 1])],
+                &["expected [n] with an n above zero"],
+            ),
+            (
+                "a convolution",
+                &[4, 6, 1],
+                none(),
+                spectrum,
+                &["is no linear layer, which PEFT's FourierFT does not fit"],
+            ),
+            (
+                "no seed",
+                &[4, 6],
+                json!({"random_loc_seed": 1.5}),
+                spectrum,
+                &["which is no whole number of 53 bits"],
+            ),
+            (
+                "no scale",
+                &[4, 6],
+                json!({"scaling": "x"}),
+                spectrum,
+                &["sets `scaling` to `x`, which is not a number"],
+            ),
+        ],
+    );
+    let spectrum: Tensors<'_> = &[("waveft_spectrum", &[3])];
+    all_are_refused(
+        &of_type("WAVEFT", &none()),
+        &[
+            (
+                "a wavelet that PEFT has no filter for",
+                &[4, 6],
+                json!({"wavelet_family": "db11"}),
+                spectrum,
+                &["sets `wavelet_family` to `db11`, which is no value that PEFT has for it"],
+            ),
+            (
+                "no flag",
+                &[4, 6],
+                json!({"use_idwt": 1}),
+                spectrum,
+                &["sets `use_idwt` to `1`, which is neither true nor"],
+            ),
+        ],
+    );
+    // Without a wavelet none is asked for.
+    let direct = of_type("WAVEFT", &json!({"use_idwt": false, "wavelet_family": "db11"}));
+    let fine = adapted("llama", MODULE, &[4, 6], direct, spectrum).merge(&[]);
     assert_eq!(fine.code, 0, "{}", fine.err);
 }

@@ -8,7 +8,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
-use crate::adapters::claim::made_product::MadeProduct;
+use crate::adapters::claim::made_product::DerivedProduct;
 use crate::adapters::claim::placing::{factor_b, matrix};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -101,7 +101,7 @@ fn claim_module(
     let factors = [along_in, Factor::along(0, tensor(b), rank, rank, 1)];
     let scale = scale(context, module)?;
     let product =
-        MadeProduct { method: "adalora", module, used: &[a, b, e], size: (out, input), factors, scale };
+        DerivedProduct { method: "adalora", module, used: &[a, b, e], size: (out, input), factors, scale };
     product.claim(context, findings)
 }
 

@@ -4,28 +4,37 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::adalora::AdaLora;
 use crate::adapters::claim::added_weights::AddedWeights;
 use crate::adapters::claim::bdlora::BdLora;
+use crate::adapters::claim::beft::Beft;
+use crate::adapters::claim::boft::Boft;
+use crate::adapters::claim::c3a::C3a;
 use crate::adapters::claim::core_product::CoreProduct;
 use crate::adapters::claim::deft::Deft;
 use crate::adapters::claim::delora::Delora;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
+use crate::adapters::claim::fourierft::FourierFt;
 use crate::adapters::claim::frozen_base::FrozenBase;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::generalized_lora::GeneralizedLora;
 use crate::adapters::claim::glora_paths::GloraPaths;
 use crate::adapters::claim::gralora::Gralora;
 use crate::adapters::claim::hira::Hira;
+use crate::adapters::claim::hra::Hra;
 use crate::adapters::claim::ia3::Ia3;
 use crate::adapters::claim::ln_tuning::LnTuning;
 use crate::adapters::claim::loha::Loha;
 use crate::adapters::claim::lokr::Lokr;
 use crate::adapters::claim::lora::Lora;
 use crate::adapters::claim::lora_bias::LoraBias;
+use crate::adapters::claim::miss::Miss;
 use crate::adapters::claim::oft::Oft;
 use crate::adapters::claim::output_rotation::OutputRotation;
 use crate::adapters::claim::peanut::Peanut;
 use crate::adapters::claim::randlora::RandLora;
+use crate::adapters::claim::road::Road;
 use crate::adapters::claim::shared_factors::SharedFactors;
+use crate::adapters::claim::shira::Shira;
+use crate::adapters::claim::supertuning::Supertuning;
 use crate::adapters::claim::target_parameters::TargetParameters;
 use crate::adapters::claim::tied_duplicates::TiedDuplicates;
 use crate::adapters::claim::tinylora::Tinylora;
@@ -34,6 +43,7 @@ use crate::adapters::claim::unilora::Unilora;
 use crate::adapters::claim::vblora::Vblora;
 use crate::adapters::claim::vector_share::VectorShare;
 use crate::adapters::claim::vera::{Pvera, Vera};
+use crate::adapters::claim::waveft::WaveFt;
 
 /// Every rule, in the order in which they claim.
 ///
@@ -74,6 +84,16 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &VectorShare,
     &OutputRotation,
     &AddedWeights,
+    &Miss,
+    &C3a,
+    &Beft,
+    &Shira,
+    &Supertuning,
+    &Hra,
+    &Boft,
+    &Road,
+    &FourierFt,
+    &WaveFt,
     &LnTuning,
     &FullWeights,
 ];

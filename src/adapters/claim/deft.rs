@@ -8,7 +8,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect};
-use crate::adapters::claim::made_product::{MadeProduct, axes, plain_weight, size_by_outputs};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, plain_weight, size_by_outputs};
 use crate::adapters::claim::placing::{Product, orientation};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -106,6 +106,6 @@ fn claim_module(
     let factors = [Factor::derived(made, [rank, input], |a| Factor::along(1, a, 1, rank, input)), b];
     let used: Vec<usize> = r.into_iter().chain([p]).collect();
     let scale = context.adapter.weight_of(module);
-    let product = MadeProduct { method: "deft", module, used: &used, size: (out, input), factors, scale };
+    let product = DerivedProduct { method: "deft", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

@@ -8,7 +8,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
-use crate::adapters::claim::made_product::{MadeProduct, axes};
+use crate::adapters::claim::made_product::{DerivedProduct, axes};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -74,6 +74,7 @@ fn claim_module(
         Factor::along(0, tensor(b), rank, rank, 1),
     ];
     let (used, scale) = ([a, b, lambda, widths], context.adapter.weight_of(module));
-    let product = MadeProduct { method: "delora", module, used: &used, size: (out, input), factors, scale };
+    let product =
+        DerivedProduct { method: "delora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

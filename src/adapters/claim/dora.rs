@@ -6,8 +6,8 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora;
 use crate::adapters::claim::lycoris;
+use crate::adapters::claim::pair_op::resolve;
 use crate::adapters::claim::pairs::{B, Pair, take_pairs};
 use crate::adapters::parts::Tail;
 use crate::error::Result;
@@ -71,7 +71,7 @@ fn claim_module(
     magnitude: usize,
     of_inputs: bool,
 ) -> Result<()> {
-    let Some(mut found) = lora::resolve(context, findings, pair)? else { return Ok(()) };
+    let Some(mut found) = resolve(context, findings, pair)? else { return Ok(()) };
     let tensor = context.tensor(magnitude).clone();
     if of_inputs {
         let shape = context.weight(found.target).shape;
@@ -86,6 +86,6 @@ fn claim_module(
         found.op.factors.push(Factor::along(0, tensor.tensor, 1, 1, 1));
     }
     found.keys.push(tensor.key);
-    found.claim(findings, "dora");
+    found.claim(findings, "dora", None);
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::adapters::claim::made_product::{axes, plain_weight};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
-use crate::ops::derived::filled::Filled;
+use crate::ops::derived::filled::Constant;
 use crate::ops::derived::weight_times::WeightTimes;
 use crate::ops::derived::{Derivation, RecipeKind};
 use crate::ops::factor::Factor;
@@ -186,7 +186,7 @@ fn op(
             let values = tensor(i);
             let b = match *values.shape.axes() {
                 [count] | [count, 1] if count == out => Factor::along(0, values.clone(), 1, 1, 1),
-                [1] => made(Filled::Value, &values, 0, out),
+                [1] => made(Constant::Value, &values, 0, out),
                 _ => return Err(context.factor_shape(i, format!("one value, or [{out}]"))),
             };
             Ok(Some(beside_ones((kind, whole), b, &values, input)))
@@ -196,12 +196,12 @@ fn op(
 
 /// An op of one column, beside as many ones as there are inputs.
 fn beside_ones((kind, whole): (LowRank, &Placement), column: Factor, of: &TensorRef, inputs: u64) -> Op {
-    let factors = [made(Filled::Ones, of, 1, inputs), column];
+    let factors = [made(Constant::Ones, of, 1, inputs), column];
     Op::new(kind, whole.clone(), factors, 1.0)
 }
 
 /// A factor of one value everywhere.
-fn made(filled: Filled, of: &TensorRef, axis: usize, count: u64) -> Factor {
+fn made(filled: Constant, of: &TensorRef, axis: usize, count: u64) -> Factor {
     let made = Derivation { recipe: RecipeKind::from(filled), sources: vec![of.clone()] };
     Factor::derived(made, [1, count], |factor| Factor::along(axis, factor, 1, 1, 1))
 }

@@ -56,7 +56,7 @@ impl Claim for Gralora {
 }
 
 /// Sizes of a module's factors.
-struct Tiles {
+struct TileSizes {
     /// Blocks of outputs, and of inputs.
     count: u64,
     /// Inputs of a block.
@@ -67,7 +67,7 @@ struct Tiles {
     rank: u64,
 }
 
-impl Tiles {
+impl TileSizes {
     /// The product of one tile.
     fn op(&self, (a, b): (&Factor, &Factor), whole: &Placement, [g, q]: [u64; 2], scale: f32) -> Op {
         let inner = self.rank / self.count;
@@ -127,7 +127,7 @@ fn claim_module(
     let scale =
         (context.adapter.weight_of(module) * f64::from((alpha / (rank + hybrid) as f64) as f32)) as f32;
     let tensor = |i: usize| context.tensor(i).tensor.clone();
-    let tiles = Tiles { count, inputs, outputs, rank };
+    let tiles = TileSizes { count, inputs, outputs, rank };
     let (stored_a, stored_b) = (Factor::whole(tensor(a)), Factor::whole(tensor(b)));
     let all = (0..count).flat_map(|g| (0..count).map(move |q| [g, q]));
     let mut ops: Vec<Op> = all.map(|tile| tiles.op((&stored_a, &stored_b), &whole, tile, scale)).collect();

@@ -8,26 +8,19 @@
 //! rows. An embedding is such a layer, with tokens as inputs. A convolution's inputs and its kernel are one axis, as `B` has
 //! a kernel of one (peft-methods.md 3.1).
 
-use crate::adapters::adapter::Keys;
 use crate::adapters::claim::Claim;
+use crate::adapters::claim::base_part;
 use crate::adapters::claim::context::ClaimContext;
-use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::layers::{Layer, layer_of};
-use crate::adapters::claim::pairs::{Pair, take_pairs};
-use crate::adapters::claim::placing::{Placed, place};
+use crate::adapters::claim::pair_op::resolve;
+use crate::adapters::claim::pairs::take_pairs;
 use crate::adapters::peft::config::{Field, Refused};
-use crate::error::Result;
-use crate::model::outline::Target;
-use crate::ops::low_rank::LowRank;
-use crate::ops::op::Op;
-use crate::tensor::name::Name;
 
 /// LoRA's product of two factors.
 pub(crate) struct Lora;
 
-/// Initialisations that leave the base as it was.
-const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica"];
+/// Initialisations that leave the base as it was, or take out of it what is taken out again ([`base_part`]).
+const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica", "olora"];
 const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
      path_initial_model_for_weight_conversion=...)` writes a plain LoRA for the base as it is";
 const RESIDUAL: &str = "merge into the residual base that training made, with `init_lora_weights` set to `true` in the \
@@ -41,11 +34,6 @@ const OTHER_INIT: &[Refused] = &[
     Refused {
         starts: "pissa",
         why: "takes the base's main part out of it before training, and redoing that factorisation is not built yet",
-        cure: CONVERT,
-    },
-    Refused {
-        starts: "olora",
-        why: "takes part of the base out of it before training, and redoing that factorisation is not built yet",
         cure: CONVERT,
     },
     Refused {
@@ -164,54 +152,17 @@ impl Claim for Lora {
             let is_one = |path: &str| path.split('.').any(|segment| segment == aid.segment);
             findings.ignore_where(context, is_one, aid.rule);
         }
+        base_part::refuse_others(context, findings);
         for pair in take_pairs(context, findings) {
-            match resolve(context, findings, &pair) {
-                Ok(Some(found)) => found.claim(findings, "lora"),
+            let found = resolve(context, findings, &pair).and_then(|found| match found {
+                Some(found) => base_part::with_part(context, &pair, found),
+                None => Ok(None),
+            });
+            match found {
+                Ok(Some((found, more))) => found.claim(findings, "lora", more),
                 Ok(None) => {}
                 Err(error) => findings.refuse(error),
             }
         }
     }
-}
-
-/// A pair of factors and the op that adds their product.
-pub(crate) struct PairOp {
-    /// Module path as the adapter spells it.
-    pub(crate) module: Name,
-    /// The keys it uses.
-    pub(crate) keys: Keys,
-    /// The tensor it is for.
-    pub(crate) target: Target,
-    /// Outputs of the delta.
-    pub(crate) out: u64,
-    /// Whether the tensor is stored as `[in, out]`.
-    pub(crate) is_transposed: bool,
-    /// What it does to the tensor: `A` and `B` are its first factors.
-    pub(crate) op: Op,
-}
-
-impl PairOp {
-    /// Records it as a claim of a method.
-    pub(crate) fn claim(self, findings: &mut Findings<'_>, method: &'static str) {
-        let PairOp { module, keys, target, op, .. } = self;
-        findings.claim(ClaimedModule::change(method, module, keys, target, vec![op]));
-    }
-}
-
-/// Finds the tensor of a pair and checks its shapes; `None` if what is wrong is recorded already.
-pub(crate) fn resolve(
-    context: &mut ClaimContext<'_>,
-    findings: &mut Findings<'_>,
-    pair: &Pair<'_>,
-) -> Result<Option<PairOp>> {
-    let layer = match pair.parameter.as_deref() {
-        Some((module, parameter)) => Layer { module: module.clone(), parameter: parameter.clone() },
-        None => layer_of(context, findings, &pair.module),
-    };
-    let Some(placed) = place(context, findings, pair, &layer)? else { return Ok(None) };
-    let scale = context.adapter.scale(&pair.module, Some(placed.rank))?;
-    let op = Op::new(LowRank::ADDED, placed.placement(), placed.factors(), scale as f32);
-    let (module, keys) = (context.tensor(pair.a).part_of_path(&pair.module), placed.keys());
-    let Placed { target, out, is_transposed, .. } = placed;
-    Ok(Some(PairOp { module, keys, target, out, is_transposed, op }))
 }

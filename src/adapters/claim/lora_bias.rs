@@ -61,9 +61,7 @@ fn claim_bias(
         return Ok(());
     };
     if context.lookup(module, "bias").is_none() && context.lookup(module, "weight").is_some() {
-        let tensor = format!("{module}.weight");
-        let error = Error::new(ClaimError::NoBaseBias { adapter, tensor });
-        return Err(error.hint("the base layer was made without a bias; PEFT refuses this adapter too"));
+        return Err(context.no_bias(module, "lora_B.bias"));
     }
     let Some(target) = context.target(findings, &[tensor], module, "bias") else { return Ok(()) };
     let weight = context.weight(target);

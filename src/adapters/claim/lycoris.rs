@@ -101,6 +101,50 @@ impl LycorisLayer {
         Err(unfit(context, tensors[0], &name, layer, what))
     }
 
+    /// The same for methods that fit linear layers alone.
+    ///
+    /// # Errors
+    /// [`ClaimError::LayerUnfit`] for all others.
+    pub(crate) fn find_linear(
+        context: &mut ClaimContext<'_>,
+        findings: &mut Findings<'_>,
+        module: &str,
+        tensors: &[usize],
+        what: &'static str,
+    ) -> Result<Option<LycorisLayer>> {
+        let found = LycorisLayer::find(context, findings, module, tensors, what)?;
+        match found {
+            Some(layer) if !layer.kernel().is_empty() => {
+                Err(layer.unfit(context, tensors[0], "a convolution"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The same for methods that work on whole rows of linear layers and of convolutions of two dimensions with a square kernel.
+    ///
+    /// # Errors
+    /// [`ClaimError::LayerUnfit`] for all others.
+    pub(crate) fn find_with_rows(
+        context: &mut ClaimContext<'_>,
+        findings: &mut Findings<'_>,
+        module: &str,
+        tensors: &[usize],
+        what: &'static str,
+    ) -> Result<Option<LycorisLayer>> {
+        let Some(layer) = LycorisLayer::find(context, findings, module, tensors, what)? else {
+            return Ok(None);
+        };
+        let unfit = match *layer.kernel() {
+            [_] => "a convolution of one dimension",
+            [high, wide] if high != wide => "a convolution whose kernel is not square",
+            // Its stored rows are single elements.
+            [1, 1] if layer.matrix().0 == 1 => "a convolution of one output without a kernel",
+            _ => return Ok(Some(layer)),
+        };
+        Err(layer.unfit(context, tensors[0], unfit))
+    }
+
     /// Sizes of the kernel; none for a linear layer.
     pub(crate) fn kernel(&self) -> &[u64] {
         self.shape.axes().get(2..).unwrap_or_default()
@@ -122,10 +166,23 @@ impl LycorisLayer {
         self,
         context: &ClaimContext<'_>,
         findings: &mut Findings<'_>,
+        of: (&'static str, &str),
+        used: &[usize],
+        covered: (u64, u64),
+        op: Op,
+    ) -> Result<()> {
+        self.claim_all(context, findings, of, used, covered, vec![op])
+    }
+
+    /// The same by several changes.
+    pub(crate) fn claim_all(
+        self,
+        context: &ClaimContext<'_>,
+        findings: &mut Findings<'_>,
         (method, module): (&'static str, &str),
         used: &[usize],
         (out, input): (u64, u64),
-        op: Op,
+        ops: Vec<Op>,
     ) -> Result<()> {
         let keys = used.iter().map(|&i| context.tensor(i).key.clone());
         let axes = self.shape.axes();
@@ -143,7 +200,7 @@ impl LycorisLayer {
             return Err(Error::new(ClaimError::DeltaShape { adapter, tensor, delta, base, factors })
                 .hint("the adapter was trained on a model with other sizes: is it for this base?"));
         }
-        findings.claim(ClaimedModule::change(method, module, keys, self.target, vec![op]));
+        findings.claim(ClaimedModule::change(method, module, keys, self.target, ops));
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::ops::placement::Placement;
 use crate::tensor::reference::TensorRef;
 
 /// The product of one module.
-pub(crate) struct MadeProduct<'m> {
+pub(crate) struct DerivedProduct<'m> {
     /// What its method is called.
     pub(crate) method: &'static str,
     /// Its path as the adapter spells it.
@@ -30,10 +30,10 @@ pub(crate) struct MadeProduct<'m> {
     pub(crate) scale: f64,
 }
 
-impl MadeProduct<'_> {
+impl DerivedProduct<'_> {
     /// Claims it for the module's weight.
     pub(crate) fn claim(self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) -> Result<()> {
-        let MadeProduct { method, module, used, size: (out, input), factors, scale } = self;
+        let DerivedProduct { method, module, used, size: (out, input), factors, scale } = self;
         let Some(target) = context.target(findings, used, module, "weight") else { return Ok(()) };
         let [a, b] = [0, 1].map(|i| context.tensor(used[i.min(used.len() - 1)]));
         let product = Product { out, input, a, b };

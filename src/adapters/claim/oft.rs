@@ -10,7 +10,6 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::refusals::WEIGHT_ONE;
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::adapters::peft::methods::oft::OftOptions;
@@ -113,11 +112,7 @@ fn refused(context: &ClaimContext<'_>, old: &[usize]) -> Option<Error> {
 
 /// The refusal of an adapter that rotates and has another weight than 1.
 pub(crate) fn weighted(context: &ClaimContext<'_>) -> Option<Error> {
-    context.adapter.weighted_module().map(|(module, weight)| {
-        let (adapter, why) = (context.adapter.name.clone(), "OFT rotates, and a rotation has no scale");
-        let what = module.to_owned();
-        Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint(WEIGHT_ONE)
-    })
+    context.weighted("OFT rotates, and a rotation has no scale")
 }
 
 /// Says what a series may surprise with.

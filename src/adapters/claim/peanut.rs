@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
-use crate::adapters::claim::made_product::{MadeProduct, axes, plain_weight, size_by_outputs};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, plain_weight, size_by_outputs};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -80,7 +80,8 @@ fn claim_module(
         Factor::along(0, tensor(b), rank, rank, 1),
     ];
     let scale = context.adapter.weight_of(module) * f64::from(context.adapter.number("scaling")? as f32);
-    let product = MadeProduct { method: "peanut", module, used: &used, size: (out, input), factors, scale };
+    let product =
+        DerivedProduct { method: "peanut", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }
 

@@ -8,7 +8,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, lacks_one};
-use crate::adapters::claim::made_product::{MadeProduct, axes, shared};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -106,6 +106,7 @@ fn claim_module(
     let factors = if small == 1 { [trained, fixed] } else { [fixed, trained] };
     let alpha = context.adapter.number("randlora_alpha")?;
     let scale = context.adapter.weight_of(module) * f64::from((alpha / rank as f64) as f32);
-    let product = MadeProduct { method: "randlora", module, used: &used, size: (out, input), factors, scale };
+    let product =
+        DerivedProduct { method: "randlora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

@@ -19,6 +19,21 @@ impl ClaimContext<'_> {
         ClaimError::FactorShape { adapter: self.adapter.name.clone(), key, found, expected }.into()
     }
 
+    /// The refusal of an adapter with another weight than 1, for what it does.
+    pub(crate) fn weighted(&self, why: &'static str) -> Option<Error> {
+        self.adapter.weighted_module().map(|(module, weight)| {
+            let (adapter, what) = (self.adapter.name.clone(), module.to_owned());
+            Error::new(ClaimError::Weighted { adapter, what, weight, why }).hint(WEIGHT_ONE)
+        })
+    }
+
+    /// The refusal of a vector that is added to the bias of a module which has none.
+    pub(crate) fn no_bias(&self, module: &str, vector: &'static str) -> Error {
+        let (adapter, tensor) = (self.adapter.name.clone(), format!("{module}.weight"));
+        Error::new(ClaimError::NoBaseBias { adapter, tensor, vector })
+            .hint("the base layer was made without a bias; PEFT refuses this adapter too")
+    }
+
     /// What helps if the base was saved while PEFT's wrappers were in the model, as names of its tensors show.
     pub(crate) fn wrapped_base(&self) -> Option<String> {
         let mut names = self.outline.base.catalogue.tensors.iter().map(|tensor| &*tensor.name);

@@ -14,7 +14,7 @@ use crate::adapters::claim::dora::lacks_magnitude;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::expert_layout;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lora::resolve;
+use crate::adapters::claim::pair_op::resolve;
 use crate::adapters::claim::pairs::{A, B, Pair, take_tails};
 use crate::adapters::parts::Tail;
 use crate::error::claim::ClaimError;
@@ -196,7 +196,7 @@ fn parameters<'c>(
                 pair.parameter = Some(Box::new((module.to_owned(), parameter)));
                 pair.module = path.into();
                 if let Some(found) = resolve(context, findings, &pair)? {
-                    found.claim(findings, "lora");
+                    found.claim(findings, "lora", None);
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
-use crate::adapters::claim::made_product::{MadeProduct, axes, shared};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -89,6 +89,7 @@ fn claim_module(
         Factor::along(0, tensor(b), rank, rank, 1),
     ];
     let (used, scale) = ([a, b, p, v], context.adapter.weight_of(module));
-    let product = MadeProduct { method: "tinylora", module, used: &used, size: (out, input), factors, scale };
+    let product =
+        DerivedProduct { method: "tinylora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

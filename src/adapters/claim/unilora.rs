@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
-use crate::adapters::claim::made_product::{MadeProduct, axes, shared};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::{Field, Refused};
 use crate::error::Result;
@@ -89,6 +89,7 @@ fn claim_module(
         Factor::derived(made(at_b, by_b), [out, rank], |b| Factor::along(0, b, rank, rank, 1)),
     ];
     let (used, scale) = ([at_a, at_b, by_a, by_b, vector], context.adapter.weight_of(module));
-    let product = MadeProduct { method: "unilora", module, used: &used, size: (out, input), factors, scale };
+    let product =
+        DerivedProduct { method: "unilora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }

@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::claim_modules;
-use crate::adapters::claim::made_product::{MadeProduct, axes, shared};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -118,7 +118,8 @@ fn claim_module(
     ];
     let used: Vec<usize> = [Some(a.0), Some(b.0), a.1, b.1, Some(bank)].into_iter().flatten().collect();
     let scale = context.adapter.weight_of(module);
-    let product = MadeProduct { method: "vblora", module, used: &used, size: (out, input), factors, scale };
+    let product =
+        DerivedProduct { method: "vblora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)
 }
 

@@ -9,7 +9,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, lacks_one};
-use crate::adapters::claim::made_product::{MadeProduct, axes, shared, size_by_outputs};
+use crate::adapters::claim::made_product::{DerivedProduct, axes, shared, size_by_outputs};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -48,7 +48,7 @@ const NO_PROJECTION: (&str, &str) = (
 );
 
 /// A method's names.
-struct Names {
+struct ProjectionNames {
     method: &'static str,
     tails: [Tail; 2],
     projections: [&'static str; 2],
@@ -56,13 +56,13 @@ struct Names {
     parts: u64,
 }
 
-const VERA: Names = Names {
+const VERA: ProjectionNames = ProjectionNames {
     method: "vera",
     tails: [Tail::bare(".vera_lambda_b"), Tail::bare(".vera_lambda_d")],
     projections: ["vera_A", "vera_B"],
     parts: 1,
 };
-const PVERA: Names = Names {
+const PVERA: ProjectionNames = ProjectionNames {
     method: "pvera",
     tails: [Tail::bare(".pvera_lambda_b"), Tail::bare(".pvera_lambda_d")],
     projections: ["pvera_A", "pvera_B"],
@@ -102,7 +102,7 @@ impl Claim for Pvera {
 }
 
 fn claim_module(
-    names: &Names,
+    names: &ProjectionNames,
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
@@ -139,5 +139,6 @@ fn claim_module(
         Factor::derived(made(b, by_out), [out, rank], |b| Factor::along(0, b, rank, rank, 1)),
     ];
     let (method, scale) = (names.method, context.adapter.weight_of(module));
-    MadeProduct { method, module, used: &used, size: (out, input), factors, scale }.claim(context, findings)
+    DerivedProduct { method, module, used: &used, size: (out, input), factors, scale }
+        .claim(context, findings)
 }

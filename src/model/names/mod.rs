@@ -26,6 +26,7 @@ pub(crate) mod place_sum;
 pub(crate) mod presence;
 pub(crate) mod reading;
 pub(crate) mod rules;
+pub(crate) mod runtime;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;

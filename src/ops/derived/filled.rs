@@ -4,31 +4,31 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// What fills a factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Filled {
+pub(crate) enum Constant {
     /// Ones, whatever the source holds.
     Ones,
     /// The source's only value.
     Value,
 }
 
-impl Recipe for Filled {
+impl Recipe for Constant {
     fn whole(&self) -> usize {
         1
     }
 
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
         values.fill(match self {
-            Filled::Ones => 1.0,
-            Filled::Value => sources.whole[0][0] as f32,
+            Constant::Ones => 1.0,
+            Constant::Value => sources.whole[0][0] as f32,
         });
         Ok(())
     }
 
     fn is_zero(&self, sources: &[FactorValues]) -> bool {
-        *self == Filled::Value && sources[0].all_zero
+        *self == Constant::Value && sources[0].all_zero
     }
 }

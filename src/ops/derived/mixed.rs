@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::exp;
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// Sums of a bank's vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,10 @@ impl Mixed {
 impl Recipe for Mixed {
     fn whole(&self) -> usize {
         1
+    }
+
+    fn has_indices(&self, source: usize) -> bool {
+        self.is_chosen && source == 1
     }
 
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {

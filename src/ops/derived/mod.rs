@@ -8,25 +8,31 @@
 //! Rounding: each value is made in f64 and rounded to f32 once. PEFT makes it in f32; where it is one product, both are the
 //! same number.
 
+pub(crate) mod base_part;
 pub(crate) mod bases;
+pub(crate) mod entries;
 pub(crate) mod filled;
 pub(crate) mod mixed;
 pub(crate) mod network;
 pub(crate) mod orthonormal;
+pub(crate) mod permuted;
 pub(crate) mod picked;
 pub(crate) mod projected;
 pub(crate) mod scaled_rows;
+pub(crate) mod scatter;
 pub(crate) mod triangle;
 pub(crate) mod truncated;
 pub(crate) mod turned;
 pub(crate) mod unit_rows;
+pub(crate) mod wavelets;
 pub(crate) mod weight_times;
 
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::factor::FactorValues;
+use crate::ops::derived::scatter::{Scatter, entries};
+use crate::ops::factor_values::FactorValues;
 use crate::tensor::reference::TensorRef;
 
 /// How a factor is made.
@@ -44,7 +50,7 @@ impl Derivation {
         self.recipe.recipe()
     }
 
-    /// Bytes that are held while the factor is made: sources that are needed whole, and sums.
+    /// Bytes that are held while the factor is made: sources that are needed whole, sums, and places that no source has.
     pub(crate) fn whole_bytes(&self) -> u64 {
         let bytes = |values: u64, size: usize| values.saturating_mul(size as u64);
         let whole = self.sources.iter().take(self.recipe().whole());
@@ -55,7 +61,8 @@ impl Derivation {
         let sum = self.recipe().sum().zip(self.sources.last()).map(|(sum, last)| sum.len(row(last)) as u64);
         // The sum, and the values that are made of it.
         let sum = sum.map(|values| bytes(values, size_of::<f64>() + size_of::<f32>()));
-        whole.saturating_add(beside).saturating_add(sum.unwrap_or(0))
+        let places = self.recipe().scatter().map_or(0, |scatter| scatter.place_bytes(entries(&self.sources)));
+        whole.saturating_add(beside).saturating_add(sum.unwrap_or(0)).saturating_add(places)
     }
 }
 
@@ -87,19 +94,46 @@ pub(crate) trait Recipe: Sync {
         None
     }
 
+    /// For a factor whose rows are made of entries that lie in any order: where they stand. [`Recipe::make`] is not asked then.
+    fn scatter(&self) -> Option<&dyn Scatter> {
+        None
+    }
+
+    /// Whether a source has whole numbers.
+    fn has_indices(&self, _source: usize) -> bool {
+        false
+    }
+
     /// Whether all values are zero, whatever other sources hold, by what is known of each.
     fn is_zero(&self, sources: &[FactorValues]) -> bool {
         sources.iter().any(|source| source.all_zero)
     }
 }
 
-/// A sum over the rows of a tensor of the base.
+/// A sum over the rows of a tensor of the base, which may be gone through several times.
 pub(crate) trait RowSum {
     /// Values of the sum for a tensor whose rows have so many.
     fn len(&self, row: usize) -> usize;
 
-    /// Adds what a row comes to.
-    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
+    /// How often all rows are gone through.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// Adds what a row comes to in a pass.
+    fn add(&self, place: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
+
+    /// Makes of the sum, behind a pass, what the next one wants.
+    fn turn(&self, _pass: usize, _sum: &mut [f64]) {}
+}
+
+/// Which row is added, and in which pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowPlace {
+    /// The pass.
+    pub(crate) pass: usize,
+    /// The row.
+    pub(crate) row: usize,
 }
 
 /// A source whose values cannot be.
@@ -130,7 +164,7 @@ macro_rules! recipes {
 
         impl RecipeKind {
             /// What makes the values.
-            fn recipe(&self) -> &dyn Recipe {
+            pub(crate) fn recipe(&self) -> &dyn Recipe {
                 match self {
                     $(RecipeKind::$recipe(recipe) => Borrow::<crate::ops::derived::$file::$recipe>::borrow(recipe),)*
                 }
@@ -153,7 +187,7 @@ recipes! {
     /// Rows of bases that several numbers make.
     Bases in bases,
     /// One value, or one for each row, or ones.
-    Filled in filled,
+    Constant in filled,
     /// Sums of a bank's vectors.
     Mixed in mixed,
     /// Values of a vector.
@@ -168,6 +202,12 @@ recipes! {
     Network in network,
     /// A weight times a vector.
     WeightTimes in weight_times,
+    /// A factor of a weight's part in the space of its first columns.
+    BasePart in base_part,
+    /// Entries of a sparse matrix, by rows.
+    Entries in entries,
+    /// Entries in a random order, by rows.
+    Permuted in permuted,
     /// A sum of products, cut to a rank.
     Truncated in truncated,
 }

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::{erf, sigmoid, tanh};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
-use crate::ops::factor::FactorValues;
+use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowPlace, RowSum};
+use crate::ops::factor_values::FactorValues;
 
 /// A small network of a weight's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl RowSum for Network {
         self.rank * row
     }
 
-    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
+    fn add(&self, RowPlace { row, .. }: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
         let a = &whole[0];
         let outputs = a.len() / self.rank;
         for (sum, value) in sum.chunks_exact_mut(self.rank).zip(values) {

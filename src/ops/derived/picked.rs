@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
-use crate::ops::factor::FactorValues;
+use crate::ops::factor_values::FactorValues;
 
 /// Values of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,10 @@ pub(crate) struct Picked;
 impl Recipe for Picked {
     fn whole(&self) -> usize {
         1
+    }
+
+    fn has_indices(&self, source: usize) -> bool {
+        source == 1
     }
 
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {

@@ -36,6 +36,8 @@ const AIDS: &[TrainingAid] = &[
 pub(crate) struct LoraOptions {
     /// The order of experts in `lora_B`, where the config says it.
     pub packing: Result<Option<Packing>, Problem>,
+    /// The factors began as a part of the base, which was taken out of it.
+    pub takes_base_part: bool,
     /// Variants that were on, by what they left in the file.
     pub aids: Vec<&'static TrainingAid>,
 }
@@ -45,6 +47,7 @@ impl LoraOptions {
     pub(crate) fn read(config: &AdapterConfig) -> LoraOptions {
         LoraOptions {
             packing: packing(config),
+            takes_base_part: config.text("init_lora_weights") == Some("olora"),
             aids: AIDS.iter().filter(|aid| config.get(aid.field).is_some()).collect(),
         }
     }

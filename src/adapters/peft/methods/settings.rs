@@ -17,6 +17,15 @@ const DEPTHS: Numbers = Numbers::new(
     "is not a whole number up to 1000",
 );
 
+/// What torch seeds its generators with, as far as a number of JSON is exact.
+const SEEDS: Numbers = Numbers::new(
+    |number| number.fract() == 0.0 && number.abs() <= MOST_EXACT,
+    "is no whole number of 53 bits",
+);
+
+/// Whole numbers up to this one are exact.
+const MOST_EXACT: f64 = (1u64 << 53) as f64;
+
 /// Type, field, PEFT's default, and which numbers can be.
 const NUMBERS: &[(&str, &str, f64, Numbers)] = &[
     ("ADALORA", "init_r", 12.0, SCALES),
@@ -27,16 +36,28 @@ const NUMBERS: &[(&str, &str, f64, Numbers)] = &[
     ("DEFT", "alpha", 0.0, Numbers::ALPHAS),
     ("PEANUT", "depth", 0.0, DEPTHS),
     ("PEANUT", "scaling", 1.0, Numbers::ALPHAS),
+    // Left out or null, it is twice the rank.
+    ("SUPERTUNING", "lora_alpha", f64::NAN, Numbers::ALPHAS),
+    ("ROAD", "group_size", 64.0, Numbers::RANKS),
+    ("FOURIERFT", "scaling", 150.0, Numbers::ALPHAS),
+    ("FOURIERFT", "random_loc_seed", 777.0, SEEDS),
+    ("WAVEFT", "scaling", 25.0, Numbers::ALPHAS),
+    ("WAVEFT", "random_loc_seed", 777.0, SEEDS),
 ];
 
 /// Numbers that are null by default.
-const NULLS: &[(&str, &str)] = &[("DEFT", "alpha")];
+const NULLS: &[(&str, &str)] = &[("DEFT", "alpha"), ("SUPERTUNING", "lora_alpha")];
 
 /// Type, field, PEFT's default, and which words can be. True and false are such words, too.
 const WORDS: &[(&str, &str, &str, &[&str])] = &[
     ("DEFT", "decomposition_method", "relu", &["relu", "qr"]),
     ("DEFT", "para", "false", &["false", "true"]),
     ("PEANUT", "act_fn", "relu", &ACTIVATIONS),
+    ("MISS", "init_weights", "true", &["true", "false", "mini", "bat"]),
+    ("HRA", "apply_GS", "false", &["true", "false"]),
+    ("ROAD", "variant", "road_1", &["road_1", "road_2", "road_4"]),
+    ("WAVEFT", "use_idwt", "true", &["true", "false"]),
+    ("WAVEFT", "wavelet_family", "db1", WAVELETS),
 ];
 
 /// What a network may have between its layers.
@@ -49,6 +70,12 @@ const ACTIVATIONS: [&str; 9] = {
     }
     names
 };
+
+/// Wavelets that PEFT has filters for, and sizes that fit them.
+const WAVELETS: &[&str] = &[
+    "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9", "db10", "sym2", "sym3", "sym4", "sym5",
+    "sym6", "sym7", "sym8", "sym9", "sym10", "coif1", "coif2", "coif3", "coif4",
+];
 
 /// What a config sets of both tables.
 #[derive(Clone, Debug, Default)]
