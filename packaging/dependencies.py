@@ -66,8 +66,9 @@ def component(package):
         "bom-ref": f"pkg:cargo/{name}@{version}",
         "name": name,
         "version": version,
-        "purl": f"pkg:cargo/{name}@{version}",
     }
+    if package["source"]:  # else it is this repository's own, under the name of the crate that it stands for
+        found["purl"] = f"pkg:cargo/{name}@{version}"
     if package["license"]:
         found["licenses"] = [{"expression": package["license"].replace("/", " OR ")}]
     return found

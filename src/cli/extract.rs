@@ -2,6 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::error::request::RequestError;
 use crate::extract::extracted::Extracted;
 use crate::extract::extraction::{Extraction, MOST_RANK};
 use crate::hub::cache::Hub;
@@ -50,13 +51,15 @@ pub(crate) fn request_of(memory: &MemoryFlags, cancel: &Cancel) -> Result<Reques
 /// What is to be extracted.
 ///
 /// # Errors
-/// Misuse of a flag.
+/// Misuse of a flag, or that one is missing that it needs.
 pub(crate) fn extraction_of(args: &ExtractArgs, cancel: &Cancel) -> Result<Extraction> {
+    let rank = args.rank.as_ref().ok_or(RequestError::Required { flag: "--rank <R>" })?;
+    let output = args.output.as_ref().ok_or(RequestError::Required { flag: "--output <DIR>" })?;
     Ok(Extraction {
         origins: [args.base.clone().into(), args.tuned.clone().into()],
-        rank: read_count("--rank", &args.rank, MOST_RANK)?,
+        rank: read_count("--rank", rank, MOST_RANK)?,
         skip: read_patterns("--skip", &args.skip)?,
         save_others: args.save_others,
-        output: Location::of_typed(&args.output, cancel)?,
+        output: Location::of_typed(output, cancel)?,
     })
 }

@@ -23,13 +23,13 @@ pub(crate) struct ExtractArgs {
     ///
     /// From 1 to 1024. Alpha is the rank, so that the scale is 1.
     #[arg(long, value_name = "R", help_heading = "Output")]
-    pub(crate) rank: String,
+    pub(crate) rank: Option<String>,
 
     /// Write the adapter to this directory
     ///
     /// It must not exist, or be empty.
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
 
     /// Write modules that are no linear layers into the adapter whole
     ///

@@ -208,7 +208,10 @@ fn half_an_adapter_twice_is_the_adapter() {
     for case in one_of_each().into_iter().filter(|case| !NO_SUMS.contains(&case.method())) {
         let request = case.request();
         let (adapter, _) = request.adapters[0].clone();
-        let half = Request { adapters: vec![(adapter.clone(), 0.5), (adapter, 0.5)], ..request.clone() };
+        let half = Request {
+            adapters: vec![(adapter.clone(), 0.5.into()), (adapter, 0.5.into())],
+            ..request.clone()
+        };
         let (whole, halves) = (merge(&request).expect("it is merged"), merge(&half).expect("it is merged"));
         assert!(whole.iter().all(|(name, tensor)| tensor.raw == halves[name].raw), "{}", case.name());
     }

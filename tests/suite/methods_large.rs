@@ -53,7 +53,7 @@ fn work(kind: &str, fields: &Value, tensors: Tensors<'_>) -> Work {
 
 /// Merges, whole and in small tiles, into values that must be the same.
 fn merged(work: &Work) -> Vec<f32> {
-    let adapters = vec![(work.adapter.clone().into(), 1.0)];
+    let adapters = vec![(work.adapter.clone().into(), 1.0.into())];
     let whole = Request { base: Some(work.base.clone().into()), adapters, ..Request::default() };
     let mut found = Vec::new();
     for request in [in_small_tiles(&whole), whole] {

@@ -331,7 +331,7 @@ fn other_adapters_and_other_flags_are_refused() {
     fs::write(&weights, &bytes).unwrap();
     // The weight is that of the merge, whatever is asked for.
     work.unmerge(|request| Request {
-        adapters: request.adapters.into_iter().map(|(origin, _)| (origin, 3.0)).collect(),
+        adapters: request.adapters.into_iter().map(|(origin, _)| (origin, 3.0.into())).collect(),
         ..request
     })
     .unwrap();
@@ -382,7 +382,7 @@ fn damaged_undo_files_are_refused() {
     // That of another merge.
     let other = Work::of("llama-bf16-sharded");
     let request = Request { keep_undo: true, ..other.request.clone() };
-    let adapters = request.adapters.iter().map(|(origin, _)| (origin.clone(), 0.5)).collect();
+    let adapters = request.adapters.iter().map(|(origin, _)| (origin.clone(), 0.5.into())).collect();
     run(&Request { adapters, ..request }, &Location::of_path(other.at("out"))).unwrap();
     let text = refused(&fs::read(other.at("out/shardfold.undo")).unwrap());
     assert!(text.contains("is of another merge than the one that made what lies beside it"), "{text}");
@@ -528,7 +528,7 @@ fn normal_case(folder: &Path, elements: [u64; 2], ratio: f64) {
 }
 
 fn normal_request(folder: &Path) -> Request {
-    let adapters = vec![(folder.join("adapter").into(), 1.0)];
+    let adapters = vec![(folder.join("adapter").into(), 1.0.into())];
     Request { base: Some(folder.join("base").into()), adapters, ..Request::default() }
 }
 
