@@ -5,11 +5,11 @@ use crate::cli::values::usage;
 use crate::error::Result;
 use crate::ops::combination::Combination;
 
-/// What PEFT has beside what is accepted.
-const OTHERS: &[&str] = &["ties", "dare_ties", "magnitude_prune"];
-const ACCEPTED: &str = "`linear`, `cat`, `svd` or `dare_linear` is accepted";
-const NOT_BUILT: &str = "it must know the largest values of each whole delta first, which is not built yet; `linear`, `cat`, `svd` or \
-                         `dare_linear` is accepted";
+const ACCEPTED: &str =
+    "`linear`, `cat`, `svd`, `ties`, `magnitude_prune`, `dare_linear` or `dare_ties` is accepted";
+/// PEFT's names of what it cuts to a rank behind it.
+const WITH_SVD: &[&str] = &["ties_svd", "magnitude_prune_svd", "dare_linear_svd", "dare_ties_svd"];
+const CUT: &str = "its result needs no rank here, and is not cut: it is accepted without `_svd`";
 /// The highest rank that is left: the singular values of its factors are found in memory.
 const RANK_MOST: u64 = 4096;
 
@@ -27,17 +27,33 @@ pub(crate) fn combination(flags: &CombineFlags) -> Result<Option<Combination>> {
             density: read_density(density.as_deref())?,
             seed: read_seed(seed.as_deref())?,
         }),
+        Some("ties" | "magnitude_prune") => Some(Combination::Elected {
+            density: read_density(density.as_deref())?,
+            seed: None,
+            by_majority: combine.as_deref() == Some("ties"),
+        }),
+        Some("dare_ties") => Some(Combination::Elected {
+            density: read_density(density.as_deref())?,
+            seed: Some(read_seed(seed.as_deref())?),
+            by_majority: true,
+        }),
         Some(other) => {
-            let without_svd = other.strip_suffix("_svd").unwrap_or(other);
-            let accepted = if OTHERS.contains(&without_svd) { NOT_BUILT } else { ACCEPTED };
+            let accepted = if WITH_SVD.contains(&other) { CUT } else { ACCEPTED };
             return Err(usage("--combine", other, accepted));
         }
     };
-    let is_sampled = matches!(found, Some(Combination::Sampled { .. }));
+    let is_drawn =
+        matches!(found, Some(Combination::Sampled { .. } | Combination::Elected { seed: Some(_), .. }));
+    let has_density = is_drawn || matches!(found, Some(Combination::Elected { .. }));
     let is_cut = matches!(found, Some(Combination::Truncated { .. }));
     for (flag, value, has_place, accepted) in [
-        ("--density", density, is_sampled, "it is accepted with `--combine dare_linear`"),
-        ("--combine-seed", seed, is_sampled, "it is accepted with `--combine dare_linear`"),
+        (
+            "--density",
+            density,
+            has_density,
+            "it is accepted with `ties`, `magnitude_prune`, `dare_linear` and `dare_ties`",
+        ),
+        ("--combine-seed", seed, is_drawn, "it is accepted with `--combine dare_linear` and `dare_ties`"),
         ("--rank", rank, is_cut, "it is accepted with `--combine svd`"),
     ] {
         if let Some(value) = value.as_deref().filter(|_| !has_place) {
@@ -57,7 +73,7 @@ fn read_rank(text: Option<&str>) -> Result<u64> {
 fn read_density(text: Option<&str>) -> Result<f64> {
     let density = text.and_then(|text| text.parse().ok()).filter(|share: &f64| *share > 0.0 && *share <= 1.0);
     density.ok_or_else(|| {
-        let accepted = "`--combine dare_linear` needs a number above 0 and no more than 1, such as 0.5";
+        let accepted = "this `--combine` needs a number above 0 and no more than 1, such as 0.5";
         usage("--density", text.unwrap_or_default(), accepted)
     })
 }

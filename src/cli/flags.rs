@@ -95,19 +95,20 @@ impl InputFlags {
 /// How the deltas of several adapters become one.
 #[derive(Args)]
 pub(crate) struct CombineFlags {
-    /// Choose how LoRA adapters combine: linear, cat, svd or dare_linear
+    /// Choose how LoRA adapters combine: linear, svd, ties or dare_linear, …
     ///
     /// As `add_weighted_adapter` of PEFT has it, but on deltas, each with its own scale and weight. `linear` and `cat` are their exact sum,
-    /// as without it. `svd` cuts the sum of each module to `--rank`. `dare_linear` keeps a random share of each delta's elements, `--density`,
-    /// and divides by it.
+    /// as without it. `svd` cuts the sum of each module to `--rank`. `magnitude_prune` keeps the largest share of each delta's elements, `--density`.
+    /// `dare_linear` keeps a random share and divides by it. `ties` and `dare_ties` then leave out what is against the sign of the majority, and
+    /// take the mean of the rest.
     #[arg(long, value_name = "TYPE", help_heading = "Inputs")]
     pub(crate) combine: Option<String>,
 
-    /// Keep this share of deltas with `--combine dare_linear`, e.g. 0.5
+    /// Keep this share of each delta with `--combine ties`, e.g. 0.5
     #[arg(long, value_name = "SHARE", help_heading = "Inputs")]
     pub(crate) density: Option<String>,
 
-    /// Choose another draw of what `dare_linear` keeps [default: 0]
+    /// Choose another draw of what `--combine dare_…` keeps [default: 0]
     #[arg(long, value_name = "NUMBER", help_heading = "Inputs")]
     pub(crate) combine_seed: Option<String>,
 

@@ -13,6 +13,7 @@ pub(crate) mod combination;
 pub(crate) mod cp_core;
 pub(crate) mod derived;
 pub(crate) mod dora;
+pub(crate) mod elected;
 pub(crate) mod factor;
 pub(crate) mod factor_values;
 pub(crate) mod formula;
@@ -198,6 +199,8 @@ deltas! {
     RotatePairs in rotate_pairs as Box,
     /// A product of two factors, of which a random part is kept.
     Sampled in sampled as Box,
+    /// Several products, of which parts are left out.
+    Elected in elected as Box,
 }
 
 impl DeltaKind {

@@ -23,6 +23,13 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// A product of which a random part is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampled {
+    /// Which elements are kept.
+    pub draw: Draw,
+}
+
+/// A random part of a delta's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draw {
     /// What the generator starts from.
     pub key: u64,
     /// Elements whose random number is below it are kept.
@@ -31,11 +38,18 @@ pub struct Sampled {
     pub width: u64,
 }
 
-impl Sampled {
-    /// Whether the element at a position on both axes is kept: one, or zero.
-    fn kept(&self, [i, j]: [usize; 2]) -> f32 {
+impl Draw {
+    /// Whether it has the element at a position on both axes.
+    pub(crate) fn has(&self, [i, j]: [usize; 2]) -> bool {
         let index = (i as u64).wrapping_mul(self.width).wrapping_add(j as u64);
-        f32::from(u8::from(step(self.key, index) < self.below))
+        step(self.key, index) < self.below
+    }
+}
+
+impl Sampled {
+    /// One where an element is kept, else zero.
+    fn kept(&self, at: [usize; 2]) -> f32 {
+        f32::from(u8::from(self.draw.has(at)))
     }
 }
 
@@ -95,7 +109,7 @@ mod tests {
 
     #[test]
     fn about_as_many_are_kept_as_the_density_says() {
-        let sampled = Sampled { key: 7, below: u64::MAX / 4, width: 100 };
+        let sampled = Sampled { draw: Draw { key: 7, below: u64::MAX / 4, width: 100 } };
         let kept: f32 = (0..10_000).map(|at| sampled.kept([at / 100, at % 100])).sum();
         assert!((2300.0..2700.0).contains(&kept), "{kept}");
     }

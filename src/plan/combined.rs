@@ -2,7 +2,7 @@
 
 use crate::error::plan::PlanError;
 use crate::model::outline::Outline;
-use crate::ops::combination::{Combination, is_product};
+use crate::ops::combination::{Combination, Members, is_product};
 use crate::ops::op::Op;
 use crate::plan::claim_set::ClaimSet;
 use crate::plan::overlap::overlap;
@@ -20,7 +20,8 @@ impl ClaimSet {
         let mut edits = std::mem::take(&mut self.edits);
         for (&target, of_tensor) in &mut edits {
             let weight = outline.weight(target);
-            let combined = self.combine_ops(combination, (&weight.name, &weight.shape), &mut of_tensor.ops);
+            let of_weight = (planner, &weight.name, &weight.shape);
+            let combined = self.combine_ops(combination, of_weight, &mut of_tensor.ops);
             if let Err((adapter, method, why)) = combined {
                 let adapter = planner.adapters[adapter as usize].name.clone();
                 let tensor = weight.name.to_string();
@@ -41,7 +42,7 @@ impl ClaimSet {
     fn combine_ops(
         &mut self,
         combination: &Combination,
-        (tensor, shape): (&Name, &Shape),
+        (planner, tensor, shape): (&Planner<'_>, &Name, &Shape),
         ops: &mut Vec<Op>,
     ) -> Result<(), OpRefusal> {
         if let Some(op) = ops.iter().find(|op| !is_product(op)) {
@@ -64,7 +65,12 @@ impl ClaimSet {
                 group.iter().map(|op| (op.claim.0 as usize, op.placement.elements())).collect();
             let adapters: Vec<u32> = own.iter().map(|(claim, _)| self.claims[*claim].adapter).collect();
             let key = |i: usize, seed: u64| key(seed, adapters[i], tensor, place);
-            match combination.combined(group, &key) {
+            let weight = |(claim, _): &(usize, u64)| {
+                let claim = &self.claims[*claim];
+                planner.adapters[claim.adapter as usize].weight_of(&claim.module)
+            };
+            let weights: Vec<f64> = own.iter().map(weight).collect();
+            match combination.combined(group, &Members { key: &key, weights: &weights }) {
                 Ok(combined) => {
                     // What is in another's op now reaches nothing by itself.
                     for (claim, elements) in own {

@@ -52,7 +52,7 @@ fn cases_are_as_torch_and_peft_have_them() {
     let mut folders: Vec<PathBuf> =
         fs::read_dir(all).expect("the cases").map(|case| case.expect("an entry").path()).collect();
     folders.sort_unstable();
-    assert_eq!(folders.len(), 7);
+    assert_eq!(folders.len(), 11);
     let mut found = Vec::new();
     for folder in folders {
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
@@ -65,11 +65,12 @@ fn cases_are_as_torch_and_peft_have_them() {
             .iter()
             .map(|pair| (folder.join(text(&pair[0])), text(&pair[1])))
             .collect();
-        let rank = said["rank"].as_u64().map(|rank| rank.to_string());
-        let flags: Vec<&str> = match &rank {
-            Some(rank) => vec!["--combine", "svd", "--rank", rank],
-            None => vec!["--combine", "linear"],
-        };
+        let flags: Vec<&str> = said["flags"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|flag| flag.as_str().expect("a text"))
+            .collect();
         let work = quick_folder();
         let base = fixtures().join("methods").join(text(&said["base"]));
         let ran = merge(&base, &adapters, &work.path().join("merged"), &flags);
@@ -107,79 +108,101 @@ fn key(seed: u64, adapter: u32, tensor: &str) -> u64 {
 }
 
 #[test]
-fn random_parts_are_kept_by_their_places_whatever_the_tiles_and_threads() {
+fn parts_are_kept_by_their_places_whatever_the_tiles_and_threads() {
     let work = Work::quick(None);
     let second = work.folder.path().join("second");
     copy_folder(&work.adapter, &second);
     let adapters = [(work.adapter.clone(), "1".to_owned()), (second, "-0.5".to_owned())];
     let merged = |name: &str, flags: &[&str]| {
         let output = work.folder.path().join(name);
-        let ran = merge(&work.base, &adapters, &output, &[&["--combine", "dare_linear"], flags].concat());
+        let ran = merge(&work.base, &adapters, &output, flags);
         assert_eq!(ran.code, 0, "{}", ran.err);
         contents(&output).into_iter().filter(|(name, _)| name.ends_with(".safetensors")).collect::<Vec<_>>()
     };
-    let one = merged("one", &["--density", "0.5", "--combine-seed", "7"]);
-    assert!(
-        one == merged(
-            "small",
-            &["--density", "0.5", "--combine-seed", "7", "--max-ram", "64M", "--threads", "1"]
-        )
-    );
-    assert!(one != merged("other", &["--density", "0.5", "--combine-seed", "8"]));
-    let sum = merge(&work.base, &adapters, &work.folder.path().join("sum"), &[]);
-    assert_eq!(sum.code, 0, "{}", sum.err);
-    let sum = contents(&work.folder.path().join("sum"));
-    let whole = merged("whole", &["--density", "1"]);
-    assert!(whole.iter().all(|(name, bytes)| sum[name] == *bytes), "a density of 1 leaves the sum");
+    let sum = merged("sum", &[]);
+    for how in ["dare_linear", "dare_ties", "ties", "magnitude_prune"] {
+        let of = |name: &str, density: &str, flags: &[&str]| {
+            let name = format!("{how}-{name}");
+            merged(&name, &[&["--combine", how, "--density", density], flags].concat())
+        };
+        let seed: &[&str] = if how.starts_with("dare") { &["--combine-seed", "7"] } else { &[] };
+        let one = of("one", "0.5", seed);
+        let small = ["--max-ram", "64M", "--threads", "1", "--slab", "4KiB", "--depth", "1"];
+        assert!(one == of("small", "0.5", &[seed, &small].concat()), "{how}");
+        assert!(one != sum, "{how}");
+        if !seed.is_empty() {
+            assert!(one != of("other", "0.5", &["--combine-seed", "8"]), "{how}");
+        }
+        let whole = of("whole", "1", &[]) == sum;
+        assert_eq!(whole, !how.ends_with("ties"), "{how}: a density of 1 leaves the sum");
+    }
 }
 
 #[test]
-fn what_is_kept_is_divided_by_the_density_and_rounded_once() {
+fn what_is_drawn_is_divided_by_the_density_and_added_up_or_elected() {
     const TENSOR: &str = "model.layers.0.self_attn.q_proj.weight";
     let work = Work::quick(Some("tiny"));
     let (rows, cols) = (6u64, 10u64);
     let value = |i: u64, step: f32| (i as f32 * 7.0 % 13.0 - 6.0) * step;
     let base: Vec<f32> = (0..rows * cols).map(|i| value(i, 0.125)).collect();
     work.rebase(&[(TENSOR, &[rows, cols], base.clone())]);
-    let (a, b): (Vec<f32>, Vec<f32>) =
-        ((0..2 * cols).map(|i| value(i, 0.25)).collect(), (0..rows * 2).map(|i| value(i + 3, 0.5)).collect());
+    let a: Vec<f32> = (0..2 * cols).map(|i| value(i, 0.25)).collect();
     let key_of = |role| format!("base_model.model.model.layers.0.self_attn.q_proj.{role}.weight");
-    write_safetensors(
-        &work.weights(),
-        &[
-            (&key_of("lora_A"), Dtype::F32, &[2, cols], f32s(a.clone())),
-            (&key_of("lora_B"), Dtype::F32, &[rows, 2], f32s(b.clone())),
-        ],
-    );
+    // Of each adapter, by its place: its folder, its weight and the delta, which is exact in f64.
+    let mut adapters = Vec::new();
+    let mut deltas: Vec<Vec<f64>> = Vec::new();
     work.configure("r", 2.into());
     work.configure("lora_alpha", 2.into());
-    let second = work.folder.path().join("second");
-    copy_folder(&work.adapter, &second);
-    let adapters = [(work.adapter.clone(), "1".to_owned()), (second, "3".to_owned())];
-    let ran = merge(
-        &work.base,
-        &adapters,
-        &work.output,
-        &["--combine", "dare_linear", "--density", "0.25", "--combine-seed", "5"],
-    );
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    let (mut kept, merged) = (0, work.merged(TENSOR));
-    for (at, found) in merged.iter().enumerate() {
-        let (i, j) = (at as u64 / cols, at as u64 % cols);
-        // All of it is exact in f64.
-        let delta: f64 =
-            (0..2).map(|k| f64::from(b[(i * 2 + k) as usize]) * f64::from(a[(k * cols + j) as usize])).sum();
-        let mut exact = f64::from(base[at]);
-        for (adapter, scale) in [(0, 4.0), (1, 12.0)] {
-            if split_mix(key(5, adapter, TENSOR), at as u64) < 1 << 62 {
-                (exact, kept) = (exact + delta * scale, kept + 1);
-            }
-        }
-        assert_eq!(*found, exact as f32, "{i} {j}");
+    for (i, weight) in ["1", "3", "-2"].into_iter().enumerate() {
+        let b: Vec<f32> = (0..rows * 2).map(|at| value(at + 3 + 5 * i as u64, 0.5)).collect();
+        write_safetensors(
+            &work.weights(),
+            &[
+                (&key_of("lora_A"), Dtype::F32, &[2, cols], f32s(a.clone())),
+                (&key_of("lora_B"), Dtype::F32, &[rows, 2], f32s(b.clone())),
+            ],
+        );
+        let folder = work.folder.path().join(format!("adapter-{i}"));
+        copy_folder(&work.adapter, &folder);
+        adapters.push((folder, weight.to_owned()));
+        let element = |at: u64| {
+            let (i, j) = (at / cols, at % cols);
+            (0..2).map(|k| f64::from(b[(i * 2 + k) as usize]) * f64::from(a[(k * cols + j) as usize])).sum()
+        };
+        deltas.push((0..rows * cols).map(element).collect());
     }
-    assert!((15..45).contains(&kept), "{kept} of 120");
-    let record = fs::read_to_string(work.output.join("shardfold.json")).expect("a record");
-    assert!(record.contains("deltas are combined by dare_linear, with density 0.25 and seed 5"), "{record}");
+    for how in ["dare_linear", "dare_ties"] {
+        let output = work.folder.path().join(how);
+        let flags = ["--combine", how, "--density", "0.25", "--combine-seed", "5"];
+        let ran = merge(&work.base, &adapters, &output, &flags);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let merged = read(&output, "model")[TENSOR].values();
+        let mut kept = 0;
+        for (at, found) in merged.iter().enumerate() {
+            let is_drawn = |adapter: usize| split_mix(key(5, adapter as u32, TENSOR), at as u64) < 1 << 62;
+            let drawn: Vec<(f64, f64)> = (0..3)
+                .filter(|adapter| is_drawn(*adapter))
+                .map(|adapter| (deltas[adapter][at] * 4.0, adapters[adapter].1.parse().expect("a number")))
+                .collect();
+            kept += drawn.len();
+            let is_positive = drawn.iter().map(|(delta, _)| delta).sum::<f64>() >= 0.0;
+            let is_elected =
+                |delta: f64| how == "dare_linear" || delta != 0.0 && (delta > 0.0) == is_positive;
+            let elected: Vec<f64> = drawn
+                .iter()
+                .filter(|(delta, _)| is_elected(*delta))
+                .map(|(delta, weight)| delta * weight)
+                .collect();
+            let count = if how == "dare_linear" { 1.0 } else { elected.len().max(1) as f64 };
+            // A third is rounded before it is added.
+            let exact = f64::from(base[at] + (elected.iter().sum::<f64>() / count) as f32);
+            assert_eq!(*found, exact, "{how} {at}");
+        }
+        assert!((20..70).contains(&kept), "{kept} of 180");
+        let record = fs::read_to_string(output.join("shardfold.json")).expect("a record");
+        let says = format!("deltas are combined by {how}, with density 0.25 and seed 5");
+        assert!(record.contains(&says), "{record}");
+    }
 }
 
 #[test]
@@ -202,15 +225,19 @@ fn another_combination_is_another_merge_and_the_sum_is_none() {
 fn flags_that_do_not_go_together_are_refused() {
     let work = Work::quick(None);
     for (flags, says) in [
-        (&["--combine", "mean"][..], "`--combine mean`: `linear`, `cat`, `svd` or `dare_linear` is accepted"),
-        (&["--combine", "ties"], "which is not built yet"),
-        (&["--combine", "dare_ties_svd"], "which is not built yet"),
+        (
+            &["--combine", "mean"][..],
+            "`--combine mean`: `linear`, `cat`, `svd`, `ties`, `magnitude_prune`, `dare_linear` or `dare_ties` is accepted",
+        ),
+        (&["--combine", "ties"], "`--density`: this `--combine` needs a number"),
+        (&["--combine", "ties", "--density", "0.5", "--combine-seed", "3"], "`--combine-seed 3`"),
+        (&["--combine", "dare_ties_svd"], "it is accepted without `_svd`"),
         (&["--combine", "svd"], "`--rank`: `--combine svd` needs a whole number"),
         (&["--combine", "svd", "--rank", "0"], "`--rank 0`"),
-        (&["--combine", "dare_linear"], "`--density`: `--combine dare_linear` needs a number"),
+        (&["--combine", "dare_linear"], "`--density`: this `--combine` needs a number"),
         (&["--combine", "dare_linear", "--density", "1.5"], "`--density 1.5`"),
         (&["--combine", "dare_linear", "--density", "NaN"], "`--density NaN`"),
-        (&["--combine", "linear", "--density", "0.5"], "it is accepted with `--combine dare_linear`"),
+        (&["--combine", "linear", "--density", "0.5"], "`--density 0.5`: it is accepted with `ties`"),
         (&["--rank", "4"], "`--rank 4`: it is accepted with `--combine svd`"),
         (&["--combine", "dare_linear", "--density", "1", "--combine-seed", "x"], "`--combine-seed x`"),
     ] {

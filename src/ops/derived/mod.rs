@@ -20,6 +20,7 @@ pub(crate) mod picked;
 pub(crate) mod projected;
 pub(crate) mod scaled_rows;
 pub(crate) mod scatter;
+pub(crate) mod threshold;
 pub(crate) mod triangle;
 pub(crate) mod truncated;
 pub(crate) mod turned;
@@ -210,4 +211,6 @@ recipes! {
     Permuted in permuted,
     /// A sum of products, cut to a rank.
     Truncated in truncated,
+    /// The least magnitude of a product's largest elements.
+    Threshold in threshold,
 }
