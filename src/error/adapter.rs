@@ -73,6 +73,6 @@ pub enum AdapterError {
     Pattern { adapter: String, field: String, pattern: String },
     #[error("adapter tensor `{key}` holds a value that is not finite")]
     NonFiniteFactor { adapter: String, key: String },
-    #[error("tensor at byte {offset} of adapter `{adapter}`, {shape}, {why}")]
-    BadSource { adapter: String, offset: u64, shape: Shape, why: &'static str },
+    #[error("tensor at byte {offset} of `{file}`, {shape}, {why}")]
+    BadSource { file: String, offset: u64, shape: Shape, why: &'static str },
 }

@@ -13,6 +13,11 @@ impl Panel {
         Panel { cols, values: vec![0.0; rows * cols] }
     }
 
+    /// Rows of so many columns, one behind the other.
+    pub(crate) fn of(cols: usize, values: Vec<f64>) -> Panel {
+        Panel { cols, values }
+    }
+
     /// Bytes of a panel of that size.
     pub(crate) fn bytes(rows: u64, cols: u64) -> u64 {
         rows.saturating_mul(cols).saturating_mul(size_of::<f64>() as u64)
@@ -36,6 +41,21 @@ impl Panel {
     /// The same, to be changed.
     pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f64] {
         &mut self.values[row * self.cols..][..self.cols]
+    }
+
+    /// A row and the next one, to be changed.
+    pub(crate) fn two_rows(&mut self, row: usize) -> (&mut [f64], &mut [f64]) {
+        self.values[row * self.cols..][..2 * self.cols].split_at_mut(self.cols)
+    }
+
+    /// All rows, one behind the other.
+    pub(crate) fn all(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The same, with the panel given up.
+    pub(crate) fn into_values(self) -> Vec<f64> {
+        self.values
     }
 
     /// Some rows, one behind the other.

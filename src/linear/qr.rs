@@ -1,4 +1,4 @@
-//! Orthonormal columns of a panel, by Householder's reflections: stable whatever its columns are, dependent or zero.
+//! Orthonormal columns of a panel, by Householder's reflections: stable whatever its columns are, dependent or zero. Signs are those of LAPACK's `dgeqrf`.
 
 use crate::linear::panel::{Panel, add_rows};
 
@@ -40,22 +40,23 @@ pub(crate) fn orthonormalize(panel: &mut Panel) -> Panel {
 }
 
 /// Replaces column `k`, from row `k` on, by the vector of its reflection, whose first entry is 1 and not stored; returns what the
-/// reflection makes of the column, and the reflection's factor. A column of zeros is not reflected.
+/// reflection makes of the column, and the reflection's factor. A column that has nothing below its first entry is not reflected.
 fn reflector(panel: &mut Panel, k: usize) -> (f64, f64) {
     let first = panel.at(k, k);
     let (mut largest, mut square) = (0.0f64, 0.0);
-    for row in k..panel.rows() {
+    for row in k + 1..panel.rows() {
         largest = largest.max(panel.at(row, k).abs());
     }
     if largest == 0.0 {
-        return (0.0, 0.0);
+        return (first, 0.0);
     }
+    largest = largest.max(first.abs());
     // Divided, so that no square is too large or too small.
     for row in k..panel.rows() {
         square += (panel.at(row, k) / largest) * (panel.at(row, k) / largest);
     }
     let norm = largest * square.sqrt();
-    let diagonal = if first > 0.0 { -norm } else { norm };
+    let diagonal = -norm.copysign(first);
     let head = first - diagonal;
     for row in k + 1..panel.rows() {
         let value = panel.at(row, k) / head;
@@ -117,6 +118,20 @@ mod tests {
             let worst = errors(&random_panel(rows, cols));
             assert!(worst.iter().all(|error| *error < 1e-13), "{rows} {cols}: {worst:?}");
         }
+    }
+
+    #[test]
+    fn signs_are_lapack_s() {
+        // numpy.linalg.qr of these numbers.
+        let mut matrix = Panel::of(2, vec![3.0, 1.0, 4.0, -2.0, 0.0, 5.0]);
+        orthonormalize(&mut matrix);
+        let right = [-0.6, 0.297_112_54, -0.8, -0.222_834_41, 0.0, 0.928_476_69];
+        for (found, right) in matrix.all().iter().zip(right) {
+            assert!((found - right).abs() < 1e-6, "{matrix:?}");
+        }
+        let mut square = Panel::of(1, vec![2.0]);
+        orthonormalize(&mut square);
+        assert_eq!(square.all(), [1.0], "nothing stands below it");
     }
 
     #[test]

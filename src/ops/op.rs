@@ -66,7 +66,7 @@ impl Op {
     /// negated takes it back, but for rounding.
     pub(crate) fn is_added(&self) -> bool {
         let sees_weight = |factor: &Factor| {
-            factor.derivation.as_ref().is_some_and(|derivation| derivation.recipe().sum().is_some())
+            factor.derivation.as_ref().is_some_and(|derivation| derivation.recipe().sees_base())
         };
         self.delta().is_added() && !self.factors.iter().any(sees_weight)
     }

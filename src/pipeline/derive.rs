@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
-use crate::ops::derived::{BadSource, DerivedFrom, RowPlace, RowSum};
+use crate::ops::derived::passes::Passes;
+use crate::ops::derived::{BadSource, DerivedFrom, RowSum};
 use crate::pipeline::scatter::write_scattered;
 use crate::pipeline::stored_values::read_values;
 use crate::plan::out_tensor::{Plan, Role};
@@ -28,6 +29,9 @@ pub(crate) struct Making<'m> {
     pub(crate) cancel: &'m Cancel,
 }
 
+/// What helps where a part of the base cannot be told from the rest of it.
+const CONVERT: &str = "convert the adapter where it was trained, or merge it with PEFT";
+
 impl Making<'_> {
     /// Writes one factor to its place in the scratch file.
     ///
@@ -37,6 +41,9 @@ impl Making<'_> {
         let recipe = factor.derivation.recipe();
         if let Some(scatter) = recipe.scatter() {
             return write_scattered(factor, scatter, self.sources, self.scratch, self.cancel);
+        }
+        if let (Some(passes), [tensor]) = (recipe.passes(), factor.derivation.sources.as_slice()) {
+            return self.write_passes(factor, passes, tensor);
         }
         let (whole, others) = factor.derivation.sources.split_at(recipe.whole());
         let whole = whole.iter().map(|tensor| self.rows(tensor, 0..rows_of(tensor)));
@@ -80,22 +87,39 @@ impl Making<'_> {
         (sum, tensor): (&dyn RowSum, &TensorRef),
         whole: &[Vec<f64>],
     ) -> Result<()> {
-        let (rows, len) = (rows_of(tensor), row_values(tensor));
-        let mut sums = vec![0.0; sum.len(len as usize)];
-        let at_once = strip_rows(len);
-        for pass in 0..sum.passes() {
-            for first in (0..rows).step_by(at_once as usize) {
-                self.cancel.check()?;
-                let strip = self.rows(tensor, first..rows.min(first + at_once))?;
-                for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
-                    sum.add(RowPlace { pass, row: first as usize + place }, values, whole, &mut sums);
-                }
-            }
-            sum.turn(pass, &mut sums);
-        }
+        let mut sums = vec![0.0; sum.len(row_values(tensor) as usize)];
+        self.for_each_row(tensor, |row, values| sum.add(row, values, whole, &mut sums))?;
         let mut made = vec![0.0f32; (factor.size[0] * factor.size[1]) as usize];
         self.make(factor, 0, (whole, &[&sums]), &mut made)?;
         self.scratch.write_at(bytemuck::cast_slice(&made), factor.at)
+    }
+
+    /// Makes a factor by going through all rows of a tensor as often as it takes.
+    fn write_passes(&self, factor: &DerivedFactor, passes: &dyn Passes, tensor: &TensorRef) -> Result<()> {
+        let mut pass = passes.begin(row_values(tensor) as usize);
+        loop {
+            self.for_each_row(tensor, |row, values| pass.add(row, values))?;
+            let refused = |why| self.refused(factor, BadSource { source: 0, why }).hint(CONVERT);
+            if !pass.turn().map_err(refused)? {
+                break;
+            }
+        }
+        let made: Vec<f32> = pass.made().into_iter().map(|value| value as f32).collect();
+        self.scratch.write_at(bytemuck::cast_slice(&made), factor.at)
+    }
+
+    /// Gives every row of a tensor to `see`, in order.
+    fn for_each_row(&self, tensor: &TensorRef, mut see: impl FnMut(usize, &[f64])) -> Result<()> {
+        let (rows, len) = (rows_of(tensor), row_values(tensor));
+        let at_once = strip_rows(len);
+        for first in (0..rows).step_by(at_once as usize) {
+            self.cancel.check()?;
+            let strip = self.rows(tensor, first..rows.min(first + at_once))?;
+            for (place, values) in strip.chunks_exact(len.max(1) as usize).enumerate() {
+                see(first as usize + place, values);
+            }
+        }
+        Ok(())
     }
 
     /// Makes one row.
@@ -113,11 +137,11 @@ impl Making<'_> {
     /// The refusal of a source that holds what cannot be.
     fn refused(&self, factor: &DerivedFactor, BadSource { source, why }: BadSource) -> Error {
         let tensor = &factor.derivation.sources[source];
-        let adapter = match self.plan.input(tensor.file).role {
+        let file = match self.plan.input(tensor.file).role {
             Role::Adapter(i) => self.plan.adapters[i as usize].name.clone(),
             _ => self.plan.input(tensor.file).name.clone(),
         };
-        AdapterError::BadSource { adapter, offset: tensor.offset, shape: tensor.shape.clone(), why }.into()
+        AdapterError::BadSource { file, offset: tensor.offset, shape: tensor.shape.clone(), why }.into()
     }
 
     /// Some of a tensor's rows, decoded.

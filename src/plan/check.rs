@@ -54,7 +54,6 @@ const UNMERGED: &[(&str, &str, Option<&str>)] = &[
     ("POLY", BY_INPUT, None),
     ("LILY", BY_INPUT, None),
     ("SHADOW", BY_INPUT, None),
-    ("OSF", OF_BASE, Some(KEEP)),
     ("FROD", OF_BASE, Some(KEEP)),
     ("PSOFT", OF_BASE, Some("convert it with PEFT's `save_as_lora`, which writes a plain LoRA")),
     (

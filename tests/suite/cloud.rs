@@ -50,7 +50,7 @@ fn in_bucket(local: &Request, bucket: &Location) -> Request {
     let adapters = local.adapters.iter().enumerate().map(|(i, (adapter, weight))| {
         // The last names are part of what is recorded.
         let name = path_of(adapter).file_name().unwrap().to_str().unwrap().to_owned();
-        (put(path_of(adapter), &bucket.join(&format!("adapters/{i}/{name}"))), *weight)
+        (put(path_of(adapter), &bucket.join(&format!("adapters/{i}/{name}"))), weight.clone())
     });
     let adapters = adapters.collect();
     let output_memory = bucket.write_memory();

@@ -30,7 +30,6 @@ fn initialisations_that_change_the_base() {
         path_initial_model_for_weight_conversion=...)`";
     let residual = "hint: merge into the residual base that training made";
     for (value, why, hint) in [
-        ("pissa", "redoing that factorisation is not built yet", convert),
         ("pissa_niter_16", "found by a randomised factorisation that nobody can repeat", convert),
         (
             "loftq",
@@ -78,12 +77,6 @@ fn variants_that_no_merge_can_hold_are_refused_with_what_helps() {
             json!([[0, 2], [1, 3]]),
             "which gives copies of one layer factors of their own",
             "hint: write the base with its layers copied under their new numbers first",
-        ),
-        (
-            "kasa_config",
-            json!({"beta": 1e-4}),
-            "which replaces the base by a truncation of it, which is not built yet",
-            "hint: merge it with PEFT",
         ),
         (
             "use_qalora",

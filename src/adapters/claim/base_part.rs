@@ -1,8 +1,7 @@
-//! OLoRA: a LoRA whose factors began as a part of the base, which training took out of it: what stands in the base's place is `W − s·Q·(QᵀW)`.
+//! LoRAs that stand in place of a part of the base, which training took out of it: what they are added to is `W` without that part.
 //!
-//! PEFT: `lora/layer.py`, `olora_init`, which does the same again when it loads the adapter (peft-methods.md 3.7). The part is made of the base
-//! ([`BasePart`]), in f64, and taken out with the adapter's own weight, so that weight 0 is the base. PEFT rounds what is left to the base's type
-//! before anything is added.
+//! PEFT takes it out again when it loads the adapter (peft-methods.md 3.7, 3.9). The part is made of the base ([`BasePart`]), in f64, and taken out with the
+//! adapter's own weight, so that weight 0 is the base. PEFT rounds what is left to the base's type before anything is added.
 
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
@@ -10,52 +9,72 @@ use crate::adapters::claim::made_product::plain_weight;
 use crate::adapters::claim::pair_op::PairOp;
 use crate::adapters::claim::pairs::Pair;
 use crate::adapters::peft::config::bad_field;
+use crate::adapters::peft::methods::lora::TakenPart;
 use crate::error::Result;
 use crate::ops::derived::Derivation;
-use crate::ops::derived::base_part::BasePart;
+use crate::ops::derived::base_part::{BasePart, PartOf};
 use crate::ops::factor::Factor;
 use crate::ops::low_rank::LowRank;
 use crate::ops::op::Op;
+use crate::ops::placement::Placement;
+use crate::tensor::reference::TensorRef;
 
-/// Refuses an adapter that began so and holds what such a part is not taken out for.
+/// Refuses an adapter that took such a part and holds what it is not taken out for.
 pub(crate) fn refuse_others(context: &ClaimContext<'_>, findings: &mut Findings<'_>) {
     let options = &context.adapter.options;
+    let Some(part) = options.methods.lora.base_part else { return };
     let has_blocks = !matches!(options.methods.bdlora, Ok(None));
-    if options.methods.lora.takes_base_part
-        && (options.dora || has_blocks || !options.target_parameters.is_empty())
-    {
+    if options.dora || has_blocks || !options.target_parameters.is_empty() {
         let why =
             "takes part of the base out of plain LoRA's layers alone, and this adapter is for others, too";
-        findings.refuse(bad_field(&context.adapter.name, "init_lora_weights", &"olora".into(), why));
+        let (field, value) = part.field();
+        findings.refuse(bad_field(&context.adapter.name, field, &value.into(), why));
     }
 }
 
-/// A pair of factors, and the op that takes out of the base what it began as, if it did.
+/// A pair of factors, and the op that takes out of the base what it stands in place of, if it does.
 pub(crate) fn with_part(
     context: &ClaimContext<'_>,
     pair: &Pair<'_>,
     found: PairOp,
 ) -> Result<Option<(PairOp, Option<Op>)>> {
-    let options = &context.adapter.options;
-    if !options.methods.lora.takes_base_part {
-        return Ok(Some((found, None)));
-    }
+    let Some(part) = context.adapter.options.methods.lora.base_part else { return Ok(Some((found, None))) };
     let weight = plain_weight(context, found.target, pair.a)?;
-    let (out, rank) = (found.out, found.op.factors[0].inner);
-    let is_linear = matches!(*weight.shape.axes(), [rows, cols] if rows == out && rank <= rows.min(cols));
-    if !is_linear || found.is_transposed || pair.is_embedding || pair.parameter.is_some() {
-        let expected = "those of a plain LoRA on a linear layer, as `init_lora_weights` is `olora`";
-        return Err(context.factor_shape(pair.a, expected.to_owned()));
-    }
-    let input = weight.shape.axes()[1];
-    let made = |is_of_inputs| {
-        let recipe = BasePart { rank: rank as usize, outputs: out as usize, is_of_inputs }.into();
-        Derivation { recipe, sources: vec![weight.clone()] }
+    let rank = found.op.factors[0].inner;
+    let is_linear = !pair.is_embedding && pair.parameter.is_none();
+    // Of OLoRA's the first columns are those of inputs, which a transposed weight has as rows.
+    let is_any_way = part == TakenPart::LargestValues;
+    let size = match *weight.shape.axes() {
+        [rows, cols] if is_linear && (is_any_way || !found.is_transposed) => rows.min(cols),
+        _ => 0,
     };
-    let factors = [
-        Factor::derived(made(true), [rank, input], |a| Factor::along(1, a, 1, rank, input)),
-        Factor::derived(made(false), [out, rank], |b| Factor::along(0, b, rank, rank, 1)),
-    ];
-    let part = Op::new(LowRank::ADDED, found.op.placement.clone(), factors, -found.op.scale);
-    Ok(Some((found, Some(part))))
+    let is_less = part == TakenPart::SmallestValues;
+    if rank > size || is_less && rank == size {
+        let expected = format!("those of a plain LoRA on a linear layer, as `{}` says", part.field().0);
+        return Err(context.factor_shape(pair.a, expected));
+    }
+    let (rank, size) = (rank as usize, size as usize);
+    let own = -(context.adapter.weight_of(&pair.module) as f32);
+    let (of, scale) = match part {
+        TakenPart::FirstColumns => (PartOf::Columns(rank), -found.op.scale),
+        TakenPart::LargestValues => (PartOf::values(0..rank), own),
+        TakenPart::SmallestValues => (PartOf::values(size - rank..size), own),
+    };
+    Ok(Some((found, Some(part_op(&weight, of, scale)))))
+}
+
+/// An op that adds a part of a weight to it, times `scale`.
+pub(crate) fn part_op(weight: &TensorRef, of: PartOf, scale: f32) -> Op {
+    let (rows, cols) = match *weight.shape.axes() {
+        [rows, cols] => (rows, cols),
+        _ => (0, 0),
+    };
+    let rank = of.rank() as u64;
+    let recipe = BasePart { rows: rows as usize, of }.into();
+    let made = Derivation { recipe, sources: vec![weight.clone()] };
+    let factor = |axis: usize, start: u64| {
+        let along = |part| Factor::along(axis, part, rank, rank, 1).starting(start * rank);
+        Factor::derived(made.clone(), [cols + rows, rank], along)
+    };
+    Op::new(LowRank::ADDED, Placement::matrix(rows, cols, false), [factor(1, 0), factor(0, cols)], scale)
 }

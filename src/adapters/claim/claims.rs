@@ -21,6 +21,7 @@ use crate::adapters::claim::gralora::Gralora;
 use crate::adapters::claim::hira::Hira;
 use crate::adapters::claim::hra::Hra;
 use crate::adapters::claim::ia3::Ia3;
+use crate::adapters::claim::kasa::Kasa;
 use crate::adapters::claim::ln_tuning::LnTuning;
 use crate::adapters::claim::loha::Loha;
 use crate::adapters::claim::lokr::Lokr;
@@ -28,6 +29,7 @@ use crate::adapters::claim::lora::Lora;
 use crate::adapters::claim::lora_bias::LoraBias;
 use crate::adapters::claim::miss::Miss;
 use crate::adapters::claim::oft::Oft;
+use crate::adapters::claim::osf::Osf;
 use crate::adapters::claim::output_rotation::OutputRotation;
 use crate::adapters::claim::peanut::Peanut;
 use crate::adapters::claim::randlora::RandLora;
@@ -49,7 +51,7 @@ use crate::adapters::claim::waveft::WaveFt;
 ///
 /// Several read one `peft_type`, and a tensor belongs to the first that takes it. So what training left as it was comes first; what is saved twice is ignored before
 /// anybody takes it, and noted before others ask whether the head follows; what is told by more than the tails of its keys
-/// comes before what takes all of these tails (shared factors, stacks and parameters, DoRA and BdLoRA before LoRA); and last comes what takes
+/// comes before what takes all of these tails (shared factors, stacks and parameters, DoRA, BdLoRA and KaSA before LoRA); and last comes what takes
 /// any key that names a base tensor outright. Rules of types that no other rule reads stand in any order between.
 pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &FrozenBase,
@@ -60,6 +62,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &TargetParameters,
     &DoraClaim,
     &BdLora,
+    &Kasa,
     &Lora,
     &LoraBias,
     &Ia3,
@@ -77,6 +80,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &Deft,
     &Peanut,
     &Oft,
+    &Osf,
     &Loha,
     &Lokr,
     &CoreProduct,

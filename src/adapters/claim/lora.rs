@@ -20,7 +20,7 @@ use crate::adapters::peft::config::{Field, Refused};
 pub(crate) struct Lora;
 
 /// Initialisations that leave the base as it was, or take out of it what is taken out again ([`base_part`]).
-const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica", "olora"];
+const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica", "olora", "pissa"];
 const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
      path_initial_model_for_weight_conversion=...)` writes a plain LoRA for the base as it is";
 const RESIDUAL: &str = "merge into the residual base that training made, with `init_lora_weights` set to `true` in the \
@@ -29,11 +29,6 @@ const OTHER_INIT: &[Refused] = &[
     Refused {
         starts: "pissa_niter_",
         why: "takes the base's main part out of it, found by a randomised factorisation that nobody can repeat",
-        cure: CONVERT,
-    },
-    Refused {
-        starts: "pissa",
-        why: "takes the base's main part out of it before training, and redoing that factorisation is not built yet",
         cure: CONVERT,
     },
     Refused {
@@ -83,17 +78,6 @@ const FIELDS: &[(&str, Field)] = &[
     ("use_bdlora", Field::Fine),
     ("velora_config", Field::Fine),
     ("monteclora_config", Field::Fine),
-    (
-        "kasa_config",
-        Field::Cured(
-            &[],
-            &[Refused {
-                starts: "",
-                why: "replaces the base by a truncation of it, which is not built yet",
-                cure: "merge it with PEFT, which truncates the base when it loads the adapter",
-            }],
-        ),
-    ),
     (
         "use_qalora",
         Field::Cured(

@@ -15,6 +15,7 @@ pub(crate) mod filled;
 pub(crate) mod mixed;
 pub(crate) mod network;
 pub(crate) mod orthonormal;
+pub(crate) mod passes;
 pub(crate) mod permuted;
 pub(crate) mod picked;
 pub(crate) mod projected;
@@ -32,6 +33,7 @@ use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::passes::Passes;
 use crate::ops::derived::scatter::{Scatter, entries};
 use crate::ops::factor_values::FactorValues;
 use crate::tensor::reference::TensorRef;
@@ -62,8 +64,14 @@ impl Derivation {
         let sum = self.recipe().sum().zip(self.sources.last()).map(|(sum, last)| sum.len(row(last)) as u64);
         // The sum, and the values that are made of it.
         let sum = sum.map(|values| bytes(values, size_of::<f64>() + size_of::<f32>()));
+        let passes = self.recipe().passes().zip(self.sources.last());
+        let passes = passes.map_or(0, |(passes, last)| passes.bytes(row(last)));
         let places = self.recipe().scatter().map_or(0, |scatter| scatter.place_bytes(entries(&self.sources)));
-        whole.saturating_add(beside).saturating_add(sum.unwrap_or(0)).saturating_add(places)
+        whole
+            .saturating_add(beside)
+            .saturating_add(sum.unwrap_or(0))
+            .saturating_add(passes)
+            .saturating_add(places)
     }
 }
 
@@ -95,6 +103,16 @@ pub(crate) trait Recipe: Sync {
         None
     }
 
+    /// For a factor that is made of all rows of its only source, which is a tensor of the base: how. [`Recipe::make`] is not asked then.
+    fn passes(&self) -> Option<&dyn Passes> {
+        None
+    }
+
+    /// Whether the values of the base make it.
+    fn sees_base(&self) -> bool {
+        self.sum().is_some() || self.passes().is_some()
+    }
+
     /// For a factor whose rows are made of entries that lie in any order: where they stand. [`Recipe::make`] is not asked then.
     fn scatter(&self) -> Option<&dyn Scatter> {
         None
@@ -111,30 +129,13 @@ pub(crate) trait Recipe: Sync {
     }
 }
 
-/// A sum over the rows of a tensor of the base, which may be gone through several times.
+/// A sum over the rows of a tensor of the base.
 pub(crate) trait RowSum {
     /// Values of the sum for a tensor whose rows have so many.
     fn len(&self, row: usize) -> usize;
 
-    /// How often all rows are gone through.
-    fn passes(&self) -> usize {
-        1
-    }
-
-    /// Adds what a row comes to in a pass.
-    fn add(&self, place: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
-
-    /// Makes of the sum, behind a pass, what the next one wants.
-    fn turn(&self, _pass: usize, _sum: &mut [f64]) {}
-}
-
-/// Which row is added, and in which pass.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowPlace {
-    /// The pass.
-    pub(crate) pass: usize,
-    /// The row.
-    pub(crate) row: usize,
+    /// Adds what a row comes to.
+    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
 }
 
 /// A source whose values cannot be.
@@ -203,7 +204,7 @@ recipes! {
     Network in network,
     /// A weight times a vector.
     WeightTimes in weight_times,
-    /// A factor of a weight's part in the space of its first columns.
+    /// Both factors of a part of a weight.
     BasePart in base_part,
     /// Entries of a sparse matrix, by rows.
     Entries in entries,

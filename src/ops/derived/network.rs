@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::{erf, sigmoid, tanh};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowPlace, RowSum};
+use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
 use crate::ops::factor_values::FactorValues;
 
 /// A small network of a weight's columns.
@@ -120,7 +120,7 @@ impl RowSum for Network {
         self.rank * row
     }
 
-    fn add(&self, RowPlace { row, .. }: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
+    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
         let a = &whole[0];
         let outputs = a.len() / self.rank;
         for (sum, value) in sum.chunks_exact_mut(self.rank).zip(values) {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::derived::orthonormal::orthonormalize;
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowPlace, RowSum};
+use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
 use crate::ops::factor_values::FactorValues;
 
 /// What is left of a factor without its part in a weight.
@@ -61,7 +61,7 @@ impl RowSum for Projected {
         self.rank * self.inputs
     }
 
-    fn add(&self, RowPlace { row, .. }: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
+    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
         let g = &whole[0];
         for (k, sum) in sum.chunks_exact_mut(self.inputs).enumerate() {
             if self.is_transposed {

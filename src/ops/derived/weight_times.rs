@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowPlace, RowSum};
+use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
 
 /// A weight times a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl RowSum for WeightTimes {
         self.outputs
     }
 
-    fn add(&self, RowPlace { row, .. }: RowPlace, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
+    fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]) {
         sum[row] = values.iter().zip(&whole[0]).map(|(value, by)| value * by).sum();
     }
 }

@@ -36,8 +36,8 @@ const AIDS: &[TrainingAid] = &[
 pub(crate) struct LoraOptions {
     /// The order of experts in `lora_B`, where the config says it.
     pub packing: Result<Option<Packing>, Problem>,
-    /// The factors began as a part of the base, which was taken out of it.
-    pub takes_base_part: bool,
+    /// The part of the base that was taken out of it before training.
+    pub base_part: Option<TakenPart>,
     /// Variants that were on, by what they left in the file.
     pub aids: Vec<&'static TrainingAid>,
 }
@@ -47,9 +47,43 @@ impl LoraOptions {
     pub(crate) fn read(config: &AdapterConfig) -> LoraOptions {
         LoraOptions {
             packing: packing(config),
-            takes_base_part: config.text("init_lora_weights") == Some("olora"),
+            base_part: taken_part(config),
             aids: AIDS.iter().filter(|aid| config.get(aid.field).is_some()).collect(),
         }
+    }
+}
+
+/// A part of the base that a LoRA stands in place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakenPart {
+    /// That in the space of the first columns (OLoRA).
+    FirstColumns,
+    /// That of the largest singular values (PiSSA).
+    LargestValues,
+    /// That of the smallest singular values (KaSA).
+    SmallestValues,
+}
+
+impl TakenPart {
+    /// The field that says so, and how.
+    pub(crate) fn field(self) -> (&'static str, &'static str) {
+        match self {
+            TakenPart::FirstColumns => (INIT, "olora"),
+            TakenPart::LargestValues => (INIT, "pissa"),
+            TakenPart::SmallestValues => (KASA, "{…}"),
+        }
+    }
+}
+
+const INIT: &str = "init_lora_weights";
+const KASA: &str = "kasa_config";
+
+fn taken_part(config: &AdapterConfig) -> Option<TakenPart> {
+    match config.text(INIT) {
+        _ if config.get(KASA).is_some() => Some(TakenPart::SmallestValues),
+        Some("olora") => Some(TakenPart::FirstColumns),
+        Some("pissa") => Some(TakenPart::LargestValues),
+        _ => None,
     }
 }
 
