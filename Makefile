@@ -144,6 +144,7 @@ check: lint doc test check-cloud model test-python check-refused check-macos che
 
 check-cloud: ## Lint what the feature `cloud` adds, and merge in buckets in memory
 	$(CARGO) clippy --all-targets --features cloud -- -D warnings
+	$(CARGO) test --package crc-fast
 	$(CARGO) test --features cloud --lib -- storage::cloud storage::address
 	$(CARGO) test --features cloud --test suite -- cloud::
 
