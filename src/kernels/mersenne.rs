@@ -1,4 +1,4 @@
-//! torch's random order on a CPU: MT19937 (Matsumoto and Nishimura 1998), and the first places of a permutation that it is drawn by.
+//! torch's random numbers on a CPU: MT19937 (Matsumoto and Nishimura 1998), and the first places of a permutation that it is drawn by.
 //!
 //! torch seeds it with the last 32 bits of a seed, and draws a permutation in two ways by its length (`randperm`): a short one from the front, so that
 //! its first places take no more draws than there are; a long one inside out, so that each of all draws may change them.
@@ -13,13 +13,14 @@ const APART: usize = 397;
 const LONG: u64 = u32::MAX as u64 / 20;
 
 /// A generator.
-struct Mersenne {
+pub(crate) struct Mersenne {
     state: [u32; WORDS],
     next: usize,
 }
 
 impl Mersenne {
-    fn new(seed: u32) -> Mersenne {
+    /// One that was seeded.
+    pub(crate) fn new(seed: u32) -> Mersenne {
         let mut state = [seed; WORDS];
         for i in 1..WORDS {
             let before = state[i - 1];
@@ -39,7 +40,7 @@ impl Mersenne {
     }
 
     /// The next 32 bits.
-    fn word(&mut self) -> u64 {
+    pub(crate) fn word(&mut self) -> u64 {
         if self.next == WORDS {
             self.turn();
         }
@@ -49,6 +50,18 @@ impl Mersenne {
         word ^= (word << 7) & 0x9d2c_5680;
         word ^= (word << 15) & 0xefc6_0000;
         u64::from(word ^ (word >> 18))
+    }
+
+    /// Leaves out so many words.
+    pub(crate) fn skip(&mut self, words: u64) {
+        for _ in 0..words {
+            self.word();
+        }
+    }
+
+    /// The next number from 0 up to 1, of 24 bits, as torch draws an f32.
+    pub(crate) fn unit(&mut self) -> f32 {
+        (self.word() & 0x00ff_ffff) as f32 / 16_777_216.0
     }
 
     /// The next 64 bits: the first word is the higher half.

@@ -48,6 +48,20 @@ impl Panel {
         self.values[row * self.cols..][..2 * self.cols].split_at_mut(self.cols)
     }
 
+    /// A row and a later one, which is to be changed.
+    pub(crate) fn row_and_later(&mut self, row: usize, later: usize) -> (&[f64], &mut [f64]) {
+        let (before, from) = self.values.split_at_mut(later * self.cols);
+        (&before[row * self.cols..][..self.cols], &mut from[..self.cols])
+    }
+
+    /// Exchanges a row and a later one, or itself.
+    pub(crate) fn swap_rows(&mut self, row: usize, later: usize) {
+        if row < later {
+            let (before, from) = self.values.split_at_mut(later * self.cols);
+            before[row * self.cols..][..self.cols].swap_with_slice(&mut from[..self.cols]);
+        }
+    }
+
     /// All rows, one behind the other.
     pub(crate) fn all(&self) -> &[f64] {
         &self.values

@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 use crate::cancel::Cancel;
 use crate::error::adapter::AdapterError;
 use crate::error::{Error, Result};
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::passes::Passes;
-use crate::ops::derived::{BadSource, DerivedFrom, RowSum};
+use crate::ops::derived::{DerivedFrom, RowSum};
 use crate::pipeline::scatter::write_scattered;
 use crate::pipeline::stored_values::read_values;
 use crate::plan::out_tensor::{Plan, Role};
@@ -42,15 +43,13 @@ impl Making<'_> {
         if let Some(scatter) = recipe.scatter() {
             return write_scattered(factor, scatter, self.sources, self.scratch, self.cancel);
         }
-        if let (Some(passes), [tensor]) = (recipe.passes(), factor.derivation.sources.as_slice()) {
-            return self.write_passes(factor, passes, tensor);
-        }
         let (whole, others) = factor.derivation.sources.split_at(recipe.whole());
         let whole = whole.iter().map(|tensor| self.rows(tensor, 0..rows_of(tensor)));
         let mut whole = whole.collect::<Result<Vec<Vec<f64>>>>()?;
         recipe.prepare(&mut whole);
-        match (recipe.sum(), others) {
-            (Some(sum), [tensor]) => self.write_sum(factor, (sum, tensor), &whole),
+        match (recipe.passes(), recipe.sum(), others) {
+            (Some(passes), _, [tensor]) => self.write_passes(factor, (passes, tensor), whole),
+            (_, Some(sum), [tensor]) => self.write_sum(factor, (sum, tensor), &whole),
             _ => self.write_rows(factor, &whole, others),
         }
     }
@@ -60,6 +59,7 @@ impl Making<'_> {
         let [rows, width] = factor.size;
         let at_once = strip_rows(by_row.iter().map(row_values).fold(width, u64::max)).min(rows.max(1));
         let mut made = vec![0.0f32; (at_once * width) as usize];
+        let mut in_order = factor.derivation.recipe().in_order();
         for first in (0..rows).step_by(at_once as usize) {
             self.cancel.check()?;
             let strip = first..rows.min(first + at_once);
@@ -72,7 +72,10 @@ impl Making<'_> {
                     let len = row_values(tensor) as usize;
                     of_parts.push(&part[place * len..(place + 1) * len]);
                 }
-                self.make(factor, first as usize + place, (whole, &of_parts), values)?;
+                match &mut in_order {
+                    Some(next) => next.next(&DerivedFrom { whole, rows: &of_parts }, values),
+                    None => self.make(factor, first as usize + place, (whole, &of_parts), values)?,
+                }
             }
             let bytes: &[u8] = bytemuck::cast_slice(made);
             self.scratch.write_at(bytes, factor.at + first * width * size_of::<f32>() as u64)?;
@@ -95,11 +98,16 @@ impl Making<'_> {
     }
 
     /// Makes a factor by going through all rows of a tensor as often as it takes.
-    fn write_passes(&self, factor: &DerivedFactor, passes: &dyn Passes, tensor: &TensorRef) -> Result<()> {
-        let mut pass = passes.begin(row_values(tensor) as usize);
+    fn write_passes(
+        &self,
+        factor: &DerivedFactor,
+        (passes, tensor): (&dyn Passes, &TensorRef),
+        whole: Vec<Vec<f64>>,
+    ) -> Result<()> {
+        let mut pass = passes.begin(row_values(tensor) as usize, whole);
         loop {
             self.for_each_row(tensor, |row, values| pass.add(row, values))?;
-            let refused = |why| self.refused(factor, BadSource { source: 0, why }).hint(CONVERT);
+            let refused = |bad| self.refused(factor, bad).hint(CONVERT);
             if !pass.turn().map_err(refused)? {
                 break;
             }

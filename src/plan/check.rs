@@ -37,8 +37,7 @@ const COMMON: &[(&str, Field)] = &[
 
 const NO_WEIGHTS: &str = "adds inputs and changes no weights: there is nothing to merge";
 const BY_INPUT: &str = "depends on the input and cannot be merged";
-const OF_BASE: &str =
-    "is made of a factorization of the base that PEFT takes again when it loads it, which is not built";
+const BY_SIGNS: &str = "turns singular vectors of the base into each other, by signs that they had where it was trained, which no file holds";
 const KEEP: &str = "merge it with PEFT, on a host that holds the model";
 
 /// Types that are not merged: why, and what helps where something does.
@@ -54,8 +53,7 @@ const UNMERGED: &[(&str, &str, Option<&str>)] = &[
     ("POLY", BY_INPUT, None),
     ("LILY", BY_INPUT, None),
     ("SHADOW", BY_INPUT, None),
-    ("FROD", OF_BASE, Some(KEEP)),
-    ("PSOFT", OF_BASE, Some("convert it with PEFT's `save_as_lora`, which writes a plain LoRA")),
+    ("PSOFT", BY_SIGNS, Some("convert it with PEFT's `save_as_lora`, which writes a plain LoRA")),
     (
         "ADAMSS",
         "changes rows that it does not name: PEFT finds them by a clustering that no file holds",

@@ -13,6 +13,7 @@ use crate::adapters::claim::delora::Delora;
 use crate::adapters::claim::dora::DoraClaim;
 use crate::adapters::claim::expert_stacks::ExpertStacks;
 use crate::adapters::claim::fourierft::FourierFt;
+use crate::adapters::claim::frod::Frod;
 use crate::adapters::claim::frozen_base::FrozenBase;
 use crate::adapters::claim::full_weights::FullWeights;
 use crate::adapters::claim::generalized_lora::GeneralizedLora;
@@ -81,6 +82,7 @@ pub(crate) static CLAIMS: &[&dyn Claim] = &[
     &Peanut,
     &Oft,
     &Osf,
+    &Frod,
     &Loha,
     &Lokr,
     &CoreProduct,

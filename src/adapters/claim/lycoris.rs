@@ -39,7 +39,7 @@ pub(crate) fn claim_modules<const N: usize>(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     tails: &[Tail; N],
-    claim_module: ClaimModule<N>,
+    mut claim_module: impl FnMut(&mut ClaimContext<'_>, &mut Findings<'_>, &str, [Option<usize>; N]) -> Result<()>,
 ) {
     for (module, tensors) in take(context, findings, tails) {
         if let Err(error) = claim_module(context, findings, module, tensors) {
@@ -60,10 +60,6 @@ pub(crate) fn lacks_one<const N: usize>(
         findings.lacks_partner(*present, &tail.key(module));
     }
 }
-
-/// Claims one module.
-type ClaimModule<const N: usize> =
-    fn(&mut ClaimContext<'_>, &mut Findings<'_>, &str, [Option<usize>; N]) -> Result<()>;
 
 /// The base tensor of a module.
 pub(crate) struct LycorisLayer {

@@ -64,15 +64,20 @@ pub(crate) fn size_by_outputs(
     (tensor, out): (usize, u64),
 ) -> Result<Option<(u64, u64)>> {
     let Some(target) = context.target(findings, used, module, "weight") else { return Ok(None) };
-    let weight = context.weight(target);
-    match *weight.shape.axes() {
-        [rows, cols] if rows == out => Ok(Some((rows, cols))),
-        [rows, cols] if cols == out => Ok(Some((cols, rows))),
-        _ => {
-            let expected =
-                format!("a value for every output of `{}`, which is {}", weight.name, weight.shape);
-            Err(context.factor_shape(tensor, expected))
-        }
+    let Some(size) = by_outputs(context, target, out) else {
+        let weight = context.weight(target);
+        let expected = format!("a value for every output of `{}`, which is {}", weight.name, weight.shape);
+        return Err(context.factor_shape(tensor, expected));
+    };
+    Ok(Some(size))
+}
+
+/// Outputs and inputs of a weight of two axes of which one is so many outputs.
+pub(crate) fn by_outputs(context: &ClaimContext<'_>, target: Target, out: u64) -> Option<(u64, u64)> {
+    match *context.weight(target).shape.axes() {
+        [rows, cols] if rows == out => Some((rows, cols)),
+        [rows, cols] if cols == out => Some((cols, rows)),
+        _ => None,
     }
 }
 

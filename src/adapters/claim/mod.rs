@@ -23,6 +23,7 @@ pub(crate) mod expert_layout;
 pub(crate) mod expert_stacks;
 pub(crate) mod findings;
 pub(crate) mod fourierft;
+pub(crate) mod frod;
 pub(crate) mod frozen_base;
 pub(crate) mod full_weights;
 pub(crate) mod generalized_lora;

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::linear::panel::{Panel, add_rows};
 use crate::linear::qr::orthonormalize;
-use crate::linear::spectrum::{NoSpectrum, Spectrum};
+use crate::linear::spectrum::Spectrum;
 use crate::linear::symmetric::dot;
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::passes::{Pass, Passes};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::{DerivedFrom, Recipe};
 use crate::tensor::dtype::Dtype;
 
 /// Both factors of a part of a weight.
@@ -84,7 +85,7 @@ impl Passes for BasePart {
         held.saturating_add(factors.saturating_mul(2))
     }
 
-    fn begin(&self, row: usize) -> Box<dyn Pass> {
+    fn begin(&self, row: usize, _: Vec<Vec<f64>>) -> Box<dyn Pass> {
         match self.of {
             PartOf::Columns(rank) => {
                 let (rows, others) = (Panel::zeros(self.rows, rank), Panel::zeros(row, rank));
@@ -119,7 +120,7 @@ impl Pass for ByColumns {
         }
     }
 
-    fn turn(&mut self) -> Result<bool, &'static str> {
+    fn turn(&mut self) -> Result<bool, BadSource> {
         if self.has_basis {
             return Ok(false);
         }
@@ -179,11 +180,11 @@ impl Pass for BySpectrum {
         }
     }
 
-    fn turn(&mut self) -> Result<bool, NoSpectrum> {
+    fn turn(&mut self) -> Result<bool, BadSource> {
         if self.vectors.is_some() {
             return Ok(false);
         }
-        self.vectors = self.spectrum.turn()?;
+        self.vectors = self.spectrum.turn().map_err(|why| BadSource { source: 0, why })?;
         Ok(true)
     }
 
@@ -208,7 +209,7 @@ mod tests {
     /// The product of both factors, `[rows, columns]`.
     fn part(matrix: &Panel, of: PartOf) -> Panel {
         let (rows, cols) = (matrix.rows(), matrix.cols());
-        let mut pass = BasePart { rows, of }.begin(cols);
+        let mut pass = BasePart { rows, of }.begin(cols, Vec::new());
         loop {
             (0..rows).for_each(|row| pass.add(row, matrix.row(row)));
             if !pass.turn().expect("its singular values are apart") {

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// Rows of bases that several numbers make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

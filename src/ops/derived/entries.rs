@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::scatter::{PutEntry, Scatter};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::{DerivedFrom, Recipe};
 use crate::ops::factor_values::FactorValues;
 
 /// Stored entries.

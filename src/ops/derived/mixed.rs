@@ -10,7 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::exp;
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe};
 use crate::ops::factor_values::FactorValues;
 
 /// Sums of a bank's vectors.

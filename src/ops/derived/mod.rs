@@ -8,10 +8,13 @@
 //! Rounding: each value is made in f64 and rounded to f32 once. PEFT makes it in f32; where it is one product, both are the
 //! same number.
 
+pub(crate) mod bad_source;
 pub(crate) mod base_part;
 pub(crate) mod bases;
+pub(crate) mod drawn_rows;
 pub(crate) mod entries;
 pub(crate) mod filled;
+pub(crate) mod in_basis;
 pub(crate) mod mixed;
 pub(crate) mod network;
 pub(crate) mod orthonormal;
@@ -33,6 +36,7 @@ use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::passes::Passes;
 use crate::ops::derived::scatter::{Scatter, entries};
 use crate::ops::factor_values::FactorValues;
@@ -96,6 +100,11 @@ pub(crate) trait Recipe: Sync {
     /// What cannot be of what a source holds.
     fn make(&self, row: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource>;
 
+    /// For a factor whose rows can be made only one behind the other: what makes the next one. [`Recipe::make`] is not asked then.
+    fn in_order(&self) -> Option<Box<dyn NextRow>> {
+        None
+    }
+
     /// For a factor that is a sum over all rows of its last source, which is a tensor of the base: how it is added up. All other
     /// sources are held whole, and so is the sum; [`Recipe::make`] is then asked for all of it as one row, with the sum behind the
     /// others.
@@ -103,7 +112,8 @@ pub(crate) trait Recipe: Sync {
         None
     }
 
-    /// For a factor that is made of all rows of its only source, which is a tensor of the base: how. [`Recipe::make`] is not asked then.
+    /// For a factor that is made of all rows of its last source, which is a tensor of the base: how. All other sources are held whole.
+    /// [`Recipe::make`] is not asked then.
     fn passes(&self) -> Option<&dyn Passes> {
         None
     }
@@ -129,6 +139,12 @@ pub(crate) trait Recipe: Sync {
     }
 }
 
+/// Makes rows in their order.
+pub(crate) trait NextRow {
+    /// Makes the next one.
+    fn next(&mut self, sources: &DerivedFrom<'_>, values: &mut [f32]);
+}
+
 /// A sum over the rows of a tensor of the base.
 pub(crate) trait RowSum {
     /// Values of the sum for a tensor whose rows have so many.
@@ -136,15 +152,6 @@ pub(crate) trait RowSum {
 
     /// Adds what a row comes to.
     fn add(&self, row: usize, values: &[f64], whole: &[Vec<f64>], sum: &mut [f64]);
-}
-
-/// A source whose values cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadSource {
-    /// Which, by its place among the sources.
-    pub(crate) source: usize,
-    /// What is wrong with them.
-    pub(crate) why: &'static str,
 }
 
 /// The sources of a row, decoded: f64 holds all floats of 32 bits and less and all indices exactly.
@@ -184,6 +191,8 @@ macro_rules! recipes {
 recipes! {
     /// Rows times a value each.
     ScaledRows in scaled_rows,
+    /// Rows of a random matrix times a value each.
+    DrawnRows in drawn_rows,
     /// Rows of unit length, times numbers.
     UnitRows in unit_rows,
     /// Rows of bases that several numbers make.
@@ -206,6 +215,8 @@ recipes! {
     WeightTimes in weight_times,
     /// Both factors of a part of a weight.
     BasePart in base_part,
+    /// Both factors of a change of a weight in a given basis.
+    InBasis in in_basis,
     /// Entries of a sparse matrix, by rows.
     Entries in entries,
     /// Entries in a random order, by rows.

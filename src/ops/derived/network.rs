@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::portable::{erf, sigmoid, tanh};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe, RowSum};
 use crate::ops::factor_values::FactorValues;
 
 /// A small network of a weight's columns.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::linear::panel::Panel;
 use crate::linear::qr;
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// Columns at right angles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

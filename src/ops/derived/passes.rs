@@ -1,12 +1,14 @@
 //! Factors that are made by going through all rows of a tensor of the base, as often as it takes.
 
+use crate::ops::derived::bad_source::BadSource;
+
 /// How a factor is made so.
 pub(crate) trait Passes {
     /// Bytes that are held meanwhile, the factor itself included, where rows have so many values.
     fn bytes(&self, row: usize) -> u64;
 
-    /// What takes in rows of so many values.
-    fn begin(&self, row: usize) -> Box<dyn Pass>;
+    /// What takes in rows of so many values, of what the sources hold that are held whole.
+    fn begin(&self, row: usize, whole: Vec<Vec<f64>>) -> Box<dyn Pass>;
 }
 
 /// A factor under way.
@@ -17,8 +19,8 @@ pub(crate) trait Pass {
     /// Behind the last row: whether all are to be gone through again.
     ///
     /// # Errors
-    /// Why the tensor has no such factor.
-    fn turn(&mut self) -> Result<bool, &'static str>;
+    /// Of what a source holds there is no such factor.
+    fn turn(&mut self) -> Result<bool, BadSource>;
 
     /// The factor, row by row.
     fn made(self: Box<Self>) -> Vec<f64>;

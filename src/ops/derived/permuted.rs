@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 use crate::kernels::mersenne::first_places;
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::scatter::{PutEntry, Scatter};
 use crate::ops::derived::wavelets::{high_pass, low_pass};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// Entries in a random order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe};
 use crate::ops::factor_values::FactorValues;
 
 /// Values of a vector.

@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::orthonormal::orthonormalize;
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
+use crate::ops::derived::{DerivedFrom, Recipe, RowSum};
 use crate::ops::factor_values::FactorValues;
 
 /// What is left of a factor without its part in a weight.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels::dispatch::Kernels;
 use crate::kernels::product::Matrix;
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// The magnitude of a product's k-th largest element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

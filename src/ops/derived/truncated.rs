@@ -9,8 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::derived::bad_source::BadSource;
 use crate::ops::derived::triangle::{Triangle, turned};
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe};
+use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// A factor of a sum of products that is cut to a rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

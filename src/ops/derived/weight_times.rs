@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::derived::{BadSource, DerivedFrom, Recipe, RowSum};
+use crate::ops::derived::bad_source::BadSource;
+use crate::ops::derived::{DerivedFrom, Recipe, RowSum};
 
 /// A weight times a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,8 @@ const MOST_EXACT: f64 = (1u64 << 53) as f64;
 const NUMBERS: &[(&str, &str, f64, Numbers)] = &[
     ("ADALORA", "init_r", 12.0, SCALES),
     ("ADALORA", "lora_alpha", 8.0, Numbers::ALPHAS),
+    ("VERA", "projection_prng_key", 0.0, SEEDS),
+    ("PVERA", "projection_prng_key", 0.0, SEEDS),
     ("RANDLORA", "randlora_alpha", 640.0, Numbers::ALPHAS),
     ("VBLORA", "topk", 2.0, Numbers::RANKS),
     ("GRALORA", "alpha", 64.0, Numbers::ALPHAS),
@@ -50,6 +52,8 @@ const NULLS: &[(&str, &str)] = &[("DEFT", "alpha"), ("SUPERTUNING", "lora_alpha"
 
 /// Type, field, PEFT's default, and which words can be. True and false are such words, too.
 const WORDS: &[(&str, &str, &str, &[&str])] = &[
+    ("VERA", "save_projection", "true", &["true", "false"]),
+    ("PVERA", "save_projection", "true", &["true", "false"]),
     ("DEFT", "decomposition_method", "relu", &["relu", "qr"]),
     ("DEFT", "para", "false", &["false", "true"]),
     ("PEANUT", "act_fn", "relu", &ACTIVATIONS),
