@@ -120,6 +120,39 @@ fn a_merge_is_one_into_what_training_saw() {
     }
 }
 
+/// Factors of LoftQ are for the base that it quantized: with the flag that says how, and with no other.
+#[test]
+fn what_loftq_made_is_merged_into_what_it_quantized() {
+    let [(_, plain), (_, dora)] = adapters();
+    let by = |config: &Value, bits: u64, iterations: u64| {
+        let mut config = config.clone();
+        config["init_lora_weights"] = json!("loftq");
+        config["loftq_config"] = json!({"loftq_bits": bits, "loftq_iter": iterations});
+        work("source", &config)
+    };
+    for (config, bits, flag) in [(&plain, 4, "nf4"), (&plain, 8, "int8"), (&dora, 4, "nf4")] {
+        let (_, right) = merged(&request(&work("source", config), Some(flag)));
+        let (_, ours) = merged(&request(&by(config, bits, 1), Some(flag)));
+        assert_eq!(differing(&ours, &right), 0, "{flag}");
+    }
+    let (nf4, int8) =
+        ("hint: merge into the base as LoftQ quantized it, with `--base-as nf4`", "with `--base-as int8`");
+    let other = "hint: merge into the dequantized weights that LoftQ made";
+    for (bits, iterations, flags, cure) in [
+        (4, 1, &[][..], nf4),
+        (4, 1, &["--base-as", "nf4,double"], nf4),
+        (4, 1, &["--base-as", "nf4,block=256"], nf4),
+        (4, 1, &["--base-as", "nf4,skip=q_proj"], nf4),
+        (8, 1, &["--base-as", "nf4"], int8),
+        (4, 2, &["--base-as", "nf4"], other),
+        (2, 1, &["--base-as", "nf4"], other),
+    ] {
+        let says =
+            ["sets `init_lora_weights` to `loftq`, which means that training ran on quantized weights", cure];
+        refused(&format!("{bits} {iterations} {flags:?}"), &by(&plain, bits, iterations), flags, 65, &says);
+    }
+}
+
 /// Every golden case whose adapters have no effect at weight 0: what that leaves is the base as training saw it, and a merge with the
 /// flag is one into that, whatever the method reaches of a tensor.
 #[test]

@@ -34,7 +34,7 @@ fn initialisations_that_change_the_base() {
         (
             "loftq",
             "training ran on quantized weights",
-            "hint: merge into the dequantized weights that LoftQ made",
+            "hint: merge into the base as LoftQ quantized it, with `--base-as nf4`",
         ),
         ("corda", "by statistics that the adapter does not hold", residual),
         ("lora_ga", "by gradients that the adapter does not hold", residual),

@@ -12,6 +12,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::base_part;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
+use crate::adapters::claim::loftq;
 use crate::adapters::claim::pair_op::resolve;
 use crate::adapters::claim::pairs::take_pairs;
 use crate::adapters::peft::config::{Field, Refused};
@@ -19,8 +20,8 @@ use crate::adapters::peft::config::{Field, Refused};
 /// LoRA's product of two factors.
 pub(crate) struct Lora;
 
-/// Initialisations that leave the base as it was, or take out of it what is taken out again ([`base_part`]).
-const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica", "olora", "pissa"];
+/// Initialisations that leave the base as it was, or take out of it what is taken out again ([`base_part`]), or are looked at there ([`loftq`]).
+const PLAIN_INIT: &[&str] = &["true", "gaussian", "orthogonal", "eva", "mica", "olora", "pissa", "loftq"];
 const CONVERT: &str = "convert the adapter where it was trained: `save_pretrained(..., \
      path_initial_model_for_weight_conversion=...)` writes a plain LoRA for the base as it is";
 const RESIDUAL: &str = "merge into the residual base that training made, with `init_lora_weights` set to `true` in the \
@@ -30,12 +31,6 @@ const OTHER_INIT: &[Refused] = &[
         starts: "pissa_niter_",
         why: "takes the base's main part out of it, found by a randomised factorisation that nobody can repeat",
         cure: CONVERT,
-    },
-    Refused {
-        starts: "loftq",
-        why: "means that training ran on quantized weights, which the factors make up for",
-        cure: "merge into the dequantized weights that LoftQ made, with `init_lora_weights` set to `true` in the \
-               adapter's config",
     },
     Refused {
         starts: "corda",
@@ -137,6 +132,7 @@ impl Claim for Lora {
             findings.ignore_where(context, is_one, aid.rule);
         }
         base_part::refuse_others(context, findings);
+        loftq::refuse_others(context, findings);
         for pair in take_pairs(context, findings) {
             let found = resolve(context, findings, &pair).and_then(|found| match found {
                 Some(found) => base_part::with_part(context, &pair, found),

@@ -36,6 +36,7 @@ pub(crate) mod kasa;
 pub(crate) mod layers;
 pub(crate) mod ln_tuning;
 pub(crate) mod locate;
+pub(crate) mod loftq;
 pub(crate) mod loha;
 pub(crate) mod lokr;
 pub(crate) mod lora;

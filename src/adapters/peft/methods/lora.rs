@@ -38,6 +38,8 @@ pub(crate) struct LoraOptions {
     pub packing: Result<Option<Packing>, Problem>,
     /// The part of the base that was taken out of it before training.
     pub base_part: Option<TakenPart>,
+    /// How the base was quantized that its factors make up for.
+    pub loftq: Option<Loftq>,
     /// Variants that were on, by what they left in the file.
     pub aids: Vec<&'static TrainingAid>,
 }
@@ -48,6 +50,7 @@ impl LoraOptions {
         LoraOptions {
             packing: packing(config),
             base_part: taken_part(config),
+            loftq: loftq(config),
             aids: AIDS.iter().filter(|aid| config.get(aid.field).is_some()).collect(),
         }
     }
@@ -75,6 +78,20 @@ impl TakenPart {
     }
 }
 
+/// LoftQ's options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loftq {
+    /// Bits of a weight.
+    pub bits: u64,
+    /// How often weights were quantized again.
+    pub iterations: u64,
+}
+
+impl Loftq {
+    /// The field that says that it was LoftQ, and how.
+    pub(crate) const FIELD: (&str, &str) = (INIT, "loftq");
+}
+
 const INIT: &str = "init_lora_weights";
 const KASA: &str = "kasa_config";
 
@@ -85,6 +102,19 @@ fn taken_part(config: &AdapterConfig) -> Option<TakenPart> {
         Some("pissa") => Some(TakenPart::LargestValues),
         _ => None,
     }
+}
+
+/// LoftQ's options, by PEFT's defaults.
+fn loftq(config: &AdapterConfig) -> Option<Loftq> {
+    let (field, value) = Loftq::FIELD;
+    let stated = config.get("loftq_config");
+    // What is no whole number is none that is merged.
+    let number = |name: &str, default| match stated.and_then(|stated| stated.get(name)) {
+        None => default,
+        Some(value) => value.as_u64().unwrap_or(0),
+    };
+    let found = || Loftq { bits: number("loftq_bits", 4), iterations: number("loftq_iter", 1) };
+    (config.text(field) == Some(value)).then(found)
 }
 
 fn packing(config: &AdapterConfig) -> Result<Option<Packing>, Problem> {
