@@ -48,6 +48,11 @@ pub enum ConversionProblem {
     #[error("{rows} rows cannot be taken in two halves")]
     OddRows { rows: u64 },
 
+    #[error("the config does not tell how many heads its rows are of")]
+    UnknownHeads,
+    #[error("{rows} rows are not those of {heads} heads of even width")]
+    HeadRows { rows: u64, heads: u64 },
+
     // What it is a part of.
     #[error("`{whole}` has {axes} axes")]
     WholeAxes { whole: String, axes: usize },

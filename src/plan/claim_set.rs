@@ -17,12 +17,20 @@ use crate::tensor::reference::TensorRef;
 use crate::model::outline::{Outline, Target};
 use crate::ops::op::{ClaimId, Op};
 use crate::plan::check::check_contents;
-use crate::plan::fused::split_by_slice;
+use crate::plan::fused::{PartEdit, split_by_slice};
 use crate::plan::noop::{AdapterEffect, Noop, no_effect, noop};
 use crate::plan::out_content::TensorEdits;
 use crate::plan::out_tensor::{ClaimRecord, OutShard};
 use crate::plan::overlap::overlap;
 use crate::plan::planner::Planner;
+
+/// What is put in place of a tensor's values.
+enum Put {
+    /// A value for all of them.
+    Whole(TensorRef),
+    /// What an op puts in place of some.
+    Values(Op),
+}
 
 /// Claims of all adapters by tensor.
 #[derive(Default)]
@@ -72,8 +80,8 @@ impl ClaimSet {
         } else {
             self.claims.append(&mut records);
         }
-        for (target, value, claim) in replacing {
-            let error = self.replace(target, value, claim, planner, outline);
+        for (target, put, claim) in replacing {
+            let error = self.replace(target, put, claim, planner, outline);
             self.errors.extend(error);
         }
         let claims = first..next;
@@ -86,7 +94,7 @@ impl ClaimSet {
         &mut self,
         (adapter, claim): (u32, ClaimId),
         claimed: ClaimedModule,
-        replacing: &mut Vec<(Target, TensorRef, ClaimId)>,
+        replacing: &mut Vec<(Target, Put, ClaimId)>,
         (planner, outline): (&Planner<'_>, &Outline<'_>),
     ) -> Option<ClaimRecord> {
         let ClaimedModule { method, module, keys, target, elements, edit } = claimed;
@@ -94,7 +102,7 @@ impl ClaimSet {
         let found = match target {
             _ if edit.is_nothing() => Ok(Vec::new()),
             Target::Fused(i) => split_by_slice(&outline.fused(i), edit, elements, outline),
-            target => Ok(vec![(target, edit)]),
+            target => Ok(vec![(target, PartEdit::Whole(edit))]),
         };
         let parts = match found {
             Ok(parts) => parts,
@@ -106,7 +114,7 @@ impl ClaimSet {
         };
         for (target, edit) in parts {
             match edit {
-                Edit::Change(new) => {
+                PartEdit::Whole(Edit::Change(new)) => {
                     let mut new: Vec<Op> = new.into_iter().map(|op| op.counted_for(claim)).collect();
                     let ops = &mut self.edits.entry(target).or_default().ops;
                     // Most tensors have one op, of 45,000 in a large mixture of experts.
@@ -118,7 +126,10 @@ impl ClaimSet {
                         ops.append(&mut new);
                     }
                 }
-                Edit::Replace { value } => replacing.push((target, value, claim)),
+                PartEdit::Whole(Edit::Replace { value }) => {
+                    replacing.push((target, Put::Whole(value), claim))
+                }
+                PartEdit::Values(op) => replacing.push((target, Put::Values(op), claim)),
             }
         }
         Some(ClaimRecord {
@@ -179,7 +190,7 @@ impl ClaimSet {
     fn replace(
         &mut self,
         target: Target,
-        value: TensorRef,
+        put: Put,
         claim: ClaimId,
         planner: &Planner<'_>,
         outline: &Outline<'_>,
@@ -192,6 +203,14 @@ impl ClaimSet {
             let (earlier, later) = (named(by(op.claim)), named(adapter));
             return Some(PlanError::ReplacedDelta { tensor, earlier, later }.into());
         }
+        let value = match put {
+            Put::Whole(value) => value,
+            Put::Values(op) => {
+                // All that is there is of this adapter, and is done to what is put there.
+                edits.ops.insert(0, op.counted_for(claim));
+                return None;
+            }
+        };
         let (_, earlier) = *edits.replaced.replace(Box::new((value, claim)))?;
         if by(earlier) == adapter {
             let key = |claim: ClaimId| self.claims[claim.0 as usize].keys[0].to_string();

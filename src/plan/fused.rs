@@ -8,7 +8,19 @@ use crate::plan::slice::{Unfit, onto, value_of};
 use crate::tensor::shape::Shape;
 
 use crate::model::outline::{FusedParam, Outline, Target};
+use crate::ops::factor::Factor;
+use crate::ops::op::Op;
 use crate::ops::placement::Placement;
+use crate::ops::rows::ReplaceRows;
+use crate::tensor::reference::TensorRef;
+
+/// What is done to a tensor of the base.
+pub(crate) enum PartEdit {
+    /// What the claim does.
+    Whole(Edit),
+    /// Other values are put in place of some of its own.
+    Values(Op),
+}
 
 /// What is done to a parameter stored as slices, as what is done to the tensors that hold them.
 pub(crate) fn split_by_slice(
@@ -16,7 +28,7 @@ pub(crate) fn split_by_slice(
     edit: Edit,
     elements: u64,
     outline: &Outline<'_>,
-) -> std::result::Result<Vec<(Target, Edit)>, Unfit> {
+) -> std::result::Result<Vec<(Target, PartEdit)>, Unfit> {
     const MISSING: Unfit = "some of it is in no tensor";
     let (mut parts, mut reached) = (Vec::new(), 0);
     let slices = Slices::of(&edit, &fused.shape);
@@ -25,9 +37,12 @@ pub(crate) fn split_by_slice(
         let disk = outline.weight(target).shape;
         match &edit {
             Edit::Replace { value } => {
-                let value = value_of(value, &fused.shape, slice, &disk)?;
+                let part = match value_of(value, &fused.shape, slice, &disk) {
+                    Ok(value) => PartEdit::Whole(Edit::Replace { value }),
+                    Err(why) => PartEdit::Values(values_in_place(value, &fused.shape, slice, &disk, why)?),
+                };
                 reached += slice.elements();
-                parts.push((target, Edit::Replace { value }));
+                parts.push((target, part));
             }
             Edit::Change(ops) => {
                 let mut cut = Vec::new();
@@ -36,12 +51,29 @@ pub(crate) fn split_by_slice(
                 }
                 reached += cut.iter().map(|op| op.placement.elements()).sum::<u64>();
                 if !cut.is_empty() {
-                    parts.push((target, Edit::Change(cut)));
+                    parts.push((target, PartEdit::Whole(Edit::Change(cut))));
                 }
             }
         }
     }
     if reached == elements { Ok(parts) } else { Err(MISSING) }
+}
+
+/// An op that puts a parameter's value in place of a slice of a tensor that holds other values, too. A parameter of more than two axes has none.
+fn values_in_place(
+    value: &TensorRef,
+    runtime: &Shape,
+    slice: &ParamSlice,
+    disk: &Shape,
+    why: Unfit,
+) -> std::result::Result<Op, Unfit> {
+    let (placement, width) = match *runtime.axes() {
+        [count] => (Placement::vector(count), 1),
+        [rows, width] => (Placement::matrix(rows, width, false), width),
+        _ => return Err(why),
+    };
+    let rows = Factor::along(0, value.clone(), width, width, 1);
+    onto(&Op::new(ReplaceRows, placement, vec![rows], 1.0), runtime, slice, disk)?.ok_or(why)
 }
 
 /// Ops by the position on the first axis at which they stand, so that those of 256 experts are not each tried on the

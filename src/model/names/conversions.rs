@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::error::conversion::ConversionProblem;
 use crate::model::names::param_slice::StoredSlice;
 
+/// More heads than any model has: each is two slices of a parameter.
+const MOST_HEADS: u64 = 1024;
+
 /// One operation of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConversionOp {
@@ -27,6 +30,13 @@ pub enum ConversionOp {
     Split(usize),
     /// Takes the even positions of an axis, then the odd ones.
     Interleave(usize),
+    /// Takes of the rows of each head the even ones, then the odd ones.
+    Heads {
+        /// The part of the config that says how many heads there are; none for all of it.
+        of: Option<String>,
+        /// Which parameters this is done to; none for all.
+        only: Option<Vec<String>>,
+    },
     /// Anything else, by its name.
     Unknown(String),
 }
@@ -54,6 +64,10 @@ pub(crate) struct ConversionFacts<'a> {
     pub must_transpose: &'a dyn Fn(&[u64]) -> bool,
     /// Sizes of the parameters that a tensor of so many rows is split into.
     pub sizes: &'a dyn Fn(u64) -> Option<Vec<u64>>,
+    /// How many heads a part of the config says there are.
+    pub heads: &'a dyn Fn(Option<&str>) -> Option<u64>,
+    /// What the rule calls the parameter that is made.
+    pub made: &'a str,
 }
 
 /// Shape and slices of a parameter, or why it cannot be read as slices.
@@ -73,6 +87,13 @@ impl ConversionOp {
                 .map(|axes| ConversionOp::Transpose { axes, check: flag("check_dims") }),
             "Chunk" => number("dim").map(ConversionOp::Chunk),
             "Split" => number("dim").map(ConversionOp::Split),
+            "PermuteForRope" if !flag("inverse") => Some(ConversionOp::Heads {
+                of: fields.get("subconfig_key").and_then(Value::as_str).map(str::to_owned),
+                only: fields
+                    .get("permute_layer_names")
+                    .and_then(Value::as_array)
+                    .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+            }),
             "Interleave" if !flag("inverse") => number("dim").map(ConversionOp::Interleave),
             _ => None,
         };
@@ -126,6 +147,15 @@ pub(crate) fn run(
                 }]
             }
             ConversionOp::Interleave(axis) => vec![interleave(only(blocks)?, *axis)?],
+            ConversionOp::Heads { only: Some(only), .. }
+                if !only.iter().any(|name| facts.made.contains(name.as_str())) =>
+            {
+                blocks
+            }
+            ConversionOp::Heads { of, .. } => {
+                let heads = (facts.heads)(of.as_deref()).ok_or(ConversionProblem::UnknownHeads)?;
+                vec![halve_heads(only(blocks)?, heads)?]
+            }
             ConversionOp::Unknown(name) => {
                 return Err(ConversionProblem::UnknownOperation { name: name.clone() });
             }
@@ -239,6 +269,24 @@ fn interleave(mut block: TensorBlock, axis: usize) -> Result<TensorBlock, Conver
     Ok(block)
 }
 
+/// The even rows of each head before its odd ones. Source: transformers, `PermuteForRope`.
+fn halve_heads(mut block: TensorBlock, heads: u64) -> Result<TensorBlock, ConversionProblem> {
+    let rows = *block.shape.first().ok_or(ConversionProblem::FewAxes)?;
+    if heads == 0 || heads > MOST_HEADS || rows % (2 * heads) != 0 {
+        return Err(ConversionProblem::HeadRows { rows, heads });
+    }
+    let half = rows / heads / 2;
+    let mut halves = Vec::new();
+    for (at, start) in (0..heads).flat_map(|head| [0, 1].map(|odd| (2 * head + odd, 2 * half * head + odd))) {
+        let rows = select(block.slices.clone(), 0, start, 2, half).into_iter();
+        let shifted =
+            |placed: StoredSlice| StoredSlice { slice: placed.slice.shifted(0, at * half), ..placed };
+        halves.extend(rows.map(shifted));
+    }
+    block.slices = halves;
+    Ok(block)
+}
+
 /// The slices that have some of those positions of an axis, and these alone.
 pub(crate) fn select(
     slices: Vec<StoredSlice>,
@@ -270,6 +318,8 @@ mod tests {
             targets,
             must_transpose: &|shape| shape[1] == 4,
             sizes: &|_| Some(vec![4, 1, 1]),
+            heads: &|of| if of == Some("vision_config") { Some(2) } else { None },
+            made: "attn.q_proj",
         }
     }
 
@@ -314,10 +364,50 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_heads_are_halved() {
+        let parse = |fields: Value| {
+            ConversionOp::parse(&serde_json::json!(["PermuteForRope", fields])).expect("parses")
+        };
+        let ops = |fields| [ConversionOp::Chunk(0), parse(fields)];
+        let run = |fields, target| run(&ops(fields), vec![block(0, 0, None, &[24, 4])], &facts(1, 3), target);
+        let halved = serde_json::json!({"subconfig_key": "vision_config", "permute_layer_names": ["q_proj"]});
+        let (shape, slices) = run(halved, 1).expect("fits");
+        let rows: Vec<_> = slices.iter().map(|placed| placed.slice.axes[0]).collect();
+        // torch: x.view(2, 2, 2).transpose(1, 2).reshape(8), of the second eight rows.
+        let of_rows =
+            rows.iter().flat_map(|axis| (0..axis.count).map(|i| (axis.at + i, axis.disk + i * axis.step)));
+        let of_rows: Vec<_> = of_rows.collect();
+        assert_eq!(
+            of_rows,
+            [8, 10, 9, 11, 12, 14, 13, 15]
+                .iter()
+                .copied()
+                .enumerate()
+                .map(|(at, row)| (at as u64, row))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(shape, [8, 4]);
+        let other = serde_json::json!({"subconfig_key": "vision_config", "permute_layer_names": ["k_proj"]});
+        assert_eq!(run(other, 1).expect("fits").1.len(), 1, "it is not done to all");
+        let unknown = run(serde_json::json!({}), 1).expect_err("refused");
+        assert_eq!(unknown, ConversionProblem::UnknownHeads);
+        let odd = super::run(
+            &[parse(serde_json::json!({"subconfig_key": "vision_config"}))],
+            vec![block(0, 0, None, &[6])],
+            &facts(1, 1),
+            0,
+        );
+        assert_eq!(odd.expect_err("refused"), ConversionProblem::HeadRows { rows: 6, heads: 2 });
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_name() {
-        let op =
-            ConversionOp::parse(&serde_json::json!(["PermuteForRope", {"inverse": false}])).expect("parses");
-        let refused = run(&[op], vec![block(0, 0, None, &[2])], &facts(1, 1), 0).expect_err("refused");
-        assert_eq!(refused.to_string(), "the operation `PermuteForRope` is not known");
+        for op in [serde_json::json!(["Pour", {}]), serde_json::json!(["PermuteForRope", {"inverse": true}])]
+        {
+            let name = op[0].as_str().expect("a name").to_owned();
+            let op = ConversionOp::parse(&op).expect("parses");
+            let refused = run(&[op], vec![block(0, 0, None, &[2])], &facts(1, 1), 0).expect_err("refused");
+            assert_eq!(refused.to_string(), format!("the operation `{name}` is not known"));
+        }
     }
 }

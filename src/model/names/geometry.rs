@@ -14,6 +14,9 @@ const ALTERNATING: &[&str] = &["gpt_oss"];
 /// What configs call the number of experts.
 const EXPERT_COUNTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"];
 
+/// What configs call the number of heads of attention; the second is that of Kimi's own code.
+const HEAD_COUNTS: &[&str] = &["num_attention_heads", "vt_num_attention_heads"];
+
 /// What the config of a model's language part says about sizes.
 #[derive(Clone, Debug, Default)]
 pub struct Geometry {
@@ -31,6 +34,8 @@ pub struct Geometry {
     pub experts: Option<u64>,
     /// Every whole number, by its field.
     numbers: BTreeMap<String, u64>,
+    /// Heads of attention of parts of the model, by the field that their config is.
+    heads_of_parts: BTreeMap<String, u64>,
 }
 
 impl Geometry {
@@ -43,7 +48,12 @@ impl Geometry {
         let (hidden, heads) = (number("hidden_size"), number("num_attention_heads"));
         let quotient = hidden.zip(heads).and_then(|(hidden, heads)| hidden.checked_div(heads));
         let all = texts.iter().rev().flat_map(|text| text.fields);
+        let part = |(field, value): (&String, &Value)| {
+            let heads = HEAD_COUNTS.iter().find_map(|name| value.get(name)?.as_u64())?;
+            Some((field.clone(), heads))
+        };
         Geometry {
+            heads_of_parts: config.value().as_object().into_iter().flatten().filter_map(part).collect(),
             numbers: all.filter_map(|(field, value)| Some((field.clone(), value.as_u64()?))).collect(),
             model_types: types.flatten().map(str::to_owned).collect(),
             hidden,
@@ -52,6 +62,11 @@ impl Geometry {
             head_dim: number("head_dim").or(quotient),
             experts: EXPERT_COUNTS.iter().find_map(|field| number(field)),
         }
+    }
+
+    /// How many heads of attention a part of the config says, or all of it.
+    pub(crate) fn heads_of(&self, part: Option<&str>) -> Option<u64> {
+        part.map_or(self.heads, |part| self.heads_of_parts.get(part).copied())
     }
 
     /// The number that a field of the config has; what transformers takes for those of attention, if it has none.

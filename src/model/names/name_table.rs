@@ -311,6 +311,8 @@ impl<'a> NameTable<'a> {
             targets: rule.to.len(),
             must_transpose: &must_transpose,
             sizes: &sizes,
+            heads: &|of| self.geometry.heads_of(of),
+            made: &rule.to[target],
         };
         run(ops, blocks, &facts, target)
     }
@@ -430,6 +432,8 @@ impl<'a> NameTable<'a> {
             targets: 1,
             must_transpose: &|_| false,
             sizes: &|_| None,
+            heads: &|_| None,
+            made: "",
         };
         Some(made(run(&ops[..roles.len()], blocks, &facts, 0)))
     }
@@ -482,6 +486,8 @@ impl<'a> NameTable<'a> {
             targets: 1,
             must_transpose: &|_| false,
             sizes: &|_| None,
+            heads: &|_| None,
+            made: "",
         };
         Some(made(run(&[ConversionOp::Concatenate(0)], blocks, &facts, 0)))
     }
