@@ -237,14 +237,27 @@ impl Adapter {
             let adapter = self.name.clone();
             return Err(ClaimError::Rank { adapter, module: module.to_owned(), found, expected }.into());
         }
+        let scale = self.options.scale(1.0, planned, module);
+        self.finite_scale(module, scale, (self.options.alpha_field, planned.alpha))
+    }
+
+    /// What a method's own scale comes to for `module`, where the number of `field` makes it.
+    ///
+    /// # Errors
+    /// [`AdapterError::Field`] for a scale that no f32 holds.
+    pub(crate) fn own_scale(&self, module: &str, field: &str, scale: f64) -> Result<f64> {
+        self.finite_scale(module, scale, (field, self.number(field)?))
+    }
+
+    /// A scale, which the number of a field makes, times the weight of a module.
+    fn finite_scale(&self, module: &str, scale: f64, (field, number): (&str, f64)) -> Result<f64> {
         // PEFT multiplies f32 factors by it, which rounds it; the weight of a merge comes after that.
-        let scale = self.weight_of(module) * f64::from(self.options.scale(1.0, planned, module) as f32);
+        let scale = self.weight_of(module) * f64::from(scale as f32);
         if (scale as f32).is_finite() {
             return Ok(scale);
         }
-        let value = serde_json::Value::from(planned.alpha);
-        let why = "gives a scale that is not a finite number";
-        Err(bad_field(&self.name, self.options.alpha_field, &value, why))
+        let value = serde_json::Value::from(number);
+        Err(bad_field(&self.name, field, &value, "gives a scale that is not a finite number"))
     }
 
     /// The weight of a module, which multiplies what it adds: every claim asks for it here.

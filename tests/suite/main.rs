@@ -72,6 +72,7 @@ mod refusals_lora;
 mod refusals_methods;
 mod refusals_names;
 mod refusals_packed;
+mod refusals_products;
 mod refusals_scaled;
 mod remote;
 mod resumed;

@@ -5,27 +5,38 @@ use serde_json::{Value, json};
 use shardfold::testing::Dtype;
 
 use super::refusals::refused;
-use super::work::{MODULE, Work};
+use super::work::{MODULE, Work, edit};
 
-/// Tensors of the module by what follows its path, and their shapes; every value is 0.25.
-type Tensors<'t> = &'t [(&'t str, &'t [u64])];
+/// Tensors of the module by what follows its path, or of all modules by what follows `/`, and their shapes; every value is 0.25.
+pub(super) type Tensors<'t> = &'t [(&'t str, &'t [u64])];
 
 /// A base of one tensor, a plain one or of a GPT-2, and an adapter of that config with those tensors.
-fn adapted(model_type: &str, name: &str, shape: &[u64], config: Value, tensors: Tensors<'_>) -> Work {
+pub(super) fn adapted(
+    model_type: &str,
+    name: &str,
+    shape: &[u64],
+    config: Value,
+    tensors: Tensors<'_>,
+) -> Work {
     let work = Work::tiny(Dtype::F32, 1.0);
     let values = |shape: &[u64]| vec![0.25; shape.iter().product::<u64>() as usize];
     work.rebase(&[(&format!("{name}.weight"), shape, values(shape))]);
     let base = json!({"model_type": model_type}).to_string();
     std::fs::write(work.base.join("config.json"), base).expect("a small file");
-    let keys: Vec<String> = tensors.iter().map(|(leaf, _)| format!("{name}.{leaf}")).collect();
+    let key = |leaf: &str| if leaf.starts_with('/') { leaf.to_owned() } else { format!("{name}.{leaf}") };
+    let keys: Vec<String> = tensors.iter().map(|(leaf, _)| key(leaf)).collect();
     let tensors: Vec<(&str, &[u64], Vec<f32>)> =
         keys.iter().zip(tensors).map(|(key, (_, shape))| (key.as_str(), *shape, values(shape))).collect();
     work.adapt_by(&config, &tensors);
+    // What all modules share lies beside the model.
+    edit(&work.weights(), |tensors| {
+        tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace("model./", ""));
+    });
     work
 }
 
 /// One config with some fields changed; null takes one away.
-fn with(mut config: Value, fields: &Value) -> Value {
+pub(super) fn with(mut config: Value, fields: &Value) -> Value {
     for (name, value) in fields.as_object().expect("an object") {
         let all = config.as_object_mut().expect("an object");
         match value {
@@ -37,9 +48,9 @@ fn with(mut config: Value, fields: &Value) -> Value {
 }
 
 /// What is refused: what it is, shape of the base, fields of the config, the adapter's tensors, what is said.
-type Wrong<'w> = (&'w str, &'w [u64], Value, Tensors<'w>, &'w [&'w str]);
+pub(super) type Wrong<'w> = (&'w str, &'w [u64], Value, Tensors<'w>, &'w [&'w str]);
 
-fn all_are_refused(config: &Value, wrongs: &[Wrong<'_>]) {
+pub(super) fn all_are_refused(config: &Value, wrongs: &[Wrong<'_>]) {
     for (what, shape, fields, tensors, says) in wrongs {
         let work = adapted("llama", MODULE, shape, with(config.clone(), fields), tensors);
         refused(what, &work, &[], 65, says);
@@ -614,7 +625,7 @@ fn lokr_that_does_not_fit() {
 }
 
 /// A config of a method.
-fn of_type(kind: &str, fields: &Value) -> Value {
+pub(super) fn of_type(kind: &str, fields: &Value) -> Value {
     let config = json!({"peft_type": kind, "peft_version": "0.21.2", "target_modules": ["q_proj"]});
     with(config, fields)
 }

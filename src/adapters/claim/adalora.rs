@@ -109,5 +109,5 @@ fn claim_module(
 fn scale(context: &ClaimContext<'_>, module: &str) -> Result<f64> {
     let (alpha, rank) = (context.adapter.number("lora_alpha")?, context.adapter.number("init_r")?);
     let alpha = if alpha > 0.0 { alpha } else { rank };
-    Ok(context.adapter.weight_of(module) * f64::from((alpha / (rank + 1e-5)) as f32))
+    context.adapter.own_scale(module, "lora_alpha", alpha / (rank + 1e-5))
 }

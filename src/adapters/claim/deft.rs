@@ -85,6 +85,7 @@ fn claim_module(
     let is_transposed = orientation(context, findings, target, module, &product)?;
     let alpha = context.adapter.number("alpha")?;
     let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f64 };
+    context.adapter.own_scale(module, "alpha", scale)?;
     let is_orthonormal = context.adapter.word("decomposition_method")? == "qr";
     let tensor = |i: usize| context.tensor(i).tensor.clone();
     let recipe = Projected {

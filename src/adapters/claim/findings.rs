@@ -123,6 +123,13 @@ impl<'a> Findings<'a> {
             Edit::Change(ops) => ops,
             Edit::Replace { .. } => &[],
         };
+        if ops.iter().any(|op| !op.scale.is_finite()) {
+            let (adapter, what) = (self.adapter.name.clone(), claimed.module.to_string());
+            let weight = self.adapter.weight_of(&claimed.module);
+            let why = "what it adds is then multiplied by no finite number";
+            self.errors.push(ClaimError::Weighted { adapter, what, weight, why }.into());
+            return;
+        }
         match ops.iter().flat_map(|op| &op.factors).find_map(Factor::unread) {
             Some(tensor) => self.errors.push(self.factor_dtype(tensor, &claimed.module)),
             None => self.claimed.push(claimed),

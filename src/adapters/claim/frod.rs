@@ -84,7 +84,9 @@ fn claim_module(
         let path = format!("frod_{part}.{category}");
         shared(context, findings, (&path, diagonal), NO_BASIS)
     };
-    let (basis, places, size) = (of_kind("V")?, of_kind("s_indices")?, of_kind("s_size")?);
+    // All are taken, whichever is missing.
+    let [basis, places, size] = ["V", "s_indices", "s_size"].map(&mut of_kind);
+    let (basis, places, size) = (basis?, places?, size?);
     let [input] = axes(context, diagonal, "[in]")?;
     let count = context.tensor(values).tensor.shape.elements();
     for (i, axes, other) in
@@ -99,6 +101,10 @@ fn claim_module(
         let expected = format!("those of a linear layer, and `{module}` is {}", weight.shape);
         return Err(context.factor_shape(diagonal, expected));
     };
+    if rows != input && cols != input {
+        let expected = format!("a value for every input of `{module}`, which is {}", weight.shape);
+        return Err(context.factor_shape(diagonal, expected));
+    }
     let out = if cols == input { rows } else { cols };
     let [a, b] = [basis, diagonal].map(|i| context.tensor(i));
     let is_transposed = orientation(context, findings, target, module, &Product { out, input, a, b })?;

@@ -14,6 +14,7 @@ use crate::adapters::claim::made_product::{axes, plain_weight};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
+use crate::model::outline::Target;
 use crate::ops::derived::filled::Constant;
 use crate::ops::derived::weight_times::WeightTimes;
 use crate::ops::derived::{Derivation, RecipeKind};
@@ -92,9 +93,15 @@ fn paths(findings: &mut Findings<'_>, module: &str, tensors: &[Option<usize>; 20
             [Some(down), Some(up), None, None] => Path::Product([down, up]),
             [None, None, Some(values), None] => Path::Values(values),
             [None, None, None, Some(_)] => Path::Nothing,
-            [down, _, _, _] => {
+            [down, up, None, None] => {
                 let missing = TAILS[i * 4 + usize::from(down.is_some())];
-                findings.lacks_partner(present, &missing.key(module));
+                findings.lacks_partner(down.or(up).unwrap_or(present), &missing.key(module));
+                return None;
+            }
+            _ => {
+                for &i in found.iter().flatten() {
+                    findings.refuse_tensor(i, "a product, values and zeros of one path exclude each other");
+                }
                 return None;
             }
         };
@@ -135,10 +142,7 @@ fn claim_module(
     if !ops.is_empty() {
         findings.claim(change(context, target, ops));
     }
-    if context.lookup(module, "bias").is_none() {
-        return Ok(());
-    }
-    let Some(bias) = context.target(findings, &used, module, "bias") else { return Ok(()) };
+    let Some(bias) = bias(context, findings, (module, &used), out)? else { return Ok(()) };
     let along =
         Placement { start: 0, axes: [Axis { count: out, stride: 1 }, Axis { count: 1, stride: 1 }].into() };
     let mut ops = Vec::new();
@@ -156,6 +160,26 @@ fn claim_module(
         findings.claim(change(context, bias, ops));
     }
     Ok(())
+}
+
+/// The bias of a layer, which must have a value for every output; none if it has none, or if what is wrong is recorded.
+fn bias(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    (module, used): (&str, &[usize]),
+    out: u64,
+) -> Result<Option<Target>> {
+    if context.lookup(module, "bias").is_none() {
+        return Ok(None);
+    }
+    let Some(bias) = context.target(findings, used, module, "bias") else { return Ok(None) };
+    let weight = context.weight(bias);
+    if weight.shape.axes() == [out] {
+        return Ok(Some(bias));
+    }
+    let expected =
+        format!("those of a layer with {out} values in its bias, and `{}` is {}", weight.name, weight.shape);
+    Err(context.factor_shape(used[0], expected))
 }
 
 /// Ops that have no scale of their own, times the weight of their module.

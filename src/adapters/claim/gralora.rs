@@ -124,8 +124,7 @@ fn claim_module(
     let is_transposed = orientation(context, findings, target, module, &product)?;
     let whole = Placement::matrix(out, input, is_transposed);
     let alpha = context.adapter.number("alpha")?;
-    let scale =
-        (context.adapter.weight_of(module) * f64::from((alpha / (rank + hybrid) as f64) as f32)) as f32;
+    let scale = context.adapter.own_scale(module, "alpha", alpha / (rank + hybrid) as f64)? as f32;
     let tensor = |i: usize| context.tensor(i).tensor.clone();
     let tiles = TileSizes { count, inputs, outputs, rank };
     let (stored_a, stored_b) = (Factor::whole(tensor(a)), Factor::whole(tensor(b)));

@@ -66,7 +66,8 @@ pub(crate) fn size_by_outputs(
     let Some(target) = context.target(findings, used, module, "weight") else { return Ok(None) };
     let Some(size) = by_outputs(context, target, out) else {
         let weight = context.weight(target);
-        let expected = format!("a value for every output of `{}`, which is {}", weight.name, weight.shape);
+        let expected =
+            format!("a value for every output of a linear layer, and `{}` is {}", weight.name, weight.shape);
         return Err(context.factor_shape(tensor, expected));
     };
     Ok(Some(size))

@@ -10,7 +10,7 @@ use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
 use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
 use crate::adapters::claim::made_product::plain_weight;
-use crate::adapters::claim::placing::{factor_b, matrix};
+use crate::adapters::claim::placing::{Product, factor_b, matrix, orientation};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -70,8 +70,13 @@ fn claim_module(
     let Some(target) = context.target(findings, &used, module, "weight") else { return Ok(()) };
     let weight = plain_weight(context, target, u)?;
     let size = out.min(input);
-    if *weight.shape.axes() != [out, input] || rank >= size {
-        let expected = format!("[out, fewer than all] of `{}`, which is {}", module, weight.shape);
+    let product = Product { out, input, a: context.tensor(v), b: context.tensor(u) };
+    let is_transposed = orientation(context, findings, target, module, &product)?;
+    if *weight.shape.axes() != [out, input] || is_transposed || rank >= size {
+        let expected = format!(
+            "[out, fewer than all] of a linear layer that is stored as [out, in], and `{module}` is {}",
+            weight.shape
+        );
         return Err(context.factor_shape(u, expected));
     }
     let scale = context.adapter.weight_of(module) as f32;

@@ -79,7 +79,7 @@ fn claim_module(
         Factor::derived(made, [input, rank], |h| Factor::along(1, h, rank, rank, 1)),
         Factor::along(0, tensor(b), rank, rank, 1),
     ];
-    let scale = context.adapter.weight_of(module) * f64::from(context.adapter.number("scaling")? as f32);
+    let scale = context.adapter.own_scale(module, "scaling", context.adapter.number("scaling")?)?;
     let product =
         DerivedProduct { method: "peanut", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)

@@ -69,8 +69,10 @@ fn claim_module(
         lacks_one(findings, &TAILS, module, &tensors);
         return Ok(());
     };
-    let a = shared(context, findings, ("randlora_A", lambda), NO_PROJECTION)?;
-    let b = shared(context, findings, ("randlora_B", lambda), NO_PROJECTION)?;
+    // Both are taken, whichever is missing.
+    let [a, b] =
+        ["randlora_A", "randlora_B"].map(|name| shared(context, findings, (name, lambda), NO_PROJECTION));
+    let (a, b) = (a?, b?);
     let used = [lambda, gamma, a, b];
     let Some(target) = context.target(findings, &used, module, "weight") else { return Ok(()) };
     let weight = context.weight(target);
@@ -85,16 +87,21 @@ fn claim_module(
     let [of_gamma, width] = axes(context, gamma, "[bases, width]")?;
     let [of_a, one, widest] = axes(context, a, "[rank, 1, width]")?;
     let [height, all, of_b] = axes(context, b, "[height, bases, rank]")?;
-    let is_sound = (of_gamma, width, of_a, one, of_b) == (count, least, rank, 1, rank)
-        && count == least.div_ceil(rank)
-        && widest >= least
-        && height >= most
-        && all >= count;
-    if !is_sound {
-        let expected = format!(
-            "the numbers of the {count} bases of rank {rank} that a layer of {out} outputs and {input} inputs has, by the shared factors"
-        );
-        return Err(context.factor_shape(gamma, expected));
+    let bases = least.div_ceil(rank);
+    let of = format!("as a layer of {out} outputs and {input} inputs has {bases} bases of rank {rank}");
+    for (i, is_one, expected) in [
+        (lambda, count == bases, format!("[{rank}, {bases}]")),
+        (gamma, (of_gamma, width) == (bases, least), format!("[{bases}, {least}]")),
+        (a, (of_a, one) == (rank, 1) && widest >= least, format!("[{rank}, 1, {least} or more]")),
+        (
+            b,
+            height >= most && all >= bases && of_b == rank,
+            format!("[{most} or more, {bases} or more, {rank}]"),
+        ),
+    ] {
+        if !is_one {
+            return Err(context.factor_shape(i, format!("{expected}, {of}")));
+        }
     }
     let tensor = |i: usize| context.tensor(i).tensor.clone();
     let recipe = Bases { count: count as usize, widest: widest as usize }.into();
@@ -105,7 +112,7 @@ fn claim_module(
     let fixed = Factor::along(large, tensor(b), all * rank, inner, 1);
     let factors = if small == 1 { [trained, fixed] } else { [fixed, trained] };
     let alpha = context.adapter.number("randlora_alpha")?;
-    let scale = context.adapter.weight_of(module) * f64::from((alpha / rank as f64) as f32);
+    let scale = context.adapter.own_scale(module, "randlora_alpha", alpha / rank as f64)?;
     let product =
         DerivedProduct { method: "randlora", module, used: &used, size: (out, input), factors, scale };
     product.claim(context, findings)

@@ -62,7 +62,7 @@ impl SpectrumLayer {
         }
         // As torch takes the last 32 bits of a seed.
         let seed = context.adapter.number("random_loc_seed")? as i64 as u32;
-        let scale = f64::from(context.adapter.number("scaling")? as f32) * context.adapter.weight_of(module);
+        let scale = context.adapter.own_scale(module, "scaling", context.adapter.number("scaling")?)?;
         Ok(Some(SpectrumLayer { target, size, is_transposed, seed, scale }))
     }
 }

@@ -115,6 +115,6 @@ fn product(
     let alpha = if alpha.is_nan() { 2.0 * rank as f64 } else { alpha };
     let [a, b] = [a, b].map(|i| context.tensor(i).tensor.clone());
     let factors = [Factor::along(1, a, 1, rank, input), Factor::along(0, b, rank, rank, 1)];
-    let scale = context.adapter.weight_of(module) * f64::from((alpha / rank as f64) as f32);
+    let scale = context.adapter.own_scale(module, "lora_alpha", alpha / rank as f64)?;
     Ok(Op::new(LowRank::ADDED, Placement::matrix(out, input, false), factors, scale as f32))
 }

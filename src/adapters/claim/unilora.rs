@@ -39,7 +39,8 @@ const FIELDS: &[(&str, Field)] = &[
     ("save_indices", Field::Cured(&["true"], &[Refused { starts: "", why: "is no flag", cure: SAVE }])),
 ];
 
-const NO_VECTOR: (&str, &str) = ("the vector that it picks from is not in the file", SAVE);
+const NO_VECTOR: (&str, &str) =
+    ("the vector that it picks from is not in the file", "save the adapter again, or get the whole file");
 
 impl Claim for Unilora {
     fn peft_types(&self) -> &'static [&'static str] {

@@ -149,8 +149,9 @@ fn claim_module(
         lacks_one(findings, &names.tails, module, &tensors);
         return Ok(());
     };
-    let a = names.saved(context, findings, (0, by_rank))?;
-    let b = names.saved(context, findings, (1, by_out))?;
+    // Both are taken, whichever is missing.
+    let [a, b] = [(0, by_rank), (1, by_out)].map(|which| names.saved(context, findings, which));
+    let (a, b) = (a?, b?);
     let [out] = axes(context, by_out, "[out]")?;
     let used: Vec<usize> = [Some(by_rank), Some(by_out), a, b].into_iter().flatten().collect();
     let Some((out, input)) = size_by_outputs(context, findings, (module, &used), (by_out, out))? else {
@@ -163,8 +164,9 @@ fn claim_module(
         return Err(context.factor_shape(by_rank, expected));
     }
     let seed = context.adapter.number("projection_prng_key")? as i64 as u32;
-    let of_a = Projection { saved: a, rank_axis: 0, size: [of_d, largest.1], before: 0, seed };
-    let of_b = Projection { saved: b, rank_axis: 1, size: [largest.0, rank], before: of_d * largest.1, seed };
+    let of_a = Projection { saved: a, by_rank, rank_axis: 0, size: [of_d, largest.1], before: 0, seed };
+    let (size, before) = ([largest.0, rank], of_d * largest.1);
+    let of_b = Projection { saved: b, by_rank, rank_axis: 1, size, before, seed };
     let factors = [
         Factor::derived(of_a.times(context, by_rank, [of_d, input])?, [rank, input], |a| {
             Factor::along(1, a, 1, rank, input)
@@ -182,6 +184,8 @@ fn claim_module(
 struct Projection {
     /// The tensor that holds it; else it is drawn.
     saved: Option<usize>,
+    /// The tensor that tells its ranks.
+    by_rank: usize,
     /// Which of its axes is that of ranks; the other may be longer than a layer's.
     rank_axis: usize,
     /// Rows and columns of what is drawn.
@@ -203,9 +207,8 @@ impl Projection {
         let found: [u64; 2] = axes(context, saved, "a matrix")?;
         let (shared, own) = (1 - self.rank_axis, self.rank_axis);
         if found[own] != wanted[own] || found[shared] < wanted[shared] {
-            let (wanted, by) = (wanted[own], &context.tensor(by).key);
-            let expected =
-                format!("{wanted} on axis {own}, and enough for every module on the other, by `{by}`");
+            let (ranks, least, by) = (wanted[own], wanted[shared], &context.tensor(self.by_rank).key);
+            let expected = format!("{ranks} on axis {own}, by `{by}`, and at least {least} on the other");
             return Err(context.factor_shape(saved, expected));
         }
         let sources = vec![context.tensor(saved).tensor.clone(), values];

@@ -98,7 +98,8 @@ impl ByBasis {
     /// Rows and columns of the entries.
     fn places(&self) -> Result<Vec<[usize; 2]>, BadSource> {
         let (places, inputs) = (&self.whole[3], self.weight.cols());
-        if places.iter().any(|&place| !(place >= 0.0 && place < inputs as f64)) {
+        let is_one = |&place: &f64| place >= 0.0 && place < inputs as f64 && place.fract() == 0.0;
+        if !places.iter().all(is_one) {
             return Err(BadSource { source: 3, why: "it names places that the basis does not have" });
         }
         let (rows, columns) = places.split_at(places.len() / 2);

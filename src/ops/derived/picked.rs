@@ -25,7 +25,7 @@ impl Recipe for Picked {
     fn make(&self, _: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
         let theta = &sources.whole[0];
         for ((to, number), scale) in values.iter_mut().zip(sources.rows[0]).zip(sources.rows[1]) {
-            let value = theta.get(*number as usize).filter(|_| *number >= 0.0);
+            let value = theta.get(*number as usize).filter(|_| *number >= 0.0 && number.fract() == 0.0);
             let value =
                 value.ok_or(BadSource { source: 1, why: "has a number that is no value of the vector" })?;
             *to = (value * scale) as f32;
