@@ -135,8 +135,7 @@ fn what_loftq_made_is_merged_into_what_it_quantized() {
         let (_, ours) = merged(&request(&by(config, 4, 1), Some(flag)));
         assert_eq!(differing(&ours, &right), 0, "{flag}");
     }
-    let (nf4, int8) =
-        ("hint: merge into the base as LoftQ quantized it, with `--base-as nf4`", "with `--base-as int8`");
+    let nf4 = "hint: merge into the base as LoftQ quantized it, with `--base-as nf4`";
     let other = "hint: merge into the dequantized weights that LoftQ made";
     for (bits, iterations, flags, cure) in [
         (4, 1, &[][..], nf4),
