@@ -1,9 +1,9 @@
-//! Writes a made-up checkpoint of a real model's shape, and a LoRA or DoRA adapter for it.
+//! Writes a made-up checkpoint of a real model's shape, and an adapter for it.
 //!
 //! ```text
 //! cargo run --release --example generate -- --shape llama-3b --out target/bench
 //! cargo run --release --example generate -- --shape llama-3b --out target/bench --rank 64   # base kept, new adapter
-//! cargo run --release --example generate -- --shape llama-3b --out target/bench --method dora # the same, a DoRA
+//! cargo run --release --example generate -- --shape llama-3b --out target/bench --method dora # the same, of another method
 //! cargo run --release --example generate -- --shape gpt2-2g --out target/gpt2                 # Conv1D, tied
 //! cargo run --release --example generate -- --shape llama-8b --fp8 --out target/fp8           # codes and scales
 //! ```

@@ -1,4 +1,4 @@
-//! The adapter folder: a LoRA or DoRA as PEFT 0.21 saves it.
+//! The adapter folder: a LoRA, or an adapter of another method, as PEFT 0.21 saves it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ pub(super) struct Adapter {
     pub(super) bytes: u64,
 }
 
-/// Writes `OUT/adapter-rR-TARGETS` or `OUT/adapter-dora-rR-TARGETS`, replacing an older one.
+/// Writes `OUT/adapter-rR-TARGETS` or `OUT/adapter-METHOD-rR-TARGETS`, replacing an older one.
 pub(super) fn write(model: &Model, request: &Request) -> Result<Adapter> {
     let linear = |tensor: &&Tensor| tensor.linear.is_some();
     let weights: Vec<&Tensor> =
@@ -28,16 +28,21 @@ pub(super) fn write(model: &Model, request: &Request) -> Result<Adapter> {
         return Err(format!("`--targets {}` names no linear module of this shape", request.targets()).into());
     }
     let targets: BTreeSet<&str> = weights.iter().map(|tensor| last_name(tensor)).collect();
-    let factors: Vec<Tensor> = weights.iter().flat_map(|weight| factors(weight, request)).collect();
+    let mut factors: Vec<Tensor> = weights.iter().flat_map(|weight| factors(weight, request)).collect();
+    factors.extend(shared(&weights, request));
     let label = request.targets().replace(',', "-");
-    let kind = if request.method == Method::Dora { "dora-" } else { "" };
+    let kind = match request.method {
+        Method::Lora => String::new(),
+        method => format!("{}-", method.name().to_lowercase()),
+    };
     let folder = request.out.join(format!("adapter-{kind}r{}-{label}", request.rank));
     fs::create_dir_all(&folder)?;
     let all: Vec<&Tensor> = factors.iter().collect();
     file::write(&folder.join("adapter_model.safetensors"), &all, Some(&mut Source::new(request.seed)))?;
-    let mut config = config(model, request.rank, &targets);
-    config["fan_in_fan_out"] = weights.iter().any(|weight| weight.linear == Some(Linear::InOut)).into();
-    config["use_dora"] = (request.method == Method::Dora).into();
+    let mut config = config(model, request, &targets);
+    if weights.iter().any(|weight| weight.linear == Some(Linear::InOut)) {
+        config["fan_in_fan_out"] = true.into();
+    }
     write_json(&folder.join("adapter_config.json"), &config)?;
     let bytes = factors.iter().map(Tensor::bytes).sum();
     Ok(Adapter { folder, modules: weights.len(), bytes })
@@ -63,32 +68,103 @@ fn is_target(weight: &Tensor, targets: &str) -> bool {
     }
 }
 
-/// `lora_A [rank, in]` with PEFT's spread of `1/√in`, and `lora_B [out, rank]` small but not zero, as after training.
-/// A DoRA also has `lora_magnitude_vector [out]`, near the norms of the weight's rows: `√in` times its spread.
+/// The tensors of a module's factors: `lora_A [rank, in]` with PEFT's spread of `1/√in`, and `lora_B [out, rank]` small but not zero, as after
+/// training; a magnitude near the norms of the weight's rows, `√in` times its spread; rotations of small angles; and so on.
 fn factors(weight: &Tensor, request: &Request) -> Vec<Tensor> {
-    let (out, inner) = match weight.linear {
-        Some(Linear::InOut) => (weight.shape[1], weight.shape[0]),
-        _ => (weight.shape[0], weight.shape[1]),
-    };
-    let (rank, dtype) = (request.rank, request.adapter_dtype.dtype());
+    let (out, inner) = sizes(weight);
+    let rank = request.rank;
     let root = (inner as f32).sqrt();
     let factor = |name: &str, shape: &[usize], mean, std| {
-        let tensor = Tensor::plain(&format!("base_model.model.{}.{name}", module(weight)), dtype, shape);
-        Tensor { values: Normal { mean, std }, ..tensor }
+        drawn(&format!("base_model.model.{}.{name}", module(weight)), shape, Normal { mean, std }, request)
     };
-    let mut factors = vec![
-        factor("lora_A.weight", &[rank, inner], 0.0, 1.0 / root),
-        factor("lora_B.weight", &[out, rank], 0.0, 0.01),
-    ];
-    if request.method == Method::Dora {
-        let norm = root * WEIGHT_STD;
-        factors.push(factor("lora_magnitude_vector", &[out], norm, norm / 50.0));
+    let pair = |a: &str, b: &str| {
+        vec![factor(a, &[rank, inner], 0.0, 1.0 / root), factor(b, &[out, rank], 0.0, 0.01)]
+    };
+    match request.method {
+        Method::Lora => pair("lora_A.weight", "lora_B.weight"),
+        Method::Dora => {
+            let norm = root * WEIGHT_STD;
+            let magnitude = factor("lora_magnitude_vector", &[out], norm, norm / 50.0);
+            pair("lora_A.weight", "lora_B.weight").into_iter().chain([magnitude]).collect()
+        }
+        Method::Loha => {
+            pair("hada_w1_b", "hada_w1_a").into_iter().chain(pair("hada_w2_b", "hada_w2_a")).collect()
+        }
+        Method::Oft => {
+            let angles = OFT_BLOCK * (OFT_BLOCK - 1) / 2;
+            vec![factor("oft_R.weight", &[inner / OFT_BLOCK, angles], 0.0, 0.01)]
+        }
+        Method::Boft => vec![
+            factor("boft_R", &[1, inner / BOFT_BLOCK, BOFT_BLOCK, BOFT_BLOCK], 0.0, 0.01),
+            factor("boft_s", &[out, 1], 1.0, 0.01),
+        ],
+        Method::Vera => {
+            vec![factor("vera_lambda_b", &[out], 0.0, 0.01), factor("vera_lambda_d", &[VERA_RANK], 0.1, 0.01)]
+        }
+        Method::FourierFt => vec![factor("fourierft_spectrum", &[FREQUENCIES], 0.0, 1.0)],
     }
-    factors
+}
+
+const OFT_BLOCK: usize = 32;
+const BOFT_BLOCK: usize = 4;
+const VERA_RANK: usize = 256;
+const FREQUENCIES: usize = 1000;
+
+/// Outputs and inputs.
+fn sizes(weight: &Tensor) -> (usize, usize) {
+    match weight.linear {
+        Some(Linear::InOut) => (weight.shape[1], weight.shape[0]),
+        _ => (weight.shape[0], weight.shape[1]),
+    }
+}
+
+fn drawn(key: &str, shape: &[usize], values: Normal, request: &Request) -> Tensor {
+    Tensor { values, ..Tensor::plain(key, request.adapter_dtype.dtype(), shape) }
+}
+
+/// The tensors that all modules share: VeRA's projections, as wide and as high as the largest needs them.
+fn shared(weights: &[&Tensor], request: &Request) -> Vec<Tensor> {
+    if request.method != Method::Vera {
+        return Vec::new();
+    }
+    let most =
+        |of: fn((usize, usize)) -> usize| weights.iter().map(|weight| of(sizes(weight))).max().unwrap_or(0);
+    let (out, inner) = (most(|(out, _)| out), most(|(_, inner)| inner));
+    let projection = |name: &str, shape: &[usize]| {
+        let std = (2.0 / shape[1] as f32).sqrt();
+        drawn(&format!("base_model.{name}"), shape, Normal { mean: 0.0, std }, request)
+    };
+    vec![projection("vera_A", &[VERA_RANK, inner]), projection("vera_B", &[out, VERA_RANK])]
+}
+
+/// `adapter_config.json` of a method.
+fn config(model: &Model, request: &Request, targets: &BTreeSet<&str>) -> Value {
+    let rank = request.rank;
+    let of_method = match request.method {
+        Method::Lora | Method::Dora => {
+            let mut config = lora_config(model, rank, targets);
+            config["use_dora"] = (request.method == Method::Dora).into();
+            return config;
+        }
+        Method::Loha => json!({"peft_type": "LOHA", "r": rank, "alpha": rank}),
+        Method::Oft => {
+            json!({"peft_type": "OFT", "r": 0, "oft_block_size": OFT_BLOCK, "use_cayley_neumann": true})
+        }
+        Method::Boft => {
+            json!({"peft_type": "BOFT", "boft_block_size": BOFT_BLOCK, "boft_n_butterfly_factor": 1})
+        }
+        Method::Vera => json!({"peft_type": "VERA", "r": VERA_RANK}),
+        Method::FourierFt => json!({"peft_type": "FOURIERFT", "n_frequency": FREQUENCIES, "scaling": 300.0}),
+    };
+    let mut config =
+        json!({"peft_version": "0.21.2", "target_modules": targets, "task_type": model.task_type});
+    let fields = of_method.as_object().into_iter().flatten();
+    fields.for_each(|(field, value)| config[field] = value.clone());
+    config
 }
 
 /// `adapter_config.json` of a LoRA with the keys of PEFT 0.21, sorted as it sorts them.
-fn config(model: &Model, rank: usize, targets: &BTreeSet<&str>) -> Value {
+fn lora_config(model: &Model, rank: usize, targets: &BTreeSet<&str>) -> Value {
     json!({
         "alora_invocation_tokens": null,
         "alpha_pattern": {},

@@ -14,7 +14,7 @@ pub(crate) struct Request {
     /// Which model's shapes to imitate; untied, but for GPT-2
     #[arg(long)]
     pub(super) shape: Shape,
-    /// Folder that gets `base/` and `adapter-rR-TARGETS/`, or `adapter-dora-…`
+    /// Folder that gets `base/` and `adapter-rR-TARGETS/`, or `adapter-METHOD-…`
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     /// What the adapter is
@@ -92,6 +92,17 @@ pub(super) enum Method {
     Lora,
     /// The same and a magnitude for each of the module's outputs
     Dora,
+    /// Two products of two factors, multiplied value by value
+    Loha,
+    /// Rotations of blocks of 32 inputs
+    Oft,
+    /// Rotations of blocks of 4 inputs, and a scale for each output
+    Boft,
+    /// Two factors of rank 256 that all modules share, and two vectors for each
+    Vera,
+    /// A thousand frequencies
+    #[value(name = "fourierft")]
+    FourierFt,
 }
 
 impl Method {
@@ -100,6 +111,11 @@ impl Method {
         match self {
             Self::Lora => "LoRA",
             Self::Dora => "DoRA",
+            Self::Loha => "LoHa",
+            Self::Oft => "OFT",
+            Self::Boft => "BOFT",
+            Self::Vera => "VeRA",
+            Self::FourierFt => "FourierFT",
         }
     }
 }

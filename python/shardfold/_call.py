@@ -45,9 +45,9 @@ def plan(base: Any, adapters: Any, *, progress: Any = None, **flags: Any) -> Any
     return call(["plan", *merge_arguments(base, adapters, flags)], progress)
 
 
-def convert(base: Any, output: Any, *, progress: Any = None, **flags: Any) -> Any:
+def convert(source: Any, output: Any, *, progress: Any = None, **flags: Any) -> Any:
     """Writes a checkpoint in another type (`dtype`), in other shards (`max_shard_size`), or as safetensors."""
-    args = ["convert", *flag_arguments(flags), "--output=" + os.fspath(output), "--", os.fspath(base)]
+    args = ["convert", *flag_arguments(flags), "--output=" + os.fspath(output), "--", os.fspath(source)]
     return call(args, progress)
 
 
