@@ -169,9 +169,11 @@ check-memory: ## Check that benches/memory.sh can confine a process, and that th
 	benches/memory.sh --run 2GiB $(CARGO) test --lib -- --ignored --exact memory::limits::tests::finds_the_limit_it_runs_under || rc=$$?; \
 	if [ $$rc -eq 77 ]; then echo "skipped: memory cgroups need root and a memory controller"; else exit $$rc; fi
 
-bench: ## Measure the kernels, and a whole merge against a plain copy
+bench: build ## Measure the kernels, a whole merge against a plain copy, and other methods against LoRA (needs 50 GB of disk)
 	$(CARGO) bench --bench kernels
 	$(CARGO) bench --bench pipeline
+	$(CARGO) build --release --example generate
+	$(PYTHON) benches/methods.py $(BINARY) $(TARGET)/release/examples/generate $(TARGET)/methods --record
 
 shared: build ## Measure a merge into a base that shardfold made, where blocks can be shared (Linux, root, XFS)
 	$(CARGO) run --release --example generate -- --shape llama-3b --targets q_proj,v_proj --out $(TARGET)/bench
