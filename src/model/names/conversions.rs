@@ -123,13 +123,8 @@ pub(crate) fn run(
             ConversionOp::Concatenate(axis) => vec![concatenate(blocks, *axis)?],
             ConversionOp::Chunk(axis) => {
                 is_cut = true;
-                let size = |rows: u64| rows.div_ceil(facts.targets as u64);
-                let sizes = |rows| {
-                    (0..facts.targets as u64)
-                        .map(|i| size(rows).min(rows.saturating_sub(i * size(rows))))
-                        .collect()
-                };
-                vec![cut(only(blocks)?, *axis, target, |rows| Some(sizes(rows)))?]
+                let sizes = |rows| Some(equal_parts(rows, facts.targets as u64));
+                vec![cut(only(blocks)?, *axis, target, sizes)?]
             }
             ConversionOp::Split(axis) => {
                 is_cut = true;
@@ -166,6 +161,12 @@ pub(crate) fn run(
     }
     let block = only(blocks)?;
     Ok((block.shape, block.slices))
+}
+
+/// Sizes of so many parts as torch's `chunk` makes them: the last may be smaller.
+fn equal_parts(rows: u64, parts: u64) -> Vec<u64> {
+    let size = rows.div_ceil(parts);
+    (0..parts).map(|i| size.min(rows.saturating_sub(i * size))).collect()
 }
 
 fn only(blocks: Vec<TensorBlock>) -> Result<TensorBlock, ConversionProblem> {
