@@ -24,10 +24,9 @@ use crate::tensor::size::Size;
 
 use crate::cli::args::MergeArgs;
 use crate::cli::combine::combination;
-use crate::cli::flags::{
-    AdapterFlags, FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, RuleFlags, SourceFlags,
-};
+use crate::cli::flags::{FormFlags, InputFlags, MemoryFlags, OutputFlags, ResultFlags, SourceFlags};
 use crate::cli::part::read_part;
+use crate::cli::rule_flags::{AdapterFlags, RuleFlags};
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
 

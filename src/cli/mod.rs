@@ -21,6 +21,7 @@ pub(crate) mod output;
 pub(crate) mod part;
 pub(crate) mod plan;
 pub(crate) mod report;
+pub(crate) mod rule_flags;
 pub(crate) mod signals;
 #[cfg(feature = "testing")]
 pub(crate) mod test_flags;

@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::report::style::Style;
 
-use crate::cli::flags::{AdapterFlags, MemoryFlags, OutputFlags, ShowFlags};
+use crate::cli::flags::{MemoryFlags, OutputFlags, ShowFlags};
+use crate::cli::rule_flags::AdapterFlags;
 #[cfg(feature = "testing")]
 use crate::cli::test_flags::TestFlags;
 

@@ -7,7 +7,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::DerivedProduct;
 use crate::adapters::claim::placing::{factor_b, matrix};
 use crate::adapters::parts::Tail;
@@ -77,7 +77,7 @@ impl Claim for AdaLora {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -85,12 +85,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 3],
+    [a, b, e]: [usize; 3],
 ) -> Result<()> {
-    let [Some(a), Some(b), Some(e)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let (rank, input) = matrix(context, a, "[rank, in], both above zero")?;
     let (out, _) = factor_b(context, b)?;
     expect(context, b, &[out, rank], a)?;

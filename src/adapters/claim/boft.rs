@@ -6,7 +6,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{LycorisLayer, claim_modules, lacks_one};
+use crate::adapters::claim::lycoris::{LycorisLayer, claim_whole_modules};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
 use crate::error::Result;
@@ -42,7 +42,7 @@ impl Claim for Boft {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -50,12 +50,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 2],
+    [blocks, multipliers]: [usize; 2],
 ) -> Result<()> {
-    let [Some(blocks), Some(multipliers)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     if let Some(error) = context.weighted("BOFT rotates, and a rotation has no scale") {
         return Err(error);
     }

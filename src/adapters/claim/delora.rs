@@ -7,7 +7,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::{DerivedProduct, axes};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -47,7 +47,7 @@ impl Claim for Delora {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -55,12 +55,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 4],
+    [a, b, lambda, widths]: [usize; 4],
 ) -> Result<()> {
-    let [Some(a), Some(b), Some(lambda), Some(widths)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let [rank, input] = axes(context, a, "[rank, in]")?;
     let [out, _] = axes(context, b, "[out, rank]")?;
     for (i, axes) in [(b, &[out, rank][..]), (lambda, &[1]), (widths, &[input])] {

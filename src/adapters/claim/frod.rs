@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::{axes, plain_weight, shared};
 use crate::adapters::claim::placing::{Product, orientation};
 use crate::adapters::parts::Tail;
@@ -49,7 +49,7 @@ impl Claim for Frod {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -73,12 +73,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 2],
+    [diagonal, values]: [usize; 2],
 ) -> Result<()> {
-    let [Some(diagonal), Some(values)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let category = category(module);
     let mut of_kind = |part: &str| {
         let path = format!("frod_{part}.{category}");

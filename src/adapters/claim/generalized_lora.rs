@@ -27,7 +27,7 @@ impl Claim for GeneralizedLora {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        lycoris::claim_modules(context, findings, &TAILS, claim_module);
+        lycoris::claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -35,14 +35,10 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 4],
+    tensors: [usize; 4],
 ) -> Result<()> {
-    let present: Vec<usize> = tensors.into_iter().flatten().collect();
-    let [Some(a1), Some(a2), Some(b1), Some(b2)] = tensors else {
-        lycoris::lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
-    let Some(layer) = LycorisLayer::find(context, findings, module, &present, "LyCORIS' GLoRA")? else {
+    let [a1, a2, b1, b2] = tensors;
+    let Some(layer) = LycorisLayer::find(context, findings, module, &tensors, "LyCORIS' GLoRA")? else {
         return Ok(());
     };
     let (out, rank) = factor_b(context, b1)?;
@@ -72,5 +68,5 @@ fn claim_module(
     let [inputs, kernel, of] = [inputs, kernel, rank].map(|size| size as usize);
     let kind = Generalized { inputs, kernel, rank: of };
     let op = lycoris::op(kind, context, module, (out, width), Some(rank), factors)?;
-    layer.claim(context, findings, ("glora", module), &present, (out, width), op)
+    layer.claim(context, findings, ("glora", module), &tensors, (out, width), op)
 }

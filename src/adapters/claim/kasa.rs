@@ -7,7 +7,7 @@ use crate::adapters::claim::Claim;
 use crate::adapters::claim::base_part::with_part;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::pair_op::resolve;
 use crate::adapters::claim::pairs::{A, B, Pair};
 use crate::adapters::parts::Tail;
@@ -36,7 +36,7 @@ impl Claim for Kasa {
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
         if context.adapter.options.methods.lora.base_part == Some(TakenPart::SmallestValues) {
-            claim_modules(context, findings, &TAILS, claim_module);
+            claim_whole_modules(context, findings, &TAILS, claim_module);
         }
     }
 }
@@ -45,12 +45,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 3],
+    [a, b, diagonal]: [usize; 3],
 ) -> Result<()> {
-    let [Some(a), Some(b), Some(diagonal)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let pair = Pair { module: module.into(), a, b, is_embedding: false, parameter: None };
     let Some(found) = resolve(context, findings, &pair)? else { return Ok(()) };
     let Some((mut found, part)) = with_part(context, &pair, found)? else { return Ok(()) };

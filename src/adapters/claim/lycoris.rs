@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
@@ -46,6 +48,23 @@ pub(crate) fn claim_modules<const N: usize>(
             findings.refuse(error);
         }
     }
+}
+
+/// The same for methods all of whose tensors a module must have; one that lacks some is refused.
+pub(crate) fn claim_whole_modules<const N: usize>(
+    context: &mut ClaimContext<'_>,
+    findings: &mut Findings<'_>,
+    tails: &[Tail; N],
+    mut claim_module: impl FnMut(&mut ClaimContext<'_>, &mut Findings<'_>, &str, [usize; N]) -> Result<()>,
+) {
+    claim_modules(context, findings, tails, |context, findings, module, tensors| {
+        let there: SmallVec<[usize; 4]> = tensors.into_iter().flatten().collect();
+        if let Ok(all) = <[usize; N]>::try_from(there.as_slice()) {
+            return claim_module(context, findings, module, all);
+        }
+        lacks_one(findings, tails, module, &tensors);
+        Ok(())
+    });
 }
 
 /// Refuses a module of which a tensor is missing that all have; nothing if none is.

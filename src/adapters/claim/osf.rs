@@ -8,7 +8,7 @@ use crate::adapters::claim::base_part::part_op;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::edits::ClaimedModule;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::plain_weight;
 use crate::adapters::claim::placing::{Product, factor_b, matrix, orientation};
 use crate::adapters::parts::Tail;
@@ -48,7 +48,7 @@ impl Claim for Osf {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -56,12 +56,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 3],
+    [u, s, v]: [usize; 3],
 ) -> Result<()> {
-    let [Some(u), Some(s), Some(v)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let (out, rank) = factor_b(context, u)?;
     let (_, input) = matrix(context, v, "[rank, in], both above zero")?;
     expect(context, v, &[rank, input], u)?;

@@ -6,7 +6,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::{DerivedProduct, axes, plain_weight, size_by_outputs};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -39,7 +39,7 @@ impl Claim for Peanut {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -47,12 +47,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 2],
+    [a, b]: [usize; 2],
 ) -> Result<()> {
-    let [Some(a), Some(b)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let [rank, out] = axes(context, a, "[rank, out]")?;
     expect(context, b, &[out, rank], a)?;
     let Some(layers) = layers(context, findings, module, (a, rank))? else { return Ok(()) };

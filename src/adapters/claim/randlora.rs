@@ -7,7 +7,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, lacks_one};
+use crate::adapters::claim::lycoris::claim_whole_modules;
 use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -55,7 +55,7 @@ impl Claim for RandLora {
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
         let is_copy = |path: &str| COPIES.iter().any(|tail| Tail::bare(tail).module(path).is_some());
         findings.ignore_where(context, is_copy, "a module's copy of projections that all share");
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -63,12 +63,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 2],
+    [lambda, gamma]: [usize; 2],
 ) -> Result<()> {
-    let [Some(lambda), Some(gamma)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     // Both are taken, whichever is missing.
     let [a, b] =
         ["randlora_A", "randlora_B"].map(|name| shared(context, findings, (name, lambda), NO_PROJECTION));

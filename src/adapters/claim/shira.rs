@@ -6,7 +6,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{LycorisLayer, claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{LycorisLayer, claim_whole_modules, expect};
 use crate::adapters::claim::sparse_entries::{SparseEntries, entry_count};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -37,7 +37,7 @@ impl Claim for Shira {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -45,12 +45,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 2],
+    [indices, values]: [usize; 2],
 ) -> Result<()> {
-    let [Some(indices), Some(values)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let used = [indices, values];
     let Some(layer) = LycorisLayer::find_linear(context, findings, module, &used, "PEFT's SHiRA")? else {
         return Ok(());

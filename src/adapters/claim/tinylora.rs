@@ -6,7 +6,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -55,7 +55,7 @@ impl Claim for Tinylora {
             findings.untaken();
             return;
         }
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
     }
 }
 
@@ -68,12 +68,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 3],
+    [a, b, p]: [usize; 3],
 ) -> Result<()> {
-    let [Some(a), Some(b), Some(p)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let v = shared(context, findings, ("tinylora_v.0", a), NO_NUMBERS)?;
     let [rank, input] = axes(context, a, "[rank, in]")?;
     let [out, _] = axes(context, b, "[out, rank]")?;

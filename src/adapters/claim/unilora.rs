@@ -6,7 +6,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, expect, lacks_one};
+use crate::adapters::claim::lycoris::{claim_whole_modules, expect};
 use crate::adapters::claim::made_product::{DerivedProduct, axes, shared};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::{Field, Refused};
@@ -52,7 +52,7 @@ impl Claim for Unilora {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        claim_modules(context, findings, &TAILS, claim_module);
+        claim_whole_modules(context, findings, &TAILS, claim_module);
         let vector = context.at_path("unilora_theta_d").filter(|&i| !findings.is_taken(i));
         if let Some(i) = vector {
             findings.take_one(i);
@@ -67,12 +67,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 4],
+    [at_a, at_b, by_a, by_b]: [usize; 4],
 ) -> Result<()> {
-    let [Some(at_a), Some(at_b), Some(by_a), Some(by_b)] = tensors else {
-        lacks_one(findings, &TAILS, module, &tensors);
-        return Ok(());
-    };
     let vector = shared(context, findings, ("unilora_theta_d", at_a), NO_VECTOR)?;
     let [_] = axes(context, vector, "[values]")?;
     let [rank, input] = axes(context, at_a, "[rank, in]")?;

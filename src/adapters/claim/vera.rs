@@ -9,7 +9,7 @@
 use crate::adapters::claim::Claim;
 use crate::adapters::claim::context::ClaimContext;
 use crate::adapters::claim::findings::Findings;
-use crate::adapters::claim::lycoris::{claim_modules, lacks_one};
+use crate::adapters::claim::lycoris::claim_whole_modules;
 use crate::adapters::claim::made_product::{DerivedProduct, axes, by_outputs, shared, size_by_outputs};
 use crate::adapters::parts::Tail;
 use crate::adapters::peft::config::Field;
@@ -103,7 +103,7 @@ impl Claim for Pvera {
 
 fn claim_all(names: &ProjectionNames, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
     let largest = names.largest(context);
-    claim_modules(context, findings, &names.tails, |context, findings, module, tensors| {
+    claim_whole_modules(context, findings, &names.tails, |context, findings, module, tensors| {
         claim_module((names, largest), context, findings, module, tensors)
     });
 }
@@ -143,12 +143,8 @@ fn claim_module(
     context: &mut ClaimContext<'_>,
     findings: &mut Findings<'_>,
     module: &str,
-    tensors: [Option<usize>; 2],
+    [by_out, by_rank]: [usize; 2],
 ) -> Result<()> {
-    let [Some(by_out), Some(by_rank)] = tensors else {
-        lacks_one(findings, &names.tails, module, &tensors);
-        return Ok(());
-    };
     // Both are taken, whichever is missing.
     let [a, b] = [(0, by_rank), (1, by_out)].map(|which| names.saved(context, findings, which));
     let (a, b) = (a?, b?);

@@ -21,6 +21,7 @@ pub(crate) mod lookup;
 pub(crate) mod name_table;
 pub(crate) mod name_tables;
 pub(crate) mod param_slice;
+pub(crate) mod parameter;
 pub(crate) mod pattern;
 pub(crate) mod place_sum;
 pub(crate) mod presence;

@@ -18,19 +18,9 @@ use crate::model::names::experts::{
 use crate::model::names::fused_rows;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::param_slice::StoredSlice;
+use crate::model::names::parameter::{Parameter, made};
 use crate::model::names::place_sum::place_sum;
 use crate::model::names::rules::{ConversionKind, Converted, Rules};
-
-/// A runtime parameter: its shape and where it is on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// Shape in the running model; empty if it is refused.
-    pub shape: Vec<u64>,
-    /// The tensors that it is made of.
-    pub slices: Vec<StoredSlice>,
-    /// Why it cannot be read as slices of tensors, if it cannot. `slices` is empty then.
-    pub refused: Option<ConversionProblem>,
-}
 
 /// A checkpoint's names after some rules.
 pub struct NameTable<'a> {
@@ -490,12 +480,5 @@ impl<'a> NameTable<'a> {
             made: "",
         };
         Some(made(run(&[ConversionOp::Concatenate(0)], blocks, &facts, 0)))
-    }
-}
-
-fn made(made: Made) -> Parameter {
-    match made {
-        Ok((shape, slices)) => Parameter { shape, slices, refused: None },
-        Err(why) => Parameter { shape: Vec::new(), slices: Vec::new(), refused: Some(why) },
     }
 }

@@ -13,9 +13,9 @@ use crate::model::names::disk::Disk;
 use crate::model::names::geometry::Geometry;
 use crate::model::names::lookup::{Names, PathFacts};
 use crate::model::names::name_table::NameTable;
-use crate::model::names::name_table::Parameter;
 use crate::model::names::name_tables::NameTables;
 use crate::model::names::param_slice::StoredSlice;
+use crate::model::names::parameter::Parameter;
 use crate::tensor::shape::Shape;
 
 /// Weights that are names and shapes only.
