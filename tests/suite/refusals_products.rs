@@ -1593,6 +1593,17 @@ const NEAR: &str = "of `model.safetensors`, [4, 4], its singular values are too 
                     taken and others are not";
 const CONVERT: &str = "hint: convert the adapter where it was trained, or merge it with PEFT";
 
+/// Stacks of factors are no plain LoRA's, whose claim takes the part.
+#[test]
+fn parts_of_experts_that_cannot_be_taken() {
+    let config = of_type("LORA", &json!({"r": 2, "lora_alpha": 2, "init_lora_weights": "pissa"}));
+    let tensors: Tensors<'_> = &[("lora_A.weight", &[2, 2, 6]), ("lora_B.weight", &[2, 4, 2])];
+    let work = adapted("llama", "model.layers.0.mlp.experts.gate_up_proj", &[2, 4, 6], config, tensors);
+    let says =
+        "sets `init_lora_weights` to `pissa`, which takes part of the base out of plain LoRA's layers alone";
+    refused("a stack", &work, &[], 65, &[says]);
+}
+
 #[test]
 fn parts_of_the_base_that_cannot_be_taken() {
     let (a, b) = (("lora_A.weight", &[2, 6][..]), ("lora_B.weight", &[4, 2][..]));
@@ -1650,6 +1661,22 @@ fn parts_of_the_base_that_cannot_be_taken() {
                 &["lora_A.weight` has shape [4, 6], ", plain, "`kasa_config` says"],
             ),
             ("KaSA on another base", &[4, 7], kasa(), &[a, b, diagonal], &[MISFIT, OTHER_SIZES]),
+            (
+                "KaSA after PiSSA",
+                &[4, 6],
+                with(kasa(), &started("pissa")),
+                &[a, b, diagonal],
+                &[
+                    "sets `init_lora_weights` to `pissa`, which takes another part out of the base than `kasa_config` does",
+                ],
+            ),
+            (
+                "KaSA after OLoRA",
+                &[4, 6],
+                with(kasa(), &started("olora")),
+                &[a, b, diagonal],
+                &["sets `init_lora_weights` to `olora`, ", "both at once are not merged"],
+            ),
             (
                 "KaSA with DoRA",
                 &[4, 6],

@@ -11,6 +11,7 @@ use crate::adapters::claim::pairs::Pair;
 use crate::adapters::peft::config::bad_field;
 use crate::adapters::peft::methods::lora::TakenPart;
 use crate::error::Result;
+use crate::model::names::experts::{all_experts, all_experts_spelled};
 use crate::ops::derived::Derivation;
 use crate::ops::derived::base_part::{BasePart, PartOf};
 use crate::ops::factor::Factor;
@@ -22,11 +23,22 @@ use crate::tensor::reference::TensorRef;
 /// Refuses an adapter that took such a part and holds what it is not taken out for.
 pub(crate) fn refuse_others(context: &ClaimContext<'_>, findings: &mut Findings<'_>) {
     let options = &context.adapter.options;
-    let Some(part) = options.methods.lora.base_part else { return };
     let has_blocks = !matches!(options.methods.bdlora, Ok(None));
-    if options.dora || has_blocks || !options.target_parameters.is_empty() {
-        let why =
-            "takes part of the base out of plain LoRA's layers alone, and this adapter is for others, too";
+    let is_of_experts = |module: &str| all_experts(module).is_some() || all_experts_spelled(module).is_some();
+    let is_for_others = options.dora
+        || has_blocks
+        || !options.target_parameters.is_empty()
+        || context.adapter.modules().any(is_of_experts);
+    for (i, part) in options.methods.lora.base_parts.iter().enumerate() {
+        let why = match i {
+            0 if !is_for_others => continue,
+            0 => {
+                "takes part of the base out of plain LoRA's layers alone, and this adapter is for others, too"
+            }
+            _ => {
+                "takes another part out of the base than `kasa_config` does, and both at once are not merged"
+            }
+        };
         let (field, value) = part.field();
         findings.refuse(bad_field(&context.adapter.name, field, &value.into(), why));
     }
@@ -38,7 +50,7 @@ pub(crate) fn with_part(
     pair: &Pair<'_>,
     found: PairOp,
 ) -> Result<Option<(PairOp, Option<Op>)>> {
-    let Some(part) = context.adapter.options.methods.lora.base_part else { return Ok(Some((found, None))) };
+    let Some(part) = context.adapter.options.methods.lora.base_part() else { return Ok(Some((found, None))) };
     let weight = plain_weight(context, found.target, pair.a)?;
     let rank = found.op.factors[0].inner;
     let is_linear = !pair.is_embedding && pair.parameter.is_none();

@@ -35,7 +35,7 @@ impl Claim for Kasa {
     }
 
     fn claim(&self, context: &mut ClaimContext<'_>, findings: &mut Findings<'_>) {
-        if context.adapter.options.methods.lora.base_part == Some(TakenPart::SmallestValues) {
+        if context.adapter.options.methods.lora.base_part() == Some(TakenPart::SmallestValues) {
             claim_whole_modules(context, findings, &TAILS, claim_module);
         }
     }

@@ -36,8 +36,8 @@ const AIDS: &[TrainingAid] = &[
 pub(crate) struct LoraOptions {
     /// The order of experts in `lora_B`, where the config says it.
     pub packing: Result<Option<Packing>, Problem>,
-    /// The part of the base that was taken out of it before training.
-    pub base_part: Option<TakenPart>,
+    /// The parts of the base that were taken out of it before training; no more than one is merged.
+    pub base_parts: Vec<TakenPart>,
     /// How the base was quantized that its factors make up for.
     pub loftq: Option<Loftq>,
     /// Variants that were on, by what they left in the file.
@@ -49,10 +49,15 @@ impl LoraOptions {
     pub(crate) fn read(config: &AdapterConfig) -> LoraOptions {
         LoraOptions {
             packing: packing(config),
-            base_part: taken_part(config),
+            base_parts: taken_parts(config),
             loftq: loftq(config),
             aids: AIDS.iter().filter(|aid| config.get(aid.field).is_some()).collect(),
         }
+    }
+
+    /// The part of the base that the factors stand in place of.
+    pub(crate) fn base_part(&self) -> Option<TakenPart> {
+        self.base_parts.first().copied()
     }
 }
 
@@ -95,13 +100,14 @@ impl Loftq {
 const INIT: &str = "init_lora_weights";
 const KASA: &str = "kasa_config";
 
-fn taken_part(config: &AdapterConfig) -> Option<TakenPart> {
-    match config.text(INIT) {
-        _ if config.get(KASA).is_some() => Some(TakenPart::SmallestValues),
+fn taken_parts(config: &AdapterConfig) -> Vec<TakenPart> {
+    let at_start = match config.text(INIT) {
         Some("olora") => Some(TakenPart::FirstColumns),
         Some("pissa") => Some(TakenPart::LargestValues),
         _ => None,
-    }
+    };
+    let by_kasa = config.get(KASA).map(|_| TakenPart::SmallestValues);
+    by_kasa.into_iter().chain(at_start).collect()
 }
 
 /// LoftQ's options, by PEFT's defaults.
