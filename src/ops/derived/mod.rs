@@ -25,7 +25,6 @@ pub(crate) mod projected;
 pub(crate) mod scaled_rows;
 pub(crate) mod scatter;
 pub(crate) mod threshold;
-pub(crate) mod triangle;
 pub(crate) mod truncated;
 pub(crate) mod turned;
 pub(crate) mod unit_rows;

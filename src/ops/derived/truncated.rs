@@ -9,8 +9,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::linear::panel::{Panel, add_rows};
+use crate::linear::qr::orthonormalize;
+use crate::linear::svd::{SmallSvd, svd};
+use crate::linear::symmetric::dot;
 use crate::ops::derived::bad_source::BadSource;
-use crate::ops::derived::triangle::{Triangle, turned};
 use crate::ops::derived::{DerivedFrom, Recipe};
 
 /// A factor of a sum of products that is cut to a rank.
@@ -35,23 +38,83 @@ pub(crate) struct ScaledProduct {
     pub by_position: [bool; 2],
 }
 
+/// Square panels of all ranks that are held at once.
+const SMALL_PANELS: u64 = 8;
+
 impl Truncated {
-    /// The columns of all factors on one side, one behind the other; the sources are given back.
-    fn columns(&self, sources: &mut [Vec<f64>], side: usize) -> Vec<f64> {
-        let mut columns = Vec::with_capacity(sources.iter().map(Vec::len).sum());
-        for (term, source) in self.terms.iter().zip(sources) {
-            let values = std::mem::take(source);
-            let scale = if side == 1 { f64::from(f32::from_bits(term.scale)) } else { 1.0 };
-            if term.by_position[side] {
-                (0..term.rank).for_each(|k| {
-                    columns.extend(values.iter().skip(k).step_by(term.rank).map(|value| value * scale));
-                });
-            } else {
-                columns.extend(values.iter().map(|value| value * scale));
-            }
-        }
-        columns
+    /// All ranks together.
+    fn ranks(&self) -> usize {
+        self.terms.iter().map(|term| term.rank).sum()
     }
+
+    /// All factors on one side, `[positions, ranks]`; the sources are given back.
+    fn panel(&self, sources: &mut [Vec<f64>], side: usize) -> Panel {
+        let ranks = self.ranks();
+        let count: usize = sources.iter().map(Vec::len).sum();
+        let mut panel = Panel::zeros(count / ranks.max(1), ranks);
+        let mut first = 0;
+        for (term, source) in self.terms.iter().zip(sources) {
+            let (values, positions) = (std::mem::take(source), panel.rows());
+            let scale = if side == 1 { f64::from(f32::from_bits(term.scale)) } else { 1.0 };
+            for position in 0..positions {
+                for k in 0..term.rank {
+                    let at = if term.by_position[side] {
+                        position * term.rank + k
+                    } else {
+                        k * positions + position
+                    };
+                    panel.set(position, first + k, values[at] * scale);
+                }
+            }
+            first += term.rank;
+        }
+        panel
+    }
+}
+
+/// The factors on one side as orthonormal columns and what gives them back.
+struct Side {
+    /// None where there are more ranks than positions: the unit matrix then.
+    columns: Option<Panel>,
+    rest: Panel,
+}
+
+impl Side {
+    fn of(mut panel: Panel) -> Side {
+        if panel.rows() < panel.cols() {
+            return Side { columns: None, rest: panel };
+        }
+        let rest = orthonormalize(&mut panel);
+        Side { columns: Some(panel), rest }
+    }
+
+    /// The columns times the first rows and columns of a small matrix, whose columns are those of another one times a value each.
+    fn times(&self, small: &Panel, values: &[f64], rank: usize) -> Vec<f64> {
+        let height = self.rest.rows();
+        let mut scaled = Panel::zeros(height, rank);
+        for row in 0..height {
+            let of_rank = scaled.row_mut(row).iter_mut().zip(small.row(row)).zip(values);
+            of_rank.for_each(|((to, value), by)| *to = value * by);
+        }
+        let Some(columns) = &self.columns else { return scaled.into_values() };
+        let mut made = Panel::zeros(columns.rows(), rank);
+        for row in 0..columns.rows() {
+            add_rows(made.row_mut(row), columns.row(row), scaled.all());
+        }
+        made.into_values()
+    }
+}
+
+/// `one·otherᵀ`, with zeros around it that make it square.
+fn core(one: &Panel, other: &Panel) -> Panel {
+    let size = one.rows().max(other.rows());
+    let mut square = Panel::zeros(size, size);
+    for i in 0..one.rows() {
+        for j in 0..other.rows() {
+            square.set(i, j, dot(one.row(i), other.row(j)));
+        }
+    }
+    square
 }
 
 impl Recipe for Truncated {
@@ -59,38 +122,27 @@ impl Recipe for Truncated {
         2 * self.terms.len()
     }
 
+    /// All sources again, and the core and its decomposition.
     fn beside_whole(&self, bytes: u64) -> u64 {
-        bytes
+        let ranks = self.ranks() as u64;
+        bytes.saturating_add(Panel::bytes(ranks, ranks).saturating_mul(SMALL_PANELS))
     }
 
     fn prepare(&self, whole: &mut [Vec<f64>]) {
-        let ranks = self.terms.iter().map(|term| term.rank).sum::<usize>().max(1);
         let (of_a, of_b) = whole.split_at_mut(self.terms.len());
-        let triangle = |columns: Vec<f64>| {
-            let rows = columns.len() / ranks;
-            Triangle::of(columns, rows.max(1))
+        let [a, b] = [(of_a, 0), (of_b, 1)].map(|(sources, side)| Side::of(self.panel(sources, side)));
+        let SmallSvd { left, values, right } = svd(&core(&b.rest, &a.rest));
+        whole[0] = if self.is_output {
+            b.times(&left, &values, self.rank)
+        } else {
+            a.times(&right, &vec![1.0; values.len()], self.rank)
         };
-        let (a, b) = (triangle(self.columns(of_a, 0)), triangle(self.columns(of_b, 1)));
-        let mut core = b.times_transposed(&a);
-        let right = turned(&mut core, b.height().max(1));
-        let length = |column: &[f64]| column.iter().map(|value| value * value).sum::<f64>();
-        let lengths: Vec<f64> = core.chunks_exact(b.height().max(1)).map(length).collect();
-        let mut order: Vec<usize> = (0..lengths.len()).collect();
-        order.sort_unstable_by(|&i, &j| lengths[j].total_cmp(&lengths[i]).then(i.cmp(&j)));
-        let (side, small) = if self.is_output { (b, core) } else { (a, right) };
-        let (rows, height) = (side.rows(), side.height());
-        let mut made = vec![0.0; rows * self.rank];
-        for (column, &i) in made.chunks_exact_mut(rows.max(1)).zip(&order) {
-            column[..height].copy_from_slice(&small[i * height..][..height]);
-            side.turn(column);
-        }
-        whole[0] = made;
     }
 
     fn make(&self, row: usize, sources: &DerivedFrom<'_>, values: &mut [f32]) -> Result<(), BadSource> {
         let made = &sources.whole[0];
-        let (start, step) =
-            if self.is_output { (row, made.len() / self.rank) } else { (row * values.len(), 1) };
+        // By positions, which the input factor's rows run along.
+        let (start, step) = if self.is_output { (row * self.rank, 1) } else { (row, self.rank) };
         for (to, value) in values.iter_mut().zip(made[start..].iter().step_by(step)) {
             *to = *value as f32;
         }
@@ -161,12 +213,9 @@ mod tests {
                 .sqrt()
         };
         assert!(lost(3) < 1e-6, "{}", lost(3));
-        let mut columns: Vec<f64> =
-            (0..input).flat_map(|j| exact.iter().skip(j).step_by(input).copied()).collect();
-        turned(&mut columns, out);
-        let length = |column: &[f64]| column.iter().map(|value| value * value).sum::<f64>().sqrt();
-        let mut singular: Vec<f64> = columns.chunks_exact(out).map(length).collect();
-        singular.sort_unstable_by(|a, b| b.total_cmp(a));
+        let mut square = Panel::zeros(out, out);
+        (0..out * input).for_each(|at| square.set(at / input, at % input, exact[at]));
+        let singular = svd(&square).values;
         assert!((lost(2) - singular[2]).abs() < 1e-6, "{} {singular:?}", lost(2));
         let rest = singular[1].hypot(singular[2]);
         assert!((lost(1) - rest).abs() < 1e-6, "{} {singular:?}", lost(1));
