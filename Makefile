@@ -60,8 +60,9 @@ model: ## Run a merge's threads in the orders of a model checker: no deadlock, n
 counts: ## Count what the structure promises: layers, circles, names, public items; LIST=1 lists every offender
 	$(CARGO) test --quiet --test suite structure:: -- --nocapture
 
-exhaustive: ## Run the tests that take minutes: every f32 through every conversion, a billion elements merged, 92,000 tensors of header
-	$(CARGO) test --release --lib -- --ignored --nocapture narrow billion speed
+exhaustive: ## Run the tests that take minutes: every f32 through every conversion, a billion elements merged, 92,000 tensors of header, a thousand merges taken back
+	$(CARGO) test --release --lib -- --ignored --nocapture narrow billion speed names_speed
+	$(CARGO) test --release --test suite -- --ignored --nocapture unmerge::
 
 golden: $(VENV_OK) models ## Make the fixtures again with the pinned PEFT, see that none changed, and run their tests
 	$(VENV)/bin/python fixtures/make_golden.py

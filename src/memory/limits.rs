@@ -436,7 +436,7 @@ mod tests {
 
     /// Run it under a limit, in a group, under `prlimit` or in a batch job, with the limit's bytes in the variable.
     #[test]
-    #[ignore = "needs a limit in force and SHARDFOLD_TEST_LIMIT to say how many bytes it has"]
+    #[ignore = "needs a limit in force, and SHARDFOLD_TEST_LIMIT to say how many bytes: `make check-memory`"]
     fn finds_the_limit_it_runs_under() {
         let bytes = std::env::var("SHARDFOLD_TEST_LIMIT").unwrap().parse().unwrap();
         let limits = find(&Environment::of_this_process());

@@ -553,7 +553,7 @@ fn an_undo_file_of_a_small_delta_is_small() {
 
 /// The table of docs/unmerge.md.
 #[test]
-#[ignore = "four million weights for each ratio: for the table of the documentation"]
+#[ignore = "four million weights for each ratio: `make exhaustive`, for the table of the documentation"]
 fn sizes_of_undo_files() {
     for ratio in [0.001, 0.003, 0.01, 0.03, 0.05, 0.1] {
         println!("{:5.1} %: {:.2} % of the bytes", 100.0 * ratio, 100.0 * undo_share([2048, 2048], ratio));
@@ -562,7 +562,7 @@ fn sizes_of_undo_files() {
 
 /// A thousand merges, each taken back, each of what the last one gave.
 #[test]
-#[ignore = "two thousand merges take minutes"]
+#[ignore = "two thousand merges take minutes: `make exhaustive`"]
 fn a_thousand_cycles_give_the_base() {
     let folder = quick_folder();
     normal_case(folder.path(), [96, 128], 0.01);

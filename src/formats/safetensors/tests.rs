@@ -280,7 +280,7 @@ fn what_has_no_room_is_counted_and_not_kept() {
 
 /// Run by hand, with `--release --ignored`: the header of the largest checkpoints.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: `make exhaustive`"]
 fn speed_of_92_000_tensors() {
     let names: Vec<_> = (0..92_000)
         .map(|i| format!("model.layers.{}.mlp.experts.{}.down_proj.weight_scale_inv", i / 1536, i % 1536))

@@ -113,7 +113,7 @@ fn nearest(format: FloatFormat, value: i128) -> u16 {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: `make exhaustive`"]
 fn a_billion_elements_are_rounded_right() {
     for format in [FloatFormat::BF16, FloatFormat::F16] {
         count_wrong(format, ELEMENTS);

@@ -237,7 +237,7 @@ fn all_ties_and_their_neighbors_narrow_as_half() {
 }
 
 #[test]
-#[ignore = "walks all 2^32 values, a minute in release; run when convert.rs or f16c.rs changes"]
+#[ignore = "walks all 2^32 values, `make exhaustive`: run it when convert.rs or f16c.rs changes"]
 fn every_value_narrows_as_half() {
     for high in 0..=u16::MAX {
         let patterns: Vec<u32> = (0..=u16::MAX).map(|low| (u32::from(high) << 16) | u32::from(low)).collect();
@@ -325,7 +325,7 @@ fn all_e4m3_ties_and_their_neighbors_narrow_to_the_nearest() {
 
 /// Rounding keeps order, so all values between two of the same code have that code and need not be looked up.
 #[test]
-#[ignore = "walks all 2^32 values, a minute in release; run when convert.rs or scalar.rs changes"]
+#[ignore = "walks all 2^32 values, `make exhaustive`: run it when convert.rs or scalar.rs changes"]
 fn every_value_narrows_to_the_nearest_e4m3() {
     for high in 0..=u16::MAX {
         let patterns: Vec<u32> = (0..=u16::MAX).map(|low| (u32::from(high) << 16) | u32::from(low)).collect();

@@ -415,7 +415,7 @@ fn groups_of_rows_are_not_counted_before_the_tensor_has_them() {
 
 /// Time and memory of 92,000 names; `cargo test --release --lib -- --ignored --nocapture names_speed`.
 #[test]
-#[ignore = "takes seconds without optimization"]
+#[ignore = "takes seconds without optimization: `make exhaustive`"]
 fn names_speed() {
     for (class, block) in [("DeepseekV3ForCausalLM", "mlp"), ("MixtralForCausalLM", "block_sparse_moe")] {
         let roles = if block == "mlp" { ["gate_proj", "up_proj", "down_proj"] } else { ["w1", "w3", "w2"] };
