@@ -61,7 +61,7 @@ counts: ## Count what the structure promises: layers, circles, names, public ite
 	$(CARGO) test --quiet --test suite structure:: -- --nocapture
 
 exhaustive: ## Run the tests that take minutes: every f32 through every conversion, a billion elements merged, 92,000 tensors of header, a thousand merges taken back
-	$(CARGO) test --release --lib -- --ignored --nocapture narrow billion speed names_speed
+	$(CARGO) test --release --lib -- --ignored --nocapture narrow billion speed
 	$(CARGO) test --release --test suite -- --ignored --nocapture unmerge::
 
 golden: $(VENV_OK) models ## Make the fixtures again with the pinned PEFT, see that none changed, and run their tests
